@@ -1,0 +1,110 @@
+"""The nouns that live on the device, and the one alignment rule.
+
+Every per-token tensor has the shape of `tokens`, and entry t describes token t:
+
+    logprobs[t] = log π(tokens[t] | tokens[<t])      values[t] = V(tokens[<t])
+    action[t]   = the policy sampled tokens[t]
+
+A transformer's output at position t describes token t+1. `describe_next` is the only place where
+that shift by one happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token ids, right-padded. `real` marks tokens that are not padding, `action` those a loss falls on."""
+
+    tokens: Int[Tensor, "batch time"]
+    real: Bool[Tensor, "batch time"]
+    action: Bool[Tensor, "batch time"]
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on another device."""
+        return TokenBatch(self.tokens.to(device), self.real.to(device), self.action.to(device))
+
+    def rows(self, index: Sequence[int]) -> TokenBatch:
+        """Some rows, cut to the longest of them."""
+        where = torch.as_tensor(list(index), device=self.tokens.device)
+        real = self.real[where]
+        width = max(int(real.sum(-1).max()), 1) if len(index) else 0
+        return TokenBatch(self.tokens[where, :width], real[:, :width], self.action[where, :width])
+
+
+@dataclass(frozen=True)
+class TokenEvaluation:
+    """What a policy (and critic) says of each token. Undefined where `action` is False."""
+
+    logprobs: Float[Tensor, "batch time"]
+    entropy: Float[Tensor, "batch time"]
+    values: Float[Tensor, "batch time"]
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What PPO learns from, fixed for all its epochs. Undefined where `action` is False."""
+
+    old_logprobs: Float[Tensor, "batch time"]
+    old_values: Float[Tensor, "batch time"]
+    advantages: Float[Tensor, "batch time"]
+    returns: Float[Tensor, "batch time"]
+
+    def rows(self, index: Sequence[int], width: int) -> Credit:
+        """Some rows, cut to `width` tokens: the same cut as `TokenBatch.rows` makes."""
+        where = torch.as_tensor(list(index), device=self.returns.device)
+        parts = (self.old_logprobs, self.old_values, self.advantages, self.returns)
+        return Credit(*(part[where, :width] for part in parts))
+
+
+def collate(
+    sequences: Sequence[Sequence[int]], actions: Sequence[Sequence[bool]], pad_token: int
+) -> TokenBatch:
+    """Ragged rows to one right-padded batch.
+
+    `actions[i]` is as long as `sequences[i]`. Raises ValueError when it is not, or when there are no rows.
+    """
+    if not sequences or any(len(s) != len(a) for s, a in zip(sequences, actions, strict=True)):
+        raise ValueError("collate needs at least one row and an action flag for every token")
+    width = max(len(s) for s in sequences)
+    tokens = torch.full((len(sequences), width), pad_token, dtype=torch.long)
+    real = torch.zeros(len(sequences), width, dtype=torch.bool)
+    action = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for row, (sequence, flags) in enumerate(zip(sequences, actions, strict=True)):
+        tokens[row, : len(sequence)] = torch.as_tensor(list(sequence), dtype=torch.long)
+        real[row, : len(sequence)] = True
+        action[row, : len(sequence)] = torch.as_tensor(list(flags), dtype=torch.bool)
+    return TokenBatch(tokens, real, action)
+
+
+def describe_next(
+    at_position: Float[Tensor, "batch time *features"],
+) -> Float[Tensor, "batch time *features"]:
+    """Move a model's output one step to the right, so that entry t describes token t.
+
+    Entry 0 has no predecessor: it is set to zero and is never an action.
+    """
+    first = torch.zeros_like(at_position[:, :1])
+    return torch.cat([first, at_position[:, :-1]], dim=1)
+
+
+def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Row numbers grouped so that rows × longest row ≤ `token_budget` (one row always fits), similar lengths together.
+
+    Padding is small because rows are sorted by length first; every row is in exactly one group.
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if groups and (len(groups[-1]) + 1) * longest <= token_budget:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

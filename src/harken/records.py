@@ -1,0 +1,133 @@
+"""The nouns that are written to disk. Plain frozen dataclasses: no torch, no reading, no writing.
+
+    Prompt → Rollout → ScoredRollout          what PPO and evaluation make
+    Demonstration, Preference, TokenPair      what supervised and reward-model training read
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+Stop = Literal["end_of_turn", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that waits for the assistant's answer: its last message is not the assistant's.
+
+    `id` is stable across runs (a hash of the messages unless the data names one). `details` carries
+    fields of the row that a judge or a report may want, for example the demo's keywords.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    domain: str = ""
+    language: str = ""
+    reference: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def last_user_message(self) -> str:
+        """The text the assistant is to answer ("" when no user turn exists)."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt with the answer to imitate. `prompt.messages` may be empty: plain text to continue."""
+
+    prompt: Prompt
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt. `label` is the probability that `chosen` is the better one.
+
+    1.0 is a plain preference, 0.5 a tie, anything between a soft label. `strength` is how much
+    better (1 … 3 in HelpSteer layouts); it can weight the loss or set its margin.
+    """
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    label: float = 1.0
+    strength: float = 1.0
+    source: str = ""
+    raters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """A preference as token ids: the whole sequence (prompt and answer) of each side."""
+
+    id: str
+    chosen_tokens: tuple[int, ...]
+    rejected_tokens: tuple[int, ...]
+    label: float = 1.0
+    strength: float = 1.0
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDemonstration:
+    """A demonstration as token ids. `action[t]` is True where token t is the assistant's (loss falls there)."""
+
+    id: str
+    tokens: tuple[int, ...]
+    action: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled answer. Log-probabilities are in nats, one per response token, of the sampler itself."""
+
+    prompt: Prompt
+    sample: int
+    prompt_tokens: tuple[int, ...]
+    response_tokens: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...]
+    text: str
+    stop: Stop
+    policy_version: str
+
+    def __post_init__(self) -> None:
+        if len(self.response_tokens) != len(self.sampler_logprobs):
+            raise ValueError("a rollout needs one log-probability per response token")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One part of a reward. `value` is None when the source could not judge; it is never NaN."""
+
+    source: str
+    value: float | None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"score of {self.source!r} is {self.value}: a score is finite or None")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRollout:
+    """A rollout with every part of its reward."""
+
+    rollout: Rollout
+    scores: tuple[Score, ...]
+
+    @property
+    def reward(self) -> float:
+        """The weighted sum of the parts that have a value."""
+        return sum(s.weight * s.value for s in self.scores if s.value is not None)

@@ -1,0 +1,219 @@
+"""Exact training state that survives a kill, a full disk and a flipped bit.
+
+    checkpoints/.tmp-step-000050-…/   state.safetensors, state.json, MANIFEST.json, each flushed to the disk
+              → step-000050/          by one rename; then all but the newest are dropped
+              quarantine/             folders whose manifest does not verify
+
+safetensors and JSON only: opening a checkpoint never runs code from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harken.run import atomic
+from harken.run.terminal import say
+
+FORMAT = 1
+TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
+
+_UNFINISHED = ".tmp-"
+_REPLACED = ".replaced-"
+_STEP = re.compile(r"step-(\d+)")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `step` finished steps. Tensors are on the CPU."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int) -> bool:
+    """Write `folder/step-N`, then drop all but the newest `keep`. False, and a warning, on a full disk.
+
+    At every moment a kill leaves the checkpoints of before or the new one, whole. `state` comes back
+    equal but for tuples, which become lists. Raises ValueError when JSON could not give `state` back
+    (NaN, infinities, keys that are not text), and OSError on any other fault of the disk.
+    """
+    if keep < 1 or step < 0:
+        raise ValueError(f"keep at least one checkpoint of a step ≥ 0, not keep={keep}, step={step}")
+    _require_json(state, "state")
+    name = f"step-{step:06d}"
+    unfinished = folder / f"{_UNFINISHED}{name}-{uuid.uuid4().hex[:8]}"
+    try:
+        unfinished.mkdir(parents=True)
+        _fill(unfinished, step, tensors, state)
+        _publish(unfinished, folder / name)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not atomic.disk_is_full(error):
+            raise
+        say(f"warning: no checkpoint of step {step}, the run goes on: {error.strerror} ({folder})")
+        return False
+    for old in _steps(folder)[keep:]:
+        _drop(old)
+    return True
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint whose manifest verifies; None when there is none.
+
+    Newer ones that do not verify move to `quarantine/`, with a warning each. What a killed `save`
+    left behind is cleaned up.
+    """
+    if not folder.is_dir():
+        return None
+    _clean_up(folder)
+    for path in _steps(folder):
+        if (problem := _problem(path)) is None:
+            state = json.loads((path / STATE).read_bytes())
+            return Checkpoint(_number(path), load_file(path / TENSORS), state)
+        say(f"warning: checkpoint {path} is damaged ({problem}); moved to {_quarantine(path)}")
+    return None
+
+
+def _fill(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    try:
+        save_file(_separate(tensors), folder / TENSORS)
+    except SafetensorError as error:
+        if found := _OS_ERROR.search(str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder / TENSORS)) from error
+        raise
+    atomic.sync(folder / TENSORS)
+    atomic.write_new(folder / STATE, json.dumps(state, allow_nan=False).encode())
+    files = {name: [(folder / name).stat().st_size, _sha256(folder / name)] for name in (TENSORS, STATE)}
+    atomic.write_new(folder / MANIFEST, _manifest(step, files))
+    atomic.sync(folder)
+
+
+def _publish(unfinished: Path, final: Path) -> None:
+    """Give a finished folder its name. No rename replaces a whole folder, so an old one steps aside first."""
+    replaced = final.with_name(_REPLACED + final.name)
+    if final.exists():
+        os.rename(final, replaced)
+    os.rename(unfinished, final)
+    atomic.sync(final.parent)
+    atomic.sync(final.parent.parent)
+    if replaced.exists():
+        _drop(replaced)
+
+
+def _clean_up(folder: Path) -> None:
+    for path in sorted(folder.glob(f"{_REPLACED}*")):
+        final = path.with_name(path.name.removeprefix(_REPLACED))
+        if final.exists():
+            _drop(path)
+        else:
+            os.rename(path, final)
+    for path in sorted(folder.glob(f"{_UNFINISHED}*")):
+        shutil.rmtree(path)
+
+
+def _drop(path: Path) -> None:
+    """Delete a folder. It loses its name first: a half-deleted one is never taken for a checkpoint."""
+    nameless = path.with_name(f"{_UNFINISHED}{path.name}-{uuid.uuid4().hex[:8]}")
+    os.rename(path, nameless)
+    shutil.rmtree(nameless)
+
+
+def _problem(path: Path) -> str | None:
+    """Why a checkpoint cannot be trusted, or None."""
+    try:
+        written = (path / MANIFEST).read_bytes()
+        manifest = json.loads(written)
+        files = manifest["files"]
+        if manifest["format"] != FORMAT:
+            return f"format {manifest['format']}, this Harken reads {FORMAT}"
+        # Rebuilding it leaves no byte of the manifest itself unchecked.
+        if written != _manifest(_number(path), files) or set(files) != {TENSORS, STATE}:
+            return f"{MANIFEST} is not as it was written"
+        for name, (size, sha256) in files.items():
+            if (path / name).stat().st_size != size:
+                return f"{name} has the wrong size"
+            if _sha256(path / name) != sha256:
+                return f"{name} has the wrong sha256"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is not readable"
+    return None
+
+
+def _manifest(step: int, files: Mapping[str, list[Any]]) -> bytes:
+    return json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1).encode()
+
+
+def _quarantine(path: Path) -> Path:
+    folder = path.parent / "quarantine"
+    folder.mkdir(exist_ok=True)
+    target, count = folder / path.name, 1
+    while target.exists():
+        count += 1
+        target = folder / f"{path.name}-{count}"
+    os.rename(path, target)
+    atomic.sync(folder)
+    atomic.sync(path.parent)
+    return target
+
+
+def _steps(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first."""
+    return sorted((p for p in folder.iterdir() if _STEP.fullmatch(p.name)), key=_number, reverse=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, contiguous, no two in one memory: a clone is made only where it is needed."""
+    separate: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().to("cpu").contiguous()
+        memory = plain.untyped_storage().data_ptr()
+        separate[name] = plain.clone() if memory in seen else plain
+        seen.add(memory)
+    return separate
+
+
+def _require_json(value: Any, where: str) -> None:
+    """Raise ValueError, naming the place, for a value that JSON would change or refuse."""
+    if isinstance(value, torch.Tensor):
+        raise ValueError(f"{where} is a tensor: save it among the tensors")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}: only finite numbers are saved")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{where} has the key {key!r}: JSON keys are text")
+            _require_json(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_json(item, f"{where}[{index}]")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError(f"{where} is of type {type(value).__name__}, which JSON does not have")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,178 @@
+"""manifest.json: what a run was made with and from. Fingerprints of weights, differences of configs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import harken
+from harken.errors import UserError
+from harken.run import atomic
+from harken.run.folder import RunFolder
+
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
+HIDDEN = "[redacted]"
+
+# `pad_token` and `kl_per_token` are no secrets: after an underscore, "token" needs a word that makes it one.
+_SECRET_NAME = re.compile(
+    r"(?:^|[.-])token$"
+    r"|(?:^|[._-])(?:auth|authorization|bearer|credentials?|passw(?:or)?d|passphrase|secret)$"
+    r"|(?:^|[._-])(?:hf|hub|wandb|github|auth|access|api|bearer|refresh|session|secret)[_-]?token$"
+    r"|(?:^|[._-])(?:wandb|auth|access|api|private|session|secret)[_-]?key(?:[_-]id)?$",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(
+    r"(?<![A-Za-z0-9_])(?:"
+    r"hf_[A-Za-z0-9]{30,}|gh[opsur]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}"
+    r"|(?:sk|pk|rk)-(?=[\w-]*\d)[\w-]{20,}|pypi-AgE[\w-]{16,}|xox[abprs]-[\w-]{10,}"
+    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
+)
+
+
+def write(run: RunFolder, config: dict[str, Any], lineage: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Write the manifest; `extra` stands beside the other keys, and secrets are redacted.
+
+    A run that is resumed keeps the time it was created. SOURCE_DATE_EPOCH sets that of a new one.
+    Raises ValueError when `extra` has a key of the manifest's own.
+    """
+    created = read(run.manifest)["created"] if run.manifest.exists() else _now()
+    own = {
+        "harken": harken.__version__,
+        **{name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "created": created,
+        "command": redact_command(sys.argv),
+        "config_sha256": config_sha256(config),
+        "lineage": lineage,
+    }
+    if taken := own.keys() & extra.keys():
+        raise ValueError(f"extra may not hold {sorted(taken)}")
+    atomic.write_json(run.manifest, redact(own | extra))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The manifest at `path`. Raises UserError when there is none or it is damaged."""
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError("no manifest here", where=str(path), mend="Name the folder of a run") from None
+    except ValueError as error:
+        raise UserError(f"damaged manifest ({error})", where=str(path), mend="Restore or delete it") from None
+    if not isinstance(manifest, dict) or "created" not in manifest:
+        raise UserError("not the manifest of a run", where=str(path), mend="Restore or delete it")
+    return manifest
+
+
+def redact(value: Any, name: str = "") -> Any:
+    """The same JSON value without what looks like a secret, by the name of a key or the look of a text."""
+    if isinstance(value, Mapping):
+        return {key: redact(item, str(key)) for key, item in value.items()}
+    if value is not None and _SECRET_NAME.search(name):
+        return HIDDEN
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return _SECRET_VALUE.sub(HIDDEN, value) if isinstance(value, str) else value
+
+
+def redact_command(words: Sequence[str]) -> list[str]:
+    """A command line without secrets: also those after ``--token`` and in ``a.b.token=…``."""
+    shown: list[str] = []
+    option = ""
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if equals and _SECRET_NAME.search(name):
+            shown.append(name + equals + HIDDEN)
+        else:
+            shown.append(str(redact(word, option)))
+        option = word if word.startswith("-") and not equals else ""
+    return shown
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """The sha256 of a configuration, whatever the order of its keys. Raises ValueError on NaN."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each value that differs: ``training.lr: 1e-06 → 2e-06``. [] when none does."""
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{key}: {_shown(before, key)} → {_shown(after, key)}"
+        for key in dict.fromkeys([*before, *after])
+        if not (key in before and key in after and _same(before[key], after[key]))
+    ]
+
+
+def fingerprint(folder: Path) -> str:
+    """The sha256 over names and contents of the *.safetensors files right in `folder`, sorted by name.
+
+    A file that keeps its path, size and time of change is read once a process.
+    Raises UserError when there is no such file.
+    """
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.name)
+    if not files:
+        raise UserError("no *.safetensors weights here", where=str(folder), mend="Name a folder of a model")
+    digest = hashlib.sha256()
+    for path in files:
+        facts = path.stat()
+        sha256 = _file_sha256(path.resolve(), facts.st_size, facts.st_mtime_ns)
+        digest.update(f"{path.name}\0{sha256}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _now() -> str:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError):
+        raise UserError(
+            f"{epoch!r} is no time",
+            where="SOURCE_DATE_EPOCH",
+            mend="Give whole seconds since 1970, or unset it",
+        ) from None
+    return moment.isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{above}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def _same(old: Any, new: Any) -> bool:
+    return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    if key not in flat:
+        return "(absent)"
+    return json.dumps(redact(flat[key], key), ensure_ascii=False, default=str)

@@ -1,0 +1,102 @@
+"""What a person sees while Harken works: lines and bars on stderr, plain lines where it is no terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+DELAY = 1.0
+"""Seconds before a bar shows: work that is done by then needs none."""
+HEARTBEAT = 30.0
+"""Seconds between lines of progress in a log."""
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def say(text: str) -> None:
+    """Print to stderr without breaking a live bar. Control characters are left out, line breaks stay."""
+    tqdm.write(_CONTROL.sub("", text), file=sys.stderr)
+
+
+def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar and the time left on a terminal, and a line now and then in a log."""
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    with counter(label, total) as count:
+        for item in iterable:
+            yield item
+            count.update(1)
+
+
+@contextmanager
+def counter(label: str, total: int | None) -> Iterator[Counter]:
+    """`progress` for work that reports how many it has done: call `.update(n)` on what this gives."""
+    count = Counter(label, total)
+    try:
+        yield count
+    finally:
+        count.close()
+
+
+class Counter:
+    """A count of things done, shown after `DELAY` and gone when it closes."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self.clock = Clock(0, total)
+        self._label = label
+        self._bar = bar(label, total, leave=False, delay=DELAY)
+        self._next_line = time.monotonic() + HEARTBEAT
+
+    def update(self, n: int) -> None:
+        """`n` more are done."""
+        self.clock.done += n
+        self._bar.update(n)
+        if self._bar.disable and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + HEARTBEAT
+            say(f"{self._label} {self.clock}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+class Clock:
+    """How far a piece of work is and how long the rest will take, as text: ``7/20 [00:12<00:22]``."""
+
+    def __init__(self, done: int, total: int | None) -> None:
+        self.done, self.total = done, total
+        self._first, self._began = done, time.monotonic()
+
+    def count(self) -> str:
+        """``7/20``, padded so that lines align."""
+        return str(self.done) if self.total is None else f"{self.done:>{len(str(self.total))}}/{self.total}"
+
+    def __str__(self) -> str:
+        elapsed = time.monotonic() - self._began
+        fresh = self.done - self._first
+        left = "?"
+        if self.total is not None and fresh > 0:
+            left = tqdm.format_interval(elapsed / fresh * (self.total - self.done))
+        return f"{self.count()} [{tqdm.format_interval(elapsed)}<{left}]"
+
+
+def bar(label: str, total: int | None, *, initial: int = 0, leave: bool, delay: float = 0) -> tqdm[Any]:
+    """A bar on stderr as wide as the terminal; it does nothing where stderr is no terminal."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=label,
+        leave=leave,
+        delay=delay,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )

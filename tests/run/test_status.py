@@ -1,0 +1,50 @@
+"""The status of a run can be read in one way only."""
+
+import json
+
+import pytest
+
+from harken.run import status
+from harken.run.folder import RunFolder
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        (None, "running"),
+        ("finished", "completed"),
+        ("interrupted", "stopped"),
+        ("held-out reward no longer rises", "stopped"),
+        ("failed: out of memory", "failed"),
+    ],
+)
+def test_every_count_and_the_reason_are_written(tmp_path, reason, state):
+    """S0-39: 397 of 400 updates must be told from 400."""
+    run = RunFolder(tmp_path)
+    status.write(run, requested=400, completed=397, skipped=3, stopped_because=reason)
+    assert json.loads(run.status.read_text()) == {
+        "state": state,
+        "requested": 400,
+        "completed": 397,
+        "skipped": 3,
+        "stopped_because": reason,
+    }
+
+
+@pytest.mark.parametrize(
+    ("completed", "skipped", "reason"),
+    [(397, 0, "finished"), (399, 2, None), (-1, 0, None), (0, -1, None), (401, 0, "finished")],
+)
+def test_contradictions_are_refused(tmp_path, completed, skipped, reason):
+    run = RunFolder(tmp_path)
+    with pytest.raises(ValueError):
+        status.write(run, requested=400, completed=completed, skipped=skipped, stopped_because=reason)
+    assert not run.status.exists()
+
+
+def test_a_new_status_replaces_the_old(tmp_path):
+    run = RunFolder(tmp_path)
+    status.write(run, requested=2, completed=0, stopped_because=None)
+    status.write(run, requested=2, completed=2, stopped_because="finished")
+    assert json.loads(run.status.read_text())["completed"] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
