@@ -1,0 +1,74 @@
+"""From one score an answer to an advantage a token. Not an action: not read, and 0."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from harken.maths.masked import masked_mean
+
+
+def token_rewards(
+    reward: Float[Tensor, " batch"],
+    kl: Float[Tensor, "batch time"],
+    action: Bool[Tensor, "batch time"],
+    kl_coefficient: float,
+) -> Float[Tensor, "batch time"]:
+    """Every sampled token pays for its KL; the last one of a row (its end-of-turn token) earns the reward.
+
+        r_t = -kl_coefficient × kl_t + [t is the last sampled token] × reward
+
+    A row without a sampled token gets nothing.
+    Source: Ouyang et al. 2022 (arXiv:2203.02155) eq. 2; per token in Huang et al. 2024 (arXiv:2403.17031).
+    """
+    position = torch.arange(action.shape[1], device=action.device)
+    last = torch.where(action, position, -1).amax(dim=1, keepdim=True)
+    price = -kl_coefficient * torch.where(action, kl, 0.0)
+    return price + torch.where(position == last, reward.unsqueeze(1), 0.0)
+
+
+def gae(
+    rewards: Float[Tensor, "batch time"],
+    values: Float[Tensor, "batch time"],
+    action: Bool[Tensor, "batch time"],
+    gamma: float,
+    lam: float,
+) -> Float[Tensor, "batch time"]:
+    """Generalised advantage estimation over the sampled tokens, in order.
+
+        delta_t = r_t + gamma V_{t+1} - V_t        A_t = delta_t + gamma lam A_{t+1}
+
+    "t+1" is the next *sampled* token; after the last, V = A = 0. 0 where action is False.
+    Source: Schulman et al. 2016 (arXiv:1506.02438) eq. 16.
+    """
+    rewards, values = torch.where(action, rewards, 0.0), torch.where(action, values, 0.0)
+    next_value = torch.zeros_like(values[:, 0])
+    next_advantage = torch.zeros_like(next_value)
+    backwards = []
+    for t in reversed(range(values.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = delta + gamma * lam * next_advantage
+        backwards.append(torch.where(action[:, t], advantage, 0.0))
+        next_value = torch.where(action[:, t], values[:, t], next_value)
+        next_advantage = torch.where(action[:, t], advantage, next_advantage)
+    return torch.stack(backwards[::-1], dim=1)
+
+
+def explained_variance(
+    values: Float[Tensor, "batch time"],
+    returns: Float[Tensor, "batch time"],
+    action: Bool[Tensor, "batch time"],
+) -> Float[Tensor, ""]:
+    """1 - Var(returns - values) / Var(returns) over the sampled tokens.
+
+    1: the critic foresees every return. 0: no better than a constant. Below 0: worse than one.
+    0 as well when the returns do not vary, for then there is nothing to explain.
+    """
+    spread = _variance(returns, action)
+    left = _variance(torch.where(action, returns, 0.0) - torch.where(action, values, 0.0), action)
+    return torch.where(spread > 0, 1.0 - left / spread, 0.0)
+
+
+def _variance(x: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, ""]:
+    return masked_mean((x - masked_mean(x, mask)).square(), mask)

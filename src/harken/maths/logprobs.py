@@ -1,0 +1,92 @@
+"""Log-probabilities of given tokens, in nats, at the temperature they were sampled with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def token_logprobs(
+    logits: Float[Tensor, "*shape vocab"], tokens: Int[Tensor, "*shape"], temperature: float = 1.0
+) -> Float[Tensor, "*shape"]:
+    """log softmax(logits / temperature) at `tokens`, in float32 or better."""
+    return _at(torch.log_softmax(_wide(logits) / temperature, dim=-1), tokens)
+
+
+def projected(
+    hidden: Float[Tensor, "n width"],
+    weight: Float[Tensor, "vocab width"],
+    tokens: Int[Tensor, " n"],
+    temperature: float = 1.0,
+    chunk: int = 256,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Log-probability of each token, and entropy of its distribution, from hidden states (nats).
+
+    The logits are `hidden @ weight.T`, multiplied in the dtype given; the log-softmax is float32 or better.
+    Only `chunk` rows of logits exist at a time, backward too: they are made again instead of kept.
+    """
+    logprobs, entropy = _Projected.apply(hidden, weight, tokens, temperature, chunk)  # type: ignore[no-untyped-call]
+    return logprobs, entropy
+
+
+class _Projected(torch.autograd.Function):
+    """With p = softmax(l), l = logits / temperature, and H the entropy:
+
+        d log p(token) / d l_j = [j = token] - p_j        d H / d l_j = -p_j (log p_j + H)
+
+    Written out because every further pass over chunk × vocab numbers costs about as much as the
+    multiplication: autograd through a checkpoint of the same chunks takes longer.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        parts = []
+        for states, targets in zip(torch.split(hidden, chunk), torch.split(tokens, chunk), strict=True):
+            log_p = _log_p(states, weight, temperature)
+            parts.append((_at(log_p, targets), -torch.linalg.vecdot(log_p.exp(), log_p)))
+        logprobs, entropy = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(hidden, weight, tokens, entropy)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        return logprobs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, of_logprobs: Tensor, of_entropy: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden, weight, tokens, entropy = ctx.saved_tensors
+        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        # Summed wide: adding many bfloat16 parts would lose the small ones.
+        of_weight = torch.zeros_like(_wide(weight)) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(hidden), ctx.chunk):
+            rows = slice(start, start + ctx.chunk)
+            token_slope, entropy_slope = of_logprobs[rows, None], of_entropy[rows, None]
+            log_p = _log_p(hidden[rows], weight, ctx.temperature)
+            p = log_p.exp()
+            slope = log_p.add_(entropy[rows, None]).mul_(-entropy_slope).sub_(token_slope).mul_(p)
+            slope.scatter_add_(-1, tokens[rows, None], token_slope)
+            of_logits = slope.div_(ctx.temperature).to(weight.dtype)
+            if of_hidden is not None:
+                of_hidden[rows] = of_logits @ weight
+            if of_weight is not None:
+                of_weight += of_logits.T @ hidden[rows]
+        return of_hidden, None if of_weight is None else of_weight.to(weight.dtype), None, None, None
+
+
+def _log_p(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    logits = _wide(hidden @ weight.T).div_(temperature)
+    return logits.sub_(logits.logsumexp(-1, keepdim=True))
+
+
+def _at(log_p: Tensor, tokens: Tensor) -> Tensor:
+    return log_p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

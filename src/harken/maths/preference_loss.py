@@ -1,0 +1,46 @@
+"""Losses on pairs of answers, one value a pair. Log-probabilities are in nats."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def bradley_terry(
+    chosen: Float[Tensor, " pairs"],
+    rejected: Float[Tensor, " pairs"],
+    margin: float | Float[Tensor, " pairs"] = 0.0,
+) -> Float[Tensor, " pairs"]:
+    """-log σ(chosen - rejected - margin).
+
+    Source: Bradley and Terry 1952; with the margin, Touvron et al. 2023 (arXiv:2307.09288) eq. 2.
+    """
+    return -logsigmoid(chosen - rejected - margin)
+
+
+def soft_bradley_terry(
+    chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"], label: Float[Tensor, " pairs"]
+) -> Float[Tensor, " pairs"]:
+    """Cross-entropy against `label`, the probability that `chosen` is the better one (0.5: a tie).
+
+    -label log σ(d) - (1 - label) log σ(-d), with d = chosen - rejected.
+    """
+    difference = chosen - rejected
+    return -label * logsigmoid(difference) - (1.0 - label) * logsigmoid(-difference)
+
+
+def dpo(
+    policy_chosen: Float[Tensor, " pairs"],
+    policy_rejected: Float[Tensor, " pairs"],
+    reference_chosen: Float[Tensor, " pairs"],
+    reference_rejected: Float[Tensor, " pairs"],
+    beta: float,
+) -> Float[Tensor, " pairs"]:
+    """-log σ(β (log-ratio of chosen - log-ratio of rejected)), each log-probability that of a whole answer.
+
+    Source: Rafailov et al. 2023 (arXiv:2305.18290) eq. 7.
+    """
+    return bradley_terry(
+        beta * (policy_chosen - reference_chosen), beta * (policy_rejected - reference_rejected)
+    )

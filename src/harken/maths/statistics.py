@@ -1,0 +1,97 @@
+"""Intervals and tests for comparing policies on the same prompts. NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+BLOCK = 2_000_000
+"""Numbers drawn at a time by the bootstrap: 16 MB, whatever the size of the sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with the bounds of its confidence interval, in the units of the values."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval (low, high) of a proportion: stays within [0, 1] and is sound for small n.
+
+    ValueError when n is 0 or successes are not within 0 … n.
+    Source: Wilson 1927, JASA 22:209.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"a proportion needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = successes / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    # At 0 and n the bound is 0 and 1 exactly; rounding would miss it by 1e-17.
+    return (0.0 if successes == 0 else centre - reach), (1.0 if successes == n else centre + reach)
+
+
+def bootstrap_mean(
+    values: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """Mean of `values` with its percentile bootstrap interval.
+
+    ValueError when there are no values, or one is not finite.
+    Source: Efron 1979, Annals of Statistics 7:1.
+    """
+    sample = _finite(values)
+    random = np.random.default_rng(seed)
+    rows = max(BLOCK // len(sample), 1)
+    means = [
+        sample[random.integers(len(sample), size=(min(rows, draws - done), len(sample)))].mean(axis=1)
+        for done in range(0, draws, rows)
+    ]
+    low, high = np.quantile(np.concatenate(means), [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(float(sample.mean()), float(low), float(high))
+
+
+def paired_bootstrap(
+    left: ArrayLike, right: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """Mean of right - left, pair by pair, with its percentile bootstrap interval.
+
+    `left[i]` and `right[i]` belong to the same prompt, and are drawn together.
+    ValueError when the lengths differ, there are no pairs, or a value is not finite.
+    """
+    first, second = _finite(left), _finite(right)
+    if len(first) != len(second):
+        raise ValueError(f"pairs need as many values left as right, got {len(first)} and {len(second)}")
+    return bootstrap_mean(second - first, draws, seed, confidence)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided exact p-value of `wins` against `losses` when both are equally likely. Ties stay out.
+
+    1 when there is neither. ValueError when a count is negative.
+    Source: Arbuthnot 1710; the binomial test at one half.
+    """
+    if wins < 0 or losses < 0:
+        raise ValueError(f"wins and losses are counts, got {wins} and {losses}")
+    n, fewer = wins + losses, min(wins, losses)
+    ways, tail = 1, 1
+    for k in range(fewer):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
+    p: float = 2 * tail / 2**n
+    return min(p, 1.0)
+
+
+def _finite(values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not len(array):
+        raise ValueError("a bootstrap needs at least one value, got none")
+    if not np.isfinite(array).all():
+        raise ValueError("a bootstrap needs finite values, got NaN or infinity")
+    return array

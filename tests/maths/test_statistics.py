@@ -1,0 +1,129 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harken.maths import statistics
+from harken.maths.statistics import Interval, bootstrap_mean, paired_bootstrap, sign_test, wilson_interval
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "statistics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "case", GOLDEN["wilson"], ids=lambda c: f"{c['successes']}of{c['n']}at{c['confidence']}"
+)
+def test_wilson_agrees_with_statsmodels(case):
+    interval = wilson_interval(case["successes"], case["n"], case["confidence"])
+    assert interval == pytest.approx(case["interval"], abs=1e-9)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_bounds_are_the_shares_the_score_test_just_accepts(case):
+    """The definition: at each bound p, |share - p| = z sqrt(p (1 - p) / n)."""
+    successes, n = case
+    low, high = wilson_interval(successes, n)
+    share = successes / n
+    assert 0 <= low <= share <= high <= 1
+    for bound in (low, high):
+        assert abs(share - bound) == pytest.approx(
+            1.959963984540054 * math.sqrt(bound * (1 - bound) / n), abs=1e-9
+        )
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (5, 4), (-1, 4)])
+def test_wilson_refuses_what_is_no_proportion(successes, n):
+    with pytest.raises(ValueError, match="a proportion needs"):
+        wilson_interval(successes, n)
+
+
+@pytest.mark.parametrize("case", GOLDEN["sign_test"], ids=lambda c: f"{c['wins']}to{c['losses']}")
+def test_sign_test_agrees_with_scipy(case):
+    assert sign_test(case["wins"], case["losses"]) == pytest.approx(case["p"], rel=1e-9)
+
+
+@given(st.integers(0, 14), st.integers(0, 14))
+def test_sign_test_is_the_definition(wins, losses):
+    """The share of all outcomes of fair tosses that are at least as lopsided."""
+    n, lopsided = wins + losses, abs(wins - losses)
+    as_far = sum(math.comb(n, k) for k in range(n + 1) if abs(2 * k - n) >= lopsided)
+    assert sign_test(wins, losses) == pytest.approx(as_far / 2**n)
+    assert sign_test(wins, losses) == sign_test(losses, wins)
+
+
+def test_sign_test_refuses_negative_counts():
+    with pytest.raises(ValueError, match="counts"):
+        sign_test(-1, 3)
+
+
+def test_bootstraps_agree_with_scipy():
+    """To the noise of resampling: SciPy's 200,000 draws against 20,000 of ours."""
+    data = GOLDEN["bootstrap"]
+    one = bootstrap_mean(data["left"], draws=20_000)
+    pair = paired_bootstrap(data["left"], data["right"], draws=20_000)
+    assert [one.low, one.high] == pytest.approx(data["mean_of_left"], abs=0.03)
+    assert [pair.low, pair.high] == pytest.approx(data["mean_of_difference"], abs=0.008)
+    assert one.mean == pytest.approx(math.fsum(data["left"]) / 60)
+
+
+def test_the_bootstrap_draws_what_its_definition_draws():
+    """The same resampling a draw at a time: every bound is a quantile of means with replacement."""
+    values = [1.0, 2.0, 4.0, 8.0, 16.0]
+    # All 5^5 resamples, so the exact bootstrap distribution.
+    exact = np.array(np.meshgrid(*[values] * 5)).reshape(5, -1).mean(axis=0)
+    interval = bootstrap_mean(values, draws=50_000, confidence=0.9)
+    assert interval.low == pytest.approx(np.quantile(exact, 0.05), abs=0.21)
+    assert interval.high == pytest.approx(np.quantile(exact, 0.95), abs=0.21)
+
+
+def test_the_bootstrap_interval_is_about_the_normal_one():
+    values = np.random.default_rng(0).normal(10.0, 2.0, 400)
+    interval = bootstrap_mean(values)
+    reach = 1.96 * values.std() / 20
+    assert (interval.high - interval.low) / 2 == pytest.approx(reach, rel=0.05)
+    assert interval.low < values.mean() < interval.high
+
+
+def test_more_confidence_is_a_wider_interval():
+    values = np.random.default_rng(0).normal(size=50)
+    narrow, wide = bootstrap_mean(values, confidence=0.8), bootstrap_mean(values, confidence=0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(-5, 5), st.integers(2, 40))
+def test_a_pair_is_drawn_together(shift, n):
+    """S0-46: when right is always left + shift, nothing is uncertain; unpaired draws would be."""
+    left = np.random.default_rng(n).normal(0, 100, n)
+    interval = paired_bootstrap(left, left + shift, draws=200)
+    assert [interval.mean, interval.low, interval.high] == pytest.approx([shift] * 3, abs=1e-9)
+
+
+def test_the_difference_is_right_minus_left():
+    """S0-46."""
+    assert paired_bootstrap([1.0, 1.0], [3.0, 3.0], draws=10) == Interval(2.0, 2.0, 2.0)
+
+
+def test_the_seed_decides(monkeypatch):
+    values = np.random.default_rng(0).normal(size=30)
+    first = bootstrap_mean(values, draws=500, seed=1)
+    assert first == bootstrap_mean(values, draws=500, seed=1)
+    assert first != bootstrap_mean(values, draws=500, seed=2)
+    monkeypatch.setattr(statistics, "BLOCK", 300)
+    assert first == bootstrap_mean(values, draws=500, seed=1), "the size of a block is no part of the result"
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_a_bootstrap_refuses_what_has_no_mean(values):
+    with pytest.raises(ValueError, match="a bootstrap needs"):
+        bootstrap_mean(values)
+    with pytest.raises(ValueError, match="a bootstrap needs"):
+        paired_bootstrap(values, values)
+
+
+def test_pairs_need_two_sides():
+    with pytest.raises(ValueError, match="as many values left as right"):
+        paired_bootstrap([1.0], [1.0, 2.0])
