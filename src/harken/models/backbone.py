@@ -1,0 +1,225 @@
+"""A causal language model's trunk with named adapters: load it, run it inside a role, save it.
+
+The only file that touches model code of transformers and peft. A *role* is which adapter is on:
+`role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and backward of a role
+must both happen inside its scope: peft gives a gradient of zero, silently, when the adapter is
+switched in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from harken.batches import TokenBatch
+from harken.config import LoraSettings
+from harken.models.resolve import ModelSource
+from harken.models.tokenizer import load_tokenizer
+from harken.seeds import seed as derive_seed
+
+# The attention and MLP projections as the common families name them.
+PROJECTIONS = {
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    *("qkv_proj", "gate_up_proj", "out_proj", "fc1", "fc2"),
+    *("c_attn", "c_proj", "c_fc"),
+    *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+}
+
+
+class Backbone:
+    """One base model, frozen, and the adapters that turn it into policy, reward model or reference."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: ModelSource | None = None
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.source = source
+        self._peft: PeftModel | None = None
+        self._role: str | None = None
+
+    @classmethod
+    def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+        """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`."""
+        base, *adapters = [link for link in source.chain() if link.kind != "reward"]
+        model = AutoModelForCausalLM.from_pretrained(
+            base.folder,
+            dtype=torch.float32 if adapters else dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        for link in adapters:
+            model = PeftModel.from_pretrained(model, link.folder).merge_and_unload()
+        return cls(model.to(device=device, dtype=dtype), load_tokenizer(source.folder), source)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the frozen weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def hidden_size(self) -> int:
+        """Features of a hidden state."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def output_weight(self) -> Float[Tensor, "vocab features"]:
+        """The unembedding: logits = hidden @ output_weight.T."""
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight
+
+    # -- adapters ---------------------------------------------------------------------------------
+
+    def add_adapter(self, name: str, settings: LoraSettings, seed: int) -> None:
+        """A new trainable adapter: A is random (from the seed alone), B is zero, both float32."""
+        lora = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=settings.target_modules or self._projections(),
+            base_model_name_or_path=str(self.source.folder) if self.source else None,
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "adapter", name))
+            if self._peft is None:
+                self._peft = PeftModel(self.model, lora, adapter_name=name)
+            else:
+                self._peft.add_adapter(name, lora)
+        self._freeze_all_but({name})
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """A frozen adapter from disk."""
+        trainable = self._trainable_adapters()
+        if self._peft is None:
+            self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
+        else:
+            self._peft.load_adapter(folder, adapter_name=name)
+        self._freeze_all_but(trainable)
+
+    @contextmanager
+    def role(self, adapter: str | None) -> Iterator[None]:
+        """Inside, exactly this adapter is on (None: no adapter). Scopes nest; leaving restores the outer one."""
+        outer = self._role
+        self._switch(adapter)
+        try:
+            yield
+        finally:
+            self._switch(outer)
+
+    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The adapter's parameters by name."""
+        mark = f".{name}."
+        return {key: p for key, p in self.model.named_parameters() if "lora_" in key and mark in key}
+
+    def training(self, on: bool) -> None:
+        """Adapter dropout on or off; a base has none of its own in use."""
+        self.model.train(on)
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time features"]:
+        """The trunk's output at every position, under the role in force.
+
+        Rows are right-padded and attention is causal, so no real token can see padding and no mask
+        is needed; outputs at padding are meaningless.
+        """
+        return self.trunk(input_ids=batch.tokens, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The model without its unembedding."""
+        trunk: nn.Module = getattr(self.model, self.model.base_model_prefix)
+        return trunk
+
+    # -- saving -----------------------------------------------------------------------------------
+
+    def save_adapter(self, name: str, folder: Path, base: Path) -> None:
+        """The adapter as a peft folder on `base`, with the tokenizer."""
+        assert self._peft is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = get_peft_model_state_dict(self._peft, adapter_name=name)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
+        settings = self._peft.peft_config[name].to_dict()
+        settings.update(base_model_name_or_path=str(base), inference_mode=True)
+        text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
+        (folder / "adapter_config.json").write_text(text + "\n")
+        self.tokenizer.save_pretrained(folder)
+
+    def merge(self, name: str) -> None:
+        """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
+
+        Other adapters do not survive it.
+        """
+        assert self._peft is not None
+        dtype = self.dtype
+        self._switch(name)
+        self.model = self._peft.float().merge_and_unload([name]).to(dtype)
+        self.model.requires_grad_(False).eval()
+        self._peft, self._role = None, None
+
+    def save_whole(self, folder: Path) -> None:
+        """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live."""
+        if self._peft is not None:
+            raise ValueError("merge the adapter before saving the whole model")
+        # What a sampler left in the base's generation settings must not travel on (property 5).
+        self.model.generation_config = type(self.model.generation_config)(
+            eos_token_id=self.model.generation_config.eos_token_id, pad_token_id=self.tokenizer.pad_token_id
+        )
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _projections(self) -> list[str]:
+        found = {key.rsplit(".", 1)[-1] for key, _ in self.trunk.named_modules()} & PROJECTIONS
+        if not found:
+            raise ValueError("no known projection in this model: name lora.target_modules")
+        return sorted(found)
+
+    def _layers(self) -> list[BaseTunerLayer]:
+        return [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
+
+    def _trainable_adapters(self) -> set[str]:
+        names = self._peft.peft_config if self._peft else {}
+        return {n for n in names if any(p.requires_grad for p in self.adapter_parameters(n).values())}
+
+    def _freeze_all_but(self, trainable: set[str]) -> None:
+        assert self._peft is not None
+        self.model.eval()
+        for name in self._peft.peft_config:
+            for parameter in self.adapter_parameters(name).values():
+                parameter.requires_grad_(name in trainable)
+        self._switch(self._role)
+
+    def _switch(self, adapter: str | None) -> None:
+        # peft's switches also flip requires_grad; which adapter trains is not their business here.
+        self._role = adapter
+        flags = {id(p): p.requires_grad for p in self.model.parameters()}
+        for layer in self._layers():
+            layer.enable_adapters(adapter is not None)
+            if adapter is not None:
+                layer.set_adapter(adapter)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(flags[id(parameter)])
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)

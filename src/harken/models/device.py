@@ -1,0 +1,22 @@
+"""Which device to run on."""
+
+from __future__ import annotations
+
+import torch
+
+from harken.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1` … Raises UserError for any other."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(
+            f"unknown device {name!r}", where="device", mend="use auto, cpu, cuda or cuda:N"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available", where=f"device: {name}", mend="use auto or cpu")
+    return device

@@ -1,0 +1,79 @@
+"""A GGUF file → a plain transformers folder (bfloat16 safetensors and tokenizer), converted once.
+
+Besides `backbone`, the only file that touches model code of transformers: it reads a format, and the
+model it builds lives only until it is saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.quantization_config import GgufConfig
+
+from harken.errors import UserError
+from harken.models.cache import build_once, cache_root
+from harken.models.tokenizer import choose_pad
+from harken.run import atomic
+
+MAGIC = b"GGUF"
+REVISION = 1
+"""Of the conversion: a change of it makes new folders."""
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the file begins as GGUF files do, whatever it is called."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gguf_folder(path: Path, cache: Path | None = None) -> Path:
+    """The converted folder of a GGUF file, in the cache under its sha256. Raises UserError as `convert`."""
+    sha256 = file_sha256(path)
+    folder = (cache or cache_root()) / f"{path.stem}-{sha256[:16]}-{REVISION}"
+    provenance = {"source": path.name, "sha256": sha256}
+    notice = f"converting {path.name} to {folder}, once"
+    return build_once(folder, notice, lambda place: convert(path, place, provenance))
+
+
+def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
+    """Write the model of a GGUF file into `folder`: dequantised in float32, rounded once to bfloat16.
+
+    The same file and package versions give the same bytes. PROVENANCE.json says where they come from:
+    `provenance`, and the versions that converted it.
+    Raises UserError when the file is damaged or its architecture or quantisation is not supported.
+    """
+    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    dequantise = GgufConfig(dequantize=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path.parent), **where, dtype=torch.float32, quantization_config=dequantise
+        )
+    except (ValueError, KeyError, NotImplementedError, OSError) as error:
+        raise UserError(
+            f"this GGUF file cannot be converted ({error})",
+            where=str(path),
+            mend="use the safetensors folder of the model instead",
+        ) from error
+    choose_pad(tokenizer, where=str(path))
+    # Some versions leave these behind, and the saved folder would still call itself quantised.
+    vars(model.config).pop("quantization_config", None)
+    model.hf_quantizer = None
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    packages = {name: version(name) for name in ("torch", "transformers", "gguf")}
+    card = {**provenance, "converted_by": packages, "revision": REVISION}
+    atomic.write_json(folder / "PROVENANCE.json", card)

@@ -1,0 +1,259 @@
+"""A model's name → the folder that holds it, and every model it stands on. Strict: it never guesses.
+
+What a folder is follows from its contents alone:
+
+    reward.json, adapter and reward_head      a reward model on a base
+    adapter_config.json and its weights       an adapter on a base
+    config.json and safetensors weights       a full model
+    final/                                    a run: its final/ is meant
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from harken.errors import UserError
+from harken.models.embedded import embedded_folder
+from harken.models.gguf import gguf_folder, is_gguf
+from harken.models.hub import hub_folder
+from harken.run.folder import RunFolder
+from harken.run.manifest import fingerprint
+
+Kind = Literal["full", "adapter", "reward"]
+Use = Literal["policy", "reward"]
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
+SAFETENSORS = "load it once in transformers or peft: save_pretrained(folder) writes safetensors"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model on disk: `folder` holds its own weights, `base` what an adapter or reward model stands on."""
+
+    kind: Kind
+    name: str
+    folder: Path
+    base: ModelSource | None = None
+
+    def chain(self) -> list[ModelSource]:
+        """Every model on the way, the base first, this one last."""
+        return [*(self.base.chain() if self.base else []), self]
+
+    def describe(self) -> str:
+        """One line: the name as given, what it is, its folder, the first digits of its fingerprint."""
+        return f"{self.name}: {self.what} in {self.folder} [{self.fingerprint[:12]}]"
+
+    @property
+    def what(self) -> str:
+        """In words, for messages."""
+        if self.base is None:
+            return "a full model"
+        return f"{'a reward model' if self.kind == 'reward' else 'an adapter'} on {self.base.name}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of its own weight files; those of its base are the base's."""
+        return fingerprint(self.folder)
+
+
+def resolve(name: str) -> ModelSource:
+    """Find the model called `name`: `embedded`, a folder, a run, a GGUF file, or a hub name `org/name`.
+
+    Links are followed to the end, however many. No weights are read into memory.
+    Raises UserError for a path that does not exist (with the nearest that does), an unfinished run,
+    a folder with a part missing, weights in pickles, a base that is missing or goes round in a circle,
+    a reward head that does not fit its base, and a hub that cannot be reached.
+    """
+    return _resolve(name, ())
+
+
+def require(source: ModelSource, use: Use) -> ModelSource:
+    """`source`, when it can serve as a `policy` or as a `reward` model. Raises UserError when it cannot."""
+    if use == "reward" and source.kind != "reward":
+        raise UserError(
+            f"is not a reward model: it is {source.what}",
+            where=source.name,
+            mend="train one with `harken train --preset …_rm`",
+        )
+    if use == "policy" and source.kind == "reward":
+        raise UserError(
+            f"cannot answer prompts: it is {source.what}",
+            where=source.name,
+            mend="name a full model, an SFT run or a PPO run",
+        )
+    return source
+
+
+def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
+    if name == "embedded":
+        return ModelSource("full", name, embedded_folder())
+    path = Path(name).expanduser()
+    if path.is_file():
+        if not is_gguf(path):
+            raise UserError("is a file, and not a GGUF file", where=name, mend="name the model's folder")
+        return ModelSource("full", name, gguf_folder(path))
+    if path.is_dir():
+        return _from_folder(name, _final(name, path).resolve(), on_the_way)
+    if not name or _looks_like_path(name):
+        raise UserError("no such model", where=name or "model_name", mend=_nearest(path))
+    return _from_folder(name, hub_folder(name), on_the_way)
+
+
+def _looks_like_path(name: str) -> bool:
+    """Hub names are `org/name`; all else, and what begins in a folder that is here, means a place on disk."""
+    org, slash, rest = name.partition("/")
+    return (
+        not slash or not rest or "/" in rest or org in ("", "outputs") or org[0] in ".~" or Path(org).is_dir()
+    )
+
+
+def _nearest(path: Path) -> str:
+    """What there is instead, at the first place where the path leaves what exists."""
+    missing = path
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    beside = sorted(p.name for p in missing.parent.iterdir() if p.is_dir() or p.suffix == ".gguf")
+    close = difflib.get_close_matches(missing.name, beside, n=1)
+    if close:
+        return f"did you mean {missing.with_name(close[0])}?"
+    known = "`embedded`, a hub name org/name, a model folder, a run folder or a GGUF file"
+    return f"there is no {missing.name} in {missing.parent.resolve()}; a model is {known}"
+
+
+def _final(name: str, folder: Path) -> Path:
+    """The folder to read: a run's `final`, or the folder itself. A run without `final` is an error."""
+    run = RunFolder(folder)
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+        return folder
+    if run.final.is_dir():
+        return run.final
+    if run.config.exists() or run.status.exists():
+        raise UserError(
+            f"this run has not finished{_progress(run)}",
+            where=name,
+            mend="run its command again with the same folder: it goes on where it stopped",
+        )
+    stages = [p.name for p in sorted(folder.iterdir()) if RunFolder(p).final.is_dir()]
+    if stages:
+        raise UserError(
+            "holds runs and is not one itself", where=name, mend=f"name one of them: {', '.join(stages)}"
+        )
+    return folder
+
+
+def _progress(run: RunFolder) -> str:
+    if not run.status.exists():
+        return ""
+    status = _json(run.status)
+    reason = status.get("stopped_because")
+    return f" ({status.get('completed')} of {status.get('requested')} steps{f', {reason}' if reason else ''})"
+
+
+def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> ModelSource:
+    if folder in on_the_way:
+        circle = " → ".join(str(p) for p in [*on_the_way[on_the_way.index(folder) :], folder])
+        raise UserError(
+            f"its base goes round in a circle: {circle}", where=name, mend="mend a base in one of them"
+        )
+    if (folder / "reward.json").exists():
+        for needed in ("adapter_config.json", "reward_head.safetensors"):
+            if not (folder / needed).exists():
+                raise UserError(
+                    f"this reward model has no {needed}", where=str(folder), mend="train it again"
+                )
+        return _on_base("reward", name, folder, on_the_way)
+    if (folder / "adapter_config.json").exists():
+        return _on_base("adapter", name, folder, on_the_way)
+    if (folder / "config.json").exists():
+        _check_weights(folder)
+        return ModelSource("full", name, folder)
+    raise UserError(
+        "no model is here: neither config.json, adapter_config.json nor a final folder",
+        where=str(folder),
+        mend="name the folder that `save_pretrained` or a run wrote",
+    )
+
+
+def _on_base(
+    kind: Literal["adapter", "reward"], name: str, folder: Path, on_the_way: tuple[Path, ...]
+) -> ModelSource:
+    if not (folder / "adapter_model.safetensors").exists():
+        _missing_weights(folder, "adapter_model.safetensors")
+    card = folder / "adapter_config.json"
+    base = _json(card).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise UserError("names no base model", where=str(card), mend="set base_model_name_or_path in it")
+    # A relative path means a place beside the adapter when there is one: run folders may move together.
+    beside = folder / base
+    try:
+        under = _resolve(str(beside.resolve()) if beside.is_dir() else base, (*on_the_way, folder))
+    except UserError as error:
+        raise UserError(f"its base model: {error}", where=str(folder)) from error
+    if under.kind == "reward":
+        raise UserError(
+            f"its base {under.name} is a reward model", where=str(folder), mend="train it on a policy"
+        )
+    source = ModelSource(kind, name, folder, under)
+    if kind == "reward":
+        _check_head(source)
+    return source
+
+
+def _check_head(source: ModelSource) -> None:
+    """The head's inputs against the base's features, before anything is loaded."""
+    trained_on = _json(source.folder / "reward.json").get("hidden_size")
+    config = _json(source.chain()[0].folder / "config.json")
+    has = config.get("hidden_size", config.get("n_embd"))
+    if None not in (trained_on, has) and trained_on != has:
+        raise UserError(
+            f"the reward head takes hidden size {trained_on}, its base {source.chain()[0].name} has {has}",
+            where=str(source.folder),
+            mend="restore the base it was trained on, or train it again",
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    if (folder / INDEX).exists():
+        shards = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
+        missing = [shard for shard in shards if not (folder / shard).exists()]
+        if missing or not shards:
+            raise UserError(
+                f"weight files are missing: {', '.join(missing) or 'the index names none'}",
+                where=str(folder),
+                mend="copy or download the folder again",
+            )
+    elif not (folder / WEIGHTS).exists():
+        _missing_weights(folder, WEIGHTS)
+
+
+def _missing_weights(folder: Path, wanted: str) -> None:
+    pickles = next(_pickles(folder), None)
+    if pickles:
+        raise UserError(
+            f"its weights are a pickle ({pickles.name}), which can run code; only safetensors are read",
+            where=str(folder),
+            mend=SAFETENSORS,
+        )
+    raise UserError(f"has no {wanted}", where=str(folder), mend="copy or download the folder again")
+
+
+def _pickles(folder: Path) -> Iterator[Path]:
+    for pattern in PICKLES:
+        yield from sorted(folder.glob(pattern))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"is not JSON ({error})", where=str(path), mend="restore the file") from error
+    if not isinstance(value, dict):
+        raise UserError("is not a JSON object", where=str(path), mend="restore the file")
+    return value

@@ -1,0 +1,120 @@
+"""The tokenizer of a model folder, with a padding token that is never a token the policy may have meant."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from harken.errors import UserError
+from harken.run.terminal import say
+
+_ANSWER = "the answer"
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`; its pad token differs from eos and from the end-of-turn token.
+
+    A folder whose pad token is missing or is one of those gets another of its special tokens as pad
+    (see `choose_pad`), said once on stderr. Nothing in Harken pads through the tokenizer: pad only fills
+    places that no mask reads. Code shipped in the folder is never run.
+    Raises UserError when the folder has no readable tokenizer or no token that may be pad.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"no tokenizer can be read here ({str(error).splitlines()[0]})",
+            where=str(folder),
+            mend="copy tokenizer.json and tokenizer_config.json from the model it was trained from",
+        ) from error
+    before = tokenizer.pad_token
+    if choose_pad(tokenizer, where=str(folder)):
+        _say_once(f"{folder}: pad token was {before!r}; using {tokenizer.pad_token!r}, which ends no turn")
+    return tokenizer
+
+
+def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
+    """Give the tokenizer a pad token that is neither eos nor ends a turn; True when it had to change.
+
+    Order of preference: a special token with "pad" in its name, `<|endoftext|>`, unk, any other special
+    token that the chat template does not write, one that it does, bos.
+    Raises UserError when no special token is left.
+    """
+    ends = {tokenizer.eos_token_id, *_turn_ends(tokenizer, where)}
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
+        return False
+    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    special |= {i: t for t, i in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)}
+    written = _conversation(tokenizer, where)
+
+    def preference(candidate: int) -> tuple[int, int]:
+        name = special[candidate]
+        order = [
+            "pad" in name.lower(),
+            name == "<|endoftext|>",
+            candidate == tokenizer.unk_token_id,
+            candidate != tokenizer.bos_token_id and name not in written,
+            candidate != tokenizer.bos_token_id,
+            True,
+        ]
+        return order.index(True), candidate
+
+    candidates = sorted((i for i in special if i not in ends), key=preference)
+    if not candidates:
+        raise UserError(
+            "the tokenizer has no token to pad with that differs from its eos and end-of-turn tokens",
+            where=where,
+            mend="tokenizer.add_special_tokens({'pad_token': '<|pad|>'}), resize the embeddings and save both",
+        )
+    tokenizer.pad_token = special[candidates[0]]
+    return True
+
+
+def same_tokenizer(left: PreTrainedTokenizerBase, right: PreTrainedTokenizerBase) -> bool:
+    """Whether token ids of one mean the same to the other, so that they may be passed on unchanged.
+
+    Compares the vocabulary, bos, eos, unk, which tokens are special, and the chat template. Pad is left
+    out: no model reads it.
+    """
+    return (
+        left.get_vocab() == right.get_vocab()
+        and (left.bos_token_id, left.eos_token_id, left.unk_token_id)
+        == (right.bos_token_id, right.eos_token_id, right.unk_token_id)
+        and _special_ids(left) == _special_ids(right)
+        and left.chat_template == right.chat_template
+    )
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    return {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
+    """One user turn and one answer, as the chat template writes them; "" without a template."""
+    if not tokenizer.chat_template:
+        return ""
+    turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except TemplateError as error:
+        raise UserError(
+            f"its chat template cannot write a user turn and an answer ({error})",
+            where=where,
+            mend="mend chat_template.jinja, or the chat_template of tokenizer_config.json",
+        ) from error
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
+    """Special tokens the template writes after an answer: the end of the turn is among them."""
+    after = _conversation(tokenizer, where).rpartition(_ANSWER)[2]
+    return [
+        i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in after
+    ]
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    say(message)

@@ -1,0 +1,63 @@
+"""Rewards that are plain rules on a rollout. Each is a penalty: a measured quantity with a negative weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harken.config import PPOSettings
+from harken.maths.repetition import repeated_ngram_fraction
+from harken.records import Rollout, Score
+from harken.reward.source import RewardSource
+
+
+class MissingEos:
+    """1 for an answer that was cut off, 0 for one that ended."""
+
+    name = "missing_eos"
+
+    def __init__(self, penalty: float) -> None:
+        self.penalty = penalty
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Weight × 1 is subtracted from answers with stop = "length"."""
+        return [Score(self.name, float(r.stop == "length"), -self.penalty) for r in rollouts]
+
+
+class Length:
+    """The number of response tokens."""
+
+    name = "length"
+
+    def __init__(self, penalty: float) -> None:
+        self.penalty = penalty
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Weight × tokens is subtracted."""
+        return [Score(self.name, float(len(r.response_tokens)), -self.penalty) for r in rollouts]
+
+
+class Repetition:
+    """The share of repeated token 4-grams, 0 … 1."""
+
+    name = "repetition"
+
+    def __init__(self, penalty: float) -> None:
+        self.penalty = penalty
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Weight × share is subtracted."""
+        return [
+            Score(self.name, repeated_ngram_fraction(r.response_tokens, 4), -self.penalty) for r in rollouts
+        ]
+
+
+def penalties(settings: PPOSettings) -> list[RewardSource]:
+    """The rules a PPO run asks for: those with a penalty above zero."""
+    rules: list[RewardSource] = []
+    if settings.missing_eos_penalty > 0 and settings.truncated == "penalise":
+        rules.append(MissingEos(settings.missing_eos_penalty))
+    if settings.length_penalty > 0:
+        rules.append(Length(settings.length_penalty))
+    if settings.repetition_penalty > 0:
+        rules.append(Repetition(settings.repetition_penalty))
+    return rules

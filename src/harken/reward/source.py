@@ -1,0 +1,30 @@
+"""Where reward comes from: several sources, each with a name and a weight, summed into one number a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from harken.records import Rollout, Score, ScoredRollout
+
+
+@runtime_checkable
+class RewardSource(Protocol):
+    """Anything that scores finished answers."""
+
+    name: str
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One part of the reward for each rollout, in order."""
+        ...
+
+
+def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
+    """Every source's part for every rollout. Raises ValueError when a source returns another number of scores."""
+    columns = [source.score(rollouts) for source in sources]
+    for source, column in zip(sources, columns, strict=True):
+        if len(column) != len(rollouts):
+            raise ValueError(f"reward source {source.name!r} scored {len(column)} of {len(rollouts)} rollouts")
+    return [
+        ScoredRollout(rollout, tuple(column[i] for column in columns)) for i, rollout in enumerate(rollouts)
+    ]

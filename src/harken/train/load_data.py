@@ -1,0 +1,103 @@
+"""A training run's rows as tokens, with the account of every row said and written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from harken.config import RunConfig
+from harken.data import sources
+from harken.data.chat import Rejected, Renderer
+from harken.data.report import DataReport
+from harken.errors import UserError
+from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
+from harken.run import atomic
+from harken.run.folder import RunFolder
+from harken.run.tracking import progress, say
+
+Row = TypeVar("Row", Demonstration, Preference | TokenPair, Prompt)
+Encoded = TypeVar("Encoded", TokenDemonstration, TokenPair, Prompt)
+
+SHORTENED = "prompt shortened to fit max_length"
+
+
+def demonstrations(
+    config: RunConfig, renderer: Renderer, run: RunFolder
+) -> tuple[list[TokenDemonstration], list[TokenDemonstration]]:
+    """Training and held-out demonstrations as tokens."""
+    limit = config.data.max_length
+
+    def encode(row: Demonstration) -> tuple[TokenDemonstration | Rejected, bool]:
+        return renderer.demonstration(row, limit), renderer.length(row) > limit
+
+    train, held_out, reports = sources.load_split(config.data, sources.load_demonstrations, config.seed)
+    return _encoded(train, held_out, reports, encode, run)
+
+
+def preferences(
+    config: RunConfig, renderer: Renderer, run: RunFolder
+) -> tuple[list[TokenPair], list[TokenPair]]:
+    """Training and held-out preferences as tokens."""
+    limit = config.data.max_length
+
+    def encode(row: Preference | TokenPair) -> tuple[TokenPair | Rejected, bool]:
+        longer = not isinstance(row, TokenPair) and renderer.length(row) > limit
+        return renderer.preference(row, limit), longer
+
+    train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
+    return _encoded(train, held_out, reports, encode, run)
+
+
+def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:
+    """Training and held-out prompts that fit the token budget, shortened or not."""
+    limit = config.data.max_length
+
+    def encode(row: Prompt) -> tuple[Prompt | Rejected, bool]:
+        fitted = renderer.fit_prompt(row.messages, limit)
+        if fitted is None:
+            return Rejected("prompt_too_long"), False
+        return row, len(renderer.prompt(row.messages)) > limit
+
+    train, held_out, reports = sources.load_split(config.data, sources.load_prompts, config.seed)
+    return _encoded(train, held_out, reports, encode, run)
+
+
+def _encoded(
+    train: Sequence[Row],
+    held_out: Sequence[Row],
+    reports: Sequence[DataReport],
+    encode: Callable[[Row], tuple[Encoded | Rejected, bool]],
+    run: RunFolder,
+) -> tuple[list[Encoded], list[Encoded]]:
+    """Encode both sides, put what does not fit into their reports, say and write the reports."""
+    kept = [
+        _fitting(rows, encode, report) for rows, report in ((train, reports[0]), (held_out, reports[-1]))
+    ]
+    for report in reports:
+        for line in report.lines():
+            say(line)
+    atomic.write_json(run.data_report, [report.to_dict() for report in reports])
+    rejects = [vars(reject) for report in reports for reject in report.rejects]
+    atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
+    if not kept[0]:
+        raise UserError(
+            "not one row fits", where=reports[0].path, mend="raise data.max_length; rejects.jsonl has the reasons"
+        )
+    say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out")
+    return kept[0], kept[1]
+
+
+def _fitting(
+    rows: Sequence[Row], encode: Callable[[Row], tuple[Encoded | Rejected, bool]], report: DataReport
+) -> list[Encoded]:
+    kept: list[Encoded] = []
+    for row in progress(rows, "encoding"):
+        encoded, longer = encode(row)
+        if isinstance(encoded, Rejected):
+            report.withdraw(row.id if isinstance(row, Prompt | TokenPair) else row.prompt.id, encoded.reason)
+        else:
+            kept.append(encoded)
+            report.shortened[SHORTENED] += longer
+    report.shortened += type(report.shortened)()  # drops counts of zero
+    return kept

@@ -1,0 +1,106 @@
+"""The only loop: resume, step, evaluate, log, checkpoint, save."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from harken.config import CheckpointSettings
+from harken.run import checkpoint, status
+from harken.run.folder import RunFolder
+from harken.run.tracking import Tracker, say
+from harken.seeds import seed as derive_seed
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """What a kind of training gives the loop. Steps count from 0; everything random derives from the step."""
+
+    label: str
+    total: int
+
+    def step(self, number: int) -> dict[str, float]:
+        """Do optimiser step (for PPO: update) `number` and return its metrics."""
+        ...
+
+    def evaluate(self, done: int) -> dict[str, float]:
+        """Metrics on held-out data after `done` steps ({} when there are none)."""
+        ...
+
+    def summary(self, metrics: Mapping[str, float]) -> str:
+        """The step in one line."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors a resumed run needs."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All other state a resumed run needs, as JSON."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Put both back."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the finished model. Called once, last."""
+        ...
+
+
+def run_stage(
+    stage: Stage,
+    run: RunFolder,
+    *,
+    seed: int,
+    checkpoints: CheckpointSettings,
+    eval_every: int,
+    tensorboard: bool,
+) -> None:
+    """Take a stage from its newest good checkpoint to its end."""
+    start = 0
+    if (kept := checkpoint.latest(run.checkpoints)) is not None:
+        stage.load(kept.tensors, kept.state)
+        start = kept.step
+        say(f"{stage.label}: resuming after step {start} of {stage.total}")
+    status.write(run, requested=stage.total, completed=start, stopped_because=None)
+    done = start
+    try:
+        with Tracker(run, stage.total, stage.label, tensorboard) as tracker:
+            tracker.start(start)
+            for number in range(start, stage.total):
+                began = time.perf_counter()
+                torch.manual_seed(derive_seed(seed, stage.label, "step", number))
+                metrics = stage.step(number)
+                done = number + 1
+                if done % eval_every == 0 or done == stage.total:
+                    metrics |= stage.evaluate(done)
+                metrics["seconds"] = time.perf_counter() - began
+                tracker.log(done, metrics, stage.summary(metrics))
+                if done % checkpoints.every == 0 or done == stage.total:
+                    checkpoint.save(run.checkpoints, done, stage.tensors(), stage.state(), checkpoints.keep)
+                    status.write(run, requested=stage.total, completed=done, stopped_because=None)
+        _save_final(stage, run)
+    except KeyboardInterrupt:
+        status.write(run, requested=stage.total, completed=done, stopped_because="interrupted")
+        raise
+    except Exception as error:
+        status.write(run, requested=stage.total, completed=done, stopped_because=f"failed: {error}")
+        raise
+    status.write(run, requested=stage.total, completed=done, stopped_because="finished")
+
+
+def _save_final(stage: Stage, run: RunFolder) -> None:
+    """`final/` appears whole or not at all."""
+    unfinished = run.root / ".final-unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    stage.save(unfinished)
+    shutil.rmtree(run.final, ignore_errors=True)
+    unfinished.rename(run.final)

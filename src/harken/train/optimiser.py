@@ -1,0 +1,74 @@
+"""AdamW over named parameters, with its learning-rate schedule, gradient clipping and saved state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from harken.config import Optimisation
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def schedule(step: int, total: int, settings: Optimisation) -> float:
+    """The factor on the learning rate for optimiser step `step` (from 0) of `total`.
+
+    Linear warm-up to 1, then constant, linear to 0, or half a cosine to 0. The last step is above 0.
+    """
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(total - settings.warmup_steps, 1)
+    if settings.lr_schedule == "constant":
+        return 1.0
+    return 1.0 - done if settings.lr_schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class Optimiser:
+    """Steps a set of named float32 parameters. `rates` gives single parameters a learning rate of their own."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        settings: Optimisation,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self.parameters, self.settings = dict(parameters), settings
+        self._rates = [(rates or {}).get(name, settings.lr) for name in self.parameters]
+        groups = [
+            {"params": [p], "lr": rate}
+            for p, rate in zip(self.parameters.values(), self._rates, strict=True)
+        ]
+        self._adam = torch.optim.AdamW(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
+
+    def step(self, factor: float) -> float:
+        """Clip, step with every learning rate × `factor`, clear. Returns the gradient norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and moments, by name, for a checkpoint."""
+        saved = {f"parameter/{name}": p.detach() for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            moments = self._adam.state.get(parameter, {})
+            saved |= {f"adam/{part}/{name}": moments[part] for part in MOMENTS if part in moments}
+        return saved
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The reverse of `tensors`, in place. Raises KeyError when a parameter is missing."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"parameter/{name}"])
+                moments = {part: tensors.get(f"adam/{part}/{name}") for part in MOMENTS}
+                kept = {part: value.clone() for part, value in moments.items() if value is not None}
+                if kept:
+                    device = parameter.device
+                    self._adam.state[parameter] = {
+                        k: v if k == "step" else v.to(device) for k, v in kept.items()
+                    }

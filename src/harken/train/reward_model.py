@@ -1,0 +1,194 @@
+"""Reward-model training: the chosen answer's score above the rejected one's (Bradley–Terry)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harken.batches import collate, micro_batches
+from harken.config import RewardTraining, RunConfig
+from harken.errors import UserError
+from harken.maths.preference_loss import bradley_terry, soft_bradley_terry
+from harken.maths.statistics import wilson_interval
+from harken.models.backbone import Backbone
+from harken.models.resolve import resolve
+from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint
+from harken.records import TokenPair
+from harken.run.tracking import progress
+from harken.train.optimiser import Optimiser, schedule
+from harken.train.order import batch_rows, steps_in
+
+ADAPTER = "reward"
+CALIBRATION_PAIRS = 256
+
+
+class RewardStage:
+    """One optimiser step = `batch_size` pairs. Ties and soft labels train towards their probability."""
+
+    label = "RM"
+
+    def __init__(
+        self,
+        config: RunConfig,
+        backbone: Backbone,
+        base: Path,
+        pairs: Sequence[TokenPair],
+        held_out: Sequence[TokenPair],
+    ) -> None:
+        assert isinstance(config.training, RewardTraining)
+        self.settings, self.seed, self.base = config.training, config.seed, base
+        self.max_length = config.data.max_length
+        if self.settings.ties == "drop":
+            pairs = [pair for pair in pairs if pair.label != 0.5]
+        if not pairs:
+            raise UserError("no preference is left once ties are dropped", where=config.data.path)
+        self.backbone, self.pairs, self.held_out = backbone, pairs, held_out
+        self.total = steps_in(
+            len(pairs), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
+        )
+        backbone.add_adapter(ADAPTER, config.lora, config.seed)
+        # N(0, 1/sqrt(d+1)): first scores of order one (arXiv:2009.01325; property 12).
+        head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
+        self.model = RewardModel(backbone, ADAPTER, head.to(backbone.device))
+        parameters = {
+            **backbone.adapter_parameters(ADAPTER),
+            "head.weight": head.weight,
+            "head.bias": head.bias,
+        }
+        self.optimiser = Optimiser(parameters, self.settings)
+
+    def step(self, number: int) -> dict[str, float]:
+        """Sum the pair losses of the batch, divide by the number of pairs, step."""
+        chosen = batch_rows(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
+        pairs = [self.pairs[i] for i in chosen]
+        total, rewards = 0.0, np.zeros((len(pairs), 2))
+        self.backbone.training(True)
+        with self.backbone.role(ADAPTER):
+            for group in self._groups(pairs):
+                rows = [pairs[i] for i in group]
+                better, worse = self._rewards(rows)
+                loss = self.loss(better, worse, rows).sum() / len(pairs)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+                rewards[group] = torch.stack([better, worse], 1).detach().cpu().numpy()
+        self.backbone.training(False)
+        factor = schedule(number, self.total, self.settings)
+        norm = self.optimiser.step(factor)
+        metrics = {"loss": total, "lr": self.settings.lr * factor, "grad_norm": norm}
+        metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
+        return metrics | _accuracy(rewards, pairs)
+
+    def loss(
+        self, better: Float[Tensor, " pairs"], worse: Float[Tensor, " pairs"], pairs: Sequence[TokenPair]
+    ) -> Float[Tensor, " pairs"]:
+        """A value per pair: Bradley–Terry with what `strength`, labels and centring add to it."""
+        strength = better.new_tensor([pair.strength for pair in pairs])
+        label = better.new_tensor([pair.label for pair in pairs])
+        label = label * (1 - 2 * self.settings.label_smoothing) + self.settings.label_smoothing
+        if self.settings.strength == "margin":
+            margin = self.settings.margin_scale * strength
+            plain = bradley_terry(better, worse, margin)
+            # A tie or a flipped label has no margin to keep.
+            loss = torch.where(label > 0.5, plain, soft_bradley_terry(better, worse, label))
+        else:
+            loss = soft_bradley_terry(better, worse, label)
+        if self.settings.strength == "weight":
+            loss = loss * strength.clamp(min=1.0)
+        return loss + self.settings.centre_coef * (better + worse) ** 2
+
+    @torch.no_grad()
+    def evaluate(self, done: int) -> dict[str, float]:
+        """Held-out loss, margin and strict accuracy with its 95 % interval, overall and per domain."""
+        if not self.held_out:
+            return {}
+        rewards = self._score(self.held_out, "RM: held-out pairs")
+        tensors = torch.as_tensor(rewards, dtype=torch.float32)
+        loss = self.loss(tensors[:, 0], tensors[:, 1], self.held_out).mean()
+        metrics = {"eval/loss": float(loss)}
+        metrics |= {f"eval/{key}": value for key, value in _accuracy(rewards, self.held_out).items()}
+        decided = [i for i, pair in enumerate(self.held_out) if pair.label != 0.5]
+        low, high = wilson_interval(_correct(rewards, self.held_out), len(decided)) if decided else (0.0, 1.0)
+        metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high, "eval/pairs": float(len(decided))}
+        domains: dict[str, list[int]] = defaultdict(list)
+        for i in decided:
+            domains[self.held_out[i].domain].append(i)
+        if len(domains) > 1:
+            for name, index in sorted(domains.items()):
+                right = _correct(rewards[index], [self.held_out[i] for i in index])
+                metrics[f"eval/accuracy_{name or 'none'}"] = right / len(index)
+        return metrics
+
+    def summary(self, metrics: Mapping[str, float]) -> str:
+        """Loss and accuracy, held-out accuracy with its interval when there is one."""
+        text = f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.2f}"
+        if "eval/accuracy" in metrics:
+            low, high = metrics["eval/accuracy_low"], metrics["eval/accuracy_high"]
+            text += f"  held-out {metrics['eval/accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+        return text
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Adapter, head and optimiser."""
+        return self.optimiser.tensors()
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the order of pairs is a function of the step."""
+        return {}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Put adapter, head and optimiser back."""
+        self.optimiser.load(tensors)
+
+    def save(self, folder: Path) -> None:
+        """Calibrate on training pairs, then write adapter, head and card."""
+        if self.settings.normalise != "none":
+            sample = batch_rows(0, len(self.pairs), CALIBRATION_PAIRS, self.seed, "RM calibration")
+            rewards = self._score([self.pairs[i] for i in sample], "RM: calibrating")
+            self.model.offset = float(rewards.mean())
+            if self.settings.normalise == "standardise":
+                self.model.scale = 1.0 / max(float(rewards.std()), 1e-6)
+        facts: dict[str, object] = {"max_length": self.max_length, "calibration": self.settings.normalise}
+        fingerprint = lineage_fingerprint(resolve(str(self.base)))
+        self.model.save(folder, self.base, fingerprint, facts)
+
+    def _rewards(self, pairs: Sequence[TokenPair]) -> tuple[Tensor, Tensor]:
+        """Both sides in one forward: they share their length class, and the adapter is on for both."""
+        rows = [pair.chosen_tokens for pair in pairs] + [pair.rejected_tokens for pair in pairs]
+        batch = collate(rows, [[False] * len(r) for r in rows], self.model.pad_token)
+        better, worse = self.model.rewards(batch.to(self.backbone.device)).chunk(2)
+        return better, worse
+
+    def _groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
+        longest = [max(len(pair.chosen_tokens), len(pair.rejected_tokens)) for pair in pairs]
+        return micro_batches(longest, max(self.settings.micro_batch_tokens // 2, 1))
+
+    @torch.no_grad()
+    def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
+        rewards = np.zeros((len(pairs), 2))
+        for group in progress(self._groups(pairs), label):
+            better, worse = self._rewards([pairs[i] for i in group])
+            rewards[group] = torch.stack([better, worse], 1).cpu().numpy()
+        return rewards
+
+
+def _correct(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> int:
+    """Pairs whose preferred side scores strictly higher; ties in the labels do not count at all."""
+    gap = rewards[:, 0] - rewards[:, 1]
+    wants = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
+    return int(((gap * wants) > 0).sum())
+
+
+def _accuracy(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> dict[str, float]:
+    wants = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
+    decided = int((wants != 0).sum())
+    margin = ((rewards[:, 0] - rewards[:, 1]) * wants)[wants != 0]
+    return {
+        "accuracy": _correct(rewards, pairs) / decided if decided else 0.0,
+        "margin": float(margin.mean()) if decided else 0.0,
+    }

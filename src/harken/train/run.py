@@ -1,0 +1,159 @@
+"""One training run from its configuration: folder, data, models, roles, loop, manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from harken.config import PPOTraining, RewardTraining, RunConfig, SupervisedTraining
+from harken.data.chat import Renderer
+from harken.models.backbone import Backbone
+from harken.models.device import choose_device
+from harken.models.resolve import ModelSource, require, resolve
+from harken.models.roles import RoleRow, lineage_fingerprint, role_row
+from harken.run import manifest
+from harken.run.claim import claim
+from harken.run.folder import RunFolder
+from harken.run.tracking import say
+from harken.train import load_data
+from harken.train.loop import Stage, run_stage
+from harken.train.ppo_roles import PPORoles, build_ppo_roles
+from harken.train.ppo import PPOStage
+from harken.train.reward_model import RewardStage
+from harken.train.sft import SupervisedStage
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def train(config: RunConfig, output: Path) -> RunFolder:
+    """Run one stage into `output`; with the same folder and configuration, go on where it stopped.
+
+    Raises UserError when the folder holds a run of another configuration (with the differences), or
+    when a model, the reward model or the data are not what the configuration says.
+    """
+    run = RunFolder(output)
+    already = claim(run.config, config.model_dump(mode="json", exclude={"output_dir"}))
+    if already and run.final.exists():
+        say(f"{output}: this run is finished; nothing to do")
+        return run
+    source = require(resolve(config.model_name), "policy")
+    say(f"model: {source.describe()}")
+    # Data come before weights: most mistakes are in the data, and they are quick to find.
+    device, dtype = choose_device(config.device), DTYPES[config.dtype]
+    stage: Stage
+    if isinstance(config.training, PPOTraining):
+        stage, rows, lineage, frozen = _ppo(config, source, run, dtype, device)
+    else:
+        stage, rows, lineage, frozen = _supervised(config, source, run, dtype, device)
+    print_roles(rows)
+    extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
+    if isinstance(config.training, PPOTraining) and config.training.reward_model.random_for_debugging:
+        extra["stamp"] = "random reward"
+    manifest.write(run, config.model_dump(mode="json"), lineage, extra)
+    run_stage(
+        stage,
+        run,
+        seed=config.seed,
+        checkpoints=config.checkpoints,
+        eval_every=config.training.eval_every,
+        tensorboard=config.tensorboard,
+    )
+    if frozen is not None:
+        frozen.check()
+    return run
+
+
+def print_roles(rows: Sequence[RoleRow]) -> None:
+    """The role table: what is loaded, what trains, where it came from."""
+    say(f"{'component':<14}{'':<11}{'parameters':>13}  {'fingerprint':<14}source")
+    for row in rows:
+        kind = "trainable" if row.trainable else "frozen"
+        say(f"{row.component:<14}{kind:<11}{row.parameters:>13,}  {row.fingerprint:<14}{row.source}")
+
+
+def _supervised(
+    config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
+) -> tuple[Stage, list[RoleRow], dict[str, Any], None]:
+    backbone = Backbone.load(source, dtype, device)
+    renderer = Renderer(backbone.tokenizer)
+    stage: SupervisedStage | RewardStage
+    if isinstance(config.training, SupervisedTraining):
+        demonstrations, held_out = load_data.demonstrations(config, renderer, run)
+        stage = SupervisedStage(config, backbone, demonstrations, held_out)
+        extra = []
+    else:
+        assert isinstance(config.training, RewardTraining)
+        pairs, held_out_pairs = load_data.preferences(config, renderer, run)
+        stage = RewardStage(config, backbone, base_folder(source, backbone, run), pairs, held_out_pairs)
+        extra = [role_row("reward head", stage.model.head.parameters(), "new")]
+    adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
+    trained = backbone.adapter_parameters(adapter)
+    rows = [
+        role_row("base", [p for n, p in backbone.model.named_parameters() if "lora_" not in n], source.name),
+        role_row(f"{adapter} adapter", trained.values(), "new"),
+        *extra,
+    ]
+    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage)), None
+
+
+def _ppo(
+    config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
+) -> tuple[Stage, list[RoleRow], dict[str, Any], PPORoles]:
+    roles = build_ppo_roles(config, source, dtype, device)
+    renderer = Renderer(roles.policy.backbone.tokenizer)
+    prompts, held_out = load_data.prompts(config, renderer, run)
+    stage = PPOStage(
+        config,
+        roles.policy,
+        roles.reference,
+        roles.engine(renderer, config.data.max_length),
+        roles.reward_sources(renderer),
+        prompts,
+        held_out,
+        run,
+        base_folder(source, roles.policy.backbone, run),
+    )
+    lineage = _lineage(source, sft=False) | {"reward_model": roles.reward_lineage}
+    if not _has_sft(source):
+        say(
+            "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
+            "untuned answers make scores meaningless and KL grow. Mend: train --preset …_sft first"
+        )
+    return stage, roles.table(), lineage, roles
+
+
+def base_folder(source: ModelSource, backbone: Backbone, run: RunFolder) -> Path:
+    """The whole-model folder that this run's adapter stands on: the source itself, or its merged copy in the run.
+
+    An adapter on an adapter could not be opened by `from_pretrained`.
+    """
+    if source.kind == "full":
+        return source.folder.resolve()
+    folder = run.root / "base"
+    if not folder.exists():
+        unfinished = run.root / ".base-unfinished"
+        backbone.save_whole(unfinished)
+        unfinished.rename(folder)
+    return folder.resolve()
+
+
+def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
+    return {
+        "model": source.name,
+        "kind": source.kind,
+        "folder": str(source.folder),
+        "fingerprint": lineage_fingerprint(source),
+        "sft": sft or _has_sft(source),
+    }
+
+
+def _has_sft(source: ModelSource) -> bool:
+    """Whether the run that made this model, or one before it, was supervised fine-tuning."""
+    for link in source.chain():
+        record = RunFolder(link.folder.parent).manifest
+        if record.exists() and json.loads(record.read_text()).get("lineage", {}).get("sft"):
+            return True
+    return False

