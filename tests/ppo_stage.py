@@ -44,7 +44,12 @@ def ppo_config(**keys: Any) -> RunConfig:
         "missing_eos_penalty": 0.0,
     }
     ppo |= keys.pop("ppo", {})
-    training = {"type": "ppo", "lr": 1e-3, "lr_schedule": "constant", "reward_model": {"random_for_debugging": True}}
+    training = {
+        "type": "ppo",
+        "lr": 1e-3,
+        "lr_schedule": "constant",
+        "reward_model": {"random_for_debugging": True},
+    }
     return RunConfig.model_validate(
         {
             "dtype": "float32",

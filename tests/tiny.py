@@ -1,4 +1,4 @@
-"""A complete random model in memory: byte tokenizer with a chat template, two-layer Llama. No download, milliseconds a step."""
+"""A complete random model in memory: byte tokenizer with a chat template, two-layer Llama. No download."""
 
 from __future__ import annotations
 

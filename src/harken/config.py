@@ -37,7 +37,7 @@ class DataConfig(Strict):
     prompt_column: str | None = None
     """With `prompt_only`: take this column as the prompt, whatever else the row holds."""
     max_length: PositiveInt = 1024
-    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose their oldest turns first; a response is never cut."""
+    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose their oldest turns; a response is never cut."""
     limit: PositiveInt | None = None
     """Use only this many rows, chosen by the seed."""
     eval_path: str | None = None
@@ -113,7 +113,7 @@ class RewardTraining(Optimisation):
     ties: Literal["soft", "drop"] = "soft"
     """Ties train towards a probability of one half, or are left out."""
     normalise: Literal["none", "centre", "standardise"] = "centre"
-    """Saved with the model and applied when it scores: nothing, mean 0, or mean 0 and spread 1 on its training answers."""
+    """Saved with the model, applied when it scores: nothing, mean 0, or mean 0 and spread 1 on its training answers."""
 
 
 class RewardModelSettings(Strict):

@@ -1,7 +1,7 @@
 """The nouns that are written to disk. Plain frozen dataclasses: no torch, no reading, no writing.
 
-    Prompt → Rollout → ScoredRollout          what PPO and evaluation make
-    Demonstration, Preference, TokenPair      what supervised and reward-model training read
+Prompt → Rollout → ScoredRollout          what PPO and evaluation make
+Demonstration, Preference, TokenPair      what supervised and reward-model training read
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from tiny import save_tiny, tiny_model, tiny_tokenizer
 
 from harken.cli import main
 
-PAIRS = [{"prompt": f"Question {i}?", "chosen": f"Good answer {i}.", "rejected": f"bad {i}"} for i in range(8)]
+PAIRS = [
+    {"prompt": f"Question {i}?", "chosen": f"Good answer {i}.", "rejected": f"bad {i}"} for i in range(8)
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,10 @@ def train(root: Path, kind: str, output: Path, *settings: str) -> int:
     training = {"type": kind, "max_steps": 2, "batch_size": 4}
     if kind == "ppo":
         checkpoint = str(root / "rm")
-        training = {"type": "ppo", "ppo": {"updates": 1, "prompts_per_update": 2, "max_gen_len": 4, "epochs": 1}}
+        training = {
+            "type": "ppo",
+            "ppo": {"updates": 1, "prompts_per_update": 2, "max_gen_len": 4, "epochs": 1},
+        }
         training["reward_model"] = {"checkpoint_path": checkpoint}
     data = {"path": str(root / ("prompts.jsonl" if kind == "ppo" else "pairs.jsonl")), "max_length": 200}
     body = {"model_name": str(root / "model"), "dtype": "float32", "tensorboard": False, "lora": {"rank": 2}}
@@ -68,7 +73,9 @@ def padless_model(tmp: Path) -> str:
     tiny_model().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
-    config.update(pad_token="<|im_end|>", eos_token="<|im_end|>", bos_token="<|im_end|>", extra_special_tokens=[])
+    config.update(
+        pad_token="<|im_end|>", eos_token="<|im_end|>", bos_token="<|im_end|>", extra_special_tokens=[]
+    )
     config.pop("added_tokens_decoder", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     inner = json.loads((folder / "tokenizer.json").read_text())

@@ -96,7 +96,7 @@ def test_only_k2_has_the_gradient_of_the_kl():
     ],
 )
 def test_the_coefficient_by_hand(observed, sequences, expected):
-    """P18 (S4-24, S4-33). Worked by hand from Ziegler et al. 2019: target 6 nats a sequence, horizon 10,000."""
+    """P18 (S4-24, S4-33). By hand from Ziegler et al. 2019: target 6 nats a sequence, horizon 10,000."""
     assert adaptive_coefficient(0.2, observed, 6.0, 10_000.0, sequences) == pytest.approx(expected, rel=1e-12)
 
 

@@ -17,7 +17,7 @@ from harken.models.tokenizer import choose_pad, load_tokenizer, same_tokenizer
 def words(
     *special: str, template: str | None = CHATML, plain: tuple[str, ...] = ("a", "b"), **names: str
 ) -> PreTrainedTokenizerFast:
-    """A word tokenizer with these special tokens, numbered in order from 0; `names` says which is eos, bos …"""
+    """A word tokenizer with these special tokens, numbered in order; `names` says which is eos, bos …"""
     vocabulary = {token: i for i, token in enumerate([*special, *plain])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token=plain[0]))
     inner.add_special_tokens([AddedToken(token, special=True) for token in special])

@@ -25,7 +25,9 @@ def example(seed: int = 0) -> tuple[TokenEvaluation, torch.Tensor, torch.Tensor,
     return old, reference, action, truncated, torch.randn(B, generator=draw)
 
 
-def by_hand(settings: PPOSettings, beta: float) -> tuple[dict[tuple[int, int], float], dict[tuple[int, int], float]]:
+def by_hand(
+    settings: PPOSettings, beta: float
+) -> tuple[dict[tuple[int, int], float], dict[tuple[int, int], float]]:
     """Advantages (whitened as the settings say) and returns, one token at a time."""
     old, reference, action, truncated, reward = example()
     advantages, returns = {}, {}
@@ -41,7 +43,9 @@ def by_hand(settings: PPOSettings, beta: float) -> tuple[dict[tuple[int, int], f
             )
             returns[row, t] = advantages[row, t] + v[i]
     if settings.whiten_advantages:
-        use = [a for (row, _), a in advantages.items() if not (settings.truncated == "mask" and truncated[row])]
+        use = [
+            a for (row, _), a in advantages.items() if not (settings.truncated == "mask" and truncated[row])
+        ]
         mean = sum(use) / len(use)
         spread = math.sqrt(sum((a - mean) ** 2 for a in use) / len(use))
         advantages = {place: (a - mean) / spread for place, a in advantages.items()}
@@ -72,7 +76,9 @@ def test_what_lies_outside_the_actions_is_never_read() -> None:
     poison = TokenEvaluation(
         *(torch.where(action, part, torch.nan) for part in (old.logprobs, old.entropy, old.values))
     )
-    dirty = assign_credit(poison, torch.where(action, reference, torch.nan), action, cut, reward, 0.3, settings)
+    dirty = assign_credit(
+        poison, torch.where(action, reference, torch.nan), action, cut, reward, 0.3, settings
+    )
     for name in ("advantages", "returns"):
         a, b = getattr(clean.credit, name)[action], getattr(dirty.credit, name)[action]
         assert torch.equal(a, b)

@@ -109,7 +109,9 @@ def test_metrics_by_hand(make_stage: MakeStage) -> None:
     assert metrics["reward/mean"] == pytest.approx(sum(rewards) / len(rewards), abs=1e-6)
     assert metrics["response/tokens_mean"] == pytest.approx(sum(lengths) / len(lengths))
     assert metrics["response/cap_hit"] == sum(row["stop"] == "length" for row in rows) / len(rows)
-    assert metrics["kl/mean"] == pytest.approx(metrics["kl/per_token"] * sum(lengths) / len(lengths), rel=1e-5)
+    assert metrics["kl/mean"] == pytest.approx(
+        metrics["kl/per_token"] * sum(lengths) / len(lengths), rel=1e-5
+    )
     assert metrics["kl/k3_mean"] >= 0
     assert 0 < metrics["policy/entropy"] < torch.log(torch.tensor(259.0))
     assert metrics["sampler/logprob_gap"] < 1e-4
@@ -145,7 +147,13 @@ def test_target_kl_stops_an_update_early(make_stage: MakeStage) -> None:
 
 def test_adaptive_control_moves_the_coefficient_within_bounds(make_stage: MakeStage) -> None:
     """P18, S4-33, S4-34: β · (1 + clip(KL/target − 1, ±0.2) · n/horizon), nats per sequence, then the bounds."""
-    settings = {"kl_control": "adaptive", "kl_target": 1e-9, "kl_horizon": 6.0, "kl_coef": 0.5, "kl_coef_max": 0.55}
+    settings = {
+        "kl_control": "adaptive",
+        "kl_target": 1e-9,
+        "kl_horizon": 6.0,
+        "kl_coef": 0.5,
+        "kl_coef_max": 0.55,
+    }
     stage = make_stage(ppo_config(lr=0.02, ppo=settings))
     stage.kl_coefficient = 0.4
     stage._adapt(10.0, sequences=6)
@@ -178,8 +186,12 @@ def test_samples_per_prompt_and_seeds(make_stage: MakeStage) -> None:
     """S2-13, P10: several different samples a prompt; another seed samples otherwise."""
     stage = make_stage(ppo_config(ppo={"prompts_per_update": 3, "samples_per_prompt": 4}))
     rollouts = stage._generate(0)
-    assert [r.prompt.id for r in rollouts] == [i for i in dict.fromkeys(r.prompt.id for r in rollouts) for _ in range(4)]
+    assert [r.prompt.id for r in rollouts] == [
+        i for i in dict.fromkeys(r.prompt.id for r in rollouts) for _ in range(4)
+    ]
     assert len({r.text for r in rollouts}) > 6
-    other = make_stage(ppo_config(seed=1, ppo={"prompts_per_update": 3, "samples_per_prompt": 4}))._generate(0)
+    other = make_stage(ppo_config(seed=1, ppo={"prompts_per_update": 3, "samples_per_prompt": 4}))._generate(
+        0
+    )
     assert {r.response_tokens for r in rollouts}.isdisjoint(r.response_tokens for r in other)
     assert share_of_low_tokens(rollouts[0]) <= 1

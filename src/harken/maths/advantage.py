@@ -42,7 +42,6 @@ def gae(
     "t+1" is the next *sampled* token; after the last, V = A = 0. 0 where action is False.
     Source: Schulman et al. 2016 (arXiv:1506.02438) eq. 16.
     """
-    rewards, values = torch.where(action, rewards, 0.0), torch.where(action, values, 0.0)
     next_value = torch.zeros_like(values[:, 0])
     next_advantage = torch.zeros_like(next_value)
     backwards = []
@@ -66,7 +65,7 @@ def explained_variance(
     0 as well when the returns do not vary, for then there is nothing to explain.
     """
     spread = _variance(returns, action)
-    left = _variance(torch.where(action, returns, 0.0) - torch.where(action, values, 0.0), action)
+    left = _variance(returns - values, action)
     return torch.where(spread > 0, 1.0 - left / spread, 0.0)
 
 

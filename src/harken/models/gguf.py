@@ -7,6 +7,7 @@ model it builds lives only until it is saved.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -61,11 +62,11 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), **where, dtype=torch.float32, quantization_config=dequantise
         )
-    except (ValueError, KeyError, NotImplementedError, OSError) as error:
+    except (ValueError, LookupError, NotImplementedError, OSError, struct.error) as error:
         raise UserError(
             f"this GGUF file cannot be converted ({error})",
             where=str(path),
-            mend="use the safetensors folder of the model instead",
+            mend="fetch it again if it is cut short, or use the safetensors folder of the model",
         ) from error
     choose_pad(tokenizer, where=str(path))
     # Some versions leave these behind, and the saved folder would still call itself quantised.

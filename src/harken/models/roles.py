@@ -62,7 +62,12 @@ class RewardModel:
     """A scalar for a whole sequence, read at its last real token, in standard units (see `standard`)."""
 
     def __init__(
-        self, backbone: Backbone, adapter: str | None, head: ScalarHead, offset: float = 0.0, scale: float = 1.0
+        self,
+        backbone: Backbone,
+        adapter: str | None,
+        head: ScalarHead,
+        offset: float = 0.0,
+        scale: float = 1.0,
     ) -> None:
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.offset, self.scale = offset, scale
@@ -114,7 +119,11 @@ class RewardModel:
 
     @classmethod
     def load(
-        cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str, share: Backbone | None = None
+        cls,
+        source: ModelSource,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        share: Backbone | None = None,
     ) -> RewardModel:
         """A trained reward model, frozen. It moves in with `share` when that is the base it was trained on.
 
@@ -132,16 +141,19 @@ class RewardModel:
             )
         backbone = share if same_base and share else Backbone.load(source.base, dtype, device)
         weights = load_file(source.folder / "reward_head.safetensors")
-        if weights["weight"].shape != (backbone.hidden_size,):
+        inputs, features = weights["weight"].numel(), backbone.hidden_size
+        if inputs != features:
             raise UserError(
-                f"the reward head has {weights['weight'].numel()} inputs, its base has hidden size {backbone.hidden_size}",
+                f"the reward head has {inputs} inputs, its base has hidden size {features}",
                 where=str(source.folder),
                 mend="point checkpoint_path at a reward model trained on this base",
             )
         backbone.load_adapter("reward", source.folder)
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
-        return cls(backbone, "reward", head.requires_grad_(False), float(card["offset"]), float(card["scale"]))
+        return cls(
+            backbone, "reward", head.requires_grad_(False), float(card["offset"]), float(card["scale"])
+        )
 
 
 @dataclass(frozen=True)

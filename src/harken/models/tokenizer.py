@@ -67,7 +67,7 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
         raise UserError(
             "the tokenizer has no token to pad with that differs from its eos and end-of-turn tokens",
             where=where,
-            mend="tokenizer.add_special_tokens({'pad_token': '<|pad|>'}), resize the embeddings and save both",
+            mend="tokenizer.add_special_tokens({'pad_token': '<|pad|>'}), resize the embeddings, save both",
         )
     tokenizer.pad_token = special[candidates[0]]
     return True

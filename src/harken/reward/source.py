@@ -24,7 +24,9 @@ def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> l
     columns = [source.score(rollouts) for source in sources]
     for source, column in zip(sources, columns, strict=True):
         if len(column) != len(rollouts):
-            raise ValueError(f"reward source {source.name!r} scored {len(column)} of {len(rollouts)} rollouts")
+            raise ValueError(
+                f"reward source {source.name!r} scored {len(column)} of {len(rollouts)} rollouts"
+            )
     return [
         ScoredRollout(rollout, tuple(column[i] for column in columns)) for i, rollout in enumerate(rollouts)
     ]

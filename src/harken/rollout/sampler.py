@@ -38,6 +38,8 @@ def draw(
         rest = target - (cumulative.gather(-1, block) - sums.gather(-1, block))
         inside = in_blocks[torch.arange(rows, device=logits.device), block[:, 0]]
         tokens = block * BLOCK + _holding(inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0))
+        # Only NaN points past the vocabulary: a real token keeps the next step whole until it is reported.
+        tokens = tokens.clamp(max=vocab - 1)
     else:
         tokens = mass[:, :vocab].argmax(-1, keepdim=True)
     logprobs = (mass.gather(-1, tokens).double() / total).log()
@@ -47,5 +49,5 @@ def draw(
 def _holding(cumulative: Tensor, target: Tensor) -> Tensor:
     """The first place where the cumulative sum exceeds the target, at most the last that adds anything."""
     # Rounding can lift the target to the total itself, past the last place of any mass.
-    last = torch.searchsorted(cumulative, cumulative[:, -1:].clone())
+    last = torch.searchsorted(cumulative, cumulative[:, -1:].clone()).clamp(max=cumulative.shape[-1] - 1)
     return torch.minimum(torch.searchsorted(cumulative, target, right=True), last)

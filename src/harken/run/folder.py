@@ -1,9 +1,9 @@
 """Every path of a run, named once.
 
-    <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json
-          tensorboard/  checkpoints/step-N/  rollouts/*.parquet  final/
+<run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json
+      tensorboard/  checkpoints/step-N/  rollouts/*.parquet  final/
 
-    <pipeline>/01_sft  02_rm  03_ppo  04_eval/{responses.parquet,summary.json}  05_report/report.html  results.json
+<pipeline>/01_sft  02_rm  03_ppo  04_eval/{responses.parquet,summary.json}  05_report/report.html  results.json
 """
 
 from __future__ import annotations

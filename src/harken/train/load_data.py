@@ -71,9 +71,7 @@ def _encoded(
     run: RunFolder,
 ) -> tuple[list[Encoded], list[Encoded]]:
     """Encode both sides, put what does not fit into their reports, say and write the reports."""
-    kept = [
-        _fitting(rows, encode, report) for rows, report in ((train, reports[0]), (held_out, reports[-1]))
-    ]
+    kept = [_fitting(rows, encode, report) for rows, report in ((train, reports[0]), (held_out, reports[-1]))]
     for report in reports:
         for line in report.lines():
             say(line)
@@ -82,7 +80,9 @@ def _encoded(
     atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
     if not kept[0]:
         raise UserError(
-            "not one row fits", where=reports[0].path, mend="raise data.max_length; rejects.jsonl has the reasons"
+            "not one row fits",
+            where=reports[0].path,
+            mend="raise data.max_length; rejects.jsonl has the reasons",
         )
     say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out")
     return kept[0], kept[1]

@@ -38,8 +38,7 @@ class Optimiser:
         self.parameters, self.settings = dict(parameters), settings
         self._rates = [(rates or {}).get(name, settings.lr) for name in self.parameters]
         groups = [
-            {"params": [p], "lr": rate}
-            for p, rate in zip(self.parameters.values(), self._rates, strict=True)
+            {"params": [p], "lr": rate} for p, rate in zip(self.parameters.values(), self._rates, strict=True)
         ]
         self._adam = torch.optim.AdamW(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from harken.config import PPOTraining, RunConfig
 from harken.data.chat import Renderer
+from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import (
@@ -26,7 +27,6 @@ from harken.reward.rules import penalties
 from harken.reward.source import RewardSource
 from harken.rollout.in_process import InProcessEngine
 from harken.run.tracking import say
-from harken.errors import UserError
 
 ADAPTER = "policy"
 
@@ -87,9 +87,7 @@ class PPORoles:
         moved = [name for name, value in self._frozen.items() if now[name] != value]
         if moved:
             raise RuntimeError(f"frozen weights changed during the run: {', '.join(moved)}")
-        say(
-            "frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items())
-        )
+        say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:
         return {

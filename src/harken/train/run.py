@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from harken.config import PPOTraining, RewardTraining, RunConfig, SupervisedTraining
 from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
@@ -20,8 +21,8 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
-from harken.train.ppo_roles import PPORoles, build_ppo_roles
 from harken.train.ppo import PPOStage
+from harken.train.ppo_roles import PPORoles, build_ppo_roles
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
 
@@ -44,10 +45,11 @@ def train(config: RunConfig, output: Path) -> RunFolder:
     # Data come before weights: most mistakes are in the data, and they are quick to find.
     device, dtype = choose_device(config.device), DTYPES[config.dtype]
     stage: Stage
+    roles: PPORoles | None = None
     if isinstance(config.training, PPOTraining):
-        stage, rows, lineage, frozen = _ppo(config, source, run, dtype, device)
+        stage, rows, lineage, roles = _ppo(config, source, run, dtype, device)
     else:
-        stage, rows, lineage, frozen = _supervised(config, source, run, dtype, device)
+        stage, rows, lineage = _supervised(config, source, run, dtype, device)
     print_roles(rows)
     extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
     if isinstance(config.training, PPOTraining) and config.training.reward_model.random_for_debugging:
@@ -61,8 +63,8 @@ def train(config: RunConfig, output: Path) -> RunFolder:
         eval_every=config.training.eval_every,
         tensorboard=config.tensorboard,
     )
-    if frozen is not None:
-        frozen.check()
+    if roles is not None:
+        roles.check()
     return run
 
 
@@ -76,7 +78,7 @@ def print_roles(rows: Sequence[RoleRow]) -> None:
 
 def _supervised(
     config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
-) -> tuple[Stage, list[RoleRow], dict[str, Any], None]:
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = Backbone.load(source, dtype, device)
     renderer = Renderer(backbone.tokenizer)
     stage: SupervisedStage | RewardStage
@@ -96,7 +98,7 @@ def _supervised(
         role_row(f"{adapter} adapter", trained.values(), "new"),
         *extra,
     ]
-    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage)), None
+    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage))
 
 
 def _ppo(

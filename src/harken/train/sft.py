@@ -16,8 +16,8 @@ from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.records import TokenDemonstration
 from harken.run.tracking import say
-from harken.train.order import batch_rows, steps_in
 from harken.train.optimiser import Optimiser, schedule
+from harken.train.order import batch_rows, steps_in
 
 ADAPTER = "policy"
 
@@ -38,7 +38,9 @@ class SupervisedStage:
         self.settings, self.seed = config.training, config.seed
         self.backbone, self.rows, self.held_out = backbone, rows, held_out
         self.policy = Policy(backbone, ADAPTER)
-        self.total = steps_in(len(rows), self.settings.batch_size, self.settings.epochs, self.settings.max_steps)
+        self.total = steps_in(
+            len(rows), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
+        )
         backbone.add_adapter(ADAPTER, config.lora, config.seed)
         self.optimiser = Optimiser(backbone.adapter_parameters(ADAPTER), self.settings)
 

@@ -1,0 +1,320 @@
+"""The command line: each verb is one call into a package.
+
+The verbs import what they call when they run. That is no dodge of a cycle: torch and transformers take
+seconds to import, and `harken --help`, `harken presets` and a mistyped key should answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harken import __version__, config_files
+from harken.config import DataConfig
+from harken.errors import UserError
+
+QUICK = (
+    "sft.data.limit=64",
+    "sft.training.max_steps=2",
+    "reward.data.limit=64",
+    "reward.training.max_steps=2",
+    "ppo.training.ppo.updates=1",
+    "ppo.training.ppo.prompts_per_update=4",
+    "ppo.training.ppo.max_gen_len=16",
+    "evaluation.data.limit=4",
+    "evaluation.max_gen_len=16",
+)
+"""`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one key, for example training.lr=1e-6. Repeatable."
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where the run goes; the same folder again resumes it. [outputs/<name>]"
+    ),
+]
+
+# Read by OpenMP when torch is imported. Threads that spin while they wait make a run ten times slower as
+# soon as anything else wants a core, which on a laptop is always.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    name="harken",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+presets = typer.Typer(help="List or show the shipped configurations.", rich_markup_mode=None)
+app.add_typer(presets, name="presets")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code. A user's mistake is one line on stderr and code 2.
+
+    HARKEN_DEBUG=1 lets every error through with its traceback.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    if os.environ.get("HARKEN_DEBUG") == "1":
+        return app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
+    try:
+        code = app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
+    except UserError as error:
+        return _complain(str(error))
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "harken"
+        return _complain(f"{error.format_message().rstrip('.')}. Try: {command} --help")
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output has seen enough, as in `harken … | head`
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it on its way out
+            return 0
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+    except KeyboardInterrupt:
+        code = 130
+    if code == 130:
+        _complain("interrupted. The same command with the same folder goes on from the last checkpoint.")
+    return code
+
+
+def _complain(text: str) -> int:
+    print(f"harken: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harken {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """RLHF you can see into: SFT, reward model, PPO, evaluation, report.
+
+    \b
+    harken demo                                   the whole pipeline, in minutes on a laptop
+    harken presets list                           what is ready to run
+    harken train --preset smollm2-135m_sft        one stage
+    """
+
+
+@app.command()
+def demo(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two steps a stage: does the installation work?")
+    ] = False,
+    output_dir: OutputDir = None,
+) -> None:
+    """Run the whole pipeline on the embedded data.
+
+    \b
+    Examples:
+      harken demo
+      harken demo --quick --output-dir /tmp/harken-demo
+    """
+    folder = output_dir or Path("outputs/demo-quick" if quick else "outputs/demo")
+    config = config_files.load_pipeline("demo", list(QUICK) if quick else [], folder)
+
+    from harken import pipeline as pipelines
+
+    pipelines.run(config, folder)
+
+
+@app.command()
+def train(
+    preset: Annotated[str, typer.Option(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Train one stage: SFT, a reward model, or PPO.
+
+    \b
+    Examples:
+      harken train --preset smollm2-135m_sft --output-dir outputs/01_sft
+      harken train --preset smollm2-135m_rm --set model_name=outputs/01_sft/final --output-dir outputs/02_rm
+      harken train --preset smollm2-135m_ppo --set model_name=outputs/01_sft/final \\
+          --set training.reward_model.checkpoint_path=outputs/02_rm/final --output-dir outputs/03_ppo
+      harken train --preset my_run.yml --set training.lr=1e-5 --set training.ppo.kl_coef=0.05
+    """
+    config = config_files.load_run(preset, set_ or [], output_dir)
+
+    from harken.train.run import train as train_stage
+
+    train_stage(config, Path(str(config.output_dir)))
+
+
+@app.command()
+def pipeline(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Run SFT, reward model, PPO, evaluation and report.
+
+    Each stage starts from the ones before it; the same folder again goes on where it stopped.
+
+    \b
+    Examples:
+      harken pipeline hh-dolly-smollm2
+      harken pipeline my_pipeline.yml --set ppo.training.ppo.kl_coef=0.02 --output-dir outputs/kl-0.02
+    """
+    config = config_files.load_pipeline(name, set_ or [], output_dir)
+
+    from harken import pipeline as pipelines
+
+    pipelines.run(config, Path(str(config.output_dir)))
+
+
+@app.command("eval")
+def evaluate(
+    config_file: Annotated[
+        str, typer.Option("--config", metavar="NAME|FILE", help="What to compare, on which prompts.")
+    ],
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Compare policies on the same held-out prompts.
+
+    Every policy answers every prompt once, and one reward model scores all answers.
+
+    \b
+    Examples:
+      harken eval --config my_eval.yml
+      harken eval --config my_eval.yml --set policies.ppo=outputs/03_ppo --output-dir outputs/04_eval
+    """
+    config = config_files.load_evaluation(config_file, set_ or [], output_dir)
+
+    from harken.evaluate import report_card, suite
+
+    folder = suite.run(config, Path(str(config.output_dir)))
+    typer.echo(report_card.tables(json.loads(folder.summary.read_text())))
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PIPELINE_DIR", help="The folder of a finished pipeline.")
+    ],
+) -> None:
+    """Build the report of a finished pipeline again.
+
+    \b
+    Examples:
+      harken report outputs/demo
+    """
+    from harken import pipeline as pipelines
+
+    pipelines.report(folder)
+
+
+@app.command()
+def model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whatever model_name accepts.")],
+) -> None:
+    """Say what a model name resolves to.
+
+    Its kind, its folder, and every model under it, the base first. Nothing is loaded.
+
+    \b
+    Examples:
+      harken model embedded
+      harken model outputs/03_ppo
+      harken model Qwen/Qwen2.5-0.5B-Instruct
+    """
+    from harken.models import resolve
+
+    for source in resolve.resolve(name).chain():
+        typer.echo(source.describe())
+
+
+@app.command()
+def data(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="sft, preference or prompt_only. [the most the rows can serve as]")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="How a row is written; auto finds it.")] = "auto",
+    layouts: Annotated[bool, typer.Option("--layouts", help="List the layouts that are understood.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(metavar="N", help="With --model: what would not fit N tokens. [1024]")
+    ] = None,
+) -> None:
+    """Say what becomes of every row of a data source.
+
+    Rows read, kept, dropped and why; with --model also their lengths, and what a token limit costs.
+
+    \b
+    Examples:
+      harken data demo:preferences
+      harken data my_rows.jsonl --task sft --model embedded --max-length 512
+      harken data --layouts
+    """
+    if layouts:
+        from harken.data.layouts import LAYOUTS
+
+        for known in LAYOUTS:
+            typer.echo(f"{known.name:<24}{known.holds}")
+        return
+    if path is None:
+        raise UserError("no data named", mend="Try: harken data demo:preferences")
+    given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
+    settings = {key: value for key, value in given.items() if value is not None}
+    config = config_files.checked(DataConfig, settings, "harken data")
+
+    from harken.data_check import check
+
+    for line in check(config, model):
+        typer.echo(line)
+
+
+@presets.command("list")
+def list_presets() -> None:
+    """The shipped configurations, by kind.
+
+    \b
+    Examples:
+      harken presets list
+    """
+    found = config_files.list_presets()
+    width = max(len(preset.name) for preset in found)
+    for preset in sorted(found, key=lambda preset: (preset.kind, preset.name)):
+        typer.echo(f"{preset.kind:<10}  {preset.name:<{width}}  {preset.summary}")
+
+
+@presets.command("show")
+def show_preset(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `harken presets list`.")],
+) -> None:
+    """The text of a shipped configuration, to read or to start a file of your own from.
+
+    \b
+    Examples:
+      harken presets show smollm2-135m_ppo > my_run.yml
+    """
+    typer.echo(config_files.show_preset(name), nl=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A prompt in any of its shapes (plain text, dialogue text, messages) as the conversation to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harken.data import fields, transcripts
+from harken.data.fields import Drop, Row
+from harken.records import Message
+
+Conversation = tuple[Message, ...]
+
+PROMPT_FIELDS = (
+    "prompt",
+    "context",
+    "messages",
+    "conversation",
+    "conversations",
+    "input",
+    "instruction",
+    "question",
+)
+
+
+def said_by_user(text: str) -> Conversation:
+    """One user turn."""
+    return (Message("user", text),)
+
+
+def conversation(value: object, field: str) -> Conversation:
+    """A prompt's value: a list of messages, dialogue text, or plain text, which is one user turn."""
+    if isinstance(value, list):
+        return fields.messages(value, field)
+    text = fields.checked(value, field)
+    return transcripts.parse(text) if transcripts.is_transcript(text) else said_by_user(text)
+
+
+def instructed(row: Row) -> Conversation:
+    """An instruction with the text it is about, if any, below it."""
+    instruction = fields.text(row, "instruction")
+    about = next(
+        (found for name in ("context", "input") if (found := fields.text_or_blank(row, name)).strip()), ""
+    )
+    return said_by_user(f"{instruction}\n\n{about}" if about else instruction)
+
+
+def prompt_of(row: Row) -> Conversation:
+    """The conversation of a row that names its prompt in one of the usual ways."""
+    if row.get("instruction") is not None:
+        return instructed(row)
+    name = fields.required(row, PROMPT_FIELDS)
+    return conversation(row[name], name)
+
+
+def open_conversation(turns: Sequence[Message]) -> tuple[Conversation, bool]:
+    """The turns up to the last user turn, which waits for an answer, and whether assistant turns were cut
+    off.
+
+    Drops rows with no user turn there, or a blank one.
+    """
+    end = len(turns)
+    while end and turns[end - 1].role == "assistant":
+        end -= 1
+    if not end or turns[end - 1].role != "user" or not turns[end - 1].content.strip():
+        raise Drop("no_prompt")
+    return tuple(turns[:end]), end < len(turns)
+
+
+def last_answer(turns: Sequence[Message], field: str) -> tuple[Conversation, str]:
+    """The last assistant turn, and the turns before it."""
+    for i in range(len(turns) - 1, -1, -1):
+        if turns[i].role == "assistant":
+            return tuple(turns[:i]), turns[i].content
+    raise Drop("no_response", field)
+
+
+def same(left: Sequence[Message], right: Sequence[Message]) -> bool:
+    """Whether two conversations say the same, but for white space around turns."""
+    return [(m.role, m.content.strip()) for m in left] == [(m.role, m.content.strip()) for m in right]

@@ -1,0 +1,201 @@
+"""Rows to records, every row accounted for. What may be missing or must be limited is up to `sources`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from harken.config import DataConfig, Task
+from harken.data import conversations, fields, files, layouts, token_pairs
+from harken.data.conversations import Conversation
+from harken.data.fields import Drop, Row
+from harken.data.layouts import Layout
+from harken.data.preferences import Comparison, agreement, to_preference
+from harken.data.report import DataReport
+from harken.errors import UserError
+from harken.records import Demonstration, Preference, Prompt, TokenPair
+
+Record = TypeVar("Record")
+Pair = Preference | TokenPair
+
+CUT_CONTEXT = "context lost assistant turns at its end"
+
+_Read = tuple[Sequence[Record | Drop], bool]
+"""The records of one row, or why one is dropped, and whether its context lost assistant turns at its end."""
+
+
+def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], DataReport]:
+    """Conversations to answer, each once. Whatever else a row holds, its answers are not read.
+
+    Raises UserError when the source cannot be read or no layout fits it, as the other functions here do.
+    """
+    if data.prompt_column is None:
+        rows, layout, report = _open(data, path, "prompt_only")
+        read_turns = layout.prompt
+        assert read_turns is not None
+    else:
+        column = data.prompt_column
+        path = _path(data, path, "prompt_only")
+        rows, report = files.read_rows(path, data.split), DataReport(path, f"column {column}")
+
+        def read_turns(row: Row) -> Conversation:
+            return conversations.conversation(fields.value(row, column), column)
+
+    seen: set[str] = set()
+    ids: set[str] = set()
+
+    def read(row: Row) -> _Read[Prompt]:
+        prompt, cut = _prompt(row, read_turns(row))
+        if (content := content_hash(prompt.messages)) in seen:
+            raise Drop("duplicate_prompt")
+        if prompt.id in ids:
+            raise Drop("duplicate_id", "id")
+        seen.add(content)
+        ids.add(prompt.id)
+        return [prompt], cut
+
+    return _convert(rows, read, report), report
+
+
+def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
+    """Prompts with the answer to imitate: of a preference the better side, of a ranking the best answer."""
+    rows, layout, report = _open(data, path, "sft")
+
+    def read(row: Row) -> _Read[Demonstration]:
+        turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
+        prompt, cut = _prompt(row, turns)
+        if not response.strip():
+            raise Drop("empty_response")
+        return [Demonstration(prompt, response)], cut
+
+    return _convert(rows, read, report), report
+
+
+def preferences(
+    data: DataConfig, path: str | None = None, *, soft: bool = False
+) -> tuple[list[Pair], DataReport]:
+    """Pairs of answers, ties with label 1/2, and how far the raters of the kept rows agree."""
+    rows, layout, report = _open(data, path, "preference")
+    judged: list[tuple[float, ...]] = []
+
+    def read(row: Row) -> _Read[Pair]:
+        if layout.comparisons is None:
+            return [token_pairs.read(row, data.max_length, _own_id(row))], False
+        turns, compared = layout.comparisons(row)
+        prompt, cut = _prompt(row, turns)
+        found: list[Pair | Drop] = []
+        for comparison in compared:
+            reason = _fault(comparison)
+            if reason is None:
+                judged.append(comparison.raters)
+            found.append(Drop(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
+        return found, cut
+
+    records: list[Pair] = _convert(rows, read, report)
+    report.agreement = agreement(judged)
+    return records, report
+
+
+def content_hash(messages: Conversation) -> str:
+    """16 hexadecimal digits that depend on the conversation alone: a prompt's id where the data name none."""
+    text = json.dumps([{"role": m.role, "content": m.content} for m in messages])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _path(data: DataConfig, path: str | None, task: Task) -> str:
+    if data.task not in (None, task):
+        raise UserError(
+            f"it is {data.task!r}, but this stage reads rows as {task!r}",
+            where="data.task",
+            mend="Leave it out, or name the task of the stage",
+        )
+    return path or data.path
+
+
+def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Numbered], Layout, DataReport]:
+    """The rows, a layout that can serve the task, and an empty report."""
+    path = _path(data, path, task)
+    rows = files.read_rows(path, data.split)
+    layout = layouts.find(data.layout, [row for _, row in rows if isinstance(row, dict)], where=path)
+    serves = {
+        "prompt_only": layout.prompt is not None,
+        "sft": layout.demonstration is not None or layout.comparisons is not None,
+        "preference": layout.comparisons is not None or layout.name == layouts.TOKENISED,
+    }
+    if not serves[task]:
+        raise UserError(
+            f"rows in layout {layout.name!r} ({layout.holds}) cannot be read as {task!r}",
+            where=path,
+            mend="Name other data, or another data.layout",
+        )
+    return rows, layout, DataReport(path, layout.name)
+
+
+def _convert(
+    rows: Sequence[files.Numbered], read: Callable[[Row], _Read[Record]], report: DataReport
+) -> list[Record]:
+    records: list[Record] = []
+    for where, row in rows:
+        if not isinstance(row, dict):
+            report.drop(where, "not_an_object")
+            continue
+        try:
+            found, cut = read(row)
+        except Drop as drop:
+            report.drop(where, drop.reason, drop.field)
+            continue
+        for record in found:
+            if isinstance(record, Drop):
+                report.drop(where, record.reason, record.field)
+            else:
+                report.keep()
+                report.shortened[CUT_CONTEXT] += cut
+                records.append(record)
+    report.shortened = +report.shortened
+    return records
+
+
+def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
+    messages, cut = conversations.open_conversation(turns)
+    details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
+    if row.get("keywords") is not None:
+        details["keywords"] = row["keywords"]
+    prompt = Prompt(
+        id=_own_id(row) or content_hash(messages),
+        messages=messages,
+        domain=_name(row, "domain") or _name(row, "category"),
+        language=_name(row, "language"),
+        details=details,
+    )
+    return prompt, cut
+
+
+def _own_id(row: Row) -> str | None:
+    """The row's "id", when it is text or a whole number."""
+    found = row.get("id")
+    return str(found) if type(found) is int else _name(row, "id") or None
+
+
+def _name(row: Row, field: str) -> str:
+    """A text that only names something: "" for anything else that may stand there."""
+    return fields.checked(row[field], field) if isinstance(row.get(field), str) else ""
+
+
+def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:
+    """The conversation and the answer judged better; rows at fault are dropped as for preferences."""
+    assert layout.comparisons is not None
+    turns, compared = layout.comparisons(row)
+    best = compared[0]
+    if best.score == 0:
+        raise Drop("tie")
+    if reason := _fault(best):
+        raise Drop(reason)
+    return turns, best.first if best.score < 0 else best.second
+
+
+def _fault(comparison: Comparison) -> str | None:
+    if not comparison.first.strip() or not comparison.second.strip():
+        return "empty_response"
+    return "identical_responses" if comparison.first.strip() == comparison.second.strip() else None

@@ -1,0 +1,166 @@
+"""The row layouts that are understood: what their rows look like, and what can be read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from harken.data import answer_layouts, pair_layouts
+from harken.data.conversations import Conversation
+from harken.data.fields import Row
+from harken.data.preferences import Comparison
+from harken.data.token_pairs import is_token_pair
+from harken.errors import UserError
+
+TOKENISED = "tokenised_pairs"
+
+SAMPLE = 100
+"""Rows that `auto` looks at."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to write a row. Readers raise `fields.Drop` for a row at fault; None: no such thing in it."""
+
+    name: str
+    holds: str
+    """Its fields, for people."""
+    matches: Callable[[Row], bool]
+    prompt: Callable[[Row], Conversation] | None
+    """The conversation to answer, never with the answer the row gives."""
+    demonstration: Callable[[Row], tuple[Conversation, str]] | None = None
+    comparisons: Callable[[Row], tuple[Conversation, list[Comparison]]] | None = None
+
+
+def _has(*names: str) -> Callable[[Row], bool]:
+    return lambda row: all(name in row for name in names)
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        TOKENISED,
+        "input_ids_chosen, input_ids_rejected; attention_mask_chosen, attention_mask_rejected optional",
+        is_token_pair,
+        None,
+    ),
+    Layout(
+        "helpsteer3",
+        "context, response1, response2, overall_preference (below 0: response1 is better; 0: tie), "
+        "individual_preference, domain, language; aliases of S0",
+        pair_layouts.is_helpsteer3,
+        pair_layouts.helpsteer3_prompt,
+        comparisons=pair_layouts.helpsteer3,
+    ),
+    Layout(
+        "prompt_chosen_rejected",
+        "prompt (text, dialogue or messages), chosen, rejected (text or messages); "
+        "preference_strength optional (0: tie)",
+        _has("prompt", "chosen", "rejected"),
+        pair_layouts.prompted_prompt,
+        comparisons=pair_layouts.prompted,
+    ),
+    Layout(
+        "chosen_rejected",
+        "chosen, rejected: whole dialogues, as text (HH-RLHF) or messages; "
+        "preference_strength optional (0: tie)",
+        _has("chosen", "rejected"),
+        pair_layouts.whole_prompt,
+        comparisons=pair_layouts.whole,
+    ),
+    Layout(
+        "a_b_label",
+        "prompt or input or instruction; response_a, response_b (or output_1, output_2, …); "
+        "label or preference: A, B, 1, 2 or tie, or votes annotator1, annotator2, …",
+        pair_layouts.is_labelled,
+        pair_layouts.labelled_prompt,
+        comparisons=pair_layouts.labelled,
+    ),
+    Layout(
+        "ranking",
+        "prompt, responses (list), ranking (list of ranks, 1 is the best, equal ranks are ties)",
+        _has("responses", "ranking"),
+        pair_layouts.ranking_prompt,
+        comparisons=pair_layouts.ranking,
+    ),
+    Layout(
+        "messages",
+        "messages or conversations: a list of {role, content}; the last assistant turn is the answer",
+        answer_layouts.has_messages,
+        answer_layouts.messages_prompt,
+        answer_layouts.messages,
+    ),
+    Layout(
+        "instances",
+        "instruction, instances: a list of {input, output}, of which the first is used (self-instruct)",
+        _has("instruction", "instances"),
+        answer_layouts.instances_prompt,
+        answer_layouts.instances,
+    ),
+    Layout(
+        "instruction",
+        "instruction, context or input (optional), response or output",
+        _has("instruction"),
+        answer_layouts.prompted_prompt,
+        answer_layouts.prompted,
+    ),
+    Layout(
+        "prompt",
+        "prompt (text, dialogue or messages); response, completion, answer or output optional",
+        _has("prompt"),
+        answer_layouts.prompted_prompt,
+        answer_layouts.prompted,
+    ),
+    Layout(
+        "question",
+        "question; answer optional",
+        _has("question"),
+        answer_layouts.prompted_prompt,
+        answer_layouts.prompted,
+    ),
+    Layout(
+        "turns",
+        "turns: a list of user texts, of which the first is used",
+        _has("turns"),
+        answer_layouts.first_turn,
+    ),
+    Layout(
+        "text",
+        "text: the prompt, a newline, the answer",
+        _has("text"),
+        answer_layouts.first_line,
+        answer_layouts.lines,
+    ),
+)
+
+
+def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
+    """The layout of this name; for "auto", the one most of the first rows match (the more specific one
+    first).
+
+    Raises UserError when no layout has the name or matches, with the fields that the first row has.
+    """
+    known = [layout.name for layout in LAYOUTS]
+    if name != "auto":
+        if name in known:
+            return LAYOUTS[known.index(name)]
+        near = get_close_matches(name, known, n=1)
+        raise UserError(
+            f"there is no layout {name!r}",
+            where="data.layout",
+            mend=(f"Did you mean {near[0]!r}? " if near else "") + f"Layouts: auto, {', '.join(known)}",
+        )
+    votes: dict[str, int] = {}
+    for row in rows[:SAMPLE]:
+        match = next((layout.name for layout in LAYOUTS if layout.matches(row)), None)
+        if match:
+            votes[match] = votes.get(match, 0) + 1
+    if not votes:
+        has = ", ".join(map(str, rows[0])) if rows and rows[0] else "none"
+        raise UserError(
+            f"no layout fits its rows; the first has the fields: {has[:300]}",
+            where=where,
+            mend=f"Rename fields to one of the layouts {', '.join(known)}; "
+            "or, for prompts alone, set data.prompt_column",
+        )
+    return LAYOUTS[known.index(max(votes, key=lambda layout: votes[layout]))]

@@ -1,0 +1,157 @@
+"""From judgements to pairs: scores and votes of raters, rankings of k answers, and how far raters agree.
+
+One sign everywhere, HelpSteer3's: below 0 the first answer is better, above 0 the second, 0 is a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from harken.records import Preference, Prompt
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers and what was judged of them, in the order of the row.
+
+    `score` < 0: first better; > 0: second; 0: tie. Its size is the strength. `raters` are single judgements
+    on the same scale. `certainty` is the probability that the better side is better, 1 unless the row gives
+    one.
+    """
+
+    first: str
+    second: str
+    score: float
+    raters: tuple[float, ...] = ()
+    certainty: float = 1.0
+
+
+def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft: bool = False) -> Preference:
+    """The comparison as a pair whose `chosen` is the better side; a tie keeps the row's order, label 1/2.
+
+    `raters` of the result are turned so that a positive one favours `chosen`. With `soft`, where raters are
+    known, the label is the share of them that favour `chosen` (a tie counts half) instead of the verdict.
+    """
+    score, certainty = comparison.score, comparison.certainty
+    if soft and comparison.raters:
+        leaning = lean(comparison.raters)
+        strength = abs(score) or abs(mean_score(comparison.raters)) or 1.0
+        score, certainty = strength * float(np.sign(leaning)), (1.0 + abs(leaning)) / 2
+    swap = score > 0
+    raters = tuple((r if swap else -r) + 0.0 for r in comparison.raters)
+    return Preference(
+        prompt=prompt,
+        chosen=comparison.second if swap else comparison.first,
+        rejected=comparison.first if swap else comparison.second,
+        label=certainty if score else 0.5,
+        strength=abs(score),
+        source=source,
+        raters=raters,
+    )
+
+
+def mean_score(scores: Sequence[float]) -> float:
+    """The raters' mean."""
+    return float(np.mean(scores))
+
+
+def majority(scores: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    """-1, 0 or 1: the verdict with the most votes; a draw between verdicts is a tie, 0.
+
+    Each score votes with its sign; `weights` (one a rater, default 1) say how much a vote counts.
+    """
+    tally = dict.fromkeys((-1.0, 0.0, 1.0), 0.0)
+    for score, weight in zip(scores, weights or [1.0] * len(scores), strict=True):
+        tally[float(np.sign(score))] += weight
+    most = max(tally.values())
+    winners = [verdict for verdict, votes in tally.items() if votes == most]
+    return winners[0] if len(winners) == 1 else 0.0
+
+
+def lean(scores: Sequence[float]) -> float:
+    """The share of raters that favour the second answer minus the share that favour the first: -1 … 1."""
+    return float(np.mean(np.sign(scores)))
+
+
+def ranked_pairs(answers: Sequence[str], ranks: Sequence[float]) -> list[Comparison]:
+    """All k·(k-1)/2 pairs of a ranking, best answers first. Rank 1 is the best; equal ranks are a tie.
+
+    The strength of a pair is the difference of its ranks. Raises ValueError when the lengths differ.
+    """
+    ordered = sorted(zip(ranks, answers, strict=True), key=lambda pair: pair[0])
+    return [Comparison(a, b, score=float(i - j)) for (i, a), (j, b) in combinations(ordered, 2)]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far raters agree over the rows that two or more of them judged.
+
+    `unanimous`: rows on which all gave the same verdict. `pairwise`: share of pairs of raters that gave the
+    same verdict, averaged over rows. Verdicts are signs: first, tie, second. `alpha`: Krippendorff's,
+    ordinal, over the scores themselves: 1 perfect, 0 chance, None where every score is the same.
+    """
+
+    rows: int
+    unanimous: int
+    pairwise: float
+    alpha: float | None
+
+    def line(self) -> str:
+        """One line for a terminal."""
+        alpha = "not defined" if self.alpha is None else f"{self.alpha:.3f}"
+        return (
+            f"raters agree: {self.unanimous:,} of {self.rows:,} rows unanimous, "
+            f"{self.pairwise:.1%} of rater pairs, Krippendorff's alpha (ordinal) {alpha}"
+        )
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The four figures."""
+        return {
+            "rows": self.rows,
+            "unanimous": self.unanimous,
+            "pairwise": self.pairwise,
+            "alpha": self.alpha,
+        }
+
+
+def agreement(rows: Sequence[Sequence[float]]) -> Agreement | None:
+    """Agreement over rows of scores; None when no row has two raters."""
+    rated = [row for row in rows if len(row) >= 2]
+    if not rated:
+        return None
+    verdicts = [np.sign(row) for row in rated]
+    shares = [np.mean([a == b for a, b in combinations(signs, 2)]) for signs in verdicts]
+    return Agreement(
+        rows=len(rated),
+        unanimous=sum(len(set(signs)) == 1 for signs in verdicts),
+        pairwise=float(np.mean(shares)),
+        alpha=krippendorff_alpha(rated),
+    )
+
+
+def krippendorff_alpha(rows: Sequence[Sequence[float]]) -> float | None:
+    """Krippendorff's alpha for ordinal scores: 1 - observed ÷ expected disagreement; None where none is
+    expected.
+
+    Rows may have different numbers of raters; those with fewer than two say nothing. The squared distance
+    of two values is (scores from one to the other, the outer two counted half)². Source: Krippendorff 2011,
+    "Computing Krippendorff's alpha-reliability", section E.
+    """
+    rated = [row for row in rows if len(row) >= 2]
+    values = sorted({score for row in rated for score in row})
+    index = {value: i for i, value in enumerate(values)}
+    together = np.zeros((len(values), len(values)))
+    for row in rated:
+        counts = np.bincount([index[score] for score in row], minlength=len(values)).astype(float)
+        together += (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
+    marginal = together.sum(0)
+    middle = np.cumsum(marginal) - marginal / 2
+    distance = (middle[:, None] - middle[None, :]) ** 2
+    expected = float((np.outer(marginal, marginal) * distance).sum())
+    if expected == 0:
+        return None
+    return 1.0 - float((together * distance).sum()) * float(marginal.sum() - 1) / expected

@@ -1,0 +1,111 @@
+"""What became of every row: read, kept, dropped and why, shortened and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from harken.data.preferences import Agreement
+
+REASONS = {
+    "not_an_object": "the row is not a JSON object",
+    "missing_field": "a field the layout needs is absent or null",
+    "wrong_type": "a field does not hold what its layout says",
+    "not_unicode": "a text holds half of a surrogate pair, which no tokenizer can read",
+    "unknown_role": "a message is neither from a system, a user nor an assistant",
+    "no_prompt": "no user turn with text is left to answer",
+    "no_response": "no assistant turn to learn from",
+    "empty_response": "an answer is empty or blank",
+    "identical_responses": "both answers are the same",
+    "prompts_differ": "the two sides answer different conversations",
+    "turn_marker_in_response": "an answer goes on to write the human's next turn",
+    "no_newline": "a {text} row without a newline between prompt and answer",
+    "unscored": "neither a score nor a rater's judgement",
+    "unknown_label": "a label that names neither side nor a tie",
+    "tie": "an answer to imitate is wanted, and neither side is the better one",
+    "duplicate_prompt": "the same conversation stands in an earlier row",
+    "duplicate_id": "another prompt in an earlier row has this id",
+    "response_too_long": "the answer and the shortest prompt exceed the token limit; answers are never cut",
+    "prompt_too_long": "not one token of the last user turn would be left within the token limit",
+    "template_refuses": "the model's chat template cannot write this conversation",
+    "token_outside_vocabulary": "a pre-tokenised row holds an id the tokenizer does not have",
+    "over_limit": "left out on purpose: more rows than the limit asked for",
+}
+"""Every reason to drop a row. Faults of one field are counted per field: "missing_field:chosen"."""
+
+_PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role")
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One dropped row: its place (``path:line`` or a prompt id), the field at fault ("" if none), why."""
+
+    where: str
+    field: str
+    reason: str
+
+
+@dataclass
+class DataReport:
+    """The account of one source; ``raw == kept + sum(dropped.values())`` at all times.
+
+    `raw` counts the records the rows hold: a ranking of k answers holds k·(k-1)/2 pairs, every other row one.
+    `shortened` counts kept records that lost something on the way, by what they lost.
+    """
+
+    path: str
+    layout: str = ""
+    raw: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    shortened: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+    agreement: Agreement | None = None
+
+    def keep(self) -> None:
+        """Count a record that is used."""
+        self.raw += 1
+        self.kept += 1
+
+    def drop(self, where: str, reason: str, field: str = "") -> None:
+        """Count a record that is not used. Raises ValueError for a reason outside `REASONS`."""
+        if reason not in REASONS:
+            raise ValueError(f"{reason!r} is no reason of harken.data.report.REASONS")
+        self.raw += 1
+        self.dropped[_counted_as(reason, field)] += 1
+        if reason != "over_limit":
+            self.rejects.append(Reject(where, field, reason))
+
+    def withdraw(self, where: str, reason: str, field: str = "") -> None:
+        """Move a record counted as kept to the dropped ones, for example when its tokens do not fit."""
+        self.raw -= 1
+        self.kept -= 1
+        self.drop(where, reason, field)
+
+    def lines(self) -> list[str]:
+        """The account for a terminal: one line of totals, one a reason, one for what raters agreed on."""
+        head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {sum(self.dropped.values()):,} dropped"
+        lines = [head + (f" (layout {self.layout})" if self.layout else "")]
+        first = {_counted_as(r.reason, r.field): f"; first {r.where}" for r in reversed(self.rejects)}
+        for reason, count in self.dropped.most_common():
+            meaning = REASONS[reason.partition(":")[0]]
+            lines.append(f"  {count:,} dropped: {reason} ({meaning}{first.get(reason, '')})")
+        lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
+        return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The account as JSON, without the single rejects."""
+        return {
+            "path": self.path,
+            "layout": self.layout,
+            "raw": self.raw,
+            "kept": self.kept,
+            "dropped": dict(self.dropped.most_common()),
+            "shortened": dict(self.shortened.most_common()),
+            "agreement": self.agreement.to_dict() if self.agreement else None,
+        }
+
+
+def _counted_as(reason: str, field: str) -> str:
+    return f"{reason}:{field}" if field and reason in _PER_FIELD else reason

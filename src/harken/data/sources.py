@@ -1,0 +1,110 @@
+"""What a training stage reads: prompts, demonstrations or preferences, limited and split by the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from harken import seeds
+from harken.config import DataConfig
+from harken.data import examine
+from harken.data.examine import Pair
+from harken.data.report import DataReport
+from harken.data.token_pairs import shared_prefix
+from harken.errors import UserError
+from harken.records import Demonstration, Prompt, TokenPair
+
+Record = TypeVar("Record", Prompt, Demonstration, Pair)
+
+DEFAULT_SEED = 839
+
+
+def load_prompts(
+    data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
+) -> tuple[list[Prompt], DataReport]:
+    """Conversations to answer from `path` (default `data.path`), each once, at most `data.limit`.
+
+    Whatever else a row holds, its answers are not read. Raises UserError when the source cannot be read,
+    when no layout fits it, and when not one row is usable.
+    """
+    return _some(*examine.prompts(data, path), data.limit, seed)
+
+
+def load_demonstrations(
+    data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
+) -> tuple[list[Demonstration], DataReport]:
+    """Prompts with the answer to imitate: of a preference the better side, of a ranking the best answer.
+
+    Raises UserError as `load_prompts` does.
+    """
+    return _some(*examine.demonstrations(data, path), data.limit, seed)
+
+
+def load_preferences(
+    data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED, *, soft: bool = False
+) -> tuple[list[Pair], DataReport]:
+    """Pairs of answers; ties are kept with label 1/2. `soft`: the raters' shares as labels, where they are
+    known.
+
+    Raises UserError as `load_prompts` does.
+    """
+    return _some(*examine.preferences(data, path, soft=soft), data.limit, seed)
+
+
+def load_split(
+    data: DataConfig,
+    load: Callable[[DataConfig, str | None, int], tuple[list[Record], DataReport]],
+    seed: int,
+) -> tuple[list[Record], list[Record], list[DataReport]]:
+    """Training and held-out records of one of the loaders above, and a report for each file read.
+
+    `eval_path` names the held-out rows; else `eval_fraction` of the distinct prompts (at least one) is held
+    out with all their rows, so that no prompt is on both sides. Which ones depends on the seed and the
+    conversations alone. Raises UserError when nothing is left to train on.
+    """
+    records, report = load(data.model_copy(update={"limit": None}), None, seed)
+    if data.eval_path is not None:
+        held_out, second = load(data.model_copy(update={"limit": data.eval_limit}), data.eval_path, seed)
+        return _limited(records, data.limit, seed, report), held_out, [report, second]
+    keys = sorted({_prompt_key(r) for r in records}, key=lambda key: seeds.seed(seed, "held out", key))
+    aside = set(keys[: max(round(len(keys) * data.eval_fraction), 1)] if data.eval_fraction else [])
+    train = [r for r in records if _prompt_key(r) not in aside]
+    held_out = [r for r in records if _prompt_key(r) in aside]
+    if not train:
+        raise UserError(
+            f"eval_fraction {data.eval_fraction} leaves none of its {len(keys)} prompts to train on",
+            where=report.path,
+            mend="Lower data.eval_fraction or bring more rows",
+        )
+    train = _limited(train, data.limit, seed, report)
+    return train, _limited(held_out, data.eval_limit, seed, report), [report]
+
+
+def _some(
+    records: list[Record], report: DataReport, limit: int | None, seed: int
+) -> tuple[list[Record], DataReport]:
+    if not records:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.most_common(4))
+        raise UserError(
+            f"none of its {report.raw} rows can be used: {reasons}",
+            where=report.path,
+            mend=f"First: {report.rejects[0].where}. Mend the rows, or set data.layout (now {report.layout})",
+        )
+    return _limited(records, limit, seed, report), report
+
+
+def _limited(records: list[Record], limit: int | None, seed: int, report: DataReport) -> list[Record]:
+    """At most `limit` of them, chosen by the seed, in their old order."""
+    if limit is None or len(records) <= limit:
+        return records
+    for _ in range(len(records) - limit):
+        report.withdraw(report.path, "over_limit")
+    return [records[i] for i in sorted(seeds.permutation(len(records), seed, "limit")[:limit])]
+
+
+def _prompt_key(record: Prompt | Demonstration | Pair) -> str:
+    """The same for records about one conversation, whatever ids their rows have."""
+    if isinstance(record, TokenPair):
+        return repr(shared_prefix(record))
+    prompt = record if isinstance(record, Prompt) else record.prompt
+    return examine.content_hash(prompt.messages)

@@ -1,0 +1,55 @@
+"""Pairs that come as token ids already (S2-77): input_ids_chosen, attention_mask_chosen, …_rejected."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import takewhile
+
+from harken.data.fields import Drop, Row
+from harken.data.fields import value as value_of
+from harken.records import TokenPair
+
+
+def is_token_pair(row: Row) -> bool:
+    """Whether both sides are there as ids."""
+    return "input_ids_chosen" in row and "input_ids_rejected" in row
+
+
+def read(row: Row, max_length: int, id: str | None = None) -> TokenPair:
+    """Both sides without padding (where the mask is 0). Longer than `max_length` is dropped, never cut."""
+    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
+    if chosen == rejected:
+        raise Drop("identical_responses")
+    if max(len(chosen), len(rejected)) > max_length:
+        raise Drop("response_too_long")
+    return TokenPair(
+        id or hashlib.sha256(repr((chosen, rejected)).encode()).hexdigest()[:16], chosen, rejected
+    )
+
+
+def shared_prefix(pair: TokenPair) -> tuple[int, ...]:
+    """The tokens both sides begin with: their prompt, as far as tokens tell."""
+    same = takewhile(
+        lambda ids: ids[0] == ids[1], zip(pair.chosen_tokens, pair.rejected_tokens, strict=False)
+    )
+    return tuple(token for token, _ in same)
+
+
+def _side(row: Row, side: str) -> tuple[int, ...]:
+    tokens = _integers(row, f"input_ids_{side}")
+    mask = f"attention_mask_{side}"
+    if row.get(mask) is not None:
+        real = _integers(row, mask)
+        if len(real) != len(tokens) or any(flag > 1 for flag in real):
+            raise Drop("wrong_type", mask)
+        tokens = tuple(token for token, flag in zip(tokens, real, strict=True) if flag)
+    if not tokens:
+        raise Drop("empty_response", f"input_ids_{side}")
+    return tokens
+
+
+def _integers(row: Row, field: str) -> tuple[int, ...]:
+    value = value_of(row, field)
+    if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+        raise Drop("wrong_type", field)
+    return tuple(value)

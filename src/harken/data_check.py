@@ -1,0 +1,91 @@
+"""What a data source holds, and how much of it fits a token limit, before anything trains (S0-16, S0-21)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harken.config import DataConfig, Task
+from harken.data import examine, files, layouts
+from harken.data.chat import Rejected, Renderer
+from harken.data.report import DataReport
+from harken.errors import UserError
+from harken.models.resolve import resolve
+from harken.models.tokenizer import load_tokenizer
+from harken.records import Demonstration, Preference, Prompt, TokenPair
+from harken.run.terminal import progress
+
+
+def check(data: DataConfig, model: str | None = None) -> list[str]:
+    """The account of every row, as lines. With `model`: token counts too, and what `data.max_length` costs.
+
+    Without `data.task` the rows are read as the most they can be: preferences, else demonstrations, else
+    prompts. Raises UserError when the source cannot be read, or `model` names none.
+    """
+    task = data.task or richest_task(data)
+    rows: Sequence[Demonstration | Preference | TokenPair | Prompt]
+    if task == "preference":
+        rows, report = examine.preferences(data)
+    elif task == "sft":
+        rows, report = examine.demonstrations(data)
+    else:
+        rows, report = examine.prompts(data)
+    lengths: list[int] = []
+    if model is not None:
+        renderer = Renderer(load_tokenizer(resolve(model).folder))
+        lengths = [
+            n for row in progress(rows, "tokens") if (n := _fit(row, renderer, data.max_length, report))
+        ]
+    lines = [f"read as {task}", *report.lines()]
+    return [*lines, f"  tokens before any cut: {quantiles(lengths)}"] if lengths else lines
+
+
+def richest_task(data: DataConfig) -> Task:
+    """What the rows of `data.path` can serve as: preferences, else demonstrations, else prompts."""
+    if data.prompt_column is not None:
+        return "prompt_only"
+    rows = [row for _, row in files.read_rows(data.path, data.split) if isinstance(row, dict)]
+    layout = layouts.find(data.layout, rows, where=data.path)
+    if layout.comparisons is not None or layout.prompt is None:
+        return "preference"
+    # A layout's answer may be optional: rows that hold none are prompts.
+    answered = layout.demonstration is not None and examine.demonstrations(data)[0]
+    return "sft" if answered else "prompt_only"
+
+
+def quantiles(counts: Sequence[int]) -> str:
+    """``median 52, 90 % 140, 99 % 230, longest 256`` (smallest count that many rows do not exceed)."""
+    if not counts:
+        return "no row is left"
+    half, most, nearly_all = np.quantile(counts, [0.5, 0.9, 0.99], method="inverted_cdf")
+    return f"median {half:,}, 90 % {most:,}, 99 % {nearly_all:,}, longest {max(counts):,}"
+
+
+def _fit(
+    row: Demonstration | Preference | TokenPair | Prompt, renderer: Renderer, limit: int, report: DataReport
+) -> int | None:
+    """The row's tokens before any cut, None where they cannot be counted. Its losses go to the report."""
+    name = row.prompt.id if isinstance(row, Demonstration | Preference) else row.id
+    fitted: object
+    try:
+        if isinstance(row, Prompt):
+            length = len(renderer.prompt(row.messages))
+            fitted = renderer.fit_prompt(row.messages, limit) or Rejected("response_too_long")
+        elif isinstance(row, TokenPair):
+            length = max(len(row.chosen_tokens), len(row.rejected_tokens))
+            fitted = renderer.preference(row, limit)
+        else:
+            length = renderer.length(row)
+            fitted = (
+                renderer.demonstration(row, limit)
+                if isinstance(row, Demonstration)
+                else renderer.preference(row, limit)
+            )
+    except UserError:
+        length, fitted = 0, Rejected("template_refuses")
+    if isinstance(fitted, Rejected):
+        report.withdraw(name, fitted.reason)
+    elif length > limit:
+        report.shortened["prompt cut to fit the token limit"] += 1
+    return length or None

@@ -1,0 +1,197 @@
+"""What goes wrong in a text, measured without a model, and the queues of answers a person should read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from harken.maths.repetition import repeated_ngram_fraction
+
+# Thai, Lao, Myanmar, Khmer, kana and Han put no spaces between words. Korean does.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'])+")
+
+Key = tuple[str, int, str]
+"""An answer's place: (prompt_id, sample, policy)."""
+
+MEANINGS = {
+    "reward_mismatch": "a high reward for a text that repeats itself",
+    "repetition": "many word 4-grams occurred before in the same answer",
+    "loop": "the answer ends in one piece said over and over",
+    "restatement": "a long run of the prompt's words, copied",
+    "cap_hit": "cut off at the token limit",
+    "empty": "nothing but space",
+    "qualified_win": "the best answer by a clear margin, with no sign of damage",
+    "strong_loss": "far below the baseline's answer",
+}
+"""Every flag an answer may carry, and what it says about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Where a measure becomes a flag. The defaults are those of the published Qwen2.5-0.5B audit (S0-51).
+
+    `mismatch_reward`, `win_*_margin` and `loss_margin` are in units of that run's reward model: another
+    reward model has another scale, so set them from its own spread.
+    """
+
+    repetition: float = 0.25
+    """Share of repeated word 4-grams above which an answer is repetitive."""
+    same_4gram: int = 5
+    """Occurrences of one 4-gram from which a high reward is suspicious."""
+    mismatch_reward: float = 2.0
+    """A repetitive answer above this reward is a mismatch."""
+    win_baseline_margin: float = 2.0
+    """A qualified win beats the baseline by more than this …"""
+    win_other_margin: float = 1.0
+    """… and every other policy by more than this …"""
+    win_repetition: float = 0.15
+    """… with fewer repeated 4-grams than this."""
+    loss_margin: float = 5.0
+    """A strong loss is further than this below the baseline."""
+    restatement: float = 0.5
+    """Share of the answer that is one run copied from the prompt, above which it restates."""
+    restated_words: int = 8
+    """A shorter run is no restatement, however short the answer."""
+
+
+DEFAULT = Thresholds()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A text that ends in `unit` said `times` over. `length` is what the loop covers, in characters."""
+
+    unit: str
+    times: int
+    length: int
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words, ``[\\w']+``; in scripts without spaces every character is one (S0-52)."""
+    return _WORD.findall(text.lower())
+
+
+def repetition(text: str) -> float:
+    """Share of word 4-grams that occurred before in the text: 1 - unique / all."""
+    return repeated_ngram_fraction(words(text), 4)
+
+
+def most_repeated(text: str, n: int = 4) -> int:
+    """How often the most frequent word n-gram occurs; 0 when the text is shorter than n words."""
+    items = words(text)
+    grams = Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))
+    return max(grams.values(), default=0)
+
+
+def loop(text: str, times: int = 3, length: int = 30) -> Loop | None:
+    """The longest loop the text ends in: `times` or more, over `length` characters or more. O(len(text)).
+
+    Finds what 4-grams of words miss: one word, or one sign, without end. A loop that is cut in the
+    middle of its unit counts, with the unit turned to where the text ends. Spaces at the end are ignored.
+    Method: the failure function of Knuth, Morris and Pratt on the reversed text; a prefix of length L
+    has the smallest period L - failure(L).
+    """
+    reverse = text.rstrip()[::-1]
+    failure = [0] * (len(reverse) + 1)
+    best = (0, 0)
+    match = 0
+    for i in range(1, len(reverse)):
+        while match and reverse[i] != reverse[match]:
+            match = failure[match]
+        if reverse[i] == reverse[match]:
+            match += 1
+        failure[i + 1] = match
+        period = i + 1 - match
+        covered = (i + 1) // period * period
+        if covered >= max(times * period, length) and covered > best[0]:
+            best = (covered, period)
+    covered, period = best
+    return Loop(reverse[:period][::-1], covered // period, covered) if covered else None
+
+
+def copied_run(prompt: str, response: str) -> int:
+    """Words in the longest run that stands in both."""
+    ours, theirs = words(prompt), words(response)
+    return SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match().size
+
+
+def measures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Every measure of one row of `responses.parquet`.
+
+    `cap_hit` is what the sampler said (stop == "length"), never a guess from the length (S0-47).
+    `restatement` is the longest copied run ÷ the words of the answer, `copied_words` the run itself.
+    """
+    text = str(row["response"])
+    count, run = len(words(text)), copied_run(str(row["prompt"]), text)
+    return {
+        "repeated_4grams": repetition(text),
+        "most_repeated": most_repeated(text),
+        "loop": loop(text),
+        "restatement": run / count if count else 0.0,
+        "copied_words": run,
+        "empty": not text.strip(),
+        "cap_hit": row["stop"] == "length",
+    }
+
+
+def flags(row: Mapping[str, Any], measured: Mapping[str, Any], at: Thresholds = DEFAULT) -> list[str]:
+    """The flags one answer carries on its own, whatever the other policies said."""
+    repetitive = measured["repeated_4grams"] > at.repetition
+    stuck = measured["most_repeated"] >= at.same_4gram
+    copied = measured["restatement"] > at.restatement and measured["copied_words"] >= at.restated_words
+    found = {
+        "reward_mismatch": row["reward"] > at.mismatch_reward and (repetitive or stuck),
+        "repetition": repetitive,
+        "loop": measured["loop"] is not None,
+        "restatement": copied,
+        "cap_hit": measured["cap_hit"],
+        "empty": measured["empty"],
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def audit(
+    rows: Sequence[Mapping[str, Any]], baseline: str, at: Thresholds = DEFAULT
+) -> dict[Key, dict[str, Any]]:
+    """Every answer's measures and, under "flags", its flags; wins and losses are against `baseline`.
+
+    KeyError when the baseline did not answer a prompt that another policy did.
+    """
+    rewards: dict[tuple[str, int], dict[str, float]] = {}
+    for row in rows:
+        rewards.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row["reward"]
+    audited: dict[Key, dict[str, Any]] = {}
+    for row in rows:
+        found = measures(row)
+        found["flags"] = flags(row, found, at)
+        if row["policy"] != baseline:
+            others = rewards[row["prompt_id"], row["sample"]]
+            margins = {p: row["reward"] - r for p, r in others.items() if p != row["policy"]}
+            found["flags"] += _against(margins, baseline, found, at)
+        audited[row["prompt_id"], row["sample"], row["policy"]] = found
+    return audited
+
+
+def queues(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, list[Key]]:
+    """The answers under each flag of `MEANINGS`, in the order of the rows."""
+    return {flag: [key for key, found in audited.items() if flag in found["flags"]] for flag in MEANINGS}
+
+
+def _against(
+    margins: Mapping[str, float], baseline: str, measured: Mapping[str, Any], at: Thresholds
+) -> list[str]:
+    clean = not measured["cap_hit"] and measured["repeated_4grams"] < at.win_repetition
+    wins = all(
+        margin > (at.win_baseline_margin if policy == baseline else at.win_other_margin)
+        for policy, margin in margins.items()
+    )
+    found = {"qualified_win": wins and clean, "strong_loss": margins[baseline] < -at.loss_margin}
+    return [name for name, holds in found.items() if holds]

@@ -1,0 +1,177 @@
+"""What an evaluation shows, in plain sentences. Nothing is called better unless its interval excludes 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FEWEST_PROMPTS = 20
+"""Below this a bootstrap interval is too narrow to carry a verdict."""
+KL_ALARM = 15.0
+"""Nats per sequence from which a policy has left its reference behind."""
+
+QUALITY = ("Better", "Unclear", "Worse")
+LEVEL = ("Higher", "Unclear", "Lower")
+"""Of a learned reward: more of it is not yet better."""
+
+Figures = Mapping[str, Any]
+
+
+def headline(
+    summary: Figures,
+    base: str | None,
+    sft: str,
+    ppo: str,
+    judge: str | None = None,
+    kl: float | None = None,
+) -> list[str]:
+    """The verdict on PPO against SFT first, then the facts it stands on, one sentence each.
+
+    Every sentence opens with a word that says how to take it: "Better:", "Worse:", "Unclear:",
+    "Warning:" or "Note:"; a learned reward is only "Higher:" or "Lower:". `judge` names the independent
+    judge of the summary, which can tell a real gain from a flattered reward model; `kl` is that of the
+    policy to its reference, in nats per sequence.
+    A gain is given as a difference with its 95 % interval, never as a multiple (S2-01, S0-62).
+    Raises KeyError when a policy or judge is not in the summary.
+    """
+    pair = between(summary, sft, ppo)
+    gold = pair["judges"][judge] if judge else None
+    lines = [_verdict(summary, sft, ppo, pair["reward"], judge, gold)]
+    few = summary["prompts"] < FEWEST_PROMPTS
+    lines.append(_means(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL) + _contest(pair))
+    if judge and gold:
+        lines.append(_means(gold, f"{ppo}'s {judge} minus {sft}'s", few))
+    lines += [
+        _rates(summary, sft, ppo, pair[name], name, what, few)
+        for name, what in (
+            ("cap_hit", "Answers cut at the token limit"),
+            ("repetition", "Repetitive answers"),
+        )
+    ]
+    if base and base != sft:
+        pair = between(summary, base, ppo)
+        lines.append(
+            _means(pair["reward"], f"{ppo}'s learned reward minus {base}'s", few, LEVEL) + _contest(pair)
+        )
+        if judge and pair["judges"][judge]:
+            lines.append(_means(pair["judges"][judge], f"{ppo}'s {judge} minus {base}'s", few))
+    if kl is not None:
+        lines.append(_distance(ppo, sft, kl))
+    lines.append(
+        f"Note: {summary['prompts']} prompts; a true win rate closer to 50 % than "
+        f"{100 * summary['detectable_win_rate']:.0f} % would mostly go unseen (80 % power)."
+    )
+    return lines
+
+
+def between(summary: Figures, left: str, right: str) -> dict[str, Any]:
+    """The pair of two policies with `right` on the right, turned round when the summary has it the other way.
+
+    Raises KeyError when the summary does not hold both.
+    """
+    for pair in summary["pairs"]:
+        if (pair["left"], pair["right"]) == (left, right):
+            return dict(pair)
+        if (pair["left"], pair["right"]) == (right, left):
+            return _turned(pair)
+    raise KeyError(f"no pair {left!r} and {right!r} in the summary")
+
+
+def direction(interval: Figures | None) -> int:
+    """1 when the whole interval is above 0, -1 when it is below, else 0."""
+    if interval is None:
+        return 0
+    return int(interval["low"] > 0) - int(interval["high"] < 0)
+
+
+def policy(summary: Figures, name: str) -> dict[str, Any]:
+    """One policy's line of the table. Raises KeyError when there is none."""
+    for line in summary["table"]:
+        if line["policy"] == name:
+            return dict(line)
+    raise KeyError(f"no policy {name!r} in the summary")
+
+
+def _verdict(
+    summary: Figures, sft: str, ppo: str, reward: Figures, judge: str | None, gold: Figures | None
+) -> str:
+    if summary["prompts"] < FEWEST_PROMPTS:
+        return (
+            f"Unclear: {summary['prompts']} prompts are too few to judge {ppo} against {sft}; "
+            f"evaluate at least {FEWEST_PROMPTS}."
+        )
+    up, real = direction(reward), direction(gold)
+    if up > 0 and real < 0:
+        return (
+            f"Warning: the reward model is being over-optimised: {ppo}'s learned reward is above {sft}'s, "
+            f"while {judge} fell. The policy learned to please the reward model, not to answer better."
+        )
+    if up > 0 and real > 0:
+        return f"Better: {ppo} is above {sft} both in learned reward and by {judge}."
+    if up < 0 and real > 0:
+        return f"Unclear: {judge} puts {ppo} above {sft}, the learned reward puts it below."
+    if up < 0 or real < 0:
+        by = " and ".join([*(["learned reward"] if up < 0 else []), *([str(judge)] if real < 0 else [])])
+        return f"Worse: {ppo} is below {sft} by {by}."
+    if real > 0:
+        return f"Better: {judge} puts {ppo} above {sft}; the learned reward shows no clear difference."
+    if up == 0:
+        return f"Unclear: no clear difference between {ppo} and {sft}."
+    why = f"{judge} shows no clear change" if gold else "no independent judge has checked it"
+    return f"Unclear: {ppo}'s learned reward is above {sft}'s, but {why}: a reward alone is no proof."
+
+
+def _means(interval: Figures, what: str, few: bool, words: tuple[str, str, str] = QUALITY) -> str:
+    word = "Note" if few else words[1 - direction(interval)]
+    end = "" if few or direction(interval) else ", so no clear difference"
+    return (
+        f"{word}: {what} is {interval['value']:+.3f} "
+        f"(95 % interval {interval['low']:+.3f} to {interval['high']:+.3f}){end}."
+    )
+
+
+def _contest(pair: Figures) -> str:
+    return (
+        f" It wins {pair['wins']}, ties {pair['ties']} and loses {pair['losses']} of {pair['n']} "
+        f"(sign test p = {pair['sign_test_p']:.2g}, Holm-adjusted {pair['holm_p']:.2g})."
+    )
+
+
+def _rates(summary: Figures, left: str, right: str, change: Figures, name: str, what: str, few: bool) -> str:
+    before, after = policy(summary, left)[name]["value"], policy(summary, right)[name]["value"]
+    word = "Note" if few else {1: "Worse", -1: "Better", 0: "Unclear"}[direction(change)]
+    end = "" if few or direction(change) else ", so no clear change"
+    return (
+        f"{word}: {what}: {100 * before:.1f} % of {left}'s, {100 * after:.1f} % of {right}'s "
+        f"(change {100 * change['value']:+.1f} points, 95 % interval {100 * change['low']:+.1f} "
+        f"to {100 * change['high']:+.1f}){end}."
+    )
+
+
+def _distance(ppo: str, sft: str, kl: float) -> str:
+    text = f"{ppo} moved {kl:.2f} nats per sequence away from {sft} (KL)"
+    if kl > KL_ALARM:
+        return f"Warning: {text}: above {KL_ALARM:.0f} it no longer speaks like its reference."
+    return f"Note: {text}."
+
+
+def _turned(pair: Figures) -> dict[str, Any]:
+    """The same pair seen from the other side (figures that only the verdict needs; domains stay out)."""
+
+    def flip(interval: Figures | None) -> dict[str, Any] | None:
+        if interval is None:
+            return None
+        bounds = {"value": -interval["value"], "low": -interval["high"], "high": -interval["low"]}
+        return {**interval, **bounds}
+
+    return {
+        **{key: pair[key] for key in ("n", "ties", "sign_test_p", "holm_p")},
+        "left": pair["right"],
+        "right": pair["left"],
+        "wins": pair["losses"],
+        "losses": pair["wins"],
+        "reward": flip(pair["reward"]),
+        "judges": {judge: flip(interval) for judge, interval in pair["judges"].items()},
+        "cap_hit": flip(pair["cap_hit"]),
+        "repetition": flip(pair["repetition"]),
+    }

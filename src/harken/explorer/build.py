@@ -1,0 +1,104 @@
+"""The report: one HTML file that opens anywhere, asks the network for nothing and runs no text as code.
+
+The data lie in the page as gzip + base64, so no answer can close a tag. The page puts text on the screen
+through `textContent` alone. A content security policy allows this script and this style, by their hashes,
+and nothing else: no connection, no frame, no form, no image but `data:`.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from harken.explorer.contract import contract
+from harken.run import atomic
+
+SCRIPTS = (
+    "page.js",
+    "text.js",
+    "intervals.js",
+    "tables.js",
+    "curves.js",
+    "facts.js",
+    "answers.js",
+    "main.js",
+)
+"""Inlined in this order, in one function: a file may use what the ones before it define."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def build_report(
+    out: Path,
+    *,
+    title: str,
+    notice: str,
+    summary: Mapping[str, Any],
+    responses: Rows,
+    stage_metrics: Mapping[str, Rows],
+    stage_info: Mapping[str, Mapping[str, Any]],
+    headline: Sequence[str],
+) -> Path:
+    """Write the page to `out` and return it. The same arguments give the same bytes.
+
+    `summary` is `compare.compare`'s, `responses` the rows of `responses.parquet` it came from, `headline`
+    `verdict.headline`'s sentences. `stage_metrics` has the lines of metrics.jsonl by stage. `stage_info`
+    has by stage whatever is worth telling, all keys optional: "title", "config" (its training.type chooses
+    the curves; without it the stage's name does), "data" (data reports), "lineage", "roles" and any other.
+    What looks like a secret is redacted. Raises ValueError when a figure is NaN or infinite.
+    """
+    data = contract(
+        title=title,
+        notice=notice,
+        summary=summary,
+        responses=responses,
+        stage_metrics=stage_metrics,
+        stage_info=stage_info,
+        headline=headline,
+    )
+    atomic.write_text(out, page(title, data))
+    return out
+
+
+def page(title: str, data: Mapping[str, Any]) -> str:
+    """The whole HTML text for a value of the contract."""
+    style = static("report.css")
+    script = '(() => {\n"use strict";\n' + "\n".join(static(name) for name in SCRIPTS) + "\n})();\n"
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+    )
+    parts = {
+        "policy": policy,
+        "title": html.escape(title),
+        "style": style,
+        "data": packed(data),
+        "script": script,
+    }
+    text = static("report.html")
+    for name, part in parts.items():
+        before, after = text.split(f"<!--{name}-->")
+        text = before + part + after
+    return text
+
+
+def packed(data: Mapping[str, Any]) -> str:
+    """JSON, gzipped without a time, as base64. Raises ValueError on NaN and infinities."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode("ascii")
+
+
+def static(name: str) -> str:
+    """The text of a file of the page."""
+    return (files("harken.explorer") / "static" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,111 @@
+"""What the page is given: one JSON value. `schema.json` beside this file describes it, version by version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.evaluate.audit import DEFAULT, MEANINGS, Thresholds, audit
+from harken.explorer.charts import figures
+from harken.run.manifest import redact
+
+VERSION = 1
+WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
+"""The words a sentence of the verdict may open with. Any other sentence is a note."""
+TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def contract(
+    *,
+    title: str,
+    notice: str,
+    summary: Mapping[str, Any],
+    responses: Rows,
+    stage_metrics: Mapping[str, Rows],
+    stage_info: Mapping[str, Mapping[str, Any]],
+    headline: Sequence[str],
+    thresholds: Thresholds = DEFAULT,
+) -> dict[str, Any]:
+    """The page's data from the files of a run; see `build.build_report` for the arguments."""
+    return {
+        "version": VERSION,
+        "title": title,
+        "notice": notice,
+        "verdict": [_sentence(line) for line in headline],
+        "summary": dict(summary),
+        "flags": MEANINGS,
+        "examples": _examples(responses, summary, thresholds),
+        "stages": [
+            _stage(name, stage_metrics.get(name, []), stage_info.get(name, {}))
+            for name in dict.fromkeys([*stage_info, *stage_metrics])
+        ],
+    }
+
+
+def _sentence(line: str) -> dict[str, str]:
+    word, colon, rest = line.partition(": ")
+    if colon and word in WORDS:
+        return {"word": word, "text": rest[:1].upper() + rest[1:]}
+    return {"word": "Note", "text": line}
+
+
+def _examples(responses: Rows, summary: Mapping[str, Any], at: Thresholds) -> list[dict[str, Any]]:
+    """One entry a prompt and sample, its answers in the order of the summary's policies."""
+    measured = audit(responses, summary["baseline"], at)
+    groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
+    for row in responses:
+        groups.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row
+    examples = []
+    for (prompt, sample), group in groups.items():
+        rows = [group[policy] for policy in summary["policies"]]
+        examples.append(
+            {
+                "id": prompt if summary["samples"] == 1 else f"{prompt}/{sample}",
+                "domain": rows[0]["domain"] or "",
+                "language": rows[0]["language"] or "",
+                "messages": json.loads(rows[0]["messages"]),
+                "winner": _winner(rows, summary["tie_epsilon"]),
+                "answers": [
+                    _answer(row, measured[prompt, sample, row["policy"]], summary["judges"]) for row in rows
+                ],
+            }
+        )
+    return examples
+
+
+def _answer(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
+    return {
+        "policy": row["policy"],
+        "text": row["response"],
+        "tokens": row["response_tokens"],
+        "stop": row["stop"],
+        "reward": row["reward"],
+        "scores": {judge: row[f"score_{judge}"] for judge in judges},
+        "repeated_4grams": found["repeated_4grams"],
+        "restatement": found["restatement"],
+        "loop": found["loop"].times if found["loop"] else None,
+        "flags": found["flags"],
+    }
+
+
+def _winner(rows: Rows, epsilon: float) -> str | None:
+    """The policy whose reward is above all others by more than epsilon."""
+    best = max(rows, key=lambda row: float(row["reward"]))
+    near = [row for row in rows if row["reward"] >= best["reward"] - epsilon]
+    return str(best["policy"]) if len(near) == 1 else None
+
+
+def _stage(name: str, metrics: Rows, info: Mapping[str, Any]) -> dict[str, Any]:
+    kind = info.get("config", {}).get("training", {}).get("type", name)
+    facts = {key: value for key, value in info.items() if key not in ("title", "data")}
+    return {
+        "name": name,
+        "title": info.get("title") or TITLES.get(kind, name),
+        "steps": max((line["step"] for line in metrics), default=0),
+        "charts": figures(kind, metrics),
+        "data": list(info.get("data", [])),
+        "facts": redact(facts),
+    }

@@ -1,0 +1,123 @@
+// Training curves: a small line chart with axes, and a readout that follows the pointer or the arrow keys.
+
+const FRAME = { width: 340, height: 180, left: 44, right: 10, top: 10, bottom: 26 };
+
+/** Round ticks that cover low … high. */
+function ticks(low, high, count) {
+  const rough = (high - low || 1) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(i * step);
+  return found;
+}
+
+function extent(values, room) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const margin = (high - low || Math.abs(high) || 1) * room;
+  return [low - margin, high + margin];
+}
+
+function curve(chart) {
+  const all = chart.series.flatMap((series) => series.points);
+  const steps = [...new Set(all.map(([step]) => step))].sort((a, b) => a - b);
+  const [low, high] = extent(all.map(([, value]) => value), 0.08);
+  const [first, last] = [steps[0], steps[steps.length - 1]];
+  const x = (step) => FRAME.left + (last === first ? 0.5 : (step - first) / (last - first)) * (FRAME.width - FRAME.left - FRAME.right);
+  const y = (value) => FRAME.height - FRAME.bottom - ((value - low) / (high - low)) * (FRAME.height - FRAME.top - FRAME.bottom);
+  const share = chart.format === "share";
+  const show = share ? (value) => percent(value) : short;
+  const vertical = ticks(low, high, 4);
+  const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(vertical.length > 1 ? vertical[1] - vertical[0] : 1) + (share ? 2 : 0) + 1e-9)));
+  const label = (value) => (share ? `${number(100 * value, digits)} %` : Math.abs(value) > 0 && digits >= 5 ? short(value) : number(value, digits));
+  const horizontal = ticks(first, last, 5).filter((step) => Number.isInteger(step));
+  const drawing = svg("svg", { viewBox: `0 0 ${FRAME.width} ${FRAME.height}`, role: "img", tabindex: "0", "aria-label": describe(chart, show) });
+  for (const value of vertical) {
+    drawing.append(
+      svg("line", { class: "grid", x1: FRAME.left, x2: FRAME.width - FRAME.right, y1: y(value), y2: y(value) }),
+      svg("text", { x: FRAME.left - 6, y: y(value) + 4, "text-anchor": "end" }, label(value)),
+    );
+  }
+  for (const step of horizontal.length ? horizontal : [first]) {
+    drawing.append(svg("text", { x: x(step), y: FRAME.height - 8, "text-anchor": "middle" }, String(step)));
+  }
+  for (const mark of chart.marks.filter((m) => m.value > low && m.value < high)) {
+    drawing.append(
+      svg("line", { class: "mark", x1: FRAME.left, x2: FRAME.width - FRAME.right, y1: y(mark.value), y2: y(mark.value) }),
+      svg("text", { class: "marked", x: FRAME.width - FRAME.right, y: y(mark.value) - 4, "text-anchor": "end" }, mark.label),
+    );
+  }
+  chart.series.forEach((series, i) => {
+    const path = series.points.map(([step, value], k) => `${k ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    drawing.append(svg("path", { class: `curve ${tint(i + 1)} s${i}`, d: path }));
+    if (series.points.length <= 40) {
+      for (const [step, value] of series.points) drawing.append(svg("circle", { class: `point ${tint(i + 1)}`, cx: x(step), cy: y(value), r: 2 }));
+    }
+  });
+  return { drawing, steps, x, show };
+}
+
+/** What a chart shows, for those who do not see it. */
+function describe(chart, show) {
+  const parts = chart.series.map(({ label, points: line }) => {
+    const [start, end] = [line[0], line[line.length - 1]];
+    return `${label}: ${show(start[1])} at step ${start[0]}, ${show(end[1])} at step ${end[0]}`;
+  });
+  return `${chart.title}. ${parts.join(". ")}. Arrow keys move along the steps.`;
+}
+
+function figure(chart) {
+  const { drawing, steps, x, show } = curve(chart);
+  const readout = el("output", { class: "readout" });
+  const cursor = svg("line", { class: "cursor", y1: FRAME.top, y2: FRAME.height - FRAME.bottom, visibility: "hidden" });
+  drawing.append(cursor);
+  const lines = chart.series.map((series) => new Map(series.points));
+  let place = steps.length - 1;
+  const tell = (index, pointing) => {
+    place = Math.max(0, Math.min(steps.length - 1, index));
+    const step = steps[place];
+    cursor.setAttribute("visibility", pointing ? "visible" : "hidden");
+    cursor.setAttribute("x1", x(step));
+    cursor.setAttribute("x2", x(step));
+    const values = chart.series.map((series, i) => {
+      if (!lines[i].has(step) && pointing) return null;
+      const value = lines[i].has(step) ? lines[i].get(step) : series.points[series.points.length - 1][1];
+      return el("span", {}, el("span", { class: `dot ${tint(i + 1)}` }), `${series.label} `, el("b", {}, show(value)));
+    });
+    readout.replaceChildren(el("span", {}, pointing ? `step ${step}` : "last"), ...values.filter(Boolean));
+  };
+  const nearest = (event) => {
+    const box = drawing.getBoundingClientRect();
+    const at = ((event.clientX - box.left) / box.width) * FRAME.width;
+    let best = 0;
+    steps.forEach((step, i) => { if (Math.abs(x(step) - at) < Math.abs(x(steps[best]) - at)) best = i; });
+    tell(best, true);
+  };
+  drawing.addEventListener("pointermove", nearest);
+  drawing.addEventListener("pointerdown", nearest);
+  drawing.addEventListener("pointerleave", () => tell(steps.length - 1, false));
+  drawing.addEventListener("blur", () => tell(steps.length - 1, false));
+  drawing.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    tell(cursor.getAttribute("visibility") === "visible" ? place + move : place, true);
+  });
+  tell(steps.length - 1, false);
+  const unit = chart.unit && chart.unit !== "share" ? el("span", { class: "small" }, ` ${chart.unit}`) : null;
+  return el("figure", { class: "card" }, el("h4", {}, chart.title, unit), readout, drawing, el("figcaption", {}, chart.caption));
+}
+
+function trainingSection(data) {
+  const stages = data.stages.filter((stage) => stage.charts.length);
+  if (!stages.length) return null;
+  return section(
+    "training",
+    "Training",
+    stages.map((stage) => [
+      el("h3", {}, stage.title, " ", el("span", { class: "small" }, counted(stage.steps, stage.name === "ppo" ? "update" : "step"))),
+      el("div", { class: "charts" }, stage.charts.map(figure)),
+    ]),
+  );
+}

@@ -1,0 +1,61 @@
+// Intervals as drawings: a point, its range, and the line at zero or one half that decides.
+
+const PLOT = { width: 150, height: 22, pad: 6 };
+
+/** A scale over all intervals of a column that always holds `anchor`. */
+function scaleOf(intervals, anchor) {
+  const ends = intervals.filter(Boolean).flatMap((interval) => [interval.low, interval.high]);
+  const low = Math.min(anchor, ...ends);
+  const high = Math.max(anchor, ...ends);
+  const span = high - low || 1;
+  const inner = PLOT.width - 2 * PLOT.pad;
+  return { low, high, anchor, at: (value) => PLOT.pad + ((value - low) / span) * inner };
+}
+
+/** The class of a difference: its interval is above, below, or on both sides of zero. */
+const effect = (interval) => (interval.low > 0 ? "effect up" : interval.high < 0 ? "effect down" : "effect");
+
+function plot(interval, scale, kind, label) {
+  const middle = PLOT.height / 2;
+  const line = (name, x1, x2, y1, y2) => svg("line", { class: name, x1, x2, y1, y2 });
+  return svg(
+    "svg",
+    { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, width: PLOT.width, height: PLOT.height, role: "img", "aria-label": label, class: kind },
+    line("axis", PLOT.pad, PLOT.width - PLOT.pad, middle, middle),
+    line("zero", scale.at(scale.anchor), scale.at(scale.anchor), 2, PLOT.height - 2),
+    line("range", scale.at(interval.low), scale.at(interval.high), middle, middle),
+    svg("circle", { class: "point", cx: scale.at(interval.value), cy: middle, r: 4 }),
+  );
+}
+
+/** A cell with the drawing, the value and its interval in words. */
+function intervalCell(interval, scale, kind, show) {
+  if (!interval) return el("td", {}, "–");
+  const range = `${show(interval.low)} to ${show(interval.high)}`;
+  return el(
+    "td",
+    {},
+    plot(interval, scale, kind, `${show(interval.value)}, 95 % interval ${range}`),
+    el("b", {}, show(interval.value)),
+    el("span", { class: "small" }, range),
+  );
+}
+
+/** Wins, ties and losses as one bar and as numbers. */
+function contestCell(pair) {
+  const at = (count) => (count / pair.n) * PLOT.width;
+  const piece = (name, from, count) => svg("rect", { class: name, x: at(from), y: 6, width: at(count), height: 10 });
+  const words = `${pair.wins} won, ${pair.ties} tied, ${pair.losses} lost`;
+  return el(
+    "td",
+    {},
+    svg(
+      "svg",
+      { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, width: PLOT.width, height: PLOT.height, role: "img", "aria-label": words },
+      piece("win", 0, pair.wins),
+      piece("tie", pair.wins, pair.ties),
+      piece("loss", pair.wins + pair.ties, pair.losses),
+    ),
+    el("b", {}, `${pair.wins} / ${pair.ties} / ${pair.losses}`),
+  );
+}

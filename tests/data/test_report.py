@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harken.data.report import REASONS, DataReport, Reject
+
+
+def test_the_account_balances_and_names_the_first_place():
+    """S0-16: raw, kept, dropped by reason."""
+    report = DataReport("x.jsonl", "prompt")
+    for _ in range(4):
+        report.keep()
+    report.drop("x.jsonl:5", "missing_field", "chosen")
+    report.drop("x.jsonl:6", "missing_field", "chosen")
+    report.withdraw("some-id", "response_too_long")
+    report.withdraw("x.jsonl", "over_limit")
+    assert (report.raw, report.kept) == (6, 2)
+    assert report.dropped == {"missing_field:chosen": 2, "response_too_long": 1, "over_limit": 1}
+    assert report.rejects[0] == Reject("x.jsonl:5", "chosen", "missing_field")
+    assert len(report.rejects) == 3
+    head, *rest = report.lines()
+    assert "6 rows, 2 kept, 4 dropped" in head
+    assert any("2 dropped: missing_field:chosen" in line and "first x.jsonl:5" in line for line in rest)
+    assert json.loads(json.dumps(report.to_dict()))["dropped"]["over_limit"] == 1
+
+
+def test_reasons_are_a_closed_set():
+    report = DataReport("x")
+    with pytest.raises(ValueError, match="because"):
+        report.drop("x:1", "because")
+    assert report.raw == 0 and "identical_responses" in REASONS

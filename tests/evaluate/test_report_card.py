@@ -1,0 +1,86 @@
+import json
+import unicodedata
+
+import pytest
+from scipy import stats
+
+from harken.evaluate.compare import compare
+from harken.evaluate.report_card import results, tables
+
+
+def answers(names=("Base", "SFT", "PPO"), judges=("gold",)):
+    return [
+        {
+            "policy": name, "prompt_id": f"p{i}", "sample": 0, "domain": "d",
+            "reward": float((i * 7 + k) % 5 - 2), "response_tokens": 10 + i,
+            "cap_hit": i % 4 == 0, "empty": False, "repeated_4grams": 0.3 * (i % 3 == k),
+            **{f"score_{judge}": float((i + k) % 3) for judge in judges},
+        }
+        for k, name in enumerate(names)
+        for i in range(30)
+    ]  # fmt: skip
+
+
+def columns(text):
+    return max(
+        sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) for line in text.splitlines()
+    )
+
+
+def test_the_tables_hold_the_counts_they_are_given():
+    summary = compare(answers(), judges=["gold"], draws=200)
+    text = tables(summary)
+    for pair in summary["pairs"]:
+        assert f"{pair['left']} → {pair['right']}" in text
+        assert f"{pair['wins']} / {pair['ties']} / {pair['losses']}" in text
+    base = next(line for line in text.splitlines() if line.split()[:1] == ["Base"])
+    assert base.split()[1] == str(summary["table"][0]["win_rate"]["count"])
+    assert "26.7 [14.2, 44.4]" in text  # 8 of 30 cut: the Wilson interval
+
+
+@pytest.mark.parametrize("names", [("Base", "SFT", "PPO"), ("基準モデル", "\x1b[31mred\x1b[0m", "a" * 60)])
+@pytest.mark.parametrize("judges", [(), ("gold",), ("gold", "second_opinion", "third_opinion")])
+def test_the_tables_fit_a_hundred_columns_and_hold_no_control_characters(names, judges):
+    text = tables(compare(answers(names, judges), judges=judges, draws=50))
+    assert columns(text) <= 100
+    assert not [c for c in text if unicodedata.category(c) in {"Cc", "Cf"} and c != "\n"]
+
+
+def test_names_are_no_markup():
+    text = tables(compare(answers(("[red]Base[/red]", "SFT", "PPO"), ()), draws=50))
+    assert "[red]" in text
+
+
+def test_results_hold_the_headline_figures():
+    summary = compare(answers(), judges=["gold"], draws=200)
+    found = results(
+        summary, base="Base", sft="SFT", ppo="PPO", judge="gold", kl_per_sequence=2.5,
+        rm_accuracy=0.75, rm_pairs=64, seconds={"sft": 12.0}, headline=["Note: x."],
+    )  # fmt: skip
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    pair = next(p for p in summary["pairs"] if (p["left"], p["right"]) == ("SFT", "PPO"))
+    assert found["learned_reward_ppo_minus_sft"] == pair["reward"]
+    assert found["gold_ppo_minus_sft"] == pair["judges"]["gold"]
+    assert found["learned_reward"]["base"] == summary["table"][0]["reward"]
+    oracle = stats.binomtest(48, 64).proportion_ci(method="wilson")
+    assert (found["reward_model_accuracy"]["low"], found["reward_model_accuracy"]["high"]) == pytest.approx(
+        (oracle.low, oracle.high)
+    )
+    assert found["kl_per_sequence"] == 2.5 and found["seconds"] == {"sft": 12.0}
+    assert found["verdict"] == ["Note: x."]
+
+
+def test_results_without_a_judge_or_accuracy():
+    found = results(
+        compare(answers(judges=()), draws=50), base="Base", sft="SFT", ppo="PPO", judge=None,
+        kl_per_sequence=None, rm_accuracy=None, rm_pairs=None, seconds={},
+    )  # fmt: skip
+    assert "gold" not in found and found["reward_model_accuracy"] is None
+
+
+def test_a_policy_that_was_not_evaluated_is_an_error():
+    with pytest.raises(KeyError, match="DPO"):
+        results(
+            compare(answers(), draws=50), base="Base", sft="SFT", ppo="DPO", judge=None,
+            kl_per_sequence=None, rm_accuracy=None, rm_pairs=None, seconds={},
+        )  # fmt: skip

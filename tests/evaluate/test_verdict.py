@@ -1,0 +1,147 @@
+import re
+
+import numpy as np
+import pytest
+
+from harken.evaluate.compare import compare
+from harken.evaluate.verdict import between, direction, headline
+
+N = 60
+
+
+def summary(
+    reward=0.0, gold=0.0, n=N, cap=(6, 6), repeated=(6, 6), judges=("gold",), order=("Base", "SFT", "PPO")
+):
+    """An evaluation in which PPO differs from SFT by `reward` and `gold` on average, with noise of 0.5."""
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.5, n)
+    noise -= noise.mean()
+    made = []
+    for policy in order:
+        last = policy == "PPO"
+        for i in range(n):
+            made.append(
+                {
+                    "policy": policy, "prompt_id": f"p{i}", "sample": 0, "domain": "",
+                    "reward": float(i % 7 + last * (reward + noise[i])),
+                    "score_gold": float(i % 5 + last * (gold + noise[i])),
+                    "response_tokens": 9, "empty": False,
+                    "cap_hit": i < cap[last],
+                    "repeated_4grams": 0.5 if i < repeated[last] else 0.0,
+                }
+            )  # fmt: skip
+    return compare(made, judges=judges, draws=2000)
+
+
+def verdict(**changes):
+    return headline(summary(**changes), "Base", "SFT", "PPO", "gold")
+
+
+def test_reward_up_and_gold_down_is_called_over_optimisation():
+    lines = verdict(reward=1.0, gold=-1.0)
+    assert lines[0].startswith("Warning: the reward model is being over-optimised")
+    assert "learned reward is above" in lines[0] and "gold fell" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("reward", "gold", "opening"),
+    [
+        (1.0, 1.0, "Better: PPO is above SFT both in learned reward and by gold"),
+        (1.0, 0.0, "Unclear: PPO's learned reward is above SFT's, but gold shows no clear change"),
+        (0.0, 0.0, "Unclear: no clear difference"),
+        (0.0, 1.0, "Better: gold puts PPO above SFT"),
+        (0.0, -1.0, "Worse: PPO is below SFT by gold"),
+        (-1.0, -1.0, "Worse: PPO is below SFT by learned reward and gold"),
+        (-1.0, 0.0, "Worse: PPO is below SFT by learned reward."),
+        (-1.0, 1.0, "Unclear: gold puts PPO above SFT, the learned reward puts it below"),
+    ],
+)
+def test_the_verdict_follows_both_intervals(reward, gold, opening):
+    assert verdict(reward=reward, gold=gold)[0].startswith(opening)
+
+
+def test_a_reward_alone_is_no_proof():
+    """S0-62."""
+    lines = headline(summary(reward=1.0, judges=()), "Base", "SFT", "PPO")
+    assert lines[0].startswith("Unclear") and "no independent judge" in lines[0]
+    assert not [line for line in lines if line.startswith("Better")]
+
+
+@pytest.mark.parametrize("reward", [-0.4, -0.1, 0.0, 0.05, 0.1, 0.12, 0.15, 0.4])
+@pytest.mark.parametrize("gold", [-0.2, 0.0, 0.1, 0.13, 0.3])
+def test_nothing_is_better_without_an_interval_above_zero(reward, gold):
+    """S2-01, S0-62."""
+    made = summary(reward=reward, gold=gold)
+    lines = headline(made, "Base", "SFT", "PPO", "gold")
+    pair = between(made, "SFT", "PPO")
+    higher = [line for line in lines if line.startswith("Higher: PPO's learned reward minus SFT's")]
+    assert bool(higher) == (pair["reward"]["low"] > 0)
+    better = [line for line in lines if line.startswith("Better: PPO's gold minus SFT's")]
+    assert bool(better) == (pair["judges"]["gold"]["low"] > 0)
+    if lines[0].startswith("Better"):
+        assert pair["judges"]["gold"]["low"] > 0
+
+
+def test_no_multiple_is_ever_claimed():
+    """S2-01: "4x" has no source; differences with intervals have."""
+    text = " ".join(verdict(reward=3.0, gold=3.0))
+    assert not re.search(r"\d\s*[x×]\b|times (better|higher)", text)
+    assert "95 % interval" in text
+
+
+def test_more_cut_and_repetitive_answers_are_worse():
+    """S0-61: stopping and repetition stand beside the reward."""
+    lines = verdict(reward=1.0, gold=1.0, cap=(3, 30), repeated=(30, 3))
+    assert any(
+        line.startswith("Worse: Answers cut at the token limit: 5.0 % of SFT's, 50.0 %") for line in lines
+    )
+    assert any(line.startswith("Better: Repetitive answers: 50.0 % of SFT's, 5.0 %") for line in lines)
+
+
+def test_few_prompts_carry_no_verdict():
+    lines = verdict(reward=5.0, gold=5.0, n=12)
+    assert lines[0].startswith("Unclear: 12 prompts are too few")
+    assert not [line for line in lines if line.split(":")[0] in {"Better", "Worse", "Higher", "Lower"}]
+
+
+def test_the_kl_is_told_and_alarms_above_fifteen_nats():
+    """S4-42."""
+    made = summary()
+    assert "Note: PPO moved 3.40 nats per sequence away from SFT (KL)." in headline(
+        made, "Base", "SFT", "PPO", "gold", 3.4
+    )
+    assert any(
+        line.startswith("Warning: PPO moved 15.10 nats per sequence")
+        for line in headline(made, "Base", "SFT", "PPO", "gold", 15.1)
+    )
+
+
+def test_the_order_of_policies_does_not_turn_the_verdict():
+    """The summary has PPO on the left here: the pair is seen from the other side, the sentences stay."""
+    changes = {"reward": 1.0, "gold": -1.0, "cap": (3, 30)}
+    plain = summary(**changes)
+    turned = summary(**changes, order=("PPO", "SFT", "Base"))
+    number = re.compile(r"[+-]?\d+\.\d+(e-\d+)?")
+    sentences = [headline(made, "Base", "SFT", "PPO", "gold") for made in (plain, turned)]
+    assert [number.sub("#", line) for line in sentences[1]] == [
+        number.sub("#", line) for line in sentences[0]
+    ]
+    expected, found = between(plain, "SFT", "PPO"), between(turned, "SFT", "PPO")
+    assert found["wins"] == expected["wins"] and found["losses"] == expected["losses"]
+    for one, other in ((found["reward"], expected["reward"]), (found["cap_hit"], expected["cap_hit"])):
+        assert one["value"] == pytest.approx(other["value"])
+        assert (one["low"], one["high"]) == pytest.approx((other["low"], other["high"]), abs=0.05)
+        assert one["low"] < one["value"] < one["high"]
+
+
+def test_an_unknown_policy_is_an_error():
+    with pytest.raises(KeyError, match="DPO"):
+        headline(summary(), "Base", "SFT", "DPO", "gold")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.1, 1, 1), (-1, -0.1, -1), (-1, 1, 0), (0, 1, 0), (-1, 0, 0)]
+)
+def test_direction(low, high, expected):
+    assert direction({"low": low, "high": high}) == expected
+    assert direction(None) == 0

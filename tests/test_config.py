@@ -1,0 +1,76 @@
+"""The rules between settings, and that nothing is converted or changed behind the user's back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from harken import config
+from harken.config import PPOSettings, RewardModelSettings, RunConfig
+
+RUN: dict[str, Any] = {"data": {"path": "p.jsonl"}, "training": {"type": "sft"}}
+
+
+def test_a_configuration_is_frozen() -> None:
+    run = RunConfig.model_validate(RUN)
+    with pytest.raises(ValidationError):
+        run.seed = 1  # type: ignore[misc]
+
+
+def test_a_whole_number_will_do_where_a_number_is_wanted_and_nothing_else_is_converted() -> None:
+    assert PPOSettings(gamma=1).gamma == 1.0
+    for wrong in ("1", True, None):
+        with pytest.raises(ValidationError):
+            PPOSettings.model_validate({"gamma": wrong})
+    with pytest.raises(ValidationError):
+        PPOSettings.model_validate({"updates": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"kl_coef_min": 2.0, "kl_coef_max": 1.0}, "kl_coef_min is above kl_coef_max"),
+        (
+            {"minibatches": 5, "prompts_per_update": 2, "samples_per_prompt": 2},
+            "more minibatches than rollouts",
+        ),
+        ({"temperature": 0.0}, "greater than 0"),
+        ({"lam": 1.1}, "less than or equal to 1"),
+    ],
+)
+def test_settings_that_contradict_each_other(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        PPOSettings.model_validate(settings)
+
+
+def test_as_many_minibatches_as_rollouts_will_do() -> None:
+    assert PPOSettings(minibatches=4, prompts_per_update=2, samples_per_prompt=2).minibatches == 4
+
+
+def test_a_random_reward_has_to_be_asked_for() -> None:
+    """S1-08, S1-09: an empty path is an error, unless the random head is asked for by name."""
+    with pytest.raises(ValidationError, match="name a trained reward model"):
+        RewardModelSettings()
+    with pytest.raises(ValidationError, match="exclude each other"):
+        RewardModelSettings(checkpoint_path="rm", random_for_debugging=True)
+    assert RewardModelSettings(random_for_debugging=True).checkpoint_path == ""
+
+
+def test_ppo_takes_no_dropout() -> None:
+    ppo = {"type": "ppo", "reward_model": {"checkpoint_path": "rm"}}
+    with pytest.raises(ValidationError, match=r"lora\.dropout = 0"):
+        RunConfig.model_validate({**RUN, "training": ppo, "lora": {"dropout": 0.05}})
+    RunConfig.model_validate({**RUN, "lora": {"dropout": 0.05}})
+
+
+def test_a_run_survives_its_own_dump() -> None:
+    ppo = {"type": "ppo", "reward_model": {"checkpoint_path": "rm"}, "ppo": {"value_clip_range": None}}
+    run = RunConfig.model_validate({**RUN, "training": ppo})
+    assert RunConfig.model_validate(run.model_dump()) == run
+
+
+def test_no_model_accepts_an_unknown_key() -> None:
+    models = [m for m in vars(config).values() if isinstance(m, type) and issubclass(m, BaseModel)]
+    assert all(m.model_config.get("extra") == "forbid" for m in models if m is not BaseModel)
