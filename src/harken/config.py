@@ -25,7 +25,7 @@ class DataConfig(Strict):
     """Where rows come from and how long they may be."""
 
     path: str
-    """A JSONL(.gz) or parquet file, a hub data set name, or `demo:preferences` / `demo:prompts` / `demo:heldout`."""
+    """A JSONL(.gz) or parquet file, a hub data set, or `demo:preferences`, `demo:prompts`, `demo:heldout`."""
     format: Literal["raw"] = "raw"
     """Raw rows, rendered with the model's chat template when training starts."""
     task: Task | None = None
@@ -37,7 +37,7 @@ class DataConfig(Strict):
     prompt_column: str | None = None
     """With `prompt_only`: take this column as the prompt, whatever else the row holds."""
     max_length: PositiveInt = 1024
-    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose their oldest turns; a response is never cut."""
+    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose old turns first; a response is never cut."""
     limit: PositiveInt | None = None
     """Use only this many rows, chosen by the seed."""
     eval_path: str | None = None

@@ -10,7 +10,7 @@ import yaml
 
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.errors import UserError
-from harken.evaluate import report_card, suite, verdict
+from harken.evaluate import audit, report_card, suite, verdict
 from harken.explorer.build import build_report
 from harken.run import atomic, manifest
 from harken.run.claim import claim
@@ -111,15 +111,18 @@ def report(root: Path) -> Path:
         headline=headline,
     )
     atomic.write_json(folder.results, results | {"name": config.name, "notice": config.notice})
+    rows = read_rows(folder.evaluation.responses)
     build_report(
         folder.report,
         title=config.title or config.name,
         notice=config.notice,
         summary=summary,
-        responses=read_rows(folder.evaluation.responses),
+        responses=rows,
         stage_metrics=metrics,
         stage_info={name: _info(run) for name, run in stages.items()},
         headline=headline,
+        audited=audit.audit(rows, summary["baseline"]),
+        flags=audit.MEANINGS,
     )
     print(report_card.tables(summary))
     print("\n".join(headline))

@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harken.evaluate.audit import (
@@ -103,7 +103,14 @@ def slow_loop(text, times, length):
     return best
 
 
-@given(st.text("ab ", max_size=40), st.integers(2, 4), st.integers(1, 12))
+looping = st.builds(
+    lambda before, unit, count, cut: before + unit * count + unit[:cut],
+    st.text("ab", max_size=8), st.text("ab", min_size=1, max_size=9), st.integers(1, 5), st.integers(0, 8),
+)  # fmt: skip
+
+
+@given(st.text("ab ", max_size=40) | looping, st.integers(2, 4), st.integers(1, 12))
+@settings(max_examples=400)
 def test_loop_is_the_definition(text, times, length):
     found = loop(text, times, length)
     covered, _ = slow_loop(text, times, length)

@@ -197,6 +197,7 @@ def test_several_samples_are_no_more_evidence_than_their_prompts():
     for key in ("value", "low", "high"):
         assert pair(often, "A", "B")["reward"][key] == pytest.approx(pair(once, "A", "B")["reward"][key])
     assert pair(often, "A", "B")["sign_test_p"] == pair(once, "A", "B")["sign_test_p"]
+    assert pair(often, "A", "B")["cohen_dz"] == pytest.approx(pair(once, "A", "B")["cohen_dz"])
     rates = [pair(s, "A", "B")["win_rate"] for s in (once, often)]
     assert rates[1]["value"] == rates[0]["value"]
     assert rates[1]["high"] - rates[1]["low"] == pytest.approx(rates[0]["high"] - rates[0]["low"], abs=0.05)

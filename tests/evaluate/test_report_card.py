@@ -31,7 +31,7 @@ def test_the_tables_hold_the_counts_they_are_given():
     summary = compare(answers(), judges=["gold"], draws=200)
     text = tables(summary)
     for pair in summary["pairs"]:
-        assert f"{pair['left']} → {pair['right']}" in text
+        assert f"{pair['right']} − {pair['left']}" in text
         assert f"{pair['wins']} / {pair['ties']} / {pair['losses']}" in text
     base = next(line for line in text.splitlines() if line.split()[:1] == ["Base"])
     assert base.split()[1] == str(summary["table"][0]["win_rate"]["count"])
@@ -46,9 +46,21 @@ def test_the_tables_fit_a_hundred_columns_and_hold_no_control_characters(names, 
     assert not [c for c in text if unicodedata.category(c) in {"Cc", "Cf"} and c != "\n"]
 
 
-def test_names_are_no_markup():
-    text = tables(compare(answers(("[red]Base[/red]", "SFT", "PPO"), ()), draws=50))
-    assert "[red]" in text
+def test_what_does_not_fit_follows_below_with_its_names():
+    summary = compare(
+        answers(judges=("gold", "second", "third")), judges=["gold", "second", "third"], draws=50
+    )
+    lines = tables(summary).splitlines()
+    assert sum(line.startswith("policy") for line in lines) == 3 and "third" in tables(summary)
+    for judge in ("gold", "second", "third"):
+        block = next(i for i, line in enumerate(lines) if line.startswith("policy") and judge in line)
+        place = lines[block].index(judge) + len(judge)
+        value = f"{summary['table'][1]['judges'][judge]['value']:.3f}"
+        assert value in lines[block + 2][:place]
+
+
+def test_a_summary_of_one_policy_has_tables():
+    assert "Base" in tables(compare(answers(("Base",), ()), draws=50))
 
 
 def test_results_hold_the_headline_figures():

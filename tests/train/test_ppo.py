@@ -182,6 +182,15 @@ def test_resumed_equals_never_stopped_bit_for_bit(make_stage: MakeStage) -> None
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_prompt_that_comes_up_again_in_an_update_is_answered_anew(make_stage: MakeStage) -> None:
+    """Fewer prompts than an update asks for must not become copies of one answer."""
+    stage = make_stage(ppo_config(ppo={"prompts_per_update": 7}), prompts=2)
+    rollouts = stage._generate(0)
+    assert len(rollouts) == 7
+    assert {r.prompt.id for r in rollouts} == {"p0", "p1"}
+    assert len({r.response_tokens for r in rollouts}) == 7
+
+
 def test_samples_per_prompt_and_seeds(make_stage: MakeStage) -> None:
     """S2-13, P10: several different samples a prompt; another seed samples otherwise."""
     stage = make_stage(ppo_config(ppo={"prompts_per_update": 3, "samples_per_prompt": 4}))

@@ -2,74 +2,59 @@
 
 from __future__ import annotations
 
-import io
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from harken.evaluate.verdict import between, policy
 from harken.maths.statistics import wilson_interval
 
 WIDTH = 100
+LONGEST = 36
+"""Columns of the widest cell; a longer name is cut."""
+GAP = "  "
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]")
 
 Figures = Mapping[str, Any]
 
 
 def tables(summary: Figures, width: int = WIDTH) -> str:
-    """The N-way and pairwise tables as text, `width` columns at most, without colours or controls."""
-    judges = list(summary["judges"])
-    rows = summary["table"]
-    ties = summary["ties"]
-    no_winner = ["no winner", str(ties["count"]), _percent(ties), "", *("" for _ in judges)]
-    scores = _table(
-        f"{summary['n']} answers a policy, 95 % intervals",
-        ["policy", "wins", "win rate %", "mean reward", *judges],
-        [
-            [
-                row["policy"],
-                str(row["win_rate"]["count"]),
-                _percent(row["win_rate"]),
-                _value(row["reward"]),
-                *(_value(row["judges"][judge]) for judge in judges),
-            ]
-            for row in rows
-        ]
-        + [no_winner],
-    )
-    texts = _table(
-        "",
-        ["policy", "median tokens", "cut at limit %", "empty %", "repetitive %"],
-        [
-            [
-                row["policy"],
-                f"{row['median_response_tokens']:g}",
-                *(_percent(row[name]) for name in ("cap_hit", "empty", "repetition")),
-            ]
-            for row in rows
-        ],
-    )
-    pairs = _table(
-        "Right against left, by learned reward",
-        ["left → right", "W / T / L", "share %", "right − left", "Holm p", *judges],
-        [
-            [
-                f"{pair['left']} → {pair['right']}",
-                f"{pair['wins']} / {pair['ties']} / {pair['losses']}",
-                f"{100 * pair['win_share']:.1f}",
-                _value(pair["reward"], sign=True),
-                f"{pair['holm_p']:.2g}",
-                *(_value(pair["judges"][judge], sign=True) for judge in judges),
-            ]
-            for pair in summary["pairs"]
-        ],
-    )
-    return "\n".join(_render(table, width) for table in (scores, texts, pairs))
+    """The N-way and pairwise tables as text, `width` columns at most, without colours or controls.
+
+    Columns that do not fit beside the others follow below, each block with the names again.
+    """
+    judges, rows, pairs, ties = (summary[key] for key in ("judges", "table", "pairs", "ties"))
+    scores = {
+        "policy": [*(row["policy"] for row in rows), "(no winner)"],
+        "wins": [*(str(row["win_rate"]["count"]) for row in rows), str(ties["count"])],
+        "win rate %": [*(_percent(row["win_rate"]) for row in rows), _percent(ties)],
+        "learned reward": [*(_value(row["reward"]) for row in rows), ""],
+        **{judge: [*(_value(row["judges"][judge]) for row in rows), ""] for judge in judges},
+    }
+    texts = {
+        "policy": [row["policy"] for row in rows],
+        "median tokens": [f"{row['median_response_tokens']:g}" for row in rows],
+        **{
+            label: [_percent(row[name]) for row in rows]
+            for label, name in (
+                ("cut at limit %", "cap_hit"),
+                ("empty %", "empty"),
+                ("repetitive %", "repetition"),
+            )
+        },
+    }
+    contests = {
+        "right − left": [f"{pair['right']} − {pair['left']}" for pair in pairs],
+        "W / T / L": [f"{pair['wins']} / {pair['ties']} / {pair['losses']}" for pair in pairs],
+        "share %": [f"{100 * pair['win_share']:.1f}" for pair in pairs],
+        "p (Holm)": [f"{pair['holm_p']:.2g}" for pair in pairs],
+        "learned reward": [_value(pair["reward"], sign=True) for pair in pairs],
+        **{judge: [_value(pair["judges"][judge], sign=True) for pair in pairs] for judge in judges},
+    }
+    head = f"{summary['prompts']} prompts, {summary['n']} answers a policy, 95 % intervals"
+    blocks = [head, *(_block(columns, width) for columns in (scores, texts, contests) if columns)]
+    return "\n\n".join(blocks) + "\n"
 
 
 def results(
@@ -119,30 +104,43 @@ def results(
     return found
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(
-        title=title or None, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False
+def _block(columns: Mapping[str, Sequence[str]], width: int) -> str:
+    """A table, its first column left-aligned; what is too wide goes on under it with that column again."""
+    names, *others = [_column(title, cells, left=i == 0) for i, (title, cells) in enumerate(columns.items())]
+    parts, part = [], [names]
+    for column in others:
+        if sum(_width(c[0]) + len(GAP) for c in [*part, column]) - len(GAP) > width:
+            parts.append(part)
+            part = [names]
+        part.append(column)
+    return "\n\n".join(
+        "\n".join(GAP.join(cells).rstrip() for cells in zip(*part, strict=True)) for part in [*parts, part]
     )
-    for i, column in enumerate(columns):
-        table.add_column(
-            _plain(column), justify="left" if i == 0 else "right", overflow="fold", header_style=""
-        )
-    for row in rows:
-        table.add_row(*(_plain(cell) for cell in row))
-    return table
 
 
-def _plain(text: str) -> Text:
-    """Names come from users: no markup, and nothing that moves a cursor or turns the text round."""
-    return Text(_CONTROL.sub("\ufffd", text))
+def _column(title: str, cells: Sequence[str], left: bool) -> list[str]:
+    """Title and cells, padded to one width on the right or the left."""
+    lines = [_plain(cell) for cell in [title, *cells]]
+    widest = max(map(_width, lines))
+    pads = [" " * (widest - _width(line)) for line in lines]
+    return [line + pad if left else pad + line for line, pad in zip(lines, pads, strict=True)]
 
 
-def _render(table: Table, width: int) -> str:
-    sink = io.StringIO()
-    Console(file=sink, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(
-        table
+def _plain(text: str) -> str:
+    """Names come from users: nothing that moves a cursor or turns text round, and no more than fits."""
+    text = _CONTROL.sub("\ufffd", text)
+    if _width(text) <= LONGEST:
+        return text
+    while _width(text) > LONGEST - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: East Asian wide characters take two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )
-    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines() if line.strip()) + "\n"
 
 
 def _percent(rate: Figures) -> str:

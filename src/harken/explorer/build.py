@@ -15,9 +15,10 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from harken.explorer.contract import contract
+from harken.explorer.contract import Audited, contract
 from harken.run import atomic
 
 SCRIPTS = (
@@ -27,12 +28,14 @@ SCRIPTS = (
     "tables.js",
     "curves.js",
     "facts.js",
+    "cards.js",
     "answers.js",
     "main.js",
 )
 """Inlined in this order, in one function: a file may use what the ones before it define."""
 
 Rows = Sequence[Mapping[str, Any]]
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 def build_report(
@@ -45,6 +48,8 @@ def build_report(
     stage_metrics: Mapping[str, Rows],
     stage_info: Mapping[str, Mapping[str, Any]],
     headline: Sequence[str],
+    audited: Audited = NOTHING,
+    flags: Mapping[str, str] = NOTHING,
 ) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
@@ -52,7 +57,9 @@ def build_report(
     `verdict.headline`'s sentences. `stage_metrics` has the lines of metrics.jsonl by stage. `stage_info`
     has by stage whatever is worth telling, all keys optional: "title", "config" (its training.type chooses
     the curves; without it the stage's name does), "data" (data reports), "lineage", "roles" and any other.
-    What looks like a secret is redacted. Raises ValueError when a figure is NaN or infinite.
+    `audited` is `audit.audit`'s of the same rows and `flags` the meaning of each flag (`audit.MEANINGS`);
+    without them answers carry no flags. What looks like a secret is redacted.
+    Raises ValueError when a figure is NaN or infinite.
     """
     data = contract(
         title=title,
@@ -62,6 +69,8 @@ def build_report(
         stage_metrics=stage_metrics,
         stage_info=stage_info,
         headline=headline,
+        audited=audited,
+        flags=flags,
     )
     atomic.write_text(out, page(title, data))
     return out

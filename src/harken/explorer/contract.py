@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate.audit import DEFAULT, MEANINGS, Thresholds, audit
 from harken.explorer.charts import figures
 from harken.run.manifest import redact
 
@@ -16,6 +15,8 @@ WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
 TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
 
 Rows = Sequence[Mapping[str, Any]]
+Audited = Mapping[tuple[str, int, str], Mapping[str, Any]]
+"""What is known of an answer's text, by (prompt_id, sample, policy): its "flags" and its "loop"."""
 
 
 def contract(
@@ -27,7 +28,8 @@ def contract(
     stage_metrics: Mapping[str, Rows],
     stage_info: Mapping[str, Mapping[str, Any]],
     headline: Sequence[str],
-    thresholds: Thresholds = DEFAULT,
+    audited: Audited,
+    flags: Mapping[str, str],
 ) -> dict[str, Any]:
     """The page's data from the files of a run; see `build.build_report` for the arguments."""
     return {
@@ -36,8 +38,8 @@ def contract(
         "notice": notice,
         "verdict": [_sentence(line) for line in headline],
         "summary": dict(summary),
-        "flags": MEANINGS,
-        "examples": _examples(responses, summary, thresholds),
+        "flags": dict(flags),
+        "examples": _examples(responses, summary, audited),
         "stages": [
             _stage(name, stage_metrics.get(name, []), stage_info.get(name, {}))
             for name in dict.fromkeys([*stage_info, *stage_metrics])
@@ -52,9 +54,8 @@ def _sentence(line: str) -> dict[str, str]:
     return {"word": "Note", "text": line}
 
 
-def _examples(responses: Rows, summary: Mapping[str, Any], at: Thresholds) -> list[dict[str, Any]]:
+def _examples(responses: Rows, summary: Mapping[str, Any], audited: Audited) -> list[dict[str, Any]]:
     """One entry a prompt and sample, its answers in the order of the summary's policies."""
-    measured = audit(responses, summary["baseline"], at)
     groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
     for row in responses:
         groups.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row
@@ -69,7 +70,8 @@ def _examples(responses: Rows, summary: Mapping[str, Any], at: Thresholds) -> li
                 "messages": json.loads(rows[0]["messages"]),
                 "winner": _winner(rows, summary["tie_epsilon"]),
                 "answers": [
-                    _answer(row, measured[prompt, sample, row["policy"]], summary["judges"]) for row in rows
+                    _answer(row, audited.get((prompt, sample, row["policy"]), {}), summary["judges"])
+                    for row in rows
                 ],
             }
         )
@@ -84,10 +86,9 @@ def _answer(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence[s
         "stop": row["stop"],
         "reward": row["reward"],
         "scores": {judge: row[f"score_{judge}"] for judge in judges},
-        "repeated_4grams": found["repeated_4grams"],
-        "restatement": found["restatement"],
-        "loop": found["loop"].times if found["loop"] else None,
-        "flags": found["flags"],
+        "repeated_4grams": row["repeated_4grams"],
+        "loop": found["loop"].times if found.get("loop") else None,
+        "flags": found.get("flags", []),
     }
 
 

@@ -36,6 +36,10 @@ PROJECTIONS = {
     *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 }
 
+# Up to this many tokens torch's fused attention is slower on a CPU, forward and backward, than the plain one:
+# measured 5.4 s against 3.7 s of CPU time for 16 × 90 tokens of SmolLM2-135M.
+EAGER, EAGER_UP_TO = "eager", 256
+
 
 class Backbone:
     """One base model, frozen, and the adapters that turn it into policy, reward model or reference."""
@@ -143,7 +147,24 @@ class Backbone:
         Rows are right-padded and attention is causal, so no real token can see padding and no mask
         is needed; outputs at padding are meaningless.
         """
-        return self.trunk(input_ids=batch.tokens, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+        attention = EAGER if batch.tokens.shape[1] <= EAGER_UP_TO and self.device.type == "cpu" else None
+        return self.forward(attention, input_ids=batch.tokens, use_cache=False)
+
+    def forward(self, attention: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
+        """The trunk on whatever inputs it takes. On a 16-bit base, adapters compute in 16 bits as well.
+
+        Their parameters and gradients stay float32, as in any mixed-precision training.
+        """
+        config = self.model.config
+        usual = config._attn_implementation
+        low = self.dtype != torch.float32
+        try:
+            config._attn_implementation = attention or usual
+            with torch.autocast(self.device.type, self.dtype, enabled=low):
+                output: Tensor = self.trunk(**inputs).last_hidden_state
+        finally:
+            config._attn_implementation = usual
+        return output
 
     @property
     def trunk(self) -> nn.Module:
@@ -188,6 +209,21 @@ class Backbone:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    def base_folder(self, copy: Path) -> Path:
+        """The whole model on disk that adapters added to this backbone will stand on.
+
+        The source's own folder, or, when the source is itself an adapter, its merged weights written to `copy`:
+        an adapter on an adapter could not be opened by `from_pretrained`. Call it before adding adapters.
+        """
+        assert self.source is not None
+        if self.source.kind == "full":
+            return self.source.folder.resolve()
+        if not copy.exists():
+            unfinished = copy.with_name(f".{copy.name}-unfinished")
+            self.save_whole(unfinished)
+            unfinished.rename(copy)
+        return copy.resolve()
+
     # -- inside -----------------------------------------------------------------------------------
 
     def _projections(self) -> list[str]:
@@ -209,6 +245,9 @@ class Backbone:
         for name in self._peft.peft_config:
             for parameter in self.adapter_parameters(name).values():
                 parameter.requires_grad_(name in trainable)
+        for layer in self._layers():
+            # Under autocast a cast to float32 and back would be the only effect of peft's own.
+            layer.cast_input_dtype_enabled = self.dtype == torch.float32
         self._switch(self._role)
 
     def _switch(self, adapter: str | None) -> None:

@@ -195,14 +195,14 @@ class _Batch:
         self.cache.batch_select_indices(rows)
 
     def _forward(self, tokens: Tensor, start: int) -> None:
-        output = self.backbone.trunk(
+        output = self.backbone.forward(
             input_ids=tokens,
             attention_mask=self.mask[:, : self.width],
             position_ids=self.positions[:, start : self.width],
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.last = output.last_hidden_state[:, -1]
+        self.last = output[:, -1]
 
 
 @contextmanager

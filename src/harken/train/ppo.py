@@ -7,6 +7,7 @@ Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,14 @@ class PPOStage:
             seed=self.seed,
             samples=self.settings.samples_per_prompt,
         )
-        prompts = [self.prompts[i] for i in rows]
-        return self.engine.generate(prompts, sampling, f"update-{number}", f"ppo/{number}")
+        # An answer is a function of (purpose, prompt, sample): a prompt that comes up again within an update
+        # needs a purpose of its own, or it would be answered with the same words.
+        rollouts: list[Rollout] = []
+        for again, turn in enumerate(_turns(rows)):
+            prompts = [self.prompts[i] for i in turn]
+            purpose = f"ppo/{number}/{again}" if again else f"ppo/{number}"
+            rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
+        return rollouts
 
     def _collate(self, rollouts: Sequence[Rollout]) -> TokenBatch:
         pad = self.policy.backbone.tokenizer.pad_token_id
@@ -212,6 +219,18 @@ class PPOStage:
         assert self.policy.value_head is not None
         self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
         save_file(dict(self.policy.value_head.state_dict()), folder / "value_head.safetensors")
+
+
+def _turns(rows: Sequence[int]) -> list[list[int]]:
+    """Rows split so that none stands twice in a turn; one turn when all differ."""
+    turns: list[list[int]] = []
+    times: Counter[int] = Counter()
+    for row in rows:
+        if times[row] == len(turns):
+            turns.append([])
+        turns[times[row]].append(row)
+        times[row] += 1
+    return turns
 
 
 def _mean_reward(scored: Sequence[ScoredRollout]) -> float:

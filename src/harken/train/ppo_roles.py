@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from harken.reward.learned import LearnedReward
 from harken.reward.rules import penalties
 from harken.reward.source import RewardSource
 from harken.rollout.in_process import InProcessEngine
+from harken.run.folder import RunFolder
 from harken.run.tracking import say
 
 ADAPTER = "policy"
@@ -41,6 +43,8 @@ class PPORoles:
     reference: Policy
     reward_model: RewardModel
     reward_lineage: dict[str, Any]
+    base: Path
+    """The whole model on disk that the policy's adapter stands on."""
 
     def __post_init__(self) -> None:
         self._frozen = self._fingerprints()
@@ -99,7 +103,7 @@ class PPORoles:
 
 
 def build_ppo_roles(
-    config: RunConfig, source: ModelSource, dtype: torch.dtype, device: torch.device
+    config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
 ) -> PPORoles:
     """Load everything. The reward model is checked before any weights are read.
 
@@ -114,6 +118,7 @@ def build_ppo_roles(
         reward_source = require(resolve(settings.checkpoint_path), "reward")
         _check_base(reward_source, settings.model_name)
     backbone = Backbone.load(source, dtype, device)
+    base = backbone.base_folder(run.root / "base")
     if reward_source is None:
         say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
@@ -126,7 +131,7 @@ def build_ppo_roles(
     backbone.add_adapter(ADAPTER, config.lora, config.seed)
     value_head = ScalarHead(backbone.hidden_size, 0.0).to(device)
     policy = Policy(backbone, ADAPTER, value_head)
-    return PPORoles(config, source, policy, Policy(backbone, None), reward_model, lineage)
+    return PPORoles(config, source, policy, Policy(backbone, None), reward_model, lineage, base)
 
 
 def _check_base(reward: ModelSource, wanted: str) -> None:

@@ -89,7 +89,7 @@ def _supervised(
     else:
         assert isinstance(config.training, RewardTraining)
         pairs, held_out_pairs = load_data.preferences(config, renderer, run)
-        stage = RewardStage(config, backbone, base_folder(source, backbone, run), pairs, held_out_pairs)
+        stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
         extra = [role_row("reward head", stage.model.head.parameters(), "new")]
     adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
     trained = backbone.adapter_parameters(adapter)
@@ -104,7 +104,7 @@ def _supervised(
 def _ppo(
     config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any], PPORoles]:
-    roles = build_ppo_roles(config, source, dtype, device)
+    roles = build_ppo_roles(config, source, run, dtype, device)
     renderer = Renderer(roles.policy.backbone.tokenizer)
     prompts, held_out = load_data.prompts(config, renderer, run)
     stage = PPOStage(
@@ -116,7 +116,7 @@ def _ppo(
         prompts,
         held_out,
         run,
-        base_folder(source, roles.policy.backbone, run),
+        roles.base,
     )
     lineage = _lineage(source, sft=False) | {"reward_model": roles.reward_lineage}
     if not _has_sft(source):
@@ -125,21 +125,6 @@ def _ppo(
             "untuned answers make scores meaningless and KL grow. Mend: train --preset …_sft first"
         )
     return stage, roles.table(), lineage, roles
-
-
-def base_folder(source: ModelSource, backbone: Backbone, run: RunFolder) -> Path:
-    """The whole-model folder that this run's adapter stands on: the source itself, or its merged copy in the run.
-
-    An adapter on an adapter could not be opened by `from_pretrained`.
-    """
-    if source.kind == "full":
-        return source.folder.resolve()
-    folder = run.root / "base"
-    if not folder.exists():
-        unfinished = run.root / ".base-unfinished"
-        backbone.save_whole(unfinished)
-        unfinished.rename(folder)
-    return folder.resolve()
 
 
 def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:

@@ -1,16 +1,24 @@
-// All policies' answers to one prompt side by side, and the ways to find the prompt worth reading.
+// The ways to find the prompt worth reading: search, filters, order, keys and addresses.
 
 function answersSection(data) {
   const { examples, flags } = data;
   const { policies, pairs, judges } = data.summary;
   if (!examples.length) return null;
   examples.forEach((example) => {
-    example.haystack = [...example.messages.map((m) => m.content), ...example.answers.map((a) => a.text), example.id].join("\n").toLowerCase();
+    example.haystack = [
+      ...example.messages.map((m) => m.content),
+      ...example.answers.map((a) => a.text),
+      example.id,
+    ]
+      .join("\n")
+      .toLowerCase();
   });
   const asked = (example) => [...example.messages].reverse().find((m) => m.role === "user")?.content ?? "";
   const valueOf = (answer, measure) => (measure === "" ? answer.reward : answer.scores[measure]);
   const difference = (example, pair, measure) => {
-    const [left, right] = [pair.left, pair.right].map((name) => valueOf(example.answers[policies.indexOf(name)], measure));
+    const [left, right] = [pair.left, pair.right].map((name) =>
+      valueOf(example.answers[policies.indexOf(name)], measure),
+    );
     return left === null || right === null ? null : right - left;
   };
 
@@ -21,13 +29,50 @@ function answersSection(data) {
     return [select, el("label", {}, label, select)];
   };
   const tally = (test) => examples.filter(test).length;
-  const query = el("input", { type: "search", placeholder: "words in prompts and answers", autocomplete: "off", input: () => later() });
-  const [domain, domainLabel] = choose("Domain", options([["", "all"], ...Object.entries(data.summary.domains).map(([name, count]) => [name, `${name || "(none)"} (${count / data.summary.samples * data.summary.samples})`])]));
-  const [winner, winnerLabel] = choose("Best answer", options([["", "any"], ...policies.map((name) => [`=${name}`, `${name} (${tally((e) => e.winner === name)})`]), ["none", `no single one (${tally((e) => e.winner === null)})`]]));
-  const carries = (example, flag, policy) => example.answers.some((a) => (!policy || a.policy === policy) && a.flags.includes(flag));
-  const flagOptions = (policy) => Object.keys(flags).map((flag) => [`${flag}|${policy}`, tally((e) => carries(e, flag, policy)), flag]).filter(([, count]) => count).map(([value, count, flag]) => [value, `${flag.replaceAll("_", " ")} (${count})`]);
-  const [flag, flagLabel] = choose("Flag", options([["", "any or none"]]), el("optgroup", { label: "any policy" }, options(flagOptions(""))), policies.map((name) => el("optgroup", { label: name }, options(flagOptions(name)))));
-  const sorts = ["", ...judges].flatMap((measure) => [...pairs.entries()].reverse().flatMap(([i, pair]) => [-1, 1].map((way) => [`${i}|${way}|${measure}`, `${measure || "reward"}: ${pair.right} − ${pair.left}, ${way < 0 ? "highest" : "lowest"} first`])));
+  const query = el("input", {
+    type: "search",
+    placeholder: "words in prompts and answers",
+    autocomplete: "off",
+    input: () => later(),
+  });
+  const [domain, domainLabel] = choose(
+    "Domain",
+    options([
+      ["", "all"],
+      ...Object.entries(data.summary.domains).map(([name, count]) => [name, `${name || "(none)"} (${count})`]),
+    ]),
+  );
+  const [winner, winnerLabel] = choose(
+    "Best answer",
+    options([
+      ["", "any"],
+      ...policies.map((name) => [`=${name}`, `${name} (${tally((e) => e.winner === name)})`]),
+      ["none", `no single one (${tally((e) => e.winner === null)})`],
+    ]),
+  );
+  const carries = (example, flag, policy) =>
+    example.answers.some((a) => (!policy || a.policy === policy) && a.flags.includes(flag));
+  const flagOptions = (policy) =>
+    Object.keys(flags)
+      .map((flag) => [`${flag}|${policy}`, tally((e) => carries(e, flag, policy)), flag])
+      .filter(([, count]) => count)
+      .map(([value, count, flag]) => [value, `${flagName(flag)} (${count})`]);
+  const [flag, flagLabel] = choose(
+    "Flag",
+    options([["", "any or none"]]),
+    el("optgroup", { label: "any policy" }, options(flagOptions(""))),
+    policies.map((name) => el("optgroup", { label: name }, options(flagOptions(name)))),
+  );
+  const sorts = ["", ...judges].flatMap((measure) =>
+    [...pairs.entries()]
+      .reverse()
+      .flatMap(([i, pair]) =>
+        [-1, 1].map((way) => [
+          `${i}|${way}|${measure}`,
+          `${measure || "reward"}: ${pair.right} − ${pair.left}, ${way < 0 ? "highest" : "lowest"} first`,
+        ]),
+      ),
+  );
   const [sort, sortLabel] = choose("Order", options([["", "as evaluated"], ...sorts]));
 
   const count = el("span", { role: "status", class: "muted" });
@@ -44,7 +89,8 @@ function answersSection(data) {
     const [name, policy] = flag.value.split("|");
     return (
       (!domain.selectedIndex || example.domain === domain.value) &&
-      (!winner.value || (winner.value === "none" ? example.winner === null : `=${example.winner}` === winner.value)) &&
+      (!winner.value ||
+        (winner.value === "none" ? example.winner === null : `=${example.winner}` === winner.value)) &&
       (!flag.value || carries(example, name, policy)) &&
       (!words || example.haystack.includes(words))
     );
@@ -67,7 +113,16 @@ function answersSection(data) {
     rail.replaceChildren(
       ...found.map((example) => {
         const value = pair ? difference(example, pair, measure) : example.answers[0].reward;
-        return el("li", {}, el("button", { type: "button", "data-id": example.id, click: () => show(example) }, el("span", {}, visible(asked(example))), el("span", {}, number(value, 2, Boolean(pair)))));
+        return el(
+          "li",
+          {},
+          el(
+            "button",
+            { type: "button", "data-id": example.id, click: () => show(example) },
+            el("span", {}, visible(asked(example))),
+            el("span", {}, number(value, 2, Boolean(pair))),
+          ),
+        );
       }),
     );
     if (!found.length) {
@@ -82,7 +137,9 @@ function answersSection(data) {
   function show(example, link = true) {
     current = example;
     const place = found.indexOf(example);
-    count.replaceChildren(`${place + 1} of ${found.length}${found.length < examples.length ? ` found (${examples.length} in all)` : ""}`);
+    count.replaceChildren(
+      `${place + 1} of ${found.length}${found.length < examples.length ? ` found (${examples.length} in all)` : ""}`,
+    );
     previous.disabled = place <= 0;
     next.disabled = place >= found.length - 1;
     random.disabled = found.length < 2;
@@ -92,57 +149,39 @@ function answersSection(data) {
       entry.setAttribute("aria-current", "true");
       rail.scrollTop = Math.max(0, entry.parentNode.offsetTop - rail.offsetTop - rail.clientHeight / 2);
     }
-    stage.replaceChildren(...exampleView(example, query.value.trim()));
+    stage.replaceChildren(...exampleView(data, example, query.value.trim()));
     if (link) history.replaceState(null, "", linkTo(example));
   }
 
-  const linkTo = (example) => `#example=${encodeURIComponent(example.id)}`;
-  const step = (by) => { const to = found[found.indexOf(current) + by]; if (to) show(to); };
+  const step = (by) => {
+    const to = found[found.indexOf(current) + by];
+    if (to) show(to);
+  };
   const pickRandom = () => {
     const others = found.filter((example) => example !== current);
     if (others.length) show(others[Math.floor(Math.random() * others.length)]);
   };
-  const clearAll = () => { query.value = ""; for (const select of [domain, winner, flag, sort]) select.selectedIndex = 0; update(); };
+  const clearAll = () => {
+    query.value = "";
+    for (const select of [domain, winner, flag, sort]) select.selectedIndex = 0;
+    update();
+  };
   let timer = 0;
-  const later = () => { clearTimeout(timer); timer = setTimeout(update, 120); };
-
-  function exampleView(example, needle) {
-    const facts = [example.domain, example.language].filter(Boolean).join(" · ");
-    return [
-      el("p", { class: "small" }, el("a", { href: linkTo(example), title: "A link to this prompt" }, visible(example.id)), facts ? ` · ${facts}` : ""),
-      ...example.messages.map((message) => el("div", { class: "turn" }, el("div", { class: "role" }, message.role), prose(message.content, needle, example.language))),
-      el("div", { class: "columns" }, example.answers.map((answer, i) => answerCard(example, answer, i, needle))),
-    ];
-  }
-
-  function answerCard(example, answer, index, needle) {
-    const chip = (name, value) => el("li", {}, `${name} `, el("b", {}, value));
-    const best = example.winner === answer.policy ? el("span", {}, "best reward") : null;
-    return el(
-      "article",
-      { class: `card answer ${tint(index)}`, "aria-label": `Answer of ${answer.policy}` },
-      el("h4", {}, answer.policy, best),
-      el(
-        "ul",
-        { class: "chips" },
-        chip("reward", number(answer.reward, 3, true)),
-        judges.map((judge) => chip(judge, number(answer.scores[judge], 3, true))),
-        chip("tokens", String(answer.tokens)),
-        el("li", {}, answer.stop === "length" ? "cut at limit" : "ended"),
-        answer.repeated_4grams > 0 ? chip("repeated", percent(answer.repeated_4grams, 0)) : null,
-        answer.loop ? chip("loop", `× ${answer.loop}`) : null,
-        answer.flags.map((name) => el("li", { class: name === "qualified_win" ? "flag good" : "flag", title: flags[name] }, name.replaceAll("_", " "))),
-      ),
-      prose(answer.text, needle, example.language),
-    );
-  }
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(update, 120);
+  };
 
   /** Show what the address asks for. */
   function follow() {
     const [, id] = location.hash.match(/^#example=(.+)$/) ?? [];
     if (!id) return;
     let wanted = id;
-    try { wanted = decodeURIComponent(id); } catch { /* a broken address is taken as it stands */ }
+    try {
+      wanted = decodeURIComponent(id);
+    } catch {
+      /* a broken address is taken as it stands */
+    }
     const example = examples.find((e) => e.id === wanted);
     if (!example) return;
     if (!found.includes(example)) clearAll();
@@ -154,17 +193,45 @@ function answersSection(data) {
     const typing = event.target.closest?.("input, select, textarea");
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const act = { j: () => step(1), k: () => step(-1), r: pickRandom, "/": () => query.focus() }[event.key];
-    if (act) { event.preventDefault(); act(); }
+    if (act) {
+      event.preventDefault();
+      act();
+    }
   });
   window.addEventListener("hashchange", follow);
   update();
 
-  const keys = el("span", { class: "small" }, el("kbd", {}, "j"), " next ", el("kbd", {}, "k"), " previous ", el("kbd", {}, "r"), " random ", el("kbd", {}, "/"), " search");
+  const keys = el(
+    "span",
+    { class: "small" },
+    el("kbd", {}, "j"),
+    " next ",
+    el("kbd", {}, "k"),
+    " previous ",
+    el("kbd", {}, "r"),
+    " random ",
+    el("kbd", {}, "/"),
+    " search",
+  );
   const element = section(
     "answers",
     "Answers",
-    el("div", { class: "card tools", role: "search" }, el("label", { class: "grow" }, "Search", query), domainLabel, winnerLabel, flagLabel, sortLabel, clear),
-    el("div", { class: "reader" }, rail, el("div", {}, el("div", { class: "bar" }, previous, next, random, count, keys), stage)),
+    el(
+      "div",
+      { class: "card tools", role: "search" },
+      el("label", { class: "grow" }, "Search", query),
+      domainLabel,
+      winnerLabel,
+      flagLabel,
+      sortLabel,
+      clear,
+    ),
+    el(
+      "div",
+      { class: "reader" },
+      rail,
+      el("div", {}, el("div", { class: "bar" }, previous, next, random, count, keys), stage),
+    ),
   );
   return { element, follow };
 }

@@ -1,15 +1,15 @@
 // Training curves: a small line chart with axes, and a readout that follows the pointer or the arrow keys.
 
-const FRAME = { width: 340, height: 180, left: 44, right: 10, top: 10, bottom: 26 };
+const FRAME = { width: 346, height: 180, left: 50, right: 10, top: 10, bottom: 26 };
 
-/** Round ticks that cover low … high. */
+/** Round ticks within low … high, and the distance between them. */
 function ticks(low, high, count) {
   const rough = (high - low || 1) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(i * step);
-  return found;
+  return { found, step };
 }
 
 function extent(values, room) {
@@ -22,18 +22,36 @@ function extent(values, room) {
 function curve(chart) {
   const all = chart.series.flatMap((series) => series.points);
   const steps = [...new Set(all.map(([step]) => step))].sort((a, b) => a - b);
-  const [low, high] = extent(all.map(([, value]) => value), 0.08);
+  const [low, high] = extent(
+    all.map(([, value]) => value),
+    0.08,
+  );
   const [first, last] = [steps[0], steps[steps.length - 1]];
-  const x = (step) => FRAME.left + (last === first ? 0.5 : (step - first) / (last - first)) * (FRAME.width - FRAME.left - FRAME.right);
-  const y = (value) => FRAME.height - FRAME.bottom - ((value - low) / (high - low)) * (FRAME.height - FRAME.top - FRAME.bottom);
+  const x = (step) =>
+    FRAME.left +
+    (last === first ? 0.5 : (step - first) / (last - first)) * (FRAME.width - FRAME.left - FRAME.right);
+  const y = (value) =>
+    FRAME.height - FRAME.bottom - ((value - low) / (high - low)) * (FRAME.height - FRAME.top - FRAME.bottom);
   const share = chart.format === "share";
   const show = share ? (value) => percent(value) : short;
-  const vertical = ticks(low, high, 4);
-  const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(vertical.length > 1 ? vertical[1] - vertical[0] : 1) + (share ? 2 : 0) + 1e-9)));
-  const label = (value) => (share ? `${number(100 * value, digits)} %` : Math.abs(value) > 0 && digits >= 5 ? short(value) : number(value, digits));
-  const horizontal = ticks(first, last, 5).filter((step) => Number.isInteger(step));
-  const drawing = svg("svg", { viewBox: `0 0 ${FRAME.width} ${FRAME.height}`, role: "img", tabindex: "0", "aria-label": describe(chart, show) });
-  for (const value of vertical) {
+  const vertical = ticks(low, high, 5);
+  const digits = Math.max(0, -Math.floor(Math.log10(vertical.step) + (share ? 2 : 0) + 1e-9));
+  const label = (value) =>
+    share
+      ? `${number(100 * value, digits)} %`
+      : value === 0
+        ? "0"
+        : digits > 3
+          ? short(value)
+          : number(value, digits);
+  const horizontal = ticks(first, last, 5).found.filter(Number.isInteger);
+  const drawing = svg("svg", {
+    viewBox: `0 0 ${FRAME.width} ${FRAME.height}`,
+    role: "img",
+    tabindex: "0",
+    "aria-label": describe(chart, show),
+  });
+  for (const value of vertical.found) {
     drawing.append(
       svg("line", { class: "grid", x1: FRAME.left, x2: FRAME.width - FRAME.right, y1: y(value), y2: y(value) }),
       svg("text", { x: FRAME.left - 6, y: y(value) + 4, "text-anchor": "end" }, label(value)),
@@ -44,15 +62,28 @@ function curve(chart) {
   }
   for (const mark of chart.marks.filter((m) => m.value > low && m.value < high)) {
     drawing.append(
-      svg("line", { class: "mark", x1: FRAME.left, x2: FRAME.width - FRAME.right, y1: y(mark.value), y2: y(mark.value) }),
-      svg("text", { class: "marked", x: FRAME.width - FRAME.right, y: y(mark.value) - 4, "text-anchor": "end" }, mark.label),
+      svg("line", {
+        class: "mark",
+        x1: FRAME.left,
+        x2: FRAME.width - FRAME.right,
+        y1: y(mark.value),
+        y2: y(mark.value),
+      }),
+      svg(
+        "text",
+        { class: "marked", x: FRAME.width - FRAME.right, y: y(mark.value) - 4, "text-anchor": "end" },
+        mark.label,
+      ),
     );
   }
   chart.series.forEach((series, i) => {
-    const path = series.points.map(([step, value], k) => `${k ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    const path = series.points
+      .map(([step, value], k) => `${k ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`)
+      .join("");
     drawing.append(svg("path", { class: `curve ${tint(i + 1)} s${i}`, d: path }));
     if (series.points.length <= 40) {
-      for (const [step, value] of series.points) drawing.append(svg("circle", { class: `point ${tint(i + 1)}`, cx: x(step), cy: y(value), r: 2 }));
+      for (const [step, value] of series.points)
+        drawing.append(svg("circle", { class: `point ${tint(i + 1)}`, cx: x(step), cy: y(value), r: 2 }));
     }
   });
   return { drawing, steps, x, show };
@@ -70,7 +101,12 @@ function describe(chart, show) {
 function figure(chart) {
   const { drawing, steps, x, show } = curve(chart);
   const readout = el("output", { class: "readout" });
-  const cursor = svg("line", { class: "cursor", y1: FRAME.top, y2: FRAME.height - FRAME.bottom, visibility: "hidden" });
+  const cursor = svg("line", {
+    class: "cursor",
+    y1: FRAME.top,
+    y2: FRAME.height - FRAME.bottom,
+    visibility: "hidden",
+  });
   drawing.append(cursor);
   const lines = chart.series.map((series) => new Map(series.points));
   let place = steps.length - 1;
@@ -83,7 +119,13 @@ function figure(chart) {
     const values = chart.series.map((series, i) => {
       if (!lines[i].has(step) && pointing) return null;
       const value = lines[i].has(step) ? lines[i].get(step) : series.points[series.points.length - 1][1];
-      return el("span", {}, el("span", { class: `dot ${tint(i + 1)}` }), `${series.label} `, el("b", {}, show(value)));
+      return el(
+        "span",
+        {},
+        el("span", { class: `dot ${tint(i + 1)}` }),
+        `${series.label} `,
+        el("b", {}, show(value)),
+      );
     });
     readout.replaceChildren(el("span", {}, pointing ? `step ${step}` : "last"), ...values.filter(Boolean));
   };
@@ -91,7 +133,9 @@ function figure(chart) {
     const box = drawing.getBoundingClientRect();
     const at = ((event.clientX - box.left) / box.width) * FRAME.width;
     let best = 0;
-    steps.forEach((step, i) => { if (Math.abs(x(step) - at) < Math.abs(x(steps[best]) - at)) best = i; });
+    steps.forEach((step, i) => {
+      if (Math.abs(x(step) - at) < Math.abs(x(steps[best]) - at)) best = i;
+    });
     tell(best, true);
   };
   drawing.addEventListener("pointermove", nearest);
@@ -106,7 +150,14 @@ function figure(chart) {
   });
   tell(steps.length - 1, false);
   const unit = chart.unit && chart.unit !== "share" ? el("span", { class: "small" }, ` ${chart.unit}`) : null;
-  return el("figure", { class: "card" }, el("h4", {}, chart.title, unit), readout, drawing, el("figcaption", {}, chart.caption));
+  return el(
+    "figure",
+    { class: "card" },
+    el("h4", {}, chart.title, unit),
+    readout,
+    drawing,
+    el("figcaption", {}, chart.caption),
+  );
 }
 
 function trainingSection(data) {
@@ -116,7 +167,13 @@ function trainingSection(data) {
     "training",
     "Training",
     stages.map((stage) => [
-      el("h3", {}, stage.title, " ", el("span", { class: "small" }, counted(stage.steps, stage.name === "ppo" ? "update" : "step"))),
+      el(
+        "h3",
+        {},
+        stage.title,
+        " ",
+        el("span", { class: "small" }, counted(stage.steps, stage.name === "ppo" ? "update" : "step")),
+      ),
       el("div", { class: "charts" }, stage.charts.map(figure)),
     ]),
   );

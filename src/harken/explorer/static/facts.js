@@ -1,6 +1,9 @@
 // What the run read and what it was made from: data reports, models, fingerprints, seeds, configuration.
 
-const reasons = (counts) => Object.entries(counts || {}).map(([reason, count]) => `${reason.replaceAll("_", " ")} ${count.toLocaleString("en")}`).join(", ") || "none";
+const reasons = (counts) =>
+  Object.entries(counts || {})
+    .map(([reason, count]) => `${reason.replaceAll("_", " ")} ${count.toLocaleString("en")}`)
+    .join(", ") || "none";
 
 function dataSection(data) {
   const rows = data.stages.flatMap((stage) => stage.data.map((report) => ({ stage, report })));
@@ -19,8 +22,25 @@ function dataSection(data) {
       el("td", {}, reasons(report.shortened)),
     ),
   );
-  const heads = [column("stage"), column("source"), column("read", true), column("used", true), column("dropped", true), column("why dropped"), column("shortened")];
-  return section("data-reports", "Data", el("p", { class: "muted" }, "Every row that was read is either used or counted under the reason it was dropped for."), tableCard("What became of the rows", heads, body, "wrap"));
+  const heads = [
+    column("stage"),
+    column("source"),
+    column("read", true),
+    column("used", true),
+    column("dropped", true),
+    column("why dropped"),
+    column("shortened"),
+  ];
+  return section(
+    "data-reports",
+    "Data",
+    el(
+      "p",
+      { class: "muted" },
+      "Every row that was read is either used or counted under the reason it was dropped for.",
+    ),
+    tableCard("What became of the rows", heads, body, "wrap"),
+  );
 }
 
 /** [dotted name, value] of everything in a nested value. */
@@ -31,14 +51,35 @@ function flat(value, name = "") {
   return inner.flatMap(([key, item]) => flat(item, name ? `${name}.${key}` : key));
 }
 
-const isTable = (value) => Array.isArray(value) && value.length > 0 && value.every((row) => row && typeof row === "object" && !Array.isArray(row));
+const isTable = (value) =>
+  Array.isArray(value) &&
+  value.length > 0 &&
+  value.every((row) => row && typeof row === "object" && !Array.isArray(row));
 
 function factTable(name, value) {
   const title = name.replaceAll("_", " ");
   if (isTable(value)) {
     const keys = [...new Set(value.flatMap(Object.keys))];
-    const cell = (item) => (typeof item === "number" ? item.toLocaleString("en") : item === null || item === undefined ? "none" : String(item));
-    return tableCard(title, keys.map((key) => column(key, typeof value[0][key] === "number")), value.map((row) => el("tr", {}, keys.map((key) => el("td", { class: typeof row[key] === "number" ? "number" : null }, visible(cell(row[key])))))), "wrap");
+    const cell = (item) =>
+      typeof item === "number"
+        ? item.toLocaleString("en")
+        : item === null || item === undefined
+          ? "none"
+          : String(item);
+    return tableCard(
+      title,
+      keys.map((key) => column(key, typeof value[0][key] === "number")),
+      value.map((row) =>
+        el(
+          "tr",
+          {},
+          keys.map((key) =>
+            el("td", { class: typeof row[key] === "number" ? "number" : null }, visible(cell(row[key]))),
+          ),
+        ),
+      ),
+      "wrap",
+    );
   }
   const body = flat(value).map(([key, text]) => el("tr", {}, rowHead(key || title), el("td", {}, visible(text))));
   return tableCard(title, null, body, "facts wrap");
@@ -48,7 +89,8 @@ function factsSection(data) {
   const stages = data.stages.filter((stage) => Object.keys(stage.facts).length);
   if (!stages.length) return null;
   const order = (facts) => Object.entries(facts).sort(([a], [b]) => (a === "config") - (b === "config"));
-  const plainFacts = (facts) => Object.fromEntries(order(facts).filter(([, value]) => value === null || typeof value !== "object"));
+  const plainFacts = (facts) =>
+    Object.fromEntries(order(facts).filter(([, value]) => value === null || typeof value !== "object"));
   return section(
     "run",
     "Run",
@@ -59,7 +101,9 @@ function factsSection(data) {
         {},
         el("summary", {}, stage.title),
         Object.keys(plain).length ? factTable("facts", plain) : null,
-        order(stage.facts).filter(([, value]) => value !== null && typeof value === "object").map(([name, value]) => factTable(name, value)),
+        order(stage.facts)
+          .filter(([, value]) => value !== null && typeof value === "object")
+          .map(([name, value]) => factTable(name, value)),
       );
     }),
   );

@@ -1,6 +1,6 @@
 // Intervals as drawings: a point, its range, and the line at zero or one half that decides.
 
-const PLOT = { width: 150, height: 22, pad: 6 };
+const PLOT = { width: 116, height: 22, pad: 6 };
 
 /** A scale over all intervals of a column that always holds `anchor`. */
 function scaleOf(intervals, anchor) {
@@ -12,15 +12,22 @@ function scaleOf(intervals, anchor) {
   return { low, high, anchor, at: (value) => PLOT.pad + ((value - low) / span) * inner };
 }
 
-/** The class of a difference: its interval is above, below, or on both sides of zero. */
-const effect = (interval) => (interval.low > 0 ? "effect up" : interval.high < 0 ? "effect down" : "effect");
+/** The class of a difference: filled when its interval leaves zero out, hollow when it does not. */
+const effect = (interval) => (interval && (interval.low > 0 || interval.high < 0) ? "effect" : "effect none");
 
 function plot(interval, scale, kind, label) {
   const middle = PLOT.height / 2;
   const line = (name, x1, x2, y1, y2) => svg("line", { class: name, x1, x2, y1, y2 });
   return svg(
     "svg",
-    { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, width: PLOT.width, height: PLOT.height, role: "img", "aria-label": label, class: kind },
+    {
+      viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
+      width: PLOT.width,
+      height: PLOT.height,
+      role: "img",
+      "aria-label": label,
+      class: kind,
+    },
     line("axis", PLOT.pad, PLOT.width - PLOT.pad, middle, middle),
     line("zero", scale.at(scale.anchor), scale.at(scale.anchor), 2, PLOT.height - 2),
     line("range", scale.at(interval.low), scale.at(interval.high), middle, middle),
@@ -41,21 +48,30 @@ function intervalCell(interval, scale, kind, show) {
   );
 }
 
-/** Wins, ties and losses as one bar and as numbers. */
-function contestCell(pair) {
+/** Wins, ties and losses of the right policy as one bar and as numbers, and its win rate over all answers. */
+function contestCell(pair, left, right) {
   const at = (count) => (count / pair.n) * PLOT.width;
-  const piece = (name, from, count) => svg("rect", { class: name, x: at(from), y: 6, width: at(count), height: 10 });
+  const piece = (name, from, count) =>
+    svg("rect", { class: `part ${name}`, x: at(from), y: 6, width: at(count), height: 10 });
+  const range = `${number(100 * pair.win_rate.low, 1)} to ${number(100 * pair.win_rate.high, 1)}`;
   const words = `${pair.wins} won, ${pair.ties} tied, ${pair.losses} lost`;
   return el(
     "td",
     {},
     svg(
       "svg",
-      { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, width: PLOT.width, height: PLOT.height, role: "img", "aria-label": words },
-      piece("win", 0, pair.wins),
+      {
+        viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
+        width: PLOT.width,
+        height: PLOT.height,
+        role: "img",
+        "aria-label": words,
+      },
+      piece(right, 0, pair.wins),
       piece("tie", pair.wins, pair.ties),
-      piece("loss", pair.wins + pair.ties, pair.losses),
+      piece(left, pair.wins + pair.ties, pair.losses),
     ),
     el("b", {}, `${pair.wins} / ${pair.ties} / ${pair.losses}`),
+    el("span", { class: "small" }, `${percent(pair.win_rate.value)} (${range})`),
   );
 }

@@ -13,16 +13,36 @@ function draw(data) {
   document.title = data.title;
   document.getElementById("title").replaceChildren(...visible(data.title));
   const samples = summary.samples > 1 ? `, ${summary.samples} samples each` : "";
-  document.getElementById("subtitle").textContent = `${summary.policies.join(", ")} on ${counted(summary.prompts, "held-out prompt")}${samples} · intervals are 95 % · seed ${summary.seed}`;
+  document.getElementById("subtitle").textContent =
+    `${summary.policies.join(", ")} on ${counted(summary.prompts, "held-out prompt")}${samples}` +
+    ` · intervals are 95 % · seed ${summary.seed}`;
   const answers = answersSection(data);
-  const sections = [verdictSection(data), comparisonSection(data), trainingSection(data), answers?.element, dataSection(data), factsSection(data)].filter(Boolean);
-  const notice = data.notice ? el("p", { class: "notice", role: "note" }, el("strong", {}, "Note: "), ...visible(data.notice)) : null;
+  const sections = [
+    verdictSection(data),
+    comparisonSection(data),
+    trainingSection(data),
+    answers?.element,
+    dataSection(data),
+    factsSection(data),
+  ].filter(Boolean);
+  const notice = data.notice
+    ? el("p", { class: "notice", role: "note" }, el("strong", {}, "Note: "), ...visible(data.notice))
+    : null;
   document.querySelector("main").replaceChildren(...[notice, ...sections].filter(Boolean));
-  document.getElementById("contents").replaceChildren(...sections.map((part) => el("a", { href: `#${part.id}` }, part.firstChild.textContent)));
+  document
+    .getElementById("contents")
+    .replaceChildren(...sections.map((part) => el("a", { href: `#${part.id}` }, part.firstChild.textContent)));
   answers?.follow();
-  window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  window.addEventListener("beforeprint", () =>
+    document.querySelectorAll("details").forEach((part) => {
+      part.open = true;
+    }),
+  );
 }
 
-unpack(document.getElementById("data")).then(draw).catch((error) => {
-  document.getElementById("state").textContent = `This page could not show its data (${error.message}). It needs a browser of 2023 or newer.`;
-});
+unpack(document.getElementById("data"))
+  .then(draw)
+  .catch((error) => {
+    document.getElementById("state").textContent =
+      `This page could not show its data (${error.message}). It needs a browser of 2023 or newer.`;
+  });

@@ -13,7 +13,8 @@ function visible(text, needle = "") {
   const split = new RegExp(literal ? `(${HIDDEN.source}|${literal})` : `(${HIDDEN.source})`, "giu");
   return text.split(split).map((part, index) => {
     if (index % 2 === 0) return document.createTextNode(part);
-    if (HIDDEN.test(part)) return el("span", { class: "control", title: "a character that cannot be seen" }, codePoint(part));
+    if (HIDDEN.test(part))
+      return el("span", { class: "control", title: "a character that cannot be seen" }, codePoint(part));
     return el("mark", {}, part);
   });
 }

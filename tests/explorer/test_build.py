@@ -1,0 +1,131 @@
+import base64
+import gzip
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harken.explorer import build
+from harken.explorer.build import build_report
+
+STATIC = Path(build.__file__).parent / "static"
+SINKS = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|setHTML|srcdoc"
+    r"|\beval\b|new Function|setTimeout\([\"'`]|javascript:|\bimport\s*\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon"
+)
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the text of scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] in ("script", "style", "title") and data.strip():
+            self.texts.append((self.tags[-1], data))
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    return build_report(tmp_path_factory.mktemp("report") / "05_report" / "report.html", **run)
+
+
+def data(page):
+    texts = Reader(page.read_text()).texts
+    packed = next(t for (_, attrs), t in texts if attrs.get("type") == "application/gzip+base64")
+    return json.loads(gzip.decompress(base64.b64decode(packed, validate=True)))
+
+
+def test_the_texts_come_back_as_they_were(page, run):
+    shown = {(e["id"], a["policy"]): a["text"] for e in data(page)["examples"] for a in e["answers"]}
+    assert shown == {(row["prompt_id"], row["policy"]): row["response"] for row in run["responses"]}
+
+
+def test_no_text_of_the_run_stands_in_the_page(page, run):
+    text = page.read_text()
+    strange = {row["response"] for row in run["responses"]} | {row["prompt"] for row in run["responses"]}
+    assert not [s for s in [*strange, run["title"], run["notice"]] if s in text]
+    assert "pwned'" not in text
+
+
+def test_the_page_has_its_own_tags_and_no_others(page):
+    tags = [tag for tag, _ in Reader(page.read_text()).tags]
+    own = [tag for tag, _ in Reader((STATIC / "report.html").read_text()).tags]
+    assert tags == own and tags.count("script") == 2
+
+
+def test_the_policy_allows_the_script_and_the_style_by_their_hashes_alone(page):
+    reader = Reader(page.read_text())
+    policy = next(a["content"] for _, a in reader.tags if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+
+    def digest(text):
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+    scripts = [text for (tag, attrs), text in reader.texts if tag == "script" and not attrs]
+    styles = [text for (tag, _), text in reader.texts if tag == "style"]
+    assert rules == {
+        "default-src": "'none'", "script-src": digest(*scripts), "style-src": digest(*styles), "img-src": "data:",
+        "connect-src": "'none'", "base-uri": "'none'", "form-action": "'none'", "object-src": "'none'",
+    }  # fmt: skip
+
+
+def test_the_page_names_no_other_file():
+    """One file that opens from anywhere: no link, no image, no address."""
+    for tag, attrs in Reader((STATIC / "report.html").read_text()).tags:
+        assert "src" not in attrs and tag not in {"link", "img", "iframe", "base"}
+        assert attrs.get("href", "#").startswith("#")
+    assert "url(" not in (STATIC / "report.css").read_text()
+    assert "@import" not in (STATIC / "report.css").read_text()
+
+
+@pytest.mark.parametrize("script", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
+def test_no_script_can_turn_text_into_code_or_reach_the_network(script):
+    text = script.read_text()
+    assert not SINKS.findall(text)
+    assert "</script" not in text.lower() and len(text.splitlines()) < 400
+
+
+def test_a_sink_would_be_seen():
+    for line in (
+        "x.innerHTML = y",
+        "eval(x)",
+        "document.write(x)",
+        "a.insertAdjacentHTML('x', y)",
+        "fetch(u)",
+    ):
+        assert SINKS.search(line)
+
+
+def test_every_script_is_inlined():
+    assert sorted(build.SCRIPTS) == sorted(path.name for path in STATIC.glob("*.js"))
+
+
+def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
+    assert build_report(tmp_path / "again.html", **run).read_bytes() == page.read_bytes()
+
+
+def test_secrets_stay_out(page):
+    stage = next(stage for stage in data(page)["stages"] if stage["name"] == "ppo")
+    assert stage["facts"]["lineage"] == {"model": "m", "hf_token": "[redacted]"}
+
+
+def test_what_is_no_json_is_refused(run, tmp_path):
+    broken = run | {"summary": run["summary"] | {"tie_epsilon": float("nan")}}
+    with pytest.raises(ValueError, match="JSON"):
+        build_report(tmp_path / "report.html", **broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report(run, tmp_path):
+    rows = [row | {"response": "half \ud83d"} for row in run["responses"]]
+    assert data(build_report(tmp_path / "report.html", **run | {"responses": rows}))["examples"]

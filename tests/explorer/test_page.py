@@ -1,0 +1,200 @@
+"""The page in a real browser: what it shows, what keys do, and that no text of a run acts."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from harken.explorer.build import build_report
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    return build_report(tmp_path_factory.mktemp("page") / "report.html", **run)
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.open(page)
+    return browser
+
+
+def text(browser, selector):
+    return browser.value(f"document.querySelector({json.dumps(selector)}).innerText")
+
+
+def current(browser):
+    return browser.value("document.querySelector('.rail [aria-current]').dataset.id")
+
+
+def test_the_tables_show_the_summary(opened, run):
+    shown = text(opened, "#comparison")
+    for pair in run["summary"]["pairs"]:
+        assert f"{pair['wins']} / {pair['ties']} / {pair['losses']}" in shown
+    for row in run["summary"]["table"]:
+        assert f"{100 * row['cap_hit']['value']:.1f} %" in shown
+    assert opened.value("document.querySelectorAll('#comparison th[scope=row]').length") == 3 + 3 + 6
+
+
+def test_the_verdict_says_its_word(opened, run):
+    assert run["headline"][0].startswith("Warning: the reward model is being over-optimised")
+    assert text(opened, "#verdict .tag").split() == ["⚠", "Warning"]
+    assert "over-optimised" in text(opened, "#verdict p")
+    assert "Synthetic." in text(opened, ".notice")
+
+
+def test_no_text_of_the_run_acts(opened, run):
+    """Titles, notices, prompts, answers, sources and configurations try; the page shows them as text."""
+    for _ in range(24):
+        opened.press("j")
+    assert opened.value("document.title") == run["title"]
+    assert (
+        opened.value(
+            "document.querySelectorAll('img, iframe, main script, main style, a[href^=java]').length"
+        )
+        == 0
+    )
+    assert opened.value("getComputedStyle(document.body).display") == "block"
+    requests = [
+        e["params"]["request"]["url"] for e in opened.events if e["method"] == "Network.requestWillBeSent"
+    ]
+    assert [url for url in requests if not url.startswith("file:")] == [] and len(requests) == 1
+
+
+def test_the_page_itself_breaks_no_rule_of_its_policy(opened):
+    opened.press("j")
+    complaints = [
+        e["params"] for e in opened.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+    ]
+    assert complaints == []
+
+
+def test_a_planted_image_is_stopped_by_the_policy_alone(opened):
+    """Were a text ever to become markup, the policy still lets nothing run and nothing out."""
+    opened.value(
+        "document.body.insertAdjacentHTML('beforeend', `<img src=x onerror=\"document.title='pwned'\">`)"
+    )
+    opened.value("document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.1:9/x.png\">')")
+    opened.wait("[...document.images].every((image) => image.complete)")
+    assert opened.value("document.title") != "pwned"
+    blocked = [e["params"]["entry"]["text"] for e in opened.events if e["method"] == "Log.entryAdded"]
+    assert sum("Content Security Policy" in entry for entry in blocked) >= 2
+
+
+def test_characters_that_cannot_be_seen_are_named(opened):
+    assert "U+202E" in text(opened, ".answer .text") and "\u202e" not in text(opened, ".answer .text")
+
+
+def test_keys_move_through_the_answers(opened, run):
+    ids = list(dict.fromkeys(row["prompt_id"] for row in run["responses"]))
+    seen = [current(opened)]
+    for key in "jjkk":
+        opened.press(key)
+        seen.append(current(opened))
+    assert seen == [ids[0], ids[1], ids[2], ids[1], ids[0]]
+    opened.press("k")
+    assert current(opened) == ids[0]
+    opened.press("r")
+    assert current(opened) != ids[0]
+    opened.press("/")
+    assert opened.value("document.activeElement.type") == "search"
+    before = current(opened)
+    opened.press("j")
+    assert current(opened) == before  # typing a j in the search box moves nothing
+
+
+def test_the_answers_of_all_policies_stand_side_by_side(opened, run):
+    shown = opened.value("[...document.querySelectorAll('.answer h4')].map((h) => h.firstChild.textContent)")
+    assert shown == ["Base", "SFT", "PPO"]
+    tops = opened.value("[...document.querySelectorAll('.answer')].map((a) => a.getBoundingClientRect().top)")
+    assert len(set(tops)) == 1
+    for _ in range(12):
+        opened.press("j")
+    chips = text(opened, ".answer:last-child .chips")
+    for chip in ("reward +3.000", "gold −3.000", "tokens 20", "cut at limit", "reward mismatch", "loop × 4"):
+        assert chip in chips
+
+
+def choose(browser, label, value):
+    browser.value(
+        f"(() => {{ const s = [...document.querySelectorAll('.tools label')]"
+        f".find((l) => l.firstChild.textContent === {json.dumps(label)}).querySelector('select');"
+        f"s.value = {json.dumps(value)}; s.dispatchEvent(new Event('change')); return s.value; }})()"
+    )
+
+
+def found(browser):
+    return browser.value("[...document.querySelectorAll('.rail button')].map((b) => b.dataset.id)")
+
+
+def test_filters_agree_with_the_rows(opened, run):
+    rows = run["responses"]
+    choose(opened, "Domain", "odd")
+    assert found(opened) == [r["prompt_id"] for r in rows if r["policy"] == "Base" and r["domain"] == "odd"]
+    choose(opened, "Domain", "")
+    choose(opened, "Flag", "cap_hit|PPO")
+    assert len(found(opened)) == 24
+    choose(opened, "Best answer", "=SFT")
+    assert found(opened) == [] and "No prompt fits" in text(opened, "#answers")
+
+
+def test_search_finds_and_marks(opened, run):
+    opened.value(
+        "(() => { const q = document.querySelector('input[type=search]'); q.value = 'QUESTION 7:';"
+        "q.dispatchEvent(new Event('input')); })()"
+    )
+    opened.wait("document.querySelectorAll('.rail button').length === 1")
+    assert found(opened) == [run["responses"][7]["prompt_id"]]
+    assert text(opened, "mark") == "Question 7:"
+
+
+def test_the_order_by_reward_difference(opened, run):
+    reward = {(r["policy"], r["prompt_id"]): r["reward"] for r in run["responses"]}
+    choose(opened, "Order", "2|-1|")
+    differences = [reward["PPO", i] - reward["SFT", i] for i in found(opened)]
+    assert differences == sorted(differences, reverse=True) and len(set(differences)) > 1
+
+
+def test_a_missing_score_sorts_last(opened, run):
+    for way in ("1", "-1"):
+        choose(opened, "Order", f"0|{way}|gold")
+        assert found(opened)[-1] == run["responses"][3]["prompt_id"]
+
+
+def test_an_address_leads_to_its_example(browser, page, run):
+    wanted = run["responses"][9]["prompt_id"]
+    browser.open(page, f"#example={quote(wanted, safe='')}")
+    assert current(browser) == wanted
+    browser.press("j")
+    assert browser.value("location.hash") == f"#example={quote(run['responses'][10]['prompt_id'], safe='')}"
+
+
+@pytest.mark.parametrize("anchor", ["#example=nothing", "#example=%E0%A4%A", "#training"])
+def test_an_address_to_nothing_shows_the_first(browser, page, run, anchor):
+    browser.open(page, anchor)
+    assert current(browser) == run["responses"][0]["prompt_id"]
+
+
+def test_a_curve_tells_its_values_to_the_keyboard(opened):
+    opened.value("document.querySelector('#training svg').focus()")
+    assert "last training 0.375" in text(opened, "#training .readout").replace("\n", " ")
+    opened.press("ArrowLeft")
+    opened.press("ArrowLeft")
+    assert "step 7 training 0.429" in text(opened, "#training .readout").replace("\n", " ")
+
+
+def test_everything_that_can_be_used_has_a_name(opened):
+    nameless = opened.value(
+        "[...document.querySelectorAll('input, select, button, a, svg[role=img], [tabindex]')].filter((e) => "
+        "!(e.textContent.trim() || e.ariaLabel || e.labels?.length)).length"
+    )
+    assert nameless == 0
+
+
+@pytest.mark.parametrize("width", [360, 800, 1400])
+def test_the_page_never_scrolls_sideways(opened, width):
+    opened.call(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    assert opened.value("document.documentElement.scrollWidth") <= width
