@@ -16,11 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutants_maths import MATHS
+from mutants_pipeline import PIPELINE
 from mutants_record import Mutant
+from mutants_rollout import ROLLOUT
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
-MUTANTS = [*MATHS]
+MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE]
 AT_ONCE = 2
 SECONDS = 120
 

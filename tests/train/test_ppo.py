@@ -28,6 +28,14 @@ def test_the_first_minibatch_has_ratio_one_and_no_kl(make_stage: MakeStage) -> N
         assert stage.step(number)["policy/first_ratio_gap"] < 1e-5
 
 
+@pytest.mark.parametrize("temperature", [0.6, 1.7])
+def test_what_samples_is_what_is_scored_at_any_temperature(make_stage: MakeStage, temperature: float) -> None:
+    """P5, P6: trainer's and sampler's log-probabilities agree, so the policy is scored as it sampled."""
+    metrics = make_stage(ppo_config(ppo={"temperature": temperature})).step(0)
+    assert metrics["sampler/logprob_gap"] < 1e-4
+    assert metrics["policy/first_ratio_gap"] < 1e-5
+
+
 def test_one_step_on_policy_is_the_policy_gradient(make_stage: MakeStage) -> None:
     """P28: at ratio 1 the gradient of the clipped loss is −A ∇log π (REINFORCE), value loss and entropy apart."""
     config = ppo_config(ppo={"epochs": 1, "minibatches": 1, "vf_coef": 0.0})

@@ -1,0 +1,64 @@
+"""The reward model as a source: same tokens where it can, text where it must, clipped before it is weighted."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from tiny import END, tiny_backbone, tiny_tokenizer
+
+from harken.config import LoraSettings
+from harken.data.chat import Renderer
+from harken.models.roles import RewardModel, ScalarHead
+from harken.records import Message, Prompt, Rollout
+from harken.reward.learned import LearnedReward
+
+PROMPT = Prompt("p", (Message("user", "hello"),))
+
+
+def model() -> RewardModel:
+    backbone = tiny_backbone()
+    backbone.add_adapter("reward", LoraSettings(rank=4), seed=0)
+    return RewardModel(backbone, "reward", ScalarHead(backbone.hidden_size, 0.7, seed=1), 0.3, 2.0)
+
+
+def answers(renderer: Renderer) -> list[Rollout]:
+    prompt = tuple(renderer.prompt(PROMPT.messages))
+    found = []
+    for text, ended in (("good", True), ("cut o", False), ("", True)):
+        tokens = tuple(renderer.response(text, ended))
+        stop = "end_of_turn" if ended else "length"
+        found.append(Rollout(PROMPT, 0, prompt, tokens, (-1.0,) * len(tokens), text, stop, "v"))  # type: ignore[arg-type]
+    return found
+
+
+def test_scores_are_standardised_then_clipped_then_weighted() -> None:
+    """P14, P19, S2-33."""
+    reward, renderer = model(), Renderer(tiny_tokenizer())
+    rollouts = answers(renderer)
+    raw = reward.raw_scores([[*r.prompt_tokens, *r.response_tokens] for r in rollouts], 1000)
+    wanted = [(value - 0.3) * 2.0 for value in raw]
+    got = LearnedReward(reward, renderer, weight=0.5).score(rollouts)
+    assert [s.value for s in got] == pytest.approx(wanted, abs=1e-5)
+    assert {s.weight for s in got} == {0.5}
+    low, high = min(wanted), max(wanted)
+    bound = (abs(low) + abs(high)) / 4
+    clipped = LearnedReward(reward, renderer, clip=bound).score(rollouts)
+    assert [s.value for s in clipped] == pytest.approx([max(-bound, min(bound, v)) for v in wanted], abs=1e-5)
+
+
+def test_another_tokenizer_is_reached_through_text() -> None:
+    """S1-15, S3-12: with another vocabulary the answer crosses as text; a cut answer gets no forged end (P2)."""
+    reward, renderer = model(), Renderer(tiny_tokenizer())
+    rollouts = answers(renderer)
+    same = LearnedReward(reward, renderer)
+    other = copy.deepcopy(tiny_tokenizer())
+    other.add_tokens(["hello"])
+    foreign = Renderer(other)
+    assert foreign.prompt(PROMPT.messages) != renderer.prompt(PROMPT.messages)
+    bridged = LearnedReward(reward, foreign)
+    from_foreign = answers(foreign)
+    assert [s.value for s in bridged.score(from_foreign)] == pytest.approx(
+        [s.value for s in same.score(rollouts)], abs=1e-5
+    )
+    assert from_foreign[1].response_tokens[-1] != END

@@ -1,0 +1,78 @@
+"""The minibatch loss token by token in plain Python, and what is measured beside it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from harken.batches import Credit, TokenEvaluation
+from harken.config import PPOSettings
+from harken.train.ppo_loss import StepMeasures, minibatch_loss
+
+SHAPE = (3, 5)
+
+
+def example() -> tuple[TokenEvaluation, Credit, torch.Tensor]:
+    draw = torch.Generator().manual_seed(2)
+
+    def tensor(scale: float = 1.0) -> torch.Tensor:
+        return torch.randn(SHAPE, generator=draw) * scale
+
+    learnable = torch.rand(SHAPE, generator=draw) > 0.4
+    now = TokenEvaluation(tensor(0.3) - 2, tensor().abs(), tensor())
+    return now, Credit(tensor(0.3) - 2, tensor(), tensor(), tensor()), learnable
+
+
+@pytest.mark.parametrize(("entropy_coef", "value_clip"), [(0.0, 0.2), (0.01, 0.2), (0.01, None)])
+def test_loss_and_measures_equal_the_definition(entropy_coef: float, value_clip: float | None) -> None:
+    """P29, P30, P32, S4-01, S4-10: sum over learnable tokens of policy + 0.1 × value − coefficient × entropy."""
+    settings = PPOSettings(entropy_coef=entropy_coef, value_clip_range=value_clip)
+    now, credit, learnable = example()
+    policy, value, entropy, clipped = [], [], [], []
+    for place in learnable.nonzero().tolist():
+        at = tuple(place)
+        ratio = math.exp(float(now.logprobs[at] - credit.old_logprobs[at]))
+        a = float(credit.advantages[at])
+        policy.append(max(-a * ratio, -a * min(max(ratio, 0.8), 1.2)))
+        v, old, target = float(now.values[at]), float(credit.old_values[at]), float(credit.returns[at])
+        error = (v - target) ** 2
+        if value_clip is not None:
+            error = max(error, (min(max(v, old - value_clip), old + value_clip) - target) ** 2)
+        value.append(0.5 * error)
+        entropy.append(float(now.entropy[at]))
+        clipped.append(abs(ratio - 1) > 0.2)
+    n = len(policy)
+    measures = StepMeasures()
+    measures.begin(n)
+    got = minibatch_loss(now, credit, learnable, settings, measures)
+    assert float(got) == pytest.approx(sum(policy) + 0.1 * sum(value) - entropy_coef * sum(entropy), rel=1e-5)
+    measures.end(1.5)
+    metrics = measures.metrics()
+    assert metrics["policy/loss"] == pytest.approx(sum(policy) / n, rel=1e-5)
+    assert metrics["value/loss"] == pytest.approx(sum(value) / n, rel=1e-5)
+    assert metrics["policy/entropy"] == pytest.approx(sum(entropy) / n, rel=1e-5)
+    assert metrics["policy/clipfrac"] == pytest.approx(sum(clipped) / n)
+    assert metrics["policy/approxkl"] > 0
+    assert metrics["grad_norm"] == 1.5
+
+
+def test_what_is_not_learnable_is_not_read() -> None:
+    """P24: NaN outside the learnable tokens, and no gradient there."""
+    settings = PPOSettings(entropy_coef=0.01)
+    now, credit, learnable = example()
+    measures = StepMeasures()
+    measures.begin(int(learnable.sum()))
+    clean = minibatch_loss(now, credit, learnable, settings, measures)
+    logprobs = torch.where(learnable, now.logprobs, torch.nan).requires_grad_()
+    poisoned = TokenEvaluation(
+        logprobs,
+        torch.where(learnable, now.entropy, torch.nan),
+        torch.where(learnable, now.values, torch.nan),
+    )
+    dirty = minibatch_loss(poisoned, credit, learnable, settings, measures)
+    dirty.backward()
+    assert float(dirty.detach()) == float(clean)
+    assert logprobs.grad is not None
+    assert torch.equal(logprobs.grad[~learnable], torch.zeros(int((~learnable).sum())))
