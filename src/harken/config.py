@@ -168,7 +168,10 @@ class PPOSettings(Strict):
     kl_coef_min: NonNegative = 0.001
     kl_coef_max: PositiveFloat = 10.0
     target_kl_per_token: PositiveFloat | None = None
-    """Stop an update's remaining optimiser steps once KL(old‖new) exceeds this, in nats per token."""
+    """Stop an update's remaining optimiser steps once KL(old‖new) exceeds this, in nats per token.
+
+    Measured on a step's own minibatch before it is taken: needs more than one step an update.
+    """
     score_clip: PositiveFloat | None = None
     """Clip the reward model's score to ± this, before anything is added."""
     truncated: Literal["penalise", "mask"] = "penalise"
@@ -183,6 +186,10 @@ class PPOSettings(Strict):
     def _consistent(self) -> PPOSettings:
         if self.kl_coef_min > self.kl_coef_max:
             raise ValueError("kl_coef_min is above kl_coef_max")
+        if self.target_kl_per_token is not None and self.epochs * self.minibatches == 1:
+            raise ValueError(
+                "target_kl_per_token needs more than one optimiser step an update (epochs, minibatches)"
+            )
         if self.minibatches > self.prompts_per_update * self.samples_per_prompt:
             raise ValueError("more minibatches than rollouts in an update")
         return self
@@ -248,6 +255,14 @@ class EvaluationConfig(Strict):
     seed: int = Field(default=839, ge=0)
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+    @model_validator(mode="after")
+    def _held_out_alone(self) -> EvaluationConfig:
+        if self.data.eval_path or self.data.eval_fraction or self.data.eval_limit:
+            raise ValueError(
+                "an evaluation reads data.path: eval_path, eval_fraction and eval_limit are for training"
+            )
+        return self
 
 
 class StageOverrides(Strict):

@@ -30,7 +30,7 @@ def run(config: PipelineConfig, output: Path) -> PipelineFolder:
     Raises UserError when the folder holds another pipeline or a stage cannot start.
     """
     folder = PipelineFolder(output)
-    claim(output / "pipeline.yml", config.model_dump(mode="json", exclude={"output_dir"}))
+    claim(output / "pipeline.yml", config.model_dump(mode="json", exclude={"output_dir"}), folder.sft.final)
     if config.notice:
         say(config.notice)
     say("\n== 1/5 supervised fine-tuning")

@@ -175,3 +175,24 @@ def test_the_same_command_again_does_nothing(world: Path) -> None:
     before = tree(world / "sft")
     assert train(world, "sft", world / "sft") == 0
     assert tree(world / "sft") == before
+
+
+def test_a_first_try_that_failed_does_not_lock_its_folder(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert train(world, "sft", out, f"data.path={world / 'pears.jsonl'}") != 0
+    assert train(world, "sft", out) == 0
+
+
+def test_a_run_is_not_resumed_on_other_weights(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """S0-27: the same names with other weights behind them are refused."""
+    import shutil
+
+    model, out = tmp_path / "model", tmp_path / "out"
+    save_tiny(model)
+    assert train(world, "sft", out, f"model_name={model}") == 0
+    shutil.rmtree(out / "final")
+    save_tiny(model, seed=9)
+    assert train(world, "sft", out, f"model_name={model}") != 0
+    assert "weights of its model" in capfd.readouterr().err.rstrip("\n").splitlines()[-1]

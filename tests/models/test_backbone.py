@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from harken.batches import TokenBatch, collate
 from harken.config import LoraSettings
+from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 
@@ -160,3 +161,48 @@ def test_loading_a_frozen_adapter_leaves_the_trainable_one_trainable(tmp_path: P
     backbone.load_adapter("reward", tmp_path)
     assert all(p.requires_grad for p in backbone.adapter_parameters("policy").values())
     assert not any(p.requires_grad for p in backbone.adapter_parameters("reward").values())
+
+
+def test_only_the_adapters_dropout_is_switched_on() -> None:
+    """P12, P33: a base that brings dropout of its own stays in evaluation mode while an adapter trains."""
+    backbone, batch = tiny_backbone(), batch_of([5, 6, 7, 8])
+    for layer in backbone.model.model.layers:
+        layer.self_attn.attention_dropout = 0.9
+    backbone.add_adapter("policy", LoraSettings(rank=4), seed=0)
+    backbone.training(True)
+    with backbone.role("policy"):
+        assert torch.equal(backbone.hidden(batch), backbone.hidden(batch))
+    backbone.training(False)
+    noisy = tiny_backbone()
+    noisy.add_adapter("policy", LoraSettings(rank=4, dropout=0.5), seed=0)
+    nudge(noisy, "policy")
+    noisy.training(True)
+    with noisy.role("policy"):
+        assert not torch.equal(noisy.hidden(batch), noisy.hidden(batch))
+        noisy.training(False)
+        assert torch.equal(noisy.hidden(batch), noisy.hidden(batch))
+
+
+def test_a_model_that_adds_to_its_logits_is_refused(tmp_path: Path) -> None:
+    """Logits are hidden @ unembedding here; a bias would be dropped in silence."""
+    base = save_tiny(tmp_path / "base")
+    backbone = Backbone.load(resolve(base), torch.float32, "cpu")
+    head = torch.nn.Linear(32, backbone.output_weight.shape[0])
+    head.weight = torch.nn.Parameter(backbone.output_weight.detach())
+    torch.nn.init.constant_(head.bias, 3.0)
+    backbone.model.set_output_embeddings(head)
+    with pytest.raises(UserError, match="a bias, a cap or a scale"):
+        backbone._check_output()
+
+
+def test_rotary_frequencies_stay_float32(tmp_path: Path) -> None:
+    """Merging casts parameters alone: rounded frequencies would be another model than from_pretrained gives."""
+    base = save_tiny(tmp_path / "base")
+    backbone = Backbone.load(resolve(base), torch.bfloat16, "cpu")
+    backbone.add_adapter("policy", LoraSettings(rank=4), seed=0)
+    backbone.save_adapter("policy", tmp_path / "adapter", Path(base))
+    backbone.merge("policy")
+    merged = Backbone.load(resolve(str(tmp_path / "adapter")), torch.bfloat16, "cpu")
+    for one in (backbone, merged):
+        assert one.dtype == torch.bfloat16
+        assert {b.dtype for b in one.model.buffers()} == {torch.float32}

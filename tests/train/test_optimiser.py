@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from harken.config import SupervisedTraining
+from harken.errors import UserError
 from harken.train.optimiser import Optimiser, schedule
 
 
@@ -83,3 +84,13 @@ def test_state_survives_a_round_trip_bit_for_bit() -> None:
     final, wanted = resumed.tensors(), straight.tensors()
     assert final.keys() == wanted.keys()
     assert all(torch.equal(final[name], wanted[name]) for name in wanted)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    optimiser, parameters = make(lr=0.1)
+    gradients(parameters, 1)
+    parameters["a"].grad[0, 0] = math.nan  # type: ignore[index]
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    with pytest.raises(UserError, match="gradient is nan"):
+        optimiser.step(1.0)
+    assert all(torch.equal(p, before[name]) for name, p in parameters.items())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from harken.run.folder import EvaluationFolder
 from harken.run.tables import write_rows
 from harken.run.tracking import counter, say
 
-SCORING_TOKENS = 8192
+SCORING_TOKENS = 4096
 
 
 def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
@@ -47,7 +47,7 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
         name: lineage_fingerprint(source) for name, source in [*policies.items(), ("reward model", reward)]
     }
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {"fingerprints": contents}
-    if claim(folder.config, settings) and folder.summary.exists():
+    if claim(folder.config, settings, folder.summary) and folder.summary.exists():
         say(f"{output}: this evaluation is finished; nothing to do")
         return folder
     prompts, report = sources.load_prompts(config.data, seed=config.seed)
@@ -62,8 +62,8 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
             value,
             {j: judge(rollout.prompt, rollout.text, rollout.stop) for j, judge in judges.items()},
         )
-        for name, rollouts in answers.items()
-        for rollout, value in zip(rollouts, rewards[name], strict=True)
+        for name, said in answers.items()
+        for rollout, value in zip(said.rollouts, rewards[name], strict=True)
     ]
     write_rows(folder.responses, rows)
     summary = compare.compare(rows, judges=list(judges), tie_epsilon=config.tie_epsilon, seed=config.seed)
@@ -72,9 +72,15 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     return folder
 
 
-def _answer(
-    name: str, source: ModelSource, prompts: Sequence[Prompt], config: EvaluationConfig
-) -> list[Rollout]:
+@dataclass(frozen=True)
+class _Answers:
+    """What a policy said, and the tokenizer it said it with."""
+
+    rollouts: list[Rollout]
+    renderer: Renderer
+
+
+def _answer(name: str, source: ModelSource, prompts: Sequence[Prompt], config: EvaluationConfig) -> _Answers:
     """One answer a prompt. An adapter stays an adapter: merging would round what was trained."""
     say(f"{name}: {source.describe()}")
     device, dtype = choose_device(config.device), getattr(torch, config.dtype)
@@ -84,26 +90,26 @@ def _answer(
         backbone.load_adapter(role, source.folder)
     else:
         backbone, role = Backbone.load(source, dtype, device), None
-    engine = InProcessEngine(backbone, Renderer(backbone.tokenizer), role, config.data.max_length)
+    renderer = Renderer(backbone.tokenizer)
+    engine = InProcessEngine(backbone, renderer, role, config.data.max_length)
     sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
     with counter(f"{name} answers", len(prompts)) as count:
         rollouts = engine.generate(prompts, sampling, name, "evaluation", on_progress=count.update)
-    del backbone, engine
-    gc.collect()
-    return rollouts
+    return _Answers(rollouts, renderer)
 
 
 def _score(
-    source: ModelSource, answers: dict[str, list[Rollout]], config: EvaluationConfig
+    source: ModelSource, answers: dict[str, _Answers], config: EvaluationConfig
 ) -> dict[str, list[float]]:
-    """The reward model reads every conversation as text, through its own template: tokenizers may differ."""
+    """All answers in one pass of the reward model, so that equal answers get equal rewards."""
     model = RewardModel.load(source, getattr(torch, config.dtype), choose_device(config.device))
-    learned = LearnedReward(model, Renderer(model.backbone.tokenizer), micro_batch_tokens=SCORING_TOKENS)
-    scores: dict[str, list[float]] = {}
-    for name, rollouts in answers.items():
-        say(f"scoring {name}")
-        scores[name] = [float(s.value) for s in learned.score(rollouts) if s.value is not None]
-    return scores
+    sequences: list[list[int]] = []
+    for said in answers.values():
+        learned = LearnedReward(model, said.renderer)
+        sequences += [learned.tokens(rollout) for rollout in said.rollouts]
+    say(f"scoring {len(sequences)} answers with {source.name}")
+    values = iter([model.standard(raw) for raw in model.raw_scores(sequences, SCORING_TOKENS)])
+    return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
 
 
 def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ switched in between.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch
 from harken.config import LoraSettings
+from harken.errors import UserError
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.seeds import seed as derive_seed
@@ -35,6 +38,10 @@ PROJECTIONS = {
     *("c_attn", "c_proj", "c_fc"),
     *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 }
+
+# What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
+transformers_logging.disable_progress_bar()
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 # Up to this many tokens torch's fused attention is slower on a CPU, forward and backward, than the plain one:
 # measured 5.4 s against 3.7 s of CPU time for 16 × 90 tokens of SmolLM2-135M.
@@ -66,7 +73,11 @@ class Backbone:
         )
         for link in adapters:
             model = PeftModel.from_pretrained(model, link.folder).merge_and_unload()
-        return cls(model.to(device=device, dtype=dtype), load_tokenizer(source.folder), source)
+        if adapters:
+            _cast(model, dtype)
+        backbone = cls(model.to(device), load_tokenizer(source.folder), source)
+        backbone._check_output()
+        return backbone
 
     @property
     def device(self) -> torch.device:
@@ -136,8 +147,9 @@ class Backbone:
         return {key: p for key, p in self.model.named_parameters() if "lora_" in key and mark in key}
 
     def training(self, on: bool) -> None:
-        """Adapter dropout on or off; a base has none of its own in use."""
-        self.model.train(on)
+        """Adapter dropout on or off. The base stays in evaluation mode: some bring dropout of their own."""
+        for layer in self._layers():
+            layer.lora_dropout.train(on)
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -164,7 +176,8 @@ class Backbone:
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
             config._attn_implementation = usual
-        return output
+        # A last layer norm that autocast ran in float32 must still meet a 16-bit unembedding.
+        return output.to(self.dtype)
 
     @property
     def trunk(self) -> nn.Module:
@@ -194,7 +207,8 @@ class Backbone:
         assert self._peft is not None
         dtype = self.dtype
         self._switch(name)
-        self.model = self._peft.float().merge_and_unload([name]).to(dtype)
+        self.model = self._peft.float().merge_and_unload([name])
+        _cast(self.model, dtype)
         self.model.requires_grad_(False).eval()
         self._peft, self._role = None, None
 
@@ -225,6 +239,19 @@ class Backbone:
         return copy.resolve()
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _check_output(self) -> None:
+        """Harken computes logits as hidden @ output_weight.T. Refuse a model that adds more to them."""
+        tokens = torch.arange(1, 9, device=self.device)[None]
+        with torch.no_grad():
+            full = self.model(input_ids=tokens).logits.float()
+            ours = (self.trunk(input_ids=tokens).last_hidden_state @ self.output_weight.T).float()
+        if not torch.allclose(full, ours, rtol=0.02, atol=0.02 * float(full.abs().max())):
+            raise UserError(
+                "this model's logits are not its hidden state times its unembedding (a bias, a cap or a scale)",
+                where=str(self.source.folder) if self.source else "model",
+                mend="such models are not supported yet: choose one of the Llama, Qwen, Mistral or GPT-2 families",
+            )
 
     def _projections(self) -> list[str]:
         found = {key.rsplit(".", 1)[-1] for key, _ in self.trunk.named_modules()} & PROJECTIONS
@@ -260,6 +287,12 @@ class Backbone:
                 layer.set_adapter(adapter)
         for parameter in self.model.parameters():
             parameter.requires_grad_(flags[id(parameter)])
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters alone: buffers such as rotary frequencies are float32 by design."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _plain(value: Any) -> Any:

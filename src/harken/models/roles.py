@@ -82,14 +82,18 @@ class RewardModel:
 
     @torch.no_grad()
     def raw_scores(self, sequences: Sequence[Sequence[int]], micro_batch_tokens: int) -> list[float]:
-        """Raw rewards of token sequences, in the order given."""
-        scores = [0.0] * len(sequences)
-        for group in micro_batches([len(s) for s in sequences], micro_batch_tokens):
-            rows = [sequences[i] for i in group]
+        """Raw rewards of token sequences, in the order given.
+
+        Equal sequences are scored once: rounding depends on a row's batch mates, and two policies that give
+        the same answer must tie.
+        """
+        distinct = list(dict.fromkeys(tuple(s) for s in sequences))
+        scores: dict[tuple[int, ...], float] = {}
+        for group in micro_batches([len(s) for s in distinct], micro_batch_tokens):
+            rows = [distinct[i] for i in group]
             batch = collate(rows, [[False] * len(r) for r in rows], pad_token=self.pad_token)
-            for i, value in zip(group, self.rewards(batch.to(self.backbone.device)).tolist(), strict=True):
-                scores[i] = value
-        return scores
+            scores |= zip(rows, self.rewards(batch.to(self.backbone.device)).tolist(), strict=True)
+        return [scores[tuple(s)] for s in sequences]
 
     def standard(self, raw: float) -> float:
         """A raw reward with the saved offset and scale applied: mean 0 on the data it was calibrated on."""

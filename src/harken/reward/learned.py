@@ -34,10 +34,11 @@ class LearnedReward:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One forward of the reward model over the whole conversations."""
-        raw = self.model.raw_scores([self._tokens(r) for r in rollouts], self.micro_batch_tokens)
+        raw = self.model.raw_scores([self.tokens(r) for r in rollouts], self.micro_batch_tokens)
         return [Score(self.name, self._clipped(self.model.standard(value)), self.weight) for value in raw]
 
-    def _tokens(self, rollout: Rollout) -> list[int]:
+    def tokens(self, rollout: Rollout) -> list[int]:
+        """The conversation as the reward model's tokens."""
         if self._bridge is None:
             return [*rollout.prompt_tokens, *rollout.response_tokens]
         prompt = self._bridge.prompt(rollout.prompt.messages)

@@ -12,12 +12,13 @@ from harken.run.atomic import write_text
 from harken.run.manifest import config_difference
 
 
-def claim(path: Path, config: dict[str, Any]) -> bool:
+def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
     """Write the resolved configuration, or check it against the one that is there. True: it was there.
 
-    Raises UserError with the differences when the folder holds another one.
+    A configuration under which none of `made` came to be is replaced: a first try that failed on a mistyped
+    path must not lock the folder. Raises UserError with the differences when something was made under another.
     """
-    if path.exists():
+    if path.exists() and any(result.exists() for result in made):
         differences = config_difference(yaml.safe_load(path.read_text()), config)
         if differences:
             raise UserError(

@@ -29,7 +29,8 @@ def demonstrations(
     limit = config.data.max_length
 
     def encode(row: Demonstration) -> tuple[TokenDemonstration | Rejected, bool]:
-        return renderer.demonstration(row, limit), renderer.length(row) > limit
+        encoded = renderer.demonstration(row, limit)
+        return encoded, not isinstance(encoded, Rejected) and renderer.length(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_demonstrations, config.seed)
     return _encoded(train, held_out, reports, encode, run)
@@ -42,8 +43,10 @@ def preferences(
     limit = config.data.max_length
 
     def encode(row: Preference | TokenPair) -> tuple[TokenPair | Rejected, bool]:
-        longer = not isinstance(row, TokenPair) and renderer.length(row) > limit
-        return renderer.preference(row, limit), longer
+        encoded = renderer.preference(row, limit)
+        if isinstance(row, TokenPair) or isinstance(encoded, Rejected):
+            return encoded, False
+        return encoded, renderer.length(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
     return _encoded(train, held_out, reports, encode, run)
@@ -54,7 +57,10 @@ def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list
     limit = config.data.max_length
 
     def encode(row: Prompt) -> tuple[Prompt | Rejected, bool]:
-        fitted = renderer.fit_prompt(row.messages, limit)
+        try:
+            fitted = renderer.fit_prompt(row.messages, limit)
+        except UserError:
+            return Rejected("template_refuses"), False
         if fitted is None:
             return Rejected("prompt_too_long"), False
         return row, len(renderer.prompt(row.messages)) > limit

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harken.config import Optimisation
+from harken.errors import UserError
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -43,8 +44,17 @@ class Optimiser:
         self._adam = torch.optim.AdamW(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 
     def step(self, factor: float) -> float:
-        """Clip, step with every learning rate × `factor`, clear. Returns the gradient norm before clipping."""
+        """Clip, step with every learning rate × `factor`, clear. Returns the gradient norm before clipping.
+
+        Raises UserError, with parameters and moments untouched, when the gradient is not finite.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"the gradient is {float(norm)}",
+                where="optimiser step",
+                mend="lower training.lr or set dtype: float32; the last checkpoint is good",
+            )
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._adam.step()

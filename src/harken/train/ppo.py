@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class PPOStage:
         held_out: Sequence[Prompt],
         run: RunFolder,
         base: Path,
+        verify: Callable[[], object] = lambda: None,
     ) -> None:
         assert isinstance(config.training, PPOTraining)
         assert policy.value_head is not None
@@ -56,6 +57,7 @@ class PPOStage:
         self.training, self.settings, self.seed = config.training, config.training.ppo, config.seed
         self.policy, self.reference, self.engine, self.rewards = policy, reference, engine, rewards
         self.prompts, self.held_out, self.run, self.base = prompts, held_out, run, base
+        self.verify = verify
         self.total = self.settings.updates
         self.kl_coefficient = self.settings.kl_coef
         head = {f"value_head.{name}": p for name, p in policy.value_head.named_parameters()}
@@ -214,7 +216,8 @@ class PPOStage:
         self.kl_coefficient = float(state["kl_coefficient"])
 
     def save(self, folder: Path) -> None:
-        """The policy as an adapter on its base, exact, with the value head beside it."""
+        """The policy as an adapter on its base, exact, with the value head beside it. `verify` comes first."""
+        self.verify()
         assert self.policy.adapter is not None
         assert self.policy.value_head is not None
         self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)

@@ -15,7 +15,7 @@ from torch import Tensor
 from harken.batches import collate, micro_batches
 from harken.config import RewardTraining, RunConfig
 from harken.errors import UserError
-from harken.maths.preference_loss import bradley_terry, soft_bradley_terry
+from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.statistics import wilson_interval
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
@@ -92,13 +92,11 @@ class RewardStage:
         strength = better.new_tensor([pair.strength for pair in pairs])
         label = better.new_tensor([pair.label for pair in pairs])
         label = label * (1 - 2 * self.settings.label_smoothing) + self.settings.label_smoothing
+        margin = torch.zeros_like(better)
         if self.settings.strength == "margin":
-            margin = self.settings.margin_scale * strength
-            plain = bradley_terry(better, worse, margin)
             # A tie or a flipped label has no margin to keep.
-            loss = torch.where(label > 0.5, plain, soft_bradley_terry(better, worse, label))
-        else:
-            loss = soft_bradley_terry(better, worse, label)
+            margin = torch.where(label > 0.5, self.settings.margin_scale * strength, 0.0)
+        loss = soft_bradley_terry(better - margin, worse, label)
         if self.settings.strength == "weight":
             loss = loss * strength.clamp(min=1.0)
         return loss + self.settings.centre_coef * (better + worse) ** 2

@@ -11,6 +11,7 @@ import torch
 
 from harken.config import PPOTraining, RewardTraining, RunConfig, SupervisedTraining
 from harken.data.chat import Renderer
+from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource, require, resolve
@@ -22,7 +23,7 @@ from harken.run.tracking import say
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo import PPOStage
-from harken.train.ppo_roles import PPORoles, build_ppo_roles
+from harken.train.ppo_roles import build_ppo_roles
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
 
@@ -36,21 +37,22 @@ def train(config: RunConfig, output: Path) -> RunFolder:
     when a model, the reward model or the data are not what the configuration says.
     """
     run = RunFolder(output)
-    already = claim(run.config, config.model_dump(mode="json", exclude={"output_dir"}))
+    settings = config.model_dump(mode="json", exclude={"output_dir"})
+    already = claim(run.config, settings, run.checkpoints, run.final)
     if already and run.final.exists():
         say(f"{output}: this run is finished; nothing to do")
         return run
     source = require(resolve(config.model_name), "policy")
     say(f"model: {source.describe()}")
-    # Data come before weights: most mistakes are in the data, and they are quick to find.
     device, dtype = choose_device(config.device), DTYPES[config.dtype]
     stage: Stage
-    roles: PPORoles | None = None
     if isinstance(config.training, PPOTraining):
-        stage, rows, lineage, roles = _ppo(config, source, run, dtype, device)
+        stage, rows, lineage = _ppo(config, source, run, dtype, device)
     else:
         stage, rows, lineage = _supervised(config, source, run, dtype, device)
     print_roles(rows)
+    if already and run.manifest.exists():
+        _check_lineage(manifest.read(run.manifest)["lineage"], lineage, run)
     extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
     if isinstance(config.training, PPOTraining) and config.training.reward_model.random_for_debugging:
         extra["stamp"] = "random reward"
@@ -63,8 +65,6 @@ def train(config: RunConfig, output: Path) -> RunFolder:
         eval_every=config.training.eval_every,
         tensorboard=config.tensorboard,
     )
-    if roles is not None:
-        roles.check()
     return run
 
 
@@ -103,7 +103,7 @@ def _supervised(
 
 def _ppo(
     config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
-) -> tuple[Stage, list[RoleRow], dict[str, Any], PPORoles]:
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     roles = build_ppo_roles(config, source, run, dtype, device)
     renderer = Renderer(roles.policy.backbone.tokenizer)
     prompts, held_out = load_data.prompts(config, renderer, run)
@@ -117,6 +117,7 @@ def _ppo(
         held_out,
         run,
         roles.base,
+        roles.check,
     )
     lineage = _lineage(source, sft=False) | {"reward_model": roles.reward_lineage}
     if not _has_sft(source):
@@ -124,7 +125,19 @@ def _ppo(
             "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
             "untuned answers make scores meaningless and KL grow. Mend: train --preset …_sft first"
         )
-    return stage, roles.table(), lineage, roles
+    return stage, roles.table(), lineage
+
+
+def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
+    """A resumed run stands on the very weights it began with: same names are not enough."""
+    pairs = {"model": (before, now), "reward model": (before.get("reward_model"), now.get("reward_model"))}
+    for what, (old, new) in pairs.items():
+        if old and new and old["fingerprint"] != new["fingerprint"]:
+            raise UserError(
+                f"the weights of its {what} ({new.get('model') or new.get('name')}) have changed since it began",
+                where=str(run.root),
+                mend="restore them, or train into another --output-dir",
+            )
 
 
 def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
