@@ -70,10 +70,10 @@ def train(config: RunConfig, output: Path) -> RunFolder:
 
 def print_roles(rows: Sequence[RoleRow]) -> None:
     """The role table: what is loaded, what trains, where it came from."""
-    say(f"{'component':<14}{'':<11}{'parameters':>13}  {'fingerprint':<14}source")
+    say(f"{'component':<16}{'':<11}{'parameters':>13}  {'fingerprint':<14}source")
     for row in rows:
         kind = "trainable" if row.trainable else "frozen"
-        say(f"{row.component:<14}{kind:<11}{row.parameters:>13,}  {row.fingerprint:<14}{row.source}")
+        say(f"{row.component:<16}{kind:<11}{row.parameters:>13,}  {row.fingerprint:<14}{row.source}")
 
 
 def _supervised(
