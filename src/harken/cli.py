@@ -45,10 +45,6 @@ OutputDir = Annotated[
     ),
 ]
 
-# Read by OpenMP when torch is imported. Threads that spin while they wait make a run ten times slower as
-# soon as anything else wants a core, which on a laptop is always.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 app = typer.Typer(
     name="harken",
     rich_markup_mode=None,
