@@ -14,7 +14,6 @@ PIPELINE = [
     Mutant("credit: masked answers whitened too", "train/credit.py", "standardise(advantages, learnable)", "standardise(advantages, action)", CREDIT),
     Mutant("credit: truncated answers kept", "train/credit.py", "action & ~truncated[:, None]", "action", CREDIT),
     Mutant("update: micro-batch means averaged", "train/ppo.py", "(loss / count).backward()", "(loss / learnable.sum()).backward()", PPO),
-    Mutant("update: backward outside the role", "train/ppo.py", "with self.policy.backbone.role(adapter):", "with self.policy.backbone.role(None):", PPO),
     Mutant("update: temperature ignored when evaluating", "train/ppo.py", "now = policy.evaluate(piece, self.settings.temperature)", "now = policy.evaluate(piece)", PPO),
     Mutant("update: repeated prompts answered alike", "train/ppo.py", 'purpose = f"ppo/{number}/{again}" if again else f"ppo/{number}"', 'purpose = f"ppo/{number}"', PPO),
     Mutant("update: KL coefficient not saved", "train/ppo.py", 'self.kl_coefficient = float(state["kl_coefficient"])', "pass", PPO),

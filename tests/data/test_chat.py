@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harken.data.chat import Rejected, Renderer
 from harken.errors import UserError
+from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Message, Preference, Prompt, TokenDemonstration, TokenPair
 
 CHATML = (
@@ -264,13 +265,8 @@ def test_without_a_template_the_tokenizers_own_start_is_kept():
 
 
 @pytest.fixture(scope="module")
-def smollm2_tokenizer() -> PreTrainedTokenizerBase:
-    folder = os.environ.get("HARKEN_SMOLLM2")
-    if not folder:
-        pytest.skip("HARKEN_SMOLLM2 names no SmolLM2-135M-Instruct folder")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.pad_token = "<|endoftext|>"
-    return tokenizer
+def smollm2_tokenizer(smollm2: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(smollm2)
 
 
 def test_smollm2_tokens_are_those_of_the_whole_conversation(smollm2_tokenizer: PreTrainedTokenizerBase):
