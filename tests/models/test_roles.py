@@ -55,6 +55,9 @@ def test_a_new_value_head_says_zero_and_the_reference_is_the_base() -> None:
 
 def reward_model(backbone: Backbone) -> RewardModel:
     backbone.add_adapter("reward", LoraSettings(rank=4), seed=0)
+    for key, parameter in backbone.adapter_parameters("reward").items():
+        if "lora_B" in key:  # zero at first: the adapter would have no effect to see
+            parameter.data += 0.05
     return RewardModel(backbone, "reward", ScalarHead(backbone.hidden_size, 0.5, seed=1))
 
 
