@@ -9,12 +9,14 @@ from typing import Any
 from tiny import tiny_backbone, tiny_tokenizer
 
 from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
 from harken.data.chat import Renderer
-from harken.models.roles import Policy, ScalarHead
+from harken.models.roles import Critic, Policy, ScalarHead
 from harken.records import Message, Prompt, Rollout, Score
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.train.ppo import PPOStage
+from harken.train.ppo_learn import Ptx
 
 
 class RuleReward:
@@ -55,7 +57,7 @@ def ppo_config(**keys: Any) -> RunConfig:
             "dtype": "float32",
             "seed": keys.pop("seed", 839),
             "tensorboard": False,
-            "lora": {"rank": 8},
+            "lora": keys.pop("lora", {"rank": 8}),
             "data": {"path": "unused"},
             "training": training | keys | {"ppo": ppo},
         }
@@ -68,13 +70,29 @@ def build_stage(
     rule: Callable[[Rollout], float] = share_of_low_tokens,
     prompts: int = 12,
     folder: str = "run",
+    ptx: Ptx | None = None,
 ) -> PPOStage:
     """A PPO stage on a fresh tiny model; its rollouts go to root/folder."""
+    assert isinstance(config.training, PPOTraining)
+    settings = config.training.ppo
     backbone = tiny_backbone()
-    backbone.add_adapter("policy", config.lora, config.seed)
-    policy = Policy(backbone, "policy", ScalarHead(backbone.hidden_size, 0.0))
-    engine = InProcessEngine(backbone, Renderer(tiny_tokenizer()), "policy", 64)
+    adapter = "policy" if config.lora else None
+    if config.lora:
+        backbone.add_adapter("policy", config.lora, config.seed)
+    else:
+        backbone.train_every_weight()
+    shared = settings.critic == "shared" and not settings.group_baseline
+    policy = Policy(backbone, adapter, ScalarHead(backbone.hidden_size, 0.0) if shared else None)
+    critic = None
+    if settings.critic != "shared":
+        home = backbone if settings.critic == "adapter" else tiny_backbone()
+        home.add_adapter("critic", config.lora, config.seed)
+        critic = Critic(home, "critic", ScalarHead(home.hidden_size, 0.0))
+    engine = InProcessEngine(backbone, Renderer(tiny_tokenizer()), adapter, 64)
     asked = [Prompt(f"p{i}", (Message("user", "x" * (1 + 3 * i % 17)),)) for i in range(prompts)]
-    reference = Policy(backbone, None)
+    reference = Policy(backbone if config.lora else tiny_backbone(), None)
     run = RunFolder(root / folder)
-    return PPOStage(config, policy, reference, engine, [RuleReward(rule)], asked, asked[:2], run, root)
+    return PPOStage(
+        config, policy, reference, engine, [RuleReward(rule)], asked, asked[:2], run, root,
+        critic=critic, ptx=ptx,
+    )  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from harken import config
-from harken.config import PPOSettings, RewardModelSettings, RunConfig
+from harken.config import RunConfig
+from harken.config_ppo import PPOSettings, RewardModelSettings
 
 RUN: dict[str, Any] = {"data": {"path": "p.jsonl"}, "training": {"type": "sft"}}
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from harken import config_files
-from harken.config import PPOTraining, RewardTraining, RunConfig, SupervisedTraining
+from harken.config import RunConfig
 from harken.config_errors import FOREIGN_NAMES
+from harken.config_ppo import PPOTraining
+from harken.config_training import RewardTraining, SupervisedTraining
 from harken.errors import UserError
 
 AS_IN_THE_TUTORIAL = """\
@@ -152,7 +154,7 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("training.ppo.clip_rnge=0.1", "unknown key. Did you mean clip_range? Keys here: clip_r"),
+        ("training.ppo.clip_rnge=0.1", "unknown key. Did you mean clip_range? Keys here: advantage, clip_r"),
         ("trainin.lr=1", "trainin.lr=1: trainin: unknown key. Did you mean training? Keys here: c"),
         ("training.reward_model.zzz=1", "unknown key. Keys here: checkpoint_path, model_name, r"),
         ("training.clip_range=0.1", "unknown key. It belongs at training.ppo.clip_range. Keys here"),

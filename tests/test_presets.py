@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from harken import config_files
-from harken.config import EvaluationConfig, PipelineConfig, PPOTraining, RewardTraining, RunConfig, Strict
+from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.config_base import Strict
+from harken.config_ppo import PPOTraining
+from harken.config_training import RewardTraining
 
 PRESETS = config_files.list_presets()
 LOAD: dict[str, Callable[..., Strict]] = {

@@ -41,11 +41,15 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class TokenEvaluation:
-    """What a policy (and critic) says of each token. Undefined where `action` is False."""
+    """What a policy (and critic) says of each token. Undefined where `action` is False.
+
+    `final_values` is V of the whole row, its last token included: what a cut answer may still be worth.
+    """
 
     logprobs: Float[Tensor, "batch time"]
     entropy: Float[Tensor, "batch time"]
     values: Float[Tensor, "batch time"]
+    final_values: Float[Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def explain(
     """
     problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     problem = problems[0]
-    inner, owner = _locate(model, problem["loc"])
+    inner, owner, annotation = _locate(model, problem["loc"])
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
         inner = (*inner, "type")
     path = (*prefix, *inner)
@@ -106,21 +106,21 @@ def explain(
             _suggestion(str(path[-1]), here, known, listed=settings.place(path).startswith("--set")),
         )
     else:
-        what, mend = _describe(problem, model, dotted(path))
+        what, mend = _describe(problem, annotation, dotted(path))
     if len(problems) > 1:
         what += f" (and {len(problems) - 1} more to mend)"
     return UserError(what, where=settings.where(path), mend=mend)
 
 
-def _describe(problem: ErrorDetails, model: type[BaseModel], name: str) -> tuple[str, str]:
-    """What is wrong with a known key, and how to mend it."""
+def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, str]:
+    """What is wrong with a known key, and how to mend it. `annotation` is what may stand there."""
     kind, given = problem["type"], _shown(problem["input"])
     if kind == "missing":
         return "this key is needed", f"Write it in the file, or give --set {name}=…"
     if kind == "value_error":
         return str(problem["ctx"]["error"]), ""
     if kind in ("union_tag_not_found", "union_tag_invalid"):
-        tags = " or ".join(_tag(m) for m in _models(model.model_fields[str(problem["loc"][-1])].annotation))
+        tags = " or ".join(_tag(m) for m in _models(annotation))
         if kind == "union_tag_not_found":
             return "this key is needed", f"Write {tags}"
         return f"expected {tags}, given {problem['ctx']['tag']}", ""
@@ -160,8 +160,8 @@ def _tag(model: type[BaseModel]) -> str:
 
 def _locate(
     model: type[BaseModel], location: tuple[str | int, ...]
-) -> tuple[KeyPath, type[BaseModel] | None]:
-    """The path as the user wrote it, and the model its last key belongs to.
+) -> tuple[KeyPath, type[BaseModel] | None, Any]:
+    """The path as the user wrote it, the model its last key belongs to, and what may stand there.
 
     pydantic's location also names the chosen member of a union, which stands in no file.
     """
@@ -169,6 +169,9 @@ def _locate(
     path: KeyPath = ()
     owner: type[BaseModel] | None = None
     for part in location:
+        if isinstance(part, int):  # an entry of a list: the list's models may stand there
+            path = (*path, part)
+            continue
         variants = _models(annotation)
         if len(variants) > 1:
             annotation = next(m for m in variants if _tag(m) == part)
@@ -177,7 +180,7 @@ def _locate(
         owner = variants[0] if variants else None
         field = owner.model_fields.get(str(part)) if owner else None
         annotation = field.annotation if field else None
-    return path, owner
+    return path, owner, annotation
 
 
 def _key_paths(model: type[BaseModel], data: Any) -> Iterator[str]:

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from harken import config_yaml
-from harken.config import EvaluationConfig, PipelineConfig, RunConfig, Strict
+from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.config_base import Strict
 from harken.config_errors import explain
 from harken.config_yaml import Settings
 from harken.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harken.config import DataConfig, Task
+from harken.config_base import DataConfig, Task
 from harken.data import examine, files, layouts
 from harken.data.chat import Rejected, Renderer
 from harken.data.report import DataReport

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harken.config import DataConfig
+from harken.config_base import DataConfig
 from harken.data import examine, sources
 from harken.data.layouts import LAYOUTS
 from harken.data.report import DataReport

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harken.config import DataConfig
+from harken.config_base import DataConfig
 from harken.data import examine, sources
 from harken.data.preferences import agreement
 from harken.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harken.config import DataConfig
+from harken.config_base import DataConfig
 from harken.data import sources
 from harken.data.layouts import LAYOUTS
 from harken.errors import UserError

@@ -153,7 +153,7 @@ def test_length_alone_does_not_decide(preferences: Rows) -> None:
 
 def test_the_loaders_take_every_row(preferences: Rows, prompts: Rows, heldout: Rows) -> None:
     sources = pytest.importorskip("harken.data.sources")
-    from harken.config import DataConfig
+    from harken.config_base import DataConfig
 
     pairs, pair_report = sources.load_preferences(DataConfig(path="demo:preferences"))
     assert (pair_report.raw, pair_report.kept, len(pairs)) == (len(preferences),) * 3

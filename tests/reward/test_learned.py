@@ -6,9 +6,11 @@ import copy
 
 import pytest
 from tiny import END, tiny_backbone, tiny_tokenizer
+from tiny_rewards import answer
 
 from harken.config import LoraSettings
 from harken.data.chat import Renderer
+from harken.errors import UserError
 from harken.models.roles import RewardModel, ScalarHead
 from harken.records import Message, Prompt, Rollout
 from harken.reward.learned import LearnedReward
@@ -62,3 +64,53 @@ def test_another_tokenizer_is_reached_through_text() -> None:
         [s.value for s in same.score(rollouts)], abs=1e-5
     )
     assert from_foreign[1].response_tokens[-1] != END
+
+
+def bridged(max_length: int | None) -> tuple[LearnedReward, Renderer]:
+    """A reward model with the byte tokenizer, for a policy with another one."""
+    other = copy.deepcopy(tiny_tokenizer())
+    other.add_tokens(["hello"])
+    foreign = Renderer(other)
+    return LearnedReward(model(), foreign, max_length=max_length), foreign
+
+
+def test_text_that_crosses_keeps_the_reward_models_length() -> None:
+    """S0-33: the oldest turns go first and the answer stays whole; the limit is met, not merely neared."""
+    turns = (Message("user", "old" * 9), Message("assistant", "yes"), Message("user", "new"))
+    rollout = answer("the answer", turns)
+    own = Renderer(tiny_tokenizer())
+    short, end = own.prompt(turns[2:]), own.response("the answer")
+    for limit in (len(short) + len(end), len(own.prompt(turns)) + len(end) - 1):
+        assert bridged(limit)[0].tokens(rollout) == [*short, *end]
+    whole = [*own.prompt(turns), *end]
+    assert bridged(len(whole))[0].tokens(rollout) == whole == bridged(None)[0].tokens(rollout)
+
+
+def test_a_long_last_turn_loses_its_beginning_and_an_answer_nothing() -> None:
+    own = Renderer(tiny_tokenizer())
+    rollout = answer("the answer", "a long question", ended=False)
+    end = own.response("the answer", ended=False)
+    limit = len(own.prompt((Message("user", "tion"),))) + len(end)
+    assert bridged(limit)[0].tokens(rollout) == [*own.prompt((Message("user", "tion"),)), *end]
+
+
+def test_an_answer_that_leaves_no_room_is_an_error_and_never_cut() -> None:
+    with pytest.raises(
+        UserError, match=r"reward_model, prompt p1: the answer takes 31 of the 40 tokens"
+    ) as told:
+        bridged(40)[0].score([answer("x" * 30)])
+    assert "\n" not in str(told.value)
+
+
+def test_a_template_that_refuses_names_the_prompt() -> None:
+    """S3-12: some families take no system turn."""
+    reward, _ = bridged(None)
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        + str(tokenizer.chat_template)
+    )
+    reward._bridge = Renderer(tokenizer)
+    turns = (Message("system", "be brief"), Message("user", "hi"))
+    with pytest.raises(UserError, match=r"reward_model, prompt p1: .*no system turn"):
+        reward.score([answer("a", turns)])

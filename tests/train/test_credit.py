@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harken.batches import TokenEvaluation
-from harken.config import PPOSettings
+from harken.config_ppo import PPOSettings
 from harken.train.credit import assign_credit
 
 B, T = 5, 12
@@ -42,7 +42,7 @@ def by_hand(
                 (settings.gamma * settings.lam) ** k * d for k, d in enumerate(deltas[i:])
             )
             returns[row, t] = advantages[row, t] + v[i]
-    if settings.whiten_advantages:
+    if settings.whitens:
         use = [
             a for (row, _), a in advantages.items() if not (settings.truncated == "mask" and truncated[row])
         ]

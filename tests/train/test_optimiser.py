@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from harken.config import SupervisedTraining
+from harken.config_training import SupervisedTraining
 from harken.errors import UserError
 from harken.train.optimiser import Optimiser, schedule
 

@@ -18,7 +18,7 @@ MakeStage = Callable[..., PPOStage]
 
 
 def trained(stage: PPOStage) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in stage.optimiser.parameters.items()}
+    return {name: p.detach().clone() for name, p in stage.learner.optimisers["policy"].parameters.items()}
 
 
 def test_the_first_minibatch_has_ratio_one_and_no_kl(make_stage: MakeStage) -> None:
@@ -47,18 +47,22 @@ def test_one_step_on_policy_is_the_policy_gradient(make_stage: MakeStage) -> Non
         draw = torch.Generator().manual_seed(0)
         advantages = torch.randn(batch.tokens.shape, generator=draw)
         (-(advantages * now.logprobs)[batch.action].sum()).backward()
-    wanted = [p.grad.clone() for p in stage.optimiser.parameters.values() if p.grad is not None]
-    stage.optimiser._adam.zero_grad()
+    wanted = [
+        p.grad.clone() for p in stage.learner.optimisers["policy"].parameters.values() if p.grad is not None
+    ]
+    stage.learner.optimisers["policy"]._adam.zero_grad()
     from harken.batches import Credit
-    from harken.train.ppo_loss import StepMeasures, minibatch_loss
+    from harken.train.ppo_loss import StepMeasures, policy_loss
 
     measures = StepMeasures()
-    measures.begin(int(batch.action.sum()))
+    measures.begin(int(batch.action.sum()), 0)
     with stage.policy.backbone.role("policy"):
         now = stage.policy.evaluate(batch)
         credit = Credit(now.logprobs.detach(), now.values.detach(), advantages, advantages)
-        minibatch_loss(now, credit, batch.action, stage.settings, measures).backward()
-    got = [p.grad for p in stage.optimiser.parameters.values() if p.grad is not None][: len(wanted)]
+        policy_loss(now, credit, batch.action, stage.settings, measures).backward()
+    got = [p.grad for p in stage.learner.optimisers["policy"].parameters.values() if p.grad is not None][
+        : len(wanted)
+    ]
     assert wanted
     for a, b in zip(wanted, got, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
@@ -79,14 +83,18 @@ def test_the_split_into_micro_batches_changes_nothing(make_stage: MakeStage, bud
 def test_padding_and_prompt_cannot_reach_the_loss(make_stage: MakeStage) -> None:
     """P24, P32: NaN wherever no token was sampled leaves update and metrics as they are."""
     clean, poisoned = make_stage(ppo_config()), make_stage(ppo_config())
-    real = poisoned._evaluate
+    evaluate, logprobs = poisoned._evaluate, poisoned._logprobs
 
-    def poison(policy: object, batch: TokenBatch) -> TokenEvaluation:
-        got = real(policy, batch)  # type: ignore[arg-type]
+    def poison(batch: TokenBatch) -> TokenEvaluation:
+        got = evaluate(batch)
         parts = (got.logprobs, got.entropy, got.values)
-        return TokenEvaluation(*(torch.where(batch.action, p, torch.nan) for p in parts))
+        return TokenEvaluation(*(torch.where(batch.action, p, torch.nan) for p in parts), got.final_values)
 
-    poisoned._evaluate = poison  # type: ignore[method-assign, assignment]
+    def poison_reference(policy: Policy, batch: TokenBatch) -> torch.Tensor:
+        return torch.where(batch.action, logprobs(policy, batch), torch.nan)
+
+    poisoned._evaluate = poison  # type: ignore[method-assign]
+    poisoned._logprobs = poison_reference  # type: ignore[method-assign]
     a, b = clean.step(0), poisoned.step(0)
     timing = {name for name in a if name.startswith("time/")}
     assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
@@ -163,13 +171,13 @@ def test_adaptive_control_moves_the_coefficient_within_bounds(make_stage: MakeSt
         "kl_coef_max": 0.55,
     }
     stage = make_stage(ppo_config(lr=0.02, ppo=settings))
-    stage.kl_coefficient = 0.4
-    stage._adapt(10.0, sequences=6)
-    assert stage.kl_coefficient == pytest.approx(0.4 * 1.2)
-    stage._adapt(10.0, sequences=6)
-    assert stage.kl_coefficient == 0.55
-    stage._adapt(0.0, sequences=3)
-    assert stage.kl_coefficient == pytest.approx(0.55 * 0.9)
+    stage.control.coefficient = 0.4
+    stage.control._adapt(10.0, sequences=6)
+    assert stage.control.coefficient == pytest.approx(0.4 * 1.2)
+    stage.control._adapt(10.0, sequences=6)
+    assert stage.control.coefficient == 0.55
+    stage.control._adapt(0.0, sequences=3)
+    assert stage.control.coefficient == pytest.approx(0.55 * 0.9)
 
 
 def test_resumed_equals_never_stopped_bit_for_bit(make_stage: MakeStage) -> None:

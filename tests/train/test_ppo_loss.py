@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from harken.batches import Credit, TokenEvaluation
-from harken.config import PPOSettings
-from harken.train.ppo_loss import StepMeasures, minibatch_loss
+from harken.config_ppo import PPOSettings
+from harken.train.ppo_loss import StepMeasures, policy_loss, value_loss
 
 SHAPE = (3, 5)
 
@@ -45,8 +45,9 @@ def test_loss_and_measures_equal_the_definition(entropy_coef: float, value_clip:
         clipped.append(abs(ratio - 1) > 0.2)
     n = len(policy)
     measures = StepMeasures()
-    measures.begin(n)
-    got = minibatch_loss(now, credit, learnable, settings, measures)
+    measures.begin(n, n)
+    got = policy_loss(now, credit, learnable, settings, measures)
+    got = got + value_loss(now.values, credit, learnable, settings, measures)
     assert float(got) == pytest.approx(sum(policy) + 0.1 * sum(value) - entropy_coef * sum(entropy), rel=1e-5)
     measures.end(1.5)
     metrics = measures.metrics()
@@ -63,15 +64,17 @@ def test_what_is_not_learnable_is_not_read() -> None:
     settings = PPOSettings(entropy_coef=0.01)
     now, credit, learnable = example()
     measures = StepMeasures()
-    measures.begin(int(learnable.sum()))
-    clean = minibatch_loss(now, credit, learnable, settings, measures)
+    measures.begin(int(learnable.sum()), int(learnable.sum()))
+    clean = policy_loss(now, credit, learnable, settings, measures)
+    clean = clean + value_loss(now.values, credit, learnable, settings, measures)
     logprobs = torch.where(learnable, now.logprobs, torch.nan).requires_grad_()
     poisoned = TokenEvaluation(
         logprobs,
         torch.where(learnable, now.entropy, torch.nan),
         torch.where(learnable, now.values, torch.nan),
     )
-    dirty = minibatch_loss(poisoned, credit, learnable, settings, measures)
+    dirty = policy_loss(poisoned, credit, learnable, settings, measures)
+    dirty = dirty + value_loss(poisoned.values, credit, learnable, settings, measures)
     dirty.backward()
     assert float(dirty.detach()) == float(clean)
     assert logprobs.grad is not None

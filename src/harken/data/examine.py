@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from harken.config import DataConfig, Task
+from harken.config_base import DataConfig, Task
 from harken.data import conversations, fields, files, layouts, token_pairs
 from harken.data.conversations import Conversation
 from harken.data.fields import Drop, Row

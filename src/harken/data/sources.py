@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from harken import seeds
-from harken.config import DataConfig
+from harken.config_base import DataConfig
 from harken.data import examine
 from harken.data.examine import Pair
 from harken.data.report import DataReport

@@ -20,7 +20,7 @@ from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RewardModel, lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.judges import find_judges
-from harken.reward.learned import LearnedReward
+from harken.reward.learned import LearnedReward, reading_limit
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.run import atomic
@@ -105,7 +105,7 @@ def _score(
     model = RewardModel.load(source, getattr(torch, config.dtype), choose_device(config.device))
     sequences: list[list[int]] = []
     for said in answers.values():
-        learned = LearnedReward(model, said.renderer)
+        learned = LearnedReward(model, said.renderer, max_length=reading_limit(source))
         sequences += [learned.tokens(rollout) for rollout in said.rollouts]
     say(f"scoring {len(sequences)} answers with {source.name}")
     values = iter([model.standard(raw) for raw in model.raw_scores(sequences, SCORING_TOKENS)])

@@ -34,15 +34,17 @@ def gae(
     action: Bool[Tensor, "batch time"],
     gamma: float,
     lam: float,
+    final_values: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch time"]:
     """Generalised advantage estimation over the sampled tokens, in order.
 
         delta_t = r_t + gamma V_{t+1} - V_t        A_t = delta_t + gamma lam A_{t+1}
 
-    "t+1" is the next *sampled* token; after the last, V = A = 0. 0 where action is False.
+    "t+1" is the next *sampled* token; after the last, A = 0 and V is the row's entry of `final_values`:
+    0, or what would still have come of an answer that was cut short. 0 where action is False.
     Source: Schulman et al. 2016 (arXiv:1506.02438) eq. 16.
     """
-    next_value = torch.zeros_like(values[:, 0])
+    next_value = torch.zeros_like(values[:, 0]) if final_values is None else final_values
     next_advantage = torch.zeros_like(next_value)
     backwards = []
     for t in reversed(range(values.shape[1])):
@@ -52,6 +54,44 @@ def gae(
         next_value = torch.where(action[:, t], values[:, t], next_value)
         next_advantage = torch.where(action[:, t], advantage, next_advantage)
     return torch.stack(backwards[::-1], dim=1)
+
+
+def totals(
+    rewards: Float[Tensor, "batch time"], action: Bool[Tensor, "batch time"]
+) -> Float[Tensor, " batch"]:
+    """The sum of an answer's token rewards: its undiscounted return."""
+    return torch.where(action, rewards, 0.0).sum(-1)
+
+
+def first_action(action: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time"]:
+    """True at the first sampled token of each row: the place whose value is V(prompt)."""
+    return action & (action.cumsum(-1) == 1)
+
+
+def group_advantages(
+    returns: Float[Tensor, " batch"], counted: Bool[Tensor, " batch"], group_size: int, kind: str
+) -> Float[Tensor, " batch"]:
+    """An answer's return against the other answers to the same prompt: no critic.
+
+        rloo    A_i = R_i - mean of the others
+        grpo    A_i = (R_i - mean) / (standard deviation + 1e-6), both over the group, i included
+
+    Rows i × group_size … are one group. Rows not `counted` take no part and get 0, as does one that is
+    alone. The deviation is the biased one (÷ n). RLOO is unbiased; GRPO's mean includes i and its
+    deviation weights prompts unevenly, so it is not (docs/theory.md).
+    Sources: Ahmadian et al. 2024 (arXiv:2402.14740) eq. 5; Shao et al. 2024 (arXiv:2402.03300) section 4.1.2.
+    """
+    grouped, takes_part = returns.view(-1, group_size), counted.view(-1, group_size)
+    among = takes_part.sum(-1, keepdim=True)
+    held = torch.where(takes_part, grouped, 0.0)
+    if kind == "rloo":
+        baseline = (held.sum(-1, keepdim=True) - held) / (among - 1).clamp(min=1)
+        advantages = grouped - baseline
+    else:
+        centred = torch.where(takes_part, grouped - held.sum(-1, keepdim=True) / among.clamp(min=1), 0.0)
+        deviation = (centred.square().sum(-1, keepdim=True) / among.clamp(min=1)).sqrt()
+        advantages = centred / (deviation + 1e-6)
+    return torch.where(takes_part & (among > 1), advantages, 0.0).reshape(-1)
 
 
 def explained_variance(

@@ -1,11 +1,13 @@
-"""Estimates of KL(policy ‖ reference) from sampled tokens, and the controller of its price.
+"""Estimates of KL(policy ‖ reference) from sampled tokens, and the control of its price.
 
 With Δ = log π(token) - log π_ref(token), in nats per token, and tokens sampled from π:
-k1 is unbiased and may be negative, k2 is biased and positive, k3 is unbiased and positive.
+k1 is unbiased and may be negative, k2 is biased and positive, k3 is unbiased and positive, |Δ| is biased.
 Source: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -32,6 +34,27 @@ def k3(
     """exp(-Δ) - 1 + Δ: never negative, for logging."""
     delta = logprobs - reference_logprobs
     return torch.expm1(-delta) + delta
+
+
+def absolute(
+    logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """|Δ|: a price on any change at all, larger than the KL."""
+    return (logprobs - reference_logprobs).abs()
+
+
+ESTIMATORS = {"k1": k1, "abs": absolute, "k2": k2, "k3": k3}
+"""By the name a configuration gives; `full` is `maths.logprobs.full_kl`, which needs every logit."""
+
+
+def scheduled_coefficient(kind: str, first: float, last: float, update: int, updates: int) -> float:
+    """The KL coefficient of update `update` (from 0) of `updates`: `first` at the first, `last` at the last.
+
+    `kind` is linear (a straight line) or cosine (half a wave: slow, fast, slow).
+    """
+    done = update / max(updates - 1, 1)
+    weight = done if kind == "linear" else 0.5 * (1.0 - math.cos(math.pi * done))
+    return first + (last - first) * weight
 
 
 def adaptive_coefficient(

@@ -17,17 +17,22 @@ def clipped_policy_loss(
     old_logprobs: Float[Tensor, "*shape"],
     advantages: Float[Tensor, "*shape"],
     clip_range: float,
+    clip_range_high: float | None = None,
 ) -> Float[Tensor, "*shape"]:
     """The pessimistic of two losses: nothing is gained by moving the ratio past the clip.
 
         ratio = exp(logprobs - old_logprobs)
-        loss  = max(-A ratio, -A clip(ratio, 1 - clip_range, 1 + clip_range))
+        loss  = max(-A ratio, -A clip(ratio, 1 - clip_range, 1 + clip_range_high))
+
+    `clip_range_high` left out is `clip_range`; a larger one lets unlikely tokens rise further
+    (Yu et al. 2025, arXiv:2503.14476, "clip higher").
 
     The log-ratio is held within ±20, so that a token that became e²⁰ times likelier cannot overflow.
     """
     log_ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_GUARD, LOG_RATIO_GUARD)
     ratio = log_ratio.exp()
-    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    high = clip_range if clip_range_high is None else clip_range_high
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + high)
     return torch.maximum(-advantages * ratio, -advantages * clipped)
 
 

@@ -59,6 +59,7 @@ class Backbone:
         self.source = source
         self._peft: PeftModel | None = None
         self._role: str | None = None
+        self._compute: torch.dtype | None = None
 
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
@@ -87,7 +88,7 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the frozen weights."""
+        """Of the weights."""
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
 
@@ -105,7 +106,8 @@ class Backbone:
     # -- adapters ---------------------------------------------------------------------------------
 
     def add_adapter(self, name: str, settings: LoraSettings, seed: int) -> None:
-        """A new trainable adapter: A is random (from the seed alone), B is zero, both float32."""
+        """One more trainable adapter: A is random (from the seed alone), B is zero, both float32."""
+        trainable = self._trainable_adapters()
         lora = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
@@ -120,7 +122,7 @@ class Backbone:
                 self._peft = PeftModel(self.model, lora, adapter_name=name)
             else:
                 self._peft.add_adapter(name, lora)
-        self._freeze_all_but({name})
+        self._freeze_all_but(trainable | {name})
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """A frozen adapter from disk."""
@@ -130,6 +132,29 @@ class Backbone:
         else:
             self._peft.load_adapter(folder, adapter_name=name)
         self._freeze_all_but(trainable)
+
+    def copy_adapter(self, source: str, name: str, *, trainable: bool) -> None:
+        """Adapter `name` becomes an exact copy of `source`; it is made when there is none yet."""
+        assert self._peft is not None
+        learning = self._trainable_adapters()
+        if name not in self._peft.peft_config:
+            self._peft.add_adapter(name, self._peft.peft_config[source])
+        here, there = self.adapter_parameters(name), self.adapter_parameters(source)
+        with torch.no_grad():
+            for key, parameter in here.items():
+                parameter.data = parameter.data.float()
+                parameter.copy_(there[key.replace(f".{name}.", f".{source}.")])
+        self._freeze_all_but(learning | {name} if trainable else learning - {name})
+
+    def train_every_weight(self) -> None:
+        """Full fine-tuning: every weight becomes float32 and trainable, computation stays in the base's type."""
+        self._compute = self.dtype
+        _cast(self.model, torch.float32)
+        self.model.requires_grad_(True)
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Every weight that trains, by name; a tied one once."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @contextmanager
     def role(self, adapter: str | None) -> Iterator[None]:
@@ -169,10 +194,10 @@ class Backbone:
         """
         config = self.model.config
         usual = config._attn_implementation
-        low = self.dtype != torch.float32
+        compute = self._compute or self.dtype
         try:
             config._attn_implementation = attention or usual
-            with torch.autocast(self.device.type, self.dtype, enabled=low):
+            with torch.autocast(self.device.type, compute, enabled=compute != torch.float32):
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
             config._attn_implementation = usual
@@ -213,9 +238,14 @@ class Backbone:
         self._peft, self._role = None, None
 
     def save_whole(self, folder: Path) -> None:
-        """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live."""
+        """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live.
+
+        Weights that trained in float32 are rounded, for good, to the type the model was loaded in.
+        """
         if self._peft is not None:
             raise ValueError("merge the adapter before saving the whole model")
+        if self._compute is not None:
+            _cast(self.model, self._compute)
         # What a sampler left in the base's generation settings must not travel on (property 5).
         self.model.generation_config = type(self.model.generation_config)(
             eos_token_id=self.model.generation_config.eos_token_id, pad_token_id=self.tokenizer.pad_token_id

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -38,24 +38,68 @@ class ScalarHead(nn.Module):
 class Policy:
     """Log-probabilities, entropy and, with a value head, values of the action tokens: one forward for all.
 
-    `adapter=None` without a value head is the reference.
+    `adapter` None is the backbone as it is: the reference, or a policy that trains every weight.
     """
 
     def __init__(self, backbone: Backbone, adapter: str | None, value_head: ScalarHead | None = None) -> None:
         self.backbone, self.adapter, self.value_head = backbone, adapter, value_head
 
-    def evaluate(self, batch: TokenBatch, temperature: float = 1.0) -> TokenEvaluation:
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What trains, by name: the adapter, or every weight. Without the value head."""
+        if self.adapter is not None:
+            return self.backbone.adapter_parameters(self.adapter)
+        return self.backbone.trainable_parameters()
+
+    def states(self, batch: TokenBatch) -> Float[Tensor, "actions width"]:
+        """The hidden state that each action token was drawn from, in the order of `batch.action`."""
+        with self.backbone.role(self.adapter):
+            states: Tensor = describe_next(self.backbone.hidden(batch))[batch.action]
+        return states
+
+    def evaluate(
+        self, batch: TokenBatch, temperature: float = 1.0, *, heads_alone: bool = False
+    ) -> TokenEvaluation:
         """Evaluate the tokens where `action` is True; elsewhere the result is 0.
 
-        For a backward pass, call it and `backward()` inside `backbone.role(adapter)`.
+        For a backward pass, call it and `backward()` inside `backbone.role(adapter)`. With `heads_alone`
+        the gradient of values stops at the head.
         """
         with self.backbone.role(self.adapter):
-            states = describe_next(self.backbone.hidden(batch))[batch.action]
+            hidden = self.backbone.hidden(batch)
+            states = describe_next(hidden)[batch.action]
             logprobs, entropy = projected(
                 states, self.backbone.output_weight, batch.tokens[batch.action], temperature
             )
-            values = self.value_head(states) if self.value_head else torch.zeros_like(logprobs)
-        return TokenEvaluation(*(_place(part, batch.action) for part in (logprobs, entropy, values)))
+            values, final_values = torch.zeros_like(logprobs), logprobs.new_zeros(len(batch.tokens))
+            if self.value_head is not None:
+                last = _last_states(hidden, batch)
+                if heads_alone:
+                    states, last = states.detach(), last.detach()
+                values, final_values = self.value_head(states), self.value_head(last)
+        return TokenEvaluation(
+            placed(logprobs, batch.action),
+            placed(entropy, batch.action),
+            placed(values, batch.action),
+            final_values,
+        )
+
+
+class Critic:
+    """Values from an adapter or a model of their own, when the policy's states are not to serve two ends."""
+
+    def __init__(self, backbone: Backbone, adapter: str, head: ScalarHead) -> None:
+        self.backbone, self.adapter, self.head = backbone, adapter, head
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Its adapter, by name. Without the head."""
+        return {f"critic/{n}": p for n, p in self.backbone.adapter_parameters(self.adapter).items()}
+
+    def values(self, batch: TokenBatch) -> tuple[Float[Tensor, "batch time"], Float[Tensor, " batch"]]:
+        """V before each action token (0 elsewhere), and V of each whole row."""
+        with self.backbone.role(self.adapter):
+            hidden = self.backbone.hidden(batch)
+            values = self.head(describe_next(hidden)[batch.action])
+            return placed(values, batch.action), self.head(_last_states(hidden, batch))
 
 
 class RewardModel:
@@ -76,8 +120,7 @@ class RewardModel:
         """Raw rewards, as trained: no offset, no scale. Differentiable inside `backbone.role(adapter)`."""
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
-            last = batch.real.sum(-1) - 1
-            rewards: Tensor = self.head(hidden[torch.arange(len(last), device=last.device), last])
+            rewards: Tensor = self.head(_last_states(hidden, batch))
         return rewards
 
     @torch.no_grad()
@@ -128,8 +171,10 @@ class RewardModel:
         dtype: torch.dtype,
         device: torch.device | str,
         share: Backbone | None = None,
+        adapter: str = "reward",
     ) -> RewardModel:
-        """A trained reward model, frozen. It moves in with `share` when that is the base it was trained on.
+        """A trained reward model, frozen, as `adapter`. It moves in with `share` when that is the base it was
+        trained on.
 
         Raises UserError when the head does not fit the base, naming both sizes.
         """
@@ -152,12 +197,10 @@ class RewardModel:
                 where=str(source.folder),
                 mend="point checkpoint_path at a reward model trained on this base",
             )
-        backbone.load_adapter("reward", source.folder)
+        backbone.load_adapter(adapter, source.folder)
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
-        return cls(
-            backbone, "reward", head.requires_grad_(False), float(card["offset"]), float(card["scale"])
-        )
+        return cls(backbone, adapter, head.requires_grad_(False), float(card["offset"]), float(card["scale"]))
 
 
 @dataclass(frozen=True)
@@ -196,5 +239,17 @@ def lineage_fingerprint(source: ModelSource) -> str:
     return hashlib.sha256("\n".join(link.fingerprint for link in source.chain()).encode()).hexdigest()
 
 
-def _place(values: Float[Tensor, " actions"], action: Tensor) -> Tensor:
+def placed(
+    values: Float[Tensor, " actions"], action: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time"]:
+    """One value an action token, put where it belongs; 0 elsewhere."""
     return torch.zeros(action.shape, dtype=values.dtype, device=values.device).masked_scatter(action, values)
+
+
+def _last_states(
+    hidden: Float[Tensor, "batch time width"], batch: TokenBatch
+) -> Float[Tensor, "batch width"]:
+    """The state at each row's last real token, whatever the padding behind it."""
+    last = batch.real.sum(-1) - 1
+    states: Tensor = hidden[torch.arange(len(last), device=last.device), last]
+    return states

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from harken.data.chat import Renderer
+from harken.errors import UserError
+from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
 from harken.models.tokenizer import same_tokenizer
 from harken.records import Rollout, Score
+from harken.reward.source import clipped
 
 
 class LearnedReward:
     """The reward model's standardised score, clipped on request.
 
     With the policy's own tokenizer the model reads the very tokens that were sampled; with another,
-    the answer crosses as text: decoded, put into its own chat template, encoded.
+    the answer crosses as text: decoded, put into its own chat template, encoded. `max_length` (tokens)
+    holds there: the prompt loses its oldest turns to keep it, the answer nothing.
     """
-
-    name = "reward_model"
 
     def __init__(
         self,
@@ -26,23 +29,54 @@ class LearnedReward:
         weight: float = 1.0,
         clip: float | None = None,
         micro_batch_tokens: int = 8192,
+        *,
+        name: str = "reward_model",
+        max_length: int | None = None,
     ) -> None:
-        self.model, self.weight, self.clip = model, weight, clip
-        self.micro_batch_tokens = micro_batch_tokens
+        self.model, self.name, self.weight, self.clip = model, name, weight, clip
+        self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
         tokenizer = model.backbone.tokenizer
         self._bridge = None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One forward of the reward model over the whole conversations."""
+        """One forward of the reward model over the whole conversations. Raises UserError as `tokens` does."""
+        return [Score(self.name, clipped(v, self.clip), self.weight) for v in self.values(rollouts)]
+
+    def values(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """The standardised scores, neither clipped nor weighted."""
         raw = self.model.raw_scores([self.tokens(r) for r in rollouts], self.micro_batch_tokens)
-        return [Score(self.name, self._clipped(self.model.standard(value)), self.weight) for value in raw]
+        return [self.model.standard(value) for value in raw]
 
     def tokens(self, rollout: Rollout) -> list[int]:
-        """The conversation as the reward model's tokens."""
+        """The conversation as the reward model's tokens.
+
+        Raises UserError, naming the prompt, when its chat template refuses the conversation or when the answer
+        leaves no room for the prompt within `max_length`.
+        """
         if self._bridge is None:
             return [*rollout.prompt_tokens, *rollout.response_tokens]
-        prompt = self._bridge.prompt(rollout.prompt.messages)
-        return [*prompt, *self._bridge.response(rollout.text, ended=rollout.stop == "end_of_turn")]
+        answer = self._bridge.response(rollout.text, ended=rollout.stop == "end_of_turn")
+        return [*self._prompt(self._bridge, rollout, len(answer)), *answer]
 
-    def _clipped(self, value: float) -> float:
-        return value if self.clip is None else max(-self.clip, min(self.clip, value))
+    def _prompt(self, bridge: Renderer, rollout: Rollout, taken: int) -> list[int]:
+        prompt = rollout.prompt
+        try:
+            if self.max_length is None:
+                return bridge.prompt(prompt.messages)
+            fitted = bridge.fit_prompt(prompt.messages, self.max_length - taken)
+        except UserError as error:
+            raise UserError(error.what, where=f"{self.name}, prompt {prompt.id}", mend=error.mend) from error
+        if fitted is None:
+            raise UserError(
+                f"the answer takes {taken} of the {self.max_length} tokens this reward model reads, "
+                "and the prompt does not fit beside it",
+                where=f"{self.name}, prompt {prompt.id}",
+                mend="lower max_gen_len, or train the reward model with a larger data.max_length",
+            )
+        return fitted[0]
+
+
+def reading_limit(source: ModelSource) -> int | None:
+    """The tokens a trained reward model was trained to read, from its card; None when the card does not say."""
+    limit = json.loads((source.folder / "reward.json").read_text()).get("max_length")
+    return int(limit) if limit is not None else None

@@ -14,8 +14,8 @@ class RewardSource(Protocol):
 
     name: str
 
-    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One part of the reward for each rollout, in order."""
+    def score(self, rollouts: Sequence[Rollout]) -> Sequence[Score | tuple[Score, ...]]:
+        """One part of the reward for each rollout, in order; or that part and what else was measured, in a tuple."""
         ...
 
 
@@ -28,5 +28,15 @@ def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> l
                 f"reward source {source.name!r} scored {len(column)} of {len(rollouts)} rollouts"
             )
     return [
-        ScoredRollout(rollout, tuple(column[i] for column in columns)) for i, rollout in enumerate(rollouts)
+        ScoredRollout(rollout, tuple(score for column in columns for score in _scores(column[i])))
+        for i, rollout in enumerate(rollouts)
     ]
+
+
+def clipped(value: float, clip: float | None) -> float:
+    """`value` held within ± clip; None: as it is."""
+    return value if clip is None else max(-clip, min(clip, value))
+
+
+def _scores(said: Score | tuple[Score, ...]) -> tuple[Score, ...]:
+    return said if isinstance(said, tuple) else (said,)

@@ -1,7 +1,7 @@
 """Every path of a run, named once.
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json
-      tensorboard/  checkpoints/step-N/  rollouts/*.parquet  final/
+      tensorboard/  checkpoints/step-N/  rollouts/*.parquet  credit/*.parquet  final/
 
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{responses.parquet,summary.json}  05_report/report.html  results.json
 """
@@ -59,9 +59,19 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def best(self) -> Path:
+        """The weights of the best step so far, for choosing what becomes `final`."""
+        return self.root / "best"
+
+    @property
     def rollouts(self) -> Path:
         """Scored rollouts, one parquet file an update."""
         return self.root / "rollouts"
+
+    @property
+    def credit(self) -> Path:
+        """How every token of those rollouts was credited, one parquet file an update."""
+        return self.root / "credit"
 
     @property
     def final(self) -> Path:

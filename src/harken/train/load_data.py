@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
 from harken.data import sources
 from harken.data.chat import Rejected, Renderer
 from harken.data.report import DataReport
@@ -15,6 +16,7 @@ from harken.records import Demonstration, Preference, Prompt, TokenDemonstration
 from harken.run import atomic
 from harken.run.folder import RunFolder
 from harken.run.tracking import progress, say
+from harken.train.ppo_learn import Ptx
 
 Row = TypeVar("Row", Demonstration, Preference | TokenPair, Prompt)
 Encoded = TypeVar("Encoded", TokenDemonstration, TokenPair, Prompt)
@@ -67,6 +69,18 @@ def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list
 
     train, held_out, reports = sources.load_split(config.data, sources.load_prompts, config.seed)
     return _encoded(train, held_out, reports, encode, run)
+
+
+def ptx(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
+    """The demonstrations that PPO mixes in, None when it mixes in none. Their report is in the run's `ptx/`."""
+    assert isinstance(config.training, PPOTraining)
+    settings = config.training.ppo.ptx
+    if settings is None:
+        return None
+    rows, _ = demonstrations(
+        config.model_copy(update={"data": settings.data}), renderer, RunFolder(run.root / "ptx")
+    )
+    return Ptx(rows, settings)
 
 
 def _encoded(

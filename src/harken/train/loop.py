@@ -16,6 +16,7 @@ from harken.run import checkpoint, status
 from harken.run.folder import RunFolder
 from harken.run.tracking import Tracker, say
 from harken.seeds import seed as derive_seed
+from harken.train.best import Best
 
 
 @runtime_checkable
@@ -29,8 +30,20 @@ class Stage(Protocol):
         """Do optimiser step (for PPO: update) `number` and return its metrics."""
         ...
 
+    def before(self) -> None:
+        """What has to be measured before the first step of a fresh run."""
+        ...
+
     def evaluate(self, done: int) -> dict[str, float]:
         """Metrics on held-out data after `done` steps ({} when there are none)."""
+        ...
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        """How good the weights are by a step's metrics, higher is better; None when they are not to be chosen."""
+        ...
+
+    def stop_reason(self) -> str | None:
+        """Why to end before all steps are done; None to go on."""
         ...
 
     def summary(self, metrics: Mapping[str, float]) -> str:
@@ -70,22 +83,32 @@ def run_stage(
         start = kept.step
         say(f"{stage.label}: resuming after step {start} of {stage.total}")
     status.write(run, requested=stage.total, completed=start, stopped_because=None)
-    done = start
+    done, reason = start, stage.stop_reason()
+    best = Best(run.best)
     try:
+        if start == 0:
+            stage.before()
         with Tracker(run, stage.total, stage.label, tensorboard) as tracker:
             tracker.start(start)
             for number in range(start, stage.total):
+                if reason is not None:
+                    break
                 began = time.perf_counter()
                 torch.manual_seed(derive_seed(seed, stage.label, "step", number))
                 metrics = stage.step(number)
-                done = number + 1
-                if done % eval_every == 0 or done == stage.total:
+                done, reason = number + 1, stage.stop_reason()
+                last = done == stage.total or reason is not None
+                if done % eval_every == 0 or last:
                     metrics |= stage.evaluate(done)
                 metrics["seconds"] = time.perf_counter() - began
                 tracker.log(done, metrics, stage.summary(metrics))
-                if done % checkpoints.every == 0 or done == stage.total:
+                best.consider(done, stage, metrics)
+                if done % checkpoints.every == 0 or last:
                     checkpoint.save(run.checkpoints, done, stage.tensors(), stage.state(), checkpoints.keep)
                     status.write(run, requested=stage.total, completed=done, stopped_because=None)
+        if reason is not None:
+            say(f"{stage.label}: stopped after {done} of {stage.total}: {reason}")
+        best.restore(stage, done)
         _save_final(stage, run)
     except KeyboardInterrupt:
         status.write(run, requested=stage.total, completed=done, stopped_because="interrupted")
@@ -93,7 +116,7 @@ def run_stage(
     except Exception as error:
         status.write(run, requested=stage.total, completed=done, stopped_because=f"failed: {error}")
         raise
-    status.write(run, requested=stage.total, completed=done, stopped_because="finished")
+    status.write(run, requested=stage.total, completed=done, stopped_because=reason or "finished")
 
 
 def _save_final(stage: Stage, run: RunFolder) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from harken.config import Optimisation
+from harken.config_training import Optimisation
 from harken.errors import UserError
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -76,6 +76,7 @@ class Optimiser:
                 parameter.copy_(tensors[f"parameter/{name}"])
                 moments = {part: tensors.get(f"adam/{part}/{name}") for part in MOMENTS}
                 kept = {part: value.clone() for part, value in moments.items() if value is not None}
+                self._adam.state.pop(parameter, None)
                 if kept:
                     device = parameter.device
                     self._adam.state[parameter] = {

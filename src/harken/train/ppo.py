@@ -17,20 +17,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harken.batches import TokenBatch, TokenEvaluation, collate, micro_batches
-from harken.config import PPOTraining, RunConfig
-from harken.maths.kl import adaptive_coefficient
-from harken.models.roles import Policy
-from harken.records import Prompt, Rollout, ScoredRollout
+from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
+from harken.maths.logprobs import full_kl
+from harken.models.roles import Critic, Policy, placed
+from harken.records import Prompt, Rollout
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Engine, Sampling
 from harken.run.folder import RunFolder
 from harken.run.tables import write_scored_rollouts
-from harken.seeds import permutation
-from harken.train.credit import Assigned, assign_credit
-from harken.train.optimiser import Optimiser, schedule
+from harken.run.tracking import say
+from harken.train.credit import assign_credit
+from harken.train.kl_control import KLControl
+from harken.train.optimiser import schedule
 from harken.train.order import stream_rows
-from harken.train.ppo_loss import StepMeasures, minibatch_loss
+from harken.train.ppo_learn import Learner, Ptx
 from harken.train.ppo_metrics import rollout_metrics
+from harken.train.ppo_probe import Probe
+from harken.train.reference import Reference
 
 
 class PPOStage:
@@ -50,23 +54,19 @@ class PPOStage:
         run: RunFolder,
         base: Path,
         verify: Callable[[], object] = lambda: None,
+        critic: Critic | None = None,
+        ptx: Ptx | None = None,
     ) -> None:
         assert isinstance(config.training, PPOTraining)
-        assert policy.value_head is not None
-        assert policy.adapter is not None
         self.training, self.settings, self.seed = config.training, config.training.ppo, config.seed
-        self.policy, self.reference, self.engine, self.rewards = policy, reference, engine, rewards
-        self.prompts, self.held_out, self.run, self.base = prompts, held_out, run, base
-        self.verify = verify
+        self.policy, self.critic, self.engine, self.rewards = policy, critic, engine, rewards
+        self.prompts, self.run, self.base, self.verify = prompts, run, base, verify
         self.total = self.settings.updates
-        self.kl_coefficient = self.settings.kl_coef
-        head = {f"value_head.{name}": p for name, p in policy.value_head.named_parameters()}
-        critic_lr = self.training.critic_lr or self.training.lr
-        self.optimiser = Optimiser(
-            {**policy.backbone.adapter_parameters(policy.adapter), **head},
-            self.training,
-            dict.fromkeys(head, critic_lr),
-        )
+        self.reference = Reference(reference, policy, self.settings.reference_update_every)
+        self.learner = Learner(self.training, policy, reference, critic, ptx, config.seed)
+        self.control = KLControl(self.settings, self.learner)
+        self.probe = Probe(engine, rewards, held_out, self.settings, config.seed)
+        self.warming = self.settings.critic_warmup_updates > 0
 
     def step(self, number: int) -> dict[str, float]:
         """Generate, score, evaluate, assign credit, learn, adjust the KL coefficient."""
@@ -77,30 +77,42 @@ class PPOStage:
         clock.lap("time/score")
 
         batch = self._collate(rollouts)
-        old = self._evaluate(self.policy, batch)
-        reference = self._evaluate(self.reference, batch)
+        old = self._evaluate(batch)
+        reference = self._logprobs(self.reference.policy, batch)
         clock.lap("time/evaluate")
 
+        coefficient = self.control.begin(number)
         assigned = assign_credit(
             old,
-            reference.logprobs,
+            reference,
             batch.action,
             batch.tokens.new_tensor([r.stop == "length" for r in rollouts], dtype=torch.bool),
             old.values.new_tensor([s.reward for s in scored]),
-            self.kl_coefficient,
+            coefficient,
             self.settings,
+            self._full_kl(batch) if self.settings.kl_estimator == "full" else None,
         )
+        metrics = rollout_metrics(scored, batch, old, assigned)
+        self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
         factor = schedule(number, self.total, self.training)
-        measures = self._learn(number, batch, assigned, factor)
+        measures = self.learner.learn(
+            number, batch, assigned, reference, factor, coefficient, critic_alone=self.warming
+        )
         clock.lap("time/learn")
 
-        metrics = rollout_metrics(scored, batch, old, assigned)
+        new = None
+        if self.settings.update_kl_limit is not None or (number + 1) % self.settings.trace_every == 0:
+            new = self._logprobs(self.policy, batch)
         metrics |= measures.metrics()
-        metrics |= {"kl/coef": self.kl_coefficient, "lr": self.training.lr * factor, **clock.laps}
-        if self.settings.kl_control == "adaptive":
-            self._adapt(metrics["kl/mean"], len(rollouts))
+        metrics |= self.control.end(metrics["kl/mean"], len(rollouts), old.logprobs, new, batch.action)
+        metrics |= {"lr": self.training.lr * factor, "critic/warming": float(self.warming), **clock.laps}
+        self.reference.after(number + 1)
         write_scored_rollouts(self.run.rollouts / f"update-{number + 1:06d}.parquet", scored, step=number + 1)
         return metrics
+
+    def stop_reason(self) -> str | None:
+        """Why the run should end now, before all its updates; None to go on."""
+        return self.control.stop_reason
 
     # -- the parts of a step ----------------------------------------------------------------------
 
@@ -129,99 +141,112 @@ class PPOStage:
         return collate(tokens, action, pad).to(self.policy.backbone.device)
 
     @torch.no_grad()
-    def _evaluate(self, policy: Policy, batch: TokenBatch) -> TokenEvaluation:
-        """The training forward, without gradients, over all rows."""
-        parts = [torch.zeros(batch.tokens.shape, device=batch.tokens.device) for _ in range(3)]
-        for rows in self._micro_batches(batch, range(len(batch.tokens))):
+    def _evaluate(self, batch: TokenBatch) -> TokenEvaluation:
+        """The training forward of policy and critic, without gradients, over all rows."""
+        logprobs, entropy, values = torch.zeros((3, *batch.tokens.shape), device=batch.tokens.device)
+        final_values = torch.zeros(len(batch.tokens), device=batch.tokens.device)
+        for rows in self._micro_batches(batch):
+            piece = batch.rows(rows)
+            now = self.policy.evaluate(piece, self.settings.temperature)
+            width = piece.tokens.shape[1]
+            logprobs[rows, :width], entropy[rows, :width] = now.logprobs, now.entropy
+            assert now.final_values is not None
+            of_critic = self.critic.values(piece) if self.critic else (now.values, now.final_values)
+            values[rows, :width], final_values[rows] = of_critic
+        return TokenEvaluation(logprobs, entropy, values, final_values)
+
+    @torch.no_grad()
+    def _logprobs(self, policy: Policy, batch: TokenBatch) -> Tensor:
+        """[batch, time], nats: what a policy says of every action token now."""
+        logprobs = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
+        for rows in self._micro_batches(batch):
             piece = batch.rows(rows)
             now = policy.evaluate(piece, self.settings.temperature)
-            width = piece.tokens.shape[1]
-            for whole, part in zip(parts, (now.logprobs, now.entropy, now.values), strict=True):
-                whole[rows, :width] = part
-        return TokenEvaluation(*parts)
+            logprobs[rows, : piece.tokens.shape[1]] = now.logprobs
+        return logprobs
 
-    def _learn(self, number: int, batch: TokenBatch, assigned: Assigned, factor: float) -> StepMeasures:
-        """`epochs` passes in `minibatches` optimiser steps, each normalised by its own count of action tokens."""
-        measures = StepMeasures()
-        adapter, size = self.policy.adapter, len(batch.tokens)
-        for epoch in range(self.settings.epochs):
-            order = permutation(size, self.seed, "PPO minibatches", number, epoch)
-            for part in range(self.settings.minibatches):
-                rows = order[part :: self.settings.minibatches]
-                count = int(assigned.learnable[rows].sum())
-                if count == 0:
-                    continue
-                measures.begin(count)
-                # Forward and backward in one scope: outside it peft would drop the gradient silently.
-                with self.policy.backbone.role(adapter):
-                    for group in self._micro_batches(batch, rows):
-                        piece = batch.rows(group)
-                        width = piece.tokens.shape[1]
-                        now = self.policy.evaluate(piece, self.settings.temperature)
-                        learnable = assigned.learnable[group, :width]
-                        credit = assigned.credit.rows(group, width)
-                        loss = minibatch_loss(now, credit, learnable, self.settings, measures)
-                        (loss / count).backward()  # type: ignore[no-untyped-call]
-                measures.end(self.optimiser.step(factor))
-                limit = self.settings.target_kl_per_token
-                if limit is not None and measures.latest_approxkl > limit:
-                    measures.stopped_early = True
-                    return measures
-        return measures
+    @torch.no_grad()
+    def _full_kl(self, batch: TokenBatch) -> Tensor:
+        """[batch, time], nats: KL(policy ‖ reference) of the whole distribution each action token came from."""
+        exact = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
+        reference = self.reference.policy
+        for rows in self._micro_batches(batch):
+            piece = batch.rows(rows)
+            kl = full_kl(
+                self.policy.states(piece),
+                self.policy.backbone.output_weight,
+                reference.states(piece),
+                reference.backbone.output_weight,
+                self.settings.temperature,
+            )
+            exact[rows, : piece.tokens.shape[1]] = placed(kl, piece.action)
+        return exact
 
-    def _adapt(self, kl_per_sequence: float, sequences: int) -> None:
-        settings = self.settings
-        proposed = adaptive_coefficient(
-            self.kl_coefficient, kl_per_sequence, settings.kl_target, settings.kl_horizon, sequences
-        )
-        self.kl_coefficient = min(max(proposed, settings.kl_coef_min), settings.kl_coef_max)
+    def _micro_batches(self, batch: TokenBatch) -> list[list[int]]:
+        lengths = [int(n) for n in batch.real.sum(-1).tolist()]
+        return micro_batches(lengths, self.training.micro_batch_tokens)
 
-    def _micro_batches(self, batch: TokenBatch, rows: Sequence[int]) -> list[list[int]]:
-        lengths = batch.real.sum(-1).tolist()
-        groups = micro_batches([int(lengths[i]) for i in rows], self.training.micro_batch_tokens)
-        return [[rows[i] for i in group] for group in groups]
+    def _still_warming(self, number: int, explained: float) -> bool:
+        """Whether the critic goes on alone: it has updates left and does not foresee returns well enough."""
+        return number < self.settings.critic_warmup_updates and explained < self.settings.critic_warmup_until
 
     # -- what the loop asks for -------------------------------------------------------------------
 
+    def before(self) -> None:
+        """The held-out answers of the untrained policy: what a best checkpoint is compared with."""
+        if start := self.probe.measure(0):
+            say(f"PPO: before the first update, held-out reward {start['eval/reward_mean']:+.2f}")
+
     def evaluate(self, done: int) -> dict[str, float]:
-        """Mean reward of sampled answers to the held-out prompts, the same draws every time."""
-        if not self.held_out:
-            return {}
-        sampling = Sampling(self.settings.max_gen_len, self.settings.temperature, self.seed)
-        rollouts = self.engine.generate(self.held_out, sampling, f"update-{done}", "ppo/held-out")
-        scored = score_all(self.rewards, rollouts)
-        cut = sum(r.stop == "length" for r in rollouts) / len(rollouts)
-        return {"eval/reward_mean": _mean_reward(scored), "eval/cap_hit": cut}
+        """Sampled answers to the held-out prompts, the same draws every time, in numbers."""
+        return self.probe.measure(done)
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        """Of a checkpoint, for choosing the best: its held-out reward, if it is fit to be chosen (see `Probe`)."""
+        return self.probe.quality(metrics, self.settings.kl_budget)
 
     def summary(self, metrics: Mapping[str, float]) -> str:
         """Reward, KL per sequence, length, cut answers, seconds."""
         held_out = f"  held-out {metrics['eval/reward_mean']:+.2f}" if "eval/reward_mean" in metrics else ""
+        alone = "  (critic warming up)" if self.warming else ""
+        undone = "  (update taken back)" if metrics.get("update/rolled_back") else ""
         return (
             f"reward {metrics['reward/mean']:+.2f}{held_out}  KL {metrics['kl/mean']:.2f} nats/seq"
             f"  {metrics['response/tokens_mean']:.0f} tokens  cut {metrics['response/cap_hit']:.0%}"
-            f"  {metrics['seconds']:.0f} s"
+            f"  {metrics['seconds']:.0f} s{alone}{undone}"
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Adapter, value head and their optimiser."""
-        return self.optimiser.tensors()
+        """All that trains with its optimisers' moments, a moved reference, and what the KL budget may go back to."""
+        return self.learner.tensors() | self.reference.tensors() | self.control.tensors()
 
     def state(self) -> dict[str, Any]:
-        """The KL coefficient: all else is a function of the step."""
-        return {"kl_coefficient": self.kl_coefficient}
+        """KL control, warm-up and the probe's start: all else is a function of the step."""
+        return {
+            "control": self.control.state(),
+            "reference": self.reference.state(),
+            "probe": self.probe.state(),
+            "warming": self.warming,
+        }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Put both back."""
-        self.optimiser.load(tensors)
-        self.kl_coefficient = float(state["kl_coefficient"])
+        self.learner.load(tensors)
+        self.reference.load(tensors, state["reference"])
+        self.control.load(tensors, state["control"])
+        self.probe.load(state["probe"])
+        self.warming = bool(state["warming"])
 
     def save(self, folder: Path) -> None:
-        """The policy as an adapter on its base, exact, with the value head beside it. `verify` comes first."""
+        """The policy with its value head: an adapter on its base, exact, or the whole model. `verify` comes first."""
         self.verify()
-        assert self.policy.adapter is not None
-        assert self.policy.value_head is not None
-        self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
-        save_file(dict(self.policy.value_head.state_dict()), folder / "value_head.safetensors")
+        if self.policy.adapter is not None:
+            self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
+        else:
+            self.policy.backbone.save_whole(folder)
+        head = self.critic.head if self.critic is not None else self.policy.value_head
+        if head is not None:
+            save_file(dict(head.state_dict()), folder / "value_head.safetensors")
 
 
 def _turns(rows: Sequence[int]) -> list[list[int]]:
@@ -234,10 +259,6 @@ def _turns(rows: Sequence[int]) -> list[list[int]]:
         turns[times[row]].append(row)
         times[row] += 1
     return turns
-
-
-def _mean_reward(scored: Sequence[ScoredRollout]) -> float:
-    return sum(s.reward for s in scored) / len(scored)
 
 
 class _Clock:

@@ -1,4 +1,4 @@
-"""The loss of one PPO minibatch, and what is measured while it is computed."""
+"""The losses of one optimiser step, and what they say about it."""
 
 from __future__ import annotations
 
@@ -9,49 +9,62 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harken.batches import Credit, TokenEvaluation
-from harken.config import PPOSettings
+from harken.config_ppo import PPOSettings
 from harken.maths.policy_loss import clipped_policy_loss, clipped_value_loss
 
 
-def minibatch_loss(
+def policy_loss(
     now: TokenEvaluation,
     credit: Credit,
     learnable: Bool[Tensor, "batch time"],
     settings: PPOSettings,
     measures: StepMeasures,
+    kl_price: Float[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Policy loss + vf_coef × value loss − entropy_coef × entropy, *summed* over the learnable tokens.
+    """Clipped loss − entropy_coef × entropy (+ `kl_price`, coefficient included), *summed* over the learnable tokens.
 
     The caller divides by the optimiser step's count of learnable tokens, so the result does not
     depend on how the step was split into micro-batches.
     """
     logprobs, old_logprobs = now.logprobs[learnable], credit.old_logprobs[learnable]
-    policy = clipped_policy_loss(logprobs, old_logprobs, credit.advantages[learnable], settings.clip_range)
-    value = clipped_value_loss(
-        now.values[learnable],
-        credit.old_values[learnable],
-        credit.returns[learnable],
-        settings.value_clip_range,
+    per_token = clipped_policy_loss(
+        logprobs, old_logprobs, credit.advantages[learnable], settings.clip_range, settings.clip_range_high
     )
     entropy = now.entropy[learnable]
-    per_token = policy + settings.vf_coef * value
-    if settings.entropy_coef:  # a zero times the entropy would still pay for its backward pass
-        per_token = per_token - settings.entropy_coef * entropy
     with torch.no_grad():
         difference = logprobs - old_logprobs
         ratio = difference.exp()
-        measures.add(
-            {
-                "policy/loss": policy,
-                "value/loss": value,
-                "policy/entropy": entropy,
-                "policy/approxkl": ratio - 1 - difference,
-                "policy/clipfrac": ((ratio - 1).abs() > settings.clip_range).float(),
-                "loss/total": per_token,
-            },
-            float((ratio - 1).abs().max()) if len(ratio) else 0.0,
-        )
+        high = settings.clip_range if settings.clip_range_high is None else settings.clip_range_high
+        outside = (ratio > 1 + high) | (ratio < 1 - settings.clip_range)
+        measures.add("policy/loss", per_token)
+        measures.add("policy/entropy", entropy)
+        measures.add("policy/approxkl", ratio - 1 - difference)
+        measures.add("policy/clipfrac", outside.float())
+        measures.ratio(ratio)
+    if settings.entropy_coef:  # a zero times the entropy would still pay for its backward pass
+        per_token = per_token - settings.entropy_coef * entropy
+    if kl_price is not None:
+        price = kl_price[learnable]
+        measures.add("policy/kl_loss", price)
+        per_token = per_token + price
+    measures.add("loss/total", per_token)
     return per_token.sum()
+
+
+def value_loss(
+    values: Float[Tensor, "batch time"],
+    credit: Credit,
+    valued: Bool[Tensor, "batch time"],
+    settings: PPOSettings,
+    measures: StepMeasures,
+) -> Float[Tensor, ""]:
+    """The clipped squared error of the critic, times vf_coef, *summed* over the tokens it learns from."""
+    per_token = clipped_value_loss(
+        values[valued], credit.old_values[valued], credit.returns[valued], settings.value_clip_range
+    )
+    measures.add("value/loss", per_token, of_critic=True)
+    measures.add("loss/total", settings.vf_coef * per_token, of_critic=True)
+    return settings.vf_coef * per_token.sum()
 
 
 @dataclass
@@ -62,20 +75,25 @@ class StepMeasures:
     steps: list[dict[str, float]] = field(default_factory=list)
     ratio_gaps: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
-    _count: int = 0
+    _counts: tuple[int, int] = (0, 0)
 
-    def begin(self, count: int) -> None:
-        """A new optimiser step over `count` tokens."""
-        self._count = count
+    def begin(self, learnable: int, valued: int) -> None:
+        """A new optimiser step over so many tokens of the policy and of the critic."""
+        self._counts = (learnable, valued)
         self.steps.append({})
-        self.ratio_gaps.append(0.0)
 
-    def add(self, per_token: dict[str, Tensor], ratio_gap: float) -> None:
-        """A micro-batch's values, one per token, and its largest |ratio − 1|."""
+    def add(self, name: str, per_token: Float[Tensor, " n"], of_critic: bool = False) -> None:
+        """A micro-batch's share of a mean over the step's tokens."""
         step = self.steps[-1]
-        for name, values in per_token.items():
-            step[name] = step.get(name, 0.0) + float(values.detach().sum()) / self._count
-        self.ratio_gaps[-1] = max(self.ratio_gaps[-1], ratio_gap)
+        share = float(per_token.detach().sum()) / max(self._counts[of_critic], 1)
+        step[name] = step.get(name, 0.0) + share
+
+    def ratio(self, ratio: Float[Tensor, " n"]) -> None:
+        """Keeps the step's largest |ratio − 1|."""
+        gap = float((ratio - 1).abs().max()) if len(ratio) else 0.0
+        if len(self.ratio_gaps) < len(self.steps):
+            self.ratio_gaps.append(gap)
+        self.ratio_gaps[-1] = max(self.ratio_gaps[-1], gap)
 
     def end(self, grad_norm: float) -> None:
         """The optimiser step is done."""
@@ -83,22 +101,27 @@ class StepMeasures:
 
     @property
     def latest_approxkl(self) -> float:
-        """KL(old‖new), nats per token, of the optimiser step just done."""
-        return self.steps[-1]["policy/approxkl"]
+        """KL(old‖new), nats per token, as the latest optimiser step found it (0 while the critic learns alone)."""
+        return self.steps[-1].get("policy/approxkl", 0.0)
 
     def metrics(self) -> dict[str, float]:
         """Means over the update. `policy/first_ratio_gap` is 0 up to rounding in a right PPO (property 28)."""
         if not self.steps:
             return {"update/optimiser_steps": 0.0}
-        mean = {name: sum(s[name] for s in self.steps) / len(self.steps) for name in self.steps[0]}
-        return {
+        names = dict.fromkeys(name for step in self.steps for name in step)
+        mean = {name: sum(s[name] for s in self.steps if name in s) / len(self.steps) for name in names}
+        metrics = {
             **mean,
-            "policy/ratio_gap_max": max(self.ratio_gaps),
-            "policy/first_ratio_gap": self.ratio_gaps[0],
-            "policy/approxkl_last": self.latest_approxkl,
             "grad_norm": sum(self.norms) / len(self.norms),
             "update/optimiser_steps": float(len(self.norms)),
             "update/stopped_early": float(self.stopped_early),
             "ppo_loss": mean["loss/total"],
-            "entropy": mean["policy/entropy"],
         }
+        if self.ratio_gaps:
+            metrics |= {
+                "policy/ratio_gap_max": max(self.ratio_gaps),
+                "policy/first_ratio_gap": self.ratio_gaps[0],
+                "policy/approxkl_last": self.latest_approxkl,
+                "entropy": mean["policy/entropy"],
+            }
+        return metrics

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from harken.config import PPOTraining, RunConfig
+from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
 from harken.data.chat import Renderer
-from harken.errors import UserError
 from harken.models.backbone import Backbone
-from harken.models.resolve import ModelSource, require, resolve
-from harken.models.roles import (
-    Policy,
-    RewardModel,
-    RoleRow,
-    ScalarHead,
-    fingerprint,
-    lineage_fingerprint,
-    role_row,
-)
-from harken.reward.learned import LearnedReward
-from harken.reward.rules import penalties
-from harken.reward.source import RewardSource
+from harken.models.resolve import ModelSource
+from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint, role_row
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
+from harken.train.ppo_critic import build_critic
+from harken.train.reference import load_reference
+from harken.train.reward_parts import FoundRewards, Rewards, find_rewards, load_rewards
 
 ADAPTER = "policy"
 
@@ -41,8 +32,9 @@ class PPORoles:
     source: ModelSource
     policy: Policy
     reference: Policy
-    reward_model: RewardModel
-    reward_lineage: dict[str, Any]
+    critic: Critic | None
+    found: FoundRewards
+    rewards: Rewards
     base: Path
     """The whole model on disk that the policy's adapter stands on."""
 
@@ -51,39 +43,31 @@ class PPORoles:
 
     def engine(self, renderer: Renderer, prompt_limit: int) -> InProcessEngine:
         """Samples from the policy with the weights that train."""
-        return InProcessEngine(self.policy.backbone, renderer, ADAPTER, prompt_limit)
-
-    def reward_sources(self, renderer: Renderer) -> list[RewardSource]:
-        """The reward model, then the penalties the configuration asks for."""
-        training = self.config.training
-        assert isinstance(training, PPOTraining)
-        learned = LearnedReward(
-            self.reward_model,
-            renderer,
-            training.reward_model.weight,
-            training.ppo.score_clip,
-            2 * training.micro_batch_tokens,
-        )
-        return [learned, *penalties(training.ppo)]
+        return InProcessEngine(self.policy.backbone, renderer, self.policy.adapter, prompt_limit)
 
     def table(self) -> list[RoleRow]:
         """The role table."""
         backbone, head = self.policy.backbone, self.policy.value_head
-        assert head is not None
-        shared = self.reward_model.backbone is backbone
-        where = f"adapter on the shared base, {self.reward_lineage['name']}"
-        rows = [
-            role_row("base", _base_parameters(backbone), self.source.name),
-            role_row("policy", backbone.adapter_parameters(ADAPTER).values(), "new adapter on the base"),
-            role_row("value head", head.parameters(), "new, zero"),
-            role_row("reference", _base_parameters(backbone), "the base, adapters off"),
-        ]
-        if not shared:
-            rows.append(
-                role_row("reward base", _base_parameters(self.reward_model.backbone), "its own model")
-            )
-            where = f"adapter on its own base, {self.reward_lineage['name']}"
-        return [*rows, role_row("reward model", _reward_parameters(self.reward_model), where)]
+        rows = [role_row("base", _base_parameters(backbone), self.source.name)]
+        what = "new adapter on the base" if self.policy.adapter else "every weight of the base"
+        rows.append(role_row("policy", self.policy.parameters().values(), what))
+        if head is not None:
+            rows.append(role_row("value head", head.parameters(), "new, zero"))
+        if self.critic is not None:
+            where = "its adapter on the shared base" if self.critic.backbone is backbone else "its own model"
+            started = self._training.ppo.critic_init.replace("_", " ")
+            own = [*self.critic.parameters().values(), *self.critic.head.parameters()]
+            rows.append(role_row("critic", own, f"{where}, from {started}"))
+        apart = self.reference.backbone is not backbone
+        source = self.reference.backbone.source
+        where = source.name if apart and source else "the base, adapters off"
+        rows.append(role_row("reference", _base_parameters(self.reference.backbone), where))
+        return [*rows, *self.rewards.rows()]
+
+    @property
+    def _training(self) -> PPOTraining:
+        assert isinstance(self.config.training, PPOTraining)
+        return self.config.training
 
     def check(self) -> None:
         """Frozen means frozen: raise RuntimeError if the base or the reward model has changed since the start."""
@@ -94,12 +78,13 @@ class PPORoles:
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:
-        return {
-            "base and reference": fingerprint(_base_parameters(self.policy.backbone)),
-            "reward model": fingerprint(
-                [*_base_parameters(self.reward_model.backbone), *_reward_parameters(self.reward_model)]
-            ),
-        }
+        prints = {name: fingerprint(parameters) for name, parameters in self.rewards.frozen.items()}
+        if self.policy.adapter is not None:
+            prints["base"] = fingerprint(_base_parameters(self.policy.backbone))
+        moves = self._training.ppo.reference_update_every is not None
+        if self.reference.backbone is not self.policy.backbone and not moves:
+            prints["reference"] = fingerprint(_base_parameters(self.reference.backbone))
+        return prints
 
 
 def build_ppo_roles(
@@ -108,48 +93,29 @@ def build_ppo_roles(
     """Load everything. The reward model is checked before any weights are read.
 
     Raises UserError when it is missing, is no reward model, or stands on another base than the
-    configuration names.
+    configuration names; when the reference cannot be compared token by token; when a critic cannot start
+    from the reward model.
     """
     training = config.training
     assert isinstance(training, PPOTraining)
-    settings = training.reward_model
-    reward_source = None
-    if not settings.random_for_debugging:
-        reward_source = require(resolve(settings.checkpoint_path), "reward")
-        _check_base(reward_source, settings.model_name)
+    found = find_rewards(training)
     backbone = Backbone.load(source, dtype, device)
     base = backbone.base_folder(run.root / "base")
-    if reward_source is None:
-        say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
-        head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
-        reward_model = RewardModel(backbone, None, head.to(device).requires_grad_(False))
-        lineage: dict[str, Any] = {"name": "random", "fingerprint": None}
+    shared = None if config.lora is None else backbone  # a base that trains is nobody else's
+    rewards = load_rewards(found, config, source, shared, Renderer(backbone.tokenizer), dtype, device)
+    if config.lora is None:
+        backbone.train_every_weight()
     else:
-        say(f"reward model: {reward_source.describe()}")
-        reward_model = RewardModel.load(reward_source, dtype, device, share=backbone)
-        lineage = {"name": reward_source.name, "fingerprint": lineage_fingerprint(reward_source)}
-    backbone.add_adapter(ADAPTER, config.lora, config.seed)
-    value_head = ScalarHead(backbone.hidden_size, 0.0).to(device)
-    policy = Policy(backbone, ADAPTER, value_head)
-    return PPORoles(config, source, policy, Policy(backbone, None), reward_model, lineage, base)
-
-
-def _check_base(reward: ModelSource, wanted: str) -> None:
-    if not wanted:
-        return
-    assert reward.base is not None
-    if lineage_fingerprint(resolve(wanted)) != lineage_fingerprint(reward.base):
-        raise UserError(
-            f"this reward model was trained on {reward.base.name}, not on {wanted}",
-            where="training.reward_model.model_name",
-            mend="leave model_name empty, or name the base it was trained on",
-        )
+        backbone.add_adapter(ADAPTER, config.lora, config.seed)
+    with_head = training.ppo.critic == "shared" and not training.ppo.group_baseline
+    value_head = ScalarHead(backbone.hidden_size, 0.0).to(device) if with_head else None
+    policy = Policy(backbone, ADAPTER if config.lora else None, value_head)
+    reference = load_reference(training.ppo.reference, source, shared, backbone, dtype, device)
+    critic = None
+    if training.ppo.critic != "shared":
+        critic = build_critic(config, source, shared, rewards.reward_model, found.reward_model, dtype, device)
+    return PPORoles(config, source, policy, reference, critic, found, rewards, base)
 
 
 def _base_parameters(backbone: Backbone) -> list[nn.Parameter]:
     return [p for name, p in backbone.model.named_parameters() if "lora_" not in name]
-
-
-def _reward_parameters(model: RewardModel) -> list[nn.Parameter]:
-    adapter = model.backbone.adapter_parameters(model.adapter) if model.adapter else {}
-    return [*adapter.values(), *model.head.parameters()]

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harken.batches import collate, micro_batches
-from harken.config import RewardTraining, RunConfig
+from harken.config import RunConfig
+from harken.config_training import RewardTraining
 from harken.errors import UserError
 from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.statistics import wilson_interval
@@ -53,6 +54,7 @@ class RewardStage:
         self.total = steps_in(
             len(pairs), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
         )
+        assert config.lora is not None
         backbone.add_adapter(ADAPTER, config.lora, config.seed)
         # N(0, 1/sqrt(d+1)): first scores of order one (arXiv:2009.01325; property 12).
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
@@ -122,6 +124,17 @@ class RewardStage:
                 right = _correct(rewards[index], [self.held_out[i] for i in index])
                 metrics[f"eval/accuracy_{name or 'none'}"] = right / len(index)
         return metrics
+
+    def before(self) -> None:
+        """Nothing: the first step's loss is that of the start."""
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        """None, always: the last weights are kept, for an accuracy that also chose them would flatter the model."""
+        return None
+
+    def stop_reason(self) -> str | None:
+        """Never early."""
+        return None
 
     def summary(self, metrics: Mapping[str, float]) -> str:
         """Loss and accuracy, held-out accuracy with its interval when there is one."""

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from harken.config import PPOTraining, RewardTraining, RunConfig, SupervisedTraining
+from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
+from harken.config_training import RewardTraining, SupervisedTraining
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
@@ -54,7 +56,7 @@ def train(config: RunConfig, output: Path) -> RunFolder:
     if already and run.manifest.exists():
         _check_lineage(manifest.read(run.manifest)["lineage"], lineage, run)
     extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
-    if isinstance(config.training, PPOTraining) and config.training.reward_model.random_for_debugging:
+    if isinstance(config.training, PPOTraining) and config.training.random_reward:
         extra["stamp"] = "random reward"
     manifest.write(run, config.model_dump(mode="json"), lineage, extra)
     run_stage(
@@ -91,13 +93,11 @@ def _supervised(
         pairs, held_out_pairs = load_data.preferences(config, renderer, run)
         stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
         extra = [role_row("reward head", stage.model.head.parameters(), "new")]
-    adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
-    trained = backbone.adapter_parameters(adapter)
-    rows = [
-        role_row("base", [p for n, p in backbone.model.named_parameters() if "lora_" not in n], source.name),
-        role_row(f"{adapter} adapter", trained.values(), "new"),
-        *extra,
-    ]
+    base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
+    rows = [role_row("base", base, source.name), *extra]
+    if config.lora is not None:
+        adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
+        rows.insert(1, role_row(f"{adapter} adapter", backbone.adapter_parameters(adapter).values(), "new"))
     return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage))
 
 
@@ -112,14 +112,16 @@ def _ppo(
         roles.policy,
         roles.reference,
         roles.engine(renderer, config.data.max_length),
-        roles.reward_sources(renderer),
+        roles.rewards.sources,
         prompts,
         held_out,
         run,
         roles.base,
         roles.check,
+        roles.critic,
+        load_data.ptx(config, renderer, run),
     )
-    lineage = _lineage(source, sft=False) | {"reward_model": roles.reward_lineage}
+    lineage = _lineage(source, sft=False) | roles.found.lineage()
     if not _has_sft(source):
         say(
             "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
@@ -130,11 +132,16 @@ def _ppo(
 
 def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
     """A resumed run stands on the very weights it began with: same names are not enough."""
-    pairs = {"model": (before, now), "reward model": (before.get("reward_model"), now.get("reward_model"))}
+    pairs = {
+        "weights of its model": (before, now),
+        "weights of its reward model": (before.get("reward_model"), now.get("reward_model")),
+    }
+    for name, part in now.get("rewards", {}).items():
+        pairs[f"reward part {name}"] = (before.get("rewards", {}).get(name), part)
     for what, (old, new) in pairs.items():
         if old and new and old["fingerprint"] != new["fingerprint"]:
             raise UserError(
-                f"the weights of its {what} ({new.get('model') or new.get('name')}) have changed since it began",
+                f"the {what} ({new.get('model') or new.get('name')}) changed since it began",
                 where=str(run.root),
                 mend="restore them, or train into another --output-dir",
             )

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from harken.batches import TokenBatch, collate, micro_batches
-from harken.config import RunConfig, SupervisedTraining
+from harken.config import RunConfig
+from harken.config_training import SupervisedTraining
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.records import TokenDemonstration
@@ -37,12 +38,16 @@ class SupervisedStage:
         assert isinstance(config.training, SupervisedTraining)
         self.settings, self.seed = config.training, config.seed
         self.backbone, self.rows, self.held_out = backbone, rows, held_out
-        self.policy = Policy(backbone, ADAPTER)
+        self.adapter = ADAPTER if config.lora else None
+        self.policy = Policy(backbone, self.adapter)
         self.total = steps_in(
             len(rows), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
         )
-        backbone.add_adapter(ADAPTER, config.lora, config.seed)
-        self.optimiser = Optimiser(backbone.adapter_parameters(ADAPTER), self.settings)
+        if config.lora:
+            backbone.add_adapter(ADAPTER, config.lora, config.seed)
+        else:
+            backbone.train_every_weight()
+        self.optimiser = Optimiser(self.policy.parameters(), self.settings)
 
     def step(self, number: int) -> dict[str, float]:
         """Sum the loss over the batch's action tokens, divide by their count, step."""
@@ -52,7 +57,7 @@ class SupervisedStage:
         count = sum(sum(row.action) for row in rows)
         total, tokens = 0.0, 0
         self.backbone.training(True)
-        with self.backbone.role(ADAPTER):
+        with self.backbone.role(self.adapter):
             for batch in self._batches(rows):
                 loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -79,6 +84,17 @@ class SupervisedStage:
         )
         return {"eval/loss": loss / sum(sum(row.action) for row in self.held_out)}
 
+    def before(self) -> None:
+        """Nothing: the first step's loss is that of the start."""
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        """The lower the held-out loss, the better."""
+        return -metrics["eval/loss"] if "eval/loss" in metrics else None
+
+    def stop_reason(self) -> str | None:
+        """Never early."""
+        return None
+
     def summary(self, metrics: Mapping[str, float]) -> str:
         """Loss, held-out loss when there is one, speed."""
         held_out = f"  held-out {metrics['eval/loss']:.3f}" if "eval/loss" in metrics else ""
@@ -98,8 +114,11 @@ class SupervisedStage:
 
     def save(self, folder: Path) -> None:
         """The merged model, whole. Merging rounds to the base's type: the loss after it is measured and said."""
+        if self.adapter is None:
+            self.backbone.save_whole(folder)
+            return
         before = self.evaluate(self.total)
-        self.backbone.merge(ADAPTER)
+        self.backbone.merge(self.adapter)
         self.policy = Policy(self.backbone, None)
         if before:
             after = self.evaluate(self.total)

@@ -1,0 +1,114 @@
+"""PPO's parts taken away one at a time, on the demo: reward, gold, KL, seconds, over seeds.
+
+    python benchmarks/ablation.py outputs/demo --seeds 839 840 841 --updates 8 --prompts 16
+
+Starts from the SFT and reward model of a finished `harken demo`, trains every variant with every seed, lets
+one evaluation per seed answer the same held-out prompts, and prints a table. Finished runs are kept, so
+the same command goes on where it stopped. Variants differ in the keys listed and in nothing else; those with a
+group baseline take 4 answers to a quarter of the prompts: the number of rollouts is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from harken import config_files, pipeline
+from harken.config import EvaluationConfig
+from harken.evaluate import suite
+from harken.run.folder import PipelineFolder, RunFolder
+from harken.train.run import train
+
+WARM = "critic_warmup_updates=2"
+VARIANTS = {
+    "gae": [WARM],
+    "rloo": ["advantage=rloo", "samples_per_prompt=4"],
+    "grpo": ["advantage=grpo", "samples_per_prompt=4"],
+    "no KL": [WARM, "kl_coef=0"],
+    "no whitening": [WARM, "whiten_advantages=false"],
+    "no critic warm-up": [],
+}
+
+
+def keys(name: str, updates: int, prompts: int) -> list[str]:
+    """The overrides of a variant, as the command line would give them."""
+    asked = prompts // 4 if name in ("rloo", "grpo") else prompts
+    own = [*VARIANTS[name], f"updates={updates}", f"prompts_per_update={asked}"]
+    return [f"ppo.training.ppo.{key}" for key in own]
+
+
+def train_all(demo: Path, out: Path, seeds: list[int], updates: int, prompts: int) -> None:
+    """Every variant with every seed."""
+    for seed in seeds:
+        for name in VARIANTS:
+            overrides = [*keys(name, updates, prompts), f"seed={seed}", "tensorboard=false"]
+            config = config_files.load_pipeline("demo", overrides, demo)
+            train(pipeline.ppo_stage(config, PipelineFolder(demo)), run_of(out, name, seed))
+
+
+def run_of(out: Path, name: str, seed: int) -> Path:
+    """Where a run goes."""
+    return out / f"{name.replace(' ', '-')}-{seed}"
+
+
+def evaluate(demo: Path, out: Path, seed: int) -> dict[str, dict[str, Any]]:
+    """Greedy answers of SFT and of every variant to the demo's held-out prompts: mean reward and gold."""
+    folder = PipelineFolder(demo)
+    config = pipeline.evaluation(config_files.load_pipeline("demo", [], demo), folder).model_dump()
+    runs = {name: str(run_of(out, name, seed) / "final") for name in VARIANTS}
+    config |= {"policies": {"SFT": str(folder.sft.final)} | runs, "output_dir": None}
+    done = suite.run(EvaluationConfig.model_validate(config), out / f"eval-{seed}")
+    summary = json.loads(done.summary.read_text())
+    return {row["policy"]: row for row in summary["table"]}
+
+
+def late(run: Path, name: str) -> float:
+    """The mean of a metric over the last three updates."""
+    lines = [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
+    return statistics.fmean(line[name] for line in lines[-3:])
+
+
+def seconds(run: Path) -> float:
+    """Seconds an update, on average."""
+    lines = [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
+    return statistics.fmean(line["seconds"] for line in lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard error over seeds."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{statistics.fmean(values):+.3f} ± {error:.3f}"
+
+
+def main() -> None:
+    """Train, evaluate, print."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    asked.add_argument("demo", type=Path, help="the folder of a finished `harken demo`")
+    asked.add_argument("--output-dir", type=Path, default=Path("outputs/ablation"))
+    asked.add_argument("--seeds", type=int, nargs="+", default=[839, 840, 841])
+    asked.add_argument("--updates", type=int, default=8)
+    asked.add_argument("--prompts", type=int, default=16)
+    asked.add_argument("--train-only", action="store_true", help="leave evaluation to a later call")
+    given = asked.parse_args()
+    train_all(given.demo, given.output_dir, given.seeds, given.updates, given.prompts)
+    if given.train_only:
+        return
+    found = {seed: evaluate(given.demo, given.output_dir, seed) for seed in given.seeds}
+    print(f"{'variant':<20}{'reward':>18}{'gold':>18}{'KL nats/seq':>18}{'seconds/update':>18}")
+    for name in ["SFT", *VARIANTS]:
+        rewards = [found[seed][name]["reward"]["value"] for seed in given.seeds]
+        gold = [found[seed][name]["judges"]["demo_gold"]["value"] for seed in given.seeds]
+        line = f"{name:<20}{spread(rewards):>18}{spread(gold):>18}"
+        if name != "SFT":
+            runs = [run_of(given.output_dir, name, seed) for seed in given.seeds]
+            line += f"{spread([late(run, 'kl/mean') for run in runs]):>18}"
+            line += f"{statistics.fmean(map(seconds, runs)):>18.1f}"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

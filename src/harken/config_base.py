@@ -1,0 +1,44 @@
+"""What every configuration is made of: strict models, and where rows come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+Task = Literal["sft", "preference", "prompt_only"]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys are refused; an int is accepted for a float and nothing else is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Strict):
+    """Where rows come from and how long they may be."""
+
+    path: str
+    """A JSONL(.gz) or parquet file, a hub data set, or `demo:preferences`, `demo:prompts`, `demo:heldout`."""
+    format: Literal["raw"] = "raw"
+    """Raw rows, rendered with the model's chat template when training starts."""
+    task: Task | None = None
+    """What a row is used as. Left out: what the training type needs."""
+    layout: str = "auto"
+    """The row layout (`harken data --layouts` lists them); `auto` finds it from the first rows."""
+    split: str = "train"
+    """The split of a hub data set."""
+    prompt_column: str | None = None
+    """With `prompt_only`: take this column as the prompt, whatever else the row holds."""
+    max_length: PositiveInt = 1024
+    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose old turns first; a response is never cut."""
+    limit: PositiveInt | None = None
+    """Use only this many rows, chosen by the seed."""
+    eval_path: str | None = None
+    """Held-out rows, read the same way."""
+    eval_fraction: Fraction = 0.0
+    """Without `eval_path`: hold out this share of the prompts."""
+    eval_limit: PositiveInt | None = None
+    """Use only this many held-out rows."""

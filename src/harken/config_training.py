@@ -1,0 +1,57 @@
+"""What every training type shares, and the keys of the two supervised ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from harken.config_base import NonNegative, Strict
+
+
+class Optimisation(Strict):
+    """What every training type shares."""
+
+    lr: PositiveFloat
+    lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """From `lr` to 0 over the run, after the warm-up."""
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: NonNegative = 0.0
+    adam_eps: PositiveFloat = 1e-8
+    max_grad_norm: PositiveFloat = 1.0
+    micro_batch_tokens: PositiveInt = 4096
+    """Tokens, padding included, in one forward and backward. Changes memory and speed, never the result."""
+    eval_every: PositiveInt = 50
+    """Steps between evaluations on the held-out rows; there is always one at the end."""
+
+
+class SupervisedTraining(Optimisation):
+    """Supervised fine-tuning on demonstrations, or on the chosen side of preferences."""
+
+    type: Literal["sft"]
+    lr: PositiveFloat = 2e-4
+    batch_size: PositiveInt = 16
+    epochs: PositiveInt = 1
+    max_steps: PositiveInt | None = None
+
+
+class RewardTraining(Optimisation):
+    """A scalar reward head and adapter, trained on preferences by the Bradley–Terry loss."""
+
+    type: Literal["reward"]
+    lr: PositiveFloat = 1e-4
+    batch_size: PositiveInt = 16
+    """Pairs in an optimiser step."""
+    epochs: PositiveInt = 1
+    max_steps: PositiveInt | None = None
+    strength: Literal["ignore", "weight", "margin"] = "ignore"
+    """How much better the chosen answer is: not used, the weight max(1, strength) of its pair, or a margin."""
+    margin_scale: NonNegative = 1.0
+    """With `strength: margin`: margin = scale × strength, in units of reward."""
+    centre_coef: NonNegative = 0.01
+    """Weight of (r_chosen + r_rejected)², which keeps rewards near zero."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    ties: Literal["soft", "drop"] = "soft"
+    """Ties train towards a probability of one half, or are left out."""
+    normalise: Literal["none", "centre", "standardise"] = "centre"
+    """Saved with the model, applied when it scores: nothing, mean 0, or mean 0 and spread 1 on its training answers."""

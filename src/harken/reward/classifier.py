@@ -1,0 +1,250 @@
+"""A sequence classifier as a reward source: encoders, and language models with a classification head.
+
+A single output is the score as it is, and so is an output of a model trained for regression. Of several classes the
+score is the log-odds of one, ln(p / (1 − p)): the class's own logit where classes are judged apart (multi-label),
+its logit less logsumexp of the others where they exclude each other (softmax).
+
+A tokenizer with a chat template gets the whole conversation through it, as such reward models are used; one without
+gets the pair (conversation, answer). Text that spells a special token is broken by a space, so that an answer
+cannot write a separator or a turn. An answer is never cut; a prompt loses its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from harken.batches import collate, micro_batches
+from harken.config_rewards import ClassifierPart
+from harken.errors import UserError
+from harken.models.resolve import ModelSource
+from harken.models.tokenizer import load_tokenizer
+from harken.records import Message, Rollout, Score
+from harken.reward.source import clipped
+
+MEND_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a classifier that reads more"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the model reads of one answer."""
+
+    tokens: tuple[int, ...]
+    types: tuple[int, ...]
+    """Which segment a token is of; empty when the model does not ask."""
+
+
+class ClassifierReward:
+    """The classifier's opinion of each answer.
+
+    Raises UserError when the label is none of the model's, or `max_length` is more than it can read.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        part: ClassifierPart,
+        micro_batch_tokens: int = 8192,
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer, self.part, self.micro_batch_tokens = tokenizer, part, micro_batch_tokens
+        self.name, self.weight = part.column, part.weight
+        self.max_length = self._limit()
+        self.label = self._find_label()
+        specials = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+        longest_first = sorted({*specials, *tokenizer.all_special_tokens} - {""}, key=lambda t: (-len(t), t))
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        # Cutting a pair's first segment on the left drops the oldest of a conversation.
+        tokenizer.truncation_side = "left"
+        if model.config.pad_token_id is None:
+            # Language models find the last token of a row by it.
+            model.config.pad_token_id = tokenizer.pad_token_id
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """One forward over all answers, equal ones once. Raises UserError, naming the prompt, for one too long."""
+        rows = [self._encode(rollout) for rollout in rollouts]
+        distinct = list(dict.fromkeys(rows))
+        values: dict[_Row, float] = {}
+        for group in micro_batches([len(row.tokens) for row in distinct], self.micro_batch_tokens):
+            batch = [distinct[i] for i in group]
+            values |= zip(batch, self._values(batch), strict=True)
+        return [Score(self.name, clipped(values[row], self.part.clip), self.weight) for row in rows]
+
+    @torch.no_grad()
+    def _values(self, rows: Sequence[_Row]) -> list[float]:
+        flags = [[False] * len(row.tokens) for row in rows]
+        batch = collate([row.tokens for row in rows], flags, int(self.tokenizer.pad_token_id))
+        inputs = {"input_ids": batch.tokens, "attention_mask": batch.real.long()}
+        if rows[0].types:
+            inputs["token_type_ids"] = collate([row.types for row in rows], flags, 0).tokens
+        device = self.model.device
+        logits = self.model(**{key: tensor.to(device) for key, tensor in inputs.items()}).logits.float()
+        values: list[float] = self._of_label(logits).tolist()
+        return values
+
+    def _of_label(self, logits: Tensor) -> Tensor:
+        """[answers, outputs] → [answers], by the rule of the module."""
+        own = logits[:, self.label]
+        apart = self.model.config.problem_type in ("regression", "multi_label_classification")
+        if logits.shape[1] == 1 or apart:
+            return own
+        others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
+        return own - others.logsumexp(dim=1)
+
+    def _encode(self, rollout: Rollout) -> _Row:
+        answer = self._inert(rollout.text)
+        if self.part.text == "answer":
+            return self._row(rollout, self.tokenizer(answer, verbose=False))
+        if self.tokenizer.chat_template:
+            return self._templated(rollout, answer)
+        alone = len(self.tokenizer("", answer, verbose=False)["input_ids"])
+        if self.max_length is not None and alone >= self.max_length:
+            raise self._too_long(rollout, alone)
+        cut = {} if self.max_length is None else {"truncation": "only_first", "max_length": self.max_length}
+        prompt = self._inert(_conversation(rollout.prompt.messages))
+        return self._row(rollout, self.tokenizer(prompt, answer, verbose=False, **cut))
+
+    def _templated(self, rollout: Rollout, answer: str) -> _Row:
+        """The conversation through the chat template. An answer that was cut gets no forged end."""
+        messages = list(rollout.prompt.messages)
+        while True:
+            turns = [{"role": m.role, "content": self._inert(m.content)} for m in messages]
+            try:
+                text = str(
+                    self.tokenizer.apply_chat_template(
+                        [*turns, {"role": "assistant", "content": answer}], tokenize=False
+                    )
+                )
+            except TemplateError as error:
+                raise UserError(
+                    f"the classifier's chat template refuses this conversation ({error})",
+                    where=f"{self.name}, prompt {rollout.prompt.id}",
+                    mend="use text: answer, or a classifier whose template takes it",
+                ) from error
+            if rollout.stop == "length" and answer and answer in text:
+                text = text[: text.rindex(answer)] + answer
+            encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+            shorter = _without_oldest(messages)
+            if self.max_length is None or len(encoded["input_ids"]) <= self.max_length or shorter is None:
+                return self._row(rollout, encoded)
+            messages = shorter
+
+    def _row(self, rollout: Rollout, encoded: dict[str, list[int]]) -> _Row:
+        tokens = tuple(encoded["input_ids"])
+        if self.max_length is not None and len(tokens) > self.max_length:
+            raise self._too_long(rollout, len(tokens))
+        return _Row(tokens, tuple(encoded.get("token_type_ids", ())))
+
+    def _too_long(self, rollout: Rollout, tokens: int) -> UserError:
+        return UserError(
+            f"this answer needs {tokens} of the {self.max_length} tokens the classifier reads",
+            where=f"{self.name}, prompt {rollout.prompt.id}",
+            mend=MEND_LENGTH,
+        )
+
+    def _inert(self, text: str) -> str:
+        return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def _limit(self) -> int | None:
+        """What is asked for, or what the model takes. Tokenizers without a limit of their own name a huge number."""
+        said = (getattr(self.model.config, "max_position_embeddings", None), self.tokenizer.model_max_length)
+        known = [int(limit) for limit in said if limit is not None and limit < 10**9]
+        most = min(known, default=None)
+        if most is not None and (self.part.max_length or 0) > most:
+            raise UserError(
+                f"max_length {self.part.max_length} is more than this classifier reads",
+                where=self.name,
+                mend=f"it reads {most} tokens: lower max_length, or leave it out",
+            )
+        return self.part.max_length or most
+
+    def _find_label(self) -> int:
+        names: dict[int, str] = {int(i): str(n) for i, n in self.model.config.id2label.items()}
+        listed = ", ".join(f"{i} {name}" for i, name in sorted(names.items()))
+        label = self.part.label
+        if label is None and len(names) > 1:
+            raise UserError(
+                f"this classifier has {len(names)} outputs", where=self.name, mend=f"name a label: {listed}"
+            )
+        if label is None:
+            return 0
+        by_name = {str(i): i for i in names} | {name: i for i, name in names.items()}
+        if label not in by_name:
+            raise UserError(f"this classifier has no label {label}", where=self.name, mend=f"it has {listed}")
+        return by_name[label]
+
+
+def check_classifier(source: ModelSource) -> None:
+    """That the model is a classifier, by its config alone. Raises UserError when it is anything else."""
+    if source.kind != "full":
+        raise UserError(
+            f"is no classifier: it is {source.what}",
+            where=source.name,
+            mend="for a reward model that Harken trained write type: model",
+        )
+    names = json.loads((source.folder / "config.json").read_text()).get("architectures") or []
+    if not any("ForSequenceClassification" in name for name in names):
+        raise UserError(
+            f"is no classifier: its config names {', '.join(names) or 'no architecture'}",
+            where=source.name,
+            mend="name a model for sequence classification; a language model has no trained head to score with",
+        )
+
+
+def load_classifier(
+    source: ModelSource,
+    part: ClassifierPart,
+    dtype: torch.dtype,
+    device: torch.device,
+    micro_batch_tokens: int,
+) -> ClassifierReward:
+    """Read it from disk, whole: weights that are missing would be random, so they are an error (UserError)."""
+    try:
+        model, told = AutoModelForSequenceClassification.from_pretrained(
+            source.folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"this classifier cannot be read ({str(error).splitlines()[0]})",
+            where=source.name,
+            mend="only models that transformers knows without code of their own are loaded",
+        ) from error
+    if missing := sorted(told["missing_keys"]):
+        raise UserError(
+            f"weights are missing: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}",
+            where=source.name,
+            mend="train its head, or name a classifier that has one",
+        )
+    return ClassifierReward(model.to(device), load_tokenizer(source.folder), part, micro_batch_tokens)
+
+
+def _conversation(messages: Sequence[Message]) -> str:
+    """A lone turn is its text; several are told apart by their role."""
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+def _without_oldest(messages: Sequence[Message]) -> list[Message] | None:
+    """The conversation from its second user turn on, system turns kept; None when there is no second one."""
+    users = [i for i, message in enumerate(messages) if message.role == "user"]
+    if len(users) < 2:
+        return None
+    return [m for i, m in enumerate(messages) if m.role == "system" or i >= users[1]]

@@ -1,0 +1,72 @@
+"""Keeps the weights of the best step, so that a run need not end with its last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from harken.run import checkpoint
+from harken.run.tracking import say
+
+WEIGHTS = "parameter/"
+
+
+@runtime_checkable
+class Chosen(Protocol):
+    """The part of a stage that choosing needs."""
+
+    label: str
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        """How good the weights are; None when they are not to be chosen."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors a resumed run needs."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All other state a resumed run needs."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Put both back."""
+        ...
+
+
+class Best:
+    """`folder` holds one checkpoint: the weights alone, and the quality they had.
+
+    A resumed run meets the same steps with the same results, so a best from after the point of resuming is
+    the one it will find again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = checkpoint.latest(folder)
+        self.step = kept.step if kept else None
+        self.value = float(kept.state["quality"]) if kept else None
+
+    def consider(self, step: int, stage: Chosen, metrics: Mapping[str, float]) -> None:
+        """Keep this step's weights if they are the best so far. Of equals the earlier one stays."""
+        value = stage.quality(metrics)
+        if value is None or (self.value is not None and value <= self.value):
+            return
+        weights = {name: t for name, t in stage.tensors().items() if name.startswith(WEIGHTS)}
+        if checkpoint.save(self.folder, step, weights, {"quality": value}, keep=1):
+            self.step, self.value = step, value
+
+    def restore(self, stage: Chosen, done: int) -> None:
+        """Put the best weights into the stage. Without any, the last stay; either way it is said."""
+        kept = checkpoint.latest(self.folder)
+        if kept is None:
+            say(f"{stage.label}: final is step {done}, the last: no held-out measure chose another")
+            return
+        if kept.step != done:
+            stage.load(stage.tensors() | kept.tensors, stage.state())
+        say(
+            f"{stage.label}: final is step {kept.step} of {done}, the best on held-out rows ({self.value:+.4g})"
+        )

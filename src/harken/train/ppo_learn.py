@@ -1,0 +1,181 @@
+"""The optimiser steps of one PPO update: epochs, minibatches, micro-batches; policy, critic, supervised mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from harken.batches import TokenBatch, TokenEvaluation, collate, micro_batches
+from harken.config_ppo import PPOTraining, PtxSettings
+from harken.maths.kl import ESTIMATORS
+from harken.maths.logprobs import full_kl
+from harken.models.roles import Critic, Policy, placed
+from harken.records import TokenDemonstration
+from harken.seeds import permutation
+from harken.train.credit import Assigned
+from harken.train.optimiser import Optimiser
+from harken.train.order import stream_rows
+from harken.train.ppo_loss import StepMeasures, policy_loss, value_loss
+
+
+@dataclass(frozen=True)
+class Ptx:
+    """Demonstrations whose likelihood is mixed into every optimiser step."""
+
+    rows: Sequence[TokenDemonstration]
+    settings: PtxSettings
+
+
+class Learner:
+    """Changes the policy (and its critic) towards the credit it is given, and nothing else."""
+
+    def __init__(
+        self,
+        training: PPOTraining,
+        policy: Policy,
+        reference: Policy,
+        critic: Critic | None,
+        ptx: Ptx | None,
+        seed: int,
+    ) -> None:
+        self.training, self.settings, self.seed = training, training.ppo, seed
+        self.policy, self.reference, self.critic, self.ptx = policy, reference, critic, ptx
+        critic_lr = training.critic_lr or training.lr
+        head = _named("value_head", policy.value_head)
+        self.optimisers = {
+            "policy": Optimiser({**policy.parameters(), **head}, training, dict.fromkeys(head, critic_lr))
+        }
+        if critic is not None:
+            own = {**critic.parameters(), **_named("critic_head", critic.head)}
+            self.optimisers["critic"] = Optimiser(own, training, dict.fromkeys(own, critic_lr))
+
+    def learn(
+        self,
+        number: int,
+        batch: TokenBatch,
+        assigned: Assigned,
+        reference_logprobs: Float[Tensor, "batch time"],
+        factor: float,
+        kl_coefficient: float,
+        critic_alone: bool = False,
+    ) -> StepMeasures:
+        """`epochs` passes in `minibatches` optimiser steps, each normalised by its own count of tokens.
+
+        `critic_alone`: the policy stays as it is, to the last bit, while the critic warms up.
+        """
+        measures = StepMeasures()
+        size = len(batch.tokens)
+        for epoch in range(self.settings.epochs):
+            order = permutation(size, self.seed, "PPO minibatches", number, epoch)
+            for part in range(self.settings.minibatches):
+                rows = order[part :: self.settings.minibatches]
+                counts = int(assigned.learnable[rows].sum()), int(assigned.valued[rows].sum())
+                if counts[critic_alone] == 0:
+                    continue
+                measures.begin(*counts)
+                for group in self._groups(batch, rows):
+                    self._backward(
+                        batch.rows(group), group, assigned, reference_logprobs, counts, kl_coefficient,
+                        critic_alone, measures,
+                    )  # fmt: skip
+                if self.ptx is not None and not critic_alone:
+                    step = (number * self.settings.epochs + epoch) * self.settings.minibatches + part
+                    self._imitate(self.ptx, step, measures)
+                measures.end(self._step(factor))
+                limit = self.settings.target_kl_per_token
+                if limit is not None and measures.latest_approxkl > limit:
+                    measures.stopped_early = True
+                    return measures
+        return measures
+
+    def _backward(
+        self, piece: TokenBatch, group: list[int], assigned: Assigned, reference_logprobs: Tensor,
+        counts: tuple[int, int], kl_coefficient: float, critic_alone: bool, measures: StepMeasures,
+    ) -> None:  # fmt: skip
+        """Gradients of a micro-batch. Forward and backward of a role stay in its scope (see `models.backbone`)."""
+        width = piece.tokens.shape[1]
+        credit = assigned.credit.rows(group, width)
+        learnable, valued = assigned.learnable[group, :width], assigned.valued[group, :width]
+        temperature = self.settings.temperature
+        if not critic_alone or self.critic is None:
+            with torch.no_grad():
+                towards = self._reference_states(piece)
+            with self.policy.backbone.role(self.policy.adapter):
+                now = self.policy.evaluate(piece, temperature, heads_alone=critic_alone)
+                loss = now.values.new_zeros(())
+                if not critic_alone:
+                    price = self._kl_price(piece, now, reference_logprobs[group, :width], towards)
+                    price = None if price is None else kl_coefficient * price
+                    loss = policy_loss(now, credit, learnable, self.settings, measures, price) / counts[0]
+                if self.policy.value_head is not None:
+                    of_values = value_loss(now.values, credit, valued, self.settings, measures)
+                    loss = loss + of_values / max(counts[1], 1)
+                loss.backward()  # type: ignore[no-untyped-call]
+        if self.critic is not None:
+            with self.critic.backbone.role(self.critic.adapter):
+                values, _ = self.critic.values(piece)
+                of_values = value_loss(values, credit, valued, self.settings, measures)
+                (of_values / max(counts[1], 1)).backward()  # type: ignore[no-untyped-call]
+
+    def _reference_states(self, piece: TokenBatch) -> Tensor | None:
+        wanted = self.settings.kl_in == "loss" and self.settings.kl_estimator == "full"
+        return self.reference.states(piece) if wanted else None
+
+    def _kl_price(
+        self, piece: TokenBatch, now: TokenEvaluation, reference_logprobs: Tensor, towards: Tensor | None
+    ) -> Tensor | None:
+        """The KL a token pays in the loss, [batch, time]; None when it was paid in the reward."""
+        if self.settings.kl_in == "reward":
+            return None
+        if towards is None:
+            return ESTIMATORS[self.settings.kl_estimator](now.logprobs, reference_logprobs)
+        states = self.policy.states(piece)
+        of_policy, of_reference = self.policy.backbone.output_weight, self.reference.backbone.output_weight
+        exact = full_kl(states, of_policy, towards, of_reference, self.settings.temperature)
+        return placed(exact, piece.action)
+
+    def _imitate(self, ptx: Ptx, step: int, measures: StepMeasures) -> None:
+        """coef × mean negative log-likelihood of `batch_size` demonstrations' answer tokens."""
+        size = ptx.settings.batch_size
+        rows = [ptx.rows[i] for i in stream_rows(step * size, size, len(ptx.rows), self.seed, "PPO ptx")]
+        count = sum(sum(row.action) for row in rows)
+        pad = self.policy.backbone.tokenizer.pad_token_id
+        total = 0.0
+        for group in micro_batches([len(row.tokens) for row in rows], self.training.micro_batch_tokens):
+            picked = [rows[i] for i in group]
+            batch = collate([r.tokens for r in picked], [r.action for r in picked], pad)
+            batch = batch.to(self.policy.backbone.device)
+            with self.policy.backbone.role(self.policy.adapter):
+                loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
+                (ptx.settings.coef * loss).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        measures.steps[-1]["ptx/loss"] = total
+
+    def _step(self, factor: float) -> float:
+        """One step of every optimiser; the policy's gradient norm (the critic's when it learns alone)."""
+        norms = {name: optimiser.step(factor) for name, optimiser in self.optimisers.items()}
+        return norms["policy"] or norms.get("critic", 0.0)
+
+    def _groups(self, batch: TokenBatch, rows: Sequence[int]) -> list[list[int]]:
+        lengths = batch.real.sum(-1).tolist()
+        groups = micro_batches([int(lengths[i]) for i in rows], self.training.micro_batch_tokens)
+        return [[rows[i] for i in group] for group in groups]
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that trains, with its moments."""
+        return {name: t for optimiser in self.optimisers.values() for name, t in optimiser.tensors().items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The reverse of `tensors`, in place."""
+        for optimiser in self.optimisers.values():
+            optimiser.load(tensors)
+
+
+def _named(prefix: str, head: nn.Module | None) -> dict[str, nn.Parameter]:
+    return {f"{prefix}.{name}": p for name, p in head.named_parameters()} if head is not None else {}

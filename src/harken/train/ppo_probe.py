@@ -1,0 +1,89 @@
+"""A look at the policy on held-out prompts, and whether a checkpoint is fit to be the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.config_ppo import PPOSettings
+from harken.maths.diversity import distinct_n
+from harken.maths.repetition import repeated_ngram_fraction
+from harken.records import Prompt, Rollout
+from harken.reward.judges import find_judges
+from harken.reward.source import RewardSource, score_all
+from harken.rollout.engine import Engine, Sampling
+
+RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
+WORSE = 0.05
+"""So much may a rate rise above its value before training, and the checkpoint still be chosen."""
+
+
+class Probe:
+    """The same held-out prompts, the same draws, every time: only the weights differ."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        rewards: Sequence[RewardSource],
+        prompts: Sequence[Prompt],
+        settings: PPOSettings,
+        seed: int,
+    ) -> None:
+        self.engine, self.rewards, self.prompts = engine, rewards, prompts
+        self.judges = find_judges(settings.judges)
+        self.sampling = Sampling(settings.max_gen_len, settings.temperature, seed)
+        self.start: dict[str, float] = {}
+
+    def measure(self, done: int) -> dict[str, float]:
+        """Rewards, judges' means, lengths and rates of the held-out answers after `done` updates.
+
+        {} without held-out prompts. What is measured before the first update is kept to compare with.
+        """
+        if not self.prompts:
+            return {}
+        rollouts = self.engine.generate(self.prompts, self.sampling, f"update-{done}", "ppo/held-out")
+        scored = score_all(self.rewards, rollouts)
+        metrics = {"eval/reward_mean": sum(s.reward for s in scored) / len(scored)} | _rates(rollouts)
+        for name, judge in self.judges.items():
+            values = [judge(r.prompt, r.text, r.stop) for r in rollouts]
+            metrics[f"eval/judge_{name}"] = sum(values) / len(values)
+        if done == 0:
+            self.start = metrics
+        return metrics
+
+    def quality(self, metrics: Mapping[str, float], kl_budget: float | None) -> float | None:
+        """The held-out reward, or None for a checkpoint that is not to be chosen.
+
+        Not to be chosen: one without a held-out measure, one whose cut, empty or repetitive answers rose by
+        more than 5 points over the start, one whose judges fell below it, one outside the KL budget.
+        """
+        if "eval/reward_mean" not in metrics:
+            return None
+        if kl_budget is not None and metrics["kl/mean"] > kl_budget:
+            return None
+        if any(metrics[rate] > self.start.get(rate, 1.0) + WORSE for rate in RATES):
+            return None
+        judged = [f"eval/judge_{name}" for name in self.judges]
+        if any(metrics[name] < self.start.get(name, metrics[name]) for name in judged):
+            return None
+        return metrics["eval/reward_mean"]
+
+    def state(self) -> dict[str, Any]:
+        """What was measured before the first update."""
+        return {"start": self.start}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Put it back."""
+        self.start = dict(state["start"])
+
+
+def _rates(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    n = len(rollouts)
+    return {
+        "eval/cap_hit": sum(r.stop == "length" for r in rollouts) / n,
+        "eval/empty": sum(not r.text.strip() for r in rollouts) / n,
+        "eval/repetition": sum(repeated_ngram_fraction(r.response_tokens, 4) for r in rollouts) / n,
+        "eval/unique": len({r.text for r in rollouts}) / n,
+        "eval/distinct_2": distinct_n([r.response_tokens for r in rollouts], 2),
+        "eval/tokens_mean": sum(len(r.response_tokens) for r in rollouts) / n,
+    }

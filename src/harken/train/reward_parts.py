@@ -1,0 +1,242 @@
+"""The sources of a PPO run's reward: found and checked first, loaded when the policy is there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
+from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RewardPart
+from harken.data.chat import Renderer
+from harken.errors import UserError
+from harken.models.backbone import Backbone
+from harken.models.resolve import ModelSource, require, resolve
+from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, role_row
+from harken.reward.classifier import check_classifier, load_classifier
+from harken.reward.ensemble import EnsembleReward
+from harken.reward.judges import JudgeReward, find_judges
+from harken.reward.learned import LearnedReward, reading_limit
+from harken.reward.python_function import PythonReward
+from harken.reward.rules import penalties
+from harken.reward.source import RewardSource
+from harken.run.tracking import say
+
+
+@dataclass(frozen=True)
+class FoundRewards:
+    """What a configuration's rewards are made of; no weights are read yet."""
+
+    training: PPOTraining
+    reward_model: ModelSource | None
+    """That of `training.reward_model`; None when there is none, or a random one."""
+    models: dict[str, list[ModelSource]]
+    """By the name of a part: its reward model, its ensemble's members or its classifier."""
+    functions: dict[str, PythonReward]
+
+    def lineage(self) -> dict[str, Any]:
+        """Names and fingerprints for the manifest: `reward_model` (None without one) and `rewards` by name."""
+        main: dict[str, Any] | None = None
+        if self.training.random_reward:
+            main = {"name": "random", "fingerprint": None}
+        elif self.reward_model is not None:
+            main = {
+                "name": self.reward_model.name,
+                "fingerprint": lineage_fingerprint(self.reward_model),
+            }
+        return {"reward_model": main, "rewards": dict(map(self._lineage, self.training.rewards))}
+
+    def _lineage(self, part: RewardPart) -> tuple[str, dict[str, Any]]:
+        if isinstance(part, PythonPart):
+            return part.column, {"name": part.path, "fingerprint": self.functions[part.column].sha256}
+        members = self.models.get(part.column, [])
+        prints = "\n".join(lineage_fingerprint(member) for member in members)
+        return part.column, {
+            "name": ", ".join(member.name for member in members) or part.column,
+            "fingerprint": hashlib.sha256(prints.encode()).hexdigest() if members else None,
+        }
+
+
+def find_rewards(training: PPOTraining) -> FoundRewards:
+    """Look every model up and run every Python file, before any weights are read.
+
+    Raises UserError when a reward model is missing, is none, or stands on another base than the configuration
+    names; when a classifier is none; when a rule is unknown; when a Python function cannot be called.
+    """
+    settings, main = training.reward_model, None
+    if settings is not None and not settings.random_for_debugging:
+        main = require(resolve(settings.checkpoint_path), "reward")
+        _check_base(main, settings.model_name)
+    models: dict[str, list[ModelSource]] = {}
+    functions: dict[str, PythonReward] = {}
+    for part in training.rewards:
+        if isinstance(part, PythonPart):
+            functions[part.column] = PythonReward(part.column, part.path, part.weight)
+        elif isinstance(part, ModelPart):
+            models[part.column] = [require(resolve(part.checkpoint_path), "reward")]
+        elif isinstance(part, EnsemblePart):
+            models[part.column] = [require(resolve(path), "reward") for path in part.checkpoint_paths]
+        elif isinstance(part, ClassifierPart):
+            models[part.column] = [resolve(part.model_name)]
+            check_classifier(models[part.column][0])
+        else:
+            find_judges([part.name])
+    return FoundRewards(training, main, models, functions)
+
+
+@dataclass
+class Rewards:
+    """The sources of a run's reward, loaded, and the weights they stand on."""
+
+    sources: list[RewardSource] = field(default_factory=list)
+    """The reward model, the parts of `training.rewards` in order, the penalties."""
+    reward_model: RewardModel | None = None
+    """That of `training.reward_model`."""
+    frozen: dict[str, list[nn.Parameter]] = field(default_factory=dict)
+    """Weights that must not change, by component; those of the policy's own base are not among them."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where each component came from, in words."""
+
+    def rows(self) -> list[RoleRow]:
+        """Their lines of the role table."""
+        return [role_row(name, self.frozen[name], self.origins[name]) for name in self.frozen]
+
+    def add(self, component: str, parameters: Iterable[nn.Parameter], origin: str) -> None:
+        """A component of frozen weights."""
+        self.frozen[component], self.origins[component] = list(parameters), origin
+
+
+def load_rewards(
+    found: FoundRewards,
+    config: RunConfig,
+    policy: ModelSource,
+    share: Backbone | None,
+    renderer: Renderer,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Rewards:
+    """Load what was found. Reward models on one base share it; on the policy's, they move in with it (`share`).
+
+    `share` is the policy's backbone before its adapter is added, or None when its base is itself trained: a reward
+    must not move with the policy. `renderer` is the policy's.
+    """
+    return _Loading(found, config, policy, share, renderer, dtype, device).all()
+
+
+class _Loading:
+    """The bases that are loaded so far, and what has moved in with them."""
+
+    def __init__(
+        self,
+        found: FoundRewards,
+        config: RunConfig,
+        policy: ModelSource,
+        share: Backbone | None,
+        renderer: Renderer,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.found, self.training, self.seed = found, found.training, config.seed
+        self.policy, self.share, self.renderer = policy, share, renderer
+        self.dtype, self.device = dtype, device
+        self.micro_batch_tokens = 2 * found.training.micro_batch_tokens
+        self.bases = [share] if share is not None else []
+        self.rewards = Rewards()
+
+    def all(self) -> Rewards:
+        main = self.training.reward_model
+        if main is not None:
+            source = self.found.reward_model
+            model = self.random() if source is None else self.model(source, "reward", "reward model")
+            self.rewards.reward_model = model
+            self.rewards.sources.append(
+                self.learned(model, source, "reward_model", main.weight, self.training.ppo.score_clip)
+            )
+        for part in self.training.rewards:
+            self.rewards.sources.append(self.part(part))
+        self.rewards.sources += penalties(self.training.ppo)
+        return self.rewards
+
+    def part(self, part: RewardPart) -> RewardSource:
+        name, models = part.column, self.found.models.get(part.column, [])
+        if isinstance(part, PythonPart):
+            return self.found.functions[name]
+        if isinstance(part, ModelPart):
+            model = self.model(models[0], f"reward_{name}", f"reward {name}")
+            return self.learned(model, models[0], name, part.weight, part.clip)
+        if isinstance(part, EnsemblePart):
+            members = []
+            for number, source in enumerate(models, 1):
+                model = self.model(source, f"reward_{name}_{number}", f"reward {name} {number}")
+                members.append(self.learned(model, source, name))
+            return EnsembleReward(name, members, part.combine, part.k, part.weight, part.clip)
+        if isinstance(part, ClassifierPart):
+            say(f"reward {name}: {models[0].describe()}")
+            reward = load_classifier(models[0], part, self.dtype, self.device, self.micro_batch_tokens)
+            self.rewards.add(f"reward {name}", reward.model.parameters(), f"classifier, {models[0].name}")
+            return reward
+        return JudgeReward(part.name, part.weight)
+
+    def model(self, source: ModelSource, adapter: str, component: str) -> RewardModel:
+        """A trained reward model, on a base that is already there if it is the one it was trained on."""
+        say(f"{component}: {source.describe()}")
+        assert source.base is not None
+        wanted = lineage_fingerprint(source.base)
+        same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
+        model = RewardModel.load(source, self.dtype, self.device, next(same, None), adapter)
+        self.settle(model.backbone, source.base.name)
+        kind = "the shared base" if model.backbone is self.share else "a base of its own"
+        parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
+        self.rewards.add(component, parameters, f"adapter on {kind}, {source.name}")
+        return model
+
+    def random(self) -> RewardModel:
+        """An untrained head on the policy's base, or on a copy when that base is trained."""
+        say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
+        backbone = self.share or Backbone.load(self.policy, self.dtype, self.device)
+        self.settle(backbone, self.policy.name)
+        size = backbone.hidden_size
+        head = ScalarHead(size, (size + 1) ** -0.5, self.seed).to(self.device).requires_grad_(False)
+        self.rewards.add("reward model", head.parameters(), "random")
+        return RewardModel(backbone, None, head)
+
+    def learned(
+        self,
+        model: RewardModel,
+        source: ModelSource | None,
+        name: str,
+        weight: float = 1.0,
+        clip: float | None = None,
+    ) -> LearnedReward:
+        """The model as a source; `source` None is the random one, which has no card."""
+        limit = reading_limit(source) if source is not None else None
+        return LearnedReward(
+            model, self.renderer, weight, clip, self.micro_batch_tokens, name=name, max_length=limit
+        )
+
+    def settle(self, backbone: Backbone, name: str) -> None:
+        """Count a base that was not there before among the frozen weights."""
+        if any(backbone is base for base in self.bases):
+            return
+        self.bases.append(backbone)
+        number = len(self.bases) - (self.share is not None)
+        component = "reward base" if number == 1 else f"reward base {number}"
+        parameters = [p for key, p in backbone.model.named_parameters() if "lora_" not in key]
+        self.rewards.add(component, parameters, f"its own model, {name}")
+
+
+def _check_base(reward: ModelSource, wanted: str) -> None:
+    if not wanted:
+        return
+    assert reward.base is not None
+    if lineage_fingerprint(resolve(wanted)) != lineage_fingerprint(reward.base):
+        raise UserError(
+            f"this reward model was trained on {reward.base.name}, not on {wanted}",
+            where="training.reward_model.model_name",
+            mend="leave model_name empty, or name the base it was trained on",
+        )

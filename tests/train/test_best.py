@@ -1,0 +1,145 @@
+"""The best step's weights become final, not the last's; and what PPO calls best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ppo_stage import ppo_config
+from torch import Tensor
+
+from harken.config import CheckpointSettings
+from harken.run.folder import RunFolder
+from harken.train.best import Best
+from harken.train.loop import run_stage
+from harken.train.ppo import PPOStage
+
+
+class Counting:
+    """A stage whose only weight is the number of its steps, and whose quality is given."""
+
+    label, total = "count", 5
+
+    def __init__(self, qualities: Mapping[int, float], stop_after: int = 99) -> None:
+        self.qualities, self.stop_after = qualities, stop_after
+        self.weight, self.moment, self.done = torch.zeros(1), torch.zeros(1), 0
+
+    def before(self) -> None:
+        pass
+
+    def step(self, number: int) -> dict[str, float]:
+        self.done = number + 1
+        self.weight, self.moment = torch.full((1,), float(self.done)), torch.full((1,), -1.0)
+        return {"loss": 0.0}
+
+    def evaluate(self, done: int) -> dict[str, float]:
+        return {"eval/quality": self.qualities.get(done, 0.0)}
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        return metrics.get("eval/quality") or None
+
+    def stop_reason(self) -> str | None:
+        return "enough" if self.done >= self.stop_after else None
+
+    def summary(self, metrics: Mapping[str, float]) -> str:
+        return ""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"parameter/weight": self.weight, "adam/moment": self.moment}
+
+    def state(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.weight, self.moment = tensors["parameter/weight"], tensors["adam/moment"]
+        self.done = state["done"]
+
+    def save(self, folder: Path) -> None:
+        (folder / "weight").write_text(str(float(self.weight)))
+
+
+def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
+    run = RunFolder(tmp_path)
+    run_stage(
+        stage, run, seed=0, checkpoints=CheckpointSettings(every=2), eval_every=1, tensorboard=False
+    )  # fmt: skip
+    return (run.final / "weight").read_text(), run.status.read_text()
+
+
+@pytest.mark.parametrize(
+    ("qualities", "wanted"),
+    [({2: 3.0, 4: 1.0}, "2.0"), ({1: 1.0, 5: 2.0}, "5.0"), ({2: 1.0, 3: 1.0}, "2.0"), ({}, "5.0")],
+)
+def test_final_is_the_best_step(tmp_path: Path, qualities: dict[int, float], wanted: str) -> None:
+    """The highest quality; of equals the earlier; without any, the last."""
+    assert final_of(tmp_path, Counting(qualities))[0] == wanted
+
+
+def test_a_stage_may_end_the_run(tmp_path: Path) -> None:
+    """S0-39: the status says what was asked, what was done, and why it stopped."""
+    final, status = final_of(tmp_path, Counting({}, stop_after=3))
+    assert final == "3.0"
+    assert '"completed": 3' in status
+    assert '"stopped_because": "enough"' in status
+
+
+def test_a_best_of_before_a_resume_is_known(tmp_path: Path) -> None:
+    stage = Counting({1: 2.0})
+    stage.step(0)
+    Best(tmp_path / "best").consider(1, stage, stage.evaluate(1))
+    later = Best(tmp_path / "best")
+    assert (later.step, later.value) == (1, 2.0)
+    later.consider(2, stage, {"eval/quality": 1.5})
+    assert Best(tmp_path / "best").step == 1
+
+
+# -- what PPO calls best --------------------------------------------------------------------------
+
+
+def measured(**changed: float) -> dict[str, float]:
+    usual = {"eval/reward_mean": 1.0, "eval/cap_hit": 0.2, "eval/empty": 0.0, "eval/repetition": 0.1}
+    names = {f"eval/{name}": value for name, value in changed.items() if name != "kl"}
+    return usual | names | {"kl/mean": changed.get("kl", 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "fit"),
+    [
+        ({}, True),
+        ({"cap_hit": 0.24}, True),
+        ({"cap_hit": 0.26}, False),
+        ({"empty": 0.06}, False),
+        ({"repetition": 0.16}, False),
+        ({"judge_demo_gold": 0.4}, False),
+        ({"judge_demo_gold": 0.6}, True),
+        ({"kl": 9.0}, False),
+    ],
+)
+def test_what_is_fit_to_be_chosen(
+    make_stage: Callable[..., PPOStage], changed: dict[str, float], fit: bool
+) -> None:
+    """Rates within 5 points of the start, judges not below it, KL inside the budget: then the held-out reward."""
+    stage = make_stage(ppo_config(ppo={"kl_budget": 8.0, "judges": ["demo_gold"]}))
+    stage.probe.start = measured(judge_demo_gold=0.5)
+    metrics = measured(judge_demo_gold=0.5) | measured(**changed)
+    assert stage.quality(metrics) == (1.0 if fit else None)
+
+
+def test_without_a_held_out_measure_nothing_is_chosen(make_stage: Callable[..., PPOStage]) -> None:
+    assert make_stage(ppo_config()).quality({"kl/mean": 0.0}) is None
+
+
+def test_the_probe_asks_the_same_prompts_with_the_same_draws(make_stage: Callable[..., PPOStage]) -> None:
+    """S4-32: only the weights differ from one look to the next."""
+    stage = make_stage(ppo_config(), rule=lambda r: float(sum(r.response_tokens)))
+    one, two = stage.probe.measure(0), stage.probe.measure(3)
+    assert one == two == stage.probe.start
+    assert {"eval/unique", "eval/tokens_mean", "eval/distinct_2", "eval/cap_hit"} <= one.keys()
+    with torch.no_grad():
+        for name, parameter in stage.policy.parameters().items():
+            if "lora_B" in name:
+                parameter.fill_(0.3)
+    assert stage.probe.measure(1) != one
