@@ -15,7 +15,7 @@ import pytest
 # Shapes and dtypes in annotations are checked on every call, in tests only. The hook has to be in place
 # before the modules it checks are imported.
 jaxtyping.install_import_hook(
-    ["harken.batches", "harken.maths", "harken.models", "harken.train"], "beartype.beartype"
+    ["harken.batches", "harken.inspect", "harken.maths", "harken.models", "harken.train"], "beartype.beartype"
 )
 
 import torch  # noqa: E402

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from harken import __version__, config_files
-from harken.config import DataConfig
+from harken.config_base import DataConfig
 from harken.errors import UserError
 
 QUICK = (
@@ -218,6 +218,87 @@ def report(
     from harken import pipeline as pipelines
 
     pipelines.report(folder)
+
+
+@app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
+    step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
+    rows: Annotated[
+        str | None, typer.Option(metavar="0,3", help="These answers. [the best, median and worst reward]")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="ID", help="The answers to one prompt.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write one row a token.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="With --out: the tokens of every answer.")] = False,
+) -> None:
+    """Show every token of an update's answers.
+
+    Log-probabilities, ratio, advantage, return, value, KL and reward, one line a token.
+
+    \b
+    Examples:
+      harken trace outputs/03_ppo --step 10
+      harken trace outputs/03_ppo --step 10 --rows 0,3
+      harken trace outputs/03_ppo --step 10 --all --out tokens.parquet
+    """
+    from harken.inspect import trace as traces
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for line in traces.trace(run, step, rows, prompt, out, everything=all_, colour=colour):
+        typer.echo(line)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
+    step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write the new credit.")] = None,
+) -> None:
+    """Credit a recorded update again under other settings.
+
+    Rewards, advantages and losses from what was recorded: no generation, no model. Keys of training.ppo:
+    kl_coef, kl_estimator, kl_in, gamma, lam, advantage, whiten_advantages, truncated, missing_eos_penalty,
+    missing_eos_score, score_clip, length_penalty, repetition_penalty, clip_range, clip_range_high, vf_coef;
+    and training.reward_model.weight, training.rewards[0].weight.
+
+    \b
+    Examples:
+      harken replay outputs/03_ppo --step 10
+      harken replay outputs/03_ppo --step 10 --set training.ppo.kl_coef=0.2
+    """
+    from harken.inspect import replay as replays
+
+    for line in replays.replay(run, step, set_ or [], out):
+        typer.echo(line)
+
+
+@app.command()
+def doctor(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Examine a training run or a pipeline before it starts.
+
+    The real code runs on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
+    is written. Exit code 0: well; 1: warnings; 2: errors.
+
+    \b
+    Examples:
+      harken doctor demo
+      harken doctor my_run.yml --set training.ppo.kl_coef=0.05
+      harken doctor my_run.yml --json > findings.json
+    """
+    from harken.doctor import examine
+
+    diagnosis = examine.diagnose(examine.load(name, set_ or []), name)
+    if as_json:
+        typer.echo(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        typer.echo("\n".join(diagnosis.lines(colour=colour)))
+    raise typer.Exit(diagnosis.exit_code)
 
 
 @app.command()

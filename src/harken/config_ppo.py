@@ -113,7 +113,7 @@ class PPOSettings(Strict):
     missing_eos_penalty: NonNegative = 1.0
     """With `penalise`: subtracted from a cut answer's reward."""
     missing_eos_score: float | None = None
-    """With `penalise`: takes the place of the reward model's score of a cut answer."""
+    """With `penalise`: takes the place of the reward model's score of a cut answer, and of the penalty."""
     length_penalty: NonNegative = 0.0
     """Subtracted per response token."""
     repetition_penalty: NonNegative = 0.0

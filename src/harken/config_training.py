@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from harken.config_base import NonNegative, Strict
 
@@ -23,6 +23,8 @@ class Optimisation(Strict):
     """Tokens, padding included, in one forward and backward. Changes memory and speed, never the result."""
     eval_every: PositiveInt = 50
     """Steps between evaluations on the held-out rows; there is always one at the end."""
+    patience: PositiveInt | None = None
+    """End the run after so many held-out evaluations without a better one. Left out: go to the end."""
 
 
 class SupervisedTraining(Optimisation):
@@ -55,3 +57,11 @@ class RewardTraining(Optimisation):
     """Ties train towards a probability of one half, or are left out."""
     normalise: Literal["none", "centre", "standardise"] = "centre"
     """Saved with the model, applied when it scores: nothing, mean 0, or mean 0 and spread 1 on its training answers."""
+
+    @model_validator(mode="after")
+    def _no_patience(self) -> RewardTraining:
+        if self.patience is not None:
+            raise ValueError(
+                "a reward model keeps its last weights, patience has nothing to go by: set epochs or max_steps"
+            )
+        return self

@@ -49,6 +49,15 @@ def test_scores_are_standardised_then_clipped_then_weighted() -> None:
     assert [s.value for s in clipped] == pytest.approx([max(-bound, min(bound, v)) for v in wanted], abs=1e-5)
 
 
+def test_a_cut_answers_score_may_be_replaced() -> None:
+    """Property 20: `missing_eos_score` stands where the score stood, unclipped; ended answers keep theirs."""
+    reward, renderer = model(), Renderer(tiny_tokenizer())
+    rollouts = answers(renderer)
+    plain = [s.value for s in LearnedReward(reward, renderer).score(rollouts)]
+    got = [s.value for s in LearnedReward(reward, renderer, clip=1e6, cut_score=-7.0).score(rollouts)]
+    assert got == [plain[0], -7.0, plain[2]]
+
+
 def test_another_tokenizer_is_reached_through_text() -> None:
     """S1-15, S3-12: with another vocabulary the answer crosses as text; a cut answer gets no forged end (P2)."""
     reward, renderer = model(), Renderer(tiny_tokenizer())

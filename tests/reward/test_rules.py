@@ -29,6 +29,7 @@ def test_penalties_by_hand() -> None:
 def test_no_penalty_no_part() -> None:
     assert penalties(PPOSettings(missing_eos_penalty=0.0)) == []
     assert penalties(PPOSettings(truncated="mask")) == []
+    assert penalties(PPOSettings(missing_eos_score=-1.0)) == []
 
 
 def test_a_part_without_a_value_counts_nothing() -> None:

@@ -86,6 +86,18 @@ def test_a_stage_may_end_the_run(tmp_path: Path) -> None:
     assert '"stopped_because": "enough"' in status
 
 
+def test_patience_ends_a_run_that_no_longer_gains(tmp_path: Path) -> None:
+    """S2-42: two evaluations without a better one after step 1 end the run at step 3; final is step 1."""
+    run = RunFolder(tmp_path)
+    stage = Counting({1: 2.0, 2: 1.0, 3: 1.5, 4: 9.0})
+    run_stage(
+        stage, run, seed=0, checkpoints=CheckpointSettings(), eval_every=1, tensorboard=False, patience=2
+    )  # fmt: skip
+    assert (run.final / "weight").read_text() == "1.0"
+    assert stage.done == 3
+    assert "patience" in run.status.read_text()
+
+
 def test_a_best_of_before_a_resume_is_known(tmp_path: Path) -> None:
     stage = Counting({1: 2.0})
     stage.step(0)

@@ -19,7 +19,8 @@ class LearnedReward:
 
     With the policy's own tokenizer the model reads the very tokens that were sampled; with another,
     the answer crosses as text: decoded, put into its own chat template, encoded. `max_length` (tokens)
-    holds there: the prompt loses its oldest turns to keep it, the answer nothing.
+    holds there: the prompt loses its oldest turns to keep it, the answer nothing. `cut_score` takes the
+    place of the (clipped) score of an answer that did not end.
     """
 
     def __init__(
@@ -32,15 +33,21 @@ class LearnedReward:
         *,
         name: str = "reward_model",
         max_length: int | None = None,
+        cut_score: float | None = None,
     ) -> None:
         self.model, self.name, self.weight, self.clip = model, name, weight, clip
+        self.cut_score = cut_score
         self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
         tokenizer = model.backbone.tokenizer
         self._bridge = None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One forward of the reward model over the whole conversations. Raises UserError as `tokens` does."""
-        return [Score(self.name, clipped(v, self.clip), self.weight) for v in self.values(rollouts)]
+        scores = [clipped(value, self.clip) for value in self.values(rollouts)]
+        if self.cut_score is not None:
+            cut = [r.stop == "length" for r in rollouts]
+            scores = [self.cut_score if c else s for c, s in zip(cut, scores, strict=True)]
+        return [Score(self.name, score, self.weight) for score in scores]
 
     def values(self, rollouts: Sequence[Rollout]) -> list[float]:
         """The standardised scores, neither clipped nor weighted."""

@@ -54,7 +54,8 @@ class Repetition:
 def penalties(settings: PPOSettings) -> list[RewardSource]:
     """The rules a PPO run asks for: those with a penalty above zero."""
     rules: list[RewardSource] = []
-    if settings.missing_eos_penalty > 0 and settings.truncated == "penalise":
+    replaced = settings.missing_eos_score is not None
+    if settings.missing_eos_penalty > 0 and settings.truncated == "penalise" and not replaced:
         rules.append(MissingEos(settings.missing_eos_penalty))
     if settings.length_penalty > 0:
         rules.append(Length(settings.length_penalty))

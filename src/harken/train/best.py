@@ -50,6 +50,12 @@ class Best:
         self.step = kept.step if kept else None
         self.value = float(kept.state["quality"]) if kept else None
 
+    def out_of_patience(self, step: int, eval_every: int, patience: int | None) -> str | None:
+        """Why to end after `step`: `patience` evaluations came and went without a better one. None to go on."""
+        if patience is None or self.step is None or step - self.step < patience * eval_every:
+            return None
+        return f"patience: no held-out evaluation since step {self.step} was better than {self.value:+.4g}"
+
     def consider(self, step: int, stage: Chosen, metrics: Mapping[str, float]) -> None:
         """Keep this step's weights if they are the best so far. Of equals the earlier one stays."""
         value = stage.quality(metrics)

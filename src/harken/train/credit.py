@@ -13,6 +13,7 @@ from harken.config_ppo import PPOSettings
 from harken.maths.advantage import first_action, gae, group_advantages, token_rewards, totals
 from harken.maths.kl import ESTIMATORS, k1
 from harken.maths.masked import standardise
+from harken.run.credit_table import TokenColumns
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,27 @@ def _advantages(
     counted = learnable.any(-1)
     against = group_advantages(total, counted, settings.samples_per_prompt, settings.advantage)
     return torch.where(action, against[:, None], 0.0), returns, torch.zeros_like(action)
+
+
+def token_columns(
+    old: TokenEvaluation,
+    reference_logprobs: Float[Tensor, "batch time"],
+    assigned: Assigned,
+    new_logprobs: Float[Tensor, "batch time"] | None,
+    *,
+    critic: bool,
+) -> TokenColumns:
+    """What is written of every token of an update, for `harken trace` and `harken replay`."""
+    return TokenColumns(
+        old_logprobs=old.logprobs,
+        reference_logprobs=reference_logprobs,
+        new_logprobs=new_logprobs,
+        kl=assigned.kl,
+        price=assigned.price,
+        rewards=assigned.rewards,
+        values=old.values if critic else None,
+        advantages=assigned.credit.advantages,
+        returns=assigned.credit.returns,
+        learnable=assigned.learnable,
+        valued=assigned.valued,
+    )

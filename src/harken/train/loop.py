@@ -75,6 +75,7 @@ def run_stage(
     checkpoints: CheckpointSettings,
     eval_every: int,
     tensorboard: bool,
+    patience: int | None = None,
 ) -> None:
     """Take a stage from its newest good checkpoint to its end."""
     start = 0
@@ -83,8 +84,8 @@ def run_stage(
         start = kept.step
         say(f"{stage.label}: resuming after step {start} of {stage.total}")
     status.write(run, requested=stage.total, completed=start, stopped_because=None)
-    done, reason = start, stage.stop_reason()
     best = Best(run.best)
+    done, reason = start, stage.stop_reason() or best.out_of_patience(start, eval_every, patience)
     try:
         if start == 0:
             stage.before()
@@ -103,6 +104,9 @@ def run_stage(
                 metrics["seconds"] = time.perf_counter() - began
                 tracker.log(done, metrics, stage.summary(metrics))
                 best.consider(done, stage, metrics)
+                if reason is None and not last:
+                    reason = best.out_of_patience(done, eval_every, patience)
+                last = last or reason is not None
                 if done % checkpoints.every == 0 or last:
                     checkpoint.save(run.checkpoints, done, stage.tensors(), stage.state(), checkpoints.keep)
                     status.write(run, requested=stage.total, completed=done, stopped_because=None)

@@ -24,10 +24,11 @@ from harken.models.roles import Critic, Policy, placed
 from harken.records import Prompt, Rollout
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Engine, Sampling
+from harken.run.credit_table import write_credit
 from harken.run.folder import RunFolder
 from harken.run.tables import write_scored_rollouts
 from harken.run.tracking import say
-from harken.train.credit import assign_credit
+from harken.train.credit import assign_credit, token_columns
 from harken.train.kl_control import KLControl
 from harken.train.optimiser import schedule
 from harken.train.order import stream_rows
@@ -107,7 +108,14 @@ class PPOStage:
         metrics |= self.control.end(metrics["kl/mean"], len(rollouts), old.logprobs, new, batch.action)
         metrics |= {"lr": self.training.lr * factor, "critic/warming": float(self.warming), **clock.laps}
         self.reference.after(number + 1)
-        write_scored_rollouts(self.run.rollouts / f"update-{number + 1:06d}.parquet", scored, step=number + 1)
+        name = f"update-{number + 1:06d}.parquet"
+        write_scored_rollouts(self.run.rollouts / name, scored, step=number + 1)
+        columns = token_columns(old, reference, assigned, new, critic=not self.settings.group_baseline)
+        final_values = old.final_values.tolist() if columns.values is not None else None
+        write_credit(
+            self.run.credit / name, scored, batch.action, columns, kl_coefficient=coefficient,
+            final_values=final_values, step=number + 1,
+        )  # fmt: skip
         return metrics
 
     def stop_reason(self) -> str | None:

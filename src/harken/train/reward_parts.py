@@ -154,9 +154,9 @@ class _Loading:
             source = self.found.reward_model
             model = self.random() if source is None else self.model(source, "reward", "reward model")
             self.rewards.reward_model = model
-            self.rewards.sources.append(
-                self.learned(model, source, "reward_model", main.weight, self.training.ppo.score_clip)
-            )
+            learned = self.learned(model, source, "reward_model", main.weight, self.training.ppo.score_clip)
+            learned.cut_score = self.training.ppo.missing_eos_score
+            self.rewards.sources.append(learned)
         for part in self.training.rewards:
             self.rewards.sources.append(self.part(part))
         self.rewards.sources += penalties(self.training.ppo)

@@ -66,6 +66,7 @@ def train(config: RunConfig, output: Path) -> RunFolder:
         checkpoints=config.checkpoints,
         eval_every=config.training.eval_every,
         tensorboard=config.tensorboard,
+        patience=config.training.patience,
     )
     return run
 

@@ -1,0 +1,126 @@
+"""A PPO run with one recorded update, made from random numbers, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tiny import END, tiny_tokenizer
+
+from harken import config_files
+from harken.batches import TokenEvaluation, collate
+from harken.config import RunConfig
+from harken.records import Message, Prompt, Rollout, Score
+from harken.reward.rules import penalties
+from harken.reward.source import RewardSource, score_all
+from harken.run.credit_table import TokenColumns, write_credit
+from harken.run.folder import RunFolder
+from harken.run.tables import write_scored_rollouts
+from harken.train.credit import assign_credit
+
+LENGTHS = ((3, 8), (5, 6), (2, 1), (9, 4), (3, 7), (4, 8))
+"""Prompt and response tokens of each answer. Two of them are cut at eight tokens."""
+SCORES = (1.5, -2.0, 0.25, 3.0, -0.5, 0.75)
+
+
+def rollouts(prompts: Sequence[str] | None = None) -> list[Rollout]:
+    made = []
+    for row, (before, after) in enumerate(LENGTHS):
+        cut = after == 8
+        answer = [60 + row + i for i in range(after)]
+        if not cut:
+            answer[-1] = END
+        name = prompts[row] if prompts else f"prompt-{row}"
+        made.append(
+            Rollout(
+                prompt=Prompt(name, (Message("user", f"What is {row}?"),)),
+                sample=prompts[:row].count(name) if prompts else 0,
+                prompt_tokens=tuple(range(100, 100 + before)),
+                response_tokens=tuple(answer),
+                sampler_logprobs=tuple(-0.5 - 0.25 * i for i in range(after)),
+                text=tiny_tokenizer().decode(answer, skip_special_tokens=True),
+                stop="length" if cut else "end_of_turn",
+                policy_version="update-2",
+            )
+        )
+    return made
+
+
+class FixedScores:
+    """A reward source that has made up its mind."""
+
+    def __init__(self, name: str, values: Sequence[float], weight: float = 1.0) -> None:
+        self.name, self.values, self.weight = name, values, weight
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return [Score(self.name, value, self.weight) for value in self.values]
+
+
+def record(
+    root: Path,
+    config: RunConfig,
+    *,
+    coefficient: float = 0.05,
+    measured: bool = True,
+    number: int = 3,
+    prompts: Sequence[str] | None = None,
+    scores: Sequence[float] = SCORES,
+    extra: tuple[str, float, float] | None = None,
+) -> Path:
+    """An update as a run records it, with random log-probabilities and values.
+
+    The reward model gives `scores`; `extra` is one more source: its name, its score of every answer, its weight.
+    """
+    training = config.training
+    assert training.type == "ppo"
+    settings = training.ppo
+    answers = rollouts(prompts)
+    sources: list[RewardSource] = [FixedScores("reward_model", scores)]
+    if extra is not None:
+        sources.append(FixedScores(extra[0], [extra[1]] * len(answers), extra[2]))
+    scored = score_all([*sources, *penalties(settings)], answers)
+    draw = torch.Generator().manual_seed(7)
+    batch = collate(
+        [[*r.prompt_tokens, *r.response_tokens] for r in answers],
+        [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in answers],
+        0,
+    )
+    logprobs, reference, new, values = (
+        torch.randn(batch.tokens.shape, generator=draw) * scale - offset
+        for scale, offset in ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0), (1.0, 0.0))
+    )
+    final_values = None if settings.group_baseline else torch.randn(len(answers), generator=draw)
+    old = TokenEvaluation(logprobs, torch.zeros_like(values), values, final_values)
+    assigned = assign_credit(
+        old, reference, batch.action, torch.tensor([r.stop == "length" for r in answers]),
+        torch.tensor([s.reward for s in scored]), coefficient, settings,
+        reference.square() if settings.kl_estimator == "full" else None,
+    )  # fmt: skip
+    run = RunFolder(root)
+    name = f"update-{number:06d}.parquet"
+    root.mkdir(parents=True, exist_ok=True)
+    run.config.write_text(config_files.dump(config))
+    write_scored_rollouts(run.rollouts / name, scored, step=number)
+    write_credit(
+        run.credit / name,
+        scored,
+        batch.action,
+        TokenColumns(
+            old_logprobs=logprobs,
+            reference_logprobs=reference,
+            kl=assigned.kl,
+            price=assigned.price,
+            rewards=assigned.rewards,
+            advantages=assigned.credit.advantages,
+            returns=assigned.credit.returns,
+            learnable=assigned.learnable,
+            valued=assigned.valued,
+            values=None if settings.group_baseline else values,
+            new_logprobs=new if measured else None,
+        ),
+        kl_coefficient=coefficient,
+        final_values=None if final_values is None else final_values.tolist(),
+        step=number,
+    )
+    return root
