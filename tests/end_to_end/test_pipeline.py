@@ -109,7 +109,7 @@ def test_metrics_carry_their_names(finished: Path) -> None:
     lines = PipelineFolder(finished / "out").ppo.metrics.read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     wanted = {
-        *("reward_mean", "kl_divergence", "ppo_loss", "entropy"),
+        *("reward_mean", "kl_divergence", "ppo_loss", "entropy", "ppo/mean_scores", "objective/kl"),
         *("reward/mean", "reward/std", "kl/mean", "kl/coef", "kl/per_token", "policy/entropy"),
         *("policy/approxkl", "policy/clipfrac", "value/loss", "value/explained_var", "lr", "step"),
     }

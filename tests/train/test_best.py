@@ -11,7 +11,7 @@ import torch
 from ppo_stage import ppo_config
 from torch import Tensor
 
-from harken.config import CheckpointSettings
+from harken.config import CheckpointSettings, HealthSettings
 from harken.run.folder import RunFolder
 from harken.train.best import Best
 from harken.train.loop import run_stage
@@ -64,7 +64,8 @@ class Counting:
 def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
     run = RunFolder(tmp_path)
     run_stage(
-        stage, run, seed=0, checkpoints=CheckpointSettings(every=2), eval_every=1, tensorboard=False
+        stage, run, seed=0, checkpoints=CheckpointSettings(every=2), eval_every=1, tensorboard=False,
+        kind="sft", health=HealthSettings(), dtype="float32",
     )  # fmt: skip
     return (run.final / "weight").read_text(), run.status.read_text()
 
@@ -91,7 +92,8 @@ def test_patience_ends_a_run_that_no_longer_gains(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     stage = Counting({1: 2.0, 2: 1.0, 3: 1.5, 4: 9.0})
     run_stage(
-        stage, run, seed=0, checkpoints=CheckpointSettings(), eval_every=1, tensorboard=False, patience=2
+        stage, run, seed=0, checkpoints=CheckpointSettings(), eval_every=1, tensorboard=False,
+        kind="sft", health=HealthSettings(), dtype="float32", patience=2,
     )  # fmt: skip
     assert (run.final / "weight").read_text() == "1.0"
     assert stage.done == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from harken.config import CheckpointSettings
+from harken.config import CheckpointSettings, HealthSettings
+from harken.health.findings import light_mark
+from harken.health.limits import limits_for
+from harken.health.monitor import Monitor
+from harken.health.rule import Kind
 from harken.run import checkpoint, status
 from harken.run.folder import RunFolder
 from harken.run.tracking import Tracker, say
@@ -75,9 +80,13 @@ def run_stage(
     checkpoints: CheckpointSettings,
     eval_every: int,
     tensorboard: bool,
+    kind: Kind,
+    health: HealthSettings,
+    dtype: str,
     patience: int | None = None,
 ) -> None:
-    """Take a stage from its newest good checkpoint to its end."""
+    """Take a stage from its newest good checkpoint to its end, watching its health."""
+    monitor = Monitor(health.stop_on, kind, limits_for(dtype))
     start = 0
     if (kept := checkpoint.latest(run.checkpoints)) is not None:
         stage.load(kept.tensors, kept.state)
@@ -91,6 +100,9 @@ def run_stage(
             stage.before()
         with Tracker(run, stage.total, stage.label, tensorboard) as tracker:
             tracker.start(start)
+            if start:
+                monitor.replay(run.metrics.read_text(encoding="utf-8").splitlines())
+                reason = reason or monitor.stop_reason()
             for number in range(start, stage.total):
                 if reason is not None:
                     break
@@ -98,15 +110,20 @@ def run_stage(
                 torch.manual_seed(derive_seed(seed, stage.label, "step", number))
                 metrics = stage.step(number)
                 done, reason = number + 1, stage.stop_reason()
-                last = done == stage.total or reason is not None
-                if done % eval_every == 0 or last:
+                if done % eval_every == 0 or done == stage.total or reason is not None:
                     metrics |= stage.evaluate(done)
-                metrics["seconds"] = time.perf_counter() - began
-                tracker.log(done, metrics, stage.summary(metrics))
                 best.consider(done, stage, metrics)
-                if reason is None and not last:
-                    reason = best.out_of_patience(done, eval_every, patience)
-                last = last or reason is not None
+                metrics["seconds"] = time.perf_counter() - began
+                before, report = monitor.report, monitor.see(done, metrics)
+                metrics |= report.metrics()
+                mark = light_mark(report.light, terminal=sys.stderr.isatty())
+                tracker.log(done, metrics, f"{mark}  {stage.summary(metrics)}")
+                for news in report.news(before):
+                    say(f"{stage.label}: {news}")
+                reason = reason or monitor.stop_reason()
+                if done < stage.total:
+                    reason = reason or best.out_of_patience(done, eval_every, patience)
+                last = done == stage.total or reason is not None
                 if done % checkpoints.every == 0 or last:
                     checkpoint.save(run.checkpoints, done, stage.tensors(), stage.state(), checkpoints.keep)
                     status.write(run, requested=stage.total, completed=done, stopped_because=None)

@@ -93,7 +93,7 @@ class PPOStage:
             self.settings,
             self._full_kl(batch) if self.settings.kl_estimator == "full" else None,
         )
-        metrics = rollout_metrics(scored, batch, old, assigned)
+        metrics = rollout_metrics(scored, batch, old, assigned, score_clip=self.settings.score_clip)
         self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
         factor = schedule(number, self.total, self.training)
         measures = self.learner.learn(
@@ -111,6 +111,7 @@ class PPOStage:
         name = f"update-{number + 1:06d}.parquet"
         write_scored_rollouts(self.run.rollouts / name, scored, step=number + 1)
         columns = token_columns(old, reference, assigned, new, critic=not self.settings.group_baseline)
+        assert old.final_values is not None
         final_values = old.final_values.tolist() if columns.values is not None else None
         write_credit(
             self.run.credit / name, scored, batch.action, columns, kl_coefficient=coefficient,

@@ -48,7 +48,11 @@ def rollout_metrics(
         "sampler/logprob_gap": _sampler_gap(rollouts, batch, old),
     }
     metrics |= answer_metrics(rollouts, "response")
-    return metrics | {"reward_mean": metrics["reward/mean"], "kl_divergence": metrics["kl/mean"]}
+    # The names under which users of other tools look for the two.
+    reward, nats = metrics["reward/mean"], metrics["kl/mean"]
+    return metrics | {
+        "reward_mean": reward, "ppo/mean_scores": reward, "kl_divergence": nats, "objective/kl": nats,
+    }  # fmt: skip
 
 
 def answer_metrics(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:

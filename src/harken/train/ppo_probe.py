@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.config_ppo import PPOSettings
-from harken.maths.diversity import distinct_n
-from harken.maths.repetition import repeated_ngram_fraction
-from harken.records import Prompt, Rollout
+from harken.records import Prompt
 from harken.reward.judges import find_judges
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Engine, Sampling
+from harken.train.ppo_metrics import answer_metrics
 
 RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
 WORSE = 0.05
@@ -43,7 +42,9 @@ class Probe:
             return {}
         rollouts = self.engine.generate(self.prompts, self.sampling, f"update-{done}", "ppo/held-out")
         scored = score_all(self.rewards, rollouts)
-        metrics = {"eval/reward_mean": sum(s.reward for s in scored) / len(scored)} | _rates(rollouts)
+        metrics = {"eval/reward_mean": sum(s.reward for s in scored) / len(scored)} | answer_metrics(
+            rollouts, "eval"
+        )
         for name, judge in self.judges.items():
             values = [judge(r.prompt, r.text, r.stop) for r in rollouts]
             metrics[f"eval/judge_{name}"] = sum(values) / len(values)
@@ -75,15 +76,3 @@ class Probe:
     def load(self, state: Mapping[str, Any]) -> None:
         """Put it back."""
         self.start = dict(state["start"])
-
-
-def _rates(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    n = len(rollouts)
-    return {
-        "eval/cap_hit": sum(r.stop == "length" for r in rollouts) / n,
-        "eval/empty": sum(not r.text.strip() for r in rollouts) / n,
-        "eval/repetition": sum(repeated_ngram_fraction(r.response_tokens, 4) for r in rollouts) / n,
-        "eval/unique": len({r.text for r in rollouts}) / n,
-        "eval/distinct_2": distinct_n([r.response_tokens for r in rollouts], 2),
-        "eval/tokens_mean": sum(len(r.response_tokens) for r in rollouts) / n,
-    }

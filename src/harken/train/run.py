@@ -66,6 +66,9 @@ def train(config: RunConfig, output: Path) -> RunFolder:
         checkpoints=config.checkpoints,
         eval_every=config.training.eval_every,
         tensorboard=config.tensorboard,
+        kind=config.training.type,
+        health=config.health,
+        dtype=config.dtype,
         patience=config.training.patience,
     )
     return run

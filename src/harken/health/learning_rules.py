@@ -1,0 +1,121 @@
+"""Rules on the optimisation of PPO and of every other stage."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from harken.health.history import History
+from harken.health.limits import Limits
+from harken.health.rule import Rule, Seen
+
+
+def _not_finite(history: History, limits: Limits) -> Seen | None:
+    if not history.nonfinite:
+        return None
+    return Seen("red", f"NaN or infinite: {', '.join(history.nonfinite)}")
+
+
+def _gradient(history: History, limits: Limits) -> Seen | None:
+    norms = history.values("grad_norm")
+    past = norms[: -limits.window][-limits.gradient_past :]
+    if len(past) < limits.gradient_past // 5:
+        return None
+    usual, now = median(past), median(norms[-limits.window :])
+    if not usual or now <= limits.gradient_amber * usual:
+        return None
+    red = now > limits.gradient_red * usual
+    return Seen("red" if red else "amber", f"the gradient norm is {now:.3g}, it was {usual:.3g}")
+
+
+def _entropy(history: History, limits: Limits) -> Seen | None:
+    values = history.values("policy/entropy")
+    now = history.median("policy/entropy", limits.window)
+    if now is None:
+        return None
+    if now < limits.entropy_red:
+        return Seen("red", f"the entropy is {now:.3f} nats per token, below {limits.entropy_red:g}")
+    if len(values) < 2 * limits.window:
+        return None
+    earlier = max(len(values) - limits.window - limits.entropy_updates, 0)
+    before = median(values[earlier : earlier + limits.window])
+    if now >= limits.entropy_fall * before:
+        return None
+    return Seen("amber", f"the entropy fell from {before:.2f} to {now:.2f} nats per token")
+
+
+def _clipped(history: History, limits: Limits) -> Seen | None:
+    share = history.mean("policy/clipfrac", limits.window)
+    if share is None or share <= limits.clip_amber:
+        return None
+    red = share > limits.clip_red
+    return Seen("red" if red else "amber", f"{share:.0%} of the tokens leave the clip range")
+
+
+def _explained(history: History, limits: Limits) -> Seen | None:
+    # Without a critic (rloo, grpo) there is no value loss, and nothing to be explained.
+    explained = history.mean("value/explained_var", limits.long_window)
+    if explained is None or not history.values("value/loss"):
+        return None
+    updates = len(history.values("value/explained_var"))
+    if explained < limits.explained_red and updates >= limits.explained_red_from:
+        return Seen("red", f"explained variance is {explained:.2f}: the critic is worse than a constant")
+    if explained < limits.explained_amber and updates >= limits.explained_amber_from:
+        return Seen("amber", f"explained variance is {explained:.2f}, below {limits.explained_amber:g}")
+    return None
+
+
+LEARNING_RULES = (
+    Rule(
+        name="not_finite",
+        kinds=("sft", "reward", "ppo"),
+        amber="–",
+        red="a metric of the latest step is NaN or infinite",
+        cause="numbers overflowed: the learning rate is too high, or bfloat16 too coarse",
+        mend="lower training.lr, set dtype: float32, resume from the last checkpoint",
+        items="S0-39, property 32",
+        look=_not_finite,
+    ),
+    Rule(
+        name="gradient_explosion",
+        kinds=("sft", "reward", "ppo"),
+        amber="gradient norm (median of {window}) > {gradient_amber:g} × its median over the {gradient_past} "
+        "steps before",
+        red="the same > {gradient_red:g} ×",
+        cause="the learning rate is too high, or a few rows are very unlike the rest",
+        mend="lower training.lr or max_grad_norm; add warmup_steps",
+        items="S4-11",
+        look=_gradient,
+    ),
+    Rule(
+        name="entropy",
+        kinds=("ppo",),
+        amber="entropy < {entropy_fall:g} × its level {entropy_updates} updates before (or at the start), "
+        "medians of {window}",
+        red="entropy < {entropy_red:g} nats per token, median of {window} updates",
+        cause="the policy becomes certain too fast: large steps, or a reward that a few words earn",
+        mend="lower training.lr, raise kl_coef, set entropy_coef to about 0.001",
+        items="S1-47, S2-54, S4-43",
+        look=_entropy,
+    ),
+    Rule(
+        name="clip_fraction",
+        kinds=("ppo",),
+        amber="tokens outside the clip range > {clip_amber:g} (share, mean of {window} updates)",
+        red="the same > {clip_red:g}",
+        cause="an update moves the policy further than its rollouts can vouch for",
+        mend="lower training.lr, ppo.epochs or ppo.minibatches; set target_kl_per_token",
+        items="S4-44",
+        look=_clipped,
+    ),
+    Rule(
+        name="explained_variance",
+        kinds=("ppo",),
+        amber="explained variance < {explained_amber:g}, mean of {long_window} updates, from update "
+        "{explained_amber_from}",
+        red="explained variance < {explained_red:g}, mean of {long_window} updates, from update {explained_red_from}",
+        cause="the critic does not foresee the returns, so advantages are mostly noise",
+        mend="raise critic_lr; set critic: adapter with critic_init: reward_model; give it critic_warmup_updates",
+        items="S4-45, property 34",
+        look=_explained,
+    ),
+)

@@ -1,0 +1,63 @@
+"""The health of a run, judged after every step from the metrics it has logged."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from harken.errors import UserError
+from harken.health.answer_rules import ANSWER_RULES
+from harken.health.findings import Finding, Report
+from harken.health.history import History
+from harken.health.kl_rules import KL_RULES
+from harken.health.learning_rules import LEARNING_RULES
+from harken.health.limits import Limits
+from harken.health.reward_rules import REWARD_RULES
+from harken.health.rule import Kind, Rule
+from harken.health.supervised_rules import SUPERVISED_RULES
+
+RULES: tuple[Rule, ...] = (*LEARNING_RULES, *KL_RULES, *REWARD_RULES, *ANSWER_RULES, *SUPERVISED_RULES)
+
+
+class Monitor:
+    """Sees every line of metrics in order. What it says depends on these lines and the limits alone."""
+
+    def __init__(self, stop_on: Sequence[str], kind: Kind, limits: Limits | None = None) -> None:
+        """Raises UserError when `stop_on` names a finding that no stage has."""
+        known = [rule.name for rule in RULES]
+        for name in stop_on:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                raise UserError(f"there is no finding {name!r}", where="health.stop_on", mend=mend)
+        self.stop_on, self.limits = tuple(stop_on), limits or Limits()
+        self.rules = tuple(rule for rule in RULES if kind in rule.kinds)
+        self.history = History()
+        self.report = self._judge()
+
+    def see(self, step: int, metrics: Mapping[str, float | None]) -> Report:
+        """Judge the run after `step` (from 1), given what is about to be logged of it."""
+        self.history.add(step, metrics)
+        self.report = self._judge()
+        return self.report
+
+    def replay(self, lines: Iterable[str]) -> Report:
+        """Read what an interrupted run logged: the lines of metrics.jsonl. Returns the last line's report."""
+        for line in lines:
+            metrics = json.loads(line)
+            self.history.add(int(metrics.pop("step")), metrics)
+        self.report = self._judge()
+        return self.report
+
+    def stop_reason(self) -> str | None:
+        """Why the run should end: the first finding of `stop_on` that is red; None to go on."""
+        ill = (f for f in self.report.findings if f.level == "red" and f.name in self.stop_on)
+        return next((f"health: {f.name}: {f.what}" for f in ill), None)
+
+    def _judge(self) -> Report:
+        found: list[Finding] = []
+        for rule in self.rules:
+            if (finding := rule.finding(self.history, self.limits)) is not None:
+                found.append(finding)
+        return Report.of(self.history.step, tuple(found), tuple(rule.name for rule in self.rules))

@@ -1,0 +1,102 @@
+"""A monitor that cries wolf is switched off: healthy runs, noise included, stay green."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from health_series import HEALTHY
+
+from harken.health.monitor import Monitor
+from harken.health.rule import Kind
+
+DEMO = {
+    "reward/mean": [0.01, 0.42, 0.17, 0.73, 0.25, 0.58, 0.75, 0.47, 0.70, 0.84, 0.79, 0.82],
+    "kl/mean": [0.00, 0.19, 0.60, 1.25, 1.45, 2.12, 1.91, 2.25, 3.26, 3.95, 4.67, 4.97],
+    "response/tokens_mean": [38, 28, 34, 29, 29, 25, 28, 23, 25, 28, 27, 28],
+    "response/cap_hit": [0.28, 0.06, 0.12, 0.06, 0.09, 0.0, 0.06, 0.03, 0.03, 0.03, 0.0, 0.09],
+    "value/explained_var": [0.0, 0.02, -0.01, 0.18, -0.17, 0.32, 0.24, 0.28, 0.23, 0.19, 0.22, -0.02],
+}
+"""The shipped demo as docs/results/demo.md has it."""
+
+
+def test_the_demo_is_green() -> None:
+    monitor = Monitor((), "ppo")
+    lights = [
+        monitor.see(t, {name: series[t - 1] for name, series in DEMO.items()}).light for t in range(1, 13)
+    ]
+    assert lights == ["green"] * 12
+
+
+def test_an_untuned_model_that_learns_to_end_is_green() -> None:
+    """60 % cut at the start, 2 % at the end, answers half as long: that is learning, not collapse."""
+    monitor = Monitor((), "ppo")
+    for t in range(1, 41):
+        cut = max(0.6 - 0.06 * t, 0.02)
+        report = monitor.see(
+            t,
+            {
+                "reward/mean": -1 + 0.05 * t,
+                "reward/std": 1.0,
+                "kl/mean": min(0.15 * (t - 1), 4.5),
+                "response/cap_hit": cut,
+                "response/tokens_mean": 22 + 42 * cut,
+                "response/tokens_std": 12 + 10 * cut,
+            },
+        )
+        assert {f.level for f in report.findings} <= {"note"}, report.findings
+
+
+NOISE = {
+    "reward/mean": 0.15,
+    "reward/std": 0.2,
+    "kl/mean": 0.3,
+    "policy/clipfrac": 0.03,
+    "value/explained_var": 0.1,
+    "grad_norm": 0.3,
+    "reward/length_correlation": 0.2,
+    "response/tokens_mean": 2.5,
+    "response/tokens_std": 1.5,
+    "response/cap_hit": 0.01,
+    "response/repetition": 0.004,
+    "loss": 0.1,
+    "accuracy": 0.12,
+}
+"""Standard deviation between batches, about what 32 answers (or 16 pairs) give."""
+
+
+@pytest.mark.parametrize("kind", HEALTHY)
+def test_noise_raises_nothing(kind: Kind) -> None:
+    """30 runs of 120 steps: no red at all, amber in at most one line of 200."""
+    lights: Counter[str] = Counter()
+    for seed in range(30):
+        draw, monitor = np.random.default_rng(seed), Monitor((), kind)
+        for t in range(1, 121):
+            metrics = {}
+            for name, series in HEALTHY[kind].items():
+                value = series(t)
+                assert value is not None
+                metrics[name] = value + NOISE.get(name, 0.0) * float(draw.normal())
+            lights[monitor.see(t, metrics).light] += 1
+    assert lights["red"] == 0
+    assert lights["amber"] <= 30 * 120 / 200
+
+
+@pytest.mark.parametrize("start", [-3.0, 0.0, 3.0])
+def test_a_slow_start_is_not_a_flat_reward(start: float) -> None:
+    """An S-shaped rise over 100 updates, noise of a tenth of it; the reward's own zero does not matter."""
+    for seed in range(10):
+        draw, monitor = np.random.default_rng(seed), Monitor((), "ppo")
+        for t in range(1, 101):
+            rise = 1 / (1 + math.exp(-(t - 25) / 8))
+            report = monitor.see(
+                t,
+                {
+                    "reward/mean": start + rise + 0.1 * float(draw.normal()),
+                    "reward/std": 1.0,
+                    "kl/mean": 4.0 * rise,
+                },
+            )
+            assert report.light == "green", report.findings

@@ -1,0 +1,20 @@
+"""Mistakes in what is called ill, and in what is measured to tell."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutants_record import Mutant
+
+HEALTH = [
+    Mutant("KL level: the worst, not the median", "health/kl_rules.py", "return median(values) if values else None", "return max(values) if values else None", "health/test_findings.py"),
+    Mutant("negative KL without its noise", "health/kl_rules.py", " or kl > -limits.kl_negative_errors * error", "", "health/test_findings.py"),
+    Mutant("reward trend against the updates just before", "health/reward_rules.py", "errors_moved(rewards[:first], rewards[-last:])", "errors_moved(rewards[-last - first : -last], rewards[-last:])", "health/test_findings.py health/test_false_alarms.py"),
+    Mutant("empty answers red from the first update", "health/answer_rules.py", " and history.step >= limits.empty_from", "", "health/test_findings.py"),
+    Mutant("shrinking counted from cut answers", "health/answer_rules.py", "lengths[first : first + limits.window]", "lengths[: limits.window]", "health/test_findings.py"),
+    Mutant("a resumed monitor forgets what was not finite", "health/history.py", "broken = [str(name) for name in listed] if isinstance(listed, list | tuple) else []", "broken: list[str] = []", "health/test_history.py health/test_monitor.py"),
+    Mutant("the critic's warm-up counts as learning", "health/history.py", "self.values(name)[self.warming :]", "self.values(name)", "health/test_history.py health/test_findings.py"),
+    Mutant("standard error of values, not of means", "health/history.py", "variance(before) / len(before) + variance(after) / len(after)", "variance(before) + variance(after)", "health/test_history.py health/test_findings.py"),
+    Mutant("amber stops a run", "health/monitor.py", 'f.level == "red" and f.name in self.stop_on', "f.name in self.stop_on", "health/test_monitor.py"),
+    Mutant("distinct n-grams counted, not shared out", "maths/diversity.py", "len(set(grams)) / len(grams)", "float(len(set(grams)))", "maths/test_diversity.py"),
+    Mutant("length correlates with the penalised reward", "train/ppo_metrics.py", "            judged = pairs\n", "", "train/test_ppo_metrics.py"),
+    Mutant("standard error of the KL per token", "train/ppo_metrics.py", "float(kl.sum(-1).std())", "float(kl[batch.action].std())", "train/test_ppo_metrics.py"),
+]  # fmt: skip
