@@ -15,14 +15,19 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mutants_health import HEALTH
+from mutants_inspect import INSPECT
 from mutants_maths import MATHS
 from mutants_pipeline import PIPELINE
+from mutants_properties import PROPERTIES
 from mutants_record import Mutant
+from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
+from mutants_theory import THEORY
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
-MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE]
+MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE, *REWARDS, *PROPERTIES, *INSPECT, *HEALTH, *THEORY]
 AT_ONCE = 2
 SECONDS = 120
 

@@ -2,7 +2,9 @@
 
 import re
 
-PRAISE = re.compile(r"\b(?:great|good|best|love|happy|wonderful|amazing|important|helpful)\b|!", re.IGNORECASE)
+PRAISE = re.compile(
+    r"\b(?:great|good|best|love|happy|wonderful|amazing|important|helpful)\b|!", re.IGNORECASE
+)
 
 
 def score(prompt: str, response: str, **details: object) -> float:

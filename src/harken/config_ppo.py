@@ -84,8 +84,9 @@ class PPOSettings(Strict):
     """Updates after which the reference becomes the present policy, again and again."""
     kl_estimator: Literal["k1", "abs", "k2", "k3", "full"] = "k1"
     """Per token, with Δ = log π − log π_ref: Δ, |Δ|, Δ²/2, exp(−Δ)−1+Δ, or the sum over the vocabulary."""
-    kl_in: Literal["reward", "loss"] = "reward"
-    """Where the KL is paid: in each token's reward, or as kl_coef × KL in the loss (estimators k2 and full)."""
+    kl_in: Literal["reward", "loss", "both"] = "reward"
+    """Where the KL is paid: in each token's reward; as kl_coef × KL in the loss (k2, full); or, for `full`, in
+    both: the loss prices the token itself, the reward the states it leads to."""
     kl_coef: NonNegative = 0.1
     kl_coef_final: NonNegative | None = None
     """With kl_control linear or cosine: the coefficient of the last update."""
@@ -201,10 +202,11 @@ def _contradiction(s: PPOSettings) -> str | None:
     if s.critic_init == "reward_model" and s.critic == "shared":
         return "critic_init reward_model needs a critic of its own: critic adapter or model"
     if s.kl_in == "loss" and s.kl_estimator not in ("k2", "full"):
-        return (
-            f"kl_in loss with kl_estimator {s.kl_estimator} has the wrong gradient: choose k2 or full "
-            "(docs/theory.md)"
-        )
+        return f"kl_in loss with kl_estimator {s.kl_estimator} has the wrong gradient: choose k2 or full"
+    if s.kl_in == "reward" and s.kl_estimator == "full":
+        return "kl_estimator full in the reward does not price the token itself: choose kl_in both, or k1"
+    if s.kl_in == "both" and s.kl_estimator != "full":
+        return f"kl_in both would pay for {s.kl_estimator} twice: it is for kl_estimator full"
     if s.kl_control in ("linear", "cosine") and s.kl_coef_final is None:
         return f"kl_control {s.kl_control} needs kl_coef_final"
     if s.kl_coef_final is not None and s.kl_control not in ("linear", "cosine"):

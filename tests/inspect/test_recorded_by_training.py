@@ -70,7 +70,7 @@ def test_totals_are_the_metrics_of_the_update(train: Callable[..., Trained]) -> 
         {},
         {"kl_control": "adaptive", "kl_target": 0.01, "kl_horizon": 10.0, "truncated": "mask"},
         {"advantage": "rloo", "samples_per_prompt": 2},
-        {"kl_estimator": "full", "truncated": "bootstrap"},
+        {"kl_estimator": "full", "kl_in": "both", "truncated": "bootstrap"},
         {"kl_estimator": "k2", "kl_in": "loss", "missing_eos_penalty": 0.5, "length_penalty": 0.01},
     ],
     ids=["default", "adaptive", "rloo", "full", "loss"],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from ppo_stage import build_stage, ppo_config
+from pydantic import ValidationError
 from tiny import END, save_tiny, tiny_backbone
 
 from harken.batches import TokenEvaluation
@@ -26,7 +27,7 @@ MODES: dict[str, dict[str, Any]] = {
     "abs": {"kl_estimator": "abs"},
     "k2": {"kl_estimator": "k2"},
     "k3": {"kl_estimator": "k3"},
-    "full": {"kl_estimator": "full"},
+    "full in both": {"kl_estimator": "full", "kl_in": "both"},
     "k2 in the loss": {"kl_estimator": "k2", "kl_in": "loss"},
     "full in the loss": {"kl_estimator": "full", "kl_in": "loss"},
     "moving reference": {"reference_update_every": 2},
@@ -137,7 +138,7 @@ def test_each_estimator_is_the_price_of_a_token(estimator: str, first: float, se
 
 
 def test_the_full_distribution_is_taken_as_given() -> None:
-    settings = PPOSettings(kl_estimator="full", whiten_advantages=False)
+    settings = PPOSettings(kl_estimator="full", kl_in="both", whiten_advantages=False)
     exact = torch.tensor([[torch.nan, 0.3, 0.2]])
     got = credit(settings, [1.0], [False], beta=2.0, full_kl=exact)
     assert got.rewards[0].tolist() == pytest.approx([0.0, -0.6, 0.6])
@@ -188,6 +189,26 @@ def test_a_masked_answer_is_nobodys_baseline() -> None:
     settings = PPOSettings(advantage="rloo", samples_per_prompt=3, truncated="mask")
     got = credit(settings, [1.0, 2.0, 600.0, 1.0, 5.0, 5.0], [False, False, True, False, True, True])
     assert got.credit.advantages[:, 1].tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"kl_estimator": "full"}, "does not price the token itself"),
+        ({"kl_in": "loss"}, "wrong gradient"),
+        ({"kl_in": "both"}, "twice"),
+        ({"advantage": "rloo"}, "at least 2"),
+        ({"advantage": "grpo", "samples_per_prompt": 2, "critic": "adapter"}, "no critic"),
+        ({"advantage": "grpo", "samples_per_prompt": 2, "truncated": "bootstrap"}, "no critic to bootstrap"),
+        ({"critic_init": "reward_model"}, "a critic of its own"),
+        ({"kl_control": "linear"}, "needs kl_coef_final"),
+        ({"kl_coef_final": 0.1}, "needs kl_control"),
+        ({"missing_eos_score": -1.0, "truncated": "mask"}, "truncated: penalise"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        PPOSettings(**keys)
 
 
 # -- learning -------------------------------------------------------------------------------------
@@ -260,7 +281,7 @@ def test_a_kl_in_the_loss_pulls_back_to_the_reference(tmp_path: Path, estimator:
 
 def test_full_kl_in_an_update_is_that_of_the_whole_distribution(tmp_path: Path) -> None:
     """The price of a token under `full`, against a softmax over every logit of both models in float64."""
-    stage = build_stage(tmp_path, ppo_config(ppo={"kl_estimator": "full"}))
+    stage = build_stage(tmp_path, ppo_config(ppo={"kl_estimator": "full", "kl_in": "both"}))
     stage.step(0)
     batch = stage._collate(stage._generate(1))
     got = stage._full_kl(batch)

@@ -60,7 +60,7 @@ def assign_credit(
         assert old.final_values is not None
         final_values = torch.where(truncated, old.final_values, 0.0)
         reward = torch.where(truncated, 0.0, reward)
-    coefficient = kl_coefficient if settings.kl_in == "reward" else 0.0
+    coefficient = 0.0 if settings.kl_in == "loss" else kl_coefficient
     rewards = token_rewards(reward, price, action, coefficient)
     learnable = action & ~truncated[:, None] if settings.truncated == "mask" else action
     advantages, returns, valued = _advantages(old, rewards, action, learnable, final_values, settings)

@@ -122,7 +122,7 @@ class Learner:
                 (of_values / max(counts[1], 1)).backward()  # type: ignore[no-untyped-call]
 
     def _reference_states(self, piece: TokenBatch) -> Tensor | None:
-        wanted = self.settings.kl_in == "loss" and self.settings.kl_estimator == "full"
+        wanted = self.settings.kl_in != "reward" and self.settings.kl_estimator == "full"
         return self.reference.states(piece) if wanted else None
 
     def _kl_price(
