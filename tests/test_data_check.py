@@ -80,6 +80,20 @@ def test_pairs_and_prompts_have_lengths_too(tmp_path: Path, model: str) -> None:
     assert "longest 3" in check(DataConfig(path=tokens), model)[-1]
 
 
+def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> None:
+    """S2-49: with and without a model, before the token counts."""
+    rows = [
+        {"prompt": p, "chosen": "xxx", "rejected": "x", "domain": d} for p, d in (("Hi", "a"), ("hi!", "b"))
+    ]
+    path = written(tmp_path / "pairs.jsonl", rows)
+    plain, counted = check(DataConfig(path=path)), check(DataConfig(path=path), model)
+    told = [line.split(":")[0].strip() for line in plain[2:]]
+    assert told == ["prompts", "answers", "sources", "domains", "length"]
+    assert "2 distinct in 2 pairs; 1 of them repeat another" in plain[2]
+    assert plain[4].strip() == "sources: prompt_chosen_rejected 100%; single raters are not in the rows"
+    assert counted[:-1] == plain and "longest" in counted[-1]
+
+
 def test_without_a_model_nothing_is_counted(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [{"prompt": "q"}])
     assert len(check(DataConfig(path=path))) == 2
