@@ -113,7 +113,7 @@ def first_cause(
     config: dict[str, Any], at_least: Level, checks: Sequence[Check] = CHECKS
 ) -> tuple[str, Level]:
     """Name and level of the first finding that is as bad as this, or worse; ("", "ok") when there is none."""
-    findings = diagnose(RunConfig.model_validate(config), "spoilt", checks).findings
-    bad = (f for f in findings if LEVELS.index(f.level) >= LEVELS.index(at_least))
-    print("\n".join(f"{f.level} {f.name}: {f.measured}" for f in findings if f.level != "ok"))  # shown on failure
+    diagnosis = diagnose(RunConfig.model_validate(config), "spoilt", checks)
+    print("\n".join(diagnosis.lines(colour=False)))  # pytest shows it where a test fails
+    bad = (f for f in diagnosis.findings if LEVELS.index(f.level) >= LEVELS.index(at_least))
     return next(((f.name, f.level) for f in bad), ("", "ok"))

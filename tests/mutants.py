@@ -23,11 +23,12 @@ from mutants_properties import PROPERTIES
 from mutants_record import Mutant
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
+from mutants_sweep import SWEEP
 from mutants_theory import THEORY
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
-MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE, *REWARDS, *PROPERTIES, *INSPECT, *HEALTH, *THEORY]
+MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE, *REWARDS, *PROPERTIES, *INSPECT, *HEALTH, *THEORY, *SWEEP]
 AT_ONCE = 2
 SECONDS = 120
 

@@ -10,13 +10,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from tiny import save_tiny
 
-from harken import cli, sweep
+from harken import cli, config_files, sweep
 from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
+from harken.maths import theory
 from harken.run.folder import RunFolder
 
 DOCS = Path(__file__).parents[1] / "docs" / "sweep.md"
@@ -107,16 +109,16 @@ def test_the_figures_are_those_of_the_runs(swept: Path) -> None:
 
 
 def test_without_a_price_the_policy_goes_further(swept: Path) -> None:
-    """S4-15, S4-18: at beta 0 both seeds end further from the reference than at a high beta."""
-    kl = {run["folder"]: run["figures"]["kl_per_sequence"] for run in told(swept)["runs"]}
-    assert kl[SLUGS[0]] > kl[SLUGS[2]] and kl[SLUGS[1]] > kl[SLUGS[3]]
+    """S4-15, S4-18: at beta 0 the seeds end further from the reference than at a high beta."""
+    free, priced = (mean["figures"]["kl_per_sequence"]["mean"] for mean in told(swept)["means"])
+    assert free > 1.3 * priced > 0
 
 
 def test_the_page_has_a_circle_for_each_run(swept: Path) -> None:
     """S4-18: of the reward, of the held-out reward, and of the judge."""
     page = (swept / "frontier.html").read_text()
     assert page.count("<svg") == 3 and page.count("<circle") == 12
-    assert "kl_coef=3, seed=2: KL" in page and "demo_gold" in page
+    assert "kl_coef 3, seed 2: KL" in page and "demo_gold" in page
 
 
 def test_finished_runs_are_kept_and_a_lost_one_is_made_again(swept: Path) -> None:
@@ -163,7 +165,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
         if config.training.ppo.kl_coef == 0.5:
             raise RuntimeError("out of memory")
         run = RunFolder(output)
-        run.final.mkdir(parents=True)
+        run.final.mkdir(parents=True, exist_ok=True)
         line = {"step": 1, "reward/mean": 1.0, "kl/mean": config.training.ppo.kl_coef, "seconds": 7.0}
         run.metrics.write_text(json.dumps(line) + "\n")
         done = {"state": "completed", "completed": 1, "stopped_because": "finished"}
@@ -314,26 +316,44 @@ def test_figures_that_do_not_compare_are_told() -> None:
 
 
 def test_every_command_on_the_page_can_be_run(
-    root: Path, tmp_path: Path, trained: list[RunConfig], monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each `harken sweep` line of docs/sweep.md and of the verb's help, as it stands."""
+    """S4-15, S4-17: each `harken sweep` of docs/sweep.md and of the verb's help, up to the grid it stands for."""
+    planned: list[sweep.Planned] = []
+
+    def pretend(*arguments: Any, yes: bool) -> int:
+        planned.extend(sweep.plan(*arguments))
+        return 0
+
+    monkeypatch.setattr(sweep, "sweep", pretend)
     monkeypatch.chdir(tmp_path)
     finished_pipeline(tmp_path / "outputs" / "demo")
     shutil.copy(root / "run.yml", tmp_path / "my_run.yml")
-    help_text = Path(cli.__file__).read_text()
-    commands = [
-        line.strip().removeprefix("$ ")
-        for line in (DOCS.read_text() + help_text).replace("\\\n", " ").splitlines()
-        if line.strip().removeprefix("$ ").startswith("harken sweep ")
-    ]
+    text = (DOCS.read_text() + Path(cli.__file__).read_text()).replace("\\\n", " ")
+    commands = [line.strip() for line in text.splitlines() if line.strip().startswith("harken sweep ")]
     assert len(commands) >= 6
     for command in commands:
         assert cli.main(shlex.split(command)[1:]) == 0, command
-        shutil.rmtree(tmp_path / "outputs" / "sweep-demo", ignore_errors=True)
-        shutil.rmtree(tmp_path / "outputs" / "sweep-my_run", ignore_errors=True)
-    assert {c.training.ppo.kl_coef for c in trained if isinstance(c.training, PPOTraining)} >= {
-        0,
-        0.01,
-        0.1,
-        1,
+    prices = {
+        run.config.training.ppo.kl_coef for run in planned if isinstance(run.config.training, PPOTraining)
     }
+    assert prices >= {0, 0.01, 0.1, 1}
+
+
+def test_every_preset_on_the_page_loads() -> None:
+    """S4-17: the three documented prices."""
+    trains = re.findall(r"^harken train --preset (\S+) --set (\S+)$", DOCS.read_text(), re.MULTILINE)
+    found = [config_files.load_run(name, [setting]).training for name, setting in trains]
+    assert [t.ppo.kl_coef for t in found if isinstance(t, PPOTraining)] == [0.01, 0.1, 1.0]
+
+
+@pytest.mark.parametrize(("beta", "nats"), [(0.01, 5000), (0.1, 50), (1.0, 0.5), (0.5, 2), (0.29, 6)])
+def test_what_the_page_derives_of_a_price(beta: float, nats: float) -> None:
+    """S4-17, S4-18: a normal reward of deviation 1, put on a fine grid and solved without the formula."""
+    assert f"{nats:,} nats" in DOCS.read_text()
+    centre = 1 / beta
+    reward = np.linspace(-6, centre + 6, 4001)
+    log_reference = -0.5 * reward**2 - np.log(np.exp(-0.5 * reward**2).sum())
+    best = theory.optimum(log_reference, reward, beta)
+    assert best.kl == pytest.approx(nats, rel=0.02)
+    assert best.reward == pytest.approx(1 / beta, rel=0.02)

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from harken import __version__, config_files
+from harken.cli_presets import presets
 from harken.config_base import DataConfig
 from harken.errors import UserError
 
@@ -51,7 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-presets = typer.Typer(help="List or show the shipped configurations.", rich_markup_mode=None)
 app.add_typer(presets, name="presets")
 
 
@@ -176,6 +176,34 @@ def pipeline(
     from harken import pipeline as pipelines
 
     pipelines.run(config, Path(str(config.output_dir)))
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A PPO run, or a pipeline with --from.")],
+    over: Annotated[list[str] | None, typer.Option(metavar="KEY=V,V", help="Try each. Repeatable.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Each combination with each seed.")] = None,
+    set_: Set = None,
+    from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="A finished pipeline.")] = None,
+    output_dir: OutputDir = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Also more than 50 runs.")] = False,
+) -> None:
+    """Train PPO under every combination of settings.
+
+    Prints reward, held-out reward, judges and KL of each, mean ± standard error over seeds, and draws reward
+    against KL. The same command goes on where it stopped, and keeps what is finished.
+
+    \b
+    Examples:
+      harken sweep demo --from outputs/demo --over training.ppo.kl_coef=0,0.01,0.1,1
+      harken sweep my_run.yml --over training.lr=1e-5,3e-5 --over training.ppo.kl_coef=0.05,0.1 --seeds 839,840
+    """
+    folder = output_dir or Path("outputs") / f"sweep-{Path(name).stem}"
+
+    from harken import sweep as sweeps
+
+    failed = sweeps.sweep(name, over or [], folder, seeds, set_ or [], from_, yes=yes)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command("eval")
@@ -340,7 +368,7 @@ def data(
 ) -> None:
     """Say what becomes of every row of a data source.
 
-    Rows read, kept, dropped and why; with --model also their lengths, and what a token limit costs.
+    Rows read, kept, dropped and why, how varied preferences are; with --model what a token limit costs.
 
     \b
     Examples:
@@ -364,33 +392,6 @@ def data(
 
     for line in check(config, model):
         typer.echo(line)
-
-
-@presets.command("list")
-def list_presets() -> None:
-    """The shipped configurations, by kind.
-
-    \b
-    Examples:
-      harken presets list
-    """
-    found = config_files.list_presets()
-    width = max(len(preset.name) for preset in found)
-    for preset in sorted(found, key=lambda preset: (preset.kind, preset.name)):
-        typer.echo(f"{preset.kind:<10}  {preset.name:<{width}}  {preset.summary}")
-
-
-@presets.command("show")
-def show_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `harken presets list`.")],
-) -> None:
-    """The text of a shipped configuration, to read or to start a file of your own from.
-
-    \b
-    Examples:
-      harken presets show smollm2-135m_ppo > my_run.yml
-    """
-    typer.echo(config_files.show_preset(name), nl=False)
 
 
 if __name__ == "__main__":

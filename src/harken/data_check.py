@@ -1,4 +1,7 @@
-"""What a data source holds, and how much of it fits a token limit, before anything trains (S0-16, S0-21)."""
+"""What a data source holds, and how much of it fits a token limit, before anything trains (S0-16, S0-21).
+
+Of preferences also how varied they are, and how far length alone would go (S2-49).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harken.config_base import DataConfig, Task
-from harken.data import examine, files, layouts
+from harken.data import diversity, examine, files, layouts
 from harken.data.chat import Rejected, Renderer
 from harken.data.report import DataReport
 from harken.errors import UserError
@@ -18,7 +21,9 @@ from harken.run.terminal import progress
 
 
 def check(data: DataConfig, model: str | None = None) -> list[str]:
-    """The account of every row, as lines. With `model`: token counts too, and what `data.max_length` costs.
+    """The account of every row, as lines, and of preferences how varied all that were read are.
+
+    With `model`: token counts too, and what `data.max_length` costs.
 
     Without `data.task` the rows are read as the most they can be: preferences, else demonstrations, else
     prompts. Raises UserError when the source cannot be read, or `model` names none.
@@ -37,7 +42,8 @@ def check(data: DataConfig, model: str | None = None) -> list[str]:
         lengths = [
             n for row in progress(rows, "tokens") if (n := _fit(row, renderer, data.max_length, report))
         ]
-    lines = [f"read as {task}", *report.lines()]
+    pairs = [row for row in rows if isinstance(row, Preference | TokenPair)]
+    lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in diversity.lines(pairs))]
     return [*lines, f"  tokens before any cut: {quantiles(lengths)}"] if lengths else lines
 
 

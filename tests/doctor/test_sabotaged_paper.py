@@ -289,6 +289,11 @@ def a_warm_up_longer_than_the_run(clinic: Clinic, folder: Path) -> Spoilt:
     return clinic.config("sft", warmup_steps=500)
 
 
+@names("judges", "error")
+def a_judge_nobody_knows(clinic: Clinic, folder: Path) -> Spoilt:
+    return ppo(clinic, judges=["gold"])
+
+
 @names("stop_on", "error")
 def a_finding_that_is_misspelt(clinic: Clinic, folder: Path) -> Spoilt:
     return clinic.config("ppo") | {"health": {"stop_on": ["kl_explosoin"]}}

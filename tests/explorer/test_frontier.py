@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ from harken.explorer.frontier import Panel, Point, pareto, write_frontier
 
 SVG = "{http://www.w3.org/2000/svg}"
 small = st.integers(-3, 3).map(float)
-clouds = st.lists(st.builds(Point, st.just("a run"), small, small), min_size=1, max_size=12)
+clouds = st.lists(st.builds(Point, st.just("a"), st.just("a run"), small, small), min_size=1, max_size=12)
 
 
 def beats(one: Point, other: Point) -> bool:
@@ -23,7 +24,14 @@ def beats(one: Point, other: Point) -> bool:
 
 
 @given(clouds)
-@example([Point("a", 1.0, 1.0), Point("b", 1.0, 1.0), Point("c", 2.0, 1.0), Point("d", 1.0, 0.0)])
+@example(
+    [
+        Point("a", "a", 1.0, 1.0),
+        Point("b", "b", 1.0, 1.0),
+        Point("c", "c", 2.0, 1.0),
+        Point("d", "d", 1.0, 0.0),
+    ]
+)
 def test_the_front_is_what_no_run_beats(points: list[Point]) -> None:
     """S4-18: against the definition, point by point."""
     front = pareto(points)
@@ -46,10 +54,10 @@ def places(picture: ElementTree.Element) -> list[tuple[float, float, str]]:
 @pytest.fixture
 def page(tmp_path: Path) -> str:
     points = (
-        Point("<b> & co", -0.02, 0.1),
-        Point("mid", 4.0, 0.5),
-        Point("worse", 9.0, 0.2),
-        Point("far", 16.0, 0.9),
+        Point("<b> & co", "<b> & co", -0.02, 0.1),
+        Point("mid", "mid", 4.0, 0.5),
+        Point("worse", "worse", 9.0, 0.2),
+        Point("far", "far", 16.0, 0.9),
     )
     panels = [Panel("Reward", "Trained for.", points), Panel("judge", "Not trained for.", points[:1])]
     return write_frontier(tmp_path / "f.html", title="<sweep>", notes=["A note"], panels=panels).read_text()
@@ -78,6 +86,16 @@ def test_nothing_leaves_the_picture(page: str) -> None:
             assert 0 <= x <= width and 0 <= y <= height
 
 
+def test_a_group_is_named_once_and_no_name_covers_another(tmp_path: Path) -> None:
+    """Seeds of one group share a name; four groups at one place are named one above the other."""
+    points = [Point(f"kl_coef {g}", f"{g}{seed}", 1.0 + seed / 9, 2.0) for g in "abcd" for seed in range(3)]
+    page = write_frontier(tmp_path / "f.html", title="t", notes=[], panels=[Panel("p", "", tuple(points))])
+    named = [t for t in pictures(page.read_text())[0].iter(f"{SVG}text") if t.get("class") == "label"]
+    assert sorted(str(t.text) for t in named) == [f"kl_coef {g}" for g in "abcd"]
+    heights = sorted(float(t.attrib["y"]) for t in named)
+    assert all(lower - upper >= 12 for upper, lower in itertools.pairwise(heights))
+
+
 def test_the_axes_can_be_read(page: str) -> None:
     """Two ticks at least on each axis, and the tick of a value stands where its circle stands."""
     first = pictures(page)[0]
@@ -98,7 +116,7 @@ def test_the_page_is_text_alone(page: str) -> None:
 
 def test_one_point_at_nought_can_be_drawn(tmp_path: Path) -> None:
     out = write_frontier(
-        tmp_path / "f.html", title="t", notes=[], panels=[Panel("p", "", (Point("a", 0.0, 0.0),))]
+        tmp_path / "f.html", title="t", notes=[], panels=[Panel("p", "", (Point("a", "a", 0.0, 0.0),))]
     )
     assert places(pictures(out.read_text())[0])[0][2] == "front"
 
@@ -109,5 +127,5 @@ def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
             tmp_path / "f.html",
             title="t",
             notes=[],
-            panels=[Panel("p", "", (Point("a", float("nan"), 0.0),))],
+            panels=[Panel("p", "", (Point("a", "a", float("nan"), 0.0),))],
         )

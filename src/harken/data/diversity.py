@@ -1,0 +1,120 @@
+"""How varied preference pairs are, and whether length alone would pick the better answer. No torch.
+
+A reward model learns what its pairs tell apart. Few prompts, one domain or one rater leave most of what a policy
+can do unjudged, and where the longer answer nearly always wins, length is the easiest thing to learn.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from harken.maths.statistics import wilson_interval
+from harken.records import Preference, TokenPair
+
+MOST_NAMED = 6
+"""Groups that a line names; the others are counted."""
+
+_NO_WORD = {
+    code: " "
+    for code in range(sys.maxunicode + 1)
+    if (kind := unicodedata.category(chr(code)))[0] in "PZ" or kind in ("Cc", "Cf")
+}
+"""Punctuation, spaces and controls. Marks stay: in many scripts they are the vowels."""
+
+
+def lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
+    """The account for a terminal, [] when there are no pairs.
+
+    Pre-tokenised pairs have neither prompts nor sources of their own: of these, domains and lengths alone.
+    """
+    texts = [pair for pair in pairs if isinstance(pair, Preference)]
+    said = []
+    if texts:
+        said += [
+            prompts(texts),
+            answers(texts),
+            f"sources: {groups(pair.source for pair in texts)}; {raters(texts)}",
+        ]
+    if pairs:
+        said += [f"domains: {groups(_domain(pair) for pair in pairs)}", lengths(pairs)]
+    return said
+
+
+def prompts(pairs: Sequence[Preference]) -> str:
+    """How many conversations were judged, and how many of these differ in more than case and punctuation."""
+    exact = {tuple((m.role, m.content) for m in pair.prompt.messages) for pair in pairs}
+    alike = {tuple((role, normalised(content)) for role, content in messages) for messages in exact}
+    return (
+        f"prompts: {len(exact):,} distinct in {len(pairs):,} pairs; "
+        f"{len(exact) - len(alike):,} of them repeat another but for case, spaces and punctuation"
+    )
+
+
+def answers(pairs: Sequence[Preference]) -> str:
+    """How many different answers there are, case and punctuation aside."""
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    return f"answers: {len(set(map(normalised, texts))):,} distinct of {len(texts):,}, the same way"
+
+
+def raters(pairs: Sequence[Preference]) -> str:
+    """How many judged a pair."""
+    counts = [len(pair.raters) for pair in pairs]
+    if not any(counts):
+        return "single raters are not in the rows"
+    one = sum(count <= 1 for count in counts) / len(counts)
+    return f"raters: {median(counts):g} a pair (median), {one:.0%} of pairs by one or unknown"
+
+
+def lengths(pairs: Sequence[Preference | TokenPair]) -> str:
+    """The median of length(chosen) ÷ length(rejected), and how often the longer answer won, with 95 % interval.
+
+    In characters, or of pre-tokenised pairs in tokens of prompt and answer together. Ties, in the label or in
+    length, say nothing about the second. The interval takes pairs for independent: with many pairs a prompt it
+    is too narrow.
+    """
+    both = [_lengths(pair) for pair in pairs]
+    ratio = median(chosen / rejected for chosen, rejected in both)
+    decided = [
+        (chosen > rejected) == (pair.label > 0.5)
+        for pair, (chosen, rejected) in zip(pairs, both, strict=True)
+        if pair.label != 0.5 and chosen != rejected
+    ]
+    text = f"length: chosen ÷ rejected {ratio:.2f} (median)"
+    if not decided:
+        return f"{text}; no pair tells whether the longer answer wins"
+    low, high = wilson_interval(sum(decided), len(decided))
+    share = sum(decided) / len(decided)
+    text += f"; the longer answer wins {share:.1%} [{low:.1%}, {high:.1%}] of {len(decided):,} pairs"
+    if low <= 0.5 <= high:
+        return text
+    return f"{text}, so length alone is right in {max(share, 1 - share):.1%}"
+
+
+def groups(names: Iterable[str]) -> str:
+    """``a 75 %, b 25 %``, the largest first; rows without a name count as "none"."""
+    counts = Counter(name or "none" for name in names)
+    total = sum(counts.values())
+    if set(counts) == {"none"}:
+        return "none named"
+    named = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MOST_NAMED)]
+    more = len(counts) - MOST_NAMED
+    return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")
+
+
+def normalised(text: str) -> str:
+    """The words alone: no case, punctuation, width variants or runs of spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_NO_WORD).split())
+
+
+def _domain(pair: Preference | TokenPair) -> str:
+    return pair.prompt.domain if isinstance(pair, Preference) else pair.domain
+
+
+def _lengths(pair: Preference | TokenPair) -> tuple[int, int]:
+    if isinstance(pair, Preference):
+        return len(pair.chosen), len(pair.rejected)
+    return len(pair.chosen_tokens), len(pair.rejected_tokens)

@@ -1,0 +1,250 @@
+"""Checks of the rows: what is dropped, what does not fit, what is seen twice, what leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from harken.data.chat import Rejected, Renderer
+from harken.data.examine import content_hash
+from harken.data.token_pairs import shared_prefix
+from harken.doctor.check import ALL, Check, check
+from harken.doctor.finding import Seen, error, note, ok, warning
+from harken.doctor.ppo_subject import PPOSubject
+from harken.doctor.subject import SAMPLE, Row, Subject, encode, read_rows, recorded
+from harken.errors import UserError
+from harken.maths.repetition import repeated_ngram_fraction
+from harken.maths.statistics import wilson_interval
+from harken.records import Demonstration, Preference, Prompt, TokenPair
+
+ON_PURPOSE = ("over_limit", "tie", "duplicate_prompt")
+"""Reasons to leave a row out that are no fault of the row."""
+UNSURE = ("i don't know", "i do not know", "i'm not sure", "i can't help", "i cannot help", "as an ai")
+
+
+@check(
+    ALL,
+    what="rows read, kept and dropped, with the reasons",
+    why="Rows that are silently left out are data that were paid for and are not used.",
+    items="S0-16, S0-26",
+)
+def rows_kept(subject: Subject) -> Seen:
+    """As `harken data` counts them."""
+    reports = subject.rows.reports
+    raw = sum(report.raw - sum(report.dropped[r] for r in ON_PURPOSE) for report in reports)
+    dropped: Counter[str] = sum((report.dropped for report in reports), Counter())
+    faults = Counter({reason: n for reason, n in dropped.items() if reason not in ON_PURPOSE})
+    lost = sum(faults.values())
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in faults.most_common(3))
+    measured = f"{raw:,} rows, {lost:,} dropped" + (f": {reasons}" if lost else "")
+    mend = f"`harken data {subject.config.data.path}` names the first row of each reason"
+    if lost > raw / 2:
+        return error(measured, mend)
+    if lost > raw / 10:
+        return warning(measured, mend)
+    return note(measured, mend) if lost > raw / 100 else ok(measured)
+
+
+@check(
+    ALL,
+    what="rows that data.max_length drops or shortens, at half of it, as set, and doubled",
+    why="What does not fit is never learnt: an answer is never cut, so its row is left out.",
+    items="S0-20, S0-21",
+    cost="tokens of 400 rows",
+)
+def max_length(subject: Subject) -> Seen:
+    """A shortened row loses the beginning of its prompt."""
+    limit, rows = subject.config.data.max_length, subject.sample
+    lengths = [_length(subject.renderer, row) for row in rows]
+    shares = {n: _cost(subject.renderer, rows, lengths, n) for n in (max(limit // 2, 1), limit, 2 * limit)}
+    text = "; ".join(f"{n}: {dropped:.1%}, {cut:.1%}" for n, (dropped, cut) in shares.items())
+    measured = f"dropped, shortened at {text} (of {len(rows)} rows)"
+    dropped, shortened = shares[limit]
+    mend = "raise data.max_length"
+    if dropped == 1:
+        return error(measured, mend)
+    if dropped > 0.1 or shortened > 0.5:
+        return warning(measured, mend)
+    return note(measured, mend) if dropped > 0.01 or shortened > 0.1 else ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="the answers the policy was tuned on against max_gen_len",
+    why="A policy that was taught longer answers than it may write is cut, and punished for what it was taught.",
+    items="S0-21, P22",
+    cost="tokens of 400 rows",
+)
+def answers_fit(subject: PPOSubject) -> Seen:
+    """Of the pipeline's demonstrations, or of those the policy's own run recorded."""
+    data = subject.around.answers
+    record = recorded(subject.source)
+    if data is None and record is not None and record.training.type == "sft":
+        data = record.data
+    if data is None:
+        return note("nothing says what answers the policy was tuned on")
+    rows = read_rows(data.model_copy(update={"limit": SAMPLE}), "sft", subject.config.seed).train
+    answers = [row.response for row in rows[:SAMPLE] if isinstance(row, Demonstration)]
+    lengths = np.array([len(subject.renderer.response(answer)) for answer in answers])
+    limit = subject.settings.max_gen_len
+    longer = float((lengths > limit).mean())
+    half, most = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
+    measured = (
+        f"{longer:.0%} of {len(lengths)} answers exceed max_gen_len {limit} (median {half}, 90 % {most})"
+    )
+    mend = f"set training.ppo.max_gen_len to about {most}, or tune on shorter answers"
+    if longer > 0.5:
+        return warning(measured, mend)
+    return note(measured, mend) if longer > 0.1 else ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="the supervised rows that training.ppo.ptx mixes in",
+    why="A path that is mistyped there is met only after every model has been loaded.",
+    items="S0-16",
+)
+def ptx_rows(subject: PPOSubject) -> Seen:
+    """Read, and counted by what fits."""
+    ptx = subject.settings.ptx
+    if ptx is None:
+        return ok("none are mixed in")
+    rows = read_rows(ptx.data, "sft", subject.config.seed).train[:SAMPLE]
+    fits = sum(not isinstance(encode(subject.renderer, row, ptx.data.max_length), Rejected) for row in rows)
+    measured = f"{fits} of {len(rows)} rows fit {ptx.data.max_length} tokens"
+    mend = "raise training.ppo.ptx.data.max_length"
+    if fits == 0:
+        return error(measured, mend)
+    return ok(measured) if fits > 0.9 * len(rows) else warning(measured, mend)
+
+
+@check(
+    ("sft", "reward"),
+    what="rows that stand there twice",
+    why="A row that is repeated weighs as often as it stands there, and its twin in the held-out rows flatters.",
+    items="S0-16",
+)
+def repeated_rows(subject: Subject) -> Seen:
+    """The whole row: prompt and answers."""
+    rows = subject.rows.train
+    again = len(rows) - len({_whole(row) for row in rows})
+    measured = f"{again:,} of {len(rows):,} rows repeat an earlier one"
+    mend = "remove the repeated rows"
+    if again > len(rows) / 4:
+        return warning(measured, mend)
+    return note(measured, mend) if again > len(rows) / 50 else ok(measured)
+
+
+@check(
+    ALL,
+    what="prompts that are trained on and also held out, or evaluated on",
+    why="A model is better on prompts it has seen: a leak makes every held-out number too good.",
+    items="S0-17, S2-94",
+)
+def leakage(subject: Subject) -> Seen:
+    """By the conversation itself, whatever the rows' ids."""
+    trained = {_asked(row) for row in subject.rows.train}
+    tests = {"held-out": [_asked(row) for row in subject.rows.held_out]}
+    if subject.around.tested is not None:
+        tested = read_rows(subject.around.tested, "ppo", subject.config.seed).train
+        tests["evaluation"] = [_asked(row) for row in tested]
+    shares = {name: _share(asked, trained) for name, asked in tests.items() if asked}
+    if not shares:
+        return note("no held-out rows: nothing can leak, and nothing can be measured")
+    text = ", ".join(f"{share:.1%} of {len(tests[name]):,} {name}" for name, share in shares.items())
+    measured = f"{text} prompts are trained on"
+    mend = "take them out of data.path, or hold out by data.eval_fraction, which never leaks"
+    worst = max(shares.values())
+    if worst > 0.1:
+        return error(measured, mend)
+    return warning(measured, mend) if worst else ok(measured)
+
+
+@check(
+    ("reward",),
+    what="which side of a pair is the empty, repetitive, unfinished or unknowing one",
+    why="With chosen and rejected swapped everything runs, and the model learns to prefer the worse answer.",
+    items="S1-49, S0-23",
+)
+def preference_direction(subject: Subject) -> Seen:
+    """Only pairs count in which one side alone is visibly poor."""
+    worse = {"chosen": 0, "rejected": 0}
+    longer, decided = 0, 0
+    for row in subject.rows.train:
+        if not isinstance(row, Preference) or row.label == 0.5:
+            continue
+        better, other = (row.chosen, row.rejected) if row.label > 0.5 else (row.rejected, row.chosen)
+        decided += 1
+        longer += len(better) > len(other)
+        if _poor(better) != _poor(other):
+            worse["chosen" if _poor(better) else "rejected"] += 1
+    seen = sum(worse.values())
+    if not decided:
+        return note("no pair comes as text")
+    measured = (
+        f"poor side chosen {worse['chosen']:,}, rejected {worse['rejected']:,} times; "
+        f"the longer answer is chosen in {longer / decided:.0%} of {decided:,}"
+    )
+    if seen and wilson_interval(worse["chosen"], seen)[0] > 0.5:
+        return warning(measured, "look at some pairs: are chosen and rejected swapped, or the label's order?")
+    return ok(measured)
+
+
+def _cost(
+    renderer: Renderer, rows: Sequence[Row], lengths: Sequence[int | None], limit: int
+) -> tuple[float, float]:
+    """Shares of the rows that are dropped, and that are shortened, at a limit."""
+    long = [row for row, length in zip(rows, lengths, strict=True) if length is None or length > limit]
+    dropped = sum(isinstance(encode(renderer, row, limit), Rejected) for row in long)
+    return dropped / len(rows), (len(long) - dropped) / len(rows)
+
+
+def _asked(row: Row) -> str:
+    if isinstance(row, TokenPair):
+        return repr(shared_prefix(row))
+    return content_hash((row if isinstance(row, Prompt) else row.prompt).messages)
+
+
+def _whole(row: Row) -> object:
+    if isinstance(row, TokenPair):
+        return row.chosen_tokens, row.rejected_tokens
+    if isinstance(row, Preference):
+        return _asked(row), row.chosen, row.rejected
+    return _asked(row), row.response if isinstance(row, Demonstration) else ""
+
+
+def _share(asked: Sequence[str], trained: set[str]) -> float:
+    return sum(one in trained for one in asked) / len(asked)
+
+
+def _poor(text: str) -> bool:
+    """Visibly: hardly a word, the same words again and again, a refusal to answer."""
+    words = text.lower().replace("’", "'").split()
+    if len(words) < 2 or repeated_ngram_fraction(words, 3) > 0.3:
+        return True
+    return " ".join(words).startswith(UNSURE)
+
+
+def _length(renderer: Renderer, row: Row) -> int | None:
+    """Tokens of a row before any cut; None where the template refuses it."""
+    try:
+        if isinstance(row, Prompt):
+            return len(renderer.prompt(row.messages))
+        if isinstance(row, TokenPair):
+            return max(len(row.chosen_tokens), len(row.rejected_tokens))
+        return renderer.length(row)
+    except UserError:
+        return None
+
+
+ROWS: tuple[Check, ...] = (rows_kept,)
+DATA: tuple[Check, ...] = (
+    max_length,
+    answers_fit,
+    ptx_rows,
+    repeated_rows,
+    leakage,
+    preference_direction,
+)

@@ -1,0 +1,105 @@
+"""What a reward model says of preferences, and of answers that say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harken.config_base import DataConfig
+from harken.data.chat import Renderer
+from harken.doctor.subject import Rows
+from harken.models.roles import RewardModel
+from harken.records import Preference, TokenPair
+from harken.seeds import permutation
+
+PAIRS = 48
+"""Preferences it is asked about."""
+TRIED = 4 * PAIRS
+"""Rows that are looked at to find so many of a length that does not take minutes."""
+PAIR_TOKENS = 320
+"""Such a length, both sides together; longer ones are taken where there are no others."""
+PROMPTS = 16
+"""Prompts at which empty and unknowing answers are scored."""
+UNKNOWING = "I don't know."
+BUDGET = 4096
+"""Tokens in one forward."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Standardised scores, pair by pair, and prompt by prompt for the answers that say nothing.
+
+    `label` is the probability that `chosen` is the better one, never one half. Lengths are tokens of prompt and
+    answer: both sides share the prompt.
+    """
+
+    chosen: list[float]
+    rejected: list[float]
+    label: list[float]
+    chosen_length: list[int]
+    rejected_length: list[int]
+    empty: list[float]
+    unknowing: list[float]
+    where: str
+
+    @property
+    def margins(self) -> list[float]:
+        """Score of the preferred side less that of the other."""
+        pairs = zip(self.chosen, self.rejected, self.label, strict=True)
+        return [(c - r) * (1 if label > 0.5 else -1) for c, r, label in pairs]
+
+    @property
+    def longer(self) -> list[int]:
+        """Tokens by which the preferred side is longer."""
+        pairs = zip(self.chosen_length, self.rejected_length, self.label, strict=True)
+        return [(c - r) * (1 if label > 0.5 else -1) for c, r, label in pairs]
+
+    @property
+    def scores(self) -> list[float]:
+        """Of all real answers."""
+        return [*self.chosen, *self.rejected]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of the same answers, with their prompts."""
+        return [*self.chosen_length, *self.rejected_length]
+
+
+def grade(model: RewardModel, rows: Rows, data: DataConfig, seed: int) -> Graded:
+    """Score preferences of `data`: those held out from its training where there are some, else training rows.
+
+    Raises ValueError when none of them is decided and fits.
+    """
+    held_out = bool(rows.held_out)
+    source = rows.held_out if held_out else rows.train
+    renderer = Renderer(model.backbone.tokenizer)
+    pairs: list[tuple[TokenPair, Preference | TokenPair]] = []
+    for index in permutation(len(source), seed, "doctor", "pairs")[:TRIED]:
+        row = source[index]
+        assert isinstance(row, Preference | TokenPair)
+        encoded = renderer.preference(row, data.max_length)
+        if isinstance(encoded, TokenPair) and encoded.label != 0.5:
+            pairs.append((encoded, row))
+    if not pairs:
+        raise ValueError(f"no pair of {data.path} is decided and fits {data.max_length} tokens")
+    pairs = sorted(pairs, key=lambda entry: _tokens(entry[0]) > PAIR_TOKENS)[:PAIRS]
+    empty, unknowing = [], []
+    for _, asked in pairs[:PROMPTS]:
+        if isinstance(asked, Preference) and (
+            fitted := renderer.fit_prompt(asked.prompt.messages, data.max_length)
+        ):
+            empty.append([*fitted[0], *renderer.response("")])
+            unknowing.append([*fitted[0], *renderer.response(UNKNOWING)])
+    chosen = [pair.chosen_tokens for pair, _ in pairs]
+    rejected = [pair.rejected_tokens for pair, _ in pairs]
+    raw = model.raw_scores([*chosen, *rejected, *empty, *unknowing], BUDGET)
+    scores = iter([model.standard(value) for value in raw])
+    parts = [[next(scores) for _ in part] for part in (chosen, rejected, empty, unknowing)]
+    return Graded(
+        parts[0], parts[1], [pair.label for pair, _ in pairs],
+        [len(tokens) for tokens in chosen], [len(tokens) for tokens in rejected],
+        parts[2], parts[3], f"{len(pairs)} {'held-out' if held_out else 'training'} pairs of {data.path}",
+    )  # fmt: skip
+
+
+def _tokens(pair: TokenPair) -> int:
+    return len(pair.chosen_tokens) + len(pair.rejected_tokens)

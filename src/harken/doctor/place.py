@@ -1,0 +1,78 @@
+"""Checks of the place where the run will live: folder, disk, device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from harken.doctor.check import ALL, Check, check
+from harken.doctor.finding import Seen, error, note, ok, warning
+from harken.doctor.subject import Subject
+from harken.run.folder import RunFolder
+from harken.run.manifest import config_difference
+
+GIB = 2**30
+
+
+@check(
+    ALL,
+    what="whether output_dir can be written, and what it holds already",
+    why="A folder that refuses the first checkpoint loses the hours before it.",
+    items="S4-40",
+)
+def output_folder(subject: Subject) -> Seen:
+    """Nothing is written to find out."""
+    output = subject.output
+    there = _existing(output)
+    if not os.access(there, os.W_OK | os.X_OK):
+        return error(f"{there} cannot be written", "choose another --output-dir")
+    run = RunFolder(output)
+    if not run.config.exists():
+        return ok(f"{output} is new")
+    settings = subject.config.model_dump(mode="json", exclude={"output_dir"})
+    differences = config_difference(yaml.safe_load(run.config.read_text()), settings)
+    made = run.final.exists() or run.checkpoints.exists()
+    stand_in = subject.around.untuned or subject.around.unrewarded
+    if differences and made and not stand_in:
+        return error(
+            f"{output} holds a run of another configuration: {'; '.join(differences[:3])}",
+            "choose another --output-dir, or restore the configuration",
+        )
+    return note(f"{output} holds {'a finished run' if run.final.exists() else 'a run that will go on'}")
+
+
+@check(
+    ALL,
+    what="free space against checkpoints and the finished model",
+    why="A full disk ends the run; what it learnt since the last checkpoint is lost.",
+    items="S4-40",
+    cost="the model",
+)
+def disk_room(subject: Subject) -> Seen:
+    """Checkpoints hold what trains three times over, in float32: weights and two moments."""
+    free = shutil.disk_usage(_existing(subject.output)).free
+    whole = sum(p.numel() * p.element_size() for p in subject.base_parameters)
+    trained = sum(p.numel() for p in subject.trained.values())
+    final = whole if subject.kind == "sft" or not subject.config.lora else 4 * trained
+    needed = final + 12 * trained * (subject.config.checkpoints.keep + 1)
+    measured = f"{free / GIB:.1f} GiB free, about {needed / GIB:.2f} GiB needed"
+    if free < needed:
+        return error(measured, "free some space, lower checkpoints.keep, or choose another --output-dir")
+    if free < 2 * needed:
+        return warning(measured, "free some space, or lower checkpoints.keep")
+    return ok(measured)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder on the way that is there."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+FOLDER: tuple[Check, ...] = (output_folder,)
+DISK: tuple[Check, ...] = (disk_room,)

@@ -1,0 +1,31 @@
+"""Every check, in the order it is made: what explains a fault comes before what suffers from it."""
+
+from __future__ import annotations
+
+from harken.doctor.check import Check
+from harken.doctor.data import DATA, ROWS
+from harken.doctor.lineage import LINEAGE
+from harken.doctor.model import LOADED, MODEL
+from harken.doctor.place import DISK, FOLDER
+from harken.doctor.reward import REWARD
+from harken.doctor.sampling import SAMPLING
+from harken.doctor.settings import SETTINGS
+from harken.doctor.settings_ppo import PPO_SETTINGS
+from harken.doctor.tokens import TOKENS
+from harken.doctor.update import UPDATE
+
+CHECKS: tuple[Check, ...] = (
+    *FOLDER,
+    *LINEAGE,
+    *ROWS,
+    *TOKENS,
+    *DATA,
+    *SETTINGS,
+    *PPO_SETTINGS,
+    *LOADED,
+    *DISK,
+    *MODEL,
+    *REWARD,
+    *SAMPLING,
+    *UPDATE,
+)

@@ -1,0 +1,228 @@
+"""Checks that read the keys of PPO alone: ranges, units, and settings that do not go together."""
+
+from __future__ import annotations
+
+from harken.doctor.check import Check, check
+from harken.doctor.finding import Seen, error, note, ok, warning
+from harken.doctor.ppo_subject import PPOSubject
+from harken.reward.judges import find_judges
+
+PER_TOKEN = 0.5
+"""A target of fewer nats per sequence than this was most likely meant per token."""
+
+
+@check(
+    ("ppo",),
+    what="training.ppo.kl_coef against 0.01 … 0.1",
+    why="The KL is all that ties the policy to a language it knows: without it the score is hacked.",
+    items="S2-34, S2-82, P16",
+)
+def kl_coefficient(subject: PPOSubject) -> Seen:
+    """What else holds the policy counts."""
+    settings = subject.settings
+    measured = f"kl_coef {settings.kl_coef:g}, {settings.kl_control} (advised 0.01 to 0.1)"
+    if settings.kl_coef == 0 or settings.kl_coef_final == 0:
+        held = [key for key in ("kl_budget", "update_kl_limit") if getattr(settings, key) is not None]
+        held += ["kl_control adaptive"] if settings.kl_control == "adaptive" else []
+        if held:
+            return note(f"{measured}; held by {', '.join(held)}")
+        return warning(f"{measured}: nothing holds the policy", "set training.ppo.kl_coef to 0.01 … 0.1")
+    if not 0.001 <= settings.kl_coef <= 1:
+        return warning(measured, "set training.ppo.kl_coef to 0.01 … 0.1")
+    if not 0.01 <= settings.kl_coef <= 0.1:
+        return note(measured, "watch kl/mean: below the range it runs away, above it nothing is learnt")
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="KL target, bounds, budget and limit, in nats per sequence",
+    why="Every KL setting of Harken is in nats per sequence; a target per token is some fifty times too strict.",
+    items="S2-92, S4-33, S4-34, P18",
+)
+def kl_units(subject: PPOSubject) -> Seen:
+    """A target is compared with the longest answer."""
+    settings = subject.settings
+    named = {"kl_target": settings.kl_target} if settings.kl_control == "adaptive" else {}
+    limits = {"kl_budget": settings.kl_budget, "update_kl_limit": settings.update_kl_limit}
+    named |= {key: value for key, value in limits.items() if value is not None}
+    if not named:
+        return ok("no target, budget or limit is set")
+    measured = ", ".join(f"{key} {value:g}" for key, value in named.items()) + " nats per sequence"
+    small = [key for key, value in named.items() if value < PER_TOKEN and key != "update_kl_limit"]
+    if small:
+        longest = settings.max_gen_len
+        mend = f"if {small[0]} was meant per token, multiply it by the answers' tokens (at most {longest})"
+        return warning(measured, mend)
+    if settings.kl_control != "adaptive":
+        return ok(measured)
+    if settings.kl_budget is not None and settings.kl_budget <= settings.kl_target:
+        return warning(measured, "set kl_budget above kl_target: the controller swings around its target")
+    if not settings.kl_coef_min <= settings.kl_coef <= settings.kl_coef_max:
+        return warning(
+            f"{measured}; kl_coef {settings.kl_coef:g} outside {settings.kl_coef_min:g} … {settings.kl_coef_max:g}",
+            "set training.ppo.kl_coef between kl_coef_min and kl_coef_max",
+        )
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="passes over a rollout batch, minibatches, and rollouts in each",
+    why="Rollouts are stale after a few passes; a minibatch of few answers is mostly noise.",
+    items="S2-41, S2-82, P36",
+)
+def epochs_and_batches(subject: PPOSubject) -> Seen:
+    """Counts answers, not tokens."""
+    settings = subject.settings
+    rollouts = settings.prompts_per_update * settings.samples_per_prompt
+    each = rollouts / settings.minibatches
+    measured = (
+        f"{rollouts} answers an update, {settings.epochs} epochs (advised 1 to 4) of {each:g} a minibatch"
+    )
+    if settings.epochs > 8:
+        return warning(measured, "set training.ppo.epochs to 1 … 4")
+    if each < 2:
+        return warning(measured, "lower training.ppo.minibatches or raise prompts_per_update")
+    if settings.epochs > 4 or each < 8:
+        return note(
+            measured, "watch policy/clipfrac and kl/mean; fewer epochs or larger minibatches calm them"
+        )
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="clip_range, clip_range_high, value_clip_range",
+    why="The clip is what keeps an update near the policy that sampled.",
+    items="S0-29, P29, P30",
+)
+def clip_range(subject: PPOSubject) -> Seen:
+    """The upper clip may be wider."""
+    settings = subject.settings
+    high = settings.clip_range_high or settings.clip_range
+    measured = f"ratios within {1 - settings.clip_range:g} … {1 + high:g} (advised 0.8 … 1.2)"
+    if settings.clip_range > 0.5 or high > 1 or min(settings.clip_range, high) < 0.02:
+        return warning(measured, "set training.ppo.clip_range to 0.1 … 0.3")
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="training.ppo.temperature",
+    why="A cold policy has nothing to choose from, a hot one writes noise; both teach little.",
+    items="P5, P9",
+)
+def temperature(subject: PPOSubject) -> Seen:
+    """Of sampling and of every log-probability."""
+    given = subject.settings.temperature
+    measured = f"temperature {given:g} (advised 0.7 to 1)"
+    if not 0.3 <= given <= 1.5:
+        return warning(measured, "set training.ppo.temperature to 0.7 … 1")
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="what an answer that is cut at max_gen_len costs",
+    why="Where running on costs nothing, answers grow until they are all cut.",
+    items="S2-48, P20, P22",
+)
+def cut_answers(subject: PPOSubject) -> Seen:
+    """Only `penalise` can be free of charge."""
+    settings = subject.settings
+    if settings.truncated != "penalise":
+        return ok(f"truncated: {settings.truncated}")
+    if settings.missing_eos_penalty == 0 and settings.missing_eos_score is None:
+        return note(
+            "cut answers cost nothing (missing_eos_penalty 0)", "set training.ppo.missing_eos_penalty: 1.0"
+        )
+    replaced = settings.missing_eos_score
+    price = f"score {replaced:g}" if replaced is not None else f"{settings.missing_eos_penalty:g} less"
+    return ok(f"a cut answer gets {price}")
+
+
+@check(
+    ("ppo",),
+    what="pairs of settings that are known to fail together",
+    why="Each of them alone is sound; together they undo each other.",
+    items="P12, P21, P34, S2-82",
+)
+def combinations(subject: PPOSubject) -> Seen:
+    """The first that is found; errors before warnings."""
+    training, settings = subject.training, subject.settings
+    if training.random_reward and not subject.around.unrewarded:
+        return warning(
+            "an untrained head scores (random_for_debugging)", "set training.reward_model.checkpoint_path"
+        )
+    if settings.advantage == "gae" and not settings.whitens and settings.vf_coef == 0:
+        return error(
+            "advantages are not whitened and the critic does not learn (vf_coef 0)", "set vf_coef: 0.1"
+        )
+    if not settings.group_baseline and settings.vf_coef == 0:
+        return warning("the critic does not learn (vf_coef 0)", "set vf_coef: 0.1, or advantage: rloo")
+    if settings.entropy_coef > 0.05:
+        return warning(
+            f"entropy_coef {settings.entropy_coef:g} pays more for noise than rewards differ",
+            "set training.ppo.entropy_coef to 0 … 0.01",
+        )
+    if settings.reference_update_every is not None and settings.kl_coef < 0.01:
+        return warning(
+            f"the reference follows the policy every {settings.reference_update_every} updates, "
+            f"and kl_coef is {settings.kl_coef:g}",
+            "raise kl_coef, or leave reference_update_every out",
+        )
+    if settings.score_clip is not None and settings.score_clip < 1:
+        return warning(
+            f"score_clip {settings.score_clip:g} is less than one standard deviation of a standardised reward",
+            "set training.ppo.score_clip to 3 … 5",
+        )
+    if training.warmup_steps >= settings.updates:
+        return warning(
+            f"warm-up of {training.warmup_steps} in {settings.updates} updates", "lower training.warmup_steps"
+        )
+    return ok("none is set")
+
+
+@check(
+    ("ppo",),
+    what="prompts against what a run asks for",
+    why="A policy that meets the same few prompts at every update learns their answers by heart.",
+    items="S2-82",
+)
+def enough_prompts(subject: PPOSubject) -> Seen:
+    """Visits of each prompt over the whole run."""
+    prompts, settings = len(subject.rows.train), subject.settings
+    visits = settings.updates * settings.prompts_per_update / prompts
+    measured = f"{prompts:,} prompts, each met {visits:.1f} times in {settings.updates} updates"
+    if prompts < settings.prompts_per_update:
+        return warning(measured, "bring more prompts, or lower training.ppo.prompts_per_update")
+    if visits > 20:
+        return note(measured, "bring more prompts, and hold some out: data.eval_path")
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="the judges of held-out answers and of the evaluation",
+    why="A judge the policy does not learn from is what tells a gain from a hacked score.",
+    items="S2-94",
+)
+def judges(subject: PPOSubject) -> Seen:
+    """Names that the evaluation would look up hours later."""
+    named = tuple(dict.fromkeys([*subject.settings.judges, *subject.around.judges]))
+    find_judges(named)
+    return ok(", ".join(named) or "none is named")
+
+
+PPO_SETTINGS: tuple[Check, ...] = (
+    kl_coefficient,
+    kl_units,
+    epochs_and_batches,
+    clip_range,
+    temperature,
+    cut_answers,
+    combinations,
+    enough_prompts,
+    judges,
+)

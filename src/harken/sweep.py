@@ -1,0 +1,337 @@
+"""One PPO run for every combination of settings and seed, and what each came to: `harken sweep`."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from harken import config_files, config_yaml, pipeline
+from harken.config import RunConfig
+from harken.config_ppo import PPOTraining
+from harken.config_yaml import Settings
+from harken.errors import UserError
+from harken.evaluate import outcome
+from harken.evaluate.outcome import Outcome
+from harken.explorer.frontier import Panel, Point, write_frontier
+from harken.run import atomic
+from harken.run.folder import PipelineFolder, RunFolder
+from harken.run.manifest import config_sha256
+from harken.run.tracking import say
+from harken.train.run import train
+
+MOST_RUNS = 50
+"""A larger grid is more likely a slip than a wish: it needs --yes."""
+LONGEST_NAME = 40
+"""Characters of one value in a folder's name."""
+CHANGES_REWARD = (
+    *("training.reward", "data.", "training.ppo.score_clip", "training.ppo.truncated"),
+    *("training.ppo.missing_eos", "training.ppo.length_penalty", "training.ppo.repetition_penalty"),
+)
+"""Beginnings of keys under which the reward itself, or what is asked, is another."""
+CHANGES_KL = ("training.ppo.reference", "training.ppo.temperature", "model_name")
+"""Beginnings of keys under which KL is measured to, or of, something else."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the grid. `keys` has the swept settings as they were written, under their short names."""
+
+    folder: Path
+    keys: dict[str, str]
+    seed: int
+    config: RunConfig
+
+    @property
+    def group(self) -> str:
+        """What it shares with the runs that differ from it in their seed alone."""
+        return ", ".join(f"{key} {value}" for key, value in self.keys.items()) or "as configured"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it needs no more training."""
+        return RunFolder(self.folder).final.exists()
+
+
+def sweep(
+    name: str,
+    over: Sequence[str],
+    output: Path,
+    seeds: str | None = None,
+    overrides: Sequence[str] = (),
+    source: Path | None = None,
+    *,
+    yes: bool = False,
+) -> int:
+    """Train the whole grid into folders of `output`, print a table, and return how many runs failed.
+
+    Finished runs are kept and started ones go on. A run that fails is reported, and the others are trained.
+    `sweep.json` and `frontier.html` are brought up to date after every run. Arguments as in `plan`.
+    Raises UserError before anything trains when a setting is wrong, or the grid is larger than `MOST_RUNS`
+    without `yes`.
+    """
+    runs = plan(name, over, output, seeds, overrides, source)
+    if len(runs) > MOST_RUNS and not yes:
+        raise UserError(
+            f"{len(runs)} runs are more than {MOST_RUNS}",
+            where="--over",
+            mend="Fewer values, or --yes for all",
+        )
+    say(announcement(runs, source))
+    notes = cautions([axis(text)[0] for text in over])
+    about = {
+        "config": name,
+        "from": source and str(source),
+        "over": dict(map(axis, over)),
+        "set": [*overrides],
+    }
+    outcomes: list[Outcome] = []
+    for number, run in enumerate(runs, start=1):
+        say(f"\n== {number}/{len(runs)} {run.folder.name}")
+        outcomes.append(_train(run))
+        _write(output, about | {"notes": notes}, runs[:number], outcomes)
+    failed = [one for one in outcomes if one.state == "failed"]
+    print(outcome.table(_groups(runs, outcomes)))
+    for run, one in zip(runs, outcomes, strict=True):
+        if one.state != "completed":
+            print(f"{one.state}: {run.folder.name}: {one.why}")
+    for note in notes:
+        print(note)
+    print(f"\nfigures   {output / 'sweep.json'}")
+    if len(failed) < len(runs):
+        print(f"frontier  {output / 'frontier.html'}")
+    return len(failed)
+
+
+def plan(
+    name: str,
+    over: Sequence[str],
+    output: Path,
+    seeds: str | None = None,
+    overrides: Sequence[str] = (),
+    source: Path | None = None,
+) -> list[Planned]:
+    """Every run of the grid, checked: the last `--over` changes fastest, then the seed.
+
+    `over` are ``key=value,value``, with the keys of a PPO run; `overrides` go to every run. `name` is a PPO run,
+    or with `source` a pipeline whose PPO starts from the models in that finished pipeline's folder. `seeds` is
+    ``839,840``; left out, the configuration's one. Raises UserError for what cannot be run, or would run twice.
+    """
+    axes = [axis(text) for text in over]
+    if not axes and seeds is None:
+        raise UserError("nothing to sweep", mend="For example: --over training.ppo.kl_coef=0.01,0.1,1")
+    if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
+        mend = "Give seeds as --seeds 839,840" if "seed" in taken else "Name all its values in one --over"
+        raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", mend=mend)
+    load = _loader(name, source)
+    runs: list[Planned] = []
+    seen: dict[str, str] = {}
+    for chosen in product(*([(key, value) for value in values] for key, values in axes)):
+        for seed in [None] if seeds is None else _seeds(seeds):
+            settings = [f"{key}={value}" for key, value in chosen]
+            config = load([*overrides, *settings, *([] if seed is None else [f"seed={seed}"])])
+            if not isinstance(config.training, PPOTraining):
+                raise UserError(f"a sweep is of PPO runs, and this is {config.training.type!r}", where=name)
+            keys = {_short(key): value for key, value in chosen}
+            folder = output / folder_name(keys, config.seed)
+            content = config_sha256(config.model_dump(mode="json", exclude={"output_dir"}))
+            if content in seen:
+                raise UserError(
+                    f"{seen[content]} and {folder.name} are the same run",
+                    where="--over",
+                    mend="Leave one out",
+                )
+            seen[content] = folder.name
+            config = config.model_copy(update={"output_dir": str(folder)})
+            runs.append(Planned(folder, keys, config.seed, config))
+    return runs
+
+
+def axis(text: str) -> tuple[str, list[str]]:
+    """``key=a,b`` → the key and its values, as written. A comma within [] or {} belongs to a value.
+
+    Raises UserError for another form, and for an empty value.
+    """
+    key, _, written = text.partition("=")
+    values, depth = [""], 0
+    for letter in written:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += letter
+    values = [value.strip() for value in values]
+    if not key or not all(values):
+        raise UserError(
+            "not of the form key=value,value",
+            where=f"--over {text}",
+            mend="For example: training.lr=1e-6,1e-5",
+        )
+    return key, values
+
+
+def folder_name(keys: dict[str, str], seed: int) -> str:
+    """``kl_coef=0.1_seed=839``: the same run has the same name in every grid. What no name may hold is hashed."""
+
+    def safe(value: str) -> str:
+        plain = re.sub(r"[^\w.+-]+", "-", value)
+        if plain == value and len(value) <= LONGEST_NAME:
+            return value
+        return f"{plain[:LONGEST_NAME]}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+
+    parts = [f"{re.sub(r'[^a-z0-9_.]+', '-', key)}={safe(value)}" for key, value in keys.items()]
+    return "_".join([*parts, f"seed={seed}"])
+
+
+def announcement(runs: Sequence[Planned], source: Path | None) -> str:
+    """How many runs, how many are finished, and what the rest costs where something like them was timed."""
+    rest = [run for run in runs if not run.finished]
+    text = f"sweep: {len(runs)} runs, {len(runs) - len(rest)} of them finished"
+    timed = [run.folder for run in runs] + ([PipelineFolder(source).ppo.root] if source else [])
+    lines = ((folder, outcome.read_metrics(RunFolder(folder))) for folder in timed)
+    folder, metrics = next(((f, m) for f, m in lines if m), (None, []))
+    if folder is None or not rest:
+        return text
+    seconds = median(line["seconds"] for line in metrics)
+    updates = [_updates(run.config) for run in rest]
+    return (
+        f"{text}. An update took {seconds:.1f} s in {folder}: about {_time(seconds * median(updates))} a run, "
+        f"{_time(seconds * sum(updates))} in all"
+    )
+
+
+def cautions(keys: Sequence[str]) -> list[str]:
+    """What of the figures does not compare between runs that differ in these keys."""
+    said = []
+    if changed := [key for key in keys if key.startswith(CHANGES_REWARD)]:
+        said.append(f"caution: {', '.join(changed)} changes what the reward is: compare judges, not rewards")
+    if changed := [key for key in keys if key.startswith(CHANGES_KL)]:
+        said.append(f"caution: {', '.join(changed)} changes what the KL is measured to: KLs do not compare")
+    return said
+
+
+def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
+    """Settings to a run's configuration: of the run `name`, or of the PPO stage of the pipeline `name`."""
+    if source is None:
+        return lambda overrides: _load_run(name, overrides)
+    folder = PipelineFolder(source)
+    for made in (folder.sft.final, folder.reward.final):
+        if not made.exists():
+            raise UserError(
+                "no finished pipeline is here", where=f"--from {source}", mend=f"There is no {made}"
+            )
+    stage = pipeline.ppo_stage(config_files.load_pipeline(name, []), folder)
+    settings = Settings(stage.model_dump(mode="json"), {(): name})
+
+    def load(overrides: list[str]) -> RunConfig:
+        changed = config_yaml.expand(config_yaml.override(settings, overrides))
+        return config_files.checked(RunConfig, changed.data, name)
+
+    return load
+
+
+def _load_run(name: str, overrides: list[str]) -> RunConfig:
+    try:
+        return config_files.load_run(name, overrides)
+    except UserError as error:
+        # The reader of runs names the command that a pipeline is for.
+        if error.mend != f"Run: harken pipeline {name}":
+            raise
+        mend = "Name the folder of a finished one, and its PPO stage is swept: --from outputs/demo"
+        raise UserError("this describes a pipeline", where=error.where, mend=mend) from None
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError("seeds are whole numbers", where=f"--seeds {text}", mend="--seeds 839,840") from None
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("training.").removeprefix("ppo.")
+
+
+def _updates(config: RunConfig) -> int:
+    assert isinstance(config.training, PPOTraining)
+    return config.training.ppo.updates
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _train(run: Planned) -> Outcome:
+    """Train one run and say what it came to; of one that fails, why."""
+    try:
+        train(run.config, run.folder)
+        return outcome.outcome(RunFolder(run.folder))
+    except UserError as error:
+        why = str(error)
+    except Exception as error:  # noqa: BLE001  reported below and by the exit code: the others have their turn
+        traceback.print_exc()
+        why = f"{type(error).__name__}: {error}"
+    finally:
+        gc.collect()  # models are webs of references: without this two runs' would be in memory together
+    say(f"failed: {run.folder.name}: {why}")
+    return Outcome("failed", why, 0, {})
+
+
+def _groups(
+    runs: Sequence[Planned], outcomes: Sequence[Outcome]
+) -> list[tuple[dict[str, str], list[Outcome]]]:
+    """The outcomes of each combination that did not fail, whatever their seed."""
+    groups: dict[tuple[str, ...], tuple[dict[str, str], list[Outcome]]] = {}
+    for run, one in zip(runs, outcomes, strict=True):
+        group = groups.setdefault(tuple(run.keys.values()), (run.keys, []))
+        if one.state != "failed":
+            group[1].append(one)
+    return list(groups.values())
+
+
+def _write(output: Path, about: dict[str, Any], runs: Sequence[Planned], outcomes: Sequence[Outcome]) -> None:
+    """sweep.json and frontier.html of the runs so far."""
+    pairs = list(zip(runs, outcomes, strict=True))
+    rows = [
+        {"folder": run.folder.name, "keys": run.keys, "seed": run.seed, **asdict(one)} for run, one in pairs
+    ]
+    averages = [
+        {"keys": keys, "figures": {name: asdict(mean) for name, mean in outcome.means(group).items()}}
+        for keys, group in _groups(runs, outcomes)
+    ]
+    atomic.write_json(output / "sweep.json", about | {"runs": rows, "means": averages})
+    panels = []
+    names = {name for one in outcomes for name in one.figures}
+    judges = sorted(name for name in names if name.startswith(outcome.JUDGE))
+    for name, title, caption in (
+        (outcome.REWARD, "Reward", "Of the sampled answers, penalties included: what was trained for."),
+        (outcome.HELD_OUT, "Held-out reward", "The same reward on prompts that were not trained on."),
+        *((name, name.removeprefix(outcome.JUDGE), JUDGED) for name in judges),
+    ):
+        points = [
+            Point(run.group, f"{run.group}, seed {run.seed}", one.figures[outcome.KL], one.figures[name])
+            for run, one in pairs
+            if {name, outcome.KL} <= one.figures.keys()
+        ]
+        if points:
+            panels.append(Panel(title, caption, tuple(points)))
+    if panels:
+        title = f"{Path(about['config']).stem}: reward against KL"
+        write_frontier(output / "frontier.html", title=title, notes=[READING, *about["notes"]], panels=panels)
+
+
+JUDGED = "A judge that was not trained for. Where the reward rises to the right and this falls, the reward is gamed."
+READING = (
+    "One circle is one run at its end. Filled: on the front, no other run has as much reward for as little KL. The "
+    "dashed steps are the most reward that some run reached within each KL. To the right is further from the "
+    "reference; were rewards of answers normal, the best there is would be a straight line on this scale."
+)
