@@ -139,7 +139,7 @@ def a_max_length_that_drops_the_long_answers(clinic: Clinic, folder: Path) -> Sp
 
 @names("leakage", "error")
 def prompts_that_leak_into_the_held_out(clinic: Clinic, folder: Path) -> Spoilt:
-    """S0-17: half of the held-out prompts are trained on."""
+    """Half of the held-out prompts are trained on."""
     config = clinic.config("ppo")
     leaked = ({"prompt": f"say {thing}"} for thing in THINGS[70:90])
     config["data"]["eval_path"] = write(folder / "heldout.jsonl", leaked)

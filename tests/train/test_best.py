@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,17 @@ def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     ("qualities", "wanted"),
-    [({2: 3.0, 4: 1.0}, "2.0"), ({1: 1.0, 5: 2.0}, "5.0"), ({2: 1.0, 3: 1.0}, "2.0"), ({}, "5.0")],
+    [
+        ({2: 3.0, 4: 1.0}, "2.0"),
+        ({1: 1.0, 5: 2.0}, "5.0"),
+        ({2: 1.0, 3: 1.0}, "2.0"),
+        ({}, "5.0"),
+        ({2: -math.inf, 4: -math.inf}, "2.0"),
+        ({2: -math.inf, 4: 1.0}, "4.0"),
+    ],  # fmt: skip
 )
 def test_final_is_the_best_step(tmp_path: Path, qualities: dict[int, float], wanted: str) -> None:
-    """The highest quality; of equals the earlier; without any, the last."""
+    """The highest quality; of equals the earlier; nothing measured: the last; none fit: the first measured."""
     assert final_of(tmp_path, Counting(qualities))[0] == wanted
 
 
@@ -115,6 +123,7 @@ def test_a_best_of_before_a_resume_is_known(tmp_path: Path) -> None:
 
 def measured(**changed: float) -> dict[str, float]:
     usual = {"eval/reward_mean": 1.0, "eval/cap_hit": 0.2, "eval/empty": 0.0, "eval/repetition": 0.1}
+    usual |= {"eval/change_demo_gold": 0.0, "eval/change_error_demo_gold": 0.05}
     names = {f"eval/{name}": value for name, value in changed.items() if name != "kl"}
     return usual | names | {"kl/mean": changed.get("kl", 1.0)}
 
@@ -127,23 +136,35 @@ def measured(**changed: float) -> dict[str, float]:
         ({"cap_hit": 0.26}, False),
         ({"empty": 0.06}, False),
         ({"repetition": 0.16}, False),
-        ({"judge_demo_gold": 0.4}, False),
-        ({"judge_demo_gold": 0.6}, True),
+        ({"change_demo_gold": -0.11}, False),
+        ({"change_demo_gold": -0.09}, True),
         ({"kl": 9.0}, False),
     ],
 )
 def test_what_is_fit_to_be_chosen(
     make_stage: Callable[..., PPOStage], changed: dict[str, float], fit: bool
 ) -> None:
-    """Rates within 5 points of the start, judges not below it, KL inside the budget: then the held-out reward."""
+    """Rates within 5 points of the start, no judge 2 standard errors below it, KL inside the budget."""
     stage = make_stage(ppo_config(ppo={"kl_budget": 8.0, "judges": ["demo_gold"]}))
-    stage.probe.start = measured(judge_demo_gold=0.5)
-    metrics = measured(judge_demo_gold=0.5) | measured(**changed)
-    assert stage.quality(metrics) == (1.0 if fit else None)
+    stage.probe.start = measured()
+    assert stage.quality(measured(**changed)) == (1.0 if fit else -math.inf)
 
 
 def test_without_a_held_out_measure_nothing_is_chosen(make_stage: Callable[..., PPOStage]) -> None:
     assert make_stage(ppo_config()).quality({"kl/mean": 0.0}) is None
+
+
+def test_a_judges_change_is_paired_with_the_start(make_stage: Callable[..., PPOStage]) -> None:
+    """Mean and standard error of the differences prompt by prompt, by hand."""
+    stage = make_stage(ppo_config(ppo={"judges": ["demo_gold"]}))
+    first = stage.probe.measure(0)
+    assert first["eval/change_demo_gold"] == first["eval/change_error_demo_gold"] == 0.0
+    stage.probe.judged["demo_gold"] = [
+        v - shift for v, shift in zip(stage.probe.judged["demo_gold"], (0.1, 0.4), strict=True)
+    ]
+    later = stage.probe.measure(1)
+    assert later["eval/change_demo_gold"] == pytest.approx(0.25)
+    assert later["eval/change_error_demo_gold"] == pytest.approx(0.15)
 
 
 def test_the_probe_asks_the_same_prompts_with_the_same_draws(make_stage: Callable[..., PPOStage]) -> None:

@@ -141,7 +141,7 @@ def repeated_rows(subject: Subject) -> Seen:
     ALL,
     what="prompts that are trained on and also held out, or evaluated on",
     why="A model is better on prompts it has seen: a leak makes every held-out number too good.",
-    items="S0-17, S2-94",
+    items="S0-25, S2-94",
 )
 def leakage(subject: Subject) -> Seen:
     """By the conversation itself, whatever the rows' ids."""

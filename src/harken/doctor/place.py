@@ -21,7 +21,7 @@ GIB = 2**30
     ALL,
     what="whether output_dir can be written, and what it holds already",
     why="A folder that refuses the first checkpoint loses the hours before it.",
-    items="S4-40",
+    items="S1-20",
 )
 def output_folder(subject: Subject) -> Seen:
     """Nothing is written to find out."""
@@ -48,7 +48,7 @@ def output_folder(subject: Subject) -> Seen:
     ALL,
     what="free space against checkpoints and the finished model",
     why="A full disk ends the run; what it learnt since the last checkpoint is lost.",
-    items="S4-40",
+    items="S1-20",
     cost="the model",
 )
 def disk_room(subject: Subject) -> Seen:

@@ -26,7 +26,7 @@ SAME = {"float32": 1e-3, "bfloat16": 0.1}
     ("ppo",),
     what="log-probabilities of the sampler and of the trainer, token by token",
     why="If the policy that samples is not the one that is scored, every ratio and every KL is wrong.",
-    items="P5, P6, P7, S2-91",
+    items="P5, P6, P7",
     cost=COST,
 )
 def sampler_is_scorer(subject: PPOSubject) -> Seen:

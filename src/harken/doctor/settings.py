@@ -86,7 +86,7 @@ def schedule_and_batches(subject: Subject) -> Seen:
     ALL,
     what="whether there are held-out rows to choose and to judge by",
     why="Without held-out rows nobody sees a model that learns its rows by heart, and the last weights are kept.",
-    items="S2-94",
+    items="S0-24",
 )
 def held_out_rows(subject: Subject) -> Seen:
     """PPO's may be few: they are answered again and again."""
@@ -102,7 +102,7 @@ def held_out_rows(subject: Subject) -> Seen:
     ALL,
     what="the names in health.stop_on",
     why="A finding that is misspelled would never end the run it should end.",
-    items="S4-30",
+    items="S0-40",
 )
 def stop_on(subject: Subject) -> Seen:
     """As the monitor itself reads them."""

@@ -38,7 +38,7 @@ def kl_coefficient(subject: PPOSubject) -> Seen:
     ("ppo",),
     what="KL target, bounds, budget and limit, in nats per sequence",
     why="Every KL setting of Harken is in nats per sequence; a target per token is some fifty times too strict.",
-    items="S2-92, S4-33, S4-34, P18",
+    items="S2-91, S4-33, S4-34, P18",
 )
 def kl_units(subject: PPOSubject) -> Seen:
     """A target is compared with the longest answer."""

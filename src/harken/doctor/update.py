@@ -18,7 +18,7 @@ NO_KL = 0.05
     ALL,
     what="loss and gradient of one update",
     why="A loss that is not finite destroys the weights at the first step.",
-    items="S2-45, P29",
+    items="P29",
     cost=COST,
 )
 def update_runs(subject: Subject) -> Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,7 +22,7 @@ class Chosen(Protocol):
     label: str
 
     def quality(self, metrics: Mapping[str, float]) -> float | None:
-        """How good the weights are; None when they are not to be chosen."""
+        """How good the weights are; −∞ when they are not fit to be chosen, None when nothing was measured."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -48,21 +49,25 @@ class Best:
         self.folder = folder
         kept = checkpoint.latest(folder)
         self.step = kept.step if kept else None
-        self.value = float(kept.state["quality"]) if kept else None
+        self.value = _known(kept.state["quality"]) if kept else None
 
     def out_of_patience(self, step: int, eval_every: int, patience: int | None) -> str | None:
         """Why to end after `step`: `patience` evaluations came and went without a better one. None to go on."""
         if patience is None or self.step is None or step - self.step < patience * eval_every:
             return None
-        return f"patience: no held-out evaluation since step {self.step} was better than {self.value:+.4g}"
+        return f"patience: no held-out evaluation since step {self.step} was better"
 
     def consider(self, step: int, stage: Chosen, metrics: Mapping[str, float]) -> None:
-        """Keep this step's weights if they are the best so far. Of equals the earlier one stays."""
+        """Keep this step's weights if they are the best so far. Of equals the earlier one stays.
+
+        So where no step is fit to be chosen (−∞), the first that was measured is kept: the least has happened to it.
+        """
         value = stage.quality(metrics)
         if value is None or (self.value is not None and value <= self.value):
             return
         weights = {name: t for name, t in stage.tensors().items() if name.startswith(WEIGHTS)}
-        if checkpoint.save(self.folder, step, weights, {"quality": value}, keep=1):
+        known = None if value == -math.inf else value
+        if checkpoint.save(self.folder, step, weights, {"quality": known}, keep=1):
             self.step, self.value = step, value
 
     def restore(self, stage: Chosen, done: int) -> None:
@@ -73,6 +78,16 @@ class Best:
             return
         if kept.step != done:
             stage.load(stage.tensors() | kept.tensors, stage.state())
+        if self.value == -math.inf:
+            say(
+                f"warning: {stage.label}: no step was fit to be chosen (docs/modes.md says when one is); "
+                f"final is step {kept.step} of {done}, the first that was measured"
+            )
+            return
         say(
             f"{stage.label}: final is step {kept.step} of {done}, the best on held-out rows ({self.value:+.4g})"
         )
+
+
+def _known(quality: float | None) -> float:
+    return -math.inf if quality is None else float(quality)

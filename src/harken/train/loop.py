@@ -44,7 +44,7 @@ class Stage(Protocol):
         ...
 
     def quality(self, metrics: Mapping[str, float]) -> float | None:
-        """How good the weights are by a step's metrics, higher is better; None when they are not to be chosen."""
+        """How good the weights are by a step's metrics, higher is better; −∞: not fit to be chosen; None: unknown."""
         ...
 
     def stop_reason(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +34,7 @@ class Probe:
         self.judges = find_judges(settings.judges)
         self.sampling = Sampling(settings.max_gen_len, settings.temperature, seed)
         self.start: dict[str, float] = {}
+        self.judged: dict[str, list[float]] = {}
 
     def measure(self, done: int) -> dict[str, float]:
         """Rewards, judges' means, lengths and rates of the held-out answers after `done` updates.
@@ -47,32 +50,40 @@ class Probe:
         )
         for name, judge in self.judges.items():
             values = [judge(r.prompt, r.text, r.stop) for r in rollouts]
-            metrics[f"eval/judge_{name}"] = sum(values) / len(values)
+            if done == 0:
+                self.judged[name] = values
+            metrics[f"eval/judge_{name}"] = statistics.fmean(values)
+            changes = [now - then for now, then in zip(values, self.judged.get(name, values), strict=True)]
+            metrics[f"eval/change_{name}"] = statistics.fmean(changes)
+            metrics[f"eval/change_error_{name}"] = _standard_error(changes)
         if done == 0:
             self.start = metrics
         return metrics
 
     def quality(self, metrics: Mapping[str, float], kl_budget: float | None) -> float | None:
-        """The held-out reward, or None for a checkpoint that is not to be chosen.
+        """The held-out reward; −∞ for a checkpoint that is not fit to be chosen; None where nothing was measured.
 
-        Not to be chosen: one without a held-out measure, one whose cut, empty or repetitive answers rose by
-        more than 5 points over the start, one whose judges fell below it, one outside the KL budget.
+        Not fit: cut, empty or repetitive answers rose by more than 5 points over the start, a judge fell below it by
+        more than two standard errors of the paired change, or the KL is outside the budget.
         """
         if "eval/reward_mean" not in metrics:
             return None
-        if kl_budget is not None and metrics["kl/mean"] > kl_budget:
-            return None
-        if any(metrics[rate] > self.start.get(rate, 1.0) + WORSE for rate in RATES):
-            return None
-        judged = [f"eval/judge_{name}" for name in self.judges]
-        if any(metrics[name] < self.start.get(name, metrics[name]) for name in judged):
-            return None
-        return metrics["eval/reward_mean"]
+        outside = kl_budget is not None and metrics["kl/mean"] > kl_budget
+        worse = any(metrics[rate] > self.start.get(rate, 1.0) + WORSE for rate in RATES)
+        fell = any(
+            metrics[f"eval/change_{name}"] < -2.0 * metrics[f"eval/change_error_{name}"]
+            for name in self.judges
+        )
+        return -math.inf if outside or worse or fell else metrics["eval/reward_mean"]
 
     def state(self) -> dict[str, Any]:
         """What was measured before the first update."""
-        return {"start": self.start}
+        return {"start": self.start, "judged": self.judged}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Put it back."""
-        self.start = dict(state["start"])
+        self.start, self.judged = dict(state["start"]), dict(state["judged"])
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
