@@ -15,6 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mutants_doctor import DOCTOR
 from mutants_health import HEALTH
 from mutants_inspect import INSPECT
 from mutants_maths import MATHS
@@ -28,7 +29,7 @@ from mutants_theory import THEORY
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
-MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE, *REWARDS, *PROPERTIES, *INSPECT, *HEALTH, *THEORY, *SWEEP]
+MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE, *REWARDS, *PROPERTIES, *INSPECT, *HEALTH, *THEORY, *SWEEP, *DOCTOR]
 AT_ONCE = 2
 SECONDS = 120
 

@@ -15,7 +15,7 @@ from harken.errors import UserError
 
 VERBS = (
     *("demo", "train", "pipeline", "eval", "report", "data", "model"),
-    *("trace", "replay", "sweep", "presets list", "presets show"),
+    *("doctor", "trace", "replay", "sweep", "presets list", "presets show"),
 )
 
 

@@ -120,3 +120,10 @@ def test_a_mistake_in_a_part_is_one_line_that_says_where(tmp_path: Path, part: s
     with pytest.raises(UserError, match=says) as told:
         config_files.load_run(str(tmp_path / "ppo.yml"), [])
     assert "\n" not in str(told.value)
+
+
+def test_what_a_run_writes_down_is_read_again() -> None:
+    """A run's config.yml is a dump with every key set: it must load as what it was."""
+    for combine in ("mean", "min", "mean_minus_sd"):
+        given = training(rewards=[{**ENSEMBLE, "combine": combine}])
+        assert PPOTraining.model_validate(given.model_dump(mode="json")) == given

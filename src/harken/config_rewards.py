@@ -91,7 +91,7 @@ class EnsemblePart(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> EnsemblePart:
-        if "k" in self.model_fields_set and self.combine != "mean_minus_sd":
+        if self.k != 1.0 and self.combine != "mean_minus_sd":
             raise ValueError("k belongs to combine: mean_minus_sd")
         if len(set(self.checkpoint_paths)) < len(self.checkpoint_paths):
             raise ValueError("checkpoint_paths names the same reward model twice")

@@ -80,7 +80,7 @@ def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
         ({}, "5.0"),
         ({2: -math.inf, 4: -math.inf}, "2.0"),
         ({2: -math.inf, 4: 1.0}, "4.0"),
-    ],  # fmt: skip
+    ],
 )
 def test_final_is_the_best_step(tmp_path: Path, qualities: dict[int, float], wanted: str) -> None:
     """The highest quality; of equals the earlier; nothing measured: the last; none fit: the first measured."""
