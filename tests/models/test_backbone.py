@@ -60,6 +60,8 @@ def test_a_role_scope_gives_the_adapter_its_gradient_and_only_it() -> None:
     """DESIGN's measured trap: switching adapters must not freeze the one that trains."""
     backbone, batch = tiny_backbone(), batch_of([5, 6, 7, 8])
     backbone.add_adapter("reward", LoraSettings(rank=4), seed=1)
+    for parameter in backbone.adapter_parameters("reward").values():
+        parameter.requires_grad_(False)
     backbone.add_adapter("policy", LoraSettings(rank=4), seed=1)
     with backbone.role("policy"):
         with backbone.role("reward"):
@@ -70,6 +72,38 @@ def test_a_role_scope_gives_the_adapter_its_gradient_and_only_it() -> None:
     assert all(g is not None and g.abs().sum() > 0 for g in gradients.values())
     others = [p for k, p in backbone.model.named_parameters() if ".policy." not in k]
     assert all(p.grad is None and not p.requires_grad for p in others)
+
+
+def test_an_adapter_that_learns_goes_on_when_another_joins() -> None:
+    """A policy and a critic may train side by side on one base."""
+    backbone = tiny_backbone()
+    for name in ("policy", "critic"):
+        backbone.add_adapter(name, LoraSettings(rank=4), seed=1)
+    assert all(p.requires_grad for n in ("policy", "critic") for p in backbone.adapter_parameters(n).values())
+
+
+def test_a_copied_adapter_is_equal_and_apart() -> None:
+    """The copy says what the original says, and changing one leaves the other."""
+    backbone, batch = tiny_backbone(), batch_of([5, 6, 7, 8])
+    backbone.add_adapter("policy", LoraSettings(rank=4), seed=1)
+    with torch.no_grad():
+        for parameter in backbone.adapter_parameters("policy").values():
+            parameter.add_(0.05)
+    backbone.copy_adapter("policy", "reference", trainable=False)
+
+    def said(role: str) -> torch.Tensor:
+        with torch.no_grad(), backbone.role(role):
+            return backbone.hidden(batch)
+
+    assert torch.equal(said("policy"), said("reference"))
+    before = said("reference")
+    with torch.no_grad():
+        for parameter in backbone.adapter_parameters("policy").values():
+            parameter.add_(0.05)
+    assert torch.equal(said("reference"), before)
+    assert not torch.equal(said("policy"), before)
+    assert not any(p.requires_grad for p in backbone.adapter_parameters("reference").values())
+    assert all(p.requires_grad for p in backbone.adapter_parameters("policy").values())
 
 
 def test_adapter_parameters_are_float32_on_a_bfloat16_base() -> None:
