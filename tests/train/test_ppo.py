@@ -34,6 +34,7 @@ def test_what_samples_is_what_is_scored_at_any_temperature(make_stage: MakeStage
     metrics = make_stage(ppo_config(ppo={"temperature": temperature})).step(0)
     assert metrics["sampler/logprob_gap"] < 1e-4
     assert metrics["policy/first_ratio_gap"] < 1e-5
+    assert metrics["kl/k3_mean"] == pytest.approx(0.0, abs=1e-6)  # the reference too
 
 
 def test_one_step_on_policy_is_the_policy_gradient(make_stage: MakeStage) -> None:
