@@ -207,6 +207,8 @@ def _contradiction(s: PPOSettings) -> str | None:
         return "kl_estimator full in the reward does not price the token itself: choose kl_in both, or k1"
     if s.kl_in == "both" and s.kl_estimator != "full":
         return f"kl_in both would pay for {s.kl_estimator} twice: it is for kl_estimator full"
+    if s.reference_update_every is not None and s.reference != "sft":
+        return "reference_update_every moves the reference to the policy: it is for reference sft"
     if s.kl_control in ("linear", "cosine") and s.kl_coef_final is None:
         return f"kl_control {s.kl_control} needs kl_coef_final"
     if s.kl_coef_final is not None and s.kl_control not in ("linear", "cosine"):

@@ -11,6 +11,7 @@ import yaml
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.errors import UserError
 from harken.evaluate import audit, report_card, suite, verdict
+from harken.evaluate.outcome import LATE_UPDATES
 from harken.explorer.build import build_report
 from harken.run import atomic, manifest
 from harken.run.claim import claim
@@ -20,8 +21,6 @@ from harken.run.tracking import say
 from harken.train.run import train
 
 BASE, SFT, PPO = "Base", "SFT", "PPO"
-LATE_UPDATES = 3
-"""The KL of a run is read off its last updates: one rollout batch is a noisy measure."""
 
 
 def run(config: PipelineConfig, output: Path) -> PipelineFolder:

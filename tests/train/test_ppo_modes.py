@@ -201,6 +201,7 @@ def test_a_masked_answer_is_nobodys_baseline() -> None:
         ({"advantage": "grpo", "samples_per_prompt": 2, "critic": "adapter"}, "no critic"),
         ({"advantage": "grpo", "samples_per_prompt": 2, "truncated": "bootstrap"}, "no critic to bootstrap"),
         ({"critic_init": "reward_model"}, "a critic of its own"),
+        ({"reference": "base", "reference_update_every": 2}, "for reference sft"),
         ({"kl_control": "linear"}, "needs kl_coef_final"),
         ({"kl_coef_final": 0.1}, "needs kl_control"),
         ({"missing_eos_score": -1.0, "truncated": "mask"}, "truncated: penalise"),

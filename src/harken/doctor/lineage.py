@@ -8,10 +8,9 @@ from harken.doctor.check import ALL, Check, check
 from harken.doctor.finding import Seen, error, note, ok, warning
 from harken.doctor.ppo_subject import PPOSubject
 from harken.doctor.subject import Subject
-from harken.models.resolve import ModelSource
 from harken.models.roles import lineage_fingerprint
 from harken.models.tokenizer import load_tokenizer, same_tokenizer
-from harken.run.folder import RunFolder
+from harken.train.run import has_sft
 
 
 @check(
@@ -39,7 +38,7 @@ def sft_first(subject: PPOSubject) -> Seen:
     """By the records of the runs that made the model, or by the pipeline."""
     if subject.around.tuned:
         return ok("this pipeline tunes it first")
-    if _tuned(subject.source):
+    if has_sft(subject.source):
         return ok(f"{subject.source.name} was fine-tuned")
     return warning(
         f"{subject.source.name} has no supervised fine-tuning behind it that Harken knows of",
@@ -90,15 +89,6 @@ def reward_base(subject: PPOSubject) -> Seen:
     if same:
         return note(f"{base.name} is another model of the policy's tokenizer", mend)
     return note(f"{base.name} is another model with another tokenizer: answers cross as text", mend)
-
-
-def _tuned(source: ModelSource) -> bool:
-    """Whether a run that made a model on the way was, or came after, supervised fine-tuning."""
-    for link in source.chain():
-        record = RunFolder(link.folder.parent).manifest
-        if record.exists() and json.loads(record.read_text()).get("lineage", {}).get("sft"):
-            return True
-    return False
 
 
 LINEAGE: tuple[Check, ...] = (model_found, sft_first, reward_found, reward_base)

@@ -14,8 +14,8 @@ from harken.errors import UserError
 from harken.inspect.recorded import RecordedStep
 from harken.models.tokenizer import load_tokenizer
 from harken.run import manifest
-from harken.run.credit_table import write_table
 from harken.run.folder import RunFolder
+from harken.run.tables import write_table
 
 COLUMNS: dict[str, pa.DataType] = {
     "step": pa.int64(),

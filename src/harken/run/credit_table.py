@@ -6,18 +6,16 @@ float32, as they were computed, so that a replay starts from exactly what the ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harken.errors import UserError
 from harken.records import ScoredRollout
-from harken.run import atomic
-from harken.run.tables import read_rows
+from harken.run.tables import read_rows, write_table
 
 
 class Grid(Protocol):
@@ -118,14 +116,6 @@ def read_credit(path: Path) -> list[dict[str, Any]]:
             f"not a credit table of this version: no column {', '.join(sorted(missing))}", where=str(path)
         )
     return rows
-
-
-def write_table(path: Path, columns: Mapping[str, pa.DataType], records: Sequence[Mapping[str, Any]]) -> None:
-    """Records as parquet with the types that are given, whole or not at all; a column may be null throughout."""
-    table = pa.Table.from_pylist(list(records), schema=pa.schema(list(columns.items())))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    atomic.write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def _selected(grid: Grid | None, flags: Sequence[Sequence[bool]], name: str) -> list[list[Any] | None]:

@@ -45,7 +45,7 @@ def write_scored_rollouts(path: Path, rows: Sequence[ScoredRollout], *, step: in
     for source in sources:
         columns |= {f"score_{source}": pa.float64(), f"weight_{source}": pa.float64()}
     records = [_scored_rollout(row, sources, step) for row in rows]
-    _write(path, pa.Table.from_pylist(records, schema=pa.schema(list(columns.items()))))
+    write_table(path, columns, records)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -58,6 +58,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             raise ValueError(f"row {number} and row 0 differ in the keys {sorted(odd)}")
     names = list(rows[0]) if rows else []
     _write(path, pa.table({name: pa.array([row[name] for row in rows]) for name in names}))
+
+
+def write_table(path: Path, columns: Mapping[str, pa.DataType], records: Sequence[Mapping[str, Any]]) -> None:
+    """Records as parquet with the types that are given, whole or not at all; a column may be null throughout."""
+    _write(path, pa.Table.from_pylist(list(records), schema=pa.schema(list(columns.items()))))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

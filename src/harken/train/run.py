@@ -126,7 +126,7 @@ def _ppo(
         load_data.ptx(config, renderer, run),
     )
     lineage = _lineage(source, sft=False) | roles.found.lineage()
-    if not _has_sft(source):
+    if not has_sft(source):
         say(
             "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
             "untuned answers make scores meaningless and KL grow. Mend: train --preset …_sft first"
@@ -157,11 +157,11 @@ def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
         "kind": source.kind,
         "folder": str(source.folder),
         "fingerprint": lineage_fingerprint(source),
-        "sft": sft or _has_sft(source),
+        "sft": sft or has_sft(source),
     }
 
 
-def _has_sft(source: ModelSource) -> bool:
+def has_sft(source: ModelSource) -> bool:
     """Whether the run that made this model, or one before it, was supervised fine-tuning."""
     for link in source.chain():
         record = RunFolder(link.folder.parent).manifest
