@@ -19,7 +19,7 @@ from typing import Any
 
 from harken import config_files, pipeline
 from harken.config import EvaluationConfig
-from harken.evaluate import suite
+from harken.evaluate import outcome, suite
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.train.run import train
 
@@ -66,18 +66,6 @@ def evaluate(demo: Path, out: Path, seed: int) -> dict[str, dict[str, Any]]:
     return {row["policy"]: row for row in summary["table"]}
 
 
-def late(run: Path, name: str) -> float:
-    """The mean of a metric over the last three updates."""
-    lines = [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
-    return statistics.fmean(line[name] for line in lines[-3:])
-
-
-def seconds(run: Path) -> float:
-    """Seconds an update, on average."""
-    lines = [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
-    return statistics.fmean(line["seconds"] for line in lines)
-
-
 def spread(values: list[float]) -> str:
     """Mean and standard error over seeds."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
@@ -105,8 +93,9 @@ def main() -> None:
         line = f"{name:<20}{spread(rewards):>18}{spread(gold):>18}"
         if name != "SFT":
             runs = [run_of(given.output_dir, name, seed) for seed in given.seeds]
-            line += f"{spread([late(run, 'kl/mean') for run in runs]):>18}"
-            line += f"{statistics.fmean(map(seconds, runs)):>18.1f}"
+            figures = [outcome.outcome(RunFolder(run)).figures for run in runs]
+            line += f"{spread([one[outcome.KL] for one in figures]):>18}"
+            line += f"{statistics.fmean(one[outcome.SECONDS] for one in figures):>18.1f}"
         print(line)
 
 

@@ -11,7 +11,7 @@ import yaml
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.errors import UserError
 from harken.evaluate import audit, report_card, suite, verdict
-from harken.evaluate.outcome import LATE_UPDATES
+from harken.evaluate.outcome import LATE_UPDATES, read_metrics
 from harken.explorer.build import build_report
 from harken.run import atomic, manifest
 from harken.run.claim import claim
@@ -91,7 +91,7 @@ def report(root: Path) -> Path:
     config = PipelineConfig.model_validate(yaml.safe_load((root / "pipeline.yml").read_text()))
     summary = json.loads(folder.evaluation.summary.read_text())
     stages = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
-    metrics = {name: _metrics(run) for name, run in stages.items()}
+    metrics = {name: read_metrics(run) for name, run in stages.items()}
     judge = next(iter(summary["judges"]), None)
     late = [line["kl/mean"] for line in metrics["ppo"][-LATE_UPDATES:]]
     kl = sum(late) / len(late)
@@ -127,10 +127,6 @@ def report(root: Path) -> Path:
     print("\n".join(headline))
     print(f"\nfigures  {folder.results}\nreport   {folder.report}")
     return folder.report
-
-
-def _metrics(run: RunFolder) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
 
 
 def _info(run: RunFolder) -> dict[str, Any]:
