@@ -7,8 +7,10 @@ BIN    := $(VENV)/bin
 TORCH_INSTALL ?= torch==2.13.0
 TORCH_INDEX   ?=
 READY  := $(VENV)/.ready
+PEERS  := .venv-trl
+BENCH  ?=
 
-.PHONY: help demo test check mutants format clean
+.PHONY: help demo test check mutants bench bench-peers format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +18,8 @@ help:
 	@echo "make test     the test suite (under ten minutes on two cores)"
 	@echo "make check    lint, format, types, architecture"
 	@echo "make mutants  plants known mistakes; each must turn the suite red"
+	@echo "make bench    seconds, memory and tokens/s beside other libraries, and their plots; BENCH=--quick: does it run?"
+	@echo "make bench-peers  $(PEERS), the environment of the libraries that bench compares with"
 	@echo "make format   rewrites the sources in the project's format"
 	@echo "make clean    removes $(VENV) and caches; outputs/ stays"
 
@@ -33,6 +37,18 @@ check: $(READY)
 
 mutants: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutants.py
+
+# Without bench-peers the peers' lines are left out, and said to be. HARKEN_DATA names the folder of real rows.
+bench: $(READY)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
+	@for one in ppo_update supervised rollouts lengths; do \
+		echo; echo "== $$one"; HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$one.py $(BENCH) || exit 1; done
+	@echo; $(BIN)/python benchmarks/plots.py $(filter --quick,$(BENCH))
+
+bench-peers:
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX),) torch==2.13.0
+	@$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 trl==1.11.0 transformers==5.23.0 peft==0.21.2
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

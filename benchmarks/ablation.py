@@ -41,10 +41,10 @@ def keys(name: str, updates: int, prompts: int) -> list[str]:
     return [f"ppo.training.ppo.{key}" for key in own]
 
 
-def train_all(demo: Path, out: Path, seeds: list[int], updates: int, prompts: int) -> None:
-    """Every variant with every seed."""
+def train_all(demo: Path, out: Path, names: list[str], seeds: list[int], updates: int, prompts: int) -> None:
+    """The named variants with every seed."""
     for seed in seeds:
-        for name in VARIANTS:
+        for name in names:
             overrides = [*keys(name, updates, prompts), f"seed={seed}", "tensorboard=false"]
             config = config_files.load_pipeline("demo", overrides, demo)
             train(pipeline.ppo_stage(config, PipelineFolder(demo)), run_of(out, name, seed))
@@ -80,9 +80,12 @@ def main() -> None:
     asked.add_argument("--seeds", type=int, nargs="+", default=[839, 840, 841])
     asked.add_argument("--updates", type=int, default=8)
     asked.add_argument("--prompts", type=int, default=16)
+    asked.add_argument(
+        "--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="train these alone"
+    )
     asked.add_argument("--train-only", action="store_true", help="leave evaluation to a later call")
     given = asked.parse_args()
-    train_all(given.demo, given.output_dir, given.seeds, given.updates, given.prompts)
+    train_all(given.demo, given.output_dir, given.only, given.seeds, given.updates, given.prompts)
     if given.train_only:
         return
     found = {seed: evaluate(given.demo, given.output_dir, seed) for seed in given.seeds}

@@ -41,7 +41,7 @@ def main() -> None:
             backbone.hidden(batch).float().square().mean().backward()
 
     print(f"{ROWS} x {TOKENS} tokens, plain attention   {cpu_seconds(step):6.2f} s")
-    backbones.EAGER_UP_TO = 0
+    backbones.SHORT = 0
     print(f"{ROWS} x {TOKENS} tokens, fused attention   {cpu_seconds(step):6.2f} s")
 
 

@@ -19,6 +19,7 @@ from mutants_doctor import DOCTOR
 from mutants_health import HEALTH
 from mutants_inspect import INSPECT
 from mutants_maths import MATHS
+from mutants_memory import MEMORY
 from mutants_pipeline import PIPELINE
 from mutants_properties import PROPERTIES
 from mutants_record import Mutant
@@ -29,7 +30,19 @@ from mutants_theory import THEORY
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
-MUTANTS = [*MATHS, *ROLLOUT, *PIPELINE, *REWARDS, *PROPERTIES, *INSPECT, *HEALTH, *THEORY, *SWEEP, *DOCTOR]
+MUTANTS = [
+    *MATHS,
+    *ROLLOUT,
+    *PIPELINE,
+    *REWARDS,
+    *PROPERTIES,
+    *INSPECT,
+    *HEALTH,
+    *THEORY,
+    *SWEEP,
+    *DOCTOR,
+    *MEMORY,
+]
 AT_ONCE = 2
 SECONDS = 120
 

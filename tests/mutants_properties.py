@@ -25,8 +25,8 @@ LOSS, CONFIG, CRITIC, CONTROL = (
 TABLE = [
     (1, "the renderer takes pad = eos", CHAT, "if pad is None or pad in (self.tokenizer.eos_token_id, self.end_of_turn):", "if pad is None:"),
     (2, "a long answer is cut and given an end", CHAT, "answer = self.response(row.response)\n", "answer = self.response(row.response, ended=False)\n        room = max(max_length - 1 - len(self.prompt(row.prompt.messages)), 1)\n        answer = [*answer[:room], self.end_of_turn]\n"),
-    (3, "a generated token stands one position late", "rollout/in_process.py", "position_ids=self.positions[:, start : self.width],", "position_ids=self.positions[:, start : self.width] + (start > 0),"),
-    (4, "no positions for the prompt", "rollout/in_process.py", "position_ids=self.positions[:, start : self.width],", "position_ids=self.positions[:, start : self.width] if start else None,"),
+    (3, "a generated token stands one position late", "rollout/decoder.py", "position_ids=at[:, None]", "position_ids=at[:, None] + 1"),
+    (4, "no positions for the prompt", "rollout/decoder.py", "position_ids=positions, past", "past"),
     (5, "top-k by default", "rollout/sampler.py", "    mass[:, :vocab] = logits\n", "    mass[:, :vocab] = torch.where(logits >= logits.topk(min(20, vocab)).values[:, -1:], logits, -torch.inf)\n"),
     (6, "the reference is scored at temperature 1", PPO, "now = policy.evaluate(piece, self.settings.temperature)\n            logprobs[rows", "now = policy.evaluate(piece)\n            logprobs[rows"),
     (7, "the reward model reads the decoded text", "reward/learned.py", "self._bridge = None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)", "self._bridge = Renderer(tokenizer)"),

@@ -15,31 +15,63 @@ SAMPLER = [
     ("the caller's logits change", "mass[:, :vocab] = logits", "mass[:, :vocab] = logits.mul_(2).div(2)"),
 ]  # fmt: skip
 
-DECODING = [
-    ("positions count padding", "self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)", "self.positions = torch.arange(self.mask.shape[1], device=self.mask.device).expand_as(self.mask)"),
-    ("padding is attended to", "attention_mask=self.mask[:, : self.width]", "attention_mask=torch.ones_like(self.mask[:, : self.width])"),
-    ("padded on the right", "tokens[row, self.width - len(prompt) :] = torch", "tokens[row, : len(prompt)] = torch"),
-    ("a row draws its neighbour's numbers", "uniforms[live, step]", "uniforms[: len(live), step]"),
-    ("every step draws the same number", "uniforms[live, step]", "uniforms[live, 0]"),
-    ("samples draw the same numbers", "row.prompt.id, row.sample).random", "row.prompt.id).random"),
-    ("purposes draw the same numbers", "generator(sampling.seed, purpose, row", "generator(sampling.seed, row"),
+ENGINE = [
+    ("every step draws the same number", "row.uniforms[len(row.tokens)]", "row.uniforms[0]"),
+    ("samples draw the same numbers", "purpose, prompt.id, sample)", "purpose, prompt.id)"),
+    ("purposes draw the same numbers", "generator(sampling.seed, purpose, ", "generator(sampling.seed, "),
     ("the seed is not read", "generator(sampling.seed, purpose", "generator(0, purpose"),
-    ("the cache keeps all rows' order wrong", "            batch.append(chosen)", "            batch.append(chosen.flip(0))"),
-    ("the end token is dropped", "lengths[live[now]] = step + 1", "lengths[live[now]] = max(step, 1)"),
-    ("an answer goes on after its end", "ended = ended | now\n", "ended = now\n"),
-    ("the last of two ends counts", "torch.isin(chosen, stops) & ~ended", "torch.isin(chosen, stops)"),
+    ("the tokens of moved rows go to their old slots", "chosen[kept]", "chosen[: len(kept)]"),
+    ("rows and slots lose each other", "live = [live[i] for i in kept]", "live = [live[i] for i in sorted(kept)]") ,
+    ("the temperature is ignored", "draw(decoder.logits(), uniforms.to(self.backbone.device), temperature)", "draw(decoder.logits(), uniforms.to(self.backbone.device), 1.0)"),
+    ("an answer is one token too long", "len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
     ("eos does not end an answer", "{renderer.end_of_turn} | ({eos} if eos is not None else set())", "{renderer.end_of_turn}"),
+    ("the end token is dropped", "response_tokens=tuple(row.tokens)", "response_tokens=tuple(row.tokens[:-1] or row.tokens)"),
     ("dropout while sampling", "    model.eval()\n", "    model.train()\n"),
     ("training mode is lost", "            module.training = True", "            pass"),
     ("the adapter is off", "self.backbone.role(self.role)", "self.backbone.role(None)"),
-    ("answers in the order they were made", "[self._rollout(row, policy_version) for row in rows]", "[self._rollout(rows[i], policy_version) for i in order]"),
-    ("sampled in half precision", "return logits.float()", "return logits.bfloat16()"),
+    ("answers in the order they were made", "[self._rollout(row, policy_version) for row in rows]", "[self._rollout(row, policy_version) for row in sorted(rows, key=lambda row: len(row.tokens))]"),
     ("NaN goes unnoticed", "if not np.isfinite(row.logprobs).all():", "if False:"),
+    ("different prompts share a reading", "if prompts and prompts[-1] == row.prompt_tokens:", "if prompts and len(prompts[-1]) == len(row.prompt_tokens):"),
+    ("progress is counted twice", "on_progress(len(over))", "on_progress(2 * len(over))"),
+]  # fmt: skip
+
+DECODER = [
+    ("a token stands one position late", "position_ids=at[:, None]", "position_ids=at[:, None] + 1"),
+    ("what lies beyond a row's end is attended to", "places > at[:, None]", "places > at.max()"),
+    ("a row does not see its newest token", "places > at[:, None]", "places >= at[:, None]"),
+    ("windows are not kept", "places <= at[:, None] - self._window", "places < 0"),
+    ("windows one too long", "places <= at[:, None] - self._window", "places < at[:, None] - self._window"),
+    ("a prompt ends at its padding", "[len(prompt) - 1 for prompt in prompts]", "[width - 1 for prompt in prompts]"),
+    ("newcomers overwrite the first slots", "torch.arange(began, began + count, device=device)", "torch.arange(count, device=device)"),
+    ("a hole keeps the old row's cache", "            self.cache.move(movers, holes)", "            pass"),
+    ("lengths do not move", "[self.lengths[slot] for slot in order]", "self.lengths[:live]"),
+    ("states do not move", "self.last = self.last[order]", "self.last = self.last[:live]"),
+    ("sampled in half precision", "output_weight.T).float()", "output_weight.T).bfloat16()"),
 ]  # fmt: skip
 
 CACHE = [
-    ("old tokens are overwritten", "start = self.get_seq_length()\n", "start = 0\n"),
-    ("rows are not selected", "self._keys, self._values = self._keys[indices], self._values[indices]", "pass"),
+    ("a row writes at its neighbours' place", "kept[1][rows, :, plan.at]", "kept[1][rows, :, plan.at.max()]"),
+    ("copies read the wrong prompt", "values[plan.source]", "values[plan.source.flip(0)]"),
+    ("only values move", "for store in (self.keys, self.values):\n            store[:, list(target)]", "for store in (self.values,):\n            store[:, list(target)]"),
+    ("what was never written may be anything", "keys.new_zeros((*shape, features, self.capacity))", "keys.new_full((*shape, features, self.capacity), torch.nan)"),
+]  # fmt: skip
+
+ATTENTION = [
+    ("no mask", ".add_(attention_mask)", ""),
+    ("no scale", ".mul_(scale)", ""),
+    ("a model's own scale is ignored", "features**-0.5 if scaling is None else scaling", "features**-0.5"),
+    ("heads of a group stand apart", "query.reshape(rows, groups, heads // groups, features)", "query.reshape(rows, heads // groups, groups, features).transpose(1, 2)"),
+]  # fmt: skip
+
+LORA = [
+    ("the scale is lost", "addmm_(low, up.T, alpha=scale)", "addmm_(low, up.T)"),
+    ("the scale is lost backward", "of_low = (of_y @ up).mul_(ctx.scale)", "of_low = of_y @ up"),
+    ("the adapter sends no gradient on", ".addmm_(of_low, down).view(shape)", ".view(shape)"),
+    ("the base sends no gradient on", "(of_y @ weight).addmm_(of_low, down)", "of_low @ down"),
+    ("dropout is skipped", "if dropping or", "if"),
+    ("adapters are always on", " and not self.layer.disable_adapters else None", " else None"),
+    ("a kept cast outlives generation", "            forward.kept = None", "            pass"),
+    ("merged in half precision", "F.linear(flat, weight, bias).addmm_(low, up.T, alpha=scale)", "F.linear(flat, weight + scale * up @ down, bias)"),
 ]  # fmt: skip
 
 RESOLVE = [
@@ -60,7 +92,14 @@ TOKENIZER = [
 
 TABLES = [
     ("rollout/sampler.py", SAMPLER, "rollout/test_sampler.py"),
-    ("rollout/in_process.py", DECODING, "rollout/test_in_process.py"),
+    ("rollout/in_process.py", ENGINE, "rollout/test_in_process.py"),
+    (
+        "rollout/decoder.py",
+        DECODER,
+        "rollout/test_decoder.py rollout/test_in_process.py properties/test_tokens_and_generation.py",
+    ),
+    ("rollout/attention.py", ATTENTION, "rollout/test_decoder.py"),
+    ("models/lora_linear.py", LORA, "models/test_lora_linear.py"),
     ("rollout/cache.py", CACHE, "rollout/test_cache.py"),
     ("models/resolve.py", RESOLVE, "models/test_resolve.py"),
     ("models/tokenizer.py", TOKENIZER, "models/test_tokenizer.py"),

@@ -19,8 +19,15 @@ class Optimisation(Strict):
     weight_decay: NonNegative = 0.0
     adam_eps: PositiveFloat = 1e-8
     max_grad_norm: PositiveFloat = 1.0
+    optimizer: Literal["adamw", "adamw_cpu_offload", "adamw_8bit"] = "adamw"
+    """AdamW; the same numbers with its moments in the computer's memory; or moments of 8 bits (docs/memory.md)."""
     micro_batch_tokens: PositiveInt = 4096
-    """Tokens, padding included, in one forward and backward. Changes memory and speed, never the result."""
+    """Tokens, padding included, in one forward and backward. Changes memory and speed, never the result.
+
+    Halved for the rest of the run when memory runs out.
+    """
+    gradient_checkpointing: bool = False
+    """Keep only the input of each layer and run the layer again backward: less memory, more time, the same result."""
     eval_every: PositiveInt = 50
     """Steps between evaluations on the held-out rows; there is always one at the end."""
     patience: PositiveInt | None = None

@@ -59,10 +59,11 @@ def a_model_deaf_to_mask_and_positions(clinic: Clinic, folder: Path, patch: pyte
     """P3: what is padded on the left is read."""
     forward = Backbone.forward
 
-    def deaf(self: Backbone, attention: str | None = None, **inputs: Any) -> Tensor:
-        inputs.pop("attention_mask", None)
-        inputs.pop("position_ids", None)
-        return forward(self, attention, **inputs)
+    def deaf(self: Backbone, kernel: str | None = None, **inputs: Any) -> Tensor:
+        if inputs.get("past_key_values") is None:
+            inputs.pop("attention_mask", None)
+            inputs.pop("position_ids", None)
+        return forward(self, kernel, **inputs)
 
     patch.setattr(Backbone, "forward", deaf)
     return clinic.config("ppo")

@@ -24,8 +24,9 @@ from harken.models.roles import RewardModel, ScalarHead
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Message, Preference, Prompt
 from harken.reward.learned import LearnedReward
+from harken.rollout.decoder import Decoder
 from harken.rollout.engine import Sampling
-from harken.rollout.in_process import InProcessEngine, _Batch
+from harken.rollout.in_process import InProcessEngine
 from harken.rollout.sampler import draw
 from harken.seeds import generator, seed
 from harken.train.order import batch_rows
@@ -127,31 +128,40 @@ def test_property_02_an_end_is_taught_and_never_forged() -> None:
     assert bridged.tokens(rollout)[-1] != END
 
 
-def test_property_03_left_padding_changes_nothing() -> None:
-    """Logits of real tokens do not depend on how many pads stand to their left: 1e-5 in float32.
+def test_property_03_padding_changes_nothing() -> None:
+    """Logits of a sequence do not depend on how long its neighbours are, whatever pads stand beside it: 1e-5.
 
-    Positions are cumsum(mask) − 1. Rotary and absolute positions; the first token and three after it.
+    Positions count the sequence's own tokens. Rotary and absolute positions; the first token and three after it;
+    also for a sequence that joins while others are under way, and for one that was moved into another's slot.
     """
     prompt = Renderer(tiny_tokenizer()).prompt(ask("hello").messages)
     for backbone in (tiny_backbone(), with_positions()):
         with torch.no_grad():
             for padding in (0, 1, 7, 40):
-                mates = [prompt, [7] * (len(prompt) + padding)]
-                batch = _Batch(backbone, mates, steps=4)
-                said = list(prompt)
+                mate = [7] * (len(prompt) + padding)
+                decoder = Decoder(backbone, 4, capacity=len(mate) + 8)
+                decoder.admit([mate, prompt], [1, 1])
+                said = {0: list(mate), 1: list(prompt)}
                 for step in range(4):
-                    exact = backbone.model(input_ids=torch.tensor([said])).logits[0, -1]
-                    torch.testing.assert_close(batch.logits()[0], exact, atol=1e-5, rtol=1e-5)
-                    positions = batch.positions[0, : batch.width][batch.mask[0, : batch.width] == 1]
-                    assert positions.tolist() == list(range(len(said)))
-                    said.append(20 + step)
-                    batch.append(torch.tensor([20 + step, 90 + step]))
+                    if step == 2:
+                        decoder.admit([prompt], [1])
+                        said[2] = list(prompt)
+                    if step == 3:
+                        assert decoder.drop([0]) == [2, 1]
+                        said = {0: said[2], 1: said[1]}
+                    for row, tokens in said.items():
+                        exact = backbone.model(input_ids=torch.tensor([tokens])).logits[0, -1]
+                        torch.testing.assert_close(decoder.logits()[row], exact, atol=1e-5, rtol=1e-5)
+                    decoder.append(torch.tensor([20 + step + 9 * row for row in said]))
+                    for row, tokens in said.items():
+                        tokens.append(20 + step + 9 * row)
+                    assert decoder.lengths == [len(tokens) for tokens in said.values()]
 
 
 def test_property_04_generation_passes_its_own_positions_to_the_trunk() -> None:
     """transformers' `generate`, which would add positions of its own, is never called.
 
-    Every call of the trunk carries positions, and they count real tokens alone.
+    Every call of the trunk carries positions, and they count a sequence's own tokens alone.
     """
     backbone = tiny_backbone()
     calls: list[dict[str, torch.Tensor]] = []
@@ -168,11 +178,9 @@ def test_property_04_generation_passes_its_own_positions_to_the_trunk() -> None:
     short, long = engine.generate(prompts, Sampling(5), "v", "test")
     assert len(calls) == 5
     widths = len(long.prompt_tokens), len(short.prompt_tokens)
-    for step, keys in enumerate(calls):
-        counted = keys["attention_mask"].cumsum(-1) - 1
-        new = keys["position_ids"]
-        assert torch.equal(new, counted[:, -new.shape[1] :].clamp(min=0))
-        assert new[:, -1].tolist() == [width - 1 + step for width in widths]
+    assert calls[0]["position_ids"].tolist() == [list(range(widths[0]))] * 2
+    for step, keys in enumerate(calls[1:]):
+        assert keys["position_ids"].tolist() == [[width + step] for width in widths]
 
 
 def test_property_05_what_samples_is_the_whole_softmax() -> None:

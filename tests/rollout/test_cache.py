@@ -1,43 +1,65 @@
-"""The reserved cache against transformers' own."""
+"""The cache of slots against the plainest one: a list of tensors a row."""
 
 from __future__ import annotations
 
 import torch
-from tiny import tiny_model
-from transformers import DynamicCache, MistralConfig
 
-from harken.rollout.cache import reserved_cache
+from harken.rollout.cache import Admission, Append, SlotCache
+
+LAYERS, HEADS, FEATURES, CAPACITY = 2, 2, 4, 8
 
 
-def test_it_holds_what_a_growing_cache_holds() -> None:
-    config = tiny_model().config
-    reserved, growing = reserved_cache(config, 9), DynamicCache(config=config)
+def whole(tokens: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    keys, values = torch.randn(2, rows, HEADS, tokens, FEATURES)
+    return keys, values
+
+
+def test_slots_hold_what_their_rows_were_given() -> None:
+    """Two prompts, one of them twice; a token each; a slot moved; a newcomer in the slot that came free."""
     torch.manual_seed(0)
-    for length in (5, 1, 1):
-        for layer in range(config.num_hidden_layers):
-            keys, values = torch.randn(2, 3, 2, length, 8)
-            for left, right in zip(
-                reserved.update(keys, values, layer), growing.update(keys, values, layer), strict=True
-            ):
-                assert torch.equal(left, right)
-        assert reserved.get_seq_length() == growing.get_seq_length()
-    for cache in (reserved, growing):
-        cache.batch_select_indices(torch.tensor([2, 0]))
-        cache.update(torch.ones(2, 2, 1, 8), torch.ones(2, 2, 1, 8), 0)
-    assert reserved.get_seq_length() == growing.get_seq_length() == 8
-    assert torch.equal(reserved.layers[0].keys, growing.layers[0].keys)
-    assert torch.equal(reserved.layers[1].values, growing.layers[1].values)
+    cache = SlotCache(LAYERS, 3, CAPACITY)
+    kept: list[list[list[torch.Tensor]]] = [[[] for _ in range(3)] for _ in range(LAYERS)]
+
+    def admit(slots: list[int], source: list[int], lengths: list[int]) -> None:
+        cache.plan = Admission(torch.tensor(slots), torch.tensor(source))
+        for layer in range(LAYERS):
+            keys, values = whole(max(lengths), len(lengths))
+            seen = cache.update(keys, values, layer)
+            assert torch.equal(seen[0], keys)
+            assert torch.equal(seen[1], values)
+            for slot, row in zip(slots, source, strict=True):
+                kept[layer][slot] = [keys[row, :, : lengths[row]], values[row, :, : lengths[row]]]
+
+    def append(lengths: list[int]) -> None:
+        longest = max(lengths) + 1
+        cache.plan = Append(len(lengths), torch.tensor(lengths), longest)
+        for layer in range(LAYERS):
+            keys, values = whole(1, len(lengths))
+            seen = cache.update(keys, values, layer)
+            assert seen[0].shape == seen[1].shape == (len(lengths), HEADS, longest, FEATURES)
+            for row, length in enumerate(lengths):
+                for part, new in enumerate((keys, values)):
+                    kept[layer][row][part] = torch.cat([kept[layer][row][part], new[row]], 1)
+                    assert torch.equal(seen[part][row, :, : length + 1], kept[layer][row][part])
+                    assert torch.isfinite(seen[part]).all()
+
+    admit([0, 1, 2], [0, 0, 1], [3, 2])
+    append([3, 3, 2])
+    append([4, 4, 3])
+    cache.move([2], [0])
+    for layer in range(LAYERS):
+        kept[layer][0] = [part.clone() for part in kept[layer][2]]
+    append([4, 5])
+    admit([2], [0], [6])
+    append([5, 6, 6])
 
 
 def test_it_does_not_move_while_it_grows() -> None:
-    config = tiny_model().config
-    cache = reserved_cache(config, 4)
-    state = torch.zeros(1, 2, 1, 8)
-    places = {cache.update(state, state, 0)[0].data_ptr() for _ in range(4)}
+    cache = SlotCache(1, 1, 4)
+    keys, values = whole(1)
+    places = set()
+    for at in range(4):
+        cache.plan = Append(1, torch.tensor([at]), at + 1)
+        seen = cache.update(keys, values, 0)
+        places.add((seen[0].data_ptr(), seen[1].data_ptr()))
     assert len(places) == 1
-
-
-def test_layers_that_keep_a_window_stay_as_they_are() -> None:
-    config = MistralConfig(num_hidden_layers=2, sliding_window=4)
-    own = [type(layer) for layer in DynamicCache(config=config).layers]
-    assert [type(layer) for layer in reserved_cache(config, 9).layers] == own

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from harken.config_training import SupervisedTraining
 from harken.errors import UserError
+from harken.train import adamw_in_pieces
+from harken.train.adamw_offload import OffloadedAdamW
 from harken.train.optimiser import Optimiser, schedule
 
 
@@ -27,9 +32,17 @@ def test_schedules() -> None:
     assert schedule(2, 8, cosine) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
 
 
-def make(**keys: object) -> tuple[Optimiser, dict[str, nn.Parameter]]:
+KINDS = ("adamw", "adamw_cpu_offload", "adamw_8bit")
+SHAPES = {"a": (3, 2), "b": (90, 70), "scalar": ()}
+"""Small, above the 4,096 elements from which eight bits are used and no multiple of 256, and no dimension at all."""
+
+
+def make(
+    shapes: Mapping[str, tuple[int, ...]] | None = None, **keys: object
+) -> tuple[Optimiser, dict[str, nn.Parameter]]:
     torch.manual_seed(0)
-    parameters = {name: nn.Parameter(torch.randn(3, 2)) for name in ("a", "b")}
+    shapes = shapes or {"a": (3, 2), "b": (3, 2)}
+    parameters = {name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
     return Optimiser(parameters, settings(**keys), {"b": 0.5}), parameters
 
 
@@ -61,21 +74,22 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     assert norm == pytest.approx(0.5, rel=1e-4)
 
 
-def test_state_survives_a_round_trip_bit_for_bit() -> None:
-    """P38."""
-    straight, a = make(lr=0.1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_survives_a_round_trip_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    """P38, through the very file a checkpoint is."""
+    straight, a = make(SHAPES, lr=0.1, optimizer=kind)
     for step in range(6):
         gradients(a, step)
         straight.step(1.0)
-    halves, b = make(lr=0.1)
+    halves, b = make(SHAPES, lr=0.1, optimizer=kind)
     for step in range(3):
         gradients(b, step)
         halves.step(1.0)
-    saved = {name: tensor.clone() for name, tensor in halves.tensors().items()}
-    resumed, c = make(lr=0.1)
+    save_file(halves.tensors(), tmp_path / "state.safetensors")
+    resumed, c = make(SHAPES, lr=0.1, optimizer=kind)
     with torch.no_grad():
         c["a"].zero_()
-    resumed.load(saved)
+    resumed.load(load_file(tmp_path / "state.safetensors"))
     for step in range(3, 6):
         gradients(c, step)
         resumed.step(1.0)
@@ -84,10 +98,72 @@ def test_state_survives_a_round_trip_bit_for_bit() -> None:
     final, wanted = resumed.tensors(), straight.tensors()
     assert final.keys() == wanted.keys()
     assert all(torch.equal(final[name], wanted[name]) for name in wanted)
+    assert wanted["adam/exp_avg_sq/b"].dtype == (torch.uint8 if kind == "adamw_8bit" else torch.float32)
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
-    optimiser, parameters = make(lr=0.1)
+@pytest.mark.parametrize("piece", [256, 1 << 22])
+def test_offloaded_moments_change_no_bit(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    """S3-13: torch's own AdamW is the oracle; in how many pieces a parameter is stepped changes nothing."""
+    monkeypatch.setattr(adamw_in_pieces, "PIECE", piece)
+    offloaded, a = make(SHAPES, lr=0.1, optimizer="adamw_cpu_offload", weight_decay=0.1)
+    plain, b = make(SHAPES, lr=0.1, weight_decay=0.1)
+    assert type(plain._adam) is torch.optim.AdamW
+    for step in range(5):
+        for optimiser, parameters in ((offloaded, a), (plain, b)):
+            gradients(parameters, step)
+            if step == 2:
+                parameters["a"].grad = None  # a parameter that had no part in a step rests
+            optimiser.step(1.0 - 0.1 * step)
+    got, want = offloaded.tensors(), plain.tensors()
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+def test_what_is_put_back_to_the_host_is_what_is_opened_next() -> None:
+    """On a CPU moments are changed where they lie: the way back from a GPU, by hand."""
+    parameter = nn.Parameter(torch.zeros(2, 3))
+    adam = OffloadedAdamW([{"params": [parameter], "lr": 0.1}])
+    state = adam.fresh(parameter)
+    adam.closed(state, slice(2, 4), torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    assert state["exp_avg"].tolist() == [[0, 0, 1], [2, 0, 0]]
+    assert state["exp_avg_sq"].tolist() == [[0, 0, 3], [4, 0, 0]]
+    first, second = adam.opened(state, slice(3, 5), torch.device("cpu"))
+    assert (first.tolist(), second.tolist()) == ([2, 0], [4, 0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_offloaded_moments_leave_the_gpu() -> None:
+    """S3-13: between steps, and after a resume, they are on the host, pinned; the numbers are AdamW's."""
+    states = []
+    for kind in ("adamw_cpu_offload", "adamw"):
+        parameter = nn.Parameter(torch.linspace(-1, 1, 9000, device="cuda"))
+        optimiser = Optimiser({"a": parameter}, settings(lr=0.1, optimizer=kind))
+        for step in range(4):
+            parameter.grad = torch.sin(parameter.detach() * (step + 1))
+            optimiser.step(1.0)
+            optimiser.load(optimiser.tensors())
+        states.append(optimiser.tensors())
+    for name in ("adam/exp_avg/a", "adam/exp_avg_sq/a"):
+        assert states[0][name].device.type == "cpu" and states[0][name].is_pinned()
+        assert states[1][name].device.type == "cuda"
+    assert all(torch.equal(states[0][name].cpu(), states[1][name].cpu()) for name in states[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_of_the_moments(kind: str) -> None:
+    """docs/memory.md: 8 a number, or 2 and 8 for every 256 (a last block is filled up); of a small one always 8."""
+    optimiser, parameters = make({"small": (3, 2), "b": (90, 70)}, lr=0.1, optimizer=kind)
+    gradients(parameters, 0)
+    optimiser.step(1.0)
+    state = {n: t for n, t in optimiser.tensors().items() if n.startswith("adam/exp_avg")}
+    blocks = math.ceil(90 * 70 / 256)
+    want = blocks * (2 * 256 + 8) if kind == "adamw_8bit" else 8 * 90 * 70
+    assert sum(t.nbytes for t in state.values()) == want + 8 * 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_that_is_not_finite_changes_nothing(kind: str) -> None:
+    optimiser, parameters = make(lr=0.1, optimizer=kind)
     gradients(parameters, 1)
     parameters["a"].grad[0, 0] = math.nan  # type: ignore[index]
     before = {name: p.detach().clone() for name, p in parameters.items()}

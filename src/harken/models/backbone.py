@@ -11,22 +11,25 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
+from transformers.cache_utils import DynamicLayer
 
 from harken.batches import TokenBatch
 from harken.config import LoraSettings
 from harken.errors import UserError
+from harken.models import attention, fused, lora_linear
+from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.seeds import seed as derive_seed
@@ -43,9 +46,9 @@ PROJECTIONS = {
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
-# Up to this many tokens torch's fused attention is slower on a CPU, forward and backward, than the plain one:
+# Up to this many tokens torch's fused attention is slower on a CPU, forward and backward, than plain multiplications:
 # measured 5.4 s against 3.7 s of CPU time for 16 × 90 tokens of SmolLM2-135M.
-EAGER, EAGER_UP_TO = "eager", 256
+SHORT = 256
 
 
 class Backbone:
@@ -60,6 +63,10 @@ class Backbone:
         self._peft: PeftModel | None = None
         self._role: str | None = None
         self._compute: torch.dtype | None = None
+        self.gradient_checkpointing = False
+        """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
+        fused.install(model)
+        self._short = self._choose_short_attention()
 
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
@@ -184,20 +191,38 @@ class Backbone:
         Rows are right-padded and attention is causal, so no real token can see padding and no mask
         is needed; outputs at padding are meaningless.
         """
-        attention = EAGER if batch.tokens.shape[1] <= EAGER_UP_TO and self.device.type == "cpu" else None
-        return self.forward(attention, input_ids=batch.tokens, use_cache=False)
+        return self.hidden_of(batch.tokens, use_cache=False)
 
-    def forward(self, attention: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
-        """The trunk on whatever inputs it takes. On a 16-bit base, adapters compute in 16 bits as well.
+    def hidden_of(
+        self, tokens: Int[Tensor, "batch time"], **inputs: Any
+    ) -> Float[Tensor, "batch time features"]:
+        """The trunk on whole sequences, with the attention that is fastest for their length."""
+        short = self.device.type == "cpu" and tokens.shape[1] <= SHORT
+        return self.forward(self._short if short else None, input_ids=tokens, **inputs)
 
-        Their parameters and gradients stay float32, as in any mixed-precision training.
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Inside, the adapter in force is cast once: for generation, without gradients."""
+        with lora_linear.cast_once(self._layers()):
+            yield
+
+    def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
+        """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).
+
+        On a 16-bit base, adapters compute in 16 bits as well. Their parameters and gradients stay float32, as in
+        any mixed-precision training.
         """
         config = self.model.config
         usual = config._attn_implementation
         compute = self._compute or self.dtype
         try:
-            config._attn_implementation = attention or usual
-            with torch.autocast(self.device.type, compute, enabled=compute != torch.float32):
+            config._attn_implementation = kernel or usual
+            again = (
+                recomputed_layers(self.trunk, lambda: self._role)
+                if self.gradient_checkpointing
+                else nullcontext()
+            )
+            with again, torch.autocast(self.device.type, compute, enabled=compute != torch.float32):
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
             config._attn_implementation = usual
@@ -283,6 +308,21 @@ class Backbone:
                 mend="such models are not supported yet: choose one of the Llama, Qwen, Mistral or GPT-2 families",
             )
 
+    def _choose_short_attention(self) -> str:
+        """Our own for short sequences, if this model's attention is the plain causal one; else transformers'."""
+        config = self.model.config
+        windowed = {type(layer) for layer in DynamicCache(config=config).layers} != {DynamicLayer}
+        if windowed or getattr(config, "attn_logit_softcapping", None) is not None:
+            return "eager"
+        tokens = torch.arange(1, 9, device=self.device)[None]
+        with torch.no_grad():
+            own, ours = (
+                self.forward(name, input_ids=tokens, use_cache=False).float()
+                for name in ("eager", attention.NAME)
+            )
+        unit = torch.finfo(self.dtype).eps
+        return attention.NAME if (own - ours).norm() <= 10 * unit * own.norm() else "eager"
+
     def _projections(self) -> list[str]:
         found = {key.rsplit(".", 1)[-1] for key, _ in self.trunk.named_modules()} & PROJECTIONS
         if not found:
@@ -305,6 +345,7 @@ class Backbone:
         for layer in self._layers():
             # Under autocast a cast to float32 and back would be the only effect of peft's own.
             layer.cast_input_dtype_enabled = self.dtype == torch.float32
+        lora_linear.install(self._layers())
         self._switch(self._role)
 
     def _switch(self, adapter: str | None) -> None:

@@ -1,56 +1,102 @@
-"""A key-value cache with room for all steps from the start.
+"""A key-value cache of slots: each row starts at its own position 0 and grows at its own pace.
 
-transformers' own grows by concatenation, which copies everything at every step: a third of the time of
-a step with a small model.
+transformers' own grows by concatenation, which copies everything at every step, and keeps all rows equally long,
+which pads short prompts and holds finished rows until the last one ends.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
-from transformers import DynamicCache, PretrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-def reserved_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
-    """A cache for `capacity` tokens a row. Layers that keep only a window stay transformers' own."""
-    cache = DynamicCache(config=config)
-    cache.layers = [_Reserved(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+@dataclass(frozen=True)
+class Admission:
+    """A forward of whole prompts: prompt `source[i]` of the forward goes into slot `slots[i]`."""
+
+    slots: Tensor
+    source: Tensor
 
 
-class _Reserved(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """`keys` and `values` are the filled part of two larger tensors [rows, heads, capacity, features]."""
+@dataclass(frozen=True)
+class Append:
+    """A forward of one token for each of the first `rows` slots, at position `at[row]`; `longest` tokens after it."""
 
-    def __init__(self, capacity: int) -> None:
+    rows: int
+    at: Tensor
+    longest: int
+
+
+class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
+    """Made when the first layer shows its shape: `values` [layers, slots, heads, capacity, features], and `keys`
+    transposed, [layers, slots, heads, features, capacity], because a product of few queries with keys that lie the
+    other way begins by copying them (767 against 185 µs a layer for 32 rows of 120 tokens on a CPU).
+
+    Say what the coming forward is in `plan`. Places beyond a slot's length hold whatever was there: the caller's
+    mask hides them, and they are finite, because nothing else may be multiplied by a weight of zero.
+    """
+
+    def __init__(self, layers: int, slots: int, capacity: int) -> None:
+        super().__init__(layers=[_Layer(self, number) for number in range(layers)])
+        self.slots, self.capacity = slots, capacity
+        self.plan: Admission | Append | None = None
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def move(self, source: Sequence[int], target: Sequence[int]) -> None:
+        """Slots `target` become copies of slots `source`."""
+        assert self.keys is not None and self.values is not None
+        for store in (self.keys, self.values):
+            store[:, list(target)] = store[:, list(source)]
+
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what a layer computed, [rows, heads, tokens, features]; returns what it is to attend to."""
+        if self.keys is None or self.values is None:
+            _, heads, _, features = keys.shape
+            shape = (len(self.layers), self.slots, heads)
+            self.keys = keys.new_zeros((*shape, features, self.capacity))
+            self.values = values.new_zeros((*shape, self.capacity, values.shape[-1]))
+        kept, plan = (self.keys[layer], self.values[layer]), self.plan
+        if isinstance(plan, Admission):
+            width = keys.shape[2]
+            kept[0][plan.slots, :, :, :width] = keys.transpose(-1, -2)[plan.source]
+            kept[1][plan.slots, :, :width] = values[plan.source]
+            return keys, values
+        assert plan is not None
+        rows = torch.arange(plan.rows, device=keys.device)
+        kept[0][rows, :, :, plan.at] = keys[:, :, 0]
+        kept[1][rows, :, plan.at] = values[:, :, 0]
+        return kept[0][: plan.rows, ..., : plan.longest].transpose(-1, -2), kept[1][
+            : plan.rows, :, : plan.longest
+        ]
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
+    """What transformers asks of a layer. Masks are the decoder's, but for a prompt's own causal one."""
+
+    is_sliding = False
+
+    def __init__(self, cache: SlotCache, number: int) -> None:
         super().__init__()
-        self.capacity = capacity
+        self.cache, self.number = cache, number
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        super().lazy_initialization(key_states, value_states)
-        self._keys, self._values = self._room(key_states), self._room(value_states)
+        """Nothing: the cache makes room for all layers at once."""
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        self._keys[:, :, start:end] = key_states
-        self._values[:, :, start:end] = value_states
-        self._show(end)
-        return self.keys, self.values
+        return self.cache.store(self.number, key_states, value_states)
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        length = self.get_seq_length()
-        self._keys, self._values = self._keys[indices], self._values[indices]
-        self._show(length)
+    def get_seq_length(self) -> int:
+        return 0
 
-    def _room(self, states: Tensor) -> Tensor:
-        rows, heads, _, features = states.shape
-        return states.new_empty(rows, heads, self.capacity, features)
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
 
-    def _show(self, length: int) -> None:
-        self.keys, self.values = self._keys[:, :, :length], self._values[:, :, :length]
+    def get_max_length(self) -> int:
+        return self.cache.capacity

@@ -1,17 +1,25 @@
-"""AdamW over named parameters, with its learning-rate schedule, gradient clipping and saved state."""
+"""AdamW, in three forms, over named parameters, with its learning-rate schedule, gradient clipping and saved state."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from harken.config_training import Optimisation
 from harken.errors import UserError
+from harken.train.adamw_8bit import AdamW8bit
+from harken.train.adamw_offload import OffloadedAdamW, on_host
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+MOMENTS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
+"""What a parameter's state may hold; the scales are those of `adamw_8bit`."""
+KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adamw_cpu_offload": OffloadedAdamW,
+    "adamw_8bit": AdamW8bit,
+}
 
 
 def schedule(step: int, total: int, settings: Optimisation) -> float:
@@ -41,7 +49,8 @@ class Optimiser:
         groups = [
             {"params": [p], "lr": rate} for p, rate in zip(self.parameters.values(), self._rates, strict=True)
         ]
-        self._adam = torch.optim.AdamW(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
+        kind = KINDS[settings.optimizer]
+        self._adam = kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 
     def step(self, factor: float) -> float:
         """Clip, step with every learning rate × `factor`, clear. Returns the gradient norm before clipping.
@@ -58,8 +67,12 @@ class Optimiser:
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        self.clear()
         return float(norm)
+
+    def clear(self) -> None:
+        """Drop the gradients."""
+        self._adam.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and moments, by name, for a checkpoint."""
@@ -78,7 +91,11 @@ class Optimiser:
                 kept = {part: value.clone() for part, value in moments.items() if value is not None}
                 self._adam.state.pop(parameter, None)
                 if kept:
-                    device = parameter.device
                     self._adam.state[parameter] = {
-                        k: v if k == "step" else v.to(device) for k, v in kept.items()
+                        part: value if part == "step" else self._placed(value, parameter.device)
+                        for part, value in kept.items()
                     }
+
+    def _placed(self, moment: Tensor, device: torch.device) -> Tensor:
+        offloaded = isinstance(self._adam, OffloadedAdamW)
+        return on_host(moment, device) if offloaded else moment.to(device)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harken.batches import TokenBatch, TokenEvaluation, collate, micro_batches
+from harken.batches import TokenBatch, TokenEvaluation, collate
 from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.maths.logprobs import full_kl
@@ -78,8 +78,9 @@ class PPOStage:
         clock.lap("time/score")
 
         batch = self._collate(rollouts)
-        old = self._evaluate(batch)
-        reference = self._logprobs(self.reference.policy, batch)
+        fit = self.learner.budget.fit
+        old = fit(lambda: self._evaluate(batch))
+        reference = fit(lambda: self._logprobs(self.reference.policy, batch))
         clock.lap("time/evaluate")
 
         coefficient = self.control.begin(number)
@@ -91,7 +92,7 @@ class PPOStage:
             old.values.new_tensor([s.reward for s in scored]),
             coefficient,
             self.settings,
-            self._full_kl(batch) if self.settings.kl_estimator == "full" else None,
+            fit(lambda: self._full_kl(batch)) if self.settings.kl_estimator == "full" else None,
         )
         metrics = rollout_metrics(scored, batch, old, assigned, score_clip=self.settings.score_clip)
         self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
@@ -103,10 +104,11 @@ class PPOStage:
 
         new = None
         if self.settings.update_kl_limit is not None or (number + 1) % self.settings.trace_every == 0:
-            new = self._logprobs(self.policy, batch)
+            new = fit(lambda: self._logprobs(self.policy, batch))
         metrics |= measures.metrics()
         metrics |= self.control.end(metrics["kl/mean"], len(rollouts), old.logprobs, new, batch.action)
         metrics |= {"lr": self.training.lr * factor, "critic/warming": float(self.warming), **clock.laps}
+        metrics["memory/micro_batch_tokens"] = float(self.learner.budget.tokens)
         self.reference.after(number + 1)
         name = f"update-{number + 1:06d}.parquet"
         write_scored_rollouts(self.run.rollouts / name, scored, step=number + 1)
@@ -193,7 +195,7 @@ class PPOStage:
 
     def _micro_batches(self, batch: TokenBatch) -> list[list[int]]:
         lengths = [int(n) for n in batch.real.sum(-1).tolist()]
-        return micro_batches(lengths, self.training.micro_batch_tokens)
+        return self.learner.budget.split(lengths)
 
     def _still_warming(self, number: int, explained: float) -> bool:
         """Whether the critic goes on alone: it has updates left and does not foresee returns well enough."""
@@ -230,8 +232,9 @@ class PPOStage:
         return self.learner.tensors() | self.reference.tensors() | self.control.tensors()
 
     def state(self) -> dict[str, Any]:
-        """KL control, warm-up and the probe's start: all else is a function of the step."""
+        """KL control, warm-up, the probe's start, what fits into memory: all else is a function of the step."""
         return {
+            "micro_batch_tokens": self.learner.budget.tokens,
             "control": self.control.state(),
             "reference": self.reference.state(),
             "probe": self.probe.state(),
@@ -241,6 +244,7 @@ class PPOStage:
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Put both back."""
         self.learner.load(tensors)
+        self.learner.budget.tokens = int(state["micro_batch_tokens"])
         self.reference.load(tensors, state["reference"])
         self.control.load(tensors, state["control"])
         self.probe.load(state["probe"])

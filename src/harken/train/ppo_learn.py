@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harken.batches import TokenBatch, TokenEvaluation, collate, micro_batches
+from harken.batches import TokenBatch, TokenEvaluation, collate
 from harken.config_ppo import PPOTraining, PtxSettings
 from harken.maths.kl import ESTIMATORS
 from harken.maths.logprobs import full_kl
@@ -19,6 +20,7 @@ from harken.seeds import permutation
 from harken.train.credit import Assigned
 from harken.train.optimiser import Optimiser
 from harken.train.order import stream_rows
+from harken.train.out_of_memory import TokenBudget
 from harken.train.ppo_loss import StepMeasures, policy_loss, value_loss
 
 
@@ -44,12 +46,15 @@ class Learner:
     ) -> None:
         self.training, self.settings, self.seed = training, training.ppo, seed
         self.policy, self.reference, self.critic, self.ptx = policy, reference, critic, ptx
+        self.budget = TokenBudget(training.micro_batch_tokens, "PPO")
+        policy.backbone.gradient_checkpointing = training.gradient_checkpointing
         critic_lr = training.critic_lr or training.lr
         head = _named("value_head", policy.value_head)
         self.optimisers = {
             "policy": Optimiser({**policy.parameters(), **head}, training, dict.fromkeys(head, critic_lr))
         }
         if critic is not None:
+            critic.backbone.gradient_checkpointing = training.gradient_checkpointing
             own = {**critic.parameters(), **_named("critic_head", critic.head)}
             self.optimisers["critic"] = Optimiser(own, training, dict.fromkeys(own, critic_lr))
 
@@ -76,21 +81,40 @@ class Learner:
                 counts = int(assigned.learnable[rows].sum()), int(assigned.valued[rows].sum())
                 if counts[critic_alone] == 0:
                     continue
+                step = (number * self.settings.epochs + epoch) * self.settings.minibatches + part
                 measures.begin(*counts)
-                for group in self._groups(batch, rows):
-                    self._backward(
-                        batch.rows(group), group, assigned, reference_logprobs, counts, kl_coefficient,
-                        critic_alone, measures,
-                    )  # fmt: skip
-                if self.ptx is not None and not critic_alone:
-                    step = (number * self.settings.epochs + epoch) * self.settings.minibatches + part
-                    self._imitate(self.ptx, step, measures)
+                self.budget.fit(
+                    partial(
+                        self._gradients, step, batch, rows, assigned, reference_logprobs, counts,
+                        kl_coefficient, critic_alone, measures,
+                    ),
+                    partial(self._forget, measures),
+                )  # fmt: skip
                 measures.end(self._step(factor))
                 limit = self.settings.target_kl_per_token
                 if limit is not None and measures.latest_approxkl > limit:
                     measures.stopped_early = True
                     return measures
         return measures
+
+    def _gradients(
+        self, step: int, batch: TokenBatch, rows: Sequence[int], assigned: Assigned, reference_logprobs: Tensor,
+        counts: tuple[int, int], kl_coefficient: float, critic_alone: bool, measures: StepMeasures,
+    ) -> None:  # fmt: skip
+        """Gradients of one optimiser step, micro-batch by micro-batch."""
+        for group in self._groups(batch, rows):
+            self._backward(
+                batch.rows(group), group, assigned, reference_logprobs, counts, kl_coefficient,
+                critic_alone, measures,
+            )  # fmt: skip
+        if self.ptx is not None and not critic_alone:
+            self._imitate(self.ptx, step, measures)
+
+    def _forget(self, measures: StepMeasures) -> None:
+        """Of an attempt that ran out of memory."""
+        measures.again()
+        for optimiser in self.optimisers.values():
+            optimiser.clear()
 
     def _backward(
         self, piece: TokenBatch, group: list[int], assigned: Assigned, reference_logprobs: Tensor,
@@ -145,7 +169,7 @@ class Learner:
         count = sum(sum(row.action) for row in rows)
         pad = self.policy.backbone.tokenizer.pad_token_id
         total = 0.0
-        for group in micro_batches([len(row.tokens) for row in rows], self.training.micro_batch_tokens):
+        for group in self.budget.split([len(row.tokens) for row in rows]):
             picked = [rows[i] for i in group]
             batch = collate([r.tokens for r in picked], [r.action for r in picked], pad)
             batch = batch.to(self.policy.backbone.device)
@@ -162,7 +186,7 @@ class Learner:
 
     def _groups(self, batch: TokenBatch, rows: Sequence[int]) -> list[list[int]]:
         lengths = batch.real.sum(-1).tolist()
-        groups = micro_batches([int(lengths[i]) for i in rows], self.training.micro_batch_tokens)
+        groups = self.budget.split([int(lengths[i]) for i in rows])
         return [[rows[i] for i in group] for group in groups]
 
     # -- state ------------------------------------------------------------------------------------

@@ -95,6 +95,10 @@ class StepMeasures:
             self.ratio_gaps.append(gap)
         self.ratio_gaps[-1] = max(self.ratio_gaps[-1], gap)
 
+    def again(self) -> None:
+        """The latest optimiser step starts anew, and so do its means; its largest ratio comes out the same."""
+        self.steps[-1] = {}
+
     def end(self, grad_norm: float) -> None:
         """The optimiser step is done."""
         self.norms.append(grad_norm)

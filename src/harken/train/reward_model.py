@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harken.batches import collate, micro_batches
+from harken.batches import collate
 from harken.config import RunConfig
 from harken.config_training import RewardTraining
 from harken.errors import UserError
@@ -25,6 +25,7 @@ from harken.records import TokenPair
 from harken.run.tracking import progress
 from harken.train.optimiser import Optimiser, schedule
 from harken.train.order import batch_rows, steps_in
+from harken.train.out_of_memory import TokenBudget
 
 ADAPTER = "reward"
 CALIBRATION_PAIRS = 256
@@ -64,28 +65,36 @@ class RewardStage:
             "head.weight": head.weight,
             "head.bias": head.bias,
         }
+        backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(parameters, self.settings)
+        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label)
 
     def step(self, number: int) -> dict[str, float]:
         """Sum the pair losses of the batch, divide by the number of pairs, step."""
         chosen = batch_rows(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
         pairs = [self.pairs[i] for i in chosen]
-        total, rewards = 0.0, np.zeros((len(pairs), 2))
         self.backbone.training(True)
         with self.backbone.role(ADAPTER):
-            for group in self._groups(pairs):
-                rows = [pairs[i] for i in group]
-                better, worse = self._rewards(rows)
-                loss = self.loss(better, worse, rows).sum() / len(pairs)
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += float(loss.detach())
-                rewards[group] = torch.stack([better, worse], 1).detach().cpu().numpy()
+            loss, rewards = self.budget.fit(lambda: self._backward(pairs), self.optimiser.clear)
         self.backbone.training(False)
         factor = schedule(number, self.total, self.settings)
         norm = self.optimiser.step(factor)
-        metrics = {"loss": total, "lr": self.settings.lr * factor, "grad_norm": norm}
+        metrics = {"loss": loss, "lr": self.settings.lr * factor, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
+        metrics["memory/micro_batch_tokens"] = float(self.budget.tokens)
         return metrics | _accuracy(rewards, pairs)
+
+    def _backward(self, pairs: Sequence[TokenPair]) -> tuple[float, np.ndarray]:
+        """Gradients of the mean loss over the pairs; that mean, and the rewards of both sides, [pairs, 2]."""
+        total, rewards = 0.0, np.zeros((len(pairs), 2))
+        for group in self._groups(pairs):
+            rows = [pairs[i] for i in group]
+            better, worse = self._rewards(rows)
+            loss = self.loss(better, worse, rows).sum() / len(pairs)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+            rewards[group] = torch.stack([better, worse], 1).detach().cpu().numpy()
+        return total, rewards
 
     def loss(
         self, better: Float[Tensor, " pairs"], worse: Float[Tensor, " pairs"], pairs: Sequence[TokenPair]
@@ -149,12 +158,13 @@ class RewardStage:
         return self.optimiser.tensors()
 
     def state(self) -> dict[str, Any]:
-        """Nothing: the order of pairs is a function of the step."""
-        return {}
+        """What fits into memory; the order of pairs is a function of the step."""
+        return {"micro_batch_tokens": self.budget.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put adapter, head and optimiser back."""
+        """Put adapter, head, optimiser and budget back."""
         self.optimiser.load(tensors)
+        self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
         """Calibrate on training pairs, then write adapter, head and card."""
@@ -177,10 +187,14 @@ class RewardStage:
 
     def _groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
         longest = [max(len(pair.chosen_tokens), len(pair.rejected_tokens)) for pair in pairs]
-        return micro_batches(longest, max(self.settings.micro_batch_tokens // 2, 1))
+        return self.budget.split(longest, rows=2)
 
     @torch.no_grad()
     def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
+        """Rewards of both sides, [pairs, 2]."""
+        return self.budget.fit(lambda: self._scored(pairs, label))
+
+    def _scored(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         rewards = np.zeros((len(pairs), 2))
         for group in progress(self._groups(pairs), label):
             better, worse = self._rewards([pairs[i] for i in group])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harken.batches import TokenBatch, collate, micro_batches
+from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
 from harken.config_training import SupervisedTraining
 from harken.models.backbone import Backbone
@@ -19,6 +19,7 @@ from harken.records import TokenDemonstration
 from harken.run.tracking import say
 from harken.train.optimiser import Optimiser, schedule
 from harken.train.order import batch_rows, steps_in
+from harken.train.out_of_memory import TokenBudget
 
 ADAPTER = "policy"
 
@@ -47,40 +48,49 @@ class SupervisedStage:
             backbone.add_adapter(ADAPTER, config.lora, config.seed)
         else:
             backbone.train_every_weight()
+        backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
+        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label)
 
     def step(self, number: int) -> dict[str, float]:
         """Sum the loss over the batch's action tokens, divide by their count, step."""
         began = time.perf_counter()
         chosen = batch_rows(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
         rows = [self.rows[i] for i in chosen]
-        count = sum(sum(row.action) for row in rows)
-        total, tokens = 0.0, 0
         self.backbone.training(True)
         with self.backbone.role(self.adapter):
-            for batch in self._batches(rows):
-                loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += float(loss.detach())
-                tokens += int(batch.real.sum())
+            loss = self.budget.fit(lambda: self._backward(rows), self.optimiser.clear)
         self.backbone.training(False)
         factor = schedule(number, self.total, self.settings)
         norm = self.optimiser.step(factor)
         return {
-            "loss": total,
+            "loss": loss,
             "lr": self.settings.lr * factor,
             "grad_norm": norm,
-            "tokens_per_second": tokens / (time.perf_counter() - began),
+            "tokens_per_second": sum(len(row.tokens) for row in rows) / (time.perf_counter() - began),
+            "memory/micro_batch_tokens": float(self.budget.tokens),
         }
+
+    def _backward(self, rows: Sequence[TokenDemonstration]) -> float:
+        """Gradients of the mean loss over the rows' action tokens; that mean."""
+        count = sum(sum(row.action) for row in rows)
+        total = 0.0
+        for batch in self._batches(rows):
+            loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
 
     @torch.no_grad()
     def evaluate(self, done: int) -> dict[str, float]:
         """Mean loss in nats per answer token on the held-out demonstrations."""
         if not self.held_out:
             return {}
-        loss = -sum(
-            float(self.policy.evaluate(batch).logprobs[batch.action].sum())
-            for batch in self._batches(self.held_out)
+        loss = -self.budget.fit(
+            lambda: sum(
+                float(self.policy.evaluate(batch).logprobs[batch.action].sum())
+                for batch in self._batches(self.held_out)
+            )
         )
         return {"eval/loss": loss / sum(sum(row.action) for row in self.held_out)}
 
@@ -105,12 +115,13 @@ class SupervisedStage:
         return self.optimiser.tensors()
 
     def state(self) -> dict[str, Any]:
-        """Nothing: the order of rows is a function of the step."""
-        return {}
+        """What fits into memory; the order of rows is a function of the step."""
+        return {"micro_batch_tokens": self.budget.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put the adapter and optimiser back."""
+        """Put adapter, optimiser and budget back."""
         self.optimiser.load(tensors)
+        self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
         """The merged model, whole. Merging rounds to the base's type: the loss after it is measured and said."""
@@ -125,12 +136,8 @@ class SupervisedStage:
             say(f"SFT: held-out loss {before['eval/loss']:.4f}, after merging {after['eval/loss']:.4f}")
         self.backbone.save_whole(folder)
 
-    def _batches(self, rows: Sequence[TokenDemonstration]) -> list[TokenBatch]:
+    def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[TokenBatch]:
         pad = self.backbone.tokenizer.pad_token_id
-        groups = micro_batches([len(row.tokens) for row in rows], self.settings.micro_batch_tokens)
-        return [
-            collate([rows[i].tokens for i in group], [rows[i].action for i in group], pad).to(
-                self.backbone.device
-            )
-            for group in groups
-        ]
+        for group in self.budget.split([len(row.tokens) for row in rows]):
+            batch = collate([rows[i].tokens for i in group], [rows[i].action for i in group], pad)
+            yield batch.to(self.backbone.device)

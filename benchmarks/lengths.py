@@ -1,0 +1,293 @@
+"""What a real token costs in an update of PPO, against batch, response length and the spread of lengths.
+
+    python benchmarks/lengths.py
+
+Every line is a whole update of Harken's PPO stage (LoRA 16, bfloat16, one epoch). Of *passes* (score, old policy,
+reference, learn) the lengths are laid down: rows of random tokens, uniform, or half of them ten times as long as
+the others with the same number of real tokens in all. With *generation* answers are sampled: either all run to the
+same length, or each ends at the first of a set of common tokens, which makes short and long answers in any batch, to
+prompts of every length. A real token is one of a prompt or an answer; padding is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+import result
+import rows
+import torch
+
+from harken.config import RunConfig
+from harken.data.chat import Renderer
+from harken.models.device import choose_device
+from harken.models.resolve import resolve
+from harken.records import Message, Prompt, Rollout
+from harken.rollout.engine import Engine, OnProgress, Sampling
+from harken.rollout.in_process import InProcessEngine
+from harken.run.folder import RunFolder
+from harken.seeds import generator
+from harken.train.ppo import PPOStage
+from harken.train.ppo_roles import PPORoles, build_ppo_roles
+
+SEED = 839
+PASSES = ("time/score", "time/evaluate", "time/learn")
+PROMPT_LIMIT = 128
+BAR = 1.2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A batch to update on: the prompt and response lengths of its rows."""
+
+    name: str
+    lengths: tuple[tuple[int, int], ...]
+
+
+def shapes(rows_: int, prompt: int, response: int) -> list[Shape]:
+    """The uniform batch first: what the others are compared with."""
+    short = prompt * 2 // 11, response * 2 // 11
+    long = 2 * prompt - short[0], 2 * response - short[1]
+    whole = prompt + response
+    found = [Shape(f"{rows_} rows of {whole}", ((prompt, response),) * rows_)]
+    mixed = f"{rows_} rows, half {sum(short)}, half {sum(long)}"
+    found.append(Shape(mixed, (short, long) * (rows_ // 2)))
+    for other in (rows_ // 4, rows_ * 2):
+        found.append(Shape(f"{other} rows of {whole}", ((prompt, response),) * other))
+    for other in (response // 4, response * 2):
+        found.append(Shape(f"{rows_} rows of {prompt + other}", ((prompt, other),) * rows_))
+    return found
+
+
+class LaidDown:
+    """An engine whose answers are random tokens of the lengths asked for."""
+
+    def __init__(self, shape: Shape, vocabulary: int, end: int) -> None:
+        draw = generator(SEED, "benchmark lengths")
+        # Neither special tokens, which stand first, nor one that ends a turn.
+        drawn = [draw.integers(vocabulary // 4, vocabulary // 2, p + r).tolist() for p, r in shape.lengths]
+        self.prompts = [Prompt(str(i), (Message("user", "unused"),)) for i in range(len(drawn))]
+        self.rollouts = {
+            prompt.id: Rollout(
+                prompt=prompt, sample=0, prompt_tokens=tuple(ids[:p]), response_tokens=(*ids[p:-1], end),
+                sampler_logprobs=(-1.0,) * r, text="", stop="end_of_turn", policy_version="benchmark",
+            )
+            for prompt, ids, (p, r) in zip(self.prompts, drawn, shape.lengths, strict=True)
+        }  # fmt: skip
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        policy_version: str,
+        purpose: str,
+        on_progress: OnProgress | None = None,
+    ) -> list[Rollout]:
+        """The answers laid down."""
+        return [self.rollouts[prompt.id] for prompt in prompts]
+
+
+class Recorded:
+    """An engine that keeps the lengths of what another one answered."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+        self.lengths: list[tuple[int, int]] = []
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        policy_version: str,
+        purpose: str,
+        on_progress: OnProgress | None = None,
+    ) -> list[Rollout]:
+        """The other one's answers."""
+        rollouts = self.inner.generate(prompts, sampling, policy_version, purpose, on_progress)
+        self.lengths = [(len(r.prompt_tokens), len(r.response_tokens)) for r in rollouts]
+        return rollouts
+
+
+def config(count: int, response: int, micro_batch_tokens: int, model: str) -> RunConfig:
+    """An update of `count` rows that hardly moves the policy: each repeat samples alike."""
+    ppo = {"updates": 2, "prompts_per_update": count, "epochs": 1, "max_gen_len": response, "trace_every": 9}
+    training = {"type": "ppo", "lr": 1e-9, "reward_model": {"random_for_debugging": True}, "ppo": ppo}
+    return RunConfig.model_validate(
+        {
+            "model_name": model,
+            "seed": SEED,
+            "data": {"path": "unused", "max_length": PROMPT_LIMIT},
+            "training": training | {"micro_batch_tokens": micro_batch_tokens},
+        }
+    )
+
+
+@dataclass
+class Bench:
+    """The models, loaded once, and a folder for what an update writes."""
+
+    given: argparse.Namespace
+    roles: PPORoles
+    run: RunFolder
+
+    def update(
+        self, engine: Engine, prompts: Sequence[Prompt], response: int
+    ) -> Callable[[], dict[str, float]]:
+        """One update by these answers, ready to be timed."""
+        asked = config(len(prompts), response, self.given.micro_batch_tokens, self.given.model)
+        roles = self.roles
+        stage = PPOStage(
+            asked,
+            roles.policy,
+            roles.reference,
+            engine,
+            roles.rewards.sources,
+            prompts,
+            [],
+            self.run,
+            roles.base,
+        )
+        return lambda: stage.step(0)
+
+    def passes(self, shape: Shape) -> dict[str, object]:
+        """Seconds a real token of the passes over rows of these lengths."""
+        backbone = self.roles.policy.backbone
+        vocabulary = backbone.output_weight.shape[0]
+        engine = LaidDown(shape, vocabulary, backbone.tokenizer.eos_token_id)
+        update = self.update(engine, engine.prompts, max(r for _, r in shape.lengths))
+        took = [sum(metrics[name] for name in PASSES) for metrics in repeated(update, self.given.repeats)]
+        return figure(shape.name, shape.lengths, took, "seconds")
+
+    def whole(
+        self, name: str, engine: InProcessEngine, prompts: Sequence[Prompt], cap: int
+    ) -> dict[str, object]:
+        """The same with generation, and the seconds of generation a response token."""
+        recorded = Recorded(engine)
+        measured = repeated(self.update(recorded, prompts, cap), self.given.repeats)
+        generation = [metrics["time/generate"] for metrics in measured]
+        took = [sum(metrics[n] for n in PASSES) + g for metrics, g in zip(measured, generation, strict=True)]
+        found = figure(name, recorded.lengths, took, "seconds")
+        answers = sum(r for _, r in recorded.lengths)
+        return found | {"generation ms/response token": 1e3 * median(generation) / answers}
+
+
+def repeated(update: Callable[[], dict[str, float]], repeats: int) -> list[dict[str, float]]:
+    """The metrics of each repeat."""
+    return [update() for _ in range(repeats)]
+
+
+def figure(name: str, lengths: Sequence[tuple[int, int]], took: list[float], what: str) -> dict[str, object]:
+    """Milliseconds a real token, and what the lengths were."""
+    real = sum(p + r for p, r in lengths)
+    low, high = np.percentile([r for _, r in lengths], [10, 90])
+    return {
+        "name": name,
+        "real tokens": real,
+        "response p10": float(low),
+        "response p90": float(high),
+        what: median(took),
+        "ms/real token": 1e3 * median(took) / real,
+    }
+
+
+def common_stops(engine: InProcessEngine, prompts: Sequence[Prompt], tokens: int, mean: int) -> list[int]:
+    """Tokens that together are one in `mean` of what the model says: ending there makes answers of every length."""
+    engine.stops = []
+    rollouts = engine.generate(prompts, Sampling(tokens, 1.0, SEED), "benchmark", "stops")
+    counts = Counter(token for rollout in rollouts for token in rollout.response_tokens)
+    chosen, room = [], counts.total() / mean
+    for token, count in counts.most_common():
+        if count <= room:
+            chosen.append(token)
+            room -= count
+    return chosen
+
+
+def generations(bench: Bench) -> list[dict[str, object]]:
+    """Sampled answers of one length, then of spread lengths, with as many response tokens on average."""
+    given = bench.given
+    renderer = Renderer(bench.roles.policy.backbone.tokenizer)
+    engine = bench.roles.engine(renderer, PROMPT_LIMIT)
+    spread = rows.spread(renderer, given.sampled, PROMPT_LIMIT)
+    engine.stops = common_stops(engine, spread[: max(given.sampled // 3, 1)], 2 * given.mean, given.mean)
+    mixed = bench.whole("sampled, lengths spread", engine, spread, 4 * given.mean)
+
+    sizes = {
+        prompt.id: len(renderer.prompt(prompt.messages)) for prompt in rows.prompts(renderer, PROMPT_LIMIT)
+    }
+    middle = fmean(sizes[prompt.id] for prompt in spread)
+    alike = sorted(rows.prompts(renderer, PROMPT_LIMIT), key=lambda p: abs(sizes[p.id] - middle))
+    total = int(mixed["real tokens"]) - sum(sizes[prompt.id] for prompt in spread)
+    engine.stops = []
+    uniform = bench.whole("sampled, one length", engine, alike[: given.sampled], round(total / given.sampled))
+    return [uniform, mixed]
+
+
+def show(figures: list[dict[str, object]]) -> None:
+    """A table; each cost beside that of the first line."""
+    base = figures[0]["ms/real token"]
+    generated = "generation ms/response token" in figures[0]
+    print()
+    result.table(
+        [
+            "with generation" if generated else "passes", "real tokens", "answers p10-p90", "ms/real token", "",
+            *(["generation ms/response token"] if generated else []),
+        ],
+        [
+            [
+                f["name"], f["real tokens"], f"{f['response p10']:.0f}-{f['response p90']:.0f}",
+                f"{f['ms/real token']:.3f}", f"{f['ms/real token'] / base - 1:+.0%}",
+                *([f"{f['generation ms/response token']:.2f}"] if generated else []),
+            ]
+            for f in figures
+        ],
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print, write."""
+    asked = result.arguments(__doc__)
+    asked.add_argument("--rows", type=int, default=32)
+    asked.add_argument("--prompt", type=int, default=44, help="prompt tokens of the uniform batch")
+    asked.add_argument("--response", type=int, default=66, help="response tokens of the uniform batch")
+    asked.add_argument("--sampled", type=int, default=96, help="rows of an update with generation")
+    asked.add_argument("--mean", type=int, default=32, help="response tokens of a sampled answer, about")
+    asked.add_argument("--micro-batch-tokens", type=int, default=1024)
+    asked.add_argument("--repeats", type=int, default=2)
+    quick = {"rows": 4, "prompt": 11, "response": 11, "sampled": 4, "mean": 4, "repeats": 1}
+    given = result.parsed(asked, quick)
+    with tempfile.TemporaryDirectory() as name:
+        run = RunFolder(Path(name))
+        asked_config = config(given.rows, given.response, given.micro_batch_tokens, given.model)
+        roles = build_ppo_roles(
+            asked_config, resolve(given.model), run, torch.bfloat16, choose_device("auto")
+        )
+        bench = Bench(given, roles, run)
+        planned = shapes(given.rows, given.prompt, given.response)
+        bench.passes(planned[2])  # warms up
+        passes = [bench.passes(shape) for shape in planned]
+        show(passes)
+        sampled = generations(bench)
+    show(sampled)
+    ratios = {
+        "passes, 10:1 against uniform": passes[1]["ms/real token"] / passes[0]["ms/real token"],
+        "with generation, spread against one length": sampled[1]["ms/real token"]
+        / sampled[0]["ms/real token"],
+    }
+    print()
+    for what, ratio in ratios.items():
+        print(f"{what}: {ratio - 1:+.0%} ({'within' if abs(ratio - 1) < BAR - 1 else 'OVER'} {BAR - 1:.0%})")
+    result.save(
+        "lengths", given, {"sampled prompts": rows.name(rows.DOLLY)},
+        {"passes": passes, "sampled": sampled, "ratios": ratios},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

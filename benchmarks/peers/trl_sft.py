@@ -1,0 +1,55 @@
+"""TRL's SFTTrainer on token ids the caller rendered: one JSON line an optimiser step, {"seconds", "tokens"}.
+
+Runs in its own environment (torch==2.13.0 trl==1.11.0). --checkpointing 1 and --packing 0 are TRL's defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from step_clock import StepClock
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+asked = argparse.ArgumentParser()
+asked.add_argument("--model", required=True)
+asked.add_argument("--rows", required=True, help='JSONL of {"input_ids": [...], "completion_mask": [...]}')
+numbers = {"batch": 16, "micro": 8, "length": 320, "checkpointing": 1, "packing": 0}
+for name, default in numbers.items():
+    asked.add_argument(f"--{name}", type=int, default=default)
+given = asked.parse_args()
+
+tokenizer = AutoTokenizer.from_pretrained(given.model)
+if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+    tokenizer.pad_token = "<|endoftext|>"
+trainer = SFTTrainer(
+    model=AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.bfloat16),
+    args=SFTConfig(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=given.micro,
+        gradient_accumulation_steps=given.batch // given.micro,
+        num_train_epochs=1,
+        learning_rate=2e-4,
+        max_length=given.length,
+        packing=bool(given.packing),
+        completion_only_loss=True,
+        gradient_checkpointing=bool(given.checkpointing),
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    ),
+    train_dataset=Dataset.from_json(given.rows),
+    processing_class=tokenizer,
+    peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+)
+StepClock(trainer)
+trainer.train()

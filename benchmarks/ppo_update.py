@@ -1,0 +1,168 @@
+"""One update of PPO: Harken beside TRL 1.11.0 (the last TRL with PPO). Seconds, peak memory, share of each phase.
+
+    python benchmarks/ppo_update.py                       # needs the peer's environment: make bench-peers
+    python benchmarks/ppo_update.py --updates 5 --micro-batch-tokens 2048
+
+The same model in bfloat16, LoRA 16 on every projection, the same Dolly prompts in the same updates, one epoch, one
+minibatch, an untrained reward head, as many threads, and micro-batches of as many tokens. The first update of each
+counts for neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+import result
+import rows
+import sides
+from machine import Finished
+
+from harken.data.chat import Renderer
+from harken.models.tokenizer import load_tokenizer
+from harken.records import Prompt
+from harken.train.order import stream_rows
+
+PHASES = ("generate", "score", "evaluate", "learn")
+SEED = 839
+
+
+def harken_config(given: argparse.Namespace, model: Path, prompts: Path) -> dict[str, object]:
+    """The same update as `peers/trl_ppo.py` describes it. No held-out rows: nothing else runs inside an update."""
+    return {
+        "model_name": str(model),
+        "seed": SEED,
+        "tensorboard": False,
+        "data": {"path": str(prompts), "task": "prompt_only", "max_length": given.prompt_limit},
+        "training": {
+            "type": "ppo",
+            "lr": 1e-5,
+            "micro_batch_tokens": given.micro_batch_tokens,
+            "reward_model": {"random_for_debugging": True},
+            "ppo": {
+                "updates": given.updates,
+                "prompts_per_update": given.batch,
+                "epochs": 1,
+                "minibatches": 1,
+                "max_gen_len": given.response,
+                "kl_coef": 0.05,
+                "missing_eos_penalty": 1.0,
+                "trace_every": given.updates + 1,
+            },
+        },
+        "checkpoints": {"every": given.updates},
+    }
+
+
+def of_harken(steps: list[dict[str, float]], finished: Finished, batch: int) -> dict[str, object]:
+    """Figures over the counted updates."""
+    counted = steps[1:]
+    phases = {name: fmean(step[f"time/{name}"] for step in counted) for name in PHASES}
+    whole = fmean(step["seconds"] for step in counted)
+    return {
+        "seconds": median(step["seconds"] for step in counted),
+        "every update": [step["seconds"] for step in steps],
+        "peak_bytes": finished.peak_bytes,
+        "response_tokens": fmean(step["response/tokens_mean"] for step in counted),
+        "phases": phases | {"rest": whole - sum(phases.values())},
+        "whole run": finished.seconds,
+    }
+
+
+def of_trl(finished: Finished, batch: int) -> dict[str, object]:
+    """Figures over the counted updates."""
+    steps = finished.lines()
+    counted = steps[1:]
+    generation = fmean(step["generation"] for step in counted)
+    return {
+        "seconds": median(step["seconds"] for step in counted),
+        "every update": [step["seconds"] for step in steps],
+        "peak_bytes": finished.peak_bytes,
+        "response_tokens": fmean(step["response_tokens"] for step in counted) / batch,
+        "phases": {"generate": generation, "rest": fmean(step["seconds"] for step in counted) - generation},
+        "whole run": finished.seconds,
+    }
+
+
+def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, object]]:
+    """Both sides, one after the other."""
+    model = sides.whole_model(given.model)
+    renderer = Renderer(load_tokenizer(model))
+    count = given.batch * given.updates
+    prompts = rows.prompts(renderer, given.prompt_limit)[:count]
+    if len(prompts) < count:
+        raise SystemExit(
+            f"{rows.name(rows.DOLLY)} has {len(prompts)} prompts that fit, and {count} are needed"
+        )
+    file = rows.write_prompts(folder / "prompts.jsonl", prompts)
+    steps, finished = sides.harken(harken_config(given, model, file), folder / "harken", count)
+    figures = {"harken": of_harken(steps, finished, given.batch)}
+    ids = rows.write(
+        folder / "ids.jsonl", [{"input_ids": renderer.prompt(p.messages)} for p in taken(prompts)]
+    )
+    names = ("batch", "micro", "response", "updates")
+    options = {name: getattr(given, name) for name in names}
+    trl = sides.peer(given.peer_python, "trl_ppo.py", model=model, prompts=ids, **options)
+    if trl is not None:
+        figures["trl"] = of_trl(trl, given.batch)
+    return figures
+
+
+def taken(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts in the order in which Harken's updates take them."""
+    return [prompts[i] for i in stream_rows(0, len(prompts), len(prompts), SEED, "PPO prompts")]
+
+
+def show(figures: dict[str, dict[str, object]]) -> None:
+    """A table of both sides, and of each phase's share."""
+    sides_of = {"harken": "Harken", "trl": "TRL 1.11.0"}
+    print()
+    result.table(
+        ["", "s/update", "peak memory", "tokens/answer"],
+        [
+            [
+                sides_of[n],
+                f"{f['seconds']:.1f}",
+                result.gigabytes(f["peak_bytes"]),
+                f"{f['response_tokens']:.1f}",
+            ]
+            for n, f in figures.items()
+        ],
+    )
+    if "trl" in figures:
+        ours, theirs = figures["harken"], figures["trl"]
+        print(
+            f"\nTRL takes {theirs['seconds'] / ours['seconds']:.2f} times as long; "
+            f"Harken needs {ours['peak_bytes'] / theirs['peak_bytes']:.0%} of its memory"
+        )
+    for name, side in figures.items():
+        whole = sum(side["phases"].values())
+        shares = ", ".join(
+            f"{phase} {took:.1f} s ({took / whole:.0%})" for phase, took in side["phases"].items()
+        )
+        print(f"{sides_of[name]}: {shares}")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    asked = result.arguments(__doc__)
+    asked.add_argument("--batch", type=int, default=32)
+    asked.add_argument("--response", type=int, default=64, help="tokens an answer may have")
+    asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
+    asked.add_argument("--updates", type=int, default=3, help="the first does not count")
+    asked.add_argument("--micro", type=int, default=8, help="rows in a micro-batch of the peer")
+    asked.add_argument("--micro-batch-tokens", type=int, help="of Harken [what the peer's rows may hold]")
+    asked.add_argument("--peer-python", type=Path, default=sides.PEER_PYTHON)
+    given = result.parsed(asked, {"batch": 4, "micro": 2, "response": 8, "updates": 2})
+    given.micro_batch_tokens = given.micro_batch_tokens or given.micro * (given.prompt_limit + given.response)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(given, Path(folder))
+    show(figures)
+    result.save("ppo_update", given, {"prompts": rows.name(rows.DOLLY)}, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The rows that both sides of a comparison get: of HARKEN_DATA, or of the embedded demo data where that is not set."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harken.config_base import DataConfig
+from harken.data import sources
+from harken.data.chat import Renderer
+from harken.records import Message, Preference, Prompt
+from harken.seeds import permutation
+
+DOLLY = "prompts/dolly_ppo_prompts.jsonl.gz", "demo:prompts"
+HH = "preferences/hh_helpful_short.rm_train.jsonl.gz", "demo:preferences"
+SEED = 839
+
+
+def name(of: tuple[str, str]) -> str:
+    """What to call them in a result: without the folder."""
+    return of[0] if os.environ.get("HARKEN_DATA") else of[1]
+
+
+def source(of: tuple[str, str]) -> str:
+    """The file in HARKEN_DATA, or the demo's rows."""
+    folder = os.environ.get("HARKEN_DATA")
+    return str(Path(folder) / of[0]) if folder else of[1]
+
+
+def prompts(renderer: Renderer, limit: int) -> list[Prompt]:
+    """Every Dolly prompt that renders to at most `limit` tokens, in an order drawn by the seed."""
+    found, _ = sources.load_prompts(DataConfig(path=source(DOLLY), task="prompt_only"))
+    fitting = [prompt for prompt in found if len(renderer.prompt(prompt.messages)) <= limit]
+    return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark prompts")]
+
+
+def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
+    """`count` prompts whose lengths are spread as evenly as those of all, in an order drawn by the seed."""
+    by_length = sorted(prompts(renderer, limit), key=lambda prompt: len(renderer.prompt(prompt.messages)))
+    chosen = [by_length[(2 * i + 1) * len(by_length) // (2 * count)] for i in range(count)]
+    return [chosen[i] for i in permutation(count, SEED, "benchmark spread")]
+
+
+def pairs(renderer: Renderer, count: int, limit: int) -> list[Preference]:
+    """`count` HH pairs, neither side above `limit` tokens."""
+    found, _ = sources.load_preferences(DataConfig(path=source(HH), task="preference"))
+    plain = [pair for pair in found if isinstance(pair, Preference) and pair.label == 1.0]
+    fitting = [pair for pair in plain if renderer.length(pair) <= limit]
+    return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark pairs")[:count]]
+
+
+def write(path: Path, lines: Iterable[object]) -> Path:
+    """JSON, one a line."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def write_prompts(path: Path, of: Sequence[Prompt]) -> Path:
+    """Prompts as Harken reads them."""
+    return write(path, ({"messages": _turns(prompt.messages)} for prompt in of))
+
+
+def write_pairs(path: Path, of: Sequence[Preference]) -> Path:
+    """Pairs as Harken reads them: for a reward model, or, of the chosen side, for supervised fine-tuning."""
+    rows = (
+        {"prompt": _turns(p.prompt.messages), "chosen": p.chosen, "rejected": p.rejected}
+        for p in of
+    )  # fmt: skip
+    return write(path, rows)
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]

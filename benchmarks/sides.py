@@ -1,0 +1,59 @@
+"""The two sides of a comparison, each a process of its own with as many threads: Harken, and a peer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from machine import Finished, run
+
+from harken.errors import UserError
+from harken.models.resolve import resolve
+from harken.run.folder import RunFolder
+
+PEERS = Path(__file__).parent / "peers"
+PEER_PYTHON = Path(".venv-trl/bin/python")
+
+
+def whole_model(name: str) -> Path:
+    """The folder both sides load. Raises UserError for an adapter: a peer would merge it otherwise than Harken."""
+    model = resolve(name)
+    if model.kind != "full":
+        raise UserError(f"is {model.what}", where=name, mend="benchmarks take a whole model")
+    return model.folder
+
+
+def harken(config: dict[str, Any], folder: Path, rows: int) -> tuple[list[dict[str, float]], Finished]:
+    """Train by a configuration: one dictionary of metrics a step, and the process.
+
+    Raises RuntimeError when it did not train on all `rows` rows: then the sides would not be compared on the same.
+    """
+    folder.mkdir(parents=True)
+    preset = folder / "run.yml"
+    preset.write_text(yaml.safe_dump(config))
+    run_folder = RunFolder(folder / "run")
+    command = [sys.executable, "-m", "harken.cli", "train", "--preset", str(preset)]
+    finished = run([*command, "--output-dir", str(run_folder.root)], **_threads())
+    kept = json.loads(run_folder.data_report.read_text())[0]["kept"]
+    if kept != rows:
+        raise RuntimeError(f"Harken trained on {kept} of {rows} rows")
+    return [json.loads(line) for line in run_folder.metrics.read_text().splitlines()], finished
+
+
+def peer(python: Path, script: str, **options: object) -> Finished | None:
+    """Run a peer's script; None, with a line saying so, where its environment is not there."""
+    if not python.exists():
+        print(f"{script}: skipped, there is no {python} (make bench-peers, or --peer-python)")
+        return None
+    command = [str(python), str(PEERS / script)]
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    return run(command, **_threads())
+
+
+def _threads() -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}

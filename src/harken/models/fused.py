@@ -1,0 +1,117 @@
+"""The small operations between multiplications, in fewer passes and with less kept for the backward pass.
+
+Families define the same two formulas under many class names. A module is given the forward from here only if that
+gives, with the module's own weights, what its own forward gives; every other module stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def install(model: nn.Module) -> None:
+    """Replace the forward of RMS norms and of SiLU-gated feed-forward blocks that compute what they are named for."""
+    module: Any
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
+            _try(module, NormForward(module), module.weight)
+        elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+            _try(module, GatedForward(module), module.gate_proj.weight)
+
+
+class NormForward:
+    """x / √(mean x² + ε) × weight, the quotient in float32 and rounded before the weight, as the families do."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., width] → [..., width], in the type of `x`."""
+        normed: Tensor = _Norm.apply(x, self.module.weight, _epsilon(self.module))  # type: ignore[no-untyped-call]
+        return normed
+
+
+class GatedForward:
+    """down(silu(gate(x)) × up(x))."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., width] → [..., width]."""
+        product = _Gated.apply(self.module.gate_proj(x), self.module.up_proj(x))  # type: ignore[no-untyped-call]
+        out: Tensor = self.module.down_proj(product)
+        return out
+
+
+class _Norm(torch.autograd.Function):
+    """With n = x / √(mean x² + ε) and h = dy × weight:
+
+    dx = (h - n mean(h n)) / √(mean x² + ε)      d weight = Σ dy n
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "*shape width"], weight: Float[Tensor, " width"], epsilon: float
+    ) -> Float[Tensor, "*shape width"]:
+        wide = x.float()
+        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+        ctx.save_for_backward(x, inverse, weight)
+        # Not in place: for a float32 x `wide` is x itself.
+        return (wide * inverse).to(x.dtype) * weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, inverse, weight = ctx.saved_tensors
+        n = x.float() * inverse
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (of_y.float() * n).flatten(0, -2).sum(0).to(weight.dtype)
+        h = (of_y * weight).float()
+        slope = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
+        of_x = h.addcmul(n, slope, value=-1).mul_(inverse)
+        return of_x.to(x.dtype), of_weight, None
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) × up; silu(gate) is computed again backward instead of being kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        of_gate: Tensor = torch.ops.aten.silu_backward(of_y * up, gate)
+        return of_gate, F.silu(gate).mul_(of_y)
+
+
+def _epsilon(module: Any) -> float | None:
+    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+
+def _try(module: Any, forward: Callable[[Tensor], Tensor], weight: Tensor) -> None:
+    """Replace only what agrees, to a unit in the last place of its type, on inputs of more than one size."""
+    if weight.is_meta:
+        return
+    width = weight.shape[-1]
+    probe = torch.linspace(-3, 2, 3 * width, device=weight.device, dtype=weight.dtype).view(3, width)
+    probe = probe.roll(1, -1) * torch.tensor(
+        [[1.0], [1e-3], [30.0]], device=weight.device, dtype=weight.dtype
+    )
+    with torch.no_grad():
+        own, ours = module(probe), forward(probe)
+    unit = torch.finfo(weight.dtype).eps
+    if torch.allclose(own.float(), ours.float(), rtol=4 * unit, atol=4 * unit * float(own.abs().max())):
+        module.forward = forward

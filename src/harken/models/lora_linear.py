@@ -1,0 +1,120 @@
+"""A linear layer with a low-rank adapter in the fewest passes over memory, for training and for generation alike.
+
+peft keeps the adapters' parameters, names and files, and its own `forward` serves every layer that is not plain.
+This one gives the same numbers (in float32 up to the order of a sum) without making the adapter's output a tensor
+of its own: on a CPU a pass over [tokens, features] costs as much as the small multiplications themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def install(layers: Iterable[nn.Module]) -> None:
+    """Give every plain layer this forward. Frozen `nn.Linear` bases alone: others keep peft's own."""
+    for layer in layers:
+        plain = type(layer) is Linear and type(layer.base_layer) is nn.Linear and not layer.lora_variant
+        if plain and not isinstance(layer.__dict__.get("forward"), LoraForward):
+            layer.forward = LoraForward(layer)
+
+
+@contextmanager
+def cast_once(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, adapters are cast to the base's type once instead of at every call: for generation, without gradients.
+
+    They are not merged into the base: rounding W + ΔW to 16 bits would lose a ΔW below half a unit in the last place
+    of W, the very size of PPO's updates, and the sampler would lag behind the policy that is trained.
+    """
+    forwards = [f for layer in layers if isinstance(f := layer.__dict__.get("forward"), LoraForward)]
+    try:
+        for forward in forwards:
+            forward.keep()
+        yield
+    finally:
+        for forward in forwards:
+            forward.kept = None
+
+
+class LoraForward:
+    """x W' + b + scale × (x A') B' under the layer's active adapter; x W' + b when adapters are off."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """[..., in] → [..., out]. Dropout, or a base that trains, goes peft's way."""
+        layer, base = self.layer, self.layer.base_layer
+        name = self._active()
+        output: Tensor
+        if name is None:
+            output = base(x)
+            return output
+        dropping = layer.lora_dropout[name].training and isinstance(layer.lora_dropout[name], nn.Dropout)
+        if dropping or base.weight.requires_grad:
+            output = type(layer).forward(layer, x, *args, **kwargs)
+        else:
+            down, up = self.kept or self._cast(name)
+            x = x.to(base.weight.dtype)
+            output = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name])  # type: ignore[no-untyped-call]
+        return output
+
+    def keep(self) -> None:
+        """Cast the active adapter now, for all calls until `kept` is None again."""
+        name = self._active()
+        self.kept = None if name is None else tuple(t.detach() for t in self._cast(name))  # type: ignore[assignment]
+
+    def _active(self) -> str | None:
+        active = [name for name in self.layer.active_adapters if name in self.layer.lora_A]
+        assert len(active) <= 1
+        return active[0] if active and not self.layer.disable_adapters else None
+
+    def _cast(self, name: str) -> tuple[Tensor, Tensor]:
+        dtype = self.layer.base_layer.weight.dtype
+        return self.layer.lora_A[name].weight.to(dtype), self.layer.lora_B[name].weight.to(dtype)
+
+
+class _Adapted(torch.autograd.Function):
+    """With h = x A' and s the scale:  y = x W' + b + s h B'
+
+    dx = dy W + s (dy B) A      dA = s (dy B)' x      dB = s dy' h
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "*shape inputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None,
+        down: Float[Tensor, "rank inputs"],
+        up: Float[Tensor, "outputs rank"],
+        scale: float,
+    ) -> Float[Tensor, "*shape outputs"]:
+        flat = x.reshape(-1, x.shape[-1])
+        low = flat @ down.T
+        y = F.linear(flat, weight, bias).addmm_(low, up.T, alpha=scale)
+        ctx.save_for_backward(flat, low, weight, down, up)
+        ctx.scale = scale
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+        flat, low, weight, down, up = ctx.saved_tensors
+        wants_x, _, _, wants_down, wants_up, _ = ctx.needs_input_grad
+        shape = (*of_y.shape[:-1], flat.shape[-1])
+        of_y = of_y.reshape(-1, of_y.shape[-1])
+        of_low = (of_y @ up).mul_(ctx.scale)
+        of_x = (of_y @ weight).addmm_(of_low, down).view(shape) if wants_x else None
+        of_down = of_low.T @ flat if wants_down else None
+        of_up = (of_y.T @ low).mul_(ctx.scale) if wants_up else None
+        return of_x, None, None, of_down, of_up, None

@@ -1,0 +1,110 @@
+"""Sequences in slots that grow by one token at a time: the model's side of generation, without choosing tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from harken.errors import UserError
+from harken.models.backbone import Backbone
+from harken.rollout import attention
+from harken.rollout.cache import Admission, Append, SlotCache
+
+
+class Decoder:
+    """At most `slots` sequences of at most `capacity` tokens. The live ones are the first `len(lengths)` slots.
+
+    Use it under `torch.no_grad`, inside `backbone.decoding()` and the role that is to speak. `last` is the
+    trunk's state at each live sequence's last token, [live, features].
+    """
+
+    def __init__(self, backbone: Backbone, slots: int, capacity: int) -> None:
+        config = backbone.model.config
+        kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+        if odd := kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
+            raise UserError(
+                f"this model keeps state of a kind that generation does not know ({odd.pop().__name__})",
+                where=str(config.model_type),
+                mend="use a model whose layers attend to all or to a window of their past",
+            )
+        self.backbone = backbone
+        self.cache = SlotCache(config.num_hidden_layers, slots, capacity)
+        self.lengths: list[int] = []
+        self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
+        self._window = getattr(config, "sliding_window", None) if DynamicSlidingWindowLayer in kinds else None
+        self._mixed = len(kinds) > 1
+        # Some families cap their scores or bring other arguments: those keep transformers' own attention.
+        plain = getattr(config, "attn_logit_softcapping", None) is None
+        self._attention = attention.NAME if plain else "eager"
+
+    def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
+        """`copies[i]` sequences that begin with `prompts[i]`; each prompt is read once."""
+        count, width = sum(copies), max(len(prompt) for prompt in prompts)
+        device, began = self.backbone.device, len(self.lengths)
+        # Padding stands on the right, as in training: attention is causal, no real token can see it.
+        tokens = torch.full((len(prompts), width), int(self.backbone.tokenizer.pad_token_id))
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt)] = torch.tensor(list(prompt))
+        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+        source = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(copies))).to(device)
+        self.cache.plan = Admission(torch.arange(began, began + count, device=device), source)
+        positions = torch.arange(width, device=device).expand(len(prompts), -1)
+        states = self.backbone.hidden_of(
+            tokens.to(device), position_ids=positions, past_key_values=self.cache, use_cache=True
+        )
+        ended = states[torch.arange(len(prompts), device=device), ends]
+        self.last = torch.cat([self.last, ended[source]])
+        self.lengths += [len(prompt) for prompt, n in zip(prompts, copies, strict=True) for _ in range(n)]
+
+    def append(self, tokens: Int[Tensor, " live"]) -> None:
+        """One more token for every live sequence."""
+        at = torch.tensor(self.lengths, device=tokens.device)
+        self.lengths = [length + 1 for length in self.lengths]
+        self.cache.plan = Append(len(self.lengths), at, max(self.lengths))
+        states = self.backbone.forward(
+            self._attention,
+            input_ids=tokens[:, None],
+            attention_mask=self._mask(at, max(self.lengths)),
+            position_ids=at[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.last = states[:, 0]
+
+    def drop(self, slots: Sequence[int]) -> list[int]:
+        """End these sequences; later ones move into their places. Returns the old slot of each live one, in order."""
+        gone = set(slots)
+        live = len(self.lengths) - len(gone)
+        order = list(range(live))
+        holes = [slot for slot in order if slot in gone]
+        movers = [slot for slot in range(live, len(self.lengths)) if slot not in gone]
+        if holes:
+            self.cache.move(movers, holes)
+        for hole, mover in zip(holes, movers, strict=True):
+            order[hole] = mover
+        self.lengths = [self.lengths[slot] for slot in order]
+        self.last = self.last[order]
+        return order
+
+    def logits(self) -> Float[Tensor, "live vocab"]:
+        """What comes after each live sequence's last token. Multiplied in the precision training multiplies in."""
+        return (self.last @ self.backbone.output_weight.T).float()
+
+    def _mask(self, at: Tensor, longest: int) -> Tensor | dict[str, Tensor]:
+        """[live, 1, 1, longest], 0 or −inf, for the kinds of layer the model has."""
+        places = torch.arange(longest, device=at.device)
+        full = _hidden_where(places > at[:, None])
+        if self._window is None:
+            return full
+        windowed = full + _hidden_where(places <= at[:, None] - self._window)
+        return {"full_attention": full, "sliding_attention": windowed} if self._mixed else windowed
+
+
+def _hidden_where(hidden: Tensor) -> Tensor:
+    zero = torch.zeros((), device=hidden.device)
+    return zero.where(~hidden, -torch.inf)[:, None, None, :]
