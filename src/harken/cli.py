@@ -16,8 +16,9 @@ from typing import Annotated
 import typer
 
 from harken import __version__, config_files
+from harken.cli_before import before
+from harken.cli_options import OutputDir, Set
 from harken.cli_presets import presets
-from harken.config_base import DataConfig
 from harken.errors import UserError
 
 QUICK = (
@@ -33,25 +34,13 @@ QUICK = (
 )
 """`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
 
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one key, for example training.lr=1e-6. Repeatable."
-    ),
-]
-OutputDir = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Where the run goes; the same folder again resumes it. [outputs/<name>]"
-    ),
-]
-
 app = typer.Typer(
     name="harken",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(before)
 app.add_typer(presets, name="presets")
 
 
@@ -298,99 +287,6 @@ def replay(
     from harken.inspect import replay as replays
 
     for line in replays.replay(run, step, set_ or [], out):
-        typer.echo(line)
-
-
-@app.command()
-def doctor(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
-    set_: Set = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
-    """Examine a training run or a pipeline before it starts.
-
-    The real code runs on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
-    is written. Exit code 0: well; 1: warnings; 2: errors.
-
-    \b
-    Examples:
-      harken doctor demo
-      harken doctor my_run.yml --set training.ppo.kl_coef=0.05
-      harken doctor my_run.yml --json > findings.json
-    """
-    from harken.doctor import examine
-
-    diagnosis = examine.diagnose(examine.load(name, set_ or []), name)
-    if as_json:
-        typer.echo(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
-    else:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        typer.echo("\n".join(diagnosis.lines(colour=colour)))
-    raise typer.Exit(diagnosis.exit_code)
-
-
-@app.command()
-def model(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whatever model_name accepts.")],
-) -> None:
-    """Say what a model name resolves to.
-
-    Its kind, its folder, and every model under it, the base first. Nothing is loaded.
-
-    \b
-    Examples:
-      harken model embedded
-      harken model outputs/03_ppo
-      harken model Qwen/Qwen2.5-0.5B-Instruct
-    """
-    from harken.models import resolve
-
-    for source in resolve.resolve(name).chain():
-        typer.echo(source.describe())
-
-
-@app.command()
-def data(
-    path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="sft, preference or prompt_only. [the most the rows can serve as]")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="How a row is written; auto finds it.")] = "auto",
-    layouts: Annotated[bool, typer.Option("--layouts", help="List the layouts that are understood.")] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="With --model: what would not fit N tokens. [1024]")
-    ] = None,
-) -> None:
-    """Say what becomes of every row of a data source.
-
-    Rows read, kept, dropped and why, how varied preferences are; with --model what a token limit costs.
-
-    \b
-    Examples:
-      harken data demo:preferences
-      harken data my_rows.jsonl --task sft --model embedded --max-length 512
-      harken data --layouts
-    """
-    if layouts:
-        from harken.data.layouts import LAYOUTS
-
-        for known in LAYOUTS:
-            typer.echo(f"{known.name:<24}{known.holds}")
-        return
-    if path is None:
-        raise UserError("no data named", mend="Try: harken data demo:preferences")
-    given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
-    settings = {key: value for key, value in given.items() if value is not None}
-    config = config_files.checked(DataConfig, settings, "harken data")
-
-    from harken.data_check import check
-
-    for line in check(config, model):
         typer.echo(line)
 
 
