@@ -29,7 +29,7 @@ ENGINE = [
     ("dropout while sampling", "    model.eval()\n", "    model.train()\n"),
     ("training mode is lost", "            module.training = True", "            pass"),
     ("the adapter is off", "self.backbone.role(self.role)", "self.backbone.role(None)"),
-    ("answers in the order they were made", "[self._rollout(row, policy_version) for row in rows]", "[self._rollout(row, policy_version) for row in sorted(rows, key=lambda row: len(row.tokens))]"),
+    ("answers in the order they were made", "[self._rollout(row, policy_version) for row in rows]", "[self._rollout(row, policy_version) for row in sorted(rows, key=lambda row: -len(row.prompt_tokens))]"),
     ("NaN goes unnoticed", "if not np.isfinite(row.logprobs).all():", "if False:"),
     ("different prompts share a reading", "if prompts and prompts[-1] == row.prompt_tokens:", "if prompts and len(prompts[-1]) == len(row.prompt_tokens):"),
     ("progress is counted twice", "on_progress(len(over))", "on_progress(2 * len(over))"),

@@ -245,6 +245,17 @@ def test_the_order_is_prompt_by_prompt() -> None:
     assert {r.policy_version for r in rollouts} == {"v0"}
 
 
+def test_prompts_of_one_length_are_read_each() -> None:
+    alike = [Prompt(text, (Message("user", text),)) for text in ("abc", "xyz", "abc!", "xyz!")]
+    maker = engine(tiny())
+    assert len({len(r.prompt_tokens) for r in answers(maker, Sampling(1), alike)}) == 2
+    together = answers(maker, Sampling(6, temperature=0), alike)
+    for prompt, rollout in zip(alike, together, strict=True):
+        alone = answers(maker, Sampling(6, temperature=0), [prompt])[0]
+        np.testing.assert_allclose(rollout.sampler_logprobs, alone.sampler_logprobs, atol=1e-5)
+        assert rollout.response_tokens == alone.response_tokens
+
+
 def test_no_prompts_no_answers() -> None:
     assert answers(engine(tiny()), Sampling(4), []) == []
 

@@ -1,0 +1,115 @@
+"""How many bytes a pass through the trunk holds: what forward keeps for backward, and what comes and goes.
+
+Counted from the operations of `models.fused`, `models.lora_linear` and `models.attention`, layer by layer. b is 2 or
+4, the bytes of a number that is computed with; h the width, i the inner width, H heads and G groups of d features.
+
+    kept of each token in a layer                                    bytes
+    inputs of the two norms, and their quotients                     2 b h + 8
+    normed inputs of (q, k, v) and of (gate, up)                     2 b h
+    queries, keys, values                                            b (H + 2 G) d
+    attention weights, up to `SHORT` tokens on a CPU                 b H T
+    or the log-sum of a fused kernel                                 4 H
+    what attention gave, the input of o                              b H d
+    gate, up, and their product, the input of down                   3 b i
+    x A' of each of the adapter's matrices                           b rank
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harken.models.backbone import SHORT
+from harken.plan.shape import Shape
+
+CHUNK = 256
+"""Rows of logits that exist at a time (`maths.logprobs.projected`)."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a model is run: in which precision, with which adapter, on which kind of device."""
+
+    shape: Shape
+    number: int
+    """Bytes of a number that is computed with: 2 in bfloat16, 4 in float32."""
+    rank: int | None
+    """Of the adapter that trains; None: every weight trains."""
+    dropout: bool = False
+    on_cpu: bool = True
+    checkpointing: bool = False
+
+    @property
+    def mixed(self) -> bool:
+        """Whether float32 weights are trained in a 16-bit computation."""
+        return self.rank is None and self.number < 4
+
+    def kept(self, rows: int, longest: int) -> float:
+        """Bytes that a forward with gradients over `rows` × `longest` tokens leaves for the backward."""
+        tokens, layer = rows * longest, self._kept_in_layer(longest)
+        if self.checkpointing:
+            # Every layer's input, and one layer that is being run again.
+            stream = 4 if self.mixed else self.number
+            return tokens * (self.shape.layers * stream * self.shape.width + layer)
+        return tokens * self.shape.layers * layer
+
+    def casts(self) -> float:
+        """Bytes of the 16-bit copies of what trains, alive from forward to backward."""
+        if self.number == 4:
+            return 0.0
+        trained = self.shape.parameters if self.rank is None else self.shape.lora(self.rank)
+        return float(self.number * trained)
+
+    def in_passing(self, rows: int, longest: int, *, backward: bool = False) -> float:
+        """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
+        s, b, tokens = self.shape, self.number, rows * longest
+        weights = s.heads * longest if self._short(longest) else 0
+        if backward:
+            return float(tokens * max(4 * b * s.inner, (12 + 2 * b) * weights, 16 * s.width))
+        block = b * (2 * s.width + 3 * s.inner)
+        return float(tokens * max(block, (8 + b) * weights, (12 + 2 * b) * s.width))
+
+    def layer(self, rows: int, longest: int) -> float:
+        """Bytes that one layer has in hand at the busiest moment of its forward and backward."""
+        return rows * longest * self._kept_in_layer(longest) + self.in_passing(rows, longest, backward=True)
+
+    def head(self, actions: int, *, weight_trains: bool = False) -> float:
+        """Bytes around the unembedding of `actions` tokens: states, and one chunk of logits in two copies wide
+        and one narrow."""
+        s, b = self.shape, self.number
+        chunk = min(CHUNK, actions) * s.vocabulary * (8 + b)
+        of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
+        return float(chunk + of_weight + actions * s.width * (b + 4))
+
+    def _short(self, longest: int) -> bool:
+        return self.on_cpu and longest <= SHORT
+
+    def _kept_in_layer(self, longest: int) -> float:
+        s, b = self.shape, self.number
+        seen, shared = s.heads * s.features, s.groups * s.features
+        stream = 4 if self.mixed else b
+        # Under autocast each of q, k, v, gate and up makes its own 16-bit copy of a float32 input, and rotation
+        # leaves queries and keys in float32.
+        inputs = 5 * b * s.width if self.mixed else 2 * b * s.width
+        weights = b * s.heads * longest if self._short(longest) else 4 * s.heads
+        kept = float(2 * stream * s.width + 8 + inputs)
+        kept += stream * (seen + shared) + b * shared + weights + b * seen
+        kept += 3 * b * s.inner
+        if self.rank is not None:
+            kept += b * self.rank * len(s.projections) / s.layers
+            if self.dropout:
+                # peft's own way: the dropped copy and the mask of each matrix's input, in place of the input.
+                mask = b if self.on_cpu else 1
+                kept += (b + mask) * sum(inputs for inputs, _ in s.projections) / s.layers
+                # A fused kernel keeps what it gave, whoever else does.
+                kept -= b * (2 * s.width + s.inner + (seen if self._short(longest) else 0))
+        return kept
+
+
+def key_value_cache(shape: Shape, slots: int, capacity: int, number: int) -> float:
+    """Bytes of keys and values of `slots` sequences of `capacity` tokens."""
+    return float(2 * shape.layers * slots * capacity * shape.groups * shape.features * number)
+
+
+def step_logits(shape: Shape, slots: int, number: int) -> float:
+    """Bytes of one decoding step's logits: as multiplied, wide, and as masses with their running sums."""
+    return float(slots * shape.vocabulary * (number + 3 * 4))

@@ -1,0 +1,84 @@
+"""Where a model's settings are: its folder, the hub, or what an earlier stage will start from. Never its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from transformers import AutoConfig, PretrainedConfig
+
+from harken import config_files
+from harken.errors import UserError
+from harken.models.resolve import resolve
+from harken.plan.known import known_config
+
+SETTINGS = ["*.json", "*.model", "*.txt", "*.jinja"]
+"""What the hub is asked for: settings and tokenizer."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model's settings."""
+
+    name: str
+    config: PretrainedConfig
+    folder: Path | None = None
+    """With its tokenizer; None where only the architecture is known."""
+    adapters: bool = False
+    """Whether adapters on the way are merged while it is loaded, in float32."""
+    note: str = ""
+    """What stands in for what; "" when nothing does."""
+
+
+def find(name: str) -> Found:
+    """The settings of whatever `model_name` accepts, or of what will be there once an earlier stage has run.
+
+    Raises UserError when nothing says what architecture it is.
+    """
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file() and not (path / "adapter_config.json").exists():
+        return _read(name, path)
+    if name == "embedded" or path.exists():
+        chain = resolve(name).chain()
+        return replace(_read(name, chain[0].folder), adapters=len(chain) > 1)
+    if preset := _maker(path):
+        start = find(config_files.load_run(preset, []).model_name)
+        note = f"{name} is not there yet: counted as {start.name}, which preset {preset} starts from"
+        return replace(start, name=name, note=f"{note}; {start.note}" if start.note else note)
+    if "/" in name and not path.is_absolute() and (folder := _from_hub(name)):
+        return _read(name, folder)
+    if (config := known_config(name)) is not None:
+        return Found(name, config, note=f"{name}: the architecture is known, its tokenizer is out of reach")
+    raise UserError(
+        "neither a model nor its config.json is here, and the hub does not give it",
+        where=name,
+        mend="name a folder with a config.json, `embedded`, or a model that can be reached",
+    )
+
+
+def _read(name: str, folder: Path) -> Found:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"its config.json cannot be read ({str(error).splitlines()[0]})",
+            where=str(folder),
+            mend="only architectures that transformers knows are planned",
+        ) from error
+    return Found(name, config, folder)
+
+
+def _maker(path: Path) -> str | None:
+    """The preset whose default folder this path is in."""
+    runs = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
+    return next((part for part in path.parts if part in runs), None)
+
+
+def _from_hub(name: str) -> Path | None:
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=SETTINGS))
+    except (HfHubHTTPError, HFValidationError, OSError):
+        return None
+    return folder if (folder / "config.json").exists() else None

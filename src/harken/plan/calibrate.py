@@ -1,0 +1,153 @@
+"""How fast this machine is at the work that is planned: a few layers of the model's own shapes, timed.
+
+Layers of one model cost alike, so the time of two, random weights and all, times half the number of layers is that
+of the trunk. The unembedding is timed by itself. Everything runs through the project's own code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+
+from harken.batches import collate
+from harken.config import LoraSettings
+from harken.maths.logprobs import projected
+from harken.models.backbone import Backbone
+from harken.plan.activations import CHUNK
+from harken.plan.shape import Shape
+from harken.rollout.decoder import Decoder
+from harken.rollout.sampler import draw
+
+LAYERS = 2
+ROLE = "timed"
+ARITHMETIC = 6e10
+"""Multiplications in a timed pass, about: more on a GPU, where less would time the launch of kernels."""
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds on this machine."""
+
+    forward: float
+    """A token in one layer, without gradients."""
+    training: float
+    """A token in one layer, forward and backward."""
+    head_forward: float
+    """A token at the unembedding."""
+    head_training: float
+    decode: float
+    """One token for every slot, in one layer."""
+    draw: float
+    """One token for every slot, at the unembedding and the choice."""
+    took: float
+    """Seconds it took to find out."""
+
+
+def measure(
+    config: PretrainedConfig,
+    shape: Shape,
+    lora: LoraSettings | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    tokens: int,
+    slots: int,
+    capacity: int,
+    checkpointing: bool = False,
+) -> Rates:
+    """Time rows of `tokens` tokens, and decoding in `slots` at half of `capacity` tokens."""
+    began = time.perf_counter()
+    backbone = _thin(config, dtype, device)
+    backbone.gradient_checkpointing = checkpointing
+    if lora:
+        backbone.add_adapter(ROLE, lora.model_copy(update={"dropout": 0.0}), 0)
+    else:
+        backbone.train_every_weight()
+    role = ROLE if lora else None
+    per_token = LAYERS * shape.parameters / shape.layers
+    scale = 100 if device.type == "cuda" else 1
+    rows = max(min(round(scale * ARITHMETIC / (6 * per_token * tokens)), 16 * scale), 1)
+    batch = collate([[1 + t % 200 for t in range(tokens)]] * rows, [[True] * tokens] * rows, 0).to(device)
+
+    def forward() -> None:
+        with torch.no_grad(), backbone.role(role):
+            backbone.hidden(batch)
+
+    def training() -> None:
+        with backbone.role(role):
+            backbone.hidden(batch).float().mean().backward()  # type: ignore[no-untyped-call]
+
+    states = torch.randn(CHUNK, shape.width, device=device).to(dtype).requires_grad_()
+    weight = (torch.randn(shape.vocabulary, shape.width, device=device) * 0.02).to(dtype)
+    picked = torch.arange(CHUNK, device=device)
+
+    def head() -> None:
+        with torch.no_grad():
+            projected(states, weight, picked)
+
+    def head_training() -> None:
+        projected(states, weight, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
+
+    in_layers = rows * tokens * LAYERS
+    decode, choice = _decoding(backbone, role, weight, slots, capacity)
+    return Rates(
+        forward=_seconds(forward, device) / in_layers,
+        training=_seconds(training, device) / in_layers,
+        head_forward=_seconds(head, device) / CHUNK,
+        head_training=_seconds(head_training, device) / CHUNK,
+        decode=decode / LAYERS,
+        draw=choice,
+        took=time.perf_counter() - began,
+    )
+
+
+def _thin(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> Backbone:
+    """The same model with two layers and few words, all random."""
+    settings: dict[str, Any] = config.to_dict() | {"vocab_size": 256, "num_hidden_layers": LAYERS}
+    for special in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        settings[special] = None
+    if settings.get("layer_types"):
+        settings["layer_types"] = settings["layer_types"][:LAYERS]
+    thin = type(config).from_dict(settings)
+    model = AutoModelForCausalLM.from_config(thin, dtype=dtype).to(device)
+    # Nothing here is text: of a tokenizer the decoder wants the padding token alone.
+    return Backbone(model, cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0)))
+
+
+@torch.no_grad()
+def _decoding(
+    backbone: Backbone, role: str | None, weight: torch.Tensor, slots: int, capacity: int
+) -> tuple[float, float]:
+    """Seconds of one token for every slot: the layers; the unembedding with the choice."""
+    device = backbone.device
+    steps = REPEATS + 1
+    filled = max(min(capacity // 2, capacity - steps), 1)
+    with backbone.role(role), backbone.decoding():
+        decoder = Decoder(backbone, slots, filled + steps)
+        # One prompt for all slots: reading it is not what is timed.
+        decoder.admit([[1] * filled], [slots])
+        chosen = torch.ones(slots, dtype=torch.long, device=device)
+        layers = _seconds(lambda: decoder.append(chosen), device, REPEATS)
+        uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
+        choice = _seconds(lambda: draw((decoder.last @ weight.T).float(), uniforms, 1.0), device)
+    return layers, choice
+
+
+def _seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
+    """Median seconds of `work()`, after one call that does not count."""
+    took = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        took.append(time.perf_counter() - began)
+    return median(took[1:])

@@ -1,0 +1,127 @@
+"""Seconds of a stage: how many tokens go through what, times what a token takes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harken.config_ppo import PPOTraining
+from harken.config_training import RewardTraining, SupervisedTraining
+from harken.plan.calibrate import Rates
+from harken.plan.job import BATCHES, Comparison, Group, Job, Scorer
+from harken.plan.phases import SLOTS, rollout_groups, supervised_groups
+from harken.train.order import steps_in
+from harken.train.reward_model import CALIBRATION_PAIRS
+
+
+@dataclass(frozen=True)
+class Duration:
+    """The time of a stage."""
+
+    stage: str
+    steps: int | None
+    """Optimiser steps, or updates of PPO; None where the data cannot be read."""
+    parts: dict[str, float]
+    """Seconds a step, by what they go to."""
+    beside: float
+    """Seconds of the run outside its steps: held-out rows, calibration."""
+
+    @property
+    def step(self) -> float:
+        """Seconds of one step."""
+        return sum(self.parts.values())
+
+    @property
+    def total(self) -> float | None:
+        """Seconds of the stage; None where the number of steps is unknown."""
+        return None if self.steps is None else self.steps * self.step + self.beside
+
+
+def duration(job: Job | Comparison, rates: Rates) -> Duration:
+    """The time of a stage at these rates. Answers are taken to be as long as they may be."""
+    if isinstance(job, Comparison):
+        return _comparison(job, rates)
+    if isinstance(job.config.training, PPOTraining):
+        return _ppo(job, rates)
+    return _supervised(job, rates)
+
+
+def _supervised(job: Job, rates: Rates) -> Duration:
+    training = job.config.training
+    assert isinstance(training, SupervisedTraining | RewardTraining)
+    layers = job.shape.layers
+    size = min(training.batch_size, job.rows.train or training.batch_size)
+    padded = _tokens(supervised_groups(job)) / BATCHES
+    answered = sum(job.rows.answers) / len(job.rows.answers) * size
+    parts = {"trunk": padded * layers * rates.training}
+    held_out = job.rows.held_out * padded / size * layers * rates.forward
+    calibration = 0.0
+    if isinstance(training, SupervisedTraining):
+        parts["head"] = answered * rates.head_training
+        held_out += job.rows.held_out * answered / size * rates.head_forward
+    elif training.normalise != "none":
+        pairs = min(CALIBRATION_PAIRS, job.rows.train or CALIBRATION_PAIRS)
+        calibration = pairs * padded / size * layers * rates.forward
+    steps = training.max_steps
+    if job.rows.train is not None:
+        steps = steps_in(job.rows.train, training.batch_size, training.epochs, training.max_steps)
+    # At the merge of SFT the held-out loss is measured twice more.
+    looks = (steps or 0) // training.eval_every + (3 if isinstance(training, SupervisedTraining) else 1)
+    return Duration(job.name, steps, parts, looks * held_out + calibration)
+
+
+def _ppo(job: Job, rates: Rates) -> Duration:
+    training = job.config.training
+    assert isinstance(training, PPOTraining)
+    settings, layers = training.ppo, job.shape.layers
+    count = settings.prompts_per_update * settings.samples_per_prompt
+    padded = _tokens(rollout_groups(job, count)) / BATCHES
+    actions = count * settings.max_gen_len
+    own_critic = settings.critic != "shared"
+    look = padded * layers * rates.forward + actions * rates.head_forward
+    again = settings.update_kl_limit is not None
+    looks = 2 + (1 if again else 1 / settings.trace_every)
+    learn = padded * layers * rates.training * (2 if own_critic else 1) + actions * rates.head_training
+    parts = {
+        "generate": _generating(
+            job.rows.lengths, settings.prompts_per_update, count, settings.max_gen_len, layers, rates
+        ),
+        "score": padded * rates.forward * sum(map(_like(job), job.scorers)),
+        "evaluate": looks * look + (padded * layers * rates.forward if own_critic else 0.0),
+        "learn": settings.epochs * learn,
+    }
+    held_out = job.rows.held_out
+    probe = 0.0
+    if held_out:
+        probe = _generating(job.rows.lengths, held_out, held_out, settings.max_gen_len, layers, rates)
+        probe += parts["score"] * held_out / count
+    probes = settings.updates // training.eval_every + 2
+    return Duration(job.name, settings.updates, parts, probes * probe)
+
+
+def _comparison(job: Comparison, rates: Rates) -> Duration:
+    layers, count, longest = job.shape.layers, job.rows.train or 0, job.config.max_gen_len
+    answers = _generating(job.rows.lengths, count, count, longest, layers, rates)
+    tokens = count * (sum(job.rows.lengths) / len(job.rows.lengths) + longest)
+    policies = len(job.config.policies)
+    parts = {"generate": answers, "score": tokens * layers * rates.forward}
+    return Duration(job.name, policies, parts, 0.0)
+
+
+def _generating(
+    lengths: tuple[int, ...], prompts: int, answers: int, longest: int, layers: int, rates: Rates
+) -> float:
+    """Reading the prompts once, then one step a token for as many rounds of full slots as it takes."""
+    reading = prompts * sum(lengths) / len(lengths) * layers * rates.forward
+    rounds = max(answers / SLOTS, 1.0)
+    return reading + rounds * longest * (layers * rates.decode + rates.draw)
+
+
+def _tokens(groups: list[Group]) -> int:
+    """Padding included."""
+    return sum(rows * longest for rows, longest in groups)
+
+
+def _like(job: Job) -> Callable[[Scorer], float]:
+    """How many of the policy's layers a reward model is worth, roughly: by its parameters."""
+    return lambda scorer: job.shape.layers * scorer.shape.parameters / job.shape.parameters

@@ -1,0 +1,204 @@
+"""One stage of what is planned: its configuration, the models in it, its rows, and how they are split into passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harken.batches import micro_batches
+from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig, StageOverrides
+from harken.config_ppo import PPOTraining
+from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart
+from harken.errors import UserError
+from harken.models.resolve import resolve
+from harken.plan.activations import Pass
+from harken.plan.architecture import Found, find
+from harken.plan.rows import Rows, rows_of
+from harken.plan.shape import Shape, shape_of
+from harken.run.folder import PipelineFolder
+from harken.seeds import permutation
+from harken.train.run import DTYPES
+
+Group = tuple[int, int]
+"""A micro-batch: rows, and tokens of the longest of them."""
+BATCHES = 32
+"""Batches that are put together from the sample, to see how full and how padded they are."""
+SCORING_TOKENS = 4096
+"""What an evaluation reads at a time (`evaluate.suite`)."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A reward model beside the policy."""
+
+    shape: Shape
+    rank: int
+    """Of its adapter; 0: none."""
+    own_base: bool
+    """Whether it brings a base of its own instead of sharing the policy's."""
+
+
+@dataclass(frozen=True)
+class Coming:
+    """The reward model of a pipeline: an adapter on the policy's base, wherever it will be."""
+
+    folder: Path
+    lora: LoraSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training stage."""
+
+    name: str
+    config: RunConfig
+    found: Found
+    shape: Shape
+    rows: Rows
+    on_cpu: bool
+    scorers: tuple[Scorer, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Bytes of a frozen weight."""
+        return DTYPES[self.config.dtype].itemsize
+
+    @property
+    def trained(self) -> int:
+        """Parameters that train, heads left out."""
+        lora = self.config.lora
+        return self.shape.lora(lora.rank) if lora else self.shape.parameters
+
+    @property
+    def passing(self) -> Pass:
+        """How the trained model is run."""
+        lora, training = self.config.lora, self.config.training
+        return Pass(
+            self.shape,
+            self.number,
+            lora.rank if lora else None,
+            bool(lora and lora.dropout),
+            self.on_cpu,
+            training.gradient_checkpointing,
+        )
+
+    @property
+    def budget(self) -> int:
+        """Tokens of a micro-batch."""
+        return self.config.training.micro_batch_tokens
+
+    def with_training(self, **keys: object) -> Job:
+        """The same job with other training keys."""
+        training = self.config.training.model_copy(update=keys)
+        return replace(self, config=self.config.model_copy(update={"training": training}))
+
+    def batches(self, size: int, extra: int = 0) -> list[list[int]]:
+        """Lengths of the rows of some optimiser steps, `extra` tokens added to each row."""
+        lengths = self.rows.lengths
+        size = min(size, self.rows.train or size)
+        batches = []
+        for number in range(BATCHES):
+            order: list[int] = []
+            while len(order) < size:
+                order += permutation(len(lengths), self.config.seed, "plan", number, len(order))
+            batches.append([lengths[i] + extra for i in order[:size]])
+        return batches
+
+    def groups(self, lengths: list[int], tokens: int, sides: int = 1) -> list[Group]:
+        """Micro-batches of items of these lengths, each of `sides` rows."""
+        made = micro_batches(lengths, max(tokens // sides, 1))
+        return [(sides * len(group), max(lengths[i] for i in group)) for group in made]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The evaluation stage of a pipeline: policies that answer, a reward model that reads."""
+
+    name: str
+    config: EvaluationConfig
+    shape: Shape
+    rows: Rows
+    lora: LoraSettings | None
+    on_cpu: bool
+
+
+def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | Comparison]:
+    """The stages that are planned, in order. Raises UserError when a model is not to be found."""
+    if isinstance(config, RunConfig):
+        yield job(config.training.type, config, find(config.model_name), on_cpu=on_cpu)
+        return
+    found = find(config.model_name)
+    folder = PipelineFolder(Path(str(config.output_dir)))
+    yield job("sft", _stage(config, config.sft), found, on_cpu=on_cpu)
+    yield job("reward", _stage(config, config.reward), found, on_cpu=on_cpu)
+    training = {"reward_model": {"checkpoint_path": str(folder.reward.final)}, **config.ppo.training}
+    ppo = config.ppo.model_copy(update={"training": training})
+    coming = Coming(folder.reward.final, config.reward.lora or LoraSettings())
+    yield job("ppo", _stage(config, ppo), found, coming, on_cpu=on_cpu)
+    evaluation = EvaluationConfig.model_validate(
+        {
+            "policies": {"Base": "base", "SFT": "sft", "PPO": "ppo"},
+            "reward_model": "reward",
+            **{key: getattr(config, key) for key in ("seed", "device", "dtype")},
+            **config.evaluation.model_dump(),
+        }
+    )
+    rows = rows_of("ppo", evaluation.data, found.folder, config.seed)
+    yield Comparison("eval", evaluation, shape_of(found.config), rows, config.ppo.lora, on_cpu)
+
+
+def job(name: str, config: RunConfig, found: Found, coming: Coming | None = None, *, on_cpu: bool) -> Job:
+    """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
+    shape = shape_of(found.config, config.lora.target_modules if config.lora else None)
+    rows = rows_of(config.training.type, config.data, found.folder, config.seed)
+    notes = [found.note, rows.note and f"{name}: {rows.note}"]
+    if not shape.plain:
+        kind = found.config.model_type
+        notes.append(f"{kind} layers are counted as if they were Llama's: expect to be further off")
+    scorers: list[Scorer] = []
+    if isinstance(config.training, PPOTraining):
+        for path in _reward_paths(config.training):
+            if coming is not None and path == str(coming.folder):
+                scorers.append(Scorer(shape, coming.lora.rank, own_base=config.lora is None))
+                continue
+            scorer, note = _scorer(path, shape, found, config.lora)
+            scorers.append(scorer)
+            notes.append(note)
+        for part in config.training.rewards:
+            if isinstance(part, ClassifierPart):
+                read = shape_of(find(part.model_name).config, classifier=True)
+                scorers.append(Scorer(read, 0, own_base=True))
+        if config.training.random_reward:
+            scorers.append(Scorer(shape, 0, own_base=config.lora is None))
+    said = tuple(dict.fromkeys(note for note in notes if note))
+    return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), said)
+
+
+def _stage(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
+    shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard", "model_name")}
+    return RunConfig.model_validate({**shared, **overrides.model_dump()})
+
+
+def _reward_paths(training: PPOTraining) -> list[str]:
+    paths = []
+    if training.reward_model is not None and not training.random_reward:
+        paths.append(training.reward_model.checkpoint_path)
+    for part in training.rewards:
+        paths += [part.checkpoint_path] if isinstance(part, ModelPart) else []
+        paths += part.checkpoint_paths if isinstance(part, EnsemblePart) else []
+    return paths
+
+
+def _scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
+    """A reward model as it is, or, where it is still to be trained, as an adapter on the policy's own base."""
+    rank = (lora or LoraSettings()).rank
+    try:
+        source = resolve(path)
+    except UserError:
+        note = f"reward model {path} is not there yet: counted as an adapter on the policy's own base"
+        return Scorer(policy, rank, own_base=lora is None), note
+    base = source.chain()[0].folder
+    shared = lora is not None and start.folder is not None and base.resolve() == start.folder.resolve()
+    return Scorer(shape_of(find(str(base)).config), rank, own_base=not shared), ""

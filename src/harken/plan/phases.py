@@ -1,0 +1,219 @@
+"""The memory of a stage, phase by phase: what stays, and what each phase adds to it. All in bytes.
+
+weights       parameters × 2 in bfloat16, × 4 in float32; once, however many roles share the base
+trained       parameters that train × 4, always float32
+gradients     trained parameters × 4, from the first backward to the step
+moments       trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
+passes        `plan.activations`
+cache         layers × 2 × slots × (prompt + answer) × key-value features × 2 or 4
+heap          on a CPU, what the C library's heap keeps beside what is alive (`HEAP`)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harken.config_ppo import PPOTraining
+from harken.config_training import RewardTraining, SupervisedTraining
+from harken.plan.activations import Pass, key_value_cache, step_logits
+from harken.plan.job import SCORING_TOKENS, Comparison, Group, Job
+
+SLOTS = 32
+"""Answers that are in the making at a time (`rollout.in_process`)."""
+HEAP = 6
+"""Measured overhead, on Linux with glibc: freed tensors of one layer are not all used again for the next, whose sizes
+differ a little, and the process comes to hold about six layers' work beside what is alive."""
+RESERVED = 0.1
+"""The same of CUDA's caching allocator: a usual figure, not measured here."""
+CUDA_CONTEXT = 0.6e9
+"""What a process takes on a GPU before its first tensor: a usual figure, not measured here."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a stage, and the bytes alive in it by kind."""
+
+    stage: str
+    name: str
+    parts: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Bytes."""
+        return sum(self.parts.values())
+
+
+def phases(job: Job | Comparison, process: float) -> list[Phase]:
+    """Every phase of a stage. `process` is what Python and its libraries hold; on a GPU the driver's share."""
+    if isinstance(job, Comparison):
+        return _comparison(job, process)
+    stays = {"process": process, "weights": _weights(job), "trained": 4.0 * job.trained}
+    if isinstance(job.config.training, PPOTraining):
+        return _ppo(job, stays)
+    found = [
+        Phase(job.name, "load", {"process": process, "weights": _loading(job)}),
+        Phase(job.name, "learn", _learn(job, stays, supervised_groups(job))),
+    ]
+    if job.rows.held_out:
+        after = stays | {"moments": _moments(job)}
+        groups = supervised_groups(job)
+        found.append(Phase(job.name, "evaluate", _no_grad(job.passing, after, groups, head=_has_head(job))))
+    merging = stays | {"moments": _moments(job)}
+    if isinstance(job.config.training, SupervisedTraining) and job.config.lora:
+        # The base becomes float32 for the merge, then goes back; the C library has not given back what learning freed.
+        merging["weights"] = 4.0 * job.shape.parameters
+        learn = found[1].parts
+        merging |= {"left by learning": learn["pass"] + learn["heap"]} if job.on_cpu else {}
+    found.append(Phase(job.name, "save", merging))
+    return found
+
+
+def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
+    training = job.config.training
+    assert isinstance(training, PPOTraining)
+    settings = training.ppo
+    after = stays | {"moments": _moments(job)}
+    if settings.update_kl_limit is not None or settings.kl_budget is not None:
+        after["way back"] = 4.0 * job.trained + _moments(job)
+    count = settings.prompts_per_update * settings.samples_per_prompt
+    slots, prompt = min(SLOTS, count), max(job.rows.lengths)
+    generate = after | {
+        "cache": key_value_cache(job.shape, slots, prompt + settings.max_gen_len, job.number),
+        "logits": step_logits(job.shape, slots, job.number),
+    }
+    reading = job.passing.in_passing(min(slots, settings.prompts_per_update), prompt)
+    generate |= _around(job.passing, reading, reading)
+    whole = rollout_groups(job, count)
+    found = [
+        Phase(job.name, "load", {"process": stays["process"], "weights": _loading(job)}),
+        Phase(job.name, "generate", generate),
+    ]
+    if job.scorers:
+        # One reads after the other: the widest counts.
+        reading = replace(job.passing, shape=max((s.shape for s in job.scorers), key=lambda s: s.parameters))
+        groups = rollout_groups(job, count, 2)
+        found.append(Phase(job.name, "score", _no_grad(reading, after, groups, head=False)))
+    found.append(Phase(job.name, "evaluate", _no_grad(job.passing, after, whole, head=True)))
+    found.append(
+        Phase(job.name, "learn", _learn(job, after, rollout_groups(job, count, 1, settings.minibatches)))
+    )
+    found.append(Phase(job.name, "save", after))
+    return found
+
+
+def _comparison(job: Comparison, process: float) -> list[Phase]:
+    number = 2 if job.config.dtype == "bfloat16" else 4
+    adapter = 4.0 * job.shape.lora(job.lora.rank) if job.lora else 0.0
+    stays = {"process": process, "weights": float(number * job.shape.parameters), "adapters": adapter}
+    passing = Pass(job.shape, number, job.lora.rank if job.lora else None, on_cpu=job.on_cpu)
+    slots, prompt = min(SLOTS, job.rows.train or SLOTS), max(job.rows.lengths)
+    generate = stays | {
+        "cache": key_value_cache(job.shape, slots, prompt + job.config.max_gen_len, number),
+        "logits": step_logits(job.shape, slots, number),
+    }
+    reading = passing.in_passing(slots, prompt)
+    generate |= _around(passing, reading, reading)
+    longest = prompt + job.config.max_gen_len
+    read = [(max(SCORING_TOKENS // longest, 1), longest)]
+    return [
+        Phase(job.name, "generate", generate),
+        Phase(job.name, "score", _no_grad(passing, stays, read, head=False)),
+    ]
+
+
+# -- what stays -------------------------------------------------------------------------------------
+
+
+def _weights(job: Job) -> float:
+    """Every base that is loaded, and the frozen adapters on them."""
+    shape, number = job.shape, job.number
+    # A base whose every weight trains is counted with what trains.
+    total = float(number * shape.parameters) if job.config.lora else 0.0
+    training = job.config.training
+    if not isinstance(training, PPOTraining):
+        return total
+    settings = training.ppo
+    if settings.reference != "sft" or job.config.lora is None:
+        total += number * shape.parameters
+    elif settings.reference_update_every is not None:
+        total += 4.0 * job.trained
+    if settings.critic == "model":
+        total += number * shape.parameters
+    bases = {s.shape for s in job.scorers if s.own_base}
+    total += sum(number * s.parameters for s in bases)
+    return total + sum(4.0 * s.shape.lora(s.rank) for s in job.scorers)
+
+
+def _loading(job: Job) -> float:
+    """A base with adapters under it is merged in float32."""
+    return max(_weights(job), 4.0 * job.shape.parameters if job.found.adapters else 0.0)
+
+
+def _moments(job: Job) -> float:
+    kind = job.config.training.optimizer
+    if kind == "adamw_cpu_offload" and not job.on_cpu:
+        return 0.0
+    each = 2.03 if kind == "adamw_8bit" else 8.0
+    training = job.config.training
+    critic = isinstance(training, PPOTraining) and training.ppo.critic != "shared"
+    return each * job.trained * (2 if critic else 1)
+
+
+# -- what comes and goes ----------------------------------------------------------------------------
+
+
+def _learn(job: Job, stays: dict[str, float], groups: list[Group]) -> dict[str, float]:
+    """The micro-batch that needs most, as its backward begins, beside gradients and moments."""
+    passing, training = job.passing, job.config.training
+    critic = isinstance(training, PPOTraining) and training.ppo.critic != "shared"
+    # The whole distribution's KL in the loss is a second forward through the policy.
+    twice = isinstance(training, PPOTraining) and (
+        training.ppo.kl_in != "reward" and training.ppo.kl_estimator == "full"
+    )
+
+    def needed(group: Group) -> tuple[float, float]:
+        rows, longest = group
+        kept = passing.kept(rows, longest) * (2 if twice else 1)
+        head = passing.head(rows * longest, weight_trains=job.config.lora is None) if _has_head(job) else 0.0
+        alive = kept + passing.casts() + max(passing.in_passing(rows, longest, backward=True), head)
+        return alive, passing.layer(rows, longest)
+
+    alive, layer = max(map(needed, groups), key=sum)
+    trained = 4.0 * job.trained * (2 if critic else 1)
+    learn = stays | {"trained": trained, "gradients": trained, "moments": _moments(job)}
+    return learn | _around(passing, alive, layer)
+
+
+def _no_grad(passing: Pass, stays: dict[str, float], groups: list[Group], *, head: bool) -> dict[str, float]:
+    def needed(group: Group) -> tuple[float, float]:
+        rows, longest = group
+        layer = passing.in_passing(rows, longest)
+        return max(layer, passing.head(rows * longest) if head else 0.0), layer
+
+    return stays | _around(passing, *max(map(needed, groups), key=sum))
+
+
+def _around(passing: Pass, alive: float, layer: float) -> dict[str, float]:
+    """What is alive in a pass, and what the allocator holds beside it; `layer` is one layer's work."""
+    return {"pass": alive, "heap": HEAP * layer if passing.on_cpu else RESERVED * alive}
+
+
+def _has_head(job: Job) -> bool:
+    return not isinstance(job.config.training, RewardTraining)
+
+
+def supervised_groups(job: Job) -> list[Group]:
+    """Micro-batches of some optimiser steps of SFT or a reward model."""
+    training = job.config.training
+    assert isinstance(training, SupervisedTraining | RewardTraining)
+    sides = 2 if isinstance(training, RewardTraining) else 1
+    batches = job.batches(training.batch_size)
+    return [group for batch in batches for group in job.groups(batch, job.budget, sides)]
+
+
+def rollout_groups(job: Job, count: int, times: int = 1, parts: int = 1) -> list[Group]:
+    """Micro-batches of whole answers, of `parts` optimiser steps a pass."""
+    training = job.config.training
+    assert isinstance(training, PPOTraining)
+    batches = job.batches(-(-count // parts), training.ppo.max_gen_len)
+    return [group for batch in batches for group in job.groups(batch, times * job.budget)]

@@ -1,0 +1,182 @@
+"""What a run or a pipeline will take: memory by phase, seconds, money. Nothing is trained and no weights are read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from harken import config_files
+from harken.config import LoraSettings, PipelineConfig, RunConfig
+from harken.config_ppo import PPOTraining
+from harken.errors import UserError
+from harken.models.device import choose_device
+from harken.plan.architecture import find
+from harken.plan.calibrate import Rates, measure
+from harken.plan.clock import Duration, duration
+from harken.plan.fit import Fitted, fit
+from harken.plan.job import Comparison, Job, jobs
+from harken.plan.phases import CUDA_CONTEXT, SLOTS, Phase, phases
+from harken.plan.process import resident
+from harken.run.terminal import say
+from harken.train.run import DTYPES
+
+LONGEST_TIMED = 1024
+"""Tokens of a row that is timed, at most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was found out."""
+
+    config: str
+    device: str
+    dtype: str
+    model: str
+    parameters: int
+    trained: int
+    phases: tuple[Phase, ...]
+    durations: tuple[Duration, ...]
+    """Empty where nothing was timed."""
+    memory: float | None
+    """Bytes that there are; None when none were named."""
+    fits: bool
+    advice: tuple[str, ...]
+    """`--set` arguments that make it fit, or use what there is."""
+    price: float | None
+    notes: tuple[str, ...]
+    took: float
+
+    @property
+    def peak(self) -> Phase:
+        """The phase that needs most."""
+        return max(self.phases, key=lambda phase: phase.total)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all stages; None where nothing was timed or the number of steps is unknown."""
+        totals = [d.total for d in self.durations]
+        if not totals or any(total is None for total in totals):
+            return None
+        return sum(total for total in totals if total is not None)
+
+    @property
+    def cost(self) -> float | None:
+        """In the unit of `price`; None without a price or a time."""
+        return None if self.price is None or self.seconds is None else self.price * self.seconds / 3600
+
+
+def load(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
+    """A run's or a pipeline's configuration, whichever the preset or file describes. UserError for any other."""
+    try:
+        return config_files.load_run(name, overrides)
+    except UserError as error:
+        # The reader of runs names the command that a pipeline is for.
+        if error.mend != f"Run: harken pipeline {name}":
+            raise
+    return config_files.load_pipeline(name, overrides)
+
+
+def make(
+    config: RunConfig | PipelineConfig,
+    name: str,
+    *,
+    memory: float | None = None,
+    device: str | None = None,
+    price: float | None = None,
+    timed: bool = True,
+) -> Plan:
+    """The plan. `memory` in bytes, `price` an hour; `device` takes the place of the configuration's.
+
+    Raises UserError when a model's settings are not to be found.
+    """
+    began = time.perf_counter()
+    kind = (device or config.device).partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device {kind!r}", where="--device", mend="use cpu or cuda")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    todo = list(jobs(config, on_cpu=kind == "cpu"))
+    # Measured now: Python, libraries, tokenizer and rows are here, as they will be in training; nothing else is.
+    process = resident() if kind == "cpu" else CUDA_CONTEXT
+    fitted = [fit(job, process, memory) for job in todo] if memory is not None else []
+    if all(f.fits for f in fitted):
+        todo = [f.job for f in fitted] or todo
+    found = tuple(phase for job in todo for phase in phases(job, process))
+    first = todo[0]
+    assert isinstance(first, Job)
+    notes = list(dict.fromkeys(note for job in todo if isinstance(job, Job) for note in job.notes))
+    durations: tuple[Duration, ...] = ()
+    if timed and kind == "cuda" and not torch.cuda.is_available():
+        notes.append("no seconds: there is no CUDA device here to time it on")
+    elif timed:
+        durations = _timed(config, todo, choose_device(kind))
+    return Plan(
+        config=name,
+        device=kind,
+        dtype=config.dtype,
+        model=first.found.name,
+        parameters=first.shape.parameters,
+        trained=first.trained,
+        phases=found,
+        durations=durations,
+        memory=memory,
+        fits=all(f.fits for f in fitted),
+        advice=_advice(fitted, pipeline=isinstance(config, PipelineConfig)),
+        price=price,
+        notes=tuple(notes),
+        took=time.perf_counter() - began,
+    )
+
+
+def _timed(
+    config: RunConfig | PipelineConfig, todo: list[Job | Comparison], device: torch.device
+) -> tuple[Duration, ...]:
+    """Every stage at the rates of its own row lengths; stages of like rows share a measurement."""
+    say("timing a few layers on this machine …")
+    kept: dict[tuple[object, ...], Rates] = {}
+    durations = []
+    for job in todo:
+        lora = job.lora if isinstance(job, Comparison) else job.config.lora
+        answer = _answer(job)
+        typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + answer
+        # To the next multiple of 64: stages of like rows are timed once.
+        tokens = min(-(-typical // 64) * 64, LONGEST_TIMED)
+        checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
+        key = (tokens, bool(lora), checkpointing)
+        if key not in kept:
+            kept[key] = measure(
+                find(config.model_name).config, job.shape, lora or _no_lora(job), DTYPES[config.dtype], device,
+                tokens=tokens, slots=_slots(job), capacity=max(tokens, 8), checkpointing=checkpointing,
+            )  # fmt: skip
+        durations.append(duration(job, kept[key]))
+    return tuple(durations)
+
+
+def _no_lora(job: Job | Comparison) -> LoraSettings | None:
+    """An evaluation trains nothing: it is timed as an adapter is, whatever the policies are."""
+    return LoraSettings() if isinstance(job, Comparison) else None
+
+
+def _answer(job: Job | Comparison) -> int:
+    if isinstance(job, Comparison):
+        return job.config.max_gen_len
+    training = job.config.training
+    return training.ppo.max_gen_len if isinstance(training, PPOTraining) else 0
+
+
+def _slots(job: Job | Comparison) -> int:
+    if isinstance(job, Job) and isinstance(job.config.training, PPOTraining):
+        settings = job.config.training.ppo
+        return min(SLOTS, settings.prompts_per_update * settings.samples_per_prompt)
+    return SLOTS
+
+
+def _advice(fitted: list[Fitted], *, pipeline: bool) -> tuple[str, ...]:
+    advice = []
+    for stage in fitted:
+        prefix = f"{stage.job.name}." if pipeline else ""
+        for key, value in stage.keys.items():
+            advice.append(f"{prefix}training.{key}={str(value).lower()}")
+    return tuple(advice)

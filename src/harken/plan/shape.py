@@ -1,0 +1,83 @@
+"""A model's widths and how many parameters it has, from its settings alone: no weights are read or made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
+
+from harken.models.backbone import PROJECTIONS
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What memory and arithmetic follow from."""
+
+    parameters: int
+    """All of them; a tied one once."""
+    largest: int
+    """Numbers in the largest single matrix."""
+    layers: int
+    width: int
+    """Features of a hidden state."""
+    inner: int
+    """Features inside the feed-forward block."""
+    heads: int
+    groups: int
+    """Key and value heads: fewer than `heads` where heads share them."""
+    features: int
+    """Of one head."""
+    vocabulary: int
+    projections: tuple[tuple[int, int], ...]
+    """(inputs, outputs) of every matrix that an adapter is put on."""
+    plain: bool
+    """Whether a layer is what is counted: two RMS norms, attention, a gated block."""
+
+    def lora(self, rank: int) -> int:
+        """Parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] on every projection."""
+        return rank * sum(inputs + outputs for inputs, outputs in self.projections)
+
+
+def shape_of(
+    config: PretrainedConfig, targets: list[str] | None = None, *, classifier: bool = False
+) -> Shape:
+    """The shape that a model of these settings has. `targets` are the adapter's modules, None: the usual ones."""
+    make = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = make.from_config(config)
+    parameters = [p.numel() for p in model.parameters()]
+    heads = int(config.num_attention_heads)
+    return Shape(
+        parameters=sum(parameters),
+        largest=max(parameters),
+        layers=int(config.num_hidden_layers),
+        width=int(config.hidden_size),
+        inner=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+        heads=heads,
+        groups=int(getattr(config, "num_key_value_heads", None) or heads),
+        features=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        vocabulary=int(config.vocab_size),
+        projections=_projections(model, set(targets or PROJECTIONS)),
+        plain=_is_plain(model, int(config.num_hidden_layers)),
+    )
+
+
+def _projections(model: nn.Module, targets: set[str]) -> tuple[tuple[int, int], ...]:
+    found = []
+    for name, module in model.named_modules():
+        weight: Any = getattr(module, "weight", None)
+        if name.rsplit(".", 1)[-1] in targets and weight is not None and weight.dim() == 2:
+            # A linear layer's weight is [outputs, inputs], a GPT-2 Conv1D's the other way round.
+            outputs, inputs = weight.shape if isinstance(module, nn.Linear) else reversed(weight.shape)
+            found.append((int(inputs), int(outputs)))
+    return tuple(found)
+
+
+def _is_plain(model: nn.Module, layers: int) -> bool:
+    modules = list(model.modules())
+    norms = sum(type(module).__name__.endswith("RMSNorm") for module in modules)
+    gated = sum(hasattr(module, "gate_proj") for module in modules)
+    return norms == 2 * layers + 1 and gated == layers
