@@ -29,6 +29,7 @@ from harken.batches import TokenBatch
 from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.models import attention, fused, lora_linear
+from harken.models.allocator import keep_freed_memory
 from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
@@ -71,6 +72,7 @@ class Backbone:
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
         """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`."""
+        keep_freed_memory()
         base, *adapters = [link for link in source.chain() if link.kind != "reward"]
         model = AutoModelForCausalLM.from_pretrained(
             base.folder,
