@@ -162,7 +162,7 @@ def test_what_is_public_says_what_it_does(path: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.name != "cli.py"], ids=name)
+@pytest.mark.parametrize("path", [p for p in FILES if p.name not in ("cli.py", "cli_before.py")], ids=name)
 def test_no_import_is_hidden_in_a_function(path: Path) -> None:
     """An import of ours inside a function dodges a cycle. Only the command line may wait for its verb."""
     functions = [n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]

@@ -1,4 +1,4 @@
-"""The verbs that look before anything trains: doctor, plan, model, data."""
+"""The verbs that look before anything trains: doctor, plan, model, data. Imports: see `cli`."""
 
 from __future__ import annotations
 

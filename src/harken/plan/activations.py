@@ -43,7 +43,7 @@ class Pass:
         """Whether float32 weights are trained in a 16-bit computation."""
         return self.rank is None and self.number < 4
 
-    def kept(self, rows: int, longest: int) -> float:
+    def kept(self, rows: float, longest: int) -> float:
         """Bytes that a forward with gradients over `rows` × `longest` tokens leaves for the backward."""
         tokens, layer = rows * longest, self._kept_in_layer(longest)
         if self.checkpointing:
@@ -59,7 +59,7 @@ class Pass:
         trained = self.shape.parameters if self.rank is None else self.shape.lora(self.rank)
         return float(self.number * trained)
 
-    def in_passing(self, rows: int, longest: int, *, backward: bool = False) -> float:
+    def in_passing(self, rows: float, longest: int, *, backward: bool = False) -> float:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
         s, b, tokens = self.shape, self.number, rows * longest
         weights = s.heads * longest if self._short(longest) else 0
@@ -68,11 +68,7 @@ class Pass:
         block = b * (2 * s.width + 3 * s.inner)
         return float(tokens * max(block, (8 + b) * weights, (12 + 2 * b) * s.width))
 
-    def layer(self, rows: int, longest: int) -> float:
-        """Bytes that one layer has in hand at the busiest moment of its forward and backward."""
-        return rows * longest * self._kept_in_layer(longest) + self.in_passing(rows, longest, backward=True)
-
-    def head(self, actions: int, *, weight_trains: bool = False) -> float:
+    def head(self, actions: float, *, weight_trains: bool = False) -> float:
         """Bytes around the unembedding of `actions` tokens: states, and one chunk of logits in two copies wide
         and one narrow."""
         s, b = self.shape, self.number

@@ -43,7 +43,7 @@ def find(name: str) -> Found:
     if name == "embedded" or path.exists():
         chain = resolve(name).chain()
         return replace(_read(name, chain[0].folder), adapters=len(chain) > 1)
-    if preset := _maker(path):
+    if preset := maker(name):
         start = find(config_files.load_run(preset, []).model_name)
         note = f"{name} is not there yet: counted as {start.name}, which preset {preset} starts from"
         return replace(start, name=name, note=f"{note}; {start.note}" if start.note else note)
@@ -70,10 +70,10 @@ def _read(name: str, folder: Path) -> Found:
     return Found(name, config, folder)
 
 
-def _maker(path: Path) -> str | None:
-    """The preset whose default folder this path is in."""
+def maker(path: str) -> str | None:
+    """The preset whose default folder this path is in; None when it is in none."""
     runs = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
-    return next((part for part in path.parts if part in runs), None)
+    return next((part for part in Path(path).parts if part in runs), None)
 
 
 def _from_hub(name: str) -> Path | None:

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 from harken.batches import collate
 from harken.config import LoraSettings
@@ -59,11 +60,12 @@ def measure(
     device: torch.device,
     *,
     tokens: int,
+    budget: int,
     slots: int,
     capacity: int,
     checkpointing: bool = False,
 ) -> Rates:
-    """Time rows of `tokens` tokens, and decoding in `slots` at half of `capacity` tokens."""
+    """Time rows of `tokens` tokens, as many as `budget` tokens allow, and decoding in `slots` half of `capacity` in."""
     began = time.perf_counter()
     backbone = _thin(config, dtype, device)
     backbone.gradient_checkpointing = checkpointing
@@ -74,7 +76,7 @@ def measure(
     role = ROLE if lora else None
     per_token = LAYERS * shape.parameters / shape.layers
     scale = 100 if device.type == "cuda" else 1
-    rows = max(min(round(scale * ARITHMETIC / (6 * per_token * tokens)), 16 * scale), 1)
+    rows = max(min(round(scale * ARITHMETIC / (6 * per_token * tokens)), budget // tokens), 1)
     batch = collate([[1 + t % 200 for t in range(tokens)]] * rows, [[True] * tokens] * rows, 0).to(device)
 
     def forward() -> None:
@@ -85,8 +87,10 @@ def measure(
         with backbone.role(role):
             backbone.hidden(batch).float().mean().backward()  # type: ignore[no-untyped-call]
 
-    states = torch.randn(CHUNK, shape.width, device=device).to(dtype).requires_grad_()
-    weight = (torch.randn(shape.vocabulary, shape.width, device=device) * 0.02).to(dtype)
+    # A base whose every weight trains is float32, its unembedding too.
+    states = torch.randn(CHUNK, shape.width, device=device).to(backbone.dtype).requires_grad_()
+    weight = torch.full((shape.vocabulary, shape.width), 0.01, device=device, dtype=backbone.dtype)
+    weight.requires_grad_(lora is None)
     picked = torch.arange(CHUNK, device=device)
 
     def head() -> None:
@@ -119,7 +123,7 @@ def _thin(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) ->
     thin = type(config).from_dict(settings)
     model = AutoModelForCausalLM.from_config(thin, dtype=dtype).to(device)
     # Nothing here is text: of a tokenizer the decoder wants the padding token alone.
-    return Backbone(model, cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0)))
+    return Backbone(model, PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), pad_token="<pad>"))
 
 
 @torch.no_grad()

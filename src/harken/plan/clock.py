@@ -117,7 +117,7 @@ def _generating(
     return reading + rounds * longest * (layers * rates.decode + rates.draw)
 
 
-def _tokens(groups: list[Group]) -> int:
+def _tokens(groups: list[Group]) -> float:
     """Padding included."""
     return sum(rows * longest for rows, longest in groups)
 

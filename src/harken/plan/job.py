@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harken import config_files
 from harken.batches import micro_batches
 from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig, StageOverrides
 from harken.config_ppo import PPOTraining
@@ -13,15 +14,15 @@ from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart
 from harken.errors import UserError
 from harken.models.resolve import resolve
 from harken.plan.activations import Pass
-from harken.plan.architecture import Found, find
+from harken.plan.architecture import Found, find, maker
 from harken.plan.rows import Rows, rows_of
 from harken.plan.shape import Shape, shape_of
 from harken.run.folder import PipelineFolder
 from harken.seeds import permutation
 from harken.train.run import DTYPES
 
-Group = tuple[int, int]
-"""A micro-batch: rows, and tokens of the longest of them."""
+Group = tuple[float, int]
+"""A micro-batch: rows, and tokens of the longest of them. Rows are a fraction where lengths are only limits."""
 BATCHES = 32
 """Batches that are put together from the sample, to see how full and how padded they are."""
 SCORING_TOKENS = 4096
@@ -107,9 +108,17 @@ class Job:
         return batches
 
     def groups(self, lengths: list[int], tokens: int, sides: int = 1) -> list[Group]:
-        """Micro-batches of items of these lengths, each of `sides` rows."""
-        made = micro_batches(lengths, max(tokens // sides, 1))
-        return [(sides * len(group), max(lengths[i] for i in group)) for group in made]
+        """Micro-batches of items of these lengths, each of `sides` rows.
+
+        Where lengths are only limits every micro-batch is as full as `tokens` allows: shorter rows would fill it.
+        """
+        if self.rows.known:
+            made = micro_batches(lengths, max(tokens // sides, 1))
+            return [(sides * len(group), max(lengths[i] for i in group)) for group in made]
+        longest, left = max(lengths), float(sides * len(lengths))
+        size = min(max(tokens / longest, sides), left)
+        full, rest = divmod(left, size)
+        return [(size, longest)] * int(full) + ([(rest, longest)] if rest else [])
 
 
 @dataclass(frozen=True)
@@ -192,13 +201,25 @@ def _reward_paths(training: PPOTraining) -> list[str]:
 
 
 def _scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
-    """A reward model as it is, or, where it is still to be trained, as an adapter on the policy's own base."""
+    """A reward model as it is, or as what will train it makes it. The policy shares its base only under an adapter."""
     rank = (lora or LoraSettings()).rank
     try:
         source = resolve(path)
     except UserError:
-        note = f"reward model {path} is not there yet: counted as an adapter on the policy's own base"
-        return Scorer(policy, rank, own_base=lora is None), note
+        return _future_scorer(path, policy, start, lora)
     base = source.chain()[0].folder
     shared = lora is not None and start.folder is not None and base.resolve() == start.folder.resolve()
     return Scorer(shape_of(find(str(base)).config), rank, own_base=not shared), ""
+
+
+def _future_scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
+    """A reward model that is not there yet: what the preset that writes there would make, else one like the policy."""
+    preset = maker(path)
+    if preset is None:
+        note = f"reward model {path} is not there yet: counted as an adapter on the policy's own base"
+        return Scorer(policy, (lora or LoraSettings()).rank, own_base=lora is None), note
+    run = config_files.load_run(preset, [])
+    own = lora is None or run.model_name != start.name
+    where = "a base of its own" if own else "the policy's own base"
+    note = f"reward model {path} is not there yet: counted as preset {preset} makes it, on {where}"
+    return Scorer(shape_of(find(run.model_name).config), (run.lora or LoraSettings()).rank, own), note

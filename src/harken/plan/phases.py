@@ -6,7 +6,7 @@ gradients     trained parameters × 4, from the first backward to the step
 moments       trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
 passes        `plan.activations`
 cache         layers × 2 × slots × (prompt + answer) × key-value features × 2 or 4
-heap          on a CPU, what the C library's heap keeps beside what is alive (`HEAP`)
+allocator     on a CPU, what the C library's heap keeps beside what is alive (`HEAP_SHARE`)
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from harken.plan.job import SCORING_TOKENS, Comparison, Group, Job
 
 SLOTS = 32
 """Answers that are in the making at a time (`rollout.in_process`)."""
-HEAP = 6
-"""Measured overhead, on Linux with glibc: freed tensors of one layer are not all used again for the next, whose sizes
-differ a little, and the process comes to hold about six layers' work beside what is alive."""
+HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
+"""Measured overhead, on Linux with glibc: freed tensors of one micro-batch are not all used again for the next, whose
+sizes differ, so within a few steps of training the process holds this much more than is alive: a quarter of a pass,
+and 0.35 GB whatever its size, for blocks above 32 MB do go back. docs/plan.md has what it was fitted to. Where every
+weight trains, gradients and moments come to lie in the gaps."""
 RESERVED = 0.1
 """The same of CUDA's caching allocator: a usual figure, not measured here."""
 CUDA_CONTEXT = 0.6e9
@@ -63,7 +65,7 @@ def phases(job: Job | Comparison, process: float) -> list[Phase]:
         # The base becomes float32 for the merge, then goes back; the C library has not given back what learning freed.
         merging["weights"] = 4.0 * job.shape.parameters
         learn = found[1].parts
-        merging |= {"left by learning": learn["pass"] + learn["heap"]} if job.on_cpu else {}
+        merging |= {"left by learning": learn["pass"] + learn["allocator"]} if job.on_cpu else {}
     found.append(Phase(job.name, "save", merging))
     return found
 
@@ -82,7 +84,7 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
         "logits": step_logits(job.shape, slots, job.number),
     }
     reading = job.passing.in_passing(min(slots, settings.prompts_per_update), prompt)
-    generate |= _around(job.passing, reading, reading)
+    generate |= _around(job.on_cpu, reading)
     whole = rollout_groups(job, count)
     found = [
         Phase(job.name, "load", {"process": stays["process"], "weights": _loading(job)}),
@@ -90,9 +92,9 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     ]
     if job.scorers:
         # One reads after the other: the widest counts.
-        reading = replace(job.passing, shape=max((s.shape for s in job.scorers), key=lambda s: s.parameters))
+        scored = replace(job.passing, shape=max((s.shape for s in job.scorers), key=lambda s: s.parameters))
         groups = rollout_groups(job, count, 2)
-        found.append(Phase(job.name, "score", _no_grad(reading, after, groups, head=False)))
+        found.append(Phase(job.name, "score", _no_grad(scored, after, groups, head=False)))
     found.append(Phase(job.name, "evaluate", _no_grad(job.passing, after, whole, head=True)))
     found.append(
         Phase(job.name, "learn", _learn(job, after, rollout_groups(job, count, 1, settings.minibatches)))
@@ -112,9 +114,9 @@ def _comparison(job: Comparison, process: float) -> list[Phase]:
         "logits": step_logits(job.shape, slots, number),
     }
     reading = passing.in_passing(slots, prompt)
-    generate |= _around(passing, reading, reading)
+    generate |= _around(job.on_cpu, reading)
     longest = prompt + job.config.max_gen_len
-    read = [(max(SCORING_TOKENS // longest, 1), longest)]
+    read: list[Group] = [(max(SCORING_TOKENS // longest, 1), longest)]
     return [
         Phase(job.name, "generate", generate),
         Phase(job.name, "score", _no_grad(passing, stays, read, head=False)),
@@ -171,31 +173,31 @@ def _learn(job: Job, stays: dict[str, float], groups: list[Group]) -> dict[str, 
         training.ppo.kl_in != "reward" and training.ppo.kl_estimator == "full"
     )
 
-    def needed(group: Group) -> tuple[float, float]:
+    def alive(group: Group) -> float:
         rows, longest = group
         kept = passing.kept(rows, longest) * (2 if twice else 1)
         head = passing.head(rows * longest, weight_trains=job.config.lora is None) if _has_head(job) else 0.0
-        alive = kept + passing.casts() + max(passing.in_passing(rows, longest, backward=True), head)
-        return alive, passing.layer(rows, longest)
+        return kept + passing.casts() + max(passing.in_passing(rows, longest, backward=True), head)
 
-    alive, layer = max(map(needed, groups), key=sum)
     trained = 4.0 * job.trained * (2 if critic else 1)
     learn = stays | {"trained": trained, "gradients": trained, "moments": _moments(job)}
-    return learn | _around(passing, alive, layer)
+    learn |= _around(job.on_cpu, max(map(alive, groups)))
+    if job.on_cpu and job.config.lora:
+        learn["allocator"] += HEAP_FLOOR
+    return learn
 
 
 def _no_grad(passing: Pass, stays: dict[str, float], groups: list[Group], *, head: bool) -> dict[str, float]:
-    def needed(group: Group) -> tuple[float, float]:
+    def alive(group: Group) -> float:
         rows, longest = group
-        layer = passing.in_passing(rows, longest)
-        return max(layer, passing.head(rows * longest) if head else 0.0), layer
+        return max(passing.in_passing(rows, longest), passing.head(rows * longest) if head else 0.0)
 
-    return stays | _around(passing, *max(map(needed, groups), key=sum))
+    return stays | _around(passing.on_cpu, max(map(alive, groups)))
 
 
-def _around(passing: Pass, alive: float, layer: float) -> dict[str, float]:
-    """What is alive in a pass, and what the allocator holds beside it; `layer` is one layer's work."""
-    return {"pass": alive, "heap": HEAP * layer if passing.on_cpu else RESERVED * alive}
+def _around(on_cpu: bool, alive: float) -> dict[str, float]:
+    """What is alive in a pass, and what the allocator holds beside it."""
+    return {"pass": alive, "allocator": alive * (HEAP_SHARE if on_cpu else RESERVED)}
 
 
 def _has_head(job: Job) -> bool:

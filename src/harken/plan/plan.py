@@ -16,7 +16,7 @@ from harken.plan.architecture import find
 from harken.plan.calibrate import Rates, measure
 from harken.plan.clock import Duration, duration
 from harken.plan.fit import Fitted, fit
-from harken.plan.job import Comparison, Job, jobs
+from harken.plan.job import SCORING_TOKENS, Comparison, Job, jobs
 from harken.plan.phases import CUDA_CONTEXT, SLOTS, Phase, phases
 from harken.plan.process import resident
 from harken.run.terminal import say
@@ -144,11 +144,13 @@ def _timed(
         # To the next multiple of 64: stages of like rows are timed once.
         tokens = min(-(-typical // 64) * 64, LONGEST_TIMED)
         checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
-        key = (tokens, bool(lora), checkpointing)
+        budget = job.budget if isinstance(job, Job) else SCORING_TOKENS
+        slots = _slots(job)
+        key = (tokens, budget, slots, bool(lora), checkpointing)
         if key not in kept:
             kept[key] = measure(
                 find(config.model_name).config, job.shape, lora or _no_lora(job), DTYPES[config.dtype], device,
-                tokens=tokens, slots=_slots(job), capacity=max(tokens, 8), checkpointing=checkpointing,
+                tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
         durations.append(duration(job, kept[key]))
     return tuple(durations)

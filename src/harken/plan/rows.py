@@ -30,6 +30,12 @@ class Rows:
     """Rows to train on; None where the data cannot be read."""
     held_out: int
     note: str = ""
+    """Why lengths are limits; "" when they were counted."""
+
+    @property
+    def known(self) -> bool:
+        """Whether lengths are those of rows, and not only what rows may be."""
+        return not self.note
 
 
 def rows_of(kind: str, data: DataConfig, folder: Path | None, seed: int) -> Rows:

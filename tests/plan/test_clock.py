@@ -1,0 +1,119 @@
+"""Seconds: tokens against those that really go through the trunk, and the arithmetic of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_plan import settings, stage, write_rows
+
+from harken.config import RunConfig
+from harken.models.backbone import Backbone
+from harken.plan.calibrate import Rates
+from harken.plan.clock import duration
+from harken.train.run import train
+
+NOTHING = Rates(forward=0, training=0, head_forward=0, head_training=0, decode=0, draw=0, took=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("plan")
+    write_rows(root)
+    return root
+
+
+class Counting:
+    """Tokens, padding included, that whole-sequence forwards see with and without gradients."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward = forward
+        self.training = self.looking = 0
+
+    def __call__(self, backbone: Backbone, tokens: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            self.training += tokens.numel()
+        else:
+            self.looking += tokens.numel()
+        result: torch.Tensor = self.forward(backbone, tokens, **inputs)
+        return result
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    counter = Counting(Backbone.hidden_of)
+    monkeypatch.setattr(Backbone, "hidden_of", lambda *a, **k: counter(*a, **k))
+    return counter
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward"])
+def test_tokens_that_train_are_those_of_a_real_run(
+    folder: Path, tmp_path: Path, counting: Counting, kind: str
+) -> None:
+    """One pass over all rows. The plan samples batches, so it is near, not exact."""
+    keys = {"batch_size": 8, "epochs": 1, "eval_every": 100, "micro_batch_tokens": 300}
+    config = RunConfig.model_validate(settings(folder, kind, **keys) | {"tensorboard": False})
+    train(config, tmp_path / "run")
+    job = stage(folder, kind, **keys)
+    told = duration(job, replace(NOTHING, training=1.0))
+    assert told.steps == 5
+    assert told.total == pytest.approx(counting.training * job.shape.layers, rel=0.1)
+
+
+def test_an_update_of_ppo_by_hand(folder: Path) -> None:
+    """Every answer as long as it may be, one micro-batch, prompts of one length: all counts are exact."""
+    data = {"path": str(folder / "none.jsonl"), "max_length": 40, "limit": 100}
+    job = stage(
+        folder, "ppo", run={"data": data}, ppo={"epochs": 3, "trace_every": 10}, micro_batch_tokens=10_000
+    )
+    tokens, actions, layers = 8 * (40 + 16), 8 * 16, job.shape.layers
+    told = {
+        "training": 3 * tokens * layers,
+        "head_training": 3 * actions,
+        # Policy and reference, and at every tenth update the policy again; a random reward reads once; prompts once.
+        "forward": (2.1 * tokens + tokens + 8 * 40) * layers,
+        "head_forward": 2.1 * actions,
+        "decode": 16 * layers,
+        "draw": 16,
+    }
+    for name, units in told.items():
+        assert duration(job, replace(NOTHING, **{name: 1.0})).step == pytest.approx(units), name
+
+
+def test_answers_beyond_the_slots_take_more_rounds(folder: Path) -> None:
+    rates = replace(NOTHING, draw=1.0)
+    few, many = (stage(folder, "ppo", ppo={"prompts_per_update": n}) for n in (8, 96))
+    assert duration(few, rates).step == 16
+    assert duration(many, rates).step == 3 * 16
+
+
+def test_samples_of_a_prompt_share_its_reading(folder: Path) -> None:
+    alone, shared = (
+        stage(folder, "ppo", ppo={"prompts_per_update": n, "samples_per_prompt": 8 // n}) for n in (8, 2)
+    )
+    first, second = (
+        duration(job, replace(NOTHING, forward=1.0)).parts["generate"] for job in (alone, shared)
+    )
+    assert first == pytest.approx(4 * second)
+
+
+def test_a_run_is_its_steps_and_what_stands_beside_them(folder: Path) -> None:
+    data = {"path": str(folder / "pairs.jsonl"), "max_length": 256, "eval_fraction": 0.2}
+    job = stage(folder, "sft", run={"data": data}, batch_size=8, epochs=2, eval_every=4)
+    told = duration(job, replace(NOTHING, forward=1.0, training=1.0))
+    assert told.steps == 2 * -(-job.rows.train // 8)  # type: ignore[operator]
+    # An evaluation every fourth step, one at the end, two around the merge; a token costs as much as one that trains.
+    looks = told.steps // 4 + 3
+    beside = looks * job.rows.held_out * told.step / 8
+    assert told.total == pytest.approx(told.steps * told.step + beside)
+
+
+def test_an_unknown_number_of_rows_is_an_unknown_total(folder: Path) -> None:
+    job = stage(folder, "sft", run={"data": {"path": str(folder / "none.jsonl")}})
+    told = duration(job, replace(NOTHING, training=1.0))
+    assert told.steps is None and told.total is None and told.step > 0
+    assert duration(job.with_training(max_steps=3), NOTHING).steps == 3

@@ -1,0 +1,152 @@
+"""What stays in memory and what a phase adds: by hand, and against the tensors of the real things."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_backbone, tiny_model
+from tiny_plan import stage, write_rows
+
+from harken.config import LoraSettings
+from harken.config_training import SupervisedTraining
+from harken.models.roles import Policy
+from harken.plan.activations import key_value_cache
+from harken.plan.job import Job, Scorer
+from harken.plan.phases import Phase, phases
+from harken.plan.shape import shape_of
+from harken.rollout.decoder import Decoder
+from harken.train.optimiser import Optimiser
+
+PARAMETERS = sum(p.numel() for p in tiny_model().parameters())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("plan")
+    write_rows(root)
+    return root
+
+
+def phase(job: Job, name: str, process: float = 0.0) -> Phase:
+    return next(p for p in phases(job, process) if p.name == name)
+
+
+def test_the_weights_of_a_run_are_those_of_its_model(folder: Path) -> None:
+    assert phase(stage(folder, "sft"), "load").parts["weights"] == 4 * PARAMETERS
+    half = stage(folder, "sft", run={"dtype": "bfloat16"})
+    assert phase(half, "load").parts["weights"] == 2 * PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("ppo", "bases"),
+    [
+        ({}, 1),
+        ({"critic": "model"}, 2),
+        ({"critic": "adapter"}, 1),
+        ({"reference": "base"}, 2),
+        ({"reference": "base", "critic": "model"}, 3),
+    ],
+)
+def test_a_model_of_its_own_is_one_more_base(folder: Path, ppo: dict[str, Any], bases: int) -> None:
+    job = stage(folder, "ppo", ppo=ppo)
+    assert phase(job, "load").parts["weights"] == bases * 4 * PARAMETERS
+
+
+def test_a_reward_model_shares_the_base_or_brings_its_own(folder: Path) -> None:
+    job = stage(folder, "ppo")
+    sharing = replace(job, scorers=(Scorer(job.shape, 4, own_base=False),))
+    alone = replace(job, scorers=(Scorer(job.shape, 4, own_base=True),))
+    adapter = 4 * job.shape.lora(4)
+    assert phase(sharing, "load").parts["weights"] == 4 * PARAMETERS + adapter
+    assert phase(alone, "load").parts["weights"] == 2 * 4 * PARAMETERS + adapter
+
+
+def test_every_weight_that_trains_needs_a_reference_beside_it(folder: Path) -> None:
+    job = stage(folder, "ppo", run={"lora": None})
+    parts = phase(job, "learn").parts
+    # The reference, and the copy that an untrained reward head reads.
+    assert parts["weights"] == 2 * 4 * PARAMETERS
+    assert parts["trained"] == parts["gradients"] == 4 * PARAMETERS
+    assert parts["moments"] == 8 * PARAMETERS
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
+def test_moments_are_those_the_optimiser_makes(folder: Path, optimizer: str) -> None:
+    """On a matrix large enough for 8 bits; smaller ones stay wide, which is noise in a real model."""
+    weight = torch.nn.Parameter(torch.randn(64, 4096))
+    real = Optimiser({"w": weight}, SupervisedTraining(type="sft", optimizer=optimizer))  # type: ignore[arg-type]
+    weight.grad = torch.ones_like(weight)
+    real.step(1.0)
+    moments = sum(t.nbytes for name, t in real.tensors().items() if name.startswith("adam/exp"))
+    job = stage(folder, "sft", optimizer=optimizer)
+    told = phase(job, "learn").parts["moments"] / job.trained
+    assert told == pytest.approx(moments / weight.numel(), rel=0.01)
+
+
+def test_offloaded_moments_are_on_the_cpu(folder: Path) -> None:
+    at_home = stage(folder, "sft", optimizer="adamw_cpu_offload")
+    away = stage(folder, "sft", optimizer="adamw_cpu_offload", on_cpu=False)
+    assert phase(at_home, "learn").parts["moments"] == 8 * at_home.trained
+    assert phase(away, "learn").parts["moments"] == 0
+
+
+def test_a_way_back_is_one_copy_with_its_moments(folder: Path) -> None:
+    job = stage(folder, "ppo", ppo={"update_kl_limit": 1.0})
+    assert phase(job, "learn").parts["way back"] == 12 * job.trained
+    assert "way back" not in phase(stage(folder, "ppo"), "learn").parts
+
+
+def test_the_merge_of_sft_happens_in_float32(folder: Path) -> None:
+    half = stage(folder, "sft", run={"dtype": "bfloat16"})
+    assert phase(half, "save").parts["weights"] == 4 * PARAMETERS
+    assert (
+        phase(stage(folder, "reward"), "save").parts["weights"] == 4 * PARAMETERS
+    )  # an adapter: nothing merges
+    whole = phase(stage(folder, "sft", run={"lora": None}), "save")
+    assert whole.parts["trained"] == 4 * PARAMETERS and whole.parts["weights"] == 0
+
+
+def test_the_cache_is_the_one_generation_makes() -> None:
+    backbone = tiny_backbone()
+    with torch.no_grad(), backbone.role(None), backbone.decoding():
+        decoder = Decoder(backbone, 5, 40)
+        decoder.admit([[3, 4, 5], [6]], [2, 3])
+    assert decoder.cache.keys is not None and decoder.cache.values is not None
+    real = decoder.cache.keys.nbytes + decoder.cache.values.nbytes
+    assert key_value_cache(shape_of(backbone.model.config), 5, 40, 4) == real
+
+
+def test_generation_has_room_for_the_longest_prompt_and_a_whole_answer(folder: Path) -> None:
+    job = stage(folder, "ppo")
+    slots, capacity = 8, max(job.rows.lengths) + 16
+    assert phase(job, "generate").parts["cache"] == key_value_cache(job.shape, slots, capacity, 4)
+
+
+def test_more_tokens_a_micro_batch_take_more_memory(folder: Path) -> None:
+    sizes = [
+        phase(stage(folder, kind, micro_batch_tokens=n), "learn").total
+        for kind in ("sft", "ppo")
+        for n in (128, 512)
+    ]
+    assert sizes[0] < sizes[1] and sizes[2] < sizes[3]
+
+
+def test_checkpointing_keeps_less(folder: Path) -> None:
+    plain, again = (stage(folder, "sft", gradient_checkpointing=on) for on in (False, True))
+    assert phase(again, "learn").parts["pass"] < phase(plain, "learn").parts["pass"]
+
+
+def test_the_process_is_part_of_every_phase(folder: Path) -> None:
+    for kind in ("sft", "reward", "ppo"):
+        assert all(p.parts["process"] == 7e8 for p in phases(stage(folder, kind), 7e8))
+
+
+def test_what_trains_is_what_a_stage_trains(folder: Path) -> None:
+    backbone = tiny_backbone()
+    backbone.add_adapter("policy", LoraSettings(rank=4), 0)
+    real = sum(p.nbytes for p in Policy(backbone, "policy").parameters().values())
+    assert phase(stage(folder, "sft"), "learn").parts["trained"] == real
