@@ -16,11 +16,16 @@ MASKED = [
 
 LOGPROBS = [
     ("temperature ignored", "_wide(logits) / temperature", "_wide(logits)"),
-    ("temperature ignored when projecting", ".div_(temperature)\n", "\n"),
+    ("temperature ignored when projecting", "if temperature == 1 else logits.div_(temperature)", "if temperature else logits"),
+    ("temperature ignored in the whole distribution", "weight.T).div_(temperature)", "weight.T)"),
     ("temperature ignored in the gradient", "slope.div_(ctx.temperature)", "slope"),
     ("logits multiplied by the temperature", "_wide(logits) / temperature", "_wide(logits) * temperature"),
     ("log-softmax in half precision", "torch.log_softmax(_wide(logits)", "torch.log_softmax((logits)"),
-    ("entropy negative", "-torch.linalg.vecdot", "torch.linalg.vecdot"),
+    ("entropy negative", "total.log() - mean,", "mean - total.log(),"),
+    ("tiles are not shifted to one peak", "shift = (peaks - top).exp()", "shift = torch.ones_like(peaks)"),
+    ("the mean logit is not shifted", "dots + (peaks - top) * sums", "dots"),
+    ("a token of another tile is taken", "torch.where(inside, logits.gather(-1, at), picked[:, None])", "logits.gather(-1, at)"),
+    ("a token is added in every tile", "torch.where(inside, token_slope, 0.0)", "token_slope"),
     ("entropy gradient flipped", ".mul_(-entropy_slope)", ".mul_(entropy_slope)"),
     ("entropy gradient without the entropy", "log_p.add_(entropy[rows, None])", "log_p"),
     ("gradient of the other tokens lost", ".sub_(token_slope)", ""),

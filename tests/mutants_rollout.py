@@ -11,7 +11,7 @@ SAMPLER = [
     ("off by one block", "rest = target - (cumulative.gather(-1, block) - sums.gather(-1, block))", "rest = target - cumulative.gather(-1, block)"),
     ("log-probability not normalised", "/ total).log()", "/ 1.0).log()"),
     ("uniforms not scaled to the sum", "uniforms.double()[:, None] * total", "uniforms.double()[:, None]"),
-    ("blocks summed in half precision", "in_blocks.sum(-1, dtype=torch.float64)", "in_blocks.bfloat16().sum(-1).double()"),
+    ("blocks summed in half precision", "in_blocks.sum(-1).double()", "in_blocks.bfloat16().sum(-1).double()"),
     ("the caller's logits change", "mass[:, :vocab] = logits", "mass[:, :vocab] = logits.mul_(2).div(2)"),
 ]  # fmt: skip
 
@@ -37,21 +37,24 @@ ENGINE = [
 
 DECODER = [
     ("a token stands one position late", "position_ids=at[:, None]", "position_ids=at[:, None] + 1"),
+    ("free slots keep their states", "self.last = states[:live, 0]", "self.last = states[:, 0]"),
     ("what lies beyond a row's end is attended to", "places > at[:, None]", "places > at.max()"),
     ("a row does not see its newest token", "places > at[:, None]", "places >= at[:, None]"),
     ("windows are not kept", "places <= at[:, None] - self._window", "places < 0"),
     ("windows one too long", "places <= at[:, None] - self._window", "places < at[:, None] - self._window"),
-    ("a prompt ends at its padding", "[len(prompt) - 1 for prompt in prompts]", "[width - 1 for prompt in prompts]"),
+    ("a prompt ends at its padding", "torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
+    ("copies read the wrong prompt", "layout.where[source]", "layout.where[source.flip(0)]"),
     ("newcomers overwrite the first slots", "torch.arange(began, began + count, device=device)", "torch.arange(count, device=device)"),
     ("a hole keeps the old row's cache", "            self.cache.move(movers, holes)", "            pass"),
     ("lengths do not move", "[self.lengths[slot] for slot in order]", "self.lengths[:live]"),
     ("states do not move", "self.last = self.last[order]", "self.last = self.last[:live]"),
-    ("sampled in half precision", "output_weight.T).float()", "output_weight.T).bfloat16()"),
+    ("sampled in half precision", "self.backbone.unembed(self.last).float()", "self.backbone.unembed(self.last).bfloat16()"),
 ]  # fmt: skip
 
 CACHE = [
     ("a row writes at its neighbours' place", "kept[1][rows, :, plan.at]", "kept[1][rows, :, plan.at.max()]"),
-    ("copies read the wrong prompt", "values[plan.source]", "values[plan.source.flip(0)]"),
+    ("values of one prompt serve all", "kept[1][plan.slots, :, :width] = of_values.transpose(0, 1)", "kept[1][plan.slots, :, :width] = of_values.transpose(0, 1)[:1]"),
+    ("only the first line of a forward is kept", "t.transpose(0, 1).flatten(1, 2)[:, plan.where]", "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
     ("only values move", "for store in (self.keys, self.values):\n            store[:, list(target)]", "for store in (self.values,):\n            store[:, list(target)]"),
     ("what was never written may be anything", "keys.new_zeros((*shape, features, self.capacity))", "keys.new_full((*shape, features, self.capacity), torch.nan)"),
 ]  # fmt: skip
@@ -61,6 +64,40 @@ ATTENTION = [
     ("no scale", ".mul_(scale)", ""),
     ("a model's own scale is ignored", "features**-0.5 if scaling is None else scaling", "features**-0.5"),
     ("heads of a group stand apart", "query.reshape(rows, groups, heads // groups, features)", "query.reshape(rows, heads // groups, groups, features).transpose(1, 2)"),
+]  # fmt: skip
+
+PACKING = [
+    ("positions go on from row to row", "packing.positions += range(start, end)", "packing.positions += range(place, place + end - start)"),
+    ("rows share less than they agree in", "until = _agreed(rows[group[0]], rows[group[-1]])", "until = max(depth + 1, _agreed(rows[group[0]], rows[group[-1]]) - 1)"),
+    ("rows share more than they agree in", "until = _agreed(rows[group[0]], rows[group[-1]])", "until = min(len(rows[group[0]]), _agreed(rows[group[0]], rows[group[-1]]) + 1)"),
+    ("a cut row forgets its beginning", "before = (*before[:-1], (before[-1][0], here[1])) if joins else (*before, here)", "before = (here,)"),
+    ("rows do not see what they share", "packing.segments.append(Segment(*here, before))", "packing.segments.append(Segment(*here, ()))"),
+    ("sharing cannot be turned off", "_lay(packing, [tuple(row) for row in rows], order, 0, (), share)", "_lay(packing, rows, sorted(order, key=lambda row: rows[row]), 0, (), True)"),
+    ("nothing is shared", "near = bool(groups) and share", "near = False and share"),
+]  # fmt: skip
+
+PACKED = [
+    ("tokens see what comes after", ".masked_fill_(later, -torch.inf)", ""),
+    ("no scale", "scores = (rows @ seen.transpose(-1, -2)).float().mul_(scale)", "scores = (rows @ seen.transpose(-1, -2)).float()"),
+    ("what is shared learns from one row alone", "totals[:, start:end] += parts", "totals[:, start:end] = parts"),
+    ("the softmax's mean is forgotten", "of_weights.sub_(mean).mul_(wide)", "of_weights.mul_(wide)"),
+    ("the scale is forgotten backward", ".mul_(wide).mul_(ctx.scale)", ".mul_(wide)"),
+    ("windows are ignored", "not windowed and getattr", "getattr"),
+    ("kept weights go to other segments", "weights = next(of_short)", "weights = kept[-1]"),
+    ("capped scores are ignored", 'not windowed and getattr(config, "attn_logit_softcapping", None) is None', "not windowed"),
+    ("padded queries and keys are off by one", "> segment.visible - len(segment)", "> segment.visible - len(segment) + 1"),
+    ("it is taken without a look", "return bool((expected - found.float()).norm() <= 10 * torch.finfo(dtype).eps * expected.norm())", "return True"),
+]  # fmt: skip
+
+PACKED_LINEAR = [
+    ("adapters are left out while decoding", "y.addmm_(flat @ down, up, alpha=scale)", "pass"),
+    ("the adapter's scale is left out while decoding", "alpha=scale)", "alpha=1.0)"),
+    ("the first input's answer is given to all", "if x is not self.read:", "if self.read is None:"),
+    ("what was read is kept for ever", "            if place == len(self.sizes) - 1:\n", "            if False:\n"),
+    ("every member is the first", "part = self.parts[place]", "part = self.parts[0]"),
+    ("layers stay packed", "                layer.forward = forward\n", "                pass\n"),
+    ("biases are left out", "if any(base.bias is not None for base in bases) else None", "if False else None"),
+    ("a large model is copied", "return fits and kinds", "return kinds"),
 ]  # fmt: skip
 
 LORA = [
@@ -99,6 +136,14 @@ TABLES = [
         "rollout/test_decoder.py rollout/test_in_process.py properties/test_tokens_and_generation.py",
     ),
     ("rollout/attention.py", ATTENTION, "rollout/test_decoder.py"),
+    ("models/packing.py", PACKING, "models/test_packing.py models/test_attention.py"),
+    ("models/attention.py", PACKED, "models/test_attention.py"),
+    (
+        "models/backbone.py",
+        [("rows share dropout", "share=not self._drops()", "share=True")],
+        "models/test_packing.py",
+    ),
+    ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
     ("models/lora_linear.py", LORA, "models/test_lora_linear.py"),
     ("rollout/cache.py", CACHE, "rollout/test_cache.py"),
     ("models/resolve.py", RESOLVE, "models/test_resolve.py"),

@@ -31,6 +31,11 @@ class TokenBatch:
         """The same batch on another device."""
         return TokenBatch(self.tokens.to(device), self.real.to(device), self.action.to(device))
 
+    def sequences(self) -> list[list[int]]:
+        """The real tokens of each row."""
+        lengths = self.real.sum(-1).tolist()
+        return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
+
     def rows(self, index: Sequence[int]) -> TokenBatch:
         """Some rows, cut to the longest of them."""
         where = torch.as_tensor(list(index), device=self.tokens.device)

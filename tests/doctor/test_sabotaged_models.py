@@ -282,8 +282,8 @@ def old_logprobs_of_the_reference(clinic: Clinic, folder: Path, patch: pytest.Mo
     """P28: the ratio is taken to another model than the one that sampled."""
     evaluate = PPOStage._evaluate
 
-    def other(self: PPOStage, batch: TokenBatch) -> Any:
-        now = evaluate(self, batch)
+    def other(self: PPOStage, number: int, batch: TokenBatch) -> Any:
+        now = evaluate(self, number, batch)
         now.logprobs.mul_(1.5)
         return now
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harken.maths import logprobs as logprobs_module
 from harken.maths.logprobs import projected, token_logprobs
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "trl.json").read_text())["token_logprobs"]
@@ -76,6 +77,16 @@ def test_half_precision_logits_are_widened():
     )
 
 
+@pytest.fixture(params=[3, 4096], ids=lambda tile: f"tile{tile}")
+def tile(request, monkeypatch):
+    """Every test of a projection in one tile, and in several, the last of them narrower."""
+    monkeypatch.setattr(logprobs_module, "TILE", request.param)
+
+
+in_tiles = pytest.mark.usefixtures("tile")
+
+
+@in_tiles
 @pytest.mark.parametrize("chunk", [1, 2, 5, 256])
 def test_projected_is_the_definition_whatever_the_chunk(chunk):
     hidden, weight, tokens = hidden_case()
@@ -89,6 +100,7 @@ def test_projected_is_the_definition_whatever_the_chunk(chunk):
     np.testing.assert_allclose(entropy.numpy(), expected[1], rtol=1e-10)
 
 
+@in_tiles
 @pytest.mark.parametrize("chunk", [2, 256])
 def test_gradients_agree_with_finite_differences(chunk):
     hidden, weight, tokens = hidden_case()
@@ -96,6 +108,7 @@ def test_gradients_agree_with_finite_differences(chunk):
     assert torch.autograd.gradcheck(lambda h, w: projected(h, w, tokens, 0.7, chunk), (hidden, weight))
 
 
+@in_tiles
 @pytest.mark.parametrize("trained", ["hidden", "weight", "both"])
 def test_gradients_agree_with_autograd_through_all_logits(trained):
     hidden, weight, tokens = hidden_case(n=9)
@@ -109,6 +122,7 @@ def test_gradients_agree_with_autograd_through_all_logits(trained):
         torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
 
 
+@in_tiles
 def test_bfloat16_weights_give_float32_results_and_close_gradients():
     hidden, weight, tokens = hidden_case(n=40, width=16, vocab=60, dtype=torch.bfloat16)
     exact = hidden.double().requires_grad_()
@@ -122,6 +136,7 @@ def test_bfloat16_weights_give_float32_results_and_close_gradients():
     assert torch.cosine_similarity(hidden.grad.double().flatten(), exact.grad.flatten(), dim=0) > 0.999
 
 
+@in_tiles
 def test_entropy_lies_between_zero_and_that_of_the_uniform():
     """P32 (S1-47): a true entropy, never negative."""
     hidden, weight, tokens = hidden_case(n=30, vocab=11)
@@ -148,6 +163,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@in_tiles
 def test_all_logits_never_exist_at_once():
     hidden, weight, tokens = hidden_case(n=400, width=4, vocab=100)
     hidden.requires_grad_()

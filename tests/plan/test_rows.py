@@ -50,8 +50,9 @@ def test_without_data_every_row_is_as_long_as_it_may_be(folder: Path) -> None:
 def test_a_limit_fills_every_micro_batch(folder: Path) -> None:
     """Shorter rows than the limit would: 250 tokens are two and a half rows of 100."""
     job = stage(folder, "sft", run={"data": {"path": str(folder / "none.jsonl"), "max_length": 100}})
-    groups = job.groups([100] * 6, 250)
+    items = [job.rows.items[0]] * 6
+    groups = job.rows.groups(items, 250)
     assert groups == [(2.5, 100), (2.5, 100), (1.0, 100)]
     assert sum(rows for rows, _ in groups) == 6
-    assert job.groups([100] * 6, 10) == [(1.0, 100)] * 6  # a row is never split
-    assert job.groups([100] * 6, 100_000) == [(6.0, 100)]
+    assert job.rows.groups(items, 10) == [(1.0, 100)] * 6  # a row is never split
+    assert job.rows.groups(items, 100_000) == [(6.0, 100)]

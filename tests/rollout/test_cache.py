@@ -21,9 +21,11 @@ def test_slots_hold_what_their_rows_were_given() -> None:
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in range(3)] for _ in range(LAYERS)]
 
     def admit(slots: list[int], source: list[int], lengths: list[int]) -> None:
-        cache.plan = Admission(torch.tensor(slots), torch.tensor(source))
+        width = max(lengths)
+        where = torch.tensor([[row * width + time for time in range(width)] for row in source])
+        cache.plan = Admission(torch.tensor(slots), where)
         for layer in range(LAYERS):
-            keys, values = whole(max(lengths), len(lengths))
+            keys, values = whole(width, len(lengths))
             seen = cache.update(keys, values, layer)
             assert torch.equal(seen[0], keys)
             assert torch.equal(seen[1], values)
@@ -52,6 +54,19 @@ def test_slots_hold_what_their_rows_were_given() -> None:
     append([4, 5])
     admit([2], [0], [6])
     append([5, 6, 6])
+
+
+def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
+    """Two packed prompts that begin with the same two tokens: places 0, 1, then 2 of one, 3 and 4 of the other."""
+    cache = SlotCache(1, 2, CAPACITY)
+    cache.plan = Admission(torch.tensor([0, 1]), torch.tensor([[0, 1, 2, 0], [0, 1, 3, 4]]))
+    keys, values = whole(5)
+    cache.update(keys, values, 0)
+    cache.plan = Append(2, torch.tensor([3, 4]), 5)
+    seen = cache.update(*whole(1, 2), 0)
+    for part, given in zip(seen, (keys, values), strict=True):
+        assert torch.equal(part[0, :, :3], given[0, :, [0, 1, 2]])
+        assert torch.equal(part[1, :, :4], given[0, :, [0, 1, 3, 4]])
 
 
 def test_it_does_not_move_while_it_grows() -> None:

@@ -29,7 +29,8 @@ Fails = Callable[[int, int], bool]
 """Whether a forward runs out, by how many came before it and how many tokens, padding included, it holds."""
 
 DEMONSTRATIONS = [
-    TokenDemonstration(f"r{i}", (*range(9, 12 + i), 2), (*[False] * 3, *[True] * (1 + i))) for i in range(8)
+    TokenDemonstration(f"r{i}", (*range(9 + 20 * i, 13 + 21 * i), 2), (*[False] * 4, *[True] * (1 + i)))
+    for i in range(8)
 ]
 PAIRS = [TokenPair(f"p{i}", (*range(9, 10 + i), 40, 2), (*range(9, 10 + i), 90, 2)) for i in range(8)]
 
@@ -121,19 +122,19 @@ def test_it_is_said_once_and_plainly(capsys: pytest.CaptureFixture[str]) -> None
     run(supervised(second, micro_batch_tokens=64), 3)
     said = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
     assert said == [
-        "SFT: out of memory; the step starts again with micro_batch_tokens 27 instead of 64, "
+        "SFT: out of memory; the step starts again with micro_batch_tokens 28 instead of 64, "
         "and the same effective batch"
     ]
 
 
 def test_a_row_that_does_not_fit_ends_the_run_with_advice() -> None:
-    with pytest.raises(UserError, match=r"11 tokens in one forward .*gradient_checkpointing") as error:
+    with pytest.raises(UserError, match=r"12 tokens in one forward .*gradient_checkpointing") as error:
         run(supervised(above_ten, micro_batch_tokens=64), 1)
     assert "\n" not in str(error.value)
 
 
 def test_other_errors_are_not_swallowed() -> None:
-    budget = TokenBudget(10, "SFT")
+    budget = TokenBudget(10, "SFT", tiny_backbone())
     for error in (RuntimeError("shapes do not match"), ValueError("can't allocate memory"), KeyError("x")):
         assert not ran_out_of_memory(error)
 
@@ -159,16 +160,18 @@ def test_what_torch_says_on_a_cpu_is_understood() -> None:
 )
 def test_half_of_what_was_tried_is_next(tokens: int, rows: int, lengths: list[int], halved: int) -> None:
     """Not half of a budget that was never full: the next attempt has to differ."""
-    budget = TokenBudget(tokens, "SFT")
+    budget = TokenBudget(tokens, "SFT", tiny_backbone())
+    # No two rows begin alike.
+    items = [[[100 * side + i, *[7] * (n - 1)] for side in range(rows)] for i, n in enumerate(lengths)]
     failures = iter([True, False])
 
     def attempt() -> int:
-        groups = budget.split(lengths, rows)
+        groups = budget.split(items)
         if next(failures):
             raise MemoryError
         return len(groups)
 
-    once = len(budget.split(lengths, rows))
+    once = len(budget.split(items))
     assert budget.fit(attempt) > once
     assert budget.tokens == halved
 

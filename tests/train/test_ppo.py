@@ -22,8 +22,11 @@ def trained(stage: PPOStage) -> dict[str, Tensor]:
 
 
 def test_the_first_minibatch_has_ratio_one_and_no_kl(make_stage: MakeStage) -> None:
-    """P28: old log-probabilities come from the training forward, so the first ratio is 1 to 1e-5."""
-    stage = make_stage(ppo_config())
+    """P28: old log-probabilities come from the training forward, so the first ratio is 1 to 1e-5.
+
+    In micro-batches, of which all but one are forwarded again.
+    """
+    stage = make_stage(ppo_config(micro_batch_tokens=40))
     for number in range(2):
         assert stage.step(number)["policy/first_ratio_gap"] < 1e-5
 
@@ -86,8 +89,8 @@ def test_padding_and_prompt_cannot_reach_the_loss(make_stage: MakeStage) -> None
     clean, poisoned = make_stage(ppo_config()), make_stage(ppo_config())
     evaluate, logprobs = poisoned._evaluate, poisoned._logprobs
 
-    def poison(batch: TokenBatch) -> TokenEvaluation:
-        got = evaluate(batch)
+    def poison(number: int, batch: TokenBatch) -> TokenEvaluation:
+        got = evaluate(number, batch)
         parts = (got.logprobs, got.entropy, got.values)
         return TokenEvaluation(*(torch.where(batch.action, p, torch.nan) for p in parts), got.final_values)
 

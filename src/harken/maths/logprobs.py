@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+
+TILE = 4096
+"""Tokens of the vocabulary whose logits exist in float32 at a time, on a CPU."""
 
 
 def token_logprobs(
@@ -28,7 +32,8 @@ def projected(
     """Log-probability of each token, and entropy of its distribution, from hidden states (nats).
 
     The logits are `hidden @ weight.T`, multiplied in the dtype given; the log-softmax is float32 or better.
-    Only `chunk` rows of logits exist at a time, backward too: they are made again instead of kept.
+    Only `chunk` rows of logits exist at a time, backward too: they are made again instead of kept, and on a CPU in
+    tiles of the vocabulary.
     """
     logprobs, entropy = _Projected.apply(hidden, weight, tokens, temperature, chunk)  # type: ignore[no-untyped-call]
     return logprobs, entropy
@@ -74,37 +79,88 @@ class _Projected(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
-        parts = []
-        for states, targets in zip(torch.split(hidden, chunk), torch.split(tokens, chunk), strict=True):
-            log_p = _log_p(states, weight, temperature)
-            parts.append((_at(log_p, targets), -torch.linalg.vecdot(log_p.exp(), log_p)))
-        logprobs, entropy = (torch.cat(part) for part in zip(*parts, strict=True))
-        ctx.save_for_backward(hidden, weight, tokens, entropy)
+        parts = [
+            _summary(states, weight, targets, temperature)
+            for states, targets in zip(torch.split(hidden, chunk), torch.split(tokens, chunk), strict=True)
+        ]
+        logprobs, entropy, norm = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(hidden, weight, tokens, entropy, norm)
         ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.set_materialize_grads(False)
         return logprobs, entropy
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, of_logprobs: Tensor, of_entropy: Tensor
+        ctx: Any, of_logprobs: Tensor | None, of_entropy: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        hidden, weight, tokens, entropy = ctx.saved_tensors
+        hidden, weight, tokens, entropy, norm = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         # Summed wide: adding many bfloat16 parts would lose the small ones.
         of_weight = torch.zeros_like(_wide(weight)) if ctx.needs_input_grad[1] else None
+        token_slopes = torch.zeros_like(norm) if of_logprobs is None else of_logprobs
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            token_slope, entropy_slope = of_logprobs[rows, None], of_entropy[rows, None]
-            log_p = _log_p(hidden[rows], weight, ctx.temperature)
-            p = log_p.exp()
-            slope = log_p.add_(entropy[rows, None]).mul_(-entropy_slope).sub_(token_slope).mul_(p)
-            slope.scatter_add_(-1, tokens[rows, None], token_slope)
-            of_logits = slope.div_(ctx.temperature).to(weight.dtype)
+            token_slope = token_slopes[rows, None]
+            of_logits = hidden.new_empty(len(token_slope), len(weight))
+            for place, logits in _tiles(hidden[rows], weight, ctx.temperature):
+                log_p = logits.sub_(norm[rows, None])
+                p = log_p.exp()
+                if of_entropy is None:
+                    slope = p.mul_(-token_slope)
+                else:
+                    entropy_slope = of_entropy[rows, None]
+                    slope = log_p.add_(entropy[rows, None]).mul_(-entropy_slope).sub_(token_slope).mul_(p)
+                at, inside = _inside(tokens[rows] - place, slope)
+                slope.scatter_add_(-1, at, torch.where(inside, token_slope, 0.0))
+                of_logits[:, place : place + slope.shape[1]] = slope.div_(ctx.temperature)
             if of_hidden is not None:
                 of_hidden[rows] = of_logits @ weight
             if of_weight is not None:
                 of_weight += of_logits.T @ hidden[rows]
         return of_hidden, None if of_weight is None else of_weight.to(weight.dtype), None, None, None
+
+
+def _summary(
+    states: Float[Tensor, "n width"], weight: Tensor, targets: Int[Tensor, " n"], temperature: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Log-probability of the targets, entropy, and log Σ exp(logits), from one look at each tile of logits.
+
+    With m the largest logit of a tile, S = Σ exp(l - m) and D = Σ exp(l - m) (l - m) of each tile are enough: shifted
+    to the largest of all they add up to the norm and to the mean logit.
+    """
+    parts, picked = [], _wide(states).new_zeros(len(states))
+    for place, logits in _tiles(states, weight, temperature):
+        at, inside = _inside(targets - place, logits)
+        picked = torch.where(inside, logits.gather(-1, at), picked[:, None])[:, 0]
+        peak = logits.amax(-1)
+        mass = logits.sub_(peak[:, None]).exp()
+        parts.append((peak, mass.sum(-1), torch.linalg.vecdot(mass, logits)))
+    peaks, sums, dots = (torch.stack(part) for part in zip(*parts, strict=True))
+    top = peaks.amax(0)
+    shift = (peaks - top).exp()
+    total = (shift * sums).sum(0)
+    mean = (shift * (dots + (peaks - top) * sums)).sum(0) / total
+    return picked - top - total.log(), total.log() - mean, top + total.log()
+
+
+def _tiles(
+    states: Float[Tensor, "n width"], weight: Float[Tensor, "vocab width"], temperature: float
+) -> Iterator[tuple[int, Float[Tensor, "n tile"]]]:
+    """Logits over the temperature, a stretch of the vocabulary at a time, and where it begins. They may be written to.
+
+    On a CPU a stretch stays in the cache while everything is done to it; a GPU takes all at once.
+    """
+    tile = TILE if states.device.type == "cpu" else len(weight)
+    for place in range(0, len(weight), tile):
+        logits = _wide(states @ weight[place : place + tile].T)
+        yield place, logits if temperature == 1 else logits.div_(temperature)
+
+
+def _inside(at: Int[Tensor, " n"], tile: Tensor) -> tuple[Int[Tensor, "n 1"], Bool[Tensor, "n 1"]]:
+    """Indices into a tile, and which of them really are in it; the others point somewhere."""
+    inside = (at >= 0) & (at < tile.shape[-1])
+    return at.clamp(0, tile.shape[-1] - 1)[:, None], inside[:, None]
 
 
 def _log_p(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
-from transformers.cache_utils import DynamicLayer
 
-from harken.batches import TokenBatch
+from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
-from harken.errors import UserError
-from harken.models import attention, fused, lora_linear
+from harken.models import attention, fused, lora_linear, packed_linear, packing
 from harken.models.allocator import keep_freed_memory
+from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
+from harken.models.packing import Layout
 from harken.models.resolve import ModelSource
+from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
 from harken.seeds import seed as derive_seed
 
@@ -47,8 +48,7 @@ PROJECTIONS = {
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
-# Up to this many tokens torch's fused attention is slower on a CPU, forward and backward, than plain multiplications:
-# measured 5.4 s against 3.7 s of CPU time for 16 × 90 tokens of SmolLM2-135M.
+# Where rows are padded: up to this many tokens, torch's fused attention is slower on a CPU than plain multiplications.
 SHORT = 256
 
 
@@ -64,15 +64,19 @@ class Backbone:
         self._peft: PeftModel | None = None
         self._role: str | None = None
         self._compute: torch.dtype | None = None
+        self._unembedding: packed_linear.PackedWeight | None = None
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         fused.install(model)
-        self._short = self._choose_short_attention()
+        self._packable = self.device.type == "cpu" and attention.serves(
+            self.forward, model.config, self.dtype
+        )
 
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
         """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`."""
         keep_freed_memory()
+        keep_few_kernels()
         base, *adapters = [link for link in source.chain() if link.kind != "reward"]
         model = AutoModelForCausalLM.from_pretrained(
             base.folder,
@@ -86,7 +90,7 @@ class Backbone:
         if adapters:
             _cast(model, dtype)
         backbone = cls(model.to(device), load_tokenizer(source.folder), source)
-        backbone._check_output()
+        check_output(backbone.model, backbone.trunk, backbone.output_weight, str(source.folder))
         return backbone
 
     @property
@@ -190,23 +194,62 @@ class Backbone:
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time features"]:
         """The trunk's output at every position, under the role in force.
 
-        Rows are right-padded and attention is causal, so no real token can see padding and no mask
-        is needed; outputs at padding are meaningless.
+        Attention is causal, so no real token can see the padding on its right and no mask is needed; outputs at
+        padding are meaningless.
         """
-        return self.hidden_of(batch.tokens, use_cache=False)
+        if not self._packable:
+            return self.forward(
+                self._attention(batch.tokens.shape[1]), input_ids=batch.tokens, use_cache=False
+            )
+        layout = self.lay_out(batch.sequences())
+        states = self.read(layout, use_cache=False)
+        where = nn.functional.pad(layout.where, (0, batch.tokens.shape[1] - layout.where.shape[1]))
+        return states.index_select(0, where.flatten()).view(*where.shape, -1)
 
-    def hidden_of(
-        self, tokens: Int[Tensor, "batch time"], **inputs: Any
-    ) -> Float[Tensor, "batch time features"]:
-        """The trunk on whole sequences, with the attention that is fastest for their length."""
-        short = self.device.type == "cpu" and tokens.shape[1] <= SHORT
-        return self.forward(self._short if short else None, input_ids=tokens, **inputs)
+    def micro_batches(self, items: Sequence[Sequence[Sequence[int]]], token_budget: int) -> list[list[int]]:
+        """Numbers of items, each some rows that stay together, in groups that hold at most `token_budget` places.
+
+        One item always fits; every item is in exactly one group.
+        """
+        if self._packable:
+            return packing.micro_batches(items, token_budget)
+        sides = max((len(item) for item in items), default=1)
+        longest = [max(len(row) for row in item) for item in items]
+        return micro_batches(longest, max(token_budget // sides, 1))
+
+    def lay_out(self, rows: Sequence[Sequence[int]]) -> Layout:
+        """How to read rows of tokens. On a CPU they are packed: no padding, and a beginning that rows share is read
+        once."""
+        if self._packable:
+            # Dropout draws for every row anew, also where rows agree.
+            return packing.packed(rows, share=not self._drops())
+        return packing.padded(rows, int(self.tokenizer.pad_token_id))
+
+    def read(self, layout: Layout, **inputs: Any) -> Float[Tensor, "places features"]:
+        """The trunk's output at every place of a layout."""
+        kernel = self._attention(layout.where.shape[1])
+        if layout.segments is not None:
+            kernel, inputs = attention.NAME, {**inputs, "layout": layout}
+        tokens, positions = layout.tokens.to(self.device), layout.positions.to(self.device)
+        return self.forward(kernel, input_ids=tokens, position_ids=positions, **inputs).flatten(0, 1)
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Inside, the adapter in force is cast once: for generation, without gradients."""
-        with lora_linear.cast_once(self._layers()):
-            yield
+        """Inside, without gradients, layers are laid out for a few tokens at a time, with the adapter now in force."""
+        if not packed_linear.packable(self.model):
+            with lora_linear.cast_once(self._layers()):
+                yield
+            return
+        try:
+            self._unembedding = packed_linear.PackedWeight(self.output_weight)
+            with packed_linear.packed(self.trunk):
+                yield
+        finally:
+            self._unembedding = None
+
+    def unembed(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
+        """Logits, multiplied in the base's precision, as training multiplies them."""
+        return self._unembedding(states) if self._unembedding else states @ self.output_weight.T
 
     def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
         """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).
@@ -297,33 +340,17 @@ class Backbone:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _check_output(self) -> None:
-        """Harken computes logits as hidden @ output_weight.T. Refuse a model that adds more to them."""
-        tokens = torch.arange(1, 9, device=self.device)[None]
-        with torch.no_grad():
-            full = self.model(input_ids=tokens).logits.float()
-            ours = (self.trunk(input_ids=tokens).last_hidden_state @ self.output_weight.T).float()
-        if not torch.allclose(full, ours, rtol=0.02, atol=0.02 * float(full.abs().max())):
-            raise UserError(
-                "this model's logits are not its hidden state times its unembedding (a bias, a cap or a scale)",
-                where=str(self.source.folder) if self.source else "model",
-                mend="such models are not supported yet: choose one of the Llama, Qwen, Mistral or GPT-2 families",
-            )
+    def _attention(self, longest: int) -> str | None:
+        """The attention for padded rows; None is the model's own."""
+        return "eager" if self.device.type == "cpu" and longest <= SHORT else None
 
-    def _choose_short_attention(self) -> str:
-        """Our own for short sequences, if this model's attention is the plain causal one; else transformers'."""
-        config = self.model.config
-        windowed = {type(layer) for layer in DynamicCache(config=config).layers} != {DynamicLayer}
-        if windowed or getattr(config, "attn_logit_softcapping", None) is not None:
-            return "eager"
-        tokens = torch.arange(1, 9, device=self.device)[None]
-        with torch.no_grad():
-            own, ours = (
-                self.forward(name, input_ids=tokens, use_cache=False).float()
-                for name in ("eager", attention.NAME)
-            )
-        unit = torch.finfo(self.dtype).eps
-        return attention.NAME if (own - ours).norm() <= 10 * unit * own.norm() else "eager"
+    def _drops(self) -> bool:
+        """Whether adapters draw dropout now."""
+        return any(
+            isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
+            for layer in self._layers()
+            for drop in layer.lora_dropout.values()
+        )
 
     def _projections(self) -> list[str]:
         found = {key.rsplit(".", 1)[-1] for key, _ in self.trunk.named_modules()} & PROJECTIONS

@@ -73,6 +73,11 @@ class LoraForward:
         name = self._active()
         self.kept = None if name is None else tuple(t.detach() for t in self._cast(name))  # type: ignore[assignment]
 
+    def in_force(self) -> tuple[Tensor, Tensor, float] | None:
+        """A and B of the active adapter in the base's type, and the scale; None when there is none."""
+        name = self._active()
+        return None if name is None else (*self._cast(name), self.layer.scaling[name])
+
     def _active(self) -> str | None:
         active = [name for name in self.layer.active_adapters if name in self.layer.lora_A]
         assert len(active) <= 1

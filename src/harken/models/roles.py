@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next, micro_batches
+from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next
 from harken.errors import UserError
 from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
@@ -132,7 +132,7 @@ class RewardModel:
         """
         distinct = list(dict.fromkeys(tuple(s) for s in sequences))
         scores: dict[tuple[int, ...], float] = {}
-        for group in micro_batches([len(s) for s in distinct], micro_batch_tokens):
+        for group in self.backbone.micro_batches([[s] for s in distinct], micro_batch_tokens):
             rows = [distinct[i] for i in group]
             batch = collate(rows, [[False] * len(r) for r in rows], pad_token=self.pad_token)
             scores |= zip(rows, self.rewards(batch.to(self.backbone.device)).tolist(), strict=True)

@@ -7,7 +7,7 @@ Counted from the operations of `models.fused`, `models.lora_linear` and `models.
     inputs of the two norms, and their quotients                     2 b h + 8
     normed inputs of (q, k, v) and of (gate, up)                     2 b h
     queries, keys, values                                            b (H + 2 G) d
-    attention weights, up to `SHORT` tokens on a CPU                 b H T
+    attention weights over up to `KEPT` tokens on a CPU              b H T
     or the log-sum of a fused kernel                                 4 H
     what attention gave, the input of o                              b H d
     gate, up, and their product, the input of down                   3 b i
@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harken.models.backbone import SHORT
+from harken.models.attention import KEPT, STEP
+from harken.models.packing import LONGEST_SEGMENT
+from harken.models.shapes import rounded
 from harken.plan.shape import Shape
 
 CHUNK = 256
@@ -62,11 +64,12 @@ class Pass:
     def in_passing(self, rows: float, longest: int, *, backward: bool = False) -> float:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
         s, b, tokens = self.shape, self.number, rows * longest
-        weights = s.heads * longest if self._short(longest) else 0
+        # On a CPU attention goes segment by segment.
+        weights = s.heads * min(longest, LONGEST_SEGMENT) * longest if self.on_cpu else 0
         if backward:
-            return float(tokens * max(4 * b * s.inner, (12 + 2 * b) * weights, 16 * s.width))
+            return float(max(tokens * 4 * b * s.inner, (12 + 2 * b) * weights, tokens * 16 * s.width))
         block = b * (2 * s.width + 3 * s.inner)
-        return float(tokens * max(block, (8 + b) * weights, (12 + 2 * b) * s.width))
+        return float(max(tokens * block, (8 + b) * weights, tokens * (12 + 2 * b) * s.width))
 
     def head(self, actions: float, *, weight_trains: bool = False) -> float:
         """Bytes around the unembedding of `actions` tokens: states, and one chunk of logits in two copies wide
@@ -76,8 +79,12 @@ class Pass:
         of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
         return float(chunk + of_weight + actions * s.width * (b + 4))
 
-    def _short(self, longest: int) -> bool:
-        return self.on_cpu and longest <= SHORT
+    def _weights(self, longest: int) -> float:
+        """Bytes of attention weights that are kept of each token: of the segments that see no more than `KEPT`."""
+        if not self.on_cpu:
+            return 4.0 * self.shape.heads
+        seen = rounded(min(longest, KEPT), STEP)
+        return self.number * self.shape.heads * seen * seen / longest
 
     def _kept_in_layer(self, longest: int) -> float:
         s, b = self.shape, self.number
@@ -86,7 +93,7 @@ class Pass:
         # Under autocast each of q, k, v, gate and up makes its own 16-bit copy of a float32 input, and rotation
         # leaves queries and keys in float32.
         inputs = 5 * b * s.width if self.mixed else 2 * b * s.width
-        weights = b * s.heads * longest if self._short(longest) else 4 * s.heads
+        weights = self._weights(longest)
         kept = float(2 * stream * s.width + 8 + inputs)
         kept += stream * (seen + shared) + b * shared + weights + b * seen
         kept += 3 * b * s.inner
@@ -97,7 +104,7 @@ class Pass:
                 mask = b if self.on_cpu else 1
                 kept += (b + mask) * sum(inputs for inputs, _ in s.projections) / s.layers
                 # A fused kernel keeps what it gave, whoever else does.
-                kept -= b * (2 * s.width + s.inner + (seen if self._short(longest) else 0))
+                kept -= b * (2 * s.width + s.inner + (seen if self.on_cpu else 0))
         return kept
 
 

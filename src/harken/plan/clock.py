@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Rates
-from harken.plan.job import BATCHES, Comparison, Group, Job, Scorer
+from harken.plan.job import Comparison, Job, Scorer
 from harken.plan.phases import SLOTS, rollout_groups, supervised_groups
+from harken.plan.rows import BATCHES, Group
 from harken.train.order import steps_in
 from harken.train.reward_model import CALIBRATION_PAIRS
 
@@ -75,7 +76,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     assert isinstance(training, PPOTraining)
     settings, layers = training.ppo, job.shape.layers
     count = settings.prompts_per_update * settings.samples_per_prompt
-    padded = _tokens(rollout_groups(job, count)) / BATCHES
+    padded = _tokens(rollout_groups(job)) / BATCHES
     actions = count * settings.max_gen_len
     own_critic = settings.critic != "shared"
     look = padded * layers * rates.forward + actions * rates.head_forward
@@ -83,9 +84,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     looks = 2 + (1 if again else 1 / settings.trace_every)
     learn = padded * layers * rates.training * (2 if own_critic else 1) + actions * rates.head_training
     parts = {
-        "generate": _generating(
-            job.rows.lengths, settings.prompts_per_update, count, settings.max_gen_len, layers, rates
-        ),
+        "generate": _generating(job, settings.prompts_per_update, count, settings.max_gen_len, rates),
         "score": padded * rates.forward * sum(map(_like(job), job.scorers)),
         "evaluate": looks * look + (padded * layers * rates.forward if own_critic else 0.0),
         "learn": settings.epochs * learn,
@@ -93,7 +92,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     held_out = job.rows.held_out
     probe = 0.0
     if held_out:
-        probe = _generating(job.rows.lengths, held_out, held_out, settings.max_gen_len, layers, rates)
+        probe = _generating(job, held_out, held_out, settings.max_gen_len, rates)
         probe += parts["score"] * held_out / count
     probes = settings.updates // training.eval_every + 2
     return Duration(job.name, settings.updates, parts, probes * probe)
@@ -101,20 +100,18 @@ def _ppo(job: Job, rates: Rates) -> Duration:
 
 def _comparison(job: Comparison, rates: Rates) -> Duration:
     layers, count, longest = job.shape.layers, job.rows.train or 0, job.config.max_gen_len
-    answers = _generating(job.rows.lengths, count, count, longest, layers, rates)
-    tokens = count * (sum(job.rows.lengths) / len(job.rows.lengths) + longest)
+    answers = _generating(job, count, count, longest, rates)
+    tokens = job.rows.reading(count, SLOTS) + count * longest
     policies = len(job.config.policies)
     parts = {"generate": answers, "score": tokens * layers * rates.forward}
     return Duration(job.name, policies, parts, 0.0)
 
 
-def _generating(
-    lengths: tuple[int, ...], prompts: int, answers: int, longest: int, layers: int, rates: Rates
-) -> float:
+def _generating(job: Job | Comparison, prompts: int, answers: int, longest: int, rates: Rates) -> float:
     """Reading the prompts once, then one step a token for as many rounds of full slots as it takes."""
-    reading = prompts * sum(lengths) / len(lengths) * layers * rates.forward
+    reading = job.rows.reading(prompts, SLOTS) * job.shape.layers * rates.forward if prompts else 0.0
     rounds = max(answers / SLOTS, 1.0)
-    return reading + rounds * longest * (layers * rates.decode + rates.draw)
+    return reading + rounds * longest * (job.shape.layers * rates.decode + rates.draw)
 
 
 def _tokens(groups: list[Group]) -> float:

@@ -7,24 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harken import config_files
-from harken.batches import micro_batches
 from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig, StageOverrides
 from harken.config_ppo import PPOTraining
 from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart
 from harken.errors import UserError
+from harken.models import attention
 from harken.models.resolve import resolve
 from harken.plan.activations import Pass
 from harken.plan.architecture import Found, find, maker
 from harken.plan.rows import Rows, rows_of
 from harken.plan.shape import Shape, shape_of
 from harken.run.folder import PipelineFolder
-from harken.seeds import permutation
 from harken.train.run import DTYPES
 
-Group = tuple[float, int]
-"""A micro-batch: rows, and tokens of the longest of them. Rows are a fraction where lengths are only limits."""
-BATCHES = 32
-"""Batches that are put together from the sample, to see how full and how padded they are."""
 SCORING_TOKENS = 4096
 """What an evaluation reads at a time (`evaluate.suite`)."""
 
@@ -95,31 +90,6 @@ class Job:
         training = self.config.training.model_copy(update=keys)
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
-    def batches(self, size: int, extra: int = 0) -> list[list[int]]:
-        """Lengths of the rows of some optimiser steps, `extra` tokens added to each row."""
-        lengths = self.rows.lengths
-        size = min(size, self.rows.train or size)
-        batches = []
-        for number in range(BATCHES):
-            order: list[int] = []
-            while len(order) < size:
-                order += permutation(len(lengths), self.config.seed, "plan", number, len(order))
-            batches.append([lengths[i] + extra for i in order[:size]])
-        return batches
-
-    def groups(self, lengths: list[int], tokens: int, sides: int = 1) -> list[Group]:
-        """Micro-batches of items of these lengths, each of `sides` rows.
-
-        Where lengths are only limits every micro-batch is as full as `tokens` allows: shorter rows would fill it.
-        """
-        if self.rows.known:
-            made = micro_batches(lengths, max(tokens // sides, 1))
-            return [(sides * len(group), max(lengths[i] for i in group)) for group in made]
-        longest, left = max(lengths), float(sides * len(lengths))
-        size = min(max(tokens / longest, sides), left)
-        full, rest = divmod(left, size)
-        return [(size, longest)] * int(full) + ([(rest, longest)] if rest else [])
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -154,14 +124,16 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
             **config.evaluation.model_dump(),
         }
     )
-    rows = rows_of("ppo", evaluation.data, found.folder, config.seed)
+    packs = on_cpu and attention.is_plain(found.config)
+    rows = rows_of("ppo", evaluation.data, found.folder, config.seed, packs=packs)
     yield Comparison("eval", evaluation, shape_of(found.config), rows, config.ppo.lora, on_cpu)
 
 
 def job(name: str, config: RunConfig, found: Found, coming: Coming | None = None, *, on_cpu: bool) -> Job:
     """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
     shape = shape_of(found.config, config.lora.target_modules if config.lora else None)
-    rows = rows_of(config.training.type, config.data, found.folder, config.seed)
+    packs = on_cpu and attention.is_plain(found.config)
+    rows = rows_of(config.training.type, config.data, found.folder, config.seed, packs=packs)
     notes = [found.note, rows.note and f"{name}: {rows.note}"]
     if not shape.plain:
         kind = found.config.model_type

@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.plan.activations import Pass, key_value_cache, step_logits
-from harken.plan.job import SCORING_TOKENS, Comparison, Group, Job
+from harken.plan.job import SCORING_TOKENS, Comparison, Job
+from harken.plan.rows import Group
+from harken.seeds import permutation
 
 SLOTS = 32
 """Answers that are in the making at a time (`rollout.in_process`)."""
@@ -85,7 +87,7 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     }
     reading = job.passing.in_passing(min(slots, settings.prompts_per_update), prompt)
     generate |= _around(job.on_cpu, reading)
-    whole = rollout_groups(job, count)
+    whole = rollout_groups(job)
     found = [
         Phase(job.name, "load", {"process": stays["process"], "weights": _loading(job)}),
         Phase(job.name, "generate", generate),
@@ -93,12 +95,10 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     if job.scorers:
         # One reads after the other: the widest counts.
         scored = replace(job.passing, shape=max((s.shape for s in job.scorers), key=lambda s: s.parameters))
-        groups = rollout_groups(job, count, 2)
+        groups = rollout_groups(job, 2)
         found.append(Phase(job.name, "score", _no_grad(scored, after, groups, head=False)))
     found.append(Phase(job.name, "evaluate", _no_grad(job.passing, after, whole, head=True)))
-    found.append(
-        Phase(job.name, "learn", _learn(job, after, rollout_groups(job, count, 1, settings.minibatches)))
-    )
+    found.append(Phase(job.name, "learn", _learn(job, after, rollout_groups(job, 1, settings.minibatches))))
     found.append(Phase(job.name, "save", after))
     return found
 
@@ -208,14 +208,19 @@ def supervised_groups(job: Job) -> list[Group]:
     """Micro-batches of some optimiser steps of SFT or a reward model."""
     training = job.config.training
     assert isinstance(training, SupervisedTraining | RewardTraining)
-    sides = 2 if isinstance(training, RewardTraining) else 1
-    batches = job.batches(training.batch_size)
-    return [group for batch in batches for group in job.groups(batch, job.budget, sides)]
+    batches = job.rows.batches(training.batch_size)
+    return [group for batch in batches for group in job.rows.groups(batch, job.budget)]
 
 
-def rollout_groups(job: Job, count: int, times: int = 1, parts: int = 1) -> list[Group]:
-    """Micro-batches of whole answers, of `parts` optimiser steps a pass."""
+def rollout_groups(job: Job, times: int = 1, parts: int = 1) -> list[Group]:
+    """Micro-batches of some updates' answers, or of one of the `parts` optimiser steps they are split into."""
     training = job.config.training
     assert isinstance(training, PPOTraining)
-    batches = job.batches(-(-count // parts), training.ppo.max_gen_len)
-    return [group for batch in batches for group in job.groups(batch, times * job.budget)]
+    settings = training.ppo
+    batches = job.rows.answered(
+        settings.prompts_per_update, settings.samples_per_prompt, settings.max_gen_len
+    )
+    if parts > 1:
+        order = permutation(len(batches[0]), job.config.seed, "plan", "part")[::parts]
+        batches = [[batch[i] for i in order] for batch in batches]
+    return [group for batch in batches for group in job.rows.groups(batch, times * job.budget)]

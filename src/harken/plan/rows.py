@@ -2,67 +2,137 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harken.batches import micro_batches
 from harken.config_base import DataConfig
 from harken.data import sources
 from harken.data.chat import Rejected, Renderer
 from harken.errors import UserError
+from harken.models import packing
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.seeds import permutation
 
+Item = Sequence[Sequence[int]]
+"""Rows of tokens that stay in one pass."""
 SAMPLE = 400
 """Rows whose tokens are counted."""
+Group = tuple[float, int]
+"""A micro-batch: rows, and tokens of the longest of them; times each other, the tokens that are read. Rows are a
+fraction where they are packed, and where lengths are only limits."""
+BATCHES = 32
+"""Batches that are put together from the sample, to see how full and how padded they are."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Lengths in tokens of some rows, and how many rows there are in all."""
+    """Some rows as tokens, and how many rows there are in all."""
 
-    lengths: tuple[int, ...]
-    """Of a pair its longer side; of a prompt the prompt alone."""
+    items: tuple[Item, ...]
+    """Tokens: of a pair both its sides, of a prompt the prompt alone. Where none can be read, rows of zeros."""
     answers: tuple[int, ...]
     """Tokens of each that a supervised loss falls on."""
     train: int | None
     """Rows to train on; None where the data cannot be read."""
     held_out: int
+    seed: int
+    packs: bool
+    """Whether passes pack them (see `models.packing`)."""
     note: str = ""
     """Why lengths are limits; "" when they were counted."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each; of a pair those of its longer side."""
+        return tuple(max(len(row) for row in item) for item in self.items)
 
     @property
     def known(self) -> bool:
         """Whether lengths are those of rows, and not only what rows may be."""
         return not self.note
 
+    def batches(self, size: int) -> list[list[Item]]:
+        """The rows of some optimiser steps."""
+        items = self.items
+        size = min(size, self.train or size)
+        batches = []
+        for number in range(BATCHES):
+            order: list[int] = []
+            while len(order) < size:
+                order += permutation(len(items), self.seed, "plan", number, len(order))
+            batches.append([items[i] for i in order[:size]])
+        return batches
 
-def rows_of(kind: str, data: DataConfig, folder: Path | None, seed: int) -> Rows:
+    def answered(self, prompts: int, samples: int, tokens: int) -> list[list[Item]]:
+        """The rollouts of some updates: each prompt with `samples` answers of so many tokens, no two alike."""
+        repeated = [[item[0] for item in batch for _ in range(samples)] for batch in self.batches(prompts)]
+        return [
+            [((*prompt, *[-1 - place] * tokens),) for place, prompt in enumerate(batch)] for batch in repeated
+        ]
+
+    def groups(self, items: list[Item], tokens: int) -> list[Group]:
+        """Micro-batches of these items.
+
+        Where lengths are only limits every micro-batch is as full as `tokens` allows: shorter rows would fill it.
+        """
+        sides = len(items[0])
+        longest_of = [max(len(row) for row in item) for item in items]
+        if self.known and self.packs:
+            made = [[items[i] for i in group] for group in packing.micro_batches(items, tokens)]
+            return [self._packed([row for item in group for row in item]) for group in made]
+        if self.known:
+            padded = micro_batches(longest_of, max(tokens // sides, 1))
+            return [(sides * len(group), max(longest_of[i] for i in group)) for group in padded]
+        longest, left = max(longest_of), float(sides * len(items))
+        size = min(max(tokens / longest, sides), left)
+        full, rest = divmod(left, size)
+        return [(size, longest)] * int(full) + ([(rest, longest)] if rest else [])
+
+    def reading(self, prompts: int, at_once: int) -> float:
+        """Tokens that go through the model when so many prompts are read, `at_once` of them together."""
+        batches = self.batches(min(prompts, at_once))
+        groups = [group for batch in batches for group in self.groups(batch, sys.maxsize)]
+        held = sum(rows * longest for rows, longest in groups) / len(batches)
+        return held * prompts / len(batches[0])
+
+    def _packed(self, rows: list[Sequence[int]]) -> Group:
+        """Rows of the longest one that are worth what is really read."""
+        longest = max(len(row) for row in rows)
+        return packing.packed(rows).tokens.numel() / longest, longest
+
+
+def rows_of(kind: str, data: DataConfig, folder: Path | None, seed: int, *, packs: bool) -> Rows:
     """The rows of a stage of this kind (`sft`, `reward` or `ppo`). Every length is `max_length` where none is known."""
     if folder is None:
-        return _limits(data, "no tokenizer to count with")
+        return _limits(kind, data, seed, "no tokenizer to count with")
     try:
         renderer = Renderer(load_tokenizer(folder))
         train, held_out = _read(kind, data, seed)
     except UserError as error:
-        return _limits(data, str(error))
+        return _limits(kind, data, seed, str(error))
     order = permutation(len(train), seed, "plan", "sample")[:SAMPLE]
-    counted = [n for i in order if (n := _tokens(renderer, train[i], data.max_length)) is not None]
+    counted = [item for i in order if (item := _tokens(renderer, train[i], data.max_length)) is not None]
     if not counted:
-        return _limits(data, f"not one of {len(order)} rows fits max_length")
+        return _limits(kind, data, seed, f"not one of {len(order)} rows fits max_length")
     fitting = len(counted) / len(order)
     return Rows(
-        tuple(n for n, _ in counted),
-        tuple(n for _, n in counted),
+        tuple(item for item, _ in counted),
+        tuple(answer for _, answer in counted),
         round(len(train) * fitting),
         round(len(held_out) * fitting),
+        seed,
+        packs,
     )
 
 
-def _limits(data: DataConfig, why: str) -> Rows:
+def _limits(kind: str, data: DataConfig, seed: int, why: str) -> Rows:
     note = f"every row is taken as {data.max_length} tokens long ({why})"
-    return Rows((data.max_length,), (data.max_length,), data.limit, data.eval_limit or 0, note)
+    item = ([0] * data.max_length,) * (2 if kind == "reward" else 1)
+    return Rows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)
 
 
 def _read(
@@ -77,18 +147,16 @@ def _read(
 
 def _tokens(
     renderer: Renderer, row: Demonstration | Preference | TokenPair | Prompt, limit: int
-) -> tuple[int, int] | None:
-    """(all, those that count) of a row as its loader would encode it; None for one it would leave out."""
+) -> tuple[Item, int] | None:
+    """A row as its loader would encode it, and how many tokens count; None for one it would leave out."""
     if isinstance(row, Prompt):
         try:
             fitted = renderer.fit_prompt(row.messages, limit)
         except UserError:
             return None
-        return (len(fitted[0]), 0) if fitted else None
+        return ((fitted[0],), 0) if fitted else None
     if isinstance(row, Demonstration):
         shown = renderer.demonstration(row, limit)
-        return None if isinstance(shown, Rejected) else (len(shown.tokens), sum(shown.action))
+        return None if isinstance(shown, Rejected) else ((shown.tokens,), sum(shown.action))
     pair = renderer.preference(row, limit)
-    return (
-        None if isinstance(pair, Rejected) else (max(len(pair.chosen_tokens), len(pair.rejected_tokens)), 0)
-    )
+    return None if isinstance(pair, Rejected) else ((pair.chosen_tokens, pair.rejected_tokens), 0)

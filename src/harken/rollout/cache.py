@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 @dataclass(frozen=True)
 class Admission:
-    """A forward of whole prompts: prompt `source[i]` of the forward goes into slot `slots[i]`."""
+    """A forward of whole prompts: the tokens of slot `slots[i]` stand at `where[i]` of the forward, counted flat."""
 
-    slots: Tensor
-    source: Tensor
+    slots: Int[Tensor, " count"]
+    where: Int[Tensor, "count time"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
             self.values = values.new_zeros((*shape, self.capacity, values.shape[-1]))
         kept, plan = (self.keys[layer], self.values[layer]), self.plan
         if isinstance(plan, Admission):
-            width = keys.shape[2]
-            kept[0][plan.slots, :, :, :width] = keys.transpose(-1, -2)[plan.source]
-            kept[1][plan.slots, :, :width] = values[plan.source]
+            width = plan.where.shape[1]
+            # [heads, places, features] → [heads, count, time, features]
+            of_keys, of_values = (t.transpose(0, 1).flatten(1, 2)[:, plan.where] for t in (keys, values))
+            kept[0][plan.slots, :, :, :width] = of_keys.permute(1, 0, 3, 2)
+            kept[1][plan.slots, :, :width] = of_values.transpose(0, 1)
             return keys, values
         assert plan is not None
         rows = torch.arange(plan.rows, device=keys.device)

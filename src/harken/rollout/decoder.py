@@ -12,8 +12,12 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.shapes import rounded
 from harken.rollout import attention
 from harken.rollout.cache import Admission, Append, SlotCache
+
+ROWS, PLACES = 8, 32
+"""What the numbers of rows and of cached places are rounded up to (see `models.shapes`)."""
 
 
 class Decoder:
@@ -44,37 +48,36 @@ class Decoder:
 
     def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         """`copies[i]` sequences that begin with `prompts[i]`; each prompt is read once."""
-        count, width = sum(copies), max(len(prompt) for prompt in prompts)
-        device, began = self.backbone.device, len(self.lengths)
-        # Padding stands on the right, as in training: attention is causal, no real token can see it.
-        tokens = torch.full((len(prompts), width), int(self.backbone.tokenizer.pad_token_id))
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = torch.tensor(list(prompt))
-        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-        source = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(copies))).to(device)
-        self.cache.plan = Admission(torch.arange(began, began + count, device=device), source)
-        positions = torch.arange(width, device=device).expand(len(prompts), -1)
-        states = self.backbone.hidden_of(
-            tokens.to(device), position_ids=positions, past_key_values=self.cache, use_cache=True
-        )
-        ended = states[torch.arange(len(prompts), device=device), ends]
-        self.last = torch.cat([self.last, ended[source]])
-        self.lengths += [len(prompt) for prompt, n in zip(prompts, copies, strict=True) for _ in range(n)]
+        device, began, count = self.backbone.device, len(self.lengths), sum(copies)
+        lengths = [len(prompt) for prompt, n in zip(prompts, copies, strict=True) for _ in range(n)]
+        source = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(copies)))
+        layout = self.backbone.lay_out(prompts)
+        where = layout.where[source].to(device)
+        self.cache.plan = Admission(torch.arange(began, began + count, device=device), where)
+        states = self.backbone.read(layout, past_key_values=self.cache, use_cache=True)
+        ends = torch.tensor(lengths, device=device)[:, None] - 1
+        self.last = torch.cat([self.last, states[where.gather(1, ends)[:, 0]]])
+        self.lengths += lengths
 
     def append(self, tokens: Int[Tensor, " live"]) -> None:
         """One more token for every live sequence."""
-        at = torch.tensor(self.lengths, device=tokens.device)
+        live = len(self.lengths)
+        # Shapes that come again: free slots write a token nobody reads, and the mask hides places nobody has written.
+        rows = min(rounded(live, ROWS), self.cache.slots)
+        longest = min(rounded(max(self.lengths) + 1, PLACES), self.cache.capacity)
+        at = torch.tensor([*self.lengths, *[0] * (rows - live)], device=tokens.device)
+        tokens = torch.nn.functional.pad(tokens, (0, rows - live))
         self.lengths = [length + 1 for length in self.lengths]
-        self.cache.plan = Append(len(self.lengths), at, max(self.lengths))
+        self.cache.plan = Append(rows, at, longest)
         states = self.backbone.forward(
             self._attention,
             input_ids=tokens[:, None],
-            attention_mask=self._mask(at, max(self.lengths)),
+            attention_mask=self._mask(at, longest),
             position_ids=at[:, None],
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.last = states[:, 0]
+        self.last = states[:live, 0]
 
     def drop(self, slots: Sequence[int]) -> list[int]:
         """End these sequences; later ones move into their places. Returns the old slot of each live one, in order."""
@@ -92,8 +95,8 @@ class Decoder:
         return order
 
     def logits(self) -> Float[Tensor, "live vocab"]:
-        """What comes after each live sequence's last token. Multiplied in the precision training multiplies in."""
-        return (self.last @ self.backbone.output_weight.T).float()
+        """What comes after each live sequence's last token."""
+        return self.backbone.unembed(self.last).float()
 
     def _mask(self, at: Tensor, longest: int) -> Tensor | dict[str, Tensor]:
         """[live, 1, 1, longest], 0 or −inf, for the kinds of layer the model has."""

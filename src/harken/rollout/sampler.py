@@ -17,19 +17,20 @@ def draw(
     Log-probabilities are float64, in nats. Temperature 0 takes the likeliest token (the first of equals)
     and gives its log-probability at 1. A token of probability 0 is never drawn. NaN in gives NaN out.
 
-    Sums run in float64, so that no tail of a large vocabulary is rounded away, and in two levels, blocks
-    of tokens and tokens in a block: a cumulative sum over everything would cost more than the rest.
+    Sums run in two levels, blocks of tokens and tokens in a block: a cumulative sum over everything would cost more
+    than the rest. Blocks add up in float64, so that no tail of a large vocabulary is rounded away.
     """
     rows, vocab = logits.shape
     blocks = -(-vocab // BLOCK)
-    mass = torch.full((rows, blocks * BLOCK), -torch.inf, device=logits.device)
+    mass = torch.empty(rows, blocks * BLOCK, device=logits.device)
     mass[:, :vocab] = logits
+    mass[:, vocab:] = -torch.inf
     if temperature:
         mass.div_(temperature)
     mass.sub_(mass.amax(-1, keepdim=True)).exp_()
 
     in_blocks = mass.view(rows, blocks, BLOCK)
-    sums = in_blocks.sum(-1, dtype=torch.float64)
+    sums = in_blocks.sum(-1).double()
     cumulative = sums.cumsum(-1)
     total = cumulative[:, -1:].clone()
     if temperature:

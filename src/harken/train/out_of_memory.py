@@ -7,11 +7,13 @@ from typing import TypeVar
 
 import torch
 
-from harken.batches import micro_batches
 from harken.errors import UserError
+from harken.models.backbone import Backbone
 from harken.run.tracking import say
 
 T = TypeVar("T")
+Item = Sequence[Sequence[int]]
+"""Rows of tokens that stay in one forward: an answer, or both sides of a pair."""
 PHRASES = (
     *("can't allocate memory", "not enough memory"),  # torch on a CPU, on Linux and on Windows
     *("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
@@ -19,22 +21,20 @@ PHRASES = (
 
 
 class TokenBudget:
-    """How many tokens, padding included, one forward may hold. It shrinks when they turn out to be too many.
+    """How many tokens one forward may hold, as the backbone lays them out. It shrinks when they are too many.
 
     The loss of an optimiser step does not depend on how it is split, so a smaller budget changes memory and
     speed alone. `tokens` belongs to the state of a run: resumed, it goes on with what fitted.
     """
 
-    def __init__(self, tokens: int, label: str) -> None:
-        self.tokens, self.label = tokens, label
-        self._rows, self._longest = 0, 0
+    def __init__(self, tokens: int, label: str, backbone: Backbone) -> None:
+        self.tokens, self.label, self.backbone = tokens, label, backbone
+        self._splits: list[Sequence[Item]] = []
 
-    def split(self, lengths: Sequence[int], rows: int = 1) -> list[list[int]]:
-        """Micro-batches (see `batches.micro_batches`) of items that are each `rows` rows of so many tokens."""
-        groups = micro_batches(lengths, max(self.tokens // rows, 1))
-        padded = [(len(group), rows * max(lengths[i] for i in group)) for group in groups]
-        self._rows, self._longest = max(padded, key=lambda g: (g[0] > 1, g[0] * g[1]), default=(0, 0))
-        return groups
+    def split(self, items: Sequence[Item]) -> list[list[int]]:
+        """Micro-batches (see `Backbone.micro_batches`) of items, each of them some rows of tokens."""
+        self._splits.append(items)
+        return self.backbone.micro_batches(items, self.tokens)
 
     def fit(self, attempt: Callable[[], T], forget: Callable[[], None] = lambda: None) -> T:
         """`attempt()`; where memory runs out in it, `forget()` what it did, halve the budget, and do it again.
@@ -42,6 +42,7 @@ class TokenBudget:
         Every attempt draws the same random numbers. Raises UserError when single rows do not fit.
         """
         while True:
+            self._splits.clear()
             try:
                 with torch.random.fork_rng([torch.cuda.current_device()] if _on_cuda() else []):
                     return attempt()
@@ -55,13 +56,20 @@ class TokenBudget:
             self._halve()
 
     def _halve(self) -> None:
-        if self._rows <= 1:
+        most = dict.fromkeys((False, True), 0)
+        for items in self._splits:
+            for group in self.backbone.micro_batches(items, self.tokens):
+                rows = [row for i in group for row in items[i]]
+                several = len(group) > 1
+                most[several] = max(most[several], self.backbone.lay_out(rows).tokens.numel())
+        if not most[True]:
             raise UserError(
-                f"out of memory: {self._longest} tokens in one forward are too many, and they cannot be split",
+                f"out of memory: {most[False]} tokens in one forward are too many, and they cannot be split",
                 where=f"{self.label}, training.micro_batch_tokens",
                 mend="set training.gradient_checkpointing: true, or shorten data.max_length",
             )
-        before, self.tokens = self.tokens, self._rows * self._longest // 2
+        # A budget that was never filled would be halved to no effect.
+        before, self.tokens = self.tokens, most[True] // 2
         say(
             f"{self.label}: out of memory; the step starts again with micro_batch_tokens {self.tokens} "
             f"instead of {before}, and the same effective batch"

@@ -79,8 +79,10 @@ class PPOStage:
 
         batch = self._collate(rollouts)
         fit = self.learner.budget.fit
-        old = fit(lambda: self._evaluate(batch))
         reference = fit(lambda: self._logprobs(self.reference.policy, batch))
+        exact = fit(lambda: self._full_kl(batch)) if self.settings.kl_estimator == "full" else None
+        # Last, because it leaves the first micro-batch's forward to be learnt from.
+        old = fit(lambda: self._evaluate(number, batch))
         clock.lap("time/evaluate")
 
         coefficient = self.control.begin(number)
@@ -92,7 +94,7 @@ class PPOStage:
             old.values.new_tensor([s.reward for s in scored]),
             coefficient,
             self.settings,
-            fit(lambda: self._full_kl(batch)) if self.settings.kl_estimator == "full" else None,
+            exact,
         )
         metrics = rollout_metrics(scored, batch, old, assigned, score_clip=self.settings.score_clip)
         self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
@@ -152,13 +154,21 @@ class PPOStage:
         return collate(tokens, action, pad).to(self.policy.backbone.device)
 
     @torch.no_grad()
-    def _evaluate(self, batch: TokenBatch) -> TokenEvaluation:
-        """The training forward of policy and critic, without gradients, over all rows."""
+    def _evaluate(self, number: int, batch: TokenBatch) -> TokenEvaluation:
+        """The training forward of policy and critic over all rows.
+
+        One micro-batch of the first optimiser step keeps its graph: there the policy is still the old one, and what
+        is computed here is not computed again to learn from.
+        """
         logprobs, entropy, values = torch.zeros((3, *batch.tokens.shape), device=batch.tokens.device)
         final_values = torch.zeros(len(batch.tokens), device=batch.tokens.device)
-        for rows in self._micro_batches(batch):
+        groups = self.learner.first_step_last(number, batch)
+        for rows in groups:
             piece = batch.rows(rows)
-            now = self.policy.evaluate(piece, self.settings.temperature)
+            if rows is groups[-1] and not self.warming:
+                now = self.learner.prepare(piece, rows)
+            else:
+                now = self.policy.evaluate(piece, self.settings.temperature)
             width = piece.tokens.shape[1]
             logprobs[rows, :width], entropy[rows, :width] = now.logprobs, now.entropy
             assert now.final_values is not None
@@ -194,8 +204,7 @@ class PPOStage:
         return exact
 
     def _micro_batches(self, batch: TokenBatch) -> list[list[int]]:
-        lengths = [int(n) for n in batch.real.sum(-1).tolist()]
-        return self.learner.budget.split(lengths)
+        return self.learner.budget.split([[row] for row in batch.sequences()])
 
     def _still_warming(self, number: int, explained: float) -> bool:
         """Whether the critic goes on alone: it has updates left and does not foresee returns well enough."""

@@ -32,6 +32,14 @@ class Ptx:
     settings: PtxSettings
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A micro-batch's rows and the forward, with its graph, that the policy made of them."""
+
+    rows: list[int]
+    now: TokenEvaluation
+
+
 class Learner:
     """Changes the policy (and its critic) towards the credit it is given, and nothing else."""
 
@@ -46,7 +54,8 @@ class Learner:
     ) -> None:
         self.training, self.settings, self.seed = training, training.ppo, seed
         self.policy, self.reference, self.critic, self.ptx = policy, reference, critic, ptx
-        self.budget = TokenBudget(training.micro_batch_tokens, "PPO")
+        self.budget = TokenBudget(training.micro_batch_tokens, "PPO", policy.backbone)
+        self._ready: Ready | None = None
         policy.backbone.gradient_checkpointing = training.gradient_checkpointing
         critic_lr = training.critic_lr or training.lr
         head = _named("value_head", policy.value_head)
@@ -57,6 +66,21 @@ class Learner:
             critic.backbone.gradient_checkpointing = training.gradient_checkpointing
             own = {**critic.parameters(), **_named("critic_head", critic.head)}
             self.optimisers["critic"] = Optimiser(own, training, dict.fromkeys(own, critic_lr))
+
+    def first_step_last(self, number: int, batch: TokenBatch) -> list[list[int]]:
+        """Micro-batches of a whole rollout batch; the last is the largest of the first optimiser step."""
+        first = self._rows(number, 0, 0, len(batch.tokens))
+        others = sorted(set(range(len(batch.tokens))) - set(first))
+        lengths = batch.real.sum(-1)
+        of_first = sorted(self._groups(batch, first), key=lambda rows: int(lengths[rows].sum()))
+        return [*self._groups(batch, others), *of_first]
+
+    def prepare(self, piece: TokenBatch, rows: list[int]) -> TokenEvaluation:
+        """The policy's forward over a micro-batch of the coming update's first optimiser step, kept to learn from."""
+        with torch.enable_grad(), self.policy.backbone.role(self.policy.adapter):
+            now = self.policy.evaluate(piece, self.settings.temperature)
+        self._ready = Ready(rows, now)
+        return now
 
     def learn(
         self,
@@ -73,11 +97,9 @@ class Learner:
         `critic_alone`: the policy stays as it is, to the last bit, while the critic warms up.
         """
         measures = StepMeasures()
-        size = len(batch.tokens)
         for epoch in range(self.settings.epochs):
-            order = permutation(size, self.seed, "PPO minibatches", number, epoch)
             for part in range(self.settings.minibatches):
-                rows = order[part :: self.settings.minibatches]
+                rows = self._rows(number, epoch, part, len(batch.tokens))
                 counts = int(assigned.learnable[rows].sum()), int(assigned.valued[rows].sum())
                 if counts[critic_alone] == 0:
                     continue
@@ -101,8 +123,17 @@ class Learner:
         self, step: int, batch: TokenBatch, rows: Sequence[int], assigned: Assigned, reference_logprobs: Tensor,
         counts: tuple[int, int], kl_coefficient: float, critic_alone: bool, measures: StepMeasures,
     ) -> None:  # fmt: skip
-        """Gradients of one optimiser step, micro-batch by micro-batch."""
-        for group in self._groups(batch, rows):
+        """Gradients of one optimiser step, micro-batch by micro-batch: first what is ready, to free its graph."""
+        ready, self._ready = self._ready, None
+        groups = self._groups(batch, rows)
+        if ready is not None and ready.rows in groups:
+            groups.remove(ready.rows)
+            self._backward(
+                batch.rows(ready.rows), ready.rows, assigned, reference_logprobs, counts, kl_coefficient,
+                critic_alone, measures, ready.now,
+            )  # fmt: skip
+        ready = None  # with its graph
+        for group in groups:
             self._backward(
                 batch.rows(group), group, assigned, reference_logprobs, counts, kl_coefficient,
                 critic_alone, measures,
@@ -119,8 +150,12 @@ class Learner:
     def _backward(
         self, piece: TokenBatch, group: list[int], assigned: Assigned, reference_logprobs: Tensor,
         counts: tuple[int, int], kl_coefficient: float, critic_alone: bool, measures: StepMeasures,
+        now: TokenEvaluation | None = None,
     ) -> None:  # fmt: skip
-        """Gradients of a micro-batch. Forward and backward of a role stay in its scope (see `models.backbone`)."""
+        """Gradients of a micro-batch, whose forward may be there already.
+
+        Forward and backward of a role stay in its scope (see `models.backbone`).
+        """
         width = piece.tokens.shape[1]
         credit = assigned.credit.rows(group, width)
         learnable, valued = assigned.learnable[group, :width], assigned.valued[group, :width]
@@ -129,7 +164,7 @@ class Learner:
             with torch.no_grad():
                 towards = self._reference_states(piece)
             with self.policy.backbone.role(self.policy.adapter):
-                now = self.policy.evaluate(piece, temperature, heads_alone=critic_alone)
+                now = now or self.policy.evaluate(piece, temperature, heads_alone=critic_alone)
                 loss = now.values.new_zeros(())
                 if not critic_alone:
                     price = self._kl_price(piece, now, reference_logprobs[group, :width], towards)
@@ -169,7 +204,7 @@ class Learner:
         count = sum(sum(row.action) for row in rows)
         pad = self.policy.backbone.tokenizer.pad_token_id
         total = 0.0
-        for group in self.budget.split([len(row.tokens) for row in rows]):
+        for group in self.budget.split([[row.tokens] for row in rows]):
             picked = [rows[i] for i in group]
             batch = collate([r.tokens for r in picked], [r.action for r in picked], pad)
             batch = batch.to(self.policy.backbone.device)
@@ -184,9 +219,14 @@ class Learner:
         norms = {name: optimiser.step(factor) for name, optimiser in self.optimisers.items()}
         return norms["policy"] or norms.get("critic", 0.0)
 
+    def _rows(self, number: int, epoch: int, part: int, size: int) -> list[int]:
+        """The rows of an optimiser step."""
+        order = permutation(size, self.seed, "PPO minibatches", number, epoch)
+        return list(order[part :: self.settings.minibatches])
+
     def _groups(self, batch: TokenBatch, rows: Sequence[int]) -> list[list[int]]:
-        lengths = batch.real.sum(-1).tolist()
-        groups = self.budget.split([int(lengths[i]) for i in rows])
+        sequences = batch.sequences()
+        groups = self.budget.split([[sequences[i]] for i in rows])
         return [[rows[i] for i in group] for group in groups]
 
     # -- state ------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class RewardStage:
         }
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(parameters, self.settings)
-        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label)
+        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Sum the pair losses of the batch, divide by the number of pairs, step."""
@@ -186,8 +186,7 @@ class RewardStage:
         return better, worse
 
     def _groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
-        longest = [max(len(pair.chosen_tokens), len(pair.rejected_tokens)) for pair in pairs]
-        return self.budget.split(longest, rows=2)
+        return self.budget.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])
 
     @torch.no_grad()
     def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:

@@ -50,7 +50,7 @@ class SupervisedStage:
             backbone.train_every_weight()
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
-        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label)
+        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Sum the loss over the batch's action tokens, divide by their count, step."""
@@ -138,6 +138,6 @@ class SupervisedStage:
 
     def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[TokenBatch]:
         pad = self.backbone.tokenizer.pad_token_id
-        for group in self.budget.split([len(row.tokens) for row in rows]):
+        for group in self.budget.split([[row.tokens] for row in rows]):
             batch = collate([rows[i].tokens for i in group], [rows[i].action for i in group], pad)
             yield batch.to(self.backbone.device)

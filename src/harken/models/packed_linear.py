@@ -1,0 +1,155 @@
+"""Linear layers while tokens are decoded on a CPU: a few rows at a time, so that what counts is how the weights lie in
+memory and how many calls there are.
+
+Inside `packed`, weights are copied once into the order in which the multiplication reads them, and layers that read
+the same input (q, k and v; gate and up) are one multiplication, adapters included. The numbers are those of
+`models.lora_linear` to the bit where the library sums in the same order, as it does for bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from harken.models.lora_linear import LoraForward
+
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+ROWS = 32
+"""Rows the order in memory is chosen for; any number works."""
+AT_MOST = 1 << 30
+"""Bytes of weights. Larger ones are not copied: memory would be the dearer of the two."""
+
+
+def packable(model: nn.Module) -> bool:
+    """Whether this machine and this model have anything to gain."""
+    weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
+    fits = sum(weight.numel() * weight.element_size() for weight in weights) <= AT_MOST
+    kinds = {(weight.device.type, weight.dtype) for weight in weights}
+    return fits and kinds == {("cpu", torch.bfloat16)} and _agrees()
+
+
+@contextmanager
+def packed(trunk: nn.Module) -> Iterator[None]:
+    """Inside, without gradients, every linear layer of `trunk` runs packed, under the adapter now in force."""
+    replaced: list[tuple[Any, Any]] = []
+    try:
+        for parent in trunk.modules():
+            for layers in _groups(parent):
+                group = _Group(layers)
+                for place, layer in enumerate(layers):
+                    replaced.append((layer, layer.__dict__.get("forward")))
+                    layer.forward = group.member(place)
+        yield
+    finally:
+        for layer, forward in replaced:
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+class PackedWeight:
+    """x W' + b, with W where the multiplication wants it."""
+
+    def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
+        self.bias = None if bias is None else bias.detach()
+
+    def __call__(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """A new tensor."""
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return y
+
+
+class _Group:
+    """Layers that read the same input: the first that is called computes all."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        bases = [_base(layer) for layer in layers]
+        self.sizes = [base.out_features for base in bases]
+        biases: list[Tensor] = [
+            base.bias if base.bias is not None else base.weight.new_zeros(base.out_features) for base in bases
+        ]
+        bias = torch.cat(biases) if any(base.bias is not None for base in bases) else None
+        self.base = PackedWeight(torch.cat([base.weight.detach() for base in bases]), bias)
+        self.adapter = _adapter(layers)
+        self.read: Tensor | None = None
+        self.parts: Sequence[Tensor] = []
+
+    def member(self, place: int) -> Callable[..., Tensor]:
+        """The forward of one of the layers."""
+
+        def forward(x: Tensor, *args: object, **kwargs: object) -> Tensor:
+            if x is not self.read:
+                self.read, self.parts = x, self._all(x)
+            part = self.parts[place]
+            if place == len(self.sizes) - 1:
+                self.read, self.parts = None, []
+            return part
+
+        return forward
+
+    def _all(self, x: Tensor) -> Sequence[Tensor]:
+        flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        y = self.base(flat)
+        if self.adapter is not None:
+            down, up, scale = self.adapter
+            y.addmm_(flat @ down, up, alpha=scale)
+        return torch.split(y.view(*x.shape[:-1], -1), self.sizes, -1)
+
+
+def _groups(parent: nn.Module) -> Iterator[list[nn.Module]]:
+    """The linear layers right under a module, those of one input together."""
+    linear = {name: child for name, child in parent.named_children() if _is_linear(child)}
+    for names in SAME_INPUT:
+        together = [linear[name] for name in names if name in linear]
+        scales = {adapter and adapter[2] for adapter in map(_in_force, together)}
+        if len(together) == len(names) and len(scales) == 1:
+            for name in names:
+                del linear[name]
+            yield together
+    yield from ([layer] for layer in linear.values())
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear or isinstance(layer.__dict__.get("forward"), LoraForward)
+
+
+def _base(layer: Any) -> nn.Linear:
+    base: nn.Linear = layer if type(layer) is nn.Linear else layer.base_layer
+    return base
+
+
+def _in_force(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
+    """A, B and the scale of a layer's active adapter; None without one."""
+    forward = layer.__dict__.get("forward")
+    return forward.in_force() if isinstance(forward, LoraForward) else None
+
+
+def _adapter(layers: Sequence[nn.Module]) -> tuple[Tensor, Tensor, float] | None:
+    """A' of all layers side by side [inputs, ranks], B' as blocks on a diagonal [ranks, outputs], and the scale."""
+    found = [adapter for layer in layers if (adapter := _in_force(layer)) is not None]
+    if not found:
+        return None
+    down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
+    blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
+    return torch.cat(down).T.contiguous().detach(), blocks.detach(), found[0][2]
+
+
+@cache
+def _agrees() -> bool:
+    """Whether the library's packed multiplication is there and is the plain one."""
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (there and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
+        return False
+    x, weight = (torch.linspace(-2, 3, n * 48).view(n, 48).bfloat16() for n in (3, 40))
+    return torch.equal(PackedWeight(weight)(x), F.linear(x, weight))

@@ -1,0 +1,94 @@
+"""Layers as they run while decoding, against the same layers as they train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tiny import tiny_backbone, tiny_model, tiny_tokenizer
+from torch import nn
+
+from harken.config import LoraSettings
+from harken.models import packed_linear
+from harken.models.backbone import Backbone
+
+pytestmark = pytest.mark.skipif(not packed_linear._agrees(), reason="no packed bfloat16 multiplication here")
+TOKENS = torch.arange(3, 33).view(2, 15)
+
+
+def half() -> Backbone:
+    return Backbone(tiny_model().bfloat16(), tiny_tokenizer())
+
+
+@pytest.fixture
+def backbone() -> Iterator[Backbone]:
+    made = half()
+    made.add_adapter("policy", LoraSettings(rank=4, alpha=12), seed=0)
+    made.add_adapter("other", LoraSettings(rank=2), seed=1)
+    torch.manual_seed(0)
+    for name, parameter in made.model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.3)
+    yield made
+
+
+@pytest.mark.parametrize("role", ["policy", "other", None])
+def test_states_and_logits_are_those_of_training(backbone: Backbone, role: str | None) -> None:
+    with torch.no_grad(), backbone.role(role):
+        expected = backbone.forward("eager", input_ids=TOKENS)
+        logits = expected[0] @ backbone.output_weight.T
+        with backbone.decoding():
+            found = backbone.forward("eager", input_ids=TOKENS)
+            assert torch.equal(backbone.unembed(expected[0]), logits)
+    assert torch.equal(found, expected)
+
+
+def test_layers_of_one_input_are_one_multiplication(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """q, k and v; o; gate and up; down: four a layer."""
+    calls: list[int] = []
+    multiply = packed_linear.PackedWeight.__call__
+
+    def counted(self: packed_linear.PackedWeight, x: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        return multiply(self, x)
+
+    monkeypatch.setattr(packed_linear.PackedWeight, "__call__", counted)
+    with torch.no_grad(), backbone.role("policy"), backbone.decoding():
+        backbone.forward("eager", input_ids=TOKENS)
+    assert calls == [TOKENS.numel()] * 4 * backbone.model.config.num_hidden_layers
+
+
+def test_a_bias_is_added_where_a_layer_has_one() -> None:
+    torch.manual_seed(0)
+    block = nn.Module()
+    for name, outputs, bias in (("q_proj", 8, True), ("k_proj", 4, False), ("v_proj", 4, True)):
+        block.add_module(name, nn.Linear(16, outputs, bias=bias).bfloat16())
+    x = torch.randn(3, 16).bfloat16()
+    with torch.no_grad():
+        expected = [layer(x) for layer in block.children()]
+        with packed_linear.packed(block):
+            found = [layer(x) for layer in block.children()]
+            again = block.q_proj(2 * x)
+            assert torch.equal(again, block.q_proj(2 * x))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert not torch.equal(again, expected[0])
+
+
+def test_everything_is_put_back_after_an_error(backbone: Backbone) -> None:
+    before = {name: module.__dict__.get("forward") for name, module in backbone.model.named_modules()}
+    with pytest.raises(ZeroDivisionError), torch.no_grad(), backbone.role("policy"), backbone.decoding():
+        raise ZeroDivisionError
+    after = {name: module.__dict__.get("forward") for name, module in backbone.model.named_modules()}
+    assert after == before
+    assert backbone._unembedding is None
+
+
+def test_a_float32_model_and_a_large_one_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not packed_linear.packable(tiny_backbone().model)
+    small = half().model
+    assert packed_linear.packable(small)
+    monkeypatch.setattr(packed_linear, "AT_MOST", 1000)
+    assert not packed_linear.packable(small)

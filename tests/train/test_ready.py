@@ -1,0 +1,103 @@
+"""The forward that evaluates the old policy and is learnt from: the same update, one pass less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from ppo_stage import ppo_config
+
+from harken.batches import TokenBatch, TokenEvaluation
+from harken.models.roles import Policy
+from harken.train.ppo import PPOStage
+from harken.train.ppo_learn import Learner
+
+MakeStage = Callable[..., PPOStage]
+
+
+def without(patch: pytest.MonkeyPatch) -> None:
+    """Every forward is made again to learn from."""
+
+    def looked(self: Learner, piece: TokenBatch, rows: list[int]) -> TokenEvaluation:
+        with torch.no_grad():
+            return self.policy.evaluate(piece, self.settings.temperature)
+
+    patch.setattr(Learner, "prepare", looked)
+
+
+def graphs(patch: pytest.MonkeyPatch) -> list[bool]:
+    """Of every forward of the policy with its value head: whether it had gradients."""
+    made: list[bool] = []
+    evaluate = Policy.evaluate
+
+    def counted(self: Policy, *args: Any, **keys: Any) -> TokenEvaluation:
+        if self.value_head is not None:
+            made.append(torch.is_grad_enabled())
+        return evaluate(self, *args, **keys)
+
+    patch.setattr(Policy, "evaluate", counted)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ppo", "training"),
+    [
+        ({"epochs": 1, "minibatches": 1}, {}),
+        ({"epochs": 2, "minibatches": 2}, {"micro_batch_tokens": 60}),
+        ({"epochs": 1, "minibatches": 1}, {"micro_batch_tokens": 60, "gradient_checkpointing": True}),
+        ({"critic": "adapter"}, {"micro_batch_tokens": 60}),
+        ({"kl_in": "loss", "kl_estimator": "full"}, {}),
+    ],
+)
+def test_the_update_is_the_same_to_the_last_bit(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, ppo: dict[str, Any], training: dict[str, Any]
+) -> None:
+    stages = []
+    for patch in (lambda: None, lambda: without(monkeypatch)):
+        patch()
+        stage = make_stage(ppo_config(ppo=ppo, **training))
+        metrics = [stage.step(number) for number in range(2)]
+        stages.append((stage, [{k: v for k, v in m.items() if not k.startswith("time/")} for m in metrics]))
+    (ours, of_ours), (plain, of_plain) = stages
+    if "micro_batch_tokens" in training:
+        # The micro-batch that is ready is learnt from first: the same sum in another order.
+        for one, other in zip(of_ours, of_plain, strict=True):
+            assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+    else:
+        assert of_ours == of_plain
+        theirs = plain.tensors()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.tensors().items())
+
+
+def test_a_batch_that_fits_is_read_once(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One forward with gradients serves both; in a second epoch there is one more."""
+    stage = make_stage(ppo_config(ppo={"epochs": 2, "minibatches": 1}, micro_batch_tokens=100_000))
+    made = graphs(monkeypatch)
+    stage.step(0)
+    assert made == [True, True]
+
+
+def test_the_largest_micro_batch_of_the_first_step_is_kept(make_stage: MakeStage) -> None:
+    stage = make_stage(ppo_config(ppo={"epochs": 1, "minibatches": 2}, micro_batch_tokens=70))
+    batch = stage._collate(stage._generate(0))
+    groups = stage.learner.first_step_last(0, batch)
+    assert sorted(row for group in groups for row in group) == list(range(len(batch.tokens)))
+    first = set(stage.learner._rows(0, 0, 0, len(batch.tokens)))
+    of_first = [group for group in groups if set(group) <= first]
+    assert groups[-len(of_first) :] == of_first
+    sizes = [int(batch.real[group].sum()) for group in of_first]
+    assert sizes[-1] == max(sizes)
+
+
+def test_nothing_is_kept_while_the_critic_warms_up_nor_after_an_update(make_stage: MakeStage) -> None:
+    stage = make_stage(ppo_config(ppo={"critic_warmup_updates": 1, "critic_warmup_until": 0.99}))
+    batch = stage._collate(stage._generate(0))
+    stage._evaluate(0, batch)
+    assert stage.learner._ready is None
+    stage.warming = False
+    stage._evaluate(0, batch)
+    assert stage.learner._ready is not None
+    stage.step(1)
+    assert stage.learner._ready is None
