@@ -68,6 +68,7 @@ class Backbone:
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         fused.install(model)
+        self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         self._packable = self.device.type == "cpu" and attention.serves(
             self.forward, model.config, self.dtype
         )
@@ -267,7 +268,7 @@ class Backbone:
                 if self.gradient_checkpointing
                 else nullcontext()
             )
-            with again, torch.autocast(self.device.type, compute, enabled=compute != torch.float32):
+            with again, torch.autocast(self.device.type, compute, enabled=self._mixes(compute)):
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
             config._attn_implementation = usual
@@ -339,6 +340,10 @@ class Backbone:
         return copy.resolve()
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _mixes(self, compute: torch.dtype) -> bool:
+        """Whether types meet in a forward. Packed layers are all of one, and asking at every operation takes time."""
+        return compute != torch.float32 and (self._unembedding is None or self._layer_norms)
 
     def _attention(self, longest: int) -> str | None:
         """The attention for padded rows; None is the model's own."""

@@ -34,8 +34,11 @@ class NormForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width], in the type of `x`."""
-        normed: Tensor = _Norm.apply(x, self.module.weight, _epsilon(self.module))  # type: ignore[no-untyped-call]
-        return normed
+        weight, epsilon = self.module.weight, _epsilon(self.module)
+        if torch.is_grad_enabled():
+            normed: Tensor = _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+            return normed
+        return _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
 
 
 class GatedForward:
@@ -46,7 +49,11 @@ class GatedForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width]."""
-        product = _Gated.apply(self.module.gate_proj(x), self.module.up_proj(x))  # type: ignore[no-untyped-call]
+        gate, up = self.module.gate_proj(x), self.module.up_proj(x)
+        if torch.is_grad_enabled():
+            product = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
+        else:
+            product = F.silu(gate).mul_(up)
         out: Tensor = self.module.down_proj(product)
         return out
 
@@ -61,11 +68,9 @@ class _Norm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Float[Tensor, "*shape width"], weight: Float[Tensor, " width"], epsilon: float
     ) -> Float[Tensor, "*shape width"]:
-        wide = x.float()
-        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+        quotient, inverse = _quotient(x.float(), epsilon)
         ctx.save_for_backward(x, inverse, weight)
-        # Not in place: for a float32 x `wide` is x itself.
-        return (wide * inverse).to(x.dtype) * weight
+        return quotient.to(x.dtype) * weight
 
     @staticmethod
     @once_differentiable
@@ -79,6 +84,12 @@ class _Norm(torch.autograd.Function):
         slope = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
         of_x = h.addcmul(n, slope, value=-1).mul_(inverse)
         return of_x.to(x.dtype), of_weight, None
+
+
+def _quotient(wide: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
+    """x / √(mean x² + ε), and what x was multiplied by."""
+    inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return wide * inverse, inverse
 
 
 class _Gated(torch.autograd.Function):
