@@ -44,10 +44,11 @@ def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
 
 
 def pairs(renderer: Renderer, count: int, limit: int) -> list[Preference]:
-    """`count` HH pairs, neither side above `limit` tokens."""
+    """`count` HH pairs, neither side above `limit` tokens; without answers that read like transcripts of their own."""
     found, _ = sources.load_preferences(DataConfig(path=source(HH), task="preference"))
     plain = [pair for pair in found if isinstance(pair, Preference) and pair.label == 1.0]
-    fitting = [pair for pair in plain if renderer.length(pair) <= limit]
+    said = [p for p in plain if not any("Human:" in side for side in (p.chosen, p.rejected))]
+    fitting = [pair for pair in said if renderer.length(pair) <= limit]
     return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark pairs")[:count]]
 
 

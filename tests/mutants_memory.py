@@ -29,7 +29,7 @@ TABLE = [
     ("checkpoints: other draws backward", AGAIN, "use_reentrant=False,", "use_reentrant=False, preserve_rng_state=False,", "models/test_gradient_checkpointing.py"),
     ("checkpoints: layers stay changed after an error", AGAIN, '    try:\n        for layer in layers:\n            layer.forward = _run_again(layer.forward, trunk.config, role)\n        yield\n    finally:\n        for', '    for layer in layers:\n        layer.forward = _run_again(layer.forward, trunk.config, role)\n    yield\n    if True:\n        for', "models/test_gradient_checkpointing.py"),
     ("checkpoints: without gradients too", AGAIN, "if not torch.is_grad_enabled():", "if False:", "models/test_gradient_checkpointing.py train/test_gradient_checkpointing.py"),
-    ("checkpoints: the key does nothing", "models/backbone.py", "if self.gradient_checkpointing", "if False", "train/test_gradient_checkpointing.py"),
+    ("checkpoints: the key does nothing", "models/backbone.py", "if self.gradient_checkpointing:", "if False:", "train/test_gradient_checkpointing.py"),
     ("ready: the smallest micro-batch is kept", LEARN, "key=lambda rows: int(lengths[rows].sum()))", "key=lambda rows: -int(lengths[rows].sum()))", "train/test_ready.py"),
     ("ready: kept while the critic warms up", "train/ppo.py", "if rows is groups[-1] and not self.warming:", "if rows is groups[-1]:", "train/test_ready.py"),
     ("ready: learnt from twice", LEARN, "            groups.remove(ready.rows)\n", "", "train/test_ready.py"),

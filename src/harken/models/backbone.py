@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,8 @@ class Backbone:
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         fused.install(model)
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
-        self._packable = self.device.type == "cpu" and attention.serves(
-            self.forward, model.config, self.dtype
-        )
+        on_cpu = self.device.type == "cpu"
+        self._packable = on_cpu and attention.serves(self.forward, model.config, self.dtype)
 
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
@@ -237,13 +236,10 @@ class Backbone:
     @contextmanager
     def decoding(self) -> Iterator[None]:
         """Inside, without gradients, layers are laid out for a few tokens at a time, with the adapter now in force."""
-        if not packed_linear.packable(self.model):
-            with lora_linear.cast_once(self._layers()):
-                yield
-            return
+        packs = packed_linear.packable(self.model)
         try:
-            self._unembedding = packed_linear.PackedWeight(self.output_weight)
-            with packed_linear.packed(self.trunk):
+            self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
+            with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers()):
                 yield
         finally:
             self._unembedding = None
@@ -263,11 +259,9 @@ class Backbone:
         compute = self._compute or self.dtype
         try:
             config._attn_implementation = kernel or usual
-            again = (
-                recomputed_layers(self.trunk, lambda: self._role)
-                if self.gradient_checkpointing
-                else nullcontext()
-            )
+            again: AbstractContextManager[None] = nullcontext()
+            if self.gradient_checkpointing:
+                again = recomputed_layers(self.trunk, lambda: self._role)
             with again, torch.autocast(self.device.type, compute, enabled=self._mixes(compute)):
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
