@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from tiny import tiny_backbone, tiny_tokenizer
@@ -74,6 +77,23 @@ def test_packed_rows_are_transformers_plain_attention_of_each_row(
     assert ours[1].keys() == theirs[1].keys()
     for key, expected in theirs[1].items():
         assert (ours[1][key] - expected).norm() <= 1e-5 * expected.norm(), key
+
+
+@pytest.mark.parametrize("packed_gives", [lambda places: torch.ones(1, places, 4), None])
+def test_it_is_not_taken_without_a_look(packed_gives: Callable[[int], Tensor] | None) -> None:
+    """A family that does something of its own in its layers, or that hands nothing on to them."""
+
+    def forward(kernel: str, **inputs: Any) -> Tensor:
+        places = inputs["input_ids"].shape[1]
+        if kernel == "eager":
+            return torch.full((1, places, 4), 2.0)
+        if packed_gives is None:
+            raise TypeError("forward() got an unexpected keyword argument 'layout'")
+        return packed_gives(places)
+
+    config = MistralConfig(sliding_window=None, **SIZE)
+    assert not attention.serves(forward, config, torch.float32)
+    assert attention.serves(lambda kernel, **inputs: forward("eager", **inputs), config, torch.float32)
 
 
 def test_it_is_chosen_for_plain_causal_attention_alone() -> None:

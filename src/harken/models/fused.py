@@ -50,11 +50,8 @@ class GatedForward:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width]."""
         gate, up = self.module.gate_proj(x), self.module.up_proj(x)
-        if torch.is_grad_enabled():
-            product = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
-        else:
-            product = F.silu(gate).mul_(up)
-        out: Tensor = self.module.down_proj(product)
+        gated: Callable[[Tensor, Tensor], Tensor] = _Gated.apply if torch.is_grad_enabled() else _product
+        out: Tensor = self.module.down_proj(gated(gate, up))
         return out
 
 
@@ -92,13 +89,17 @@ def _quotient(wide: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
     return wide * inverse, inverse
 
 
+def _product(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate).mul_(up)
+
+
 class _Gated(torch.autograd.Function):
     """silu(gate) × up; silu(gate) is computed again backward instead of being kept."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        return _product(gate, up)
 
     @staticmethod
     @once_differentiable

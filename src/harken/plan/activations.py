@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harken.maths.logprobs import TILE
 from harken.models.attention import KEPT, STEP
 from harken.models.packing import LONGEST_SEGMENT
 from harken.models.shapes import rounded
@@ -72,10 +73,11 @@ class Pass:
         return float(max(tokens * block, (8 + b) * weights, tokens * (12 + 2 * b) * s.width))
 
     def head(self, actions: float, *, weight_trains: bool = False) -> float:
-        """Bytes around the unembedding of `actions` tokens: states, and one chunk of logits in two copies wide
-        and one narrow."""
+        """Bytes around the unembedding of `actions` tokens: states, one chunk of logits as multiplied, and two copies
+        of it wide, on a CPU of a tile of the vocabulary."""
         s, b = self.shape, self.number
-        chunk = min(CHUNK, actions) * s.vocabulary * (8 + b)
+        wide = min(TILE, s.vocabulary) if self.on_cpu else s.vocabulary
+        chunk = min(CHUNK, actions) * (s.vocabulary * b + wide * 8)
         of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
         return float(chunk + of_weight + actions * s.width * (b + 4))
 

@@ -81,7 +81,9 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     own_critic = settings.critic != "shared"
     look = padded * layers * rates.forward + actions * rates.head_forward
     again = settings.update_kl_limit is not None
-    looks = 2 + (1 if again else 1 / settings.trace_every)
+    # The largest micro-batch of the first optimiser step is evaluated and learnt from in one forward.
+    largest = max(rows * longest for rows, longest in rollout_groups(job, 1, settings.minibatches))
+    looks = 2 - min(largest / padded, 1.0) + (1 if again else 1 / settings.trace_every)
     learn = padded * layers * rates.training * (2 if own_critic else 1) + actions * rates.head_training
     parts = {
         "generate": _generating(job, settings.prompts_per_update, count, settings.max_gen_len, rates),

@@ -4,6 +4,7 @@ weights       parameters × 2 in bfloat16, × 4 in float32; once, however many r
 trained       parameters that train × 4, always float32
 gradients     trained parameters × 4, from the first backward to the step
 moments       trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
+packed        the weights once more while answers are generated, on a CPU in bfloat16
 passes        `plan.activations`
 cache         layers × 2 × slots × (prompt + answer) × key-value features × 2 or 4
 allocator     on a CPU, what the C library's heap keeps beside what is alive (`HEAP_SHARE`)
@@ -15,9 +16,11 @@ from dataclasses import dataclass, replace
 
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
+from harken.models.packed_linear import AT_MOST
 from harken.plan.activations import Pass, key_value_cache, step_logits
 from harken.plan.job import SCORING_TOKENS, Comparison, Job
 from harken.plan.rows import Group
+from harken.plan.shape import Shape
 from harken.seeds import permutation
 
 SLOTS = 32
@@ -25,8 +28,8 @@ SLOTS = 32
 HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
 """Measured overhead, on Linux with glibc: freed tensors of one micro-batch are not all used again for the next, whose
 sizes differ, so within a few steps of training the process holds this much more than is alive: a quarter of a pass,
-and 0.35 GB whatever its size, for blocks above 32 MB do go back. docs/plan.md has what it was fitted to. Where every
-weight trains, gradients and moments come to lie in the gaps."""
+and 0.35 GB whatever its size, for blocks above 32 MB do go back. docs/plan.md has what it was fitted to, before sizes
+were rounded to come again. Where every weight trains, gradients and moments come to lie in the gaps."""
 RESERVED = 0.1
 """The same of CUDA's caching allocator: a usual figure, not measured here."""
 CUDA_CONTEXT = 0.6e9
@@ -82,6 +85,7 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     count = settings.prompts_per_update * settings.samples_per_prompt
     slots, prompt = min(SLOTS, count), max(job.rows.lengths)
     generate = after | {
+        "packed": _packed(job.shape, job.number, on_cpu=job.on_cpu),
         "cache": key_value_cache(job.shape, slots, prompt + settings.max_gen_len, job.number),
         "logits": step_logits(job.shape, slots, job.number),
     }
@@ -110,6 +114,7 @@ def _comparison(job: Comparison, process: float) -> list[Phase]:
     passing = Pass(job.shape, number, job.lora.rank if job.lora else None, on_cpu=job.on_cpu)
     slots, prompt = min(SLOTS, job.rows.train or SLOTS), max(job.rows.lengths)
     generate = stays | {
+        "packed": _packed(job.shape, number, on_cpu=job.on_cpu),
         "cache": key_value_cache(job.shape, slots, prompt + job.config.max_gen_len, number),
         "logits": step_logits(job.shape, slots, number),
     }
@@ -198,6 +203,12 @@ def _no_grad(passing: Pass, stays: dict[str, float], groups: list[Group], *, hea
 def _around(on_cpu: bool, alive: float) -> dict[str, float]:
     """What is alive in a pass, and what the allocator holds beside it."""
     return {"pass": alive, "allocator": alive * (HEAP_SHARE if on_cpu else RESERVED)}
+
+
+def _packed(shape: Shape, number: int, *, on_cpu: bool) -> float:
+    """The weights once more, in the order that decoding reads them in (`models.packed_linear`)."""
+    size = float(number * shape.parameters)
+    return size if on_cpu and number == 2 and size <= AT_MOST else 0.0
 
 
 def _has_head(job: Job) -> bool:
