@@ -91,6 +91,12 @@ def test_answers_to_one_prompt_stand_together() -> None:
     assert micro_batches(items, 100) == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
+def test_both_sides_of_a_pair_count() -> None:
+    items = [[[2 * pair] * 20, [2 * pair + 1] * 20] for pair in range(3)]
+    assert micro_batches(items, 80) == [[0, 1], [2]]
+    assert micro_batches(items, 79) == [[0], [1], [2]]
+
+
 def test_without_sharing_every_row_stands_by_itself() -> None:
     rows = [[1] * 20, [1] * 20]
     assert packed(rows).tokens.shape == (1, 20)
