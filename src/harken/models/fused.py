@@ -34,11 +34,12 @@ class NormForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width], in the type of `x`."""
-        weight, epsilon = self.module.weight, _epsilon(self.module)
+        weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
         if torch.is_grad_enabled():
             normed: Tensor = _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
             return normed
-        return _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
+        plain: Tensor = _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
+        return plain
 
 
 class GatedForward:
@@ -83,7 +84,7 @@ class _Norm(torch.autograd.Function):
         return of_x.to(x.dtype), of_weight, None
 
 
-def _quotient(wide: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
+def _quotient(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """x / √(mean x² + ε), and what x was multiplied by."""
     inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return wide * inverse, inverse
