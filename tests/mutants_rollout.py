@@ -85,7 +85,7 @@ PACKED = [
     ("windows are ignored", "not windowed and getattr", "getattr"),
     ("kept weights go to other segments", "weights = next(of_short)", "weights = kept[-1]"),
     ("capped scores are ignored", 'not windowed and getattr(config, "attn_logit_softcapping", None) is None', "not windowed"),
-    ("padded queries and keys are off by one", "> segment.visible - len(segment)", "> segment.visible - len(segment) + 1"),
+    ("padded queries and keys are off by one", "before = segment.visible - len(segment)\n", "before = segment.visible - len(segment) + 1\n"),
     ("it is taken without a look", "return bool((expected - found.float()).norm() <= 10 * torch.finfo(dtype).eps * expected.norm())", "return True"),
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harken import config_files
-from harken.config import RunConfig
+from harken.config import PipelineConfig, RunConfig
 from harken.config_errors import FOREIGN_NAMES
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
@@ -285,6 +285,18 @@ def test_a_mistake_in_a_stage_is_found_before_anything_runs(tmp_path: Path, over
     with pytest.raises(UserError) as error:
         config_files.load_pipeline(str(path), [override])
     assert says in str(error.value)
+
+
+def test_a_name_may_mean_a_run_or_a_pipeline(tmp_path: Path) -> None:
+    assert isinstance(config_files.load_run_or_pipeline("demo", []), PipelineConfig)
+    assert isinstance(config_files.load_run_or_pipeline("smollm2-135m_ppo", []), RunConfig)
+    with pytest.raises(UserError, match="Did you mean lr"):
+        config_files.load_run_or_pipeline("demo", ["sft.training.lrr=1"])
+    path = tmp_path / "judged.yml"
+    path.write_text("policies: {a: x}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="this describes an evaluation") as caught:
+        config_files.load_run_or_pipeline(str(path), [])
+    assert caught.value.mend == f"Run: harken eval --config {path}"
 
 
 def test_an_evaluation_loads(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from harken.config import LoraSettings
 from harken.models.backbone import Backbone
 
 CHATML = (
@@ -55,6 +56,17 @@ def tiny_model(seed: int = 0, hidden: int = 32, layers: int = 2) -> LlamaForCaus
 def tiny_backbone(seed: int = 0, hidden: int = 32) -> Backbone:
     """A backbone over the tiny model, on the CPU, not read from any folder."""
     return Backbone(tiny_model(seed, hidden), tiny_tokenizer())
+
+
+def with_adapters(backbone: Backbone) -> Backbone:
+    """The same with two adapters that change what it says, "policy" (rank 4, scaled by 3) and "other" (rank 2)."""
+    backbone.add_adapter("policy", LoraSettings(rank=4, alpha=12), seed=0)
+    backbone.add_adapter("other", LoraSettings(rank=2), seed=1)
+    torch.manual_seed(0)
+    for name, parameter in backbone.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return backbone
 
 
 def save_tiny(folder: object, seed: int = 0, hidden: int = 32) -> str:

@@ -36,7 +36,7 @@ def doctor(
     """
     from harken.doctor import examine
 
-    diagnosis = examine.diagnose(examine.load(name, set_ or []), name)
+    diagnosis = examine.diagnose(config_files.load_run_or_pipeline(name, set_ or []), name)
     if as_json:
         typer.echo(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
     else:
@@ -74,7 +74,7 @@ def plan(
     from harken.plan import table
 
     room = None if memory is None else table.parse_memory(memory)
-    config = plans.load(name, set_ or [])
+    config = config_files.load_run_or_pipeline(name, set_ or [])
     made = plans.make(config, name, memory=room, device=device, price=price, timed=not no_measure)
     typer.echo(json.dumps(table.to_dict(made), indent=2) if as_json else "\n".join(table.lines(made)))
     raise typer.Exit(0 if made.fits else 1)

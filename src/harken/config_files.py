@@ -75,6 +75,12 @@ def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None
     return _validated(PipelineConfig, settings)
 
 
+def load_run_or_pipeline(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
+    """Whichever of the two the preset or file describes; arguments as in `load_run`. UserError for an evaluation."""
+    kind = _kind(config_yaml.parse((source := _find(name)).text, source.label).data)
+    return load_pipeline(name, overrides) if kind == "pipeline" else load_run(name, overrides)
+
+
 def list_presets() -> list[PresetInfo]:
     """Every configuration that ships with Harken, by name."""
     found = []

@@ -14,7 +14,7 @@ from clinic import PAPER, Clinic
 from harken import cli
 from harken.config import PipelineConfig, RunConfig
 from harken.doctor.check import ALL, Check, Examination
-from harken.doctor.examine import diagnose, load
+from harken.doctor.examine import diagnose
 from harken.doctor.finding import Diagnosis, Finding, Level
 from harken.doctor.registry import CHECKS
 from harken.errors import UserError
@@ -149,13 +149,6 @@ def test_the_command_line(clinic: Clinic, tmp_path: Path, capsys: pytest.Capture
     assert [f["name"] for f in worst] == ["learning_rate"] and worst[0]["why"] and worst[0]["mend"]
     assert cli.main(["doctor", str(file), "--set", "training.lrr=1"]) == 2
     assert "Did you mean lr?" in capsys.readouterr().err
-
-
-def test_a_name_may_mean_a_run_or_a_pipeline() -> None:
-    assert isinstance(load("demo", []), PipelineConfig)
-    assert isinstance(load("smollm2-135m_ppo", []), RunConfig)
-    with pytest.raises(UserError, match="Did you mean lr"):
-        load("demo", ["sft.training.lrr=1"])
 
 
 def test_every_check_is_explained_and_documented() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from tiny import tiny_backbone
+from tiny import tiny_backbone, with_adapters
 from torch import Tensor, nn
 
 from harken.config import LoraSettings
@@ -17,15 +15,8 @@ TOKENS = torch.arange(3, 33).view(2, 15)
 
 
 @pytest.fixture
-def backbone() -> Iterator[Backbone]:
-    made = tiny_backbone()
-    made.add_adapter("policy", LoraSettings(rank=4, alpha=12), seed=0)
-    made.add_adapter("other", LoraSettings(rank=2), seed=1)
-    torch.manual_seed(0)
-    for name, parameter in made.model.named_parameters():
-        if "lora_B" in name:
-            nn.init.normal_(parameter, std=0.3)
-    yield made
+def backbone() -> Backbone:
+    return with_adapters(tiny_backbone())
 
 
 def installed(backbone: Backbone) -> list[nn.Module]:

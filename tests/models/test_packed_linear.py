@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 
 import pytest
 import torch
-from tiny import tiny_backbone, tiny_model, tiny_tokenizer
+from tiny import tiny_backbone, tiny_model, tiny_tokenizer, with_adapters
 from torch import nn
 
-from harken.config import LoraSettings
 from harken.models import packed_linear
 from harken.models.backbone import Backbone
 
@@ -23,15 +21,8 @@ def half() -> Backbone:
 
 
 @pytest.fixture
-def backbone() -> Iterator[Backbone]:
-    made = half()
-    made.add_adapter("policy", LoraSettings(rank=4, alpha=12), seed=0)
-    made.add_adapter("other", LoraSettings(rank=2), seed=1)
-    torch.manual_seed(0)
-    for name, parameter in made.model.named_parameters():
-        if "lora_B" in name:
-            nn.init.normal_(parameter, std=0.3)
-    yield made
+def backbone() -> Backbone:
+    return with_adapters(half())
 
 
 @pytest.mark.parametrize("role", ["policy", "other", None])

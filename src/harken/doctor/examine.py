@@ -8,27 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harken import config_files
 from harken.config import PipelineConfig, RunConfig, StageOverrides
 from harken.doctor.check import Check, Examination
 from harken.doctor.finding import Diagnosis, Finding
 from harken.doctor.ppo_subject import PPOSubject
 from harken.doctor.registry import CHECKS
 from harken.doctor.subject import Around, Subject
-from harken.errors import UserError
 from harken.run.folder import PipelineFolder
 from harken.run.terminal import progress
-
-
-def load(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
-    """A run's or a pipeline's configuration, whichever the preset or file describes. UserError for any other."""
-    try:
-        return config_files.load_run(name, overrides)
-    except UserError as error:
-        # The reader of runs names the command that a pipeline is for.
-        if error.mend != f"Run: harken pipeline {name}":
-            raise
-    return config_files.load_pipeline(name, overrides)
 
 
 def diagnose(

@@ -7,17 +7,16 @@ heads, keeps the weights twice, in two precisions, and knows nothing of beginnin
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from harken.models.packing import LEAST_SHARED, LONGEST_SEGMENT, Layout, Segment, packed
+from harken.models.packing import LEAST_SHARED, Layout, Segment, packed
 from harken.models.shapes import rounded
 
 NAME = "harken_packed"
@@ -113,7 +112,9 @@ def _weights(
     """What each query takes of each key that the segment's last token sees."""
     scores = (rows @ seen.transpose(-1, -2)).float().mul_(scale)
     length, visible = rounded(len(segment), STEP), scores.shape[-1]
-    later = _distances(visible, rows.device)[:length] > segment.visible - len(segment)
+    before = segment.visible - len(segment)
+    sees = torch.arange(before, before + length, device=rows.device)
+    later = torch.arange(visible, device=rows.device) > sees[:, None]
     scores.view(len(rows), -1, length, visible).masked_fill_(later, -torch.inf)
     return torch.softmax(scores, dim=-1)
 
@@ -173,13 +174,6 @@ def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torc
     found = torch.cat([ours[where[: len(row)]] for where, row in zip(layout.where, rows, strict=True)])
     expected = torch.cat(own).float()
     return bool((expected - found.float()).norm() <= 10 * torch.finfo(dtype).eps * expected.norm())
-
-
-@cache
-def _distances(keys: int, device: torch.device) -> Int[Tensor, "queries keys"]:
-    """How far key j stands behind query t: j - t."""
-    queries = torch.arange(rounded(LONGEST_SEGMENT, STEP), device=device)
-    return torch.arange(keys, device=device) - queries[:, None]
 
 
 AttentionInterface.register(NAME, packed_attention)

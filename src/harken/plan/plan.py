@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from harken import config_files
 from harken.config import LoraSettings, PipelineConfig, RunConfig
 from harken.config_ppo import PPOTraining
 from harken.errors import UserError
@@ -65,17 +64,6 @@ class Plan:
     def cost(self) -> float | None:
         """In the unit of `price`; None without a price or a time."""
         return None if self.price is None or self.seconds is None else self.price * self.seconds / 3600
-
-
-def load(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
-    """A run's or a pipeline's configuration, whichever the preset or file describes. UserError for any other."""
-    try:
-        return config_files.load_run(name, overrides)
-    except UserError as error:
-        # The reader of runs names the command that a pipeline is for.
-        if error.mend != f"Run: harken pipeline {name}":
-            raise
-    return config_files.load_pipeline(name, overrides)
 
 
 def make(
