@@ -113,9 +113,8 @@ def _weights(
     scores = (rows @ seen.transpose(-1, -2)).float().mul_(scale)
     length, visible = rounded(len(segment), STEP), scores.shape[-1]
     before = segment.visible - len(segment)
-    sees = torch.arange(before, before + length, device=rows.device)
-    later = torch.arange(visible, device=rows.device) > sees[:, None]
-    scores.view(len(rows), -1, length, visible).masked_fill_(later, -torch.inf)
+    later = torch.full((length, visible - before), -torch.inf, device=rows.device).triu_(1)
+    scores.view(len(rows), -1, length, visible)[..., before:].add_(later)
     return torch.softmax(scores, dim=-1)
 
 
