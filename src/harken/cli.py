@@ -20,6 +20,8 @@ from harken.cli_before import before
 from harken.cli_options import OutputDir, Set
 from harken.cli_presets import presets
 from harken.errors import UserError
+from harken.run import stopping
+from harken.run.stopping import Stopped
 
 QUICK = (
     "sft.data.limit=64",
@@ -49,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     HARKEN_DEBUG=1 lets every error through with its traceback.
     """
+    if arguments is None:
+        stopping.raise_on_terminate()
     given = sys.argv[1:] if arguments is None else arguments
     if os.environ.get("HARKEN_DEBUG") == "1":
         return app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
@@ -67,9 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
             raise
         return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+    except Stopped as stop:
+        code = int(stop.code or 0)
     except KeyboardInterrupt:
         code = 130
-    if code == 130:
+    if code in (130, 143):
         _complain("interrupted. The same command with the same folder goes on from the last checkpoint.")
     return code
 

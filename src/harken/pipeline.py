@@ -18,6 +18,7 @@ from harken.run.claim import claim
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.tables import read_rows
 from harken.run.tracking import say
+from harken.run.writer import writing
 from harken.train.run import train
 
 BASE, SFT, PPO = "Base", "SFT", "PPO"
@@ -26,9 +27,13 @@ BASE, SFT, PPO = "Base", "SFT", "PPO"
 def run(config: PipelineConfig, output: Path) -> PipelineFolder:
     """Every stage in order. With the same folder and configuration, go on where it stopped.
 
-    Raises UserError when the folder holds another pipeline or a stage cannot start.
+    Raises UserError when the folder holds another pipeline, another process writes it, or a stage cannot start.
     """
-    folder = PipelineFolder(output)
+    with writing(output):
+        return _run(config, PipelineFolder(output), output)
+
+
+def _run(config: PipelineConfig, folder: PipelineFolder, output: Path) -> PipelineFolder:
     claim(output / "pipeline.yml", config.model_dump(mode="json", exclude={"output_dir"}), folder.sft.final)
     if config.notice:
         say(config.notice)

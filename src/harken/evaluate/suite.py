@@ -2,59 +2,65 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harken.config import EvaluationConfig
 from harken.data import sources
-from harken.data.chat import Renderer
 from harken.evaluate import audit, compare
-from harken.models.backbone import Backbone
-from harken.models.device import choose_device
-from harken.models.resolve import ModelSource, require, resolve
-from harken.models.roles import RewardModel, lineage_fingerprint
+from harken.evaluate.answers import BATCH_SHAPE, answer, score
+from harken.models.resolve import require, resolve
+from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.judges import find_judges
-from harken.reward.learned import LearnedReward, reading_limit
-from harken.rollout.engine import Sampling
-from harken.rollout.in_process import InProcessEngine
-from harken.run import atomic
+from harken.run import atomic, stopping
 from harken.run.claim import claim
 from harken.run.folder import EvaluationFolder
 from harken.run.tables import write_rows
-from harken.run.tracking import counter, say
-
-SCORING_TOKENS = 4096
+from harken.run.tracking import say
+from harken.run.writer import writing
 
 
 def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     """Generate, score, compare, write. A finished evaluation of the same configuration is left as it is.
 
-    Raises UserError when a policy or the reward model is not what its name says, or the folder holds
-    another evaluation.
+    An interrupted one goes on: parts that are whole are not made again, and nothing of other settings, weights or
+    prompts is mixed in. Raises UserError when a policy or the reward model is not what its name says, the folder
+    holds another evaluation, or another process writes it.
     """
-    folder = EvaluationFolder(output)
+    with writing(output), stopping.listening():
+        return _run(config, EvaluationFolder(output))
+
+
+def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
     judges = find_judges(config.judges)
     policies = {name: require(resolve(model), "policy") for name, model in config.policies.items()}
     reward = require(resolve(config.reward_model), "reward")
-    # The contents of the models belong to the settings: an evaluation never mixes two of them.
+    prompts, report = sources.load_prompts(config.data, seed=config.seed)
+    # What the answers depend on besides the configuration: an evaluation never mixes two of them.
     contents = {
         name: lineage_fingerprint(source) for name, source in [*policies.items(), ("reward model", reward)]
     }
-    settings = config.model_dump(mode="json", exclude={"output_dir"}) | {"fingerprints": contents}
-    if claim(folder.config, settings, folder.summary) and folder.summary.exists():
-        say(f"{output}: this evaluation is finished; nothing to do")
+    settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
+        "fingerprints": contents,
+        "prompts": _fingerprint(prompts),
+        "batch_shape": BATCH_SHAPE,
+    }
+    if claim(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
+        shutil.rmtree(folder.parts, ignore_errors=True)
+        say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
-    prompts, report = sources.load_prompts(config.data, seed=config.seed)
     for line in report.lines():
         say(line)
-    answers = {name: _answer(name, source, prompts, config) for name, source in policies.items()}
-    rewards = _score(reward, answers, config)
+    answers = {
+        name: answer(number, name, source, prompts, config, folder.parts)
+        for number, (name, source) in enumerate(policies.items())
+    }
+    rewards = score(reward, answers, config, folder.parts)
     rows = [
         _row(
             name,
@@ -68,48 +74,15 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     write_rows(folder.responses, rows)
     summary = compare.compare(rows, judges=list(judges), tie_epsilon=config.tie_epsilon, seed=config.seed)
     atomic.write_json(folder.summary, summary)
-    say(f"{output}: {summary['n']} answers a policy compared")
+    shutil.rmtree(folder.parts, ignore_errors=True)
+    say(f"{folder.root}: {summary['n']} answers a policy compared")
     return folder
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """What a policy said, and the tokenizer it said it with."""
-
-    rollouts: list[Rollout]
-    renderer: Renderer
-
-
-def _answer(name: str, source: ModelSource, prompts: Sequence[Prompt], config: EvaluationConfig) -> _Answers:
-    """One answer a prompt. An adapter stays an adapter: merging would round what was trained."""
-    say(f"{name}: {source.describe()}")
-    device, dtype = choose_device(config.device), getattr(torch, config.dtype)
-    if source.kind == "adapter":
-        assert source.base is not None
-        backbone, role = Backbone.load(source.base, dtype, device), "policy"
-        backbone.load_adapter(role, source.folder)
-    else:
-        backbone, role = Backbone.load(source, dtype, device), None
-    renderer = Renderer(backbone.tokenizer)
-    engine = InProcessEngine(backbone, renderer, role, config.data.max_length)
-    sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
-    with counter(f"{name} answers", len(prompts)) as count:
-        rollouts = engine.generate(prompts, sampling, name, "evaluation", on_progress=count.update)
-    return _Answers(rollouts, renderer)
-
-
-def _score(
-    source: ModelSource, answers: dict[str, _Answers], config: EvaluationConfig
-) -> dict[str, list[float]]:
-    """All answers in one pass of the reward model, so that equal answers get equal rewards."""
-    model = RewardModel.load(source, getattr(torch, config.dtype), choose_device(config.device))
-    sequences: list[list[int]] = []
-    for said in answers.values():
-        learned = LearnedReward(model, said.renderer, max_length=reading_limit(source))
-        sequences += [learned.tokens(rollout) for rollout in said.rollouts]
-    say(f"scoring {len(sequences)} answers with {source.name}")
-    values = iter([model.standard(raw) for raw in model.raw_scores(sequences, SCORING_TOKENS)])
-    return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
+def _fingerprint(prompts: Sequence[Prompt]) -> str:
+    """The sha256 over ids and messages, in order."""
+    texts = [[p.id, *((m.role, m.content) for m in p.messages)] for p in prompts]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float]) -> dict[str, Any]:

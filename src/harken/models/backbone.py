@@ -34,6 +34,7 @@ from harken.models.packing import Layout
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
+from harken.run import atomic, stopping
 from harken.seeds import seed as derive_seed
 
 # The attention and MLP projections as the common families name them.
@@ -63,6 +64,7 @@ class Backbone:
         self.source = source
         self._peft: PeftModel | None = None
         self._role: str | None = None
+        self._layers: list[BaseTunerLayer] = []
         self._compute: torch.dtype | None = None
         self._unembedding: packed_linear.PackedWeight | None = None
         self.gradient_checkpointing = False
@@ -186,7 +188,7 @@ class Backbone:
 
     def training(self, on: bool) -> None:
         """Adapter dropout on or off. The base stays in evaluation mode: some bring dropout of their own."""
-        for layer in self._layers():
+        for layer in self._layers:
             layer.lora_dropout.train(on)
 
     # -- running ----------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class Backbone:
         packs = packed_linear.packable(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
-            with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers()):
+            with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers):
                 yield
         finally:
             self._unembedding = None
@@ -252,8 +254,9 @@ class Backbone:
         """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).
 
         On a 16-bit base, adapters compute in 16 bits as well. Their parameters and gradients stay float32, as in
-        any mixed-precision training.
+        any mixed-precision training. Every forward is a place where a run may stop.
         """
+        stopping.check()
         config = self.model.config
         usual = config._attn_implementation
         compute = self._compute or self.dtype
@@ -300,7 +303,7 @@ class Backbone:
         self.model = self._peft.float().merge_and_unload([name])
         _cast(self.model, dtype)
         self.model.requires_grad_(False).eval()
-        self._peft, self._role = None, None
+        self._peft, self._role, self._layers = None, None, []
 
     def save_whole(self, folder: Path) -> None:
         """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live.
@@ -330,7 +333,7 @@ class Backbone:
         if not copy.exists():
             unfinished = copy.with_name(f".{copy.name}-unfinished")
             self.save_whole(unfinished)
-            unfinished.rename(copy)
+            atomic.publish(unfinished, copy)
         return copy.resolve()
 
     # -- inside -----------------------------------------------------------------------------------
@@ -347,7 +350,7 @@ class Backbone:
         """Whether adapters draw dropout now."""
         return any(
             isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
-            for layer in self._layers()
+            for layer in self._layers
             for drop in layer.lora_dropout.values()
         )
 
@@ -357,35 +360,31 @@ class Backbone:
             raise ValueError("no known projection in this model: name lora.target_modules")
         return sorted(found)
 
-    def _layers(self) -> list[BaseTunerLayer]:
-        return [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
-
     def _trainable_adapters(self) -> set[str]:
         names = self._peft.peft_config if self._peft else {}
         return {n for n in names if any(p.requires_grad for p in self.adapter_parameters(n).values())}
 
     def _freeze_all_but(self, trainable: set[str]) -> None:
         assert self._peft is not None
+        self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
         self.model.eval()
         for name in self._peft.peft_config:
             for parameter in self.adapter_parameters(name).values():
                 parameter.requires_grad_(name in trainable)
-        for layer in self._layers():
+        for layer in self._layers:
             # Under autocast a cast to float32 and back would be the only effect of peft's own.
             layer.cast_input_dtype_enabled = self.dtype == torch.float32
-        lora_linear.install(self._layers())
+        lora_linear.install(self._layers)
         self._switch(self._role)
 
     def _switch(self, adapter: str | None) -> None:
-        # peft's switches also flip requires_grad; which adapter trains is not their business here.
+        # Not by peft's own switches: they also flip requires_grad, which is not their business here, and going over
+        # every parameter twice a scope took 40 ms.
         self._role = adapter
-        flags = {id(p): p.requires_grad for p in self.model.parameters()}
-        for layer in self._layers():
-            layer.enable_adapters(adapter is not None)
+        for layer in self._layers:
+            layer._disable_adapters = adapter is None
             if adapter is not None:
-                layer.set_adapter(adapter)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(flags[id(parameter)])
+                layer._active_adapter = [adapter]
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> None:

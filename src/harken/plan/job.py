@@ -21,7 +21,7 @@ from harken.run.folder import PipelineFolder
 from harken.train.run import DTYPES
 
 SCORING_TOKENS = 4096
-"""What an evaluation reads at a time (`evaluate.suite`)."""
+"""What an evaluation reads at a time (`evaluate.answers`)."""
 
 
 @dataclass(frozen=True)

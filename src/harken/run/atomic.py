@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     A reader sees the old content or the new, never a part, even after a power cut. Raises OSError;
     the old content is then untouched. One writer at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
         write_new(unfinished, data)
@@ -26,6 +27,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         unfinished.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder, and those above it that are missing, with their names on the disk."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -44,6 +53,22 @@ def write_new(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def publish(unfinished: Path, folder: Path) -> None:
+    """A folder that is ready takes its name, with every file in it on the disk; an older one of that name goes.
+
+    No rename replaces a whole folder: a kill in between may leave none of that name, never a part of one.
+    """
+    replaced = folder.with_name(f".replaced-{folder.name}")
+    for path in [*sorted(unfinished.rglob("*")), unfinished]:
+        sync(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, replaced)
+    os.rename(unfinished, folder)
+    sync(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

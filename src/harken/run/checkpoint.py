@@ -69,9 +69,14 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
             raise
         say(f"warning: no checkpoint of step {step}, the run goes on: {error.strerror} ({folder})")
         return False
-    for old in _steps(folder)[keep:]:
-        _drop(old)
+    prune(folder, keep)
     return True
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Drop all but the newest `keep`. `save` does; a run that was killed in it has some left to drop."""
+    for old in _steps(folder)[keep:] if folder.is_dir() else []:
+        _drop(old)
 
 
 def latest(folder: Path) -> Checkpoint | None:

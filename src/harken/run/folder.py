@@ -128,6 +128,11 @@ class EvaluationFolder:
         return self.root / "config.yml"
 
     @property
+    def parts(self) -> Path:
+        """Finished parts of an unfinished evaluation (`run.parts`); gone when it is finished."""
+        return self.root / "parts"
+
+    @property
     def responses(self) -> Path:
         """One row per (policy, prompt): the answer and all its scores. Everything else derives from it."""
         return self.root / "responses.parquet"

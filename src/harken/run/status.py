@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from harken.run import atomic
@@ -34,6 +35,16 @@ def write(
             "stopped_because": stopped_because,
         },
     )
+
+
+def is_over(run: RunFolder) -> bool:
+    """Whether the run came to an end of its own: all steps, or a reason to stop early. False also without a status."""
+    try:
+        told = json.loads(run.status.read_text(encoding="utf-8"))
+        state, reason = told["state"], told["stopped_because"] or ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return state == "completed" or (state == "stopped" and not reason.startswith("interrupted"))
 
 
 def state(stopped_because: str | None) -> State:

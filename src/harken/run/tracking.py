@@ -34,9 +34,10 @@ class Tracker:
 
         A run that starts at 0 starts empty. A torn last line of metrics.jsonl is dropped.
         """
-        self._run.root.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self._run.root)
         _cut_back(self._run.metrics, step)
         self._file = self._run.metrics.open("ab", buffering=_BUFFER)
+        atomic.sync(self._run.root)  # the lines are flushed one by one; so must be their file's name
         if self._tensorboard:
             self._scalars = _scalar_writer(self._run.tensorboard, step)
         self._clock = Clock(step, self._total)

@@ -48,6 +48,7 @@ class Best:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = checkpoint.latest(folder)
+        checkpoint.prune(folder, keep=1)
         self.step = kept.step if kept else None
         self.value = _known(kept.state["quality"]) if kept else None
 

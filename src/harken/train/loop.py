@@ -17,11 +17,16 @@ from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
-from harken.run import checkpoint, status
+from harken.run import atomic, checkpoint, status, stopping
 from harken.run.folder import RunFolder
+from harken.run.stopping import Stopped
 from harken.run.tracking import Tracker, say
+from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
-from harken.train.best import Best
+from harken.train.best import WEIGHTS, Best
+
+_UNLOGGED = "unlogged"
+"""In a checkpoint's state: metrics of its last step, which was not evaluated any more. As text, for they may be NaN."""
 
 
 @runtime_checkable
@@ -85,66 +90,137 @@ def run_stage(
     dtype: str,
     patience: int | None = None,
 ) -> None:
-    """Take a stage from its newest good checkpoint to its end, watching its health."""
-    monitor = Monitor(health.stop_on, kind, limits_for(dtype))
-    start = 0
-    if (kept := checkpoint.latest(run.checkpoints)) is not None:
-        stage.load(kept.tensors, kept.state)
-        start = kept.step
-        say(f"{stage.label}: resuming after step {start} of {stage.total}")
-    status.write(run, requested=stage.total, completed=start, stopped_because=None)
-    best = Best(run.best)
-    done, reason = start, stage.stop_reason() or best.out_of_patience(start, eval_every, patience)
+    """Take a stage from its newest good checkpoint to its end, watching its health.
+
+    A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`).
+    Raises UserError when the disk has no room for two checkpoints.
+    """
+    loop = _Loop(stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)))
     try:
-        if start == 0:
-            stage.before()
-        with Tracker(run, stage.total, stage.label, tensorboard) as tracker:
-            tracker.start(start)
-            if start:
-                monitor.replay(run.metrics.read_text(encoding="utf-8").splitlines())
-                reason = reason or monitor.stop_reason()
-            for number in range(start, stage.total):
-                if reason is not None:
-                    break
-                began = time.perf_counter()
-                torch.manual_seed(derive_seed(seed, stage.label, "step", number))
-                metrics = stage.step(number)
-                done, reason = number + 1, stage.stop_reason()
-                if done % eval_every == 0 or done == stage.total or reason is not None:
-                    metrics |= stage.evaluate(done)
-                best.consider(done, stage, metrics)
-                metrics["seconds"] = time.perf_counter() - began
-                before, report = monitor.report, monitor.see(done, metrics)
-                metrics |= report.metrics()
-                mark = light_mark(report.light, terminal=sys.stderr.isatty())
-                tracker.log(done, metrics, f"{mark}  {stage.summary(metrics)}")
-                for news in report.news(before):
-                    say(f"{stage.label}: {news}")
-                reason = reason or monitor.stop_reason()
-                if done < stage.total:
-                    reason = reason or best.out_of_patience(done, eval_every, patience)
-                last = done == stage.total or reason is not None
-                if done % checkpoints.every == 0 or last:
-                    checkpoint.save(run.checkpoints, done, stage.tensors(), stage.state(), checkpoints.keep)
-                    status.write(run, requested=stage.total, completed=done, stopped_because=None)
-        if reason is not None:
-            say(f"{stage.label}: stopped after {done} of {stage.total}: {reason}")
-        best.restore(stage, done)
-        _save_final(stage, run)
+        with stopping.listening():
+            loop.train(seed, eval_every, patience, tensorboard)
+            loop.finish()
+    except Stopped as stop:
+        loop.leave(stop)
+        raise
     except KeyboardInterrupt:
-        status.write(run, requested=stage.total, completed=done, stopped_because="interrupted")
+        loop.tell("interrupted")
         raise
     except Exception as error:
-        status.write(run, requested=stage.total, completed=done, stopped_because=f"failed: {error}")
+        loop.tell(f"failed: {error}")
         raise
-    status.write(run, requested=stage.total, completed=done, stopped_because=reason or "finished")
+    loop.tell(loop.reason or "finished")
+
+
+class _Loop:
+    """Where a run is: `done` steps are trained, evaluated and logged, the newest checkpoint is of step `saved`."""
+
+    def __init__(
+        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor
+    ) -> None:
+        self.stage, self.run, self.checkpoints, self.monitor = stage, run, checkpoints, monitor
+        self.done = self.saved = 0
+        self.unlogged: dict[str, float] = {}
+        """Metrics of a step more that is trained, not yet evaluated, and so not logged."""
+        self.finishing = False
+        if (kept := checkpoint.latest(run.checkpoints)) is not None:
+            stage.load(kept.tensors, kept.state)
+            self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
+            self.saved, self.done = kept.step, kept.step - bool(self.unlogged)
+            say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
+        checkpoint.prune(run.checkpoints, checkpoints.keep)
+        self.before = stage.state()
+        """The stage's state when the step under way began."""
+        self.best = Best(run.best)
+        self.reason = stage.stop_reason()
+        self.tell(None)
+        require_room(run.root, 2 * _bytes_of_checkpoint(stage.tensors()), "two checkpoints")
+
+    def train(self, seed: int, eval_every: int, patience: int | None, tensorboard: bool) -> None:
+        """Every step that is left."""
+        stage, total = self.stage, self.stage.total
+        self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
+        if self.saved == 0:
+            stage.before()
+        with Tracker(self.run, total, stage.label, tensorboard) as tracker:
+            tracker.start(self.done)
+            if self.done:
+                self.monitor.replay(self.run.metrics.read_text(encoding="utf-8").splitlines())
+                self.reason = self.reason or self.monitor.stop_reason()
+            while self.done < total and (self.reason is None or self.unlogged):
+                stopping.check()
+                began, number = time.perf_counter(), self.done
+                self.before = stage.state()
+                if not self.unlogged:
+                    torch.manual_seed(derive_seed(seed, stage.label, "step", number))
+                    with stopping.step():
+                        self.unlogged = stage.step(number)
+                metrics = dict(self.unlogged)
+                self.reason = stage.stop_reason()
+                if (number + 1) % eval_every == 0 or number + 1 == total or self.reason is not None:
+                    metrics |= stage.evaluate(number + 1)
+                self.done, self.unlogged = number + 1, {}
+                self.best.consider(self.done, stage, metrics)
+                metrics["seconds"] = time.perf_counter() - began
+                self._log(tracker, metrics)
+                self.reason = self.reason or self.monitor.stop_reason()
+                if self.done < total:
+                    self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
+                last = self.done == total or self.reason is not None
+                if self.done % self.checkpoints.every == 0 or last:
+                    self._save(self.done, stage.state())
+                    self.tell(None)
+
+    def finish(self) -> None:
+        """The best weights become `final/`."""
+        if self.reason is not None:
+            say(f"{self.stage.label}: stopped after {self.done} of {self.stage.total}: {self.reason}")
+        self.finishing = True
+        self.best.restore(self.stage, self.done)
+        _save_final(self.stage, self.run)
+
+    def leave(self, stop: Stopped) -> None:
+        """A checkpoint of where the run is, if that is no step half done, and the newest one is not of there."""
+        if self.unlogged and not self.finishing:
+            texts = {name: repr(float(value)) for name, value in self.unlogged.items()}
+            self._save(self.done + 1, self.stage.state() | {_UNLOGGED: texts})
+        elif self.done > self.saved and not stop.late and not self.finishing:
+            self._save(self.done, self.before)
+        self.tell(f"interrupted by {stop.name}")
+        say(f"{self.stage.label}: {stop.name}: the same command goes on after step {self.saved}")
+
+    def tell(self, stopped_because: str | None) -> None:
+        """Bring status.json up to date. Steps of a run that goes on count once a checkpoint has them."""
+        finished = stopped_because is not None and not stopped_because.startswith("interrupted")
+        completed = self.done if finished else self.saved
+        status.write(
+            self.run, requested=self.stage.total, completed=completed, stopped_because=stopped_because
+        )
+
+    def _save(self, step: int, state: Mapping[str, Any]) -> None:
+        if checkpoint.save(self.run.checkpoints, step, self.stage.tensors(), state, self.checkpoints.keep):
+            self.saved = step
+
+    def _log(self, tracker: Tracker, metrics: dict[str, float]) -> None:
+        before, report = self.monitor.report, self.monitor.see(self.done, metrics)
+        metrics |= report.metrics()
+        mark = light_mark(report.light, terminal=sys.stderr.isatty())
+        tracker.log(self.done, metrics, f"{mark}  {self.stage.summary(metrics)}")
+        for news in report.news(before):
+            say(f"{self.stage.label}: {news}")
+
+
+def _bytes_of_checkpoint(tensors: Mapping[str, Tensor]) -> int:
+    """Moments included, also where there are none yet: Adam keeps two a parameter."""
+    parameters = sum(t.nbytes for name, t in tensors.items() if name.startswith(WEIGHTS))
+    others = sum(t.nbytes for name, t in tensors.items() if not name.startswith((WEIGHTS, "adam/")))
+    return 3 * parameters + others
 
 
 def _save_final(stage: Stage, run: RunFolder) -> None:
-    """`final/` appears whole or not at all."""
+    """`final/` appears whole or not at all, and is on the disk."""
     unfinished = run.root / ".final-unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     stage.save(unfinished)
-    shutil.rmtree(run.final, ignore_errors=True)
-    unfinished.rename(run.final)
+    atomic.publish(unfinished, run.final)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from harken.config_training import Optimisation
 from harken.errors import UserError
+from harken.run import stopping
 from harken.train.adamw_8bit import AdamW8bit
 from harken.train.adamw_offload import OffloadedAdamW, on_host
 
@@ -66,6 +67,7 @@ class Optimiser:
             )
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
+        stopping.begun()
         self._adam.step()
         self.clear()
         return float(norm)

@@ -18,10 +18,11 @@ from harken.models.backbone import Backbone
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
-from harken.run import manifest
+from harken.run import manifest, status
 from harken.run.claim import claim
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
+from harken.run.writer import writing
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo import PPOStage
@@ -35,14 +36,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def train(config: RunConfig, output: Path) -> RunFolder:
     """Run one stage into `output`; with the same folder and configuration, go on where it stopped.
 
-    Raises UserError when the folder holds a run of another configuration (with the differences), or
-    when a model, the reward model or the data are not what the configuration says.
+    Raises UserError when the folder holds a run of another configuration (with the differences), another process
+    writes it, or a model, the reward model or the data are not what the configuration says.
     """
-    run = RunFolder(output)
+    with writing(output):
+        return _train(config, RunFolder(output))
+
+
+def _train(config: RunConfig, run: RunFolder) -> RunFolder:
     settings = config.model_dump(mode="json", exclude={"output_dir"})
     already = claim(run.config, settings, run.checkpoints, run.final)
-    if already and run.final.exists():
-        say(f"{output}: this run is finished; nothing to do")
+    if already and run.final.exists() and status.is_over(run):
+        say(f"{run.root}: this run is finished; nothing to do")
         return run
     source = require(resolve(config.model_name), "policy")
     say(f"model: {source.describe()}")

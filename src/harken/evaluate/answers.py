@@ -1,0 +1,129 @@
+"""What every policy of an evaluation says, and what the reward model makes of it, in parts that outlive a kill.
+
+Which answers are made together changes their rounding, and rounding may flip a token. So a part's members are laid
+down by the configuration alone, and a part that is missing is made again with the same members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harken.config import EvaluationConfig
+from harken.data.chat import Renderer
+from harken.models.backbone import Backbone
+from harken.models.device import choose_device
+from harken.models.resolve import ModelSource
+from harken.models.roles import RewardModel
+from harken.models.tokenizer import load_tokenizer
+from harken.records import Prompt, Rollout
+from harken.reward.learned import LearnedReward, reading_limit
+from harken.rollout.engine import Sampling
+from harken.rollout.in_process import InProcessEngine
+from harken.run.parts import is_whole, part
+from harken.run.terminal import Counter
+from harken.run.tracking import counter, say
+
+SCORING_TOKENS = 4096
+BATCH_SHAPE = {"slots": 32, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
+"""Answers in the making at a time, prompts of a part of answers, sequences of a part of scores, places of a forward."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a policy said, and the tokenizer it said it with."""
+
+    rollouts: list[Rollout]
+    renderer: Renderer
+
+
+def answer(
+    number: int,
+    name: str,
+    source: ModelSource,
+    prompts: Sequence[Prompt],
+    config: EvaluationConfig,
+    parts: Path,
+) -> Answers:
+    """One answer a prompt of the policy number `number`. An adapter stays an adapter: merging would round it.
+
+    The model is read only when a part is missing.
+    """
+    say(f"{name}: {source.describe()}")
+    size = BATCH_SHAPE["prompts"]
+    groups = {
+        parts / f"answers-{number:02d}-{start:06d}.jsonl": prompts[start : start + size]
+        for start in range(0, len(prompts), size)
+    }
+    if all(is_whole(path) for path in groups):
+        renderer = Renderer(load_tokenizer((source.base or source).folder))
+        engine = None
+    else:
+        engine = _engine(source, config)
+        renderer = engine.renderer
+    sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
+    rollouts: list[Rollout] = []
+    with counter(f"{name} answers", len(prompts)) as count:
+        for path, asked in groups.items():
+            kept = part(path, partial(_say, engine, asked, sampling, name, count))
+            rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
+    return Answers(rollouts, renderer)
+
+
+def score(
+    source: ModelSource, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
+) -> dict[str, list[float]]:
+    """Standardised rewards, answer by answer. Equal sequences are scored once, so that equal answers tie."""
+    model = RewardModel.load(source, getattr(torch, config.dtype), choose_device(config.device))
+    sequences: list[tuple[int, ...]] = []
+    for said in answers.values():
+        learned = LearnedReward(model, said.renderer, max_length=reading_limit(source))
+        sequences += [tuple(learned.tokens(rollout)) for rollout in said.rollouts]
+    distinct = list(dict.fromkeys(sequences))
+    size = BATCH_SHAPE["sequences"]
+    scores: dict[tuple[int, ...], float] = {}
+    with counter(f"scoring {len(sequences)} answers with {source.name}", len(distinct)) as count:
+        for start in range(0, len(distinct), size):
+            rows = distinct[start : start + size]
+            path = parts / f"scores-{start:06d}.jsonl"
+            raw = part(path, partial(model.raw_scores, rows, SCORING_TOKENS))
+            scores |= zip(rows, raw, strict=True)
+            count.update(len(rows))
+    values = iter([model.standard(scores[sequence]) for sequence in sequences])
+    return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
+
+
+def _say(
+    engine: InProcessEngine | None, asked: Sequence[Prompt], sampling: Sampling, name: str, count: Counter
+) -> list[dict[str, Any]]:
+    assert engine is not None, "made only where a part is missing"
+    made = engine.generate(asked, sampling, name, "evaluation", on_progress=count.update)
+    return [_plain(rollout) for rollout in made]
+
+
+def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
+    device, dtype = choose_device(config.device), getattr(torch, config.dtype)
+    if source.kind == "adapter":
+        assert source.base is not None
+        backbone, role = Backbone.load(source.base, dtype, device), "policy"
+        backbone.load_adapter(role, source.folder)
+    else:
+        backbone, role = Backbone.load(source, dtype, device), None
+    return InProcessEngine(
+        backbone, Renderer(backbone.tokenizer), role, config.data.max_length, BATCH_SHAPE["slots"]
+    )
+
+
+def _plain(rollout: Rollout) -> dict[str, Any]:
+    fields = asdict(rollout)
+    return {"prompt_id": rollout.prompt.id} | {k: v for k, v in fields.items() if k != "prompt"}
+
+
+def _rollout(fields: dict[str, Any], prompt: Prompt) -> Rollout:
+    given: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k != "prompt_id"}
+    return Rollout(prompt=prompt, **given)

@@ -1,0 +1,101 @@
+"""SIGTERM and SIGINT ask a run to stop; it stops where nothing is lost.
+
+a signal      →  a note                  the handler does nothing else
+check()       →  Stopped                 at safe points: every forward of a model, between steps
+begun()       →  the step is finished    from the first change of weights on check() waits, at most GRACE
+a second one  →  the process ends        the last checkpoint is good
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 25.0
+"""Seconds a step that has begun to change weights may go on after the signal."""
+
+
+class Stopped(SystemExit):
+    """A signal asked, and this is a safe point. Its code is 128 + the signal's number, as shells have it.
+
+    `late`: a step was given up half done, and what it left in memory is of no use.
+    """
+
+    def __init__(self, number: int, *, late: bool = False) -> None:
+        super().__init__(128 + number)
+        self.late = late
+        self.name = signal.Signals(number).name
+
+
+class _State:
+    """Of the process: signals are."""
+
+    listening = False
+    asked: int | None = None
+    asked_at = 0.0
+    begun = False
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Inside, signals ask. Outside, and in any thread but the main one, they do what they did before."""
+    if _State.listening or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    _State.listening, _State.asked, _State.begun = True, None, False
+    try:
+        yield
+    finally:
+        _State.listening = _State.begun = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def step() -> Iterator[None]:
+    """A step of training: what `begun` in it ends with it."""
+    try:
+        yield
+    finally:
+        _State.begun = False
+
+
+def begun() -> None:
+    """Weights change from here on: a step that stopped now would be half done."""
+    _State.begun = _State.listening
+
+
+def check() -> None:
+    """Raise Stopped if a signal asked for it and this is a safe point, or has waited for one long enough."""
+    if _State.asked is None or not _State.listening:
+        return
+    late = time.monotonic() - _State.asked_at > GRACE
+    if late or not _State.begun:
+        raise Stopped(_State.asked, late=_State.begun)
+
+
+def raise_on_terminate() -> None:
+    """Let SIGTERM end the process as Ctrl-C does, so that what is open is put away. For the command line."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    if _State.asked is not None:
+        os._exit(128 + number)
+    _State.asked, _State.asked_at = number, time.monotonic()
+    name = signal.Signals(number).name
+    text = f"\n{name}: stopping at the next safe point, with a checkpoint. Once more: at once, without.\n"
+    # Not `say`: it may be what the signal interrupted.
+    os.write(2, text.encode())

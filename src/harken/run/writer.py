@@ -1,0 +1,73 @@
+"""One process writes a folder, and there is room for what it will write."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harken.errors import UserError
+from harken.run.terminal import say
+
+LOCK, OWNER = ".writer.lock", ".writer.json"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the only writer of a folder, which is made when there is none.
+
+    The kernel drops the lock when the process ends, however it ends. Raises UserError, naming the other process,
+    when there is one. File systems without locks get a warning.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"{_owner(folder)} is writing here",
+            where=str(folder),
+            mend="wait until it has finished, stop it, or choose another --output-dir",
+        ) from None
+    except NotImplementedError:
+        say(f"warning: {folder} is on a file system without locks: let no second process write there")
+    try:
+        (folder / OWNER).write_text(json.dumps(_me()) + "\n")
+        yield
+    finally:
+        (folder / OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise UserError when the disk of `folder` has fewer than `needed` bytes free. `what` will take them."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{free / 1e9:.2f} GB are free, and {what} will take {needed / 1e9:.2f} GB",
+            where=str(folder),
+            mend="make room, or choose an --output-dir on another disk",
+        )
+
+
+def _me() -> dict[str, str | int]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _owner(folder: Path) -> str:
+    try:
+        owner = json.loads((folder / OWNER).read_text())
+        return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+        return "another process"

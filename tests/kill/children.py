@@ -1,0 +1,90 @@
+"""Work in a forked child that may be killed, and what it leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from kill.disk import watch
+
+TIMEOUT = 60.0
+LEFT_OUT = (".writer.lock", ".writer.json")
+
+
+def run(
+    work: Callable[[Path], object],
+    folder: Path,
+    *,
+    kill_at: int | None = None,
+    power: int | None = None,
+    after: float | None = None,
+) -> int:
+    """Do `work(folder)` in a child: killed before disk operation `kill_at`, `after` seconds, or not at all.
+
+    Returns the number of operations when it came to its end, −1 when it was killed. Raises RuntimeError with the
+    child's last words when it failed, and TimeoutError when it hung.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _work(work, folder, kill_at, power, writer)
+    os.close(writer)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    said = b""
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        raise TimeoutError(f"still at work after {TIMEOUT:g} s")
+    if os.WIFSIGNALED(status):
+        return -1
+    if os.WEXITSTATUS(status):
+        raise RuntimeError(said.decode(errors="replace"))
+    return int(said)
+
+
+def _work(
+    work: Callable[[Path], object], folder: Path, kill_at: int | None, power: int | None, answer: int
+) -> None:
+    signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
+    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    _count_seconds()
+    disk = watch(folder, folder.with_suffix(".attic"), kill_at, power)
+    try:
+        work(folder)
+    except BaseException:  # noqa: BLE001  whatever ended the child is told to the parent
+        os.write(answer, traceback.format_exc()[-2000:].encode())
+        os._exit(1)
+    os.write(answer, str(disk.count).encode())
+    os._exit(0)
+
+
+def _count_seconds() -> None:
+    """Measured seconds are the one thing that no two runs share: here every look at the clock takes one."""
+    ticks = iter(range(10**9))
+    time.perf_counter = lambda: float(next(ticks))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The sha256 of every file, by path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in LEFT_OUT
+    }
+
+
+def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    """Files that are missing, new or other."""
+    names = sorted(expected.keys() | found.keys())
+    return [name for name in names if expected.get(name) != found.get(name)]

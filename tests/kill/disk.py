@@ -1,0 +1,185 @@
+"""What a process does to a folder on disk, one operation after the other, and its end at one of them.
+
+`watch` counts the operations of this process under a folder. At number `kill_at` the process ends by SIGKILL, before
+that operation. With `power` it is the machine that ends: what was not flushed may be lost, as a random number says.
+
+    a file written and not synced        →  as it is, cut in half, or empty
+    a new name, a rename, a removal      →  undone, the newest first, from a random one on, unless its folder was synced
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+@dataclass
+class _Name:
+    """A change of a name that its folder does not know for good yet."""
+
+    folder: str
+    undo: Callable[[], object]
+
+
+class Disk:
+    """The operations of this process under `folder`. `attic` is a folder beside it that keeps what is replaced."""
+
+    def __init__(self, folder: Path, attic: Path, kill_at: int | None, power: int | None) -> None:
+        self.folder, self.attic, self.kill_at = str(folder), attic, kill_at
+        self.count = 0
+        self.random = random.Random(power) if power is not None else None
+        self.unsynced: dict[str, int] = {}
+        """Files written and not flushed, with the size that is known to be on the disk."""
+        self.names: list[_Name] = []
+        self.busy = False
+
+    def happens(self, what: str, *paths: str) -> bool:
+        """Before an operation. False: none of our business."""
+        if self.busy or not any(path.startswith(self.folder) for path in paths):
+            return False
+        self.count += 1
+        if self.count == self.kill_at:
+            self.busy = True
+            if self.random is not None:
+                self._lose(self.random)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.random is not None
+
+    # -- what a power cut needs to know -----------------------------------------------------------
+
+    def written(self, path: str) -> None:
+        """A file is opened to be written."""
+        if not os.path.exists(path):
+            self._named(path, lambda: Path(path).unlink(missing_ok=True))
+            self.unsynced[path] = 0
+        else:
+            self.unsynced.setdefault(path, 0)
+
+    def synced(self, path: str) -> None:
+        """A file's content, or a folder's names, are on the disk."""
+        if os.path.isdir(path):
+            self.names = [name for name in self.names if name.folder != path]
+        else:
+            self.unsynced.pop(path, None)
+
+    def renamed(self, old: str, new: str) -> None:
+        """A rename is about to happen."""
+        kept = self._keep(new)
+
+        def undo() -> None:
+            if os.path.exists(new):
+                os.rename(new, old)
+            if kept:
+                os.rename(kept, new)
+
+        self._named(new, undo)
+        moved = {p: n for p, n in self.unsynced.items() if p == old or p.startswith(old + os.sep)}
+        for path, size in moved.items():
+            del self.unsynced[path]
+            self.unsynced[new + path[len(old) :]] = size
+
+    def removed(self, path: str) -> None:
+        """A file is about to go."""
+        self.unsynced.pop(path, None)
+        if (kept := self._keep(path)) is not None:
+            self._named(path, lambda: os.path.isdir(os.path.dirname(path)) and os.rename(kept, path))
+
+    def made(self, path: str) -> None:
+        """A folder is about to be made."""
+        if not os.path.isdir(path):
+            self._named(path, lambda: shutil.rmtree(path, ignore_errors=True))
+
+    def _named(self, path: str, undo: Callable[[], object]) -> None:
+        self.names.append(_Name(os.path.dirname(path), undo))
+
+    def _keep(self, path: str) -> str | None:
+        """A second name for a file that is about to lose its own."""
+        if not os.path.isfile(path):
+            return None
+        self.busy = True
+        self.attic.mkdir(parents=True, exist_ok=True)
+        kept = str(self.attic / f"{self.count}")
+        os.link(path, kept)
+        self.busy = False
+        return kept
+
+    def _lose(self, chance: random.Random) -> None:
+        for path in sorted(self.unsynced):
+            if os.path.isfile(path):
+                share = chance.choice((1.0, 0.5, 0.0))
+                os.truncate(path, int(os.path.getsize(path) * share))
+        from_here = chance.randint(0, len(self.names))
+        for name in reversed(self.names[from_here:]):
+            name.undo()
+
+
+def watch(folder: Path, attic: Path, kill_at: int | None = None, power: int | None = None) -> Disk:
+    """Count, and end at, the operations of this process from now on. There is no way back: for a child."""
+    disk = Disk(folder, attic, kill_at, power)
+    events: dict[str, Callable[..., object]] = {
+        "os.rename": lambda old, new, *_: (
+            disk.happens("rename", _text(old), _text(new)) and disk.renamed(_text(old), _text(new))
+        ),
+        "os.remove": lambda path, *_: disk.happens("remove", _text(path)) and disk.removed(_text(path)),
+        "os.mkdir": lambda path, *_: disk.happens("mkdir", _text(path)) and disk.made(_text(path)),
+        "os.rmdir": lambda path, *_: disk.happens("rmdir", _text(path)),
+        "os.truncate": lambda path, *_: disk.happens("truncate", _text(path)),
+    }
+
+    def opened(path: Any, mode: Any, flags: int) -> None:
+        if isinstance(path, str | bytes | os.PathLike) and flags & _WRITING:
+            name = _text(path)
+            if disk.happens("open", name):
+                disk.written(name)
+
+    events["open"] = opened
+
+    def hear(event: str, given: tuple[Any, ...]) -> None:
+        if event in events and not disk.busy:
+            events[event](*given)
+
+    sys.addaudithook(hear)
+    flush = os.fsync
+
+    def fsync(number: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{number}")
+        tracked = disk.happens("fsync", path)
+        flush(number)
+        if tracked:
+            disk.synced(path)
+
+    os.fsync = fsync
+    _watch_safetensors(disk)
+    return disk
+
+
+def _watch_safetensors(disk: Disk) -> None:
+    """Its files are written by Rust, which no audit hook sees."""
+    import harken.models.backbone as backbone
+    import harken.models.roles as roles
+    import harken.run.checkpoint as checkpoint
+    import harken.train.ppo as ppo
+
+    for module in (backbone, roles, checkpoint, ppo):
+        save = module.save_file
+
+        def saved(tensors: Any, path: Any, *rest: Any, save: Any = save) -> None:
+            if disk.happens("open", _text(path)):
+                disk.written(_text(path))
+            save(tensors, path, *rest)
+            disk.happens("written", _text(path))
+
+        module.save_file = saved  # type: ignore[attr-defined]
+
+
+def _text(path: Any) -> str:
+    return os.path.abspath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else ""

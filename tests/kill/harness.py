@@ -1,0 +1,166 @@
+"""`make test-kill`: kill, start again, compare with the run that nobody killed.
+
+    python tests/kill/harness.py                          500 kills of each kind of work
+    python tests/kill/harness.py ppo --points 5000        more, of one kind
+    python tests/kill/harness.py --seed 7                 other moments
+
+A chain begins in an empty folder. Its first child is killed before disk operation 1, 2, 3, … of the work; the child
+that goes on is killed too, at a random operation or moment; every third chain loses what was not flushed, as in a power
+cut. The last child comes to its end, and every file must be the uninterrupted run's, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+import torch  # noqa: E402
+from kill import stages  # noqa: E402
+from kill.children import differences, run, tree  # noqa: E402
+
+RECOVERIES = 2
+"""Children that go on and are killed in turn, a chain."""
+
+
+@dataclass
+class Count:
+    """Of one kind of work."""
+
+    kind: str
+    operations: int = 0
+    chains: int = 0
+    kills: int = 0
+    during_recovery: int = 0
+    power_cuts: int = 0
+    faults: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """For the table."""
+        return (
+            f"{self.kind:<11}{self.operations:>11}{self.chains:>8}{self.kills:>8}{self.during_recovery:>16}"
+            f"{self.power_cuts:>12}{self.chains - len(self.faults):>11}{len(self.faults):>12}"
+        )
+
+
+HEAD = (
+    f"{'work':<11}{'operations':>11}{'chains':>8}{'kills':>8}{'in recovery':>16}{'power cuts':>12}"
+    f"{'identical':>11}{'mismatches':>12}"
+)
+
+
+def measure(kind: str, world: Path, room: Path, points: int, seed: int, half: int) -> Count:
+    """Kill work of one kind at `points` moments or more: of all chains, the even or the odd ones."""
+    torch.set_num_threads(1)
+    work = stages.work(world, kind)
+    folder = room / kind
+    work(room / "warm")  # what is imported on the way is there for every child
+    count = Count(kind)
+    began = time.monotonic()
+    count.operations = run(work, folder)
+    seconds = time.monotonic() - began
+    expected = tree(folder)
+    faults: list[str] = []
+    while count.kills < points:
+        chain = 2 * count.chains + half
+        chance = random.Random(f"{seed} {kind} {chain}")
+        power = chance.randrange(2**32) if chain % 3 == 2 else None
+        first = chain % count.operations + 1
+        try:
+            found = _chain(count, work, folder, first, power, chance, seconds)
+            odd = differences(expected, found)
+        except (RuntimeError, TimeoutError) as error:
+            odd = [str(error)]
+        count.chains += 1
+        if odd:
+            faults.append(f"{kind}, chain {chain}, first killed at {first}, power {power}: {'; '.join(odd)}")
+    count.faults = tuple(faults)
+    return count
+
+
+def _chain(count: Count, work, folder: Path, first: int, power: int | None, chance, seconds: float):
+    for path in (folder, folder.with_suffix(".attic")):
+        shutil.rmtree(path, ignore_errors=True)
+    ended = run(work, folder, kill_at=first, power=power)
+    count.kills += ended < 0
+    count.power_cuts += power is not None
+    for _ in range(RECOVERIES):
+        if ended >= 0:
+            break
+        at, after = chance.randint(1, max(count.operations // 2, 1)), None
+        if chance.random() < 0.3:
+            at, after = None, chance.uniform(0, seconds)
+        shutil.rmtree(folder.with_suffix(".attic"), ignore_errors=True)
+        cut = None if power is None or after is not None else chance.randrange(2**32)
+        ended = run(work, folder, kill_at=at, after=after, power=cut)
+        count.kills += ended < 0
+        count.during_recovery += ended < 0
+        count.power_cuts += ended < 0 and cut is not None
+    if ended < 0:
+        run(work, folder)
+    return tree(folder)
+
+
+def main() -> int:
+    """Print the table; 1 when anything came out otherwise."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kinds", nargs="*", default=list(stages.KINDS), help=" ".join(stages.KINDS))
+    parser.add_argument("--points", type=int, default=500, help="kills of each kind of work [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    began = time.monotonic()
+    counts = all_of(given.kinds, given.points, given.seed)
+    print(HEAD)
+    for count in counts:
+        print(count.line())
+    for fault in (fault for count in counts for fault in count.faults):
+        print(fault, file=sys.stderr)
+    kills, chains = sum(c.kills for c in counts), sum(c.chains for c in counts)
+    wrong = sum(len(c.faults) for c in counts)
+    print(f"kills {kills}, chains {chains}, identical {chains - wrong}, {time.monotonic() - began:.0f} s")
+    return int(wrong > 0)
+
+
+def all_of(kinds: list[str], points: int, seed: int) -> list[Count]:
+    """Every kind in a process of its own, two at a time: a fork wants a parent without threads."""
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    torch.set_num_threads(1)
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as room:
+        world = Path(room) / "world"
+        world.mkdir()
+        run(lambda folder: stages.make_world(world), Path(room) / "making")
+        pieces = [
+            (kind, world, Path(room) / f"{kind}-{i}", -(-points // 2), seed, i)
+            for kind in kinds
+            for i in (0, 1)
+        ]
+        for _, _, own, *_ in pieces:
+            own.mkdir()
+        with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+            halves = list(pool.map(measure, *zip(*pieces, strict=True)))
+    return [_together(halves[i], halves[i + 1]) for i in range(0, len(halves), 2)]
+
+
+def _together(a: Count, b: Count) -> Count:
+    return Count(
+        a.kind, a.operations, a.chains + b.chains, a.kills + b.kills, a.during_recovery + b.during_recovery,
+        a.power_cuts + b.power_cuts, a.faults + b.faults,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""A small world, and every kind of work that a kill may hit, as functions of the folder it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tiny import save_tiny
+
+from harken import pipeline
+from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.evaluate import suite
+from harken.train.run import train
+
+KINDS = ("sft", "reward", "ppo", "evaluation", "pipeline")
+
+_LORA = {"rank": 2}
+_EVERY_STEP = {"every": 1, "keep": 2}
+_SFT = {"type": "sft", "max_steps": 4, "batch_size": 2, "eval_every": 2, "epochs": 3}
+_REWARD = {"type": "reward", "max_steps": 4, "batch_size": 2, "eval_every": 2}
+_PPO = {
+    "updates": 3, "prompts_per_update": 2, "max_gen_len": 4, "epochs": 2, "minibatches": 2, "judges": [],
+    "kl_control": "adaptive", "update_kl_limit": 5.0,
+}  # fmt: skip
+
+
+def make_world(root: Path) -> None:
+    """A model, rows, and finished models for the stages that need them."""
+    save_tiny(root / "model")
+    pairs = [
+        {"prompt": f"Question {i}?", "chosen": f"Good answer {i}.", "rejected": f"bad {i}"} for i in range(10)
+    ]
+    _lines(root / "pairs.jsonl", pairs)
+    _lines(root / "held_out.jsonl", [{**p, "prompt": p["prompt"] + "!"} for p in pairs[:3]])
+    _lines(root / "prompts.jsonl", [{"id": f"q{i}", "prompt": f"Ask {i}"} for i in range(5)])
+    _lines(root / "others.jsonl", [{"id": f"h{i}", "prompt": f"Say {i}"} for i in range(3)])
+    work(root, "sft")(root / "sft")
+    work(root, "reward")(root / "rm")
+
+
+def work(root: Path, kind: str) -> Callable[[Path], object]:
+    """What to run, given where to."""
+    if kind == "evaluation":
+        evaluation = EvaluationConfig.model_validate(_evaluation(root))
+        return lambda folder: suite.run(evaluation, folder)
+    if kind == "pipeline":
+        whole = PipelineConfig.model_validate(_pipeline(root))
+        return lambda folder: pipeline.run(whole, folder)
+    run = RunConfig.model_validate(_run(root, kind))
+    return lambda folder: train(run, folder)
+
+
+def _run(root: Path, kind: str) -> dict[str, Any]:
+    stage = _stage(root, kind)
+    if kind == "ppo":
+        stage["training"]["reward_model"] = {"checkpoint_path": str(root / "rm" / "final")}
+    model = root / "model" if kind == "sft" else root / "sft" / "final"
+    return {"model_name": str(model), "dtype": "float32", "device": "cpu", "tensorboard": False, **stage}
+
+
+def _stage(root: Path, kind: str) -> dict[str, Any]:
+    pairs = {"path": str(root / "pairs.jsonl"), "eval_path": str(root / "held_out.jsonl")}
+    prompts = {"path": str(root / "prompts.jsonl"), "eval_path": str(root / "others.jsonl")}
+    training = {
+        "sft": _SFT,
+        "reward": _REWARD,
+        "ppo": {"type": "ppo", "eval_every": 2, "ppo": _PPO},
+    }[kind]
+    data = (prompts if kind == "ppo" else pairs) | {"max_length": 64}
+    return {"data": data, "lora": _LORA, "checkpoints": _EVERY_STEP, "training": dict(training)}
+
+
+def _evaluation(root: Path) -> dict[str, Any]:
+    return {
+        "policies": {"Base": str(root / "model"), "SFT": str(root / "sft" / "final")},
+        "reward_model": str(root / "rm" / "final"),
+        "data": {"path": str(root / "prompts.jsonl"), "max_length": 64},
+        "max_gen_len": 4,
+        "dtype": "float32",
+        "device": "cpu",
+    }
+
+
+def _pipeline(root: Path) -> dict[str, Any]:
+    stages = {kind: _stage(root, kind) for kind in ("sft", "reward", "ppo")}
+    for stage in stages.values():
+        stage["training"] |= {"max_steps": 2} if "max_steps" in stage["training"] else {}
+    return {
+        "name": "killed",
+        "model_name": str(root / "model"),
+        "dtype": "float32",
+        "device": "cpu",
+        "tensorboard": False,
+        **stages,
+        "evaluation": {k: v for k, v in _evaluation(root).items() if k in ("data", "max_gen_len")},
+    }
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
