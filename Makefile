@@ -9,13 +9,15 @@ TORCH_INDEX   ?=
 READY  := $(VENV)/.ready
 PEERS  := .venv-trl
 BENCH  ?=
+KILL   ?=
 
-.PHONY: help demo test check mutants bench bench-peers format clean
+.PHONY: help demo test test-kill check mutants bench bench-peers format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole pipeline on the embedded model and data, then the report"
 	@echo "make test     the test suite (under ten minutes on two cores)"
+	@echo "make test-kill  kills every kind of work at 500 moments or more, starts it again, compares; KILL='ppo --points 5000'"
 	@echo "make check    lint, format, types, architecture"
 	@echo "make mutants  plants known mistakes; each must turn the suite red"
 	@echo "make bench    seconds, memory and tokens/s beside other libraries, and their plots; BENCH=--quick: does it run?"
@@ -28,6 +30,9 @@ demo: $(READY)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
+
+test-kill: $(READY)
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/kill/harness.py $(KILL)
 
 check: $(READY)
 	$(BIN)/ruff check .

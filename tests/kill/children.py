@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from kill.disk import watch
 
 TIMEOUT = 60.0
+KILLED, NO_ROOM = -1, -2
 LEFT_OUT = (".writer.lock", ".writer.json")
 
 
@@ -23,17 +25,19 @@ def run(
     kill_at: int | None = None,
     power: int | None = None,
     after: float | None = None,
+    full_at: int | None = None,
 ) -> int:
     """Do `work(folder)` in a child: killed before disk operation `kill_at`, `after` seconds, or not at all.
 
-    Returns the number of operations when it came to its end, −1 when it was killed. Raises RuntimeError with the
+    Returns the number of operations when it came to its end, KILLED when it was killed, and NO_ROOM when it gave up
+    because the disk was full (from operation `full_at` on, for a while). Raises RuntimeError with the
     child's last words when it failed, and TimeoutError when it hung.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _work(work, folder, kill_at, power, writer)
+        _work(work, folder, writer, kill_at, power, full_at)
     os.close(writer)
     if after is not None:
         time.sleep(after)
@@ -45,23 +49,33 @@ def run(
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         raise TimeoutError(f"still at work after {TIMEOUT:g} s")
     if os.WIFSIGNALED(status):
-        return -1
+        return KILLED
+    if os.WEXITSTATUS(status) == errno.ENOSPC:
+        return NO_ROOM
     if os.WEXITSTATUS(status):
         raise RuntimeError(said.decode(errors="replace"))
     return int(said)
 
 
 def _work(
-    work: Callable[[Path], object], folder: Path, kill_at: int | None, power: int | None, answer: int
+    work: Callable[[Path], object],
+    folder: Path,
+    answer: int,
+    kill_at: int | None,
+    power: int | None,
+    full_at: int | None,
 ) -> None:
     signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
     log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     _count_seconds()
-    disk = watch(folder, folder.with_suffix(".attic"), kill_at, power)
+    disk = watch(folder, folder.with_suffix(".attic"), kill_at, power, full_at)
     try:
         work(folder)
+    except OSError as error:
+        os.write(answer, traceback.format_exc()[-2000:].encode())
+        os._exit(errno.ENOSPC if error.errno == errno.ENOSPC else 1)
     except BaseException:  # noqa: BLE001  whatever ended the child is told to the parent
         os.write(answer, traceback.format_exc()[-2000:].encode())
         os._exit(1)

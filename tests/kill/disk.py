@@ -1,7 +1,8 @@
 """What a process does to a folder on disk, one operation after the other, and its end at one of them.
 
 `watch` counts the operations of this process under a folder. At number `kill_at` the process ends by SIGKILL, before
-that operation. With `power` it is the machine that ends: what was not flushed may be lost, as a random number says.
+that operation; from number `full_at` on, `FULL` operations find the disk full. With `power` it is the machine that
+ends: what was not flushed may be lost, as a random number says.
 
     a file written and not synced        →  as it is, cut in half, or empty
     a new name, a rename, a removal      →  undone, the newest first, from a random one on, unless its folder was synced
@@ -9,6 +10,7 @@ that operation. With `power` it is the machine that ends: what was not flushed m
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -22,6 +24,11 @@ from typing import Any
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+FULL = 3
+"""Operations that a full disk refuses before somebody has made room."""
+NEEDS_ROOM = ("open", "mkdir", "fsync", "rename", "written")
+
+
 @dataclass
 class _Name:
     """A change of a name that its folder does not know for good yet."""
@@ -33,8 +40,10 @@ class _Name:
 class Disk:
     """The operations of this process under `folder`. `attic` is a folder beside it that keeps what is replaced."""
 
-    def __init__(self, folder: Path, attic: Path, kill_at: int | None, power: int | None) -> None:
-        self.folder, self.attic, self.kill_at = str(folder), attic, kill_at
+    def __init__(
+        self, folder: Path, attic: Path, kill_at: int | None, power: int | None, full_at: int | None
+    ) -> None:
+        self.folder, self.attic, self.kill_at, self.full_at = str(folder), attic, kill_at, full_at
         self.count = 0
         self.random = random.Random(power) if power is not None else None
         self.unsynced: dict[str, int] = {}
@@ -52,17 +61,19 @@ class Disk:
             if self.random is not None:
                 self._lose(self.random)
             os.kill(os.getpid(), signal.SIGKILL)
+        full = self.full_at is not None and self.full_at <= self.count < self.full_at + FULL
+        if full and what in NEEDS_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), paths[0])
         return self.random is not None
 
     # -- what a power cut needs to know -----------------------------------------------------------
 
-    def written(self, path: str) -> None:
-        """A file is opened to be written."""
-        if not os.path.exists(path):
+    def written(self, path: str, anew: bool) -> None:
+        """A file is opened to be written, anew or from its end on."""
+        there = os.path.exists(path)
+        if not there:
             self._named(path, lambda: Path(path).unlink(missing_ok=True))
-            self.unsynced[path] = 0
-        else:
-            self.unsynced.setdefault(path, 0)
+        self.unsynced.setdefault(path, os.path.getsize(path) if there and not anew else 0)
 
     def synced(self, path: str) -> None:
         """A file's content, or a folder's names, are on the disk."""
@@ -115,16 +126,22 @@ class Disk:
     def _lose(self, chance: random.Random) -> None:
         for path in sorted(self.unsynced):
             if os.path.isfile(path):
-                share = chance.choice((1.0, 0.5, 0.0))
-                os.truncate(path, int(os.path.getsize(path) * share))
+                share, safe = chance.choice((1.0, 0.5, 0.0)), self.unsynced[path]
+                os.truncate(path, safe + int((os.path.getsize(path) - safe) * share))
         from_here = chance.randint(0, len(self.names))
         for name in reversed(self.names[from_here:]):
             name.undo()
 
 
-def watch(folder: Path, attic: Path, kill_at: int | None = None, power: int | None = None) -> Disk:
+def watch(
+    folder: Path,
+    attic: Path,
+    kill_at: int | None = None,
+    power: int | None = None,
+    full_at: int | None = None,
+) -> Disk:
     """Count, and end at, the operations of this process from now on. There is no way back: for a child."""
-    disk = Disk(folder, attic, kill_at, power)
+    disk = Disk(folder, attic, kill_at, power, full_at)
     events: dict[str, Callable[..., object]] = {
         "os.rename": lambda old, new, *_: (
             disk.happens("rename", _text(old), _text(new)) and disk.renamed(_text(old), _text(new))
@@ -139,7 +156,7 @@ def watch(folder: Path, attic: Path, kill_at: int | None = None, power: int | No
         if isinstance(path, str | bytes | os.PathLike) and flags & _WRITING:
             name = _text(path)
             if disk.happens("open", name):
-                disk.written(name)
+                disk.written(name, bool(flags & os.O_TRUNC))
 
     events["open"] = opened
 
@@ -174,7 +191,7 @@ def _watch_safetensors(disk: Disk) -> None:
 
         def saved(tensors: Any, path: Any, *rest: Any, save: Any = save) -> None:
             if disk.happens("open", _text(path)):
-                disk.written(_text(path))
+                disk.written(_text(path), True)
             save(tensors, path, *rest)
             disk.happens("written", _text(path))
 

@@ -6,7 +6,8 @@
 
 A chain begins in an empty folder. Its first child is killed before disk operation 1, 2, 3, … of the work; the child
 that goes on is killed too, at a random operation or moment; every third chain loses what was not flushed, as in a power
-cut. The last child comes to its end, and every file must be the uninterrupted run's, byte for byte.
+cut. The last child comes to its end, and every file must be the uninterrupted run's, byte for byte. Then the disk is
+full at every operation in turn (at some, where there are more than half as many as points).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +27,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import torch  # noqa: E402
 from kill import stages  # noqa: E402
-from kill.children import differences, run, tree  # noqa: E402
+from kill.children import NO_ROOM, differences, run, tree  # noqa: E402
 
-RECOVERIES = 2
-"""Children that go on and are killed in turn, a chain."""
+Work = Callable[[Path], object]
+RECOVERIES = 5
+"""Children that go on and are killed in turn, a chain, at most."""
 
 
 @dataclass
@@ -41,19 +44,23 @@ class Count:
     kills: int = 0
     during_recovery: int = 0
     power_cuts: int = 0
+    full: int = 0
+    gave_up: int = 0
     faults: tuple[str, ...] = ()
 
     def line(self) -> str:
         """For the table."""
+        runs = self.chains + self.full
         return (
             f"{self.kind:<11}{self.operations:>11}{self.chains:>8}{self.kills:>8}{self.during_recovery:>16}"
-            f"{self.power_cuts:>12}{self.chains - len(self.faults):>11}{len(self.faults):>12}"
+            f"{self.power_cuts:>12}{self.full:>11}{self.gave_up:>9}{runs - len(self.faults):>11}"
+            f"{len(self.faults):>12}"
         )
 
 
 HEAD = (
     f"{'work':<11}{'operations':>11}{'chains':>8}{'kills':>8}{'in recovery':>16}{'power cuts':>12}"
-    f"{'identical':>11}{'mismatches':>12}"
+    f"{'full disks':>11}{'gave up':>9}{'identical':>11}{'mismatches':>12}"
 )
 
 
@@ -82,11 +89,36 @@ def measure(kind: str, world: Path, room: Path, points: int, seed: int, half: in
         count.chains += 1
         if odd:
             faults.append(f"{kind}, chain {chain}, first killed at {first}, power {power}: {'; '.join(odd)}")
+    for full_at in range(1 + half, count.operations + 1, 2 * max(1, count.operations * 2 // points)):
+        try:
+            odd = differences(expected, _on_a_full_disk(count, work, folder, full_at))
+        except (RuntimeError, TimeoutError) as error:
+            odd = [str(error)]
+        if odd:
+            faults.append(f"{kind}, disk full at {full_at}: {'; '.join(odd)}")
     count.faults = tuple(faults)
     return count
 
 
-def _chain(count: Count, work, folder: Path, first: int, power: int | None, chance, seconds: float):
+def _on_a_full_disk(count: Count, work: Work, folder: Path, full_at: int) -> dict[str, str]:
+    """It goes on without what found no room, or gives up saying so and goes on when started again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    count.full += 1
+    if run(work, folder, full_at=full_at) == NO_ROOM:
+        count.gave_up += 1
+        run(work, folder)
+    return tree(folder)
+
+
+def _chain(
+    count: Count,
+    work: Work,
+    folder: Path,
+    first: int,
+    power: int | None,
+    chance: random.Random,
+    seconds: float,
+) -> dict[str, str]:
     for path in (folder, folder.with_suffix(".attic")):
         shutil.rmtree(path, ignore_errors=True)
     ended = run(work, folder, kill_at=first, power=power)
@@ -127,7 +159,9 @@ def main() -> int:
         print(fault, file=sys.stderr)
     kills, chains = sum(c.kills for c in counts), sum(c.chains for c in counts)
     wrong = sum(len(c.faults) for c in counts)
-    print(f"kills {kills}, chains {chains}, identical {chains - wrong}, {time.monotonic() - began:.0f} s")
+    full = sum(c.full for c in counts)
+    compared = f"runs compared {chains + full}, identical {chains + full - wrong}"
+    print(f"kills {kills}, full disks {full}, {compared}, {time.monotonic() - began:.0f} s")
     return int(wrong > 0)
 
 
@@ -158,7 +192,7 @@ def all_of(kinds: list[str], points: int, seed: int) -> list[Count]:
 def _together(a: Count, b: Count) -> Count:
     return Count(
         a.kind, a.operations, a.chains + b.chains, a.kills + b.kills, a.during_recovery + b.during_recovery,
-        a.power_cuts + b.power_cuts, a.faults + b.faults,
+        a.power_cuts + b.power_cuts, a.full + b.full, a.gave_up + b.gave_up, a.faults + b.faults,
     )  # fmt: skip
 
 

@@ -48,8 +48,17 @@ def work(root: Path, kind: str) -> Callable[[Path], object]:
     if kind == "pipeline":
         whole = PipelineConfig.model_validate(_pipeline(root))
         return lambda folder: pipeline.run(whole, folder)
-    run = RunConfig.model_validate(_run(root, kind))
-    return lambda folder: train(run, folder)
+    return training(run_config(root, kind))
+
+
+def training(config: RunConfig) -> Callable[[Path], object]:
+    """One stage by its configuration, given where to."""
+    return lambda folder: train(config, folder)
+
+
+def run_config(root: Path, kind: str, **changes: Any) -> RunConfig:
+    """A stage's configuration; `changes` replace whole sections."""
+    return RunConfig.model_validate(_run(root, kind) | changes)
 
 
 def _run(root: Path, kind: str) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from ppo_stage import ppo_config
 from torch import Tensor
 
 from harken.config import CheckpointSettings, HealthSettings
+from harken.run import checkpoint
 from harken.run.folder import RunFolder
+from harken.train import loop
 from harken.train.best import Best
 from harken.train.loop import run_stage
 from harken.train.ppo import PPOStage
@@ -85,6 +87,44 @@ def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
 def test_final_is_the_best_step(tmp_path: Path, qualities: dict[int, float], wanted: str) -> None:
     """The highest quality; of equals the earlier; nothing measured: the last; none fit: the first measured."""
     assert final_of(tmp_path, Counting(qualities))[0] == wanted
+
+
+def test_no_room_for_the_best_ends_the_run_and_the_next_start_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on without it would end with other weights, and nobody would know."""
+    save = checkpoint.save
+
+    def full(folder: Path, *given: Any, **named: Any) -> bool:
+        return folder.name != "best" and save(folder, *given, **named)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        final_of(tmp_path, Counting({2: 3.0, 4: 1.0}))
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert final_of(tmp_path, Counting({2: 3.0, 4: 1.0}))[0] == "2.0"
+
+
+def test_what_a_killed_save_left_to_drop_is_dropped(tmp_path: Path) -> None:
+    """Killed after a new best had its name and before the one before it went."""
+    for step in (1, 2):
+        assert checkpoint.save(tmp_path, step, {}, {"quality": float(step)}, keep=2)
+    assert Best(tmp_path).step == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
+
+
+def test_a_disk_without_room_for_two_checkpoints_is_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parameter and its two moments, four bytes each, twice: 24; what is no parameter once."""
+    found: list[int] = []
+    monkeypatch.setattr(loop, "require_room", lambda folder, needed, what: found.append(needed))
+    stage = Counting({})
+    stage.tensors = lambda: {  # type: ignore[method-assign]
+        "parameter/weight": torch.zeros(1), "adam/moment": torch.zeros(1), "reference/x": torch.zeros(10),
+    }  # fmt: skip
+    final_of(tmp_path, stage)
+    assert found == [2 * (3 * 4 + 40)]
 
 
 def test_a_stage_may_end_the_run(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,20 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _fill(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Let what safetensors says of the disk while it writes to `path` be the OSError that it is."""
     try:
-        save_file(_separate(tensors), folder / TENSORS)
+        yield
     except SafetensorError as error:
         if found := _OS_ERROR.search(str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder / TENSORS)) from error
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
         raise
+
+
+def _fill(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    with disk_errors(folder / TENSORS):
+        save_file(_separate(tensors), folder / TENSORS)
     atomic.sync(folder / TENSORS)
     atomic.write_new(folder / STATE, json.dumps(state, allow_nan=False).encode())
     files = {name: [(folder / name).stat().st_size, _sha256(folder / name)] for name in (TENSORS, STATE)}

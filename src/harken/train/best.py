@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -62,14 +64,17 @@ class Best:
         """Keep this step's weights if they are the best so far. Of equals the earlier one stays.
 
         So where no step is fit to be chosen (−∞), the first that was measured is kept: the least has happened to it.
+        Raises OSError when the disk has no room for them.
         """
         value = stage.quality(metrics)
         if value is None or (self.value is not None and value <= self.value):
             return
         weights = {name: t for name, t in stage.tensors().items() if name.startswith(WEIGHTS)}
         known = None if value == -math.inf else value
-        if checkpoint.save(self.folder, step, weights, {"quality": known}, keep=1):
-            self.step, self.value = step, value
+        if not checkpoint.save(self.folder, step, weights, {"quality": known}, keep=1):
+            # Without them the run would end with other weights than it should, and nobody would know.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+        self.step, self.value = step, value
 
     def restore(self, stage: Chosen, done: int) -> None:
         """Put the best weights into the stage. Without any, the last stay; either way it is said."""

@@ -222,5 +222,6 @@ def _save_final(stage: Stage, run: RunFolder) -> None:
     unfinished = run.root / ".final-unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    stage.save(unfinished)
+    with checkpoint.disk_errors(unfinished):
+        stage.save(unfinished)
     atomic.publish(unfinished, run.final)

@@ -1,0 +1,24 @@
+"""`make test-kill` in small: a few kills of every kind of work, in the harness's own process."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HARNESS = Path(__file__).with_name("harness.py")
+
+
+@pytest.mark.parametrize("kinds", [["sft", "reward", "evaluation"], ["ppo", "pipeline"]])
+def test_what_was_killed_comes_out_as_what_was_not(kinds: list[str]) -> None:
+    command = [sys.executable, str(HARNESS), *kinds, "--points", "14"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = done.stdout.splitlines()[-1]
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    found = re.match(r"kills (\d+), full disks (\d+), runs compared (\d+), identical (\d+)", last)
+    assert found
+    kills, full, compared, identical = map(int, found.groups())
+    assert kills >= 14 * len(kinds) and full >= 6 * len(kinds) and compared == identical
