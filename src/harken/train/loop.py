@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,9 +20,10 @@ from harken.health.monitor import Monitor
 from harken.health.rule import Kind
 from harken.run import checkpoint, status
 from harken.run.folder import RunFolder
-from harken.run.tracking import Tracker, say
+from harken.run.tracking import Tracker, logged, say
 from harken.seeds import seed as derive_seed
 from harken.train.best import Best
+from harken.train.guard import Guard
 
 
 @runtime_checkable
@@ -32,7 +34,10 @@ class Stage(Protocol):
     total: int
 
     def step(self, number: int) -> dict[str, float]:
-        """Do optimiser step (for PPO: update) `number` and return its metrics."""
+        """Do optimiser step (for PPO: update) `number` and return its metrics.
+
+        Raises NonFinite, with everything as it was, when a number in it is not finite.
+        """
         ...
 
     def before(self) -> None:
@@ -84,16 +89,24 @@ def run_stage(
     health: HealthSettings,
     dtype: str,
     patience: int | None = None,
+    max_skipped_steps: int = 0,
 ) -> None:
-    """Take a stage from its newest good checkpoint to its end, watching its health."""
+    """Take a stage from its newest good checkpoint to its end, watching its health.
+
+    Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite.
+    """
+    guard = Guard(run, seed, max_skipped_steps, stage.total)
     monitor = Monitor(health.stop_on, kind, limits_for(dtype))
     start = 0
     if (kept := checkpoint.latest(run.checkpoints)) is not None:
         stage.load(kept.tensors, kept.state)
         start = kept.step
         say(f"{stage.label}: resuming after step {start} of {stage.total}")
-    status.write(run, requested=stage.total, completed=start, stopped_because=None)
+        guard.replay(logged(run.metrics, start))
+    tell = partial(_tell, run, stage, guard)
+    tell(start, None)
     best = Best(run.best)
+    owed = False
     done, reason = start, stage.stop_reason() or best.out_of_patience(start, eval_every, patience)
     try:
         if start == 0:
@@ -108,36 +121,53 @@ def run_stage(
                     break
                 began = time.perf_counter()
                 torch.manual_seed(derive_seed(seed, stage.label, "step", number))
-                metrics = stage.step(number)
+                metrics, skipped = guard.step(stage, number)
                 done, reason = number + 1, stage.stop_reason()
-                if done % eval_every == 0 or done == stage.total or reason is not None:
+                due = done % eval_every == 0 or done == stage.total or reason is not None
+                if due and skipped is None:
                     metrics |= stage.evaluate(done)
                 best.consider(done, stage, metrics)
                 metrics["seconds"] = time.perf_counter() - began
                 before, report = monitor.report, monitor.see(done, metrics)
                 metrics |= report.metrics()
                 mark = light_mark(report.light, terminal=sys.stderr.isatty())
-                tracker.log(done, metrics, f"{mark}  {stage.summary(metrics)}")
+                summary = stage.summary(metrics) if skipped is None else f"skipped: {skipped}"
+                tracker.log(done, metrics, f"{mark}  {summary}", skipped=skipped)
                 for news in report.news(before):
                     say(f"{stage.label}: {news}")
+                guard.require_room(skipped)
                 reason = reason or monitor.stop_reason()
                 if done < stage.total:
                     reason = reason or best.out_of_patience(done, eval_every, patience)
                 last = done == stage.total or reason is not None
-                if done % checkpoints.every == 0 or last:
+                owed = owed or done % checkpoints.every == 0
+                # Among steps that are skipped none is kept: what a run fails with must not push a good one out.
+                if last or (owed and skipped is None):
+                    owed = False
                     checkpoint.save(run.checkpoints, done, stage.tensors(), stage.state(), checkpoints.keep)
-                    status.write(run, requested=stage.total, completed=done, stopped_because=None)
+                    tell(done, None)
         if reason is not None:
             say(f"{stage.label}: stopped after {done} of {stage.total}: {reason}")
         best.restore(stage, done)
         _save_final(stage, run)
     except KeyboardInterrupt:
-        status.write(run, requested=stage.total, completed=done, stopped_because="interrupted")
+        tell(done, "interrupted")
         raise
     except Exception as error:
-        status.write(run, requested=stage.total, completed=done, stopped_because=f"failed: {error}")
+        tell(done, f"failed: {error}")
         raise
-    status.write(run, requested=stage.total, completed=done, stopped_because=reason or "finished")
+    tell(done, reason or "finished")
+
+
+def _tell(run: RunFolder, stage: Stage, guard: Guard, done: int, reason: str | None) -> None:
+    """The status after `done` steps, the skipped among them; `reason` as `status.write` has it."""
+    status.write(
+        run,
+        requested=stage.total,
+        completed=done - guard.skipped,
+        skipped=guard.skipped,
+        stopped_because=reason,
+    )
 
 
 def _save_final(stage: Stage, run: RunFolder) -> None:

@@ -70,6 +70,7 @@ def train(config: RunConfig, output: Path) -> RunFolder:
         health=config.health,
         dtype=config.dtype,
         patience=config.training.patience,
+        max_skipped_steps=config.training.max_skipped_steps,
     )
     return run
 
