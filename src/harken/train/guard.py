@@ -207,7 +207,6 @@ class Guard:
             "what": str(fault),
             "seed": self.seed,
             "config": self.run.config.name,
-            "config_sha256": made.get("config_sha256"),
             "device": made.get("device"),
             "versions": {name: made.get(name) for name in versions},
         }
