@@ -13,7 +13,7 @@ GUARDS, LOOP, LEARN, PPO, KL, OPTIMISER, TRACKING = (
     "train/optimiser.py",
     "run/tracking.py",
 )
-SFT, REWARD, SOURCE = "train/sft.py", "train/reward_model.py", "reward/source.py"
+SFT, REWARD = "train/sft.py", "train/reward_model.py"
 
 # Mistake, file, what stands there, what is planted.
 TABLE = [
@@ -65,10 +65,6 @@ TABLE = [
     ("what a kill left stays", GUARDS, "                shutil.rmtree(left)\n            unfinished.mkdir()", "                pass\n            unfinished.mkdir(exist_ok=True)"),
 ]  # fmt: skip
 
-CAUGHT_BY = {
-    "the parameter is sought after clipping": "train/test_optimiser.py",
-    "an infinite gradient is clipped to zero": "train/test_optimiser.py",
-}
-GUARD = [
-    Mutant(name, file, old, new, CAUGHT_BY.get(name, "train/test_guard.py")) for name, file, old, new in TABLE
-]
+STEPS, RUNS = "train/test_nonfinite.py", "train/test_guard.py"
+CAUGHT_BY = dict.fromkeys((LOOP, TRACKING, GUARDS), RUNS) | {OPTIMISER: "train/test_optimiser.py"}
+GUARD = [Mutant(name, file, old, new, CAUGHT_BY.get(file, STEPS)) for name, file, old, new in TABLE]
