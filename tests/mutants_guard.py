@@ -66,5 +66,29 @@ TABLE = [
 ]  # fmt: skip
 
 STEPS, RUNS = "train/test_nonfinite.py", "train/test_guard.py"
-CAUGHT_BY = dict.fromkeys((LOOP, TRACKING, GUARDS), RUNS) | {OPTIMISER: "train/test_optimiser.py"}
-GUARD = [Mutant(name, file, old, new, CAUGHT_BY.get(file, STEPS)) for name, file, old, new in TABLE]
+NEVER = f"{STEPS}::test_an_update_that_meets_a_number_that_is_not_finite_never_was"
+CAUGHT_BY = dict.fromkeys((LOOP, TRACKING, GUARDS), RUNS) | {OPTIMISER: "train/test_optimiser.py", KL: NEVER}
+SOONER = {
+    "the copy is kept for ever": f"{STEPS}::test_the_copy_lives_as_long_as_an_update_of_several_steps",
+    "a copy where none is needed": f"{STEPS}::test_the_copy_lives_as_long_as_an_update_of_several_steps",
+    "the scheduled coefficient stays": f"{STEPS}::test_a_schedule_and_a_warm_up_are_taken_back",
+    "the warm-up is over though the update never was": f"{STEPS}::test_a_schedule_and_a_warm_up_are_taken_back",
+    "the policy moves before the critic is looked at": f"{STEPS}::test_a_single_optimiser_step_needs_no_copy",
+    "the supervised mix is not looked at": f"{STEPS}::test_the_supervised_mix_is_looked_at",
+    "rewards are not looked at": f"{STEPS}::test_a_reward_too_large_for_the_device_is_a_fault",
+    "the micro-batch is not shown": f"{RUNS}::test_a_bundle_of_ppo_holds_what_its_loss_takes",
+    "the whole batch is taken for the micro-batch": f"{RUNS}::test_a_bundle_of_ppo_holds_what_its_loss_takes",
+    "gradients stay after a fault": NEVER,
+    "the kept forward stays after a fault": NEVER,
+    "values are not looked at": NEVER,
+    "log-probabilities of learning are not looked at": NEVER,
+    "old values are not looked at": NEVER,
+    "the reference is not looked at": NEVER,
+    "padding is looked at": f"{RUNS}::test_the_first_in_order_is_named_and_what_does_not_count_is_not_read",
+    "the last is named, not the first": f"{RUNS}::test_the_first_in_order_is_named_and_what_does_not_count_is_not_read",
+}
+"""Single tests, where a whole file would take long."""
+GUARD = [
+    Mutant(name, file, old, new, SOONER.get(name, CAUGHT_BY.get(file, STEPS)))
+    for name, file, old, new in TABLE
+]
