@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutants_doctor import DOCTOR
+from mutants_guard import GUARD
 from mutants_health import HEALTH
 from mutants_inspect import INSPECT
 from mutants_maths import MATHS
@@ -42,6 +43,7 @@ MUTANTS = [
     *SWEEP,
     *DOCTOR,
     *MEMORY,
+    *GUARD,
 ]
 AT_ONCE = 2
 SECONDS = 120

@@ -5,11 +5,11 @@
 from mutants_record import Mutant
 
 PYTHON = [
-    ("NaN is a reward", "if not isinstance(value, Real) or not math.isfinite(value):", "if not isinstance(value, Real):"),
-    ("no opinion counts as zero", "            return None\n        if not isinstance(value, Real)", "            value = 0.0\n        if not isinstance(value, Real)"),
+    ("NaN is a reward", "if not math.isfinite(value):", "if False:"),
+    ("no opinion counts as zero", "            return None\n        what =", "            value = 0.0\n        what ="),
     ("an old version of the function runs", "exec(compile(code, str(self._file)", 'exec(compile(b"def score(prompt, response): return 1\\n", str(self._file)'),
     ("the function may change the records", "        dict(prompt.details),\n", "        prompt.details,\n"),
-    ("the weight is lost", "Score(self.name, self._value(rollout), self.weight)", "Score(self.name, self._value(rollout))"),
+    ("the weight is lost", "Score(self.name, self._value(row, r), self.weight)", "Score(self.name, self._value(row, r))"),
 ]  # fmt: skip
 
 ENSEMBLE = [
@@ -22,11 +22,13 @@ ENSEMBLE = [
 LEARNED = [
     ("a bridged prompt ignores the limit", "            if self.max_length is None:\n", "            if True:\n"),
     ("the answer's tokens are not counted", "self.max_length - taken", "self.max_length"),
+    ("NaN is clipped to a number", "list(finite(self.name, rollouts, [self.model.standard(value) for value in raw]))", "[self.model.standard(value) for value in raw]"),
     ("a cut answer gets a forged end", 'ended=rollout.stop == "end_of_turn"', "ended=True"),
 ]  # fmt: skip
 
 CLASSIFIER = [
     ("a logit in place of log-odds", "own - others.logsumexp(dim=1)", "own"),
+    ("NaN is clipped to a number", "raw = finite(self.name, rollouts, [values[row] for row in rows])", "raw = [values[row] for row in rows]"),
     ("always the first class", "return by_name[label]", "return 0"),
     ("the answer is cut", '"truncation": "only_first"', '"truncation": "longest_first"'),
     ("the end of the prompt is cut", 'tokenizer.truncation_side = "left"', 'tokenizer.truncation_side = "right"'),

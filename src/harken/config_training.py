@@ -28,6 +28,11 @@ class Optimisation(Strict):
     """
     gradient_checkpointing: bool = False
     """Keep only the input of each layer and run the layer again backward: less memory, more time, the same result."""
+    max_skipped_steps: int = Field(default=3, ge=0)
+    """Steps in a row that are skipped because a number in them is NaN or infinite; one more ends the run.
+
+    0: the first ends it. A skipped step changes nothing, and leaves a folder in faults/ (docs/health.md).
+    """
     eval_every: PositiveInt = 50
     """Steps between evaluations on the held-out rows; there is always one at the end."""
     patience: PositiveInt | None = None

@@ -98,7 +98,8 @@ def report(root: Path) -> Path:
     stages = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     metrics = {name: read_metrics(run) for name, run in stages.items()}
     judge = next(iter(summary["judges"]), None)
-    late = [line["kl/mean"] for line in metrics["ppo"][-LATE_UPDATES:]]
+    measured = [line["kl/mean"] for line in metrics["ppo"] if line.get("kl/mean") is not None]
+    late = measured[-LATE_UPDATES:]
     kl = sum(late) / len(late)
     headline = verdict.headline(summary, BASE, SFT, PPO, judge, kl)
     accuracy: dict[str, Any] = next((m for m in reversed(metrics["reward"]) if "eval/accuracy" in m), {})

@@ -95,9 +95,17 @@ def test_offloaded_moments_are_on_the_cpu(folder: Path) -> None:
 
 
 def test_a_way_back_is_one_copy_with_its_moments(folder: Path) -> None:
-    job = stage(folder, "ppo", ppo={"update_kl_limit": 1.0})
-    assert phase(job, "learn").parts["way back"] == 12 * job.trained
-    assert "way back" not in phase(stage(folder, "ppo"), "learn").parts
+    """In the computer's memory, while an update learns; with a budget the weights inside it stay."""
+    one = {"epochs": 1, "minibatches": 1}
+    for keys in ({}, one | {"update_kl_limit": 1.0}):
+        job = stage(folder, "ppo", ppo=keys)
+        assert phase(job, "learn").parts["way back"] == 12 * job.trained
+        assert "way back" not in phase(job, "generate").parts
+    job = stage(folder, "ppo", ppo={"kl_budget": 1.0})
+    assert phase(job, "learn").parts["way back"] == 16 * job.trained
+    assert phase(job, "generate").parts["way back"] == 4 * job.trained
+    assert "way back" not in phase(stage(folder, "ppo", ppo=one), "learn").parts
+    assert "way back" not in phase(stage(folder, "ppo", on_cpu=False), "learn").parts
 
 
 def test_the_merge_of_sft_happens_in_float32(folder: Path) -> None:

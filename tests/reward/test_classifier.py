@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import (
 )
 
 from harken.config_rewards import ClassifierPart
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.models.resolve import resolve
 from harken.records import Message, Rollout
 from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
@@ -123,6 +124,14 @@ def test_a_single_output_is_the_score_weighted_and_clipped() -> None:
     bound = abs(raw) / 2
     clipped = values(ClassifierReward(model, tokenizer, part(clip=bound)), answer("abc"))
     assert clipped == pytest.approx([bound if raw > 0 else -bound])
+
+
+def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped() -> None:
+    model = encoder(["reward"])
+    with torch.no_grad():
+        model.classifier.bias.fill_(math.nan)
+    with pytest.raises(NonFinite, match=r"reward classifier, prompt p1: the reward is nan"):
+        ClassifierReward(model, encoder_tokenizer(), part(clip=1.0)).score([answer("abc")])
 
 
 def test_the_answer_alone() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
+import torch
 from tiny import END, tiny_backbone, tiny_tokenizer
 from tiny_rewards import answer
 
 from harken.config import LoraSettings
 from harken.data.chat import Renderer
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.models.roles import RewardModel, ScalarHead
 from harken.records import Message, Prompt, Rollout
 from harken.reward.learned import LearnedReward
@@ -56,6 +58,20 @@ def test_a_cut_answers_score_may_be_replaced() -> None:
     plain = [s.value for s in LearnedReward(reward, renderer).score(rollouts)]
     got = [s.value for s in LearnedReward(reward, renderer, clip=1e6, cut_score=-7.0).score(rollouts)]
     assert got == [plain[0], -7.0, plain[2]]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("keys", [{}, {"clip": 1.0}, {"cut_score": -1.0}])
+def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
+    """Property 32: min and max make a number of NaN. Source, prompt and row are named."""
+    reward, renderer = model(), Renderer(tiny_tokenizer())
+    with torch.no_grad():
+        reward.head.bias.fill_(bad)
+    with pytest.raises(
+        NonFinite, match=rf"reward reward_model, prompt p: the reward is {bad}\. look at"
+    ) as told:
+        LearnedReward(reward, renderer, **keys).score(answers(renderer))  # type: ignore[arg-type]
+    assert (told.value.quantity, told.value.row) == ("reward", 0)
 
 
 def test_another_tokenizer_is_reached_through_text() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_rewards import answer
 
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.records import Message
 from harken.reward.python_function import DETAILS, PythonReward
 from harken.reward.source import RewardSource
@@ -83,6 +83,18 @@ def test_anything_else_names_the_function_and_the_prompt(tmp_path: Path, returne
     ) as told:
         PythonReward("x", path).score([answer("a")])
     assert "\n" not in str(told.value)
+
+
+def test_nan_and_infinity_are_faults_of_a_step_and_all_else_of_the_function(tmp_path: Path) -> None:
+    """A step can be skipped for the first; what is no number at all, or an exception, ends the run."""
+    code = "def score(prompt, response):\n    return float('inf') if response == 'b' else 0.5\n"
+    with pytest.raises(NonFinite) as told:
+        PythonReward("x", written(tmp_path, code)).score([answer("a"), answer("b")])
+    assert (told.value.quantity, told.value.row) == ("reward", 1)
+    for code in ("def score(prompt, response): return 'x'", "def score(prompt, response): return 1 / 0"):
+        with pytest.raises(UserError) as other:
+            PythonReward("x", written(tmp_path, code)).score([answer("a")])
+        assert not isinstance(other.value, NonFinite)
 
 
 def test_a_fault_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) -> None:

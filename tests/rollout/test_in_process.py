@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from harken.batches import collate
 from harken.config import LoraSettings
 from harken.data.chat import Renderer
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import Policy
@@ -301,7 +301,7 @@ def test_no_dropout_and_no_trace() -> None:
     assert answers(maker, Sampling(8)) == quiet
     with torch.no_grad():
         backbone.model.get_submodule("model.norm").weight.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="prompt p"):
+    with pytest.raises(NonFinite, match="prompt p"):
         answers(maker, Sampling(8))
     assert [module.training for module in backbone.model.modules()] == before
     assert {n: p.requires_grad for n, p in backbone.model.named_parameters()} == grads

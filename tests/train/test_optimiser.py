@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from harken.config_training import SupervisedTraining
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.train import adamw_in_pieces
 from harken.train.adamw_offload import OffloadedAdamW
 from harken.train.optimiser import Optimiser, schedule
@@ -167,6 +167,26 @@ def test_a_gradient_that_is_not_finite_changes_nothing(kind: str) -> None:
     gradients(parameters, 1)
     parameters["a"].grad[0, 0] = math.nan  # type: ignore[index]
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    with pytest.raises(UserError, match="gradient is nan"):
+    with pytest.raises(UserError, match="a: the gradient is nan"):
         optimiser.step(1.0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
+
+
+@pytest.mark.parametrize(
+    ("bad", "value", "says"),
+    [
+        ("b", math.inf, "b: the gradient is inf"),
+        ("b", math.nan, "b: the gradient is nan"),
+        ("b", 1e30, "the sum over all parameters: the gradient is inf"),
+    ],
+)
+def test_the_parameter_whose_gradient_is_not_finite_is_named(bad: str, value: float, says: str) -> None:
+    """Also where every gradient is finite and their norm is not."""
+    optimiser, parameters = make(lr=0.1)
+    gradients(parameters, 1)
+    parameters[bad].grad[1, 0] = value  # type: ignore[index]
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    with pytest.raises(NonFinite, match=says):
+        optimiser.step(1.0)
+    assert all(torch.equal(p, before[name]) for name, p in parameters.items())
+    assert not any(name.startswith("adam/") for name in optimiser.tensors())

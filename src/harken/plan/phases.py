@@ -80,8 +80,12 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     assert isinstance(training, PPOTraining)
     settings = training.ppo
     after = stays | {"moments": _moments(job)}
-    if settings.update_kl_limit is not None or settings.kl_budget is not None:
-        after["way back"] = 4.0 * job.trained + _moments(job)
+    # What an update may have to go back to lies in the computer's memory.
+    inside = 4.0 * job.trained if job.on_cpu and settings.kl_budget is not None else 0.0
+    after |= {"way back": inside} if inside else {}
+    several = settings.epochs * settings.minibatches > 1 or settings.update_kl_limit is not None or inside
+    back = 4.0 * job.trained + _moments(job) + inside if job.on_cpu and several else 0.0
+    learning = after | ({"way back": back} if back else {})
     count = settings.prompts_per_update * settings.samples_per_prompt
     slots, prompt = min(SLOTS, count), max(job.rows.lengths)
     generate = after | {
@@ -102,7 +106,9 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
         groups = rollout_groups(job, 2)
         found.append(Phase(job.name, "score", _no_grad(scored, after, groups, head=False)))
     found.append(Phase(job.name, "evaluate", _no_grad(job.passing, after, whole, head=True)))
-    found.append(Phase(job.name, "learn", _learn(job, after, rollout_groups(job, 1, settings.minibatches))))
+    found.append(
+        Phase(job.name, "learn", _learn(job, learning, rollout_groups(job, 1, settings.minibatches)))
+    )
     found.append(Phase(job.name, "save", after))
     return found
 

@@ -31,7 +31,7 @@ from harken.errors import UserError
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
-from harken.reward.source import clipped
+from harken.reward.source import clipped, finite
 
 MEND_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a classifier that reads more"
 
@@ -73,14 +73,18 @@ class ClassifierReward:
             model.config.pad_token_id = tokenizer.pad_token_id
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One forward over all answers, equal ones once. Raises UserError, naming the prompt, for one too long."""
+        """One forward over all answers, equal ones once.
+
+        Raises, naming the prompt, UserError for one too long and NonFinite for a score that is NaN or infinite.
+        """
         rows = [self._encode(rollout) for rollout in rollouts]
         distinct = list(dict.fromkeys(rows))
         values: dict[_Row, float] = {}
         for group in micro_batches([len(row.tokens) for row in distinct], self.micro_batch_tokens):
             batch = [distinct[i] for i in group]
             values |= zip(batch, self._values(batch), strict=True)
-        return [Score(self.name, clipped(values[row], self.part.clip), self.weight) for row in rows]
+        raw = finite(self.name, rollouts, [values[row] for row in rows])
+        return [Score(self.name, clipped(value, self.part.clip), self.weight) for value in raw]
 
     @torch.no_grad()
     def _values(self, rows: Sequence[_Row]) -> list[float]:

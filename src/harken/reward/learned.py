@@ -11,7 +11,7 @@ from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
 from harken.models.tokenizer import same_tokenizer
 from harken.records import Rollout, Score
-from harken.reward.source import clipped
+from harken.reward.source import clipped, finite
 
 
 class LearnedReward:
@@ -42,7 +42,7 @@ class LearnedReward:
         self._bridge = None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One forward of the reward model over the whole conversations. Raises UserError as `tokens` does."""
+        """One forward of the reward model over the whole conversations. Raises as `values` does."""
         scores = [clipped(value, self.clip) for value in self.values(rollouts)]
         if self.cut_score is not None:
             cut = [r.stop == "length" for r in rollouts]
@@ -50,9 +50,9 @@ class LearnedReward:
         return [Score(self.name, score, self.weight) for score in scores]
 
     def values(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """The standardised scores, neither clipped nor weighted."""
+        """The standardised scores, neither clipped nor weighted. Raises as `tokens` does, and NonFinite on NaN."""
         raw = self.model.raw_scores([self.tokens(r) for r in rollouts], self.micro_batch_tokens)
-        return [self.model.standard(value) for value in raw]
+        return list(finite(self.name, rollouts, [self.model.standard(value) for value in raw]))
 
     def tokens(self, rollout: Rollout) -> list[int]:
         """The conversation as the reward model's tokens.

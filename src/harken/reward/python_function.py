@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.records import Rollout, Score
 
 DETAILS = ("prompt_id", "messages", "reference", "domain", "language", "row", "stop", "tokens")
@@ -56,10 +56,13 @@ class PythonReward:
         self._wants = self._details_it_takes()
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """The function's value of each rollout. Raises UserError, with its line, when it fails or gives no number."""
-        return [Score(self.name, self._value(rollout), self.weight) for rollout in rollouts]
+        """The function's value of each rollout.
 
-    def _value(self, rollout: Rollout) -> float | None:
+        Raises UserError, with its line, when it fails or gives no number, NonFinite when it gives NaN or infinity.
+        """
+        return [Score(self.name, self._value(row, r), self.weight) for row, r in enumerate(rollouts)]
+
+    def _value(self, row: int, rollout: Rollout) -> float | None:
         given = _details(rollout)
         details = {name: given[name] for name in self._wants}
         try:
@@ -68,13 +71,13 @@ class PythonReward:
             raise self._failed(error, f" for prompt {rollout.prompt.id}", KEPT) from error
         if value is None:
             return None
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise UserError(
-                f"{self._called} returned {reprlib.repr(value)} ({type(value).__name__}) "
-                f"for prompt {rollout.prompt.id}",
-                where=self._where(),
-                mend=f"return a finite number, or None where there is nothing to say; {KEPT}",
-            )
+        what = f"{self._called} returned {reprlib.repr(value)} ({type(value).__name__})"
+        what += f" for prompt {rollout.prompt.id}"
+        mend = f"return a finite number, or None where there is nothing to say; {KEPT}"
+        if not isinstance(value, Real):
+            raise UserError(what, where=self._where(), mend=mend)
+        if not math.isfinite(value):
+            raise NonFinite("reward", float(value), what=what, where=self._where(), mend=mend, row=row)
         return float(value)
 
     def _read(self) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from harken.errors import NonFinite
 from harken.records import Rollout, Score, ScoredRollout
 
 
@@ -31,6 +33,23 @@ def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> l
         ScoredRollout(rollout, tuple(score for column in columns for score in _scores(column[i])))
         for i, rollout in enumerate(rollouts)
     ]
+
+
+def finite(source: str, rollouts: Sequence[Rollout], values: Sequence[float]) -> Sequence[float]:
+    """The values, one a rollout. Raises NonFinite, naming source and prompt, for one that is NaN or infinite.
+
+    To be asked before `clipped`: clipping would make a number of it.
+    """
+    for row, (rollout, value) in enumerate(zip(rollouts, values, strict=True)):
+        if not math.isfinite(value):
+            raise NonFinite(
+                "reward",
+                value,
+                where=f"reward {source}, prompt {rollout.prompt.id}",
+                mend="look at what it scored: the answer, the weights of the model that scores, their dtype",
+                row=row,
+            )
+    return values
 
 
 def clipped(value: float, clip: float | None) -> float:

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harken.batches import collate
 from harken.data.chat import Renderer
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.models.backbone import Backbone
 from harken.records import Prompt, Rollout
 from harken.rollout.decoder import Decoder
@@ -74,7 +75,7 @@ class InProcessEngine:
 
         An answer ends with its first end-of-turn (or eos) token, which is one of its actions, or at
         `max_tokens`. Prompts of equal id draw equal numbers.
-        Raises UserError for a prompt that does not fit, FloatingPointError when the model gives NaN.
+        Raises UserError for a prompt that does not fit, NonFinite when the model gives NaN.
         """
         rows = self._rows(prompts, sampling, purpose)
         with (
@@ -86,7 +87,7 @@ class InProcessEngine:
             self._answer(rows, sampling, on_progress)
         for row in rows:
             if not np.isfinite(row.logprobs).all():
-                raise FloatingPointError(f"log-probabilities of prompt {row.prompt.id} are not finite")
+                raise _not_finite(row)
         return [self._rollout(row, policy_version) for row in rows]
 
     def _rows(self, prompts: Sequence[Prompt], sampling: Sampling, purpose: str) -> list[_Row]:
@@ -162,6 +163,22 @@ class InProcessEngine:
             stop="end_of_turn" if ended else "length",
             policy_version=policy_version,
         )
+
+
+def _not_finite(row: _Row) -> NonFinite:
+    """The first log-probability of an answer that is NaN or infinite, with the tokens up to the last."""
+    first = int(np.flatnonzero(~np.isfinite(row.logprobs))[0])
+    token = len(row.prompt_tokens) + first
+    fault = NonFinite(
+        "sampler_logprob",
+        row.logprobs[first],
+        where=f"prompt {row.prompt.id}, sample {row.sample}, token {token}",
+        row=0,
+        token=token,
+    )
+    action = [False] * len(row.prompt_tokens) + [True] * len(row.tokens)
+    fault.tensors = vars(collate([[*row.prompt_tokens, *row.tokens]], [action], 0))
+    return fault
 
 
 def _admit(decoder: Decoder, rows: list[_Row]) -> list[_Row]:

@@ -1,7 +1,7 @@
 """Every path of a run, named once.
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json
-      tensorboard/  checkpoints/step-N/  rollouts/*.parquet  credit/*.parquet  final/
+      tensorboard/  checkpoints/step-N/  faults/step-N/  rollouts/*.parquet  credit/*.parquet  final/
 
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{responses.parquet,summary.json}  05_report/report.html  results.json
 """
@@ -57,6 +57,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Exact training state, one folder a kept step."""
         return self.root / "checkpoints"
+
+    @property
+    def faults(self) -> Path:
+        """What shows a number again that was not finite, one folder a skipped step; the latest few are kept."""
+        return self.root / "faults"
 
     @property
     def best(self) -> Path:

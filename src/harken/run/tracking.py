@@ -44,24 +44,33 @@ class Tracker:
         self._bar: tqdm[Any] = bar(self._label, self._total, initial=step, leave=True)
 
     def log(
-        self, step: int, metrics: Mapping[str, float | None], summary: str = "", *, keep: bool = True
+        self,
+        step: int,
+        metrics: Mapping[str, float | None],
+        summary: str = "",
+        *,
+        keep: bool = True,
+        skipped: str | None = None,
     ) -> None:
         """Record one step (counted from 1).
 
         A metric that is NaN or infinite becomes null, and its name joins the line's `nonfinite` list;
-        None is a metric without a value. `summary` is printed as a line that stays, or with
+        None is a metric without a value. `skipped` is why the step was passed over; it joins the line under
+        this name. `summary` is printed as a line that stays, or with
         `keep=False` shown behind the bar until the next step. A full disk delays lines and does not
         end the run. Raises ValueError when a metric has a name that the line itself uses.
         """
         if self._file is None:
             raise RuntimeError("start the tracker before logging")
-        if taken := {"step", "nonfinite"} & metrics.keys():
+        if taken := {"step", "nonfinite", "skipped"} & metrics.keys():
             raise ValueError(f"a metric may not be called {sorted(taken)}")
         given = {name: _number(value) for name, value in metrics.items() if value is not None}
         finite = {name: value for name, value in given.items() if math.isfinite(value)}
         line: dict[str, Any] = {"step": step} | {name: finite.get(name) for name in metrics}
         if nonfinite := [name for name in given if name not in finite]:
             line["nonfinite"] = nonfinite
+        if skipped is not None:
+            line["skipped"] = skipped
         self._record(step, line, finite)
         self._show(step, summary.replace("\n", " "), keep)
 
@@ -118,12 +127,17 @@ def _number(value: float) -> float | int:
     return value if type(value) is int else float(value)
 
 
+def logged(path: Path, step: int) -> list[bytes]:
+    """The lines of a metrics.jsonl up to `step`, [] when there is none. Torn lines are left out."""
+    lines = path.read_bytes().split(b"\n") if step and path.exists() else []
+    return [line for line in lines if _step_of(line) <= step]
+
+
 def _cut_back(path: Path, step: int) -> None:
     if not path.exists():
         return
-    before = path.read_bytes()
-    kept = b"".join(line + b"\n" for line in before.split(b"\n") if step and _step_of(line) <= step)
-    if kept != before:
+    kept = b"".join(line + b"\n" for line in logged(path, step))
+    if kept != path.read_bytes():
         atomic.write_bytes(path, kept)
 
 

@@ -27,19 +27,30 @@ class KLControl:
         self.stop_reason: str | None = None
         self._rollbacks = 0
         self._before: dict[str, Tensor] = {}
+        """What trains, with its moments, as it was before the update: in the computer's memory, during the update."""
+        self._coefficient_before = settings.kl_coef
         self._inside: dict[str, Tensor] = {}
 
     def begin(self, number: int) -> float:
         """The coefficient of update `number` (from 0). Keeps what the update may have to go back to."""
         s = self.settings
+        self._coefficient_before = self.coefficient
         if s.kl_control in ("linear", "cosine"):
             assert s.kl_coef_final is not None
             self.coefficient = scheduled_coefficient(
                 s.kl_control, s.kl_coef, s.kl_coef_final, number, s.updates
             )
-        if s.update_kl_limit is not None or s.kl_budget is not None:
-            self._before = {name: t.clone() for name, t in self.learner.tensors().items()}
+        # A single optimiser step sees a number that is not finite before it moves: nothing to go back to.
+        if s.epochs * s.minibatches > 1 or s.update_kl_limit is not None or s.kl_budget is not None:
+            self._before = {n: t.detach().to("cpu", copy=True) for n, t in self.learner.tensors().items()}
         return self.coefficient
+
+    def take_back(self) -> None:
+        """The update that was begun, if any, never was: weights, moments and coefficient are those of before."""
+        if self._before:
+            self.learner.load(self._before)
+        self._before = {}
+        self.coefficient = self._coefficient_before
 
     def end(
         self,
@@ -71,6 +82,8 @@ class KLControl:
         self._watch_budget(kl_to_reference)
         if self.settings.kl_control == "adaptive":
             self._adapt(kl_to_reference, sequences)
+        self._before = {}
+        self._coefficient_before = self.coefficient
         return metrics
 
     def _watch_budget(self, kl: float) -> None:
@@ -105,5 +118,6 @@ class KLControl:
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Put both back."""
         self.coefficient, self._rollbacks = float(state["coefficient"]), int(state["rollbacks"])
+        self._coefficient_before = self.coefficient
         self.stop_reason = state["stop"]
         self._inside = {n.removeprefix(_BUDGET): t for n, t in tensors.items() if n.startswith(_BUDGET)}

@@ -20,10 +20,11 @@ from harken.health.rule import Kind
 from harken.run import atomic, checkpoint, status, stopping
 from harken.run.folder import RunFolder
 from harken.run.stopping import Stopped
-from harken.run.tracking import Tracker, say
+from harken.run.tracking import Tracker, logged, say
 from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
 from harken.train.best import WEIGHTS, Best
+from harken.train.guard import Guard
 
 _UNLOGGED = "unlogged"
 """In a checkpoint's state: metrics of its last step, which was not evaluated any more. As text, for they may be NaN."""
@@ -37,7 +38,10 @@ class Stage(Protocol):
     total: int
 
     def step(self, number: int) -> dict[str, float]:
-        """Do optimiser step (for PPO: update) `number` and return its metrics."""
+        """Do optimiser step (for PPO: update) `number` and return its metrics.
+
+        Raises NonFinite, with everything as it was, when a number in it is not finite.
+        """
         ...
 
     def before(self) -> None:
@@ -89,13 +93,16 @@ def run_stage(
     health: HealthSettings,
     dtype: str,
     patience: int | None = None,
+    max_skipped_steps: int = 0,
 ) -> None:
     """Take a stage from its newest good checkpoint to its end, watching its health.
 
     A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`).
-    Raises UserError when the disk has no room for two checkpoints.
+    Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite, and when the disk
+    has no room for two checkpoints.
     """
-    loop = _Loop(stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)))
+    guard = Guard(run, seed, max_skipped_steps, stage.total)
+    loop = _Loop(stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), guard)
     try:
         with stopping.listening():
             loop.train(seed, eval_every, patience, tensorboard)
@@ -116,9 +123,10 @@ class _Loop:
     """Where a run is: `done` steps are trained, evaluated and logged, the newest checkpoint is of step `saved`."""
 
     def __init__(
-        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor
+        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor, guard: Guard
     ) -> None:
-        self.stage, self.run, self.checkpoints, self.monitor = stage, run, checkpoints, monitor
+        self.stage, self.run, self.checkpoints = stage, run, checkpoints
+        self.monitor, self.guard = monitor, guard
         self.done = self.saved = 0
         self.unlogged: dict[str, float] = {}
         """Metrics of a step more that is trained, not yet evaluated, and so not logged."""
@@ -128,6 +136,9 @@ class _Loop:
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
             self.saved, self.done = kept.step, kept.step - bool(self.unlogged)
             say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
+            guard.replay(logged(run.metrics, self.done))
+        self.skipped = guard.skipped
+        """Of the steps that the newest checkpoint has."""
         checkpoint.prune(run.checkpoints, checkpoints.keep)
         self.before = stage.state()
         """The stage's state when the step under way began."""
@@ -138,7 +149,7 @@ class _Loop:
 
     def train(self, seed: int, eval_every: int, patience: int | None, tensorboard: bool) -> None:
         """Every step that is left."""
-        stage, total = self.stage, self.stage.total
+        stage, total, owed = self.stage, self.stage.total, False
         self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
         if self.saved == 0:
             stage.before()
@@ -149,25 +160,30 @@ class _Loop:
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
                 stopping.check()
-                began, number = time.perf_counter(), self.done
+                began, number, skipped = time.perf_counter(), self.done, None
                 self.before = stage.state()
                 if not self.unlogged:
                     torch.manual_seed(derive_seed(seed, stage.label, "step", number))
                     with stopping.step():
-                        self.unlogged = stage.step(number)
+                        self.unlogged, skipped = self.guard.step(stage, number)
                 metrics = dict(self.unlogged)
                 self.reason = stage.stop_reason()
-                if (number + 1) % eval_every == 0 or number + 1 == total or self.reason is not None:
+                due = (number + 1) % eval_every == 0 or number + 1 == total or self.reason is not None
+                if due and skipped is None:
                     metrics |= stage.evaluate(number + 1)
                 self.done, self.unlogged = number + 1, {}
                 self.best.consider(self.done, stage, metrics)
                 metrics["seconds"] = time.perf_counter() - began
-                self._log(tracker, metrics)
+                self._log(tracker, metrics, skipped)
+                self.guard.require_room(skipped)
                 self.reason = self.reason or self.monitor.stop_reason()
                 if self.done < total:
                     self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
                 last = self.done == total or self.reason is not None
-                if self.done % self.checkpoints.every == 0 or last:
+                owed = owed or self.done % self.checkpoints.every == 0
+                # Among steps that are skipped none is kept: what a run fails with must not push a good one out.
+                if last or (owed and skipped is None):
+                    owed = False
                     self._save(self.done, stage.state())
                     self.tell(None)
 
@@ -192,20 +208,25 @@ class _Loop:
     def tell(self, stopped_because: str | None) -> None:
         """Bring status.json up to date. Steps of a run that goes on count once a checkpoint has them."""
         finished = stopped_because is not None and not stopped_because.startswith("interrupted")
-        completed = self.done if finished else self.saved
+        steps, skipped = (self.done, self.guard.skipped) if finished else (self.saved, self.skipped)
         status.write(
-            self.run, requested=self.stage.total, completed=completed, stopped_because=stopped_because
+            self.run,
+            requested=self.stage.total,
+            completed=steps - skipped,
+            skipped=skipped,
+            stopped_because=stopped_because,
         )
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
         if checkpoint.save(self.run.checkpoints, step, self.stage.tensors(), state, self.checkpoints.keep):
-            self.saved = step
+            self.saved, self.skipped = step, self.guard.skipped
 
-    def _log(self, tracker: Tracker, metrics: dict[str, float]) -> None:
+    def _log(self, tracker: Tracker, metrics: dict[str, float], skipped: str | None) -> None:
         before, report = self.monitor.report, self.monitor.see(self.done, metrics)
         metrics |= report.metrics()
         mark = light_mark(report.light, terminal=sys.stderr.isatty())
-        tracker.log(self.done, metrics, f"{mark}  {self.stage.summary(metrics)}")
+        summary = self.stage.summary(metrics) if skipped is None else f"skipped: {skipped}"
+        tracker.log(self.done, metrics, f"{mark}  {summary}", skipped=skipped)
         for news in report.news(before):
             say(f"{self.stage.label}: {news}")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harken.config_training import Optimisation
-from harken.errors import UserError
+from harken.errors import NonFinite
 from harken.run import stopping
 from harken.train.adamw_8bit import AdamW8bit
 from harken.train.adamw_offload import OffloadedAdamW, on_host
@@ -54,23 +54,32 @@ class Optimiser:
         self._adam = kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 
     def step(self, factor: float) -> float:
-        """Clip, step with every learning rate × `factor`, clear. Returns the gradient norm before clipping.
+        """`clip`, then `move`. Returns the gradient norm before clipping; raises as `clip` does."""
+        norm = self.clip()
+        self.move(factor)
+        return norm
 
-        Raises UserError, with parameters and moments untouched, when the gradient is not finite.
+    def clip(self) -> float:
+        """Clip the gradients; returns their norm before.
+
+        Raises NonFinite, with parameters and moments untouched, when it is not finite: of several optimisers
+        that move together all clip before any moves.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        norm = torch.nn.utils.get_total_norm(gradients.values())
         if not torch.isfinite(norm):
-            raise UserError(
-                f"the gradient is {float(norm)}",
-                where="optimiser step",
-                mend="lower training.lr or set dtype: float32; the last checkpoint is good",
-            )
+            broken = (name for name, gradient in gradients.items() if not torch.isfinite(gradient).all())
+            raise NonFinite("gradient", float(norm), where=next(broken, "the sum over all parameters"))
+        torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.max_grad_norm, norm)
+        return float(norm)
+
+    def move(self, factor: float) -> None:
+        """A step with every learning rate × `factor` along the gradients, which are cleared."""
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         stopping.begun()
         self._adam.step()
         self.clear()
-        return float(norm)
 
     def clear(self) -> None:
         """Drop the gradients."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from harken.batches import TokenBatch, TokenEvaluation, collate
 from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
+from harken.errors import NonFinite
 from harken.maths.logprobs import full_kl
 from harken.models.roles import Critic, Policy, placed
 from harken.records import Prompt, Rollout
@@ -28,7 +29,8 @@ from harken.run.credit_table import write_credit
 from harken.run.folder import RunFolder
 from harken.run.tables import write_scored_rollouts
 from harken.run.tracking import say
-from harken.train.credit import assign_credit, token_columns
+from harken.train.credit import Assigned, assign_credit, token_columns
+from harken.train.guard import Looked, require_finite, shown_by
 from harken.train.kl_control import KLControl
 from harken.train.optimiser import schedule
 from harken.train.order import stream_rows
@@ -70,14 +72,29 @@ class PPOStage:
         self.warming = self.settings.critic_warmup_updates > 0
 
     def step(self, number: int) -> dict[str, float]:
-        """Generate, score, evaluate, assign credit, learn, adjust the KL coefficient."""
+        """Generate, score, evaluate, assign credit, learn, adjust the KL coefficient.
+
+        Raises NonFinite, with everything as it was, when a reward, log-probability, value, advantage, loss or
+        gradient is not finite.
+        """
+        warming = self.warming
+        try:
+            return self._update(number)
+        except NonFinite:
+            self.learner.give_up()
+            self.control.take_back()
+            self.warming = warming
+            raise
+
+    def _update(self, number: int) -> dict[str, float]:
         clock = _Clock()
         rollouts = self._generate(number)
         clock.lap("time/generate")
-        scored = score_all(self.rewards, rollouts)
+        batch = self._collate(rollouts)
+        with shown_by(lambda: vars(batch)):
+            scored = score_all(self.rewards, rollouts)
         clock.lap("time/score")
 
-        batch = self._collate(rollouts)
         fit = self.learner.budget.fit
         reference = fit(lambda: self._logprobs(self.reference.policy, batch))
         exact = fit(lambda: self._full_kl(batch)) if self.settings.kl_estimator == "full" else None
@@ -86,16 +103,18 @@ class PPOStage:
         clock.lap("time/evaluate")
 
         coefficient = self.control.begin(number)
+        rewards = old.values.new_tensor([s.reward for s in scored])
         assigned = assign_credit(
             old,
             reference,
             batch.action,
             batch.tokens.new_tensor([r.stop == "length" for r in rollouts], dtype=torch.bool),
-            old.values.new_tensor([s.reward for s in scored]),
+            rewards,
             coefficient,
             self.settings,
             exact,
         )
+        self._require_finite(batch, rewards, reference, old, assigned, rollouts)
         metrics = rollout_metrics(scored, batch, old, assigned, score_clip=self.settings.score_clip)
         self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
         factor = schedule(number, self.total, self.training)
@@ -126,6 +145,28 @@ class PPOStage:
     def stop_reason(self) -> str | None:
         """Why the run should end now, before all its updates; None to go on."""
         return self.control.stop_reason
+
+    def _require_finite(
+        self, batch: TokenBatch, rewards: Tensor, reference: Tensor, old: TokenEvaluation, assigned: Assigned,
+        rollouts: Sequence[Rollout],
+    ) -> None:  # fmt: skip
+        """Before anything is learnt: NonFinite for the first that is not finite, in the order they are made."""
+        credit = assigned.credit
+        tables = {
+            "reference_logprob": (reference, batch.action),
+            "logprob": (old.logprobs, batch.action),
+            "value": (old.values, batch.action),
+            "kl": (assigned.price, batch.action),
+            "advantage": (credit.advantages, assigned.learnable),
+            "return": (credit.returns, assigned.valued),
+        }
+        looked: list[Looked] = [("reward", rewards, None)]
+        looked += [(name, table, counts) for name, (table, counts) in tables.items()]
+
+        def shown() -> dict[str, Tensor]:
+            return {**vars(batch), **{name: table for name, table, _ in looked}}
+
+        require_finite(looked, "rollouts", shown, [f"of prompt {r.prompt.id}" for r in rollouts])
 
     # -- the parts of a step ----------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from harken.models.roles import Critic, Policy, placed
 from harken.records import TokenDemonstration
 from harken.seeds import permutation
 from harken.train.credit import Assigned
+from harken.train.guard import require_finite_loss, shown_by
 from harken.train.optimiser import Optimiser
 from harken.train.order import stream_rows
 from harken.train.out_of_memory import TokenBudget
@@ -95,6 +96,8 @@ class Learner:
         """`epochs` passes in `minibatches` optimiser steps, each normalised by its own count of tokens.
 
         `critic_alone`: the policy stays as it is, to the last bit, while the critic warms up.
+        Raises NonFinite for a log-probability, value, loss or gradient that is not finite, before the optimiser step
+        that met it moved anything; steps before it were taken.
         """
         measures = StepMeasures()
         for epoch in range(self.settings.epochs):
@@ -112,7 +115,8 @@ class Learner:
                     ),
                     partial(self._forget, measures),
                 )  # fmt: skip
-                measures.end(self._step(factor))
+                with shown_by(partial(_rows_shown, batch, rows, assigned, reference_logprobs)):
+                    measures.end(self._step(factor))
                 limit = self.settings.target_kl_per_token
                 if limit is not None and measures.latest_approxkl > limit:
                     measures.stopped_early = True
@@ -144,6 +148,11 @@ class Learner:
     def _forget(self, measures: StepMeasures) -> None:
         """Of an attempt that ran out of memory."""
         measures.again()
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Drop what an optimiser step that is not taken has made: its gradients, and a forward kept for it."""
+        self._ready = None
         for optimiser in self.optimisers.values():
             optimiser.clear()
 
@@ -159,7 +168,7 @@ class Learner:
         width = piece.tokens.shape[1]
         credit = assigned.credit.rows(group, width)
         learnable, valued = assigned.learnable[group, :width], assigned.valued[group, :width]
-        temperature = self.settings.temperature
+        temperature, values = self.settings.temperature, None
         if not critic_alone or self.critic is None:
             with torch.no_grad():
                 towards = self._reference_states(piece)
@@ -171,6 +180,7 @@ class Learner:
                     price = None if price is None else kl_coefficient * price
                     loss = policy_loss(now, credit, learnable, self.settings, measures, price) / counts[0]
                 if self.policy.value_head is not None:
+                    values = now.values
                     of_values = value_loss(now.values, credit, valued, self.settings, measures)
                     loss = loss + of_values / max(counts[1], 1)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -179,6 +189,12 @@ class Learner:
                 values, _ = self.critic.values(piece)
                 of_values = value_loss(values, credit, valued, self.settings, measures)
                 (of_values / max(counts[1], 1)).backward()  # type: ignore[no-untyped-call]
+        looked = [("logprob", now.logprobs.detach(), learnable)] if now else []
+        looked += [("value", values.detach(), valued)] if values is not None else []
+        require_finite_loss(
+            measures.latest_loss, looked, "learning", partial(_shown, piece, group, assigned, reference_logprobs),
+            [f"{row} of the update" for row in group],
+        )  # fmt: skip
 
     def _reference_states(self, piece: TokenBatch) -> Tensor | None:
         wanted = self.settings.kl_in != "reward" and self.settings.kl_estimator == "full"
@@ -209,14 +225,20 @@ class Learner:
             batch = collate([r.tokens for r in picked], [r.action for r in picked], pad)
             batch = batch.to(self.policy.backbone.device)
             with self.policy.backbone.role(self.policy.adapter):
-                loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
+                logprobs = self.policy.evaluate(batch).logprobs
+                loss = -logprobs[batch.action].sum() / count
                 (ptx.settings.coef * loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+            looked = ("logprob", logprobs.detach(), batch.action)
+            names = [row.id for row in picked]
+            require_finite_loss(total, [looked], "the supervised mix", partial(vars, batch), names)
         measures.steps[-1]["ptx/loss"] = total
 
     def _step(self, factor: float) -> float:
         """One step of every optimiser; the policy's gradient norm (the critic's when it learns alone)."""
-        norms = {name: optimiser.step(factor) for name, optimiser in self.optimisers.items()}
+        norms = {name: optimiser.clip() for name, optimiser in self.optimisers.items()}
+        for optimiser in self.optimisers.values():  # no one moves before all gradients are known to be finite
+            optimiser.move(factor)
         return norms["policy"] or norms.get("critic", 0.0)
 
     def _rows(self, number: int, epoch: int, part: int, size: int) -> list[int]:
@@ -239,6 +261,27 @@ class Learner:
         """The reverse of `tensors`, in place."""
         for optimiser in self.optimisers.values():
             optimiser.load(tensors)
+
+
+def _shown(
+    piece: TokenBatch, rows: Sequence[int], assigned: Assigned, reference_logprobs: Tensor
+) -> dict[str, Tensor]:
+    """Some rows of an update as the bundle of a fault has them, with all that their loss takes."""
+    width, at = piece.tokens.shape[1], list(rows)
+    tables = {
+        "learnable": assigned.learnable,
+        "valued": assigned.valued,
+        "reference_logprobs": reference_logprobs,
+    }
+    cut = {name: table[at, :width] for name, table in tables.items()}
+    return {**vars(piece), **vars(assigned.credit.rows(at, width)), **cut, "rows": torch.tensor(at)}
+
+
+def _rows_shown(
+    batch: TokenBatch, rows: Sequence[int], assigned: Assigned, reference_logprobs: Tensor
+) -> dict[str, Tensor]:
+    """The same, of a whole rollout batch."""
+    return _shown(batch.rows(rows), rows, assigned, reference_logprobs)
 
 
 def _named(prefix: str, head: nn.Module | None) -> dict[str, nn.Parameter]:

@@ -104,6 +104,11 @@ class StepMeasures:
         self.norms.append(grad_norm)
 
     @property
+    def latest_loss(self) -> float:
+        """Of the latest optimiser step, as far as its micro-batches are done."""
+        return self.steps[-1].get("loss/total", 0.0)
+
+    @property
     def latest_approxkl(self) -> float:
         """KL(old‖new), nats per token, as the latest optimiser step found it (0 while the critic learns alone)."""
         return self.steps[-1].get("policy/approxkl", 0.0)

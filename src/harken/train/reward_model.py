@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harken.batches import collate
+from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
 from harken.config_training import RewardTraining
-from harken.errors import UserError
+from harken.errors import NonFinite, UserError
 from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.statistics import wilson_interval
 from harken.models.backbone import Backbone
@@ -23,6 +24,7 @@ from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint
 from harken.records import TokenPair
 from harken.run.tracking import progress
+from harken.train.guard import require_finite, require_finite_loss, shown_by
 from harken.train.optimiser import Optimiser, schedule
 from harken.train.order import batch_rows, steps_in
 from harken.train.out_of_memory import TokenBudget
@@ -70,15 +72,27 @@ class RewardStage:
         self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
-        """Sum the pair losses of the batch, divide by the number of pairs, step."""
+        """Sum the pair losses of the batch, divide by the number of pairs, step.
+
+        Raises NonFinite, with everything as it was, when rewards, loss or gradient are not finite.
+        """
+        try:
+            return self._step(number)
+        except NonFinite:
+            self.optimiser.clear()
+            raise
+        finally:
+            self.backbone.training(False)
+
+    def _step(self, number: int) -> dict[str, float]:
         chosen = batch_rows(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
         pairs = [self.pairs[i] for i in chosen]
         self.backbone.training(True)
         with self.backbone.role(ADAPTER):
             loss, rewards = self.budget.fit(lambda: self._backward(pairs), self.optimiser.clear)
-        self.backbone.training(False)
         factor = schedule(number, self.total, self.settings)
-        norm = self.optimiser.step(factor)
+        with shown_by(partial(self._shown, pairs)):
+            norm = self.optimiser.step(factor)
         metrics = {"loss": loss, "lr": self.settings.lr * factor, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
         metrics["memory/micro_batch_tokens"] = float(self.budget.tokens)
@@ -93,7 +107,13 @@ class RewardStage:
             loss = self.loss(better, worse, rows).sum() / len(pairs)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            rewards[group] = torch.stack([better, worse], 1).detach().cpu().numpy()
+            sides = torch.cat([better, worse]).detach().cpu()
+            rewards[group] = sides.view(2, -1).T.numpy()
+            names = [f"{row.id}, {side}" for side in ("chosen", "rejected") for row in rows]
+            shown = partial(self._shown, rows)
+            # Bradley–Terry makes a finite loss of an infinite reward: each is looked at.
+            require_finite([("reward", sides, None)], "training", shown, names)
+            require_finite_loss(total, [], "training", shown)
         return total, rewards
 
     def loss(
@@ -180,10 +200,20 @@ class RewardStage:
 
     def _rewards(self, pairs: Sequence[TokenPair]) -> tuple[Tensor, Tensor]:
         """Both sides in one forward: they share their length class, and the adapter is on for both."""
+        better, worse = self.model.rewards(self._collated(pairs)).chunk(2)
+        return better, worse
+
+    def _shown(self, pairs: Sequence[TokenPair]) -> dict[str, Tensor]:
+        """The pairs as the bundle of a fault has them: rows as in `_collated`, and what the loss takes of a pair."""
+        label = torch.tensor([pair.label for pair in pairs])
+        strength = torch.tensor([pair.strength for pair in pairs])
+        return {**vars(self._collated(pairs)), "label": label, "strength": strength}
+
+    def _collated(self, pairs: Sequence[TokenPair]) -> TokenBatch:
+        """The chosen sides, then the rejected ones."""
         rows = [pair.chosen_tokens for pair in pairs] + [pair.rejected_tokens for pair in pairs]
         batch = collate(rows, [[False] * len(r) for r in rows], self.model.pad_token)
-        better, worse = self.model.rewards(batch.to(self.backbone.device)).chunk(2)
-        return better, worse
+        return batch.to(self.backbone.device)
 
     def _groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
         return self.budget.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])

@@ -75,6 +75,7 @@ def _train(config: RunConfig, run: RunFolder) -> RunFolder:
         health=config.health,
         dtype=config.dtype,
         patience=config.training.patience,
+        max_skipped_steps=config.training.max_skipped_steps,
     )
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
 from harken.config_training import SupervisedTraining
+from harken.errors import NonFinite
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.records import TokenDemonstration
 from harken.run.tracking import say
+from harken.train.guard import require_finite_loss, shown_by
 from harken.train.optimiser import Optimiser, schedule
 from harken.train.order import batch_rows, steps_in
 from harken.train.out_of_memory import TokenBudget
@@ -53,16 +56,28 @@ class SupervisedStage:
         self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
-        """Sum the loss over the batch's action tokens, divide by their count, step."""
+        """Sum the loss over the batch's action tokens, divide by their count, step.
+
+        Raises NonFinite, with everything as it was, when log-probabilities, loss or gradient are not finite.
+        """
+        try:
+            return self._step(number)
+        except NonFinite:
+            self.optimiser.clear()
+            raise
+        finally:
+            self.backbone.training(False)
+
+    def _step(self, number: int) -> dict[str, float]:
         began = time.perf_counter()
         chosen = batch_rows(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
         rows = [self.rows[i] for i in chosen]
         self.backbone.training(True)
         with self.backbone.role(self.adapter):
             loss = self.budget.fit(lambda: self._backward(rows), self.optimiser.clear)
-        self.backbone.training(False)
         factor = schedule(number, self.total, self.settings)
-        norm = self.optimiser.step(factor)
+        with shown_by(lambda: vars(self._collated(rows))):
+            norm = self.optimiser.step(factor)
         return {
             "loss": loss,
             "lr": self.settings.lr * factor,
@@ -75,10 +90,14 @@ class SupervisedStage:
         """Gradients of the mean loss over the rows' action tokens; that mean."""
         count = sum(sum(row.action) for row in rows)
         total = 0.0
-        for batch in self._batches(rows):
-            loss = -self.policy.evaluate(batch).logprobs[batch.action].sum() / count
+        for group, batch in self._batches(rows):
+            logprobs = self.policy.evaluate(batch).logprobs
+            loss = -logprobs[batch.action].sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+            looked = [("logprob", logprobs.detach(), batch.action)]
+            names = [rows[i].id for i in group]
+            require_finite_loss(total, looked, "training", partial(vars, batch), names)
         return total
 
     @torch.no_grad()
@@ -89,7 +108,7 @@ class SupervisedStage:
         loss = -self.budget.fit(
             lambda: sum(
                 float(self.policy.evaluate(batch).logprobs[batch.action].sum())
-                for batch in self._batches(self.held_out)
+                for _, batch in self._batches(self.held_out)
             )
         )
         return {"eval/loss": loss / sum(sum(row.action) for row in self.held_out)}
@@ -136,8 +155,11 @@ class SupervisedStage:
             say(f"SFT: held-out loss {before['eval/loss']:.4f}, after merging {after['eval/loss']:.4f}")
         self.backbone.save_whole(folder)
 
-    def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[TokenBatch]:
-        pad = self.backbone.tokenizer.pad_token_id
+    def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[tuple[list[int], TokenBatch]]:
         for group in self.budget.split([[row.tokens] for row in rows]):
-            batch = collate([rows[i].tokens for i in group], [rows[i].action for i in group], pad)
-            yield batch.to(self.backbone.device)
+            yield group, self._collated([rows[i] for i in group])
+
+    def _collated(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:
+        pad = self.backbone.tokenizer.pad_token_id
+        batch = collate([row.tokens for row in rows], [row.action for row in rows], pad)
+        return batch.to(self.backbone.device)
