@@ -25,6 +25,7 @@ from mutants_properties import PROPERTIES
 from mutants_record import Mutant
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
+from mutants_seals import SEALS
 from mutants_sweep import SWEEP
 from mutants_theory import THEORY
 
@@ -42,6 +43,7 @@ MUTANTS = [
     *SWEEP,
     *DOCTOR,
     *MEMORY,
+    *SEALS,
 ]
 AT_ONCE = 2
 SECONDS = 120

@@ -23,7 +23,7 @@ from harken.reward.judges import find_judges
 from harken.reward.learned import LearnedReward, reading_limit
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
-from harken.run import atomic
+from harken.run import atomic, seals
 from harken.run.claim import claim
 from harken.run.folder import EvaluationFolder
 from harken.run.tables import write_rows
@@ -48,8 +48,11 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     }
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {"fingerprints": contents}
     if claim(folder.config, settings, folder.summary) and folder.summary.exists():
+        if seals.listed(output) is None:  # the process that finished it ended before it could
+            seals.seal(output, folder.records())
         say(f"{output}: this evaluation is finished; nothing to do")
         return folder
+    seals.unseal(output)
     prompts, report = sources.load_prompts(config.data, seed=config.seed)
     for line in report.lines():
         say(line)
@@ -68,6 +71,7 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     write_rows(folder.responses, rows)
     summary = compare.compare(rows, judges=list(judges), tie_epsilon=config.tie_epsilon, seed=config.seed)
     atomic.write_json(folder.summary, summary)
+    seals.seal(output, folder.records())
     say(f"{output}: {summary['n']} answers a policy compared")
     return folder
 

@@ -17,7 +17,7 @@ from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
-from harken.run import checkpoint, status
+from harken.run import atomic, checkpoint, seals, status
 from harken.run.folder import RunFolder
 from harken.run.tracking import Tracker, say
 from harken.seeds import seed as derive_seed
@@ -141,10 +141,13 @@ def run_stage(
 
 
 def _save_final(stage: Stage, run: RunFolder) -> None:
-    """`final/` appears whole or not at all."""
+    """`final/` appears whole and sealed, or not at all; where it stands, the run's records are sealed too."""
     unfinished = run.root / ".final-unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     stage.save(unfinished)
+    seals.seal(unfinished)
+    seals.seal(run.root, run.records())
     shutil.rmtree(run.final, ignore_errors=True)
     unfinished.rename(run.final)
+    atomic.sync(run.root)
