@@ -30,6 +30,7 @@ def run(config: PipelineConfig, output: Path) -> PipelineFolder:
     """
     folder = PipelineFolder(output)
     claim(folder.config, config.model_dump(mode="json", exclude={"output_dir"}), folder.sft.final)
+    seals.unseal(output)  # the report is made again, and sealed with it
     if config.notice:
         say(config.notice)
     say("\n== 1/5 supervised fine-tuning")

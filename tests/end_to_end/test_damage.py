@@ -356,3 +356,18 @@ def test_a_report_that_is_built_again_is_sealed_again(again: Path, monkeypatch: 
     monkeypatch.setattr(pipeline, "build_report", no_page)
     assert main(["report", str(again)]) == 130
     assert not (again / seals.SUMS).exists()
+
+
+def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
+    finished: Path, again: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pipeline.yml may be another then: it is no damage."""
+
+    def ended(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "train", ended)
+    shutil.rmtree(again / "01_sft" / "final")
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(settings(finished).model_copy(update={"title": "Another"}), again)
+    assert "Another" in seals.read_text(again / "pipeline.yml")
