@@ -26,6 +26,7 @@ from mutants_properties import PROPERTIES
 from mutants_record import Mutant
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
+from mutants_seals import SEALS
 from mutants_sweep import SWEEP
 from mutants_theory import THEORY
 
@@ -44,6 +45,7 @@ MUTANTS = [
     *DOCTOR,
     *MEMORY,
     *GUARD,
+    *SEALS,
 ]
 AT_ONCE = 2
 SECONDS = 120

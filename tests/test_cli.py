@@ -14,7 +14,7 @@ from harken import cli
 from harken.errors import UserError
 
 VERBS = (
-    *("demo", "train", "pipeline", "eval", "report", "data", "model"),
+    *("demo", "train", "pipeline", "eval", "report", "verify", "data", "model"),
     *("doctor", "trace", "replay", "sweep", "presets list", "presets show"),
 )
 

@@ -221,9 +221,10 @@ def evaluate(
     config = config_files.load_evaluation(config_file, set_ or [], output_dir)
 
     from harken.evaluate import report_card, suite
+    from harken.run import seals
 
     folder = suite.run(config, Path(str(config.output_dir)))
-    typer.echo(report_card.tables(json.loads(folder.summary.read_text())))
+    typer.echo(report_card.tables(json.loads(seals.read_text(folder.summary))))
 
 
 @app.command()
@@ -241,6 +242,30 @@ def report(
     from harken import pipeline as pipelines
 
     pipelines.report(folder)
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run, an evaluation, a pipeline, or what holds them.")
+    ],
+) -> None:
+    """Find damaged and missing files.
+
+    Reads every file of every finished run, final model, evaluation and report under the folder, and every
+    checkpoint, and compares them with the sums that were written with them. Exit code 1: something is damaged.
+
+    \b
+    Examples:
+      harken verify outputs/demo
+      harken verify outputs/03_ppo/final
+    """
+    from harken.run import verify as verification
+
+    found = verification.verify(folder)
+    for one in found:
+        typer.echo("\n".join(one.lines()))
+    raise typer.Exit(1 if any(one.problems for one in found) else 0)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from harken.errors import UserError
 from harken.evaluate import audit, report_card, suite, verdict
 from harken.evaluate.outcome import LATE_UPDATES, read_metrics
 from harken.explorer.build import build_report
-from harken.run import atomic, manifest
+from harken.run import atomic, manifest, seals
 from harken.run.claim import claim
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.tables import read_rows
@@ -34,7 +34,8 @@ def run(config: PipelineConfig, output: Path) -> PipelineFolder:
 
 
 def _run(config: PipelineConfig, folder: PipelineFolder, output: Path) -> PipelineFolder:
-    claim(output / "pipeline.yml", config.model_dump(mode="json", exclude={"output_dir"}), folder.sft.final)
+    claim(folder.config, config.model_dump(mode="json", exclude={"output_dir"}), folder.sft.final)
+    seals.unseal(output)  # the report is made again, and sealed with it
     if config.notice:
         say(config.notice)
     say("\n== 1/5 supervised fine-tuning")
@@ -93,10 +94,12 @@ def report(root: Path) -> Path:
             where=str(folder.evaluation.root),
             mend="run `harken pipeline` with this folder first: it goes on where it stopped",
         )
-    config = PipelineConfig.model_validate(yaml.safe_load((root / "pipeline.yml").read_text()))
-    summary = json.loads(folder.evaluation.summary.read_text())
+    config = PipelineConfig.model_validate(yaml.safe_load(seals.read_text(folder.config)))
+    summary = json.loads(seals.read_text(folder.evaluation.summary))
     stages = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     metrics = {name: read_metrics(run) for name, run in stages.items()}
+    info = {name: _info(run) for name, run in stages.items()}
+    rows = read_rows(folder.evaluation.responses)
     judge = next(iter(summary["judges"]), None)
     measured = [line["kl/mean"] for line in metrics["ppo"] if line.get("kl/mean") is not None]
     late = measured[-LATE_UPDATES:]
@@ -115,8 +118,8 @@ def report(root: Path) -> Path:
         seconds={name: sum(line["seconds"] for line in lines) for name, lines in metrics.items()},
         headline=headline,
     )
+    seals.unseal(root)  # all was read that could be damaged: now its files change
     atomic.write_json(folder.results, results | {"name": config.name, "notice": config.notice})
-    rows = read_rows(folder.evaluation.responses)
     build_report(
         folder.report,
         title=config.title or config.name,
@@ -124,11 +127,12 @@ def report(root: Path) -> Path:
         summary=summary,
         responses=rows,
         stage_metrics=metrics,
-        stage_info={name: _info(run) for name, run in stages.items()},
+        stage_info=info,
         headline=headline,
         audited=audit.audit(rows, summary["baseline"]),
         flags=audit.MEANINGS,
     )
+    seals.seal(root, [folder.config, folder.results, folder.report])
     print(report_card.tables(summary))
     print("\n".join(headline))
     print(f"\nfigures  {folder.results}\nreport   {folder.report}")
@@ -138,8 +142,8 @@ def report(root: Path) -> Path:
 def _info(run: RunFolder) -> dict[str, Any]:
     record = manifest.read(run.manifest)
     return {
-        "config": yaml.safe_load(run.config.read_text()),
-        "data": json.loads(run.data_report.read_text()),
+        "config": yaml.safe_load(seals.read_text(run.config)),
+        "data": json.loads(seals.read_text(run.data_report)),
         "lineage": record["lineage"],
         "roles": record["roles"],
         "versions": record.get("versions", {}),

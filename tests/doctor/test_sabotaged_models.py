@@ -90,12 +90,16 @@ def a_model_that_reads_ahead(clinic: Clinic, folder: Path, patch: pytest.MonkeyP
     return clinic.config("sft")
 
 
+UNSEALED = shutil.ignore_patterns("SHA256SUMS")
+"""What is spoilt here is what a model says, not its files: those would be found damaged."""
+
+
 # -- reward models --------------------------------------------------------------------------------
 
 
 def with_head(clinic: Clinic, folder: Path, change: Callable[[Tensor], Tensor]) -> Spoilt:
     """PPO against the healthy reward model with another head."""
-    shutil.copytree(clinic.root / "reward", folder / "reward")
+    shutil.copytree(clinic.root / "reward", folder / "reward", ignore=UNSEALED)
     path = folder / "reward" / "final" / "reward_head.safetensors"
     save_file({name: change(tensor) for name, tensor in load_file(path).items()}, path)
     return clinic.config("ppo", reward_model={"checkpoint_path": str(folder / "reward")})
@@ -301,7 +305,7 @@ def a_reference_that_is_another_model(clinic: Clinic, folder: Path, patch: pytes
 @names("answers_end", "warning")
 def a_policy_that_never_ends(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P22: the unembedding of its end-of-turn token is turned round, so it writes on until it is cut."""
-    shutil.copytree(clinic.root / "sft", folder / "sft")
+    shutil.copytree(clinic.root / "sft", folder / "sft", ignore=UNSEALED)
     path = folder / "sft" / "final" / "model.safetensors"
     weights = load_file(path)
     weights["model.embed_tokens.weight"][END] *= -1

@@ -89,7 +89,7 @@ def misfit_reward_model(root: Path, tmp: Path) -> str:
     import shutil
 
     folder = tmp / "misfit"
-    shutil.copytree(root / "rm" / "final", folder)
+    shutil.copytree(root / "rm" / "final", folder, ignore=shutil.ignore_patterns("SHA256SUMS"))
     card = json.loads((folder / "reward.json").read_text())
     (folder / "reward.json").write_text(json.dumps({**card, "hidden_size": 64}))
     head = load_file(folder / "reward_head.safetensors")

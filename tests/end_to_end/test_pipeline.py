@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import save_tiny
+from tiny_pipeline import run_pipeline
 from transformers import AutoModelForCausalLM
 
 from harken import config_files, pipeline
@@ -16,55 +16,10 @@ from harken.cli import main
 from harken.run.folder import PipelineFolder
 from harken.run.tables import read_rows
 
-PIPELINE = """
-name: tiny
-title: Tiny
-notice: Synthetic rows.
-model_name: {root}/model
-dtype: float32
-tensorboard: false
-sft:
-  data: {{path: {root}/pairs.jsonl, max_length: 160, eval_fraction: 0.2}}
-  lora: {{rank: 4}}
-  training: {{max_steps: 4, batch_size: 4, lr: 1e-3}}
-reward:
-  data: {{path: {root}/pairs.jsonl, max_length: 160, eval_fraction: 0.2}}
-  lora: {{rank: 4}}
-  training: {{max_steps: 4, batch_size: 4, lr: 1e-3, normalise: standardise}}
-ppo:
-  data: {{path: {root}/prompts.jsonl, max_length: 96}}
-  lora: {{rank: 4}}
-  training:
-    lr: 1e-3
-    ppo: {{updates: 4, prompts_per_update: 4, epochs: 2, minibatches: 2, max_gen_len: 8, kl_control: adaptive}}
-  checkpoints: {{every: 1}}
-evaluation:
-  data: {{path: {root}/prompts.jsonl, max_length: 96}}
-  judges: [demo_gold]
-  max_gen_len: 8
-"""
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pipeline")
-    save_tiny(root / "model")
-    pairs = [
-        {
-            "prompt": f"Number {i}?",
-            "chosen": f"It is {i}.",
-            "rejected": f"no idea {i}{i}",
-            "domain": "ab"[i % 2],
-            "keywords": [str(i)],
-        }
-        for i in range(30)
-    ]
-    (root / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
-    prompts = [{"id": f"q{i}", "prompt": f"Count to {i}", "keywords": [str(i)]} for i in range(6)]
-    (root / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
-    (root / "pipeline.yml").write_text(PIPELINE.format(root=root))
-    assert main(["pipeline", str(root / "pipeline.yml"), "--output-dir", str(root / "out")]) == 0
-    return root
+    return run_pipeline(tmp_path_factory.mktemp("pipeline"))
 
 
 def test_one_file_from_raw_rows_to_the_report(finished: Path) -> None:
@@ -125,7 +80,7 @@ def test_a_run_may_start_from_a_ppo_run(finished: Path, tmp_path: Path) -> None:
 
     run = train(stage, tmp_path / "again")
     AutoModelForCausalLM.from_pretrained(run.final)
-    assert (run.root / "base" / "config.json").exists()
+    assert (run.root / "base" / "config.json").exists() and (run.root / "base" / "SHA256SUMS").exists()
 
 
 def without_clock(path: Path) -> list[dict[str, object]]:

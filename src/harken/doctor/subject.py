@@ -32,6 +32,7 @@ from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import fingerprint
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
+from harken.run import seals
 from harken.run.folder import RunFolder
 from harken.seeds import permutation
 from harken.train.reward_model import RewardStage
@@ -260,7 +261,7 @@ def recorded(source: ModelSource) -> RunConfig | None:
     if not path.exists():
         return None
     try:
-        return RunConfig.model_validate(yaml.safe_load(path.read_text()))
+        return RunConfig.model_validate(yaml.safe_load(seals.read_text(path)))
     except ValidationError:
         return None
 

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from harken.health.findings import LIGHTS
+from harken.run import seals
 from harken.run.folder import RunFolder
 
 LATE_UPDATES = 3
@@ -59,10 +60,13 @@ class Mean:
 
 
 def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, [] when there are none yet. A torn last line is left out."""
+    """The lines of metrics.jsonl, [] when there are none yet. A torn last line is left out.
+
+    Raises UserError when the run is finished and the file is no longer what it was.
+    """
     if not run.metrics.exists():
         return []
-    text = run.metrics.read_text(encoding="utf-8")
+    text = seals.read_text(run.metrics)
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 

@@ -17,7 +17,7 @@ from harken.models.resolve import require, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.judges import find_judges
-from harken.run import atomic, stopping
+from harken.run import atomic, seals, stopping
 from harken.run.claim import claim
 from harken.run.folder import EvaluationFolder
 from harken.run.tables import write_rows
@@ -52,8 +52,11 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     }
     if claim(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
         shutil.rmtree(folder.parts, ignore_errors=True)
+        if seals.listed(folder.root) is None:  # the process that finished it ended before it could
+            seals.seal(folder.root, folder.records())
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
+    seals.unseal(folder.root)
     for line in report.lines():
         say(line)
     answers = {
@@ -74,6 +77,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     write_rows(folder.responses, rows)
     summary = compare.compare(rows, judges=list(judges), tie_epsilon=config.tie_epsilon, seed=config.seed)
     atomic.write_json(folder.summary, summary)
+    seals.seal(folder.root, folder.records())
     shutil.rmtree(folder.parts, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} answers a policy compared")
     return folder

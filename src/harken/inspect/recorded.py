@@ -14,6 +14,7 @@ from harken.config import RunConfig
 from harken.config_ppo import PPOSettings, PPOTraining
 from harken.errors import UserError
 from harken.records import Message, Prompt, Rollout
+from harken.run import seals
 from harken.run.credit_table import read_credit
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.tables import read_rows
@@ -89,6 +90,7 @@ def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"Name the run itself: {inner.root}" if inner.config.is_file() else "Name the folder of a PPO run"
         )
         raise UserError("no run here (config.yml is missing)", where=str(root), mend=mend)
+    seals.check(run.config)
     config = config_files.load_run(str(run.config), list(overrides), root)
     if not isinstance(config.training, PPOTraining):
         raise UserError(

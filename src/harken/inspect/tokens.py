@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from harken.errors import UserError
 from harken.inspect.recorded import RecordedStep
 from harken.models.tokenizer import load_tokenizer
-from harken.run import manifest
+from harken.run import manifest, seals
 from harken.run.folder import RunFolder
 from harken.run.tables import write_table
 
@@ -143,6 +143,7 @@ def _tokenizer(run: RunFolder) -> PreTrainedTokenizerBase | None:
         folders.append(Path(manifest.read(run.manifest).get("lineage", {}).get("folder", "")))
     for folder in folders:
         if (folder / "tokenizer_config.json").is_file():
+            seals.check_folder(folder, weights=False)
             try:
                 return load_tokenizer(folder)
             except UserError:

@@ -34,7 +34,7 @@ from harken.models.packing import Layout
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
-from harken.run import atomic, stopping
+from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
 
 # The attention and MLP projections as the common families name them.
@@ -76,9 +76,11 @@ class Backbone:
 
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
-        """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`."""
+        """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`.
+        Raises UserError when a sealed file is damaged."""
         keep_freed_memory()
         keep_few_kernels()
+        source.check()
         base, *adapters = [link for link in source.chain() if link.kind != "reward"]
         model = AutoModelForCausalLM.from_pretrained(
             base.folder,
@@ -140,7 +142,8 @@ class Backbone:
         self._freeze_all_but(trainable | {name})
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """A frozen adapter from disk."""
+        """A frozen adapter from disk. Raises UserError when a sealed file of it is damaged."""
+        seals.check_folder(folder)
         trainable = self._trainable_adapters()
         if self._peft is None:
             self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
@@ -200,9 +203,8 @@ class Backbone:
         padding are meaningless.
         """
         if not self._packable:
-            return self.forward(
-                self._attention(batch.tokens.shape[1]), input_ids=batch.tokens, use_cache=False
-            )
+            kernel = self._attention(batch.tokens.shape[1])
+            return self.forward(kernel, input_ids=batch.tokens, use_cache=False)
         layout = self.lay_out(batch.sequences())
         states = self.read(layout, use_cache=False)
         where = nn.functional.pad(layout.where, (0, batch.tokens.shape[1] - layout.where.shape[1]))
@@ -220,8 +222,7 @@ class Backbone:
         return micro_batches(longest, max(token_budget // sides, 1))
 
     def lay_out(self, rows: Sequence[Sequence[int]]) -> Layout:
-        """How to read rows of tokens. On a CPU they are packed: no padding, and a beginning that rows share is read
-        once."""
+        """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
         if self._packable:
             # Dropout draws for every row anew, also where rows agree.
             return packing.packed(rows, share=not self._drops())
@@ -269,8 +270,7 @@ class Backbone:
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
             config._attn_implementation = usual
-        # A last layer norm that autocast ran in float32 must still meet a 16-bit unembedding.
-        return output.to(self.dtype)
+        return output.to(self.dtype)  # what autocast ran in float32 must still meet a 16-bit unembedding
 
     @property
     def trunk(self) -> nn.Module:
@@ -333,6 +333,7 @@ class Backbone:
         if not copy.exists():
             unfinished = copy.with_name(f".{copy.name}-unfinished")
             self.save_whole(unfinished)
+            seals.seal(unfinished)
             atomic.publish(unfinished, copy)
         return copy.resolve()
 

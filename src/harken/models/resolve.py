@@ -22,6 +22,7 @@ from harken.errors import UserError
 from harken.models.embedded import embedded_folder
 from harken.models.gguf import gguf_folder, is_gguf
 from harken.models.hub import hub_folder
+from harken.run import seals
 from harken.run.folder import RunFolder
 from harken.run.manifest import fingerprint
 
@@ -50,6 +51,11 @@ class ModelSource:
         """One line: the name as given, what it is, its folder, the first digits of its fingerprint."""
         return f"{self.name}: {self.what} in {self.folder} [{self.fingerprint[:12]}]"
 
+    def check(self) -> None:
+        """Raise UserError when a sealed file of this model, or of one on the way, is damaged. All are read."""
+        for link in self.chain():
+            seals.check_folder(link.folder)
+
     @property
     def what(self) -> str:
         """In words, for messages."""
@@ -59,7 +65,8 @@ class ModelSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of its own weight files; those of its base are the base's."""
+        """The sha256 of its own weight files; those of its base are the base's. Raises UserError as `check` does."""
+        seals.check_folder(self.folder)
         return fingerprint(self.folder)
 
 
@@ -69,7 +76,8 @@ def resolve(name: str) -> ModelSource:
     Links are followed to the end, however many. No weights are read into memory.
     Raises UserError for a path that does not exist (with the nearest that does), an unfinished run,
     a folder with a part missing, weights in pickles, a base that is missing or goes round in a circle,
-    a reward head that does not fit its base, and a hub that cannot be reached.
+    a reward head that does not fit its base, a sealed file that is damaged (weights: see `ModelSource.check`),
+    and a hub that cannot be reached.
     """
     return _resolve(name, ())
 
@@ -162,6 +170,7 @@ def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> Model
         raise UserError(
             f"its base goes round in a circle: {circle}", where=name, mend="mend a base in one of them"
         )
+    seals.check_folder(folder, weights=False)
     if (folder / "reward.json").exists():
         for needed in ("adapter_config.json", "reward_head.safetensors"):
             if not (folder / needed).exists():

@@ -176,9 +176,10 @@ class RewardModel:
         """A trained reward model, frozen, as `adapter`. It moves in with `share` when that is the base it was
         trained on.
 
-        Raises UserError when the head does not fit the base, naming both sizes.
+        Raises UserError when the head does not fit the base, naming both sizes, and when a sealed file is damaged.
         """
         assert source.base is not None
+        source.check()
         card = json.loads((source.folder / "reward.json").read_text())
         same_base = share is not None and share.source is not None
         same_base = same_base and lineage_fingerprint(share.source) == card["base_fingerprint"]  # type: ignore[union-attr, arg-type]

@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from harken.errors import UserError
+from harken.run import seals
 from harken.run.terminal import say
 
 _ANSWER = "the answer"
@@ -20,8 +21,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     A folder whose pad token is missing or is one of those gets another of its special tokens as pad
     (see `choose_pad`), said once on stderr. Nothing in Harken pads through the tokenizer: pad only fills
     places that no mask reads. Code shipped in the folder is never run.
-    Raises UserError when the folder has no readable tokenizer or no token that may be pad.
+    Raises UserError when the folder has no readable tokenizer, a damaged one, or no token that may be pad.
     """
+    seals.check_folder(folder, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

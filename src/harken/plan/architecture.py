@@ -13,6 +13,7 @@ from harken import config_files
 from harken.errors import UserError
 from harken.models.resolve import resolve
 from harken.plan.known import known_config
+from harken.run import seals
 
 SETTINGS = ["*.json", "*.model", "*.txt", "*.jinja"]
 """What the hub is asked for: settings and tokenizer."""
@@ -59,6 +60,7 @@ def find(name: str) -> Found:
 
 
 def _read(name: str, folder: Path) -> Found:
+    seals.check_folder(folder, weights=False)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

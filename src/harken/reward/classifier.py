@@ -215,6 +215,7 @@ def load_classifier(
     micro_batch_tokens: int,
 ) -> ClassifierReward:
     """Read it from disk, whole: weights that are missing would be random, so they are an error (UserError)."""
+    source.check()
     try:
         model, told = AutoModelForSequenceClassification.from_pretrained(
             source.folder,

@@ -32,6 +32,8 @@ from harken.run.terminal import say
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
+HOLDERS = ("checkpoints", "best")
+"""The folders of a run that hold checkpoints."""
 
 _UNFINISHED = ".tmp-"
 _REPLACED = ".replaced-"
@@ -90,11 +92,16 @@ def latest(folder: Path) -> Checkpoint | None:
         return None
     _clean_up(folder)
     for path in _steps(folder):
-        if (problem := _problem(path)) is None:
+        if (wrong := problem(path)) is None:
             state = json.loads((path / STATE).read_bytes())
             return Checkpoint(_number(path), load_file(path / TENSORS), state)
-        say(f"warning: checkpoint {path} is damaged ({problem}); moved to {_quarantine(path)}")
+        say(f"warning: checkpoint {path} is damaged ({wrong}); moved to {_quarantine(path)}")
     return None
+
+
+def is_kept(path: Path) -> bool:
+    """Whether this is the folder of a checkpoint, by its name and place. One in quarantine is none."""
+    return _STEP.fullmatch(path.name) is not None and path.parent.name in HOLDERS
 
 
 @contextmanager
@@ -148,8 +155,8 @@ def _drop(path: Path) -> None:
     shutil.rmtree(nameless)
 
 
-def _problem(path: Path) -> str | None:
-    """Why a checkpoint cannot be trusted, or None."""
+def problem(path: Path) -> str | None:
+    """Why a checkpoint cannot be trusted, or None. Its files are read."""
     try:
         written = (path / MANIFEST).read_bytes()
         manifest = json.loads(written)

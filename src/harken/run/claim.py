@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from harken.errors import UserError
+from harken.run import seals
 from harken.run.atomic import write_text
 from harken.run.manifest import config_difference
 
@@ -16,10 +17,11 @@ def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
     """Write the resolved configuration, or check it against the one that is there. True: it was there.
 
     A configuration under which none of `made` came to be is replaced: a first try that failed on a mistyped
-    path must not lock the folder. Raises UserError with the differences when something was made under another.
+    path must not lock the folder. Raises UserError with the differences when something was made under another,
+    and when the configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
-        differences = config_difference(yaml.safe_load(path.read_text()), config)
+        differences = config_difference(yaml.safe_load(seals.read_text(path)), config)
         if differences:
             raise UserError(
                 "this folder holds a run of another configuration: " + "; ".join(differences),

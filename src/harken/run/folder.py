@@ -3,7 +3,11 @@
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json
       tensorboard/  checkpoints/step-N/  faults/step-N/  rollouts/*.parquet  credit/*.parquet  final/
 
-<pipeline>/01_sft  02_rm  03_ppo  04_eval/{responses.parquet,summary.json}  05_report/report.html  results.json
+<pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
+      pipeline.yml  results.json
+
+A finished run, its final, an evaluation and a pipeline are sealed: SHA256SUMS lists their files (run/seals.py). A
+run's own lists neither what may still change (status.json, tensorboard, checkpoints) nor final, which has its own.
 """
 
 from __future__ import annotations
@@ -83,6 +87,12 @@ class RunFolder:
         """The trained model, loadable by `from_pretrained`."""
         return self.root / "final"
 
+    def records(self) -> list[Path]:
+        """What is there of the files that no longer change when the run is finished, `final` aside: its seal's."""
+        tables = [*self.rollouts.glob("*.parquet"), *self.credit.glob("*.parquet")]
+        named = (self.config, self.manifest, self.data_report, self.rejects, self.metrics)
+        return [path for path in (*named, *tables) if path.exists()]
+
 
 @dataclass(frozen=True)
 class PipelineFolder:
@@ -109,6 +119,11 @@ class PipelineFolder:
     def evaluation(self) -> EvaluationFolder:
         """The comparison of all policies."""
         return EvaluationFolder(self.root / "04_eval")
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration (YAML)."""
+        return self.root / "pipeline.yml"
 
     @property
     def report(self) -> Path:
@@ -146,3 +161,7 @@ class EvaluationFolder:
     def summary(self) -> Path:
         """The N-way and pairwise tables with intervals (JSON)."""
         return self.root / "summary.json"
+
+    def records(self) -> list[Path]:
+        """The files of a finished evaluation: its seal's."""
+        return [self.config, self.responses, self.summary]

@@ -10,14 +10,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import harken
 from harken.errors import UserError
-from harken.run import atomic
+from harken.run import atomic, seals
 from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
@@ -65,6 +64,7 @@ def write(run: RunFolder, config: dict[str, Any], lineage: dict[str, Any], extra
 
 def read(path: Path) -> dict[str, Any]:
     """The manifest at `path`. Raises UserError when there is none or it is damaged."""
+    seals.check(path)
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -120,7 +120,6 @@ def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
 def fingerprint(folder: Path) -> str:
     """The sha256 over names and contents of the *.safetensors files right in `folder`, sorted by name.
 
-    A file that keeps its path, size and time of change is read once a process.
     Raises UserError when there is no such file.
     """
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.name)
@@ -128,16 +127,8 @@ def fingerprint(folder: Path) -> str:
         raise UserError("no *.safetensors weights here", where=str(folder), mend="Name a folder of a model")
     digest = hashlib.sha256()
     for path in files:
-        facts = path.stat()
-        sha256 = _file_sha256(path.resolve(), facts.st_size, facts.st_mtime_ns)
-        digest.update(f"{path.name}\0{sha256}\n".encode())
+        digest.update(f"{path.name}\0{seals.file_sha256(path)}\n".encode())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_sha256(path: Path, size: int, changed_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _now() -> str:

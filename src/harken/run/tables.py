@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from harken.errors import UserError
 from harken.records import Score, ScoredRollout
-from harken.run import atomic
+from harken.run import atomic, seals
 
 _COLUMNS: dict[str, pa.DataType] = {
     "prompt_id": pa.string(),
@@ -68,8 +68,10 @@ def write_table(path: Path, columns: Mapping[str, pa.DataType], records: Sequenc
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a parquet file. Raises UserError when there is none or it is damaged.
 
-    In a file written here a changed byte of the data is found. Names and types of columns have no checksum.
+    In a sealed file any changed byte is found. In another that was written here, one of the data; names and types
+    of columns have no checksum there.
     """
+    seals.check(path)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         table = file.read()

@@ -17,7 +17,7 @@ from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
-from harken.run import atomic, checkpoint, status, stopping
+from harken.run import atomic, checkpoint, seals, status, stopping
 from harken.run.folder import RunFolder
 from harken.run.stopping import Stopped
 from harken.run.tracking import Tracker, logged, say
@@ -239,10 +239,12 @@ def _bytes_of_checkpoint(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _save_final(stage: Stage, run: RunFolder) -> None:
-    """`final/` appears whole or not at all, and is on the disk."""
+    """`final/` appears whole and sealed, or not at all; where it stands, the run's records are sealed too."""
     unfinished = run.root / ".final-unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     with checkpoint.disk_errors(unfinished):
         stage.save(unfinished)
+    seals.seal(unfinished)
+    seals.seal(run.root, run.records())
     atomic.publish(unfinished, run.final)

@@ -18,7 +18,7 @@ from harken.models.backbone import Backbone
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
-from harken.run import manifest, status
+from harken.run import manifest, seals, status
 from harken.run.claim import claim
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
@@ -49,6 +49,7 @@ def _train(config: RunConfig, run: RunFolder) -> RunFolder:
     if already and run.final.exists() and status.is_over(run):
         say(f"{run.root}: this run is finished; nothing to do")
         return run
+    seals.unseal(run.root)  # what it lists is about to change
     source = require(resolve(config.model_name), "policy")
     say(f"model: {source.describe()}")
     device, dtype = choose_device(config.device), DTYPES[config.dtype]
@@ -171,6 +172,6 @@ def has_sft(source: ModelSource) -> bool:
     """Whether the run that made this model, or one before it, was supervised fine-tuning."""
     for link in source.chain():
         record = RunFolder(link.folder.parent).manifest
-        if record.exists() and json.loads(record.read_text()).get("lineage", {}).get("sft"):
+        if record.exists() and json.loads(seals.read_text(record)).get("lineage", {}).get("sft"):
             return True
     return False
