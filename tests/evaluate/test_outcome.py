@@ -15,7 +15,9 @@ from harken.run.folder import RunFolder
 
 def written(root: Path, lines: list[dict[str, Any]], why: str = "finished") -> RunFolder:
     root.mkdir(exist_ok=True)
-    (root / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (root / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": number} | line) + "\n" for number, line in enumerate(lines, start=1))
+    )
     state = "completed" if why == "finished" else "stopped"
     (root / "status.json").write_text(
         json.dumps({"state": state, "completed": len(lines), "stopped_because": why})

@@ -15,6 +15,7 @@ from harken.data import sources
 from harken.data.chat import Renderer
 from harken.evaluate import audit, compare
 from harken.models.backbone import Backbone
+from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RewardModel, lineage_fingerprint
@@ -90,6 +91,7 @@ def _answer(name: str, source: ModelSource, prompts: Sequence[Prompt], config: E
         backbone.load_adapter(role, source.folder)
     else:
         backbone, role = Backbone.load(source, dtype, device), None
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)
     renderer = Renderer(backbone.tokenizer)
     engine = InProcessEngine(backbone, renderer, role, config.data.max_length)
     sampling = Sampling(config.max_gen_len, config.temperature, config.seed)

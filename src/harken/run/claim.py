@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harken import config_yaml
 from harken.errors import UserError
 from harken.run.atomic import write_text
 from harken.run.manifest import config_difference
+
+RESTORE = "restore the file, or choose another --output-dir"
 
 
 def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
@@ -19,7 +20,7 @@ def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
     path must not lock the folder. Raises UserError with the differences when something was made under another.
     """
     if path.exists() and any(result.exists() for result in made):
-        differences = config_difference(yaml.safe_load(path.read_text()), config)
+        differences = config_difference(recorded(path), config)
         if differences:
             raise UserError(
                 "this folder holds a run of another configuration: " + "; ".join(differences),
@@ -28,5 +29,15 @@ def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
             )
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, yaml.safe_dump(config, sort_keys=False))
+    write_text(path, config_yaml.write(config))
     return False
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """The configuration a folder was claimed with. Raises UserError when the file cannot be read as one."""
+    try:
+        return config_yaml.parse(path.read_text(encoding="utf-8"), str(path)).data
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read as text ({error})", where=str(path), mend=RESTORE) from None
+    except UserError as error:
+        raise UserError(error.what, where=error.where, mend=RESTORE) from None

@@ -22,6 +22,7 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import Tracker, say
 from harken.seeds import seed as derive_seed
 from harken.train.best import Best
+from harken.train.put_back import put_back
 
 
 @runtime_checkable
@@ -89,7 +90,7 @@ def run_stage(
     monitor = Monitor(health.stop_on, kind, limits_for(dtype))
     start = 0
     if (kept := checkpoint.latest(run.checkpoints)) is not None:
-        stage.load(kept.tensors, kept.state)
+        put_back(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
         start = kept.step
         say(f"{stage.label}: resuming after step {start} of {stage.total}")
     status.write(run, requested=stage.total, completed=start, stopped_because=None)
@@ -101,7 +102,8 @@ def run_stage(
         with Tracker(run, stage.total, stage.label, tensorboard) as tracker:
             tracker.start(start)
             if start:
-                monitor.replay(run.metrics.read_text(encoding="utf-8").splitlines())
+                # Not splitlines: a metric's name may hold a character that ends a line elsewhere.
+                monitor.replay(run.metrics.read_text(encoding="utf-8").split("\n")[:-1])
                 reason = reason or monitor.stop_reason()
             for number in range(start, stage.total):
                 if reason is not None:
