@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mutants_doctor import DOCTOR
 from mutants_health import HEALTH
+from mutants_input import INPUT
 from mutants_inspect import INSPECT
 from mutants_maths import MATHS
 from mutants_memory import MEMORY
@@ -42,6 +43,7 @@ MUTANTS = [
     *SWEEP,
     *DOCTOR,
     *MEMORY,
+    *INPUT,
 ]
 AT_ONCE = 2
 SECONDS = 120

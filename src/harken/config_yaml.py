@@ -83,7 +83,7 @@ def parse(text: str, name: str) -> Settings:
     data = _read(text, name, places)
     if not isinstance(data, dict):
         raise UserError(
-            "this is no section of `key: value` lines",
+            "a configuration is a section of `key: value` lines",
             where=name,
             mend="`harken presets show NAME` prints one to start from",
         )

@@ -39,7 +39,8 @@ def main(words: list[str]) -> int:
                 print(f"{case.name}\n    {result.fault}")
     print(
         f"{len(chosen)} malformed inputs: {faults['traceback']} tracebacks, {faults['hang']} hangs, "
-        f"{faults['vague']} vague messages, {faults['code']} wrong exit codes; "
+        f"{faults['vague']} vague messages, {faults['code']} wrong exit codes, "
+        f"{faults['control']} with control characters; "
         f"slowest {slowest[0]:.1f} s ({slowest[1]})"
     )
     return 1 if faults else 0

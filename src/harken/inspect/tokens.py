@@ -161,9 +161,9 @@ def _numbers(text: str, count: int) -> list[int]:
         ) from None
     if wrong := [number for number in numbers if not 0 <= number < count]:
         raise UserError(
-            f"no row {wrong[0]}: the update has {count} answers",
+            f"no row {wrong[0]}: the update has {count} answers, numbered from 0",
             where="--rows",
-            mend="They are numbered from 0",
+            mend="Choose among them",
         )
     return numbers
 

@@ -52,7 +52,8 @@ def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
             model.load_adapter(folder, adapter_name=name)
         else:
             model = PeftModel.from_pretrained(model, folder, adapter_name=name)
-        wanted = get_peft_model_state_dict(model, adapter_name=name)
+        # Without embeddings: for those peft would ask the hub about the base.
+        wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
             found = set(file.keys())
     _require_all([key for key in wanted if key not in found], folder, RETRAIN)
