@@ -19,8 +19,8 @@ from harken.cli import main
 
 SECONDS = 20
 """Longer than this is a hang."""
-MENDED = re.compile(r"\. [^.]{3,}|\b(?:expected|[Mm]end|should|must|choose|needs?|give|name|leave|set)\b")
-"""A second sentence, or words that say what would be right."""
+MENDED = re.compile(r"\. \S[^.]{3,}|\bexpected |\bshould be |\bgreater than |\bless than ")
+"""A second sentence, or what would be right there."""
 
 
 @dataclass(frozen=True)

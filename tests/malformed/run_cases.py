@@ -325,6 +325,23 @@ WORDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+DOCTORED: dict[str, tuple[str, str]] = {
+    "rows that are not there": ("data.path={tmp}/none.jsonl", "none.jsonl"),
+    "rows that are no rows": ("data.path={out}/pipeline.yml", "pipeline.yml"),
+    "a model that is not there": ("model_name={tmp}/none", "none"),
+    "a folder of nothing as model": ("model_name={tmp}", "no model is here"),
+    "a file as model": ("model_name={out}/pipeline.yml", "pipeline.yml"),
+}
+
+
+def _doctored(setting: str) -> Callable[[World, Path], list[str]]:
+    def make(world: World, folder: Path) -> list[str]:
+        config = str(world.pipeline / SFT / "config.yml")
+        return ["doctor", config, "--set", setting.format(out=world.pipeline, tmp=folder)]
+
+    return make
+
+
 def _said(words: str) -> Callable[[World, Path], list[str]]:
     return lambda world, folder: words.format(out=world.pipeline, tmp=folder).split()
 
@@ -377,6 +394,8 @@ def cases() -> list[Case]:
     for name, spoil in TABLES.items():
         for verb in ("trace", "replay"):
             found.append(Case(f"{verb}, {name}", _inspected(verb, spoil), ("run",)))
+    for name, (setting, told) in DOCTORED.items():
+        found.append(Case(f"doctor, {name}", _doctored(setting), shown=("error", told, "mend:")))
     for name, words, named in WORDS:
         found.append(Case(name, _said(words), (named,)))
     return found
