@@ -8,10 +8,11 @@ TORCH_INSTALL ?= torch==2.13.0
 TORCH_INDEX   ?=
 READY  := $(VENV)/.ready
 PEERS  := .venv-trl
+AUDIT  := .venv-audit
 BENCH  ?=
 KILL   ?=
 
-.PHONY: help demo test test-kill check mutants bench bench-peers format clean
+.PHONY: help demo test test-kill check audit mutants bench bench-peers format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make test     the test suite (under ten minutes on two cores)"
 	@echo "make test-kill  kills every kind of work at 500 moments or more, starts it again, compares; KILL='ppo --points 5000'"
 	@echo "make check    lint, format, types, architecture"
+	@echo "make audit    asks for known vulnerabilities of the pinned packages; needs the network"
 	@echo "make mutants  plants known mistakes; each must turn the suite red"
 	@echo "make bench    seconds, memory and tokens/s beside other libraries, and their plots; BENCH=--quick: does it run?"
 	@echo "make bench-peers  $(PEERS), the environment of the libraries that bench compares with"
@@ -39,6 +41,12 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# --strict: a package that the service does not know fails the audit instead of being passed over.
+audit:
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet pip-audit
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 mutants: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutants.py

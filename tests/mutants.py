@@ -18,6 +18,7 @@ from pathlib import Path
 from mutants_doctor import DOCTOR
 from mutants_guard import GUARD
 from mutants_health import HEALTH
+from mutants_input import INPUT
 from mutants_inspect import INSPECT
 from mutants_maths import MATHS
 from mutants_memory import MEMORY
@@ -46,6 +47,7 @@ MUTANTS = [
     *MEMORY,
     *GUARD,
     *SEALS,
+    *INPUT,
 ]
 AT_ONCE = 2
 SECONDS = 120

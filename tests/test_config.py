@@ -75,3 +75,9 @@ def test_a_run_survives_its_own_dump() -> None:
 def test_no_model_accepts_an_unknown_key() -> None:
     models = [m for m in vars(config).values() if isinstance(m, type) and issubclass(m, BaseModel)]
     assert all(m.model_config.get("extra") == "forbid" for m in models if m is not BaseModel)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": float("inf")}, {"lr": float("nan")}, {"batch_size": 10**12}])
+def test_numbers_are_finite_and_counts_bounded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        RunConfig.model_validate(RUN | {"training": {"type": "sft"} | wrong})

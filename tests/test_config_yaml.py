@@ -162,3 +162,20 @@ def test_the_value_written_is_the_float_that_was_meant() -> None:
         math.isclose(back[k], v, rel_tol=0, abs_tol=0) for k, v in {"lr": 1e-6, "third": 1 / 3}.items()
     )
     assert back["tiny"] == 5e-324 and back["huge"] == 1.7e308
+
+
+def test_nesting_and_aliases_have_an_end() -> None:
+    """A few lines of aliases can stand for billions of values."""
+    with pytest.raises(UserError, match="nesting is too deep"):
+        config_yaml.parse("a: " + "{a: " * 50 + "}" * 50, "x.yml")
+    bomb = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    for here, before in zip("bcdefghi", "abcdefgh", strict=True):
+        bomb += f"{here}: &{here} [{', '.join([f'*{before}'] * 9)}]\n"
+    with pytest.raises(UserError, match="more than 20,000 values"):
+        config_yaml.parse(bomb, "x.yml")
+
+
+@pytest.mark.parametrize("text", ['a: "x\\0"', 'a: "\\ud800"', '"\\udfff": 1'])
+def test_text_that_no_file_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"x\.yml:1: a (text|key) holds"):
+        config_yaml.parse(text, "x.yml")

@@ -7,7 +7,7 @@ seconds to import, and `harken --help`, `harken presets` and a mistyped key shou
 from __future__ import annotations
 
 import errno
-import json
+import io
 import os
 import sys
 from pathlib import Path
@@ -22,6 +22,7 @@ from harken.cli_presets import presets
 from harken.errors import UserError
 from harken.run import stopping
 from harken.run.stopping import Stopped
+from harken.run.terminal import plain, show
 
 QUICK = (
     "sft.data.limit=64",
@@ -35,6 +36,20 @@ QUICK = (
     "evaluation.max_gen_len=16",
 )
 """`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
+
+LONGEST = 2000
+"""Characters of a complaint: what it quotes may have any length."""
+_ROOM = "Make room, or choose another folder"
+_RIGHTS = "Change who may read and write there, or choose another place"
+_NAME = "Choose another name or folder"
+MENDS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _NAME),
+    errno.EIO: "Check the disk",
+    errno.ENOENT: "Something removed it: run the command again",
+}
+"""What a file system refuses for a reason of the user's, and how to mend it. Any other fault is ours."""
 
 app = typer.Typer(
     name="harken",
@@ -54,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         stopping.raise_on_terminate()
     given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is no text must not end what is printed of it
+        sys.stdout.reconfigure(errors="backslashreplace")
     if os.environ.get("HARKEN_DEBUG") == "1":
         return app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
     try:
@@ -68,9 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno == errno.EPIPE:  # the reader of our output has seen enough, as in `harken … | head`
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it on its way out
             return 0
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in MENDS:
             raise
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}. {MENDS[error.errno]}")
     except Stopped as stop:
         code = int(stop.code or 0)
     except KeyboardInterrupt:
@@ -81,7 +98,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _complain(text: str) -> int:
-    print(f"harken: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(plain(text).split())
+    if len(line) > LONGEST:  # the end often says how to mend it
+        line = f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}"
+    print(f"harken: {line}", file=sys.stderr)
     return 2
 
 
@@ -221,10 +241,10 @@ def evaluate(
     config = config_files.load_evaluation(config_file, set_ or [], output_dir)
 
     from harken.evaluate import report_card, suite
-    from harken.run import seals
+    from harken.evaluate.summary import read_summary
 
     folder = suite.run(config, Path(str(config.output_dir)))
-    typer.echo(report_card.tables(json.loads(seals.read_text(folder.summary))))
+    show(report_card.tables(read_summary(folder.summary)))
 
 
 @app.command()
@@ -318,7 +338,7 @@ def replay(
     from harken.inspect import replay as replays
 
     for line in replays.replay(run, step, set_ or [], out):
-        typer.echo(line)
+        show(line)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from harken import config_files
 from harken.cli_options import Set
 from harken.config_base import DataConfig
 from harken.errors import UserError
+from harken.run.terminal import show
 
 before = typer.Typer(rich_markup_mode=None)
 
@@ -38,7 +39,7 @@ def doctor(
 
     diagnosis = examine.diagnose(config_files.load_run_or_pipeline(name, set_ or []), name)
     if as_json:
-        typer.echo(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
+        show(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         typer.echo("\n".join(diagnosis.lines(colour=colour)))
@@ -76,7 +77,7 @@ def plan(
     room = None if memory is None else table.parse_memory(memory)
     config = config_files.load_run_or_pipeline(name, set_ or [])
     made = plans.make(config, name, memory=room, device=device, price=price, timed=not no_measure)
-    typer.echo(json.dumps(table.to_dict(made), indent=2) if as_json else "\n".join(table.lines(made)))
+    show(json.dumps(table.to_dict(made), indent=2) if as_json else "\n".join(table.lines(made)))
     raise typer.Exit(0 if made.fits else 1)
 
 
@@ -97,7 +98,7 @@ def model(
     from harken.models import resolve
 
     for source in resolve.resolve(name).chain():
-        typer.echo(source.describe())
+        show(source.describe())
 
 
 @before.command()
@@ -142,4 +143,4 @@ def data(
     from harken.data_check import check
 
     for line in check(config, model):
-        typer.echo(line)
+        show(line)

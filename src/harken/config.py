@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from harken.config_base import DataConfig, Fraction, NonNegative, Strict
+from harken.config_base import DataConfig, Fraction, NonNegative, PositiveInt, Seed, Strict
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 
@@ -51,7 +51,7 @@ class RunConfig(Strict):
     model_name: str = "embedded"
     """A hub name, a model folder, a run folder, a GGUF file, or `embedded` (SmolLM2-135M-Instruct)."""
     output_dir: str | None = None
-    seed: int = Field(default=839, ge=0)
+    seed: Seed = 839
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -95,7 +95,7 @@ class EvaluationConfig(Strict):
     tie_epsilon: NonNegative = 0.0
     """Two rewards this close are a tie."""
     output_dir: str | None = None
-    seed: int = Field(default=839, ge=0)
+    seed: Seed = 839
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
@@ -138,7 +138,7 @@ class PipelineConfig(Strict):
     """Printed and shown in the report, for example that the data are synthetic."""
     model_name: str = "embedded"
     output_dir: str | None = None
-    seed: int = Field(default=839, ge=0)
+    seed: Seed = 839
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     tensorboard: bool = True

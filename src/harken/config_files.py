@@ -142,7 +142,7 @@ def _find(name: str) -> _Source:
         mend = "`harken presets list` names the shipped ones"
         raise UserError("no such file", where=name, mend=mend) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read as text ({error})", where=name) from None
+        raise UserError(f"cannot be read as text ({error})", where=name, mend="Save it as UTF-8") from None
 
 
 def _shipped() -> dict[str, Traversable]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from harken.config_base import DataConfig, Fraction, NonNegative, Strict
+from harken.config_base import DataConfig, Fraction, NonNegative, PositiveInt, Strict
 from harken.config_rewards import RewardPart, name_clash
 from harken.config_training import Optimisation
 

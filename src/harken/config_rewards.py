@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
 
-from harken.config_base import NonNegative, Strict
+from harken.config_base import NonNegative, PositiveInt, Strict
 
 OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition")
 """Names that `training.reward_model` and the penalties of `training.ppo` write under."""

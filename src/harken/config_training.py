@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from harken.config_base import NonNegative, Strict
+from harken.config_base import NonNegative, PositiveInt, Strict
 
 
 class Optimisation(Strict):

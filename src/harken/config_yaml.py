@@ -18,9 +18,16 @@ from harken.errors import UserError
 KeyPath = tuple[str | int, ...]
 
 _FLOAT = re.compile(r"[-+]?((\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+)$")
+NESTED = "not usable: a YAML alias contains itself, or nesting is too deep"
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float", "seq", "map")}
+QUOTE = "Indent with spaces, close what is open, and put a text with special characters in quotes"
+FLATTEN = "A configuration has six levels of sections at most: see `harken presets show NAME`"
+DEEPEST = 40
+"""Sections and lists within one another: a configuration has six."""
+MOST = 20_000
+"""Values in a configuration, aliases counted at each place: a few lines of them can stand for billions."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d+\])*(\.[^.\[\]=]+(\[\d+\])*)*$")
+_OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d{1,6}\])*(\.[^.\[\]=]+(\[\d{1,6}\])*)*\Z")
 
 
 class _Loader(yaml.SafeLoader):
@@ -75,7 +82,11 @@ def parse(text: str, name: str) -> Settings:
     places: dict[KeyPath, str] = {}
     data = _read(text, name, places)
     if not isinstance(data, dict):
-        raise UserError("a configuration is a section of `key: value` lines", where=name)
+        raise UserError(
+            "a configuration is a section of `key: value` lines",
+            where=name,
+            mend="`harken presets show NAME` prints one to start from",
+        )
     return Settings(data, places)
 
 
@@ -92,6 +103,8 @@ def override(settings: Settings, overrides: list[str]) -> Settings:
                 "not of the form key=value", where=where, mend="For example: --set training.lr=1e-6"
             )
         path = tuple(int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"[^.\[\]]+|\[\d+\]", key))
+        if len(path) > DEEPEST:
+            raise UserError(NESTED, where=where[:80], mend=FLATTEN)
         places = {p: w for p, w in settings.places.items() if p[: len(path)] != path}
         for length in range(1, len(path) + 1):
             places.setdefault(path[:length], where)
@@ -138,35 +151,62 @@ def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark and not name.startswith("--set") else ""
-        raise UserError(f"not valid YAML: {error.problem or error.context}", where=f"{name}{line}") from None
+        problem = error.problem or error.context
+        raise UserError(f"not valid YAML: {problem}", where=f"{name}{line}", mend=QUOTE) from None
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=name) from None
+        raise UserError(f"not valid YAML: {error}", where=name, mend="Save it as plain UTF-8 text") from None
     except RecursionError:
-        raise UserError(
-            "not usable: a YAML alias contains itself, or nesting is too deep", where=name
-        ) from None
+        raise UserError(NESTED, where=name, mend=FLATTEN) from None
 
 
 def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]) -> Any:
     here = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
     places.setdefault(path, here)
+    if len(path) > DEEPEST:
+        raise UserError(NESTED, where=here, mend=FLATTEN)
+    if len(places) > MOST:
+        raise UserError(f"it holds more than {MOST:,} values", where=here, mend="Write its aliases out")
     if node.tag not in _TAGS:
-        raise UserError(f"the YAML tag {node.tag} is not understood here", where=here)
+        raise UserError(
+            f"the YAML tag {node.tag} is not understood here",
+            where=here,
+            mend="Remove it, and write the plain value",
+        )
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, i), name, places) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node, deep=True)
+        return _scalar(loader, node, here)
     section: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = here if name.startswith("--set") else f"{name}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
-            raise UserError("a key has to be a plain word", where=line)
+            raise UserError("a key has to be a plain word", where=line, mend="Write `key: value`")
         key = key_node.value
+        if problem := _unwritable(key):
+            raise UserError(f"a key holds {problem}", where=line, mend="Remove it")
         if key in section:
-            raise UserError("the key is written twice", where=f"{line}: {dotted((*path, key))}")
+            place = f"{line}: {dotted((*path, key))}"
+            raise UserError("the key is written twice", where=place, mend="Keep one of them")
         places[*path, key] = line
         section[key] = _build(loader, value_node, (*path, key), name, places)
     return section
+
+
+def _scalar(loader: _Loader, node: yaml.Node, here: str) -> Any:
+    try:
+        value = loader.construct_object(node, deep=True)
+    except ValueError as error:  # a number of more digits than Python converts
+        raise UserError(f"not a usable number ({error})", where=here, mend="Write a smaller one") from None
+    if isinstance(value, str) and (problem := _unwritable(value)):
+        raise UserError(f"a text holds {problem}", where=here, mend="Remove it")
+    return value
+
+
+def _unwritable(text: str) -> str | None:
+    """What keeps a text from being a path, or from being written to a file; None when nothing does."""
+    if "\0" in text:
+        return "a NUL character"
+    return "half of a surrogate pair" if any("\ud800" <= c <= "\udfff" for c in text) else None
 
 
 def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) -> Any:

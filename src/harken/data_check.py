@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harken.config_base import DataConfig, Task
-from harken.data import diversity, examine, files, layouts
+from harken.data import diversity, examine, files, layouts, sources
 from harken.data.chat import Rejected, Renderer
 from harken.data.report import DataReport
 from harken.errors import UserError
@@ -36,6 +36,7 @@ def check(data: DataConfig, model: str | None = None) -> list[str]:
         rows, report = examine.demonstrations(data)
     else:
         rows, report = examine.prompts(data)
+    sources.warn_of_repeats(rows, report)
     lengths: list[int] = []
     if model is not None:
         renderer = Renderer(load_tokenizer(resolve(model).folder))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harken import config_files
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.errors import UserError
 from harken.evaluate import audit, report_card, suite, verdict
 from harken.evaluate.outcome import LATE_UPDATES, read_metrics
+from harken.evaluate.summary import MEND, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic, manifest, seals
-from harken.run.claim import claim
+from harken.run.claim import claim, recorded
 from harken.run.folder import PipelineFolder, RunFolder
-from harken.run.tables import read_rows
+from harken.run.stored import Shape, require
+from harken.run.terminal import show
 from harken.run.tracking import say
 from harken.run.writer import writing
 from harken.train.run import train
@@ -94,16 +94,22 @@ def report(root: Path) -> Path:
             where=str(folder.evaluation.root),
             mend="run `harken pipeline` with this folder first: it goes on where it stopped",
         )
-    config = PipelineConfig.model_validate(yaml.safe_load(seals.read_text(folder.config)))
-    summary = json.loads(seals.read_text(folder.evaluation.summary))
+    config = config_files.checked(PipelineConfig, recorded(folder.config), str(folder.config))
+    summary = read_summary(folder.evaluation.summary)
+    if missing := [name for name in (BASE, SFT, PPO) if name not in summary["policies"]]:
+        raise UserError(
+            f"it compares {', '.join(summary['policies'])}, and not {missing[0]}",
+            where=str(folder.evaluation.summary),
+            mend=MEND,
+        )
     stages = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     metrics = {name: read_metrics(run) for name, run in stages.items()}
     info = {name: _info(run) for name, run in stages.items()}
-    rows = read_rows(folder.evaluation.responses)
+    rows = read_responses(folder.evaluation.responses, summary)
     judge = next(iter(summary["judges"]), None)
     measured = [line["kl/mean"] for line in metrics["ppo"] if line.get("kl/mean") is not None]
     late = measured[-LATE_UPDATES:]
-    kl = sum(late) / len(late)
+    kl = sum(late) / len(late) if late else None
     headline = verdict.headline(summary, BASE, SFT, PPO, judge, kl)
     accuracy: dict[str, Any] = next((m for m in reversed(metrics["reward"]) if "eval/accuracy" in m), {})
     results = report_card.results(
@@ -114,8 +120,8 @@ def report(root: Path) -> Path:
         judge=judge,
         kl_per_sequence=kl,
         rm_accuracy=accuracy.get("eval/accuracy"),
-        rm_pairs=int(accuracy.get("eval/pairs", 0)),
-        seconds={name: sum(line["seconds"] for line in lines) for name, lines in metrics.items()},
+        rm_pairs=int(accuracy.get("eval/pairs") or 0),
+        seconds={name: sum(line.get("seconds") or 0.0 for line in lines) for name, lines in metrics.items()},
         headline=headline,
     )
     seals.unseal(root)  # all was read that could be damaged: now its files change
@@ -133,18 +139,33 @@ def report(root: Path) -> Path:
         flags=audit.MEANINGS,
     )
     seals.seal(root, [folder.config, folder.results, folder.report])
-    print(report_card.tables(summary))
-    print("\n".join(headline))
-    print(f"\nfigures  {folder.results}\nreport   {folder.report}")
+    show(report_card.tables(summary))
+    show("\n".join(headline))
+    show(f"\nfigures  {folder.results}\nreport   {folder.report}")
     return folder.report
 
 
 def _info(run: RunFolder) -> dict[str, Any]:
     record = manifest.read(run.manifest)
+    manifest.lineage(run.manifest)
     return {
-        "config": yaml.safe_load(seals.read_text(run.config)),
-        "data": json.loads(seals.read_text(run.data_report)),
+        "config": _config(run),
+        "data": read_accounts(run.data_report),
         "lineage": record["lineage"],
-        "roles": record["roles"],
+        "roles": record.get("roles", []),
         "versions": record.get("versions", {}),
     }
+
+
+class _Training(Shape):
+    type: str
+
+
+class _Configuration(Shape):
+    training: _Training
+
+
+def _config(run: RunFolder) -> dict[str, Any]:
+    config = recorded(run.config)
+    require(config, _Configuration, str(run.config), MEND)
+    return config

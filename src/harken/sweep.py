@@ -24,6 +24,7 @@ from harken.explorer.frontier import Panel, Point, write_frontier
 from harken.run import atomic
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.manifest import config_sha256
+from harken.run.terminal import show
 from harken.run.tracking import say
 from harken.train.run import train
 
@@ -98,15 +99,15 @@ def sweep(
         outcomes.append(_train(run))
         _write(output, about | {"notes": notes}, runs[:number], outcomes)
     failed = [one for one in outcomes if one.state == "failed"]
-    print(outcome.table(_groups(runs, outcomes)))
+    show(outcome.table(_groups(runs, outcomes)))
     for run, one in zip(runs, outcomes, strict=True):
         if one.state != "completed":
-            print(f"{one.state}: {run.folder.name}: {one.why}")
+            show(f"{one.state}: {run.folder.name}: {one.why}")
     for note in notes:
-        print(note)
-    print(f"\nfigures   {output / 'sweep.json'}")
+        show(note)
+    show(f"\nfigures   {output / 'sweep.json'}")
     if len(failed) < len(runs):
-        print(f"frontier  {output / 'frontier.html'}")
+        show(f"frontier  {output / 'frontier.html'}")
     return len(failed)
 
 

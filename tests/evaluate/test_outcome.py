@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harken.errors import UserError
 from harken.evaluate import outcome
 from harken.evaluate.outcome import Outcome
 from harken.run.folder import RunFolder
@@ -15,7 +16,9 @@ from harken.run.folder import RunFolder
 
 def written(root: Path, lines: list[dict[str, Any]], why: str = "finished") -> RunFolder:
     root.mkdir(exist_ok=True)
-    (root / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (root / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": number} | line) + "\n" for number, line in enumerate(lines, start=1))
+    )
     state = "completed" if why == "finished" else "stopped"
     (root / "status.json").write_text(
         json.dumps({"state": state, "completed": len(lines), "stopped_because": why})
@@ -87,3 +90,14 @@ def test_the_table() -> None:
         "0.1      1     +1.50         +0.50  2.00         25      10.0        green",
         "1        0     –             –      –            –       –",
     ]
+
+
+@pytest.mark.parametrize(
+    "wrong", ['"loss": "low"', '"loss": [1]', '"loss": true', '"nonfinite": 3', '"step": "1"']
+)
+def test_a_line_no_run_writes_is_refused_with_its_number(wrong: str, tmp_path: Path) -> None:
+    run = written(tmp_path / "run", [line(1.0, 1.0)])
+    with run.metrics.open("a") as file:
+        file.write(f'{{"step": 2, {wrong}}}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a line of metrics"):
+        outcome.read_metrics(run)

@@ -108,6 +108,10 @@ def test_a_sharded_model(tmp_path: Path) -> None:
         resolve(str(folder))
     (folder / "model-00002-of-00002.safetensors").write_bytes(b"")
     assert resolve(str(folder)).kind == "full"
+    elsewhere = {"weight_map": {"a": f"../{folder.name}/model-00001-of-00002.safetensors"}}
+    write_json(folder / "model.safetensors.index.json", elsewhere)
+    with pytest.raises(UserError, match="weight files are missing"):
+        resolve(str(folder))
 
 
 def test_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

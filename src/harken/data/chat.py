@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE = "a probe"
+_TEMPLATE_FAULTS = (TemplateError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a chat template, which is a program in the model's folder, ends with."""
 _SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 _TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant):)")
 
@@ -185,7 +187,7 @@ class Renderer:
             return str(
                 self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
             )
-        except TemplateError as error:
+        except _TEMPLATE_FAULTS as error:
             roles = ", ".join(t["role"] for t in turns)
             raise UserError(
                 f"the chat template refuses a conversation of {roles or 'no turns'} ({error})",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from harken.records import Message, Role
 
 Row = Mapping[str, Any]
 
+LARGEST = 3.4e38
 _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -71,14 +71,17 @@ def text_or_blank(row: Row, name: str) -> str:
 
 
 def number(value: object) -> float | None:
-    """A finite number, given as one or as text; None otherwise. Booleans are no numbers."""
+    """A number of single precision, which training computes in, given as one or as text; None otherwise.
+
+    Booleans are no numbers.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return found if abs(found) <= LARGEST else None
 
 
 def messages(value: object, field: str) -> tuple[Message, ...]:

@@ -21,6 +21,9 @@ Numbered = tuple[str, object]
 """Where a row stands, and what stands there."""
 
 DEMO = ("preferences", "prompts", "heldout")
+ONE_A_LINE = "Write one JSON object a line, or one JSON array of them"
+MEND_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
+_PARQUET = b"PAR1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 
@@ -38,13 +41,13 @@ def read_rows(path: str, split: str) -> list[Numbered]:
         if file.is_dir():
             raise UserError("this is a folder", where=path, mend=f"Name a file in it{_some_files(file)}")
         if file.is_file():
-            rows = list(_parquet(file) if file.suffix == ".parquet" else _json_lines(file, path))
+            rows = list(_parquet(file) if _is_parquet(file, path) else _json_lines(file, path))
         elif _HUB_NAME.fullmatch(path) and not path.endswith(_SUFFIXES) and not file.parent.is_dir():
             rows = list(_hub(path, split))
         else:
             raise _missing(file, path)
     if not rows:
-        raise UserError("there are no rows in it", where=path, mend="Write one JSON object a line")
+        raise UserError("there are no rows in it", where=path, mend=ONE_A_LINE)
     return rows
 
 
@@ -92,16 +95,33 @@ def _parse(content: bytes, where: str) -> object:
             where=where,
             mend="Save the file as UTF-8",
         ) from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise UserError(
+            f"not JSON: {error.msg} ({place}character {error.colno})", where=where, mend=MEND_JSON
+        ) from error
     except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise UserError(f"not JSON: {reason}", where=where, mend="Mend or remove this line") from error
+        raise UserError(f"not JSON that can be read: {error}", where=where, mend=MEND_JSON) from error
+
+
+def _is_parquet(file: Path, path: str) -> bool:
+    """By its name or its first bytes."""
+    try:
+        with file.open("rb") as opened:
+            return file.suffix == ".parquet" or opened.read(len(_PARQUET)) == _PARQUET
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=path, mend="Check who may read it, or copy it again"
+        ) from error
 
 
 def _parquet(file: Path) -> Iterator[Numbered]:
     try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        # The file itself, not its name: a folder called k=v on the way is no column.
+        rows = pyarrow.parquet.ParquetFile(file).read().to_pylist()
+    except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        # Dates beyond Python's, and text that is no UTF-8, are found only when rows are made.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"not a readable parquet file ({reason})", where=str(file), mend="Write or download it again"
         ) from error

@@ -34,6 +34,8 @@ REASONS = {
 }
 """Every reason to drop a row. Faults of one field are counted per field: "missing_field:chosen"."""
 
+SHOWN = 20
+"""Dropped rows that are listed one by one; all of them stand in rejects.jsonl."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role")
 
 
@@ -44,6 +46,11 @@ class Reject:
     where: str
     field: str
     reason: str
+
+    def line(self) -> str:
+        """``file:row:field: message``."""
+        place = ":".join(part for part in (self.where, self.field) if part)
+        return f"{place}: {self.reason}: {REASONS[self.reason]}"
 
 
 @dataclass
@@ -61,6 +68,8 @@ class DataReport:
     dropped: Counter[str] = field(default_factory=Counter)
     shortened: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What is wrong with rows that are used, for example prompts that are trained on and held out."""
     agreement: Agreement | None = None
 
     def keep(self) -> None:
@@ -84,14 +93,18 @@ class DataReport:
         self.drop(where, reason, field)
 
     def lines(self) -> list[str]:
-        """The account for a terminal: one line of totals, one a reason, one for what raters agreed on."""
+        """The account for a terminal: totals, each reason, the first dropped rows, warnings, what raters agreed on."""
         head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {sum(self.dropped.values()):,} dropped"
         lines = [head + (f" (layout {self.layout})" if self.layout else "")]
         first = {_counted_as(r.reason, r.field): f"; first {r.where}" for r in reversed(self.rejects)}
         for reason, count in self.dropped.most_common():
             meaning = REASONS[reason.partition(":")[0]]
             lines.append(f"  {count:,} dropped: {reason} ({meaning}{first.get(reason, '')})")
+        lines += [f"  {reject.line()}" for reject in self.rejects[:SHOWN]]
+        if len(self.rejects) > SHOWN:
+            lines.append(f"  … and {len(self.rejects) - SHOWN:,} more dropped rows")
         lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +116,7 @@ class DataReport:
             "kept": self.kept,
             "dropped": dict(self.dropped.most_common()),
             "shortened": dict(self.shortened.most_common()),
+            "warnings": list(self.warnings),
             "agreement": self.agreement.to_dict() if self.agreement else None,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from harken import seeds
@@ -63,9 +63,12 @@ def load_split(
     conversations alone. Raises UserError when nothing is left to train on.
     """
     records, report = load(data.model_copy(update={"limit": None}), None, seed)
+    warn_of_repeats(records, report)
     if data.eval_path is not None:
         held_out, second = load(data.model_copy(update={"limit": data.eval_limit}), data.eval_path, seed)
-        return _limited(records, data.limit, seed, report), held_out, [report, second]
+        train = _limited(records, data.limit, seed, report)
+        _warn_of_leaks(train, held_out, second)
+        return train, held_out, [report, second]
     keys = sorted({_prompt_key(r) for r in records}, key=lambda key: seeds.seed(seed, "held out", key))
     aside = set(keys[: max(round(len(keys) * data.eval_fraction), 1)] if data.eval_fraction else [])
     train = [r for r in records if _prompt_key(r) not in aside]
@@ -78,6 +81,31 @@ def load_split(
         )
     train = _limited(train, data.limit, seed, report)
     return train, _limited(held_out, data.eval_limit, seed, report), [report]
+
+
+def warn_of_repeats(records: Sequence[Prompt | Demonstration | Pair], report: DataReport) -> None:
+    """Put into the report how many rows say what an earlier one says, prompt and answers, whatever their ids."""
+    again = len(records) - len({_whole(record) for record in records})
+    if again:
+        report.warnings.append(
+            f"{again:,} of {len(records):,} rows repeat an earlier one, prompt and answers: "
+            "each weighs as often as it stands there"
+        )
+
+
+def _warn_of_leaks(
+    train: Sequence[Prompt | Demonstration | Pair],
+    held_out: Sequence[Prompt | Demonstration | Pair],
+    report: DataReport,
+) -> None:
+    """Put into the report of the held-out rows how many of their prompts are trained on."""
+    trained = {_prompt_key(record) for record in train}
+    leaked = sum(_prompt_key(record) in trained for record in held_out)
+    if leaked:
+        report.warnings.append(
+            f"{leaked:,} of {len(held_out):,} held-out prompts are trained on (by the hash of the conversation): "
+            "held-out figures are too good; take them out of data.path, or use data.eval_fraction, which never leaks"
+        )
 
 
 def _some(
@@ -100,6 +128,15 @@ def _limited(records: list[Record], limit: int | None, seed: int, report: DataRe
     for _ in range(len(records) - limit):
         report.withdraw(report.path, "over_limit")
     return [records[i] for i in sorted(seeds.permutation(len(records), seed, "limit")[:limit])]
+
+
+def _whole(record: Prompt | Demonstration | Pair) -> object:
+    if isinstance(record, TokenPair):
+        return record.chosen_tokens, record.rejected_tokens
+    if isinstance(record, Prompt):
+        return _prompt_key(record)
+    answers = (record.response,) if isinstance(record, Demonstration) else (record.chosen, record.rejected)
+    return _prompt_key(record), *answers
 
 
 def _prompt_key(record: Prompt | Demonstration | Pair) -> str:

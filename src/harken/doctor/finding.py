@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+from harken.run.terminal import plain
+
 Level = Literal["ok", "note", "warning", "error"]
 
 LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
@@ -81,11 +83,11 @@ class Diagnosis:
             level = f"{found.level:<8}"
             if colour:
                 level = f"\x1b[{COLOURS[found.level]}m{level}\x1b[0m"
-            text.append(f"{level}{found.stage:<{stage}}  {found.name:<{name}}  {found.measured}")
+            text.append(f"{level}{found.stage:<{stage}}  {found.name:<{name}}  {plain(found.measured)}")
             if found.level in ("warning", "error"):
                 text.append(f"{'':<8}{'':<{stage}}  why:   {found.why}")
             if found.mend and found.level != "ok":
-                text.append(f"{'':<8}{'':<{stage}}  mend:  {found.mend}")
+                text.append(f"{'':<8}{'':<{stage}}  mend:  {plain(found.mend)}")
         return [*text, "", self.summary()]
 
     def summary(self) -> str:

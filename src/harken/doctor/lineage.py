@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.finding import Seen, error, note, ok, warning
 from harken.doctor.ppo_subject import PPOSubject
 from harken.doctor.subject import Subject
 from harken.models.roles import lineage_fingerprint
 from harken.models.tokenizer import load_tokenizer, same_tokenizer
+from harken.run import stored
 from harken.train.run import has_sft
 
 
@@ -75,7 +74,7 @@ def reward_base(subject: PPOSubject) -> Seen:
     if reward is None:
         return ok("no trained reward model")
     assert reward.base is not None
-    said = json.loads((reward.folder / "reward.json").read_text()).get("base_fingerprint")
+    said = stored.read_object(reward.folder / "reward.json").get("base_fingerprint")
     base = reward.base
     if said is not None and said != lineage_fingerprint(base):
         return error(

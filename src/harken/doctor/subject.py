@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import fingerprint
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
-from harken.run import seals
+from harken.run import claim
 from harken.run.folder import RunFolder
 from harken.seeds import permutation
 from harken.train.reward_model import RewardStage
@@ -261,8 +260,8 @@ def recorded(source: ModelSource) -> RunConfig | None:
     if not path.exists():
         return None
     try:
-        return RunConfig.model_validate(yaml.safe_load(seals.read_text(path)))
-    except ValidationError:
+        return RunConfig.model_validate(claim.recorded(path))
+    except (UserError, ValidationError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from harken.doctor.check import ALL, Check, check
 from harken.doctor.finding import Seen, error, note, ok, warning
 from harken.doctor.subject import Row, Subject
 from harken.records import Demonstration, Message, Preference, Prompt
+from harken.run import stored
 
 ASKED, ANSWER = "Name a colour.", "Blue."
 PLAIN = ("Blue.", "One, two; three!\nFour: (5 + 6) = 11?", 'She said: "No."')
@@ -134,8 +134,9 @@ def round_trip(subject: Subject) -> Seen:
 def _own_pad(subject: Subject) -> str | None:
     """The pad token that the model's folder names."""
     path = subject.source.folder / "tokenizer_config.json"
-    said = json.loads(path.read_text()).get("pad_token") if path.exists() else None
-    return said.get("content") if isinstance(said, dict) else said
+    said = stored.read_object(path).get("pad_token") if path.exists() else None
+    said = said.get("content") if isinstance(said, dict) else said
+    return said if isinstance(said, str) else None
 
 
 def _written(tokenizer: Any, *, answered: bool) -> str:

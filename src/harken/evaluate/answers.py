@@ -17,6 +17,7 @@ import torch
 from harken.config import EvaluationConfig
 from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
+from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
@@ -114,6 +115,7 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
         backbone.load_adapter(role, source.folder)
     else:
         backbone, role = Backbone.load(source, dtype, device), None
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)
     return InProcessEngine(
         backbone, Renderer(backbone.tokenizer), role, config.data.max_length, BATCH_SHAPE["slots"]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from harken.errors import UserError
 from harken.health.findings import LIGHTS
-from harken.run import seals
+from harken.run import stored
 from harken.run.folder import RunFolder
 
+MEND = "restore the file, or remove the line"
 LATE_UPDATES = 3
 """Reward, KL and cut answers are means over the last updates: one rollout batch is a noisy measure."""
 
@@ -59,15 +60,30 @@ class Mean:
     runs: int
 
 
+class _Status(stored.Shape):
+    state: str
+    stopped_because: str | None
+    completed: int
+
+
 def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, [] when there are none yet. A torn last line is left out.
 
-    Raises UserError when the run is finished and the file is no longer what it was.
+    Raises UserError, naming the line, for one that a run does not write.
     """
     if not run.metrics.exists():
         return []
-    text = seals.read_text(run.metrics)
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    lines = stored.read_lines(run.metrics, MEND)
+    for where, line in lines:
+        if type(line.get("step")) is not int or not all(_is_metric(*item) for item in line.items()):
+            raise UserError("not a line of metrics: a step and numbers", where=where, mend=MEND)
+    return [line for _, line in lines]
+
+
+def _is_metric(name: str, value: object) -> bool:
+    if name == "nonfinite":
+        return isinstance(value, list)
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def outcome(run: RunFolder) -> Outcome:
@@ -76,7 +92,8 @@ def outcome(run: RunFolder) -> Outcome:
     Reward, KL and cut answers: means over the last `LATE_UPDATES`. Held-out reward and judges: the last
     evaluation. Seconds: mean over all updates. Metrics that were not finite are passed over.
     """
-    status = json.loads(run.status.read_text(encoding="utf-8"))
+    status = stored.read_object(run.status, MEND)
+    stored.require(status, _Status, str(run.status), MEND)
     lines = read_metrics(run)
     figures = {name: _mean(lines[-LATE_UPDATES:], metric) for name, metric in _LATE.items()}
     figures[SECONDS] = _mean(lines, "seconds")
@@ -93,7 +110,7 @@ def outcome(run: RunFolder) -> Outcome:
         why=status["stopped_because"] or "",
         updates=status["completed"],
         figures={name: value for name, value in figures.items() if value is not None},
-        light=None if light is None else LIGHTS[int(light)],
+        light=None if light is None else LIGHTS[min(max(int(light), 0), len(LIGHTS) - 1)],
         findings=tuple(name for name in ill if name != "light"),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from harken import config_files
 from harken.config import RunConfig
 from harken.config_ppo import PPOSettings, PPOTraining
 from harken.errors import UserError
-from harken.records import Message, Prompt, Rollout
+from harken.inspect.rows import RESTORE, CreditRow, RolloutRow, messages_of, require_rows
+from harken.records import Prompt, Rollout
 from harken.run import seals
 from harken.run.credit_table import read_credit
 from harken.run.folder import PipelineFolder, RunFolder
@@ -73,11 +73,15 @@ def read_step(root: Path, number: int) -> RecordedStep:
         )
     name = f"update-{number:06d}.parquet"
     rollouts, credit = read_rows(run.rollouts / name), read_credit(run.credit / name)
+    require_rows(rollouts, RolloutRow, run.rollouts / name)
+    require_rows(credit, CreditRow, run.credit / name)
     lengths = [len(row["response_tokens"]) for row in rollouts]
     if list(map(_identity, rollouts)) != list(map(_identity, credit)) or lengths != [
         len(row["old_logprobs"]) for row in credit
     ]:
-        raise UserError(f"rollouts/{name} and credit/{name} tell of different answers", where=str(root))
+        raise UserError(
+            f"rollouts/{name} and credit/{name} tell of different answers", where=str(root), mend=RESTORE
+        )
     return RecordedStep(run, config, number, rollouts, credit)
 
 
@@ -109,9 +113,8 @@ def ppo_settings(config: RunConfig) -> PPOSettings:
 
 def rollout(record: dict[str, Any]) -> Rollout:
     """A row of rollouts/*.parquet as the record it was written from; `reference` and `details` were not kept."""
-    messages = tuple(Message(m["role"], m["content"]) for m in json.loads(record["messages"]))
     return Rollout(
-        prompt=Prompt(record["prompt_id"], messages, record["domain"], record["language"]),
+        prompt=Prompt(record["prompt_id"], messages_of(record), record["domain"], record["language"]),
         sample=record["sample"],
         prompt_tokens=tuple(record["prompt_tokens"]),
         response_tokens=tuple(record["response_tokens"]),

@@ -140,7 +140,9 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 def _tokenizer(run: RunFolder) -> PreTrainedTokenizerBase | None:
     folders = [run.final]
     if run.manifest.is_file():
-        folders.append(Path(manifest.read(run.manifest).get("lineage", {}).get("folder", "")))
+        lineage = manifest.read(run.manifest).get("lineage")
+        made_from = lineage.get("folder") if isinstance(lineage, dict) else None
+        folders += [Path(made_from)] if isinstance(made_from, str) else []
     for folder in folders:
         if (folder / "tokenizer_config.json").is_file():
             seals.check_folder(folder, weights=False)
@@ -159,7 +161,11 @@ def _numbers(text: str, count: int) -> list[int]:
             f"{text!r} are no row numbers", where="--rows", mend="For example: --rows 0,3"
         ) from None
     if wrong := [number for number in numbers if not 0 <= number < count]:
-        raise UserError(f"no row {wrong[0]}: the update has {count} answers, numbered from 0", where="--rows")
+        raise UserError(
+            f"no row {wrong[0]}: the update has {count} answers, numbered from 0",
+            where="--rows",
+            mend="Choose among them",
+        )
     return numbers
 
 

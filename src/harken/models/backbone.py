@@ -1,6 +1,6 @@
 """A causal language model's trunk with named adapters: load it, run it inside a role, save it.
 
-The only file that touches model code of transformers and peft. A *role* is which adapter is on:
+With `weights` the only file that touches model code of transformers and peft. A *role* is which adapter is on:
 `role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and backward of a role
 must both happen inside its scope: peft gives a gradient of zero, silently, when the adapter is
 switched in between.
@@ -21,11 +21,12 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
+from harken.errors import UserError
 from harken.models import attention, fused, lora_linear, packed_linear, packing
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
@@ -34,6 +35,7 @@ from harken.models.packing import Layout
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
+from harken.models.weights import read_model, with_adapter
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
 
@@ -77,20 +79,16 @@ class Backbone:
     @classmethod
     def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
         """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`.
-        Raises UserError when a sealed file is damaged."""
+
+        Raises UserError for weights that cannot be read, are damaged or missing, and a model Harken cannot work with.
+        """
         keep_freed_memory()
         keep_few_kernels()
         source.check()
         base, *adapters = [link for link in source.chain() if link.kind != "reward"]
-        model = AutoModelForCausalLM.from_pretrained(
-            base.folder,
-            dtype=torch.float32 if adapters else dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
+        model = read_model(base.folder, torch.float32 if adapters else dtype)
         for link in adapters:
-            model = PeftModel.from_pretrained(model, link.folder).merge_and_unload()
+            model = with_adapter(model, link.folder).merge_and_unload()
         if adapters:
             _cast(model, dtype)
         backbone = cls(model.to(device), load_tokenizer(source.folder), source)
@@ -145,10 +143,7 @@ class Backbone:
         """A frozen adapter from disk. Raises UserError when a sealed file of it is damaged."""
         seals.check_folder(folder)
         trainable = self._trainable_adapters()
-        if self._peft is None:
-            self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
-        else:
-            self._peft.load_adapter(folder, adapter_name=name)
+        self._peft = with_adapter(self._peft or self.model, folder, name)
         self._freeze_all_but(trainable)
 
     def copy_adapter(self, source: str, name: str, *, trainable: bool) -> None:
@@ -358,7 +353,9 @@ class Backbone:
     def _projections(self) -> list[str]:
         found = {key.rsplit(".", 1)[-1] for key, _ in self.trunk.named_modules()} & PROJECTIONS
         if not found:
-            raise ValueError("no known projection in this model: name lora.target_modules")
+            raise UserError(
+                "no known projection in this model", where="lora.target_modules", mend="name them"
+            )
         return sorted(found)
 
     def _trainable_adapters(self) -> set[str]:

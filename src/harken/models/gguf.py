@@ -7,7 +7,6 @@ model it builds lives only until it is saved.
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.quantization_config import GgufConfig
 
-from harken.errors import UserError
 from harken.models.cache import build_once, cache_root
+from harken.models.reading import reading
 from harken.models.tokenizer import choose_pad
 from harken.run import atomic
 
@@ -57,17 +56,12 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
     """
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     dequantise = GgufConfig(dequantize=True)
-    try:
+    mend = "fetch it again if it is cut short, or use the safetensors folder of the model"
+    with reading("this GGUF file cannot be converted", str(path), mend):
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), **where, dtype=torch.float32, quantization_config=dequantise
         )
-    except (ValueError, LookupError, NotImplementedError, OSError, struct.error) as error:
-        raise UserError(
-            f"this GGUF file cannot be converted ({error})",
-            where=str(path),
-            mend="fetch it again if it is cut short, or use the safetensors folder of the model",
-        ) from error
     choose_pad(tokenizer, where=str(path))
     # Some versions leave these behind, and the saved folder would still call itself quantised.
     vars(model.config).pop("quantization_config", None)

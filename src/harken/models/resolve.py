@@ -11,12 +11,11 @@ What a folder is follows from its contents alone:
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harken.errors import UserError
 from harken.models.embedded import embedded_folder
@@ -25,6 +24,7 @@ from harken.models.hub import hub_folder
 from harken.run import seals
 from harken.run.folder import RunFolder
 from harken.run.manifest import fingerprint
+from harken.run.stored import read_object
 
 Kind = Literal["full", "adapter", "reward"]
 Use = Literal["policy", "reward"]
@@ -159,7 +159,7 @@ def _final(name: str, folder: Path) -> Path:
 def _progress(run: RunFolder) -> str:
     if not run.status.exists():
         return ""
-    status = _json(run.status)
+    status = read_object(run.status)
     reason = status.get("stopped_because")
     return f" ({status.get('completed')} of {status.get('requested')} steps{f', {reason}' if reason else ''})"
 
@@ -196,7 +196,7 @@ def _on_base(
     if not (folder / "adapter_model.safetensors").exists():
         _missing_weights(folder, "adapter_model.safetensors")
     card = folder / "adapter_config.json"
-    base = _json(card).get("base_model_name_or_path")
+    base = read_object(card).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise UserError("names no base model", where=str(card), mend="set base_model_name_or_path in it")
     # A relative path means a place beside the adapter when there is one: run folders may move together.
@@ -217,8 +217,8 @@ def _on_base(
 
 def _check_head(source: ModelSource) -> None:
     """The head's inputs against the base's features, before anything is loaded."""
-    trained_on = _json(source.folder / "reward.json").get("hidden_size")
-    config = _json(source.chain()[0].folder / "config.json")
+    trained_on = read_object(source.folder / "reward.json").get("hidden_size")
+    config = read_object(source.chain()[0].folder / "config.json")
     has = config.get("hidden_size", config.get("n_embd"))
     if None not in (trained_on, has) and trained_on != has:
         raise UserError(
@@ -230,8 +230,10 @@ def _check_head(source: ModelSource) -> None:
 
 def _check_weights(folder: Path) -> None:
     if (folder / INDEX).exists():
-        shards = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
-        missing = [shard for shard in shards if not (folder / shard).exists()]
+        named = read_object(folder / INDEX).get("weight_map")
+        shards = sorted({str(shard) for shard in named.values()}) if isinstance(named, dict) else []
+        # A file elsewhere would be read and be in no fingerprint.
+        missing = [s for s in shards if Path(s).name != s or not (folder / s).is_file()]
         if missing or not shards:
             raise UserError(
                 f"weight files are missing: {', '.join(missing) or 'the index names none'}",
@@ -256,13 +258,3 @@ def _missing_weights(folder: Path, wanted: str) -> None:
 def _pickles(folder: Path) -> Iterator[Path]:
     for pattern in PICKLES:
         yield from sorted(folder.glob(pattern))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"is not JSON ({error})", where=str(path), mend="restore the file") from error
-    if not isinstance(value, dict):
-        raise UserError("is not a JSON object", where=str(path), mend="restore the file")
-    return value

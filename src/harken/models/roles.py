@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next
@@ -18,6 +18,8 @@ from harken.errors import UserError
 from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
 from harken.models.resolve import ModelSource
+from harken.models.weights import read_tensors
+from harken.run import stored
 from harken.seeds import seed as derive_seed
 
 
@@ -180,18 +182,24 @@ class RewardModel:
         """
         assert source.base is not None
         source.check()
-        card = json.loads((source.folder / "reward.json").read_text())
+        card = read_card(source.folder)
         same_base = share is not None and share.source is not None
-        same_base = same_base and lineage_fingerprint(share.source) == card["base_fingerprint"]  # type: ignore[union-attr, arg-type]
-        if lineage_fingerprint(source.base) != card["base_fingerprint"]:
+        same_base = same_base and lineage_fingerprint(share.source) == card.base_fingerprint  # type: ignore[union-attr, arg-type]
+        if lineage_fingerprint(source.base) != card.base_fingerprint:
             raise UserError(
                 "the base model has changed since this reward model was trained on it",
                 where=str(source.base.folder),
                 mend="train the reward model again, or restore the base",
             )
         backbone = share if same_base and share else Backbone.load(source.base, dtype, device)
-        weights = load_file(source.folder / "reward_head.safetensors")
+        weights = read_tensors(source.folder / "reward_head.safetensors", ["bias", "weight"])
         inputs, features = weights["weight"].numel(), backbone.hidden_size
+        if (weights["weight"].dim(), weights["bias"].dim()) != (1, 0):
+            raise UserError(
+                "the reward head is not a vector and a number",
+                where=str(source.folder),
+                mend="train the reward model again",
+            )
         if inputs != features:
             raise UserError(
                 f"the reward head has {inputs} inputs, its base has hidden size {features}",
@@ -201,7 +209,25 @@ class RewardModel:
         backbone.load_adapter(adapter, source.folder)
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
-        return cls(backbone, adapter, head.requires_grad_(False), float(card["offset"]), float(card["scale"]))
+        return cls(backbone, adapter, head.requires_grad_(False), card.offset, card.scale)
+
+
+class Card(stored.Shape):
+    """What a trained reward model says of itself in reward.json."""
+
+    offset: float
+    scale: float
+    base_fingerprint: str
+    max_length: int | None = None
+    """Tokens it was trained to read."""
+
+
+def read_card(folder: Path) -> Card:
+    """The card of the reward model in `folder`. Raises UserError when it cannot be read or lacks a key."""
+    path, mend = folder / "reward.json", "restore the file, or train the reward model again"
+    card = stored.read_object(path, mend)
+    stored.require(card, Card, str(path), mend)
+    return Card.model_validate(card)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from harken.errors import UserError
+from harken.models.reading import FAULTS, reading, reason
 from harken.run import seals
 from harken.run.terminal import say
 
@@ -24,14 +24,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises UserError when the folder has no readable tokenizer, a damaged one, or no token that may be pad.
     """
     seals.check_folder(folder, weights=False)
-    try:
+    mend = "copy tokenizer.json and tokenizer_config.json from the model it was trained from"
+    with reading("no tokenizer can be read here", str(folder), mend):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"no tokenizer can be read here ({str(error).splitlines()[0]})",
-            where=str(folder),
-            mend="copy tokenizer.json and tokenizer_config.json from the model it was trained from",
-        ) from error
+        tokenizer("a probe")
     before = tokenizer.pad_token
     if choose_pad(tokenizer, where=str(folder)):
         _say_once(f"{folder}: pad token was {before!r}; using {tokenizer.pad_token!r}, which ends no turn")
@@ -101,9 +97,9 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
     turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError as error:
+    except FAULTS as error:
         raise UserError(
-            f"its chat template cannot write a user turn and an answer ({error})",
+            f"its chat template cannot write a user turn and an answer ({reason(error)})",
             where=where,
             mend="mend chat_template.jinja, or the chat_template of tokenizer_config.json",
         ) from error

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from harken import config_files
 from harken.errors import UserError
+from harken.models.reading import reading
 from harken.models.resolve import resolve
 from harken.plan.known import known_config
 from harken.run import seals
@@ -61,14 +62,12 @@ def find(name: str) -> Found:
 
 def _read(name: str, folder: Path) -> Found:
     seals.check_folder(folder, weights=False)
-    try:
+    with reading(
+        "its config.json cannot be read",
+        str(folder),
+        "only architectures that transformers knows are planned",
+    ):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"its config.json cannot be read ({str(error).splitlines()[0]})",
-            where=str(folder),
-            mend="only architectures that transformers knows are planned",
-        ) from error
     return Found(name, config, folder)
 
 

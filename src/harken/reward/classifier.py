@@ -11,13 +11,11 @@ cannot write a separator or a turn. An answer is never cut; a prompt loses its b
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
@@ -28,10 +26,12 @@ from transformers import (
 from harken.batches import collate, micro_batches
 from harken.config_rewards import ClassifierPart
 from harken.errors import UserError
+from harken.models.reading import FAULTS, reading
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
 from harken.reward.source import clipped, finite
+from harken.run import stored
 
 MEND_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a classifier that reads more"
 
@@ -131,7 +131,7 @@ class ClassifierReward:
                         [*turns, {"role": "assistant", "content": answer}], tokenize=False
                     )
                 )
-            except TemplateError as error:
+            except FAULTS as error:
                 raise UserError(
                     f"the classifier's chat template refuses this conversation ({error})",
                     where=f"{self.name}, prompt {rollout.prompt.id}",
@@ -198,7 +198,8 @@ def check_classifier(source: ModelSource) -> None:
             where=source.name,
             mend="for a reward model that Harken trained write type: model",
         )
-    names = json.loads((source.folder / "config.json").read_text()).get("architectures") or []
+    named = stored.read_object(source.folder / "config.json").get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     if not any("ForSequenceClassification" in name for name in names):
         raise UserError(
             f"is no classifier: its config names {', '.join(names) or 'no architecture'}",
@@ -216,7 +217,8 @@ def load_classifier(
 ) -> ClassifierReward:
     """Read it from disk, whole: weights that are missing would be random, so they are an error (UserError)."""
     source.check()
-    try:
+    mend = "only models that transformers knows without code of their own are loaded"
+    with reading("this classifier cannot be read", source.name, mend):
         model, told = AutoModelForSequenceClassification.from_pretrained(
             source.folder,
             dtype=dtype,
@@ -225,12 +227,6 @@ def load_classifier(
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"this classifier cannot be read ({str(error).splitlines()[0]})",
-            where=source.name,
-            mend="only models that transformers knows without code of their own are loaded",
-        ) from error
     if missing := sorted(told["missing_keys"]):
         raise UserError(
             f"weights are missing: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.resolve import ModelSource
-from harken.models.roles import RewardModel
+from harken.models.roles import RewardModel, read_card
 from harken.models.tokenizer import same_tokenizer
 from harken.records import Rollout, Score
 from harken.reward.source import clipped, finite
@@ -85,5 +84,4 @@ class LearnedReward:
 
 def reading_limit(source: ModelSource) -> int | None:
     """The tokens a trained reward model was trained to read, from its card; None when the card does not say."""
-    limit = json.loads((source.folder / "reward.json").read_text()).get("max_length")
-    return int(limit) if limit is not None else None
+    return read_card(source.folder).max_length

@@ -92,10 +92,10 @@ def latest(folder: Path) -> Checkpoint | None:
         return None
     _clean_up(folder)
     for path in _steps(folder):
-        if (wrong := problem(path)) is None:
-            state = json.loads((path / STATE).read_bytes())
-            return Checkpoint(_number(path), load_file(path / TENSORS), state)
-        say(f"warning: checkpoint {path} is damaged ({wrong}); moved to {_quarantine(path)}")
+        found = problem(path) or _read(path)
+        if isinstance(found, Checkpoint):
+            return found
+        say(f"warning: checkpoint {path} is damaged ({found}); moved to {_quarantine(path)}")
     return None
 
 
@@ -173,9 +173,23 @@ def problem(path: Path) -> str | None:
                 return f"{name} has the wrong sha256"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (IsADirectoryError, NotADirectoryError):
+        return "it is not a folder of files"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is not readable"
     return None
+
+
+def _read(path: Path) -> Checkpoint | str:
+    """What a checkpoint holds, or why it cannot be read: a manifest may be right about files that are wrong."""
+    try:
+        state = json.loads((path / STATE).read_bytes())
+        tensors = load_file(path / TENSORS)
+    except SafetensorError as error:
+        return f"{TENSORS} is not readable: {error}"
+    except (ValueError, RecursionError):
+        return f"{STATE} is not JSON"
+    return Checkpoint(_number(path), tensors, state) if isinstance(state, dict) else f"{STATE} is no object"
 
 
 def _manifest(step: int, files: Mapping[str, list[Any]]) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harken import config_yaml
 from harken.errors import UserError
 from harken.run import seals
 from harken.run.atomic import write_text
 from harken.run.manifest import config_difference
+
+RESTORE = "restore the file, or choose another --output-dir"
 
 
 def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
@@ -21,7 +22,7 @@ def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
     and when the configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
-        differences = config_difference(yaml.safe_load(seals.read_text(path)), config)
+        differences = config_difference(recorded(path), config)
         if differences:
             raise UserError(
                 "this folder holds a run of another configuration: " + "; ".join(differences),
@@ -30,5 +31,15 @@ def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
             )
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, yaml.safe_dump(config, sort_keys=False))
+    write_text(path, config_yaml.write(config))
     return False
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """The configuration a folder was claimed with. Raises UserError when the file cannot be read as one."""
+    try:
+        return config_yaml.parse(seals.read_text(path), str(path)).data
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read as text ({error})", where=str(path), mend=RESTORE) from None
+    except UserError as error:
+        raise UserError(error.what, where=error.where, mend=RESTORE) from None

@@ -113,7 +113,9 @@ def read_credit(path: Path) -> list[dict[str, Any]]:
     rows = read_rows(path)
     if rows and (missing := _SCHEMA.keys() - rows[0].keys()):
         raise UserError(
-            f"not a credit table of this version: no column {', '.join(sorted(missing))}", where=str(path)
+            f"not a credit table of this version: no column {', '.join(sorted(missing))}",
+            where=str(path),
+            mend="look at a run of this version",
         )
     return rows
 

@@ -14,13 +14,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 import harken
 from harken.errors import UserError
-from harken.run import atomic, seals
+from harken.run import atomic, seals, stored
 from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
 HIDDEN = "[redacted]"
+MEND = "Restore or delete it"
 
 # `pad_token` and `kl_per_token` are no secrets: after an underscore, "token" needs a word that makes it one.
 _SECRET_NAME = re.compile(
@@ -69,11 +72,34 @@ def read(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError("no manifest here", where=str(path), mend="Name the folder of a run") from None
-    except ValueError as error:
-        raise UserError(f"damaged manifest ({error})", where=str(path), mend="Restore or delete it") from None
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=MEND) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"damaged manifest ({error})", where=str(path), mend=MEND) from None
     if not isinstance(manifest, dict) or "created" not in manifest:
-        raise UserError("not the manifest of a run", where=str(path), mend="Restore or delete it")
+        raise UserError("not the manifest of a run", where=str(path), mend=MEND)
     return manifest
+
+
+class _Made(stored.Shape):
+    fingerprint: str | None
+
+
+class _Lineage(_Made):
+    reward_model: _Made | None = None
+    rewards: dict[str, _Made] = Field(default_factory=dict)
+
+
+class _Lineaged(stored.Shape):
+    lineage: _Lineage
+
+
+def lineage(path: Path) -> dict[str, Any]:
+    """What the run with the manifest at `path` was made from. Raises UserError when it does not say."""
+    manifest = read(path)
+    stored.require(manifest, _Lineaged, str(path), MEND)
+    found: dict[str, Any] = manifest["lineage"]
+    return found
 
 
 def redact(value: Any, name: str = "") -> Any:

@@ -75,14 +75,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         table = file.read()
+        rows: list[dict[str, Any]] = table.to_pylist()
     except FileNotFoundError:
         raise UserError("no such table", where=str(path), mend="Name a file that a run wrote") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     # A page's checksum leaves out its header, and the header says how many values to read.
     if table.num_rows != file.metadata.num_rows:
         raise _damaged(path, f"{table.num_rows} rows instead of {file.metadata.num_rows}")
-    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

@@ -18,12 +18,26 @@ DELAY = 1.0
 HEARTBEAT = 30.0
 """Seconds between lines of progress in a log."""
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-9;?]*[ -/]*[@-~]"  # colours, cursor movements
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, links, the clipboard: texts for the terminal itself
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # and what turns the order of letters round
+)
+
+
+def plain(text: str) -> str:
+    """The text without anything that acts on a terminal. Line breaks and tabs stay."""
+    return _CONTROL.sub("", text)
 
 
 def say(text: str) -> None:
     """Print to stderr without breaking a live bar. Control characters are left out, line breaks stay."""
-    tqdm.write(_CONTROL.sub("", text), file=sys.stderr)
+    tqdm.write(plain(text), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Print a result to stdout, as `say` does: it may hold what a user or a model wrote."""
+    print(plain(text))
 
 
 def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:

@@ -142,11 +142,12 @@ def _cut_back(path: Path, step: int) -> None:
 
 
 def _step_of(line: bytes) -> float:
-    """The step a line tells of; infinite, so never kept, for a line that is torn."""
+    """The step a line tells of; infinite, so never kept, for a line that is torn or tells of none."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        step = json.loads(line.decode())["step"]
+    except (LookupError, RecursionError, TypeError, ValueError):
         return math.inf
+    return step if type(step) in (int, float) else math.inf
 
 
 def _scalar_writer(folder: Path, step: int) -> Any:

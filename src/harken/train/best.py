@@ -11,8 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from harken.errors import UserError
 from harken.run import checkpoint
 from harken.run.tracking import say
+from harken.train.put_back import put_back
 
 WEIGHTS = "parameter/"
 
@@ -22,6 +24,7 @@ class Chosen(Protocol):
     """The part of a stage that choosing needs."""
 
     label: str
+    total: int
 
     def quality(self, metrics: Mapping[str, float]) -> float | None:
         """How good the weights are; −∞ when they are not fit to be chosen, None when nothing was measured."""
@@ -52,7 +55,7 @@ class Best:
         kept = checkpoint.latest(folder)
         checkpoint.prune(folder, keep=1)
         self.step = kept.step if kept else None
-        self.value = _known(kept.state["quality"]) if kept else None
+        self.value = _known(kept.state.get("quality", ""), folder) if kept else None
 
     def out_of_patience(self, step: int, eval_every: int, patience: int | None) -> str | None:
         """Why to end after `step`: `patience` evaluations came and went without a better one. None to go on."""
@@ -83,7 +86,7 @@ class Best:
             say(f"{stage.label}: final is step {done}, the last: no held-out measure chose another")
             return
         if kept.step != done:
-            stage.load(stage.tensors() | kept.tensors, stage.state())
+            put_back(stage, kept.step, stage.tensors() | kept.tensors, stage.state(), self.folder)
         if self.value == -math.inf:
             say(
                 f"warning: {stage.label}: no step was fit to be chosen (docs/modes.md says when one is); "
@@ -95,5 +98,13 @@ class Best:
         )
 
 
-def _known(quality: float | None) -> float:
-    return -math.inf if quality is None else float(quality)
+def _known(quality: object, folder: Path) -> float:
+    if isinstance(quality, int | float) and not isinstance(quality, bool):
+        return float(quality)
+    if quality is not None:
+        raise UserError(
+            "it does not say how good its weights are",
+            where=str(folder),
+            mend="delete that folder: the best step is looked for from here on",
+        )
+    return -math.inf

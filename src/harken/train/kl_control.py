@@ -119,5 +119,5 @@ class KLControl:
         """Put both back."""
         self.coefficient, self._rollbacks = float(state["coefficient"]), int(state["rollbacks"])
         self._coefficient_before = self.coefficient
-        self.stop_reason = state["stop"]
+        self.stop_reason = None if state["stop"] is None else str(state["stop"])
         self._inside = {n.removeprefix(_BUDGET): t for n, t in tensors.items() if n.startswith(_BUDGET)}

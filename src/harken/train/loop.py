@@ -25,6 +25,7 @@ from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
 from harken.train.best import WEIGHTS, Best
 from harken.train.guard import Guard
+from harken.train.put_back import put_back
 
 _UNLOGGED = "unlogged"
 """In a checkpoint's state: metrics of its last step, which was not evaluated any more. As text, for they may be NaN."""
@@ -132,7 +133,7 @@ class _Loop:
         """Metrics of a step more that is trained, not yet evaluated, and so not logged."""
         self.finishing = False
         if (kept := checkpoint.latest(run.checkpoints)) is not None:
-            stage.load(kept.tensors, kept.state)
+            put_back(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
             self.saved, self.done = kept.step, kept.step - bool(self.unlogged)
             say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
@@ -156,7 +157,8 @@ class _Loop:
         with Tracker(self.run, total, stage.label, tensorboard) as tracker:
             tracker.start(self.done)
             if self.done:
-                self.monitor.replay(self.run.metrics.read_text(encoding="utf-8").splitlines())
+                # Not splitlines: a metric's name may hold a character that ends a line elsewhere.
+                self.monitor.replay(self.run.metrics.read_text(encoding="utf-8").split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
                 stopping.check()

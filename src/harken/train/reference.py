@@ -103,10 +103,11 @@ def _under(source: ModelSource) -> ModelSource:
     if source.base is not None:
         return source.base
     record = RunFolder(source.folder.parent).manifest
-    if not record.exists():
+    made_from = manifest.lineage(record).get("folder") if record.exists() else None
+    if not isinstance(made_from, str):
         raise UserError(
             f"nothing says what {source.name} was trained from",
             where="training.ppo.reference",
             mend="name the base model itself instead of `base`",
         )
-    return require(resolve(str(manifest.read(record)["lineage"]["folder"])), "policy")
+    return require(resolve(made_from), "policy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from harken.config_training import RewardTraining, SupervisedTraining
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
@@ -60,7 +60,7 @@ def _train(config: RunConfig, run: RunFolder) -> RunFolder:
         stage, rows, lineage = _supervised(config, source, run, dtype, device)
     print_roles(rows)
     if already and run.manifest.exists():
-        _check_lineage(manifest.read(run.manifest)["lineage"], lineage, run)
+        _check_lineage(manifest.lineage(run.manifest), lineage, run)
     extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
     if isinstance(config.training, PPOTraining) and config.training.random_reward:
         extra["stamp"] = "random reward"
@@ -93,6 +93,7 @@ def _supervised(
     config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = Backbone.load(source, dtype, device)
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     renderer = Renderer(backbone.tokenizer)
     stage: SupervisedStage | RewardStage
     if isinstance(config.training, SupervisedTraining):
@@ -116,7 +117,9 @@ def _ppo(
     config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     roles = build_ppo_roles(config, source, run, dtype, device)
-    renderer = Renderer(roles.policy.backbone.tokenizer)
+    backbone = roles.policy.backbone
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
+    renderer = Renderer(backbone.tokenizer)
     prompts, held_out = load_data.prompts(config, renderer, run)
     stage = PPOStage(
         config,
@@ -170,8 +173,14 @@ def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
 
 def has_sft(source: ModelSource) -> bool:
     """Whether the run that made this model, or one before it, was supervised fine-tuning."""
-    for link in source.chain():
-        record = RunFolder(link.folder.parent).manifest
-        if record.exists() and json.loads(seals.read_text(record)).get("lineage", {}).get("sft"):
-            return True
-    return False
+    return any(_tuned(RunFolder(link.folder.parent).manifest) for link in source.chain())
+
+
+def _tuned(record: Path) -> bool:
+    if not record.exists():
+        return False
+    try:
+        lineage = manifest.read(record).get("lineage")
+    except UserError:
+        return False  # many programs call a file manifest.json: one of another's says nothing of training
+    return isinstance(lineage, dict) and bool(lineage.get("sft"))

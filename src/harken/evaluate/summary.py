@@ -1,0 +1,162 @@
+"""The files of an evaluation and of what a report stands on, read back in the shape they were written in. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harken.errors import UserError
+from harken.run import stored
+from harken.run.stored import Shape
+from harken.run.tables import read_rows
+
+MEND = "restore the file; or delete the evaluation's folder and run the pipeline again: it goes on from there"
+
+
+class _Mean(Shape):
+    value: float
+    low: float
+    high: float
+
+
+class _Rate(_Mean):
+    count: int
+
+
+class _Change(_Mean):
+    only_left: int
+    only_right: int
+    mcnemar_p: float
+
+
+class _Policy(Shape):
+    policy: str
+    win_rate: _Rate
+    reward: _Mean
+    median_response_tokens: float
+    cap_hit: _Rate
+    empty: _Rate
+    repetition: _Rate
+    judges: dict[str, _Mean | None]
+
+
+class _Contest(Shape):
+    wins: int
+    ties: int
+    losses: int
+    win_share: float
+    win_rate: _Rate
+    reward: _Mean
+    judges: dict[str, _Mean | None]
+
+
+class _Pair(_Contest):
+    left: str
+    right: str
+    sign_test_p: float
+    holm_p: float
+    cap_hit: _Change
+    repetition: _Change
+    domains: dict[str, _Contest]
+
+
+class _Summary(Shape):
+    policies: list[str]
+    baseline: str
+    judges: list[str]
+    n: int
+    prompts: int
+    samples: int
+    tie_epsilon: float
+    detectable_win_rate: float
+    table: list[_Policy]
+    ties: _Rate
+    pairs: list[_Pair]
+
+
+class _Message(Shape):
+    role: str
+    content: str
+
+
+class _Conversation(Shape):
+    messages: list[_Message]
+
+
+class _Response(Shape):
+    prompt_id: str
+    policy: str
+    sample: int
+    domain: str | None
+    language: str | None
+    prompt: str
+    response: str
+    stop: str
+    response_tokens: int
+    reward: float
+    repeated_4grams: float
+
+
+class _Account(Shape):
+    path: str
+    raw: int
+    kept: int
+    dropped: dict[str, int]
+    shortened: dict[str, int]
+
+
+def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers that a summary is of. Raises UserError, naming the row, for a table that is damaged or of another
+    evaluation."""
+    rows = read_rows(path)
+    answered: dict[tuple[str, int], set[str]] = {}
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}:row {number}"
+        stored.require(row, _Response, where, MEND)
+        stored.require({"messages": _messages(row.get("messages"), where)}, _Conversation, where, MEND)
+        if missing := [judge for judge in summary["judges"] if f"score_{judge}" not in row]:
+            raise UserError(f"there is no column score_{missing[0]}", where=where, mend=MEND)
+        answered.setdefault((row["prompt_id"], row["sample"]), set()).add(row["policy"])
+    for (prompt, _), policies in answered.items():
+        if policies != set(summary["policies"]):
+            raise UserError(
+                f"prompt {prompt!r} was answered by {', '.join(sorted(policies))} alone",
+                where=str(path),
+                mend=MEND,
+            )
+    if not rows:
+        raise UserError("there are no answers in it", where=str(path), mend=MEND)
+    return rows
+
+
+def read_accounts(path: Path) -> list[dict[str, Any]]:
+    """What became of a stage's rows (data_report.json). Raises UserError for a file that is damaged."""
+    accounts = stored.read_list(path)
+    for number, account in enumerate(accounts):
+        stored.require(account, _Account, f"{path}: [{number}]")
+    return accounts
+
+
+def _messages(text: object, where: str) -> object:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"its messages are not JSON ({error})", where=where, mend=MEND) from None
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of an evaluation. Raises UserError, naming the key, for one that is damaged."""
+    summary = stored.read_object(path, MEND)
+    stored.require(summary, _Summary, str(path), MEND)
+    for name, found in _judged(summary):
+        if missing := [judge for judge in summary["judges"] if judge not in found]:
+            raise UserError(f"{name} has no figure of judge {missing[0]}", where=str(path), mend=MEND)
+    return summary
+
+
+def _judged(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every place where each judge must have a figure, by its name."""
+    policies = [(line["policy"], line["judges"]) for line in summary["table"]]
+    pairs = [(f"{pair['left']} and {pair['right']}", pair["judges"]) for pair in summary["pairs"]]
+    return policies + pairs

@@ -1,0 +1,78 @@
+"""Weights from a folder into memory: a tensor that is missing, cut short or of another shape is an error.
+
+transformers and peft fill what a file lacks with random numbers and go on with a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from harken.errors import UserError
+from harken.models.reading import reading
+
+AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
+RETRAIN = "copy the folder again, or train the adapter again"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A whole causal language model. Code in the folder is never run, pickles are never read.
+
+    Raises UserError when transformers cannot read it, or a weight is missing.
+    """
+    with reading("this model cannot be read", str(folder), AGAIN):
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    _require_all(told["missing_keys"], folder, AGAIN)
+    read: PreTrainedModel = model
+    return read
+
+
+def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftModel:
+    """The model with a frozen adapter from disk beside those it has.
+
+    Raises UserError when peft cannot read the adapter, it does not fit the model, or a weight of it is missing.
+    """
+    with reading("this adapter cannot be read", str(folder), RETRAIN):
+        if isinstance(model, PeftModel):
+            model.load_adapter(folder, adapter_name=name)
+        else:
+            model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+        # Without embeddings: for those peft would ask the hub about the base.
+        wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
+            found = set(file.keys())
+    missing = [key for key in wanted if key not in found]
+    # An older peft had other names for some tensors, and as many of them.
+    renamed = len(missing) <= len(found - wanted.keys())
+    _require_all([] if renamed else missing, folder, RETRAIN)
+    return model
+
+
+def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """These tensors of a safetensors file. Raises UserError when it cannot be read or lacks one."""
+    with reading("not readable safetensors", str(path), RETRAIN):
+        tensors: dict[str, Tensor] = load_file(path)
+    _require_all([name for name in names if name not in tensors], path, RETRAIN)
+    return {name: tensors[name] for name in names}
+
+
+def _require_all(missing: Sequence[str] | set[str], where: Path, mend: str) -> None:
+    if missing:
+        some = sorted(missing)
+        listed = f"{', '.join(some[:3])}{f' and {len(some) - 3} more' if len(some) > 3 else ''}"
+        raise UserError(f"weights are missing: {listed}", where=str(where), mend=mend)

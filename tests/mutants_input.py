@@ -1,0 +1,30 @@
+"""Mistakes in what is believed of files, and in what is said of those that are wrong."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutants_record import Mutant
+
+PUT_BACK, STORED, WEIGHTS = "train/test_put_back.py", "run/test_stored.py", "models/test_weights.py"
+DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"
+
+INPUT = [
+    Mutant("resume: a smaller tensor is spread over a larger one", "train/put_back.py", "found[name].shape != tensor.shape", "found[name].dtype != tensor.dtype", PUT_BACK),
+    Mutant("resume: a step beyond the end is taken", "train/put_back.py", "if step > stage.total:", "if step > stage.total + 1:", PUT_BACK),
+    Mutant("resume: a moment of any size", "train/put_back.py", "not packed and moment.numel() != tensor.numel()", "packed and moment.numel() != tensor.numel()", PUT_BACK),
+    Mutant("stored: numbers without end", "run/stored.py", "if not math.isfinite(number):", "if math.isnan(number):", STORED),
+    Mutant("stored: lines end at any letter that ends one", "run/stored.py", '_content(path, mend).split(b"\\n")[:-1]', "[line.encode() for line in _content(path, mend).decode().splitlines()[:-1]]", STORED),
+    Mutant("stored: the last key at fault is named", "run/stored.py", "error.errors(include_url=False)[0]", "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),
+    Mutant("weights: what the model's file lacks is made up", "models/weights.py", '_require_all(told["missing_keys"], folder, AGAIN)', '_require_all([], folder, AGAIN)', WEIGHTS),
+    Mutant("weights: what an adapter's file lacks is made up", "models/weights.py", "[key for key in wanted if key not in found]", "[key for key in found if key not in wanted]", WEIGHTS),
+    Mutant("rows: every dropped row is listed", "data/report.py", "self.rejects[:SHOWN]", "self.rejects", DROPPED),
+    Mutant("rows: the field at fault is not named", "data/report.py", "(self.where, self.field) if part", "(self.where,) if part", DROPPED),
+    Mutant("rows: leaks are the prompts that do not leak", "data/sources.py", "_prompt_key(record) in trained for record in held_out", "_prompt_key(record) not in trained for record in held_out and [held_out[0]]", DROPPED),
+    Mutant("rows: what repeats is told by prompt alone", "data/sources.py", "return _prompt_key(record), *answers", "return (_prompt_key(record), record.prompt.id)", DROPPED),
+    Mutant("terminal: titles may be set", "run/terminal.py", r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)", r"\x1b[\]].{99}", SAFE),
+    Mutant("terminal: letters may run backwards", "run/terminal.py", r"\x7f-\x9f\u202a-\u202e\u2066-\u2069]", r"\x7f-\x9f]", SAFE),
+    Mutant("terminal: results are printed as they are", "run/terminal.py", "    print(plain(text))", "    print(text)", SAFE),
+    Mutant("shards: any place may be read", "models/resolve.py", "Path(s).name != s or not", "not", "models/test_resolve.py"),
+    Mutant("metrics: a value may be text", "evaluate/outcome.py", "isinstance(value, int | float) and not isinstance(value, bool)", "isinstance(value, int | float | str)", "evaluate/test_outcome.py"),
+    Mutant("configuration: sections within sections without end", "config_yaml.py", "DEEPEST = 40", "DEEPEST = 4000", "test_config_yaml.py"),
+    Mutant("configuration: infinite numbers", "config_base.py", "allow_inf_nan=False", "allow_inf_nan=True", "test_config.py"),
+]  # fmt: skip
