@@ -37,7 +37,7 @@ from harken.run.credit_table import read_credit
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.tables import read_rows
 from harken.train.ppo import PPOStage
-from harken.train.run import train
+from harken.train.run import has_sft, train
 
 FLIPS, CUTS = 200, 100
 
@@ -259,6 +259,14 @@ def test_an_evaluation_meets_a_model_that_was_damaged_since(
     part = ClassifierPart(type="classifier", model_name=str(scorer.folder))
     with pytest.raises(UserError, match=r"model.safetensors: is damaged"):
         load_classifier(scorer, part, torch.float32, torch.device("cpu"), 1000)
+
+
+def test_a_damaged_record_says_nothing_of_supervised_fine_tuning(again: Path) -> None:
+    source = resolve(str(again / "01_sft"))
+    assert has_sft(source)
+    flip(again / "01_sft" / "manifest.json")
+    with pytest.raises(UserError, match=r"manifest.json: is damaged"):
+        has_sft(source)
 
 
 def test_the_doctor_finds_a_damaged_record(again: Path) -> None:
