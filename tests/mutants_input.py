@@ -25,6 +25,6 @@ INPUT = [
     Mutant("terminal: results are printed as they are", "run/terminal.py", "    print(plain(text))", "    print(text)", SAFE),
     Mutant("shards: any place may be read", "models/resolve.py", "Path(s).name != s or not", "not", "models/test_resolve.py"),
     Mutant("metrics: a value may be text", "evaluate/outcome.py", "isinstance(value, int | float) and not isinstance(value, bool)", "isinstance(value, int | float | str)", "evaluate/test_outcome.py"),
-    Mutant("configuration: sections within sections without end", "config_yaml.py", "DEEPEST = 40", "DEEPEST = 4000", "test_config_yaml.py"),
+    Mutant("configuration: sections within sections without end", "config_yaml.py", "DEEPEST = 40", "DEEPEST = 4000", "test_config_yaml.py::test_nesting_and_aliases_have_an_end"),
     Mutant("configuration: infinite numbers", "config_base.py", "allow_inf_nan=False", "allow_inf_nan=True", "test_config.py"),
 ]  # fmt: skip

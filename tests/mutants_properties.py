@@ -37,7 +37,7 @@ TABLE = [
     (12, "the reward head starts at 0.02", "train/reward_model.py", "(backbone.hidden_size + 1) ** -0.5, config.seed)", "0.02, config.seed)"),
     (12, "the rate stops at a tenth", "train/optimiser.py", "return 1.0 - done if", "return max(1.0 - done, 0.1) if"),
     (13, "pad = eos moves the score one token early", ROLES, "last = batch.real.sum(-1) - 1", "last = ((batch.tokens != 2) & batch.real).sum(-1) - 1"),
-    (14, "offset and scale are forgotten at loading", ROLES, 'float(card["offset"]), float(card["scale"])', "0.0, 1.0"),
+    (14, "offset and scale are forgotten at loading", ROLES, "card.offset, card.scale", "0.0, 1.0"),
     (15, "the score is spread over the answer", "maths/advantage.py", "torch.where(position == last, reward.unsqueeze(1), 0.0)", "torch.where(action, reward.unsqueeze(1) / action.sum(1, keepdim=True), 0.0)"),
     (16, "k3 in the reward", CREDIT, "ESTIMATORS[settings.kl_estimator]", 'ESTIMATORS["k3"]'),
     (17, "k1 may stand in the loss", CONFIG, 's.kl_estimator not in ("k2", "full")', 's.kl_estimator not in ("k1", "k2", "full")'),

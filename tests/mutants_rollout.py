@@ -77,7 +77,7 @@ PACKING = [
 ]  # fmt: skip
 
 PACKED = [
-    ("tokens see what comes after", ".masked_fill_(later, -torch.inf)", ""),
+    ("tokens see what comes after", "-torch.inf, device=rows.device).triu_(1)", "0.0, device=rows.device).triu_(1)"),
     ("no scale", "scores = (rows @ seen.transpose(-1, -2)).float().mul_(scale)", "scores = (rows @ seen.transpose(-1, -2)).float()"),
     ("what is shared learns from one row alone", "totals[:, start:end] += parts", "totals[:, start:end] = parts"),
     ("the softmax's mean is forgotten", "of_weights.sub_(mean).mul_(wide)", "of_weights.mul_(wide)"),

@@ -217,12 +217,14 @@ def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) 
     walked = dotted(whole[: len(whole) - len(path)])
     if isinstance(key, int):
         if not isinstance(data, list):
-            raise UserError(f"{walked} is not a list", where=where)
+            raise UserError(f"{walked} is not a list", where=where, mend="Name a key of it, not a number")
         if key >= len(data):
-            raise UserError(f"{walked} has {len(data)} entries, numbered from 0", where=where)
+            raise UserError(
+                f"{walked} has {len(data)} entries, numbered from 0", where=where, mend="Choose among them"
+            )
         return [_replaced(v, rest, value, where, whole) if i == key else v for i, v in enumerate(data)]
     if data is not None and not isinstance(data, dict):
         kind = "a list: use [0], [1], …" if isinstance(data, list) else "a value, not a section"
-        raise UserError(f"{walked} is {kind}", where=where)
+        raise UserError(f"{walked} is {kind}", where=where, mend=f"Set {walked} itself, or an entry of it")
     section = data or {}
     return {**section, key: _replaced(section.get(key), rest, value, where, whole)}

@@ -86,7 +86,7 @@ SETS = {
     "a negative index": ("training[-1]=1", "key=value"),
     "an index of nine digits": ("data[999999999]=1", "key=value"),
     "an index into a section": ("data[0]=1", "not a list"),
-    "a key of a value": ("seed.x=1", "a whole number"),
+    "a key of a value": ("seed.x=1", "seed"),
     "an unknown key": ("nothing=1", "nothing"),
     "an open bracket": ("training.lr=[1", "not valid YAML"),
     "an open quote": ("training.lr='1", "not valid YAML"),
