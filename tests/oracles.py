@@ -147,9 +147,10 @@ class Gradients:
         self.steps: list[dict[str, Tensor]] = []
         self._trained = stage.learner.optimisers["policy"].parameters
         for optimiser in stage.learner.optimisers.values():
-            optimiser.step = self._keep  # type: ignore[method-assign]
+            optimiser.clip = self._keep  # type: ignore[method-assign]
+            optimiser.move = lambda factor: None  # type: ignore[method-assign]
 
-    def _keep(self, factor: float) -> float:
+    def _keep(self) -> float:
         found = {name: p.grad.clone() for name, p in self._trained.items() if p.grad is not None}
         self.steps.append(found)
         for parameter in self._trained.values():
