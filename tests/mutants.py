@@ -20,6 +20,7 @@ from mutants_guard import GUARD
 from mutants_health import HEALTH
 from mutants_input import INPUT
 from mutants_inspect import INSPECT
+from mutants_kill import KILL
 from mutants_maths import MATHS
 from mutants_memory import MEMORY
 from mutants_pipeline import PIPELINE
@@ -48,6 +49,7 @@ MUTANTS = [
     *GUARD,
     *SEALS,
     *INPUT,
+    *KILL,
 ]
 AT_ONCE = 2
 SECONDS = 120

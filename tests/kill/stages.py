@@ -43,7 +43,7 @@ def make_world(root: Path) -> None:
 def work(root: Path, kind: str) -> Callable[[Path], object]:
     """What to run, given where to."""
     if kind == "evaluation":
-        evaluation = EvaluationConfig.model_validate(_evaluation(root))
+        evaluation = EvaluationConfig.model_validate(evaluation_settings(root))
         return lambda folder: suite.run(evaluation, folder)
     if kind == "pipeline":
         whole = PipelineConfig.model_validate(_pipeline(root))
@@ -81,7 +81,8 @@ def _stage(root: Path, kind: str) -> dict[str, Any]:
     return {"data": data, "lora": _LORA, "checkpoints": _EVERY_STEP, "training": dict(training)}
 
 
-def _evaluation(root: Path) -> dict[str, Any]:
+def evaluation_settings(root: Path) -> dict[str, Any]:
+    """Two policies on five prompts."""
     return {
         "policies": {"Base": str(root / "model"), "SFT": str(root / "sft" / "final")},
         "reward_model": str(root / "rm" / "final"),
@@ -103,7 +104,7 @@ def _pipeline(root: Path) -> dict[str, Any]:
         "device": "cpu",
         "tensorboard": False,
         **stages,
-        "evaluation": {k: v for k, v in _evaluation(root).items() if k in ("data", "max_gen_len")},
+        "evaluation": {k: v for k, v in evaluation_settings(root).items() if k in ("data", "max_gen_len")},
     }
 
 

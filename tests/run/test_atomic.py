@@ -79,3 +79,38 @@ def test_pages_and_tables_need_no_torch():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def synced(monkeypatch):
+    """Names of what is flushed, in order."""
+    found, sync = [], atomic.sync
+
+    def note(path):
+        found.append(path)
+        sync(path)
+
+    monkeypatch.setattr(atomic, "sync", note)
+    return found
+
+
+def test_a_folder_is_published_with_all_it_holds_on_the_disk(tmp_path, monkeypatch):
+    ready, final = tmp_path / ".ready", tmp_path / "final"
+    for round_ in ("first", "second"):  # an older one of that name goes
+        (ready / "inner").mkdir(parents=True)
+        (ready / "a").write_text(round_)
+        (ready / "inner" / "b").write_text(round_)
+        found = synced(monkeypatch)
+        atomic.publish(ready, final)
+        assert {(final / "a").read_text(), (final / "inner" / "b").read_text()} == {round_}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["final"]
+        before, name = found[:-1], found[-1]
+        assert set(before) == {ready / "a", ready / "inner", ready / "inner" / "b", ready}
+        assert name == tmp_path
+
+
+def test_new_folders_are_known_to_those_above(tmp_path, monkeypatch):
+    found = synced(monkeypatch)
+    atomic.make_folder(tmp_path / "a" / "b")
+    assert found == [tmp_path, tmp_path / "a"] and (tmp_path / "a" / "b").is_dir()
+    atomic.make_folder(tmp_path / "a" / "b")
+    assert len(found) == 2

@@ -48,3 +48,27 @@ def test_a_new_status_replaces_the_old(tmp_path):
     status.write(run, requested=2, completed=2, stopped_because="finished")
     assert json.loads(run.status.read_text())["completed"] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "over"),
+    [
+        (None, False),
+        ("finished", True),
+        ("interrupted by SIGTERM", False),
+        ("failed: out of memory", False),
+        ("patience: no better", True),
+    ],
+)
+def test_a_run_is_over_when_it_ended_of_its_own(tmp_path, reason, over):
+    run = RunFolder(tmp_path)
+    status.write(run, requested=4, completed=4, stopped_because=reason)
+    assert status.is_over(run) is over
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"state": 1}', '{"state": "stopped"}'])
+def test_a_status_that_tells_nothing_is_not_over(tmp_path, text):
+    run = RunFolder(tmp_path)
+    assert not status.is_over(run)
+    run.status.write_text(text)
+    assert not status.is_over(run)

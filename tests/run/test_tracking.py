@@ -12,6 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from harken.run import atomic
 from harken.run.folder import RunFolder
 from harken.run.tracking import Tracker
 
@@ -42,6 +43,13 @@ def test_a_line_is_on_disk_when_log_returns(tmp_path):
     assert lines(run) == [{"step": 1, "loss": 1.0}]
     tracker.finish()
     tracker.finish()
+
+
+def test_the_name_of_the_lines_file_is_on_the_disk_before_its_first_line(tmp_path, monkeypatch):
+    run, found = RunFolder(tmp_path), []
+    monkeypatch.setattr(atomic, "sync", lambda path: found.append((path, run.metrics.exists())))
+    Tracker(run, 5, "sft", False).start(0)
+    assert (tmp_path, True) in found
 
 
 def test_nan_and_infinity_become_null_and_are_named(tmp_path):
