@@ -151,6 +151,7 @@ def test_what_an_adapter_names_as_its_base_is_only_read(
     elsewhere = shutil.copytree(root / "out" / "01_sft" / "final", tmp_path / "elsewhere")
     for run in ("02_rm", "03_ppo"):
         folder = shutil.copytree(root / "out" / run / "final", tmp_path / run)
+        (folder / "SHA256SUMS").unlink()  # it is changed on purpose
         card = json.loads((folder / "adapter_config.json").read_text())
         card["base_model_name_or_path"] = "../elsewhere"
         (folder / "adapter_config.json").write_text(json.dumps(card))

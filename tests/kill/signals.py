@@ -1,27 +1,83 @@
-"""A child that gets a signal in the middle of a model's forward, and what it leaves behind."""
+"""SIGTERM or SIGINT before one forward of a model after the other: exit code, status, and what comes out in the end.
+
+python tests/kill/signals.py sft --every 2       of one kind of work, before every second forward
+python tests/kill/signals.py --rare              with a checkpoint every hundred steps: how much is lost
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harken.models.backbone import Backbone
-from harken.run import stopping
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+import torch  # noqa: E402
+from kill import stages  # noqa: E402
+from kill.children import TIMEOUT, differences, run, tree  # noqa: E402
+
+from harken.models.backbone import Backbone  # noqa: E402
+from harken.run import checkpoint, stopping  # noqa: E402
 
 SECONDS = ("seconds", "time/", "tokens_per_second")
 """Beginnings of metrics that measure time: a step that a signal cut in two took other time."""
+TIMED = {"metrics.jsonl", "SHA256SUMS"}
+"""Files that seconds are in."""
 
 
-def stopped_at(
-    work: Callable[[Path], object], folder: Path, forward: int, number: int = signal.SIGTERM
-) -> int:
-    """Do `work(folder)` in a child that sends itself a signal before forward `forward`; its exit code."""
+def at_every_forward(kind: str, every: int, world: Path, room: Path) -> str:
+    """What was seen, in a line. Raises AssertionError when anything came out otherwise."""
+    work = stages.work(world, kind)
+    run(work, room / "whole")
+    expected, metrics = tree(room / "whole"), _without_seconds(room / "whole")
+    codes = []
+    for forward in range(1, 400, every):
+        folder = room / f"cut-{forward}"
+        codes.append(_stopped_at(work, folder, forward, signal.SIGTERM))
+        if codes[-1] == 0:  # it was done before it came so far
+            break
+        if (status := folder / "status.json").exists():
+            told = json.loads(status.read_text())
+            kept = checkpoint.latest(folder / "checkpoints")
+            assert (told["state"], told["stopped_because"]) == ("stopped", "interrupted by SIGTERM"), told
+            assert told["completed"] == (kept.step if kept else 0), told
+        run(work, folder)
+        odd = set(differences(expected, tree(folder)))
+        assert odd <= TIMED, f"stopped at forward {forward}: {odd}"
+        assert _without_seconds(folder) == metrics, f"stopped at forward {forward}"
+    assert set(codes) == {143, 0}, codes
+    return f"{kind}: signals {len(codes) - 1}, identical {len(codes) - 1}"
+
+
+def how_much_is_lost(world: Path, room: Path) -> str:
+    """The steps that were kept, of all that were finished. Raises AssertionError when a finished one was lost."""
+    config = stages.run_config(world, "sft", checkpoints={"every": 100, "keep": 2})
+    done = set()
+    for forward in range(1, 60):
+        folder = room / f"{forward}"
+        if _stopped_at(stages.training(config), folder, forward, signal.SIGINT) != 130:
+            break
+        if not (folder / "status.json").exists():  # it was still loading
+            continue
+        completed = json.loads((folder / "status.json").read_text())["completed"]
+        logged = len(_without_seconds(folder)) if completed else 0
+        assert completed - logged in (0, 1), (forward, completed, logged)
+        done.add(completed)
+    assert done == {0, 1, 2, 3, 4}, done
+    return f"kept after {sorted(done)} steps"
+
+
+def _stopped_at(work: Callable[[Path], object], folder: Path, forward: int, number: int) -> int:
+    """The exit code of a child that does the work and sends itself a signal before a forward."""
     child = os.fork()
     if child == 0:
+        signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
         log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -49,7 +105,35 @@ def _send_before(forward: int, number: int) -> None:
     Backbone.forward = counted  # type: ignore[method-assign]
 
 
-def without_seconds(metrics: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl but for what measures time."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+def _without_seconds(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [{k: v for k, v in line.items() if not k.startswith(SECONDS)} for line in lines]
+
+
+def main() -> None:
+    """Print a line for each kind of work."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kinds", nargs="*", default=["sft", "reward", "ppo", "evaluation"])
+    parser.add_argument("--every", type=int, default=1, help="of the forwards [%(default)s]")
+    parser.add_argument("--rare", action="store_true", help="how much is lost with rare checkpoints")
+    given = parser.parse_args()
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        world = Path(name) / "world"
+        world.mkdir()
+        run(lambda folder: stages.make_world(world), Path(name) / "making")
+        if given.rare:
+            (room := Path(name) / "rare").mkdir()
+            print(how_much_is_lost(world, room))
+            return
+        for kind in given.kinds:
+            (room := Path(name) / kind).mkdir()
+            print(at_every_forward(kind, given.every, world, room), flush=True)
+
+
+if __name__ == "__main__":
+    main()

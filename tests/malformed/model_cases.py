@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from malformed.case import Case
 from malformed.file_cases import train
-from malformed.world import World
+from malformed.world import UNSEALED, World
 from safetensors.torch import load_file, save_file
 
 Spoil = Callable[[Path], object]
@@ -260,7 +260,7 @@ GGUF: dict[str, bytes] = {
 def _spoilt(source: str, spoil: Spoil, words: Callable[[World, Path, Path], list[str]]) -> Any:
     def make(world: World, folder: Path) -> list[str]:
         spoilt = folder / "spoilt"
-        shutil.copytree(world.root / source, spoilt)
+        shutil.copytree(world.root / source, spoilt, ignore=UNSEALED)
         spoil(spoilt)
         return words(world, folder, spoilt)
 

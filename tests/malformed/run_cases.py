@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from malformed.case import Case
-from malformed.world import World
+from malformed.world import UNSEALED, World
 from safetensors.torch import load_file, save_file
 
 Spoil = Callable[[Path], object]
@@ -35,7 +35,7 @@ def _resume(run: str, spoil: Spoil) -> Callable[[World, Path], list[str]]:
 
     def make(world: World, folder: Path) -> list[str]:
         root = folder / "run"
-        shutil.copytree(world.pipeline / run, root)
+        shutil.copytree(world.pipeline / run, root, ignore=UNSEALED)
         config = folder / "run.yml"
         config.write_text((root / "config.yml").read_text())
         shutil.rmtree(root / "final")
@@ -47,7 +47,7 @@ def _resume(run: str, spoil: Spoil) -> Callable[[World, Path], list[str]]:
 
 def _whole(verb: Callable[[Path], list[str]], spoil: Spoil) -> Callable[[World, Path], list[str]]:
     def make(world: World, folder: Path) -> list[str]:
-        shutil.copytree(world.pipeline, folder / "out")
+        shutil.copytree(world.pipeline, folder / "out", ignore=UNSEALED)
         spoil(folder / "out")
         return verb(folder / "out")
 
@@ -278,7 +278,7 @@ TABLES: dict[str, Spoil] = {
 
 def _inspected(verb: str, spoil: Spoil) -> Callable[[World, Path], list[str]]:
     def make(world: World, folder: Path) -> list[str]:
-        shutil.copytree(world.pipeline / PPO, folder / "run")
+        shutil.copytree(world.pipeline / PPO, folder / "run", ignore=UNSEALED)
         spoil(folder / "run")
         return [verb, str(folder / "run"), "--step", "1"]
 

@@ -31,7 +31,7 @@ from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import fingerprint
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
-from harken.run import claim
+from harken.run import claim, seals
 from harken.run.folder import RunFolder
 from harken.seeds import permutation
 from harken.train.reward_model import RewardStage
@@ -259,6 +259,7 @@ def recorded(source: ModelSource) -> RunConfig | None:
     path = RunFolder(source.folder.parent).config
     if not path.exists():
         return None
+    seals.check(path)
     try:
         return RunConfig.model_validate(claim.recorded(path))
     except (UserError, ValidationError):

@@ -179,6 +179,7 @@ def has_sft(source: ModelSource) -> bool:
 def _tuned(record: Path) -> bool:
     if not record.exists():
         return False
+    seals.check(record)
     try:
         lineage = manifest.read(record).get("lineage")
     except UserError:
