@@ -31,7 +31,7 @@ PIPELINE = [
     Mutant("roles: reward read at the padded end", "models/roles.py", "last = batch.real.sum(-1) - 1", "last = batch.real.sum(-1) * 0 + batch.real.shape[1] - 1", ROLES),
     Mutant("roles: reward under the policy's adapter", "models/roles.py", "with self.backbone.role(self.adapter):\n            hidden = self.backbone.hidden(batch)\n            rewards", "with self.backbone.role(None):\n            hidden = self.backbone.hidden(batch)\n            rewards", ROLES),
     Mutant("roles: any base will do for a reward model", "models/roles.py", "same_base = same_base and lineage_fingerprint", "same_base = same_base or lineage_fingerprint", ROLES),
-    Mutant("backbone: switching freezes the adapter", "models/backbone.py", "parameter.requires_grad_(flags[id(parameter)])", "pass", "models/test_backbone.py"),
+    Mutant("backbone: the role of no adapter has one", "models/backbone.py", "layer._disable_adapters = adapter is None", "layer._disable_adapters = False", "models/test_backbone.py"),
     Mutant("backbone: a role is never left", "models/backbone.py", "self._switch(outer)", "pass", "models/test_backbone.py"),
     Mutant("rules: the missing-EOS penalty rewards", "reward/rules.py", 'float(r.stop == "length"), -self.penalty', 'float(r.stop == "length"), self.penalty', "reward/test_rules.py"),
     Mutant("learned: clipped after weighting", "reward/source.py", "max(-clip, min(clip, value))", "max(-clip, value)", "reward/test_learned.py"),
