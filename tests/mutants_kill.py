@@ -62,6 +62,8 @@ TABLE = [
     ("equal answers do not tie", ANSWERS, "distinct = list(dict.fromkeys(sequences))", "distinct = list(sequences)", "evaluate/test_answers.py"),
     ("all parts are of one policy", ANSWERS, "f\"answers-{number:02d}-{start:06d}.jsonl\"", "f\"answers-{start:06d}.jsonl\"", "evaluate/test_answers.py"),
     ("other prompts are mixed in", SUITE, "        \"prompts\": _fingerprint(prompts),\n", "", "evaluate/test_answers.py"),
+    ("a run goes on with other rows", "train/run.py", "(before.get(\"data\"), now.get(\"data\"))", "(None, None)", "end_to_end/test_bad_input.py"),
+    ("other rows have the same fingerprint", "train/load_data.py", "            digest.update(repr(row)", "            repr(repr(row)", "end_to_end/test_bad_input.py"),
     ("other settings are mixed in", SUITE, "folder.summary, folder.parts)", "folder.summary)", "evaluate/test_answers.py"),
 ]  # fmt: skip
 KILL = [Mutant(f"kill: {name}", file, old, new, test) for name, file, old, new, test in TABLE]

@@ -196,3 +196,25 @@ def test_a_run_is_not_resumed_on_other_weights(
     save_tiny(model, seed=9)
     assert train(world, "sft", out, f"model_name={model}") != 0
     assert "weights of its model" in capfd.readouterr().err.rstrip("\n").splitlines()[-1]
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
+def test_a_run_is_not_resumed_on_other_rows(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """The same path with one other word behind it would make another run, with the first half of this one in it."""
+    import shutil
+
+    name = "prompts" if kind == "ppo" else "pairs"
+    own, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    text = (world / f"{name}.jsonl").read_text()
+    own.write_text(text)
+    assert train(world, kind, out, f"data.path={own}") == 0
+    shutil.rmtree(out / "final")
+    own.write_text(text.replace("3", "three", 1))
+    assert train(world, kind, out, f"data.path={own}") != 0
+    last = capfd.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert "rows it learns from" in last and "rows.jsonl" in last
+    own.write_text(text)
+    (out / "status.json").unlink()
+    assert train(world, kind, out, f"data.path={own}") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -81,6 +82,16 @@ def ptx(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
         config.model_copy(update={"data": settings.data}), renderer, RunFolder(run.root / "ptx")
     )
     return Ptx(rows, settings)
+
+
+def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, str]:
+    """What the manifest says of the rows a run stands on: their name, and the sha256 of them as they are trained on."""
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(f"{len(group)} rows\n".encode())
+        for row in group:
+            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+    return {"name": str(config.data.path), "fingerprint": digest.hexdigest()}
 
 
 def _encoded(

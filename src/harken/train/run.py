@@ -99,18 +99,20 @@ def _supervised(
     if isinstance(config.training, SupervisedTraining):
         demonstrations, held_out = load_data.demonstrations(config, renderer, run)
         stage = SupervisedStage(config, backbone, demonstrations, held_out)
+        data = load_data.lineage(config, demonstrations, held_out)
         extra = []
     else:
         assert isinstance(config.training, RewardTraining)
         pairs, held_out_pairs = load_data.preferences(config, renderer, run)
         stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
+        data = load_data.lineage(config, pairs, held_out_pairs)
         extra = [role_row("reward head", stage.model.head.parameters(), "new")]
     base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
     rows = [role_row("base", base, source.name), *extra]
     if config.lora is not None:
         adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
         rows.insert(1, role_row(f"{adapter} adapter", backbone.adapter_parameters(adapter).values(), "new"))
-    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage))
+    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage)) | {"data": data}
 
 
 def _ppo(
@@ -121,6 +123,7 @@ def _ppo(
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     renderer = Renderer(backbone.tokenizer)
     prompts, held_out = load_data.prompts(config, renderer, run)
+    ptx = load_data.ptx(config, renderer, run)
     stage = PPOStage(
         config,
         roles.policy,
@@ -133,9 +136,10 @@ def _ppo(
         roles.base,
         roles.check,
         roles.critic,
-        load_data.ptx(config, renderer, run),
+        ptx,
     )
-    lineage = _lineage(source, sft=False) | roles.found.lineage()
+    data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
+    lineage = _lineage(source, sft=False) | roles.found.lineage() | {"data": data}
     if not has_sft(source):
         say(
             "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
@@ -145,10 +149,11 @@ def _ppo(
 
 
 def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
-    """A resumed run stands on the very weights it began with: same names are not enough."""
+    """A resumed run stands on the very weights and rows it began with: same names are not enough."""
     pairs = {
         "weights of its model": (before, now),
         "weights of its reward model": (before.get("reward_model"), now.get("reward_model")),
+        "rows it learns from": (before.get("data"), now.get("data")),
     }
     for name, part in now.get("rewards", {}).items():
         pairs[f"reward part {name}"] = (before.get("rewards", {}).get(name), part)
