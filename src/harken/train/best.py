@@ -14,9 +14,8 @@ from torch import Tensor
 from harken.errors import UserError
 from harken.run import checkpoint
 from harken.run.tracking import say
+from harken.train.optimiser import WEIGHTS
 from harken.train.put_back import put_back
-
-WEIGHTS = "parameter/"
 
 
 @runtime_checkable

@@ -27,12 +27,12 @@ from harken.errors import NonFinite, UserError
 from harken.run import atomic, manifest
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
+from harken.train.optimiser import WEIGHTS
 
 KEPT = 4
 """Bundles of the latest faults: as many as a run leaves that ends under the default `max_skipped_steps`."""
 SKIPPED = "skipped"
 """The key of a skipped step's line in metrics.jsonl: why it was skipped."""
-WEIGHTS = "parameter/"
 _UNFINISHED = ".unfinished-"
 
 Looked = tuple[str, Tensor, Tensor | None]

@@ -23,8 +23,9 @@ from harken.run.stopping import Stopped
 from harken.run.tracking import Tracker, logged, say
 from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
-from harken.train.best import WEIGHTS, Best
+from harken.train.best import Best
 from harken.train.guard import Guard
+from harken.train.optimiser import WEIGHTS
 from harken.train.put_back import put_back
 
 _UNLOGGED = "unlogged"

@@ -14,6 +14,8 @@ from harken.run import stopping
 from harken.train.adamw_8bit import AdamW8bit
 from harken.train.adamw_offload import OffloadedAdamW, on_host
 
+WEIGHTS = "parameter/"
+"""Begins the names of what trains, in checkpoints and bundles; moments begin with `adam/`."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
 """What a parameter's state may hold; the scales are those of `adamw_8bit`."""
 KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -87,7 +89,7 @@ class Optimiser:
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and moments, by name, for a checkpoint."""
-        saved = {f"parameter/{name}": p.detach() for name, p in self.parameters.items()}
+        saved = {WEIGHTS + name: p.detach() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             moments = self._adam.state.get(parameter, {})
             saved |= {f"adam/{part}/{name}": moments[part] for part in MOMENTS if part in moments}
@@ -97,7 +99,7 @@ class Optimiser:
         """The reverse of `tensors`, in place. Raises KeyError when a parameter is missing."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"parameter/{name}"])
+                parameter.copy_(tensors[WEIGHTS + name])
                 moments = {part: tensors.get(f"adam/{part}/{name}") for part in MOMENTS}
                 kept = {part: value.clone() for part, value in moments.items() if value is not None}
                 self._adam.state.pop(parameter, None)

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from harken.errors import UserError
+from harken.train.optimiser import WEIGHTS
 
-WEIGHTS = "parameter/"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a stage raises on state of another shape."""
