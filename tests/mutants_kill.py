@@ -39,6 +39,7 @@ TABLE = [
     ("the owner stays", WRITER, "        (folder / OWNER).unlink(missing_ok=True)\n", "", "run/test_writer.py"),
     ("room is not asked for", WRITER, "if free < needed:", "if False:", "run/test_writer.py"),
     ("moments take no room", LOOP, "return 3 * parameters + others", "return parameters + others", "train/test_best.py"),
+    ("time does not count", "train/loop.py", "return minutes is not None and time.monotonic()", "return False and time.monotonic()", "train/test_best.py"),
     ("one checkpoint must do", LOOP, "2 * _bytes_of_checkpoint", "_bytes_of_checkpoint", "train/test_best.py"),
     ("a damaged part is believed", PARTS, "if hashlib.sha256(body).hexdigest().encode() != digest:", "if False:", "run/test_parts.py"),
     ("a part is made every time", PARTS, "if (kept := _read(path)) is not None:", "if (kept := None) is not None:", "run/test_parts.py"),

@@ -38,6 +38,8 @@ class CheckpointSettings(Strict):
 
     every: PositiveInt = 50
     """Steps between checkpoints; the last step always gets one."""
+    minutes: PositiveFloat | None = 5.0
+    """One more when so long has passed since the last: a kill costs this and a step at most. None: by steps alone."""
     keep: PositiveInt = 2
     """How many of the newest stay on disk."""
 

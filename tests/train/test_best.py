@@ -127,6 +127,17 @@ def test_a_disk_without_room_for_two_checkpoints_is_told_before_the_first_step(
     assert found == [2 * (3 * 4 + 40)]
 
 
+@pytest.mark.parametrize(("minutes", "kept"), [(None, [5]), (1e-9, [4, 5]), (60.0, [5])])
+def test_a_checkpoint_is_due_by_time_too(tmp_path: Path, minutes: float | None, kept: list[int]) -> None:
+    """A run of few long steps would otherwise have none for hours."""
+    run = RunFolder(tmp_path)
+    run_stage(
+        Counting({}), run, seed=0, checkpoints=CheckpointSettings(every=100, minutes=minutes), eval_every=1,
+        tensorboard=False, kind="sft", health=HealthSettings(), dtype="float32",
+    )  # fmt: skip
+    assert [path.name for path in sorted(run.checkpoints.iterdir())] == [f"step-{n:06d}" for n in kept]
+
+
 def test_a_stage_may_end_the_run(tmp_path: Path) -> None:
     """S0-39: the status says what was asked, what was done, and why it stopped."""
     final, status = final_of(tmp_path, Counting({}, stop_after=3))

@@ -132,6 +132,8 @@ class _Loop:
         self.done = self.saved = 0
         self.unlogged: dict[str, float] = {}
         """Metrics of a step more that is trained, not yet evaluated, and so not logged."""
+        self.saved_at = time.monotonic()
+        """The clock when the newest checkpoint was written or read."""
         self.finishing = False
         if (kept := checkpoint.latest(run.checkpoints)) is not None:
             put_back(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
@@ -185,7 +187,7 @@ class _Loop:
                 last = self.done == total or self.reason is not None
                 owed = owed or self.done % self.checkpoints.every == 0
                 # Among steps that are skipped none is kept: what a run fails with must not push a good one out.
-                if last or (owed and skipped is None):
+                if last or ((owed or self._long_ago()) and skipped is None):
                     owed = False
                     self._save(self.done, stage.state())
                     self.tell(None)
@@ -223,6 +225,11 @@ class _Loop:
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
         if checkpoint.save(self.run.checkpoints, step, self.stage.tensors(), state, self.checkpoints.keep):
             self.saved, self.skipped = step, self.guard.skipped
+            self.saved_at = time.monotonic()
+
+    def _long_ago(self) -> bool:
+        minutes = self.checkpoints.minutes
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _log(self, tracker: Tracker, metrics: dict[str, float], skipped: str | None) -> None:
         before, report = self.monitor.report, self.monitor.see(self.done, metrics)
