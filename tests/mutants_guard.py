@@ -54,7 +54,7 @@ TABLE = [
     ("a skipped step is evaluated", LOOP, "if due and skipped is None:", "if due:"),
     ("the reason is not logged", TRACKING, '            line["skipped"] = skipped\n', "            pass\n"),
     ("skipped steps count as done", LOOP, "completed=steps - skipped", "completed=steps"),
-    ("a streak pushes good checkpoints out", LOOP, "if last or (owed and skipped is None):", "if last or owed:"),
+    ("a streak pushes good checkpoints out", LOOP, "if last or ((owed or self._long_ago()) and skipped is None):", "if last or owed:"),
     ("a checkpoint due in a streak is forgotten", LOOP, "owed = owed or self.done % self.checkpoints.every == 0", "owed = self.done % self.checkpoints.every == 0"),
     ("the bundle holds the moments", GUARDS, "            if name.startswith(WEIGHTS)\n", ""),
     ("every bundle is kept", GUARDS, "[:-KEPT]:", "[:0]:"),
