@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from harken.records import Prompt, Rollout
 from harken.reward.learned import LearnedReward, reading_limit
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
-from harken.run.parts import is_whole, part
-from harken.run.terminal import Counter
+from harken.run.parts import part
 from harken.run.tracking import counter, say
 
 SCORING_TOKENS = 4096
@@ -61,19 +60,19 @@ def answer(
         parts / f"answers-{number:02d}-{start:06d}.jsonl": prompts[start : start + size]
         for start in range(0, len(prompts), size)
     }
-    if all(is_whole(path) for path in groups):
-        renderer = Renderer(load_tokenizer((source.base or source).folder))
-        engine = None
-    else:
-        engine = _engine(source, config)
-        renderer = engine.renderer
+    engine = cache(partial(_engine, source, config))
     sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
     rollouts: list[Rollout] = []
     with counter(f"{name} answers", len(prompts)) as count:
+
+        def make(asked: Sequence[Prompt]) -> list[dict[str, Any]]:
+            made = engine().generate(asked, sampling, name, "evaluation", on_progress=count.update)
+            return [_plain(rollout) for rollout in made]
+
         for path, asked in groups.items():
-            kept = part(path, partial(_say, engine, asked, sampling, name, count))
+            kept = part(path, partial(make, asked))
             rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
-    return Answers(rollouts, renderer)
+    return Answers(rollouts, Renderer(load_tokenizer((source.base or source).folder)))
 
 
 def score(
@@ -97,14 +96,6 @@ def score(
             count.update(len(rows))
     values = iter([model.standard(scores[sequence]) for sequence in sequences])
     return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
-
-
-def _say(
-    engine: InProcessEngine | None, asked: Sequence[Prompt], sampling: Sampling, name: str, count: Counter
-) -> list[dict[str, Any]]:
-    assert engine is not None, "made only where a part is missing"
-    made = engine.generate(asked, sampling, name, "evaluation", on_progress=count.update)
-    return [_plain(rollout) for rollout in made]
 
 
 def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:

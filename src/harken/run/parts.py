@@ -33,11 +33,6 @@ def part(path: Path, make: Callable[[], Sequence[Any]]) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a part is there and undamaged."""
-    return _read(path) is not None
-
-
 def _read(path: Path) -> list[Any] | None:
     try:
         written = path.read_bytes()
