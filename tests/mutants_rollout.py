@@ -77,16 +77,28 @@ PACKING = [
 ]  # fmt: skip
 
 PACKED = [
-    ("tokens see what comes after", "-torch.inf, device=rows.device).triu_(1)", "0.0, device=rows.device).triu_(1)"),
-    ("no scale", "scores = (rows @ seen.transpose(-1, -2)).float().mul_(scale)", "scores = (rows @ seen.transpose(-1, -2)).float()"),
-    ("what is shared learns from one row alone", "totals[:, start:end] += parts", "totals[:, start:end] = parts"),
-    ("the softmax's mean is forgotten", "of_weights.sub_(mean).mul_(wide)", "of_weights.mul_(wide)"),
-    ("the scale is forgotten backward", ".mul_(wide).mul_(ctx.scale)", ".mul_(wide)"),
+    ("no scale", "transpose(1, 2), alpha=scale)", "transpose(1, 2))"),
+    ("what is shared learns from one row alone", "totals.index_add_(0, keys, ", "totals.index_copy_(0, keys, "),
+    ("the softmax's mean is forgotten", "torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype)", "(of_weights * weights)"),
+    ("the scale of queries is forgotten backward", "ctx.batches.back).mul_(ctx.scale)", "ctx.batches.back)"),
+    ("the scale of keys is forgotten backward", "of_keys.mul_(ctx.scale)", "of_keys"),
+    ("fillers learn", ".index_fill_(0, batch.fillers, 0.0)", ""),
     ("windows are ignored", "not windowed and getattr", "getattr"),
-    ("kept weights go to other segments", "weights = next(of_short)", "weights = kept[-1]"),
+    ("kept weights go to other batches", "weights = next(of_short)", "weights = kept[-1]"),
     ("capped scores are ignored", 'not windowed and getattr(config, "attn_logit_softcapping", None) is None', "not windowed"),
-    ("padded queries and keys are off by one", "before = segment.visible - len(segment)\n", "before = segment.visible - len(segment) + 1\n"),
     ("it is taken without a look", "return bool((expected - found.float()).norm() <= 10 * torch.finfo(dtype).eps * expected.norm())", "return True"),
+]  # fmt: skip
+
+SEGMENTS = [
+    ("tokens see what comes after", "masked_fill_(later, -torch.inf)", "masked_fill_(later, 0.0)"),
+    ("padded queries and keys are off by one", "torch.arange(visible) > before[:, None, None]", "torch.arange(visible) > 1 + before[:, None, None]"),
+    ("every segment sees as much as the first", "> before[:, None, None]", "> before[:1, None, None]"),
+    ("a key is another group's", "(keys[:, None] * groups + of_group)", "(keys[:, None] * groups + of_group.flip(0))"),
+    ("results go to the place beside", "mine = torch.arange(len(segment))[:, None]", "mine = torch.arange(len(segment)).roll(1)[:, None]"),
+    ("all batches begin at the first", "        began += len(alike) * heads * length\n", ""),
+    ("no segments together", "count = min(TOGETHER, ", "count = min(1, "),
+    ("as many as there are", "        while count > 1 and _weights(segments[:count]) > WEIGHTS:\n            count //= 2\n", ""),
+    ("any with any", "_in_vain([*waiting, segment]) > FILLER", "False"),
 ]  # fmt: skip
 
 PACKED_LINEAR = [
@@ -138,6 +150,7 @@ TABLES = [
     ("rollout/attention.py", ATTENTION, "rollout/test_decoder.py"),
     ("models/packing.py", PACKING, "models/test_packing.py models/test_attention.py"),
     ("models/attention.py", PACKED, "models/test_attention.py"),
+    ("models/segments.py", SEGMENTS, "models/test_segments.py models/test_attention.py"),
     (
         "models/backbone.py",
         [("rows share dropout", "share=not self._drops()", "share=True")],

@@ -16,16 +16,13 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from harken.models.packing import LEAST_SHARED, Layout, Segment, packed
-from harken.models.shapes import rounded
+from harken.models.packing import LEAST_SHARED, Layout, packed
+from harken.models.segments import Batch, Batches
 
 NAME = "harken_packed"
 
 # Weights over more keys than this are computed again backward: kept, they would outgrow all else that is.
 KEPT = 256
-
-STEP = 32
-"""What the sizes of a multiplication are rounded up to."""
 
 
 def packed_attention(
@@ -44,106 +41,107 @@ def packed_attention(
     A place sees its segment's beginning and the spans before it: for layers without windows or masks of their own.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    seen: Tensor = _Attention.apply(query, key, value, layout.segments, scale)  # type: ignore[no-untyped-call]
+    seen: Tensor = _Attention.apply(query, key, value, layout.batches(query.shape[1], key.shape[1]), scale)  # type: ignore[no-untyped-call]
     return seen, None
 
 
 class _Attention(torch.autograd.Function):
-    """Of each segment, with w = softmax(s q k'):   dv = w' dy,  g = w (dy v' - Σ w dy v'),  dq = s g k,  dk = s g' q.
+    """With w = softmax(s q k'):   dv = w' dy,  g = w (dy v' - Σ w dy v'),  dq = s g k,  dk = s g' q.
 
-    Heads of a group are rows of one multiplication: [groups, heads / groups × time, …]. Queries and keys are filled up
-    with zeros to sizes that come again (see `models.shapes`).
+    One batch of segments at a time, a product for each segment and group: [products, heads / groups × time, …].
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, segments: list[Segment], scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, batches: Batches, scale: float
     ) -> Tensor:
-        _, heads, places, _ = query.shape
-        keys, values = key[0].contiguous(), value[0].contiguous()
-        groups = len(keys)
-        seen = query.new_empty(places, heads, values.shape[-1])
+        heads, groups = query.shape[1], key.shape[1]
+        queries, keys, values = _rows(query), _rows(key), _rows(value)
+        seen = values.new_empty(batches.rows, values.shape[-1])
         kept = []
-        for segment in segments:
-            rows, seen_keys = _rows(query[0], segment, groups), _visible(keys, segment)
-            weights = _weights(rows, seen_keys, segment, scale).to(values.dtype)
-            of_heads = _cut(weights @ _visible(values, segment), segment, heads)
-            seen[segment.start : segment.end] = of_heads.transpose(0, 1)
-            if segment.visible <= KEPT:
+        for batch in batches.parts:
+            weights = _weights(queries, keys, batch, heads, groups, scale).to(values.dtype)
+            of_batch = seen[batch.began : batch.began + len(batch.queries)]
+            torch.bmm(
+                weights, _picked(values, batch.keys, weights), out=of_batch.view(*weights.shape[:2], -1)
+            )
+            if weights.shape[-1] <= KEPT:
                 kept.append(weights)
-        ctx.save_for_backward(query, keys, values, *kept)
-        ctx.segments, ctx.scale = segments, scale
-        return seen[None]
+        ctx.save_for_backward(queries, keys, values, *kept)
+        ctx.batches, ctx.heads, ctx.groups, ctx.scale = batches, heads, groups, scale
+        return seen.index_select(0, batches.back).view(1, -1, heads, values.shape[-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_seen: Tensor) -> tuple[Tensor | None, ...]:
-        query, keys, values, *kept = ctx.saved_tensors
+        queries, keys, values, *kept = ctx.saved_tensors
         of_short = iter(kept)
-        groups, heads = len(keys), query.shape[1]
-        of_query = torch.empty_like(query[0])
+        of_places = of_seen.reshape(-1, of_seen.shape[-1])
+        of_queries = queries.new_empty(ctx.batches.rows, queries.shape[-1])
         # What many rows share adds up in float32.
-        of_keys = torch.zeros(keys.shape, device=keys.device)
-        of_values = torch.zeros(values.shape, device=values.device)
-        heads_first = of_seen[0].transpose(0, 1)
-        for segment in ctx.segments:
-            rows, of_rows = _rows(query[0], segment, groups), _rows(heads_first, segment, groups)
-            seen_keys, seen_values = _visible(keys, segment), _visible(values, segment)
-            if segment.visible <= KEPT:
+        of_keys = torch.zeros(keys.shape, dtype=_wide(keys), device=keys.device)
+        of_values = torch.zeros(values.shape, dtype=_wide(values), device=values.device)
+        for batch in ctx.batches.parts:
+            if batch.mask.shape[-1] <= KEPT:
                 weights = next(of_short)
             else:
-                weights = _weights(rows, seen_keys, segment, ctx.scale).to(values.dtype)
-            _add(of_values, segment, weights.transpose(-1, -2) @ of_rows)
-            of_weights = (of_rows @ seen_values.transpose(-1, -2)).float()
-            wide = weights.float()
-            mean = torch.linalg.vecdot(of_weights, wide).unsqueeze(-1)
-            slope = of_weights.sub_(mean).mul_(wide).mul_(ctx.scale).to(keys.dtype)
-            of_query[:, segment.start : segment.end] = _cut(slope @ seen_keys, segment, heads)
-            _add(of_keys, segment, slope.transpose(-1, -2) @ rows)
-        return of_query[None], of_keys.to(keys.dtype)[None], of_values.to(values.dtype)[None], None, None
+                weights = _weights(queries, keys, batch, ctx.heads, ctx.groups, ctx.scale).to(values.dtype)
+            of_rows = of_places.index_select(0, batch.queries).index_fill_(0, batch.fillers, 0.0)
+            of_rows = of_rows.view(*weights.shape[:2], -1)
+            _add(of_values, batch.keys, weights.transpose(1, 2) @ of_rows)
+            of_weights = of_rows @ _picked(values, batch.keys, weights).transpose(1, 2)
+            slope = torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype).to(keys.dtype)
+            of_batch = of_queries[batch.began : batch.began + len(batch.queries)]
+            torch.bmm(slope, _picked(keys, batch.keys, slope), out=of_batch.view(*slope.shape[:2], -1))
+            rows = queries.index_select(0, batch.queries).view(*slope.shape[:2], -1)
+            _add(of_keys, batch.keys, slope.transpose(1, 2) @ rows)
+        of_query = of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)
+        return (
+            _heads_first(of_query, ctx.heads),
+            _heads_first(of_keys.mul_(ctx.scale).to(keys.dtype), ctx.groups),
+            _heads_first(of_values.to(values.dtype), ctx.groups),
+            None,
+            None,
+        )
 
 
 def _weights(
-    rows: Float[Tensor, "groups queries features"],
-    seen: Float[Tensor, "groups keys features"],
-    segment: Segment,
+    queries: Float[Tensor, "many features"],
+    keys: Float[Tensor, "fewer features"],
+    batch: Batch,
+    heads: int,
+    groups: int,
     scale: float,
-) -> Float[Tensor, "groups queries keys"]:
-    """What each query takes of each key that the segment's last token sees."""
-    scores = (rows @ seen.transpose(-1, -2)).float().mul_(scale)
-    length, visible = rounded(len(segment), STEP), scores.shape[-1]
-    before = segment.visible - len(segment)
-    later = torch.full((length, visible - before), -torch.inf, device=rows.device).triu_(1)
-    scores.view(len(rows), -1, length, visible)[..., before:].add_(later)
+) -> Float[Tensor, "products queries visible"]:
+    """What each query of a batch takes of each key its segment sees: softmax(s q k' + mask), inside in float32."""
+    mask = batch.mask_of(heads, groups, queries.dtype)
+    rows = queries.index_select(0, batch.queries).view(*mask.shape[:2], -1)
+    scores = torch.baddbmm(mask, rows, _picked(keys, batch.keys, mask).transpose(1, 2), alpha=scale)
     return torch.softmax(scores, dim=-1)
 
 
-def _rows(heads: Float[Tensor, "heads places features"], segment: Segment, groups: int) -> Tensor:
-    """A segment's queries (or their gradients), [groups, heads / groups × time, features], zeros behind its end."""
-    of_segment = heads[:, segment.start : segment.end]
-    missing = rounded(len(segment), STEP) - len(segment)
-    return nn.functional.pad(of_segment, (0, 0, 0, missing)).reshape(groups, -1, heads.shape[-1])
+def _rows(heads: Float[Tensor, "1 heads places features"]) -> Float[Tensor, "rows features"]:
+    """Each head of each place by itself."""
+    return heads[0].transpose(0, 1).reshape(-1, heads.shape[-1])
 
 
-def _cut(rows: Float[Tensor, "groups queries features"], segment: Segment, heads: int) -> Tensor:
-    """The reverse of `_rows`, [heads, time, features]."""
-    return rows.view(heads, -1, rows.shape[-1])[:, : len(segment)]
+def _heads_first(rows: Float[Tensor, "rows features"], heads: int) -> Tensor:
+    """The reverse of `_rows`, [1, heads, places, features]."""
+    return rows.view(-1, heads, rows.shape[-1]).transpose(0, 1)[None]
 
 
-def _visible(of_places: Float[Tensor, "groups places features"], segment: Segment) -> Tensor:
-    """The keys or values that a segment's last token sees, in the order of its row, zeros behind them."""
-    parts = [of_places[:, start:end] for start, end in segment.spans]
-    missing = rounded(segment.visible, STEP) - segment.visible
-    filler = of_places.new_zeros(len(of_places), missing, of_places.shape[-1])
-    return torch.cat([*parts, filler], dim=1)
+def _picked(of_places: Tensor, keys: Tensor, weights: Tensor) -> Tensor:
+    """The keys or values of a batch, [products, visible, features]."""
+    return of_places.index_select(0, keys).view(weights.shape[0], weights.shape[-1], -1)
 
 
-def _add(totals: Float[Tensor, "groups places features"], segment: Segment, parts: Tensor) -> None:
-    """The reverse of `_visible`: parts go back to where they came from."""
-    began = 0
-    for start, end in segment.spans:
-        totals[:, start:end] += parts[:, began : began + end - start]
-        began += end - start
+def _add(totals: Float[Tensor, "rows features"], keys: Tensor, parts: Tensor) -> None:
+    """The reverse of `_picked`: parts go back to where they came from."""
+    totals.index_add_(0, keys, parts.view(-1, parts.shape[-1]).to(totals.dtype))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def is_plain(config: PreTrainedConfig) -> bool:

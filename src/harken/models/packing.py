@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from harken.models.segments import Batches, Segment, Span, batches
 from harken.models.shapes import rounded
 
 # A segment more costs about as much as reading this many tokens once more.
@@ -25,32 +25,6 @@ LONGEST_SEGMENT = 256
 
 # Sequences from `LONG` places on are filled up to a multiple of `PLACES`.
 LONG, PLACES = 512, 128
-
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Tokens [start, end) of the sequence. They see the spans in `before`, and what precedes them inside."""
-
-    start: int
-    end: int
-    before: tuple[Span, ...]
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    @cached_property
-    def spans(self) -> tuple[Span, ...]:
-        """All that its last token sees, in the order of the row; neighbours are one span."""
-        if self.before and self.before[-1][1] == self.start:
-            return (*self.before[:-1], (self.before[-1][0], self.end))
-        return (*self.before, (self.start, self.end))
-
-    @cached_property
-    def visible(self) -> int:
-        """How many tokens its last one sees."""
-        return sum(end - start for start, end in self.spans)
 
 
 @dataclass(frozen=True)
@@ -65,6 +39,14 @@ class Layout:
     positions: Int[Tensor, "lines length"]
     where: Int[Tensor, "rows time"]
     segments: list[Segment] | None = None
+    _batches: dict[tuple[int, int], Batches] = field(default_factory=dict, compare=False, repr=False)
+
+    def batches(self, heads: int, groups: int) -> Batches:
+        """How attention takes the segments; made once for all layers."""
+        assert self.segments is not None
+        if (heads, groups) not in self._batches:
+            self._batches[heads, groups] = batches(self.segments, heads, groups)
+        return self._batches[heads, groups]
 
 
 def padded(rows: Sequence[Sequence[int]], pad_token: int) -> Layout:

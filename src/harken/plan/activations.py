@@ -19,8 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harken.maths.logprobs import TILE
-from harken.models.attention import KEPT, STEP
+from harken.models.attention import KEPT
 from harken.models.packing import LONGEST_SEGMENT
+from harken.models.segments import STEP, WEIGHTS
 from harken.models.shapes import rounded
 from harken.plan.shape import Shape
 
@@ -65,12 +66,13 @@ class Pass:
     def in_passing(self, rows: float, longest: int, *, backward: bool = False) -> float:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
         s, b, tokens = self.shape, self.number, rows * longest
-        # On a CPU attention goes segment by segment.
-        weights = s.heads * min(longest, LONGEST_SEGMENT) * longest if self.on_cpu else 0
+        # On a CPU attention goes batch of segments by batch: mask, scores and weights, backward their gradients.
+        together = min(max(WEIGHTS, min(longest, LONGEST_SEGMENT) * longest), tokens * longest)
+        weights = s.heads * together if self.on_cpu else 0
         if backward:
-            return float(max(tokens * 4 * b * s.inner, (12 + 2 * b) * weights, tokens * 16 * s.width))
+            return float(max(tokens * 4 * b * s.inner, 4 * b * weights, tokens * 16 * s.width))
         block = b * (2 * s.width + 3 * s.inner)
-        return float(max(tokens * block, (8 + b) * weights, tokens * (12 + 2 * b) * s.width))
+        return float(max(tokens * block, 3 * b * weights, tokens * (12 + 2 * b) * s.width))
 
     def head(self, actions: float, *, weight_trains: bool = False) -> float:
         """Bytes around the unembedding of `actions` tokens: states, one chunk of logits as multiplied, and two copies
