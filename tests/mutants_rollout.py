@@ -52,11 +52,14 @@ DECODER = [
 ]  # fmt: skip
 
 CACHE = [
-    ("a row writes at its neighbours' place", "kept[1][rows, :, plan.at]", "kept[1][rows, :, plan.at.max()]"),
-    ("values of one prompt serve all", "kept[1][plan.slots, :, :width] = of_values.transpose(0, 1)", "kept[1][plan.slots, :, :width] = of_values.transpose(0, 1)[:1]"),
+    ("a row writes at its neighbours' place", "of_values[rows, :, plan.at]", "of_values[rows, :, plan.at.max()]"),
+    ("values of one prompt serve all", "of_values[plan.slots, :, :width] = new_values.transpose(0, 1)", "of_values[plan.slots, :, :width] = new_values.transpose(0, 1)[:1]"),
     ("only the first line of a forward is kept", "t.transpose(0, 1).flatten(1, 2)[:, plan.where]", "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
-    ("only values move", "for store in (self.keys, self.values):\n            store[:, list(target)]", "for store in (self.values,):\n            store[:, list(target)]"),
-    ("what was never written may be anything", "keys.new_zeros((*shape, features, self.capacity))", "keys.new_full((*shape, features, self.capacity), torch.nan)"),
+    ("only values move", "for store in (*self.keys, *self.values):", "for store in self.values:"),
+    ("what was never written may be anything", "keys.new_zeros((self.slots, heads, features, self.width))", "keys.new_full((self.slots, heads, features, self.width), torch.nan)"),
+    ("what is new may be anything", "resized = store.new_zeros(shape)", "resized = store.new_full(shape, torch.nan)"),
+    ("a wider table forgets", "resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))", "kept"),
+    ("it never shrinks", " or 2 * longest <= self.width", ""),
 ]  # fmt: skip
 
 ATTENTION = [
@@ -102,7 +105,8 @@ SEGMENTS = [
 ]  # fmt: skip
 
 PACKED_LINEAR = [
-    ("adapters are left out while decoding", "y.addmm_(flat @ down, up, alpha=scale)", "pass"),
+    ("adapters are left out while decoding", "y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)", "pass"),
+    ("a bias is not filled up for the adapter", "torch.cat([bias, bias.new_zeros(len(down))])", "torch.cat([bias, bias[-len(down) :]])"),
     ("the adapter's scale is left out while decoding", "alpha=scale)", "alpha=1.0)"),
     ("the first input's answer is given to all", "if x is not self.read:", "if self.read is None:"),
     ("what was read is kept for ever", "            if place == len(self.sizes) - 1:\n", "            if False:\n"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import tiny_backbone, tiny_model, tiny_tokenizer, with_adapters
 from torch import nn
+from transformers import AutoModelForCausalLM, Qwen2Config
 
 from harken.models import packed_linear
 from harken.models.backbone import Backbone
@@ -23,6 +24,24 @@ def half() -> Backbone:
 @pytest.fixture
 def backbone() -> Backbone:
     return with_adapters(half())
+
+
+@pytest.mark.parametrize("role", ["policy", None])
+def test_a_bias_and_an_adapter_go_together(role: str | None) -> None:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    for name, bias in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(bias)
+    backbone = with_adapters(Backbone(model.bfloat16(), tiny_tokenizer()))
+    with torch.no_grad(), backbone.role(role):
+        expected = backbone.forward("eager", input_ids=TOKENS)
+        with backbone.decoding():
+            assert torch.equal(backbone.forward("eager", input_ids=TOKENS), expected)
 
 
 @pytest.mark.parametrize("role", ["policy", "other", None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from harken.rollout.cache import Admission, Append, SlotCache
@@ -14,14 +15,16 @@ def whole(tokens: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     return keys, values
 
 
-def test_slots_hold_what_their_rows_were_given() -> None:
+@pytest.mark.parametrize("fitted", [True, False])
+def test_slots_hold_what_their_rows_were_given(fitted: bool) -> None:
     """Two prompts, one of them twice; a token each; a slot moved; a newcomer in the slot that came free."""
     torch.manual_seed(0)
-    cache = SlotCache(LAYERS, 3, CAPACITY)
+    cache = SlotCache(LAYERS, 3, CAPACITY, fitted=fitted)
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in range(3)] for _ in range(LAYERS)]
 
     def admit(slots: list[int], source: list[int], lengths: list[int]) -> None:
         width = max(lengths)
+        cache.reserve(width)
         where = torch.tensor([[row * width + time for time in range(width)] for row in source])
         cache.plan = Admission(torch.tensor(slots), where)
         for layer in range(LAYERS):
@@ -33,7 +36,7 @@ def test_slots_hold_what_their_rows_were_given() -> None:
                 kept[layer][slot] = [keys[row, :, : lengths[row]], values[row, :, : lengths[row]]]
 
     def append(lengths: list[int]) -> None:
-        longest = max(lengths) + 1
+        longest = cache.reserve(max(lengths) + 1)
         cache.plan = Append(len(lengths), torch.tensor(lengths), longest)
         for layer in range(LAYERS):
             keys, values = whole(1, len(lengths))
@@ -58,7 +61,7 @@ def test_slots_hold_what_their_rows_were_given() -> None:
 
 def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
     """Two packed prompts that begin with the same two tokens: places 0, 1, then 2 of one, 3 and 4 of the other."""
-    cache = SlotCache(1, 2, CAPACITY)
+    cache = SlotCache(1, 2, CAPACITY, fitted=False)
     cache.plan = Admission(torch.tensor([0, 1]), torch.tensor([[0, 1, 2, 0], [0, 1, 3, 4]]))
     keys, values = whole(5)
     cache.update(keys, values, 0)
@@ -69,12 +72,25 @@ def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
         assert torch.equal(part[1, :, :4], given[0, :, [0, 1, 3, 4]])
 
 
-def test_it_does_not_move_while_it_grows() -> None:
-    cache = SlotCache(1, 1, 4)
-    keys, values = whole(1)
-    places = set()
-    for at in range(4):
-        cache.plan = Append(1, torch.tensor([at]), at + 1)
-        seen = cache.update(keys, values, 0)
-        places.add((seen[0].data_ptr(), seen[1].data_ptr()))
-    assert len(places) == 1
+def appended(cache: SlotCache, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+    cache.plan = Append(1, torch.tensor([at]), cache.reserve(at + 1))
+    return cache.update(*whole(1), 0)
+
+
+def test_it_does_not_move_where_parts_of_it_can_be_read() -> None:
+    cache = SlotCache(1, 1, 4, fitted=False)
+    assert len({tuple(part.data_ptr() for part in appended(cache, at)) for at in range(4)}) == 1
+
+
+def test_where_they_cannot_it_is_as_wide_as_the_longest_slot() -> None:
+    """What a forward reads lies in memory without gaps; twice too wide, it shrinks, and what it held stays."""
+    cache = SlotCache(1, 1, 16, fitted=True)
+    for at in range(7):
+        keys, values = appended(cache, at)
+        assert keys.shape[2] == values.shape[2] == cache.width == at + 1
+        assert keys.transpose(-1, -2).is_contiguous() and values.is_contiguous()
+    assert cache.reserve(4) == cache.width == 7
+    assert cache.reserve(3) == cache.width == 3
+    assert torch.equal(cache.keys[0][..., :3].transpose(-1, -2), keys[:, :, :3])
+    assert torch.equal(cache.values[0], values[:, :, :3])
+    assert cache.reserve(9) == 9 and float(cache.values[0][:, :, 3:].abs().sum()) == 0

@@ -78,8 +78,14 @@ class _Group:
             base.bias if base.bias is not None else base.weight.new_zeros(base.out_features) for base in bases
         ]
         bias = torch.cat(biases) if any(base.bias is not None for base in bases) else None
-        self.base = PackedWeight(torch.cat([base.weight.detach() for base in bases]), bias)
         self.adapter = _adapter(layers)
+        weights = [base.weight.detach() for base in bases]
+        if self.adapter is not None:
+            # x A' comes with x W': a small multiplication of its own would cost half as much as the large one.
+            down = self.adapter[0]
+            weights.append(down)
+            bias = None if bias is None else torch.cat([bias, bias.new_zeros(len(down))])
+        self.base = PackedWeight(torch.cat(weights), bias)
         self.read: Tensor | None = None
         self.parts: Sequence[Tensor] = []
 
@@ -98,11 +104,12 @@ class _Group:
 
     def _all(self, x: Tensor) -> Sequence[Tensor]:
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        outputs = sum(self.sizes)
         y = self.base(flat)
         if self.adapter is not None:
-            down, up, scale = self.adapter
-            y.addmm_(flat @ down, up, alpha=scale)
-        return torch.split(y.view(*x.shape[:-1], -1), self.sizes, -1)
+            _, up, scale = self.adapter
+            y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)
+        return torch.split(y[:, :outputs].view(*x.shape[:-1], -1), self.sizes, -1)
 
 
 def _groups(parent: nn.Module) -> Iterator[list[nn.Module]]:
@@ -134,13 +141,13 @@ def _in_force(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
 
 
 def _adapter(layers: Sequence[nn.Module]) -> tuple[Tensor, Tensor, float] | None:
-    """A' of all layers side by side [inputs, ranks], B' as blocks on a diagonal [ranks, outputs], and the scale."""
+    """A of all layers one below the other [ranks, inputs], B' as blocks on a diagonal [ranks, outputs], the scale."""
     found = [adapter for layer in layers if (adapter := _in_force(layer)) is not None]
     if not found:
         return None
     down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
     blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
-    return torch.cat(down).T.contiguous().detach(), blocks.detach(), found[0][2]
+    return torch.cat(down).detach(), blocks.detach(), found[0][2]
 
 
 @cache

@@ -25,57 +25,78 @@ class Admission:
 
 @dataclass(frozen=True)
 class Append:
-    """A forward of one token for each of the first `rows` slots, at position `at[row]`; `longest` tokens after it."""
+    """A forward of one token for each of the first `rows` slots, at position `at[row]`, over `places` of the past."""
 
     rows: int
     at: Tensor
-    longest: int
+    places: int
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
-    """Made when the first layer shows its shape: `values` [layers, slots, heads, capacity, features], and `keys`
-    transposed, [layers, slots, heads, features, capacity], because a product of few queries with keys that lie the
-    other way begins by copying them (767 against 185 µs a layer for 32 rows of 120 tokens on a CPU).
+    """Made when the first layer shows its shape: of each layer `values` [slots, heads, places, features], and `keys`
+    transposed, [slots, heads, features, places], because a product of few queries with keys that lie the other way
+    begins by copying them (767 against 185 µs a layer for 32 rows of 120 tokens on a CPU).
 
-    Say what the coming forward is in `plan`. Places beyond a slot's length hold whatever was there: the caller's
-    mask hides them, and they are finite, because nothing else may be multiplied by a weight of zero.
+    Say what the coming forward is in `plan`, after `reserve`. Places beyond a slot's length hold whatever was there:
+    the caller's mask hides them, and they are finite, because nothing else may be multiplied by a weight of zero.
     """
 
-    def __init__(self, layers: int, slots: int, capacity: int) -> None:
+    def __init__(self, layers: int, slots: int, capacity: int, *, fitted: bool) -> None:
+        """`fitted`: as wide as the longest slot needs, on a CPU, where a product with a part of a wider table begins
+        by copying that part; else `capacity` places from the start."""
         super().__init__(layers=[_Layer(self, number) for number in range(layers)])
-        self.slots, self.capacity = slots, capacity
+        self.slots, self.capacity, self.fitted = slots, capacity, fitted
+        self.width = 0 if fitted else capacity
         self.plan: Admission | Append | None = None
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def reserve(self, longest: int) -> int:
+        """Make room for `longest` places in every slot. Returns how many of them a forward is to attend to."""
+        if self.fitted and (longest > self.width or 2 * longest <= self.width):
+            self.width = longest
+            for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+                self.keys[layer], self.values[layer] = (
+                    _resized(keys, 3, longest),
+                    _resized(values, 2, longest),
+                )
+        return self.width if self.fitted else longest
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Slots `target` become copies of slots `source`."""
-        assert self.keys is not None and self.values is not None
-        for store in (self.keys, self.values):
-            store[:, list(target)] = store[:, list(source)]
+        there, here = torch.tensor(source), torch.tensor(target)
+        for store in (*self.keys, *self.values):
+            store.index_copy_(0, here.to(store.device), store.index_select(0, there.to(store.device)))
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what a layer computed, [rows, heads, tokens, features]; returns what it is to attend to."""
-        if self.keys is None or self.values is None:
+        if layer == len(self.keys):
             _, heads, _, features = keys.shape
-            shape = (len(self.layers), self.slots, heads)
-            self.keys = keys.new_zeros((*shape, features, self.capacity))
-            self.values = values.new_zeros((*shape, self.capacity, values.shape[-1]))
-        kept, plan = (self.keys[layer], self.values[layer]), self.plan
+            self.keys.append(keys.new_zeros((self.slots, heads, features, self.width)))
+            self.values.append(values.new_zeros((self.slots, heads, self.width, values.shape[-1])))
+        of_keys, of_values, plan = self.keys[layer], self.values[layer], self.plan
         if isinstance(plan, Admission):
             width = plan.where.shape[1]
             # [heads, places, features] → [heads, count, time, features]
-            of_keys, of_values = (t.transpose(0, 1).flatten(1, 2)[:, plan.where] for t in (keys, values))
-            kept[0][plan.slots, :, :, :width] = of_keys.permute(1, 0, 3, 2)
-            kept[1][plan.slots, :, :width] = of_values.transpose(0, 1)
+            new_keys, new_values = (t.transpose(0, 1).flatten(1, 2)[:, plan.where] for t in (keys, values))
+            of_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2)
+            of_values[plan.slots, :, :width] = new_values.transpose(0, 1)
             return keys, values
         assert plan is not None
         rows = torch.arange(plan.rows, device=keys.device)
-        kept[0][rows, :, :, plan.at] = keys[:, :, 0]
-        kept[1][rows, :, plan.at] = values[:, :, 0]
-        return kept[0][: plan.rows, ..., : plan.longest].transpose(-1, -2), kept[1][
-            : plan.rows, :, : plan.longest
-        ]
+        of_keys[rows, :, :, plan.at] = keys[:, :, 0]
+        of_values[rows, :, plan.at] = values[:, :, 0]
+        past = of_keys[: plan.rows, ..., : plan.places], of_values[: plan.rows, :, : plan.places]
+        return past[0].transpose(-1, -2), past[1]
+
+
+def _resized(store: Tensor, places: int, width: int) -> Tensor:
+    """A table with `width` of what its dimension `places` counts: the first ones stay, new ones are zero."""
+    shape = [*store.shape]
+    kept, shape[places] = min(shape[places], width), width
+    resized = store.new_zeros(shape)
+    resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))
+    return resized
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]

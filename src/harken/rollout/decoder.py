@@ -37,7 +37,8 @@ class Decoder:
                 mend="use a model whose layers attend to all or to a window of their past",
             )
         self.backbone = backbone
-        self.cache = SlotCache(config.num_hidden_layers, slots, capacity)
+        on_cpu = backbone.device.type == "cpu"
+        self.cache = SlotCache(config.num_hidden_layers, slots, capacity, fitted=on_cpu)
         self.lengths: list[int] = []
         self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
         self._window = getattr(config, "sliding_window", None) if DynamicSlidingWindowLayer in kinds else None
@@ -53,6 +54,7 @@ class Decoder:
         source = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(copies)))
         layout = self.backbone.lay_out(prompts)
         where = layout.where[source].to(device)
+        self._reserve(max([*self.lengths, *lengths]))
         self.cache.plan = Admission(torch.arange(began, began + count, device=device), where)
         states = self.backbone.read(layout, past_key_values=self.cache, use_cache=True)
         ends = torch.tensor(lengths, device=device)[:, None] - 1
@@ -64,15 +66,15 @@ class Decoder:
         live = len(self.lengths)
         # Shapes that come again: free slots write a token nobody reads, and the mask hides places nobody has written.
         rows = min(rounded(live, ROWS), self.cache.slots)
-        longest = min(rounded(max(self.lengths) + 1, PLACES), self.cache.capacity)
+        places = self._reserve(max(self.lengths) + 1)
         at = torch.tensor([*self.lengths, *[0] * (rows - live)], device=tokens.device)
         tokens = torch.nn.functional.pad(tokens, (0, rows - live))
         self.lengths = [length + 1 for length in self.lengths]
-        self.cache.plan = Append(rows, at, longest)
+        self.cache.plan = Append(rows, at, places)
         states = self.backbone.forward(
             self._attention,
             input_ids=tokens[:, None],
-            attention_mask=self._mask(at, longest),
+            attention_mask=self._mask(at, places),
             position_ids=at[:, None],
             past_key_values=self.cache,
             use_cache=True,
@@ -98,9 +100,13 @@ class Decoder:
         """What comes after each live sequence's last token."""
         return self.backbone.unembed(self.last).float()
 
-    def _mask(self, at: Tensor, longest: int) -> Tensor | dict[str, Tensor]:
-        """[live, 1, 1, longest], 0 or −inf, for the kinds of layer the model has."""
-        places = torch.arange(longest, device=at.device)
+    def _reserve(self, longest: int) -> int:
+        """Room for sequences of `longest` tokens; returns how many places to attend to."""
+        return self.cache.reserve(min(rounded(longest, PLACES), self.cache.capacity))
+
+    def _mask(self, at: Tensor, count: int) -> Tensor | dict[str, Tensor]:
+        """[live, 1, 1, count], 0 or −inf, for the kinds of layer the model has."""
+        places = torch.arange(count, device=at.device)
         full = _hidden_where(places > at[:, None])
         if self._window is None:
             return full
