@@ -17,7 +17,7 @@ import typer
 
 from harken import __version__, config_files
 from harken.cli_before import before
-from harken.cli_options import OutputDir, Set
+from harken.cli_options import AcceptChanges, OutputDir, Set
 from harken.cli_presets import presets
 from harken.errors import UserError
 from harken.run import stopping
@@ -153,6 +153,7 @@ def train(
     preset: Annotated[str, typer.Option(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
     set_: Set = None,
     output_dir: OutputDir = None,
+    accept_changes: AcceptChanges = False,
 ) -> None:
     """Train one stage: SFT, a reward model, or PPO.
 
@@ -163,12 +164,15 @@ def train(
       harken train --preset smollm2-135m_ppo --set model_name=outputs/01_sft/final \\
           --set training.reward_model.checkpoint_path=outputs/02_rm/final --output-dir outputs/03_ppo
       harken train --preset my_run.yml --set training.lr=1e-5 --set training.ppo.kl_coef=0.05
+
+    The same folder again goes on where it stopped. When the configuration, the data, the weights or the versions are
+    no longer those it began with, that is an error which names the difference.
     """
     config = config_files.load_run(preset, set_ or [], output_dir)
 
     from harken.train.run import train as train_stage
 
-    train_stage(config, Path(str(config.output_dir)))
+    train_stage(config, Path(str(config.output_dir)), accept_changes=accept_changes)
 
 
 @app.command()
@@ -176,6 +180,7 @@ def pipeline(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
     set_: Set = None,
     output_dir: OutputDir = None,
+    accept_changes: AcceptChanges = False,
 ) -> None:
     """Run SFT, reward model, PPO, evaluation and report.
 
@@ -190,7 +195,7 @@ def pipeline(
 
     from harken import pipeline as pipelines
 
-    pipelines.run(config, Path(str(config.output_dir)))
+    pipelines.run(config, Path(str(config.output_dir)), accept_changes=accept_changes)
 
 
 @app.command()

@@ -13,6 +13,13 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Change one key, for example training.lr=1e-6. Repeatable."
     ),
 ]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes",
+        help="Go on although configuration, data, weights or versions changed since; the manifest tells what.",
+    ),
+]
 OutputDir = Annotated[
     Path | None,
     typer.Option(

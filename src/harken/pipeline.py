@@ -13,7 +13,8 @@ from harken.evaluate.outcome import LATE_UPDATES, read_metrics
 from harken.evaluate.summary import MEND, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic, manifest, seals
-from harken.run.claim import claim, recorded
+from harken.run.changes import Changes
+from harken.run.claim import claim, recorded, replace
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.stored import Shape, require
 from harken.run.terminal import show
@@ -24,26 +25,34 @@ from harken.train.run import train
 BASE, SFT, PPO = "Base", "SFT", "PPO"
 
 
-def run(config: PipelineConfig, output: Path) -> PipelineFolder:
+def run(config: PipelineConfig, output: Path, *, accept_changes: bool = False) -> PipelineFolder:
     """Every stage in order. With the same folder and configuration, go on where it stopped.
 
-    Raises UserError when the folder holds another pipeline, another process writes it, or a stage cannot start.
+    Raises UserError when the folder holds another pipeline (unless `accept_changes`, for stages that are not
+    finished), another process writes it, or a stage cannot start.
     """
     with writing(output):
-        return _run(config, PipelineFolder(output), output)
+        return _run(config, PipelineFolder(output), output, accept_changes)
 
 
-def _run(config: PipelineConfig, folder: PipelineFolder, output: Path) -> PipelineFolder:
-    claim(folder.config, config.model_dump(mode="json", exclude={"output_dir"}), folder.sft.final)
+def _run(
+    config: PipelineConfig, folder: PipelineFolder, output: Path, accept_changes: bool
+) -> PipelineFolder:
+    settings, changes = config.model_dump(mode="json", exclude={"output_dir"}), Changes(accept_changes)
+    claim(folder.config, settings, folder.sft.final, changes=changes)
+    if changes.accepted:  # the stages they change write them down
+        replace(folder.config, settings)
     seals.unseal(output)  # the report is made again, and sealed with it
     if config.notice:
         say(config.notice)
     say("\n== 1/5 supervised fine-tuning")
-    train(stage(config, config.sft, config.model_name), folder.sft.root)
+    sft = stage(config, config.sft, config.model_name)
+    train(sft, folder.sft.root, accept_changes=accept_changes)
     say("\n== 2/5 reward model")
-    train(stage(config, config.reward, str(folder.sft.final)), folder.reward.root)
+    reward = stage(config, config.reward, str(folder.sft.final))
+    train(reward, folder.reward.root, accept_changes=accept_changes)
     say("\n== 3/5 PPO")
-    train(ppo_stage(config, folder), folder.ppo.root)
+    train(ppo_stage(config, folder), folder.ppo.root, accept_changes=accept_changes)
     say("\n== 4/5 evaluation")
     suite.run(evaluation(config, folder), folder.evaluation.root)
     say("\n== 5/5 report")

@@ -373,7 +373,7 @@ def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
 ) -> None:
     """Its pipeline.yml may be another then: it is no damage."""
 
-    def ended(*args: object) -> None:
+    def ended(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "train", ended)

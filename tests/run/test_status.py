@@ -1,6 +1,8 @@
 """The status of a run can be read in one way only."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -40,6 +42,35 @@ def test_contradictions_are_refused(tmp_path, completed, skipped, reason):
     with pytest.raises(ValueError):
         status.write(run, requested=400, completed=completed, skipped=skipped, stopped_because=reason)
     assert not run.status.exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "goes_on"),
+    [
+        (None, True),
+        ("interrupted by SIGTERM", True),
+        ("failed: out of memory", True),
+        ("finished", False),
+        ("held-out reward no longer rises", False),
+    ],
+)
+def test_on_a_full_disk_the_old_one_stays_until_the_end(tmp_path, monkeypatch, capfd, reason, goes_on):
+    run = RunFolder(tmp_path)
+    status.write(run, requested=2, completed=0, stopped_because=None)
+    before = run.status.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    if goes_on:
+        status.write(run, requested=2, completed=2, stopped_because=reason)
+        assert "No space left" in capfd.readouterr().err
+    else:
+        with pytest.raises(OSError, match="No space left"):
+            status.write(run, requested=2, completed=2, stopped_because=reason)
+    assert run.status.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_a_new_status_replaces_the_old(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from harken.models.made_again import note
 
 
 def install(model: nn.Module) -> None:
@@ -38,9 +41,8 @@ class NormForward:
         weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
         if torch.is_grad_enabled():
             normed: Tensor = _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
-            return normed
-        plain: Tensor = _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
-        return plain
+            return note(normed, partial(_normed, epsilon=epsilon), x, weight)
+        return _normed(x, weight, epsilon)
 
 
 class GatedForward:
@@ -52,9 +54,11 @@ class GatedForward:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width]."""
         gate, up = self.module.gate_proj(x), self.module.up_proj(x)
-        gated: Callable[[Tensor, Tensor], Tensor] = _Gated.apply if torch.is_grad_enabled() else _product
-        out: Tensor = self.module.down_proj(gated(gate, up))
-        return out
+        if not torch.is_grad_enabled():
+            out: Tensor = self.module.down_proj(_product(gate, up))
+            return out
+        gated = note(_Gated.apply(gate, up), _product, gate, up)  # type: ignore[no-untyped-call]
+        return self.module.down_proj(gated)  # type: ignore[no-any-return]
 
 
 class _Norm(torch.autograd.Function):
@@ -83,6 +87,11 @@ class _Norm(torch.autograd.Function):
         slope = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
         of_x = h.addcmul(n, slope, value=-1).mul_(inverse)
         return of_x.to(x.dtype), of_weight, None
+
+
+def _normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    normed: Tensor = _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
+    return normed
 
 
 def _quotient(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

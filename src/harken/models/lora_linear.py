@@ -18,6 +18,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from harken.models.made_again import Recipe, recipe_of
+
 
 def install(layers: Iterable[nn.Module]) -> None:
     """Give every plain layer this forward. Frozen `nn.Linear` bases alone: others keep peft's own."""
@@ -65,7 +67,7 @@ class LoraForward:
         else:
             down, up = self.kept or self._cast(name)
             x = x.to(base.weight.dtype)
-            output = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name])  # type: ignore[no-untyped-call]
+            output = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name], recipe_of(x))  # type: ignore[no-untyped-call]
         return output
 
     def keep(self) -> None:
@@ -103,23 +105,29 @@ class _Adapted(torch.autograd.Function):
         down: Float[Tensor, "rank inputs"],
         up: Float[Tensor, "outputs rank"],
         scale: float,
+        recipe: Recipe | None = None,
     ) -> Float[Tensor, "*shape outputs"]:
         flat = x.reshape(-1, x.shape[-1])
         low = flat @ down.T
         y = F.linear(flat, weight, bias).addmm_(low, up.T, alpha=scale)
-        ctx.save_for_backward(flat, low, weight, down, up)
-        ctx.scale = scale
+        made, of = (recipe.make, recipe.of) if recipe else (None, (x,))
+        ctx.save_for_backward(low, weight, down, up, *of)
+        ctx.scale, ctx.make = scale, made
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        flat, low, weight, down, up = ctx.saved_tensors
-        wants_x, _, _, wants_down, wants_up, _ = ctx.needs_input_grad
-        shape = (*of_y.shape[:-1], flat.shape[-1])
+        low, weight, down, up, *of = ctx.saved_tensors
+        wants_x, _, _, wants_down, wants_up, *_ = ctx.needs_input_grad
+        shape = (*of_y.shape[:-1], weight.shape[-1])
         of_y = of_y.reshape(-1, of_y.shape[-1])
         of_low = (of_y @ up).mul_(ctx.scale)
         of_x = (of_y @ weight).addmm_(of_low, down).view(shape) if wants_x else None
-        of_down = of_low.T @ flat if wants_down else None
-        of_up = (of_y.T @ low).mul_(ctx.scale) if wants_up else None
-        return of_x, None, None, of_down, of_up, None
+        of_down = of_up = None
+        if wants_down:
+            x = ctx.make(*of) if ctx.make else of[0]
+            of_down = of_low.T @ x.reshape(-1, x.shape[-1])
+        if wants_up:
+            of_up = (of_y.T @ low).mul_(ctx.scale)
+        return of_x, None, None, of_down, of_up, None, None

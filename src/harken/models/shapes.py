@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 
-KERNELS = 512
+KERNELS = 256
 
 
 def keep_few_kernels() -> None:
-    """Let the library keep half of what it would. To no effect once it has begun to multiply."""
+    """Let the library keep a quarter of what it would. To no effect once it has begun to multiply."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 

@@ -5,12 +5,12 @@ Counted from the operations of `models.fused`, `models.lora_linear` and `models.
 
     kept of each token in a layer                                    bytes
     inputs of the two norms, and their quotients                     2 b h + 8
-    normed inputs of (q, k, v) and of (gate, up)                     2 b h
+    normed inputs of (q, k, v) and of (gate, up)                     2 b h, none under an adapter: made again
     queries, keys, values                                            b (H + 2 G) d
     attention weights over up to `KEPT` tokens on a CPU              b H T
     or the log-sum of a fused kernel                                 4 H
     what attention gave, the input of o                              b H d
-    gate, up, and their product, the input of down                   3 b i
+    gate, up, and their product, the input of down                   3 b i, under an adapter 2 b i
     x A' of each of the adapter's matrices                           b rank
 """
 
@@ -103,12 +103,13 @@ class Pass:
         kept += 3 * b * s.inner
         if self.rank is not None:
             kept += b * self.rank * len(s.projections) / s.layers
+            kept -= b * (2 * s.width + s.inner)
             if self.dropout:
                 # peft's own way: the dropped copy and the mask of each matrix's input, in place of the input.
                 mask = b if self.on_cpu else 1
                 kept += (b + mask) * sum(inputs for inputs, _ in s.projections) / s.layers
                 # A fused kernel keeps what it gave, whoever else does.
-                kept -= b * (2 * s.width + s.inner + (seen if self.on_cpu else 0))
+                kept -= b * seen if self.on_cpu else 0
         return kept
 
 

@@ -99,6 +99,11 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def newest(folder: Path) -> int:
+    """The step of the newest checkpoint by its name; 0 when there is none."""
+    return max((_number(path) for path in _steps(folder)), default=0) if folder.is_dir() else 0
+
+
 def is_kept(path: Path) -> bool:
     """Whether this is the folder of a checkpoint, by its name and place. One in quarantine is none."""
     return _STEP.fullmatch(path.name) is not None and path.parent.name in HOLDERS

@@ -9,30 +9,35 @@ from harken import config_yaml
 from harken.errors import UserError
 from harken.run import seals
 from harken.run.atomic import write_text
+from harken.run.changes import Changes
 from harken.run.manifest import config_difference
 
 RESTORE = "restore the file, or choose another --output-dir"
 
 
-def claim(path: Path, config: dict[str, Any], *made: Path) -> bool:
-    """Write the resolved configuration, or check it against the one that is there. True: it was there.
+def claim(path: Path, config: dict[str, Any], *made: Path, changes: Changes | None = None) -> bool:
+    """Write the resolved configuration, or check it against the one that is there. True: something was made already.
 
     A configuration under which none of `made` came to be is replaced: a first try that failed on a mistyped
-    path must not lock the folder. Raises UserError with the differences when something was made under another,
-    and when the configuration that is there is damaged.
+    path must not lock the folder. One whose differences `changes` lets through stays until `replace`. Raises UserError
+    with the differences when something was made under another, and when the configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
-        differences = config_difference(recorded(path), config)
-        if differences:
-            raise UserError(
-                "this folder holds a run of another configuration: " + "; ".join(differences),
-                where=str(path.parent),
-                mend="choose another --output-dir, or restore the configuration",
-            )
+        (changes or Changes()).meet(
+            "this folder holds a run of another configuration",
+            config_difference(recorded(path), config),
+            where=path.parent,
+            mend="choose another --output-dir, or restore the configuration",
+        )
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, config_yaml.write(config))
+    replace(path, config)
     return False
+
+
+def replace(path: Path, config: dict[str, Any]) -> None:
+    """Write the resolved configuration, whatever is there."""
+    write_text(path, config_yaml.write(config))
 
 
 def recorded(path: Path) -> dict[str, Any]:

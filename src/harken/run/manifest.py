@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,23 +47,44 @@ _SECRET_VALUE = re.compile(
 def write(run: RunFolder, config: dict[str, Any], lineage: dict[str, Any], extra: dict[str, Any]) -> None:
     """Write the manifest; `extra` stands beside the other keys, and secrets are redacted.
 
-    A run that is resumed keeps the time it was created. SOURCE_DATE_EPOCH sets that of a new one.
-    Raises ValueError when `extra` has a key of the manifest's own.
+    A run that is resumed keeps the time it was created, and the changes that were accepted before. SOURCE_DATE_EPOCH
+    sets the time of a new one. Raises ValueError when `extra` has a key of the manifest's own.
     """
-    created = read(run.manifest)["created"] if run.manifest.exists() else _now()
+    before = read(run.manifest) if run.manifest.exists() else {"created": _now()}
     own = {
-        "harken": harken.__version__,
-        **{name: _version(name) for name in PACKAGES},
+        **versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "created": created,
+        "created": before["created"],
         "command": redact_command(sys.argv),
         "config_sha256": config_sha256(config),
         "lineage": lineage,
     }
     if taken := own.keys() & extra.keys():
         raise ValueError(f"extra may not hold {sorted(taken)}")
+    if accepted := [*before.get("changes", []), *extra.get("changes", [])]:
+        extra = {**extra, "changes": accepted}
     atomic.write_json(run.manifest, redact(own | extra))
+
+
+def versions() -> dict[str, str | None]:
+    """Of Harken, of its source files as a whole, and of the libraries its numbers come from."""
+    return {
+        "harken": harken.__version__,
+        "harken_code": code_sha256(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+@cache
+def code_sha256() -> str:
+    """Of the names and contents of Harken's own source files."""
+    root = Path(harken.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from harken.run import atomic
 from harken.run.folder import RunFolder
+from harken.run.terminal import say
 
 State = Literal["running", "completed", "stopped", "failed"]
 
@@ -19,32 +21,41 @@ def write(
     `stopped_because` is None while the run goes on, "finished" when it did all that was asked,
     "failed: …" after an error, and otherwise the reason for stopping early ("interrupted", …).
     A completed step was trained on; a skipped one was passed over, for example for a NaN.
-    Raises ValueError for counts that contradict the reason or each other.
+    Raises ValueError for counts that contradict the reason or each other. On a full disk the old status stays, with a
+    warning, unless the run came to its end: then that is an error, for the next start would do the end again.
     """
     if min(requested, completed, skipped) < 0 or completed + skipped > requested:
         raise ValueError(f"{completed} completed and {skipped} skipped of {requested} steps cannot be")
     if stopped_because == "finished" and completed + skipped < requested:
         raise ValueError(f"a run that did {completed + skipped} of {requested} steps is not finished")
-    atomic.write_json(
-        run.status,
-        {
-            "state": state(stopped_because),
-            "requested": requested,
-            "completed": completed,
-            "skipped": skipped,
-            "stopped_because": stopped_because,
-        },
-    )
+    told = {
+        "state": state(stopped_because),
+        "requested": requested,
+        "completed": completed,
+        "skipped": skipped,
+        "stopped_because": stopped_because,
+    }
+    try:
+        atomic.write_json(run.status, told)
+    except OSError as error:
+        if not atomic.disk_is_full(error) or _is_end(told):
+            raise
+        say(f"warning: the status stays as it was, the run goes on: {error.strerror} ({run.status})")
 
 
 def is_over(run: RunFolder) -> bool:
     """Whether the run came to an end of its own: all steps, or a reason to stop early. False also without a status."""
     try:
-        told = json.loads(run.status.read_text(encoding="utf-8"))
-        state, reason = told["state"], told["stopped_because"] or ""
+        return _is_end(json.loads(run.status.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return state == "completed" or (state == "stopped" and not reason.startswith("interrupted"))
+
+
+def _is_end(told: Mapping[str, Any]) -> bool:
+    reason = told["stopped_because"] or ""
+    return told["state"] == "completed" or (
+        told["state"] == "stopped" and not reason.startswith("interrupted")
+    )
 
 
 def state(stopped_because: str | None) -> State:

@@ -96,15 +96,19 @@ def run_stage(
     dtype: str,
     patience: int | None = None,
     max_skipped_steps: int = 0,
+    made_by: Mapping[str, str] | None = None,
 ) -> None:
     """Take a stage from its newest good checkpoint to its end, watching its health.
 
+    Checkpoints tell what they were `made_by`.
     A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`).
     Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite, and when the disk
     has no room for two checkpoints.
     """
     guard = Guard(run, seed, max_skipped_steps, stage.total)
-    loop = _Loop(stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), guard)
+    loop = _Loop(
+        stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), guard, made_by or {}
+    )
     try:
         with stopping.listening():
             loop.train(seed, eval_every, patience, tensorboard)
@@ -125,10 +129,11 @@ class _Loop:
     """Where a run is: `done` steps are trained, evaluated and logged, the newest checkpoint is of step `saved`."""
 
     def __init__(
-        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor, guard: Guard
-    ) -> None:
+        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor, guard: Guard,
+        made_by: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self.stage, self.run, self.checkpoints = stage, run, checkpoints
-        self.monitor, self.guard = monitor, guard
+        self.monitor, self.guard, self.made_by = monitor, guard, dict(made_by)
         self.done = self.saved = 0
         self.unlogged: dict[str, float] = {}
         """Metrics of a step more that is trained, not yet evaluated, and so not logged."""
@@ -223,6 +228,7 @@ class _Loop:
         )
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
+        state = {**state, "made_by": self.made_by}
         if checkpoint.save(self.run.checkpoints, step, self.stage.tensors(), state, self.checkpoints.keep):
             self.saved, self.skipped = step, self.guard.skipped
             self.saved_at = time.monotonic()

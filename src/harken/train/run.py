@@ -18,8 +18,8 @@ from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
-from harken.run import manifest, seals, status
-from harken.run.claim import claim
+from harken.run import checkpoint, claim, manifest, seals, status
+from harken.run.changes import Changes, of_versions
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.run.writer import writing
@@ -33,20 +33,23 @@ from harken.train.sft import SupervisedStage
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def train(config: RunConfig, output: Path) -> RunFolder:
+def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> RunFolder:
     """Run one stage into `output`; with the same folder and configuration, go on where it stopped.
 
-    Raises UserError when the folder holds a run of another configuration (with the differences), another process
-    writes it, or a model, the reward model or the data are not what the configuration says.
+    Raises UserError when another process writes the folder, a model, the reward model or the data are not what the
+    configuration says, and when the run in the folder began with another configuration, other weights, rows or
+    versions (with the differences): unless `accept_changes`, which the manifest then tells. A finished run stays.
     """
     with writing(output):
-        return _train(config, RunFolder(output))
+        return _train(config, RunFolder(output), accept_changes)
 
 
-def _train(config: RunConfig, run: RunFolder) -> RunFolder:
+def _train(config: RunConfig, run: RunFolder, accept_changes: bool) -> RunFolder:
     settings = config.model_dump(mode="json", exclude={"output_dir"})
-    already = claim(run.config, settings, run.checkpoints, run.final)
-    if already and run.final.exists() and status.is_over(run):
+    finished = run.final.exists() and status.is_over(run)
+    changes = Changes(accept_changes and not finished)
+    already = claim.claim(run.config, settings, run.checkpoints, run.final, changes=changes)
+    if already and finished:
         say(f"{run.root}: this run is finished; nothing to do")
         return run
     seals.unseal(run.root)  # what it lists is about to change
@@ -60,11 +63,23 @@ def _train(config: RunConfig, run: RunFolder) -> RunFolder:
         stage, rows, lineage = _supervised(config, source, run, dtype, device)
     print_roles(rows)
     if already and run.manifest.exists():
-        _check_lineage(manifest.lineage(run.manifest), lineage, run)
+        _check_lineage(manifest.lineage(run.manifest), lineage, run, changes)
+        changes.meet(
+            "this run began with other versions",
+            of_versions(manifest.read(run.manifest), manifest.versions()),
+            where=run.root,
+            mend="install them again, or train into another --output-dir",
+        )
     extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
+    if changes.accepted:
+        step = checkpoint.newest(run.checkpoints)
+        say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")
+        extra["changes"] = [{"after_step": step, "accepted": changes.accepted}]
     if isinstance(config.training, PPOTraining) and config.training.random_reward:
         extra["stamp"] = "random reward"
     manifest.write(run, config.model_dump(mode="json"), lineage, extra)
+    if changes.accepted:  # after they are told: a kill in between asks once more
+        claim.replace(run.config, settings)
     run_stage(
         stage,
         run,
@@ -77,6 +92,7 @@ def _train(config: RunConfig, run: RunFolder) -> RunFolder:
         dtype=config.dtype,
         patience=config.training.patience,
         max_skipped_steps=config.training.max_skipped_steps,
+        made_by={"config_sha256": manifest.config_sha256(settings), "harken_code": manifest.code_sha256()},
     )
     return run
 
@@ -148,7 +164,7 @@ def _ppo(
     return stage, roles.table(), lineage
 
 
-def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
+def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, changes: Changes) -> None:
     """A resumed run stands on the very weights and rows it began with: same names are not enough."""
     pairs = {
         "weights of its model": (before, now),
@@ -159,9 +175,10 @@ def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder) 
         pairs[f"reward part {name}"] = (before.get("rewards", {}).get(name), part)
     for what, (old, new) in pairs.items():
         if old and new and old["fingerprint"] != new["fingerprint"]:
-            raise UserError(
+            changes.meet(
                 f"the {what} ({new.get('model') or new.get('name')}) changed since it began",
-                where=str(run.root),
+                [f"{what}: {old['fingerprint'][:12]} → {new['fingerprint'][:12]}"],
+                where=run.root,
                 mend="restore them, or train into another --output-dir",
             )
 
