@@ -118,6 +118,7 @@ PACKED_LINEAR = [
 
 LORA = [
     ("the scale is lost", "addmm_(low, up.T, alpha=scale)", "addmm_(low, up.T)"),
+    ("inputs are never made again", "recipe_of(x))  # type: ignore[no-untyped-call]", "None)  # type: ignore[no-untyped-call]"),
     ("the scale is lost backward", "of_low = (of_y @ up).mul_(ctx.scale)", "of_low = of_y @ up"),
     ("the adapter sends no gradient on", ".addmm_(of_low, down).view(shape)", ".view(shape)"),
     ("the base sends no gradient on", "(of_y @ weight).addmm_(of_low, down)", "of_low @ down"),
@@ -125,6 +126,11 @@ LORA = [
     ("adapters are always on", " and not self.layer.disable_adapters else None", " else None"),
     ("a kept cast outlives generation", "            forward.kept = None", "            pass"),
     ("merged in half precision", "F.linear(flat, weight, bias).addmm_(low, up.T, alpha=scale)", "F.linear(flat, weight + scale * up @ down, bias)"),
+]  # fmt: skip
+
+MADE_AGAIN = [
+    ("a changed tensor is made as it was", " and recipe.version == tensor._version", ""),
+    ("recipes hold the graph", "tuple(part.detach() for part in of)", "of"),
 ]  # fmt: skip
 
 RESOLVE = [
@@ -154,6 +160,7 @@ TABLES = [
     ("rollout/attention.py", ATTENTION, "rollout/test_decoder.py"),
     ("models/packing.py", PACKING, "models/test_packing.py models/test_attention.py"),
     ("models/attention.py", PACKED, "models/test_attention.py"),
+    ("models/made_again.py", MADE_AGAIN, "models/test_made_again.py"),
     ("models/segments.py", SEGMENTS, "models/test_segments.py models/test_attention.py"),
     (
         "models/backbone.py",
@@ -161,7 +168,7 @@ TABLES = [
         "models/test_packing.py",
     ),
     ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
-    ("models/lora_linear.py", LORA, "models/test_lora_linear.py"),
+    ("models/lora_linear.py", LORA, "models/test_lora_linear.py models/test_made_again.py"),
     ("rollout/cache.py", CACHE, "rollout/test_cache.py"),
     ("models/resolve.py", RESOLVE, "models/test_resolve.py"),
     ("models/tokenizer.py", TOKENIZER, "models/test_tokenizer.py"),
