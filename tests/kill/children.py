@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from kill.disk import watch
+from tqdm import tqdm
 
 TIMEOUT = 60.0
 KILLED, NO_ROOM = -1, -2
@@ -66,6 +68,7 @@ def _work(
     full_at: int | None,
 ) -> None:
     signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
+    take_own_lock()
     log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -81,6 +84,11 @@ def _work(
         os._exit(1)
     os.write(answer, str(disk.count).encode())
     os._exit(0)
+
+
+def take_own_lock() -> None:
+    """tqdm's lock is a semaphore that all forks share: a child killed while it holds it would stop the others."""
+    tqdm.set_lock(threading.RLock())
 
 
 def _count_seconds() -> None:

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import torch  # noqa: E402
 from kill import stages  # noqa: E402
-from kill.children import TIMEOUT, differences, run, tree  # noqa: E402
+from kill.children import TIMEOUT, differences, run, take_own_lock, tree  # noqa: E402
 
 from harken.models.backbone import Backbone  # noqa: E402
 from harken.run import checkpoint, stopping  # noqa: E402
@@ -78,6 +78,7 @@ def _stopped_at(work: Callable[[Path], object], folder: Path, forward: int, numb
     child = os.fork()
     if child == 0:
         signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
+        take_own_lock()
         log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
