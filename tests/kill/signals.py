@@ -79,6 +79,8 @@ def _stopped_at(work: Callable[[Path], object], folder: Path, forward: int, numb
     if child == 0:
         signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
         take_own_lock()
+        # Who starts the tests in the background of a script starts them with SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
