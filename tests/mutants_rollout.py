@@ -37,9 +37,9 @@ ENGINE = [
 
 DECODER = [
     ("a token stands one position late", "position_ids=at[:, None]", "position_ids=at[:, None] + 1"),
-    ("free slots keep their states", "self.last = states[:live, 0]", "self.last = states[:, 0]"),
-    ("what lies beyond a row's end is attended to", "places > at[:, None]", "places > at.max()"),
-    ("a row does not see its newest token", "places > at[:, None]", "places >= at[:, None]"),
+    ("free slots keep their states", "self.last = self._states(tokens, at, places)[:live]", "self.last = self._states(tokens, at, places)"),
+    ("what lies beyond a row's end is attended to", "device=at.device) > at[:, None]", "device=at.device) > at.max()"),
+    ("a row does not see its newest token", "device=at.device) > at[:, None]", "device=at.device) >= at[:, None]"),
     ("windows are not kept", "places <= at[:, None] - self._window", "places < 0"),
     ("windows one too long", "places <= at[:, None] - self._window", "places < at[:, None] - self._window"),
     ("a prompt ends at its padding", "torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
@@ -52,7 +52,7 @@ DECODER = [
 ]  # fmt: skip
 
 CACHE = [
-    ("a row writes at its neighbours' place", "of_values[rows, :, plan.at]", "of_values[rows, :, plan.at.max()]"),
+    ("a row writes at its neighbours' place", "of_values[plan.rows, :, plan.at]", "of_values[plan.rows, :, plan.at.max()]"),
     ("values of one prompt serve all", "of_values[plan.slots, :, :width] = new_values.transpose(0, 1)", "of_values[plan.slots, :, :width] = new_values.transpose(0, 1)[:1]"),
     ("only the first line of a forward is kept", "t.transpose(0, 1).flatten(1, 2)[:, plan.where]", "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
     ("only values move", "for store in (*self.keys, *self.values):", "for store in self.values:"),
@@ -108,12 +108,24 @@ PACKED_LINEAR = [
     ("adapters are left out while decoding", "y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)", "pass"),
     ("a bias is not filled up for the adapter", "torch.cat([bias, bias.new_zeros(len(down))])", "torch.cat([bias, bias[-len(down) :]])"),
     ("the adapter's scale is left out while decoding", "alpha=scale)", "alpha=1.0)"),
-    ("the first input's answer is given to all", "if x is not self.read:", "if self.read is None:"),
-    ("what was read is kept for ever", "            if place == len(self.sizes) - 1:\n", "            if False:\n"),
-    ("every member is the first", "part = self.parts[place]", "part = self.parts[0]"),
+    ("the first input's answer is given to all", "if x is not group.read:", "if group.read is None:"),
+    ("what was read is kept for ever", "        if self.place == len(group.sizes) - 1:\n", "        if False:\n"),
+    ("every member is the first", "part = group.parts[self.place]", "part = group.parts[0]"),
     ("layers stay packed", "                layer.forward = forward\n", "                pass\n"),
     ("biases are left out", "if any(base.bias is not None for base in bases) else None", "if False else None"),
     ("a large model is copied", "return fits and kinds", "return kinds"),
+]  # fmt: skip
+
+ONE_TOKEN = [
+    ("any model is read this way", "    return bool((found", "    return True or bool((found"),
+    ("a model of other parts is read this way", "if {name for name, _ in layer.named_children()} != LAYER:", "if False:"),
+    ("positions turn the other way", "torch.cat([-left, right], -1)", "torch.cat([left, -right], -1)"),
+    ("halves are not exchanged", "torch.cat([second, first], -1)", "x"),
+    ("what is hidden is seen", "hidden.to(x.dtype).repeat_interleave", "hidden.to(x.dtype).clamp(min=0).repeat_interleave"),
+    ("groups see other rows' masks", ".repeat_interleave(self.groups, 0)", ".repeat(self.groups, 1)"),
+    ("norms of heads are left out", "        if self.norms:\n", "        if False:\n"),
+    ("scores are not scaled", "keys.flatten(0, 1), alpha=self.scale)", "keys.flatten(0, 1))"),
+    ("a run cannot stop here", "        stopping.check()\n", "        pass\n"),
 ]  # fmt: skip
 
 LORA = [
@@ -168,6 +180,7 @@ TABLES = [
         "models/test_packing.py",
     ),
     ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
+    ("models/one_token.py", ONE_TOKEN, "models/test_one_token.py"),
     ("models/lora_linear.py", LORA, "models/test_lora_linear.py models/test_made_again.py"),
     ("rollout/cache.py", CACHE, "rollout/test_cache.py"),
     ("models/resolve.py", RESOLVE, "models/test_resolve.py"),

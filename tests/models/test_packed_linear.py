@@ -10,7 +10,7 @@ from tiny import tiny_backbone, tiny_model, tiny_tokenizer, with_adapters
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from harken.models import packed_linear
+from harken.models import one_token, packed_linear
 from harken.models.backbone import Backbone
 
 pytestmark = pytest.mark.skipif(not packed_linear._agrees(), reason="no packed bfloat16 multiplication here")
@@ -66,10 +66,14 @@ def test_layers_of_one_input_are_one_multiplication(
         calls.append(len(x))
         return multiply(self, x)
 
-    monkeypatch.setattr(packed_linear.PackedWeight, "__call__", counted)
     with torch.no_grad(), backbone.role("policy"), backbone.decoding():
+        monkeypatch.setattr(packed_linear.PackedWeight, "__call__", counted)
         backbone.forward("eager", input_ids=TOKENS)
-    assert calls == [TOKENS.numel()] * 4 * backbone.model.config.num_hidden_layers
+        a_layer = [TOKENS.numel()] * 4
+        assert calls == a_layer * backbone.model.config.num_hidden_layers
+        calls.clear()
+        one_token.serves(backbone.trunk, lambda *_, **__: torch.zeros(1, 1, 1), torch.bfloat16)
+    assert calls == [1] * 4 * backbone.model.config.num_hidden_layers * len(one_token.PROBE)
 
 
 def test_a_bias_is_added_where_a_layer_has_one() -> None:

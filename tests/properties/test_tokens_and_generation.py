@@ -158,20 +158,23 @@ def test_property_03_padding_changes_nothing() -> None:
                     assert decoder.lengths == [len(tokens) for tokens in said.values()]
 
 
-def test_property_04_generation_passes_its_own_positions_to_the_trunk() -> None:
+@pytest.mark.parametrize("serves", [True, False], ids=["one token at a time", "the library's layers"])
+def test_property_04_generation_passes_its_own_positions_to_the_trunk(serves: bool) -> None:
     """transformers' `generate`, which would add positions of its own, is never called.
 
-    Every call of the trunk carries positions, and they count a sequence's own tokens alone.
+    Every turn of queries and keys is by given positions, and they count a sequence's own tokens alone.
     """
     backbone = tiny_backbone()
-    calls: list[dict[str, torch.Tensor]] = []
+    assert backbone._serves_one_token
+    vars(backbone)["_serves_one_token"] = serves
+    calls: list[torch.Tensor] = []
 
     def forbidden(*arguments: object, **keys: object) -> None:
         raise AssertionError("generate was called")
 
     backbone.model.generate = forbidden
-    backbone.trunk.register_forward_pre_hook(
-        lambda module, arguments, keys: calls.append(keys), with_kwargs=True
+    backbone.trunk.rotary_emb.register_forward_pre_hook(
+        lambda module, given, keys: calls.append(keys.get("position_ids", given[-1])), with_kwargs=True
     )
     engine = InProcessEngine(backbone, Renderer(tiny_tokenizer()), None, 100)
     prompts = [ask("a", "short"), ask("a much longer question than that", "long")]
@@ -179,11 +182,11 @@ def test_property_04_generation_passes_its_own_positions_to_the_trunk() -> None:
     assert len(calls) == 5
     widths = len(long.prompt_tokens), len(short.prompt_tokens)
     # Both in one line, one after the other: they begin alike, but not for long enough to share it.
-    [positions] = calls[0]["position_ids"].tolist()
+    [positions] = calls[0].tolist()
     each = [list(range(width)) for width in widths]
     assert positions in ([*each[0], *each[1]], [*each[1], *each[0]])
-    for step, keys in enumerate(calls[1:]):
-        assert keys["position_ids"].tolist() == [[width + step] for width in widths]
+    for step, given in enumerate(calls[1:]):
+        assert given.flatten().tolist() == [width + step for width in widths]
 
 
 def test_property_05_what_samples_is_the_whole_softmax() -> None:

@@ -37,7 +37,7 @@ def test_slots_hold_what_their_rows_were_given(fitted: bool) -> None:
 
     def append(lengths: list[int]) -> None:
         longest = cache.reserve(max(lengths) + 1)
-        cache.plan = Append(len(lengths), torch.tensor(lengths), longest)
+        cache.plan = Append(torch.tensor(lengths), longest)
         for layer in range(LAYERS):
             keys, values = whole(1, len(lengths))
             seen = cache.update(keys, values, layer)
@@ -65,7 +65,7 @@ def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
     cache.plan = Admission(torch.tensor([0, 1]), torch.tensor([[0, 1, 2, 0], [0, 1, 3, 4]]))
     keys, values = whole(5)
     cache.update(keys, values, 0)
-    cache.plan = Append(2, torch.tensor([3, 4]), 5)
+    cache.plan = Append(torch.tensor([3, 4]), 5)
     seen = cache.update(*whole(1, 2), 0)
     for part, given in zip(seen, (keys, values), strict=True):
         assert torch.equal(part[0, :, :3], given[0, :, [0, 1, 2]])
@@ -73,7 +73,7 @@ def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
 
 
 def appended(cache: SlotCache, at: int) -> tuple[torch.Tensor, torch.Tensor]:
-    cache.plan = Append(1, torch.tensor([at]), cache.reserve(at + 1))
+    cache.plan = Append(torch.tensor([at]), cache.reserve(at + 1))
     return cache.update(*whole(1), 0)
 
 

@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from transformers import logging as transformers_logging
 from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
 from harken.errors import UserError
-from harken.models import attention, fused, lora_linear, packed_linear, packing
+from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
@@ -35,7 +36,7 @@ from harken.models.packing import Layout
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
-from harken.models.weights import read_model, with_adapter
+from harken.models.weights import cast, read_model, with_adapter
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
 
@@ -69,6 +70,8 @@ class Backbone:
         self._layers: list[BaseTunerLayer] = []
         self._compute: torch.dtype | None = None
         self._unembedding: packed_linear.PackedWeight | None = None
+        self.one_token: one_token.OneToken | None = None
+        """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         fused.install(model)
@@ -90,7 +93,7 @@ class Backbone:
         for link in adapters:
             model = with_adapter(model, link.folder).merge_and_unload()
         if adapters:
-            _cast(model, dtype)
+            cast(model, dtype)
         backbone = cls(model.to(device), load_tokenizer(source.folder), source)
         check_output(backbone.model, backbone.trunk, backbone.output_weight, str(source.folder))
         return backbone
@@ -162,7 +165,7 @@ class Backbone:
     def train_every_weight(self) -> None:
         """Full fine-tuning: every weight becomes float32 and trainable, computation stays in the base's type."""
         self._compute = self.dtype
-        _cast(self.model, torch.float32)
+        cast(self.model, torch.float32)
         self.model.requires_grad_(True)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
@@ -238,9 +241,12 @@ class Backbone:
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
             with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers):
+                # Weights that train in float32 need autocast, which the trunk's own forward runs under.
+                plain = self._compute is None and self._serves_one_token
+                self.one_token = one_token.OneToken(self.trunk) if plain else None
                 yield
         finally:
-            self._unembedding = None
+            self._unembedding = self.one_token = None
 
     def unembed(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
         """Logits, multiplied in the base's precision, as training multiplies them."""
@@ -296,7 +302,7 @@ class Backbone:
         dtype = self.dtype
         self._switch(name)
         self.model = self._peft.float().merge_and_unload([name])
-        _cast(self.model, dtype)
+        cast(self.model, dtype)
         self.model.requires_grad_(False).eval()
         self._peft, self._role, self._layers = None, None, []
 
@@ -308,7 +314,7 @@ class Backbone:
         if self._peft is not None:
             raise ValueError("merge the adapter before saving the whole model")
         if self._compute is not None:
-            _cast(self.model, self._compute)
+            cast(self.model, self._compute)
         # What a sampler left in the base's generation settings must not travel on (property 5).
         self.model.generation_config = type(self.model.generation_config)(
             eos_token_id=self.model.generation_config.eos_token_id, pad_token_id=self.tokenizer.pad_token_id
@@ -337,6 +343,10 @@ class Backbone:
     def _mixes(self, compute: torch.dtype) -> bool:
         """Whether types meet in a forward. Packed layers are all of one, and asking at every operation takes time."""
         return compute != torch.float32 and (self._unembedding is None or self._layer_norms)
+
+    @cached_property
+    def _serves_one_token(self) -> bool:
+        return one_token.serves(self.trunk, self.forward, self.dtype)
 
     def _attention(self, longest: int) -> str | None:
         """The attention for padded rows; None is the model's own."""
@@ -383,12 +393,6 @@ class Backbone:
             layer._disable_adapters = adapter is None
             if adapter is not None:
                 layer._active_adapter = [adapter]
-
-
-def _cast(model: nn.Module, dtype: torch.dtype) -> None:
-    """Parameters alone: buffers such as rotary frequencies are float32 by design."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
 
 
 def _plain(value: Any) -> Any:

@@ -45,7 +45,7 @@ def packed(trunk: nn.Module) -> Iterator[None]:
                 group = _Group(layers)
                 for place, layer in enumerate(layers):
                     replaced.append((layer, layer.__dict__.get("forward")))
-                    layer.forward = group.member(place)
+                    layer.forward = _Member(group, place)
         yield
     finally:
         for layer, forward in replaced:
@@ -53,6 +53,15 @@ def packed(trunk: nn.Module) -> Iterator[None]:
                 del layer.forward
             else:
                 layer.forward = forward
+
+
+def side_by_side(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+    """Layers of one input as one: what they give, one beside the other. Made inside `packed`, one multiplication."""
+    members = [layer.__dict__.get("forward") for layer in layers]
+    first = members[0]
+    if isinstance(first, _Member) and len(layers) == len(first.group.sizes):
+        return first.group.multiply
+    return lambda x: torch.cat([layer(x) for layer in layers], -1)
 
 
 class PackedWeight:
@@ -89,27 +98,31 @@ class _Group:
         self.read: Tensor | None = None
         self.parts: Sequence[Tensor] = []
 
-    def member(self, place: int) -> Callable[..., Tensor]:
-        """The forward of one of the layers."""
-
-        def forward(x: Tensor, *args: object, **kwargs: object) -> Tensor:
-            if x is not self.read:
-                self.read, self.parts = x, self._all(x)
-            part = self.parts[place]
-            if place == len(self.sizes) - 1:
-                self.read, self.parts = None, []
-            return part
-
-        return forward
-
-    def _all(self, x: Tensor) -> Sequence[Tensor]:
+    def multiply(self, x: Tensor) -> Tensor:
+        """[..., inputs] → [..., outputs of all]."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         outputs = sum(self.sizes)
         y = self.base(flat)
         if self.adapter is not None:
             _, up, scale = self.adapter
             y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)
-        return torch.split(y[:, :outputs].view(*x.shape[:-1], -1), self.sizes, -1)
+        return y[:, :outputs].view(*x.shape[:-1], -1)
+
+
+class _Member:
+    """The forward of one layer of a group."""
+
+    def __init__(self, group: _Group, place: int) -> None:
+        self.group, self.place = group, place
+
+    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        group = self.group
+        if x is not group.read:
+            group.read, group.parts = x, torch.split(group.multiply(x), group.sizes, -1)
+        part = group.parts[self.place]
+        if self.place == len(group.sizes) - 1:
+            group.read, group.parts = None, []
+        return part
 
 
 def _groups(parent: nn.Module) -> Iterator[list[nn.Module]]:

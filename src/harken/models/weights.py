@@ -71,6 +71,12 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     return {name: tensors[name] for name in names}
 
 
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters alone: buffers such as rotary frequencies are float32 by design."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
 def _require_all(missing: Sequence[str] | set[str], where: Path, mend: str) -> None:
     if missing:
         some = sorted(missing)

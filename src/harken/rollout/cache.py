@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Int
@@ -25,11 +26,15 @@ class Admission:
 
 @dataclass(frozen=True)
 class Append:
-    """A forward of one token for each of the first `rows` slots, at position `at[row]`, over `places` of the past."""
+    """A forward of one token for each of the first slots, at position `at[slot]`, over `places` of the past."""
 
-    rows: int
-    at: Tensor
+    at: Int[Tensor, " rows"]
     places: int
+
+    @cached_property
+    def rows(self) -> Int[Tensor, " rows"]:
+        """Their numbers."""
+        return torch.arange(len(self.at), device=self.at.device)
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
@@ -82,12 +87,18 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
             of_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2)
             of_values[plan.slots, :, :width] = new_values.transpose(0, 1)
             return keys, values
-        assert plan is not None
-        rows = torch.arange(plan.rows, device=keys.device)
-        of_keys[rows, :, :, plan.at] = keys[:, :, 0]
-        of_values[rows, :, plan.at] = values[:, :, 0]
-        past = of_keys[: plan.rows, ..., : plan.places], of_values[: plan.rows, :, : plan.places]
+        past = self.append(layer, keys[:, :, 0], values[:, :, 0])
         return past[0].transpose(-1, -2), past[1]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what a layer computed of one token a row, [rows, heads, features]; returns what it is to attend to,
+        keys as they lie here."""
+        of_keys, of_values, plan = self.keys[layer], self.values[layer], self.plan
+        assert isinstance(plan, Append)
+        of_keys[plan.rows, :, :, plan.at] = keys
+        of_values[plan.rows, :, plan.at] = values
+        rows = len(plan.at)
+        return of_keys[:rows, ..., : plan.places], of_values[:rows, :, : plan.places]
 
 
 def _resized(store: Tensor, places: int, width: int) -> Tensor:

@@ -70,7 +70,12 @@ class Decoder:
         at = torch.tensor([*self.lengths, *[0] * (rows - live)], device=tokens.device)
         tokens = torch.nn.functional.pad(tokens, (0, rows - live))
         self.lengths = [length + 1 for length in self.lengths]
-        self.cache.plan = Append(rows, at, places)
+        self.cache.plan = Append(at, places)
+        self.last = self._states(tokens, at, places)[:live]
+
+    def _states(self, tokens: Tensor, at: Tensor, places: int) -> Float[Tensor, "rows features"]:
+        if self.backbone.one_token is not None:
+            return self.backbone.one_token(tokens, at, _past(at, places), self.cache)
         states = self.backbone.forward(
             self._attention,
             input_ids=tokens[:, None],
@@ -79,7 +84,7 @@ class Decoder:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.last = states[:live, 0]
+        return states[:, 0]
 
     def drop(self, slots: Sequence[int]) -> list[int]:
         """End these sequences; later ones move into their places. Returns the old slot of each live one, in order."""
@@ -106,14 +111,18 @@ class Decoder:
 
     def _mask(self, at: Tensor, count: int) -> Tensor | dict[str, Tensor]:
         """[live, 1, 1, count], 0 or −inf, for the kinds of layer the model has."""
-        places = torch.arange(count, device=at.device)
-        full = _hidden_where(places > at[:, None])
+        full = _past(at, count)[:, None, None]
         if self._window is None:
             return full
-        windowed = full + _hidden_where(places <= at[:, None] - self._window)
+        places = torch.arange(count, device=at.device)
+        windowed = full + _hidden_where(places <= at[:, None] - self._window)[:, None, None]
         return {"full_attention": full, "sliding_attention": windowed} if self._mixed else windowed
 
 
+def _past(at: Tensor, count: int) -> Float[Tensor, "rows places"]:
+    """0 up to a row's own place, −inf beyond."""
+    return _hidden_where(torch.arange(count, device=at.device) > at[:, None])
+
+
 def _hidden_where(hidden: Tensor) -> Tensor:
-    zero = torch.zeros((), device=hidden.device)
-    return zero.where(~hidden, -torch.inf)[:, None, None, :]
+    return torch.zeros((), device=hidden.device).where(~hidden, -torch.inf)
