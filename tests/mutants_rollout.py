@@ -128,6 +128,14 @@ ONE_TOKEN = [
     ("a run cannot stop here", "        stopping.check()\n", "        pass\n"),
 ]  # fmt: skip
 
+SLOTS = [
+    ("the cache may be of any size", "max(FEWEST, int(CACHE // of_one))", "SLOTS"),
+    ("a large cache leaves one slot", "max(FEWEST, int(CACHE // of_one))", "max(1, int(CACHE // of_one))"),
+    ("more slots than answers", "return min(answers, most,", "return min(most,"),
+    ("values are not counted", "int(2 * config.num_hidden_layers", "int(config.num_hidden_layers"),
+    ("shared heads are counted each", 'getattr(config, "num_key_value_heads", None) or config', "config"),
+]  # fmt: skip
+
 LORA = [
     ("the scale is lost", "addmm_(low, up.T, alpha=scale)", "addmm_(low, up.T)"),
     ("inputs are never made again", "recipe_of(x))  # type: ignore[no-untyped-call]", "None)  # type: ignore[no-untyped-call]"),
@@ -180,6 +188,7 @@ TABLES = [
         "models/test_packing.py",
     ),
     ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
+    ("rollout/slots.py", SLOTS, "rollout/test_slots.py"),
     ("models/one_token.py", ONE_TOKEN, "models/test_one_token.py"),
     ("models/lora_linear.py", LORA, "models/test_lora_linear.py models/test_made_again.py"),
     ("rollout/cache.py", CACHE, "rollout/test_cache.py"),

@@ -88,7 +88,7 @@ def test_an_update_of_ppo_by_hand(folder: Path) -> None:
 
 def test_answers_beyond_the_slots_take_more_rounds(folder: Path) -> None:
     rates = replace(NOTHING, draw=1.0)
-    few, many = (stage(folder, "ppo", ppo={"prompts_per_update": n}) for n in (8, 96))
+    few, many = (stage(folder, "ppo", ppo={"prompts_per_update": n}) for n in (8, 192))
     assert duration(few, rates).step == 16
     assert duration(many, rates).step == 3 * 16
 

@@ -26,12 +26,13 @@ from harken.records import Prompt, Rollout
 from harken.reward.learned import LearnedReward, reading_limit
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
+from harken.rollout.slots import SLOTS
 from harken.run.parts import part
 from harken.run.tracking import counter, say
 
 SCORING_TOKENS = 4096
-BATCH_SHAPE = {"slots": 32, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
-"""Answers in the making at a time, prompts of a part of answers, sequences of a part of scores, places of a forward."""
+BATCH_SHAPE = {"slots": SLOTS, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
+"""At most: answers in the making, prompts of a part of answers, sequences of a part of scores, places of a forward."""
 
 
 @dataclass(frozen=True)

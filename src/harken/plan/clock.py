@@ -9,7 +9,7 @@ from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Rates
 from harken.plan.job import Comparison, Job, Scorer
-from harken.plan.phases import SLOTS, rollout_groups, supervised_groups
+from harken.plan.phases import answers_together, rollout_groups, supervised_groups
 from harken.plan.rows import BATCHES, Group
 from harken.train.order import steps_in
 from harken.train.reward_model import CALIBRATION_PAIRS
@@ -103,7 +103,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
 def _comparison(job: Comparison, rates: Rates) -> Duration:
     layers, count, longest = job.shape.layers, job.rows.train or 0, job.config.max_gen_len
     answers = _generating(job, count, count, longest, rates)
-    tokens = job.rows.reading(count, SLOTS) + count * longest
+    tokens = job.rows.reading(count, answers_together(job)) + count * longest
     policies = len(job.config.policies)
     parts = {"generate": answers, "score": tokens * layers * rates.forward}
     return Duration(job.name, policies, parts, 0.0)
@@ -111,8 +111,9 @@ def _comparison(job: Comparison, rates: Rates) -> Duration:
 
 def _generating(job: Job | Comparison, prompts: int, answers: int, longest: int, rates: Rates) -> float:
     """Reading the prompts once, then one step a token for as many rounds of full slots as it takes."""
-    reading = job.rows.reading(prompts, SLOTS) * job.shape.layers * rates.forward if prompts else 0.0
-    rounds = max(answers / SLOTS, 1.0)
+    together = answers_together(job)
+    reading = job.rows.reading(prompts, together) * job.shape.layers * rates.forward if prompts else 0.0
+    rounds = max(answers / together, 1.0)
     return reading + rounds * longest * (job.shape.layers * rates.decode + rates.draw)
 
 

@@ -21,10 +21,10 @@ from harken.plan.activations import Pass, key_value_cache, step_logits
 from harken.plan.job import SCORING_TOKENS, Comparison, Job
 from harken.plan.rows import Group
 from harken.plan.shape import Shape
+from harken.rollout.slots import FEWEST, SLOTS, slots
 from harken.seeds import permutation
+from harken.train.run import DTYPES
 
-SLOTS = 32
-"""Answers that are in the making at a time (`rollout.in_process`)."""
 HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
 """Measured overhead, on Linux with glibc: freed tensors of one micro-batch are not all used again for the next, whose
 sizes differ, so within a few steps of training the process holds this much more than is alive: a quarter of a pass,
@@ -86,14 +86,13 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     several = settings.epochs * settings.minibatches > 1 or settings.update_kl_limit is not None or inside
     back = 4.0 * job.trained + _moments(job) + inside if job.on_cpu and several else 0.0
     learning = after | ({"way back": back} if back else {})
-    count = settings.prompts_per_update * settings.samples_per_prompt
-    slots, prompt = min(SLOTS, count), max(job.rows.lengths)
+    together, prompt = answers_together(job), max(job.rows.lengths)
     generate = after | {
         "packed": _packed(job.shape, job.number, on_cpu=job.on_cpu),
-        "cache": key_value_cache(job.shape, slots, prompt + settings.max_gen_len, job.number),
-        "logits": step_logits(job.shape, slots, job.number),
+        "cache": key_value_cache(job.shape, together, prompt + settings.max_gen_len, job.number),
+        "logits": step_logits(job.shape, together, job.number),
     }
-    reading = job.passing.in_passing(min(slots, settings.prompts_per_update), prompt)
+    reading = job.passing.in_passing(min(together, settings.prompts_per_update), prompt)
     generate |= _around(job.on_cpu, reading)
     whole = rollout_groups(job)
     found = [
@@ -114,17 +113,17 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
 
 
 def _comparison(job: Comparison, process: float) -> list[Phase]:
-    number = 2 if job.config.dtype == "bfloat16" else 4
+    number = _number(job)
     adapter = 4.0 * job.shape.lora(job.lora.rank) if job.lora else 0.0
     stays = {"process": process, "weights": float(number * job.shape.parameters), "adapters": adapter}
     passing = Pass(job.shape, number, job.lora.rank if job.lora else None, on_cpu=job.on_cpu)
-    slots, prompt = min(SLOTS, job.rows.train or SLOTS), max(job.rows.lengths)
+    together, prompt = answers_together(job), max(job.rows.lengths)
     generate = stays | {
         "packed": _packed(job.shape, number, on_cpu=job.on_cpu),
-        "cache": key_value_cache(job.shape, slots, prompt + job.config.max_gen_len, number),
-        "logits": step_logits(job.shape, slots, number),
+        "cache": key_value_cache(job.shape, together, prompt + job.config.max_gen_len, number),
+        "logits": step_logits(job.shape, together, number),
     }
-    reading = passing.in_passing(slots, prompt)
+    reading = passing.in_passing(together, prompt)
     generate |= _around(job.on_cpu, reading)
     longest = prompt + job.config.max_gen_len
     read: list[Group] = [(max(SCORING_TOKENS // longest, 1), longest)]
@@ -132,6 +131,23 @@ def _comparison(job: Comparison, process: float) -> list[Phase]:
         Phase(job.name, "generate", generate),
         Phase(job.name, "score", _no_grad(passing, stays, read, head=False)),
     ]
+
+
+def answers_together(job: Job | Comparison) -> int:
+    """Answers in the making at a time; where none are made, as many as are timed beside."""
+    if isinstance(job, Comparison):
+        count, longest = job.rows.train or SLOTS, job.config.max_gen_len
+    elif isinstance(job.config.training, PPOTraining):
+        settings = job.config.training.ppo
+        count, longest = settings.prompts_per_update * settings.samples_per_prompt, settings.max_gen_len
+    else:
+        return FEWEST
+    capacity = max(job.rows.lengths) + longest
+    return slots(count, key_value_cache(job.shape, 1, capacity, _number(job)))
+
+
+def _number(job: Job | Comparison) -> int:
+    return DTYPES[job.config.dtype].itemsize
 
 
 # -- what stays -------------------------------------------------------------------------------------

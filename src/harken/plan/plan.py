@@ -16,7 +16,7 @@ from harken.plan.calibrate import Rates, measure
 from harken.plan.clock import Duration, duration
 from harken.plan.fit import Fitted, fit
 from harken.plan.job import SCORING_TOKENS, Comparison, Job, jobs
-from harken.plan.phases import CUDA_CONTEXT, SLOTS, Phase, phases
+from harken.plan.phases import CUDA_CONTEXT, Phase, answers_together, phases
 from harken.plan.process import resident
 from harken.run.terminal import say
 from harken.train.run import DTYPES
@@ -133,7 +133,7 @@ def _timed(
         tokens = min(-(-typical // 64) * 64, LONGEST_TIMED)
         checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
         budget = job.budget if isinstance(job, Job) else SCORING_TOKENS
-        slots = _slots(job)
+        slots = answers_together(job)
         key = (tokens, budget, slots, bool(lora), checkpointing)
         if key not in kept:
             kept[key] = measure(
@@ -154,13 +154,6 @@ def _answer(job: Job | Comparison) -> int:
         return job.config.max_gen_len
     training = job.config.training
     return training.ppo.max_gen_len if isinstance(training, PPOTraining) else 0
-
-
-def _slots(job: Job | Comparison) -> int:
-    if isinstance(job, Job) and isinstance(job.config.training, PPOTraining):
-        settings = job.config.training.ppo
-        return min(SLOTS, settings.prompts_per_update * settings.samples_per_prompt)
-    return SLOTS
 
 
 def _advice(fitted: list[Fitted], *, pipeline: bool) -> tuple[str, ...]:

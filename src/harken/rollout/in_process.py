@@ -24,6 +24,7 @@ from harken.records import Prompt, Rollout
 from harken.rollout.decoder import Decoder
 from harken.rollout.engine import OnProgress, Sampling
 from harken.rollout.sampler import draw
+from harken.rollout.slots import SLOTS, cache_bytes, slots
 from harken.seeds import generator
 
 # Reading new prompts costs a pass over all weights: it pays once so many slots in eight are free.
@@ -45,8 +46,9 @@ class _Row:
 class InProcessEngine:
     """Samples from `backbone` under one of its roles (None: the bare base).
 
-    Prompts are rendered to at most `prompt_limit` tokens. `batch_size` answers are in the making at a time; the
-    next prompts move in as answers end. Which answers are made together changes nothing but rounding.
+    Prompts are rendered to at most `prompt_limit` tokens. At most `batch_size` answers are in the making at a
+    time (fewer where memory says so, see `slots`); the next prompts move in as answers end. Which answers are made
+    together changes nothing but rounding.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class InProcessEngine:
         renderer: Renderer,
         role: str | None,
         prompt_limit: int,
-        batch_size: int = 32,
+        batch_size: int = SLOTS,
     ) -> None:
         self.backbone, self.renderer, self.role = backbone, renderer, role
         self.prompt_limit, self.batch_size = prompt_limit, batch_size
@@ -121,13 +123,14 @@ class InProcessEngine:
             range(len(rows)), key=lambda i: (-len(rows[i].prompt_tokens), rows[i].prompt_tokens, i)
         )
         waiting = deque(rows[i] for i in order)
-        slots = min(self.batch_size, len(rows))
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
-        decoder = Decoder(self.backbone, slots, capacity)
+        of_one = cache_bytes(self.backbone.model.config, capacity, self.backbone.dtype)
+        places = slots(len(rows), of_one, self.batch_size)
+        decoder = Decoder(self.backbone, places, capacity)
         live: list[_Row] = []
         while waiting or live:
-            free = slots - len(live)
-            if waiting and 8 * free >= REFILL_EIGHTHS * slots:
+            free = places - len(live)
+            if waiting and 8 * free >= REFILL_EIGHTHS * places:
                 live += _admit(decoder, [waiting.popleft() for _ in range(min(free, len(waiting)))])
             chosen = self._draw(decoder, live, sampling.temperature)
             over = [

@@ -1,0 +1,26 @@
+"""How many answers are in the making at a time.
+
+A step of generation reads all weights, however many rows it is for. 64 rows gave 1.3 times the tokens a second of 32,
+96 no more than 64 (LOG.md). Their keys and values should not become the largest thing in memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedConfig
+
+SLOTS, FEWEST = 64, 32
+CACHE = 1 << 29
+"""Bytes of keys and values above which it is fewer than `SLOTS`, down to `FEWEST`."""
+
+
+def slots(answers: int, of_one: float, most: int = SLOTS) -> int:
+    """For so many answers, the keys and values of each of which take `of_one` bytes."""
+    return min(answers, most, max(FEWEST, int(CACHE // of_one)))
+
+
+def cache_bytes(config: PreTrainedConfig, tokens: int, dtype: torch.dtype) -> int:
+    """Keys and values of one sequence, at most: some families' heads are narrower in some layers."""
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    features = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * tokens * groups * features * dtype.itemsize)
