@@ -38,6 +38,7 @@ from harken.train.ppo_roles import PPORoles, build_ppo_roles
 
 SEED = 839
 PASSES = ("time/score", "time/evaluate", "time/learn")
+GENERATE = "time/generate"
 PROMPT_LIMIT = 128
 BAR = 1.2
 
@@ -155,45 +156,65 @@ class Bench:
         )
         return lambda: stage.step(0)
 
-    def passes(self, shape: Shape) -> dict[str, object]:
-        """Seconds a real token of the passes over rows of these lengths."""
+    def passes(self, shape: Shape) -> Work:
+        """The passes over rows of these lengths."""
         backbone = self.roles.policy.backbone
         vocabulary = backbone.output_weight.shape[0]
         engine = LaidDown(shape, vocabulary, backbone.tokenizer.eos_token_id)
         update = self.update(engine, engine.prompts, max(r for _, r in shape.lengths))
-        took = [sum(metrics[name] for name in PASSES) for metrics in repeated(update, self.given.repeats)]
-        return figure(shape.name, shape.lengths, took, "seconds")
+        return Work(shape.name, update, PASSES, lambda: shape.lengths)
 
     def whole(
-        self, name: str, engine: InProcessEngine, prompts: Sequence[Prompt], cap: int
-    ) -> dict[str, object]:
-        """The same with generation, and the seconds of generation a response token."""
+        self, name: str, engine: InProcessEngine, prompts: Sequence[Prompt], cap: int, stops: list[int]
+    ) -> Work:
+        """The same with generation, in which answers end at any of `stops`."""
         recorded = Recorded(engine)
-        measured = repeated(self.update(recorded, prompts, cap), self.given.repeats)
-        generation = [metrics["time/generate"] for metrics in measured]
-        took = [sum(metrics[n] for n in PASSES) + g for metrics, g in zip(measured, generation, strict=True)]
-        found = figure(name, recorded.lengths, took, "seconds")
-        answers = sum(r for _, r in recorded.lengths)
-        return found | {"generation ms/response token": 1e3 * median(generation) / answers}
+        update = self.update(recorded, prompts, cap)
+
+        def stopping_there() -> dict[str, float]:
+            engine.stops = stops
+            return update()
+
+        return Work(name, stopping_there, (GENERATE, *PASSES), lambda: recorded.lengths)
 
 
-def repeated(update: Callable[[], dict[str, float]], repeats: int) -> list[dict[str, float]]:
-    """The metrics of each repeat."""
-    return [update() for _ in range(repeats)]
+@dataclass
+class Work:
+    """What is timed: an update, the parts of it that count, and how long its rows were."""
+
+    name: str
+    update: Callable[[], dict[str, float]]
+    counted: tuple[str, ...]
+    lengths: Callable[[], Sequence[tuple[int, int]]]
 
 
-def figure(name: str, lengths: Sequence[tuple[int, int]], took: list[float], what: str) -> dict[str, object]:
+def in_turns(works: Sequence[Work], repeats: int) -> list[dict[str, object]]:
+    """A slow minute of the machine falls on all. Of each the median."""
+    measured: list[list[dict[str, float]]] = [[] for _ in works]
+    for _ in range(repeats):
+        for found, work in zip(measured, works, strict=True):
+            found.append(work.update())
+    return [figure(work, found) for work, found in zip(works, measured, strict=True)]
+
+
+def figure(work: Work, measured: list[dict[str, float]]) -> dict[str, object]:
     """Milliseconds a real token, and what the lengths were."""
-    real = sum(p + r for p, r in lengths)
+    lengths = work.lengths()
+    real, answers = sum(p + r for p, r in lengths), sum(r for _, r in lengths)
     low, high = np.percentile([r for _, r in lengths], [10, 90])
-    return {
-        "name": name,
+    took = [sum(metrics[name] for name in work.counted) for metrics in measured]
+    found = {
+        "name": work.name,
         "real tokens": real,
         "response p10": float(low),
         "response p90": float(high),
-        what: median(took),
+        "every update": took,
+        "seconds": median(took),
         "ms/real token": 1e3 * median(took) / real,
     }
+    if GENERATE in work.counted:
+        found["generation ms/response token"] = 1e3 * median(m[GENERATE] for m in measured) / answers
+    return found
 
 
 def common_stops(engine: InProcessEngine, prompts: Sequence[Prompt], tokens: int, mean: int) -> list[int]:
@@ -215,18 +236,18 @@ def generations(bench: Bench) -> list[dict[str, object]]:
     renderer = Renderer(bench.roles.policy.backbone.tokenizer)
     engine = bench.roles.engine(renderer, PROMPT_LIMIT)
     spread = rows.spread(renderer, given.sampled, PROMPT_LIMIT)
-    engine.stops = common_stops(engine, spread[: max(given.sampled // 3, 1)], 2 * given.mean, given.mean)
-    mixed = bench.whole("sampled, lengths spread", engine, spread, 4 * given.mean)
+    stops = common_stops(engine, spread[: max(given.sampled // 3, 1)], 2 * given.mean, given.mean)
+    mixed = bench.whole("sampled, lengths spread", engine, spread, 4 * given.mean, stops)
+    mixed.update()  # warms up, and tells how long answers get
 
     sizes = {
         prompt.id: len(renderer.prompt(prompt.messages)) for prompt in rows.prompts(renderer, PROMPT_LIMIT)
     }
     middle = fmean(sizes[prompt.id] for prompt in spread)
     alike = sorted(rows.prompts(renderer, PROMPT_LIMIT), key=lambda p: abs(sizes[p.id] - middle))
-    total = int(mixed["real tokens"]) - sum(sizes[prompt.id] for prompt in spread)
-    engine.stops = []
-    uniform = bench.whole("sampled, one length", engine, alike[: given.sampled], round(total / given.sampled))
-    return [uniform, mixed]
+    each = round(sum(r for _, r in mixed.lengths()) / given.sampled)
+    uniform = bench.whole("sampled, one length", engine, alike[: given.sampled], each, [])
+    return in_turns([uniform, mixed], given.repeats)
 
 
 def show(figures: list[dict[str, object]]) -> None:
@@ -259,7 +280,7 @@ def main() -> None:
     asked.add_argument("--sampled", type=int, default=96, help="rows of an update with generation")
     asked.add_argument("--mean", type=int, default=32, help="response tokens of a sampled answer, about")
     asked.add_argument("--micro-batch-tokens", type=int, default=1024)
-    asked.add_argument("--repeats", type=int, default=2)
+    asked.add_argument("--repeats", type=int, default=5)
     quick = {"rows": 4, "prompt": 11, "response": 11, "sampled": 4, "mean": 4, "repeats": 1}
     given = result.parsed(asked, quick)
     with tempfile.TemporaryDirectory() as name:
@@ -270,8 +291,9 @@ def main() -> None:
         )
         bench = Bench(given, roles, run)
         planned = shapes(given.rows, given.prompt, given.response)
-        bench.passes(planned[2])  # warms up
-        passes = [bench.passes(shape) for shape in planned]
+        works = [bench.passes(shape) for shape in planned]
+        works[2].update()  # warms up
+        passes = in_turns(works, given.repeats)
         show(passes)
         sampled = generations(bench)
     show(sampled)
