@@ -69,8 +69,8 @@ def with_adapters(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def save_tiny(folder: object, seed: int = 0, hidden: int = 32) -> str:
+def save_tiny(folder: object, seed: int = 0, hidden: int = 32, layers: int = 2) -> str:
     """The tiny model as a transformers folder; returns its path."""
-    tiny_model(seed, hidden).save_pretrained(folder)
+    tiny_model(seed, hidden, layers).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)

@@ -7,7 +7,7 @@
 A chain begins in an empty folder. Its first child is killed before a disk operation, in each chain another; the child
 that goes on is killed too, at a random operation or moment; every third chain loses what was not flushed, as in a power
 cut. The last child comes to its end, and every file must be the uninterrupted run's, byte for byte. Then the disk is
-full at every operation in turn (at some, where there are more than half as many as points).
+full at one operation in turn after the other, at about a sixth as many as points.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure(kind: str, world: Path, room: Path, points: int, seed: int, half: in
         count.chains += 1
         if odd:
             faults.append(f"{kind}, chain {chain}, first killed at {first}, power {power}: {'; '.join(odd)}")
-    for full_at in range(1 + half, count.operations + 1, 2 * max(1, count.operations * 3 // points)):
+    for full_at in range(1 + half, count.operations + 1, 2 * max(1, count.operations * 6 // points)):
         try:
             odd = differences(
                 *map(_but_checkpoints, (expected, _on_a_full_disk(count, work, folder, full_at)))

@@ -9,10 +9,13 @@ import torch
 from tiny import PAD, tiny_backbone, tiny_model, tiny_tokenizer, with_adapters
 from transformers import (
     AutoModelForCausalLM,
+    GemmaConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
+    Phi3Config,
     PretrainedConfig,
     Qwen2Config,
     Qwen3Config,
@@ -41,12 +44,15 @@ SERVED = {
     "Llama, biases": LlamaConfig(attention_bias=True, mlp_bias=True, **SIZE),
     "Mistral": MistralConfig(sliding_window=None, **SIZE),
     "Qwen2": Qwen2Config(**SIZE),
+    "Mixtral, experts": MixtralConfig(num_local_experts=3, **SIZE),
     "Qwen3, norms of heads": Qwen3Config(**SIZE | {"head_dim": 12}),
 }
 OTHERWISE = {
     "residuals scaled": GraniteConfig(residual_multiplier=0.3, **SIZE),
     "norms after": Olmo2Config(**SIZE),
     "a window": MistralConfig(sliding_window=4, **SIZE),
+    "inputs scaled": GemmaConfig(**SIZE),
+    "one product for q, k, v": Phi3Config(**SIZE),
 }
 ROWS = [list(range(10, 22)), list(range(40, 44)), list(range(60, 69))]
 
@@ -137,6 +143,14 @@ def test_every_token_is_a_place_where_a_run_may_stop(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(stopping, "check", lambda: pytest.exit("stopped"))
         with pytest.raises(pytest.exit.Exception, match="stopped"):
             decoder.append(torch.tensor([7]))
+
+
+def test_parts_that_take_something_else_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tiny_backbone()
+    monkeypatch.setattr(backbone.trunk.layers[1].mlp, "forward", lambda x: x.view(3, -1))
+    assert not one_token.serves(
+        backbone.trunk, lambda *_, **__: torch.zeros(1, len(one_token.PROBE), 32), torch.float32
+    )
 
 
 def test_other_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

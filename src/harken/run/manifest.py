@@ -192,6 +192,7 @@ def _now() -> str:
     return moment.isoformat(timespec="seconds")
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
