@@ -55,6 +55,7 @@ TABLE = [
     ("a run that stopped by itself is not over", STATUS, "return told[\"state\"] == \"completed\" or (", "return told[\"state\"] == \"completed\" and (", "run/test_status.py"),
     ("the state of a step given up is kept", LOOP, "self._save(self.done, self.before)", "self._save(self.done + 1, self.before)", "kill/test_signals.py"),
     ("what was not evaluated is trained again", LOOP, "            self._save(self.done + 1, self.stage.state() | {_UNLOGGED: texts})", "            pass", "kill/test_signals.py"),
+    ("who stops after a step keeps the state before it", LOOP, "                self.before = stage.state()\n                stopping.check()\n", "                stopping.check()\n                self.before = stage.state()\n", "kill/test_signals.py"),
     ("a stopped run keeps no checkpoint", LOOP, "            self._save(self.done, self.before)", "            pass", "kill/test_signals.py"),
     ("weights change unsaid", OPTIMISER, "        stopping.begun()\n", "", "kill/test_signals.py"),
     ("a forward is no safe point", BACKBONE, "        stopping.check()\n", "", "kill/test_signals.py"),

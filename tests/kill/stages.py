@@ -21,7 +21,7 @@ _EVERY_STEP = {"every": 1, "keep": 2}
 _SFT = {"type": "sft", "max_steps": 4, "batch_size": 2, "eval_every": 2, "epochs": 3}
 _REWARD = {"type": "reward", "max_steps": 4, "batch_size": 2, "eval_every": 2}
 _PPO = {
-    "updates": 3, "prompts_per_update": 2, "max_gen_len": 4, "epochs": 1, "minibatches": 2, "judges": [],
+    "updates": 3, "prompts_per_update": 2, "max_gen_len": 4, "epochs": 2, "minibatches": 2, "judges": [],
     "kl_control": "adaptive", "update_kl_limit": 5.0,
 }  # fmt: skip
 

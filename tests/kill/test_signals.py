@@ -15,11 +15,16 @@ import pytest
 SCRIPT = Path(__file__).with_name("signals.py")
 
 
-@pytest.mark.parametrize(("kind", "every"), [("sft", 2), ("reward", 2), ("ppo", 13), ("evaluation", 1)])
+@pytest.mark.parametrize(("kind", "every"), [("sft", 2), ("reward", 2), ("ppo", 9), ("evaluation", 3)])
 def test_a_signal_at_any_forward_loses_nothing(kind: str, every: int) -> None:
     said = answer(kind, "--every", str(every))
     found = re.fullmatch(rf"{kind}: signals (\d+), identical (\d+)\n", said)
     assert found and int(found[1]) == int(found[2]) > 4
+
+
+def test_a_signal_between_the_moves_of_an_update_waits_for_its_end() -> None:
+    """Twelve moves in three updates; the first, the second and the third of an update among those tried."""
+    assert answer("ppo", "--moves", "--every", "5") == "ppo: signals 3, identical 3\n"
 
 
 def test_a_step_that_is_interrupted_is_the_only_one_lost() -> None:

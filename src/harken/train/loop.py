@@ -169,9 +169,10 @@ class _Loop:
                 self.monitor.replay(self.run.metrics.read_text(encoding="utf-8").split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
+                # First: who stops at once leaves the state after the last step, not that before it.
+                self.before = stage.state()
                 stopping.check()
                 began, number, skipped = time.perf_counter(), self.done, None
-                self.before = stage.state()
                 if not self.unlogged:
                     torch.manual_seed(derive_seed(seed, stage.label, "step", number))
                     with stopping.step():
