@@ -28,8 +28,8 @@ from harken.train.run import DTYPES
 HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
 """Measured overhead, on Linux with glibc: freed tensors of one micro-batch are not all used again for the next, whose
 sizes differ, so within a few steps of training the process holds this much more than is alive: a quarter of a pass,
-and 0.35 GB whatever its size, for blocks above 32 MB do go back. docs/plan.md has what it was fitted to, before sizes
-were rounded to come again. Where every weight trains, gradients and moments come to lie in the gaps."""
+and 0.35 GB whatever its size, for blocks above 32 MB do go back. docs/plan.md has how near twelve runs came to it.
+Where every weight trains, gradients and moments come to lie in the gaps."""
 RESERVED = 0.1
 """The same of CUDA's caching allocator: a usual figure, not measured here."""
 CUDA_CONTEXT = 0.6e9
