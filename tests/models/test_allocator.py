@@ -20,7 +20,8 @@ def faults():
         a = torch.ones(10 << 20); b = a + 1; del a, b
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
-print(faults(), done)
+# Now and then the heap grows by one more tensor, once; what costs pages costs them every time.
+print(min(faults() for _ in range(3)), done)
 """
 
 
