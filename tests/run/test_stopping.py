@@ -56,6 +56,8 @@ def test_outside_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> No
             pass
         assert signal.getsignal(signal.SIGTERM) is stopping._note
         send()
+        with pytest.raises(Stopped):  # the inner one has not ended the outer
+            check()
     assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
     check()
     begun()

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from harken.errors import UserError
 from harken.run import writer
@@ -47,13 +48,17 @@ def test_the_owner_that_has_not_written_its_name_yet_is_another_process(tmp_path
     other.wait()
 
 
-def test_an_error_inside_lets_the_folder_go(tmp_path: Path) -> None:
+def test_an_error_inside_lets_the_folder_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kept here, a lock is not let go merely because nobody remembers it.
+    locks: list[FileLock] = []
+    monkeypatch.setattr(writer, "FileLock", lambda path: locks.append(FileLock(path)) or locks[-1])
     with pytest.raises(ZeroDivisionError), writing(tmp_path):
         raise ZeroDivisionError
     began = time.monotonic()
     with writing(tmp_path):
         pass
     assert time.monotonic() - began < 1
+    assert not any(lock.is_locked for lock in locks)
 
 
 def test_locks_that_are_not_to_be_had_are_said(

@@ -1,8 +1,8 @@
 """One token a row through the layers of a model of Llama's kind, as answers are generated.
 
-A step of generation is many small operations, and a library's layers make three times as many as it takes: of 37 ms a
-step of 32 rows (135M parameters, two cores) 10 went to them. Here a layer is two norms, four products, a rotation and
-attention over a cache. A model is read this way only where that gives what its own forward gives (`serves`).
+A step of generation is many small operations, 91 a layer through the library's layers, views among them. Here they are
+64: two norms, four products, a rotation and attention over a cache. A step of 32 rows (135M parameters, two cores) took
+32.3 ms instead of 36.7. A model is read this way only where that gives what its own forward gives (`serves`).
 """
 
 from __future__ import annotations
