@@ -65,9 +65,12 @@ def once(work: Callable[[], object]) -> float:
 
 
 def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a large square multiplication: what the arithmetic of a pass can hope for."""
+    """GFLOP/s of a large square multiplication as a layer multiplies, x W': what a pass can hope for.
+
+    (The other way round, x W, a processor without 16-bit multiplications took minutes for one.)
+    """
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b) / 1e9
+    return 2 * size**3 / seconds(lambda: a @ b.T) / 1e9
 
 
 def copy_rate(megabytes: int = 512) -> float:

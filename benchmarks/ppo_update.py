@@ -7,6 +7,11 @@ The same model in bfloat16, LoRA 16 on every projection, the same Dolly prompts 
 minibatch, an untrained reward head, as many threads. Micro-batches are as large as serves each side: an update's rows
 at once for Harken, 8 rows for TRL, which with 32 is no faster in three times the memory. The first update of each
 counts for neither.
+
+The published PPO run of Qwen2.5-0.5B, in the sizes that cost time (2 prompts an update, answers of 512 tokens):
+
+    python benchmarks/ppo_update.py --model random:Qwen/Qwen2.5-0.5B --batch 2 --micro 2 --long --prompt-limit 768 \\
+        --response 512 --updates 2 --micro-batch-tokens 16384
 """
 
 from __future__ import annotations
@@ -93,7 +98,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
     model = sides.whole_model(given.model)
     renderer = Renderer(load_tokenizer(model))
     count = given.batch * given.updates
-    prompts = rows.prompts(renderer, given.prompt_limit)[:count]
+    prompts = (rows.long_prompts if given.long else rows.prompts)(renderer, given.prompt_limit)[:count]
     if len(prompts) < count:
         raise SystemExit(
             f"{rows.name(rows.DOLLY)} has {len(prompts)} prompts that fit, and {count} are needed"
@@ -105,7 +110,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
         folder / "ids.jsonl", [{"input_ids": renderer.prompt(p.messages)} for p in taken(prompts)]
     )
     names = ("batch", "micro", "response", "updates")
-    options = {name: getattr(given, name) for name in names}
+    options = {name: getattr(given, name) for name in names} | {"dtype": given.peer_dtype}
     trl = sides.peer(given.peer_python, "trl_ppo.py", model=model, prompts=ids, **options)
     if trl is not None:
         figures["trl"] = of_trl(trl, given.batch)
@@ -153,10 +158,13 @@ def main() -> None:
     asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--response", type=int, default=64, help="tokens an answer may have")
     asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
+    asked.add_argument(
+        "--long", action="store_true", help="prompts that fill the limit, put together from short ones"
+    )
     asked.add_argument("--updates", type=int, default=3, help="the first does not count")
     asked.add_argument("--micro", type=int, default=8, help="rows in a micro-batch of the peer")
     asked.add_argument("--micro-batch-tokens", type=int, default=3072, help="of Harken")
-    asked.add_argument("--peer-python", type=Path, default=sides.PEER_PYTHON)
+    sides.peer_options(asked)
     given = result.parsed(asked, {"batch": 4, "micro": 2, "response": 8, "updates": 2})
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(given, Path(folder))

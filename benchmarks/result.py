@@ -18,7 +18,9 @@ QUIET = 0.05
 def arguments(about: str) -> argparse.ArgumentParser:
     """A parser with what every benchmark takes."""
     asked = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
-    asked.add_argument("--model", default="embedded", help="a whole model: `embedded` or a folder [embedded]")
+    asked.add_argument(
+        "--model", default="embedded", help="`embedded`, a whole model's folder, or random:org/name"
+    )
     asked.add_argument("--output-dir", type=Path, default=MEASURED)
     asked.add_argument(
         "--quick", action="store_true", help="does it run? Smallest sizes: figures mean nothing"

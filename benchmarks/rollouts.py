@@ -107,7 +107,8 @@ class Pair:
     ) -> None:
         source, device = resolve(given.model), choose_device("auto")
         backbone = Backbone.load(source, dtype, device)
-        model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype).to(device)
+        theirs = torch.float32 if given.peer_dtype == "float32" else dtype
+        model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=theirs).to(device)
         if adapter:
             backbone.add_adapter(ADAPTER, LoraSettings(), SEED)
             perturb(backbone)
@@ -205,6 +206,9 @@ def main() -> None:
     asked.add_argument("--response", type=int, default=128, help="tokens an answer may have")
     asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--repeats", type=int, default=2)
+    asked.add_argument(
+        "--peer-dtype", choices=["bfloat16", "float32"], default="bfloat16", help="of sampling"
+    )
     asked.add_argument("--greedy-prompts", type=int, default=16)
     asked.add_argument("--greedy-tokens", type=int, default=48)
     quick = {"prompts": 4, "response": 8, "batch": 2, "repeats": 1, "greedy_prompts": 4, "greedy_tokens": 8}

@@ -36,6 +36,19 @@ def prompts(renderer: Renderer, limit: int) -> list[Prompt]:
     return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark prompts")]
 
 
+def long_prompts(renderer: Renderer, limit: int) -> list[Prompt]:
+    """Prompts of nearly `limit` tokens each: Dolly's, as many as fit, one after the other."""
+    made: list[Prompt] = []
+    text = ""
+    for prompt in prompts(renderer, limit):
+        longer = f"{text}\n\n{prompt.messages[-1].content}" if text else prompt.messages[-1].content
+        if text and len(renderer.prompt((Message("user", longer),))) > limit:
+            made.append(Prompt(id=f"long-{len(made)}", messages=(Message("user", text),)))
+            longer = prompt.messages[-1].content
+        text = longer
+    return made
+
+
 def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
     """`count` prompts whose lengths are spread as evenly as those of all, in an order drawn by the seed."""
     by_length = sorted(prompts(renderer, limit), key=lambda prompt: len(renderer.prompt(prompt.messages)))

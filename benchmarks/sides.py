@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import random_model
 import torch
 import yaml
 from machine import Finished, run
@@ -19,8 +21,24 @@ PEERS = Path(__file__).parent / "peers"
 PEER_PYTHON = Path(".venv-trl/bin/python")
 
 
+def peer_options(asked: argparse.ArgumentParser) -> None:
+    """What a comparison with a peer takes."""
+    asked.add_argument("--peer-python", type=Path, default=PEER_PYTHON)
+    asked.add_argument(
+        "--peer-dtype",
+        choices=["bfloat16", "float32"],
+        default="bfloat16",
+        help="of the peer alone: without 16-bit multiplications in the processor float32 is its faster way",
+    )
+
+
 def whole_model(name: str) -> Path:
-    """The folder both sides load. Raises UserError for an adapter: a peer would merge it otherwise than Harken."""
+    """The folder both sides load; `random:org/name` is a model of that architecture (`random_model`).
+
+    Raises UserError for an adapter: a peer would merge it otherwise than Harken.
+    """
+    if name.startswith(random_model.PREFIX):
+        return random_model.folder_of(name)
     model = resolve(name)
     if model.kind != "full":
         raise UserError(f"is {model.what}", where=name, mend="benchmarks take a whole model")

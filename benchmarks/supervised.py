@@ -102,6 +102,7 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
     figures = {"Harken": line([step["seconds"] for step in steps], tokens, finished)}
     ids = rows.write(folder / "ids.jsonl", (all_rows[i] for step in order for i in step))
     shared = {"model": model, "rows": ids, "batch": given.batch, "micro": given.micro, "length": given.length}
+    shared |= {"dtype": given.peer_dtype}
     for name, special in TRL[kind].items():
         trl = sides.peer(given.peer_python, f"trl_{kind}.py", **shared, **special)
         if trl is None:
@@ -141,7 +142,7 @@ def main() -> None:
     asked.add_argument("--length", type=int, default=320, help="tokens of a row, at most")
     asked.add_argument("--micro", type=int, default=8, help="rows or pairs in a micro-batch of the peer")
     asked.add_argument("--micro-batch-tokens", type=int, default=2048, help="of Harken, padding included")
-    asked.add_argument("--peer-python", type=Path, default=sides.PEER_PYTHON)
+    sides.peer_options(asked)
     given = result.parsed(asked, {"batch": 2, "micro": 1, "steps": 3, "length": 96})
     model = sides.whole_model(given.model)
     figures = {}

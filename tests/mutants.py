@@ -24,6 +24,7 @@ from mutants_kill import KILL
 from mutants_maths import MATHS
 from mutants_memory import MEMORY
 from mutants_pipeline import PIPELINE
+from mutants_products import PRODUCTS
 from mutants_properties import PROPERTIES
 from mutants_record import Mutant
 from mutants_rewards import REWARDS
@@ -50,6 +51,7 @@ MUTANTS = [
     *SEALS,
     *INPUT,
     *KILL,
+    *PRODUCTS,
 ]
 AT_ONCE = 2
 SECONDS = 120

@@ -30,7 +30,7 @@ LOGPROBS = [
     ("entropy gradient without the entropy", "log_p.add_(entropy[rows, None])", "log_p"),
     ("gradient of the other tokens lost", ".sub_(token_slope)", ""),
     ("all logits at once", "torch.split(hidden, chunk), torch.split(tokens, chunk)", "[hidden], [tokens]"),
-    ("weight gradient of the last chunk only", "of_weight += of_logits.T @ hidden[rows]", "of_weight = of_logits.T @ hidden[rows]"),
+    ("weight gradient of the last chunk only", "of_weight[place : place + len(tile)] += of_logits.T @ states", "of_weight[place : place + len(tile)] = (of_logits.T @ states).float()"),
 ]  # fmt: skip
 
 KL = [

@@ -56,7 +56,7 @@ CACHE = [
     ("values of one prompt serve all", "of_values[plan.slots, :, :width] = new_values.transpose(0, 1)", "of_values[plan.slots, :, :width] = new_values.transpose(0, 1)[:1]"),
     ("only the first line of a forward is kept", "t.transpose(0, 1).flatten(1, 2)[:, plan.where]", "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
     ("only values move", "for store in (*self.keys, *self.values):", "for store in self.values:"),
-    ("what was never written may be anything", "keys.new_zeros((self.slots, heads, features, self.width))", "keys.new_full((self.slots, heads, features, self.width), torch.nan)"),
+    ("what was never written may be anything", "keys.new_zeros((self.slots, heads, features, self.width), dtype=kept_as)", "keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=kept_as)"),
     ("what is new may be anything", "resized = store.new_zeros(shape)", "resized = store.new_full(shape, torch.nan)"),
     ("a wider table forgets", "resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))", "kept"),
     ("it never shrinks", " or 2 * longest <= self.width", ""),
@@ -87,9 +87,9 @@ PACKED = [
     ("the scale of keys is forgotten backward", "of_keys.mul_(ctx.scale)", "of_keys"),
     ("fillers learn", ".index_fill_(0, batch.fillers, 0.0)", ""),
     ("windows are ignored", "not windowed and getattr", "getattr"),
-    ("kept weights go to other batches", "weights = next(of_short)", "weights = kept[-1]"),
+    ("kept weights go to other batches", "weights = for_product(next(of_short))", "weights = for_product(kept[-1])"),
     ("capped scores are ignored", 'not windowed and getattr(config, "attn_logit_softcapping", None) is None', "not windowed"),
-    ("it is taken without a look", "return bool((expected - found.float()).norm() <= 10 * torch.finfo(dtype).eps * expected.norm())", "return True"),
+    ("it is taken without a look", "return agree(found, torch.cat(own), dtype)", "return True"),
 ]  # fmt: skip
 
 SEGMENTS = [
@@ -117,11 +117,11 @@ PACKED_LINEAR = [
 ]  # fmt: skip
 
 ONE_TOKEN = [
-    ("any model is read this way", "    return bool((found", "    return True or bool((found"),
+    ("any model is read this way", "return agree(found, expected, dtype)", "return True"),
     ("a model of other parts is read this way", "if {name for name, _ in layer.named_children()} != LAYER:", "if False:"),
     ("positions turn the other way", "torch.cat([-left, right], -1)", "torch.cat([left, -right], -1)"),
     ("halves are not exchanged", "torch.cat([second, first], -1)", "x"),
-    ("what is hidden is seen", "hidden.to(x.dtype).repeat_interleave", "hidden.to(x.dtype).clamp(min=0).repeat_interleave"),
+    ("what is hidden is seen", "hidden.to(kept_as).repeat_interleave", "hidden.to(kept_as).clamp(min=0).repeat_interleave"),
     ("groups see other rows' masks", ".repeat_interleave(self.groups, 0)", ".repeat(self.groups, 1)"),
     ("norms of heads are left out", "        if self.norms:\n", "        if False:\n"),
     ("scores are not scaled", "keys.flatten(0, 1), alpha=self.scale)", "keys.flatten(0, 1))"),
@@ -137,15 +137,15 @@ SLOTS = [
 ]  # fmt: skip
 
 LORA = [
-    ("the scale is lost", "addmm_(low, up.T, alpha=scale)", "addmm_(low, up.T)"),
+    ("the scale is lost", "y.addmm_(low, for_product(up).T, alpha=scale)", "y.addmm_(low, for_product(up).T)"),
     ("inputs are never made again", "recipe_of(x))  # type: ignore[no-untyped-call]", "None)  # type: ignore[no-untyped-call]"),
-    ("the scale is lost backward", "of_low = (of_y @ up).mul_(ctx.scale)", "of_low = of_y @ up"),
-    ("the adapter sends no gradient on", ".addmm_(of_low, down).view(shape)", ".view(shape)"),
-    ("the base sends no gradient on", "(of_y @ weight).addmm_(of_low, down)", "of_low @ down"),
+    ("the scale is lost backward", "of_low = (of_y @ for_product(up)).mul_(ctx.scale)", "of_low = of_y @ for_product(up)"),
+    ("the adapter sends no gradient on", ".addmm_(of_low, for_product(down)).to(dtype)", ".to(dtype)"),
+    ("the base sends no gradient on", "(of_y @ for_product(weight)).addmm_(of_low, for_product(down))", "(of_low @ for_product(down))"),
     ("dropout is skipped", "if dropping or", "if"),
     ("adapters are always on", " and not self.layer.disable_adapters else None", " else None"),
     ("a kept cast outlives generation", "            forward.kept = None", "            pass"),
-    ("merged in half precision", "F.linear(flat, weight, bias).addmm_(low, up.T, alpha=scale)", "F.linear(flat, weight + scale * up @ down, bias)"),
+    ("merged in half precision", "y = F.linear(flat, for_product(weight), None if bias is None else for_product(bias))\n            y.addmm_(low, for_product(up).T, alpha=scale)", "y = F.linear(flat, for_product(weight + scale * up @ down), bias)"),
 ]  # fmt: skip
 
 MADE_AGAIN = [

@@ -29,7 +29,9 @@ asked.add_argument("--model", required=True)
 asked.add_argument("--prompts", required=True, help='JSONL of {"input_ids": [...]}')
 for name, default in {"batch": 32, "micro": 8, "response": 64, "epochs": 1, "updates": 3, "seed": 0}.items():
     asked.add_argument(f"--{name}", type=int, default=default)
+asked.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
 given = asked.parse_args()
+dtype = getattr(torch, given.dtype)
 
 tokenizer = AutoTokenizer.from_pretrained(given.model, padding_side="left")
 if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
@@ -38,9 +40,9 @@ with open(given.prompts) as file:
     rows = [{"input_ids": json.loads(line)["input_ids"]} for line in file]
 data = Dataset.from_list(rows)
 
-policy = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.bfloat16)
+policy = AutoModelForCausalLM.from_pretrained(given.model, dtype=dtype)
 value, reward = (
-    AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=1, dtype=torch.bfloat16)
+    AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=1, dtype=dtype)
     for _ in range(2)
 )
 value.config.pad_token_id = reward.config.pad_token_id = tokenizer.pad_token_id
@@ -58,7 +60,7 @@ config = PPOConfig(
     kl_coef=0.05,
     missing_eos_penalty=1.0,
     stop_token="eos",
-    bf16=True,
+    bf16=given.dtype == "bfloat16",
     use_cpu=not torch.cuda.is_available(),
     gradient_checkpointing=False,
     num_sample_generations=0,

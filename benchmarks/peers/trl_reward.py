@@ -22,7 +22,9 @@ asked.add_argument("--model", required=True)
 asked.add_argument("--rows", required=True, help='JSONL of {"chosen_ids": [...], "rejected_ids": [...]}')
 for name, default in {"batch": 16, "micro": 8, "length": 320, "checkpointing": 1}.items():
     asked.add_argument(f"--{name}", type=int, default=default)
+asked.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
 given = asked.parse_args()
+dtype = getattr(torch, given.dtype)
 
 tokenizer = AutoTokenizer.from_pretrained(given.model)
 if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
@@ -31,7 +33,7 @@ lora = LoraConfig(
     r=16, lora_alpha=32, target_modules="all-linear", modules_to_save=["score"], task_type="SEQ_CLS"
 )
 trainer = RewardTrainer(
-    model=AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=1, dtype=torch.bfloat16),
+    model=AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=1, dtype=dtype),
     args=RewardConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=given.micro,
@@ -41,7 +43,7 @@ trainer = RewardTrainer(
         max_length=given.length,
         center_rewards_coefficient=0.01,
         gradient_checkpointing=bool(given.checkpointing),
-        bf16=True,
+        bf16=given.dtype == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy="sequential",
         save_strategy="no",

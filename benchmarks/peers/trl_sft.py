@@ -23,13 +23,15 @@ asked.add_argument("--rows", required=True, help='JSONL of {"input_ids": [...], 
 numbers = {"batch": 16, "micro": 8, "length": 320, "checkpointing": 1, "packing": 0}
 for name, default in numbers.items():
     asked.add_argument(f"--{name}", type=int, default=default)
+asked.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
 given = asked.parse_args()
+dtype = getattr(torch, given.dtype)
 
 tokenizer = AutoTokenizer.from_pretrained(given.model)
 if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
     tokenizer.pad_token = "<|endoftext|>"
 trainer = SFTTrainer(
-    model=AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.bfloat16),
+    model=AutoModelForCausalLM.from_pretrained(given.model, dtype=dtype),
     args=SFTConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=given.micro,
@@ -40,7 +42,7 @@ trainer = SFTTrainer(
         packing=bool(given.packing),
         completion_only_loss=True,
         gradient_checkpointing=bool(given.checkpointing),
-        bf16=True,
+        bf16=given.dtype == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy="sequential",
         save_strategy="no",

@@ -45,13 +45,13 @@ SERVED = {
     "Mistral": MistralConfig(sliding_window=None, **SIZE),
     "Qwen2": Qwen2Config(**SIZE),
     "Mixtral, experts": MixtralConfig(num_local_experts=3, **SIZE),
+    "Gemma, inputs scaled in their table": GemmaConfig(**SIZE),
     "Qwen3, norms of heads": Qwen3Config(**SIZE | {"head_dim": 12}),
 }
 OTHERWISE = {
     "residuals scaled": GraniteConfig(residual_multiplier=0.3, **SIZE),
     "norms after": Olmo2Config(**SIZE),
     "a window": MistralConfig(sliding_window=4, **SIZE),
-    "inputs scaled": GemmaConfig(**SIZE),
     "one product for q, k, v": Phi3Config(**SIZE),
 }
 ROWS = [list(range(10, 22)), list(range(40, 44)), list(range(60, 69))]

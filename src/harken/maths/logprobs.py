@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from harken.maths.products import for_product
+
 TILE = 4096
 """Tokens of the vocabulary whose logits exist in float32 at a time, on a CPU."""
 
@@ -31,7 +33,8 @@ def projected(
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Log-probability of each token, and entropy of its distribution, from hidden states (nats).
 
-    The logits are `hidden @ weight.T`, multiplied in the dtype given; the log-softmax is float32 or better.
+    The logits are `hidden @ weight.T`, multiplied in the dtype given (`maths.products`); the log-softmax is float32 or
+    better.
     Only `chunk` rows of logits exist at a time, backward too: they are made again instead of kept, and on a CPU in
     tiles of the vocabulary.
     """
@@ -54,10 +57,12 @@ def full_kl(
     Differentiable in `hidden` and `weight`; only `chunk` rows of logits exist at a time, backward too.
     """
 
+    weight, reference_weight = for_product(weight), for_product(reference_weight)
+
     def part(states: Tensor, reference: Tensor) -> Tensor:
-        log_p = torch.log_softmax(_wide(states @ weight.T) / temperature, dim=-1)
+        log_p = torch.log_softmax(_wide(for_product(states) @ weight.T) / temperature, dim=-1)
         with torch.no_grad():
-            log_q = _log_p(reference, reference_weight, temperature)
+            log_q = _log_p(for_product(reference), reference_weight, temperature)
         kl: Tensor = torch.linalg.vecdot(log_p.exp(), log_p - log_q)
         return kl
 
@@ -95,15 +100,14 @@ class _Projected(torch.autograd.Function):
         ctx: Any, of_logprobs: Tensor | None, of_entropy: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         hidden, weight, tokens, entropy, norm = ctx.saved_tensors
-        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         # Summed wide: adding many bfloat16 parts would lose the small ones.
+        of_hidden = torch.zeros_like(_wide(hidden)) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(_wide(weight)) if ctx.needs_input_grad[1] else None
         token_slopes = torch.zeros_like(norm) if of_logprobs is None else of_logprobs
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            token_slope = token_slopes[rows, None]
-            of_logits = hidden.new_empty(len(token_slope), len(weight))
-            for place, logits in _tiles(hidden[rows], weight, ctx.temperature):
+            token_slope, states = token_slopes[rows, None], for_product(hidden[rows])
+            for place, tile, logits in _tiles(states, weight, ctx.temperature):
                 log_p = logits.sub_(norm[rows, None])
                 p = log_p.exp()
                 if of_entropy is None:
@@ -113,12 +117,12 @@ class _Projected(torch.autograd.Function):
                     slope = log_p.add_(entropy[rows, None]).mul_(-entropy_slope).sub_(token_slope).mul_(p)
                 at, inside = _inside(tokens[rows] - place, slope)
                 slope.scatter_add_(-1, at, torch.where(inside, token_slope, 0.0))
-                of_logits[:, place : place + slope.shape[1]] = slope.div_(ctx.temperature)
-            if of_hidden is not None:
-                of_hidden[rows] = of_logits @ weight
-            if of_weight is not None:
-                of_weight += of_logits.T @ hidden[rows]
-        return of_hidden, None if of_weight is None else of_weight.to(weight.dtype), None, None, None
+                of_logits = slope.div_(ctx.temperature).to(tile.dtype)
+                if of_hidden is not None:
+                    of_hidden[rows] += of_logits @ tile
+                if of_weight is not None:
+                    of_weight[place : place + len(tile)] += of_logits.T @ states
+        return _narrow(of_hidden, hidden), _narrow(of_weight, weight), None, None, None
 
 
 def _summary(
@@ -130,7 +134,7 @@ def _summary(
     to the largest of all they add up to the norm and to the mean logit.
     """
     parts, picked = [], _wide(states).new_zeros(len(states))
-    for place, logits in _tiles(states, weight, temperature):
+    for place, _, logits in _tiles(for_product(states), weight, temperature):
         at, inside = _inside(targets - place, logits)
         picked = torch.where(inside, logits.gather(-1, at), picked[:, None])[:, 0]
         peak = logits.amax(-1)
@@ -146,15 +150,18 @@ def _summary(
 
 def _tiles(
     states: Float[Tensor, "n width"], weight: Float[Tensor, "vocab width"], temperature: float
-) -> Iterator[tuple[int, Float[Tensor, "n tile"]]]:
-    """Logits over the temperature, a stretch of the vocabulary at a time, and where it begins. They may be written to.
+) -> Iterator[tuple[int, Float[Tensor, "tile width"], Float[Tensor, "n tile"]]]:
+    """Where a stretch of the vocabulary begins, its weights as they are multiplied, and its logits over the
+    temperature, which may be written to.
 
-    On a CPU a stretch stays in the cache while everything is done to it; a GPU takes all at once.
+    `states` are for a product. On a CPU a stretch stays in the cache while everything is done to it; a GPU takes all
+    at once.
     """
-    tile = TILE if states.device.type == "cpu" else len(weight)
-    for place in range(0, len(weight), tile):
-        logits = _wide(states @ weight[place : place + tile].T)
-        yield place, logits if temperature == 1 else logits.div_(temperature)
+    length = TILE if states.device.type == "cpu" else len(weight)
+    for place in range(0, len(weight), length):
+        tile = for_product(weight[place : place + length])
+        logits = _wide(states @ tile.T)
+        yield place, tile, logits if temperature == 1 else logits.div_(temperature)
 
 
 def _inside(at: Int[Tensor, " n"], tile: Tensor) -> tuple[Int[Tensor, "n 1"], Bool[Tensor, "n 1"]]:
@@ -174,3 +181,7 @@ def _at(log_p: Tensor, tokens: Tensor) -> Tensor:
 
 def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _narrow(gradient: Tensor | None, of: Tensor) -> Tensor | None:
+    return None if gradient is None else gradient.to(of.dtype)

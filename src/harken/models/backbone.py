@@ -28,7 +28,8 @@ from transformers import logging as transformers_logging
 from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
 from harken.errors import UserError
-from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing
+from harken.maths.products import multiplied_in, product
+from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
@@ -74,6 +75,7 @@ class Backbone:
         """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
+        wide_linear.install(model)
         fused.install(model)
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         on_cpu = self.device.type == "cpu"
@@ -163,8 +165,8 @@ class Backbone:
         self._freeze_all_but(learning | {name} if trainable else learning - {name})
 
     def train_every_weight(self) -> None:
-        """Full fine-tuning: every weight becomes float32 and trainable, computation stays in the base's type."""
-        self._compute = self.dtype
+        """Full fine-tuning: all weights become float32 and trainable, computing stays in the type of base products."""
+        self._compute = multiplied_in(self.dtype, self.device)
         cast(self.model, torch.float32)
         self.model.requires_grad_(True)
 
@@ -221,8 +223,7 @@ class Backbone:
 
     def lay_out(self, rows: Sequence[Sequence[int]]) -> Layout:
         """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
-        if self._packable:
-            # Dropout draws for every row anew, also where rows agree.
+        if self._packable:  # dropout draws for every row anew, also where rows agree
             return packing.packed(rows, share=not self._drops())
         return packing.padded(rows, int(self.tokenizer.pad_token_id))
 
@@ -250,7 +251,7 @@ class Backbone:
 
     def unembed(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
         """Logits, multiplied in the base's precision, as training multiplies them."""
-        return self._unembedding(states) if self._unembedding else states @ self.output_weight.T
+        return self._unembedding(states) if self._unembedding else product(states, self.output_weight.T)
 
     def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
         """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).

@@ -18,6 +18,7 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from harken.maths.products import as_given, for_product
 from harken.models.made_again import Recipe, recipe_of
 
 
@@ -107,27 +108,30 @@ class _Adapted(torch.autograd.Function):
         scale: float,
         recipe: Recipe | None = None,
     ) -> Float[Tensor, "*shape outputs"]:
-        flat = x.reshape(-1, x.shape[-1])
-        low = flat @ down.T
-        y = F.linear(flat, weight, bias).addmm_(low, up.T, alpha=scale)
+        flat = for_product(x.reshape(-1, x.shape[-1]))
+        with as_given(x.device):
+            low = flat @ for_product(down).T
+            y = F.linear(flat, for_product(weight), None if bias is None else for_product(bias))
+            y.addmm_(low, for_product(up).T, alpha=scale)
         made, of = (recipe.make, recipe.of) if recipe else (None, (x,))
-        ctx.save_for_backward(low, weight, down, up, *of)
+        ctx.save_for_backward(low.to(x.dtype), weight, down, up, *of)
         ctx.scale, ctx.make = scale, made
-        return y.view(*x.shape[:-1], -1)
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
         low, weight, down, up, *of = ctx.saved_tensors
         wants_x, _, _, wants_down, wants_up, *_ = ctx.needs_input_grad
-        shape = (*of_y.shape[:-1], weight.shape[-1])
-        of_y = of_y.reshape(-1, of_y.shape[-1])
-        of_low = (of_y @ up).mul_(ctx.scale)
-        of_x = (of_y @ weight).addmm_(of_low, down).view(shape) if wants_x else None
-        of_down = of_up = None
+        shape, dtype = (*of_y.shape[:-1], weight.shape[-1]), weight.dtype
+        of_y = for_product(of_y.reshape(-1, of_y.shape[-1]))
+        of_low = (of_y @ for_product(up)).mul_(ctx.scale)
+        of_x = of_down = of_up = None
+        if wants_x:
+            of_x = (of_y @ for_product(weight)).addmm_(of_low, for_product(down)).to(dtype).view(shape)
         if wants_down:
             x = ctx.make(*of) if ctx.make else of[0]
-            of_down = of_low.T @ x.reshape(-1, x.shape[-1])
+            of_down = (of_low.T @ for_product(x.reshape(-1, x.shape[-1]))).to(dtype)
         if wants_up:
-            of_up = (of_y.T @ low).mul_(ctx.scale)
+            of_up = (of_y.T @ for_product(low)).mul_(ctx.scale).to(dtype)
         return of_x, None, None, of_down, of_up, None, None

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from harken.models.attention import is_plain
+from harken.maths.products import for_product, multiplied_in
+from harken.models.attention import agree, is_plain, ordinary
 from harken.models.packed_linear import side_by_side
 from harken.run import stopping
 
@@ -23,6 +24,7 @@ LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
 PROBE = [5, 3, 7, 3, 2]
+"""Which of some ordinary tokens a model is asked about, one after the other."""
 
 
 @runtime_checkable
@@ -38,7 +40,7 @@ class Past(Protocol):
         Float[Tensor, "rows groups features places"],
         Float[Tensor, "rows groups places features"],
     ]:
-        """Keep those of one more token a row; returns all there are, the new ones included."""
+        """Keep those of one more token a row; returns all there are, the new ones included, for a product."""
         ...
 
 
@@ -64,7 +66,8 @@ class OneToken:
         # What the second half of the features gives the first is subtracted.
         left, right = sines.chunk(2, -1)
         rotation = cosines, torch.cat([-left, right], -1)
-        mask = hidden.to(x.dtype).repeat_interleave(self.groups, 0)[:, None]
+        kept_as = multiplied_in(x.dtype, x.device)
+        mask = hidden.to(kept_as).repeat_interleave(self.groups, 0)[:, None]
         for layer in self.layers:
             x = layer(x, rotation, mask, past)
         return self.norm(x)  # type: ignore[no-any-return]
@@ -92,9 +95,9 @@ class _Layer:
         turned = _rotated(turned, *rotation)
         keys, values = past.append(self.number, turned[:, heads:], values)
         # Heads of a group read the same keys: one product for each row and group.
-        queries = turned[:, :heads].reshape(rows * groups, heads // groups, self.features)
+        queries = turned[:, :heads].reshape(rows * groups, heads // groups, self.features).to(keys.dtype)
         scores = torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)
-        seen = torch.bmm(scores.softmax(-1), values.flatten(0, 1))
+        seen = torch.bmm(scores.softmax(-1), values.flatten(0, 1)).to(x.dtype)
         x = x + self.give(seen.view(rows, heads * self.features))
         # Experts ask for a batch of sequences.
         return x + self.mlp(self.after(x)[:, None])[:, 0]  # type: ignore[no-any-return]
@@ -115,11 +118,12 @@ def serves(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bo
     """
     if not _built_alike(trunk):
         return False
-    tokens = torch.tensor(PROBE, device=trunk.embed_tokens.weight.device)
+    (some,) = ordinary(trunk.config.vocab_size, max(PROBE) + 1)
+    tokens = torch.tensor([some[i] for i in PROBE], device=trunk.embed_tokens.weight.device)
     with torch.no_grad():
-        expected = forward("eager", input_ids=tokens[None], use_cache=False)[0].float()
+        expected = forward("eager", input_ids=tokens[None], use_cache=False)[0]
         try:
-            found = _one_by_one(OneToken(trunk), tokens).float()
+            found = _one_by_one(OneToken(trunk), tokens)
         except (
             AttributeError,
             RuntimeError,
@@ -127,7 +131,7 @@ def serves(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bo
             ValueError,
         ):  # parts of these names that take something else
             return False
-    return bool((found - expected).norm() <= 10 * torch.finfo(dtype).eps * expected.norm())
+    return agree(found, expected, dtype)
 
 
 def _one_by_one(ours: OneToken, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
@@ -162,7 +166,7 @@ class _Growing:
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = keys[..., None], values[:, :, None]
+        keys, values = for_product(keys)[..., None], for_product(values)[:, :, None]
         if layer in self.kept:
             before = self.kept[layer]
             keys, values = torch.cat([before[0], keys], -1), torch.cat([before[1], values], 2)

@@ -3,7 +3,8 @@ memory and how many calls there are.
 
 Inside `packed`, weights are copied once into the order in which the multiplication reads them, and layers that read
 the same input (q, k and v; gate and up) are one multiplication, adapters included. The numbers are those of
-`models.lora_linear` to the bit where the library sums in the same order, as it does for bfloat16.
+`models.lora_linear` to the bit where the library sums in the same order, as it does for bfloat16. Where 16-bit products
+are taken in float32 (`maths.products`), so are these, and the copies are float32.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harken.maths.products import for_product, multiplied_in
 from harken.models.lora_linear import LoraForward
 
 SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+CPU = torch.device("cpu")
 ROWS = 32
 """Rows the order in memory is chosen for; any number works."""
-AT_MOST = 1 << 30
-"""Bytes of weights. Larger ones are not copied: memory would be the dearer of the two."""
+AT_MOST = 1 << 29
+"""Weights. More are not copied: memory would be the dearer of the two."""
 
 
 def packable(model: nn.Module) -> bool:
     """Whether this machine and this model have anything to gain."""
     weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
-    fits = sum(weight.numel() * weight.element_size() for weight in weights) <= AT_MOST
+    fits = sum(weight.numel() for weight in weights) <= AT_MOST
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
-    return fits and kinds == {("cpu", torch.bfloat16)} and _agrees()
+    return fits and kinds == {("cpu", torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))
 
 
 @contextmanager
@@ -65,14 +68,19 @@ def side_by_side(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
 
 
 class PackedWeight:
-    """x W' + b, with W where the multiplication wants it."""
+    """x W' + b, with W where the multiplication wants it, in the type it wants."""
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
-        self.bias = None if bias is None else bias.detach()
+        plain = for_product(weight.detach()).contiguous()
+        self.packs = _packs(plain.dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS) if self.packs else plain
+        self.bias = None if bias is None else for_product(bias.detach())
 
     def __call__(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
-        """A new tensor."""
+        """A new tensor, in the type of the multiplication."""
+        x = for_product(x)
+        if not self.packs:
+            return F.linear(x, self.weight, self.bias)
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return y
 
@@ -106,7 +114,7 @@ class _Group:
         if self.adapter is not None:
             _, up, scale = self.adapter
             y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)
-        return y[:, :outputs].view(*x.shape[:-1], -1)
+        return y[:, :outputs].to(torch.bfloat16).view(*x.shape[:-1], -1)
 
 
 class _Member:
@@ -160,16 +168,27 @@ def _adapter(layers: Sequence[nn.Module]) -> tuple[Tensor, Tensor, float] | None
         return None
     down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
     blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
-    return torch.cat(down).detach(), blocks.detach(), found[0][2]
+    return torch.cat(down).detach(), for_product(blocks.detach()), found[0][2]
+
+
+def _wide() -> bool:
+    """Whether 16-bit weights are multiplied in float32."""
+    return multiplied_in(torch.bfloat16, CPU) != torch.bfloat16
 
 
 @cache
-def _agrees() -> bool:
-    """Whether the library's packed multiplication is there and is the plain one."""
-    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (there and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether the library's packed multiplication is there, and is the plain one: in 16 bits to the bit."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
         return False
-    x, weight = (torch.linspace(-2, 3, n * 48).view(n, 48).bfloat16() for n in (3, 40))
-    return torch.equal(PackedWeight(weight)(x), F.linear(x, weight))
+    x, weight = (torch.linspace(-2, 3, n * 48).view(n, 48).to(dtype) for n in (3, 40))
+    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    found = torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], "")
+    expected = F.linear(x, weight)
+    if dtype == torch.bfloat16:
+        return torch.equal(found, expected)
+    return torch.allclose(found, expected, rtol=1e-5, atol=1e-4)

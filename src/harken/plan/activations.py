@@ -18,7 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from harken.maths.logprobs import TILE
+from harken.maths.products import multiplied_in
 from harken.models.attention import KEPT
 from harken.models.packing import LONGEST_SEGMENT
 from harken.models.segments import STEP, WEIGHTS
@@ -37,61 +40,77 @@ class Pass:
     number: int
     """Bytes of a number that is computed with: 2 in bfloat16, 4 in float32."""
     rank: int | None
-    """Of the adapter that trains; None: every weight trains."""
+    """Of the adapter that trains; None: every weight trains; 0: nothing does."""
     dropout: bool = False
     on_cpu: bool = True
     checkpointing: bool = False
 
     @property
+    def multiplied(self) -> int:
+        """Bytes of a number while it is multiplied."""
+        return multiplied(self.number, on_cpu=self.on_cpu)
+
+    @property
     def mixed(self) -> bool:
         """Whether float32 weights are trained in a 16-bit computation."""
-        return self.rank is None and self.number < 4
+        return self.rank is None and self.computed < 4
+
+    @property
+    def computed(self) -> int:
+        """Bytes of a number between two products: where every weight trains, in the type of the products."""
+        return self.multiplied if self.rank is None else self.number
 
     def kept(self, rows: float, longest: int) -> float:
         """Bytes that a forward with gradients over `rows` × `longest` tokens leaves for the backward."""
         tokens, layer = rows * longest, self._kept_in_layer(longest)
         if self.checkpointing:
             # Every layer's input, and one layer that is being run again.
-            stream = 4 if self.mixed else self.number
+            stream = 4 if self.mixed else self.computed
             return tokens * (self.shape.layers * stream * self.shape.width + layer)
         return tokens * self.shape.layers * layer
 
     def casts(self) -> float:
         """Bytes of the 16-bit copies of what trains, alive from forward to backward."""
-        if self.number == 4:
+        if self.computed == 4:
             return 0.0
         trained = self.shape.parameters if self.rank is None else self.shape.lora(self.rank)
-        return float(self.number * trained)
+        return float(self.computed * trained)
 
     def in_passing(self, rows: float, longest: int, *, backward: bool = False) -> float:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
-        s, b, tokens = self.shape, self.number, rows * longest
+        s, b, tokens = self.shape, self.computed, rows * longest
         # On a CPU attention goes batch of segments by batch: mask, scores and weights, backward their gradients.
         together = min(max(WEIGHTS, min(longest, LONGEST_SEGMENT) * longest), tokens * longest)
         weights = s.heads * together if self.on_cpu else 0
+        # Where a product is wider than what is kept: its input and output once more, and all of attention.
+        m = self.multiplied
+        copies = m * (s.width + s.inner) if m > b else 0
+        rows = tokens * m * 2 * (s.heads + s.groups) * s.features if m > b else 0
         if backward:
-            return float(max(tokens * 4 * b * s.inner, 4 * b * weights, tokens * 16 * s.width))
-        block = b * (2 * s.width + 3 * s.inner)
-        return float(max(tokens * block, 3 * b * weights, tokens * (12 + 2 * b) * s.width))
+            whole = tokens * (4 * b * s.inner + copies)
+            return float(max(whole, rows + 4 * m * weights, tokens * 16 * s.width))
+        block = b * (2 * s.width + 3 * s.inner) + copies
+        return float(max(tokens * block, rows + 3 * m * weights, tokens * (12 + 2 * b) * s.width))
 
     def head(self, actions: float, *, weight_trains: bool = False) -> float:
-        """Bytes around the unembedding of `actions` tokens: states, one chunk of logits as multiplied, and two copies
-        of it wide, on a CPU of a tile of the vocabulary."""
-        s, b = self.shape, self.number
-        wide = min(TILE, s.vocabulary) if self.on_cpu else s.vocabulary
-        chunk = min(CHUNK, actions) * (s.vocabulary * b + wide * 8)
+        """Bytes around the unembedding of `actions` tokens: states and their gradient, and of a chunk's logits (on a
+        CPU of a tile of the vocabulary) one copy as multiplied and two wide."""
+        s, b = self.shape, self.computed
+        tile = min(TILE, s.vocabulary) if self.on_cpu else s.vocabulary
+        chunk = min(CHUNK, actions) * tile * (b + 8)
+        of_tile = tile * s.width * self.multiplied if self.multiplied > b else 0
         of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
-        return float(chunk + of_weight + actions * s.width * (b + 4))
+        return float(chunk + of_tile + of_weight + actions * s.width * (b + 4))
 
     def _weights(self, longest: int) -> float:
         """Bytes of attention weights that are kept of each token: of the segments that see no more than `KEPT`."""
         if not self.on_cpu:
             return 4.0 * self.shape.heads
         seen = rounded(min(longest, KEPT), STEP)
-        return self.number * self.shape.heads * seen * seen / longest
+        return self.computed * self.shape.heads * seen * seen / longest
 
     def _kept_in_layer(self, longest: int) -> float:
-        s, b = self.shape, self.number
+        s, b = self.shape, self.computed
         seen, shared = s.heads * s.features, s.groups * s.features
         stream = 4 if self.mixed else b
         # Under autocast each of q, k, v, gate and up makes its own 16-bit copy of a float32 input, and rotation
@@ -111,6 +130,12 @@ class Pass:
                 # A fused kernel keeps what it gave, whoever else does.
                 kept -= b * seen if self.on_cpu else 0
         return kept
+
+
+def multiplied(number: int, *, on_cpu: bool) -> int:
+    """Bytes in which a number that is kept in `number` bytes is multiplied (`maths.products`)."""
+    kept_as = torch.bfloat16 if number == 2 else torch.float32
+    return multiplied_in(kept_as, torch.device("cpu" if on_cpu else "cuda")).itemsize
 
 
 def key_value_cache(shape: Shape, slots: int, capacity: int, number: int) -> float:

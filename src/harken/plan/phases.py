@@ -4,9 +4,9 @@ weights       parameters × 2 in bfloat16, × 4 in float32; once, however many r
 trained       parameters that train × 4, always float32
 gradients     trained parameters × 4, from the first backward to the step
 moments       trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
-packed        the weights once more while answers are generated, on a CPU in bfloat16
+packed        the weights once more while answers are generated, on a CPU in bfloat16, as they are multiplied
 passes        `plan.activations`
-cache         layers × 2 × slots × (prompt + answer) × key-value features × 2 or 4
+cache         layers × 2 × slots × (prompt + answer) × key-value features × 2 or 4, as they are multiplied
 allocator     on a CPU, what the C library's heap keeps beside what is alive (`HEAP_SHARE`)
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.models.packed_linear import AT_MOST
-from harken.plan.activations import Pass, key_value_cache, step_logits
+from harken.plan.activations import Pass, key_value_cache, multiplied, step_logits
 from harken.plan.job import SCORING_TOKENS, Comparison, Job
 from harken.plan.rows import Group
 from harken.plan.shape import Shape
@@ -89,7 +89,7 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     together, prompt = answers_together(job), max(job.rows.lengths)
     generate = after | {
         "packed": _packed(job.shape, job.number, on_cpu=job.on_cpu),
-        "cache": key_value_cache(job.shape, together, prompt + settings.max_gen_len, job.number),
+        "cache": key_value_cache(job.shape, together, prompt + settings.max_gen_len, job.passing.multiplied),
         "logits": step_logits(job.shape, together, job.number),
     }
     reading = job.passing.in_passing(min(together, settings.prompts_per_update), prompt)
@@ -116,11 +116,11 @@ def _comparison(job: Comparison, process: float) -> list[Phase]:
     number = _number(job)
     adapter = 4.0 * job.shape.lora(job.lora.rank) if job.lora else 0.0
     stays = {"process": process, "weights": float(number * job.shape.parameters), "adapters": adapter}
-    passing = Pass(job.shape, number, job.lora.rank if job.lora else None, on_cpu=job.on_cpu)
+    passing = Pass(job.shape, number, job.lora.rank if job.lora else 0, on_cpu=job.on_cpu)
     together, prompt = answers_together(job), max(job.rows.lengths)
     generate = stays | {
         "packed": _packed(job.shape, number, on_cpu=job.on_cpu),
-        "cache": key_value_cache(job.shape, together, prompt + job.config.max_gen_len, number),
+        "cache": key_value_cache(job.shape, together, prompt + job.config.max_gen_len, passing.multiplied),
         "logits": step_logits(job.shape, together, number),
     }
     reading = passing.in_passing(together, prompt)
@@ -143,7 +143,8 @@ def answers_together(job: Job | Comparison) -> int:
     else:
         return FEWEST
     capacity = max(job.rows.lengths) + longest
-    return slots(count, key_value_cache(job.shape, 1, capacity, _number(job)))
+    number = multiplied(_number(job), on_cpu=job.on_cpu)
+    return slots(count, key_value_cache(job.shape, 1, capacity, number))
 
 
 def _number(job: Job | Comparison) -> int:
@@ -229,8 +230,8 @@ def _around(on_cpu: bool, alive: float) -> dict[str, float]:
 
 def _packed(shape: Shape, number: int, *, on_cpu: bool) -> float:
     """The weights once more, in the order that decoding reads them in (`models.packed_linear`)."""
-    size = float(number * shape.parameters)
-    return size if on_cpu and number == 2 and size <= AT_MOST else 0.0
+    packs = on_cpu and number == 2 and shape.parameters <= AT_MOST
+    return float(multiplied(number, on_cpu=on_cpu) * shape.parameters) if packs else 0.0
 
 
 def _has_head(job: Job) -> bool:

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from harken.maths.products import as_given
+
 NAME = "harken_decode"
 
 
@@ -29,9 +31,12 @@ def decode_attention(
     rows, heads, _, features = query.shape
     groups = key.shape[1]
     scale = features**-0.5 if scaling is None else scaling
-    scores = query.reshape(rows, groups, heads // groups, features) @ key.transpose(-1, -2)
-    weights = torch.softmax(scores.float().mul_(scale).add_(attention_mask), dim=-1).to(value.dtype)
-    return (weights @ value).reshape(rows, 1, heads, value.shape[-1]), None
+    grouped = query.reshape(rows, groups, heads // groups, features)
+    with as_given(query.device):
+        scores = grouped.to(key.dtype) @ key.transpose(-1, -2)
+        weights = torch.softmax(scores.float().mul_(scale).add_(attention_mask), dim=-1).to(value.dtype)
+        seen = weights @ value
+    return seen.to(query.dtype).reshape(rows, 1, heads, value.shape[-1]), None
 
 
 AttentionInterface.register(NAME, decode_attention)

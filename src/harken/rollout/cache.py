@@ -15,6 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from harken.maths.products import multiplied_in
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -40,7 +42,8 @@ class Append:
 class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
     """Made when the first layer shows its shape: of each layer `values` [slots, heads, places, features], and `keys`
     transposed, [slots, heads, features, places], because a product of few queries with keys that lie the other way
-    begins by copying them (767 against 185 µs a layer for 32 rows of 120 tokens on a CPU).
+    begins by copying them (767 against 185 µs a layer for 32 rows of 120 tokens on a CPU). Both are in the type in
+    which they are multiplied (`maths.products`).
 
     Say what the coming forward is in `plan`, after `reserve`. Places beyond a slot's length hold whatever was there:
     the caller's mask hides them, and they are finite, because nothing else may be multiplied by a weight of zero.
@@ -77,15 +80,18 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
         """Keep what a layer computed, [rows, heads, tokens, features]; returns what it is to attend to."""
         if layer == len(self.keys):
             _, heads, _, features = keys.shape
-            self.keys.append(keys.new_zeros((self.slots, heads, features, self.width)))
-            self.values.append(values.new_zeros((self.slots, heads, self.width, values.shape[-1])))
+            kept_as = multiplied_in(keys.dtype, keys.device)
+            self.keys.append(keys.new_zeros((self.slots, heads, features, self.width), dtype=kept_as))
+            self.values.append(
+                values.new_zeros((self.slots, heads, self.width, values.shape[-1]), dtype=kept_as)
+            )
         of_keys, of_values, plan = self.keys[layer], self.values[layer], self.plan
         if isinstance(plan, Admission):
             width = plan.where.shape[1]
             # [heads, places, features] → [heads, count, time, features]
             new_keys, new_values = (t.transpose(0, 1).flatten(1, 2)[:, plan.where] for t in (keys, values))
-            of_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2)
-            of_values[plan.slots, :, :width] = new_values.transpose(0, 1)
+            of_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2).to(of_keys.dtype)
+            of_values[plan.slots, :, :width] = new_values.transpose(0, 1).to(of_values.dtype)
             return keys, values
         past = self.append(layer, keys[:, :, 0], values[:, :, 0])
         return past[0].transpose(-1, -2), past[1]
@@ -95,8 +101,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types here
         keys as they lie here."""
         of_keys, of_values, plan = self.keys[layer], self.values[layer], self.plan
         assert isinstance(plan, Append)
-        of_keys[plan.rows, :, :, plan.at] = keys
-        of_values[plan.rows, :, plan.at] = values
+        of_keys[plan.rows, :, :, plan.at] = keys.to(of_keys.dtype)
+        of_values[plan.rows, :, plan.at] = values.to(of_values.dtype)
         rows = len(plan.at)
         return of_keys[:rows, ..., : plan.places], of_values[:rows, :, : plan.places]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from harken.batches import collate
 from harken.data.chat import Renderer
 from harken.errors import NonFinite, UserError
+from harken.maths.products import multiplied_in
 from harken.models.backbone import Backbone
 from harken.records import Prompt, Rollout
 from harken.rollout.decoder import Decoder
@@ -124,7 +125,8 @@ class InProcessEngine:
         )
         waiting = deque(rows[i] for i in order)
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
-        of_one = cache_bytes(self.backbone.model.config, capacity, self.backbone.dtype)
+        kept_as = multiplied_in(self.backbone.dtype, self.backbone.device)
+        of_one = cache_bytes(self.backbone.model.config, capacity, kept_as)
         places = slots(len(rows), of_one, self.batch_size)
         decoder = Decoder(self.backbone, places, capacity)
         live: list[_Row] = []

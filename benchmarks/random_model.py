@@ -1,0 +1,38 @@
+"""A randomly initialised model of a published architecture, for timing where its weights cannot be had.
+
+Arithmetic and memory are those of the real model; answers are noise that hardly ever ends, so they are as long as they
+may be. Its tokenizer is the embedded model's: one more token costs what any other does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from harken.models.embedded import embedded_folder
+from harken.plan.known import known_config
+
+PREFIX = "random:"
+KEPT = Path("outputs/bench/models")
+
+
+def folder_of(name: str) -> Path:
+    """The folder of `random:org/name`, in bfloat16; made once. Exits for an architecture that is not known."""
+    architecture = name.removeprefix(PREFIX)
+    config = known_config(architecture)
+    if config is None:
+        raise SystemExit(f"{name}: unknown architecture (src/harken/plan/known.py lists them)")
+    folder = KEPT / architecture.replace("/", "--")
+    if not (folder / "config.json").exists():
+        torch.manual_seed(0)
+        made = folder.with_name(f".{folder.name}-unfinished")
+        shutil.rmtree(made, ignore_errors=True)
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(made)
+        for file in embedded_folder().glob("*"):
+            if "token" in file.name or file.name in ("vocab.json", "merges.txt", "chat_template.jinja"):
+                shutil.copy(file, made)
+        made.rename(folder)
+    return folder

@@ -1,0 +1,83 @@
+"""In which type matrices are multiplied, on a processor with 16-bit multiplications and on one without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harken.maths import products
+from harken.maths.logprobs import full_kl, projected
+from harken.maths.products import for_product, multiplied_in, product
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[True, False], ids=["in 16 bits", "in float32"])
+def natively(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(products, "natively_16_bit", lambda: request.param)
+    return bool(request.param)
+
+
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def test_only_16_bits_on_a_cpu_without_them_are_widened(natively: bool) -> None:
+    narrow = torch.bfloat16 if natively else torch.float32
+    assert multiplied_in(torch.bfloat16, CPU) == narrow
+    assert multiplied_in(torch.bfloat16, torch.device("cuda")) == torch.bfloat16
+    for dtype in (torch.float32, torch.float64):
+        assert multiplied_in(dtype, CPU) == dtype
+        x = drawn(2, 3, dtype=dtype)
+        assert for_product(x) is x
+
+
+def test_a_product_is_the_rounded_sum(natively: bool) -> None:
+    """Against float64: one rounding to 16 bits, whatever the sum is taken in."""
+    a, b = drawn(7, 33), drawn(33, 5, seed=1)
+    found, exact = product(a, b), a.double() @ b.double()
+    assert found.dtype == torch.bfloat16
+    size = a.double().abs() @ b.double().abs()
+    assert bool(((found.double() - exact).abs() <= 2**-8 * exact.abs() + 1e-6 * size).all())
+
+
+def test_autocast_does_not_narrow_a_product_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on sums that 16 bits cannot hold: the product itself is float32, and rounded at the end."""
+    monkeypatch.setattr(products, "natively_16_bit", lambda: False)
+    narrowed: list[torch.dtype] = []
+    multiply = torch.matmul
+
+    class Seen(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = function(*args, **(kwargs or {}))
+            if function in (torch.Tensor.matmul, multiply, torch.Tensor.__matmul__):
+                narrowed.append(result.dtype)
+            return result
+
+    with torch.autocast("cpu", torch.bfloat16), Seen():
+        product(drawn(2, 3), drawn(3, 2))
+    assert narrowed == [torch.float32]
+
+
+def test_logits_of_16_bit_weights_are_not_rounded_where_products_are_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Log-probabilities, entropies, the full KL and their gradients, against float64 on the same weights."""
+    monkeypatch.setattr(products, "natively_16_bit", lambda: False)
+    tokens = torch.arange(9) * 11
+    states, weight, reference = drawn(9, 16), drawn(5000, 16, seed=1), drawn(9, 16, seed=2)
+    results = []
+    for dtype in (torch.bfloat16, torch.float64):
+        hidden = states.to(dtype).clone().requires_grad_()
+        trained = weight.to(dtype).clone().requires_grad_()
+        logprobs, entropy = projected(hidden, trained, tokens, 0.7, chunk=4)
+        kl = full_kl(hidden, trained, reference.to(dtype), weight.to(dtype), chunk=4)
+        (logprobs.sum() + entropy.sum() + kl.sum()).backward()
+        assert hidden.grad is not None
+        assert trained.grad is not None
+        assert hidden.grad.dtype == trained.grad.dtype == dtype
+        results.append([t.detach().double() for t in (logprobs, entropy, kl, hidden.grad, trained.grad)])
+    for number, (found, exact) in enumerate(zip(*results, strict=True)):
+        # Gradients are given in 16 bits.
+        share = 1e-5 if number < 3 else 2**-8
+        torch.testing.assert_close(found, exact, rtol=share, atol=share * float(exact.abs().max()))
