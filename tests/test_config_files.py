@@ -169,7 +169,7 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
         ("data=x", "expected a section of keys, given the text \"x\""),
         ("lora.target_modules=x", "expected a list, given the text \"x\""),
         ("lora.target_modules=[1]", "lora.target_modules[0]: expected text, given 1"),
-        ("dtype=fp16", "expected 'float32' or 'bfloat16', given the text \"fp16\""),
+        ("dtype=fp16", "expected 'float32', 'bfloat16', 'int8' or 'nf4', given the text \"fp16\""),
         ("training.type=dpo", "training.type=dpo: expected sft or reward or ppo, given dpo"),
         ("training.reward_model.checkpoint_path=''", "training.reward_model: name a trained reward model"),
         ("lora.dropout=0.1", "PPO needs lora.dropout = 0"),

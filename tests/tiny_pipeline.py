@@ -38,9 +38,9 @@ evaluation:
 """
 
 
-def run_pipeline(root: Path) -> Path:
+def run_pipeline(root: Path, dtype: str = "float32") -> Path:
     """Model, rows and pipeline.yml in `root`, the finished pipeline in root/out. Returns `root`."""
-    save_tiny(root / "model")
+    save_tiny(root / "model", hidden=32 if dtype == "float32" else 64)
     pairs = [
         {
             "prompt": f"Number {i}?",
@@ -54,6 +54,7 @@ def run_pipeline(root: Path) -> Path:
     (root / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
     prompts = [{"id": f"q{i}", "prompt": f"Count to {i}", "keywords": [str(i)]} for i in range(6)]
     (root / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
-    (root / "pipeline.yml").write_text(PIPELINE.format(root=root))
+    text = PIPELINE.format(root=root).replace("dtype: float32", f"dtype: {dtype}")
+    (root / "pipeline.yml").write_text(text)
     assert main(["pipeline", str(root / "pipeline.yml"), "--output-dir", str(root / "out")]) == 0
     return root

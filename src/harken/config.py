@@ -44,6 +44,8 @@ class CheckpointSettings(Strict):
     """How many of the newest stay on disk."""
 
 
+Held = Literal["float32", "bfloat16", "int8", "nf4"]
+
 Training = Annotated[SupervisedTraining | RewardTraining | PPOTraining, Field(discriminator="type")]
 
 
@@ -56,8 +58,9 @@ class RunConfig(Strict):
     seed: Seed = 839
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of frozen weights and activations. What is trained is always float32."""
+    dtype: Held = "bfloat16"
+    """Of frozen weights and activations; int8 and nf4: layers of a frozen base in 8 or 4 bits (package bitsandbytes),
+    and activations in bfloat16. What is trained is always float32."""
     data: DataConfig
     lora: LoraSettings | None = LoraSettings()
     """null: train every weight of the model (SFT and PPO)."""
@@ -70,6 +73,12 @@ class RunConfig(Strict):
     def _a_reward_model_is_an_adapter(self) -> RunConfig:
         if self.training.type == "reward" and self.lora is None:
             raise ValueError("a reward model is trained as an adapter: lora cannot be null")
+        return self
+
+    @model_validator(mode="after")
+    def _a_quantised_base_stays_frozen(self) -> RunConfig:
+        if self.dtype in ("int8", "nf4") and self.lora is None:
+            raise ValueError(f"dtype {self.dtype} keeps a frozen base: lora cannot be null")
         return self
 
     @model_validator(mode="after")
@@ -99,7 +108,7 @@ class EvaluationConfig(Strict):
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Held = "bfloat16"
 
     @model_validator(mode="after")
     def _held_out_alone(self) -> EvaluationConfig:
@@ -142,7 +151,7 @@ class PipelineConfig(Strict):
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Held = "bfloat16"
     tensorboard: bool = True
     sft: StageOverrides
     reward: StageOverrides

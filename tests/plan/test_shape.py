@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import GPT2Config, Qwen3Config
 
-from harken.models.backbone import PROJECTIONS
+from harken.models.projections import PROJECTIONS
 from harken.plan.known import known_config
 from harken.plan.shape import shape_of
 

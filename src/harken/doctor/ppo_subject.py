@@ -27,6 +27,7 @@ from harken.doctor.subject import (
 )
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.quantised import KEPT_IN
 from harken.records import Prompt, Rollout, ScoredRollout
 from harken.reward.learned import LearnedReward
 from harken.reward.source import RewardSource, score_all
@@ -37,7 +38,6 @@ from harken.train.ppo import PPOStage
 from harken.train.ppo_learn import Learner
 from harken.train.ppo_roles import PPORoles, build_ppo_roles
 from harken.train.reward_parts import FoundRewards, find_rewards
-from harken.train.run import DTYPES
 
 TOKENS = 16
 """Longest answer of the small update."""
@@ -93,7 +93,7 @@ class PPOSubject(Subject):
     def roles(self) -> PPORoles:
         """Policy, reference, critic and rewards, as a run loads them."""
         _ = self.found  # a reward model that is not there is told before weights are read
-        return build_ppo_roles(self.small, self.source, self.scratch, DTYPES[self.config.dtype], self.device)
+        return build_ppo_roles(self.small, self.source, self.scratch, KEPT_IN[self.config.dtype], self.device)
 
     @part
     def backbone(self) -> Backbone:

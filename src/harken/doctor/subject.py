@@ -27,6 +27,7 @@ from harken.errors import UserError
 from harken.health.limits import Limits, limits_for
 from harken.models.backbone import Backbone
 from harken.models.device import choose_device
+from harken.models.quantised import KEPT_IN
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import fingerprint
 from harken.models.tokenizer import load_tokenizer
@@ -35,7 +36,6 @@ from harken.run import claim, seals
 from harken.run.folder import RunFolder
 from harken.seeds import permutation
 from harken.train.reward_model import RewardStage
-from harken.train.run import DTYPES
 from harken.train.sft import SupervisedStage
 
 Row = Demonstration | Preference | TokenPair | Prompt
@@ -162,7 +162,7 @@ class Subject:
     @part
     def backbone(self) -> Backbone:
         """The model, with the adapter that trains once `trainer` was asked for."""
-        return Backbone.load(self.source, DTYPES[self.config.dtype], self.device)
+        return Backbone.load(self.source, KEPT_IN[self.config.dtype], self.device)
 
     @property
     def base_parameters(self) -> list[nn.Parameter]:

@@ -12,13 +12,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harken.config import EvaluationConfig
 from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
 from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
+from harken.models.quantised import KEPT_IN
 from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
 from harken.models.tokenizer import load_tokenizer
@@ -80,7 +79,7 @@ def score(
     source: ModelSource, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
 ) -> dict[str, list[float]]:
     """Standardised rewards, answer by answer. Equal sequences are scored once, so that equal answers tie."""
-    model = RewardModel.load(source, getattr(torch, config.dtype), choose_device(config.device))
+    model = RewardModel.load(source, KEPT_IN[config.dtype], choose_device(config.device))
     sequences: list[tuple[int, ...]] = []
     for said in answers.values():
         learned = LearnedReward(model, said.renderer, max_length=reading_limit(source))
@@ -100,13 +99,13 @@ def score(
 
 
 def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
-    device, dtype = choose_device(config.device), getattr(torch, config.dtype)
+    device, held = choose_device(config.device), KEPT_IN[config.dtype]
     if source.kind == "adapter":
         assert source.base is not None
-        backbone, role = Backbone.load(source.base, dtype, device), "policy"
+        backbone, role = Backbone.load(source.base, held, device), "policy"
         backbone.load_adapter(role, source.folder)
     else:
-        backbone, role = Backbone.load(source, dtype, device), None
+        backbone, role = Backbone.load(source, held, device), None
     check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)
     return InProcessEngine(
         backbone, Renderer(backbone.tokenizer), role, config.data.max_length, BATCH_SHAPE["slots"]

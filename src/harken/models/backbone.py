@@ -9,6 +9,7 @@ switched in between.
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,27 +28,20 @@ from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
-from harken.errors import UserError
 from harken.maths.products import multiplied_in, product
 from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.packing import Layout
+from harken.models.projections import projections_of
+from harken.models.quantised import Held, is_quantised
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
-from harken.models.weights import cast, read_model, with_adapter
+from harken.models.weights import cast, read_merged, read_model, with_adapter
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
-
-# The attention and MLP projections as the common families name them.
-PROJECTIONS = {
-    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    *("qkv_proj", "gate_up_proj", "out_proj", "fc1", "fc2"),
-    *("c_attn", "c_proj", "c_fc"),
-    *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
-}
 
 # What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
 transformers_logging.disable_progress_bar()
@@ -75,28 +69,22 @@ class Backbone:
         """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
-        wide_linear.install(model)
-        fused.install(model)
+        self._install()
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         on_cpu = self.device.type == "cpu"
         self._packable = on_cpu and attention.serves(self.forward, model.config, self.dtype)
 
     @classmethod
-    def load(cls, source: ModelSource, dtype: torch.dtype, device: torch.device | str) -> Backbone:
-        """Read a model from disk. Adapters on the way are merged in float32, then cast once to `dtype`.
+    def load(cls, source: ModelSource, held: Held, device: torch.device | str) -> Backbone:
+        """Read a model from disk. Adapters on the way are merged in float32, then cast once to `held`.
 
         Raises UserError for weights that cannot be read, are damaged or missing, and a model Harken cannot work with.
         """
         keep_freed_memory()
         keep_few_kernels()
         source.check()
-        base, *adapters = [link for link in source.chain() if link.kind != "reward"]
-        model = read_model(base.folder, torch.float32 if adapters else dtype)
-        for link in adapters:
-            model = with_adapter(model, link.folder).merge_and_unload()
-        if adapters:
-            cast(model, dtype)
-        backbone = cls(model.to(device), load_tokenizer(source.folder), source)
+        model = read_merged(source, held, torch.device(device))
+        backbone = cls(model, load_tokenizer(source.folder), source)
         check_output(backbone.model, backbone.trunk, backbone.output_weight, str(source.folder))
         return backbone
 
@@ -108,9 +96,14 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        dtype: torch.dtype = next(self.model.parameters()).dtype
+        """Of the weights, quantised ones aside."""
+        dtype: torch.dtype = next(p.dtype for p in self.model.parameters() if not is_quantised(p))
         return dtype
+
+    @property
+    def quantised(self) -> bool:
+        """Whether layers of the base are kept in fewer bits than they are computed in."""
+        return any(is_quantised(parameter) for parameter in self.model.parameters())
 
     @property
     def hidden_size(self) -> int:
@@ -132,7 +125,7 @@ class Backbone:
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            target_modules=settings.target_modules or self._projections(),
+            target_modules=settings.target_modules or projections_of(self.trunk),
             base_model_name_or_path=str(self.source.folder) if self.source else None,
             task_type="CAUSAL_LM",
         )
@@ -243,7 +236,7 @@ class Backbone:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
             with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers):
                 # Weights that train in float32 need autocast, which the trunk's own forward runs under.
-                plain = self._compute is None and self._serves_one_token
+                plain = self._compute is None and not self.quantised and self._serves_one_token
                 self.one_token = one_token.OneToken(self.trunk) if plain else None
                 yield
         finally:
@@ -300,12 +293,20 @@ class Backbone:
         Other adapters do not survive it.
         """
         assert self._peft is not None
-        dtype = self.dtype
+        dtype, device = self.dtype, self.device
         self._switch(name)
-        self.model = self._peft.float().merge_and_unload([name])
+        if self.quantised:  # the weights themselves, not what is left of them in a few bits
+            assert self.source is not None
+            with tempfile.TemporaryDirectory() as folder:
+                self.save_adapter(name, Path(folder), self.source.folder)
+                whole = with_adapter(read_model(self.source.folder, torch.float32), Path(folder))
+            self.model = whole.merge_and_unload()
+        else:
+            self.model = self._peft.float().merge_and_unload([name])
         cast(self.model, dtype)
-        self.model.requires_grad_(False).eval()
+        self.model.to(device).requires_grad_(False).eval()
         self._peft, self._role, self._layers = None, None, []
+        self._install()
 
     def save_whole(self, folder: Path) -> None:
         """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live.
@@ -341,6 +342,10 @@ class Backbone:
 
     # -- inside -----------------------------------------------------------------------------------
 
+    def _install(self) -> None:
+        wide_linear.install(self.model)
+        fused.install(self.model)
+
     def _mixes(self, compute: torch.dtype) -> bool:
         """Whether types meet in a forward. Packed layers are all of one, and asking at every operation takes time."""
         return compute != torch.float32 and (self._unembedding is None or self._layer_norms)
@@ -361,14 +366,6 @@ class Backbone:
             for drop in layer.lora_dropout.values()
         )
 
-    def _projections(self) -> list[str]:
-        found = {key.rsplit(".", 1)[-1] for key, _ in self.trunk.named_modules()} & PROJECTIONS
-        if not found:
-            raise UserError(
-                "no known projection in this model", where="lora.target_modules", mend="name them"
-            )
-        return sorted(found)
-
     def _trainable_adapters(self) -> set[str]:
         names = self._peft.peft_config if self._peft else {}
         return {n for n in names if any(p.requires_grad for p in self.adapter_parameters(n).values())}
@@ -387,8 +384,7 @@ class Backbone:
         self._switch(self._role)
 
     def _switch(self, adapter: str | None) -> None:
-        # Not by peft's own switches: they also flip requires_grad, which is not their business here, and going over
-        # every parameter twice a scope took 40 ms.
+        # Not by peft's own switches: they flip requires_grad of every parameter as well, which took 40 ms a scope.
         self._role = adapter
         for layer in self._layers:
             layer._disable_adapters = adapter is None

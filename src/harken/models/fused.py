@@ -126,7 +126,7 @@ def _epsilon(module: Any) -> float | None:
 
 def _try(module: Any, forward: Callable[[Tensor], Tensor], weight: Tensor) -> None:
     """Replace only what agrees, to a unit in the last place of its type, on inputs of more than one size."""
-    if weight.is_meta:
+    if weight.is_meta or not weight.is_floating_point():
         return
     width = weight.shape[-1]
     probe = torch.linspace(-3, 2, 3 * width, device=weight.device, dtype=weight.dtype).view(3, width)

@@ -17,6 +17,7 @@ from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next
 from harken.errors import UserError
 from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
+from harken.models.quantised import Held, weights_of
 from harken.models.resolve import ModelSource
 from harken.models.weights import read_tensors
 from harken.run import stored
@@ -170,7 +171,7 @@ class RewardModel:
     def load(
         cls,
         source: ModelSource,
-        dtype: torch.dtype,
+        held: Held,
         device: torch.device | str,
         share: Backbone | None = None,
         adapter: str = "reward",
@@ -191,7 +192,7 @@ class RewardModel:
                 where=str(source.base.folder),
                 mend="train the reward model again, or restore the base",
             )
-        backbone = share if same_base and share else Backbone.load(source.base, dtype, device)
+        backbone = share if same_base and share else Backbone.load(source.base, held, device)
         weights = read_tensors(source.folder / "reward_head.safetensors", ["bias", "weight"])
         inputs, features = weights["weight"].numel(), backbone.hidden_size
         if (weights["weight"].dim(), weights["bias"].dim()) != (1, 0):
@@ -247,7 +248,7 @@ def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> Ro
     return RoleRow(
         component,
         any(p.requires_grad for p in parameters),
-        sum(p.numel() for p in parameters),
+        sum(map(weights_of, parameters)),
         source,
         fingerprint(parameters)[:12],
     )

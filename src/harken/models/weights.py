@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
@@ -16,22 +17,29 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harken.errors import UserError
+from harken.models.quantised import Held, Quantised, computed_in
 from harken.models.reading import reading
+from harken.models.resolve import ModelSource
 
 AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
 RETRAIN = "copy the folder again, or train the adapter again"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def read_model(folder: Path, held: Held, device: torch.device | None = None) -> PreTrainedModel:
     """A whole causal language model. Code in the folder is never run, pickles are never read.
 
-    Raises UserError when transformers cannot read it, or a weight is missing.
+    A quantised one is made on `device`: it cannot move afterwards. Raises UserError when transformers cannot read it,
+    or a weight is missing.
     """
+    how: dict[str, Any] = {}
+    if isinstance(held, Quantised):
+        how = {"quantization_config": held.settings(), "device_map": {"": device or torch.device("cpu")}}
     with reading("this model cannot be read", str(folder), AGAIN):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=computed_in(held),
+            **how,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -61,6 +69,29 @@ def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     renamed = len(missing) <= len(found - wanted.keys())
     _require_all([] if renamed else missing, folder, RETRAIN)
     return model
+
+
+def read_merged(source: ModelSource, held: Held, device: torch.device) -> PreTrainedModel:
+    """A model with the adapters it is made of: merged in float32, and rounded once.
+
+    Raises UserError as `read_model` does, and for adapters under a base that is to be quantised.
+    """
+    base, *adapters = [link for link in source.chain() if link.kind != "reward"]
+    if not adapters:
+        model = read_model(base.folder, held, device)
+        return model if isinstance(held, Quantised) else model.to(device)
+    if isinstance(held, Quantised):
+        raise UserError(
+            f"is {source.what}, and a merged model is not quantised",
+            where=source.name,
+            mend="save it merged and name that folder, or set dtype: bfloat16",
+        )
+    merged: Any = read_model(base.folder, torch.float32)
+    for link in adapters:
+        merged = with_adapter(merged, link.folder).merge_and_unload()
+    cast(merged, held)
+    moved: PreTrainedModel = merged.to(device)
+    return moved
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:

@@ -12,13 +12,13 @@ from harken.config_ppo import PPOTraining
 from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart
 from harken.errors import UserError
 from harken.models import attention
+from harken.models.quantised import KEPT_IN, computed_in
 from harken.models.resolve import resolve
 from harken.plan.activations import Pass
 from harken.plan.architecture import Found, find, maker
 from harken.plan.rows import Rows, rows_of
 from harken.plan.shape import Shape, shape_of
 from harken.run.folder import PipelineFolder
-from harken.train.run import DTYPES
 
 SCORING_TOKENS = 4096
 """What an evaluation reads at a time (`evaluate.answers`)."""
@@ -58,8 +58,8 @@ class Job:
 
     @property
     def number(self) -> int:
-        """Bytes of a frozen weight."""
-        return DTYPES[self.config.dtype].itemsize
+        """Bytes of an activation, and of a frozen weight that is not quantised."""
+        return computed_in(KEPT_IN[self.config.dtype]).itemsize
 
     @property
     def trained(self) -> int:

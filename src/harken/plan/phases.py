@@ -1,6 +1,7 @@
 """The memory of a stage, phase by phase: what stays, and what each phase adds to it. All in bytes.
 
-weights       parameters × 2 in bfloat16, × 4 in float32; once, however many roles share the base
+weights       parameters × 2 in bfloat16, × 4 in float32; linear layers × 1 in int8, × 0.52 in nf4; once, however
+              many roles share the base
 trained       parameters that train × 4, always float32
 gradients     trained parameters × 4, from the first backward to the step
 moments       trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
@@ -17,13 +18,12 @@ from dataclasses import dataclass, replace
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.models.packed_linear import AT_MOST
+from harken.models.quantised import KEPT_IN, computed_in
 from harken.plan.activations import Pass, key_value_cache, multiplied, step_logits
 from harken.plan.job import SCORING_TOKENS, Comparison, Job
 from harken.plan.rows import Group
-from harken.plan.shape import Shape
 from harken.rollout.slots import FEWEST, SLOTS, slots
 from harken.seeds import permutation
-from harken.train.run import DTYPES
 
 HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
 """Measured overhead, on Linux with glibc: freed tensors of one micro-batch are not all used again for the next, whose
@@ -88,7 +88,7 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     learning = after | ({"way back": back} if back else {})
     together, prompt = answers_together(job), max(job.rows.lengths)
     generate = after | {
-        "packed": _packed(job.shape, job.number, on_cpu=job.on_cpu),
+        "packed": _packed(job),
         "cache": key_value_cache(job.shape, together, prompt + settings.max_gen_len, job.passing.multiplied),
         "logits": step_logits(job.shape, together, job.number),
     }
@@ -115,11 +115,11 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
 def _comparison(job: Comparison, process: float) -> list[Phase]:
     number = _number(job)
     adapter = 4.0 * job.shape.lora(job.lora.rank) if job.lora else 0.0
-    stays = {"process": process, "weights": float(number * job.shape.parameters), "adapters": adapter}
+    stays = {"process": process, "weights": job.shape.kept(KEPT_IN[job.config.dtype]), "adapters": adapter}
     passing = Pass(job.shape, number, job.lora.rank if job.lora else 0, on_cpu=job.on_cpu)
     together, prompt = answers_together(job), max(job.rows.lengths)
     generate = stays | {
-        "packed": _packed(job.shape, number, on_cpu=job.on_cpu),
+        "packed": _packed(job),
         "cache": key_value_cache(job.shape, together, prompt + job.config.max_gen_len, passing.multiplied),
         "logits": step_logits(job.shape, together, number),
     }
@@ -148,7 +148,7 @@ def answers_together(job: Job | Comparison) -> int:
 
 
 def _number(job: Job | Comparison) -> int:
-    return DTYPES[job.config.dtype].itemsize
+    return computed_in(KEPT_IN[job.config.dtype]).itemsize
 
 
 # -- what stays -------------------------------------------------------------------------------------
@@ -156,21 +156,21 @@ def _number(job: Job | Comparison) -> int:
 
 def _weights(job: Job) -> float:
     """Every base that is loaded, and the frozen adapters on them."""
-    shape, number = job.shape, job.number
+    shape, held = job.shape, KEPT_IN[job.config.dtype]
     # A base whose every weight trains is counted with what trains.
-    total = float(number * shape.parameters) if job.config.lora else 0.0
+    total = shape.kept(held) if job.config.lora else 0.0
     training = job.config.training
     if not isinstance(training, PPOTraining):
         return total
     settings = training.ppo
     if settings.reference != "sft" or job.config.lora is None:
-        total += number * shape.parameters
+        total += shape.kept(held)
     elif settings.reference_update_every is not None:
         total += 4.0 * job.trained
     if settings.critic == "model":
-        total += number * shape.parameters
+        total += shape.kept(held)
     bases = {s.shape for s in job.scorers if s.own_base}
-    total += sum(number * s.parameters for s in bases)
+    total += sum(s.kept(held) for s in bases)
     return total + sum(4.0 * s.shape.lora(s.rank) for s in job.scorers)
 
 
@@ -228,10 +228,10 @@ def _around(on_cpu: bool, alive: float) -> dict[str, float]:
     return {"pass": alive, "allocator": alive * (HEAP_SHARE if on_cpu else RESERVED)}
 
 
-def _packed(shape: Shape, number: int, *, on_cpu: bool) -> float:
+def _packed(job: Job | Comparison) -> float:
     """The weights once more, in the order that decoding reads them in (`models.packed_linear`)."""
-    packs = on_cpu and number == 2 and shape.parameters <= AT_MOST
-    return float(multiplied(number, on_cpu=on_cpu) * shape.parameters) if packs else 0.0
+    packs = job.on_cpu and job.config.dtype == "bfloat16" and job.shape.parameters <= AT_MOST
+    return float(multiplied(2, on_cpu=True) * job.shape.parameters) if packs else 0.0
 
 
 def _has_head(job: Job) -> bool:

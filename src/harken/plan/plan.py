@@ -11,6 +11,7 @@ from harken.config import LoraSettings, PipelineConfig, RunConfig
 from harken.config_ppo import PPOTraining
 from harken.errors import UserError
 from harken.models.device import choose_device
+from harken.models.quantised import KEPT_IN, computed_in
 from harken.plan.architecture import find
 from harken.plan.calibrate import Rates, measure
 from harken.plan.clock import Duration, duration
@@ -19,7 +20,6 @@ from harken.plan.job import SCORING_TOKENS, Comparison, Job, jobs
 from harken.plan.phases import CUDA_CONTEXT, Phase, answers_together, phases
 from harken.plan.process import resident
 from harken.run.terminal import say
-from harken.train.run import DTYPES
 
 LONGEST_TIMED = 1024
 """Tokens of a row that is timed, at most."""
@@ -137,7 +137,8 @@ def _timed(
         key = (tokens, budget, slots, bool(lora), checkpointing)
         if key not in kept:
             kept[key] = measure(
-                find(config.model_name).config, job.shape, lora or _no_lora(job), DTYPES[config.dtype], device,
+                find(config.model_name).config, job.shape, lora or _no_lora(job),
+                computed_in(KEPT_IN[config.dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
         durations.append(duration(job, kept[key]))

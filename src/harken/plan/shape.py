@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 
-from harken.models.backbone import PROJECTIONS
+from harken.models.projections import PROJECTIONS
+from harken.models.quantised import Held, Quantised, computed_in
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Shape:
 
     parameters: int
     """All of them; a tied one once."""
+    linear: int
+    """Those of the linear layers that can be quantised: all but the unembedding."""
     largest: int
     """Numbers in the largest single matrix."""
     layers: int
@@ -36,6 +39,14 @@ class Shape:
     plain: bool
     """Whether a layer is what is counted: two RMS norms, attention, a gated block."""
 
+    def kept(self, held: Held) -> float:
+        """Bytes of the frozen base. Its scales take 1/64 of a byte a weight in 4 bits; in 8 they are not counted."""
+        number = computed_in(held).itemsize
+        if not isinstance(held, Quantised):
+            return float(number * self.parameters)
+        each = 1.0 if held.kind == "int8" else 0.5 + 1 / 64
+        return each * self.linear + number * (self.parameters - self.linear)
+
     def lora(self, rank: int) -> int:
         """Parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] on every projection."""
         return rank * sum(inputs + outputs for inputs, outputs in self.projections)
@@ -49,9 +60,11 @@ def shape_of(
     with torch.device("meta"):
         model = make.from_config(config)
     parameters = [p.numel() for p in model.parameters()]
+    outer = {model.get_output_embeddings(), getattr(model, "score", None)}
     heads = int(config.num_attention_heads)
     return Shape(
         parameters=sum(parameters),
+        linear=sum(m.weight.numel() for m in model.modules() if type(m) is nn.Linear and m not in outer),
         largest=max(parameters),
         layers=int(config.num_hidden_layers),
         width=int(config.hidden_size),

@@ -8,6 +8,7 @@ from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.quantised import Held
 from harken.models.resolve import ModelSource
 from harken.models.roles import Critic, RewardModel, ScalarHead
 from harken.models.tokenizer import same_tokenizer
@@ -21,7 +22,7 @@ def build_critic(
     shared: Backbone | None,
     reward_model: RewardModel | None,
     reward_source: ModelSource | None,
-    dtype: torch.dtype,
+    held: Held,
     device: torch.device,
 ) -> Critic:
     """The critic that `critic` (adapter or model) and `critic_init` (zero or reward_model) describe.
@@ -37,14 +38,14 @@ def build_critic(
             "a critic of its own is trained as an adapter", "give `lora` its keys, or use critic: shared"
         )
     if settings.critic_init == "zero":
-        backbone = shared if settings.critic == "adapter" and shared else Backbone.load(source, dtype, device)
+        backbone = shared if settings.critic == "adapter" and shared else Backbone.load(source, held, device)
         backbone.add_adapter(ADAPTER, lora, config.seed)
         return Critic(backbone, ADAPTER, ScalarHead(backbone.hidden_size, 0.0).to(device))
     if reward_source is None or reward_model is None:
         raise _cannot("there is no trained reward model to start from", "set critic_init: zero")
     rewards = reward_model
     if settings.critic == "model":
-        rewards = RewardModel.load(reward_source, dtype, device)
+        rewards = RewardModel.load(reward_source, held, device)
     elif rewards.backbone is not shared:
         raise _cannot("the reward model has another base than the policy", "set critic: model")
     if shared and not same_tokenizer(rewards.backbone.tokenizer, shared.tokenizer):

@@ -12,6 +12,7 @@ from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
+from harken.models.quantised import Held
 from harken.models.resolve import ModelSource
 from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint, role_row
 from harken.rollout.in_process import InProcessEngine
@@ -88,7 +89,7 @@ class PPORoles:
 
 
 def build_ppo_roles(
-    config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
+    config: RunConfig, source: ModelSource, run: RunFolder, held: Held, device: torch.device
 ) -> PPORoles:
     """Load everything. The reward model is checked before any weights are read.
 
@@ -99,10 +100,10 @@ def build_ppo_roles(
     training = config.training
     assert isinstance(training, PPOTraining)
     found = find_rewards(training)
-    backbone = Backbone.load(source, dtype, device)
+    backbone = Backbone.load(source, held, device)
     base = backbone.base_folder(run.root / "base")
     shared = None if config.lora is None else backbone  # a base that trains is nobody else's
-    rewards = load_rewards(found, config, source, shared, Renderer(backbone.tokenizer), dtype, device)
+    rewards = load_rewards(found, config, source, shared, Renderer(backbone.tokenizer), held, device)
     if config.lora is None:
         backbone.train_every_weight()
     else:
@@ -110,10 +111,10 @@ def build_ppo_roles(
     with_head = training.ppo.critic == "shared" and not training.ppo.group_baseline
     value_head = ScalarHead(backbone.hidden_size, 0.0).to(device) if with_head else None
     policy = Policy(backbone, ADAPTER if config.lora else None, value_head)
-    reference = load_reference(training.ppo.reference, source, shared, backbone, dtype, device)
+    reference = load_reference(training.ppo.reference, source, shared, backbone, held, device)
     critic = None
     if training.ppo.critic != "shared":
-        critic = build_critic(config, source, shared, rewards.reward_model, found.reward_model, dtype, device)
+        critic = build_critic(config, source, shared, rewards.reward_model, found.reward_model, held, device)
     return PPORoles(config, source, policy, reference, critic, found, rewards, base)
 
 

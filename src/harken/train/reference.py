@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.quantised import Held
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import Policy
 from harken.models.tokenizer import same_tokenizer
@@ -77,7 +78,7 @@ def load_reference(
     source: ModelSource,
     shared: Backbone | None,
     policy: Backbone,
-    dtype: torch.dtype,
+    held: Held,
     device: torch.device,
 ) -> Policy:
     """The reference a configuration names: `sft`, `base`, or any model.
@@ -86,9 +87,9 @@ def load_reference(
     else is a model of its own. Raises UserError when there is no base to be found or the tokenizers differ.
     """
     if name == "sft":
-        return Policy(shared or Backbone.load(source, dtype, device), None)
+        return Policy(shared or Backbone.load(source, held, device), None)
     other = _under(source) if name == "base" else require(resolve(name), "policy")
-    backbone = Backbone.load(other, dtype, device)
+    backbone = Backbone.load(other, held, device)
     if not same_tokenizer(backbone.tokenizer, policy.tokenizer):
         raise UserError(
             f"the reference {other.name} has another tokenizer than the policy: their tokens cannot be compared",

@@ -16,6 +16,7 @@ from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart, Pytho
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.quantised import Held, computed_in
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, role_row
 from harken.reward.classifier import check_classifier, load_classifier
@@ -117,7 +118,7 @@ def load_rewards(
     policy: ModelSource,
     share: Backbone | None,
     renderer: Renderer,
-    dtype: torch.dtype,
+    held: Held,
     device: torch.device,
 ) -> Rewards:
     """Load what was found. Reward models on one base share it; on the policy's, they move in with it (`share`).
@@ -125,7 +126,7 @@ def load_rewards(
     `share` is the policy's backbone before its adapter is added, or None when its base is itself trained: a reward
     must not move with the policy. `renderer` is the policy's.
     """
-    return _Loading(found, config, policy, share, renderer, dtype, device).all()
+    return _Loading(found, config, policy, share, renderer, held, device).all()
 
 
 class _Loading:
@@ -138,12 +139,12 @@ class _Loading:
         policy: ModelSource,
         share: Backbone | None,
         renderer: Renderer,
-        dtype: torch.dtype,
+        held: Held,
         device: torch.device,
     ) -> None:
         self.found, self.training, self.seed = found, found.training, config.seed
         self.policy, self.share, self.renderer = policy, share, renderer
-        self.dtype, self.device = dtype, device
+        self.held, self.device = held, device
         self.micro_batch_tokens = 2 * found.training.micro_batch_tokens
         self.bases = [share] if share is not None else []
         self.rewards = Rewards()
@@ -177,7 +178,9 @@ class _Loading:
             return EnsembleReward(name, members, part.combine, part.k, part.weight, part.clip)
         if isinstance(part, ClassifierPart):
             say(f"reward {name}: {models[0].describe()}")
-            reward = load_classifier(models[0], part, self.dtype, self.device, self.micro_batch_tokens)
+            reward = load_classifier(
+                models[0], part, computed_in(self.held), self.device, self.micro_batch_tokens
+            )
             self.rewards.add(f"reward {name}", reward.model.parameters(), f"classifier, {models[0].name}")
             return reward
         return JudgeReward(part.name, part.weight)
@@ -188,7 +191,7 @@ class _Loading:
         assert source.base is not None
         wanted = lineage_fingerprint(source.base)
         same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
-        model = RewardModel.load(source, self.dtype, self.device, next(same, None), adapter)
+        model = RewardModel.load(source, self.held, self.device, next(same, None), adapter)
         self.settle(model.backbone, source.base.name)
         kind = "the shared base" if model.backbone is self.share else "a base of its own"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
@@ -198,7 +201,7 @@ class _Loading:
     def random(self) -> RewardModel:
         """An untrained head on the policy's base, or on a copy when that base is trained."""
         say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
-        backbone = self.share or Backbone.load(self.policy, self.dtype, self.device)
+        backbone = self.share or Backbone.load(self.policy, self.held, self.device)
         self.settle(backbone, self.policy.name)
         size = backbone.hidden_size
         head = ScalarHead(size, (size + 1) ** -0.5, self.seed).to(self.device).requires_grad_(False)

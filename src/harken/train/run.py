@@ -16,6 +16,7 @@ from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
+from harken.models.quantised import KEPT_IN, Held
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
 from harken.run import checkpoint, claim, manifest, seals, status
@@ -29,8 +30,6 @@ from harken.train.ppo import PPOStage
 from harken.train.ppo_roles import build_ppo_roles
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> RunFolder:
@@ -55,12 +54,12 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool) -> RunFolder
     seals.unseal(run.root)  # what it lists is about to change
     source = require(resolve(config.model_name), "policy")
     say(f"model: {source.describe()}")
-    device, dtype = choose_device(config.device), DTYPES[config.dtype]
+    device, held = choose_device(config.device), KEPT_IN[config.dtype]
     stage: Stage
     if isinstance(config.training, PPOTraining):
-        stage, rows, lineage = _ppo(config, source, run, dtype, device)
+        stage, rows, lineage = _ppo(config, source, run, held, device)
     else:
-        stage, rows, lineage = _supervised(config, source, run, dtype, device)
+        stage, rows, lineage = _supervised(config, source, run, held, device)
     print_roles(rows)
     if already and run.manifest.exists():
         _check_lineage(manifest.lineage(run.manifest), lineage, run, changes)
@@ -106,9 +105,9 @@ def print_roles(rows: Sequence[RoleRow]) -> None:
 
 
 def _supervised(
-    config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
+    config: RunConfig, source: ModelSource, run: RunFolder, held: Held, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
-    backbone = Backbone.load(source, dtype, device)
+    backbone = Backbone.load(source, held, device)
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     renderer = Renderer(backbone.tokenizer)
     stage: SupervisedStage | RewardStage
@@ -132,9 +131,9 @@ def _supervised(
 
 
 def _ppo(
-    config: RunConfig, source: ModelSource, run: RunFolder, dtype: torch.dtype, device: torch.device
+    config: RunConfig, source: ModelSource, run: RunFolder, held: Held, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
-    roles = build_ppo_roles(config, source, run, dtype, device)
+    roles = build_ppo_roles(config, source, run, held, device)
     backbone = roles.policy.backbone
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     renderer = Renderer(backbone.tokenizer)

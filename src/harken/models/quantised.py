@@ -1,0 +1,73 @@
+"""A frozen base in 8 or 4 bits a weight, by bitsandbytes: the library's layers, loaded through transformers.
+
+Adapters on it train as on any other (QLoRA, arXiv:2305.14314): they and all activations keep their types, and a layer's
+weights are widened for the moment of its product, forward and backward. Embeddings, norms and the unembedding are not
+quantised.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from harken.errors import UserError
+
+Kind = Literal["int8", "nf4"]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How the linear layers of a frozen base are kept; everything else is in `dtype`."""
+
+    kind: Kind
+    dtype: torch.dtype = torch.bfloat16
+
+    def settings(self) -> BitsAndBytesConfig:
+        """For transformers. Raises UserError where the library is not installed."""
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError(
+                f"{self.kind} needs the package bitsandbytes",
+                where="dtype",
+                mend="pip install 'harken[quantised]', or set dtype: bfloat16",
+            )
+        if self.kind == "int8":
+            return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=self.dtype,
+        )
+
+
+Held = torch.dtype | Quantised
+"""What the weights of a frozen base are kept in."""
+
+KEPT_IN: dict[str, Held] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "int8": Quantised("int8"),
+    "nf4": Quantised("nf4"),
+}
+"""By the names that a configuration gives them (`dtype`)."""
+
+
+def computed_in(held: Held) -> torch.dtype:
+    """The type of activations, and of every weight that is not quantised."""
+    return held.dtype if isinstance(held, Quantised) else held
+
+
+def is_quantised(parameter: torch.Tensor) -> bool:
+    """Whether it holds other numbers than those it stands for."""
+    return not parameter.is_floating_point()
+
+
+def weights_of(parameter: torch.Tensor) -> int:
+    """How many weights it stands for: in 4 bits, two in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    shape = state.shape if state is not None else parameter.shape
+    return int(torch.Size(shape).numel())
