@@ -26,6 +26,7 @@ from mutants_memory import MEMORY
 from mutants_pipeline import PIPELINE
 from mutants_products import PRODUCTS
 from mutants_properties import PROPERTIES
+from mutants_quantised import QUANTISED
 from mutants_record import Mutant
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
@@ -52,6 +53,7 @@ MUTANTS = [
     *INPUT,
     *KILL,
     *PRODUCTS,
+    *QUANTISED,
 ]
 AT_ONCE = 2
 SECONDS = 120

@@ -90,7 +90,7 @@ PRODUCTS = [
     Mutant(
         "frozen layers left alone",
         "models/backbone.py",
-        "        wide_linear.install(model)\n",
+        "        wide_linear.install(self.model)\n",
         "",
         "models/test_wide_linear.py",
     ),

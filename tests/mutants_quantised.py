@@ -1,0 +1,56 @@
+"""Mistakes about bases in few bits."""
+
+from mutants_record import Mutant
+
+TESTS = "models/test_quantised.py"
+QUANTISED = [
+    Mutant(
+        "nothing is quantised",
+        "models/weights.py",
+        "    if isinstance(held, Quantised):\n        how =",
+        "    if False:\n        how =",
+        TESTS,
+    ),
+    Mutant(
+        "merged into what is left of the weights",
+        "models/backbone.py",
+        "        if self.quantised:  # the weights themselves, not what is left of them in a few bits\n",
+        "        if False:\n",
+        TESTS,
+    ),
+    Mutant(
+        "bytes counted as weights",
+        "models/quantised.py",
+        "shape = state.shape if state is not None else parameter.shape",
+        "shape = parameter.shape",
+        TESTS,
+    ),
+    Mutant(
+        "a type of bytes taken for the model's",
+        "models/backbone.py",
+        "next(p.dtype for p in self.model.parameters() if not is_quantised(p))",
+        "list(self.model.parameters())[1].dtype",
+        TESTS,
+    ),
+    Mutant(
+        "adapters under a quantised base are forgotten",
+        "models/weights.py",
+        "    if not adapters:\n        model = read_model(base.folder, held, device)",
+        "    if not adapters or isinstance(held, Quantised):\n        model = read_model(base.folder, held, device)",
+        TESTS,
+    ),
+    Mutant(
+        "a plan takes every weight to be quantised",
+        "plan/shape.py",
+        "return each * self.linear + number * (self.parameters - self.linear)",
+        "return each * self.parameters",
+        TESTS,
+    ),
+    Mutant(
+        "a token a row past the adapter's own types",
+        "models/backbone.py",
+        "plain = self._compute is None and not self.quantised and self._serves_one_token",
+        "plain = self._compute is None and self._serves_one_token",
+        TESTS,
+    ),
+]
