@@ -113,6 +113,8 @@ def test_decoding_is_the_training_forward(source: ModelSource, kind: str) -> Non
     for name, parameter in backbone.adapter_parameters("policy").items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad(), backbone.role(None), backbone.decoding():
+        pass  # asked about the bare base first: what it answers holds for roles with adapters too
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.lay_out(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from harken.batches import collate
+from harken.config import LoraSettings
 from harken.maths import products
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
@@ -26,6 +27,15 @@ def made(natively: bool, monkeypatch: pytest.MonkeyPatch, adapters: bool = True)
     monkeypatch.setattr(products, "natively_16_bit", lambda: natively)
     backbone = Backbone(tiny_model(hidden=64).bfloat16(), tiny_tokenizer())
     return with_adapters(backbone) if adapters else backbone
+
+
+def beside_adapters(backbone: Backbone) -> Backbone:
+    """An adapter on queries alone: most layers are frozen, and pass slopes on."""
+    backbone.add_adapter("policy", LoraSettings(rank=4, target_modules=["q_proj"]), 0)
+    for name, parameter in backbone.adapter_parameters("policy").items():
+        if "lora_B" in name:
+            torch.nn.init.constant_(parameter, 0.1)
+    return backbone
 
 
 def passed(backbone: Backbone, role: str | None = "policy") -> tuple[Tensor, dict[str, Tensor], int]:
@@ -70,6 +80,33 @@ def test_states_and_gradients_are_as_near_the_truth_as_in_16_bits(
     error_natively = sum(float((other_grads[n] - g).norm()) for n, g in true_grads.items())
     assert error <= 1.1 * error_natively
     assert kept <= kept_natively
+
+
+def test_layers_without_an_adapter_keep_16_bits_and_pass_slopes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "natively_16_bit", lambda: False)
+    wide = beside_adapters(Backbone(tiny_model(hidden=64).bfloat16(), tiny_tokenizer()))
+    truth = beside_adapters(Backbone(tiny_model(hidden=64), tiny_tokenizer()))
+    truth.model.load_state_dict({n: p.bfloat16().float() for n, p in wide.model.state_dict().items()})
+    _, true_grads, _ = passed(truth)
+    multiplied: list[torch.dtype] = []
+
+    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function.name().split(".")[0] in ("aten::mm", "aten::bmm"):
+                multiplied.append(args[1].dtype)
+            return function(*args, **(kwargs or {}))
+
+    with Seen():
+        _, grads, kept = passed(wide)
+    monkeypatch.setattr(products, "natively_16_bit", lambda: True)
+    natively = beside_adapters(Backbone(tiny_model(hidden=64).bfloat16(), tiny_tokenizer()))
+    _, other_grads, kept_natively = passed(natively)
+    assert set(multiplied) == {torch.float32}
+    assert kept <= kept_natively
+    error, others = (
+        sum(float((some[n] - g).norm()) for n, g in true_grads.items()) for some in (grads, other_grads)
+    )
+    assert error <= 1.1 * others
 
 
 def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
