@@ -25,11 +25,11 @@ PRODUCTS = [
         "maths/test_products.py",
     ),
     Mutant(
-        "a product left unrounded",
-        "maths/products.py",
-        "return (for_product(a) @ for_product(b)).to(a.dtype)",
-        "return for_product(a) @ for_product(b)",
-        "maths/test_products.py",
+        "sampled from logits of 16 bits, scored by those of 32",
+        "models/backbone.py",
+        "return for_product(states) @ for_product(self.output_weight).T",
+        "return (for_product(states) @ for_product(self.output_weight).T).to(states.dtype)",
+        "models/test_wide_linear.py",
     ),
     Mutant(
         "only the last stretch's gradient",

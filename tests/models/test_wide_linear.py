@@ -145,6 +145,21 @@ def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [m for m in multiplied if m[1] != torch.float32] == []
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_answers_are_drawn_from_the_logits_that_are_scored(
+    copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is rounded to 16 bits, whether or not weights are copied for decoding."""
+    backbone = made(False, monkeypatch)
+    states = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = states.double() @ backbone.output_weight.double().T
+    if not copied:
+        monkeypatch.setattr("harken.models.packed_linear.AT_MOST", 0)
+    with torch.no_grad(), backbone.decoding():
+        drawn = backbone.unembed(states)
+    torch.testing.assert_close(drawn.double(), exact, rtol=1e-5, atol=1e-5)
+
+
 def test_answers_in_the_making_are_those_of_the_training_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = made(False, monkeypatch)
     with torch.no_grad(), backbone.role("policy"):

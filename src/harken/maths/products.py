@@ -1,7 +1,7 @@
 """In which type matrices are multiplied.
 
 A processor without 16-bit multiplications (most laptops': no avx512, no amx) takes a bfloat16 product at a seventh of
-float32's speed (LOG.md). There, matrices stay in 16 bits wherever they are kept, and are made float32 for the moment
+float32's speed, and those of a backward pass at a hundredth (LOG.md). There, matrices stay in 16 bits wherever they are kept, and are made float32 for the moment
 of a product, whose sum is rounded once: the same numbers up to the order of sums, and no more memory to speak of.
 """
 
@@ -31,12 +31,6 @@ def multiplied_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 def for_product(x: Tensor) -> Tensor:
     """`x` in the type its products are taken in: itself where that is its own."""
     return x.to(multiplied_in(x.dtype, x.device))
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, in the type of `a`. Differentiable, keeping both for it in the type of the product."""
-    with as_given(a.device):
-        return (for_product(a) @ for_product(b)).to(a.dtype)
 
 
 def as_given(device: torch.device) -> AbstractContextManager[None]:

@@ -28,7 +28,7 @@ from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
-from harken.maths.products import multiplied_in, product
+from harken.maths.products import for_product, multiplied_in
 from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
@@ -243,8 +243,10 @@ class Backbone:
             self._unembedding = self.one_token = None
 
     def unembed(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
-        """Logits, multiplied in the base's precision, as training multiplies them."""
-        return self._unembedding(states) if self._unembedding else product(states, self.output_weight.T)
+        """Logits, as training multiplies them, in the type of that product."""
+        if self._unembedding:
+            return self._unembedding(states)
+        return for_product(states) @ for_product(self.output_weight).T
 
     def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
         """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).
