@@ -1,8 +1,9 @@
 """In which type matrices are multiplied.
 
 A processor without 16-bit multiplications (most laptops': no avx512, no amx) takes a bfloat16 product at a seventh of
-float32's speed, and those of a backward pass at a hundredth (LOG.md). There, matrices stay in 16 bits wherever they are kept, and are made float32 for the moment
-of a product, whose sum is rounded once: the same numbers up to the order of sums, and no more memory to speak of.
+float32's speed, and those of a backward pass at a hundredth (LOG.md). There, matrices stay in 16 bits wherever they
+are kept, and are made float32 for the moment of a product, whose sum is rounded once: the same numbers up to the order
+of sums, and no more memory to speak of.
 """
 
 from __future__ import annotations
