@@ -22,13 +22,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+import of_peak
 import result
 import rows
 import sides
 from machine import Finished
+from transformers import AutoConfig
 
 from harken.data.chat import Renderer
 from harken.models.tokenizer import load_tokenizer
+from harken.plan.shape import shape_of
 from harken.records import Prompt
 from harken.train.order import stream_rows
 
@@ -40,6 +43,7 @@ def harken_config(given: argparse.Namespace, model: Path, prompts: Path) -> dict
     """The same update as `peers/trl_ppo.py` describes it. No held-out rows: nothing else runs inside an update."""
     return {
         "model_name": str(model),
+        "dtype": given.dtype,
         "seed": SEED,
         "tensorboard": False,
         "data": {"path": str(prompts), "task": "prompt_only", "max_length": given.prompt_limit},
@@ -71,7 +75,8 @@ def of_harken(steps: list[dict[str, float]], finished: Finished, batch: int) -> 
     return {
         "seconds": median(step["seconds"] for step in counted),
         "every update": [step["seconds"] for step in steps],
-        "peak_bytes": finished.peak_bytes,
+        "peak_bytes": sides.peak_bytes(finished, steps),
+        "allocated_bytes": max(step.get("memory/gpu_allocated", 0.0) for step in steps) or None,
         "response_tokens": fmean(step["response/tokens_mean"] for step in counted),
         "phases": phases | {"rest": whole - sum(phases.values())},
         "whole run": finished.seconds,
@@ -86,7 +91,7 @@ def of_trl(finished: Finished, batch: int) -> dict[str, object]:
     return {
         "seconds": median(step["seconds"] for step in counted),
         "every update": [step["seconds"] for step in steps],
-        "peak_bytes": finished.peak_bytes,
+        "peak_bytes": sides.peak_bytes(finished, steps),
         "response_tokens": fmean(step["response_tokens"] for step in counted) / batch,
         "phases": {"generate": generation, "rest": fmean(step["seconds"] for step in counted) - generation},
         "whole run": finished.seconds,
@@ -98,7 +103,10 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
     model = sides.whole_model(given.model)
     renderer = Renderer(load_tokenizer(model))
     count = given.batch * given.updates
-    prompts = (rows.long_prompts if given.long else rows.prompts)(renderer, given.prompt_limit)[:count]
+    if given.long:
+        prompts = rows.long_prompts(renderer, given.prompt_limit, count)
+    else:
+        prompts = rows.prompts(renderer, given.prompt_limit)[:count]
     if len(prompts) < count:
         raise SystemExit(
             f"{rows.name(rows.DOLLY)} has {len(prompts)} prompts that fit, and {count} are needed"
@@ -106,9 +114,17 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
     file = rows.write_prompts(folder / "prompts.jsonl", prompts)
     steps, finished = sides.harken(harken_config(given, model, file), folder / "harken", count)
     figures = {"harken": of_harken(steps, finished, given.batch)}
-    ids = rows.write(
-        folder / "ids.jsonl", [{"input_ids": renderer.prompt(p.messages)} for p in taken(prompts)]
-    )
+    prompt_ids = [renderer.prompt(prompt.messages) for prompt in taken(prompts)]
+    ids = rows.write(folder / "ids.jsonl", [{"input_ids": tokens} for tokens in prompt_ids])
+    if peak := of_peak.peaks():
+        ours = figures["harken"]
+        update = of_peak.Update(
+            shape_of(AutoConfig.from_pretrained(model)),
+            given.batch,
+            fmean(map(len, prompt_ids[given.batch :])),
+            float(ours["response_tokens"]),
+        )
+        ours["of peak"] = of_peak.shares(update, ours["phases"], peak)
     names = ("batch", "micro", "response", "updates")
     options = {name: getattr(given, name) for name in names} | {"dtype": given.peer_dtype}
     trl = sides.peer(given.peer_python, "trl_ppo.py", model=model, prompts=ids, **options)
@@ -131,7 +147,7 @@ def show(figures: dict[str, dict[str, object]]) -> None:
         [
             [
                 sides_of[n],
-                f"{f['seconds']:.1f}",
+                f"{f['seconds']:.2f}",
                 result.gigabytes(f["peak_bytes"]),
                 f"{f['response_tokens']:.1f}",
             ]
@@ -147,9 +163,14 @@ def show(figures: dict[str, dict[str, object]]) -> None:
     for name, side in figures.items():
         whole = sum(side["phases"].values())
         shares = ", ".join(
-            f"{phase} {took:.1f} s ({took / whole:.0%})" for phase, took in side["phases"].items()
+            f"{phase} {took:.2f} s ({took / whole:.0%})" for phase, took in side["phases"].items()
         )
         print(f"{sides_of[name]}: {shares}")
+    for phase, found in figures["harken"].get("of peak", {}).items():
+        print(
+            f"{phase}: {found['of peak arithmetic']:.1%} of peak arithmetic, {found['of peak bandwidth']:.1%} of "
+            f"bandwidth; {1e3 * found['seconds']:.0f} ms of at least {1e3 * found['least seconds']:.0f}"
+        )
 
 
 def main() -> None:
@@ -164,6 +185,9 @@ def main() -> None:
     asked.add_argument("--updates", type=int, default=3, help="the first does not count")
     asked.add_argument("--micro", type=int, default=8, help="rows in a micro-batch of the peer")
     asked.add_argument("--micro-batch-tokens", type=int, default=3072, help="of Harken")
+    asked.add_argument(
+        "--dtype", choices=["bfloat16", "float32", "int8", "nf4"], default="bfloat16", help="of Harken's base"
+    )
     sides.peer_options(asked)
     given = result.parsed(asked, {"batch": 4, "micro": 2, "response": 8, "updates": 2})
     with tempfile.TemporaryDirectory() as folder:

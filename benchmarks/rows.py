@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -36,17 +37,24 @@ def prompts(renderer: Renderer, limit: int) -> list[Prompt]:
     return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark prompts")]
 
 
-def long_prompts(renderer: Renderer, limit: int) -> list[Prompt]:
-    """Prompts of nearly `limit` tokens each: Dolly's, as many as fit, one after the other."""
+def long_prompts(renderer: Renderer, limit: int, count: int) -> list[Prompt]:
+    """`count` prompts of nearly `limit` tokens each: Dolly's, as many as fit, one after the other.
+
+    When all are used up they come again in another order.
+    """
+    short = [prompt.messages[-1].content for prompt in prompts(renderer, limit)]
     made: list[Prompt] = []
     text = ""
-    for prompt in prompts(renderer, limit):
-        longer = f"{text}\n\n{prompt.messages[-1].content}" if text else prompt.messages[-1].content
-        if text and len(renderer.prompt((Message("user", longer),))) > limit:
-            made.append(Prompt(id=f"long-{len(made)}", messages=(Message("user", text),)))
-            longer = prompt.messages[-1].content
-        text = longer
-    return made
+    for turn in itertools.count():
+        for number in permutation(len(short), SEED, "benchmark long prompts", turn):
+            longer = f"{text}\n\n{short[number]}" if text else short[number]
+            if text and len(renderer.prompt((Message("user", longer),))) > limit:
+                made.append(Prompt(id=f"long-{len(made)}", messages=(Message("user", text),)))
+                longer = short[number]
+            if len(made) == count:
+                return made
+            text = longer
+    raise AssertionError("unreachable")
 
 
 def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:

@@ -73,5 +73,11 @@ def peer(python: Path, script: str, **options: object) -> Finished | None:
     return run(command, **_threads())
 
 
+def peak_bytes(finished: Finished, steps: list[dict[str, float]]) -> float:
+    """Where a GPU was used, the most its steps say was taken from it; else the process' own peak."""
+    of_gpu = [step["memory/gpu_reserved"] for step in steps if "memory/gpu_reserved" in step]
+    return max(of_gpu, default=finished.peak_bytes)
+
+
 def _threads() -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}

@@ -75,13 +75,14 @@ def harken_config(kind: str, given: argparse.Namespace, model: Path, file: Path)
     }
 
 
-def line(seconds: list[float], tokens: list[int], finished: Finished) -> dict[str, float]:
+def line(steps: list[dict[str, float]], tokens: list[int], finished: Finished) -> dict[str, float]:
     """Figures over the counted steps."""
+    seconds = [step["seconds"] for step in steps]
     return {
         "tokens_per_second": sum(tokens[1:]) / sum(seconds[1:]),
         "tokens": sum(tokens[1:]),
         "seconds": sum(seconds[1:]),
-        "peak_bytes": finished.peak_bytes,
+        "peak_bytes": sides.peak_bytes(finished, steps),
     }
 
 
@@ -99,7 +100,7 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
     tokens = [sum(real_tokens(all_rows[i]) for i in step) for step in order]
 
     steps, finished = sides.harken(harken_config(kind, given, model, file), folder / "harken", count)
-    figures = {"Harken": line([step["seconds"] for step in steps], tokens, finished)}
+    figures = {"Harken": line(steps, tokens, finished)}
     ids = rows.write(folder / "ids.jsonl", (all_rows[i] for step in order for i in step))
     shared = {"model": model, "rows": ids, "batch": given.batch, "micro": given.micro, "length": given.length}
     shared |= {"dtype": given.peer_dtype}
@@ -110,7 +111,7 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
         counted = [int(step["tokens"]) for step in trl.lines()]
         if "packing" not in special and counted != tokens:
             raise RuntimeError(f"{name} saw {counted} tokens in its steps, and Harken {tokens}")
-        figures[name] = line([step["seconds"] for step in trl.lines()], counted, trl)
+        figures[name] = line(trl.lines(), counted, trl)
     return figures
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutants_doctor import DOCTOR
+from mutants_gpu import GPU
 from mutants_guard import GUARD
 from mutants_health import HEALTH
 from mutants_input import INPUT
@@ -48,6 +49,7 @@ MUTANTS = [
     *SWEEP,
     *DOCTOR,
     *MEMORY,
+    *GPU,
     *GUARD,
     *SEALS,
     *INPUT,

@@ -60,7 +60,7 @@ ADVANTAGE = [
     ("time runs forward", "for t in reversed(range(values.shape[1]))", "for t in range(values.shape[1])"),
     ("value of a gap is carried", "next_value = torch.where(action[:, t], values[:, t], next_value)", "next_value = values[:, t]"),
     ("advantage of a gap is carried", "next_advantage = torch.where(action[:, t], advantage, next_advantage)", "next_advantage = advantage"),
-    ("advantage at padding", "backwards.append(torch.where(action[:, t], advantage, 0.0))", "backwards.append(advantage)"),
+    ("advantage at padding", "advantages[:, t] = torch.where(action[:, t], advantage, 0.0)", "advantages[:, t] = advantage"),
     ("bootstraps after the end", "next_value = torch.zeros_like(values[:, 0])", "next_value = values[:, 0]"),
     ("explained variance of the values", "spread = _variance(returns, action)", "spread = _variance(values, action)"),
     ("explained variance keeps the bias", "(x - masked_mean(x, mask)).square()", "x.square()"),

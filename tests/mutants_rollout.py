@@ -22,7 +22,7 @@ ENGINE = [
     ("the seed is not read", "generator(sampling.seed, purpose", "generator(0, purpose"),
     ("the tokens of moved rows go to their old slots", "chosen[kept]", "chosen[: len(kept)]"),
     ("rows and slots lose each other", "live, chosen = [live[i] for i in kept]", "live, chosen = [live[i] for i in sorted(kept)]"),
-    ("the temperature is ignored", "draw(decoder.logits(), uniforms.to(self.backbone.device), temperature)", "draw(decoder.logits(), uniforms.to(self.backbone.device), 1.0)"),
+    ("the temperature is ignored", "draw(self.backbone.unembed(states).float(), uniforms, temperature)", "draw(self.backbone.unembed(states).float(), uniforms, 1.0)"),
     ("an answer is one token too long", "len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
     ("eos does not end an answer", "{renderer.end_of_turn} | ({eos} if eos is not None else set())", "{renderer.end_of_turn}"),
     ("the end token is dropped", "response_tokens=tuple(row.tokens)", "response_tokens=tuple(row.tokens[:-1] or row.tokens)"),

@@ -71,26 +71,27 @@ def build_stage(
     prompts: int = 12,
     folder: str = "run",
     ptx: Ptx | None = None,
+    device: str = "cpu",
 ) -> PPOStage:
     """A PPO stage on a fresh tiny model; its rollouts go to root/folder."""
     assert isinstance(config.training, PPOTraining)
     settings = config.training.ppo
-    backbone = tiny_backbone()
+    backbone = tiny_backbone(device=device)
     adapter = "policy" if config.lora else None
     if config.lora:
         backbone.add_adapter("policy", config.lora, config.seed)
     else:
         backbone.train_every_weight()
     shared = settings.critic == "shared" and not settings.group_baseline
-    policy = Policy(backbone, adapter, ScalarHead(backbone.hidden_size, 0.0) if shared else None)
+    policy = Policy(backbone, adapter, ScalarHead(backbone.hidden_size, 0.0).to(device) if shared else None)
     critic = None
     if settings.critic != "shared":
-        home = backbone if settings.critic == "adapter" else tiny_backbone()
+        home = backbone if settings.critic == "adapter" else tiny_backbone(device=device)
         home.add_adapter("critic", config.lora, config.seed)
-        critic = Critic(home, "critic", ScalarHead(home.hidden_size, 0.0))
+        critic = Critic(home, "critic", ScalarHead(home.hidden_size, 0.0).to(device))
     engine = InProcessEngine(backbone, Renderer(tiny_tokenizer()), adapter, 64)
     asked = [Prompt(f"p{i}", (Message("user", "x" * (1 + 3 * i % 17)),)) for i in range(prompts)]
-    reference = Policy(backbone if config.lora else tiny_backbone(), None)
+    reference = Policy(backbone if config.lora else tiny_backbone(device=device), None)
     run = RunFolder(root / folder)
     return PPOStage(
         config, policy, reference, engine, [RuleReward(rule)], asked, asked[:2], run, root,

@@ -53,9 +53,9 @@ def tiny_model(seed: int = 0, hidden: int = 32, layers: int = 2) -> LlamaForCaus
     return LlamaForCausalLM(config).eval()
 
 
-def tiny_backbone(seed: int = 0, hidden: int = 32) -> Backbone:
-    """A backbone over the tiny model, on the CPU, not read from any folder."""
-    return Backbone(tiny_model(seed, hidden), tiny_tokenizer())
+def tiny_backbone(seed: int = 0, hidden: int = 32, device: str = "cpu") -> Backbone:
+    """A backbone over the tiny model, not read from any folder."""
+    return Backbone(tiny_model(seed, hidden).to(device), tiny_tokenizer())
 
 
 def with_adapters(backbone: Backbone) -> Backbone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import torch
 from transformers import TrainerCallback
 
 
@@ -27,5 +28,6 @@ class StepClock(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         now = time.perf_counter()
-        print(json.dumps({"seconds": now - self.last, "tokens": self.tokens}), flush=True)
+        gpu = {"memory/gpu_reserved": torch.cuda.max_memory_reserved()} if torch.cuda.is_available() else {}
+        print(json.dumps({"seconds": now - self.last, "tokens": self.tokens, **gpu}), flush=True)
         self.last, self.tokens = now, 0

@@ -91,7 +91,8 @@ def timed(model, queries, *args):
 
 def log(metrics, *args, **kwargs):
     ended = time.perf_counter()
-    print(json.dumps({"seconds": ended - last[0], **now}), flush=True)
+    gpu = {"memory/gpu_reserved": torch.cuda.max_memory_reserved()} if torch.cuda.is_available() else {}
+    print(json.dumps({"seconds": ended - last[0], **now, **gpu}), flush=True)
     last[0] = ended
     now.update(generation=0.0, response_tokens=0.0)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harken.maths import logprobs as logprobs_module
-from harken.maths.logprobs import projected, token_logprobs
+from harken.maths.logprobs import full_kl, projected, token_logprobs
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "trl.json").read_text())["token_logprobs"]
 
@@ -178,3 +178,25 @@ def test_all_logits_never_exist_at_once():
 def test_no_tokens_are_no_trouble():
     logprobs, entropy = projected(torch.zeros(0, 3), torch.zeros(7, 3), torch.zeros(0, dtype=torch.long))
     assert logprobs.shape == entropy.shape == (0,)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk", [2, 256])
+def test_full_kl_is_the_definition(temperature, chunk):
+    """Both at the temperature of sampling, the reference of another width; its gradient against differences."""
+    hidden, weight, _ = hidden_case()
+    other, reference_weight, _ = hidden_case(width=4, seed=1)
+    found = full_kl(hidden, weight, other, reference_weight, temperature, chunk)
+    for row, logits, of_reference in zip(
+        found.tolist(), (hidden @ weight.T).tolist(), (other @ reference_weight.T).tolist(), strict=True
+    ):
+        tokens = range(len(logits))
+        log_p = slow([logits] * len(logits), tokens, temperature)[0]
+        log_q = slow([of_reference] * len(logits), tokens, temperature)[0]
+        assert row == pytest.approx(
+            math.fsum(math.exp(a) * (a - b) for a, b in zip(log_p, log_q, strict=True))
+        )
+    assert torch.autograd.gradcheck(
+        lambda h, w: full_kl(h, w, other, reference_weight, temperature, chunk),
+        (hidden.requires_grad_(), weight.requires_grad_()),
+    )

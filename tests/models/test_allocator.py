@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from harken.models.allocator import keep_freed_memory
+from harken.models.allocator import grow_gpu_segments, keep_freed_memory
 
 WORK = """
 import resource, sys, torch
@@ -36,3 +38,26 @@ def test_freed_tensors_cost_no_page_faults() -> None:
         assert done == str(choice == "keep")
     assert found["keep"] < 1000
     assert found["leave"] > 5000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="segments grow on Linux alone")
+@pytest.mark.parametrize(
+    ("version", "name"), [("2.9.1+cu128", "PYTORCH_CUDA_ALLOC_CONF"), ("2.13.0+cpu", "PYTORCH_ALLOC_CONF")]
+)
+def test_gpu_segments_grow_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, version: str, name: str
+) -> None:
+    """By the name that this torch reads without a warning."""
+    names = {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
+    monkeypatch.setattr(torch, "__version__", version)
+    for given in names:
+        monkeypatch.setenv(given, "")  # so that it is put back, whatever is done here
+        monkeypatch.delenv(given)
+    grow_gpu_segments()
+    assert {key: os.environ[key] for key in names if key in os.environ} == {name: "expandable_segments:True"}
+    for said in names:
+        for given in names:
+            os.environ.pop(given, None)
+        os.environ[said] = "max_split_size_mb:64"
+        grow_gpu_segments()
+        assert {key: os.environ[key] for key in names if key in os.environ} == {said: "max_split_size_mb:64"}

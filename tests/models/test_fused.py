@@ -25,11 +25,15 @@ def of_kind(model: nn.Module, kind: type) -> list[nn.Module]:
     return [m for m in model.modules() if isinstance(m.__dict__.get("forward"), kind)]
 
 
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_states_and_gradients_are_the_models_own(dtype: torch.dtype) -> None:
+def test_states_and_gradients_are_the_models_own(dtype: torch.dtype, device: str) -> None:
     """Every weight's gradient: float32 up to the order of sums, bfloat16 as close to float32's as the model's own."""
     torch.manual_seed(0)
-    own = tiny_model(hidden=64).to(dtype).train()
+    own = tiny_model(hidden=64).to(device, dtype).train()
     for name, parameter in own.named_parameters():
         if "norm" in name:
             nn.init.normal_(parameter, 1.0, 0.3)
@@ -37,7 +41,7 @@ def test_states_and_gradients_are_the_models_own(dtype: torch.dtype) -> None:
     install(ours)
     assert len(of_kind(ours, NormForward)) == 5
     assert len(of_kind(ours, GatedForward)) == 2
-    tokens = torch.arange(3, 33).view(2, 15)
+    tokens = torch.arange(3, 33, device=device).view(2, 15)
     grads = {}
     for name, model in (("own", own), ("ours", ours), ("exact", exact)):
         states = model.model(input_ids=tokens).last_hidden_state.float()

@@ -135,8 +135,8 @@ def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
                     with backbone.decoding():
                         decoder = Decoder(backbone, 4, 64)
                         decoder.admit(ROWS, [1] * len(ROWS))
-                        decoder.append(decoder.logits().argmax(-1))
-                        decoder.logits()
+                        decoder.append(backbone.unembed(decoder.last).argmax(-1))
+                        backbone.unembed(decoder.last)
     with Seen(), torch.no_grad(), backbone.role(None):
         Policy(backbone, None).evaluate(batch)
     rotary = {("bmm", torch.float32)}  # transformers' own, in float32 everywhere

@@ -151,7 +151,9 @@ def test_property_03_padding_changes_nothing() -> None:
                         said = {0: said[2], 1: said[1]}
                     for row, tokens in said.items():
                         exact = backbone.model(input_ids=torch.tensor([tokens])).logits[0, -1]
-                        torch.testing.assert_close(decoder.logits()[row], exact, atol=1e-5, rtol=1e-5)
+                        torch.testing.assert_close(
+                            backbone.unembed(decoder.last)[row], exact, atol=1e-5, rtol=1e-5
+                        )
                     decoder.append(torch.tensor([20 + step + 9 * row for row in said]))
                     for row, tokens in said.items():
                         tokens.append(20 + step + 9 * row)

@@ -23,7 +23,7 @@ from harken.train.ppo import PPOStage
 MakeStage = RunWithReward = Callable[..., PPOStage]
 
 
-def forgetful(*arguments: object) -> Backbone:
+def forgetful(*arguments: object, **options: object) -> Backbone:
     """A base that brings dropout of its own, as GPT-2's configuration does."""
     torch.manual_seed(0)
     config = GPT2Config(

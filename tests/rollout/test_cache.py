@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -94,3 +97,19 @@ def test_where_they_cannot_it_is_as_wide_as_the_longest_slot() -> None:
     assert torch.equal(cache.keys[0][..., :3].transpose(-1, -2), keys[:, :, :3])
     assert torch.equal(cache.values[0], values[:, :, :3])
     assert cache.reserve(9) == 9 and float(cache.values[0][:, :, 3:].abs().sum()) == 0
+
+
+def test_nothing_of_a_cache_outlives_it() -> None:
+    """Keys and values, the largest thing of a rollout, go with who holds the cache, not when Python gets to it."""
+    cache = SlotCache(LAYERS, 3, CAPACITY, fitted=False)
+    cache.reserve(3)
+    cache.plan = Admission(torch.tensor([0]), torch.tensor([[0, 1, 2]]))
+    for layer in range(LAYERS):
+        cache.update(*whole(3), layer)
+    alive = [weakref.ref(part) for part in (*cache.keys, *cache.values)]
+    gc.disable()
+    try:
+        del cache
+        assert [ref() for ref in alive] == [None] * 2 * LAYERS
+    finally:
+        gc.enable()

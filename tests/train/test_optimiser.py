@@ -14,6 +14,7 @@ from torch import nn
 from harken.config_training import SupervisedTraining
 from harken.errors import NonFinite, UserError
 from harken.train import adamw_in_pieces
+from harken.train import optimiser as optimiser_module
 from harken.train.adamw_offload import OffloadedAdamW
 from harken.train.optimiser import Optimiser, schedule
 
@@ -190,3 +191,30 @@ def test_the_parameter_whose_gradient_is_not_finite_is_named(bad: str, value: fl
         optimiser.step(1.0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
     assert not any(name.startswith("adam/") for name in optimiser.tensors())
+
+
+@pytest.mark.parametrize("together", [1, 7, 1 << 24])
+def test_how_parameters_are_put_together_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """Two learning rates, parameters of both in turn: each is stepped as if it were alone, at its own rate."""
+    monkeypatch.setattr(optimiser_module, "TOGETHER", together)
+    torch.manual_seed(0)
+    parameters = {f"p{i}": nn.Parameter(torch.randn(1 + i % 3, 2)) for i in range(7)}
+    rates = dict.fromkeys(list(parameters)[::2], 0.5)
+    alone = {name: nn.Parameter(p.detach().clone()) for name, p in parameters.items()}
+    ours = Optimiser(parameters, settings(lr=0.1, max_grad_norm=1e9), rates)
+    theirs = {
+        name: torch.optim.AdamW([p], lr=rates.get(name, 0.1), weight_decay=0.0) for name, p in alone.items()
+    }
+    for step in range(3):
+        for both in (parameters, alone):
+            gradients(both, step)
+        ours.step(1.0 - 0.2 * step)
+        for name, adam in theirs.items():
+            adam.param_groups[0]["lr"] = rates.get(name, 0.1) * (1.0 - 0.2 * step)
+            adam.step()
+    assert all(torch.equal(parameters[name], alone[name]) for name in parameters)
+    sizes = [sum(p.numel() for p in group["params"]) for group in ours._adam.param_groups]
+    assert max(sizes) <= max(together, 6)
+    assert len(sizes) == {1: 7, 7: 5, 1 << 24: 2}[together]

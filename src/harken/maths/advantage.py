@@ -44,16 +44,19 @@ def gae(
     0, or what would still have come of an answer that was cut short. 0 where action is False.
     Source: Schulman et al. 2016 (arXiv:1506.02438) eq. 16.
     """
-    next_value = torch.zeros_like(values[:, 0]) if final_values is None else final_values
+    device = values.device
+    # Small steps one after the other: on a GPU launching them took a seventh of an update.
+    rewards, values, action = rewards.cpu(), values.cpu(), action.cpu()
+    next_value = torch.zeros_like(values[:, 0]) if final_values is None else final_values.cpu()
     next_advantage = torch.zeros_like(next_value)
-    backwards = []
-    for t in reversed(range(values.shape[1])):
+    advantages = torch.zeros_like(values)
+    for t in reversed(action.any(0).nonzero()[:, 0].tolist()):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         advantage = delta + gamma * lam * next_advantage
-        backwards.append(torch.where(action[:, t], advantage, 0.0))
+        advantages[:, t] = torch.where(action[:, t], advantage, 0.0)
         next_value = torch.where(action[:, t], values[:, t], next_value)
         next_advantage = torch.where(action[:, t], advantage, next_advantage)
-    return torch.stack(backwards[::-1], dim=1)
+    return advantages.to(device)
 
 
 def totals(

@@ -1,13 +1,25 @@
-"""How the C library keeps memory that tensors on the CPU have freed."""
+"""How memory that tensors have freed is kept: by the C library, and by torch on a GPU."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+
+import torch
 
 MAPPED_FROM = 64 << 20
 KEPT_AT_MOST = 2 << 30
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+def grow_gpu_segments() -> None:
+    """Let what torch takes from a GPU grow where it lies: phases of one run need blocks of other sizes, and what one
+    has freed would be too small for the next. To no effect once the GPU is in use, or where the user has said how."""
+    names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # before torch 2.10, and since
+    if sys.platform.startswith("linux") and not any(name in os.environ for name in names):
+        since = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10)
+        os.environ[names[since]] = "expandable_segments:True"
 
 
 def keep_freed_memory() -> bool:

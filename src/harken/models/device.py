@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 
 from harken.errors import UserError
+from harken.models.allocator import grow_gpu_segments
 
 
 def choose_device(name: str) -> torch.device:
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1` … Raises UserError for any other."""
+    grow_gpu_segments()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -39,10 +39,13 @@ class NormForward:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width], in the type of `x`."""
         weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
-        if torch.is_grad_enabled():
-            normed: Tensor = _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
-            return note(normed, partial(_normed, epsilon=epsilon), x, weight)
-        return _normed(x, weight, epsilon)
+        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and hasattr(torch.ops.aten, "_fused_rms_norm")
+        make = partial(_one_kernel if in_one_kernel else _normed, epsilon=epsilon)
+        if not torch.is_grad_enabled():
+            return make(x, weight)
+        normed: Tensor
+        normed = make(x, weight) if in_one_kernel else _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+        return note(normed, make, x, weight)
 
 
 class GatedForward:
@@ -91,6 +94,15 @@ class _Norm(torch.autograd.Function):
 
 def _normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     normed: Tensor = _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
+    return normed
+
+
+def _one_kernel(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """The same on a GPU, where eight passes over `x` take eight times one's time; rounded once, after the weight.
+
+    Not `F.rms_norm`, for which autocast may make `x` float32 first.
+    """
+    normed: Tensor = torch.ops.aten._fused_rms_norm(x, weight.shape, weight, epsilon)[0]
     return normed
 
 

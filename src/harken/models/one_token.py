@@ -2,7 +2,8 @@
 
 A step of generation is many small operations, 91 a layer through the library's layers, views among them. Here they are
 64: two norms, four products, a rotation and attention over a cache. A step of 32 rows (135M parameters, two cores) took
-32.3 ms instead of 36.7. A model is read this way only where that gives what its own forward gives (`serves`).
+32.3 ms instead of 36.7. On a GPU a step can be recorded and replayed (`models.cuda_graphs`). A model is read this way
+only where that gives what its own forward gives (`serves`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
 PROBE = [5, 3, 7, 3, 2]
 """Which of some ordinary tokens a model is asked about, one after the other."""
+RETUNED = {"dynamic", "longrope"}
+"""Rotations whose frequencies depend on how far a sequence has come."""
 
 
 @runtime_checkable
@@ -51,6 +54,8 @@ class OneToken:
         self.embed, self.rotary, self.norm = trunk.embed_tokens, trunk.rotary_emb, trunk.norm
         self.layers = [_Layer(layer, number, trunk.config) for number, layer in enumerate(trunk.layers)]
         self.groups = int(trunk.config.num_key_value_heads)
+        self.recordable = getattr(trunk.rotary_emb, "rope_type", "default") not in RETUNED
+        """Whether a step does the same operations whatever the tokens and places are."""
 
     def __call__(
         self, tokens: Int[Tensor, " rows"], at: Int[Tensor, " rows"], hidden: Tensor, past: Past

@@ -1,10 +1,10 @@
-"""Linear layers while tokens are decoded on a CPU: a few rows at a time, so that what counts is how the weights lie in
-memory and how many calls there are.
+"""Linear layers while tokens are decoded: a few rows at a time, so that what counts is how the weights lie in memory
+and how many calls there are.
 
-Inside `packed`, weights are copied once into the order in which the multiplication reads them, and layers that read
-the same input (q, k and v; gate and up) are one multiplication, adapters included. The numbers are those of
-`models.lora_linear` to the bit where the library sums in the same order, as it does for bfloat16. Where 16-bit products
-are taken in float32 (`maths.products`), so are these, and the copies are float32.
+Inside `packed`, weights are copied once, on a CPU into the order in which the multiplication reads them, and layers
+that read the same input (q, k and v; gate and up) are one multiplication, adapters included. The numbers are those of
+`models.lora_linear` to the bit where the library sums in the same order, as a CPU's does for bfloat16. Where 16-bit
+products are taken in float32 (`maths.products`), so are these, and the copies are float32.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from harken.models.lora_linear import LoraForward
 
 SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 CPU = torch.device("cpu")
+ALIGNED = 8
+"""Numbers that a line of what a multiplication gives is a multiple of: heads are read as they lie in it, and a GPU's
+attention took lines of other lengths for something else, without a word (test_rollouts_on_gpu.py)."""
 ROWS = 32
 """Rows the order in memory is chosen for; any number works."""
 AT_MOST = 1 << 29
@@ -35,6 +38,8 @@ def packable(model: nn.Module) -> bool:
     weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
     fits = sum(weight.numel() for weight in weights) <= AT_MOST
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
+    if kinds == {("cuda", torch.bfloat16)}:
+        return fits
     return fits and kinds == {("cpu", torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))
 
 
@@ -72,7 +77,7 @@ class PackedWeight:
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
         plain = for_product(weight.detach()).contiguous()
-        self.packs = _packs(plain.dtype)
+        self.packs = plain.device == CPU and _packs(plain.dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS) if self.packs else plain
         self.bias = None if bias is None else for_product(bias.detach())
 
@@ -95,7 +100,7 @@ class _Group:
             base.bias if base.bias is not None else base.weight.new_zeros(base.out_features) for base in bases
         ]
         bias = torch.cat(biases) if any(base.bias is not None for base in bases) else None
-        self.adapter = _adapter(layers)
+        self.adapter = _adapter(layers, sum(self.sizes))
         weights = [base.weight.detach() for base in bases]
         if self.adapter is not None:
             # x A' comes with x W': a small multiplication of its own would cost half as much as the large one.
@@ -161,14 +166,18 @@ def _in_force(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
     return forward.in_force() if isinstance(forward, LoraForward) else None
 
 
-def _adapter(layers: Sequence[nn.Module]) -> tuple[Tensor, Tensor, float] | None:
-    """A of all layers one below the other [ranks, inputs], B' as blocks on a diagonal [ranks, outputs], the scale."""
+def _adapter(layers: Sequence[nn.Module], outputs: int) -> tuple[Tensor, Tensor, float] | None:
+    """A of all layers one below the other [ranks, inputs], B' as blocks on a diagonal [ranks, outputs], the scale.
+
+    Ranks are filled up with zeros, so that outputs and ranks together are `ALIGNED`.
+    """
     found = [adapter for layer in layers if (adapter := _in_force(layer)) is not None]
     if not found:
         return None
     down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
     blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
-    return torch.cat(down).detach(), for_product(blocks.detach()), found[0][2]
+    fill = (0, 0, 0, -(outputs + len(blocks)) % ALIGNED)
+    return F.pad(torch.cat(down).detach(), fill), for_product(F.pad(blocks.detach(), fill)), found[0][2]
 
 
 def _wide() -> bool:

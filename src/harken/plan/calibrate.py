@@ -143,7 +143,12 @@ def _decoding(
         chosen = torch.ones(slots, dtype=torch.long, device=device)
         layers = _seconds(lambda: decoder.append(chosen), device, REPEATS)
         uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
-        choice = _seconds(lambda: draw((decoder.last @ weight.T).float(), uniforms, 1.0), device)
+
+        def choose(states: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return draw((states @ weight.T).float(), uniforms, 1.0)
+
+        graphs, inputs = decoder.graphs, (decoder.last, uniforms)
+        choice = _seconds(lambda: graphs("draw", choose, *inputs) if graphs else choose(*inputs), device)
     return layers, choice
 
 

@@ -5,7 +5,7 @@ weights       parameters × 2 in bfloat16, × 4 in float32; linear layers × 1 i
 trained       parameters that train × 4, always float32
 gradients     trained parameters × 4, from the first backward to the step
 moments       trained parameters × 8 (adamw), 2.03 (adamw_8bit); on a GPU 0 (adamw_cpu_offload)
-packed        the weights once more while answers are generated, on a CPU in bfloat16, as they are multiplied
+packed        the weights of bfloat16 once more while answers are generated, as they are multiplied
 passes        `plan.activations`
 cache         layers × 2 × slots × (prompt + answer) × key-value features × 2 or 4, as they are multiplied
 allocator     on a CPU, what the C library's heap keeps beside what is alive (`HEAP_SHARE`)
@@ -30,10 +30,10 @@ HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
 sizes differ, so within a few steps of training the process holds this much more than is alive: a quarter of a pass,
 and 0.35 GB whatever its size, for blocks above 32 MB do go back. docs/plan.md has how near twelve runs came to it.
 Where every weight trains, gradients and moments come to lie in the gaps."""
-RESERVED = 0.1
-"""The same of CUDA's caching allocator: a usual figure, not measured here."""
-CUDA_CONTEXT = 0.6e9
-"""What a process takes on a GPU before its first tensor: a usual figure, not measured here."""
+RESERVED = 0.15
+"""The same of CUDA's caching allocator, beside a pass: 7.48 GB for 6.58 in a run on an H100 (docs/plan.md)."""
+CUDA_CONTEXT = 0.65e9
+"""What a process takes on a GPU before its first tensor, measured on an H100 (CUDA 13.0, torch 2.11)."""
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,11 @@ def _around(on_cpu: bool, alive: float) -> dict[str, float]:
 
 def _packed(job: Job | Comparison) -> float:
     """The weights once more, in the order that decoding reads them in (`models.packed_linear`)."""
-    packs = job.on_cpu and job.config.dtype == "bfloat16" and job.shape.parameters <= AT_MOST
-    return float(multiplied(2, on_cpu=True) * job.shape.parameters) if packs else 0.0
+    if job.config.dtype != "bfloat16" or job.shape.parameters > AT_MOST:
+        return 0.0
+    unembedding = job.shape.vocabulary * job.shape.width
+    copied = job.shape.parameters - (0 if job.on_cpu else unembedding)  # a GPU reads that as it lies
+    return float(multiplied(2, on_cpu=job.on_cpu) * copied)
 
 
 def _has_head(job: Job) -> bool:

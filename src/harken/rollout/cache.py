@@ -6,6 +6,7 @@ which pads short prompts and holds finished rows until the last one ends.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,7 +124,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
     def __init__(self, cache: SlotCache, number: int) -> None:
         super().__init__()
-        self.cache, self.number = cache, number
+        # The cache holds its layers: held by them as well, it would stay in memory until Python looks for circles.
+        self.cache: SlotCache = weakref.proxy(cache)  # type: ignore[assignment]
+        self.number = number
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: the cache makes room for all layers at once."""

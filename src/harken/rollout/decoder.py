@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -12,12 +13,15 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from harken.errors import UserError
 from harken.models.backbone import Backbone
+from harken.models.cuda_graphs import CudaGraphs
 from harken.models.shapes import rounded
 from harken.rollout import attention
 from harken.rollout.cache import Admission, Append, SlotCache
 
 ROWS, PLACES = 8, 32
 """What the numbers of rows and of cached places are rounded up to (see `models.shapes`)."""
+PLACES_ON_GPU = 256
+"""There, reading places in vain costs less than another recording."""
 
 
 class Decoder:
@@ -46,6 +50,10 @@ class Decoder:
         # Some families cap their scores or bring other arguments: those keep transformers' own attention.
         plain = getattr(config, "attn_logit_softcapping", None) is None
         self._attention = attention.NAME if plain else "eager"
+        step = backbone.one_token
+        recordable = backbone.device.type == "cuda" and step is not None and step.recordable
+        self.graphs = CudaGraphs() if recordable else None
+        """Where the work of a step is recorded, by itself and by who draws tokens; None on a CPU."""
 
     def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         """`copies[i]` sequences that begin with `prompts[i]`; each prompt is read once."""
@@ -70,12 +78,14 @@ class Decoder:
         at = torch.tensor([*self.lengths, *[0] * (rows - live)], device=tokens.device)
         tokens = torch.nn.functional.pad(tokens, (0, rows - live))
         self.lengths = [length + 1 for length in self.lengths]
-        self.cache.plan = Append(at, places)
         self.last = self._states(tokens, at, places)[:live]
 
     def _states(self, tokens: Tensor, at: Tensor, places: int) -> Float[Tensor, "rows features"]:
+        if self.graphs is not None:
+            return self.graphs(places, partial(self._step, places), tokens, at)[0]
         if self.backbone.one_token is not None:
-            return self.backbone.one_token(tokens, at, _past(at, places), self.cache)
+            return self._step(places, tokens, at)[0]
+        self.cache.plan = Append(at, places)
         states = self.backbone.forward(
             self._attention,
             input_ids=tokens[:, None],
@@ -85,6 +95,11 @@ class Decoder:
             use_cache=True,
         )
         return states[:, 0]
+
+    def _step(self, places: int, tokens: Tensor, at: Tensor) -> tuple[Tensor]:
+        assert self.backbone.one_token is not None
+        self.cache.plan = Append(at, places)
+        return (self.backbone.one_token(tokens, at, _past(at, places), self.cache),)
 
     def drop(self, slots: Sequence[int]) -> list[int]:
         """End these sequences; later ones move into their places. Returns the old slot of each live one, in order."""
@@ -101,13 +116,10 @@ class Decoder:
         self.last = self.last[order]
         return order
 
-    def logits(self) -> Float[Tensor, "live vocab"]:
-        """What comes after each live sequence's last token."""
-        return self.backbone.unembed(self.last).float()
-
     def _reserve(self, longest: int) -> int:
         """Room for sequences of `longest` tokens; returns how many places to attend to."""
-        return self.cache.reserve(min(rounded(longest, PLACES), self.cache.capacity))
+        step = PLACES if self.cache.fitted else PLACES_ON_GPU
+        return self.cache.reserve(min(rounded(longest, step), self.cache.capacity))
 
     def _mask(self, at: Tensor, count: int) -> Tensor | dict[str, Tensor]:
         """[live, 1, 1, count], 0 or −inf, for the kinds of layer the model has."""

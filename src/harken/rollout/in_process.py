@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -150,11 +151,18 @@ class InProcessEngine:
     def _draw(self, decoder: Decoder, live: Sequence[_Row], temperature: float) -> Tensor:
         """The next token of every live row, [live], written into the rows as well."""
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in live], dtype=torch.float64)
-        chosen, logprobs = draw(decoder.logits(), uniforms.to(self.backbone.device), temperature)
-        for row, token, logprob in zip(live, chosen.tolist(), logprobs.tolist(), strict=True):
-            row.tokens.append(token)
+        inputs = decoder.last, uniforms.to(self.backbone.device)
+        work = partial(self._drawn, temperature)
+        chosen, logprobs = decoder.graphs("draw", work, *inputs) if decoder.graphs else work(*inputs)
+        # Both at once: on a GPU each transfer waits for all that is under way.
+        drawn = torch.stack([chosen.double(), logprobs]).tolist()
+        for row, token, logprob in zip(live, *drawn, strict=True):
+            row.tokens.append(int(token))
             row.logprobs.append(logprob)
         return chosen
+
+    def _drawn(self, temperature: float, states: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        return draw(self.backbone.unembed(states).float(), uniforms, temperature)
 
     def _rollout(self, row: _Row, policy_version: str) -> Rollout:
         ended = row.tokens[-1] in self.stops

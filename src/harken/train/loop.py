@@ -23,6 +23,7 @@ from harken.run.stopping import Stopped
 from harken.run.tracking import Tracker, logged, say
 from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
+from harken.train import gpu_memory
 from harken.train.best import Best
 from harken.train.guard import Guard
 from harken.train.optimiser import WEIGHTS
@@ -184,7 +185,7 @@ class _Loop:
                     metrics |= stage.evaluate(number + 1)
                 self.done, self.unlogged = number + 1, {}
                 self.best.consider(self.done, stage, metrics)
-                metrics["seconds"] = time.perf_counter() - began
+                metrics |= {"seconds": time.perf_counter() - began, **gpu_memory.peaks()}
                 self._log(tracker, metrics, skipped)
                 self.guard.require_room(skipped)
                 self.reason = self.reason or self.monitor.stop_reason()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ WEIGHTS = "parameter/"
 """Begins the names of what trains, in checkpoints and bundles; moments begin with `adam/`."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
 """What a parameter's state may hold; the scales are those of `adamw_8bit`."""
+TOGETHER = 1 << 24
+"""Numbers that AdamW steps at once on a GPU: in a dozen launches, and with as much memory again for the moment."""
 KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adamw_cpu_offload": OffloadedAdamW,
@@ -38,6 +41,23 @@ def schedule(step: int, total: int, settings: Optimisation) -> float:
     return 1.0 - done if settings.lr_schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+def _groups(
+    parameters: Mapping[str, nn.Parameter], rate: float, rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Parameters of one learning rate, at most `TOGETHER` numbers of them (or one larger parameter)."""
+    groups: list[dict[str, Any]] = []
+    open_groups: dict[float, dict[str, Any]] = {}
+    sizes: dict[float, int] = {}
+    for name, parameter in parameters.items():
+        own = rates.get(name, rate)
+        sizes[own] = sizes.get(own, TOGETHER) + parameter.numel()
+        if sizes[own] > TOGETHER:
+            open_groups[own], sizes[own] = {"params": [], "lr": own}, parameter.numel()
+            groups.append(open_groups[own])
+        open_groups[own]["params"].append(parameter)
+    return groups
+
+
 class Optimiser:
     """Steps a set of named float32 parameters. `rates` gives single parameters a learning rate of their own."""
 
@@ -48,10 +68,8 @@ class Optimiser:
         rates: Mapping[str, float] | None = None,
     ) -> None:
         self.parameters, self.settings = dict(parameters), settings
-        self._rates = [(rates or {}).get(name, settings.lr) for name in self.parameters]
-        groups = [
-            {"params": [p], "lr": rate} for p, rate in zip(self.parameters.values(), self._rates, strict=True)
-        ]
+        groups = _groups(self.parameters, settings.lr, rates or {})
+        self._rates: list[float] = [group["lr"] for group in groups]
         kind = KINDS[settings.optimizer]
         self._adam = kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 

@@ -87,7 +87,7 @@ class PPOStage:
             raise
 
     def _update(self, number: int) -> dict[str, float]:
-        clock = _Clock()
+        clock = _Clock(self.policy.backbone.device)
         rollouts = self._generate(number)
         clock.lap("time/generate")
         batch = self._collate(rollouts)
@@ -325,13 +325,16 @@ def _turns(rows: Sequence[int]) -> list[list[int]]:
 
 
 class _Clock:
-    """Seconds between laps."""
+    """Seconds between laps, work that a GPU has yet to do included."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.laps: dict[str, float] = {}
+        self._device = device
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         self.laps[name] = now - self._last
         self._last = now

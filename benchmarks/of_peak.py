@@ -1,0 +1,88 @@
+"""How near the phases of an update come to what a GPU can do: arithmetic and bytes that they need, over their seconds.
+
+What is needed, not what is done: no padding, nothing computed twice, every weight read once a step of generation. Both
+peaks are measured on the same GPU just before, a large product of bfloat16 matrices and a large copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from machine import seconds
+
+from harken.plan.shape import Shape
+
+NUMBER = 2
+"""Bytes of a bfloat16."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update: as many rows as answers in the making, one reward model of the base's size, one epoch."""
+
+    shape: Shape
+    rows: int
+    prompt: float
+    answer: float
+
+    def forward(self, length: float) -> float:
+        """Operations of a trunk's pass over every row; attention is causal."""
+        s = self.shape
+        return self.rows * length * (2 * s.linear + 2 * s.layers * s.heads * s.features * length)
+
+    def needs(self) -> dict[str, tuple[float, float]]:
+        """Operations and bytes of each phase."""
+        s, length = self.shape, self.prompt + self.answer
+        unembedding = s.vocabulary * s.width
+        head, whole = 2 * self.rows * self.answer * unembedding, self.forward(length)
+        key_value = 2 * s.layers * s.groups * s.features * NUMBER
+        seen = self.rows * (self.prompt + self.answer / 2)
+        steps = self.answer * (NUMBER * (s.linear + unembedding) + seen * key_value)
+        each = 2 * s.linear * self.rows * self.answer
+        weights = NUMBER * s.linear
+        return {
+            "generate": (self.forward(self.prompt) + each + head, steps + weights),
+            "score": (whole, weights),
+            "evaluate": (2 * (whole + head), 2 * (weights + NUMBER * unembedding)),
+            # The base is frozen: gradients of what goes in, not of its weights.
+            "learn": (whole + head, weights + NUMBER * unembedding),
+        }
+
+
+def peaks() -> dict[str, float]:
+    """Operations and bytes a second of the GPU at hand; {} without one."""
+    if not torch.cuda.is_available():
+        return {}
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    x = torch.ones(4 << 30, dtype=torch.uint8, device="cuda")
+    y = torch.empty_like(x)
+    return {
+        "operations": 2 * 8192**3 / _seconds(lambda: a @ b.T),
+        "bytes": 2 * len(x) / _seconds(lambda: y.copy_(x)),
+    }
+
+
+def shares(update: Update, took: dict[str, float], peak: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Of each phase: what it needs, the least seconds that takes, and the larger share of both peaks it reached."""
+    found = {}
+    for phase, (operations, moved) in update.needs().items():
+        least = max(operations / peak["operations"], moved / peak["bytes"])
+        found[phase] = {
+            "TFLOP": operations / 1e12,
+            "GB": moved / 1e9,
+            "least seconds": least,
+            "seconds": took[phase],
+            "of peak arithmetic": operations / took[phase] / peak["operations"],
+            "of peak bandwidth": moved / took[phase] / peak["bytes"],
+        }
+    return found
+
+
+def _seconds(work: object) -> float:
+    def waited() -> None:
+        for _ in range(10):
+            work()  # type: ignore[operator]
+        torch.cuda.synchronize()
+
+    return seconds(waited) / 10

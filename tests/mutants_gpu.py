@@ -1,0 +1,31 @@
+"""Mistakes about work on a GPU that any machine can see; those that only a GPU shows are for tests/gpu."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutants_record import Mutant
+
+GRAPHS, RECORDED = "models/cuda_graphs.py", "models/test_cuda_graphs.py"
+OPTIMISER, MEMORY = "train/optimiser.py", "train/gpu_memory.py"
+
+# Mistake, file, what stands there, what is planted, tests.
+TABLE = [
+    ("graphs: one for all kinds of work", GRAPHS, "key = (kind, *(", "key = (0, *(", RECORDED),
+    ("graphs: one for all shapes", GRAPHS, "key = (kind, *(tuple(given.shape) for given in inputs))", "key = (kind,)", RECORDED),
+    ("graphs: a replay reads old inputs", GRAPHS, "            place.copy_(given)\n", "            pass\n", RECORDED),
+    ("graphs: what is given lies where the next replay writes", GRAPHS, "tuple(made.clone() for made in found.outputs)", "found.outputs", RECORDED),
+    ("graphs: never recorded", GRAPHS, "        if key not in self._met:", "        if True:", RECORDED),
+    ("graphs: recorded anew every time", GRAPHS, "if key not in self._recorded:", "if True:", RECORDED),
+    ("graphs: a replay is no place to stop", GRAPHS, "        stopping.check()\n", "", RECORDED),
+    ("cache: held by its layers", "rollout/cache.py", "weakref.proxy(cache)", "cache", "rollout/test_cache.py"),
+    ("groups: one learning rate for all", OPTIMISER, "own = rates.get(name, rate)", "own = rate", "train/test_optimiser.py"),
+    ("groups: of any size", OPTIMISER, "        if sizes[own] > TOGETHER:", "        if own not in open_groups:", "train/test_optimiser.py"),
+    ("groups: a rate's parameters land in the other's", OPTIMISER, 'open_groups[own]["params"].append(parameter)', 'groups[-1]["params"].append(parameter)', "train/test_optimiser.py"),
+    ("advantages: forwards", "maths/advantage.py", "for t in reversed(action.any(0).nonzero()[:, 0].tolist()):", "for t in action.any(0).nonzero()[:, 0].tolist():", "maths/test_advantage.py"),
+    ("advantages: only where all rows act", "maths/advantage.py", "action.any(0).nonzero()", "action.all(0).nonzero()", "maths/test_advantage.py"),
+    ("memory: peaks of the whole run", MEMORY, "        torch.cuda.reset_peak_memory_stats(device)\n", "        pass\n", "train/test_gpu_memory.py"),
+    ("memory: the first GPU alone", MEMORY, "range(torch.cuda.device_count())", "range(1)", "train/test_gpu_memory.py"),
+    ("segments: the user's word is not heard", "models/allocator.py", "and not any(name in os.environ for name in names)", "", "models/test_allocator.py"),
+    ("segments: the old name for all", "models/allocator.py", "names[since]", "names[0]", "models/test_allocator.py"),
+]  # fmt: skip
+
+GPU = [Mutant(*row) for row in TABLE]
