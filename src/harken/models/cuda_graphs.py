@@ -1,6 +1,6 @@
 """Work on a GPU that comes again with the same shapes, recorded once and replayed.
 
-A step of generation is a thousand operations of a few microseconds. Launching them one by one takes the processor ten
+A step of generation is hundreds of operations of a few microseconds. Launching them one by one takes the processor ten
 times as long as the GPU needs to run them; a recorded graph is launched as a whole.
 """
 
