@@ -20,7 +20,6 @@ TABLE = [
     ("groups: one learning rate for all", OPTIMISER, "own = rates.get(name, rate)", "own = rate", "train/test_optimiser.py"),
     ("groups: of any size", OPTIMISER, "        if sizes[own] > TOGETHER:", "        if own not in open_groups:", "train/test_optimiser.py"),
     ("groups: a rate's parameters land in the other's", OPTIMISER, 'open_groups[own]["params"].append(parameter)', 'groups[-1]["params"].append(parameter)', "train/test_optimiser.py"),
-    ("advantages: forwards", "maths/advantage.py", "for t in reversed(action.any(0).nonzero()[:, 0].tolist()):", "for t in action.any(0).nonzero()[:, 0].tolist():", "maths/test_advantage.py"),
     ("advantages: only where all rows act", "maths/advantage.py", "action.any(0).nonzero()", "action.all(0).nonzero()", "maths/test_advantage.py"),
     ("memory: peaks of the whole run", MEMORY, "        torch.cuda.reset_peak_memory_stats(device)\n", "        pass\n", "train/test_gpu_memory.py"),
     ("memory: the first GPU alone", MEMORY, "range(torch.cuda.device_count())", "range(1)", "train/test_gpu_memory.py"),

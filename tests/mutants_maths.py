@@ -57,7 +57,7 @@ ADVANTAGE = [
     ("value off by one", "gamma * next_value - values[:, t]", "gamma * values[:, t] - next_value"),
     ("gamma and lambda swapped", "+ gamma * next_value", "+ lam * next_value"),
     ("lambda without gamma", "gamma * lam * next_advantage", "lam * next_advantage"),
-    ("time runs forward", "for t in reversed(range(values.shape[1]))", "for t in range(values.shape[1])"),
+    ("time runs forward", "for t in reversed(action.any(0).nonzero()[:, 0].tolist())", "for t in action.any(0).nonzero()[:, 0].tolist()"),
     ("value of a gap is carried", "next_value = torch.where(action[:, t], values[:, t], next_value)", "next_value = values[:, t]"),
     ("advantage of a gap is carried", "next_advantage = torch.where(action[:, t], advantage, next_advantage)", "next_advantage = advantage"),
     ("advantage at padding", "advantages[:, t] = torch.where(action[:, t], advantage, 0.0)", "advantages[:, t] = advantage"),

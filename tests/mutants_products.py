@@ -125,8 +125,8 @@ PRODUCTS = [
     Mutant(
         "an adapter beside decoding in 16 bits",
         "models/packed_linear.py",
-        "return torch.cat(down).detach(), for_product(blocks.detach()), found[0][2]",
-        "return torch.cat(down).detach(), blocks.detach(), found[0][2]",
+        "for_product(F.pad(blocks.detach(), fill)), found[0][2]",
+        "F.pad(blocks.detach(), fill), found[0][2]",
         "models/test_packed_linear.py",
     ),
 ]

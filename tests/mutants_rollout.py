@@ -23,6 +23,7 @@ ENGINE = [
     ("the tokens of moved rows go to their old slots", "chosen[kept]", "chosen[: len(kept)]"),
     ("rows and slots lose each other", "live, chosen = [live[i] for i in kept]", "live, chosen = [live[i] for i in sorted(kept)]"),
     ("the temperature is ignored", "draw(self.backbone.unembed(states).float(), uniforms, temperature)", "draw(self.backbone.unembed(states).float(), uniforms, 1.0)"),
+    ("sampled in half precision", "self.backbone.unembed(states).float()", "self.backbone.unembed(states).bfloat16()"),
     ("an answer is one token too long", "len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
     ("eos does not end an answer", "{renderer.end_of_turn} | ({eos} if eos is not None else set())", "{renderer.end_of_turn}"),
     ("the end token is dropped", "response_tokens=tuple(row.tokens)", "response_tokens=tuple(row.tokens[:-1] or row.tokens)"),
@@ -48,7 +49,6 @@ DECODER = [
     ("a hole keeps the old row's cache", "            self.cache.move(movers, holes)", "            pass"),
     ("lengths do not move", "[self.lengths[slot] for slot in order]", "self.lengths[:live]"),
     ("states do not move", "self.last = self.last[order]", "self.last = self.last[:live]"),
-    ("sampled in half precision", "self.backbone.unembed(self.last).float()", "self.backbone.unembed(self.last).bfloat16()"),
 ]  # fmt: skip
 
 CACHE = [

@@ -78,3 +78,9 @@ def test_paths_exist() -> None:
         assert (TESTS_FOLDER.parent / "docs" / link).is_file(), link
     for path in re.findall(r"`((?:tests/|end_to_end/)[\w/]+\.py)`", DOCUMENT):
         assert (TESTS_FOLDER / path.removeprefix("tests/")).is_file(), path
+
+
+def test_every_planted_mistake_fits_the_source() -> None:
+    """Code that moves on leaves mistakes behind that nobody plants any more."""
+    for mutant in MUTANTS:
+        plant(mutant)
