@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tiny import END, PAD, tiny_model, tiny_tokenizer
+from tiny import END, PAD, tiny_model, tiny_tokenizer, with_adapters
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -23,6 +24,8 @@ from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import Policy
 from harken.records import Message, Prompt, Rollout
+from harken.rollout import in_process
+from harken.rollout.decoder import Decoder
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 
@@ -151,6 +154,57 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
     for rollout in answers(engine(backbone), replace(sampling, samples=5)):
         if rollout.sample < 2:
             assert rollout.response_tokens == reference[rollout.prompt.id, rollout.sample].response_tokens
+
+
+def test_prompts_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more tokens in a pass than may be, one prompt that is too long alone; each once, however often sampled."""
+    sampling = Sampling(6, samples=2)
+    expected = answers(engine(tiny()), sampling)
+    lengths = [len(rollout.prompt_tokens) for rollout in expected if rollout.sample == 0]
+    passes: list[list[int]] = []
+    admit = Decoder.admit
+
+    def noted(self: Decoder, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
+        passes.append([len(prompt) for prompt in prompts])
+        admit(self, prompts, copies)
+
+    monkeypatch.setattr(Decoder, "admit", noted)
+    monkeypatch.setattr(in_process, "READ_TOGETHER", 50)
+    found = answers(engine(tiny()), sampling)
+    assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]
+    assert sorted(length for one in passes for length in one) == sorted(lengths)
+    assert max(lengths) > 50
+    assert all(sum(one) <= 50 or len(one) == 1 for one in passes)
+    assert any(len(one) > 1 for one in passes)
+
+
+class AsOnAGPU(Decoder):
+    """Shapes as there, the work of a step handed over to be recorded; what records does it at once."""
+
+    shapes: ClassVar[set[tuple[object, ...]]] = set()
+
+    def __init__(self, backbone: Backbone, slots: int, capacity: int) -> None:
+        super().__init__(backbone, slots, capacity)
+        self.cache.fitted, self.cache.width = False, capacity
+        self.graphs = self._noted  # type: ignore[assignment]
+
+    def _noted(self, kind: object, work: Callable[..., Any], *inputs: torch.Tensor) -> Any:
+        self.shapes.add((kind, *(len(given) for given in inputs)))
+        return work(*inputs)
+
+
+def test_few_shapes_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powers of two rows and one width of the past, and the answers are the same."""
+    backbone, sampling = with_adapters(likely_to_end(tiny(), step=3.0)), Sampling(40, samples=4)
+    expected = answers(engine(backbone, "policy", batch_size=20), sampling)
+    monkeypatch.setattr(in_process, "Decoder", AsOnAGPU)
+    monkeypatch.setattr(AsOnAGPU, "shapes", set())
+    found = answers(engine(backbone, "policy", batch_size=20), sampling)
+    assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.sampler_logprobs, other.sampler_logprobs, atol=1e-5)
+    assert {rows for _, *inputs in AsOnAGPU.shapes for rows in inputs} == {8, 16, 20}
+    assert len({kind for kind, *_ in AsOnAGPU.shapes if kind != "draw"}) == 1
 
 
 def test_a_longer_limit_only_adds() -> None:

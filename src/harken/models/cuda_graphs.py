@@ -7,6 +7,7 @@ times as long as the GPU needs to run them; a recorded graph is launched as a wh
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -66,8 +67,11 @@ class CudaGraphs:
             graph.capture_begin(pool=self._pool)
             try:
                 outputs = work(*own)
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # what went wrong is told by the first error
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
         return _Recorded(graph, own, outputs)
 

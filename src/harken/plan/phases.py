@@ -22,6 +22,7 @@ from harken.models.quantised import KEPT_IN, computed_in
 from harken.plan.activations import Pass, key_value_cache, multiplied, step_logits
 from harken.plan.job import SCORING_TOKENS, Comparison, Job
 from harken.plan.rows import Group
+from harken.rollout.in_process import READ_TOGETHER
 from harken.rollout.slots import FEWEST, SLOTS, slots
 from harken.seeds import permutation
 
@@ -92,7 +93,9 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
         "cache": key_value_cache(job.shape, together, prompt + settings.max_gen_len, job.passing.multiplied),
         "logits": step_logits(job.shape, together, job.number),
     }
-    reading = job.passing.in_passing(min(together, settings.prompts_per_update), prompt)
+    reading = job.passing.in_passing(
+        _read_together(min(together, settings.prompts_per_update), prompt), prompt
+    )
     generate |= _around(job.on_cpu, reading)
     whole = rollout_groups(job)
     found = [
@@ -123,7 +126,7 @@ def _comparison(job: Comparison, process: float) -> list[Phase]:
         "cache": key_value_cache(job.shape, together, prompt + job.config.max_gen_len, passing.multiplied),
         "logits": step_logits(job.shape, together, number),
     }
-    reading = passing.in_passing(together, prompt)
+    reading = passing.in_passing(_read_together(together, prompt), prompt)
     generate |= _around(job.on_cpu, reading)
     longest = prompt + job.config.max_gen_len
     read: list[Group] = [(max(SCORING_TOKENS // longest, 1), longest)]
@@ -226,6 +229,11 @@ def _no_grad(passing: Pass, stays: dict[str, float], groups: list[Group], *, hea
 def _around(on_cpu: bool, alive: float) -> dict[str, float]:
     """What is alive in a pass, and what the allocator holds beside it."""
     return {"pass": alive, "allocator": alive * (HEAP_SHARE if on_cpu else RESERVED)}
+
+
+def _read_together(prompts: int, longest: int) -> int:
+    """How many prompts one pass reads."""
+    return min(prompts, max(READ_TOGETHER // longest, 1))
 
 
 def _packed(job: Job | Comparison) -> float:

@@ -71,14 +71,21 @@ class Decoder:
 
     def append(self, tokens: Int[Tensor, " live"]) -> None:
         """One more token for every live sequence."""
-        live = len(self.lengths)
         # Shapes that come again: free slots write a token nobody reads, and the mask hides places nobody has written.
-        rows = min(rounded(live, ROWS), self.cache.slots)
+        live, rows = len(self.lengths), self.rows
         places = self._reserve(max(self.lengths) + 1)
         at = torch.tensor([*self.lengths, *[0] * (rows - live)], device=tokens.device)
         tokens = torch.nn.functional.pad(tokens, (0, rows - live))
         self.lengths = [length + 1 for length in self.lengths]
         self.last = self._states(tokens, at, places)[:live]
+
+    @property
+    def rows(self) -> int:
+        """How many rows a step is for: the live ones, and some that nobody reads."""
+        live = len(self.lengths)
+        # A GPU takes hardly longer for more rows, and every number of them is another recording.
+        wanted = rounded(live, ROWS) if self.cache.fitted else max(ROWS, 1 << (live - 1).bit_length())
+        return min(wanted, self.cache.slots)
 
     def _states(self, tokens: Tensor, at: Tensor, places: int) -> Float[Tensor, "rows features"]:
         if self.graphs is not None:

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from harken.batches import collate
 from harken.data.chat import Renderer
@@ -31,6 +32,9 @@ from harken.seeds import generator
 
 # Reading new prompts costs a pass over all weights: it pays once so many slots in eight are free.
 REFILL_EIGHTHS = 1
+
+READ_TOGETHER = 1 << 14
+"""Tokens of prompts in one pass, at most, or one prompt: more would be no faster, and a layer would hold more of them."""
 
 
 @dataclass
@@ -89,6 +93,9 @@ class InProcessEngine:
             self.backbone.decoding(),
         ):
             self._answer(rows, sampling, on_progress)
+        if self.backbone.device.type == "cuda":
+            # What steps were recorded in belongs to nobody now, and would be given back only when memory runs out.
+            torch.cuda.empty_cache()
         for row in rows:
             if not np.isfinite(row.logprobs).all():
                 raise _not_finite(row)
@@ -134,7 +141,9 @@ class InProcessEngine:
         while waiting or live:
             free = places - len(live)
             if waiting and 8 * free >= REFILL_EIGHTHS * places:
-                live += _admit(decoder, [waiting.popleft() for _ in range(min(free, len(waiting)))])
+                newcomers = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+                for together in _readings(newcomers):
+                    live += _admit(decoder, together)
             chosen = self._draw(decoder, live, sampling.temperature)
             over = [
                 i for i, row in enumerate(live)
@@ -151,9 +160,14 @@ class InProcessEngine:
     def _draw(self, decoder: Decoder, live: Sequence[_Row], temperature: float) -> Tensor:
         """The next token of every live row, [live], written into the rows as well."""
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in live], dtype=torch.float64)
-        inputs = decoder.last, uniforms.to(self.backbone.device)
+        states, uniforms = decoder.last, uniforms.to(self.backbone.device)
         work = partial(self._drawn, temperature)
-        chosen, logprobs = decoder.graphs("draw", work, *inputs) if decoder.graphs else work(*inputs)
+        if decoder.graphs is None:
+            chosen, logprobs = work(states, uniforms)
+        else:
+            more = decoder.rows - len(live)
+            padded = pad(states, (0, 0, 0, more)), pad(uniforms, (0, more))
+            chosen, logprobs = (drawn[: len(live)] for drawn in decoder.graphs("draw", work, *padded))
         # Both at once: on a GPU each transfer waits for all that is under way.
         drawn = torch.stack([chosen.double(), logprobs]).tolist()
         for row, token, logprob in zip(live, *drawn, strict=True):
@@ -192,6 +206,22 @@ def _not_finite(row: _Row) -> NonFinite:
     action = [False] * len(row.prompt_tokens) + [True] * len(row.tokens)
     fault.tensors = vars(collate([[*row.prompt_tokens, *row.tokens]], [action], 0))
     return fault
+
+
+def _readings(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """Rows whose prompts are read in one pass, in order; a prompt that stands several times is read once."""
+    together: list[_Row] = []
+    tokens = 0
+    for row in rows:
+        again = bool(together) and together[-1].prompt_tokens == row.prompt_tokens
+        more = 0 if again else len(row.prompt_tokens)
+        if together and tokens + more > READ_TOGETHER:
+            yield together
+            together, tokens = [], 0
+        together.append(row)
+        tokens += more
+    if together:
+        yield together
 
 
 def _admit(decoder: Decoder, rows: list[_Row]) -> list[_Row]:
