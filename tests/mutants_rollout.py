@@ -24,6 +24,7 @@ ENGINE = [
     ("rows and slots lose each other", "live, chosen = [live[i] for i in kept]", "live, chosen = [live[i] for i in sorted(kept)]"),
     ("the temperature is ignored", "draw(self.backbone.unembed(states).float(), uniforms, temperature)", "draw(self.backbone.unembed(states).float(), uniforms, 1.0)"),
     ("more prompts in a pass than may be", "tokens + more > READ_TOGETHER", "tokens > READ_TOGETHER"),
+    ("a long prompt is read for every sample", "if together and more and tokens", "if together and tokens"),
     ("sampled in half precision", "self.backbone.unembed(states).float()", "self.backbone.unembed(states).bfloat16()"),
     ("an answer is one token too long", "len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
     ("eos does not end an answer", "{renderer.end_of_turn} | ({eos} if eos is not None else set())", "{renderer.end_of_turn}"),

@@ -34,7 +34,7 @@ from harken.seeds import generator
 REFILL_EIGHTHS = 1
 
 READ_TOGETHER = 1 << 14
-"""Tokens of prompts in one pass, at most, or one prompt: more would be no faster, and a layer would hold more of them."""
+"""Tokens of prompts in one pass, at most, or one prompt: with more it is no faster, and a layer holds more of them."""
 
 
 @dataclass
@@ -215,7 +215,7 @@ def _readings(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
     for row in rows:
         again = bool(together) and together[-1].prompt_tokens == row.prompt_tokens
         more = 0 if again else len(row.prompt_tokens)
-        if together and tokens + more > READ_TOGETHER:
+        if together and more and tokens + more > READ_TOGETHER:
             yield together
             together, tokens = [], 0
         together.append(row)
