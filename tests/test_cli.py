@@ -78,6 +78,16 @@ def test_a_mistake_is_one_line_and_a_code(
     assert says in output.err
 
 
+def test_a_preset_before_its_turn_names_the_one_to_train_first_and_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--preset", "smollm2-135m_ppo"]) == 2
+    first = "outputs/smollm2-135m_sft/final: no such model. train it first: harken train --preset smollm2-135m_sft"
+    assert capsys.readouterr().err == f"harken: {first}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_process_ends_with_one_line_and_no_traceback() -> None:
     """The same through a real process, whose exit code scripts read."""
     done = harken("train", "--preset", "smollm2-135m_sft", "--set", "seed=x")

@@ -172,6 +172,9 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
         resolve("outputs/smollm_sft/final")
     with pytest.raises(UserError, match=r"there is no qqq in .*; a model is `embedded`"):
         resolve("qqq")
+    full(tmp_path / "outputs" / "smollm2-135m_rm" / "final")
+    with pytest.raises(UserError, match=r"train it first: harken train --preset smollm2-135m_sft$"):
+        resolve("outputs/smollm2-135m_sft/final")  # what its preset writes, and not what is called much alike
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from harken import config_files
 from harken.errors import UserError
 from harken.models.embedded import embedded_folder
 from harken.models.gguf import gguf_folder, is_gguf
@@ -123,7 +124,11 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _nearest(path: Path) -> str:
-    """What there is instead, at the first place where the path leaves what exists."""
+    """The preset that writes what is missing, or what there is instead where the path leaves what exists."""
+    presets = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
+    for part in path.parts:
+        if part in presets:
+            return f"train it first: harken train --preset {part}"
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent

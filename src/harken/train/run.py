@@ -39,6 +39,8 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
     configuration says, and when the run in the folder began with another configuration, other weights, rows or
     versions (with the differences): unless `accept_changes`, which the manifest then tells. A finished run stays.
     """
+    if not RunFolder(output).config.exists():
+        require(resolve(config.model_name), "policy")  # before a folder is made for a run that cannot begin
     with writing(output):
         return _train(config, RunFolder(output), accept_changes)
 
