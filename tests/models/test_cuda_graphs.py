@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from harken.models.cuda_graphs import CudaGraphs
+from harken.models.cuda_graphs import CudaGraphs, Recorded
 from harken.run import stopping
 
 Work = Callable[..., tuple[Tensor, ...]]
@@ -37,7 +36,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Replays]:
         own = tuple(given.clone() for given in inputs)
         outputs = tuple(pool[: len(out)] for out in work(*own))
         made.append(Replays(work, own, outputs))
-        return SimpleNamespace(graph=made[-1], inputs=own, outputs=outputs)
+        return Recorded(made[-1], own, outputs)
 
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(CudaGraphs, "_record", record)
@@ -74,3 +73,36 @@ def test_a_run_may_stop_before_a_replay(recorded: list[Replays], monkeypatch: py
     for _ in range(3):
         graphs("twice", doubled, torch.ones(2))
     assert len(looks) == 3
+
+
+class Full:
+    """A recording that finds no room some times, then does."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.happened = times, list[str]()
+
+    def record(self, work: Work, inputs: tuple[Tensor, ...]) -> object:
+        self.happened.append("record")
+        if self.happened.count("record") <= self.times:
+            raise torch.OutOfMemoryError("no room")
+        own = tuple(given.clone() for given in inputs)
+        outputs = work(*own)
+        return Recorded(Replays(work, own, outputs), own, outputs)
+
+
+@pytest.mark.parametrize(
+    ("times", "happened"),
+    [(0, ["record"]), (1, ["record", "release", "record"]), (9, ["record", "release", "record"])],
+)
+def test_what_finds_no_room_is_recorded_after_a_release_or_worked_on_as_usual(
+    times: int, happened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Full(times)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: full.happened.append("release"))
+    monkeypatch.setattr(CudaGraphs, "_record", lambda _, *given: full.record(*given))
+    graphs = CudaGraphs()
+    for turn in range(5):
+        x = torch.arange(3).float() + turn
+        assert torch.equal(graphs("twice", doubled, x)[0], 2 * x)
+    assert full.happened == happened

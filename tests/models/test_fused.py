@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tiny import tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
+from harken.models import fused
 from harken.models.fused import GatedForward, NormForward, _Gated, _Norm, install
 
 SIZE = {
@@ -23,6 +25,18 @@ SIZE = {
 
 def of_kind(model: nn.Module, kind: type) -> list[nn.Module]:
     return [m for m in model.modules() if isinstance(m.__dict__.get("forward"), kind)]
+
+
+@pytest.mark.parametrize(
+    ("names", "served"),
+    [(["_fused_rms_norm", "_fused_rms_norm_backward"], True), (["_fused_rms_norm"], False), ([], False)],
+)
+def test_an_older_operation_of_that_name_is_left_alone(
+    names: list[str], served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch 2.6 to 2.8 have one that takes other arguments and has no backward."""
+    monkeypatch.setattr(torch.ops, "aten", SimpleNamespace(**dict.fromkeys(names)))
+    assert fused._has_one_kernel.__wrapped__() is served
 
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))

@@ -23,6 +23,7 @@ from transformers import (
 
 from harken.models import one_token
 from harken.models.backbone import Backbone
+from harken.models.one_token import OneToken
 from harken.rollout.decoder import Decoder
 from harken.run import stopping
 
@@ -84,6 +85,18 @@ def test_states_are_those_of_the_whole_row(config: PretrainedConfig) -> None:
     with torch.no_grad(), backbone.decoding():
         assert backbone.one_token is not None
         follow(backbone, lambda ours, exact: torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4))
+
+
+def test_a_step_that_looks_at_its_tokens_is_not_recorded() -> None:
+    """Experts ask which tokens are theirs, a dynamic rotation how far a row has come."""
+    dynamic = LlamaConfig(
+        rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+        max_position_embeddings=64,
+        **SIZE,
+    )
+    recordable = {name: OneToken(backbone_of(config).trunk).recordable for name, config in SERVED.items()}
+    assert [name for name, yes in recordable.items() if not yes] == ["Mixtral, experts"]
+    assert not OneToken(backbone_of(dynamic).trunk).recordable
 
 
 @pytest.mark.parametrize("role", ["policy", "other", None])

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_backbone, tiny_model
+from tiny import tiny_backbone, tiny_model, tiny_tokenizer
 from tiny_plan import stage, write_rows
+from transformers import LlamaForCausalLM
 
 from harken.config import LoraSettings
 from harken.config_training import SupervisedTraining
+from harken.maths import products
+from harken.models import packed_linear
+from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.plan.activations import key_value_cache
 from harken.plan.job import Job, Scorer
@@ -72,6 +76,42 @@ def test_every_weight_that_trains_needs_a_reference_beside_it(folder: Path) -> N
     assert parts["weights"] == 2 * 4 * PARAMETERS
     assert parts["trained"] == parts["gradients"] == 4 * PARAMETERS
     assert parts["moments"] == 8 * PARAMETERS
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_is_packed_is_what_decoding_copies(
+    folder: Path, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the policy under no adapter, whose A is copied beside the weights; norms are not."""
+    monkeypatch.setattr(products, "natively_16_bit", lambda: False)  # float32 copies: any processor can
+    config = tiny_model().config
+    config.tie_word_embeddings = tied
+    backbone = Backbone(LlamaForCausalLM(config).bfloat16(), tiny_tokenizer())
+    backbone.add_adapter("policy", LoraSettings(rank=4), seed=0)
+    copied: list[int] = []
+    make = packed_linear.PackedWeight.__init__
+
+    def noted(
+        self: packed_linear.PackedWeight, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> None:
+        copied.append(4 * weight.numel())
+        make(self, weight, bias)
+
+    monkeypatch.setattr(packed_linear.PackedWeight, "__init__", noted)
+    with torch.no_grad(), backbone.role(None), backbone.decoding():
+        pass
+    job = replace(stage(folder, "ppo", run={"dtype": "bfloat16"}), shape=shape_of(config))
+    norms = 4 * sum(p.numel() for name, p in backbone.model.named_parameters() if "norm" in name)
+    assert phase(job, "generate").parts["packed"] == sum(copied) + norms
+    on_gpu = replace(job, on_cpu=False)  # in 16 bits, and the unembedding is read as it lies
+    unembedding = 4 * backbone.output_weight.numel()
+    assert phase(on_gpu, "generate").parts["packed"] == (sum(copied) + norms - unembedding) / 2
+
+
+def test_weights_that_train_are_not_packed(folder: Path) -> None:
+    """They are float32."""
+    job = stage(folder, "ppo", run={"lora": None, "dtype": "bfloat16"})
+    assert phase(job, "generate").parts["packed"] == 0
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])

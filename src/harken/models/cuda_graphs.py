@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,9 +20,20 @@ from harken.run import stopping
 Work = Callable[..., tuple[Tensor, ...]]
 
 
+@runtime_checkable
+class Replayable(Protocol):
+    """What is asked of a recorded graph."""
+
+    def replay(self) -> object:
+        """Do the work again, on what lies where its inputs lay."""
+        ...
+
+
 @dataclass(frozen=True)
-class _Recorded:
-    graph: torch.cuda.CUDAGraph
+class Recorded:
+    """A graph, and where it reads and writes."""
+
+    graph: Replayable
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
@@ -36,7 +48,8 @@ class CudaGraphs:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
         self._met: set[Hashable] = set()
-        self._recorded: dict[Hashable, _Recorded] = {}
+        self._recorded: dict[Hashable, Recorded | None] = {}
+        """None: there was no room to record it."""
 
     def __call__(self, kind: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
         """`work(*inputs)`. `kind` names all that it depends on beside its inputs.
@@ -50,15 +63,26 @@ class CudaGraphs:
             self._met.add(key)
             return work(*inputs)
         if key not in self._recorded:
-            self._recorded[key] = self._record(work, inputs)
+            self._recorded[key] = self._record_in_room(work, inputs)
         found = self._recorded[key]
+        if found is None:
+            return work(*inputs)
         for place, given in zip(found.inputs, inputs, strict=True):
             place.copy_(given)
         found.graph.replay()
         # Another graph of this pool may write where this one's outputs lie.
         return tuple(made.clone() for made in found.outputs)
 
-    def _record(self, work: Work, inputs: tuple[Tensor, ...]) -> _Recorded:
+    def _record_in_room(self, work: Work, inputs: tuple[Tensor, ...]) -> Recorded | None:
+        """A recording allocates in its pool, and what torch has freed elsewhere and kept is no room to it."""
+        with suppress(torch.OutOfMemoryError):
+            return self._record(work, inputs)
+        torch.cuda.empty_cache()
+        with suppress(torch.OutOfMemoryError):
+            return self._record(work, inputs)
+        return None
+
+    def _record(self, work: Work, inputs: tuple[Tensor, ...]) -> Recorded:
         own = tuple(given.clone() for given in inputs)
         graph, stream = torch.cuda.CUDAGraph(), _stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
@@ -73,7 +97,7 @@ class CudaGraphs:
                 raise
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
-        return _Recorded(graph, own, outputs)
+        return Recorded(graph, own, outputs)
 
 
 @cache

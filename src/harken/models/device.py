@@ -19,6 +19,19 @@ def choose_device(name: str) -> torch.device:
         raise UserError(
             f"unknown device {name!r}", where="device", mend="use auto, cpu, cuda or cuda:N"
         ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available", where=f"device: {name}", mend="use auto or cpu")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("no CUDA device is available", where=f"device: {name}", mend="use auto or cpu")
+        if device.index is not None:
+            _make_current(device.index, name)
     return device
+
+
+def _make_current(index: int, name: str) -> None:
+    """Streams, recordings and readings of memory are those of the current GPU."""
+    there = torch.cuda.device_count()
+    if index >= there:
+        raise UserError(
+            f"there are {there} CUDA devices", where=f"device: {name}", mend=f"the last is cuda:{there - 1}"
+        )
+    torch.cuda.set_device(index)

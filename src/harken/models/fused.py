@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class NormForward:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width], in the type of `x`."""
         weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
-        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and hasattr(torch.ops.aten, "_fused_rms_norm")
+        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and _has_one_kernel()
         make = partial(_one_kernel if in_one_kernel else _normed, epsilon=epsilon)
         if not torch.is_grad_enabled():
             return make(x, weight)
@@ -104,6 +104,12 @@ def _one_kernel(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """
     normed: Tensor = torch.ops.aten._fused_rms_norm(x, weight.shape, weight, epsilon)[0]
     return normed
+
+
+@cache
+def _has_one_kernel() -> bool:
+    """Before torch 2.9 an operation of that name took other arguments, and could not go backward."""
+    return all(hasattr(torch.ops.aten, f"_fused_rms_norm{which}") for which in ("", "_backward"))
 
 
 def _quotient(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

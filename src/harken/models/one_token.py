@@ -24,6 +24,8 @@ from harken.run import stopping
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
+DENSE = ("gate_proj", "up_proj", "down_proj")
+"""Of a block that takes every token the same way: experts look at which tokens are theirs."""
 PROBE = [5, 3, 7, 3, 2]
 """Which of some ordinary tokens a model is asked about, one after the other."""
 RETUNED = {"dynamic", "longrope"}
@@ -54,7 +56,8 @@ class OneToken:
         self.embed, self.rotary, self.norm = trunk.embed_tokens, trunk.rotary_emb, trunk.norm
         self.layers = [_Layer(layer, number, trunk.config) for number, layer in enumerate(trunk.layers)]
         self.groups = int(trunk.config.num_key_value_heads)
-        self.recordable = getattr(trunk.rotary_emb, "rope_type", "default") not in RETUNED
+        dense = all(hasattr(layer.mlp, name) for layer in trunk.layers for name in DENSE)
+        self.recordable = dense and getattr(trunk.rotary_emb, "rope_type", "default") not in RETUNED
         """Whether a step does the same operations whatever the tokens and places are."""
 
     def __call__(

@@ -47,8 +47,10 @@ def packable(model: nn.Module) -> bool:
 def packed(trunk: nn.Module) -> Iterator[None]:
     """Inside, without gradients, every linear layer of `trunk` runs packed, under the adapter now in force."""
     replaced: list[tuple[Any, Any]] = []
+    adapted = [layer for layer in trunk.modules() if isinstance(layer.__dict__.get("forward"), LoraForward)]
+    inside = {part for layer in adapted for part in layer.modules()}
     try:
-        for parent in trunk.modules():
+        for parent in (module for module in trunk.modules() if module not in inside):
             for layers in _groups(parent):
                 group = _Group(layers)
                 for place, layer in enumerate(layers):

@@ -240,9 +240,14 @@ def _packed(job: Job | Comparison) -> float:
     """The weights once more, in the order that decoding reads them in (`models.packed_linear`)."""
     if job.config.dtype != "bfloat16" or job.shape.parameters > AT_MOST:
         return 0.0
-    unembedding = job.shape.vocabulary * job.shape.width
-    copied = job.shape.parameters - (0 if job.on_cpu else unembedding)  # a GPU reads that as it lies
-    return float(multiplied(2, on_cpu=job.on_cpu) * copied)
+    if (
+        isinstance(job, Job) and job.config.lora is None
+    ):  # weights that train are float32, and read as they lie
+        return 0.0
+    table = job.shape.vocabulary * job.shape.width
+    layers = job.shape.parameters - table * (1 if job.shape.tied else 2)
+    unembedding = table if job.on_cpu else 0  # a GPU reads it as it lies
+    return float(multiplied(2, on_cpu=job.on_cpu) * (layers + unembedding))
 
 
 def _has_head(job: Job) -> bool:

@@ -34,7 +34,8 @@ from harken.seeds import generator
 REFILL_EIGHTHS = 1
 
 READ_TOGETHER = 1 << 14
-"""Tokens of prompts in one pass, at most, or one prompt: with more it is no faster, and a layer holds more of them."""
+"""Places of prompts in one pass, all as long as the longest, at most, or one prompt: with more it is no faster, and a
+layer holds more of them."""
 
 
 @dataclass
@@ -209,17 +210,16 @@ def _not_finite(row: _Row) -> NonFinite:
 
 
 def _readings(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """Rows whose prompts are read in one pass, in order; a prompt that stands several times is read once."""
+    """Rows, longest first, whose prompts are read in one pass; a prompt that stands several times is read once."""
     together: list[_Row] = []
-    tokens = 0
+    prompts = 0
     for row in rows:
         again = bool(together) and together[-1].prompt_tokens == row.prompt_tokens
-        more = 0 if again else len(row.prompt_tokens)
-        if together and more and tokens + more > READ_TOGETHER:
+        if together and not again and (prompts + 1) * len(together[0].prompt_tokens) > READ_TOGETHER:
             yield together
-            together, tokens = [], 0
+            together, prompts = [], 0
         together.append(row)
-        tokens += more
+        prompts += not again
     if together:
         yield together
 
