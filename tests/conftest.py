@@ -48,3 +48,19 @@ def smollm2() -> Path:
         return embedded_folder()
     except UserError as error:
         pytest.skip(f"the embedded model cannot be fetched: {error}")
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """The sizes of all weights that are copied for decoding from now on."""
+    from harken.models.packed_linear import PackedWeight
+
+    sizes: list[torch.Size] = []
+    make = PackedWeight.__init__
+
+    def noted(self: PackedWeight, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        sizes.append(weight.shape)
+        make(self, weight, bias)
+
+    monkeypatch.setattr(PackedWeight, "__init__", noted)
+    return sizes

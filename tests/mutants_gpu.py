@@ -25,7 +25,7 @@ TABLE = [
     ("device: one too many", "models/device.py", "index >= there", "index > there", "models/test_device.py"),
     ("packed: layers inside adapters too", "models/packed_linear.py", "trunk.modules() if module not in inside)", "trunk.modules())", "models/test_packed_linear.py"),
     ("plan: what trains is packed", "plan/phases.py", "isinstance(job, Job) and job.config.lora is None", "False", "plan/test_phases.py"),
-    ("plan: the table of embeddings is packed", "plan/phases.py", "table * (1 if job.shape.tied else 2)", "table", "plan/test_phases.py"),
+    ("plan: the table of embeddings is packed", "plan/phases.py", "(job.shape.linear + unembedding)", "job.shape.parameters", "plan/test_phases.py"),
     ("cache: held by its layers", "rollout/cache.py", "weakref.proxy(cache)", "cache", "rollout/test_cache.py"),
     ("groups: one learning rate for all", OPTIMISER, "own = rates.get(name, rate)", "own = rate", "train/test_optimiser.py"),
     ("groups: of any size", OPTIMISER, "        if sizes[own] > TOGETHER:", "        if own not in open_groups:", "train/test_optimiser.py"),

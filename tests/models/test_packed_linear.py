@@ -94,20 +94,8 @@ def test_layers_of_one_input_are_one_multiplication(
 
 
 @pytest.mark.parametrize("role", ["policy", None])
-def test_every_weight_is_copied_once(
-    role: str | None, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_weight_is_copied_once(role: str | None, backbone: Backbone, copied: list[torch.Size]) -> None:
     """Four groups a layer and the unembedding: not once more for the plain layer inside an adapter's."""
-    copied: list[torch.Size] = []
-    make = packed_linear.PackedWeight.__init__
-
-    def noted(
-        self: packed_linear.PackedWeight, weight: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> None:
-        copied.append(weight.shape)
-        make(self, weight, bias)
-
-    monkeypatch.setattr(packed_linear.PackedWeight, "__init__", noted)
     with torch.no_grad(), backbone.role(role), backbone.decoding():
         pass
     assert len(copied) == 4 * backbone.model.config.num_hidden_layers + 1

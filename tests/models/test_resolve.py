@@ -175,6 +175,8 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
     full(tmp_path / "outputs" / "smollm2-135m_rm" / "final")
     with pytest.raises(UserError, match=r"train it first: harken train --preset smollm2-135m_sft$"):
         resolve("outputs/smollm2-135m_sft/final")  # what its preset writes, and not what is called much alike
+    with pytest.raises(UserError, match=r"did you mean outputs/smollm2-135m_rm/final\?$"):
+        resolve("outputs/smollm2-135m_rm/finale")  # it is trained already
 
 
 @pytest.mark.parametrize(

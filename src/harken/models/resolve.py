@@ -126,9 +126,9 @@ def _looks_like_path(name: str) -> bool:
 def _nearest(path: Path) -> str:
     """The preset that writes what is missing, or what there is instead where the path leaves what exists."""
     presets = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
-    for part in path.parts:
-        if part in presets:
-            return f"train it first: harken train --preset {part}"
+    for folder in (path, *path.parents):
+        if folder.name in presets and not folder.exists():
+            return f"train it first: harken train --preset {folder.name}"
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent

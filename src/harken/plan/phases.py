@@ -244,10 +244,8 @@ def _packed(job: Job | Comparison) -> float:
         isinstance(job, Job) and job.config.lora is None
     ):  # weights that train are float32, and read as they lie
         return 0.0
-    table = job.shape.vocabulary * job.shape.width
-    layers = job.shape.parameters - table * (1 if job.shape.tied else 2)
-    unembedding = table if job.on_cpu else 0  # a GPU reads it as it lies
-    return float(multiplied(2, on_cpu=job.on_cpu) * (layers + unembedding))
+    unembedding = job.shape.vocabulary * job.shape.width if job.on_cpu else 0  # a GPU reads it as it lies
+    return float(multiplied(2, on_cpu=job.on_cpu) * (job.shape.linear + unembedding))
 
 
 def _has_head(job: Job) -> bool:

@@ -7,12 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 
 from harken.models.projections import PROJECTIONS
 from harken.models.quantised import Held, Quantised, computed_in
@@ -39,8 +34,6 @@ class Shape:
     features: int
     """Of one head."""
     vocabulary: int
-    tied: bool
-    """Whether the unembedding is the table of embeddings."""
     projections: tuple[tuple[int, int], ...]
     """(inputs, outputs) of every matrix that an adapter is put on."""
     plain: bool
@@ -80,7 +73,6 @@ def shape_of(
         groups=int(getattr(config, "num_key_value_heads", None) or heads),
         features=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
         vocabulary=int(config.vocab_size),
-        tied=_is_tied(model),
         projections=_projections(model, set(targets or PROJECTIONS)),
         plain=_is_plain(model, int(config.num_hidden_layers)),
     )
@@ -95,12 +87,6 @@ def _projections(model: nn.Module, targets: set[str]) -> tuple[tuple[int, int], 
             outputs, inputs = weight.shape if isinstance(module, nn.Linear) else reversed(weight.shape)
             found.append((int(inputs), int(outputs)))
     return tuple(found)
-
-
-def _is_tied(model: PreTrainedModel) -> bool:
-    unembedding: Any = model.get_output_embeddings()
-    table: Any = model.get_input_embeddings()
-    return unembedding is not None and unembedding.weight is table.weight
 
 
 def _is_plain(model: nn.Module, layers: int) -> bool:
