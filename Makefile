@@ -12,12 +12,13 @@ AUDIT  := .venv-audit
 BENCH  ?=
 KILL   ?=
 
-.PHONY: help demo test test-kill check audit mutants bench bench-peers format clean
+.PHONY: help demo test test-nightly test-kill check audit mutants bench bench-peers format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole pipeline on the embedded model and data, then the report"
 	@echo "make test     the test suite (under ten minutes on two cores)"
+	@echo "make test-nightly  what takes longer: every processor capability in turn, and more"
 	@echo "make test-kill  kills every kind of work at 500 moments or more, starts it again, compares; KILL='ppo --points 5000'"
 	@echo "make check    lint, format, types, architecture"
 	@echo "make audit    asks for known vulnerabilities of the pinned packages; needs the network"
@@ -32,6 +33,9 @@ demo: $(READY)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
+
+test-nightly: $(READY)
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q -m nightly
 
 test-kill: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/kill/harness.py $(KILL)

@@ -53,4 +53,32 @@ QUANTISED = [
         "plain = self._compute is None and self._serves_one_token",
         TESTS,
     ),
+    Mutant(
+        "the library's own products, which repack 4 bits in place",
+        "models/quantised_linear.py",
+        '        if hasattr(layer, "support_avx512bf16_for_cpu"):\n',
+        '        continue\n        if hasattr(layer, "support_avx512bf16_for_cpu"):\n',
+        TESTS,
+    ),
+    Mutant(
+        "8-bit activations rounded with those of other rows",
+        "models/quantised_linear.py",
+        'if weight.device.type == "cpu" or not hasattr(weight, "quant_state"):',
+        'if hasattr(weight, "quant_state"):',
+        TESTS,
+    ),
+    Mutant(
+        "8-bit weights of 128 steps",
+        "models/quantised_linear.py",
+        "(1 / 127)",
+        "(1 / 128)",
+        TESTS,
+    ),
+    Mutant(
+        "a fingerprint without scales",
+        "models/quantised.py",
+        "        return [*parts, scales_of(parameter)]",
+        "        return parts",
+        TESTS,
+    ),
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processors import PROCESSORS, pretend
 from tiny_pipeline import run_pipeline
 from transformers import AutoModelForCausalLM
 
@@ -18,8 +19,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_pipeline_in_4_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_pipeline_in_4_bits(tmp_path: Path, processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SFT's final is the whole model, not a quantised one; PPO's policy begins as its reference, and moves."""
+    pretend(monkeypatch, processor)
     out = run_pipeline(tmp_path, "nf4") / "out"
     final = AutoModelForCausalLM.from_pretrained(out / "01_sft" / "final", dtype="auto")
     assert final.dtype == torch.bfloat16

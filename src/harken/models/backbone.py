@@ -302,9 +302,9 @@ class Backbone:
             with tempfile.TemporaryDirectory() as folder:
                 self.save_adapter(name, Path(folder), self.source.folder)
                 whole = with_adapter(read_model(self.source.folder, torch.float32), Path(folder))
-            self.model = whole.merge_and_unload()
+            self.model = whole.merge_and_unload(progressbar=False)
         else:
-            self.model = self._peft.float().merge_and_unload([name])
+            self.model = self._peft.float().merge_and_unload(progressbar=False, adapter_names=[name])
         cast(self.model, dtype)
         self.model.to(device).requires_grad_(False).eval()
         self._peft, self._role, self._layers = None, None, []

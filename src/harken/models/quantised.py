@@ -1,15 +1,15 @@
 """A frozen base in 8 or 4 bits a weight, by bitsandbytes: the library's layers, loaded through transformers.
 
 Adapters on it train as on any other (QLoRA, arXiv:2305.14314): they and all activations keep their types, and a layer's
-weights are widened for the moment of its product, forward and backward. Embeddings, norms and the unembedding are not
-quantised.
+weights are widened for the moment of its product, forward and backward (`models.quantised_linear`). Embeddings, norms
+and the unembedding are not quantised.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -71,3 +71,24 @@ def weights_of(parameter: torch.Tensor) -> int:
     state = getattr(parameter, "quant_state", None)
     shape = state.shape if state is not None else parameter.shape
     return int(torch.Size(shape).numel())
+
+
+def stored_parts(parameter: torch.Tensor) -> list[torch.Tensor]:
+    """Every tensor that says what a parameter's weights are: itself, and the scales and tables of a quantised one."""
+    parts = [parameter]
+    if not is_quantised(parameter):
+        return parts
+    state = getattr(parameter, "quant_state", None)
+    if state is None:
+        return [*parts, scales_of(parameter)]
+    while state is not None:
+        known = (state.absmax, state.code, getattr(state, "offset", None))
+        parts += [part for part in known if part is not None]
+        state = getattr(state, "state2", None)
+    return parts
+
+
+def scales_of(weight: Any) -> torch.Tensor:
+    """[outputs], float32: what 127 steps of an 8-bit weight are worth."""
+    scales: torch.Tensor = weight.SCB
+    return scales

@@ -17,7 +17,7 @@ from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next
 from harken.errors import UserError
 from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
-from harken.models.quantised import Held, weights_of
+from harken.models.quantised import Held, stored_parts, weights_of
 from harken.models.resolve import ModelSource
 from harken.models.weights import read_tensors
 from harken.run import stored
@@ -255,10 +255,10 @@ def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> Ro
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """sha256 over the bytes of the tensors, in order: equal only if every bit is."""
+    """sha256 over the bytes of the tensors, in order, scales of quantised ones included: equal only if every bit is."""
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    for part in (part for tensor in tensors for part in stored_parts(tensor)):
+        digest.update(part.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

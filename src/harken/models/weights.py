@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harken.errors import UserError
+from harken.models import quantised_linear
 from harken.models.quantised import Held, Quantised, computed_in
 from harken.models.reading import reading
 from harken.models.resolve import ModelSource
@@ -46,6 +47,8 @@ def read_model(folder: Path, held: Held, device: torch.device | None = None) -> 
             output_loading_info=True,
         )
     _require_all(told["missing_keys"], folder, AGAIN)
+    if isinstance(held, Quantised):
+        quantised_linear.install(model, held.dtype)
     read: PreTrainedModel = model
     return read
 
@@ -88,7 +91,7 @@ def read_merged(source: ModelSource, held: Held, device: torch.device) -> PreTra
         )
     merged: Any = read_model(base.folder, torch.float32)
     for link in adapters:
-        merged = with_adapter(merged, link.folder).merge_and_unload()
+        merged = with_adapter(merged, link.folder).merge_and_unload(progressbar=False)
     cast(merged, held)
     moved: PreTrainedModel = merged.to(device)
     return moved

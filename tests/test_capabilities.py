@@ -1,0 +1,70 @@
+"""Every weight dtype on processors with fewer capabilities than this one has. More than it has cannot be forced.
+
+What a processor with avx512_bf16 does to 4-bit weights is forced in tests/models/test_quantised.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model, tiny_tokenizer
+
+TESTS = Path(__file__).parent
+LESSER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+EVERY = [
+    {"ATEN_CPU_CAPABILITY": kernels, "ONEDNN_MAX_CPU_ISA": products}
+    for kernels in ("default", "avx2", "avx512")
+    for products in ("AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX", "DEFAULT")
+]
+NEEDED = {
+    "models": ["test_quantised.py", "test_packed_linear.py", "test_wide_linear.py", "test_lora_linear.py"],
+    "end_to_end": ["test_quantised_pipeline.py", "test_pipeline.py"],
+    "rollout": [""],
+    "properties": [""],
+}
+"""What depends on how a processor multiplies."""
+AWAY = {"float32": 1e-4, "bfloat16": 0.03, "int8": 0.004, "nf4": 0.004}
+"""Of decoding from the training forward: only a 16-bit base has its weights in another order while it decodes."""
+
+
+def under(capabilities: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these capabilities in the environment: torch reads them when it is imported."""
+    environment = os.environ | capabilities | {"PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_a_lesser_processor_computes_the_same(tmp_path: Path) -> None:
+    """Decoding is the training forward, frozen weights keep every bit, and PPO in 4 bits comes to its end."""
+    tiny_model(hidden=128).bfloat16().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    done = under(LESSER, str(TESTS / "capabilities.py"), str(tmp_path / "model"), str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("capability") == "DEFAULT"
+    assert found.pop("ppo") == {"final": True, "kl": pytest.approx(0, abs=0.02), "moved": None}
+    assert found.keys() == AWAY.keys()
+    for dtype, measured in found.items():
+        assert measured["frozen"], dtype
+        assert measured["gap"] <= AWAY[dtype], dtype
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("capabilities", EVERY, ids=lambda forced: " ".join(forced.values()))
+def test_what_multiplies_is_green_under_every_capability(capabilities: dict[str, str]) -> None:
+    tests = [str(TESTS / folder / name) for folder, names in NEEDED.items() for name in names]
+    done = under(capabilities, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests)
+    assert done.returncode == 0, done.stdout[-5000:]
