@@ -17,8 +17,8 @@ MASKED = [
 LOGPROBS = [
     ("temperature ignored", "_wide(logits) / temperature", "_wide(logits)"),
     ("temperature ignored when projecting", "if temperature == 1 else logits.div_(temperature)", "if temperature else logits"),
-    ("temperature ignored in the whole distribution", "weight.T).div_(temperature)", "weight.T)"),
-    ("temperature ignored in the gradient", "slope.div_(ctx.temperature)", "slope"),
+    ("temperature ignored in the whole distribution", "head(hidden).div_(temperature)", "head(hidden)"),
+    ("temperature ignored in the gradient", "of_step / ctx.temperature", "of_step"),
     ("logits multiplied by the temperature", "_wide(logits) / temperature", "_wide(logits) * temperature"),
     ("log-softmax in half precision", "torch.log_softmax(_wide(logits)", "torch.log_softmax((logits)"),
     ("entropy negative", "total.log() - mean,", "mean - total.log(),"),
@@ -30,7 +30,18 @@ LOGPROBS = [
     ("entropy gradient without the entropy", "log_p.add_(entropy[rows, None])", "log_p"),
     ("gradient of the other tokens lost", ".sub_(token_slope)", ""),
     ("all logits at once", "torch.split(hidden, chunk), torch.split(tokens, chunk)", "[hidden], [tokens]"),
-    ("weight gradient of the last chunk only", "of_weight[place : place + len(tile)] += of_logits.T @ states", "of_weight[place : place + len(tile)] = (of_logits.T @ states).float()"),
+    ("the head's slope at other logits", "head.slope(logits if ctx.temperature == 1 else logits * ctx.temperature)", "head.slope(logits)"),
+    ("no gradient of the bias", "of_bias[place : place + len(tile)] += slope.sum(0)", "pass"),
+    ("weight gradient of the last chunk only", "of_weight[place : place + len(tile)] += of_products.T @ states", "of_weight[place : place + len(tile)] = (of_products.T @ states).float()"),
+]  # fmt: skip
+
+LOGITS = [
+    ("the bias is dropped", "if self.bias is not None:", "if False:"),
+    ("every tile takes the first one's bias", "self.bias[start : start + product.shape[-1]]", "self.bias[: product.shape[-1]]"),
+    ("the bias is not scaled", "logits = logits.mul_(self.scale)", "logits = logits.mul_(self.scale) + (0 if self.bias is None else (1 - self.scale) * self.bias[start : start + product.shape[-1]])"),
+    ("logits are cut at the cap", "logits = logits.div_(self.softcap).tanh_() * self.softcap", "logits = logits.clamp(-self.softcap, self.softcap)"),
+    ("no gradient through the cap", "(logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "self.scale"),
+    ("no gradient through the scale", ".neg_().add_(1.0).mul_(self.scale)", ".neg_().add_(1.0)"),
 ]  # fmt: skip
 
 KL = [
@@ -136,6 +147,7 @@ SEEDS = [
 TABLES = {
     ("maths/masked.py", "maths/test_masked.py"): MASKED,
     ("maths/logprobs.py", "maths/test_logprobs.py"): LOGPROBS,
+    ("maths/logits.py", "maths/test_logits.py"): LOGITS,
     ("maths/kl.py", "maths/test_kl.py"): KL,
     ("maths/advantage.py", "maths/test_advantage.py"): ADVANTAGE,
     ("maths/policy_loss.py", "maths/test_policy_loss.py"): POLICY_LOSS,

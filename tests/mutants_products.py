@@ -27,22 +27,22 @@ PRODUCTS = [
     Mutant(
         "sampled from logits of 16 bits, scored by those of 32",
         "models/backbone.py",
-        "return for_product(states) @ for_product(self.output_weight).T",
-        "return (for_product(states) @ for_product(self.output_weight).T).to(states.dtype)",
+        "else self.head(states)",
+        "else self.head(states).to(states.dtype)",
         "models/test_wide_linear.py",
     ),
     Mutant(
         "only the last stretch's gradient",
         "maths/logprobs.py",
-        "of_hidden[rows] += of_logits @ tile",
-        "of_hidden[rows] = (of_logits @ tile).to(of_hidden.dtype)",
+        "of_hidden[rows] += of_products @ tile",
+        "of_hidden[rows] = (of_products @ tile).to(of_hidden.dtype)",
         "maths/test_products.py",
     ),
     Mutant(
         "logits multiplied in 16 bits",
         "maths/logprobs.py",
-        "tile = for_product(weight[place : place + length])",
-        "tile = weight[place : place + length]",
+        "tile = for_product(head.weight[place : place + length])",
+        "tile = head.weight[place : place + length]",
         "maths/test_products.py",
     ),
     Mutant(

@@ -38,6 +38,17 @@ ENGINE = [
     ("progress is counted twice", "on_progress(len(over))", "on_progress(2 * len(over))"),
 ]  # fmt: skip
 
+LOGITS_HEAD = [
+    ("a head of another kind is let through", "off[best] > tolerance(weight.dtype)", "off[best] > 1e9"),
+    ("a head is only asked about ordinary logits", "SIZES = (0.0, 0.01, 1.0, 30.0, 1000.0)", "SIZES = (1.0,)"),
+    ("a scale only ever multiplies", "scales += [number, 1 / number]", "scales += [number]"),
+    ("numbers are believed by their names", "best = min(range(len(heads)), key=off.__getitem__)", "best = len(heads) - 1"),
+]  # fmt: skip
+
+CHECK_OUTPUT = [
+    ("logits of ordinary tokens may be 2 % off", "> tolerance(head.weight.dtype)", "> 0.1"),
+]  # fmt: skip
+
 DECODER = [
     ("a token stands one position late", "position_ids=at[:, None]", "position_ids=at[:, None] + 1"),
     ("free slots keep their states", "self.last = self._states(tokens, at, places)[:live]", "self.last = self._states(tokens, at, places)"),
@@ -186,11 +197,13 @@ TABLES = [
     ("models/segments.py", SEGMENTS, "models/test_segments.py models/test_attention.py"),
     (
         "models/backbone.py",
-        [("rows share dropout", "share=not self._drops()", "share=True")],
+        [("rows share dropout", "share=not lora_linear.drops(self._layers)", "share=True")],
         "models/test_packing.py",
     ),
     ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
     ("rollout/slots.py", SLOTS, "rollout/test_slots.py"),
+    ("models/logits_head.py", LOGITS_HEAD, "models/test_logits_head.py"),
+    ("models/check_output.py", CHECK_OUTPUT, "models/test_logits_head.py"),
     ("models/one_token.py", ONE_TOKEN, "models/test_one_token.py"),
     ("models/lora_linear.py", LORA, "models/test_lora_linear.py models/test_made_again.py"),
     ("rollout/cache.py", CACHE, "rollout/test_cache.py"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harken.maths import products
+from harken.maths.logits import LogitsHead
 from harken.maths.logprobs import full_kl, projected
 from harken.maths.products import as_given, for_product, multiplied_in
 
@@ -58,8 +59,8 @@ def test_logits_of_16_bit_weights_are_not_rounded_where_products_are_float32(
     tokens = torch.arange(9) * 11
     states, weight, reference = drawn(9, 16), drawn(5000, 16, seed=1), drawn(9, 16, seed=2)
     hidden, trained = states.clone().requires_grad_(), weight.clone().requires_grad_()
-    logprobs, entropy = projected(hidden, trained, tokens, 0.7, chunk=4)
-    kl = full_kl(hidden, trained, reference, weight, chunk=4)
+    logprobs, entropy = projected(hidden, LogitsHead(trained), tokens, 0.7, chunk=4)
+    kl = full_kl(hidden, LogitsHead(trained), reference, LogitsHead(weight), chunk=4)
     (logprobs.sum() + entropy.sum() + kl.sum()).backward()
     x, w = states.double().requires_grad_(), weight.double().requires_grad_()
     log_p = torch.log_softmax(x @ w.T / 0.7, -1)

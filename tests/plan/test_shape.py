@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from transformers import GPT2Config, Qwen3Config
+from transformers import Gemma2Config, GPT2Config, Qwen3Config
 
 from harken.models.projections import PROJECTIONS
+from harken.plan.activations import CHUNK, Pass, step_logits
 from harken.plan.known import known_config
 from harken.plan.shape import shape_of
 
@@ -58,3 +61,17 @@ def test_a_classifier_has_no_unembedding() -> None:
     assert config is not None
     config.num_labels = 1
     assert shape_of(config, classifier=True).parameters == 134_515_008 + 576  # the unembedding was tied
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+def test_a_cap_is_one_more_copy_of_the_logits(cap: float | None) -> None:
+    config = Gemma2Config(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=8, vocab_size=5000, final_logit_softcapping=cap,
+    )  # fmt: skip
+    shape = shape_of(config)
+    assert shape.softcapped == (cap is not None)
+    plain = replace(shape, softcapped=False)
+    of_chunk = Pass(shape, 4, 8, on_cpu=False).head(500) - Pass(plain, 4, 8, on_cpu=False).head(500)
+    assert of_chunk == (4 * CHUNK * 5000 if cap else 0)
+    assert step_logits(shape, 3, 4) - step_logits(plain, 3, 4) == (4 * 3 * 5000 if cap else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from harken.maths.logits import LogitsHead
+from harken.maths.logits import wide as _wide
 from harken.maths.products import for_product
 
 TILE = 4096
@@ -26,27 +29,29 @@ def token_logprobs(
 
 def projected(
     hidden: Float[Tensor, "n width"],
-    weight: Float[Tensor, "vocab width"],
+    head: LogitsHead,
     tokens: Int[Tensor, " n"],
     temperature: float = 1.0,
     chunk: int = 256,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Log-probability of each token, and entropy of its distribution, from hidden states (nats).
 
-    The logits are `hidden @ weight.T`, multiplied in the dtype given (`maths.products`); the log-softmax is float32 or
-    better.
+    The logits are `head(hidden)`; the log-softmax is float32 or better. Differentiable in `hidden` and in the head's
+    weight and bias.
     Only `chunk` rows of logits exist at a time, backward too: they are made again instead of kept, and on a CPU in
     tiles of the vocabulary.
     """
-    logprobs, entropy = _Projected.apply(hidden, weight, tokens, temperature, chunk)  # type: ignore[no-untyped-call]
+    logprobs, entropy = _Projected.apply(  # type: ignore[no-untyped-call]
+        hidden, head.weight, head.bias, tokens, head, temperature, chunk
+    )
     return logprobs, entropy
 
 
 def full_kl(
     hidden: Float[Tensor, "n width"],
-    weight: Float[Tensor, "vocab width"],
+    head: LogitsHead,
     reference_hidden: Float[Tensor, "n other"],
-    reference_weight: Float[Tensor, "vocab other"],
+    reference_head: LogitsHead,
     temperature: float = 1.0,
     chunk: int = 256,
 ) -> Float[Tensor, " n"]:
@@ -54,15 +59,18 @@ def full_kl(
 
         Σ_v p(v) (log p(v) - log p_ref(v))
 
-    Differentiable in `hidden` and `weight`; only `chunk` rows of logits exist at a time, backward too.
+    Differentiable in `hidden` and in the head's weight and bias; only `chunk` rows of logits exist at a time, backward
+    too.
     """
 
-    weight, reference_weight = for_product(weight), for_product(reference_weight)
+    # Widened once, not once a chunk.
+    head = replace(head, weight=for_product(head.weight))
+    reference_head = replace(reference_head, weight=for_product(reference_head.weight))
 
     def part(states: Tensor, reference: Tensor) -> Tensor:
-        log_p = torch.log_softmax(_wide(for_product(states) @ weight.T) / temperature, dim=-1)
+        log_p = torch.log_softmax(head(states) / temperature, dim=-1)
         with torch.no_grad():
-            log_q = _log_p(for_product(reference), reference_weight, temperature)
+            log_q = _log_p(reference, reference_head, temperature)
         kl: Tensor = torch.linalg.vecdot(log_p.exp(), log_p - log_q)
         return kl
 
@@ -76,21 +84,30 @@ class _Projected(torch.autograd.Function):
 
         d log p(token) / d l_j = [j = token] - p_j        d H / d l_j = -p_j (log p_j + H)
 
+    and d l_j / d (hidden W' + bias)_j is the head's slope over the temperature.
+
     Written out because every further pass over chunk × vocab numbers costs about as much as the
     multiplication: autograd through a checkpoint of the same chunks takes longer.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: float, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        tokens: Tensor,
+        head: LogitsHead,
+        temperature: float,
+        chunk: int,
     ) -> tuple[Tensor, Tensor]:
         parts = [
-            _summary(states, weight, targets, temperature)
+            _summary(states, head, targets, temperature)
             for states, targets in zip(torch.split(hidden, chunk), torch.split(tokens, chunk), strict=True)
         ]
         logprobs, entropy, norm = (torch.cat(part) for part in zip(*parts, strict=True))
-        ctx.save_for_backward(hidden, weight, tokens, entropy, norm)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.save_for_backward(hidden, weight, bias, tokens, entropy, norm)
+        ctx.scale, ctx.softcap, ctx.temperature, ctx.chunk = head.scale, head.softcap, temperature, chunk
         ctx.set_materialize_grads(False)
         return logprobs, entropy
 
@@ -98,16 +115,19 @@ class _Projected(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, of_logprobs: Tensor | None, of_entropy: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        hidden, weight, tokens, entropy, norm = ctx.saved_tensors
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None, None]:
+        hidden, weight, bias, tokens, entropy, norm = ctx.saved_tensors
+        head = LogitsHead(weight, bias, ctx.scale, ctx.softcap)
         # Summed wide: adding many bfloat16 parts would lose the small ones.
         of_hidden = torch.zeros_like(_wide(hidden)) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(_wide(weight)) if ctx.needs_input_grad[1] else None
+        of_bias = torch.zeros_like(_wide(bias)) if ctx.needs_input_grad[2] else None
         token_slopes = torch.zeros_like(norm) if of_logprobs is None else of_logprobs
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
             token_slope, states = token_slopes[rows, None], for_product(hidden[rows])
-            for place, tile, logits in _tiles(states, weight, ctx.temperature):
+            for place, tile, logits in _tiles(states, head, ctx.temperature):
+                of_step = head.slope(logits if ctx.temperature == 1 else logits * ctx.temperature)
                 log_p = logits.sub_(norm[rows, None])
                 p = log_p.exp()
                 if of_entropy is None:
@@ -117,16 +137,20 @@ class _Projected(torch.autograd.Function):
                     slope = log_p.add_(entropy[rows, None]).mul_(-entropy_slope).sub_(token_slope).mul_(p)
                 at, inside = _inside(tokens[rows] - place, slope)
                 slope.scatter_add_(-1, at, torch.where(inside, token_slope, 0.0))
-                of_logits = slope.div_(ctx.temperature).to(tile.dtype)
+                slope = slope.mul_(of_step / ctx.temperature)
+                if of_bias is not None:
+                    of_bias[place : place + len(tile)] += slope.sum(0)
+                of_products = slope.to(tile.dtype)
                 if of_hidden is not None:
-                    of_hidden[rows] += of_logits @ tile
+                    of_hidden[rows] += of_products @ tile
                 if of_weight is not None:
-                    of_weight[place : place + len(tile)] += of_logits.T @ states
-        return _narrow(of_hidden, hidden), _narrow(of_weight, weight), None, None, None
+                    of_weight[place : place + len(tile)] += of_products.T @ states
+        gradients = _narrow(of_hidden, hidden), _narrow(of_weight, weight), _narrow(of_bias, bias)
+        return *gradients, None, None, None, None
 
 
 def _summary(
-    states: Float[Tensor, "n width"], weight: Tensor, targets: Int[Tensor, " n"], temperature: float
+    states: Float[Tensor, "n width"], head: LogitsHead, targets: Int[Tensor, " n"], temperature: float
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Log-probability of the targets, entropy, and log Σ exp(logits), from one look at each tile of logits.
 
@@ -134,7 +158,7 @@ def _summary(
     to the largest of all they add up to the norm and to the mean logit.
     """
     parts, picked = [], _wide(states).new_zeros(len(states))
-    for place, _, logits in _tiles(for_product(states), weight, temperature):
+    for place, _, logits in _tiles(for_product(states), head, temperature):
         at, inside = _inside(targets - place, logits)
         picked = torch.where(inside, logits.gather(-1, at), picked[:, None])[:, 0]
         peak = logits.amax(-1)
@@ -149,7 +173,7 @@ def _summary(
 
 
 def _tiles(
-    states: Float[Tensor, "n width"], weight: Float[Tensor, "vocab width"], temperature: float
+    states: Float[Tensor, "n width"], head: LogitsHead, temperature: float
 ) -> Iterator[tuple[int, Float[Tensor, "tile width"], Float[Tensor, "n tile"]]]:
     """Where a stretch of the vocabulary begins, its weights as they are multiplied, and its logits over the
     temperature, which may be written to.
@@ -157,10 +181,10 @@ def _tiles(
     `states` are for a product. On a CPU a stretch stays in the cache while everything is done to it; a GPU takes all
     at once.
     """
-    length = TILE if states.device.type == "cpu" else len(weight)
-    for place in range(0, len(weight), length):
-        tile = for_product(weight[place : place + length])
-        logits = _wide(states @ tile.T)
+    length = TILE if states.device.type == "cpu" else len(head.weight)
+    for place in range(0, len(head.weight), length):
+        tile = for_product(head.weight[place : place + length])
+        logits = head.finish(states @ tile.T, place)
         yield place, tile, logits if temperature == 1 else logits.div_(temperature)
 
 
@@ -170,8 +194,8 @@ def _inside(at: Int[Tensor, " n"], tile: Tensor) -> tuple[Int[Tensor, "n 1"], Bo
     return at.clamp(0, tile.shape[-1] - 1)[:, None], inside[:, None]
 
 
-def _log_p(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    logits = _wide(hidden @ weight.T).div_(temperature)
+def _log_p(hidden: Tensor, head: LogitsHead, temperature: float) -> Tensor:
+    logits = head(hidden).div_(temperature)
     return logits.sub_(logits.logsumexp(-1, keepdim=True))
 
 
@@ -179,9 +203,5 @@ def _at(log_p: Tensor, tokens: Tensor) -> Tensor:
     return log_p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _narrow(gradient: Tensor | None, of: Tensor) -> Tensor | None:
-    return None if gradient is None else gradient.to(of.dtype)
+def _narrow(gradient: Tensor | None, of: Tensor | None) -> Tensor | None:
+    return None if gradient is None or of is None else gradient.to(of.dtype)

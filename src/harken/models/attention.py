@@ -173,6 +173,10 @@ def ordinary(vocabulary: int, *counts: int) -> list[list[int]]:
     return [[next(tokens) % vocabulary for _ in range(count)] for count in counts]
 
 
+FOREIGN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What a family's layers raise that take something else than they are given."""
+
+
 def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> bool:
     """Whether packed rows give what the model's own attention gives of them one by one, up to rounding.
 
@@ -189,7 +193,7 @@ def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torc
             ours = forward(
                 NAME, input_ids=layout.tokens, position_ids=layout.positions, layout=layout, use_cache=False
             )[0]
-    except TypeError:  # a family whose layers take no further arguments
+    except FOREIGN:
         return False
     found = torch.cat([ours[where[: len(row)]] for where, row in zip(layout.where, rows, strict=True)])
     return agree(found, torch.cat(own), dtype)

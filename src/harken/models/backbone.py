@@ -28,13 +28,15 @@ from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
 from harken.config import LoraSettings
-from harken.maths.products import for_product, multiplied_in
+from harken.maths.logits import LogitsHead
+from harken.maths.products import multiplied_in
 from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
+from harken.models.logits_head import find_head
 from harken.models.packing import Layout
-from harken.models.projections import projections_of
+from harken.models.projections import projections_of, require_switchable
 from harken.models.quantised import Held, is_quantised
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
@@ -70,6 +72,8 @@ class Backbone:
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         self._install()
+        found = find_head(model, self.trunk, str(source.folder) if source else str(model.config.model_type))
+        self._scale, self._softcap = found.scale, found.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         on_cpu = self.device.type == "cpu"
         self._packable = on_cpu and attention.serves(self.forward, model.config, self.dtype)
@@ -85,7 +89,7 @@ class Backbone:
         source.check()
         model = read_merged(source, held, torch.device(device))
         backbone = cls(model, load_tokenizer(source.folder), source)
-        check_output(backbone.model, backbone.trunk, backbone.output_weight, str(source.folder))
+        check_output(backbone.model, backbone.trunk, backbone.head, str(source.folder))
         return backbone
 
     @property
@@ -112,9 +116,15 @@ class Backbone:
 
     @property
     def output_weight(self) -> Float[Tensor, "vocab features"]:
-        """The unembedding: logits = hidden @ output_weight.T."""
+        """The unembedding, which `head` multiplies with."""
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
+
+    @property
+    def head(self) -> LogitsHead:
+        """From hidden states to logits."""
+        bias = getattr(self.model.get_output_embeddings(), "bias", None)
+        return LogitsHead(self.output_weight, bias, self._scale, self._softcap)
 
     # -- adapters ---------------------------------------------------------------------------------
 
@@ -217,7 +227,7 @@ class Backbone:
     def lay_out(self, rows: Sequence[Sequence[int]]) -> Layout:
         """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
         if self._packable:  # dropout draws for every row anew, also where rows agree
-            return packing.packed(rows, share=not self._drops())
+            return packing.packed(rows, share=not lora_linear.drops(self._layers))
         return packing.padded(rows, int(self.tokenizer.pad_token_id))
 
     def read(self, layout: Layout, **inputs: Any) -> Float[Tensor, "places features"]:
@@ -243,10 +253,8 @@ class Backbone:
             self._unembedding = self.one_token = None
 
     def unembed(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
-        """Logits, as training multiplies them, in the type of that product."""
-        if self._unembedding:
-            return self._unembedding(states)
-        return for_product(states) @ for_product(self.output_weight).T
+        """Logits, as training computes them: multiplied in the type of that product, float32 from there on."""
+        return self.head.finish(self._unembedding(states)) if self._unembedding else self.head(states)
 
     def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
         """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).
@@ -360,14 +368,6 @@ class Backbone:
         """The attention for padded rows; None is the model's own."""
         return "eager" if self.device.type == "cpu" and longest <= SHORT else None
 
-    def _drops(self) -> bool:
-        """Whether adapters draw dropout now."""
-        return any(
-            isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
-            for layer in self._layers
-            for drop in layer.lora_dropout.values()
-        )
-
     def _trainable_adapters(self) -> set[str]:
         names = self._peft.peft_config if self._peft else {}
         return {n for n in names if any(p.requires_grad for p in self.adapter_parameters(n).values())}
@@ -382,6 +382,7 @@ class Backbone:
         for layer in self._layers:
             # Under autocast a cast to float32 and back would be the only effect of peft's own.
             layer.cast_input_dtype_enabled = self.dtype == torch.float32
+        require_switchable(self.model)
         lora_linear.install(self._layers)
         self._switch(self._role)
 

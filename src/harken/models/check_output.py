@@ -7,25 +7,27 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harken.errors import UserError
+from harken.maths.logits import LogitsHead
+from harken.models.attention import ordinary
+from harken.models.logits_head import FIX, tolerance
 
 
-def check_output(model: PreTrainedModel, trunk: nn.Module, unembedding: Tensor, where: str) -> None:
-    """Harken computes logits as hidden @ unembedding.T. Raises UserError for a model that adds more to them."""
-    tokens = torch.arange(1, 9, device=unembedding.device)[None] % len(unembedding)
+def check_output(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, where: str) -> None:
+    """Raise UserError for a model whose logits of ordinary tokens are not `head` of its trunk's hidden state."""
+    (row,) = ordinary(len(head.weight), 8)
+    tokens = torch.tensor([row], device=head.weight.device)
     with torch.no_grad():
-        full = model(input_ids=tokens).logits.float()
-        ours = (trunk(input_ids=tokens).last_hidden_state @ unembedding.T).float()
+        full = model(input_ids=tokens).logits[0].float()
+        ours = head(trunk(input_ids=tokens).last_hidden_state[0].to(head.weight.dtype)).float()
     if not torch.isfinite(full).all():
         raise UserError(
             "this model's logits are not finite numbers",
             where=where,
             mend="copy or download the folder again",
         )
-    if not torch.allclose(full, ours, rtol=0.02, atol=0.02 * float(full.abs().max())):
+    if float((full - ours).abs().max()) > tolerance(head.weight.dtype) * float(full.abs().max()):
         raise UserError(
-            "this model's logits are not its hidden state times its unembedding (a bias, a cap or a scale)",
-            where=where,
-            mend="such models are not supported yet: choose one of the Llama, Qwen, Mistral or GPT-2 families",
+            "this model's logits depend on more than the hidden state of its trunk", where=where, mend=FIX
         )
 
 

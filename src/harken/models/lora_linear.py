@@ -135,3 +135,12 @@ class _Adapted(torch.autograd.Function):
         if wants_up:
             of_up = (of_y.T @ for_product(low)).mul_(ctx.scale).to(dtype)
         return of_x, None, None, of_down, of_up, None, None
+
+
+def drops(layers: Iterable[Any]) -> bool:
+    """Return whether adapters draw dropout now."""
+    return any(
+        isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
+        for layer in layers
+        for drop in layer.lora_dropout.values()
+    )

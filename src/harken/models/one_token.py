@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from harken.maths.products import for_product, multiplied_in
-from harken.models.attention import agree, is_plain, ordinary
+from harken.models.attention import FOREIGN, agree, is_plain, ordinary
 from harken.models.packed_linear import side_by_side
 from harken.run import stopping
 
@@ -132,12 +132,7 @@ def serves(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bo
         expected = forward("eager", input_ids=tokens[None], use_cache=False)[0]
         try:
             found = _one_by_one(OneToken(trunk), tokens)
-        except (
-            AttributeError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ):  # parts of these names that take something else
+        except FOREIGN:
             return False
     return agree(found, expected, dtype)
 

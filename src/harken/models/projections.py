@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
+from transformers import PreTrainedModel
 
 from harken.errors import UserError
 
@@ -21,3 +24,17 @@ def projections_of(trunk: nn.Module) -> list[str]:
     if not found:
         raise UserError("no known projection in this model", where="lora.target_modules", mend="name them")
     return sorted(found)
+
+
+def require_switchable(model: PreTrainedModel) -> None:
+    """Raise UserError for an adapter whose effect would be in no role or in all: one of the head, or a module that
+    an adapter replaces whole."""
+    outside = (model.get_input_embeddings(), model.get_output_embeddings())
+    if any(isinstance(module, BaseTunerLayer) for module in outside) or any(
+        isinstance(module, AuxiliaryTrainingWrapper) for module in model.modules()
+    ):
+        raise UserError(
+            "an adapter on the embeddings or the output layer, or with modules_to_save, cannot be switched on and off",
+            where="lora.target_modules",
+            mend="name layers of the trunk alone; merge an adapter trained elsewhere and name the merged model",
+        )

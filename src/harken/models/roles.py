@@ -70,9 +70,7 @@ class Policy:
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
             states = describe_next(hidden)[batch.action]
-            logprobs, entropy = projected(
-                states, self.backbone.output_weight, batch.tokens[batch.action], temperature
-            )
+            logprobs, entropy = projected(states, self.backbone.head, batch.tokens[batch.action], temperature)
             values, final_values = torch.zeros_like(logprobs), logprobs.new_zeros(len(batch.tokens))
             if self.value_head is not None:
                 last = _last_states(hidden, batch)

@@ -94,10 +94,10 @@ class Pass:
 
     def head(self, actions: float, *, weight_trains: bool = False) -> float:
         """Bytes around the unembedding of `actions` tokens: states and their gradient, and of a chunk's logits (on a
-        CPU of a tile of the vocabulary) one copy as multiplied and two wide."""
+        CPU of a tile of the vocabulary) one copy as multiplied and two wide, three where they are capped."""
         s, b = self.shape, self.computed
         tile = min(TILE, s.vocabulary) if self.on_cpu else s.vocabulary
-        chunk = min(CHUNK, actions) * tile * (b + 8)
+        chunk = min(CHUNK, actions) * tile * (b + (12 if s.softcapped else 8))
         of_tile = tile * s.width * self.multiplied if self.multiplied > b else 0
         of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
         return float(chunk + of_tile + of_weight + actions * s.width * (b + 4))
@@ -145,4 +145,4 @@ def key_value_cache(shape: Shape, slots: int, capacity: int, number: int) -> flo
 
 def step_logits(shape: Shape, slots: int, number: int) -> float:
     """Bytes of one decoding step's logits: as multiplied, wide, and as masses with their running sums."""
-    return float(slots * shape.vocabulary * (number + 3 * 4))
+    return float(slots * shape.vocabulary * (number + (4 if shape.softcapped else 3) * 4))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 
 from harken.batches import collate
 from harken.config import LoraSettings
+from harken.maths.logits import LogitsHead
 from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
 from harken.plan.activations import CHUNK
@@ -93,21 +94,24 @@ def measure(
     states = torch.randn(CHUNK, shape.width, device=device).to(backbone.dtype).requires_grad_()
     weight = torch.full((shape.vocabulary, shape.width), 0.01, device=device, dtype=backbone.dtype)
     weight.requires_grad_(lora is None)
+    thin = backbone.head
+    bias = None if thin.bias is None else weight.detach().new_zeros(shape.vocabulary)
+    head = replace(thin, weight=weight, bias=bias)
     picked = torch.arange(CHUNK, device=device)
 
-    def head() -> None:
+    def through_head() -> None:
         with torch.no_grad():
-            projected(states, weight, picked)
+            projected(states, head, picked)
 
     def head_training() -> None:
-        projected(states, weight, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
+        projected(states, head, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
 
     in_layers = rows * tokens * LAYERS
-    decode, choice = _decoding(backbone, role, weight, slots, capacity)
+    decode, choice = _decoding(backbone, role, head, slots, capacity)
     return Rates(
         forward=_seconds(forward, device) / in_layers,
         training=_seconds(training, device) / in_layers,
-        head_forward=_seconds(head, device) / CHUNK,
+        head_forward=_seconds(through_head, device) / CHUNK,
         head_training=_seconds(head_training, device) / CHUNK,
         decode=decode / LAYERS,
         draw=choice,
@@ -130,7 +134,7 @@ def _thin(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) ->
 
 @torch.no_grad()
 def _decoding(
-    backbone: Backbone, role: str | None, weight: torch.Tensor, slots: int, capacity: int
+    backbone: Backbone, role: str | None, head: LogitsHead, slots: int, capacity: int
 ) -> tuple[float, float]:
     """Seconds of one token for every slot: the layers; the unembedding with the choice."""
     device = backbone.device
@@ -145,7 +149,7 @@ def _decoding(
         uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
 
         def choose(states: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return draw((states @ weight.T).float(), uniforms, 1.0)
+            return draw(head(states).float(), uniforms, 1.0)
 
         graphs, inputs = decoder.graphs, (decoder.last, uniforms)
         choice = _seconds(lambda: graphs("draw", choose, *inputs) if graphs else choose(*inputs), device)

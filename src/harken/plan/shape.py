@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 
+from harken.models.logits_head import softcaps
 from harken.models.projections import PROJECTIONS
 from harken.models.quantised import Held, Quantised, computed_in
 
@@ -38,6 +39,8 @@ class Shape:
     """(inputs, outputs) of every matrix that an adapter is put on."""
     plain: bool
     """Whether a layer is what is counted: two RMS norms, attention, a gated block."""
+    softcapped: bool = False
+    """Whether logits are capped, which takes one more copy of them."""
 
     def kept(self, held: Held) -> float:
         """Bytes of the frozen base. Its scales take 1/64 of a byte a weight in 4 bits; in 8 they are not counted."""
@@ -75,6 +78,7 @@ def shape_of(
         vocabulary=int(config.vocab_size),
         projections=_projections(model, set(targets or PROJECTIONS)),
         plain=_is_plain(model, int(config.num_hidden_layers)),
+        softcapped=bool(softcaps(config)) and not classifier,
     )
 
 

@@ -236,9 +236,9 @@ class PPOStage:
             piece = batch.rows(rows)
             kl = full_kl(
                 self.policy.states(piece),
-                self.policy.backbone.output_weight,
+                self.policy.backbone.head,
                 reference.states(piece),
-                reference.backbone.output_weight,
+                reference.backbone.head,
                 self.settings.temperature,
             )
             exact[rows, : piece.tokens.shape[1]] = placed(kl, piece.action)

@@ -209,7 +209,7 @@ class Learner:
         if towards is None:
             return ESTIMATORS[self.settings.kl_estimator](now.logprobs, reference_logprobs)
         states = self.policy.states(piece)
-        of_policy, of_reference = self.policy.backbone.output_weight, self.reference.backbone.output_weight
+        of_policy, of_reference = self.policy.backbone.head, self.reference.backbone.head
         exact = full_kl(states, of_policy, towards, of_reference, self.settings.temperature)
         return placed(exact, piece.action)
 

@@ -1,0 +1,54 @@
+"""From hidden states to logits: the one function that training, sampling, checks and estimates share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harken.maths.products import for_product
+
+
+@dataclass(frozen=True)
+class LogitsHead:
+    """Compute logits from hidden states.
+
+        z = scale × (hidden W' + bias)      logits = softcap × tanh(z / softcap), or z without a cap
+
+    The product is taken in its own type (`maths.products`), everything after it in float32 or wider.
+    """
+
+    weight: Float[Tensor, "vocab width"]
+    bias: Float[Tensor, " vocab"] | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+    """The bound of every logit's absolute value."""
+
+    def __call__(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n vocab"]:
+        """Return the logits of every token of the vocabulary."""
+        return self.finish(for_product(hidden) @ for_product(self.weight).T)
+
+    def finish(self, product: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
+        """Turn `hidden @ weight[start:…].T` into logits. `product` may be written to, and must be nobody else's."""
+        logits = wide(product)
+        if self.bias is not None:
+            logits = logits.add_(wide(self.bias[start : start + product.shape[-1]]))
+        if self.scale != 1:
+            logits = logits.mul_(self.scale)
+        if self.softcap is not None:
+            # Not in place at the end: the gradient of tanh reads what tanh gave.
+            logits = logits.div_(self.softcap).tanh_() * self.softcap
+        return logits
+
+    def slope(self, logits: Float[Tensor, "n part"]) -> Tensor | float:
+        """Return d logits / d (hidden W' + bias), element by element, given the logits; a number without a cap."""
+        if self.softcap is None:
+            return self.scale
+        return (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return `x` in float32, or as it is where it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
