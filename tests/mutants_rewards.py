@@ -37,7 +37,7 @@ CLASSIFIER = [
 ]  # fmt: skip
 
 PARTS = [
-    ("members take each other's adapter", 'f"reward_{name}_{number}"', 'f"reward_{name}"'),
+    ("members take each other's adapter", 'f"{role}_{name}_{number}"', 'f"{role}_{name}"'),
     ("a reward's own base is not watched", "        self.rewards.add(component, parameters, f\"its own model, {name}\")\n", ""),
     ("a changed function is not seen", '"fingerprint": self.functions[part.column].sha256}', '"fingerprint": "0"}'),
 ]  # fmt: skip
@@ -47,6 +47,6 @@ TABLES = [
     ("reward/ensemble.py", ENSEMBLE, "reward/test_ensemble.py"),
     ("reward/learned.py", LEARNED, "reward/test_learned.py"),
     ("reward/classifier.py", CLASSIFIER, "reward/test_classifier.py"),
-    ("train/reward_parts.py", PARTS, "train/test_reward_parts.py"),
+    ("reward/build.py", PARTS, "reward/test_build.py"),
 ]
 REWARDS = [Mutant(name, file, old, new, tests) for file, table, tests in TABLES for name, old, new in table]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tiny import tiny_backbone, tiny_tokenizer
 
 from harken.config import RunConfig
@@ -13,6 +14,7 @@ from harken.config_ppo import PPOTraining
 from harken.data.chat import Renderer
 from harken.models.roles import Critic, Policy, ScalarHead
 from harken.records import Message, Prompt, Rollout, Score
+from harken.reward.build import PartLoader, find_parts
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.train.ppo import PPOStage
@@ -90,10 +92,15 @@ def build_stage(
         home.add_adapter("critic", config.lora, config.seed)
         critic = Critic(home, "critic", ScalarHead(home.hidden_size, 0.0).to(device))
     engine = InProcessEngine(backbone, Renderer(tiny_tokenizer()), adapter, 64)
-    asked = [Prompt(f"p{i}", (Message("user", "x" * (1 + 3 * i % 17)),)) for i in range(prompts)]
+    asked = [
+        Prompt(f"p{i}", (Message("user", "x" * (1 + 3 * i % 17)),), details={"keywords": []})
+        for i in range(prompts)
+    ]
+    loader = PartLoader(None, torch.float32, torch.device(device), 4096)
+    judges = loader.sources(find_parts(settings.judges), engine.renderer, role="judge")
     reference = Policy(backbone if config.lora else tiny_backbone(device=device), None)
     run = RunFolder(root / folder)
     return PPOStage(
         config, policy, reference, engine, [RuleReward(rule)], asked, asked[:2], run, root,
-        critic=critic, ptx=ptx,
+        critic=critic, ptx=ptx, judges=judges,
     )  # fmt: skip

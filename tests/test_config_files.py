@@ -99,6 +99,7 @@ def test_the_defaults_are_those_of_the_tutorial(tmp_path: Path) -> None:
     assert (training.lr, ppo.clip_range, ppo.kl_coef, ppo.epochs, ppo.max_gen_len, ppo.temperature) == (
         1e-6, 0.2, 0.1, 4, 64, 1.0,
     )  # fmt: skip
+    assert (ppo.gamma, ppo.lam) == (1.0, 0.95)  # S4-26
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from harken import config_files
-from harken.config_ppo import PPOTraining
+from harken.config_ppo import PPOSettings, PPOTraining
 from harken.errors import UserError
 
 PYTHON = {"type": "python", "path": "my_reward.py:score"}
@@ -127,3 +127,33 @@ def test_what_a_run_writes_down_is_read_again() -> None:
     for combine in ("mean", "min", "mean_minus_sd"):
         given = training(rewards=[{**ENSEMBLE, "combine": combine}])
         assert PPOTraining.model_validate(given.model_dump(mode="json")) == given
+
+
+def test_a_judge_is_any_part_and_a_bare_name_is_a_rule() -> None:
+    """What is written out is read back as the same judges, rules by their bare name."""
+    written = [
+        "intact",
+        {"type": "python", "path": "j.py:score"},
+        {"type": "model", "checkpoint_path": "rm2"},
+    ]
+    settings = PPOSettings.model_validate({"judges": written})
+    assert [judge.column for judge in settings.judges] == ["intact", "score", "model"]
+    dumped = settings.model_dump(mode="json")["judges"]
+    assert dumped[0] == "intact" and dumped[1]["path"] == "j.py:score"
+    assert PPOSettings.model_validate({"judges": dumped}) == settings
+
+
+@pytest.mark.parametrize(
+    ("judges", "said"),
+    [
+        (["intact", "intact"], "two judges are called intact"),
+        ([{"type": "rule", "name": "intact", "weight": 0.5}], "has a weight"),
+        ([{"type": "model"}], "checkpoint_path"),
+        ([{"type": "oracle"}], "oracle"),
+        ("intact", "list"),
+        ([3], "dict"),
+    ],
+)
+def test_what_no_judge_can_be_is_refused(judges: object, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        PPOSettings.model_validate({"judges": judges})

@@ -9,9 +9,10 @@ import pytest
 
 from harken import config_files
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
-from harken.config_base import Strict
+from harken.config_base import DataConfig, Strict
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining
+from harken.health.limits import Limits
 
 PRESETS = config_files.list_presets()
 LOAD: dict[str, Callable[..., Strict]] = {
@@ -69,6 +70,43 @@ def test_the_published_configuration() -> None:
     assert (ppo.data.max_length, loop.max_gen_len, ppo.lora.rank, ppo.training.lr) == (3072, 512, 16, 3e-7)
     assert (loop.epochs, loop.updates, loop.clip_range, loop.kl_coef) == (1, 400, 0.06, 0.18)
     assert (loop.kl_coef_min, loop.kl_coef_max, loop.kl_horizon) == (0.14, 3.0, 10_000.0)
+
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "hackable" / "run.yml"
+
+
+def ppo_configs() -> dict[str, tuple[DataConfig, PPOTraining]]:
+    """The data and training of every PPO stage that ships."""
+    found: dict[str, tuple[DataConfig, PPOTraining]] = {}
+    runs = {preset.name: preset.name for preset in PRESETS if preset.kind == "run"} | {
+        "hackable": str(EXAMPLE)
+    }
+    for name, given in runs.items():
+        run = config_files.load_run(given, [])
+        if isinstance(run.training, PPOTraining):
+            found[name] = run.data, run.training
+    for preset in PRESETS:
+        if preset.kind == "pipeline":
+            stage = config_files.load_pipeline(preset.name, []).ppo
+            keys = {"reward_model": {"checkpoint_path": "02_rm"}, **stage.training}
+            found[preset.name] = stage.data, PPOTraining.model_validate(keys)
+    return found
+
+
+def test_every_ppo_stage_that_ships_holds_prompts_out_and_names_a_judge() -> None:
+    """Best checkpoint, patience, held-out evaluation and the hacking alarm act by default."""
+    found = ppo_configs()
+    assert len(found) >= 7
+    for name, (data, training) in found.items():
+        _require_protection(name, data, training)
+
+
+def _require_protection(name: str, data: DataConfig, training: PPOTraining) -> None:
+    assert data.eval_path or data.eval_fraction > 0, name
+    assert data.eval_limit is not None, f"{name}: a held-out evaluation is bounded"
+    assert training.ppo.judges, name
+    looks = training.ppo.updates // training.eval_every + 1
+    assert looks >= Limits().hacking_least, f"{name}: the hacking alarm needs this many held-out evaluations"
 
 
 @pytest.mark.parametrize("model", ["smollm2-135m", "qwen2.5-0.5b"])

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from harken.config_base import DataConfig, Fraction, NonNegative, PositiveInt, Seed, Strict
 from harken.config_ppo import PPOTraining
+from harken.config_rewards import Judges
 from harken.config_training import RewardTraining, SupervisedTraining
 
 
@@ -91,14 +92,17 @@ class RunConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """N policies answer the same held-out prompts once; one reward model and any rule judges score all."""
+    """N policies answer the same held-out prompts once; one reward model and any judges score all."""
 
     policies: dict[str, str]
     """Name → model (anything `model_name` accepts). The first is the baseline of the report."""
     reward_model: str
     """The run folder of the reward model that scores every policy."""
-    judges: list[str] = Field(default_factory=list)
-    """Further scorers by name, for example `demo_gold`."""
+    judges: Judges = Field(default_factory=list)
+    """Further scorers: any part that `training.rewards` takes, or the bare name of a rule.
+
+    The verdict quotes the first.
+    """
     data: DataConfig
     max_gen_len: PositiveInt = 64
     temperature: NonNegative = 0.0
@@ -133,7 +137,7 @@ class EvaluationStage(Strict):
     """The evaluation of a pipeline: an evaluation's keys, without those the pipeline fills in."""
 
     data: DataConfig
-    judges: list[str] = Field(default_factory=list)
+    judges: Judges = Field(default_factory=list)
     max_gen_len: PositiveInt = 64
     temperature: NonNegative = 0.0
     tie_epsilon: NonNegative = 0.0

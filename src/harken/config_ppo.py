@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from harken.config_base import DataConfig, Fraction, NonNegative, PositiveInt, Strict
-from harken.config_rewards import RewardPart, name_clash
+from harken.config_rewards import Judges, RewardPart, name_clash
 from harken.config_training import Optimisation
 
 
@@ -120,8 +120,11 @@ class PPOSettings(Strict):
     repetition_penalty: NonNegative = 0.0
     """Subtracted × the share of repeated token 4-grams."""
 
-    judges: list[str] = Field(default_factory=list)
-    """Scorers of the held-out answers that the policy does not learn from, for example `demo_gold`."""
+    judges: Judges = Field(default_factory=list)
+    """Scorers of the held-out responses that the policy does not learn from: any part that `rewards` takes.
+
+    A bare name is a rule: `demo_gold` for the demo's prompts, `intact` for any (docs/rewards.md).
+    """
     ptx: PtxSettings | None = None
     """Supervised rows mixed into every optimiser step."""
     trace_every: PositiveInt = 10

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PositiveFloat, model_validator
 
 from harken.config_base import NonNegative, PositiveInt, Strict
 
@@ -141,13 +141,41 @@ RewardPart = Annotated[
 ]
 
 
-def name_clash(parts: Sequence[RewardPart]) -> str | None:
-    """The first name that would be written under twice, None when there is none."""
-    taken = set(OTHER_SOURCES)
+def _rule_by_name(judges: object) -> object:
+    if not isinstance(judges, list):
+        return judges
+    return [{"type": "rule", "name": judge} if isinstance(judge, str) else judge for judge in judges]
+
+
+def _plain_judges(judges: list[RewardPart]) -> list[Any]:
+    """A rule goes back to its bare name, as it was written."""
+    return [judge.name if isinstance(judge, RulePart) else judge.model_dump(mode="json") for judge in judges]
+
+
+def _one_name_each(judges: list[RewardPart]) -> list[RewardPart]:
+    if (twice := name_clash(judges, taken=())) is not None:
+        raise ValueError(f"two judges are called {twice}: give one of them another name")
+    if weighted := [judge.column for judge in judges if judge.weight != 1.0]:
+        raise ValueError(f"judge {weighted[0]} has a weight: judges are never summed, leave weight out")
+    return judges
+
+
+Judges = Annotated[
+    list[RewardPart],
+    BeforeValidator(_rule_by_name),
+    AfterValidator(_one_name_each),
+    PlainSerializer(_plain_judges, when_used="always"),
+]
+"""Scorers that nothing is trained on: any reward part; a bare name such as `demo_gold` means that rule."""
+
+
+def name_clash(parts: Sequence[RewardPart], taken: Sequence[str] = OTHER_SOURCES) -> str | None:
+    """Return the first name that would be written under twice, None when there is none."""
+    names = set(taken)
     for part in parts:
         columns = [part.column] + ([f"{part.column}_sd"] if isinstance(part, EnsemblePart) else [])
         for column in columns:
-            if column in taken:
+            if column in names:
                 return column
-            taken.add(column)
+            names.add(column)
     return None

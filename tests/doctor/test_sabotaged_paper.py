@@ -294,6 +294,20 @@ def a_judge_nobody_knows(clinic: Clinic, folder: Path) -> Spoilt:
     return ppo(clinic, judges=["gold"])
 
 
+@names("judges", "warning")
+def a_judge_that_is_the_reward(clinic: Clinic, folder: Path) -> Spoilt:
+    config = ppo(clinic)
+    path = config["training"]["reward_model"]["checkpoint_path"]
+    config["training"]["ppo"]["judges"] = [{"type": "model", "checkpoint_path": path}]
+    return config
+
+
+@names("kl_coefficient", "warning")
+def a_kl_coefficient_far_below_the_range(clinic: Clinic, folder: Path) -> Spoilt:
+    """S2-34."""
+    return ppo(clinic, kl_coef=0.0005)
+
+
 @names("stop_on", "error")
 def a_finding_that_is_misspelt(clinic: Clinic, folder: Path) -> Spoilt:
     return clinic.config("ppo") | {"health": {"stop_on": ["kl_explosoin"]}}

@@ -24,6 +24,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_file_from_raw_rows_to_the_report(finished: Path) -> None:
     """S0-02, S0-06, S1-11, S1-43: the layout 01_sft, 02_rm, 03_ppo, 04_eval, 05_report."""
+    made = {path.name for path in (finished / "out").iterdir() if path.is_dir()}
+    assert made == {"01_sft", "02_rm", "03_ppo", "04_eval", "05_report"}
     folder = PipelineFolder(finished / "out")
     results = json.loads(folder.results.read_text())
     assert set(results["learned_reward"]) == {"base", "sft", "ppo"}

@@ -107,6 +107,9 @@ CASES = [
     Case("reward_hacking", "amber", "ppo", 30,
          {"eval/reward_mean": UP, "eval/judge_gold": evaluations([0.5] * 6)},
          {"eval/reward_mean": evaluations([0.5] * 6), "eval/judge_gold": evaluations([0.5] * 6)}),
+    Case("reward_hacking", "red", "ppo", 30,
+         {"eval/reward_mean": UP, "eval/guard_intact": evaluations([0.9, 0.8, 0.7, 0.5, 0.4, 0.3])},
+         {"eval/reward_mean": UP, "eval/guard_intact": evaluations([1.0] * 6)}),
     # Answers
     Case("policy_collapse", "amber", "ppo", 9, {"response/unique": then(1, 7, 0.7)}, {"response/unique": then(1, 7, 0.71)}),
     Case("policy_collapse", "red", "ppo", 9, {"response/unique": then(1, 7, 0.5)}, {"response/unique": then(1, 7, 0.51)}, "amber"),

@@ -22,12 +22,12 @@ def parts(text: str, folder: Path) -> list[RewardPart]:
     (folder / "ppo.yml").write_text("data: {path: prompts.jsonl}\n" + text)
     training = config_files.load_run(str(folder / "ppo.yml"), []).training
     assert isinstance(training, PPOTraining)
-    return training.rewards
+    return [*training.rewards, *training.ppo.judges]
 
 
 @pytest.mark.parametrize("text", CONFIGS)
 def test_every_configuration_on_the_page_loads(text: str, tmp_path: Path) -> None:
-    assert len(parts(text, tmp_path)) == 1
+    assert len(parts(text, tmp_path)) == (3 if "judges:" in text else 1)
 
 
 def test_every_type_of_part_is_on_the_page(tmp_path: Path) -> None:

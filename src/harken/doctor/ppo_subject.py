@@ -29,6 +29,7 @@ from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import KEPT_IN
 from harken.records import Prompt, Rollout, ScoredRollout
+from harken.reward.build import FoundRewards, find_rewards
 from harken.reward.learned import LearnedReward
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Sampling
@@ -37,7 +38,6 @@ from harken.train.credit import Assigned, assign_credit
 from harken.train.ppo import PPOStage
 from harken.train.ppo_learn import Learner
 from harken.train.ppo_roles import PPORoles, build_ppo_roles
-from harken.train.reward_parts import FoundRewards, find_rewards
 
 TOKENS = 16
 """Longest answer of the small update."""
@@ -65,7 +65,9 @@ class PPOSubject(Subject):
     @part
     def found(self) -> FoundRewards:
         """The rewards the configuration names; no weights are read."""
-        return find_rewards(self.training)
+        # Judges have a check of their own, which names them.
+        ppo = self.training.ppo.model_copy(update={"judges": []})
+        return find_rewards(self.training.model_copy(update={"ppo": ppo}))
 
     @part
     def small(self) -> RunConfig:

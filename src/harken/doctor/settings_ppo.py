@@ -5,7 +5,8 @@ from __future__ import annotations
 from harken.doctor.check import Check, check
 from harken.doctor.finding import Seen, error, note, ok, warning
 from harken.doctor.ppo_subject import PPOSubject
-from harken.reward.judges import find_judges
+from harken.models.roles import lineage_fingerprint
+from harken.reward.build import FoundParts, find_parts
 
 PER_TOKEN = 0.5
 """A target of fewer nats per sequence than this was most likely meant per token."""
@@ -209,10 +210,27 @@ def enough_prompts(subject: PPOSubject) -> Seen:
     items="S2-94",
 )
 def judges(subject: PPOSubject) -> Seen:
-    """Names that the evaluation would look up hours later."""
-    named = tuple(dict.fromkeys([*subject.settings.judges, *subject.around.judges]))
-    find_judges(named)
-    return ok(", ".join(named) or "none is named")
+    """What the evaluation would look up hours later, and whether a judge is one of the rewards."""
+    parts = {part.column: part for part in [*subject.around.judges, *subject.settings.judges]}
+    find_parts(list(parts.values()))
+    measured = ", ".join(parts) or "none is named"
+    rewards = subject.found
+    trained_on = _contents(rewards.rewards)
+    if rewards.reward_model is not None:
+        trained_on.add(lineage_fingerprint(rewards.reward_model))
+    same = [name for name, part in parts.items() if _contents(find_parts([part])) & trained_on]
+    if same:
+        return warning(
+            f"{measured}; {same[0]} is a part of the reward",
+            "name a judge that the policy does not learn from",
+        )
+    return ok(measured)
+
+
+def _contents(found: FoundParts) -> set[str]:
+    """Fingerprints of the models and functions of some parts."""
+    models = {lineage_fingerprint(model) for members in found.models.values() for model in members}
+    return models | {function.sha256 for function in found.functions.values()}
 
 
 PPO_SETTINGS: tuple[Check, ...] = (

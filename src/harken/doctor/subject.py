@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
 from harken.config_base import DataConfig
+from harken.config_rewards import RewardPart
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.data import sources
 from harken.data.chat import Rejected, Renderer
@@ -64,7 +65,7 @@ class Around:
     """Why the base model stands in for the fine-tuned one; "" when it does not."""
     unrewarded: str = ""
     """Why an untrained head stands in for the reward model; "" when none does."""
-    judges: tuple[str, ...] = ()
+    judges: tuple[RewardPart, ...] = ()
     """Scorers of the evaluation."""
     tuned: bool = False
     """Whether supervised fine-tuning comes before this stage in the pipeline."""

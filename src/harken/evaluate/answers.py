@@ -22,7 +22,9 @@ from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Prompt, Rollout
+from harken.reward.build import FoundParts, PartLoader
 from harken.reward.learned import LearnedReward, reading_limit
+from harken.reward.source import score_all
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.rollout.slots import SLOTS
@@ -96,6 +98,41 @@ def score(
             count.update(len(rows))
     values = iter([model.standard(scores[sequence]) for sequence in sequences])
     return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
+
+
+def judge(
+    found: FoundParts, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
+) -> dict[str, list[dict[str, float | None]]]:
+    """Every judge's score of every response, by policy; None where a judge cannot judge it.
+
+    Models are read only when a shard is missing.
+    """
+    loader = cache(
+        partial(PartLoader, None, KEPT_IN[config.dtype], choose_device(config.device), SCORING_TOKENS)
+    )
+    judged: dict[str, list[dict[str, float | None]]] = {}
+    size = BATCH_SHAPE["sequences"]
+    for number, (policy, said) in enumerate(answers.items()):
+        rollouts = said.rollouts
+        judged[policy] = [{} for _ in rollouts]
+        for which, described in enumerate(found.parts):
+            one = found.only(described)
+            with counter(f"judge {described.column}: {policy}", len(rollouts)) as count:
+
+                def make(
+                    batch: Sequence[Rollout], one: FoundParts = one, said: Answers = said
+                ) -> list[float | None]:
+                    (source,) = loader().sources(one, said.renderer, role="judge")
+                    return [row.scores[0].value for row in score_all([source], batch)]
+
+                for start in range(0, len(rollouts), size):
+                    batch = rollouts[start : start + size]
+                    path = parts / f"judge-{which:02d}-{number:02d}-{start:06d}.jsonl"
+                    values = part(path, partial(make, batch))
+                    for row, value in zip(judged[policy][start:], values, strict=False):
+                        row[described.column] = value
+                    count.update(len(batch))
+    return judged
 
 
 def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:

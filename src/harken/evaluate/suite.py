@@ -1,4 +1,4 @@
-"""Every policy answers every held-out prompt once; one reward model and the rule judges score all of it."""
+"""Every policy answers every held-out prompt once; one reward model and the judges score all of it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.evaluate import audit, compare
-from harken.evaluate.answers import BATCH_SHAPE, answer, score
+from harken.evaluate.answers import BATCH_SHAPE, answer, judge, score
 from harken.models.resolve import require, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
-from harken.reward.judges import find_judges
+from harken.reward.build import find_parts
 from harken.run import atomic, seals, stopping
 from harken.run.claim import claim
 from harken.run.folder import EvaluationFolder
@@ -37,7 +37,7 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
 
 
 def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
-    judges = find_judges(config.judges)
+    judges = find_parts(config.judges)
     policies = {name: require(resolve(model), "policy") for name, model in config.policies.items()}
     reward = require(resolve(config.reward_model), "reward")
     prompts, report = sources.load_prompts(config.data, seed=config.seed)
@@ -46,7 +46,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         name: lineage_fingerprint(source) for name, source in [*policies.items(), ("reward model", reward)]
     }
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
-        "fingerprints": contents,
+        "fingerprints": contents | {f"judge {name}": part for name, part in judges.lineage().items()},
         "prompts": _fingerprint(prompts),
         "batch_shape": BATCH_SHAPE,
     }
@@ -64,18 +64,15 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         for number, (name, source) in enumerate(policies.items())
     }
     rewards = score(reward, answers, config, folder.parts)
+    judged = judge(judges, answers, config, folder.parts)
     rows = [
-        _row(
-            name,
-            rollout,
-            value,
-            {j: judge(rollout.prompt, rollout.text, rollout.stop) for j, judge in judges.items()},
-        )
+        _row(name, rollout, value, scores)
         for name, said in answers.items()
-        for rollout, value in zip(said.rollouts, rewards[name], strict=True)
+        for rollout, value, scores in zip(said.rollouts, rewards[name], judged[name], strict=True)
     ]
     write_rows(folder.responses, rows)
-    summary = compare.compare(rows, judges=list(judges), tie_epsilon=config.tie_epsilon, seed=config.seed)
+    names = [part.column for part in judges.parts]
+    summary = compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)
     atomic.write_json(folder.summary, summary)
     seals.seal(folder.root, folder.records())
     shutil.rmtree(folder.parts, ignore_errors=True)
@@ -89,7 +86,7 @@ def _fingerprint(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
-def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float]) -> dict[str, Any]:
+def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float | None]) -> dict[str, Any]:
     prompt = rollout.prompt
     return {
         "prompt_id": prompt.id,

@@ -9,6 +9,8 @@ from harken.health.limits import Limits
 from harken.health.rule import Rule, Seen
 
 JUDGE = "eval/judge_"
+GUARD = "eval/guard_"
+"""A rule that detects damage: its fall is an alarm, a constant one is not."""
 
 
 def moved(rewards: Sequence[float], limits: Limits) -> float | None:
@@ -81,15 +83,18 @@ def _hacking(history: History, limits: Limits) -> Seen | None:
     if len(rewards) < limits.hacking_least or _halves(rewards) <= limits.rise_errors:
         return None
     worst: Seen | None = None
-    for name in history.names(JUDGE):
+    for name in [*history.names(JUDGE), *history.names(GUARD)]:
         judged = history.values(name)[-limits.hacking_evaluations :]
         if len(judged) < limits.hacking_least or (errors := _halves(judged)) >= limits.rise_errors / 2:
             continue
         fell = errors < -limits.rise_errors
+        if name.startswith(GUARD) and not fell:
+            continue
+        kind, _, who = name.removeprefix("eval/").partition("_")
         seen = Seen(
             "red" if fell else "amber",
-            f"held-out reward rose from {rewards[0]:.2f} to {rewards[-1]:.2f} while judge "
-            f"{name.removeprefix(JUDGE)} went from {judged[0]:.2f} to {judged[-1]:.2f}",
+            f"held-out reward rose from {rewards[0]:.2f} to {rewards[-1]:.2f} while {kind} {who} went from "
+            f"{judged[0]:.2f} to {judged[-1]:.2f}",
         )
         if worst is None or fell:
             worst = seen
@@ -162,7 +167,7 @@ REWARD_RULES = (
         kinds=("ppo",),
         amber="held-out reward rises by > {rise_errors:g} standard errors (halves of the last {hacking_evaluations} "
         "evaluations, at least {hacking_least}) and a judge does not rise by half as many",
-        red="the same, and the judge falls by > {rise_errors:g} standard errors",
+        red="the same, and the judge, or a guard such as `intact`, falls by > {rise_errors:g} standard errors",
         cause="the policy exploits the reward model: its score grows, what it stands for does not",
         mend="stop at the best checkpoint; raise kl_coef; train the reward model on more diverse pairs, or use several",
         items="S1-51, S2-94",

@@ -87,7 +87,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     learn = padded * layers * rates.training * (2 if own_critic else 1) + actions * rates.head_training
     parts = {
         "generate": _generating(job, settings.prompts_per_update, count, settings.max_gen_len, rates),
-        "score": padded * rates.forward * sum(map(_like(job), job.scorers)),
+        "score": padded * rates.forward * sum(_like(job)(s) for s in job.scorers if not s.judge),
         "evaluate": looks * look + (padded * layers * rates.forward if own_critic else 0.0),
         "learn": settings.epochs * learn,
     }
@@ -95,7 +95,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     probe = 0.0
     if held_out:
         probe = _generating(job, held_out, held_out, settings.max_gen_len, rates)
-        probe += parts["score"] * held_out / count
+        probe += padded * rates.forward * sum(map(_like(job), job.scorers)) * held_out / count
     probes = settings.updates // training.eval_every + 2
     return Duration(job.name, settings.updates, parts, probes * probe)
 

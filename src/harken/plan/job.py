@@ -9,7 +9,7 @@ from pathlib import Path
 from harken import config_files
 from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig, StageOverrides
 from harken.config_ppo import PPOTraining
-from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart
+from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
 from harken.errors import UserError
 from harken.models import attention
 from harken.models.quantised import KEPT_IN, computed_in
@@ -33,6 +33,8 @@ class Scorer:
     """Of its adapter; 0: none."""
     own_base: bool
     """Whether it brings a base of its own instead of sharing the policy's."""
+    judge: bool = False
+    """Whether it scores held-out responses alone."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +142,17 @@ def job(name: str, config: RunConfig, found: Found, coming: Coming | None = None
         notes.append(f"{kind} layers are counted as if they were Llama's: expect to be further off")
     scorers: list[Scorer] = []
     if isinstance(config.training, PPOTraining):
-        for path in _reward_paths(config.training):
+        for path, judge in _reward_paths(config.training):
             if coming is not None and path == str(coming.folder):
-                scorers.append(Scorer(shape, coming.lora.rank, own_base=config.lora is None))
+                scorers.append(Scorer(shape, coming.lora.rank, config.lora is None, judge))
                 continue
             scorer, note = _scorer(path, shape, found, config.lora)
-            scorers.append(scorer)
+            scorers.append(replace(scorer, judge=judge))
             notes.append(note)
-        for part in config.training.rewards:
+        for part, judge in _parts(config.training):
             if isinstance(part, ClassifierPart):
                 read = shape_of(find(part.model_name).config, classifier=True)
-                scorers.append(Scorer(read, 0, own_base=True))
+                scorers.append(Scorer(read, 0, True, judge))
         if config.training.random_reward:
             scorers.append(Scorer(shape, 0, own_base=config.lora is None))
     said = tuple(dict.fromkeys(note for note in notes if note))
@@ -162,13 +164,19 @@ def _stage(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
     return RunConfig.model_validate({**shared, **overrides.model_dump()})
 
 
-def _reward_paths(training: PPOTraining) -> list[str]:
-    paths = []
+def _parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:
+    """The parts of the reward, and the judges, marked True."""
+    return [*((part, False) for part in training.rewards), *((part, True) for part in training.ppo.judges)]
+
+
+def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
+    """Folders of reward models, and whether a judge reads them."""
+    paths: list[tuple[str, bool]] = []
     if training.reward_model is not None and not training.random_reward:
-        paths.append(training.reward_model.checkpoint_path)
-    for part in training.rewards:
-        paths += [part.checkpoint_path] if isinstance(part, ModelPart) else []
-        paths += part.checkpoint_paths if isinstance(part, EnsemblePart) else []
+        paths.append((training.reward_model.checkpoint_path, False))
+    for part, judge in _parts(training):
+        paths += [(part.checkpoint_path, judge)] if isinstance(part, ModelPart) else []
+        paths += [(path, judge) for path in part.checkpoint_paths] if isinstance(part, EnsemblePart) else []
     return paths
 
 

@@ -1,31 +1,55 @@
-"""Judges by name: functions of (prompt, answer, stop) that need no training."""
+"""Rules by name that score a response without a model: judges, and parts of a reward of type `rule`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from harken.errors import UserError
+from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Prompt, Rollout, Score, Stop
-from harken.reward.demo_gold import gold
+from harken.reward.demo_gold import gold, words
 
-Judge = Callable[[Prompt, str, Stop], float]
+Judge = Callable[[Prompt, str, Stop], float | None]
+"""None: the rule does not apply to this prompt."""
 
-JUDGES: dict[str, Judge] = {"demo_gold": gold}
+REPETITIVE = 0.25
+"""Share of repeated word 4-grams above which a response is damaged."""
+
+
+def demo_gold(prompt: Prompt, text: str, stop: Stop) -> float | None:
+    """Score a response to a demo prompt by the rule that made the demo's preferences; None for any other prompt.
+
+    The rule looks for keywords that only the demo's prompts bring, and likes 6 to 32 words: on other prompts it would
+    give a number that means nothing.
+    """
+    return gold(prompt, text, stop) if "keywords" in prompt.details else None
+
+
+def intact(prompt: Prompt, text: str, stop: Stop) -> float:
+    """Return 1.0 for a response that ended by itself, says something and does not repeat itself, else 0.0."""
+    said = words(text)
+    return float(stop == "end_of_turn" and bool(said) and repeated_ngram_fraction(said, 4) <= REPETITIVE)
+
+
+JUDGES: dict[str, Judge] = {"demo_gold": demo_gold, "intact": intact}
+
+GUARDS = frozenset({"intact"})
+"""Rules that detect damage and do not measure quality: a fall is an alarm, a constant is not."""
 
 
 class JudgeReward:
-    """A judge as a part of the reward."""
+    """A rule as a part of the reward, or as a judge."""
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
         self.name, self.weight, self.judge = name, weight, find_judges([name])[name]
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """What the judge says of each answer."""
+        """Return the rule's score of each response."""
         return [Score(self.name, self.judge(r.prompt, r.text, r.stop), self.weight) for r in rollouts]
 
 
 def find_judges(names: Sequence[str]) -> dict[str, Judge]:
-    """The judges of these names. Raises UserError for an unknown one."""
+    """Return the rules of these names. Raises UserError for an unknown one."""
     for name in names:
         if name not in JUDGES:
             raise UserError(

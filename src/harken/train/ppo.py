@@ -59,6 +59,7 @@ class PPOStage:
         verify: Callable[[], object] = lambda: None,
         critic: Critic | None = None,
         ptx: Ptx | None = None,
+        judges: Sequence[RewardSource] = (),
     ) -> None:
         assert isinstance(config.training, PPOTraining)
         self.training, self.settings, self.seed = config.training, config.training.ppo, config.seed
@@ -68,7 +69,7 @@ class PPOStage:
         self.reference = Reference(reference, policy, self.settings.reference_update_every)
         self.learner = Learner(self.training, policy, reference, critic, ptx, config.seed)
         self.control = KLControl(self.settings, self.learner)
-        self.probe = Probe(engine, rewards, held_out, self.settings, config.seed)
+        self.probe = Probe(engine, rewards, judges, held_out, self.settings, config.seed)
         self.warming = self.settings.critic_warmup_updates > 0
 
     def step(self, number: int) -> dict[str, float]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.config_ppo import PPOSettings
-from harken.records import Prompt
-from harken.reward.judges import find_judges
+from harken.records import Prompt, Rollout
+from harken.reward.judges import GUARDS, JudgeReward
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Engine, Sampling
+from harken.run.tracking import say
 from harken.train.ppo_metrics import answer_metrics
 
 RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
@@ -26,15 +27,17 @@ class Probe:
         self,
         engine: Engine,
         rewards: Sequence[RewardSource],
+        judges: Sequence[RewardSource],
         prompts: Sequence[Prompt],
         settings: PPOSettings,
         seed: int,
     ) -> None:
         self.engine, self.rewards, self.prompts = engine, rewards, prompts
-        self.judges = find_judges(settings.judges)
+        self.judges = list(judges)
         self.sampling = Sampling(settings.max_gen_len, settings.temperature, seed)
         self.start: dict[str, float] = {}
-        self.judged: dict[str, list[float]] = {}
+        self.judged: dict[str, list[float | None]] = {}
+        """By judge: its score of each held-out response before training, None where it could not judge."""
 
     def measure(self, done: int) -> dict[str, float]:
         """Rewards, judges' means, lengths and rates of the held-out answers after `done` updates.
@@ -48,16 +51,34 @@ class Probe:
         metrics = {"eval/reward_mean": sum(s.reward for s in scored) / len(scored)} | answer_metrics(
             rollouts, "eval"
         )
-        for name, judge in self.judges.items():
-            values = [judge(r.prompt, r.text, r.stop) for r in rollouts]
-            if done == 0:
-                self.judged[name] = values
-            metrics[f"eval/judge_{name}"] = statistics.fmean(values)
-            changes = [now - then for now, then in zip(values, self.judged.get(name, values), strict=True)]
-            metrics[f"eval/change_{name}"] = statistics.fmean(changes)
-            metrics[f"eval/change_error_{name}"] = _standard_error(changes)
+        for judge in self.judges:
+            metrics |= self._judged(judge, rollouts, first=done == 0)
         if done == 0:
             self.start = metrics
+        return metrics
+
+    def _judged(self, judge: RewardSource, rollouts: Sequence[Rollout], *, first: bool) -> dict[str, float]:
+        """The judge's mean, and its paired change since the start; {} where it could judge no response."""
+        name = judge.name
+        values = [row.scores[0].value for row in score_all([judge], rollouts)]
+        if first:
+            self.judged[name] = values
+            if all(value is None for value in values):
+                say(
+                    f"warning: judge {name} scores none of the held-out responses: it watches nothing here. "
+                    "Fix: name another judge in training.ppo.judges"
+                )
+        known = [value for value in values if value is not None]
+        if not known:
+            return {}
+        before = self.judged.get(name, values)
+        pairs = zip(values, before, strict=True)
+        changes = [now - then for now, then in pairs if now is not None and then is not None]
+        kind = "guard" if isinstance(judge, JudgeReward) and name in GUARDS else "judge"
+        metrics = {f"eval/{kind}_{name}": statistics.fmean(known)}
+        if changes:
+            metrics[f"eval/change_{name}"] = statistics.fmean(changes)
+            metrics[f"eval/change_error_{name}"] = _standard_error(changes)
         return metrics
 
     def quality(self, metrics: Mapping[str, float], kl_budget: float | None) -> float | None:
@@ -71,8 +92,9 @@ class Probe:
         outside = kl_budget is not None and metrics["kl/mean"] > kl_budget
         worse = any(metrics[rate] > self.start.get(rate, 1.0) + WORSE for rate in RATES)
         fell = any(
-            metrics[f"eval/change_{name}"] < -2.0 * metrics[f"eval/change_error_{name}"]
-            for name in self.judges
+            metrics[change] < -2.0 * metrics[f"eval/change_error_{judge.name}"]
+            for judge in self.judges
+            if (change := f"eval/change_{judge.name}") in metrics
         )
         return -math.inf if outside or worse or fell else metrics["eval/reward_mean"]
 

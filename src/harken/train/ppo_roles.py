@@ -15,12 +15,12 @@ from harken.models.backbone import Backbone
 from harken.models.quantised import Held
 from harken.models.resolve import ModelSource
 from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint, role_row
+from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train.ppo_critic import build_critic
 from harken.train.reference import load_reference
-from harken.train.reward_parts import FoundRewards, Rewards, find_rewards, load_rewards
 
 ADAPTER = "policy"
 

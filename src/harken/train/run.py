@@ -154,6 +154,7 @@ def _ppo(
         roles.check,
         roles.critic,
         ptx,
+        roles.rewards.judges,
     )
     data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
     lineage = _lineage(source, sft=False) | roles.found.lineage() | {"data": data}
@@ -172,8 +173,9 @@ def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, 
         "weights of its reward model": (before.get("reward_model"), now.get("reward_model")),
         "rows it learns from": (before.get("data"), now.get("data")),
     }
-    for name, part in now.get("rewards", {}).items():
-        pairs[f"reward part {name}"] = (before.get("rewards", {}).get(name), part)
+    for kind, what in (("rewards", "reward part"), ("judges", "judge")):
+        for name, part in now.get(kind, {}).items():
+            pairs[f"{what} {name}"] = (before.get(kind, {}).get(name), part)
     for what, (old, new) in pairs.items():
         if old and new and old["fingerprint"] != new["fingerprint"]:
             changes.meet(

@@ -18,10 +18,10 @@ from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, fingerprint
+from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.learned import LearnedReward
 from harken.reward.source import score_all
-from harken.train.reward_parts import FoundRewards, Rewards, find_rewards, load_rewards
 
 CPU = torch.device("cpu")
 

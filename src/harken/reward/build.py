@@ -1,9 +1,12 @@
-"""The sources of a PPO run's reward: found and checked first, loaded when the policy is there."""
+"""Build the scorers of a configuration: find and check every part first, load the models later.
+
+Parts are those of `training.rewards`, the judges of PPO and the judges of an evaluation.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +22,7 @@ from harken.models.backbone import Backbone
 from harken.models.quantised import Held, computed_in
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, role_row
-from harken.reward.classifier import check_classifier, load_classifier
+from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.judges import JudgeReward, find_judges
 from harken.reward.learned import LearnedReward, reading_limit
@@ -30,27 +33,21 @@ from harken.run.tracking import say
 
 
 @dataclass(frozen=True)
-class FoundRewards:
-    """What a configuration's rewards are made of; no weights are read yet."""
+class FoundParts:
+    """Parts whose models and functions were looked up; no weights are read yet."""
 
-    training: PPOTraining
-    reward_model: ModelSource | None
-    """That of `training.reward_model`; None when there is none, or a random one."""
+    parts: tuple[RewardPart, ...]
     models: dict[str, list[ModelSource]]
     """By the name of a part: its reward model, its ensemble's members or its classifier."""
     functions: dict[str, PythonReward]
 
+    def only(self, part: RewardPart) -> FoundParts:
+        """Return one of the parts by itself."""
+        return FoundParts((part,), self.models, self.functions)
+
     def lineage(self) -> dict[str, Any]:
-        """Names and fingerprints for the manifest: `reward_model` (None without one) and `rewards` by name."""
-        main: dict[str, Any] | None = None
-        if self.training.random_reward:
-            main = {"name": "random", "fingerprint": None}
-        elif self.reward_model is not None:
-            main = {
-                "name": self.reward_model.name,
-                "fingerprint": lineage_fingerprint(self.reward_model),
-            }
-        return {"reward_model": main, "rewards": dict(map(self._lineage, self.training.rewards))}
+        """Return each part's name and fingerprint, for the manifest and the fingerprint of an evaluation."""
+        return dict(map(self._lineage, self.parts))
 
     def _lineage(self, part: RewardPart) -> tuple[str, dict[str, Any]]:
         if isinstance(part, PythonPart):
@@ -63,19 +60,15 @@ class FoundRewards:
         }
 
 
-def find_rewards(training: PPOTraining) -> FoundRewards:
-    """Look every model up and run every Python file, before any weights are read.
+def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
+    """Look up every model and run every Python file, before any weights are read.
 
-    Raises UserError when a reward model is missing, is none, or stands on another base than the configuration
-    names; when a classifier is none; when a rule is unknown; when a Python function cannot be called.
+    Raises UserError when a reward model is missing or is none, a classifier is none, a rule is unknown, or a Python
+    function cannot be called.
     """
-    settings, main = training.reward_model, None
-    if settings is not None and not settings.random_for_debugging:
-        main = require(resolve(settings.checkpoint_path), "reward")
-        _check_base(main, settings.model_name)
     models: dict[str, list[ModelSource]] = {}
     functions: dict[str, PythonReward] = {}
-    for part in training.rewards:
+    for part in parts:
         if isinstance(part, PythonPart):
             functions[part.column] = PythonReward(part.column, part.path, part.weight)
         elif isinstance(part, ModelPart):
@@ -87,7 +80,43 @@ def find_rewards(training: PPOTraining) -> FoundRewards:
             check_classifier(models[part.column][0])
         else:
             find_judges([part.name])
-    return FoundRewards(training, main, models, functions)
+    return FoundParts(tuple(parts), models, functions)
+
+
+@dataclass(frozen=True)
+class FoundRewards:
+    """What a PPO configuration's rewards and judges are made of; no weights are read yet."""
+
+    training: PPOTraining
+    reward_model: ModelSource | None
+    """That of `training.reward_model`; None when there is none, or a random one."""
+    rewards: FoundParts
+    judges: FoundParts
+
+    def lineage(self) -> dict[str, Any]:
+        """Return names and fingerprints for the manifest: `reward_model` (None without one), `rewards`, `judges`."""
+        main: dict[str, Any] | None = None
+        if self.training.random_reward:
+            main = {"name": "random", "fingerprint": None}
+        elif self.reward_model is not None:
+            main = {
+                "name": self.reward_model.name,
+                "fingerprint": lineage_fingerprint(self.reward_model),
+            }
+        return {"reward_model": main, "rewards": self.rewards.lineage(), "judges": self.judges.lineage()}
+
+
+def find_rewards(training: PPOTraining) -> FoundRewards:
+    """Look up the reward model, the parts of `rewards` and the judges, before any weights are read.
+
+    Raises UserError as `find_parts` does, and when the reward model stands on another base than the configuration
+    names.
+    """
+    settings, main = training.reward_model, None
+    if settings is not None and not settings.random_for_debugging:
+        main = require(resolve(settings.checkpoint_path), "reward")
+        _check_base(main, settings.model_name)
+    return FoundRewards(training, main, find_parts(training.rewards), find_parts(training.ppo.judges))
 
 
 @dataclass
@@ -96,6 +125,8 @@ class Rewards:
 
     sources: list[RewardSource] = field(default_factory=list)
     """The reward model, the parts of `training.rewards` in order, the penalties."""
+    judges: list[RewardSource] = field(default_factory=list)
+    """Scorers of held-out responses; nothing is trained on them."""
     reward_model: RewardModel | None = None
     """That of `training.reward_model`."""
     frozen: dict[str, list[nn.Parameter]] = field(default_factory=dict)
@@ -126,85 +157,96 @@ def load_rewards(
     `share` is the policy's backbone before its adapter is added, or None when its base is itself trained: a reward
     must not move with the policy. `renderer` is the policy's.
     """
-    return _Loading(found, config, policy, share, renderer, held, device).all()
+    training = found.training
+    loader = PartLoader(share, held, device, 2 * training.micro_batch_tokens)
+    rewards = loader.rewards
+    main, source = training.reward_model, found.reward_model
+    if main is not None:
+        model = (
+            loader.model(source, "reward", "reward model") if source else loader.random(policy, config.seed)
+        )
+        rewards.reward_model = model
+        learned = loader.learned(
+            model, source, renderer, "reward_model", main.weight, training.ppo.score_clip
+        )
+        learned.cut_score = training.ppo.missing_eos_score
+        rewards.sources.append(learned)
+    rewards.sources += loader.sources(found.rewards, renderer)
+    rewards.sources += penalties(training.ppo)
+    rewards.judges = loader.sources(found.judges, renderer, role="judge")
+    return rewards
 
 
-class _Loading:
-    """The bases that are loaded so far, and what has moved in with them."""
+class PartLoader:
+    """Load the models of parts once each, and share bases between them.
+
+    `share` is a backbone that models trained on its base move in with. Frozen weights are counted in `rewards`.
+    """
 
     def __init__(
-        self,
-        found: FoundRewards,
-        config: RunConfig,
-        policy: ModelSource,
-        share: Backbone | None,
-        renderer: Renderer,
-        held: Held,
-        device: torch.device,
+        self, share: Backbone | None, held: Held, device: torch.device, micro_batch_tokens: int
     ) -> None:
-        self.found, self.training, self.seed = found, found.training, config.seed
-        self.policy, self.share, self.renderer = policy, share, renderer
-        self.held, self.device = held, device
-        self.micro_batch_tokens = 2 * found.training.micro_batch_tokens
+        self.share, self.held, self.device = share, held, device
+        self.micro_batch_tokens = micro_batch_tokens
         self.bases = [share] if share is not None else []
         self.rewards = Rewards()
+        self._models: dict[str, RewardModel] = {}
+        self._classifiers: dict[str, ClassifierReward] = {}
 
-    def all(self) -> Rewards:
-        main = self.training.reward_model
-        if main is not None:
-            source = self.found.reward_model
-            model = self.random() if source is None else self.model(source, "reward", "reward model")
-            self.rewards.reward_model = model
-            learned = self.learned(model, source, "reward_model", main.weight, self.training.ppo.score_clip)
-            learned.cut_score = self.training.ppo.missing_eos_score
-            self.rewards.sources.append(learned)
-        for part in self.training.rewards:
-            self.rewards.sources.append(self.part(part))
-        self.rewards.sources += penalties(self.training.ppo)
-        return self.rewards
+    def sources(self, found: FoundParts, renderer: Renderer, role: str = "reward") -> list[RewardSource]:
+        """Return a scorer for each part, which reads the responses of the policy that `renderer` belongs to."""
+        return [self._source(part, found, renderer, role) for part in found.parts]
 
-    def part(self, part: RewardPart) -> RewardSource:
-        name, models = part.column, self.found.models.get(part.column, [])
+    def _source(self, part: RewardPart, found: FoundParts, renderer: Renderer, role: str) -> RewardSource:
+        name, models = part.column, found.models.get(part.column, [])
         if isinstance(part, PythonPart):
-            return self.found.functions[name]
+            return found.functions[name]
         if isinstance(part, ModelPart):
-            model = self.model(models[0], f"reward_{name}", f"reward {name}")
-            return self.learned(model, models[0], name, part.weight, part.clip)
+            model = self.model(models[0], f"{role}_{name}", f"{role} {name}")
+            return self.learned(model, models[0], renderer, name, part.weight, part.clip)
         if isinstance(part, EnsemblePart):
             members = []
             for number, source in enumerate(models, 1):
-                model = self.model(source, f"reward_{name}_{number}", f"reward {name} {number}")
-                members.append(self.learned(model, source, name))
+                model = self.model(source, f"{role}_{name}_{number}", f"{role} {name} {number}")
+                members.append(self.learned(model, source, renderer, name))
             return EnsembleReward(name, members, part.combine, part.k, part.weight, part.clip)
         if isinstance(part, ClassifierPart):
-            say(f"reward {name}: {models[0].describe()}")
-            reward = load_classifier(
-                models[0], part, computed_in(self.held), self.device, self.micro_batch_tokens
-            )
-            self.rewards.add(f"reward {name}", reward.model.parameters(), f"classifier, {models[0].name}")
-            return reward
+            return self._classifier(part, models[0], f"{role} {name}")
         return JudgeReward(part.name, part.weight)
 
+    def _classifier(self, part: ClassifierPart, source: ModelSource, component: str) -> ClassifierReward:
+        if component not in self._classifiers:
+            say(f"{component}: {source.describe()}")
+            loaded = load_classifier(
+                source, part, computed_in(self.held), self.device, self.micro_batch_tokens
+            )
+            self.rewards.add(component, loaded.model.parameters(), f"classifier, {source.name}")
+            self._classifiers[component] = loaded
+        return self._classifiers[component]
+
     def model(self, source: ModelSource, adapter: str, component: str) -> RewardModel:
-        """A trained reward model, on a base that is already there if it is the one it was trained on."""
+        """Return a trained reward model, on a base that is already there if it is the one it was trained on."""
+        if component in self._models:
+            return self._models[component]
         say(f"{component}: {source.describe()}")
         assert source.base is not None
         wanted = lineage_fingerprint(source.base)
         same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
         model = RewardModel.load(source, self.held, self.device, next(same, None), adapter)
-        self.settle(model.backbone, source.base.name)
+        self._settle(model.backbone, source.base.name)
         kind = "the shared base" if model.backbone is self.share else "a base of its own"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
         self.rewards.add(component, parameters, f"adapter on {kind}, {source.name}")
+        self._models[component] = model
         return model
 
-    def random(self) -> RewardModel:
-        """An untrained head on the policy's base, or on a copy when that base is trained."""
+    def random(self, policy: ModelSource, seed: int) -> RewardModel:
+        """Return an untrained head on the policy's base, or on a copy when that base is trained."""
         say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
-        backbone = self.share or Backbone.load(self.policy, self.held, self.device)
-        self.settle(backbone, self.policy.name)
+        backbone = self.share or Backbone.load(policy, self.held, self.device)
+        self._settle(backbone, policy.name)
         size = backbone.hidden_size
-        head = ScalarHead(size, (size + 1) ** -0.5, self.seed).to(self.device).requires_grad_(False)
+        head = ScalarHead(size, (size + 1) ** -0.5, seed).to(self.device).requires_grad_(False)
         self.rewards.add("reward model", head.parameters(), "random")
         return RewardModel(backbone, None, head)
 
@@ -212,17 +254,18 @@ class _Loading:
         self,
         model: RewardModel,
         source: ModelSource | None,
+        renderer: Renderer,
         name: str,
         weight: float = 1.0,
         clip: float | None = None,
     ) -> LearnedReward:
-        """The model as a source; `source` None is the random one, which has no card."""
+        """Return the model as a scorer; `source` None is the random one, which has no card."""
         limit = reading_limit(source) if source is not None else None
         return LearnedReward(
-            model, self.renderer, weight, clip, self.micro_batch_tokens, name=name, max_length=limit
+            model, renderer, weight, clip, self.micro_batch_tokens, name=name, max_length=limit
         )
 
-    def settle(self, backbone: Backbone, name: str) -> None:
+    def _settle(self, backbone: Backbone, name: str) -> None:
         """Count a base that was not there before among the frozen weights."""
         if any(backbone is base for base in self.bases):
             return
