@@ -15,6 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mutants_chat import CHAT
 from mutants_doctor import DOCTOR
 from mutants_gpu import GPU
 from mutants_guard import GUARD
@@ -56,6 +57,7 @@ MUTANTS = [
     *KILL,
     *PRODUCTS,
     *QUANTISED,
+    *CHAT,
 ]
 AT_ONCE = 2
 SECONDS = 120

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harken.chat_template import TemplateRefusal
 from harken.config_base import DataConfig, Task
 from harken.data import diversity, examine, files, layouts, sources
 from harken.data.chat import Rejected, Renderer
+from harken.data.markup import Markup
 from harken.data.report import DataReport
-from harken.errors import UserError
 from harken.models.resolve import resolve
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenPair
@@ -38,11 +39,13 @@ def check(data: DataConfig, model: str | None = None) -> list[str]:
         rows, report = examine.prompts(data)
     sources.warn_of_repeats(rows, report)
     lengths: list[int] = []
+    renderer = None
     if model is not None:
-        renderer = Renderer(load_tokenizer(resolve(model).folder))
+        renderer = Renderer(load_tokenizer(resolve(model).folder), data.keep_special_tokens)
         lengths = [
             n for row in progress(rows, "tokens") if (n := _fit(row, renderer, data.max_length, report))
         ]
+    report.warnings += Markup(renderer).warnings(rows)
     pairs = [row for row in rows if isinstance(row, Preference | TokenPair)]
     lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in diversity.lines(pairs))]
     return [*lines, f"  tokens before any cut: {quantiles(lengths)}"] if lengths else lines
@@ -77,8 +80,8 @@ def _fit(
     fitted: object
     try:
         if isinstance(row, Prompt):
-            length = len(renderer.prompt(row.messages))
-            fitted = renderer.fit_prompt(row.messages, limit) or Rejected("response_too_long")
+            fitted = renderer.fitted(row, limit)
+            length = 0 if isinstance(fitted, Rejected) else len(renderer.prompt(row.messages, row.tools))
         elif isinstance(row, TokenPair):
             length = max(len(row.chosen_tokens), len(row.rejected_tokens))
             fitted = renderer.preference(row, limit)
@@ -89,10 +92,12 @@ def _fit(
                 if isinstance(row, Demonstration)
                 else renderer.preference(row, limit)
             )
-    except UserError:
-        length, fitted = 0, Rejected("template_refuses")
+    except TemplateRefusal as error:
+        length, fitted = 0, Rejected("template_refuses", error.said)
     if isinstance(fitted, Rejected):
-        report.withdraw(name, fitted.reason)
+        report.withdraw(name, fitted.reason, detail=fitted.detail)
     elif length > limit:
         report.shortened["prompt cut to fit the token limit"] += 1
+    if not isinstance(fitted, Rejected) and not isinstance(row, TokenPair):
+        report.changed.update(renderer.changes(row))
     return length or None

@@ -6,25 +6,47 @@ Demonstration, Preference, TokenPair      what supervised and reward-model train
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Stop = Literal["end_of_turn", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    `extra` is a JSON object of what else the turn holds for a chat template (tool_calls, tool_call_id, name,
+    reasoning_content), "" for nothing.
+    """
 
     role: Role
     content: str
+    extra: str = ""
+
+    def __repr__(self) -> str:
+        """Without `extra` where there is none: a run's rows are recognised by the sha256 of how they print."""
+        extra = f", extra={self.extra!r}" if self.extra else ""
+        return f"Message(role={self.role!r}, content={self.content!r}{extra})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The turn as people write it: role, content and what `extra` holds."""
+        return {"role": self.role, "content": self.content} | (json.loads(self.extra) if self.extra else {})
+
+    @classmethod
+    def from_dict(cls, turn: Mapping[str, Any]) -> Message:
+        """The turn that `to_dict` wrote."""
+        extra = {key: value for key, value in turn.items() if key not in ("role", "content")}
+        return cls(turn["role"], turn["content"], json.dumps(extra, ensure_ascii=False) if extra else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation that waits for the assistant's answer: its last message is not the assistant's.
+    """A conversation that waits for the assistant's answer: its last message is a user's or a tool's.
 
     `id` is stable across runs (a hash of the messages unless the data names one). `details` carries
     fields of the row that a judge or a report may want, for example the demo's keywords.
@@ -36,6 +58,15 @@ class Prompt:
     language: str = ""
     reference: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    tools: str = ""
+    """JSON list of the tools that are offered, "" for none."""
+
+    def __repr__(self) -> str:
+        """Without `tools` where there are none, as in Message."""
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "tools" or self.tools
+        ]
+        return f"Prompt({', '.join(shown)})"
 
     @property
     def last_user_message(self) -> str:

@@ -240,7 +240,8 @@ def test_conversations_the_template_refuses():
     turns = (user("a"), user("b"))
     with pytest.raises(UserError, match="turns must alternate"):
         strict.prompt(turns)
-    assert strict.demonstration(Demonstration(prompt(*turns), "c"), 99) == Rejected("template_refuses")
+    refused = Rejected("template_refuses", "turns must alternate")
+    assert strict.demonstration(Demonstration(prompt(*turns), "c"), 99) == refused
 
 
 def test_without_a_template_dialogues_are_plain_text():

@@ -4,20 +4,29 @@ A sequence is always prompt tokens + answer tokens, encoded apart, so the contex
 token for token, the one it samples from. Text that spells a special token of the model ("<|im_end|>" in a
 user turn) is written with a space after its first character before the template sees it: it stays text, and
 cannot end a turn or begin one. Chat markup of other model families is plain text to this tokenizer already.
+Responses keep the special tokens that `data.keep_special_tokens` names.
+
+A template that takes no system turn gets its text at the beginning of the first user turn. Every text has to reach
+what the template writes: a template that loses one is refused (see `template_probe`).
 
 A tokenizer without a chat template gets "\\n\\nHuman: …\\n\\nAssistant:", and " " before the answer.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
+from harken import chat_template
+from harken.chat_template import TemplateRefusal
+from harken.data import template_probe
+from harken.data.markup import responses_of
 from harken.data.report import REASONS
+from harken.data.special_tokens import SpecialTokens
 from harken.errors import UserError
 from harken.records import (
     Demonstration,
@@ -32,17 +41,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE = "a probe"
-_TEMPLATE_FAULTS = (TemplateError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a chat template, which is a program in the model's folder, ends with."""
-_SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
-_TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant):)")
+_SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool"}
+_TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant|Tool):)")
+
+MERGED = "system turn merged into the first user turn: the chat template takes none"
+UNDOUBLED = "the response repeated the tag that the generation prompt opens: written once"
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that cannot become tokens: a reason of `report.REASONS`."""
+    """A record that cannot become tokens: a reason of `report.REASONS`, and what the chat template itself said."""
 
     reason: str
+    detail: str = ""
 
     def __post_init__(self) -> None:
         if self.reason not in REASONS:
@@ -57,27 +68,49 @@ class Renderer:
     for an end.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, keep: bool | Sequence[str] | None = None) -> None:
+        """`keep` are the special tokens that responses keep; None: those that the tokenizer records."""
         self.tokenizer = tokenizer
-        specials = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
-        specials |= set(tokenizer.all_special_tokens)
-        longest_first = sorted(specials - {""}, key=lambda token: (-len(token), token))
-        self._spelled_out = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._special_ids = {int(i) for i in tokenizer.convert_tokens_to_ids(longest_first)}
+        self.template = template_probe.probe(tokenizer) if tokenizer.chat_template else None
         self._start = self._encode_start()
         self.end_of_turn = self._find_end_of_turn()
         self.pad = self._checked_pad()
+        ends = {self.end_of_turn} | ({tokenizer.eos_token_id} - {None})
+        framing = self.template.framing if self.template else ""
+        self.special = SpecialTokens(tokenizer, ends, framing)
+        if keep is not None:
+            self.special.keep(keep)
+            self.special = SpecialTokens(tokenizer, ends, framing)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The whole conversation with the header of the assistant's next turn.
+    def prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
+        """The whole conversation with the header of the assistant's next turn. `tools` is JSON, as in Prompt.
 
-        Raises UserError when the chat template refuses it (some take no system turn, or no two turns of one
-        side).
+        Raises TemplateRefusal when the chat template refuses it (some take no two turns of one side), or leaves the
+        text of a turn out.
         """
         lead = [] if self.tokenizer.chat_template else self._start
-        return [*lead, *self._encode(self._write(messages, answer_next=True))]
+        return [*lead, *self._encode(self._write(messages, tools))]
 
-    def fit_prompt(self, messages: Sequence[Message], limit: int) -> tuple[list[int], int] | None:
+    def fitted(self, prompt: Prompt, limit: int) -> list[int] | Rejected:
+        """The prompt in at most `limit` tokens, as `fit_prompt` shortens it, or why it cannot be written."""
+        try:
+            found = self.fit_prompt(prompt.messages, limit, prompt.tools)
+        except TemplateRefusal as error:
+            return Rejected("template_refuses", error.said)
+        return found[0] if found else Rejected("prompt_too_long")
+
+    def changes(self, row: Prompt | Demonstration | Preference) -> list[str]:
+        """What is written otherwise than the row says, in words to count by."""
+        prompt = row if isinstance(row, Prompt) else row.prompt
+        found = [MERGED] if self._merges(prompt.messages) else []
+        for text in responses_of(row):
+            if self._undoubled(text) != text:
+                found.append(UNDOUBLED)
+        return list(dict.fromkeys(found))
+
+    def fit_prompt(
+        self, messages: Sequence[Message], limit: int, tools: str = ""
+    ) -> tuple[list[int], int] | None:
         """The conversation in at most `limit` tokens, and how many turns were dropped to make it fit.
 
         The oldest turns go first (never a system turn or the last user turn, and what is left begins with a
@@ -89,20 +122,22 @@ class Renderer:
             return None
         system = [m for m in messages if m.role == "system"]
         turns = [m for m in messages if m.role != "system"]
-        tokens = self.prompt(messages)
+        tokens = self.prompt(messages, tools)
         dropped = 0
         while len(tokens) > limit and (later := _from_next_user_turn(turns)):
             dropped += len(turns) - len(later)
             turns = later
-            tokens = self.prompt([*system, *turns])
+            tokens = self.prompt([*system, *turns], tools)
         if len(tokens) <= limit:
             return tokens, dropped
-        return self._with_last_turn_cut(system, turns, limit, dropped) if turns else None
+        if len(turns) != 1:  # a tool's result waits for an answer, and its call must stay whole
+            return None
+        return self._with_last_turn_cut(system, turns, limit, dropped, tools)
 
     def response(self, text: str, ended: bool = True) -> list[int]:
         """An answer's tokens, with the end-of-turn token if it `ended`: one that was cut gets none."""
         lead = "" if self.tokenizer.chat_template else " "
-        tokens = self._encode(lead + self._inert(text))
+        tokens = self._encode(lead + self._inert(self._undoubled(text), response=True))
         return [*tokens, self.end_of_turn] if ended else tokens
 
     def demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration | Rejected:
@@ -112,7 +147,7 @@ class Renderer:
         `fit_prompt` to leave room; an answer never is.
         """
         if not row.prompt.messages:
-            tokens = (*self._start, *self._encode(self._inert(row.response)), self.end_of_turn)
+            tokens = (*self._start, *self._encode(self._inert(row.response, response=True)), self.end_of_turn)
             if len(tokens) > max_length:
                 return Rejected("response_too_long")
             return TokenDemonstration(row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)))
@@ -142,62 +177,117 @@ class Renderer:
 
     def length(self, row: Demonstration | Preference) -> int:
         """Tokens of the whole record (of its longer side) before anything is shortened."""
-        answers = [row.response] if isinstance(row, Demonstration) else [row.chosen, row.rejected]
-        prompt = len(self.prompt(row.prompt.messages)) if row.prompt.messages else len(self._start)
-        return prompt + max(len(self.response(answer)) for answer in answers)
+        prompt = (
+            len(self.prompt(row.prompt.messages, row.prompt.tools))
+            if row.prompt.messages
+            else len(self._start)
+        )
+        return prompt + max(len(self.response(answer)) for answer in responses_of(row))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """An answer as text, without special tokens."""
-        found = self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(found) if self.tokenizer.chat_template else str(found).removeprefix(" ")
+        """An answer as text, without special tokens but those that responses keep."""
+        found = self.special.decoded(tokens)
+        return found if self.tokenizer.chat_template else found.removeprefix(" ")
+
+    @cached_property
+    def _tool_form(self) -> template_probe.ToolForm:
+        return template_probe.tool_form(self.tokenizer)
 
     def _room(self, prompt: Prompt, limit: int) -> list[int] | Rejected:
-        try:
-            fitted = self.fit_prompt(prompt.messages, limit)
-        except UserError:
-            return Rejected("template_refuses")
-        return fitted[0] if fitted else Rejected("response_too_long")
+        fitted = self.fitted(prompt, limit)
+        return Rejected("response_too_long") if fitted == Rejected("prompt_too_long") else fitted
 
     def _with_last_turn_cut(
-        self, system: Sequence[Message], turns: Sequence[Message], limit: int, dropped: int
+        self, system: Sequence[Message], turns: Sequence[Message], limit: int, dropped: int, tools: str
     ) -> tuple[list[int], int] | None:
         """Keep as many of the last tokens of the one turn left as fit. Re-encoding a cut text may take more
         tokens than were kept, so the share shrinks until it fits."""
         last = turns[-1]
         content = self._encode(self._inert(last.content))
-        keep = len(content) - (len(self.prompt([*system, *turns])) - limit)
+        keep = len(content) - (len(self.prompt([*system, *turns], tools)) - limit)
         while keep > 0:
             rest = self.tokenizer.decode(content[-keep:], clean_up_tokenization_spaces=False)
             # A character of several tokens may have lost its first ones.
             cut = Message(last.role, str(rest).lstrip("\ufffd"))
-            tokens = self.prompt([*system, cut])
+            tokens = self.prompt([*system, cut], tools)
             if len(tokens) <= limit:
                 return (tokens, dropped) if cut.content.strip() else None
             keep -= len(tokens) - limit
         return None
 
-    def _write(self, messages: Sequence[Message], answer_next: bool) -> str:
-        turns = [{"role": m.role, "content": self._inert(m.content)} for m in messages]
-        if not self.tokenizer.chat_template:
-            written = [f"\n\n{_SPEAKERS[t['role']]}: {t['content']}" for t in turns]
-            return "".join(written) + ("\n\nAssistant:" if answer_next else "")
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
-            )
-        except _TEMPLATE_FAULTS as error:
-            roles = ", ".join(t["role"] for t in turns)
-            raise UserError(
-                f"the chat template refuses a conversation of {roles or 'no turns'} ({error})",
-                mend="Merge or remove turns, or use a model whose template takes them",
-            ) from error
+    def _write(self, messages: Sequence[Message], tools: str) -> str:
+        if self._merges(messages):
+            messages = _merged(messages)
+        if self.template is None:
+            if tools or any(m.role == "tool" or m.extra for m in messages):
+                reason = "a model without a chat template has no form for tools"
+                raise TemplateRefusal(
+                    reason, reason, mend="leave rows with tools out, or use an instruct model"
+                )
+            written = [f"\n\n{_SPEAKERS[m.role]}: {self._inert(m.content)}" for m in messages]
+            return "".join(written) + "\n\nAssistant:"
+        turns = [self._turn(message) for message in messages]
+        offered = self._inert_inside(json.loads(tools)) if tools else None
+        text = chat_template.render(self.tokenizer, turns, tools=offered, answer_next=True)
+        for message, turn in zip(messages, turns, strict=True):
+            if not template_probe.reaches(turn.get("content", ""), text, message.role):
+                reason = f"it leaves out the text of a {message.role} turn"
+                raise TemplateRefusal(
+                    f"the chat template does not write this conversation: {reason}",
+                    reason,
+                    where=str(self.tokenizer.name_or_path),
+                    mend="remove such turns, or use a model whose template writes them",
+                )
+        return text
 
-    def _inert(self, text: str) -> str:
-        """The text with every spelled-out special token broken by a space."""
-        text = self._spelled_out.sub(_broken, text)
+    def _turn(self, message: Message) -> dict[str, Any]:
+        """A turn as the template wants it, no text in it spelling a special token."""
+        turn: dict[str, Any] = {
+            "role": message.role,
+            "content": self._inert(message.content, response=message.role == "assistant"),
+        }
+        if message.extra:
+            turn |= self._inert_inside(json.loads(message.extra))
+        if message.role == "tool":
+            turn["role"] = self._tool_form.role
+        if calls := turn.get("tool_calls"):
+            form = self._tool_form
+            for call in calls:
+                call["function"]["arguments"] = template_probe.as_given(call["function"]["arguments"], form)
+            if form.without_content and not turn["content"]:
+                del turn["content"]
+        return turn
+
+    def _merges(self, messages: Sequence[Message]) -> bool:
+        """Whether system turns become part of the first user turn."""
+        return (
+            self.template is not None
+            and not self.template.system
+            and any(m.role == "system" for m in messages)
+            and any(m.role == "user" for m in messages)
+        )
+
+    def _undoubled(self, text: str) -> str:
+        """A response without the tag that the generation prompt has opened already."""
+        tag = self.template.opened_tag if self.template else ""
+        if not tag or not text.lstrip().startswith(tag):
+            return text
+        rest = text.lstrip().removeprefix(tag)
+        assert self.template is not None
+        return rest.removeprefix("\n") if self.template.opens.endswith("\n") else rest
+
+    def _inert(self, text: str, *, response: bool = False) -> str:
+        """The text with every spelled-out special token broken by a space, but for those that responses keep."""
+        text = self.special.broken(text, response=response)
         return text if self.tokenizer.chat_template else _TURN_OF_FALLBACK.sub("", text)
+
+    def _inert_inside(self, value: Any) -> Any:
+        """The same of every text in a JSON value."""
+        if isinstance(value, str):
+            return self._inert(value)
+        if isinstance(value, dict):
+            return {self._inert(key): self._inert_inside(item) for key, item in value.items()}
+        return [self._inert_inside(item) for item in value] if isinstance(value, list) else value
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -208,10 +298,10 @@ class Renderer:
         return [bos] if bos is not None and self.tokenizer(_PROBE)["input_ids"][:1] == [bos] else []
 
     def _find_end_of_turn(self) -> int:
-        if self.tokenizer.chat_template:
-            probe = [Message("user", "a question"), Message("assistant", _PROBE)]
-            after = self._encode(self._write(probe, answer_next=False).rpartition(_PROBE)[2])
-            ends = [token for token in after if token in self._special_ids]
+        if self.template is not None:
+            special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+            special |= set(self.tokenizer.all_special_ids)
+            ends = [token for token in self._encode(self.template.after) if token in special]
             if ends:
                 return ends[0]
         if self.tokenizer.eos_token_id is None:
@@ -241,9 +331,14 @@ class Renderer:
         return row
 
 
-def _broken(spelled_out: re.Match[str]) -> str:
-    token = spelled_out[0]
-    return f"{token[0]} {token[1:]}" if len(token) > 1 else ""
+def _merged(messages: Sequence[Message]) -> list[Message]:
+    """The conversation with all system texts, in their order, at the beginning of the first user turn."""
+    system = [m.content for m in messages if m.role == "system"]
+    turns = [m for m in messages if m.role != "system"]
+    first = next(i for i, turn in enumerate(turns) if turn.role == "user")
+    text = "\n\n".join([*system, turns[first].content])
+    turns[first] = Message("user", text, turns[first].extra)
+    return turns
 
 
 def _from_next_user_turn(turns: Sequence[Message]) -> list[Message] | None:

@@ -53,15 +53,16 @@ def prompt_of(row: Row) -> Conversation:
 
 
 def open_conversation(turns: Sequence[Message]) -> tuple[Conversation, bool]:
-    """The turns up to the last user turn, which waits for an answer, and whether assistant turns were cut
-    off.
+    """The turns up to the last user turn or tool result, which waits for an answer, and whether assistant turns were
+    cut off.
 
     Drops rows with no user turn there, or a blank one.
     """
     end = len(turns)
     while end and turns[end - 1].role == "assistant":
         end -= 1
-    if not end or turns[end - 1].role != "user" or not turns[end - 1].content.strip():
+    asked = [turn for turn in turns[:end] if turn.role == "user"]
+    if not end or turns[end - 1].role == "system" or not asked or not asked[-1].content.strip():
         raise Drop("no_prompt")
     return tuple(turns[:end]), end < len(turns)
 
@@ -70,10 +71,14 @@ def last_answer(turns: Sequence[Message], field: str) -> tuple[Conversation, str
     """The last assistant turn, and the turns before it."""
     for i in range(len(turns) - 1, -1, -1):
         if turns[i].role == "assistant":
+            if "tool_calls" in turns[i].to_dict() and not turns[i].content.strip():
+                raise Drop("tool_call_response", field)
             return tuple(turns[:i]), turns[i].content
     raise Drop("no_response", field)
 
 
 def same(left: Sequence[Message], right: Sequence[Message]) -> bool:
     """Whether two conversations say the same, but for white space around turns."""
-    return [(m.role, m.content.strip()) for m in left] == [(m.role, m.content.strip()) for m in right]
+    return [(m.role, m.content.strip(), m.extra) for m in left] == [
+        (m.role, m.content.strip(), m.extra) for m in right
+    ]

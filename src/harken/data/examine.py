@@ -48,7 +48,7 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
 
     def read(row: Row) -> _Read[Prompt]:
         prompt, cut = _prompt(row, read_turns(row))
-        if (content := content_hash(prompt.messages)) in seen:
+        if (content := content_hash(prompt.messages, prompt.tools)) in seen:
             raise Drop("duplicate_prompt")
         if prompt.id in ids:
             raise Drop("duplicate_id", "id")
@@ -98,10 +98,10 @@ def preferences(
     return records, report
 
 
-def content_hash(messages: Conversation) -> str:
+def content_hash(messages: Conversation, tools: str = "") -> str:
     """16 hexadecimal digits that depend on the conversation alone: a prompt's id where the data name none."""
-    text = json.dumps([{"role": m.role, "content": m.content} for m in messages])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = json.dumps([m.to_dict() for m in messages])
+    return hashlib.sha256((text + tools).encode()).hexdigest()[:16]
 
 
 def _path(data: DataConfig, path: str | None, task: Task) -> str:
@@ -162,12 +162,14 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
     details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
     if row.get("keywords") is not None:
         details["keywords"] = row["keywords"]
+    tools = fields.tools(row)
     prompt = Prompt(
-        id=_own_id(row) or content_hash(messages),
+        id=_own_id(row) or content_hash(messages, tools),
         messages=messages,
         domain=_name(row, "domain") or _name(row, "category"),
         language=_name(row, "language"),
         details=details,
+        tools=tools,
     )
     return prompt, cut
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,14 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "gpt": "assistant",
     "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "ipython": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
 }
+_EXTRA = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking", "reasoning")
+"""Further keys of a turn that chat templates read."""
 
 
 class Drop(Exception):
@@ -85,7 +93,7 @@ def number(value: object) -> float | None:
 
 
 def messages(value: object, field: str) -> tuple[Message, ...]:
-    """A list of {"role", "content"} (or {"from", "value"}) as messages."""
+    """A list of {"role", "content"} (or {"from", "value"}) as messages; tool calls and results are kept."""
     if not isinstance(value, list):
         raise Drop("wrong_type", field)
     return tuple(_message(item, field) for item in value)
@@ -94,11 +102,87 @@ def messages(value: object, field: str) -> tuple[Message, ...]:
 def _message(item: object, field: str) -> Message:
     if not isinstance(item, Mapping):
         raise Drop("wrong_type", field)
+    extra = {key: item[key] for key in _EXTRA if item.get(key) not in (None, [], "")}
     try:
         role = text(item, "role", "from")
-        content = text(item, "content", "value")
+        name = present(item, ("content", "value"))
+        if name is None and "tool_calls" not in extra:
+            raise Drop("missing_field", "content")
+        content = "" if name is None else _content(item[name], name)
+        calls = extra.get("tool_calls")
+        if calls is not None:
+            extra["tool_calls"] = _tool_calls(calls)
     except Drop as drop:
         raise Drop(drop.reason, f"{field}.{drop.field}") from None
     if role.lower() not in _ROLES:
         raise Drop("unknown_role", f"{field}.role")
-    return Message(_ROLES[role.lower()], content)
+    return Message(_ROLES[role.lower()], content, as_json(extra, field) if extra else "")
+
+
+def _content(value: object, field: str) -> str:
+    """A turn's text. Of a list of parts, the texts joined; a part that is none (an image …) is a fault of the row."""
+    if not isinstance(value, list):
+        return checked(value, field)
+    texts = []
+    for part in value:
+        if isinstance(part, str):
+            texts.append(checked(part, field))
+            continue
+        if not isinstance(part, Mapping):
+            raise Drop("wrong_type", field)
+        kind = str(part.get("type", "text" if "text" in part else "unknown"))
+        if kind not in ("text", "input_text", "output_text"):
+            raise Drop("unsupported_content", f"{field}.{kind[:40]}")
+        texts.append(text(part, "text"))
+    return "".join(texts)
+
+
+def _tool_calls(calls: object) -> list[Any]:
+    """Tool calls with their arguments as objects, whether the row writes them so or as JSON text."""
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
+        raise Drop("wrong_type", "tool_calls")
+    return [_tool_call(call) for call in calls]
+
+
+def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call.get("function", call)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise Drop("wrong_type", "tool_calls")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments) if arguments.strip() else {}
+        except (ValueError, RecursionError):
+            raise Drop("wrong_type", "tool_calls.arguments") from None
+    named = {**function, "arguments": {} if arguments is None else arguments}
+    return (
+        {"type": "function", **call, "function": named}
+        if "function" in call
+        else {
+            "type": "function",
+            "function": named,
+        }
+    )
+
+
+def tools(row: Row) -> str:
+    """The tools a row offers, as JSON text, "" for none; a row may write them as a list or as JSON text of one."""
+    found = row.get("tools")
+    if isinstance(found, str) and found.strip():
+        try:
+            found = json.loads(found)
+        except (ValueError, RecursionError):
+            raise Drop("wrong_type", "tools") from None
+    if not found:
+        return ""
+    if not isinstance(found, list) or not all(isinstance(tool, Mapping) for tool in found):
+        raise Drop("wrong_type", "tools")
+    return as_json(found, "tools")
+
+
+def as_json(value: object, field: str) -> str:
+    """The value as JSON text that can be encoded; Drop where it is none."""
+    try:
+        return checked(json.dumps(value, ensure_ascii=False, allow_nan=False), field)
+    except (TypeError, ValueError, RecursionError):
+        raise Drop("wrong_type", field) from None

@@ -13,7 +13,7 @@ REASONS = {
     "missing_field": "a field the layout needs is absent or null",
     "wrong_type": "a field does not hold what its layout says",
     "not_unicode": "a text holds half of a surrogate pair, which no tokenizer can read",
-    "unknown_role": "a message is neither from a system, a user nor an assistant",
+    "unknown_role": "a message is neither from a system, a user, an assistant nor a tool",
     "no_prompt": "no user turn with text is left to answer",
     "no_response": "no assistant turn to learn from",
     "empty_response": "an answer is empty or blank",
@@ -29,14 +29,28 @@ REASONS = {
     "response_too_long": "the answer and the shortest prompt exceed the token limit; answers are never cut",
     "prompt_too_long": "not one token of the last user turn would be left within the token limit",
     "template_refuses": "the model's chat template cannot write this conversation",
+    "unsupported_content": "a message holds something else than text",
+    "tool_call_response": "the answer to learn is a tool call, not a text",
     "token_outside_vocabulary": "a pre-tokenised row holds an id the tokenizer does not have",
     "over_limit": "left out on purpose: more rows than the limit asked for",
 }
 """Every reason to drop a row. Faults of one field are counted per field: "missing_field:chosen"."""
 
+FIXES = {
+    "response_too_long": "raise data.max_length",
+    "prompt_too_long": "raise data.max_length",
+    "template_refuses": "remove or merge such turns in the rows, or use a model whose chat template takes them",
+    "unsupported_content": "rows of text alone can be trained on: leave the others out",
+    "tool_call_response": "let the last assistant turn be a text",
+    "token_outside_vocabulary": "tokenise the rows with this model's tokenizer, or give them as text",
+    "tie": "these rows prefer neither side: name a data set with preferences, or one of demonstrations",
+}
+"""What to do where a reason leaves no row."""
 SHOWN = 20
 """Dropped rows that are listed one by one; all of them stand in rejects.jsonl."""
-_PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role")
+_PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
+DETAILS = 12
+"""Different messages of a chat template that are counted each under its own name."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +60,15 @@ class Reject:
     where: str
     field: str
     reason: str
+    detail: str = ""
+    """What a chat template said, in one line."""
 
     def line(self) -> str:
         """``file:row:field: message``."""
         place = ":".join(part for part in (self.where, self.field) if part)
-        return f"{place}: {self.reason}: {REASONS[self.reason]}"
+        return f"{place}: {self.reason}: {REASONS[self.reason]}" + (
+            f" ({self.detail})" if self.detail else ""
+        )
 
 
 @dataclass
@@ -58,7 +76,8 @@ class DataReport:
     """The account of one source; ``raw == kept + sum(dropped.values())`` at all times.
 
     `raw` counts the records the rows hold: a ranking of k answers holds k·(k-1)/2 pairs, every other row one.
-    `shortened` counts kept records that lost something on the way, by what they lost.
+    `shortened` counts kept records that lost something on the way, by what they lost; `changed` those that are written
+    otherwise than the source has them.
     """
 
     path: str
@@ -67,6 +86,7 @@ class DataReport:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     shortened: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What is wrong with rows that are used, for example prompts that are trained on and held out."""
@@ -77,26 +97,50 @@ class DataReport:
         self.raw += 1
         self.kept += 1
 
-    def drop(self, where: str, reason: str, field: str = "") -> None:
-        """Count a record that is not used. Raises ValueError for a reason outside `REASONS`."""
+    def drop(self, where: str, reason: str, field: str = "", detail: str = "") -> None:
+        """Count a record that is not used, refusals of a chat template by what it said (`detail`).
+
+        Raises ValueError for a reason outside `REASONS`.
+        """
         if reason not in REASONS:
             raise ValueError(f"{reason!r} is no reason of harken.data.report.REASONS")
         self.raw += 1
-        self.dropped[_counted_as(reason, field)] += 1
+        name = _counted_as(reason, field, detail)
+        if (
+            detail
+            and name not in self.dropped
+            and sum(f"{reason}:" in known for known in self.dropped) >= DETAILS
+        ):
+            name = reason
+        self.dropped[name] += 1
         if reason != "over_limit":
-            self.rejects.append(Reject(where, field, reason))
+            self.rejects.append(Reject(where, field, reason, detail))
 
-    def withdraw(self, where: str, reason: str, field: str = "") -> None:
+    def withdraw(self, where: str, reason: str, field: str = "", detail: str = "") -> None:
         """Move a record counted as kept to the dropped ones, for example when its tokens do not fit."""
         self.raw -= 1
         self.kept -= 1
-        self.drop(where, reason, field)
+        self.drop(where, reason, field, detail)
+
+    def nothing_left(self) -> tuple[str, str]:
+        """Why not one row is left, and what to do about it: by the reason that most rows were dropped for."""
+        if not self.dropped:
+            return "there is not one row", "name other data"
+        counted, number = self.dropped.most_common(1)[0]
+        reason, _, detail = counted.partition(":")
+        said = f" ({detail.strip()})" if detail else ""
+        return (
+            f"not one row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{said}",
+            FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
+        )
 
     def lines(self) -> list[str]:
         """The account for a terminal: totals, each reason, the first dropped rows, warnings, what raters agreed on."""
         head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {sum(self.dropped.values()):,} dropped"
         lines = [head + (f" (layout {self.layout})" if self.layout else "")]
-        first = {_counted_as(r.reason, r.field): f"; first {r.where}" for r in reversed(self.rejects)}
+        first = {
+            _counted_as(r.reason, r.field, r.detail): f"; first {r.where}" for r in reversed(self.rejects)
+        }
         for reason, count in self.dropped.most_common():
             meaning = REASONS[reason.partition(":")[0]]
             lines.append(f"  {count:,} dropped: {reason} ({meaning}{first.get(reason, '')})")
@@ -104,6 +148,7 @@ class DataReport:
         if len(self.rejects) > SHOWN:
             lines.append(f"  … and {len(self.rejects) - SHOWN:,} more dropped rows")
         lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
+        lines += [f"  {count:,} changed: {what}" for what, count in self.changed.most_common()]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
 
@@ -116,10 +161,12 @@ class DataReport:
             "kept": self.kept,
             "dropped": dict(self.dropped.most_common()),
             "shortened": dict(self.shortened.most_common()),
+            "changed": dict(self.changed.most_common()),
             "warnings": list(self.warnings),
             "agreement": self.agreement.to_dict() if self.agreement else None,
         }
 
 
-def _counted_as(reason: str, field: str) -> str:
-    return f"{reason}:{field}" if field and reason in _PER_FIELD else reason
+def _counted_as(reason: str, field: str, detail: str = "") -> str:
+    name = f"{reason}:{field}" if field and reason in _PER_FIELD else reason
+    return f"{name}: {detail}" if detail else name

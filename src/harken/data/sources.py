@@ -144,4 +144,4 @@ def _prompt_key(record: Prompt | Demonstration | Pair) -> str:
     if isinstance(record, TokenPair):
         return repr(shared_prefix(record))
     prompt = record if isinstance(record, Prompt) else record.prompt
-    return examine.content_hash(prompt.messages)
+    return examine.content_hash(prompt.messages, prompt.tools)

@@ -204,7 +204,8 @@ def _cost(
 def _asked(row: Row) -> str:
     if isinstance(row, TokenPair):
         return repr(shared_prefix(row))
-    return content_hash((row if isinstance(row, Prompt) else row.prompt).messages)
+    prompt = row if isinstance(row, Prompt) else row.prompt
+    return content_hash(prompt.messages, prompt.tools)
 
 
 def _whole(row: Row) -> object:
@@ -231,7 +232,7 @@ def _length(renderer: Renderer, row: Row) -> int | None:
     """Tokens of a row before any cut; None where the template refuses it."""
     try:
         if isinstance(row, Prompt):
-            return len(renderer.prompt(row.messages))
+            return len(renderer.prompt(row.messages, row.tools))
         if isinstance(row, TokenPair):
             return max(len(row.chosen_tokens), len(row.rejected_tokens))
         return renderer.length(row)

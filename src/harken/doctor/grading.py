@@ -84,11 +84,10 @@ def grade(model: RewardModel, rows: Rows, data: DataConfig, seed: int) -> Graded
     pairs = sorted(pairs, key=lambda entry: _tokens(entry[0]) > PAIR_TOKENS)[:PAIRS]
     empty, unknowing = [], []
     for _, asked in pairs[:PROMPTS]:
-        if isinstance(asked, Preference) and (
-            fitted := renderer.fit_prompt(asked.prompt.messages, data.max_length)
-        ):
-            empty.append([*fitted[0], *renderer.response("")])
-            unknowing.append([*fitted[0], *renderer.response(UNKNOWING)])
+        fitted = renderer.fitted(asked.prompt, data.max_length) if isinstance(asked, Preference) else None
+        if isinstance(fitted, list):
+            empty.append([*fitted, *renderer.response("")])
+            unknowing.append([*fitted, *renderer.response(UNKNOWING)])
     chosen = [pair.chosen_tokens for pair, _ in pairs]
     rejected = [pair.rejected_tokens for pair, _ in pairs]
     raw = model.raw_scores([*chosen, *rejected, *empty, *unknowing], BUDGET)

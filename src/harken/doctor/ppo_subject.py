@@ -141,7 +141,7 @@ class PPOSubject(Subject):
         positions: int | None = getattr(self.backbone.model.config, "max_position_embeddings", None)
         if positions is None:
             return limit
-        longest = max(len(self.renderer.prompt(prompt.messages)) for prompt in self.prompts)
+        longest = max(len(self.renderer.prompt(prompt.messages, prompt.tools)) for prompt in self.prompts)
         return max(min(limit, positions - longest), 1)
 
     @part

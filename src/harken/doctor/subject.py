@@ -119,7 +119,7 @@ class Subject:
     @part
     def renderer(self) -> Renderer:
         """Its tokenizer and chat template."""
-        return Renderer(load_tokenizer(self.source.folder))
+        return Renderer(load_tokenizer(self.source.folder), self.config.data.keep_special_tokens)
 
     @part
     def rows(self) -> Rows:
@@ -138,18 +138,19 @@ class Subject:
         reward models) or as they are (PPO). Short ones first."""
         limit = self.config.data.max_length
         fitting: list[tuple[int, int, Any]] = []
+        report = DataReport(self.config.data.path)
         for row in self.sample:
             encoded = encode(self.renderer, row, limit)
-            if not isinstance(encoded, Rejected):
+            report.keep()
+            if isinstance(encoded, Rejected):
+                report.withdraw("", encoded.reason, detail=encoded.detail)
+            else:
                 fitting.append(
                     (tokens_of(encoded), len(fitting), row if isinstance(row, Prompt) else encoded)
                 )
         if not fitting:
-            raise UserError(
-                f"not one of {len(self.sample)} rows fits data.max_length {limit}",
-                where=self.config.data.path,
-                mend="raise data.max_length; `harken data` counts the tokens of every row",
-            )
+            what, mend = report.nothing_left()
+            raise UserError(what, where=self.config.data.path, mend=mend)
         short = [entry for entry in fitting if entry[0] <= ROW_TOKENS]
         return [entry[2] for entry in (short if len(short) >= FEW else sorted(fitting))]
 
@@ -234,11 +235,7 @@ def encode(renderer: Renderer, row: Row, limit: int) -> TokenDemonstration | Tok
     if isinstance(row, Demonstration):
         return renderer.demonstration(row, limit)
     if isinstance(row, Prompt):
-        try:
-            fitted = renderer.fit_prompt(row.messages, limit)
-        except UserError:
-            return Rejected("template_refuses")
-        return fitted[0] if fitted else Rejected("prompt_too_long")
+        return renderer.fitted(row, limit)
     return renderer.preference(row, limit)
 
 

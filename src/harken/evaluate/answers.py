@@ -74,7 +74,9 @@ def answer(
         for path, asked in groups.items():
             kept = part(path, partial(make, asked))
             rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
-    return Answers(rollouts, Renderer(load_tokenizer((source.base or source).folder)))
+    return Answers(
+        rollouts, Renderer(load_tokenizer((source.base or source).folder), config.data.keep_special_tokens)
+    )
 
 
 def score(
@@ -145,7 +147,11 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
         backbone, role = Backbone.load(source, held, device), None
     check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)
     return InProcessEngine(
-        backbone, Renderer(backbone.tokenizer), role, config.data.max_length, BATCH_SHAPE["slots"]
+        backbone,
+        Renderer(backbone.tokenizer, config.data.keep_special_tokens),
+        role,
+        config.data.max_length,
+        BATCH_SHAPE["slots"],
     )
 
 

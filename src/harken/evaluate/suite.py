@@ -6,19 +6,22 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harken import chat_template
 from harken.config import EvaluationConfig
 from harken.data import sources
+from harken.data.report import DataReport
 from harken.evaluate import audit, compare
 from harken.evaluate.answers import BATCH_SHAPE, answer, judge, score
-from harken.models.resolve import require, resolve
+from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
-from harken.reward.build import find_parts
+from harken.reward.build import FoundParts, find_parts
 from harken.run import atomic, seals, stopping
-from harken.run.claim import claim
+from harken.run.claim import claim, recorded
 from harken.run.folder import EvaluationFolder
 from harken.run.tables import write_rows
 from harken.run.tracking import say
@@ -50,6 +53,27 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         "prompts": _fingerprint(prompts),
         "batch_shape": BATCH_SHAPE,
     }
+    # A template that reads the clock of a model that records no time is written at the time this evaluation began.
+    moment = datetime.now(UTC).replace(microsecond=0)
+    links = [link for source in [*policies.values(), reward] for link in (source, source.base) if link]
+    if any(chat_template.folder_reads_clock(link.folder) for link in links):
+        before = recorded(folder.config).get("template_time") if folder.config.exists() else None
+        moment = datetime.fromisoformat(before) if isinstance(before, str) else moment
+        settings["template_time"] = moment.isoformat()
+    with chat_template.clock_at(moment):
+        return _evaluate(config, folder, policies, reward, judges, prompts, report, settings)
+
+
+def _evaluate(
+    config: EvaluationConfig,
+    folder: EvaluationFolder,
+    policies: dict[str, ModelSource],
+    reward: ModelSource,
+    judges: FoundParts,
+    prompts: Sequence[Prompt],
+    report: DataReport,
+    settings: dict[str, Any],
+) -> EvaluationFolder:
     if claim(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
         shutil.rmtree(folder.parts, ignore_errors=True)
         if seals.listed(folder.root) is None:  # the process that finished it ended before it could
@@ -82,8 +106,15 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
 
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
     """The sha256 over ids and messages, in order."""
-    texts = [[p.id, *((m.role, m.content) for m in p.messages)] for p in prompts]
+    texts = [[p.id, *_told(p)] for p in prompts]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def _told(prompt: Prompt) -> list[object]:
+    plain: list[object] = [
+        (m.role, m.content, m.extra) if m.extra else (m.role, m.content) for m in prompt.messages
+    ]
+    return [*plain, prompt.tools] if prompt.tools else plain
 
 
 def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float | None]) -> dict[str, Any]:
@@ -95,9 +126,7 @@ def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float |
         "domain": prompt.domain,
         "language": prompt.language,
         "prompt": prompt.last_user_message,
-        "messages": json.dumps(
-            [{"role": m.role, "content": m.content} for m in prompt.messages], ensure_ascii=False
-        ),
+        "messages": json.dumps([m.to_dict() for m in prompt.messages], ensure_ascii=False),
         "response": rollout.text,
         "prompt_tokens": len(rollout.prompt_tokens),
         "response_tokens": len(rollout.response_tokens),

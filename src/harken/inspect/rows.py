@@ -52,7 +52,7 @@ class RolloutRow(_Row):
 
 
 class _Turn(Shape):
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
 
 
@@ -108,4 +108,4 @@ def messages_of(record: dict[str, Any]) -> tuple[Message, ...]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"its messages are not JSON ({error})", where=where, mend=RESTORE) from None
     require(told, _Conversation, where, RESTORE)
-    return tuple(Message(turn["role"], turn["content"]) for turn in told["messages"])
+    return tuple(Message.from_dict(turn) for turn in told["messages"])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from harken import chat_template
 from harken.errors import UserError
-from harken.models.reading import FAULTS, reading, reason
+from harken.models.reading import reading
 from harken.run import seals
 from harken.run.terminal import say
 
@@ -28,6 +29,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     with reading("no tokenizer can be read here", str(folder), mend):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         tokenizer("a probe")
+    chat_template.record_time(tokenizer)
     before = tokenizer.pad_token
     if choose_pad(tokenizer, where=str(folder)):
         _say_once(f"{folder}: pad token was {before!r}; using {tokenizer.pad_token!r}, which ends no turn")
@@ -96,12 +98,12 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
         return ""
     turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except FAULTS as error:
+        return chat_template.render(tokenizer, turns)
+    except chat_template.TemplateRefusal as error:
         raise UserError(
-            f"its chat template cannot write a user turn and an answer ({reason(error)})",
+            f"its chat template cannot write a user turn and an answer ({error.said})",
             where=where,
-            mend="mend chat_template.jinja, or the chat_template of tokenizer_config.json",
+            mend=chat_template.FIX,
         ) from error
 
 

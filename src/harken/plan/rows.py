@@ -110,7 +110,7 @@ def rows_of(kind: str, data: DataConfig, folder: Path | None, seed: int, *, pack
     if folder is None:
         return _limits(kind, data, seed, "no tokenizer to count with")
     try:
-        renderer = Renderer(load_tokenizer(folder))
+        renderer = Renderer(load_tokenizer(folder), data.keep_special_tokens)
         train, held_out = _read(kind, data, seed)
     except UserError as error:
         return _limits(kind, data, seed, str(error))
@@ -150,11 +150,8 @@ def _tokens(
 ) -> tuple[Item, int] | None:
     """A row as its loader would encode it, and how many tokens count; None for one it would leave out."""
     if isinstance(row, Prompt):
-        try:
-            fitted = renderer.fit_prompt(row.messages, limit)
-        except UserError:
-            return None
-        return ((fitted[0],), 0) if fitted else None
+        fitted = renderer.fitted(row, limit)
+        return None if isinstance(fitted, Rejected) else ((fitted,), 0)
     if isinstance(row, Demonstration):
         shown = renderer.demonstration(row, limit)
         return None if isinstance(shown, Rejected) else ((shown.tokens,), sum(shown.action))

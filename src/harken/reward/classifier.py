@@ -23,10 +23,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from harken import chat_template
 from harken.batches import collate, micro_batches
 from harken.config_rewards import ClassifierPart
 from harken.errors import UserError
-from harken.models.reading import FAULTS, reading
+from harken.models.reading import reading
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
@@ -126,14 +127,11 @@ class ClassifierReward:
         while True:
             turns = [{"role": m.role, "content": self._inert(m.content)} for m in messages]
             try:
-                text = str(
-                    self.tokenizer.apply_chat_template(
-                        [*turns, {"role": "assistant", "content": answer}], tokenize=False
-                    )
-                )
-            except FAULTS as error:
+                turns.append({"role": "assistant", "content": answer})
+                text = chat_template.render(self.tokenizer, turns)
+            except chat_template.TemplateRefusal as error:
                 raise UserError(
-                    f"the classifier's chat template refuses this conversation ({error})",
+                    f"the classifier's chat template refuses this conversation ({error.said})",
                     where=f"{self.name}, prompt {rollout.prompt.id}",
                     mend="use text: answer, or a classifier whose template takes it",
                 ) from error

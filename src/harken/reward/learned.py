@@ -68,8 +68,8 @@ class LearnedReward:
         prompt = rollout.prompt
         try:
             if self.max_length is None:
-                return bridge.prompt(prompt.messages)
-            fitted = bridge.fit_prompt(prompt.messages, self.max_length - taken)
+                return bridge.prompt(prompt.messages, prompt.tools)
+            fitted = bridge.fit_prompt(prompt.messages, self.max_length - taken, prompt.tools)
         except UserError as error:
             raise UserError(error.what, where=f"{self.name}, prompt {prompt.id}", mend=error.mend) from error
         if fitted is None:

@@ -152,7 +152,7 @@ def _details(rollout: Rollout) -> dict[str, Any]:
     prompt = rollout.prompt
     values = (
         prompt.id,
-        [{"role": message.role, "content": message.content} for message in prompt.messages],
+        [message.to_dict() for message in prompt.messages],
         prompt.reference,
         prompt.domain,
         prompt.language,

@@ -106,7 +106,7 @@ class InProcessEngine:
         positions = getattr(self.backbone.model.config, "max_position_embeddings", None)
         rows = []
         for prompt in prompts:
-            fitted = self.renderer.fit_prompt(prompt.messages, self.prompt_limit)
+            fitted = self.renderer.fit_prompt(prompt.messages, self.prompt_limit, prompt.tools)
             if fitted is None:
                 raise UserError(
                     f"this prompt does not fit in {self.prompt_limit} tokens",

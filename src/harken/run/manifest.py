@@ -44,13 +44,29 @@ _SECRET_VALUE = re.compile(
 )
 
 
-def write(run: RunFolder, config: dict[str, Any], lineage: dict[str, Any], extra: dict[str, Any]) -> None:
+def began(run: RunFolder) -> datetime:
+    """The time the run was created: of a run that has no manifest yet, now, or what SOURCE_DATE_EPOCH says."""
+    said = read(run.manifest)["created"] if run.manifest.exists() else _now()
+    try:
+        return datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        raise UserError(f"created: {said!r} is no time", where=str(run.manifest), mend=MEND) from None
+
+
+def write(
+    run: RunFolder,
+    config: dict[str, Any],
+    lineage: dict[str, Any],
+    extra: dict[str, Any],
+    created: datetime | None = None,
+) -> None:
     """Write the manifest; `extra` stands beside the other keys, and secrets are redacted.
 
-    A run that is resumed keeps the time it was created, and the changes that were accepted before. SOURCE_DATE_EPOCH
-    sets the time of a new one. Raises ValueError when `extra` has a key of the manifest's own.
+    A run that is resumed keeps the time it was created, and the changes that were accepted before; a new one gets
+    `created` (see `began`). Raises ValueError when `extra` has a key of the manifest's own.
     """
-    before = read(run.manifest) if run.manifest.exists() else {"created": _now()}
+    new = created.isoformat(timespec="seconds") if created else _now()
+    before = read(run.manifest) if run.manifest.exists() else {"created": new}
     own = {
         **versions(),
         "python": platform.python_version(),

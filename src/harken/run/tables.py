@@ -101,9 +101,7 @@ def _scored_rollout(row: ScoredRollout, sources: Sequence[str], step: int) -> di
         "domain": prompt.domain,
         "language": prompt.language,
         "prompt": prompt.last_user_message,
-        "messages": json.dumps(
-            [{"role": m.role, "content": m.content} for m in prompt.messages], ensure_ascii=False
-        ),
+        "messages": json.dumps([m.to_dict() for m in prompt.messages], ensure_ascii=False),
         "response": rollout.text,
         "prompt_tokens": rollout.prompt_tokens,
         "response_tokens": rollout.response_tokens,

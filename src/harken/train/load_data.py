@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
-from harken.data import sources
+from harken.data import sources, token_checks
 from harken.data.chat import Rejected, Renderer
+from harken.data.markup import Markup, responses_of
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
@@ -22,6 +23,8 @@ from harken.train.ppo_learn import Ptx
 Row = TypeVar("Row", Demonstration, Preference | TokenPair, Prompt)
 Encoded = TypeVar("Encoded", TokenDemonstration, TokenPair, Prompt)
 
+SAMPLE = 64
+"""Rows whose responses the checks of tokens look at."""
 SHORTENED = "prompt shortened to fit max_length"
 
 
@@ -36,7 +39,7 @@ def demonstrations(
         return encoded, not isinstance(encoded, Rejected) and renderer.length(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_demonstrations, config.seed)
-    return _encoded(train, held_out, reports, encode, run)
+    return _encoded(train, held_out, reports, encode, renderer, run)
 
 
 def preferences(
@@ -52,7 +55,7 @@ def preferences(
         return encoded, renderer.length(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
-    return _encoded(train, held_out, reports, encode, run)
+    return _encoded(train, held_out, reports, encode, renderer, run)
 
 
 def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:
@@ -60,16 +63,13 @@ def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list
     limit = config.data.max_length
 
     def encode(row: Prompt) -> tuple[Prompt | Rejected, bool]:
-        try:
-            fitted = renderer.fit_prompt(row.messages, limit)
-        except UserError:
-            return Rejected("template_refuses"), False
-        if fitted is None:
-            return Rejected("prompt_too_long"), False
-        return row, len(renderer.prompt(row.messages)) > limit
+        fitted = renderer.fitted(row, limit)
+        if isinstance(fitted, Rejected):
+            return fitted, False
+        return row, len(renderer.prompt(row.messages, row.tools)) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_prompts, config.seed)
-    return _encoded(train, held_out, reports, encode, run)
+    return _encoded(train, held_out, reports, encode, renderer, run)
 
 
 def ptx(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
@@ -99,10 +99,19 @@ def _encoded(
     held_out: Sequence[Row],
     reports: Sequence[DataReport],
     encode: Callable[[Row], tuple[Encoded | Rejected, bool]],
+    renderer: Renderer,
     run: RunFolder,
 ) -> tuple[list[Encoded], list[Encoded]]:
     """Encode both sides, put what does not fit into their reports, say and write the reports."""
-    kept = [_fitting(rows, encode, report) for rows, report in ((train, reports[0]), (held_out, reports[-1]))]
+    sample = [row for row in train[:SAMPLE] if not isinstance(row, TokenPair)]
+    for line in token_checks.require(renderer, [text for row in sample for text in responses_of(row)]):
+        say(line)
+    for rows, report in ((train, reports[0]), (held_out, reports[-1])):
+        report.warnings += Markup(renderer).warnings(rows)
+    kept = [
+        _fitting(rows, encode, renderer, report)
+        for rows, report in ((train, reports[0]), (held_out, reports[-1]))
+    ]
     for report in reports:
         for line in report.lines():
             say(line)
@@ -110,25 +119,31 @@ def _encoded(
     rejects = [vars(reject) for report in reports for reject in report.rejects]
     atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
     if not kept[0]:
-        raise UserError(
-            "not one row fits",
-            where=reports[0].path,
-            mend="raise data.max_length; rejects.jsonl has the reasons",
-        )
+        what, mend = reports[0].nothing_left()
+        raise UserError(what, where=reports[0].path, mend=mend)
     say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out")
     return kept[0], kept[1]
 
 
 def _fitting(
-    rows: Sequence[Row], encode: Callable[[Row], tuple[Encoded | Rejected, bool]], report: DataReport
+    rows: Sequence[Row],
+    encode: Callable[[Row], tuple[Encoded | Rejected, bool]],
+    renderer: Renderer,
+    report: DataReport,
 ) -> list[Encoded]:
     kept: list[Encoded] = []
     for row in progress(rows, "encoding"):
         encoded, longer = encode(row)
         if isinstance(encoded, Rejected):
-            report.withdraw(row.id if isinstance(row, Prompt | TokenPair) else row.prompt.id, encoded.reason)
+            report.withdraw(
+                row.id if isinstance(row, Prompt | TokenPair) else row.prompt.id,
+                encoded.reason,
+                detail=encoded.detail,
+            )
         else:
             kept.append(encoded)
             report.shortened[SHORTENED] += longer
+            if not isinstance(row, TokenPair):
+                report.changed.update(renderer.changes(row))
     report.shortened += type(report.shortened)()  # drops counts of zero
     return kept

@@ -101,9 +101,10 @@ def build_ppo_roles(
     assert isinstance(training, PPOTraining)
     found = find_rewards(training)
     backbone = Backbone.load(source, held, device)
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     base = backbone.base_folder(run.root / "base")
     shared = None if config.lora is None else backbone  # a base that trains is nobody else's
-    rewards = load_rewards(found, config, source, shared, Renderer(backbone.tokenizer), held, device)
+    rewards = load_rewards(found, config, source, shared, renderer, held, device)
     if config.lora is None:
         backbone.train_every_weight()
     else:

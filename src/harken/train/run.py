@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harken import chat_template
 from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
@@ -42,10 +44,13 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
     if not RunFolder(output).config.exists():
         require(resolve(config.model_name), "policy")  # before a folder is made for a run that cannot begin
     with writing(output):
-        return _train(config, RunFolder(output), accept_changes)
+        run = RunFolder(output)
+        began = manifest.began(run)
+        with chat_template.clock_at(began):
+            return _train(config, run, accept_changes, began)
 
 
-def _train(config: RunConfig, run: RunFolder, accept_changes: bool) -> RunFolder:
+def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datetime) -> RunFolder:
     settings = config.model_dump(mode="json", exclude={"output_dir"})
     finished = run.final.exists() and status.is_over(run)
     changes = Changes(accept_changes and not finished)
@@ -78,7 +83,9 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool) -> RunFolder
         extra["changes"] = [{"after_step": step, "accepted": changes.accepted}]
     if isinstance(config.training, PPOTraining) and config.training.random_reward:
         extra["stamp"] = "random reward"
-    manifest.write(run, config.model_dump(mode="json"), lineage, extra)
+    if chat_template.folder_reads_clock(source.folder):
+        extra["template_time"] = began.isoformat(timespec="seconds")
+    manifest.write(run, config.model_dump(mode="json"), lineage, extra, began)
     if changes.accepted:  # after they are told: a kill in between asks once more
         claim.replace(run.config, settings)
     run_stage(
@@ -111,7 +118,7 @@ def _supervised(
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = Backbone.load(source, held, device)
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
-    renderer = Renderer(backbone.tokenizer)
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     stage: SupervisedStage | RewardStage
     if isinstance(config.training, SupervisedTraining):
         demonstrations, held_out = load_data.demonstrations(config, renderer, run)
@@ -138,7 +145,7 @@ def _ppo(
     roles = build_ppo_roles(config, source, run, held, device)
     backbone = roles.policy.backbone
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
-    renderer = Renderer(backbone.tokenizer)
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     prompts, held_out = load_data.prompts(config, renderer, run)
     ptx = load_data.ptx(config, renderer, run)
     stage = PPOStage(

@@ -1,0 +1,71 @@
+"""Chat markup inside texts that a chat template will be written around."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from harken.records import Demonstration, Preference, Prompt, TokenPair
+
+if TYPE_CHECKING:
+    from harken.data.chat import Renderer
+
+_KNOWN = re.compile(
+    r"<\|(?:im_start|im_end|im_sep|user|assistant|system|end|eot_id|eom_id|begin_of_text|start_header_id"
+    r"|end_header_id|endoftext|endofprompt|start|message|channel|return|turn|start_of_role|end_of_role"
+    r"|END_OF_TURN_TOKEN|START_OF_TURN_TOKEN|CHATBOT_TOKEN|USER_TOKEN|SYSTEM_TOKEN|prompter|begin▁of▁sentence)\|>"
+    r"|<(?:start_of_turn|end_of_turn)>|<｜(?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)｜>"
+    r"|\[/?INST\]|<</?SYS>>|\[(?:AVAILABLE_TOOLS|TOOL_CALLS|SYSTEM_PROMPT)\]"
+    r"|(?m:^\s*\#{2,3} ?(?:Human|Assistant|Instruction|Response|User|System|Input):)"
+    r"|(?m:^(?:USER|ASSISTANT|Human|Assistant|Instruct|Output): )"
+)
+_MARK = re.compile(r"<\|?[^<>|\s]{2,40}\|?>|\[/?[A-Z_]{3,30}\]|\#{2,3} ?\w+:")
+
+
+class Markup:
+    """Finds chat markup of any family, and the model's own, in texts."""
+
+    def __init__(self, renderer: Renderer | None = None) -> None:
+        own: set[str] = set()
+        if renderer is not None and renderer.template is not None:
+            own = renderer.special.control | set(_MARK.findall(renderer.template.framing))
+        self._own = re.compile("|".join(map(re.escape, sorted(own - {""}, key=len, reverse=True))) or "(?!)")
+
+    def in_text(self, text: str) -> str:
+        """The first markup that a text holds, "" for none."""
+        found = _KNOWN.search(text) or self._own.search(text)
+        return found[0].strip() if found else ""
+
+    def warnings(self, rows: Iterable[Prompt | Demonstration | Preference | TokenPair]) -> list[str]:
+        """A line when rows hold markup: how many, which, and what becomes of it. Token ids are not looked at."""
+        counted: Counter[str] = Counter()
+        number = held = 0
+        for row in rows:
+            if isinstance(row, TokenPair):
+                continue
+            number += 1
+            marks = dict.fromkeys(mark for text in texts_of(row) if (mark := self.in_text(text)))
+            held += bool(marks)
+            counted.update(marks.keys())
+        if not held:
+            return []
+        named = ", ".join(f"{mark!r} in {count:,}" for mark, count in counted.most_common(3))
+        return [
+            f"{held:,} of {number:,} rows hold chat markup in their texts ({named}): the model's chat template is "
+            "written around it once more. Fix: give turns as plain text or messages, without the markup"
+        ]
+
+
+def texts_of(row: Prompt | Demonstration | Preference) -> Sequence[str]:
+    """All texts of a row: its turns, and its responses."""
+    turns = [m.content for m in (row if isinstance(row, Prompt) else row.prompt).messages]
+    return [*turns, *responses_of(row)]
+
+
+def responses_of(row: Prompt | Demonstration | Preference) -> list[str]:
+    """The texts that an assistant is to write, or not to."""
+    if isinstance(row, Prompt):
+        return []
+    return [row.response] if isinstance(row, Demonstration) else [row.chosen, row.rejected]

@@ -1,0 +1,96 @@
+"""Text that spells a special token of the model: broken by a space, or kept in responses on request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from harken import chat_template
+from harken.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KEY = "keep_special_tokens"
+
+
+class SpecialTokens:
+    """The special tokens of a tokenizer, those that carry the chat, and those that responses keep.
+
+    `written` is what the chat template writes around texts. A special token in it, a turn's end, and those with a
+    part of their own (bos, eos, unk, pad …) are control tokens: a response can never hold them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], written: str) -> None:
+        self._tokenizer = tokenizer
+        special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+        special |= {*tokenizer.all_special_tokens, *map(str, tokenizer.convert_ids_to_tokens(list(ends)))}
+        self.all = special - {""}
+        named = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+        own = {getattr(tokenizer, f"{name}_token", None) for name in named}
+        end = {token for token in self.all if tokenizer.convert_tokens_to_ids(token) in ends}
+        self.control = {t for t in self.all if t in own or t in end or t in written}
+        self.kept = self._recorded()
+        self._anywhere, self._in_responses = _any_of(self.all), _any_of(self.all - self.kept)
+        self._hidden = {int(i) for i in tokenizer.convert_tokens_to_ids([*(self.all - self.kept)])}
+
+    def broken(self, text: str, *, response: bool = False) -> str:
+        """The text with every special token it spells broken by a space, but for those that a response keeps."""
+        return (self._in_responses if response else self._anywhere).sub(_broken, text)
+
+    def spelled(self, text: str) -> list[str]:
+        """The special tokens that a response spells and that are broken in it."""
+        return self._in_responses.findall(text)
+
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, without the special tokens that are not kept."""
+        if not self.kept:
+            return str(
+                self._tokenizer.decode(
+                    list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+                )
+            )
+        shown = [token for token in tokens if token not in self._hidden]
+        return str(
+            self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+
+    def keep(self, wanted: bool | Sequence[str]) -> None:
+        """Keep special tokens in responses (True: all but control tokens), and record it with the tokenizer.
+
+        Raises UserError for a control token, and for what is no single token of the tokenizer.
+        """
+        names = sorted(self.all - self.control) if wanted is True else [*(wanted or [])]
+        for name in names:
+            if name in self.control:
+                raise UserError(
+                    f"{name!r} is a control token of the chat: a response that held it would end or begin a turn",
+                    where=f"data.{KEY}",
+                    mend="leave it out",
+                )
+            if name not in self.all:
+                near = get_close_matches(name, self.all, n=1)
+                known = ", ".join(sorted(self.all - self.control)[:8]) or "none but control tokens"
+                raise UserError(
+                    f"{name!r} is no special token of {self._tokenizer.name_or_path or 'the tokenizer'}",
+                    where=f"data.{KEY}",
+                    mend=f"did you mean {near[0]!r}?" if near else f"it declares {known}",
+                )
+        chat_template.record(self._tokenizer, **{KEY: names or None})
+
+    def _recorded(self) -> set[str]:
+        found = chat_template.record_of(self._tokenizer).get(KEY)
+        names = set(found) if isinstance(found, list) and all(isinstance(n, str) for n in found) else set()
+        return (names & self.all) - self.control
+
+
+def _any_of(tokens: Collection[str]) -> re.Pattern[str]:
+    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
+def _broken(spelled_out: re.Match[str]) -> str:
+    token = spelled_out[0]
+    return f"{token[0]} {token[1:]}" if len(token) > 1 else ""
