@@ -34,6 +34,16 @@ class DataConfig(Strict):
     """What a row is used as. Left out: what the training type needs."""
     layout: str = "auto"
     """The row layout (`harken data --layouts` lists them); `auto` finds it from the first rows."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Which column of the file is which: `{prompt: question, chosen: good, rejected: bad}`.
+
+    `outer.inner` reads inside an object.
+    """
+    label_scale: Literal[
+        "auto", "zero_first", "one_first", "probability_first", "one_two", "negative_first", "positive_first",
+        "low_first", "high_first",
+    ] = "auto"  # fmt: skip
+    """What numbers as labels of two responses mean (docs/input.md); `auto` finds it from all rows, or refuses."""
     split: str = "train"
     """The split of a hub data set."""
     prompt_column: str | None = None

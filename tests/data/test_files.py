@@ -88,7 +88,10 @@ def test_missing_file_suggests_the_nearest_names(tmp_path: Path):
 def test_empty_file_and_folder_are_user_errors(tmp_path: Path):
     (tmp_path / "empty.jsonl").write_text("\n")
     assert "no rows" in fails(tmp_path / "empty.jsonl").what
+    (tmp_path / "other.jsonl").write_text("\n")
     assert "folder" in fails(tmp_path).what and "empty.jsonl" in fails(tmp_path).mend
+    (tmp_path / "nothing").mkdir()
+    assert "without rows" in fails(tmp_path / "nothing").what
 
 
 def test_hub_name_that_cannot_be_reached_is_one_line():

@@ -133,5 +133,11 @@ def cases() -> list[Case]:
 
 
 def _case(layout: str, name: str, row: dict[str, Any]) -> Case:
+    if layout == "a_b_label" and row.get("label") not in (
+        None,
+        "A",
+    ):  # no row of the file has a label that is one
+        refused = ("rows.jsonl: the labels of label cannot be read", "(1)")
+        return Case(f"row, {layout}, {name}", _one_row(layout, row), code=2, shown=refused)
     shown = ("rows.jsonl:1", "1 rows, 0 kept, 1 dropped")
     return Case(f"row, {layout}, {name}", _one_row(layout, row), code=0, shown=shown)

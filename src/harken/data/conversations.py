@@ -52,6 +52,26 @@ def prompt_of(row: Row) -> Conversation:
     return conversation(row[name], name)
 
 
+def in_context(row: Row, turns: Conversation) -> Conversation:
+    """Put the row's `system` column and its `history` of (user, assistant) pairs before the turns that lack them."""
+    system = row.get("system")
+    history = row.get("history")
+    before: list[Message] = []
+    if isinstance(history, list) and len([turn for turn in turns if turn.role == "user"]) == 1:
+        for pair in history:
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise Drop("wrong_type", "history")
+            before += [
+                Message("user", fields.checked(pair[0], "history")),
+                Message("assistant", fields.checked(pair[1], "history")),
+            ]
+    rest = [turn for turn in turns if turn.role != "system"]
+    own = [turn for turn in turns if turn.role == "system"]
+    if system is not None and not own and fields.checked(system, "system").strip():
+        own = [Message("system", system)]
+    return (*own, *before, *rest) if before or (own and len(own) + len(rest) != len(turns)) else turns
+
+
 def open_conversation(turns: Sequence[Message]) -> tuple[Conversation, bool]:
     """The turns up to the last user turn or tool result, which waits for an answer, and whether assistant turns were
     cut off.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from harken.config_base import DataConfig, Task
-from harken.data import conversations, fields, files, layouts, token_pairs
+from harken.data import columns, conversations, fields, files, layouts, token_pairs
 from harken.data.conversations import Conversation
 from harken.data.fields import Drop, Row
 from harken.data.layouts import Layout
@@ -38,7 +40,8 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
     else:
         column = data.prompt_column
         path = _path(data, path, "prompt_only")
-        rows, report = files.read_rows(path, data.split), DataReport(path, f"column {column}")
+        rows = columns.renamed(files.read_rows(path, data.split), data.columns, path)
+        report = DataReport(path, f"column {column}")
 
         def read_turns(row: Row) -> Conversation:
             return conversations.conversation(fields.value(row, column), column)
@@ -54,7 +57,7 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
             raise Drop("duplicate_id", "id")
         seen.add(content)
         ids.add(prompt.id)
-        return [prompt], cut
+        return [replace(prompt, reference=_reference(row))], cut
 
     return _convert(rows, read, report), report
 
@@ -64,6 +67,8 @@ def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demo
     rows, layout, report = _open(data, path, "sft")
 
     def read(row: Row) -> _Read[Demonstration]:
+        if _is_bad(row):
+            raise Drop("labelled_bad", "label")
         turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
         prompt, cut = _prompt(row, turns)
         if not response.strip():
@@ -79,12 +84,14 @@ def preferences(
     """Pairs of answers, ties with label 1/2, and how far the raters of the kept rows agree."""
     rows, layout, report = _open(data, path, "preference")
     judged: list[tuple[float, ...]] = []
+    scored: Counter[str] = Counter()
 
     def read(row: Row) -> _Read[Pair]:
         if layout.comparisons is None:
             return [token_pairs.read(row, data.max_length, _own_id(row))], False
         turns, compared = layout.comparisons(row)
         prompt, cut = _prompt(row, turns)
+        scored[_scores(row)] += 1
         found: list[Pair | Drop] = []
         for comparison in compared:
             reason = _fault(comparison)
@@ -94,6 +101,11 @@ def preferences(
         return found, cut
 
     records: list[Pair] = _convert(rows, read, report)
+    report.warnings += [
+        f"{scored[how]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): they count as labelled"
+        for how, what in (("equal", "equally"), ("reversed", "the other way round"))
+        if scored[how]
+    ]
     report.agreement = agreement(judged)
     return records, report
 
@@ -117,12 +129,17 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
 def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Numbered], Layout, DataReport]:
     """The rows, a layout that can serve the task, and an empty report."""
     path = _path(data, path, task)
-    rows = files.read_rows(path, data.split)
-    layout = layouts.find(data.layout, [row for _, row in rows if isinstance(row, dict)], where=path)
+    rows = columns.renamed(files.read_rows(path, data.split), data.columns, path)
+    objects = [row for _, row in rows if isinstance(row, dict)]
+    layout = layouts.find(data.layout, objects, where=path)
+    note = ""
+    if layout.for_file is not None and task != "prompt_only":
+        read = layout.for_file(objects, data.label_scale, path)
+        layout, note = replace(layout, comparisons=read), getattr(read, "note", "")
     serves = {
         "prompt_only": layout.prompt is not None,
-        "sft": layout.demonstration is not None or layout.comparisons is not None,
-        "preference": layout.comparisons is not None or layout.name == layouts.TOKENISED,
+        "sft": layout.demonstration is not None or layout.compares,
+        "preference": layout.compares or layout.name == layouts.TOKENISED,
     }
     if not serves[task]:
         raise UserError(
@@ -130,19 +147,22 @@ def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Nu
             where=path,
             mend="Name other data, or another data.layout",
         )
-    return rows, layout, DataReport(path, layout.name)
+    return rows, layout, DataReport(path, layout.name, notes=[note] if note else [])
 
 
 def _convert(
     rows: Sequence[files.Numbered], read: Callable[[Row], _Read[Record]], report: DataReport
 ) -> list[Record]:
     records: list[Record] = []
+    used: set[str] = set()
+    there: dict[str, None] = {}
     for where, row in rows:
         if not isinstance(row, dict):
             report.drop(where, "not_an_object")
             continue
+        there |= dict.fromkeys(key for key, value in row.items() if value is not None)
         try:
-            found, cut = read(row)
+            found, cut = read(columns.Watched(row, used))
         except Drop as drop:
             report.drop(where, drop.reason, drop.field)
             continue
@@ -154,11 +174,12 @@ def _convert(
                 report.shortened[CUT_CONTEXT] += cut
                 records.append(record)
     report.shortened = +report.shortened
+    report.unused = [name for name in there if name not in used]
     return records
 
 
 def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
-    messages, cut = conversations.open_conversation(turns)
+    messages, cut = conversations.open_conversation(conversations.in_context(row, turns))
     details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
     if row.get("keywords") is not None:
         details["keywords"] = row["keywords"]
@@ -183,6 +204,33 @@ def _own_id(row: Row) -> str | None:
 def _name(row: Row, field: str) -> str:
     """A text that only names something: "" for anything else that may stand there."""
     return fields.checked(row[field], field) if isinstance(row.get(field), str) else ""
+
+
+REFERENCES = ("reference", "reference_answer", "ground_truth", "solution", "answer")
+"""Columns that may hold the right answer to a prompt, for rewards that compare with it; the first that is there."""
+
+
+def _reference(row: Row) -> str | None:
+    name = fields.present(row, REFERENCES)
+    if name is None or isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
+        return None
+    return fields.checked(str(row[name]), name)
+
+
+def _is_bad(row: Row) -> bool:
+    """Whether a single response is marked as a bad one (thumbs down): it is not to be imitated."""
+    label = row.get("label")
+    if isinstance(label, str):
+        return label.strip().lower() == "false"
+    return label is False or ("completion" in row and fields.number(label) == 0)
+
+
+def _scores(row: Row) -> str:
+    """How the two scores of a chosen and a rejected response stand to each other."""
+    chosen, rejected = fields.number(row.get("score_chosen")), fields.number(row.get("score_rejected"))
+    if chosen is None or rejected is None:
+        return "none"
+    return "right" if chosen > rejected else "equal" if chosen == rejected else "reversed"
 
 
 def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:

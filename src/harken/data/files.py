@@ -1,54 +1,81 @@
-"""Rows with their place, from a JSONL(.gz), JSON or parquet file, the package's demo data, or the hub."""
+"""Rows with their place, from files, folders of shards, the package's demo data, or the hub."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 
+from harken.data import folders
+from harken.data.compressed import read_bytes
+from harken.data.formats import Numbered, rows_of
 from harken.errors import UserError
-
-Numbered = tuple[str, object]
-"""Where a row stands, and what stands there."""
 
 DEMO = ("preferences", "prompts", "heldout")
 ONE_A_LINE = "Write one JSON object a line, or one JSON array of them"
-MEND_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
-_PARQUET = b"PAR1"
+_PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 
 
 def read_rows(path: str, split: str) -> list[Numbered]:
-    """Every row of a source, in order. `split` names the split of a hub data set.
+    """Every row of a source, in order. `split` names the split of a hub data set, or of a folder with several.
 
-    Raises UserError for a source that is missing, empty, a folder, unreachable or damaged: a file with a
-    broken line is refused as a whole, because nobody can say what else is wrong with it.
+    A folder or a pattern means its shards. Raises UserError for a source that is missing, empty, a pipe, unreachable or
+    damaged: a file with a broken line is refused as a whole, because nobody can say what else is wrong with it.
     """
-    if path.startswith("demo:"):
-        rows = list(_json_lines(_demo(path), path))
-    else:
-        file = Path(path).expanduser()
-        if file.is_dir():
-            raise UserError("this is a folder", where=path, mend=f"Name a file in it{_some_files(file)}")
-        if file.is_file():
-            rows = list(_parquet(file) if _is_parquet(file, path) else _json_lines(file, path))
-        elif _HUB_NAME.fullmatch(path) and not path.endswith(_SUFFIXES) and not file.parent.is_dir():
-            rows = list(_hub(path, split))
-        else:
-            raise _missing(file, path)
+    rows = list(_rows(path, split))
     if not rows:
         raise UserError("there are no rows in it", where=path, mend=ONE_A_LINE)
     return rows
+
+
+def _rows(path: str, split: str) -> Iterator[Numbered]:
+    if path.startswith("demo:"):
+        return rows_of(read_bytes(_demo(path), path), path)
+    file = Path(path).expanduser()
+    if path == "-" or (file.exists() and not file.is_file() and not file.is_dir()):
+        what = "standard input" if path == "-" else "a pipe or a device"
+        raise UserError(
+            f"this is {what}, and rows are read again when a run goes on",
+            where=path,
+            mend="Save the rows to a file first, and name it",
+        )
+    if file.is_dir():
+        return _files(folders.shards(file, split, path))
+    if file.is_file():
+        return _file(file, path)
+    if folders.is_pattern(path):
+        return _files(folders.matching(path))
+    if _HUB_NAME.fullmatch(path) and not path.endswith(folders.SUFFIXES) and not file.parent.is_dir():
+        return _hub(path, split)
+    raise _missing(file, path)
+
+
+def _files(files: Sequence[Path]) -> Iterator[Numbered]:
+    for file in files:
+        yield from _file(file, str(file))
+
+
+def _file(file: Path, path: str) -> Iterator[Numbered]:
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(8)
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=path, mend="Check who may read it, or copy it again"
+        ) from error
+    if file.suffix == ".parquet" or head.startswith(_PARQUET):
+        return _parquet(file)
+    if file.suffix == ".arrow" or head.startswith(_ARROW):
+        return _arrow(file, head.startswith(_ARROW))
+    return rows_of(read_bytes(file, path), path)
 
 
 def _demo(path: str) -> Traversable:
@@ -65,56 +92,6 @@ def _demo(path: str) -> Traversable:
     return file
 
 
-def _json_lines(file: Path | Traversable, path: str) -> Iterator[Numbered]:
-    """One object a line (blank lines are skipped) or one JSON array; gzipped or not, whatever its name."""
-    try:
-        content = file.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"cannot be read ({error})", where=path, mend="If it was copied or downloaded, do that again"
-        ) from error
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    if content.lstrip().startswith(b"["):
-        items = _parse(content, path)
-        assert isinstance(items, list)
-        yield from ((f"{path}:item {i}", item) for i, item in enumerate(items, start=1))
-        return
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield f"{path}:{number}", _parse(line, f"{path}:{number}")
-
-
-def _parse(content: bytes, where: str) -> object:
-    try:
-        return json.loads(content.decode())
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"not UTF-8 text ({error.reason} at byte {error.start})",
-            where=where,
-            mend="Save the file as UTF-8",
-        ) from error
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise UserError(
-            f"not JSON: {error.msg} ({place}character {error.colno})", where=where, mend=MEND_JSON
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not JSON that can be read: {error}", where=where, mend=MEND_JSON) from error
-
-
-def _is_parquet(file: Path, path: str) -> bool:
-    """By its name or its first bytes."""
-    try:
-        with file.open("rb") as opened:
-            return file.suffix == ".parquet" or opened.read(len(_PARQUET)) == _PARQUET
-    except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=path, mend="Check who may read it, or copy it again"
-        ) from error
-
-
 def _parquet(file: Path) -> Iterator[Numbered]:
     try:
         # The file itself, not its name: a folder called k=v on the way is no column.
@@ -124,6 +101,20 @@ def _parquet(file: Path) -> Iterator[Numbered]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"not a readable parquet file ({reason})", where=str(file), mend="Write or download it again"
+        ) from error
+    yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
+
+
+def _arrow(file: Path, seekable: bool) -> Iterator[Numbered]:
+    """An Arrow file, or the stream that `datasets` saves."""
+    try:
+        with pyarrow.memory_map(str(file)) as source:
+            reader = pyarrow.ipc.open_file(source) if seekable else pyarrow.ipc.open_stream(source)
+            rows = reader.read_all().to_pylist()
+    except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"not a readable Arrow file ({reason})", where=str(file), mend="Write or download it again"
         ) from error
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 
@@ -161,7 +152,7 @@ def _missing(file: Path, path: str) -> UserError:
 
 
 def _some_files(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIXES))
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(folders.SUFFIXES))
     if not names:
         return ""
     return f": {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from harken.data import answer_layouts, pair_layouts
+from harken.data import answer_layouts, arena_layouts, pair_layouts
 from harken.data.conversations import Conversation
 from harken.data.fields import Row
 from harken.data.preferences import Comparison
@@ -31,6 +31,15 @@ class Layout:
     """The conversation to answer, never with the answer the row gives."""
     demonstration: Callable[[Row], tuple[Conversation, str]] | None = None
     comparisons: Callable[[Row], tuple[Conversation, list[Comparison]]] | None = None
+    for_file: (
+        Callable[[Sequence[Row], str, str], Callable[[Row], tuple[Conversation, list[Comparison]]]] | None
+    ) = None
+    """Makes `comparisons` from all rows of a file, `data.label_scale` and the file's name: one scale for all labels."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether its rows hold comparisons of text."""
+        return self.comparisons is not None or self.for_file is not None
 
 
 def _has(*names: str) -> Callable[[Row], bool]:
@@ -54,9 +63,9 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "prompt_chosen_rejected",
-        "prompt (text, dialogue or messages), chosen, rejected (text or messages); "
-        "preference_strength optional (0: tie)",
-        _has("prompt", "chosen", "rejected"),
+        "prompt (text, dialogue or messages) or instruction (+ input) or question, chosen, rejected (text or "
+        "messages); preference_strength optional (0: tie)",
+        pair_layouts.is_prompted,
         pair_layouts.prompted_prompt,
         comparisons=pair_layouts.prompted,
     ),
@@ -71,10 +80,26 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "a_b_label",
         "prompt or input or instruction; response_a, response_b (or output_1, output_2, …); "
-        "label or preference: A, B, 1, 2 or tie, or votes annotator1, annotator2, …",
+        "label, preference, winner, better_response_id or preference_strength (numbers: data.label_scale), "
+        "or votes annotator1, annotator2, …",
         pair_layouts.is_labelled,
         pair_layouts.labelled_prompt,
-        comparisons=pair_layouts.labelled,
+        for_file=pair_layouts.labelled,
+    ),
+    Layout(
+        "battle",
+        "prompt, response_a, response_b (a text, or a list of turns), winner_model_a, winner_model_b, winner_tie; or "
+        "conversation_a, conversation_b, winner",
+        arena_layouts.is_battle,
+        arena_layouts.battle_prompt,
+        comparisons=arena_layouts.battle,
+    ),
+    Layout(
+        "scored_list",
+        "prompt, answers or completions: a list of {text, rank} (1 is the best) or {text, score}",
+        arena_layouts.is_scored_list,
+        arena_layouts.scored_list_prompt,
+        comparisons=arena_layouts.scored_list,
     ),
     Layout(
         "ranking",
@@ -160,7 +185,45 @@ def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
         raise UserError(
             f"no layout fits its rows; the first has the fields: {has[:300]}",
             where=where,
-            mend=f"Rename fields to one of the layouts {', '.join(known)}; "
-            "or, for prompts alone, set data.prompt_column",
+            mend=f"say which column is which: {_proposal(rows)} (or data.prompt_column for prompts alone; "
+            "`harken data --layouts` lists the layouts)",
         )
     return LAYOUTS[known.index(max(votes, key=lambda layout: votes[layout]))]
+
+
+_WORDS = {
+    "prompt": (
+        "prompt",
+        "question",
+        "query",
+        "input",
+        "instruction",
+        "ask",
+        "post",
+        "request",
+        "user",
+        "source",
+    ),
+    "chosen": ("chosen", "better", "preferred", "best", "win", "good", "positive", "accepted"),
+    "rejected": ("rejected", "worse", "dispreferred", "worst", "los", "bad", "negative"),
+    "response": ("response", "answer", "output", "completion", "reply", "target", "assistant", "summary"),
+}
+"""Parts of column names that hint at what a column holds."""
+
+
+def _proposal(rows: Sequence[Row]) -> str:
+    """A `--set data.columns=…` from the names of the first row's columns, as far as they tell."""
+    columns = [str(key) for key, value in (rows[0] if rows else {}).items() if isinstance(value, str | list)]
+    found: dict[str, str] = {}
+    for name, words in _WORDS.items():
+        if name == "response" and "chosen" in found and "rejected" in found:
+            continue
+        match = next(
+            (c for word in words for c in columns if word in c.lower() and c not in found.values()), None
+        )
+        if match is not None:
+            found[name] = match
+    if "prompt" not in found or len(found) == 1:
+        first, second, *_ = [*columns, "your_prompt", "your_response"]
+        found = {"prompt": first, "response": second}
+    return "--set 'data.columns={" + ", ".join(f"{name}: {column}" for name, column in found.items()) + "}'"

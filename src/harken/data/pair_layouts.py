@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from harken.data import conversations, fields, preferences, transcripts
 from harken.data.conversations import Conversation
 from harken.data.fields import Drop, Row
+from harken.data.labels import Labels, word_verdict
 from harken.data.preferences import Comparison
 
 Comparisons = tuple[Conversation, list[Comparison]]
@@ -18,7 +19,10 @@ _FIRSTS = ("response1", "response_1", "answer1", "answer_1")
 _SECONDS = ("response2", "response_2", "answer2", "answer_2")
 _CONTEXTS = ("context", "messages", "conversation", "conversations", "prompt")
 
-_NUMBERED = tuple((f"{n}{s}1", f"{n}{s}2") for n in ("output", "response", "answer") for s in ("_", ""))
+_NUMBERED = (
+    *((f"{n}{s}1", f"{n}{s}2") for n in ("output", "response", "answer", "completion") for s in ("_", "")),
+    *((f"{n}_0", f"{n}_1") for n in ("response", "answer", "output", "completion")),
+)
 _LETTERED = (
     *(
         (f"{n}_{a}", f"{n}_{b}")
@@ -28,9 +32,14 @@ _LETTERED = (
     ("a", "b"),
     ("A", "B"),
 )
-_LABELS = ("label", "preference", "winner", "choice", "preferred")
+_PROMPTS = ("prompt", "instruction", "question", "input", "query", "context", "conversations", "conversation")
+_LABELS = (
+    *("label", "preference", "winner", "choice", "preferred", "better_response_id", "preference_strength"),
+    *("preferred_response", "better", "overall_preference"),
+)
 _ANNOTATOR = re.compile(r"annotator_?\d+")
-_TIES = frozenset({"tie", "tied", "equal", "draw", "same"})
+_VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
+"""What a vote in a column of its own stands for (PandaLM): a tie, the first, the second."""
 
 
 def is_helpsteer3(row: Row) -> bool:
@@ -71,9 +80,18 @@ def _individual(value: object) -> list[float]:
     return [score for score in found if score is not None]
 
 
+def is_prompted(row: Row) -> bool:
+    """Whether a row has a prompt of its own beside chosen and rejected."""
+    if "chosen" not in row or "rejected" not in row:
+        return False
+    return fields.present(row, _PROMPTS) is not None
+
+
 def prompted_prompt(row: Row) -> Conversation:
-    """The prompt field."""
-    return conversations.conversation(fields.value(row, "prompt"), "prompt")
+    """The prompt, or instruction (+ input), question, …"""
+    if row.get("prompt") is not None:
+        return conversations.conversation(fields.value(row, "prompt"), "prompt")
+    return conversations.prompt_of(row)
 
 
 def prompted(row: Row) -> Comparisons:
@@ -86,6 +104,8 @@ def prompted(row: Row) -> Comparisons:
 
 def _answer_to(prompt: Conversation, row: Row, field: str) -> str:
     value = fields.value(row, field)
+    if isinstance(value, Mapping):  # one turn, not in a list
+        value = [value]
     if isinstance(value, list):
         before, answer = conversations.last_answer(fields.messages(value, field), field)
     elif transcripts.is_transcript(text := fields.text(row, field)):
@@ -140,48 +160,48 @@ def labelled_prompt(row: Row) -> Conversation:
     return conversations.prompt_of(row)
 
 
-def labelled(row: Row) -> Comparisons:
-    """The label decides, else the majority of the votes.
+def labelled(rows: Sequence[Row], scale: str, where: str) -> Callable[[Row], Comparisons]:
+    """Return the reader of a file of labelled rows: the label decides, else the majority of the votes.
 
-    Labels are the name of a side ("A", "response_b", "1"), "tie", or a number. Beside numbered sides
-    (output_1, output_2) numbers are 1, 2 and 0 for a tie; beside lettered ones (response_a) they are the
-    probability that A is better. Anything else drops the row: no label is guessed.
+    What the labels mean is found once, from all of them (`data.labels`). Raises UserError when nothing fits them.
     """
-    sides = _sides(row)
-    if sides is None:
-        raise Drop("missing_field", "response_a")
-    votes = [_verdict(row[name], name, sides) for name in _annotators(row)]
-    raters = tuple(score for score, _ in votes)
-    label = fields.present(row, _LABELS)
-    if label is not None:
-        score, certainty = _verdict(row[label], label, sides)
-    elif raters:
-        score, certainty = preferences.majority(raters), 1.0
-    else:
-        raise Drop("unscored")
-    answers = fields.text(row, sides[0]), fields.text(row, sides[1])
-    return labelled_prompt(row), [Comparison(*answers, score, raters, certainty)]
+    first = next((row for row in rows if _sides(row) is not None), None)
+    sides = _sides(first) if first is not None else None
+    column = next((name for name in _LABELS if any(row.get(name) is not None for row in rows)), None)
+    labels = None
+    if sides is not None and column is not None:
+        labels = Labels([row.get(column) for row in rows], sides, column, scale, where)
+
+    def read(row: Row) -> Comparisons:
+        here = _sides(row)
+        if here is None:
+            raise Drop("missing_field", "response_a")
+        raters = tuple(_vote(row[name], name, here) for name in _annotators(row))
+        value = row.get(column) if column is not None else None
+        if value is not None and labels is not None:
+            score, certainty = labels.verdict(value)
+        elif raters:
+            score, certainty = preferences.majority(raters), 1.0
+        else:
+            raise Drop("unscored")
+        answers = fields.text(row, here[0]), fields.text(row, here[1])
+        return labelled_prompt(row), [Comparison(*answers, score, raters, certainty)]
+
+    read.note = labels.note if labels is not None else ""  # type: ignore[attr-defined]
+    return read
 
 
 def _annotators(row: Row) -> list[str]:
     return sorted(name for name in row if _ANNOTATOR.fullmatch(str(name)) and row[name] is not None)
 
 
-def _verdict(value: object, field: str, sides: tuple[str, str]) -> tuple[float, float]:
-    """A label as (score, certainty)."""
-    mark = sides[0][-1].lower(), sides[1][-1].lower()
-    word = value.strip().lower() if isinstance(value, str) else None
-    if word in _TIES:
-        return 0.0, 1.0
-    for score, side, end in zip((-1.0, 1.0), sides, mark, strict=True):
-        if word in (end, side.lower(), f"model_{end}"):
-            return score, 1.0
-    found = fields.number(value)
-    if found is not None and mark == ("1", "2") and found in (0.0, 1.0, 2.0):
-        return {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}[found], 1.0
-    if found is not None and mark == ("a", "b") and 0.0 <= found <= 1.0:
-        return (0.0, 1.0) if found == 0.5 else (1.0 if found < 0.5 else -1.0, max(found, 1.0 - found))
-    raise Drop("unknown_label", field)
+def _vote(value: object, field: str, sides: tuple[str, str]) -> float:
+    if isinstance(value, str) and (said := word_verdict(value, sides)) is not None:
+        return said[0]
+    score = _VOTES.get(fields.number(value))  # type: ignore[arg-type]
+    if score is None:
+        raise Drop("unknown_label", field)
+    return score
 
 
 def ranking_prompt(row: Row) -> Conversation:

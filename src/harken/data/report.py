@@ -23,6 +23,7 @@ REASONS = {
     "no_newline": "a {text} row without a newline between prompt and answer",
     "unscored": "neither a score nor a rater's judgement",
     "unknown_label": "a label that names neither side nor a tie",
+    "labelled_bad": "the response is marked as a bad one, and is not to be imitated",
     "tie": "an answer to imitate is wanted, and neither side is the better one",
     "duplicate_prompt": "the same conversation stands in an earlier row",
     "duplicate_id": "another prompt in an earlier row has this id",
@@ -91,6 +92,10 @@ class DataReport:
     warnings: list[str] = field(default_factory=list)
     """What is wrong with rows that are used, for example prompts that are trained on and held out."""
     agreement: Agreement | None = None
+    notes: list[str] = field(default_factory=list)
+    """How the rows were read, where they could be read otherwise: what their labels mean."""
+    unused: list[str] = field(default_factory=list)
+    """Columns with a value in some row that nothing read."""
 
     def keep(self) -> None:
         """Count a record that is used."""
@@ -149,6 +154,10 @@ class DataReport:
             lines.append(f"  … and {len(self.rejects) - SHOWN:,} more dropped rows")
         lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
         lines += [f"  {count:,} changed: {what}" for what, count in self.changed.most_common()]
+        lines += [f"  {note}" for note in self.notes]
+        if self.unused:
+            more = f" and {len(self.unused) - SHOWN} more" if len(self.unused) > SHOWN else ""
+            lines.append(f"  columns not used: {', '.join(self.unused[:SHOWN])}{more}")
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
 
@@ -163,6 +172,8 @@ class DataReport:
             "shortened": dict(self.shortened.most_common()),
             "changed": dict(self.changed.most_common()),
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
+            "columns_not_used": list(self.unused),
             "agreement": self.agreement.to_dict() if self.agreement else None,
         }
 

@@ -1,0 +1,123 @@
+"""Battles of two models: the responses and the winner of a crowd-sourced comparison, and lists of scored responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from harken.data import conversations, fields, labels, preferences
+from harken.data.conversations import Conversation
+from harken.data.fields import Drop, Row
+from harken.data.preferences import Comparison
+from harken.records import Message
+
+SIDES = ("response_a", "response_b")
+WINNERS = ("winner_model_a", "winner_model_b")
+LISTS = ("answers", "completions", "responses", "candidates", "generations")
+TEXTS = ("answer", "text", "response", "content", "completion", "output")
+RANKS = ("rank", "ranking")
+SCORES = ("score", "overall_score", "rating", "reward")
+
+
+def is_battle(row: Row) -> bool:
+    """Whether a row has one column a winner, or two conversations and a winner."""
+    one_hot = all(name in row for name in WINNERS) and all(side in row for side in SIDES)
+    return one_hot or ("winner" in row and "conversation_a" in row and "conversation_b" in row)
+
+
+def battle_prompt(row: Row) -> Conversation:
+    """The conversation that both models answered."""
+    return _sides(row)[0]
+
+
+def battle(row: Row) -> tuple[Conversation, list[Comparison]]:
+    """The last response of each model, and the winner. Turns before it must be the same on both sides."""
+    turns, first, second = _sides(row)
+    return turns, [Comparison(first, second, _winner(row))]
+
+
+def _sides(row: Row) -> tuple[Conversation, str, str]:
+    if row.get("conversation_a") is not None:
+        left, right = (
+            fields.messages(fields.value(row, f"conversation_{s}"), f"conversation_{s}") for s in "ab"
+        )
+    else:
+        asked = _texts(row, "prompt")
+        left, right = (_dialogue(asked, _texts(row, side), side) for side in SIDES)
+    (before, first), (other, second) = (
+        conversations.last_answer(turns, side) for turns, side in zip((left, right), SIDES, strict=True)
+    )
+    if not conversations.same(before, other):
+        raise Drop("prompts_differ")
+    return before, first, second
+
+
+def _dialogue(asked: list[str], said: list[str], field: str) -> Conversation:
+    if len(asked) != len(said):
+        raise Drop("wrong_type", field)
+    turns: list[Message] = []
+    for question, response in zip(asked, said, strict=True):
+        turns += [Message("user", question), Message("assistant", response)]
+    return tuple(turns)
+
+
+def _texts(row: Row, field: str) -> list[str]:
+    """One text a turn: a list, a list written as JSON, or one text."""
+    value = fields.value(row, field)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = None
+        value = parsed if isinstance(parsed, list) else value
+    found = value if isinstance(value, list) else [value]
+    return [fields.checked("" if item is None else item, field) for item in found]
+
+
+def _winner(row: Row) -> float:
+    if "winner" in row and WINNERS[0] not in row:
+        said = labels.word_verdict(fields.text(row, "winner"), SIDES)
+        if said is None:
+            raise Drop("unknown_label", "winner")
+        return said[0]
+    flags = [fields.number(row.get(name)) for name in (*WINNERS, "winner_tie")]
+    if flags.count(1.0) != 1 or any(flag not in (0.0, 1.0, None) for flag in flags):
+        raise Drop("unknown_label", WINNERS[0])
+    return (-1.0, 1.0, 0.0)[flags.index(1.0)]
+
+
+def is_scored_list(row: Row) -> bool:
+    """Whether a column lists responses as objects with a rank or a score."""
+    name = next((name for name in LISTS if isinstance(row.get(name), list) and row[name]), None)
+    first = row[name][0] if name else None
+    return (
+        isinstance(first, Mapping)
+        and fields.present(first, TEXTS) is not None
+        and fields.present(first, (*RANKS, *SCORES)) is not None
+    )
+
+
+def scored_list_prompt(row: Row) -> Conversation:
+    """The prompt of a list of responses."""
+    return conversations.prompt_of(row)
+
+
+def scored_list(row: Row) -> tuple[Conversation, list[Comparison]]:
+    """Every pair of the listed responses: a lower rank, or a higher score, is better; equal ones tie."""
+    name = next((name for name in LISTS if isinstance(row.get(name), list)), None)
+    if name is None:
+        raise Drop("missing_field", LISTS[0])
+    texts, ranks = [], []
+    for item in row[name]:
+        if not isinstance(item, Mapping):
+            raise Drop("wrong_type", name)
+        texts.append(fields.text(item, *TEXTS))
+        by_rank = fields.present(item, RANKS)
+        by_score = fields.present(item, SCORES)
+        number = fields.number(item[by_rank or by_score]) if by_rank or by_score else None
+        if number is None:
+            raise Drop("wrong_type", f"{name}.rank")
+        ranks.append(number if by_rank else -number)
+    if len(texts) < 2:
+        raise Drop("wrong_type", name)
+    return scored_list_prompt(row), preferences.ranked_pairs(texts, ranks)

@@ -1,0 +1,67 @@
+"""Columns of rows: given the names a layout knows, and watched for those that nothing reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.data.formats import Numbered
+from harken.errors import UserError
+
+
+def renamed(rows: Sequence[Numbered], columns: Mapping[str, str], where: str) -> list[Numbered]:
+    """Return the rows with the columns of `data.columns` under the names it gives them.
+
+    `columns` maps a name that layouts know to a column of the file; `outer.inner` reads inside an object. A column that
+    already has the name gives way. Raises UserError for a column that no row has.
+    """
+    if not columns:
+        return list(rows)
+    known = {column for column in columns.values() if any(_has(row, column) for _, row in rows)}
+    if missing := [column for column in columns.values() if column not in known]:
+        there = sorted({str(key) for _, row in rows[:100] if isinstance(row, dict) for key in row})
+        raise UserError(
+            f"no row has a column {missing[0]!r}; there are {', '.join(there)[:300]}",
+            where=f"data.columns, {where}",
+            mend="name columns of the file on the right: data.columns: {prompt: question}",
+        )
+    return [(place, _row(row, columns) if isinstance(row, dict) else row) for place, row in rows]
+
+
+def _row(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    taken = set(columns.values())
+    kept = {key: value for key, value in row.items() if key not in taken and key not in columns}
+    return kept | {name: _value(row, column) for name, column in columns.items()}
+
+
+def _has(row: object, column: str) -> bool:
+    return isinstance(row, dict) and (column in row or _value(row, column) is not None)
+
+
+def _value(row: dict[str, Any], column: str) -> Any:
+    if column in row:
+        return row[column]
+    value: Any = row
+    for part in column.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+class Watched(dict[str, Any]):
+    """A row that notes in `used` which of its columns were read."""
+
+    def __init__(self, row: Mapping[str, Any], used: set[str]) -> None:
+        super().__init__(row)
+        self._used = used
+
+    def __getitem__(self, key: str) -> Any:
+        self._used.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As a dict's; a column that is there counts as read."""
+        if key in self:
+            self._used.add(key)
+        return super().get(key, default)

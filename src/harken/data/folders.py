@@ -1,0 +1,102 @@
+"""Which files a folder or a pattern means: the shards of one data set, of the split that is asked for."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from harken.errors import UserError
+
+SUFFIXES = (
+    *(
+        f"{kind}{packed}"
+        for kind in (".jsonl", ".json", ".csv", ".tsv")
+        for packed in ("", ".gz", ".xz", ".bz2")
+    ),
+    ".parquet",
+    ".arrow",
+)
+_ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""What `datasets` writes about a data set beside its rows."""
+_SHARD = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{6,})?$")
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path is a pattern such as `rows-*.jsonl`."""
+    return any(letter in path for letter in "*?[")
+
+
+def matching(pattern: str) -> list[Path]:
+    """Return the files a pattern means, in order. Raises UserError when there is none."""
+    found = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    files = [file for file in found if file.is_file()]
+    if not files:
+        raise UserError(
+            "no file matches this pattern",
+            where=pattern,
+            mend="Check the folder with ls, and quote the pattern",
+        )
+    return files
+
+
+def shards(folder: Path, split: str, path: str) -> list[Path]:
+    """Return the files of a folder that hold one data set, in order.
+
+    A folder that `datasets` saved is read by its splits. Files with the names of splits are taken by `split`; files
+    that differ in a shard's number alone belong together. Raises UserError for a folder with anything else.
+    """
+    saved = folder / split if (folder / "dataset_dict.json").exists() else folder
+    if saved != folder and not saved.is_dir():
+        there = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        raise UserError(
+            f"it has no split {split!r}", where=path, mend=f"Set data.split to one of: {', '.join(there)}"
+        )
+    home = saved / "data" if not _data_files(saved) and (saved / "data").is_dir() else saved
+    groups: dict[str, list[Path]] = {}
+    for file in _data_files(home):
+        groups.setdefault(_group(file), []).append(file)
+    if len(groups) == 1:
+        return next(iter(groups.values()))
+    named = {known: files for name, files in groups.items() if (known := split_of(name)) is not None}
+    if groups and len(named) == len(groups):
+        wanted = split_of(split) or split
+        if wanted in named:
+            return named[wanted]
+        raise UserError(
+            f"it has no split {split!r}", where=path, mend=f"Set data.split to one of: {', '.join(named)}"
+        )
+    names = [file.name for files in groups.values() for file in files]
+    listed = f": {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else ""
+    raise UserError(
+        "this is a folder with files of different names" if names else "this is a folder without rows",
+        where=path,
+        mend=f"Name a file in it{listed}, or a pattern such as '{path.rstrip('/')}/train-*.jsonl'"
+        if names
+        else f"Name a file of rows ({', '.join(SUFFIXES[:3])}, …)",
+    )
+
+
+def split_of(name: str) -> str | None:
+    """Return the usual name of the split that a file's name stands for; None for any other."""
+    return next((split for split, names in _SPLITS.items() if name.lower() in names), None)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.is_file() and entry.name.lower().endswith(SUFFIXES) and entry.name not in _ABOUT
+    )
+
+
+def _group(file: Path) -> str:
+    name = file.name
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        name = name.removesuffix(suffix)
+    return _SHARD.sub("", name)

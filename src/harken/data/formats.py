@@ -1,0 +1,169 @@
+"""The contents of a file as rows with their place: JSON lines, a JSON array, columns as JSON, CSV or TSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from harken.errors import UserError
+
+Numbered = tuple[str, object]
+"""Where a row stands, and what stands there."""
+
+MEND_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_WRAPPERS = ("data", "rows", "examples", "instances", "train")
+"""Keys of an object that holds a list of rows and nothing else."""
+_ONE_ROW = {
+    "responses",
+    "ranking",
+    "answers",
+    "completions",
+    "turns",
+    "messages",
+    "conversations",
+    "instances",
+}
+"""Columns that hold a list in a single row."""
+LONGEST_FIELD = 1 << 27
+
+
+def rows_of(content: bytes, path: str) -> Iterator[Numbered]:
+    """Read the rows of a file's contents. What they are follows from the contents; .csv and .tsv from the name.
+
+    Raises UserError with the line for what cannot be parsed: nobody can say what else is wrong with such a file.
+    """
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    names = [suffix.lower() for suffix in PurePath(path).suffixes[-2:]]
+    separator = next((_TABLES[name] for name in names if name in _TABLES), None)
+    if separator is not None:
+        return _table(content, path, separator)
+    start = content.lstrip()
+    if start.startswith(b"["):
+        return _items(_parse(content, path), path)
+    # A file called .jsonl has a row a line, also when it has one line alone.
+    if ".jsonl" not in names and start.startswith(b"{") and (whole := _one_object(content)) is not None:
+        return _from_object(whole, path)
+    return _lines(content, path)
+
+
+def _lines(content: bytes, path: str) -> Iterator[Numbered]:
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            yield f"{path}:{number}", _parse(line, f"{path}:{number}")
+
+
+def _items(items: object, path: str) -> Iterator[Numbered]:
+    assert isinstance(items, list)
+    yield from ((f"{path}:item {i}", item) for i, item in enumerate(items, start=1))
+
+
+def _one_object(content: bytes) -> dict[str, object] | None:
+    """The object that the whole file is: a table of columns, a wrapper around rows, or one row over several lines."""
+    if content.strip().count(b"\n") and _is_json(content.lstrip().split(b"\n", 1)[0]):
+        return None  # the first line is an object by itself: one row a line
+    try:
+        whole = json.loads(content.decode())
+    except (ValueError, RecursionError):
+        return None
+    return whole if isinstance(whole, dict) else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _from_object(whole: dict[str, object], path: str) -> Iterator[Numbered]:
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    if (
+        len(whole) == 1
+        and lists
+        and next(iter(whole)) in _WRAPPERS
+        and all(isinstance(x, dict) for x in lists[0])
+    ):
+        yield from _items(lists[0], path)
+    elif _is_columns(whole):
+        lengths = {name: len(value) for name, value in whole.items()}  # type: ignore[arg-type]
+        if len(set(lengths.values())) > 1:
+            raise UserError(
+                f"its columns have different lengths: {lengths}",
+                where=path,
+                mend="Write every column out whole",
+            )
+        for number, values in enumerate(zip(*lists, strict=True), start=1):
+            yield f"{path}:row {number}", dict(zip(whole, values, strict=True))
+    else:
+        yield f"{path}:1", whole
+
+
+def _is_columns(whole: dict[str, object]) -> bool:
+    """Every value is a list, and at least one of them a list of texts: a column. Token ids and messages are not."""
+    if _ONE_ROW & whole.keys():
+        return False
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    return len(lists) == len(whole) > 1 and any(
+        value and all(isinstance(item, str) for item in value) for value in lists
+    )
+
+
+def _table(content: bytes, path: str, separator: str) -> Iterator[Numbered]:
+    """A header line, then a row a record. An empty cell is no value."""
+    text = _decoded(content, path)
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        header = next(reader, [])
+        if len(set(header)) < len(header) or not all(name.strip() for name in header):
+            raise UserError(
+                f"its first line is no header: {', '.join(header)[:200]!r}",
+                where=f"{path}:1",
+                mend="Let the first line name the columns, each once",
+            )
+        for cells in reader:
+            place = f"{path}:{reader.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise UserError(
+                    f"this record has {len(cells)} cells, its header {len(header)}",
+                    where=place,
+                    mend='Put cells that hold a separator or a line break in quotes: "…"',
+                )
+            yield place, {name.strip(): cell or None for name, cell in zip(header, cells, strict=True)}
+    except csv.Error as error:
+        raise UserError(
+            f"not CSV: {error}",
+            where=f"{path}:{reader.line_num}",
+            mend="Write the file again as CSV, or as JSONL",
+        ) from error
+
+
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"not UTF-8 text ({error.reason} at byte {error.start})",
+            where=where,
+            mend="Save the file as UTF-8",
+        ) from error
+
+
+def _parse(content: bytes, where: str) -> object:
+    text = _decoded(content, where)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise UserError(
+            f"not JSON: {error.msg} ({place}character {error.colno})", where=where, mend=MEND_JSON
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON that can be read: {error}", where=where, mend=MEND_JSON) from error

@@ -1,0 +1,173 @@
+"""What the labels of a file of comparisons mean. One scale holds for the whole file; no label is read by itself.
+
+    zero_first          0: the first response is better, 1: the second; between them: a probability of the second
+    one_first           1: the first, 0: the second
+    probability_first   the probability that the first is better
+    one_two             1: the first, 2: the second, 0: a tie
+    negative_first      below 0: the first, above 0: the second, 0: a tie; the size is the strength
+    positive_first      above 0: the first, below 0: the second, 0: a tie
+    low_first           a scale such as 1 … 5: below its middle the first, above it the second
+    high_first          the other way round
+
+Words need no scale: the name of a side ("A", "response_b", "model_a", "first") or of a tie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harken.data import fields
+from harken.data.fields import Drop
+from harken.errors import UserError
+
+Sides = tuple[str, str]
+"""The two columns that hold the responses."""
+Verdict = tuple[float, float]
+"""A score (below 0: the first is better, above 0: the second, 0: a tie) and the probability that it is right."""
+
+TIES = frozenset({"tie", "tied", "equal", "draw", "same", "neither", "both good", "both bad", "bothbad"})
+SHOWN = 8
+
+
+def _between(second: float) -> Verdict:
+    """From the probability that the second response is better."""
+    if second == 0.5:
+        return 0.0, 1.0
+    return (1.0 if second > 0.5 else -1.0), max(second, 1.0 - second)
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """How the labels of one file are read."""
+
+    name: str
+    low: float = 0.0
+    high: float = 0.0
+    """The least and the greatest label of the file, for scales that have a middle."""
+
+    def read(self, label: float) -> Verdict | None:
+        """Return the verdict a number stands for; None when the scale has no such number."""
+        return SCALES[self.name](self, label)
+
+
+def _in_unit(label: float) -> bool:
+    return 0.0 <= label <= 1.0
+
+
+SCALES: Mapping[str, Callable[[LabelScale, float], Verdict | None]] = {
+    "zero_first": lambda _, label: _between(label) if _in_unit(label) else None,
+    "one_first": lambda _, label: _between(1.0 - label) if _in_unit(label) else None,
+    "probability_first": lambda _, label: _between(1.0 - label) if _in_unit(label) else None,
+    "one_two": lambda _, label: {0.0: (0.0, 1.0), 1.0: (-1.0, 1.0), 2.0: (1.0, 1.0)}.get(label),
+    "negative_first": lambda _, label: (label, 1.0),
+    "positive_first": lambda _, label: (-label + 0.0, 1.0),
+    "low_first": lambda scale, label: (label - (scale.low + scale.high) / 2, 1.0),
+    "high_first": lambda scale, label: ((scale.low + scale.high) / 2 - label, 1.0),
+}
+
+
+class Labels:
+    """The labels of one column of one file, read by one scale.
+
+    `scale` is a name from `SCALES`, or `auto`. Raises UserError, with the values and their counts, when no scale or
+    more than one fits them.
+    """
+
+    def __init__(self, values: Sequence[object], sides: Sides, column: str, scale: str, where: str) -> None:
+        self.sides, self.column = sides, column
+        words: Counter[str] = Counter()
+        numbers: Counter[float] = Counter()
+        for value in values:
+            if value is None:
+                continue
+            number = fields.number(value)
+            if isinstance(value, bool):
+                words[str(value).lower()] += 1
+            elif number is None or (isinstance(value, str) and word_verdict(value, sides) is not None):
+                words[value.strip() if isinstance(value, str) else type(value).__name__] += 1
+            else:
+                numbers[number] += 1
+        self.scale: LabelScale | None = None
+        self.note = ""
+        if numbers:
+            found = scale if scale != "auto" else self._found(numbers, words, where)
+            self.scale = LabelScale(found, min(numbers), max(numbers))
+            strange = [number for number in numbers if self.scale.read(number) is None]
+            if strange:
+                raise self._refused(f"{found} has no {strange[0]:g}", numbers, words, where)
+            self.note = f"{column} is read as {found}: {_meaning(found, sides)}"
+        elif words and not any(word_verdict(word, sides) is not None for word in words):
+            raise self._refused("they name neither side nor a tie", numbers, words, where)
+
+    def verdict(self, value: object) -> Verdict:
+        """Return what one label says. Raises Drop for a word that names neither side nor a tie."""
+        if isinstance(value, str) and (said := word_verdict(value, self.sides)) is not None:
+            return said
+        number = fields.number(value)
+        if number is None or self.scale is None or (found := self.scale.read(number)) is None:
+            raise Drop("unknown_label", self.column)
+        return found
+
+    def _found(self, numbers: Counter[float], words: Counter[str], where: str) -> str:
+        kinds = set(numbers)
+        end = self.sides[0][-1].lower()
+        if self.column == "preference_strength" or (min(kinds) < 0 < max(kinds)):
+            return "negative_first"
+        if end == "0" and kinds <= {0.0, 1.0}:
+            return "zero_first"
+        if end == "1" and all(kind.is_integer() for kind in kinds):
+            if kinds == {0.0, 1.0}:
+                return "zero_first"
+            if 2.0 in kinds and kinds <= {0.0, 1.0, 2.0}:
+                return "one_two"
+        if end == "a" and all(map(_in_unit, kinds)):
+            return "probability_first"
+        raise self._refused("they fit no scale, or more than one", numbers, words, where)
+
+    def _refused(self, why: str, numbers: Counter[float], words: Counter[str], where: str) -> UserError:
+        counts = [
+            *((f"{value:g}", n) for value, n in sorted(numbers.items())),
+            *((repr(word), n) for word, n in words.most_common()),
+        ]
+        listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:SHOWN])
+        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+        options = ", ".join(SCALES)
+        mend = (
+            f"set data.label_scale to what they mean: {options} (docs/input.md)"
+            if numbers
+            else f"write {self.sides[0]}, {self.sides[1]} or tie, or numbers with data.label_scale"
+        )
+        return UserError(
+            f"the labels of {self.column} cannot be read: {why}. Values and rows: {listed}{more}",
+            where=where,
+            mend=mend,
+        )
+
+
+def word_verdict(value: str, sides: Sides) -> Verdict | None:
+    """Return what a word says of two sides: the name of one, or of a tie; None for any other."""
+    word = " ".join(value.strip().strip("[]()").lower().split())
+    if word in TIES or word.startswith(("tie ", "tie(")):
+        return 0.0, 1.0
+    for score, side, place in ((-1.0, sides[0], "first"), (1.0, sides[1], "second")):
+        end = side[-1].lower()
+        names = {side.lower(), f"model_{end}", f"model {end}", f"assistant_{end}", f"option_{end}", place}
+        if word in names or (word == end and end.isalpha()):
+            return score, 1.0
+    return None
+
+
+def _meaning(scale: str, sides: Sides) -> str:
+    first, second = sides
+    return {
+        "zero_first": f"0 means {first} is better, 1 {second}",
+        "one_first": f"1 means {first} is better, 0 {second}",
+        "probability_first": f"the probability that {first} is better",
+        "one_two": f"1 means {first} is better, 2 {second}, 0 a tie",
+        "negative_first": f"below 0 {first} is better, above 0 {second}",
+        "positive_first": f"above 0 {first} is better, below 0 {second}",
+        "low_first": f"low values mean {first} is better",
+        "high_first": f"high values mean {first} is better",
+    }[scale]
