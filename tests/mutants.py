@@ -30,6 +30,7 @@ from mutants_products import PRODUCTS
 from mutants_properties import PROPERTIES
 from mutants_quantised import QUANTISED
 from mutants_record import Mutant
+from mutants_report import REPORT
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
 from mutants_seals import SEALS
@@ -43,6 +44,7 @@ MUTANTS = [
     *ROLLOUT,
     *PIPELINE,
     *REWARDS,
+    *REPORT,
     *PROPERTIES,
     *INSPECT,
     *HEALTH,

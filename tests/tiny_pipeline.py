@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tiny import save_tiny
@@ -38,8 +39,11 @@ evaluation:
 """
 
 
-def run_pipeline(root: Path, dtype: str = "float32") -> Path:
-    """Model, rows and pipeline.yml in `root`, the finished pipeline in root/out. Returns `root`."""
+def run_pipeline(root: Path, dtype: str = "float32", settings: Sequence[str] = ()) -> Path:
+    """Model, rows and pipeline.yml in `root`, the finished pipeline in root/out. Returns `root`.
+
+    `settings` are further `--set` values.
+    """
     save_tiny(root / "model", hidden=32 if dtype == "float32" else 64)
     pairs = [
         {
@@ -56,5 +60,6 @@ def run_pipeline(root: Path, dtype: str = "float32") -> Path:
     (root / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
     text = PIPELINE.format(root=root).replace("dtype: float32", f"dtype: {dtype}")
     (root / "pipeline.yml").write_text(text)
-    assert main(["pipeline", str(root / "pipeline.yml"), "--output-dir", str(root / "out")]) == 0
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    assert main(["pipeline", str(root / "pipeline.yml"), *chosen, "--output-dir", str(root / "out")]) == 0
     return root

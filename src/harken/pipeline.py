@@ -162,7 +162,7 @@ def _info(run: RunFolder) -> dict[str, Any]:
         "data": read_accounts(run.data_report),
         "lineage": record["lineage"],
         "roles": record.get("roles", []),
-        "versions": record.get("versions", {}),
+        "versions": manifest.recorded_versions(record),
     }
 
 

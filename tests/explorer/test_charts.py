@@ -2,7 +2,11 @@ import random
 
 import pytest
 
-from harken.explorer.charts import CHARTS, MOST_POINTS, figures
+from harken.config_ppo import PPOSettings
+from harken.evaluate.verdict import KL_ALARM
+from harken.explorer.charts import CHARTS, MOST_POINTS, PENALTIES, figures
+from harken.health.limits import Limits
+from harken.reward.rules import penalties
 
 
 def titles(drawn):
@@ -20,9 +24,57 @@ def test_a_metric_of_some_steps_has_points_at_those_alone():
     assert [s["points"] for s in figures("sft", lines)[0]["series"]] == [[[1, 1.0], [2, 1.0]], [[2, 0.5]]]
 
 
-def test_a_judge_of_a_ppo_run_gets_its_own_figure():
-    lines = [{"step": 1, "reward/mean": 1.0, "score/mean": 1.0, "kl/mean": 0.0, "score/demo_gold": 0.5}]
-    assert titles(figures("ppo", lines)) == ["Reward", "KL to the reference", "demo_gold"]
+def chart_of(metric):
+    (chart,) = (c for c in figures("ppo", [{"step": 1, metric: 0.5}]) if c["series"][0]["metric"] == metric)
+    return chart
+
+
+def test_a_chart_is_captioned_by_what_its_metric_is():
+    """A judge, a guard, a part of the reward and a penalty mean four things: only a judge tells of a gamed reward."""
+    captions = {
+        metric: chart_of(metric)["caption"]
+        for metric in ("eval/judge_gold", "eval/guard_intact", "score/demo_gold", "score/missing_eos")
+    }
+    assert [metric for metric, text in captions.items() if "gamed" in text] == ["eval/judge_gold"]
+    assert "fall is an alarm" in captions["eval/guard_intact"]
+    assert "trains on" in captions["score/demo_gold"]
+    assert "lower is better" in captions["score/missing_eos"]
+    assert len(set(captions.values())) == 4
+
+
+def test_judges_stand_before_guards_and_parts_of_the_reward():
+    names = (
+        "score/missing_eos",
+        "score/other",
+        "eval/guard_intact",
+        "eval/judge_second",
+        "reward/mean",
+        "kl/mean",
+    )
+    drawn = figures("ppo", [{"step": 1} | dict.fromkeys(names, 1.0)])
+    assert titles(drawn) == [
+        *("Reward", "KL to the reference", "Held-out judge: second", "Held-out guard: intact"),
+        *("Penalty: missing_eos", "Part of the reward: other"),
+    ]
+
+
+def test_a_metric_of_no_known_kind_gets_no_chart():
+    assert figures("ppo", [{"step": 1, "gold": 1.0, "eval/gold": 1.0, "eval/change_gold": 1.0}]) == []
+
+
+def test_every_penalty_has_its_meaning():
+    settings = PPOSettings(missing_eos_penalty=1.0, length_penalty=1.0, repetition_penalty=1.0)
+    assert {rule.name for rule in penalties(settings)} == set(PENALTIES)
+
+
+def test_alarm_lines_stand_where_the_monitor_turns_red():
+    limits = Limits()
+    drawn = figures("ppo", [{"step": 1, "kl/mean": 1.0, "policy/clipfrac": 0.1}])
+    marks = {c["series"][0]["metric"]: [(m["value"], m["label"]) for m in c["marks"]] for c in drawn}
+    assert marks == {"kl/mean": [(limits.kl_red, "alarm")], "policy/clipfrac": [(limits.clip_red, "alarm")]}
+    assert limits.kl_red == KL_ALARM
+    drawn = figures("reward", [{"step": 1, "accuracy": 0.5, "loss": 0.7, "margin": 0.0}])
+    assert [[m["value"] for m in c["marks"]] for c in drawn] == [[0.5], [0.6931], [0.0]]
 
 
 def test_the_monitored_metrics_are_drawn():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from harken.health.limits import Limits
 
 MOST_POINTS = 800
 """Points of one series in the page. Longer runs keep the lowest and highest of each stretch."""
@@ -22,6 +24,8 @@ class Chart:
     format: Literal["number", "share"] = "number"
 
 
+KL_ALARM, CLIP_ALARM = Limits().kl_red, Limits().clip_red
+"""The lines of a chart are where the health monitor turns red."""
 _HELD_OUT = "Steps without a point were not evaluated."
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
@@ -31,13 +35,6 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             "nats per token",
             f"How surprised the model is by the answers it imitates: lower is better. {_HELD_OUT}",
             (("loss", "training"), ("eval/loss", "held out")),
-        ),
-        Chart(
-            "Held-out token accuracy",
-            "share",
-            "How often the model's first guess is the next token of a held-out answer.",
-            (("eval/token_accuracy", "held out"),),
-            format="share",
         ),
         Chart(
             "Learning rate",
@@ -69,6 +66,13 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             (("margin", "training"), ("eval/margin", "held out")),
             ((0.0, "none"),),
         ),
+        Chart(
+            "Rewards of a batch",
+            "reward",
+            "Mean and spread over both sides of the pairs. The mean is arbitrary; a spread near 0 means that the "
+            "model gives every response the same reward.",
+            (("reward/mean", "mean"), ("reward/std", "standard deviation")),
+        ),
     ),
     "ppo": (
         Chart(
@@ -84,7 +88,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             "How far the policy has moved, summed over an answer. Healthy below 10; above 15 it no longer "
             "speaks like its reference.",
             (("kl/mean", "KL"),),
-            ((15.0, "alarm"),),
+            ((KL_ALARM, "alarm"),),
         ),
         Chart(
             "Entropy",
@@ -99,7 +103,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             "Tokens whose probability moved beyond the clip range within an update. "
             "Usually below 30 %; above 50 % the steps are too large.",
             (("policy/clipfrac", "clipped"),),
-            ((0.5, "alarm"),),
+            ((CLIP_ALARM, "alarm"),),
             "share",
         ),
         Chart(
@@ -114,7 +118,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             "Answer length",
             "tokens",
             "Mean tokens of an answer. Reward models often favour length: a climb without a reason is a sign.",
-            (("response/tokens_mean", "tokens"),),
+            (("response/tokens_mean", "training"), ("eval/tokens_mean", "held out")),
         ),
         Chart(
             "Stopping and repetition",
@@ -144,21 +148,81 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         ),
     ),
 }
-"""By `training.type`. `score/<judge>` and `gold…` of a PPO run get a figure each without an entry here."""
+"""By `training.type`. Parts of a PPO run's reward and its judges get a chart each from `FAMILIES`."""
 
-_JUDGED = (
-    "Mean by another judge than the reward model. When it falls while the reward rises, the reward is gamed."
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Charts of metrics that share a prefix; what follows the prefix is the name of a reward part or a judge."""
+
+    prefix: str
+    title: str
+    caption: str
+    label: str
+
+
+FAMILIES = (
+    Family(
+        "eval/judge_",
+        "Held-out judge: {}",
+        "Mean of a scorer that the policy is not trained on, over the held-out responses. When it falls while the "
+        "reward rises, the reward is gamed. " + _HELD_OUT,
+        "held out",
+    ),
+    Family(
+        "eval/guard_",
+        "Held-out guard: {}",
+        "Mean of a rule that detects damaged responses, over the held-out ones. A fall is an alarm; a constant "
+        "value says only that nothing broke. " + _HELD_OUT,
+        "held out",
+    ),
+    Family(
+        "score/",
+        "Part of the reward: {}",
+        "Mean of one part of the reward that PPO trains on, before its weight. The policy is trained to raise it, so "
+        "it is no evidence of quality.",
+        "training",
+    ),
 )
+"""In the order in which the page shows them. A metric belongs to the first family whose prefix it has."""
+
+PENALTIES = {
+    "missing_eos": ("share of responses", "Share of training responses that the token limit truncated."),
+    "length": ("tokens", "Mean tokens of a training response."),
+    "repetition": ("share of 4-grams", "Mean share of repeated token 4-grams of a training response."),
+}
+"""Unit and meaning of the penalties in `reward.rules`: their weight is negative, so less is better."""
+
+
+def _family_charts(names: Iterable[str]) -> list[Chart]:
+    """One chart a reward part or judge: judges first, then guards, then the parts of the reward."""
+    known = {metric for chart in CHARTS["ppo"] for metric, _ in chart.series}
+    found: dict[str, list[Chart]] = {family.prefix: [] for family in FAMILIES}
+    for name in names:
+        family = next((f for f in FAMILIES if name.startswith(f.prefix)), None)
+        if family is None or name in known:
+            continue
+        part = name.removeprefix(family.prefix)
+        if family.prefix == "score/" and part in PENALTIES:
+            unit, meaning = PENALTIES[part]
+            chart = Chart(
+                f"Penalty: {part}",
+                unit,
+                f"{meaning} The reward subtracts it times its weight: lower is better.",
+                ((name, family.label),),
+            )
+        else:
+            chart = Chart(family.title.format(part), "score", family.caption, ((name, family.label),))
+        found[family.prefix].append(chart)
+    return [chart for charts in found.values() for chart in charts]
 
 
 def figures(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The charts of a stage as the page reads them; charts and series without any value are left out."""
     names = dict.fromkeys(name for line in metrics for name in line)
-    known = {metric for charts in CHARTS.values() for chart in charts for metric, _ in chart.series}
-    judged = [n for n in names if n.startswith(("score/", "gold", "eval/gold")) and n not in known]
     charts = [*CHARTS.get(kind, ())]
     if kind == "ppo":
-        charts[2:2] = [Chart(name.split("/")[-1], "score", _JUDGED, ((name, "mean"),)) for name in judged]
+        charts[2:2] = _family_charts(names)
     drawn = []
     for chart in charts:
         series = [

@@ -92,6 +92,11 @@ def versions() -> dict[str, str | None]:
     }
 
 
+def recorded_versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run's manifest says of `versions()` and Python, as it was when the run was made."""
+    return {name: manifest[name] for name in (*versions(), "python") if name in manifest}
+
+
 @cache
 def code_sha256() -> str:
     """Of the names and contents of Harken's own source files."""

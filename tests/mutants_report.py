@@ -1,0 +1,24 @@
+"""Mistakes in what a person reads of a run: charts, page, results, comparisons; most show in a composed run alone."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutants_record import Mutant
+
+PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
+
+REPORT = [
+    Mutant("page: no response is audited", "pipeline.py", 'audited=audit.audit(rows, summary["baseline"])', "audited={}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: flags have no meaning", "pipeline.py", "flags=audit.MEANINGS", "flags={}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: no versions", "pipeline.py", "manifest.recorded_versions(record)", 'record.get("versions", {})', f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
+    Mutant("page: no role table", "pipeline.py", 'record.get("roles", [])', "[]", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
+    Mutant("results: the verdict does not know the KL", "pipeline.py", "SFT, PPO, judge, kl)", "SFT, PPO, judge, None)", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
+    Mutant("results: no accuracy of the reward model", "pipeline.py", 'accuracy.get("eval/accuracy")', "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
+    Mutant("evaluation: tie_epsilon is ignored", "evaluate/suite.py", "tie_epsilon=config.tie_epsilon, ", "", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
+    Mutant("evaluation: the seed of the intervals is ignored", "evaluate/suite.py", "tie_epsilon=config.tie_epsilon, seed=config.seed)", "tie_epsilon=config.tie_epsilon)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
+    Mutant("charts: no alarm lines", "explorer/charts.py", '[{"value": value, "label": label} for value, label in chart.marks]', "[]", CHARTS),
+    Mutant("charts: every part of the reward is a judge", "explorer/charts.py", "chart = Chart(family.title.format(part), \"score\", family.caption,", "chart = Chart(family.title.format(part), \"score\", FAMILIES[0].caption,", CHARTS),
+    Mutant("charts: the judge's metric has another name", "explorer/charts.py", '"eval/judge_",', '"eval/gold_",', f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
+    Mutant("charts: a metric that nobody writes", "explorer/charts.py", '("eval/margin", "held out")', '("eval/margins", "held out")', f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
+    Mutant("training: the role table is not printed", "train/run.py", "    print_roles(rows)\n", "", f"{PAGE}::test_a_run_prints_its_role_table"),
+    Mutant("reward model: no mean and spread of its rewards", "train/reward_model.py", '        metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}\n', "", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
+]  # fmt: skip
