@@ -254,19 +254,28 @@ def evaluate(
 
 @app.command()
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="PIPELINE_DIR", help="The folder of a finished pipeline.")
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...", help="A pipeline; or runs and an evaluation; or what holds them."
+        ),
     ],
+    output_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the page goes. [05_report in the folder]")
+    ] = None,
 ) -> None:
-    """Build the report of a finished pipeline again.
+    """Build the page of a pipeline, or of runs and an evaluation.
 
     \b
     Examples:
-      harken report outputs/demo
+      harken report outputs/demo                    a pipeline
+      harken report outputs                         the folder that holds 01_sft, 02_rm, 03_ppo and 04_eval
+      harken report outputs/03_ppo outputs/04_eval  the folders that belong together
+      harken report outputs/03_ppo                  one run: its curves and facts
     """
-    from harken import pipeline as pipelines
+    from harken import report as reports
 
-    pipelines.report(folder)
+    reports.report(folders, output_dir)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from harken import config_files
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.errors import UserError
 from harken.evaluate import audit, report_card, suite, verdict
-from harken.evaluate.outcome import LATE_UPDATES, read_metrics
+from harken.evaluate.outcome import read_metrics
 from harken.evaluate.summary import MEND, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic, manifest, seals
@@ -101,7 +101,7 @@ def report(root: Path) -> Path:
         raise UserError(
             "no finished evaluation is here",
             where=str(folder.evaluation.root),
-            mend="run `harken pipeline` with this folder first: it goes on where it stopped",
+            mend="run the same `harken pipeline` with this folder again: it goes on where it stopped",
         )
     config = config_files.checked(PipelineConfig, recorded(folder.config), str(folder.config))
     summary = read_summary(folder.evaluation.summary)
@@ -113,12 +113,10 @@ def report(root: Path) -> Path:
         )
     stages = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     metrics = {name: read_metrics(run) for name, run in stages.items()}
-    info = {name: _info(run) for name, run in stages.items()}
+    info = {name: run_facts(run) for name, run in stages.items()}
     rows = read_responses(folder.evaluation.responses, summary)
     judge = next(iter(summary["judges"]), None)
-    measured = [line["kl/mean"] for line in metrics["ppo"] if line.get("kl/mean") is not None]
-    late = measured[-LATE_UPDATES:]
-    kl = sum(late) / len(late) if late else None
+    kl = verdict.late_kl(metrics["ppo"])
     headline = verdict.headline(summary, BASE, SFT, PPO, judge, kl)
     accuracy: dict[str, Any] = next((m for m in reversed(metrics["reward"]) if "eval/accuracy" in m), {})
     results = report_card.results(
@@ -154,7 +152,11 @@ def report(root: Path) -> Path:
     return folder.report
 
 
-def _info(run: RunFolder) -> dict[str, Any]:
+def run_facts(run: RunFolder) -> dict[str, Any]:
+    """What the page says of a run: its configuration, data, lineage, role table and versions.
+
+    Raises UserError for a file that is missing or damaged.
+    """
     record = manifest.read(run.manifest)
     manifest.lineage(run.manifest)
     return {

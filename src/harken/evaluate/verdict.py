@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from harken.evaluate.outcome import LATE_UPDATES
 
 FEWEST_PROMPTS = 20
 """Below this a bootstrap interval is too narrow to carry a verdict."""
@@ -62,6 +64,12 @@ def headline(
         f"{100 * summary['detectable_win_rate']:.0f} % would mostly go unseen (80 % power)."
     )
     return lines
+
+
+def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean KL to the reference over the last updates, nats per sequence; None where none was measured."""
+    late = [line["kl/mean"] for line in metrics if line.get("kl/mean") is not None][-LATE_UPDATES:]
+    return sum(late) / len(late) if late else None
 
 
 def between(summary: Figures, left: str, right: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def build_report(
     *,
     title: str,
     notice: str,
-    summary: Mapping[str, Any],
+    summary: Mapping[str, Any] | None,
     responses: Rows,
     stage_metrics: Mapping[str, Rows],
     stage_info: Mapping[str, Mapping[str, Any]],
@@ -53,12 +53,12 @@ def build_report(
 ) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
-    `summary` is `compare.compare`'s, `responses` the rows of `responses.parquet` it came from, `headline`
-    `verdict.headline`'s sentences. `stage_metrics` has the lines of metrics.jsonl by stage. `stage_info`
-    has by stage whatever is worth telling, all keys optional: "title", "config" (its training.type chooses
-    the curves; without it the stage's name does), "data" (data reports), "lineage", "roles" and any other.
-    `audited` is `audit.audit`'s of the same rows and `flags` the meaning of each flag (`audit.MEANINGS`);
-    without them answers carry no flags. What looks like a secret is redacted.
+    `summary` is `compare.compare`'s, or None for a page of training alone; `responses` the rows of
+    `responses.parquet` it came from, `headline` `verdict.headline`'s sentences. `stage_metrics` has the lines
+    of metrics.jsonl by stage. `stage_info` has by stage whatever is worth telling, all keys optional: "title",
+    "config" (its training.type chooses the curves; without it the stage's name does), "data" (data reports),
+    "lineage", "roles" and any other. `audited` is `audit.audit`'s of the same rows and `flags` the meaning of
+    each flag (`audit.MEANINGS`); without them answers carry no flags. What looks like a secret is redacted.
     Raises ValueError when a figure is NaN or infinite.
     """
     data = contract(

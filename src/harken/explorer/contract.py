@@ -23,7 +23,7 @@ def contract(
     *,
     title: str,
     notice: str,
-    summary: Mapping[str, Any],
+    summary: Mapping[str, Any] | None,
     responses: Rows,
     stage_metrics: Mapping[str, Rows],
     stage_info: Mapping[str, Mapping[str, Any]],
@@ -37,9 +37,9 @@ def contract(
         "title": title,
         "notice": notice,
         "verdict": [_sentence(line) for line in headline],
-        "summary": dict(summary),
+        "summary": None if summary is None else dict(summary),
         "flags": dict(flags),
-        "examples": _examples(responses, summary, audited),
+        "examples": [] if summary is None else _examples(responses, summary, audited),
         "stages": [
             _stage(name, stage_metrics.get(name, []), stage_info.get(name, {}))
             for name in dict.fromkeys([*stage_info, *stage_metrics])

@@ -12,14 +12,15 @@ function draw(data) {
   const { summary } = data;
   document.title = data.title;
   document.getElementById("title").replaceChildren(...visible(data.title));
-  const samples = summary.samples > 1 ? `, ${summary.samples} samples each` : "";
-  document.getElementById("subtitle").textContent =
-    `${summary.policies.join(", ")} on ${counted(summary.prompts, "held-out prompt")}${samples}` +
-    ` · intervals are 95 % · seed ${summary.seed}`;
-  const answers = answersSection(data);
+  const samples = summary?.samples > 1 ? `, ${summary.samples} samples each` : "";
+  document.getElementById("subtitle").textContent = summary
+    ? `${summary.policies.join(", ")} on ${counted(summary.prompts, "held-out prompt")}${samples}` +
+      ` · intervals are 95 % · seed ${summary.seed}`
+    : `training of ${data.stages.map((stage) => stage.title).join(", ")}`;
+  const answers = summary ? answersSection(data) : null;
   const sections = [
     verdictSection(data),
-    comparisonSection(data),
+    summary ? comparisonSection(data) : null,
     trainingSection(data),
     answers?.element,
     dataSection(data),

@@ -1,0 +1,227 @@
+"""`harken report`: one page from a pipeline, from the folders of stages, from a single run or evaluation.
+
+A folder is what its files say: `pipeline.yml` makes it a pipeline; `config.yml` with a `training` section a run, with
+`policies` an evaluation. A folder that is none of them stands for the runs and the evaluation right inside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harken import pipeline
+from harken.errors import UserError
+from harken.evaluate import audit, report_card, verdict
+from harken.evaluate.outcome import read_metrics
+from harken.evaluate.summary import read_responses, read_summary
+from harken.explorer.build import build_report
+from harken.run.claim import recorded
+from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
+from harken.run.terminal import show
+
+PAGE = Path("05_report") / "report.html"
+ORDER = ("sft", "reward", "ppo")
+"""Training types in the order in which the stages of a pipeline run."""
+
+
+@dataclass
+class Found:
+    """What the folders hold: runs with their training type, evaluations, pipelines."""
+
+    runs: list[tuple[str, RunFolder]] = field(default_factory=list)
+    evaluations: list[EvaluationFolder] = field(default_factory=list)
+    pipelines: list[Path] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        """Take over what `other` holds; a folder that is named twice counts once."""
+        seen = {run.root.resolve() for _, run in self.runs} | {one.root.resolve() for one in self.evaluations}
+        self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in seen]
+        self.evaluations += [one for one in other.evaluations if one.root.resolve() not in seen]
+        self.pipelines += other.pipelines
+
+
+def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
+    """Write the page of a finished pipeline again, or of the runs and the evaluation that `paths` hold.
+
+    Without an evaluation the page shows training alone; without runs the comparison alone. The page lies in
+    `output_dir`, or else in 05_report/ inside the folder that holds everything that was named.
+    Raises UserError, naming what was found, when the folders hold nothing, several evaluations, or a pipeline
+    beside other folders.
+    """
+    found = Found()
+    for path in paths:
+        found.add(_look(path))
+    if found.pipelines:
+        return _pipeline(found, paths, output_dir)
+    _require_one_of_each(found, paths)
+    page = (output_dir / PAGE.name) if output_dir else _common(paths) / PAGE
+    return _write(page, found)
+
+
+def _look(path: Path) -> Found:
+    """What one folder is, or what lies right inside it."""
+    if not path.is_dir():
+        problem = "a file, and a folder is needed" if path.exists() else "no such folder"
+        raise UserError(
+            problem, where=str(path), mend="Name the folder of a run, an evaluation or a pipeline"
+        )
+    if (found := _is(path)) is not None:
+        return found
+    inside = Found()
+    for child in sorted(child for child in path.iterdir() if child.is_dir()):
+        if (found := _is(child)) is not None:
+            inside.add(found)
+    if inside.runs or inside.evaluations:
+        inside.pipelines = []
+        return inside
+    if inside.pipelines:
+        names = ", ".join(str(one) for one in inside.pipelines)
+        raise UserError(
+            f"this folder holds pipelines: {names}",
+            where=str(path),
+            mend=f"Name one of them: harken report {inside.pipelines[0]}",
+        )
+    if (found := _is(path.parent)) is not None and found.runs:
+        raise UserError("this is a part of a run", where=str(path), mend=f"Run: harken report {path.parent}")
+    raise UserError(
+        "neither a run, an evaluation nor a pipeline, and none right inside",
+        where=str(path),
+        mend="Name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
+    )
+
+
+def _is(path: Path) -> Found | None:
+    if PipelineFolder(path).config.is_file():
+        return Found(pipelines=[path])
+    if not RunFolder(path).config.is_file():
+        return None
+    config = recorded(RunFolder(path).config)
+    training = config.get("training")
+    if isinstance(training, Mapping):
+        return Found(runs=[(str(training.get("type")), RunFolder(path))])
+    return Found(evaluations=[EvaluationFolder(path)]) if "policies" in config else None
+
+
+def _pipeline(found: Found, paths: Sequence[Path], output_dir: Path | None) -> Path:
+    others = [str(run.root) for _, run in found.runs] + [str(one.root) for one in found.evaluations]
+    if len(set(found.pipelines)) > 1 or others:
+        raise UserError(
+            f"a pipeline has a page of its own, and other folders are named beside it: "
+            f"{', '.join(others or map(str, found.pipelines))}",
+            where=str(found.pipelines[0]),
+            mend=f"Run: harken report {found.pipelines[0]}",
+        )
+    if output_dir is not None:
+        raise UserError(
+            f"the page of a pipeline lies in it: {PipelineFolder(found.pipelines[0]).report}",
+            where="--output-dir",
+            mend="Leave it out",
+        )
+    return pipeline.report(found.pipelines[0])
+
+
+def _require_one_of_each(found: Found, paths: Sequence[Path]) -> None:
+    """Raise UserError where a page would have to guess which runs and evaluation belong together."""
+    where = ", ".join(map(str, paths))
+    if len(found.evaluations) > 1:
+        names = ", ".join(str(one.root) for one in found.evaluations)
+        raise UserError(
+            f"{len(found.evaluations)} evaluations: {names}",
+            where=where,
+            mend="Name the runs and the one evaluation that belong together",
+        )
+    several = [kind for kind, count in Counter(kind for kind, _ in found.runs).items() if count > 1]
+    if several and len(paths) == 1:
+        names = ", ".join(str(run.root) for kind, run in found.runs if kind == several[0])
+        raise UserError(
+            f"several runs of type {several[0]}: {names}",
+            where=where,
+            mend="Name the runs that belong together, one after the other",
+        )
+    for one in found.evaluations:
+        if not one.summary.is_file():
+            raise UserError(
+                "this evaluation is not finished",
+                where=str(one.root),
+                mend="Run the same `harken eval` with this --output-dir again: it goes on where it stopped",
+            )
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    if len(paths) == 1:
+        return paths[0]
+    common = Path(os.path.commonpath([path.resolve() for path in paths]))
+    return Path(os.path.relpath(common)) if common.is_relative_to(Path.cwd()) else common
+
+
+def _write(page: Path, found: Found) -> Path:
+    order = sorted(found.runs, key=lambda one: ORDER.index(one[0]) if one[0] in ORDER else len(ORDER))
+    often = Counter(kind for kind, _ in order)
+    stages = {kind if often[kind] == 1 else f"{kind} {run.root}": run for kind, run in order}
+    metrics = {name: read_metrics(run) for name, run in stages.items()}
+    info = {name: pipeline.run_facts(run) for name, run in stages.items()}
+    for name, run in stages.items():
+        if name not in often:
+            info[name]["title"] = str(run.root)
+    summary, rows, headline = None, [], ["Note: training alone: no evaluation is among these folders."]
+    if found.evaluations:
+        evaluation = found.evaluations[0]
+        summary = read_summary(evaluation.summary)
+        rows = read_responses(evaluation.responses, summary)
+        models = recorded(evaluation.config).get("policies")
+        headline = _headline(summary, models if isinstance(models, Mapping) else {}, dict(order), metrics)
+    build_report(
+        page,
+        title=", ".join(summary["policies"]) if summary else ", ".join(stages),
+        notice="",
+        summary=summary,
+        responses=rows,
+        stage_metrics=metrics,
+        stage_info=info,
+        headline=headline,
+        audited=audit.audit(rows, summary["baseline"]) if summary else {},
+        flags=audit.MEANINGS,
+    )
+    if summary:
+        show(report_card.tables(summary))
+    show("\n".join(headline))
+    show(f"\nreport   {page}")
+    return page
+
+
+def _headline(
+    summary: Mapping[str, Any],
+    models: Mapping[str, Any],
+    runs: Mapping[str, RunFolder],
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[str]:
+    """The verdict on the policy that PPO made against the one it started from, or else of the last on the first."""
+    policies = list(summary["policies"])
+    if len(policies) < 2:
+        return [
+            f"Note: {policies[0]} is the only policy of the evaluation: there is nothing to compare it with."
+        ]
+    judge = next(iter(summary["judges"]), None)
+    made = {kind: _made_by(run, models, policies) for kind, run in runs.items()}
+    ppo, sft = made.get("ppo"), made.get("sft")
+    if ppo is None or ppo == sft:
+        left, right = policies[0], policies[-1]
+        return verdict.headline(summary, None, left, right, judge)
+    others = [name for name in policies if name not in (sft, ppo)]
+    kl = verdict.late_kl(metrics["ppo"]) if "ppo" in metrics else None
+    if sft is None:
+        # The KL is to the model that PPO started from, and that is no policy of this evaluation.
+        return verdict.headline(summary, None, others[0], ppo, judge)
+    return verdict.headline(summary, others[0] if others else None, sft, ppo, judge, kl)
+
+
+def _made_by(run: RunFolder, models: Mapping[str, Any], policies: Sequence[str]) -> str | None:
+    """The policy whose model is the run's folder or its final."""
+    places = {run.root.resolve(), run.final.resolve()}
+    return next(
+        (name for name in policies if name in models and Path(str(models[name])).resolve() in places), None
+    )
