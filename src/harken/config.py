@@ -116,9 +116,11 @@ class EvaluationConfig(Strict):
 
     @model_validator(mode="after")
     def _held_out_alone(self) -> EvaluationConfig:
-        if self.data.eval_path or self.data.eval_fraction or self.data.eval_limit:
+        data = self.data
+        if data.eval_path or data.eval_split or data.eval_fraction or data.eval_limit:
             raise ValueError(
-                "an evaluation reads data.path: eval_path, eval_fraction and eval_limit are for training"
+                "an evaluation reads data.path and data.split: eval_path, eval_split, eval_fraction and eval_limit "
+                "are for training"
             )
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["sft", "preference", "prompt_only"]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -45,7 +45,7 @@ class DataConfig(Strict):
     ] = "auto"  # fmt: skip
     """What numbers as labels of two responses mean (docs/input.md); `auto` finds it from all rows, or refuses."""
     split: str = "train"
-    """The split of a hub data set."""
+    """The split of a hub data set, or of a folder that has several."""
     prompt_column: str | None = None
     """With `prompt_only`: take this column as the prompt, whatever else the row holds."""
     max_length: PositiveInt = 1024
@@ -54,10 +54,20 @@ class DataConfig(Strict):
     """Special tokens of the model that responses may hold, each as its one token: a list, or true for all that no chat
     needs. Left out: as the model's folder records, else none: a text that spells one is broken by a space."""
     limit: PositiveInt | None = None
-    """Use only this many rows, chosen by the seed."""
+    """Use only this many rows, chosen by the seed: to train on, and (without `eval_limit`) held out."""
     eval_path: str | None = None
     """Held-out rows, read the same way."""
+    eval_split: str | None = None
+    """The split of the held-out rows, in `eval_path` or else in `path`: `validation` holds that split out."""
     eval_fraction: Fraction = 0.0
-    """Without `eval_path`: hold out this share of the prompts."""
+    """Without `eval_path` and `eval_split`: hold out this share of the prompts."""
     eval_limit: PositiveInt | None = None
     """Use only this many held-out rows."""
+
+    @model_validator(mode="after")
+    def _held_out_rows_are_others(self) -> DataConfig:
+        if self.eval_split is not None and self.eval_fraction > 0:
+            raise ValueError("eval_split and eval_fraction both say what is held out: leave one of them out")
+        if self.eval_path in (None, self.path) and self.eval_split == self.split:
+            raise ValueError(f"eval_split {self.eval_split} is the split that is trained on: name another")
+        return self

@@ -31,3 +31,27 @@ def test_reasons_are_a_closed_set():
     with pytest.raises(ValueError, match="because"):
         report.drop("x:1", "because")
     assert report.raw == 0 and "identical_responses" in REASONS
+
+
+def test_the_short_account_has_two_lines_and_every_warning():
+    """G5: what a run prints names the three commonest reasons, and counts the rows of the others."""
+    report = DataReport("x.jsonl", "prompt")
+    for reason, count in (
+        ("tie", 5),
+        ("no_prompt", 4),
+        ("no_newline", 3),
+        ("unscored", 2),
+        ("empty_response", 1),
+    ):
+        for row in range(count):
+            report.drop(f"x.jsonl:{row}", reason)
+    report.shortened["prompt"] = 7
+    assert report.summary() == [
+        "x.jsonl: 15 rows, 0 kept, 15 dropped (layout prompt)",
+        "  dropped 5 tie, 4 no_prompt, 3 no_newline and 3 for 2 other reasons; shortened 7 prompt",
+    ]
+    report.warnings += ["leaks", "repeats"]
+    assert report.summary()[2:] == ["  warning: leaks", "  warning: repeats"]
+    clean = DataReport("y.jsonl")
+    clean.keep()
+    assert clean.summary() == ["y.jsonl: 1 rows, 1 kept, 0 dropped"]

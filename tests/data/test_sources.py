@@ -152,3 +152,79 @@ def test_garbage_is_dropped_or_refused_and_always_accounted_for(
             assert prompt.id and prompt.messages[-1].role == "user" and prompt.messages[-1].content.strip()
     report.lines()
     json.dumps(report.to_dict())
+
+
+class Hub:
+    """Stands in for `datasets.load_dataset`: two splits of a data set in HelpSteer3's layout, as a table iterates."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def __call__(self, name: str, split: str) -> list[dict[str, Any]]:
+        self.asked.append((name, split))
+        if split not in ("train", "validation"):
+            raise ValueError(f'Unknown split "{split}". Should be one of ["train", "validation"].\nmore')
+        context = [{"role": "user", "content": f"{split} {i}"} for i in range(6)]
+        return [
+            {"context": [turn], "response1": "a", "response2": "b", "overall_preference": 2 if i % 2 else -1}
+            for i, turn in enumerate(context)
+        ]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    import datasets
+
+    stand_in = Hub()
+    monkeypatch.setattr(datasets, "load_dataset", stand_in)
+    return stand_in
+
+
+def test_the_validation_split_of_a_hub_data_set_is_held_out(hub: Hub):
+    data = DataConfig(path="nvidia/HelpSteer3", eval_split="validation", eval_limit=4)
+    train, held_out, reports = sources.load_split(data, sources.load_preferences, 1)
+    assert hub.asked == [("nvidia/HelpSteer3", "train"), ("nvidia/HelpSteer3", "validation")]
+    assert [p.prompt.last_user_message for p in train] == [f"train {i}" for i in range(6)]
+    assert [p.chosen for p in train] == ["a", "b"] * 3
+    assert len(held_out) == 4
+    assert all(p.prompt.last_user_message.startswith("validation ") for p in held_out)
+    assert reports[1].path == "nvidia/HelpSteer3, split validation" and reports[1].warnings == []
+
+
+def test_eval_path_may_have_a_split_of_its_own(hub: Hub):
+    data = DataConfig(path="a/b", eval_path="c/d", eval_split="validation")
+    sources.load_split(data, sources.load_preferences, 1)
+    assert hub.asked == [("a/b", "train"), ("c/d", "validation")]
+    with pytest.raises(UserError, match=r"split 'test' of this hub data set.*validation"):
+        sources.load_split(DataConfig(path="a/b", eval_split="test"), sources.load_preferences, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"eval_split": "validation", "eval_fraction": 0.1}, "leave one of them out"),
+        ({"eval_split": "train"}, "is the split that is trained on"),
+        ({"eval_split": "train", "eval_path": "a/b"}, "is the split that is trained on"),
+    ],
+)
+def test_held_out_rows_are_never_those_trained_on(settings: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        DataConfig(path="a/b", **settings)
+
+
+def test_one_file_has_no_splits(repeated: str):
+    with pytest.raises(UserError, match=r"^data\.eval_split: .*one file.*data\.eval_path"):
+        sources.load_split(DataConfig(path=repeated, eval_split="test"), sources.load_preferences, 1)
+
+
+def test_limit_bounds_the_held_out_rows_too(tmp_path: Path, repeated: str):
+    """A quick look at a run must not read a whole held-out set: `eval_limit` alone asks for more."""
+    other = write(
+        tmp_path, [{"prompt": f"z{i}", "chosen": "a", "rejected": "b"} for i in range(30)], "eval.jsonl"
+    )
+    for where in ({"eval_path": other}, {"eval_fraction": 0.5}):
+        for limits, wanted in (({"limit": 4}, (4, 4)), ({"limit": 4, "eval_limit": 9}, (4, 9))):
+            train, held_out, _ = sources.load_split(
+                DataConfig(path=repeated, **where, **limits), sources.load_preferences, 1
+            )
+            assert (len(train), len(held_out)) == wanted

@@ -146,7 +146,7 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
     no_system = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% endfor %}" + CHATML  # fmt: skip
     prepare(tmp_path, no_system, [{"messages": [system, *turns]}] * 8)
     assert train(tmp_path, tmp_path / "merged") == 0
-    assert "8 changed: system turn merged into the first user turn" in capfd.readouterr().err
+    assert "changed 8 system turn merged into the first user turn" in capfd.readouterr().err
 
     write(tmp_path / "rows.jsonl", [{"messages": [turns[0], *turns]}] * 8)
     alternate = (
@@ -156,7 +156,7 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
     (tmp_path / "model" / "chat_template.jinja").write_text(alternate)
     assert train(tmp_path, tmp_path / "refused") != 0
     said = capfd.readouterr().err
-    assert "8 dropped: template_refuses: roles must alternate" in said
+    assert "dropped 8 template_refuses: roles must alternate" in said
     assert "not one row is left: 8 of 8 are dropped as template_refuses" in said.splitlines()[-1]
     assert "max_length" not in said
 

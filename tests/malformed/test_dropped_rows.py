@@ -54,8 +54,15 @@ def test_training_goes_on_without_them(
     rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
     assert report["raw"] == report["kept"] + sum(report["dropped"].values())
     assert sum(report["dropped"].values()) == len(rejects) == len(bad)
-    # Every bad row by its place, in order: all of them in the file, the first of them on the terminal.
+    # Every bad row by its place, in order: all of them in the file, the first of them in `harken data`.
     assert [reject["where"] for reject in rejects] == [f"{path}:{GOOD + 1 + i}" for i in range(len(bad))]
+    account = [line for line in said.splitlines() if line.startswith(str(path))]
+    assert len(account) == 1 and f"{len(bad)} dropped" in account[0]
+    assert not any(line.startswith(f"  {path}:") for line in said.splitlines())
+    assert f"the whole account: {out / 'data_report.json'}; each dropped row: {out / 'rejects.jsonl'}" in said
+    task = {"sft": "sft", "reward": "preference", "ppo": "prompt_only"}[stage]
+    assert main(["data", str(path), "--task", task, "--layout", layout]) == 0
+    said = capsys.readouterr().out
     listed = [line for line in said.splitlines() if line.startswith(f"  {path}:")]
     assert len(listed) == min(len(bad), SHOWN)
     for line, reject in zip(listed, rejects, strict=False):
@@ -74,7 +81,7 @@ def test_a_huge_row_is_read_and_dropped(
         "".join(json.dumps(row) + "\n" for row in [*texts, {"prompt": "q", "response": "x " * 250_000}])
     )
     assert main(train(world, "sft", tmp_path, str(path), "data.eval_fraction=0")) == 0
-    assert "1 dropped: response_too_long" in capsys.readouterr().err
+    assert "dropped 1 response_too_long" in capsys.readouterr().err
 
 
 def test_what_repeats_and_what_leaks_is_said(

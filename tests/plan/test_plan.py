@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tiny_plan import settings, write_rows
 
 from harken import cli
 from harken.errors import UserError
+from harken.plan import table
+from harken.plan.clock import Duration
 from harken.plan.table import parse_memory
 
 
@@ -64,6 +67,17 @@ def test_a_pipeline_with_seconds_and_cost(folder: Path, capsys: pytest.CaptureFi
     base = next(p for p in plan["phases"] if p["stage"] == "sft" and p["phase"] == "load")
     # The reward model of a pipeline is an adapter on the policy's own base.
     assert base["parts"]["weights"] < ppo["parts"]["weights"] < 1.5 * base["parts"]["weights"]
+
+
+def test_held_out_evaluation_has_a_line_of_its_own() -> None:
+    """G5: what held-out rows take beside the steps; a stage without them has no such line."""
+    steps = Duration("ppo", 4, {"learn": 2.0}, 0.0)
+    assert [line.split() for line in table._duration(steps)] == [
+        ["ppo", "2.0", "s", "4", "8.0", "s", "learn", "2.0", "s"]
+    ]
+    own = table._duration(replace(steps, beside=30.0))
+    assert len(own) == 2 and own[1].split("   ")[-1] == "of it: held-out evaluation" and "30 s" in own[1]
+    assert "38 s" in own[0]  # it is part of the whole
 
 
 def test_the_table_is_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

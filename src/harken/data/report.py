@@ -50,6 +50,8 @@ FIXES = {
 SHOWN = 20
 """Dropped rows that are listed one by one; all of them stand in rejects.jsonl."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
+MOST_NAMED = 3
+"""Reasons that the short account names; the others are counted."""
 DETAILS = 12
 """Different messages of a chat template that are counted each under its own name."""
 
@@ -139,10 +141,18 @@ class DataReport:
             FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
         )
 
+    def summary(self) -> list[str]:
+        """The account in two lines, and one a warning: what a training run prints. `lines` has all of it."""
+        parts = [f"dropped {_most(self.dropped)}"] if self.dropped else []
+        parts += [f"shortened {_most(self.shortened)}"] if self.shortened else []
+        parts += [f"changed {_most(self.changed)}"] if self.changed else []
+        parts += [self.agreement.line()] if self.agreement else []
+        warnings = [f"  warning: {warning}" for warning in self.warnings]
+        return [self._head(), *([f"  {'; '.join(parts)}"] if parts else []), *warnings]
+
     def lines(self) -> list[str]:
         """The account for a terminal: totals, each reason, the first dropped rows, warnings, what raters agreed on."""
-        head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {sum(self.dropped.values()):,} dropped"
-        lines = [head + (f" (layout {self.layout})" if self.layout else "")]
+        lines = [self._head()]
         first = {
             _counted_as(r.reason, r.field, r.detail): f"; first {r.where}" for r in reversed(self.rejects)
         }
@@ -160,6 +170,11 @@ class DataReport:
             lines.append(f"  columns not used: {', '.join(self.unused[:SHOWN])}{more}")
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
+
+    def _head(self) -> str:
+        dropped = self.dropped.total()
+        head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {dropped:,} dropped"
+        return head + (f" (layout {self.layout})" if self.layout else "")
 
     def to_dict(self) -> dict[str, Any]:
         """The account as JSON, without the single rejects."""
@@ -181,3 +196,14 @@ class DataReport:
 def _counted_as(reason: str, field: str, detail: str = "") -> str:
     name = f"{reason}:{field}" if field and reason in _PER_FIELD else reason
     return f"{name}: {detail}" if detail else name
+
+
+def _most(counts: Counter[str]) -> str:
+    """``2 tie, 1 no_prompt and 3 for 2 other reasons``."""
+    named = counts.most_common(MOST_NAMED)
+    text = ", ".join(f"{count:,} {what}" for what, count in named)
+    others = len(counts) - len(named)
+    if not others:
+        return text
+    left = counts.total() - sum(count for _, count in named)
+    return f"{text} and {left:,} for {others} other reason{'s' if others > 1 else ''}"

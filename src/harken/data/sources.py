@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from harken import seeds
@@ -58,14 +59,21 @@ def load_split(
 ) -> tuple[list[Record], list[Record], list[DataReport]]:
     """Training and held-out records of one of the loaders above, and a report for each file read.
 
-    `eval_path` names the held-out rows; else `eval_fraction` of the distinct prompts (at least one) is held
-    out with all their rows, so that no prompt is on both sides. Which ones depends on the seed and the
-    conversations alone. Raises UserError when nothing is left to train on.
+    `eval_path` and `eval_split` name the held-out rows; else `eval_fraction` of the distinct prompts (at least
+    one) is held out with all their rows, so that no prompt is on both sides. Which ones depends on the seed and
+    the conversations alone. `limit` bounds both sides, `eval_limit` the held-out one in its place. Raises
+    UserError when nothing is left to train on, or `eval_split` names a split of a source that has none.
     """
+    eval_limit = data.limit if data.eval_limit is None else data.eval_limit
+    _require_splits(data)
     records, report = load(data.model_copy(update={"limit": None}), None, seed)
     warn_of_repeats(records, report)
-    if data.eval_path is not None:
-        held_out, second = load(data.model_copy(update={"limit": data.eval_limit}), data.eval_path, seed)
+    if data.eval_path is not None or data.eval_split is not None:
+        path = data.path if data.eval_path is None else data.eval_path
+        split = data.split if data.eval_split is None else data.eval_split
+        held_out, second = load(data.model_copy(update={"limit": eval_limit, "split": split}), path, seed)
+        if data.eval_split is not None:
+            second.path = f"{path}, split {split}"
         train = _limited(records, data.limit, seed, report)
         _warn_of_leaks(train, held_out, second)
         return train, held_out, [report, second]
@@ -80,7 +88,18 @@ def load_split(
             mend="Lower data.eval_fraction or bring more rows",
         )
     train = _limited(train, data.limit, seed, report)
-    return train, _limited(held_out, data.eval_limit, seed, report), [report]
+    return train, _limited(held_out, eval_limit, seed, report), [report]
+
+
+def _require_splits(data: DataConfig) -> None:
+    """Raise UserError where `eval_split` would read the very file that is trained on."""
+    path = data.path if data.eval_path is None else data.eval_path
+    if data.eval_split is not None and (path.startswith("demo:") or Path(path).expanduser().is_file()):
+        raise UserError(
+            f"{path} is one file, which has no splits",
+            where="data.eval_split",
+            mend="Name the held-out file as data.eval_path and leave data.eval_split out, or use data.eval_fraction",
+        )
 
 
 def warn_of_repeats(records: Sequence[Prompt | Demonstration | Pair], report: DataReport) -> None:

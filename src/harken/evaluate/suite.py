@@ -81,8 +81,10 @@ def _evaluate(
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
     seals.unseal(folder.root)
-    for line in report.lines():
+    for line in report.summary():
         say(line)
+    if report.dropped:
+        say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
     answers = {
         name: answer(number, name, source, prompts, config, folder.parts)
         for number, (name, source) in enumerate(policies.items())

@@ -38,7 +38,7 @@ def lines(plan: Plan) -> list[str]:
         stage = phase.stage
     if plan.durations:
         text += ["", f"{'stage':<8}{'a step':>9}{'steps':>8}{'in all':>10}   where a step goes"]
-        text += [_duration(d) for d in plan.durations]
+        text += [line for d in plan.durations for line in _duration(d)]
     text += [""] if plan.notes else []
     text += [f"note: {note}" for note in plan.notes]
     return [*text, "", verdict(plan)]
@@ -89,6 +89,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
                 "steps": d.steps,
                 "seconds_a_step": d.step,
                 "seconds": d.total,
+                "seconds_held_out": d.beside,
                 "parts": d.parts,
             }
             for d in plan.durations
@@ -108,12 +109,16 @@ def _parts(phase: Phase) -> str:
     return ", ".join(named)
 
 
-def _duration(duration: Duration) -> str:
+def _duration(duration: Duration) -> list[str]:
+    """The steps of a stage and, on a line of its own, what its held-out rows take beside them."""
     shares = sorted(duration.parts.items(), key=lambda part: -part[1])
     where = ", ".join(f"{name} {_span(seconds)}" for name, seconds in shares if seconds > 0)
     steps = "?" if duration.steps is None else f"{duration.steps:,}"
     total = "?" if duration.total is None else _span(duration.total)
-    return f"{duration.stage:<8}{_span(duration.step):>9}{steps:>8}{total:>10}   {where}"
+    text = [f"{duration.stage:<8}{_span(duration.step):>9}{steps:>8}{total:>10}   {where}"]
+    if duration.beside > 0:
+        text.append(f"{'':<25}{_span(duration.beside):>10}   of it: held-out evaluation")
+    return text
 
 
 def _size(size: float) -> str:

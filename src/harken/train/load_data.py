@@ -113,7 +113,7 @@ def _encoded(
         for rows, report in ((train, reports[0]), (held_out, reports[-1]))
     ]
     for report in reports:
-        for line in report.lines():
+        for line in report.summary():
             say(line)
     atomic.write_json(run.data_report, [report.to_dict() for report in reports])
     rejects = [vars(reject) for report in reports for reject in report.rejects]
@@ -121,7 +121,9 @@ def _encoded(
     if not kept[0]:
         what, mend = reports[0].nothing_left()
         raise UserError(what, where=reports[0].path, mend=mend)
-    say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out")
+    account = f"the whole account: {run.data_report}"
+    account += f"; each dropped row: {run.rejects}" if rejects else ""
+    say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out; {account}")
     return kept[0], kept[1]
 
 
