@@ -5,11 +5,12 @@
 from mutants_record import Mutant
 
 PYTHON = [
-    ("NaN is a reward", "if not math.isfinite(value):", "if False:"),
-    ("no opinion counts as zero", "            return None\n        what =", "            value = 0.0\n        what ="),
+    ("NaN is a reward", "if value is not None and not math.isfinite(value):", "if False:"),
+    ("no opinion counts as zero", "        value = returned.value\n", "        value = returned.value or 0.0\n"),
     ("an old version of the function runs", "exec(compile(code, str(self._file)", 'exec(compile(b"def score(prompt, response): return 1\\n", str(self._file)'),
-    ("the function may change the records", "        dict(prompt.details),\n", "        prompt.details,\n"),
-    ("the weight is lost", "Score(self.name, self._value(row, r), self.weight)", "Score(self.name, self._value(row, r))"),
+    ("the function may change the records", "        copy.deepcopy(dict(prompt.details)),\n", "        dict(prompt.details),\n"),
+    ("the weight is lost", "Score(self.name, value, self.weight)", "Score(self.name, value)"),
+    ("sys.exit() of the function ends the run in silence", "        except BaseException as error:\n            if self._isolation.is_request(error):\n                raise\n            what = f\"{self._called} failed", "        except Exception as error:\n            if self._isolation.is_request(error):\n                raise\n            what = f\"{self._called} failed"),
 ]  # fmt: skip
 
 ENSEMBLE = [
@@ -42,8 +43,17 @@ PARTS = [
     ("a changed function is not seen", '"fingerprint": self.functions[part.column].sha256}', '"fingerprint": "0"}'),
 ]  # fmt: skip
 
+ISOLATION = [
+    ("what a call changed stays", "            surroundings.put(outer)\n", ""),
+    ("the run's random draws are disturbed", "            surroundings.put_random_state(drawn)\n", ""),
+    ("a call begins where the one before left", "        surroundings.put(self._before)\n", ""),
+    ("Ctrl-C is taken for the code's own", "self._interrupted = True", "self._interrupted = False"),
+    ("what it prints is swallowed", "if self._lines <= MOST_LINES:", "if False:"),
+]  # fmt: skip
+
 TABLES = [
-    ("reward/python_function.py", PYTHON, "reward/test_python_function.py"),
+    ("reward/isolation.py", ISOLATION, "reward/test_isolation.py"),
+    ("reward/python_function.py", PYTHON, "reward/test_python_function.py reward/test_isolation.py"),
     ("reward/ensemble.py", ENSEMBLE, "reward/test_ensemble.py"),
     ("reward/learned.py", LEARNED, "reward/test_learned.py"),
     ("reward/classifier.py", CLASSIFIER, "reward/test_classifier.py"),

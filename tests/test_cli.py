@@ -100,11 +100,20 @@ def test_a_mistake_shows_its_traceback_on_request() -> None:
     assert done.returncode != 0 and "Traceback" in done.stderr and "UserError" in done.stderr
 
 
-def test_faults_of_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_of_ours_keep_their_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a file that one line names; HARKEN_DEBUG=1 lets the exception itself through."""
+
     def fault() -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(cli.config_files, "list_presets", fault)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cli.main(["presets", "list"]) == 1
+    assert "internal error (RuntimeError: a bug)" in capsys.readouterr().err
+    assert "in fault" in (tmp_path / "harken-traceback.txt").read_text()
+    monkeypatch.setenv("HARKEN_DEBUG", "1")
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["presets", "list"])
 

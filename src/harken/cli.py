@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +20,8 @@ from harken import __version__, config_files
 from harken.cli_before import before
 from harken.cli_options import AcceptChanges, OutputDir, Set
 from harken.cli_presets import presets
-from harken.errors import UserError
-from harken.run import stopping
+from harken.errors import UserError, cause, is_foreign_fault
+from harken.run import crash, stopping
 from harken.run.stopping import Stopped
 from harken.run.terminal import plain, show
 
@@ -37,6 +38,8 @@ QUICK = (
 )
 """`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
 
+PATIENCE = 5.0
+"""Seconds that threads of user code have to end after everything else."""
 LONGEST = 2000
 """Characters of a complaint: what it quotes may have any length."""
 _ROOM = "Make room, or choose another folder"
@@ -64,10 +67,18 @@ app.add_typer(presets, name="presets")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code. A user's mistake is one line on stderr and code 2.
 
-    HARKEN_DEBUG=1 lets every error through with its traceback.
+    Code 1: the command was at work, and could not finish: code of the user's own failed, or there is a bug in Harken
+    (its traceback is written to a file that the line names). HARKEN_DEBUG=1 lets every error through instead.
     """
-    if arguments is None:
-        stopping.raise_on_terminate()
+    if arguments is not None:
+        return _run(arguments)
+    stopping.raise_on_terminate()
+    code = _run(None)
+    _end_in_time(code)
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is no text must not end what is printed of it
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -76,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
     except UserError as error:
-        return _complain(str(error))
+        return _complain(str(error), error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "harken"
@@ -86,23 +97,50 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it on its way out
             return 0
         if error.errno not in MENDS:
-            raise
+            return _bug(error)
         return _complain(f"{error.filename or 'a file'}: {error.strerror}. {MENDS[error.errno]}")
     except Stopped as stop:
         code = int(stop.code or 0)
     except KeyboardInterrupt:
         code = 130
+    except BaseException as error:
+        if not is_foreign_fault(error) and not isinstance(error, SystemExit):
+            raise
+        return _bug(error)
     if code in (130, 143):
         _complain("interrupted. The same command with the same folder goes on from the last checkpoint.")
     return code
 
 
-def _complain(text: str) -> int:
+def _bug(error: BaseException) -> int:
+    """What nobody expected is a mistake of Harken's own, and the traceback is for the one who mends it."""
+    path = crash.record(error)
+    kept = f"send {path}" if path else "HARKEN_DEBUG=1 shows the traceback: send it"
+    return _complain(
+        f"internal error ({cause(error)}). This is a bug in Harken, please report it: {kept}. "
+        "What was finished is kept: the same command goes on from there",
+        1,
+    )
+
+
+def _end_in_time(code: int) -> None:
+    """The interpreter waits for every thread before it ends, and one that a reward function started may never end."""
+    isolation = sys.modules.get("harken.reward.isolation")  # not imported for this: it brings torch
+    if isolation is None or not isolation.lingering_threads():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    timer = threading.Timer(PATIENCE, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _complain(text: str, code: int = 2) -> int:
     line = " ".join(plain(text).split())
     if len(line) > LONGEST:  # the end often says how to mend it
         line = f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}"
     print(f"harken: {line}", file=sys.stderr)
-    return 2
+    return code
 
 
 def _version(wanted: bool) -> None:

@@ -44,6 +44,8 @@ class PythonPart(Strict):
     """0: the part is recorded, and nothing is learnt from it."""
     name: PartName | None = None
     """Of its column and metric. Left out: the function's name."""
+    timeout_s: Annotated[PositiveFloat, Field(le=86_400)] | None = None
+    """Seconds that scoring one answer may take; a longer call ends the run, with its line. Left out: no limit."""
 
     @property
     def column(self) -> str:

@@ -1,21 +1,39 @@
-"""What a user can mend, as one exception, and its kind for numbers. The command line prints it as a single line."""
+"""What a user can mend, as one exception, and its kind for numbers. The command line prints it as a single line.
+
+Also the one boundary to other libraries: inside `foreign`, whatever they raise becomes such a line, with its cause.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+LONGEST_CAUSE = 500
+"""Characters of a cause. A longer one loses its middle: the beginning says what, the end often why."""
 
 
 class UserError(Exception):
     """Something the user can mend: what is wrong, where, and how to mend it.
 
-    `str()` of it is one line: ``where: what. mend``.
+    `str()` of it is one line: ``where: what. mend``. It can always be written as UTF-8.
     """
+
+    exit_code = 2
+    """Of the command line: the command was refused."""
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         self.what, self.where, self.mend = what, where, mend
         head = f"{where}: " if where else ""
         tail = f". {mend}" if mend else ""
-        super().__init__(" ".join(f"{head}{what.rstrip('.')}{tail}".split()))
+        line = " ".join(f"{head}{what.rstrip('.')}{tail}".split())
+        super().__init__(line.encode("utf-8", "backslashreplace").decode())
+
+
+class UserCodeError(UserError):
+    """Code of the user's own failed while the command was at work: the command began, and could not finish."""
+
+    exit_code = 1
 
 
 class NonFinite(UserError):
@@ -40,3 +58,51 @@ class NonFinite(UserError):
         self.tensors: dict[str, Any] = {}
         said = what or f"the {quantity.replace('_', ' ')} is {value}"
         super().__init__(said, where=where, mend=mend)
+
+
+def cause(error: BaseException, longest: int = LONGEST_CAUSE) -> str:
+    """The kind and the whole message of an exception in one line, with the one it was raised from.
+
+    Never raises, whatever the exception's own `__str__` does.
+    """
+    text = _told(error)
+    below = error.__cause__
+    if below is not None and _told(below) not in text:
+        text = f"{text}; from {_told(below)}"
+    if len(text) > longest:
+        text = f"{text[: longest * 2 // 3]} … {text[-(longest // 3) :]}"
+    return text
+
+
+def is_foreign_fault(error: BaseException) -> bool:
+    """Whether an exception tells of a fault: any Exception, or a panic of a library written in Rust.
+
+    Such a panic (pyo3's PanicException) is a BaseException beside KeyboardInterrupt and SystemExit, which are none.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def foreign(what: str, where: str, mend: str) -> Iterator[None]:
+    """Call other libraries inside: what they raise becomes the UserError "`where`: `what` (the cause). `mend`".
+
+    Only for their calls: an exception from Harken's own code is a bug and must stay visible as one. A UserError and
+    requests to stop (KeyboardInterrupt, SystemExit) pass.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if not is_foreign_fault(error):
+            raise
+        raise UserError(f"{what} ({cause(error)})", where=where, mend=mend) from error
+
+
+def _told(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        said = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001  an exception that cannot be printed is told by its kind
+        said = "its message cannot be read"
+    return f"{kind}: {said}" if said else kind

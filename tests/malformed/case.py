@@ -28,7 +28,8 @@ class Case:
     """`make` spoils something in the folder it is given and returns the command line.
 
     `names` are what the complaint must hold: the file, the row, the key. Code 2 is a refusal: one line on stderr.
-    With code 0 or 1 the command does its work, and `shown` must stand in what it prints.
+    Code 1 with `names`: the command was at work, and ends with such a line. With code 0, or 1 without `names`, the
+    command does its work, and `shown` must stand in what it prints.
     """
 
     name: str
@@ -100,7 +101,7 @@ def _fault(case: Case, code: int | None, out: str, err: str) -> str:
         return f"control: {steering!r} reached the terminal"
     if missing := [part for part in case.shown if part not in out + err]:
         return f"vague: {missing} is not in {(out + err)[-600:]}"
-    if code != 2:
+    if code == 0 or not case.names:
         return ""
     if case.shown:  # a diagnosis whose findings are errors ends with 2 as well
         return ""

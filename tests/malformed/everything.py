@@ -12,13 +12,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from malformed import config_cases, file_cases, model_cases, row_cases, run_cases
+from malformed import config_cases, file_cases, foreign_cases, model_cases, row_cases, run_cases
 from malformed.case import Case, run
 from malformed.world import make_world
 
 CASES: list[Case] = [
     case for part in (row_cases, file_cases, config_cases, model_cases, run_cases) for case in part.cases()
 ]
+CASES += foreign_cases.some_cases()
 
 
 def main(words: list[str]) -> int:

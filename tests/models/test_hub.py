@@ -76,9 +76,9 @@ def bare(kind: type[Exception], text: str) -> Exception:
     [
         (GatedRepoError, r"org/name: this model is gated\. .*hf auth login"),
         (RepositoryNotFoundError, r"org/name: the hub has no such model.*check the name"),
-        (HFValidationError, r"org/name: is no hub name \(odd\).*org/name"),
+        (HFValidationError, r"org/name: is no hub name \(HFValidationError: odd\).*org/name"),
         (LocalEntryNotFoundError, r"org/name: the hub is out of reach"),
-        (HfHubHTTPError, r"org/name: the download failed \(odd\).*goes on where it stopped"),
+        (HfHubHTTPError, r"org/name: the download failed \(HfHubHTTPError: odd\).*goes on where it stopped"),
     ],
 )
 def test_each_refusal_has_its_own_line(

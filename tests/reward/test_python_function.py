@@ -126,9 +126,9 @@ def test_a_fault_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) -
         ("def score(prompt, response:\n  pass", r"mine\.py:1: not Python"),
         (
             "x = 1\nimport a_module_nobody_has",
-            r"mine\.py:2: score failed \(ModuleNotFoundError.*put what it needs",
+            r"mine\.py:2: this file failed when it was run \(ModuleNotFoundError.*put what it needs",
         ),
-        ("1 / 0", r"mine\.py:1: score failed \(ZeroDivisionError"),
+        ("1 / 0", r"mine\.py:1: this file failed when it was run \(ZeroDivisionError"),
     ],
 )
 def test_what_cannot_serve_is_told_when_the_run_begins(tmp_path: Path, code: str, says: str) -> None:

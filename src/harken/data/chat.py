@@ -27,7 +27,7 @@ from harken.data import template_probe
 from harken.data.markup import responses_of
 from harken.data.report import REASONS
 from harken.data.special_tokens import SpecialTokens
-from harken.errors import UserError
+from harken.errors import UserError, foreign
 from harken.records import (
     Demonstration,
     Message,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE = "a probe"
+_TOKENIZER = "Copy or download the folder of its tokenizer again"
 _SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool"}
 _TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant|Tool):)")
 
@@ -186,7 +187,8 @@ class Renderer:
 
     def text(self, tokens: Sequence[int]) -> str:
         """An answer as text, without special tokens but those that responses keep."""
-        found = self.special.decoded(tokens)
+        with foreign("the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _TOKENIZER):
+            found = self.special.decoded(tokens)
         return found if self.tokenizer.chat_template else found.removeprefix(" ")
 
     @cached_property
@@ -290,7 +292,8 @@ class Renderer:
         return [self._inert_inside(item) for item in value] if isinstance(value, list) else value
 
     def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        with foreign("the tokenizer cannot encode a text", str(self.tokenizer.name_or_path), _TOKENIZER):
+            return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encode_start(self) -> list[int]:
         """What the tokenizer itself puts before a text: [bos] or nothing."""

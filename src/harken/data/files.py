@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -16,7 +17,7 @@ import pyarrow.parquet
 from harken.data import folders
 from harken.data.compressed import read_bytes
 from harken.data.formats import Numbered, rows_of
-from harken.errors import UserError
+from harken.errors import UserError, cause, foreign
 
 DEMO = ("preferences", "prompts", "heldout")
 ONE_A_LINE = "Write one JSON object a line, or one JSON array of them"
@@ -93,15 +94,10 @@ def _demo(path: str) -> Traversable:
 
 
 def _parquet(file: Path) -> Iterator[Numbered]:
-    try:
+    # Dates beyond Python's, and text that is no UTF-8, are found only when rows are made.
+    with foreign("not a readable parquet file", str(file), "Write or download it again"):
         # The file itself, not its name: a folder called k=v on the way is no column.
         rows = pyarrow.parquet.ParquetFile(file).read().to_pylist()
-    except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        # Dates beyond Python's, and text that is no UTF-8, are found only when rows are made.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"not a readable parquet file ({reason})", where=str(file), mend="Write or download it again"
-        ) from error
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 
 
@@ -112,7 +108,7 @@ def _arrow(file: Path, seekable: bool) -> Iterator[Numbered]:
             reader = pyarrow.ipc.open_file(source) if seekable else pyarrow.ipc.open_stream(source)
             rows = reader.read_all().to_pylist()
     except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = cause(error)
         raise UserError(
             f"not a readable Arrow file ({reason})", where=str(file), mend="Write or download it again"
         ) from error
@@ -123,16 +119,15 @@ def _hub(name: str, split: str) -> Iterator[Numbered]:
     # Imported here because it takes seconds and only hub names need it.
     import datasets
 
-    try:
-        table = datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"split {split!r} of this hub data set cannot be had ({reason[:200]})",
-            where=name,
-            mend="Check the name, the split and the connection, or download it and name the file",
-        ) from error
-    yield from ((f"{name}/{split}:row {i}", row) for i, row in enumerate(table, start=1))
+    mend = "Check the name, the split and the connection, or download it and name the file"
+    with foreign(f"split {split!r} of this hub data set cannot be had", name, mend):
+        table = iter(datasets.load_dataset(name, split=split))
+    for number in itertools.count(1):
+        with foreign(f"row {number} of this hub data set cannot be read", f"{name}/{split}", mend):
+            row = next(table, None)
+        if row is None:
+            return
+        yield f"{name}/{split}:row {number}", row
 
 
 def _missing(file: Path, path: str) -> UserError:

@@ -36,12 +36,13 @@ from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.logits_head import find_head
 from harken.models.packing import Layout
-from harken.models.projections import projections_of, require_switchable
+from harken.models.projections import require_switchable, target_modules
 from harken.models.quantised import Held, is_quantised
+from harken.models.reading import saving
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
 from harken.models.tokenizer import load_tokenizer
-from harken.models.weights import cast, read_merged, read_model, with_adapter
+from harken.models.weights import cast, merged_into_base, new_adapter, read_merged, read_model, with_adapter
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
 
@@ -135,16 +136,13 @@ class Backbone:
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            target_modules=settings.target_modules or projections_of(self.trunk),
+            target_modules=target_modules(self.model, self.trunk, settings.target_modules),
             base_model_name_or_path=str(self.source.folder) if self.source else None,
             task_type="CAUSAL_LM",
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "adapter", name))
-            if self._peft is None:
-                self._peft = PeftModel(self.model, lora, adapter_name=name)
-            else:
-                self._peft.add_adapter(name, lora)
+            self._peft = new_adapter(self._peft or self.model, lora, name)
         self._freeze_all_but(trainable | {name})
 
     def load_adapter(self, name: str, folder: Path) -> None:
@@ -290,12 +288,13 @@ class Backbone:
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
         tensors = get_peft_model_state_dict(self._peft, adapter_name=name)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
+        with saving(folder):
+            save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
+            self.tokenizer.save_pretrained(folder)
         settings = self._peft.peft_config[name].to_dict()
         settings.update(base_model_name_or_path=str(base), inference_mode=True)
         text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
         (folder / "adapter_config.json").write_text(text + "\n")
-        self.tokenizer.save_pretrained(folder)
 
     def merge(self, name: str) -> None:
         """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
@@ -310,9 +309,9 @@ class Backbone:
             with tempfile.TemporaryDirectory() as folder:
                 self.save_adapter(name, Path(folder), self.source.folder)
                 whole = with_adapter(read_model(self.source.folder, torch.float32), Path(folder))
-            self.model = whole.merge_and_unload(progressbar=False)
+            self.model = merged_into_base(whole, name)
         else:
-            self.model = self._peft.float().merge_and_unload(progressbar=False, adapter_names=[name])
+            self.model = merged_into_base(self._peft.float(), name)
         cast(self.model, dtype)
         self.model.to(device).requires_grad_(False).eval()
         self._peft, self._role, self._layers = None, None, []
@@ -331,8 +330,9 @@ class Backbone:
         self.model.generation_config = type(self.model.generation_config)(
             eos_token_id=self.model.generation_config.eos_token_id, pad_token_id=self.tokenizer.pad_token_id
         )
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        with saving(folder):
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
     def base_folder(self, copy: Path) -> Path:
         """The whole model on disk that adapters added to this backbone will stand on.

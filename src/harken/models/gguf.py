@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.quantization_config import GgufConfig
 
 from harken.models.cache import build_once, cache_root
-from harken.models.reading import reading
+from harken.models.reading import reading, saving
 from harken.models.tokenizer import choose_pad
 from harken.run import atomic
 
@@ -67,8 +67,9 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
     vars(model.config).pop("quantization_config", None)
     model.hf_quantizer = None
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with saving(folder):
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     packages = {name: version(name) for name in ("torch", "transformers", "gguf")}
     card = {**provenance, "converted_by": packages, "revision": REVISION}
     atomic.write_json(folder / "PROVENANCE.json", card)

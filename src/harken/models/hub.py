@@ -7,13 +7,12 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
 
-from harken.errors import UserError
+from harken.errors import UserError, cause
 
 WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 """Weights without pickles, settings, and every form of tokenizer."""
@@ -28,21 +27,21 @@ def hub_folder(name: str) -> Path:
     """
     try:
         return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:
         what, mend = _reason(error)
         raise UserError(what, where=name, mend=mend) from error
 
 
 def _reason(error: Exception) -> tuple[str, str]:
     """What went wrong and how to mend it. A gated model counts as missing too: it is asked about first."""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    said = cause(error)
     if isinstance(error, GatedRepoError):
         return "this model is gated", "accept its terms on the hub, then `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):
         return "the hub has no such model, or it is private", "check the name, or `hf auth login`"
     if isinstance(error, HFValidationError):
-        return f"is no hub name ({first})", "hub names look like org/name"
+        return f"is no hub name ({said})", "hub names look like org/name"
     if isinstance(error, LocalEntryNotFoundError):
         mend = "connect once (HF_HUB_OFFLINE unset), name a folder on disk, or take `embedded`"
         return "the hub is out of reach, and this model is not in its cache", mend
-    return f"the download failed ({first})", "try again: it goes on where it stopped"
+    return f"the download failed ({said})", "try again: it goes on where it stopped"

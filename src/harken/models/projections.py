@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -16,6 +19,32 @@ PROJECTIONS = {
     *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 }
 """The attention and MLP projections as the common families name them."""
+
+
+def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | None) -> list[str]:
+    """`wanted`, when each names a module of the model; without it the projections of its trunk.
+
+    Raises UserError, with the nearest names, for the first that matches nothing: peft would pass over it if another
+    did.
+    """
+    if wanted is None:
+        return projections_of(trunk)
+    names = [key for key, _ in model.named_modules() if key]
+    for module in wanted:
+        if not any(key == module or key.endswith(f".{module}") for key in names):
+            known = sorted({key.rsplit(".", 1)[-1] for key, part in model.named_modules() if is_linear(part)})
+            near = get_close_matches(module, known, n=3, cutoff=0.5)
+            raise UserError(
+                f"no module of this model is called {module}",
+                where="lora.target_modules",
+                mend=f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}",
+            )
+    return list(wanted)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether this is a layer that multiplies by one matrix, whatever library it is from."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def projections_of(trunk: nn.Module) -> list[str]:

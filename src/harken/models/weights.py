@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from harken.models.resolve import ModelSource
 
 AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
 RETRAIN = "copy the folder again, or train the adapter again"
+NOT_MERGED = "the adapter cannot be added to the weights of its base"
+MEMORY = "its model in float32 has to fit into memory; if it does, train the adapter again"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -74,6 +76,25 @@ def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     return model
 
 
+def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
+    """The model with one more adapter, new. Raises UserError for a layer that takes none."""
+    with reading(
+        "this adapter cannot be put on the model", "lora", "change lora.target_modules or lora.rank"
+    ):
+        if not isinstance(model, PeftModel):
+            return PeftModel(model, lora, adapter_name=name)
+        model.add_adapter(name, lora)
+    return model
+
+
+def merged_into_base(model: PeftModel, name: str) -> PreTrainedModel:
+    """The base with the adapter called `name` (the one that is on, where none is) added to its weights, for good."""
+    names = [name] if name in model.peft_config else None
+    with reading(NOT_MERGED, name, MEMORY):
+        merged: PreTrainedModel = model.merge_and_unload(progressbar=False, adapter_names=names)
+    return merged
+
+
 def read_merged(source: ModelSource, held: Held, device: torch.device) -> PreTrainedModel:
     """A model with the adapters it is made of: merged in float32, and rounded once.
 
@@ -91,7 +112,7 @@ def read_merged(source: ModelSource, held: Held, device: torch.device) -> PreTra
         )
     merged: Any = read_model(base.folder, torch.float32)
     for link in adapters:
-        merged = with_adapter(merged, link.folder).merge_and_unload(progressbar=False)
+        merged = merged_into_base(with_adapter(merged, link.folder), str(link.folder))
     cast(merged, held)
     moved: PreTrainedModel = merged.to(device)
     return moved

@@ -70,7 +70,7 @@ def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
     functions: dict[str, PythonReward] = {}
     for part in parts:
         if isinstance(part, PythonPart):
-            functions[part.column] = PythonReward(part.column, part.path, part.weight)
+            functions[part.column] = PythonReward(part.column, part.path, part.weight, part.timeout_s)
         elif isinstance(part, ModelPart):
             models[part.column] = [require(resolve(part.checkpoint_path), "reward")]
         elif isinstance(part, EnsemblePart):

@@ -132,7 +132,7 @@ class ClassifierReward:
             except chat_template.TemplateRefusal as error:
                 raise UserError(
                     f"the classifier's chat template refuses this conversation ({error.said})",
-                    where=f"{self.name}, prompt {rollout.prompt.id}",
+                    where=self._at(rollout),
                     mend="use text: answer, or a classifier whose template takes it",
                 ) from error
             if rollout.stop == "length" and answer and answer in text:
@@ -152,9 +152,12 @@ class ClassifierReward:
     def _too_long(self, rollout: Rollout, tokens: int) -> UserError:
         return UserError(
             f"this answer needs {tokens} of the {self.max_length} tokens the classifier reads",
-            where=f"{self.name}, prompt {rollout.prompt.id}",
+            where=self._at(rollout),
             mend=MEND_LENGTH,
         )
+
+    def _at(self, rollout: Rollout) -> str:
+        return f"{self.name}, prompt {rollout.prompt.id}"
 
     def _inert(self, text: str) -> str:
         return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)

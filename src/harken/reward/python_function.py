@@ -1,32 +1,39 @@
 """A reward that is a plain Python function, named in the configuration as `my_reward.py:score`.
 
     def score(prompt: str, response: str, **details) -> float | None
+    async def score(prompt: str, response: str, **details) -> float | None
 
 `prompt` is the last user message and `response` the answer's text. A function is given those of `DETAILS` that it
 names, or all of them if it takes `**details`. It returns a number, or None where it cannot judge: the part then
-counts nothing.
+counts nothing. The calls of an async function for one batch of answers run at the same time.
 
 The file is the user's own code and is run as it is: a local file that the configuration names, never one from a hub
 or from a model's folder. What is hashed is what is run: the file is read once, and no cached bytecode is used.
+`isolation` keeps what it does to the process from the rest of the run.
 """
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import hashlib
 import inspect
 import math
-import reprlib
 import sys
-import textwrap
 import traceback
-from collections.abc import Callable, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harken.errors import NonFinite, UserError
+from harken.errors import NonFinite, UserCodeError, UserError, cause
 from harken.records import Rollout, Score
+from harken.reward.isolation import Isolation
+from harken.reward.returned import as_reward, shown
+from harken.reward.time_limit import TimeIsUp, time_limit
+from harken.run import stopping
+from harken.seeds import seed
 
 DETAILS = ("prompt_id", "messages", "reference", "domain", "language", "row", "stop", "tokens")
 """What a function may ask for beside prompt and response:
@@ -37,7 +44,8 @@ ids.
 """
 
 FORM = "def score(prompt, response, **details): return a number"
-KEPT = "a run that has checkpoints keeps the function it began with"
+KEPT = "mend it; a run that has checkpoints goes on with the new function under --accept-changes"
+BESIDE = "put what it needs in this file, or install it: files beside it are not found"
 
 
 class PythonReward:
@@ -46,48 +54,111 @@ class PythonReward:
     Raises UserError when the file or the function is not there, cannot be run, or takes other arguments.
     """
 
-    def __init__(self, name: str, path: str, weight: float = 1.0) -> None:
-        self.name, self.weight = name, weight
+    def __init__(self, name: str, path: str, weight: float = 1.0, timeout_s: float | None = None) -> None:
+        self.name, self.weight, self._timeout = name, weight, timeout_s
         written, _, self._called = path.rpartition(":")
         self._file = Path(written).expanduser().resolve()
+        self._isolation = Isolation(self._file.name)
         code = self._read()
         self.sha256 = hashlib.sha256(code).hexdigest()
         self._function = self._find(self._run(code))
         self._wants = self._details_it_takes()
+        called = inspect.unwrap(self._function) if inspect.isfunction(self._function) else self._function
+        self._is_async = inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(
+            getattr(type(called), "__call__", None)  # noqa: B004  whether calling an instance is async
+        )
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """The function's value of each rollout.
 
-        Raises UserError, with its line, when it fails or gives no number, NonFinite when it gives NaN or infinity.
+        Raises UserCodeError, with its line, when it fails, takes too long or gives no number, NonFinite when it gives
+        NaN or infinity.
         """
-        return [Score(self.name, self._value(row, r), self.weight) for row, r in enumerate(rollouts)]
+        with self._isolation.calling():
+            if self._is_async:
+                values = self._all_at_once(rollouts)
+            else:
+                values = [self._value(row, rollout) for row, rollout in enumerate(rollouts)]
+        return [Score(self.name, value, self.weight) for value in values]
 
     def _value(self, row: int, rollout: Rollout) -> float | None:
+        stopping.check()
+        arguments, details = self._arguments(rollout)
+        self._isolation.begin_call(_seed(rollout))
+        with self._failing(rollout), time_limit(self._timeout, f"{self._file}: {self._called}"):
+            returned = _Returned.of(self._function(*arguments, **details))
+        return self._reward(row, rollout, returned)
+
+    def _all_at_once(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        """The values of an async function: its calls wait for one another nowhere."""
+
+        async def one(rollout: Rollout) -> _Returned | BaseException:
+            arguments, details = self._arguments(rollout)
+            try:
+                async with asyncio.timeout(self._timeout) as limit:
+                    return _Returned.of(await self._function(*arguments, **details))
+            except BaseException as error:
+                if self._isolation.is_request(error):
+                    raise
+                return TimeIsUp() if limit.expired() else error
+
+        async def every() -> list[_Returned | BaseException]:
+            return await asyncio.gather(*(one(rollout) for rollout in rollouts))
+
+        stopping.check()
+        if not rollouts:
+            return []
+        whole = None if self._timeout is None else self._timeout * len(rollouts)
+        self._isolation.begin_call(_seed(*rollouts))
+        with self._failing(rollouts[0]), time_limit(whole, f"{self._file}: {self._called}"):
+            found = asyncio.run(every())
+        values = []
+        for row, (rollout, returned) in enumerate(zip(rollouts, found, strict=True)):
+            with self._failing(rollout):
+                if isinstance(returned, BaseException):
+                    raise returned
+            values.append(self._reward(row, rollout, returned))
+        return values
+
+    def _arguments(self, rollout: Rollout) -> tuple[tuple[str, str], dict[str, Any]]:
         given = _details(rollout)
-        details = {name: given[name] for name in self._wants}
-        try:
-            value = self._function(rollout.prompt.last_user_message, rollout.text, **details)
-        except Exception as error:
-            raise self._failed(error, f" for prompt {rollout.prompt.id}", KEPT) from error
-        if value is None:
-            return None
-        what = f"{self._called} returned {reprlib.repr(value)} ({type(value).__name__})"
-        what += f" for prompt {rollout.prompt.id}"
+        return (rollout.prompt.last_user_message, rollout.text), {name: given[name] for name in self._wants}
+
+    def _reward(self, row: int, rollout: Rollout, returned: _Returned) -> float | None:
+        what = f"{self._called} returned {returned.text} for prompt {rollout.prompt.id}"
         mend = f"return a finite number, or None where there is nothing to say; {KEPT}"
-        if not isinstance(value, Real):
-            raise UserError(what, where=self._where(), mend=mend)
-        if not math.isfinite(value):
-            raise NonFinite("reward", float(value), what=what, where=self._where(), mend=mend, row=row)
-        return float(value)
+        if returned.refused:
+            raise UserCodeError(what, where=self._where(), mend=mend)
+        value = returned.value
+        if value is not None and not math.isfinite(value):
+            raise NonFinite("reward", value, what=what, where=self._where(), mend=mend, row=row)
+        return value
+
+    @contextmanager
+    def _failing(self, rollout: Rollout) -> Iterator[None]:
+        """Whatever the code inside ends with is its own failure, with one exception: a request to stop."""
+        when = f" for prompt {rollout.prompt.id}"
+        try:
+            yield
+        except TimeIsUp as error:
+            what = f"{self._called} took longer than timeout_s: {self._timeout:g}{when}"
+            mend = f"raise timeout_s, or bound what it waits for; {KEPT}"
+            raise UserCodeError(what, where=self._line(error), mend=mend) from error
+        except BaseException as error:
+            if self._isolation.is_request(error):
+                raise
+            what = f"{self._called} failed{when} ({cause(error)})"
+            raise UserCodeError(what, where=self._line(error), mend=KEPT) from error
 
     def _read(self) -> bytes:
+        mend = "a path is resolved from the folder the command is run in"
+        if self._file.exists() and not self._file.is_file():
+            raise UserError("this is no file", where=str(self._file), mend=f"name a Python file; {mend}")
         try:
             return self._file.read_bytes()
         except OSError as error:
             raise UserError(
-                f"this file cannot be read ({error.strerror})",
-                where=str(self._file),
-                mend="a path is resolved from the folder the command is run in",
+                f"this file cannot be read ({error.strerror})", where=str(self._file), mend=mend
             ) from None
 
     def _run(self, code: bytes) -> ModuleType:
@@ -96,18 +167,23 @@ class PythonReward:
         module.__file__ = str(self._file)
         sys.modules[module.__name__] = module
         try:
-            exec(compile(code, str(self._file), "exec", dont_inherit=True), module.__dict__)
+            with self._isolation.importing():
+                exec(compile(code, str(self._file), "exec", dont_inherit=True), module.__dict__)
         except SyntaxError as error:
+            where = f"{error.filename or self._file}" + (f":{error.lineno}" if error.lineno else "")
+            mend = "`python -m py_compile FILE` shows the place"
+            raise UserError(f"not Python: {error.msg}", where=where, mend=mend) from error
+        except BaseException as error:
+            if self._isolation.is_request(error):
+                raise
+            mend = BESIDE if isinstance(error, ImportError) else "run it with `python FILE` to see it whole"
             raise UserError(
-                f"not Python: {error.msg}", where=f"{error.filename or self._file}:{error.lineno}"
+                f"this file failed when it was run ({cause(error)})", where=self._line(error), mend=mend
             ) from error
-        except Exception as error:
-            mend = "put what it needs in this file, or install it: files beside it are not found"
-            raise self._failed(error, "", mend if isinstance(error, ImportError) else "") from error
         return module
 
     def _find(self, module: ModuleType) -> Callable[..., Any]:
-        found: Callable[..., Any] | None = getattr(module, self._called, None)
+        found: Callable[..., Any] | None = vars(module).get(self._called)
         if callable(found):
             return found
         there = [
@@ -120,35 +196,61 @@ class PythonReward:
         )
 
     def _details_it_takes(self) -> tuple[str, ...]:
+        if inspect.isgeneratorfunction(self._function) or inspect.isasyncgenfunction(self._function):
+            raise UserError(
+                f"{self._called} is a generator",
+                where=self._where(),
+                mend="write `return` in place of `yield`",
+            )
         try:
             signature = inspect.signature(self._function)
             kinds = {parameter.kind for parameter in signature.parameters.values()}
             every = inspect.Parameter.VAR_KEYWORD in kinds
             wants = tuple(name for name in DETAILS if every or name in signature.parameters)
             signature.bind("prompt", "response", **dict.fromkeys(wants))
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             raise UserError(
-                f"{self._called} cannot be called with a prompt, a response and details ({error})",
+                f"{self._called} cannot be called with a prompt, a response and details ({cause(error)})",
                 where=self._where(),
                 mend=f"write it as {FORM}; the details are {', '.join(DETAILS)}",
-            ) from None
+            ) from error
         return wants
 
-    def _failed(self, error: Exception, when: str, mend: str) -> UserError:
-        """What went wrong in the user's code, at the innermost of its own lines."""
+    def _line(self, error: BaseException) -> str:
+        """The innermost of the file's own lines that an exception passed."""
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(self._file)]
-        said = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" …")
-        where = f"{self._file}:{lines[-1]}" if lines else str(self._file)
-        return UserError(f"{self._called} failed{when} ({said})", where=where, mend=mend)
+        return f"{self._file}:{lines[-1]}" if lines else self._where()
 
     def _where(self) -> str:
-        code = getattr(inspect.unwrap(self._function), "__code__", None)
+        called = getattr(self, "_function", None)
+        try:
+            code = getattr(inspect.unwrap(called), "__code__", None) if called is not None else None
+        except ValueError:  # it wraps itself
+            code = None
         return f"{self._file}:{code.co_firstlineno}" if code else str(self._file)
 
 
+class _Returned:
+    """What a call gave: converted while the code is still isolated, for `__float__` and `__repr__` are its code too."""
+
+    def __init__(self, value: float | None, text: str, refused: bool) -> None:
+        self.value, self.text, self.refused = value, text, refused
+
+    @classmethod
+    def of(cls, returned: Any) -> _Returned:
+        """Whatever the function returned."""
+        try:
+            value = as_reward(returned)
+        except TypeError as error:
+            if inspect.iscoroutine(returned):
+                returned.close()  # or Python warns that nobody awaited it
+            return cls(None, str(error), refused=True)
+        return cls(value, "" if value is None or math.isfinite(value) else shown(returned), refused=False)
+
+
 def _details(rollout: Rollout) -> dict[str, Any]:
-    """A value for each of `DETAILS`: copies, so that a function cannot change the run's records."""
+    """A value for each of `DETAILS`: copies all through, so that a function cannot change the run's records."""
     prompt = rollout.prompt
     values = (
         prompt.id,
@@ -156,8 +258,14 @@ def _details(rollout: Rollout) -> dict[str, Any]:
         prompt.reference,
         prompt.domain,
         prompt.language,
-        dict(prompt.details),
+        copy.deepcopy(dict(prompt.details)),
         rollout.stop,
         list(rollout.response_tokens),
     )
     return dict(zip(DETAILS, values, strict=True))
+
+
+def _seed(*rollouts: Rollout) -> int:
+    """Of the global generators during a call: a function of what is scored alone, so a resumed run draws the same."""
+    names = [name for r in rollouts for name in (r.policy_version, r.prompt.id, r.sample, r.response_tokens)]
+    return seed(0, "reward function", *names)

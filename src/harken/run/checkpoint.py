@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harken.errors import cause, is_foreign_fault
 from harken.run import atomic
 from harken.run.terminal import say
 
@@ -38,7 +39,7 @@ HOLDERS = ("checkpoints", "best")
 _UNFINISHED = ".tmp-"
 _REPLACED = ".replaced-"
 _STEP = re.compile(r"step-(\d+)")
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,18 @@ def is_kept(path: Path) -> bool:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Let what safetensors says of the disk while it writes to `path` be the OSError that it is."""
+    """Let what a library written in Rust says of the disk while it writes to `path` be the OSError that it is.
+
+    safetensors has an exception of its own for it, tokenizers raises Exception itself, and either may panic.
+    """
     try:
         yield
-    except SafetensorError as error:
-        if found := _OS_ERROR.search(str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+    except OSError:
+        raise
+    except BaseException as error:
+        if is_foreign_fault(error) and (found := _OS_ERROR.search(cause(error))):
+            number = int(found[1] or found[2])
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 

@@ -40,6 +40,8 @@ class _State:
     asked: int | None = None
     asked_at = 0.0
     begun = False
+    changing = False
+    """Weights of the step under way have begun to change. Kept where a step ended with an exception."""
 
 
 @contextmanager
@@ -61,8 +63,10 @@ def listening() -> Iterator[None]:
 @contextmanager
 def step() -> Iterator[None]:
     """A step of training: what `begun` in it ends with it."""
+    _State.changing = False
     try:
         yield
+        _State.changing = False
     finally:
         _State.begun = False
 
@@ -70,6 +74,12 @@ def step() -> Iterator[None]:
 def begun() -> None:
     """Weights change from here on: a step that stopped now would be half done."""
     _State.begun = _State.listening
+    _State.changing = True
+
+
+def half_done() -> bool:
+    """Whether the latest step ended with an exception after weights had begun to change."""
+    return _State.changing
 
 
 def check() -> None:

@@ -30,9 +30,9 @@ def plain(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def say(text: str) -> None:
-    """Print to stderr without breaking a live bar. Control characters are left out, line breaks stay."""
-    tqdm.write(plain(text), file=sys.stderr)
+def say(text: str, file: Any = None) -> None:
+    """Print to stderr (or `file`) without breaking a live bar. Control characters are left out, line breaks stay."""
+    tqdm.write(plain(text), file=file or sys.stderr)
 
 
 def show(text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from harken.errors import cause
 from harken.run import atomic
 from harken.run.folder import RunFolder
 from harken.run.terminal import Clock, bar, counter, progress, say
@@ -39,7 +40,7 @@ class Tracker:
         self._file = self._run.metrics.open("ab", buffering=_BUFFER)
         atomic.sync(self._run.root)  # the lines are flushed one by one; so must be their file's name
         if self._tensorboard:
-            self._scalars = _scalar_writer(self._run.tensorboard, step)
+            self._scalars = _or_without_scalars(lambda: _scalar_writer(self._run.tensorboard, step))
         self._clock = Clock(step, self._total)
         self._bar: tqdm[Any] = bar(self._label, self._total, initial=step, leave=True)
 
@@ -81,7 +82,7 @@ class Tracker:
         file, self._file = self._file, None
         _unless_full("metrics.jsonl", file.close)
         if self._scalars is not None:
-            _unless_full("TensorBoard", self._scalars.close)
+            _or_without_scalars(self._scalars.close)
         self._bar.close()
 
     def __enter__(self) -> Tracker:
@@ -102,14 +103,15 @@ class Tracker:
             file.flush()
             os.fsync(file.fileno())
 
-        def scalars() -> None:
+        def scalars() -> Any:
             for name, value in finite.items():
                 self._scalars.add_scalar(name, value, step)
             self._scalars.flush()
+            return self._scalars
 
         _unless_full("metrics.jsonl", append)
-        if self._scalars is not None and not _unless_full("TensorBoard", scalars):
-            self._scalars = None
+        if self._scalars is not None:
+            self._scalars = _or_without_scalars(scalars)
 
     def _show(self, step: int, summary: str, keep: bool) -> None:
         self._clock.done = step
@@ -155,6 +157,15 @@ def _scalar_writer(folder: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
+
+
+def _or_without_scalars(call: Callable[[], Any]) -> Any:
+    """What a call into TensorBoard gives, or None and a warning: its curves only repeat metrics.jsonl."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001  whatever it raises
+        say(f"warning: TensorBoard curves end here, the run goes on: {cause(error)}")
+        return None
 
 
 def _unless_full(what: str, write: Callable[[], None]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harken.errors import UserError
+from harken.run import crash
 from harken.run.terminal import say
 
 LOCK, OWNER = ".writer.lock", ".writer.json"
@@ -41,6 +42,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         (folder / OWNER).write_text(json.dumps(_me()) + "\n")
         yield
+    except BaseException as error:
+        crash.note_folder(error, folder)
+        raise
     finally:
         (folder / OWNER).unlink(missing_ok=True)
         lock.release()

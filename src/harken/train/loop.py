@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harken.config import CheckpointSettings, HealthSettings
+from harken.errors import UserError, cause
 from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
@@ -120,8 +122,8 @@ def run_stage(
     except KeyboardInterrupt:
         loop.tell("interrupted")
         raise
-    except Exception as error:
-        loop.tell(f"failed: {error}")
+    except BaseException as error:
+        loop.fail(error)
         raise
     loop.tell(loop.reason or "finished")
 
@@ -141,6 +143,8 @@ class _Loop:
         self.saved_at = time.monotonic()
         """The clock when the newest checkpoint was written or read."""
         self.finishing = False
+        self.logged = True
+        """Whether the last of the `done` steps was considered for the best, and stands in metrics.jsonl."""
         if (kept := checkpoint.latest(run.checkpoints)) is not None:
             put_back(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
@@ -151,7 +155,7 @@ class _Loop:
         """Of the steps that the newest checkpoint has."""
         checkpoint.prune(run.checkpoints, checkpoints.keep)
         self.before = stage.state()
-        """The stage's state when the step under way began."""
+        """The stage's state after `done` steps."""
         self.best = Best(run.best)
         self.reason = stage.stop_reason()
         self.tell(None)
@@ -163,6 +167,7 @@ class _Loop:
         self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
         if self.saved == 0:
             stage.before()
+            self.before = stage.state()
         with Tracker(self.run, total, stage.label, tensorboard) as tracker:
             tracker.start(self.done)
             if self.done:
@@ -170,8 +175,6 @@ class _Loop:
                 self.monitor.replay(self.run.metrics.read_text(encoding="utf-8").split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
-                # First: who stops at once leaves the state after the last step, not that before it.
-                self.before = stage.state()
                 stopping.check()
                 began, number, skipped = time.perf_counter(), self.done, None
                 if not self.unlogged:
@@ -183,10 +186,12 @@ class _Loop:
                 due = (number + 1) % eval_every == 0 or number + 1 == total or self.reason is not None
                 if due and skipped is None:
                     metrics |= stage.evaluate(number + 1)
-                self.done, self.unlogged = number + 1, {}
+                self.done, self.unlogged, self.before = number + 1, {}, stage.state()
+                self.logged = False
                 self.best.consider(self.done, stage, metrics)
                 metrics |= {"seconds": time.perf_counter() - began, **gpu_memory.peaks()}
                 self._log(tracker, metrics, skipped)
+                self.logged = True
                 self.guard.require_room(skipped)
                 self.reason = self.reason or self.monitor.stop_reason()
                 if self.done < total:
@@ -209,13 +214,28 @@ class _Loop:
 
     def leave(self, stop: Stopped) -> None:
         """A checkpoint of where the run is, if that is no step half done, and the newest one is not of there."""
-        if self.unlogged and not self.finishing:
-            texts = {name: repr(float(value)) for name, value in self.unlogged.items()}
-            self._save(self.done + 1, self.stage.state() | {_UNLOGGED: texts})
-        elif self.done > self.saved and not stop.late and not self.finishing:
-            self._save(self.done, self.before)
+        if not stop.late and not self.finishing:
+            self._save_here()
         self.tell(f"interrupted by {stop.name}")
         say(f"{self.stage.label}: {stop.name}: the same command goes on after step {self.saved}")
+
+    def fail(self, error: BaseException) -> None:
+        """A checkpoint of where the run is, if that is no step half done, and the newest one is not of there.
+
+        What ended the run is told, whatever this meets.
+        """
+        whole = not stopping.half_done() and not self.guard.in_a_row and not isinstance(error, MemoryError)
+        if whole and self.logged and not self.finishing:
+            with contextlib.suppress(Exception):
+                self._save_here()
+        if not self.finishing:
+            kept = (
+                f"the checkpoint of step {self.saved} is kept" if self.saved else "there is no checkpoint yet"
+            )
+            say(f"{self.stage.label}: failed after step {self.done} of {self.stage.total}; {kept}")
+        told = str(error) if isinstance(error, UserError) else cause(error)
+        with contextlib.suppress(OSError):
+            self.tell(f"failed: {told}")
 
     def tell(self, stopped_because: str | None) -> None:
         """Bring status.json up to date. Steps of a run that goes on count once a checkpoint has them."""
@@ -228,6 +248,13 @@ class _Loop:
             skipped=skipped,
             stopped_because=stopped_because,
         )
+
+    def _save_here(self) -> None:
+        if self.unlogged:
+            texts = {name: repr(float(value)) for name, value in self.unlogged.items()}
+            self._save(self.done + 1, self.stage.state() | {_UNLOGGED: texts})
+        elif self.done > self.saved:
+            self._save(self.done, self.before)
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
         state = {**state, "made_by": self.made_by}

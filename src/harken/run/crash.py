@@ -1,0 +1,36 @@
+"""An exception that nobody expected: where its traceback is kept, for the one who has to find the bug."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import traceback
+from pathlib import Path
+
+from harken.run import manifest
+
+NAME = "traceback.txt"
+_FOLDER = "harken_folder"
+
+
+def note_folder(error: BaseException, folder: Path) -> None:
+    """Remember which folder was being written when `error` was raised: the innermost one counts."""
+    if not hasattr(error, _FOLDER):
+        with contextlib.suppress(AttributeError):
+            setattr(error, _FOLDER, folder)
+
+
+def record(error: BaseException) -> Path | None:
+    """Write the traceback, without secrets, into the folder that was being written, else into the temporary folder.
+
+    Returns the file; None where neither takes it.
+    """
+    lines = [f"{name} {version}\n" for name, version in manifest.versions().items()]
+    text = "".join([*lines, "\n", *traceback.format_exception(error)])
+    for folder in (getattr(error, _FOLDER, None), Path(tempfile.gettempdir())):
+        if folder is not None:
+            path = Path(folder) / (NAME if folder != Path(tempfile.gettempdir()) else f"harken-{NAME}")
+            with contextlib.suppress(OSError):
+                path.write_text(str(manifest.redact(text)), encoding="utf-8", errors="backslashreplace")
+                return path
+    return None
