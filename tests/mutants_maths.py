@@ -146,7 +146,7 @@ SEEDS = [
 
 TABLES = {
     ("maths/masked.py", "maths/test_masked.py"): MASKED,
-    ("maths/logprobs.py", "maths/test_logprobs.py"): LOGPROBS,
+    ("maths/logprobs.py", "maths/test_logprobs.py maths/test_logits.py"): LOGPROBS,
     ("maths/logits.py", "maths/test_logits.py"): LOGITS,
     ("maths/kl.py", "maths/test_kl.py"): KL,
     ("maths/advantage.py", "maths/test_advantage.py"): ADVANTAGE,

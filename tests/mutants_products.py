@@ -76,8 +76,8 @@ PRODUCTS = [
     Mutant(
         "an adapter's slope in 16 bits",
         "models/lora_linear.py",
-        "of_y = for_product(of_y.reshape(-1, of_y.shape[-1]))",
-        "of_y = of_y.reshape(-1, of_y.shape[-1])",
+        "dtype = weight.dtype\n        of_y = for_product(of_y)",
+        "dtype = weight.dtype",
         "models/test_wide_linear.py",
     ),
     Mutant(

@@ -45,6 +45,26 @@ LOGITS_HEAD = [
     ("numbers are believed by their names", "best = min(range(len(heads)), key=off.__getitem__)", "best = len(heads) - 1"),
 ]  # fmt: skip
 
+WAYS = [
+    ("decoding is not compared with the trunk", "next((way for way in ways if _agrees(backbone, way)), None)", "ways[0]"),
+    ("only the first positions are tried", "if limits and offset > 0 and way != PLAIN:", "if False:"),
+    ("all rows are of one length", "yield [long, min(2, long)], 0, shortened", "yield [long, long], 0, shortened"),
+    ("long windows are not tried", "if size and size > LONG}", "if False}"),
+    ("a window stays as it was tried", "for name, value in before.items():", "for name, value in values.items():"),
+    ("a model that no way is right for goes on", "        if found is None:", "        found = found or PLAIN\n        if found is None:"),
+]  # fmt: skip
+
+KERNEL = [
+    ("arguments are swallowed", "    require_known(others, masked={\"sliding_window\"})\n", ""),
+    ("sinks take no weight", "if s_aux is not None:", "if False:"),
+    ("scores are not capped", "if softcap is not None:", "if False:"),
+]  # fmt: skip
+
+POSITIONS = [
+    ("a long row changes its batch", "if limit is not None and tokens > limit:", "if False:"),
+    ("a dynamic rotation has no limit", 'elif "dynamic" in kind:', "elif False:"),
+]  # fmt: skip
+
 CHECK_OUTPUT = [
     ("logits of ordinary tokens may be 2 % off", "> tolerance(head.weight.dtype)", "> 0.1"),
 ]  # fmt: skip
@@ -54,8 +74,8 @@ DECODER = [
     ("free slots keep their states", "self.last = self._states(tokens, at, places)[:live]", "self.last = self._states(tokens, at, places)"),
     ("what lies beyond a row's end is attended to", "device=at.device) > at[:, None]", "device=at.device) > at.max()"),
     ("a row does not see its newest token", "device=at.device) > at[:, None]", "device=at.device) >= at[:, None]"),
-    ("windows are not kept", "places <= at[:, None] - self._window", "places < 0"),
-    ("windows one too long", "places <= at[:, None] - self._window", "places < at[:, None] - self._window"),
+    ("windows are not kept", "first = at - self._window + 1", "first = 0 * at"),
+    ("windows one too long", "first = at - self._window + 1", "first = at - self._window"),
     ("a prompt ends at its padding", "torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
     ("copies read the wrong prompt", "layout.where[source]", "layout.where[source.flip(0)]"),
     ("newcomers overwrite the first slots", "torch.arange(began, began + count, device=device)", "torch.arange(count, device=device)"),
@@ -202,6 +222,9 @@ TABLES = [
     ),
     ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
     ("rollout/slots.py", SLOTS, "rollout/test_slots.py"),
+    ("rollout/ways.py", WAYS, "rollout/test_ways.py"),
+    ("rollout/attention.py", KERNEL, "rollout/test_ways.py"),
+    ("models/positions.py", POSITIONS, "rollout/test_ways.py"),
     ("models/logits_head.py", LOGITS_HEAD, "models/test_logits_head.py"),
     ("models/check_output.py", CHECK_OUTPUT, "models/test_logits_head.py"),
     ("models/one_token.py", ONE_TOKEN, "models/test_one_token.py"),

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from harken.batches import TokenBatch, collate
 from harken.config import LoraSettings
 from harken.errors import UserError
-from harken.models.backbone import SHORT, Backbone
+from harken.models.attention import SHORT
+from harken.models.backbone import Backbone
 from harken.models.gradient_checkpointing import recomputed_layers
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny import tiny_backbone, with_adapters
 from torch import Tensor, nn
 
 from harken.config import LoraSettings
+from harken.models import lora_linear
 from harken.models.backbone import Backbone
 from harken.models.lora_linear import LoraForward, _Adapted, cast_once
 
@@ -123,3 +125,19 @@ def test_in_half_precision_it_is_no_further_from_the_truth_than_peft() -> None:
             truth = exact.forward(input_ids=TOKENS)
             errors[own] = float((half.forward(input_ids=TOKENS).float() - truth).square().mean())
     assert errors[True] <= 1.1 * errors[False]
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_what_a_layer_gives_may_be_written_to(width: int) -> None:
+    """Some families add to a layer's output in place; autograd refuses that for a view that a function made."""
+    torch.manual_seed(0)
+    holder = nn.Sequential(nn.Linear(width, 5))
+    model = get_peft_model(holder, LoraConfig(r=2, target_modules=["0"]))
+    layer = model.base_model.model[0]
+    nn.init.normal_(layer.lora_B["default"].weight)
+    x = torch.randn(2, 3, width)
+    expected = torch.autograd.grad((layer(x) + 1.0).square().sum(), layer.lora_A["default"].weight)[0]
+    lora_linear.install([layer])
+    layer.base_layer.requires_grad_(False)
+    found = torch.autograd.grad(layer(x).add_(1.0).square().sum(), layer.lora_A["default"].weight)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -25,7 +25,7 @@ from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import Policy
 from harken.records import Message, Prompt, Rollout
-from harken.rollout import in_process
+from harken.rollout import in_process, ways
 from harken.rollout.decoder import Decoder
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
@@ -161,7 +161,8 @@ def test_prompts_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     """No more places in a pass than may be, one prompt that is too long alone; each once, however often sampled."""
     sampling = Sampling(6, samples=2)
     prompts = [*PROMPTS, Prompt("long", (Message("user", "Tell me. " * 5),))]
-    expected = answers(engine(tiny()), sampling, prompts)
+    backbone = tiny()  # which by now has been asked how it decodes
+    expected = answers(engine(backbone), sampling, prompts)
     lengths = [len(rollout.prompt_tokens) for rollout in expected if rollout.sample == 0]
     passes: list[list[int]] = []
     admit = Decoder.admit
@@ -172,7 +173,7 @@ def test_prompts_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Decoder, "admit", noted)
     monkeypatch.setattr(in_process, "READ_TOGETHER", 55)
-    found = answers(engine(tiny()), sampling, prompts)
+    found = answers(engine(backbone), sampling, prompts)
     assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]
     assert sorted(length for one in passes for length in one) == sorted(lengths)
     assert max(lengths) > 55
@@ -187,8 +188,8 @@ class AsOnAGPU(Decoder):
 
     shapes: ClassVar[set[tuple[object, ...]]] = set()
 
-    def __init__(self, backbone: Backbone, slots: int, capacity: int) -> None:
-        super().__init__(backbone, slots, capacity)
+    def __init__(self, backbone: Backbone, slots: int, capacity: int, **settings: Any) -> None:
+        super().__init__(backbone, slots, capacity, **settings)
         self.cache.fitted, self.cache.width = False, capacity
         self.graphs = self._noted  # type: ignore[assignment]
 
@@ -201,7 +202,7 @@ def test_few_shapes_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     """Powers of two rows and one width of the past, and the answers are the same."""
     backbone, sampling = with_adapters(likely_to_end(tiny(), step=3.0)), Sampling(40, samples=4)
     expected = answers(engine(backbone, "policy", batch_size=20), sampling)
-    monkeypatch.setattr(in_process, "Decoder", AsOnAGPU)
+    monkeypatch.setattr(ways, "Decoder", AsOnAGPU)
     monkeypatch.setattr(AsOnAGPU, "shapes", set())
     found = answers(engine(backbone, "policy", batch_size=20), sampling)
     assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]

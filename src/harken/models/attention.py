@@ -6,7 +6,7 @@ heads, keeps the weights twice, in two precisions, and knows nothing of beginnin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ from harken.models.segments import Batch, Batches
 
 NAME = "harken_packed"
 
+# Where rows are padded: up to this many tokens, torch's fused attention is slower on a CPU than plain multiplications.
+SHORT = 256
+
 # Weights over more keys than this are computed again backward: kept, they would outgrow all else that is.
 KEPT = 256
 
@@ -35,15 +38,32 @@ def packed_attention(
     scaling: float | None = None,
     *,
     layout: Layout,
-    **ignored: Any,
+    **others: Any,
 ) -> tuple[Float[Tensor, "1 places heads features"], None]:
     """softmax(q k s) v over what a place sees, the softmax in float32. Takes the arguments of transformers' interface.
 
     A place sees its segment's beginning and the spans before it: for layers without windows or masks of their own.
+    Raises TypeError for an argument that would change the result and is not known here.
     """
+    require_known(others)
+    if attention_mask is not None:
+        raise TypeError("a mask of its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     seen: Tensor = _Attention.apply(query, key, value, layout.batches(query.shape[1], key.shape[1]), scale)  # type: ignore[no-untyped-call]
-    return seen, None
+    # Viewed here: what a function of autograd gives as a view may not be written to, and some layers do.
+    return seen.view(1, -1, query.shape[1], value.shape[-1]), None
+
+
+HARMLESS = {"dropout", "position_ids", "cache_position", "use_cache", "is_causal", "training"}
+"""Arguments of transformers' attention interface that say nothing a kernel needs: adapters alone draw dropout."""
+
+
+def require_known(others: dict[str, Any], masked: Set[str] = frozenset()) -> None:
+    """Raise TypeError, naming it, for an argument that is set, and is neither harmless nor in the mask already."""
+    for name, value in others.items():
+        asked = name.startswith(("output_", "return_")) or name in HARMLESS | masked
+        if not asked and value is not None and value is not False:
+            raise TypeError(f"attention with {name}")
 
 
 class _Attention(torch.autograd.Function):
@@ -72,7 +92,7 @@ class _Attention(torch.autograd.Function):
                     kept.append(weights.to(value.dtype))
         ctx.save_for_backward(*rows, *kept)
         ctx.batches, ctx.heads, ctx.groups, ctx.scale = batches, heads, groups, scale
-        return seen.to(value.dtype).index_select(0, batches.back).view(1, -1, heads, values.shape[-1])
+        return seen.to(value.dtype).index_select(0, batches.back)
 
     @staticmethod
     @once_differentiable
@@ -175,6 +195,21 @@ def ordinary(vocabulary: int, *counts: int) -> list[list[int]]:
 
 FOREIGN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """What a family's layers raise that take something else than they are given."""
+
+
+def longest_eager(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """Return up to how many tokens padded rows take a family's plain attention on a CPU.
+
+    None, where it does not give what the attention gives that the model is loaded with: falcon's adds ALiBi once more.
+    """
+    (row,) = ordinary(config.get_text_config().vocab_size, 9)
+    tokens = torch.tensor([row])
+    try:
+        with torch.no_grad():
+            own, plain = (forward(kernel, input_ids=tokens, use_cache=False) for kernel in (None, "eager"))
+    except FOREIGN:
+        return 0
+    return SHORT if agree(plain, own, dtype) else 0
 
 
 def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> bool:

@@ -36,6 +36,7 @@ from harken.models.check_output import check_output
 from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.logits_head import find_head
 from harken.models.packing import Layout
+from harken.models.positions import require_within
 from harken.models.projections import require_switchable, target_modules
 from harken.models.quantised import Held, is_quantised
 from harken.models.reading import saving
@@ -49,9 +50,6 @@ from harken.seeds import seed as derive_seed
 # What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-
-# Where rows are padded: up to this many tokens, torch's fused attention is slower on a CPU than plain multiplications.
-SHORT = 256
 
 
 class Backbone:
@@ -70,14 +68,16 @@ class Backbone:
         self._unembedding: packed_linear.PackedWeight | None = None
         self.one_token: one_token.OneToken | None = None
         """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
+        self.decodes_by: str | None = None  # which way agrees with the trunk, once asked (`rollout.ways`)
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         self._install()
-        found = find_head(model, self.trunk, str(source.folder) if source else str(model.config.model_type))
+        found = find_head(model, self.trunk, str(source.folder if source else model.config.model_type))
         self._scale, self._softcap = found.scale, found.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
-        on_cpu = self.device.type == "cpu"
-        self._packable = on_cpu and attention.serves(self.forward, model.config, self.dtype)
+        probed = self.forward, model.config, self.dtype
+        self._short = attention.longest_eager(*probed) if self.device.type == "cpu" else 0
+        self._packable = self._short > 0 and attention.serves(*probed)
 
     @classmethod
     def load(cls, source: ModelSource, held: Held, device: torch.device | str) -> Backbone:
@@ -237,9 +237,9 @@ class Backbone:
         return self.forward(kernel, input_ids=tokens, position_ids=positions, **inputs).flatten(0, 1)
 
     @contextmanager
-    def decoding(self) -> Iterator[None]:
+    def decoding(self, *, pack: bool = True) -> Iterator[None]:
         """Inside, without gradients, layers are laid out for a few tokens at a time, with the adapter now in force."""
-        packs = packed_linear.packable(self.model)
+        packs = pack and packed_linear.packable(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
             with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers):
@@ -278,7 +278,7 @@ class Backbone:
     @property
     def trunk(self) -> nn.Module:
         """The model without its unembedding."""
-        trunk: nn.Module = getattr(self.model, self.model.base_model_prefix)
+        trunk: nn.Module = getattr(self.model, self.model.base_model_prefix, None) or self.model.model
         return trunk
 
     # -- saving -----------------------------------------------------------------------------------
@@ -365,8 +365,9 @@ class Backbone:
         return one_token.serves(self.trunk, self.forward, self.dtype)
 
     def _attention(self, longest: int) -> str | None:
-        """The attention for padded rows; None is the model's own."""
-        return "eager" if self.device.type == "cpu" and longest <= SHORT else None
+        """The attention for padded rows; None is the model's own. Raises UserError for a row that is too long."""
+        require_within(self.model.config, longest, "a row", "lower data.max_length to {limit}")
+        return "eager" if longest <= self._short else None
 
     def _trainable_adapters(self) -> set[str]:
         names = self._peft.peft_config if self._peft else {}

@@ -17,8 +17,10 @@ def check_output(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, whe
     (row,) = ordinary(len(head.weight), 8)
     tokens = torch.tensor([row], device=head.weight.device)
     with torch.no_grad():
-        full = model(input_ids=tokens).logits[0].float()
-        ours = head(trunk(input_ids=tokens).last_hidden_state[0].to(head.weight.dtype)).float()
+        full = model(input_ids=tokens, use_cache=False).logits[0].float()
+        ours = head(
+            trunk(input_ids=tokens, use_cache=False).last_hidden_state[0].to(head.weight.dtype)
+        ).float()
     if not torch.isfinite(full).all():
         raise UserError(
             "this model's logits are not finite numbers",

@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harken.errors import UserError
 from harken.maths.logits import LogitsHead
+from harken.models.reading import reading
 
 SIZES = (0.0, 0.01, 1.0, 30.0, 1000.0)
 """Largest logits, before a scale, of what a head is asked about: at 0 a bias stands alone, at 1000 a cap has closed."""
@@ -32,7 +33,8 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
     bias = getattr(output, "bias", None)
     hidden = _states(weight)
     with torch.no_grad():
-        found = _logits_of(model, trunk, hidden)
+        with reading("this model cannot be run over a few tokens", where, FIX):
+            found = _logits_of(model, trunk, hidden)
         if found is None:
             raise UserError(
                 "this model's logits are not made from its trunk's hidden state", where=where, mend=FIX
@@ -119,12 +121,15 @@ def _logits_of(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Tens
         output.last_hidden_state = hidden[None]
         return output
 
-    hook = trunk.register_forward_hook(replaced)
+    # Some models ask their trunk's decoder, whose output the trunk gives as it is.
+    parts = (trunk, getattr(trunk, "decoder", None))
+    hooks = [part.register_forward_hook(replaced) for part in parts if isinstance(part, nn.Module)]
     try:
         tokens = torch.arange(1, len(hidden) + 1, device=hidden.device)[None] % 2
         logits: Tensor = model(input_ids=tokens, use_cache=False).logits[0]
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return logits.float() if asked and len(logits) == len(hidden) else None
 
 

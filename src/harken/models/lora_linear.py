@@ -68,7 +68,9 @@ class LoraForward:
         else:
             down, up = self.kept or self._cast(name)
             x = x.to(base.weight.dtype)
-            output = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name], recipe_of(x))  # type: ignore[no-untyped-call]
+            flat = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name], recipe_of(x))  # type: ignore[no-untyped-call]
+            # Viewed here: what a function of autograd gives as a view may not be written to, and some layers do.
+            output = flat.view(*x.shape[:-1], -1)
         return output
 
     def keep(self) -> None:
@@ -107,7 +109,7 @@ class _Adapted(torch.autograd.Function):
         up: Float[Tensor, "outputs rank"],
         scale: float,
         recipe: Recipe | None = None,
-    ) -> Float[Tensor, "*shape outputs"]:
+    ) -> Float[Tensor, "places outputs"]:
         flat = for_product(x.reshape(-1, x.shape[-1]))
         with as_given(x.device):
             low = flat @ for_product(down).T
@@ -115,20 +117,20 @@ class _Adapted(torch.autograd.Function):
             y.addmm_(low, for_product(up).T, alpha=scale)
         made, of = (recipe.make, recipe.of) if recipe else (None, (x,))
         ctx.save_for_backward(low.to(x.dtype), weight, down, up, *of)
-        ctx.scale, ctx.make = scale, made
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        ctx.scale, ctx.make, ctx.shape = scale, made, x.shape
+        return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
         low, weight, down, up, *of = ctx.saved_tensors
         wants_x, _, _, wants_down, wants_up, *_ = ctx.needs_input_grad
-        shape, dtype = (*of_y.shape[:-1], weight.shape[-1]), weight.dtype
-        of_y = for_product(of_y.reshape(-1, of_y.shape[-1]))
+        dtype = weight.dtype
+        of_y = for_product(of_y)
         of_low = (of_y @ for_product(up)).mul_(ctx.scale)
         of_x = of_down = of_up = None
         if wants_x:
-            of_x = (of_y @ for_product(weight)).addmm_(of_low, for_product(down)).to(dtype).view(shape)
+            of_x = (of_y @ for_product(weight)).addmm_(of_low, for_product(down)).to(dtype).view(ctx.shape)
         if wants_down:
             x = ctx.make(*of) if ctx.make else of[0]
             of_down = (of_low.T @ for_product(x.reshape(-1, x.shape[-1]))).to(dtype)

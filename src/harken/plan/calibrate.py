@@ -24,8 +24,8 @@ from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
 from harken.plan.activations import CHUNK
 from harken.plan.shape import Shape
-from harken.rollout.decoder import Decoder
 from harken.rollout.sampler import draw
+from harken.rollout.ways import open_decoder
 
 LAYERS = 2
 ROLE = "timed"
@@ -141,7 +141,7 @@ def _decoding(
     steps = REPEATS + 1
     filled = max(min(capacity // 2, capacity - steps), 1)
     with backbone.role(role), backbone.decoding():
-        decoder = Decoder(backbone, slots, filled + steps)
+        decoder = open_decoder(backbone, slots, filled + steps)
         # One prompt for all slots: reading it is not what is timed.
         decoder.admit([[1] * filled], [slots])
         chosen = torch.ones(slots, dtype=torch.long, device=device)

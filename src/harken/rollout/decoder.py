@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    get_layer_types_and_kwargs,
+)
 
-from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.cuda_graphs import CudaGraphs
 from harken.models.shapes import rounded
@@ -31,28 +35,37 @@ class Decoder:
     trunk's state at each live sequence's last token, [live, features].
     """
 
-    def __init__(self, backbone: Backbone, slots: int, capacity: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        slots: int,
+        capacity: int,
+        *,
+        kernel: str = attention.NAME,
+        one_token: bool = True,
+        offset: int = 0,
+    ) -> None:
+        """`kernel` is the attention of the model's own layers, where `one_token` does not take their place.
+
+        With an `offset` every row stands that many positions further on.
+        """
         config = backbone.model.config
-        kinds = {type(layer) for layer in DynamicCache(config=config).layers}
-        if odd := kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
-            raise UserError(
-                f"this model keeps state of a kind that generation does not know ({odd.pop().__name__})",
-                where=str(config.model_type),
-                mend="use a model whose layers attend to all or to a window of their past",
-            )
+        layers = DynamicCache(config=config).layers
+        if odd := {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer}:
+            raise TypeError(f"state of a kind that slots do not hold ({odd.pop().__name__})")
+        self._kinds = set(get_layer_types_and_kwargs(config)[0])
+        if not self._kinds <= {"full_attention", "sliding_attention"}:
+            raise TypeError(f"masks of a kind that is not made here ({', '.join(sorted(self._kinds))})")
         self.backbone = backbone
         on_cpu = backbone.device.type == "cpu"
         self.cache = SlotCache(config.num_hidden_layers, slots, capacity, fitted=on_cpu)
         self.lengths: list[int] = []
         self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
-        self._window = getattr(config, "sliding_window", None) if DynamicSlidingWindowLayer in kinds else None
-        self._mixed = len(kinds) > 1
-        # Some families cap their scores or bring other arguments: those keep transformers' own attention.
-        plain = getattr(config, "attn_logit_softcapping", None) is None
-        self._attention = attention.NAME if plain else "eager"
-        step = backbone.one_token
-        recordable = backbone.device.type == "cuda" and step is not None and step.recordable
-        self.graphs = CudaGraphs() if recordable else None
+        self._window = int(getattr(config, "sliding_window", None) or 0)
+        self._attention, self._offset = kernel, offset
+        self._one_token = backbone.one_token if one_token else None
+        recordable = not on_cpu and self._one_token is not None and self._one_token.recordable
+        self.graphs = CudaGraphs() if recordable and offset == 0 else None
         """Where the work of a step is recorded, by itself and by who draws tokens; None on a CPU."""
 
     def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
@@ -61,6 +74,8 @@ class Decoder:
         lengths = [len(prompt) for prompt, n in zip(prompts, copies, strict=True) for _ in range(n)]
         source = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(copies)))
         layout = self.backbone.lay_out(prompts)
+        if self._offset:
+            layout = replace(layout, positions=layout.positions + self._offset)
         where = layout.where[source].to(device)
         self._reserve(max([*self.lengths, *lengths]))
         self.cache.plan = Admission(torch.arange(began, began + count, device=device), where)
@@ -90,23 +105,23 @@ class Decoder:
     def _states(self, tokens: Tensor, at: Tensor, places: int) -> Float[Tensor, "rows features"]:
         if self.graphs is not None:
             return self.graphs(places, partial(self._step, places), tokens, at)[0]
-        if self.backbone.one_token is not None:
+        if self._one_token is not None:
             return self._step(places, tokens, at)[0]
         self.cache.plan = Append(at, places)
         states = self.backbone.forward(
             self._attention,
             input_ids=tokens[:, None],
             attention_mask=self._mask(at, places),
-            position_ids=at[:, None],
+            position_ids=at[:, None] + self._offset,
             past_key_values=self.cache,
             use_cache=True,
         )
         return states[:, 0]
 
     def _step(self, places: int, tokens: Tensor, at: Tensor) -> tuple[Tensor]:
-        assert self.backbone.one_token is not None
+        assert self._one_token is not None
         self.cache.plan = Append(at, places)
-        return (self.backbone.one_token(tokens, at, _past(at, places), self.cache),)
+        return (self._one_token(tokens, at + self._offset, _past(at, places), self.cache),)
 
     def drop(self, slots: Sequence[int]) -> list[int]:
         """End these sequences; later ones move into their places. Returns the old slot of each live one, in order."""
@@ -130,12 +145,14 @@ class Decoder:
 
     def _mask(self, at: Tensor, count: int) -> Tensor | dict[str, Tensor]:
         """[live, 1, 1, count], 0 or −inf, for the kinds of layer the model has."""
-        full = _past(at, count)[:, None, None]
-        if self._window is None:
-            return full
-        places = torch.arange(count, device=at.device)
-        windowed = full + _hidden_where(places <= at[:, None] - self._window)[:, None, None]
-        return {"full_attention": full, "sliding_attention": windowed} if self._mixed else windowed
+        full, places = _past(at, count), torch.arange(count, device=at.device)
+        masks = {}
+        for kind in self._kinds:
+            first = torch.zeros_like(at)  # the first place that a row sees
+            if kind == "sliding_attention":
+                first = at - self._window + 1
+            masks[kind] = (full + _hidden_where(places < first[:, None]))[:, None, None]
+        return masks if len(masks) > 1 else masks.popitem()[1]
 
 
 def _past(at: Tensor, count: int) -> Float[Tensor, "rows places"]:

@@ -23,11 +23,12 @@ from harken.data.chat import Renderer
 from harken.errors import NonFinite, UserError
 from harken.maths.products import multiplied_in
 from harken.models.backbone import Backbone
+from harken.models.positions import require_within
 from harken.records import Prompt, Rollout
-from harken.rollout.decoder import Decoder
 from harken.rollout.engine import OnProgress, Sampling
 from harken.rollout.sampler import draw
 from harken.rollout.slots import SLOTS, cache_bytes, slots
+from harken.rollout.ways import AnyDecoder, open_decoder
 from harken.seeds import generator
 
 # Reading new prompts costs a pass over all weights: it pays once so many slots in eight are free.
@@ -121,6 +122,12 @@ class InProcessEngine:
                     where=f"prompt {prompt.id}",
                     mend="lower data.max_length or max_gen_len",
                 )
+            require_within(
+                self.backbone.model.config,
+                len(tokens) + sampling.max_tokens,
+                f"prompt {prompt.id} with its response",
+                "lower it, or max_gen_len, until both fit in {limit}",
+            )
             for sample in range(sampling.samples):
                 stream = generator(sampling.seed, purpose, prompt.id, sample)
                 rows.append(_Row(prompt, sample, tokens, stream.random(sampling.max_tokens).tolist()))
@@ -137,7 +144,7 @@ class InProcessEngine:
         kept_as = multiplied_in(self.backbone.dtype, self.backbone.device)
         of_one = cache_bytes(self.backbone.model.config, capacity, kept_as)
         places = slots(len(rows), of_one, self.batch_size)
-        decoder = Decoder(self.backbone, places, capacity)
+        decoder = open_decoder(self.backbone, places, capacity)
         live: list[_Row] = []
         while waiting or live:
             free = places - len(live)
@@ -158,7 +165,7 @@ class InProcessEngine:
             if live:
                 decoder.append(chosen)
 
-    def _draw(self, decoder: Decoder, live: Sequence[_Row], temperature: float) -> Tensor:
+    def _draw(self, decoder: AnyDecoder, live: Sequence[_Row], temperature: float) -> Tensor:
         """The next token of every live row, [live], written into the rows as well."""
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in live], dtype=torch.float64)
         states, uniforms = decoder.last, uniforms.to(self.backbone.device)
@@ -224,7 +231,7 @@ def _readings(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         yield together
 
 
-def _admit(decoder: Decoder, rows: list[_Row]) -> list[_Row]:
+def _admit(decoder: AnyDecoder, rows: list[_Row]) -> list[_Row]:
     """Move rows into free slots; neighbours with the same prompt share its reading."""
     prompts: list[tuple[int, ...]] = []
     copies: list[int] = []

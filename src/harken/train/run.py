@@ -18,9 +18,11 @@ from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
+from harken.models.positions import require_within
 from harken.models.quantised import KEPT_IN, Held
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
+from harken.rollout.ways import require_decodable
 from harken.run import checkpoint, claim, manifest, seals, status
 from harken.run.changes import Changes, of_versions
 from harken.run.folder import RunFolder
@@ -118,9 +120,13 @@ def _supervised(
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = Backbone.load(source, held, device)
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
+    require_within(
+        backbone.model.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
+    )
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     stage: SupervisedStage | RewardStage
     if isinstance(config.training, SupervisedTraining):
+        require_decodable(backbone)  # what is tuned here is sampled from in the next stage
         demonstrations, held_out = load_data.demonstrations(config, renderer, run)
         stage = SupervisedStage(config, backbone, demonstrations, held_out)
         data = load_data.lineage(config, demonstrations, held_out)
@@ -145,6 +151,7 @@ def _ppo(
     roles = build_ppo_roles(config, source, run, held, device)
     backbone = roles.policy.backbone
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
+    require_decodable(backbone)
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     prompts, held_out = load_data.prompts(config, renderer, run)
     ptx = load_data.ptx(config, renderer, run)
