@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from harken import config
-from harken.config import RunConfig
+from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config_ppo import PPOSettings, RewardModelSettings
 
 RUN: dict[str, Any] = {"data": {"path": "p.jsonl"}, "training": {"type": "sft"}}
@@ -37,7 +38,7 @@ def test_a_whole_number_will_do_where_a_number_is_wanted_and_nothing_else_is_con
             {"minibatches": 5, "prompts_per_update": 2, "samples_per_prompt": 2},
             "more minibatches than rollouts",
         ),
-        ({"temperature": 0.0}, "greater than 0"),
+        ({"temperature": 0.0}, "greater than or equal to 0.001"),
         ({"lam": 1.1}, "less than or equal to 1"),
     ],
 )
@@ -81,3 +82,46 @@ def test_no_model_accepts_an_unknown_key() -> None:
 def test_numbers_are_finite_and_counts_bounded(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         RunConfig.model_validate(RUN | {"training": {"type": "sft"} | wrong})
+
+
+ABSURD = (float("nan"), float("inf"), float("-inf"), 1e300, -1e300, 10**12, -(10**12), 10**400)
+
+
+def numeric_fields() -> list[tuple[type[BaseModel], str, str]]:
+    """Every number of every configuration, by its dotted key; those of a list's sections by their own model."""
+    found: list[tuple[type[BaseModel], str, str]] = []
+    seen: set[type[BaseModel]] = set()
+
+    def walk(annotation: Any) -> None:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
+            seen.add(annotation)
+            for name, field in annotation.model_fields.items():
+                text = str(field.annotation)
+                if re.search(r"\b(int|float)\b", text) and "bool" not in text:
+                    found.append((annotation, name, text))
+                walk(field.annotation)
+        for part in get_args(annotation):
+            walk(part)
+
+    for model in (RunConfig, PipelineConfig, EvaluationConfig):
+        walk(model)
+    return found
+
+
+FIELDS = numeric_fields()
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "annotation"), FIELDS, ids=[f"{model.__name__}.{name}" for model, name, _ in FIELDS]
+)
+def test_no_number_is_beyond_use(model: type[BaseModel], name: str, annotation: str) -> None:
+    """NaN, infinities and slips of the hand such as `lr: 1e300` or a batch of 10**12 are refused in the file."""
+    for value in ABSURD:
+        if name == "seed" and isinstance(value, int) and 0 <= value < 2**63:
+            continue
+        problems = []
+        try:
+            model.__pydantic_validator__.validate_python({name: value})
+        except ValidationError as error:
+            problems = [e for e in error.errors() if e["loc"][:1] == (name,)]
+        assert problems, f"{model.__name__}.{name} takes {value} ({annotation})"

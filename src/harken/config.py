@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from harken.config_base import DataConfig, Fraction, NonNegative, PositiveInt, Seed, Strict
+from harken.config_base import (
+    DataConfig,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Rank,
+    Seed,
+    Size,
+    Strict,
+)
 from harken.config_ppo import PPOTraining
 from harken.config_rewards import Judges
 from harken.config_training import RewardTraining, SupervisedTraining
@@ -19,8 +29,8 @@ from harken.config_training import RewardTraining, SupervisedTraining
 class LoraSettings(Strict):
     """The low-rank adapter that is trained in place of the whole model."""
 
-    rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0
+    rank: Rank = 16
+    alpha: Positive = 32.0
     dropout: Fraction = 0.0
     """Used in supervised and reward-model training only: PPO refuses anything but 0."""
     target_modules: list[str] | None = None
@@ -39,7 +49,7 @@ class CheckpointSettings(Strict):
 
     every: PositiveInt = 50
     """Steps between checkpoints; the last step always gets one."""
-    minutes: PositiveFloat | None = 5.0
+    minutes: Positive | None = 5.0
     """One more when so long has passed since the last: a kill costs this and a step at most. None: by steps alone."""
     keep: PositiveInt = 2
     """How many of the newest stay on disk."""
@@ -104,7 +114,7 @@ class EvaluationConfig(Strict):
     The verdict quotes the first.
     """
     data: DataConfig
-    max_gen_len: PositiveInt = 64
+    max_gen_len: Size = 64
     temperature: NonNegative = 0.0
     """0: greedy."""
     tie_epsilon: NonNegative = 0.0
@@ -140,7 +150,7 @@ class EvaluationStage(Strict):
 
     data: DataConfig
     judges: Judges = Field(default_factory=list)
-    max_gen_len: PositiveInt = 64
+    max_gen_len: Size = 64
     temperature: NonNegative = 0.0
     tie_epsilon: NonNegative = 0.0
 

@@ -7,9 +7,22 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["sft", "preference", "prompt_only"]
-NonNegative = Annotated[float, Field(ge=0)]
+LARGEST = 1e9
+"""Of a factor, a distance or a time. The square of anything larger is no float32 number that could be added to."""
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+Signed = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+"""A learning rate. Adam moves every weight by about as much in a step: far above 1 only noise is left."""
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+"""Logits are divided by it: by less they leave the range in which their differences can be told apart."""
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 """A count. The bound is far above any use: beyond it a slip would end in a traceback for want of memory."""
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Size = Annotated[int, Field(gt=0, le=10**6)]
+"""Rows or tokens that are in memory at the same time, or passes over them."""
+Rank = Annotated[int, Field(gt=0, le=2**16)]
+"""Of an adapter. No layer of a known model is wider, and a rank above the width adds nothing."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from harken.config_base import DataConfig, Fraction, NonNegative, PositiveInt, Strict
+from harken.config_base import (
+    Count,
+    DataConfig,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Rate,
+    Signed,
+    Size,
+    Strict,
+    Temperature,
+)
 from harken.config_rewards import Judges, RewardPart, name_clash
 from harken.config_training import Optimisation
 
@@ -18,7 +30,7 @@ class RewardModelSettings(Strict):
     """The run folder of a reward model (or its `final`)."""
     model_name: str = ""
     """The base the reward model must have been trained on; any other is an error. Empty: take what it says."""
-    weight: float = 1.0
+    weight: Signed = 1.0
     random_for_debugging: bool = False
     """Score with an untrained head. The run is stamped `random reward`."""
 
@@ -38,9 +50,9 @@ class PtxSettings(Strict):
 
     data: DataConfig
     """Demonstrations, or preferences whose chosen side is imitated."""
-    coef: PositiveFloat = 0.5
+    coef: Positive = 0.5
     """Weight of their mean negative log-likelihood, per token, beside PPO's loss."""
-    batch_size: PositiveInt = 16
+    batch_size: Size = 16
     """Rows in an optimiser step."""
 
 
@@ -48,19 +60,19 @@ class PPOSettings(Strict):
     """Proximal policy optimisation over tokens, under KL control. Defaults follow arXiv:2403.17031 where it speaks."""
 
     updates: PositiveInt = 100
-    prompts_per_update: PositiveInt = 32
-    samples_per_prompt: PositiveInt = 1
-    epochs: PositiveInt = 4
+    prompts_per_update: Size = 32
+    samples_per_prompt: Size = 1
+    epochs: Size = 4
     """Passes over each rollout batch."""
-    minibatches: PositiveInt = 1
+    minibatches: Size = 1
     """Optimiser steps a pass."""
-    max_gen_len: PositiveInt = 64
-    temperature: PositiveFloat = 1.0
+    max_gen_len: Size = 64
+    temperature: Temperature = 1.0
     """Of sampling, and of every log-probability."""
-    clip_range: PositiveFloat = 0.2
-    clip_range_high: PositiveFloat | None = None
+    clip_range: Positive = 0.2
+    clip_range_high: Positive | None = None
     """The upper clip, where it is to differ: ratios are held within 1 − clip_range … 1 + clip_range_high."""
-    value_clip_range: PositiveFloat | None = 0.2
+    value_clip_range: Positive | None = 0.2
     """None: the value loss is not clipped."""
     vf_coef: NonNegative = 0.1
     entropy_coef: NonNegative = 0.0
@@ -74,9 +86,9 @@ class PPOSettings(Strict):
     """The value head reads the policy's own states, those of an adapter of its own, or of a model of its own."""
     critic_init: Literal["zero", "reward_model"] = "zero"
     """An own critic starts from the policy's base with a head of zeros, or from the reward model."""
-    critic_warmup_updates: int = Field(default=0, ge=0)
+    critic_warmup_updates: Count = 0
     """At most so many first updates train the critic alone …"""
-    critic_warmup_until: float = Field(default=0.3, le=1)
+    critic_warmup_until: float = Field(default=0.3, ge=-1e9, le=1)
     """… until its explained variance reaches this."""
     reference: str = "sft"
     """What the KL is measured to: `sft` (the model PPO starts from), `base` (the one under it), or a model."""
@@ -91,29 +103,29 @@ class PPOSettings(Strict):
     kl_coef_final: NonNegative | None = None
     """With kl_control linear or cosine: the coefficient of the last update."""
     kl_control: Literal["fixed", "adaptive", "linear", "cosine"] = "fixed"
-    kl_target: PositiveFloat = 6.0
+    kl_target: Positive = 6.0
     """Adaptive control: the KL to the reference to hold, in nats per sequence."""
-    kl_horizon: PositiveFloat = 10_000.0
+    kl_horizon: Positive = 10_000.0
     """Adaptive control: sequences over which the coefficient may change by about a fifth."""
     kl_coef_min: NonNegative = 0.001
-    kl_coef_max: PositiveFloat = 10.0
-    kl_budget: PositiveFloat | None = None
+    kl_coef_max: Positive = 10.0
+    kl_budget: Positive | None = None
     """The run stops once an update's rollouts are further than this from the reference, in nats per sequence."""
-    update_kl_limit: PositiveFloat | None = None
+    update_kl_limit: Positive | None = None
     """KL(old‖new) of one update, measured after it, in nats per sequence: above it the update is taken back."""
-    target_kl_per_token: PositiveFloat | None = None
+    target_kl_per_token: Positive | None = None
     """Stop an update's remaining optimiser steps once KL(old‖new) exceeds this, in nats per token.
 
     Measured on a step's own minibatch before it is taken: needs more than one step an update.
     """
-    score_clip: PositiveFloat | None = None
+    score_clip: Positive | None = None
     """Clip the reward model's score to ± this, before anything is added."""
     truncated: Literal["penalise", "bootstrap", "mask"] = "penalise"
     """Answers cut at max_gen_len: penalise; let V of the state they were cut at stand for their score; or
     leave them out of the loss."""
     missing_eos_penalty: NonNegative = 1.0
     """With `penalise`: subtracted from a cut answer's reward."""
-    missing_eos_score: float | None = None
+    missing_eos_score: Signed | None = None
     """With `penalise`: takes the place of the reward model's score of a cut answer, and of the penalty."""
     length_penalty: NonNegative = 0.0
     """Subtracted per response token."""
@@ -159,10 +171,10 @@ class PPOTraining(Optimisation):
     """Token-level PPO against frozen rewards and a frozen reference."""
 
     type: Literal["ppo"]
-    lr: PositiveFloat = 1e-6
-    critic_lr: PositiveFloat | None = None
+    lr: Rate = 1e-6
+    critic_lr: Rate | None = None
     """Of the value head; left out: `lr`."""
-    adam_eps: PositiveFloat = 1e-5
+    adam_eps: Positive = 1e-5
     ppo: PPOSettings = Field(default_factory=PPOSettings)
     reward_model: RewardModelSettings | None = None
     """A reward model that Harken trained. May be left out when `rewards` has a part."""

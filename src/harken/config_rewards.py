@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PositiveFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from harken.config_base import NonNegative, PositiveInt, Strict
+from harken.config_base import NonNegative, Positive, PositiveInt, Signed, Strict
 
 OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition")
 """Names that `training.reward_model` and the penalties of `training.ppo` write under."""
@@ -31,7 +31,7 @@ def _as_text(label: object) -> object:
 
 
 PartName = Annotated[str, AfterValidator(_a_name)]
-Weight = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Signed
 
 
 class PythonPart(Strict):
@@ -44,7 +44,7 @@ class PythonPart(Strict):
     """0: the part is recorded, and nothing is learnt from it."""
     name: PartName | None = None
     """Of its column and metric. Left out: the function's name."""
-    timeout_s: Annotated[PositiveFloat, Field(le=86_400)] | None = None
+    timeout_s: Annotated[Positive, Field(le=86_400)] | None = None
     """Seconds that scoring one answer may take; a longer call ends the run, with its line. Left out: no limit."""
 
     @property
@@ -62,7 +62,7 @@ class ModelPart(Strict):
     weight: Weight = 1.0
     name: PartName | None = None
     """Left out: `model`."""
-    clip: PositiveFloat | None = None
+    clip: Positive | None = None
     """Hold its score within ± this, before it is weighted."""
 
     @property
@@ -83,7 +83,7 @@ class EnsemblePart(Strict):
     weight: Weight = 1.0
     name: PartName | None = None
     """Left out: `ensemble`."""
-    clip: PositiveFloat | None = None
+    clip: Positive | None = None
     """Hold the combined score within ± this, before it is weighted."""
 
     @property
@@ -115,7 +115,7 @@ class ClassifierPart(Strict):
     weight: Weight = 1.0
     name: PartName | None = None
     """Left out: `classifier`."""
-    clip: PositiveFloat | None = None
+    clip: Positive | None = None
     """Hold its score within ± this, before it is weighted."""
 
     @property

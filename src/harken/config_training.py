@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from harken.config_base import NonNegative, PositiveInt, Strict
+from harken.config_base import Count, NonNegative, Positive, PositiveInt, Rate, Size, Strict
 
 
 class Optimisation(Strict):
     """What every training type shares."""
 
-    lr: PositiveFloat
+    lr: Rate
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """From `lr` to 0 over the run, after the warm-up."""
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: Count = 0
     weight_decay: NonNegative = 0.0
-    adam_eps: PositiveFloat = 1e-8
-    max_grad_norm: PositiveFloat = 1.0
+    adam_eps: Positive = 1e-8
+    max_grad_norm: Positive = 1.0
     optimizer: Literal["adamw", "adamw_cpu_offload", "adamw_8bit"] = "adamw"
     """AdamW; the same numbers with its moments in the computer's memory; or moments of 8 bits (docs/memory.md)."""
     micro_batch_tokens: PositiveInt = 4096
@@ -28,7 +28,7 @@ class Optimisation(Strict):
     """
     gradient_checkpointing: bool = False
     """Keep only the input of each layer and run the layer again backward: less memory, more time, the same result."""
-    max_skipped_steps: int = Field(default=3, ge=0)
+    max_skipped_steps: Count = 3
     """Steps in a row that are skipped because a number in them is NaN or infinite; one more ends the run.
 
     0: the first ends it. A skipped step changes nothing, and leaves a folder in faults/ (docs/health.md).
@@ -43,9 +43,9 @@ class SupervisedTraining(Optimisation):
     """Supervised fine-tuning on demonstrations, or on the chosen side of preferences."""
 
     type: Literal["sft"]
-    lr: PositiveFloat = 2e-4
-    batch_size: PositiveInt = 16
-    epochs: PositiveInt = 1
+    lr: Rate = 2e-4
+    batch_size: Size = 16
+    epochs: Size = 1
     max_steps: PositiveInt | None = None
 
 
@@ -53,10 +53,10 @@ class RewardTraining(Optimisation):
     """A scalar reward head and adapter, trained on preferences by the Bradley–Terry loss."""
 
     type: Literal["reward"]
-    lr: PositiveFloat = 1e-4
-    batch_size: PositiveInt = 16
+    lr: Rate = 1e-4
+    batch_size: Size = 16
     """Pairs in an optimiser step."""
-    epochs: PositiveInt = 1
+    epochs: Size = 1
     max_steps: PositiveInt | None = None
     strength: Literal["ignore", "weight", "margin"] = "ignore"
     """How much better the chosen answer is: not used, the weight max(1, strength) of its pair, or a margin."""
