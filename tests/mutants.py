@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mutants_chat import CHAT
 from mutants_doctor import DOCTOR
+from mutants_found import FOUND
 from mutants_gpu import GPU
 from mutants_guard import GUARD
 from mutants_health import HEALTH
@@ -60,6 +61,7 @@ MUTANTS = [
     *PRODUCTS,
     *QUANTISED,
     *CHAT,
+    *FOUND,
 ]
 AT_ONCE = 2
 SECONDS = 120

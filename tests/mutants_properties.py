@@ -23,7 +23,7 @@ LOSS, CONFIG, CRITIC, CONTROL = (
 
 # Property, mistake, file, what stands there, what is planted.
 TABLE = [
-    (1, "the renderer takes pad = eos", CHAT, "if pad is None or pad in (self.tokenizer.eos_token_id, self.end_of_turn):", "if pad is None:"),
+    (1, "the renderer takes pad = eos", "turn_end.py", "if pad is not None and pad not in ends:", "if pad is not None:"),
     (2, "a long answer is cut and given an end", CHAT, "answer = self.response(row.response)\n", "answer = self.response(row.response, ended=False)\n        room = max(max_length - 1 - len(self.prompt(row.prompt.messages)), 1)\n        answer = [*answer[:room], self.end_of_turn]\n"),
     (3, "a generated token stands one position late", "rollout/decoder.py", "position_ids=at[:, None]", "position_ids=at[:, None] + 1"),
     (4, "no positions for packed rows", "models/backbone.py", "position_ids=positions, **inputs", "**inputs"),

@@ -27,7 +27,7 @@ ENGINE = [
     ("a long prompt is read for every sample", "if together and not again and (", "if together and ("),
     ("sampled in half precision", "self.backbone.unembed(states).float()", "self.backbone.unembed(states).bfloat16()"),
     ("an answer is one token too long", "len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
-    ("eos does not end an answer", "{renderer.end_of_turn} | ({eos} if eos is not None else set())", "{renderer.end_of_turn}"),
+    ("eos does not end an answer", "{renderer.end_of_turn, *backbone.ends}", "{renderer.end_of_turn}"),
     ("the end token is dropped", "response_tokens=tuple(row.tokens)", "response_tokens=tuple(row.tokens[:-1] or row.tokens)"),
     ("dropout while sampling", "    model.eval()\n", "    model.train()\n"),
     ("training mode is lost", "            module.training = True", "            pass"),

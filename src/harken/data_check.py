@@ -15,8 +15,8 @@ from harken.data import diversity, examine, files, layouts, sources
 from harken.data.chat import Rejected, Renderer
 from harken.data.markup import Markup
 from harken.data.report import DataReport
+from harken.models.find_tokenizer import tokenizer_of
 from harken.models.resolve import resolve
-from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.run.terminal import progress
 
@@ -41,7 +41,7 @@ def check(data: DataConfig, model: str | None = None) -> list[str]:
     lengths: list[int] = []
     renderer = None
     if model is not None:
-        renderer = Renderer(load_tokenizer(resolve(model).folder), data.keep_special_tokens)
+        renderer = Renderer(tokenizer_of(resolve(model)), data.keep_special_tokens)
         lengths = [
             n for row in progress(rows, "tokens") if (n := _fit(row, renderer, data.max_length, report))
         ]

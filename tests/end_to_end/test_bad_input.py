@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny import save_tiny, tiny_model, tiny_tokenizer
+from tiny import save_tiny
 
 from harken.cli import main
 
@@ -67,23 +67,6 @@ def broken_on_line_7(root: Path, tmp: Path) -> str:
     return f"data.path={path}"
 
 
-def padless_model(tmp: Path) -> str:
-    """pad = eos and no other special token to take its place."""
-    folder = tmp / "padless"
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config.update(
-        pad_token="<|im_end|>", eos_token="<|im_end|>", bos_token="<|im_end|>", extra_special_tokens=[]
-    )
-    config.pop("added_tokens_decoder", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    inner = json.loads((folder / "tokenizer.json").read_text())
-    inner["added_tokens"] = [t for t in inner["added_tokens"] if t["content"] == "<|im_end|>"]
-    (folder / "tokenizer.json").write_text(json.dumps(inner))
-    return str(folder)
-
-
 def misfit_reward_model(root: Path, tmp: Path) -> str:
     """A reward model whose head was made for another hidden size."""
     import shutil
@@ -113,7 +96,6 @@ CASES = {
     "unknown key": ("sft", lambda r, t: "training.batchsize=4", ["training.batchsize", "batch_size"]),
     "wrong type": ("sft", lambda r, t: "training.batch_size=many", ["training.batch_size", "many"]),
     "missing model": ("sft", lambda r, t: f"model_name={r / 'modle'}", ["modle", "model"]),
-    "pad = eos": ("sft", lambda r, t: f"model_name={padless_model(t)}", ["pad"]),
     "empty prompt set": (
         "ppo",
         lambda r, t: f"data.path={lines(t / 'none.jsonl', [{'prompt': ''}, {'prompt': '  '}])}",

@@ -9,9 +9,10 @@ from tiny import CHATML, tiny_tokenizer
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models import tokenizer as subject
-from harken.models.tokenizer import choose_pad, load_tokenizer, same_tokenizer
+from harken.models.tokenizer import choose_pad, load_tokenizer, pad_token, same_tokenizer, taught_ends
 
 
 def words(
@@ -81,11 +82,29 @@ def test_a_good_pad_stays() -> None:
     assert tokenizer.pad_token == "<pad>"
 
 
-def test_nothing_to_pad_with_is_refused() -> None:
-    """P1: as GPT-2's tokenizer, whose only special token is eos."""
-    tokenizer = words("<|endoftext|>", template=None, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
-    with pytest.raises(UserError, match=r"^gpt2: the tokenizer has no token to pad with.*add_special_tokens"):
-        choose_pad(tokenizer, where="gpt2")
+def test_one_special_token_is_enough_and_no_ordinary_token_becomes_special() -> None:
+    """P1: as the tokenizers of GPT-2, GPT-Neo and DialoGPT, whose only special token is eos."""
+    end = "<|endoftext|>"
+    for template in (None, "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"):
+        for names in ({}, {"pad_token": end}):
+            tokenizer = words(end, template=template, eos_token=end, bos_token=end, **names)
+            before = set(tokenizer.all_special_ids)
+            assert not choose_pad(tokenizer, where="gpt2")
+            assert set(tokenizer.all_special_ids) == before
+            filler = pad_token(tokenizer, where="gpt2")
+            assert filler != tokenizer.eos_token_id
+            assert Renderer(tokenizer).pad == filler
+
+
+def test_an_undeclared_end_of_turn_ends_a_turn_everywhere() -> None:
+    """Some families add their end of turn without declaring it as special."""
+    tokenizer = words("<s>", "</s>", "<|im_start|>", eos_token="</s>", bos_token="<s>")
+    tokenizer.add_tokens([AddedToken("<|im_end|>", special=False)])
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert taught_ends(tokenizer, where="here") == [end, 1]
+    renderer = Renderer(tokenizer)
+    assert renderer.end_of_turn == end
+    assert end not in renderer.response("a <|im_end|> b", ended=False)  # no text can write it
 
 
 def test_a_broken_chat_template_is_the_users_error() -> None:

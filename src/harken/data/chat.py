@@ -36,6 +36,7 @@ from harken.records import (
     TokenDemonstration,
     TokenPair,
 )
+from harken.turn_end import padding_id, turn_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,8 +66,7 @@ class Renderer:
     """A tokenizer with its chat template.
 
     `end_of_turn` is the token the template writes right after an assistant turn (eos where it writes none),
-    `pad` the padding token. Raises UserError when there is no such token, or when padding could be taken
-    for an end.
+    `pad` the id that fills padding, which ends nothing. Raises UserError when no token ends a turn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, keep: bool | Sequence[str] | None = None) -> None:
@@ -75,7 +75,7 @@ class Renderer:
         self.template = template_probe.probe(tokenizer) if tokenizer.chat_template else None
         self._start = self._encode_start()
         self.end_of_turn = self._find_end_of_turn()
-        self.pad = self._checked_pad()
+        self.pad = padding_id(tokenizer.pad_token_id, (tokenizer.eos_token_id, self.end_of_turn))
         ends = {self.end_of_turn} | ({tokenizer.eos_token_id} - {None})
         framing = self.template.framing if self.template else ""
         self.special = SpecialTokens(tokenizer, ends, framing)
@@ -302,11 +302,9 @@ class Renderer:
 
     def _find_end_of_turn(self) -> int:
         if self.template is not None:
-            special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-            special |= set(self.tokenizer.all_special_ids)
-            ends = [token for token in self._encode(self.template.after) if token in special]
-            if ends:
-                return ends[0]
+            end = turn_end(self.tokenizer, self.template.after)
+            if end is not None:
+                return end
         if self.tokenizer.eos_token_id is None:
             raise UserError(
                 "the tokenizer has no token that ends an answer",
@@ -314,16 +312,6 @@ class Renderer:
                 mend="Set its eos_token",
             )
         return int(self.tokenizer.eos_token_id)
-
-    def _checked_pad(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        if pad is None or pad in (self.tokenizer.eos_token_id, self.end_of_turn):
-            raise UserError(
-                f"the tokenizer's pad token ({self.tokenizer.pad_token!r}) must be one that ends nothing",
-                where=str(self.tokenizer.name_or_path),
-                mend="Choose another special token as pad_token",
-            )
-        return int(pad)
 
     def _checked_pair(self, row: TokenPair, max_length: int) -> TokenPair | Rejected:
         if max(len(row.chosen_tokens), len(row.rejected_tokens)) > max_length:

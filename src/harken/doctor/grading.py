@@ -71,7 +71,7 @@ def grade(model: RewardModel, rows: Rows, data: DataConfig, seed: int) -> Graded
     """
     held_out = bool(rows.held_out)
     source = rows.held_out if held_out else rows.train
-    renderer = Renderer(model.backbone.tokenizer)
+    renderer = Renderer(model.tokenizer)
     pairs: list[tuple[TokenPair, Preference | TokenPair]] = []
     for index in permutation(len(source), seed, "doctor", "pairs")[:TRIED]:
         row = source[index]

@@ -6,8 +6,9 @@ from harken.doctor.check import ALL, Check, check
 from harken.doctor.finding import Seen, error, note, ok, warning
 from harken.doctor.ppo_subject import PPOSubject
 from harken.doctor.subject import Subject
+from harken.models.find_tokenizer import tokenizer_of
 from harken.models.roles import lineage_fingerprint
-from harken.models.tokenizer import load_tokenizer, same_tokenizer
+from harken.models.tokenizer import same_tokenizer
 from harken.run import stored
 from harken.train.run import has_sft
 
@@ -83,7 +84,7 @@ def reward_base(subject: PPOSubject) -> Seen:
         )
     if lineage_fingerprint(base) in {lineage_fingerprint(link) for link in subject.source.chain()}:
         return ok(f"{base.name} is the policy's own")
-    same = same_tokenizer(load_tokenizer(reward.folder), subject.renderer.tokenizer)
+    same = same_tokenizer(tokenizer_of(reward), subject.renderer.tokenizer)
     mend = "train the reward model on the policy's supervised model, or watch a held-out judge"
     if same:
         return note(f"{base.name} is another model of the policy's tokenizer", mend)

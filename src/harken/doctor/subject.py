@@ -28,10 +28,10 @@ from harken.errors import UserError
 from harken.health.limits import Limits, limits_for
 from harken.models.backbone import Backbone
 from harken.models.device import choose_device
+from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import KEPT_IN
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import fingerprint
-from harken.models.tokenizer import load_tokenizer
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
 from harken.run import claim, seals
 from harken.run.folder import RunFolder
@@ -119,7 +119,7 @@ class Subject:
     @part
     def renderer(self) -> Renderer:
         """Its tokenizer and chat template."""
-        return Renderer(load_tokenizer(self.source.folder), self.config.data.keep_special_tokens)
+        return Renderer(tokenizer_of(self.source), self.config.data.keep_special_tokens)
 
     @part
     def rows(self) -> Rows:

@@ -7,6 +7,7 @@ from harken.data.markup import Markup
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.finding import Seen, note, ok, warning
 from harken.doctor.subject import Row, Subject
+from harken.models.find_tokenizer import tokenizer_folder
 from harken.records import Demonstration, Preference, Prompt
 from harken.run import stored
 
@@ -95,7 +96,7 @@ def round_trip(subject: Subject) -> Seen:
 
 def _own_pad(subject: Subject) -> str | None:
     """The pad token that the model's folder names."""
-    path = subject.source.folder / "tokenizer_config.json"
+    path = tokenizer_folder(subject.source) / "tokenizer_config.json"
     said = stored.read_object(path).get("pad_token") if path.exists() else None
     said = said.get("content") if isinstance(said, dict) else said
     return said if isinstance(said, str) else None

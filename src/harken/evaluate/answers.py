@@ -17,10 +17,10 @@ from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
 from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
+from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import KEPT_IN
 from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
-from harken.models.tokenizer import load_tokenizer
 from harken.records import Prompt, Rollout
 from harken.reward.build import FoundParts, PartLoader
 from harken.reward.learned import LearnedReward, reading_limit
@@ -74,9 +74,7 @@ def answer(
         for path, asked in groups.items():
             kept = part(path, partial(make, asked))
             rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
-    return Answers(
-        rollouts, Renderer(load_tokenizer((source.base or source).folder), config.data.keep_special_tokens)
-    )
+    return Answers(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
 
 
 def score(
@@ -143,6 +141,7 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
         assert source.base is not None
         backbone, role = Backbone.load(source.base, held, device), "policy"
         backbone.load_adapter(role, source.folder)
+        backbone.speak_as(source)
     else:
         backbone, role = Backbone.load(source, held, device), None
     check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)

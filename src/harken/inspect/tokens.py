@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from harken.errors import UserError
 from harken.inspect.recorded import RecordedStep
-from harken.models.tokenizer import load_tokenizer
+from harken.models.find_tokenizer import tokenizer_folder, tokenizer_of
+from harken.models.resolve import ModelSource, resolve
 from harken.run import manifest, seals
 from harken.run.folder import RunFolder
 from harken.run.tables import write_table
@@ -138,18 +139,21 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 
 def _tokenizer(run: RunFolder) -> PreTrainedTokenizerBase | None:
-    folders = [run.final]
+    sources = [ModelSource("full", str(run.final), run.final)] if run.final.is_dir() else []
     if run.manifest.is_file():
         lineage = manifest.read(run.manifest).get("lineage")
         made_from = lineage.get("folder") if isinstance(lineage, dict) else None
-        folders += [Path(made_from)] if isinstance(made_from, str) else []
-    for folder in folders:
-        if (folder / "tokenizer_config.json").is_file():
-            seals.check_folder(folder, weights=False)
+        if isinstance(made_from, str) and Path(made_from).is_dir():
             try:
-                return load_tokenizer(folder)
-            except UserError:
-                continue  # a trace of numbers is better than none, and says so
+                sources.append(resolve(made_from))
+            except UserError:  # its base may be gone, and its tokenizer still there
+                sources.append(ModelSource("full", made_from, Path(made_from)))
+    for source in sources:
+        seals.check_folder(tokenizer_folder(source), weights=False)
+        try:
+            return tokenizer_of(source)
+        except UserError:
+            continue  # a trace of numbers is better than none, and says so
     return None
 
 

@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next
 from harken.errors import UserError
 from harken.maths.logprobs import projected
 from harken.models.backbone import Backbone
+from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import Held, stored_parts, weights_of
 from harken.models.resolve import ModelSource
 from harken.models.weights import read_tensors
@@ -113,8 +115,10 @@ class RewardModel:
         head: ScalarHead,
         offset: float = 0.0,
         scale: float = 1.0,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         self.backbone, self.adapter, self.head = backbone, adapter, head
+        self.tokenizer = tokenizer or backbone.tokenizer
         self.offset, self.scale = offset, scale
 
     def rewards(self, batch: TokenBatch) -> Float[Tensor, " batch"]:
@@ -145,10 +149,8 @@ class RewardModel:
 
     @property
     def pad_token(self) -> int:
-        """The padding token of its own tokenizer."""
-        pad = self.backbone.tokenizer.pad_token_id
-        assert isinstance(pad, int)
-        return pad
+        """What fills padding."""
+        return self.backbone.pad_token
 
     def save(self, folder: Path, base: Path, base_fingerprint: str, facts: dict[str, object]) -> None:
         """Adapter, head, offset, scale and tokenizer: all that scoring needs besides the base."""
@@ -208,7 +210,9 @@ class RewardModel:
         backbone.load_adapter(adapter, source.folder)
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
-        return cls(backbone, adapter, head.requires_grad_(False), card.offset, card.scale)
+        head.requires_grad_(False)
+        # Its own, also on a base that it shares: a policy may speak through another chat template.
+        return cls(backbone, adapter, head, card.offset, card.scale, tokenizer_of(source))
 
 
 class Card(stored.Shape):

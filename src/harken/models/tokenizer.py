@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder, with a padding token that is never a token the policy may have meant."""
+"""The tokenizer in a folder: which of its tokens pads, and which end a response."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from harken.errors import UserError
 from harken.models.reading import reading
 from harken.run import seals
 from harken.run.terminal import say
+from harken.turn_end import padding_id, turn_end
 
 _ANSWER = "the answer"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`; its pad token differs from eos and from the end-of-turn token.
+    """The tokenizer in `folder`; its pad token, where it has one to spare, differs from every token that ends a turn.
 
     A folder whose pad token is missing or is one of those gets another of its special tokens as pad
     (see `choose_pad`), said once on stderr. Nothing in Harken pads through the tokenizer: pad only fills
     places that no mask reads. Code shipped in the folder is never run.
-    Raises UserError when the folder has no readable tokenizer, a damaged one, or no token that may be pad.
+    Raises UserError when the folder has no readable tokenizer, or a damaged one.
     """
     seals.check_folder(folder, weights=False)
     mend = "copy tokenizer.json and tokenizer_config.json from the model it was trained from"
@@ -40,8 +41,8 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
     """Give the tokenizer a pad token that is neither eos nor ends a turn; True when it had to change.
 
     Order of preference: a special token with "pad" in its name, `<|endoftext|>`, unk, any other special
-    token that the chat template does not write, one that it does, bos.
-    Raises UserError when no special token is left.
+    token that the chat template does not write, one that it does, bos. A tokenizer without any (GPT-2 has one
+    special token) stays as it is: an ordinary token must not become special. `pad_token` names an id all the same.
     """
     ends = {tokenizer.eos_token_id, *_turn_ends(tokenizer, where)}
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
@@ -64,13 +65,21 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
 
     candidates = sorted((i for i in special if i not in ends), key=preference)
     if not candidates:
-        raise UserError(
-            "the tokenizer has no token to pad with that differs from its eos and end-of-turn tokens",
-            where=where,
-            mend="tokenizer.add_special_tokens({'pad_token': '<|pad|>'}), resize the embeddings, save both",
-        )
+        return False
     tokenizer.pad_token = special[candidates[0]]
     return True
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase, *, where: str) -> int:
+    """Return the id that fills padding: the pad token where it ends nothing, else an ordinary id."""
+    return padding_id(tokenizer.pad_token_id, {tokenizer.eos_token_id, *_turn_ends(tokenizer, where)})
+
+
+def taught_ends(tokenizer: PreTrainedTokenizerBase, *, where: str) -> list[int]:
+    """Return the tokens that end a response in training: the template's end of turn first, then eos."""
+    after = _conversation(tokenizer, where).rpartition(_ANSWER)[2]
+    ends = [turn_end(tokenizer, after) if after else None, tokenizer.eos_token_id]
+    return list(dict.fromkeys(int(end) for end in ends if end is not None))
 
 
 def same_tokenizer(left: PreTrainedTokenizerBase, right: PreTrainedTokenizerBase) -> bool:
@@ -108,11 +117,13 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-    """Special tokens the template writes after an answer: the end of the turn is among them."""
+    """Special tokens the template writes after an answer, and the end of the turn, which may not be special."""
     after = _conversation(tokenizer, where).rpartition(_ANSWER)[2]
-    return [
+    special = [
         i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in after
     ]
+    end = turn_end(tokenizer, after) if after else None
+    return special if end is None else [*special, end]
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PretrainedConfig
 from harken import config_files
 from harken.errors import UserError
 from harken.models.reading import reading
-from harken.models.resolve import resolve
+from harken.models.resolve import ModelSource, resolve
 from harken.plan.known import known_config
 from harken.run import seals
 
@@ -26,7 +26,9 @@ class Found:
     name: str
     config: PretrainedConfig
     folder: Path | None = None
-    """With its tokenizer; None where only the architecture is known."""
+    """None where only the architecture is known."""
+    source: ModelSource | None = None
+    """With its tokenizer, that of an adapter before its base's; None where only the architecture is known."""
     adapters: bool = False
     """Whether adapters on the way are merged while it is loaded, in float32."""
     note: str = ""
@@ -42,8 +44,9 @@ def find(name: str) -> Found:
     if (path / "config.json").is_file() and not (path / "adapter_config.json").exists():
         return _read(name, path)
     if name == "embedded" or path.exists():
-        chain = resolve(name).chain()
-        return replace(_read(name, chain[0].folder), adapters=len(chain) > 1)
+        source = resolve(name)
+        chain = source.chain()
+        return replace(_read(name, chain[0].folder), source=source, adapters=len(chain) > 1)
     if preset := maker(name):
         start = find(config_files.load_run(preset, []).model_name)
         note = f"{name} is not there yet: counted as {start.name}, which preset {preset} starts from"
@@ -67,7 +70,7 @@ def _read(name: str, folder: Path) -> Found:
         "only architectures that transformers knows are planned",
     ):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return Found(name, config, folder)
+    return Found(name, config, folder, ModelSource("full", name, folder))
 
 
 def maker(path: str) -> str | None:

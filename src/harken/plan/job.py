@@ -127,7 +127,7 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
         }
     )
     packs = on_cpu and attention.is_plain(found.config)
-    rows = rows_of("ppo", evaluation.data, found.folder, config.seed, packs=packs)
+    rows = rows_of("ppo", evaluation.data, found.source, config.seed, packs=packs)
     yield Comparison("eval", evaluation, shape_of(found.config), rows, config.ppo.lora, on_cpu)
 
 
@@ -135,7 +135,7 @@ def job(name: str, config: RunConfig, found: Found, coming: Coming | None = None
     """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
     shape = shape_of(found.config, config.lora.target_modules if config.lora else None)
     packs = on_cpu and attention.is_plain(found.config)
-    rows = rows_of(config.training.type, config.data, found.folder, config.seed, packs=packs)
+    rows = rows_of(config.training.type, config.data, found.source, config.seed, packs=packs)
     notes = [found.note, rows.note and f"{name}: {rows.note}"]
     if not shape.plain:
         kind = found.config.model_type

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from harken.batches import micro_batches
 from harken.config_base import DataConfig
@@ -13,7 +12,8 @@ from harken.data import sources
 from harken.data.chat import Rejected, Renderer
 from harken.errors import UserError
 from harken.models import packing
-from harken.models.tokenizer import load_tokenizer
+from harken.models.find_tokenizer import tokenizer_of
+from harken.models.resolve import ModelSource
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.seeds import permutation
 
@@ -105,12 +105,12 @@ class Rows:
         return packing.packed(rows).tokens.numel() / longest, longest
 
 
-def rows_of(kind: str, data: DataConfig, folder: Path | None, seed: int, *, packs: bool) -> Rows:
+def rows_of(kind: str, data: DataConfig, source: ModelSource | None, seed: int, *, packs: bool) -> Rows:
     """The rows of a stage of this kind (`sft`, `reward` or `ppo`). Every length is `max_length` where none is known."""
-    if folder is None:
+    if source is None:
         return _limits(kind, data, seed, "no tokenizer to count with")
     try:
-        renderer = Renderer(load_tokenizer(folder), data.keep_special_tokens)
+        renderer = Renderer(tokenizer_of(source), data.keep_special_tokens)
         train, held_out = _read(kind, data, seed)
     except UserError as error:
         return _limits(kind, data, seed, str(error))

@@ -37,7 +37,7 @@ class LearnedReward:
         self.model, self.name, self.weight, self.clip = model, name, weight, clip
         self.cut_score = cut_score
         self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
-        tokenizer = model.backbone.tokenizer
+        tokenizer = model.tokenizer
         self._bridge = None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:

@@ -69,9 +69,8 @@ class InProcessEngine:
     ) -> None:
         self.backbone, self.renderer, self.role = backbone, renderer, role
         self.prompt_limit, self.batch_size = prompt_limit, batch_size
-        # Some tokenizers' eos is not what the chat template ends a turn with; either ends an answer.
-        eos = renderer.tokenizer.eos_token_id
-        self.stops = sorted({renderer.end_of_turn} | ({eos} if eos is not None else set()))
+        # The template's end of a turn, the tokenizer's eos, and what the model's generation settings list.
+        self.stops = sorted({renderer.end_of_turn, *backbone.ends})
 
     def generate(
         self,
@@ -83,7 +82,7 @@ class InProcessEngine:
     ) -> list[Rollout]:
         """`sampling.samples` answers to each prompt, prompt by prompt.
 
-        An answer ends with its first end-of-turn (or eos) token, which is one of its actions, or at
+        An answer ends with its first end token (`stops`), which is one of its actions, or at
         `max_tokens`. Prompts of equal id draw equal numbers.
         Raises UserError for a prompt that does not fit, NonFinite when the model gives NaN.
         """

@@ -190,7 +190,7 @@ class PPOStage:
         return rollouts
 
     def _collate(self, rollouts: Sequence[Rollout]) -> TokenBatch:
-        pad = self.policy.backbone.tokenizer.pad_token_id
+        pad = self.policy.backbone.pad_token
         tokens = [[*r.prompt_tokens, *r.response_tokens] for r in rollouts]
         action = [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in rollouts]
         return collate(tokens, action, pad).to(self.policy.backbone.device)
@@ -306,6 +306,7 @@ class PPOStage:
         self.verify()
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
+            self.policy.backbone.generation_settings().save_pretrained(folder)
         else:
             self.policy.backbone.save_whole(folder)
         head = self.critic.head if self.critic is not None else self.policy.value_head

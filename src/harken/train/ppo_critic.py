@@ -48,7 +48,7 @@ def build_critic(
         rewards = RewardModel.load(reward_source, held, device)
     elif rewards.backbone is not shared:
         raise _cannot("the reward model has another base than the policy", "set critic: model")
-    if shared and not same_tokenizer(rewards.backbone.tokenizer, shared.tokenizer):
+    if shared and not same_tokenizer(rewards.tokenizer, shared.tokenizer):
         raise _cannot("the reward model reads other tokens than the policy writes", "set critic_init: zero")
     assert rewards.adapter is not None
     rewards.backbone.copy_adapter(rewards.adapter, ADAPTER, trainable=True)

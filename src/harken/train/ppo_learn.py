@@ -218,7 +218,7 @@ class Learner:
         size = ptx.settings.batch_size
         rows = [ptx.rows[i] for i in stream_rows(step * size, size, len(ptx.rows), self.seed, "PPO ptx")]
         count = sum(sum(row.action) for row in rows)
-        pad = self.policy.backbone.tokenizer.pad_token_id
+        pad = self.policy.backbone.pad_token
         total = 0.0
         for group in self.budget.split([[row.tokens] for row in rows]):
             picked = [rows[i] for i in group]

@@ -160,6 +160,6 @@ class SupervisedStage:
             yield group, self._collated([rows[i] for i in group])
 
     def _collated(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:
-        pad = self.backbone.tokenizer.pad_token_id
+        pad = self.backbone.pad_token
         batch = collate([row.tokens for row in rows], [row.action for row in rows], pad)
         return batch.to(self.backbone.device)

@@ -1,0 +1,52 @@
+"""Which tokenizer and chat template a model speaks through: one rule for every stage and command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from harken.models.resolve import ModelSource
+from harken.models.tokenizer import choose_pad, load_tokenizer
+from harken.run import seals
+
+_FILES = (
+    *(
+        "tokenizer_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+    ),
+    *("vocab.json", "vocab.txt", "tekken.json", "tiktoken.model"),
+)
+"""What a folder with a tokenizer holds at least one of."""
+_TEMPLATE = "chat_template.jinja"
+
+
+def tokenizer_folder(source: ModelSource) -> Path:
+    """Find the folder whose tokenizer speaks for `source`: its own, else that of the nearest model under it."""
+    links = list(reversed(source.chain()))
+    return next((link.folder for link in links if _has_tokenizer(link.folder)), links[-1].folder)
+
+
+def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
+    """Load the tokenizer and chat template that `source` is trained, sampled, evaluated and scored with.
+
+    Those of an adapter or reward model come before those of its base; a folder may hold a chat template alone.
+    Raises UserError as `load_tokenizer` does.
+    """
+    folder = tokenizer_folder(source)
+    tokenizer = load_tokenizer(folder)
+    for link in reversed(source.chain()):
+        if link.folder == folder:
+            break
+        if (link.folder / _TEMPLATE).is_file():
+            tokenizer.chat_template = seals.read_text(link.folder / _TEMPLATE)
+            choose_pad(tokenizer, where=str(link.folder))
+            break
+    return tokenizer
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _FILES)

@@ -1,0 +1,17 @@
+"""Mistakes in what is found for a model: its tokenizer, its end tokens, its base, its adapter's layers."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutants_record import Mutant
+
+TOKENIZERS = "models/test_find_tokenizer.py"
+
+FOUND = [
+    Mutant("an adapter is evaluated with its base's tokenizer", "evaluate/answers.py", "        backbone.speak_as(source)\n", "", TOKENIZERS),
+    Mutant("the base's tokenizer comes first", "models/find_tokenizer.py", "links = list(reversed(source.chain()))", "links = source.chain()", TOKENIZERS),
+    Mutant("a chat template alone is ignored", "models/find_tokenizer.py", "if (link.folder / _TEMPLATE).is_file():", "if False:", TOKENIZERS),
+    Mutant("a shared base lends its chat template", "models/roles.py", "card.scale, tokenizer_of(source))", "card.scale)", TOKENIZERS),
+    Mutant("generation settings' ends are ignored", "models/backbone.py", "*taught_ends(tokenizer, where=where), *said, *own", "*taught_ends(tokenizer, where=where)", TOKENIZERS),
+    Mutant("the taught end is not saved", "models/backbone.py", "eos_token_id=ends or None", "eos_token_id=self.ends[1:] or None", TOKENIZERS),
+    Mutant("an undeclared end of turn is passed over", "turn_end.py", "next((i for i in written if i in added), None))", "None)", "models/test_tokenizer.py"),
+]  # fmt: skip
