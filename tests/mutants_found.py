@@ -14,4 +14,8 @@ FOUND = [
     Mutant("generation settings' ends are ignored", "models/backbone.py", "*taught_ends(tokenizer, where=where), *said, *own", "*taught_ends(tokenizer, where=where)", TOKENIZERS),
     Mutant("the taught end is not saved", "models/backbone.py", "eos_token_id=ends or None", "eos_token_id=self.ends[1:] or None", TOKENIZERS),
     Mutant("an undeclared end of turn is passed over", "turn_end.py", "next((i for i in written if i in added), None))", "None)", "models/test_tokenizer.py"),
+    Mutant("a classifier's padding is the tokenizer's", "reward/classifier.py", "    filler = own\n", "    filler = 0\n", "reward/test_classifier.py"),
+    Mutant("a classifier's own pad is lost", "reward/classifier.py", "        for config, pad in zip(configs, kept, strict=True):\n            config.pad_token_id = pad\n", "        pass\n", "reward/test_classifier.py"),
+    Mutant("rows are padded whatever the family", "reward/classifier.py", "[rows] if self.pads else", "[rows] if True else", "reward/test_classifier.py"),
+    Mutant("padding's own position counts", "reward/classifier.py", "module.padding_idx + 1)", "0)", "reward/test_classifier.py"),
 ]  # fmt: skip

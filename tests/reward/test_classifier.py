@@ -14,10 +14,13 @@ from tiny_rewards import answer, save_reward_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -272,3 +275,66 @@ def test_a_head_without_weights_is_refused(tmp_path: Path) -> None:
     check_classifier(source)
     with pytest.raises(UserError, match=r"weights are missing: score\.weight"):
         load_classifier(source, part(label=0), torch.float32, torch.device("cpu"), 1000)
+
+
+def _decoder(family: str, pad: int | None) -> PreTrainedModel:
+    """A tiny random classifier of a family."""
+    usual = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    sizes: dict[str, dict[str, Any]] = {
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+        "opt": {**usual, "ffn_dim": 48, "word_embed_proj_dim": 32},
+        "llama": {**usual, "num_key_value_heads": 2},
+        "qwen2": {**usual, "num_key_value_heads": 2},
+    }
+    own = sizes.get(family, usual)
+    config = AutoConfig.for_model(family, vocab_size=len(tiny_tokenizer()), num_labels=1, **own)
+    config.pad_token_id, config.eos_token_id = pad, 2
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    return model
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "opt", "bert", "roberta"])
+@pytest.mark.parametrize("pad", [0, 2, 9, None, -1], ids=["agrees", "eos", "other", "none", "outside"])
+def test_scores_are_those_of_plain_transformers_on_a_row_alone(family: str, pad: int | None) -> None:
+    """Whether config and tokenizer agree on pad or not (the tokenizer's is 0), and whatever a row's batch mates are."""
+    if family == "roberta" and pad in (None, -1):
+        pytest.skip("its positions are counted from a pad that is there")
+    model, tokenizer = _decoder(family, pad), copy.deepcopy(tiny_tokenizer())
+    reward = ClassifierReward(model, tokenizer, part())
+    said = [answer("abc"), answer("a longer answer here"), answer("no", "why is it so?")]
+    got = values(reward, *said)
+    assert model.config.pad_token_id == pad
+    with torch.no_grad():
+        rows = [torch.tensor([reward._encode(rollout).tokens]) for rollout in said]
+        plain = [model(row, attention_mask=torch.ones_like(row)).logits[0, 0].item() for row in rows]
+    assert got == pytest.approx(plain, abs=1e-4)
+    assert max(plain) - min(plain) > 1e-2
+
+
+def test_a_family_that_cannot_be_padded_is_read_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = _decoder("llama", 0), copy.deepcopy(tiny_tokenizer())
+    plain = model.forward
+
+    def last_place(input_ids: Tensor, attention_mask: Tensor) -> Any:
+        return plain(torch.where(attention_mask.bool(), input_ids, 9), torch.ones_like(attention_mask))
+
+    monkeypatch.setattr(model, "forward", last_place)
+    reward = ClassifierReward(model, tokenizer, part())
+    assert not reward.pads
+    said = [answer("abc"), answer("a longer answer here"), answer("abcd")]
+    alone = [values(reward, rollout)[0] for rollout in said]
+    assert values(reward, *said) == pytest.approx(alone, abs=1e-5)
+
+
+def test_roberta_reads_fewer_tokens_than_it_has_positions() -> None:
+    """Its positions begin behind the padding's: 512 of 514."""
+    model, tokenizer = _decoder("roberta", 1), copy.deepcopy(tiny_tokenizer())
+    reward = ClassifierReward(model, tokenizer, part(text="answer"))
+    assert reward.max_length == model.config.max_position_embeddings - 2
+    with pytest.raises(UserError, match=r"needs \d+ of the 510 tokens the classifier reads"):
+        reward.score([answer("x" * 600)])
+    assert len(values(reward, answer("x" * 509))) == 1

@@ -12,11 +12,12 @@ cannot write a separator or a turn. An answer is never cut; a prompt loses its b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -69,9 +70,8 @@ class ClassifierReward:
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         # Cutting a pair's first segment on the left drops the oldest of a conversation.
         tokenizer.truncation_side = "left"
-        if model.config.pad_token_id is None:
-            # Language models find the last token of a row by it.
-            model.config.pad_token_id = tokenizer.pad_token_id
+        self.pads = self._agrees_when_padded()
+        """Whether rows of several lengths go through the model together; else only rows of one length do."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One forward over all answers, equal ones once.
@@ -81,23 +81,48 @@ class ClassifierReward:
         rows = [self._encode(rollout) for rollout in rollouts]
         distinct = list(dict.fromkeys(rows))
         values: dict[_Row, float] = {}
-        for group in micro_batches([len(row.tokens) for row in distinct], self.micro_batch_tokens):
-            batch = [distinct[i] for i in group]
+        for batch in self._batches(distinct):
             values |= zip(batch, self._values(batch), strict=True)
         raw = finite(self.name, rollouts, [values[row] for row in rows])
         return [Score(self.name, clipped(value, self.part.clip), self.weight) for value in raw]
 
-    @torch.no_grad()
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        lengths = sorted({len(row.tokens) for row in rows})
+        classes = [rows] if self.pads else [[r for r in rows if len(r.tokens) == n] for n in lengths]
+        for some in classes:
+            for group in micro_batches([len(row.tokens) for row in some], self.micro_batch_tokens):
+                yield [some[i] for i in group]
+
     def _values(self, rows: Sequence[_Row]) -> list[float]:
-        flags = [[False] * len(row.tokens) for row in rows]
-        batch = collate([row.tokens for row in rows], flags, int(self.tokenizer.pad_token_id))
-        inputs = {"input_ids": batch.tokens, "attention_mask": batch.real.long()}
-        if rows[0].types:
-            inputs["token_type_ids"] = collate([row.types for row in rows], flags, 0).tokens
-        device = self.model.device
-        logits = self.model(**{key: tensor.to(device) for key, tensor in inputs.items()}).logits.float()
-        values: list[float] = self._of_label(logits).tolist()
+        values: list[float] = self._of_label(self._logits(rows)).tolist()
         return values
+
+    @torch.no_grad()
+    def _logits(self, rows: Sequence[_Row]) -> Tensor:
+        """[rows, outputs], each row's as the model gives them alone and without padding."""
+        flags = [[False] * len(row.tokens) for row in rows]
+        with _padding(self.model, [row.tokens for row in rows]) as filler:
+            batch = collate([row.tokens for row in rows], flags, filler)
+            inputs = {"input_ids": batch.tokens, "attention_mask": batch.real.long()}
+            if rows[0].types:
+                inputs["token_type_ids"] = collate([row.types for row in rows], flags, 0).tokens
+            device = self.model.device
+            logits: Tensor = self.model(**{key: t.to(device) for key, t in inputs.items()}).logits.float()
+        return logits
+
+    def _agrees_when_padded(self) -> bool:
+        """Whether two rows of different lengths get together what each gets alone: some families read the last place
+        of a padded row, or do not take the mask."""
+        with reading("this classifier cannot read a text", self.name, "name another classifier"):
+            texts = ("a probe", "another probe, and a longer one")
+            rows = [self._row_of(self.tokenizer(text, verbose=False)) for text in texts]
+            alone = torch.cat([self._logits([row]) for row in rows])
+            try:
+                together = self._logits(rows)
+            except FAULTS:
+                return False
+        tolerance = 1e-4 if self.model.dtype == torch.float32 else 0.05
+        return float((together - alone).abs().max()) <= tolerance * max(float(alone.abs().max()), 1.0)
 
     def _of_label(self, logits: Tensor) -> Tensor:
         """[answers, outputs] → [answers], by the rule of the module."""
@@ -147,7 +172,11 @@ class ClassifierReward:
         tokens = tuple(encoded["input_ids"])
         if self.max_length is not None and len(tokens) > self.max_length:
             raise self._too_long(rollout, len(tokens))
-        return _Row(tokens, tuple(encoded.get("token_type_ids", ())))
+        return self._row_of(encoded)
+
+    @staticmethod
+    def _row_of(encoded: Mapping[str, Sequence[int]]) -> _Row:
+        return _Row(tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ())))
 
     def _too_long(self, rollout: Rollout, tokens: int) -> UserError:
         return UserError(
@@ -164,7 +193,7 @@ class ClassifierReward:
 
     def _limit(self) -> int | None:
         """What is asked for, or what the model takes. Tokenizers without a limit of their own name a huge number."""
-        said = (getattr(self.model.config, "max_position_embeddings", None), self.tokenizer.model_max_length)
+        said = (*_positions(self.model), self.tokenizer.model_max_length)
         known = [int(limit) for limit in said if limit is not None and limit < 10**9]
         most = min(known, default=None)
         if most is not None and (self.part.max_length or 0) > most:
@@ -235,6 +264,40 @@ def load_classifier(
             mend="train its head, or name a classifier that has one",
         )
     return ClassifierReward(model.to(device), load_tokenizer(source.folder), part, micro_batch_tokens)
+
+
+@contextmanager
+def _padding(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[int]:
+    """The id to fill padding with; inside, the model takes it for its pad.
+
+    A language model finds the last token of a row as the last that is not its config's pad. Padding filled with that
+    very id leaves a row's score what it is alone. Where the config names no token of the vocabulary, a row alone is
+    read at its very end: an id that is in none of the rows gives the same.
+    """
+    configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
+    kept = [getattr(config, "pad_token_id", None) for config in configs]
+    own, vocabulary = kept[-1], int(model.get_input_embeddings().weight.shape[0])
+    filler = own
+    if filler is None or not 0 <= filler < vocabulary:
+        used = {token for row in rows for token in row}
+        filler = next((i for i in range(vocabulary) if i not in used), 0)
+    try:
+        for config in configs:
+            config.pad_token_id = filler
+        yield filler
+    finally:
+        for config, pad in zip(configs, kept, strict=True):
+            config.pad_token_id = pad
+
+
+def _positions(model: PreTrainedModel) -> Iterator[int]:
+    """What the model's positions allow. The RoBERTa family counts them from behind the padding's own position."""
+    named = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(named, int) and named > 0:  # some write −1 for no limit
+        yield named
+    for key, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and key.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
+            yield module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
 
 
 def _conversation(messages: Sequence[Message]) -> str:
