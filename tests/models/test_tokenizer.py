@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,8 @@ def test_one_special_token_is_enough_and_no_ordinary_token_becomes_special() -> 
             assert set(tokenizer.all_special_ids) == before
             filler = pad_token(tokenizer, where="gpt2")
             assert filler != tokenizer.eos_token_id
-            assert Renderer(tokenizer).pad == filler
+            if template is None:  # of words, too few are known for a chat
+                assert Renderer(tokenizer).pad == filler
 
 
 def test_an_undeclared_end_of_turn_ends_a_turn_everywhere() -> None:
@@ -102,9 +104,15 @@ def test_an_undeclared_end_of_turn_ends_a_turn_everywhere() -> None:
     tokenizer.add_tokens([AddedToken("<|im_end|>", special=False)])
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert taught_ends(tokenizer, where="here") == [end, 1]
-    renderer = Renderer(tokenizer)
+
+
+def test_no_text_can_write_an_undeclared_end_of_turn() -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_tokens([AddedToken("<end>", special=False)])
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "<end>").replace("<|im_start|>", "")
+    renderer, end = Renderer(tokenizer), tokenizer.convert_tokens_to_ids("<end>")
     assert renderer.end_of_turn == end
-    assert end not in renderer.response("a <|im_end|> b", ended=False)  # no text can write it
+    assert end not in renderer.response("a <end> b", ended=False)  # no text can write it
 
 
 def test_a_broken_chat_template_is_the_users_error() -> None:
