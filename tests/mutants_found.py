@@ -7,12 +7,12 @@ from mutants_record import Mutant
 TOKENIZERS = "models/test_find_tokenizer.py"
 
 FOUND = [
-    Mutant("an adapter is evaluated with its base's tokenizer", "evaluate/answers.py", "        backbone.speak_as(source)\n", "", TOKENIZERS),
+    Mutant("an adapter is evaluated with its base's tokenizer", "evaluate/answers.py", "        backbone.speak_as(source, tokenizer_of(source))\n", "", TOKENIZERS),
     Mutant("the base's tokenizer comes first", "models/find_tokenizer.py", "links = list(reversed(source.chain()))", "links = source.chain()", TOKENIZERS),
     Mutant("a chat template alone is ignored", "models/find_tokenizer.py", "if (link.folder / _TEMPLATE).is_file():", "if False:", TOKENIZERS),
     Mutant("a shared base lends its chat template", "models/roles.py", "card.scale, tokenizer_of(source))", "card.scale)", TOKENIZERS),
-    Mutant("generation settings' ends are ignored", "models/backbone.py", "*taught_ends(tokenizer, where=where), *said, *own", "*taught_ends(tokenizer, where=where)", TOKENIZERS),
-    Mutant("the taught end is not saved", "models/backbone.py", "eos_token_id=ends or None", "eos_token_id=self.ends[1:] or None", TOKENIZERS),
+    Mutant("generation settings' ends are ignored", "models/end_tokens.py", "*taught_ends(tokenizer, where=where), *said, *own", "*taught_ends(tokenizer, where=where)", TOKENIZERS),
+    Mutant("the taught end is not saved", "models/end_tokens.py", "(ends[0] if len(ends) == 1 else ends) or None", "ends[1:] or None", TOKENIZERS),
     Mutant("an undeclared end of turn is passed over", "turn_end.py", "next((i for i in written if i in added), None))", "None)", "models/test_tokenizer.py"),
     Mutant("a classifier's padding is the tokenizer's", "reward/classifier.py", "    filler = own\n", "    filler = 0\n", "reward/test_classifier.py"),
     Mutant("a classifier's own pad is lost", "reward/classifier.py", "        for config, pad in zip(configs, kept, strict=True):\n            config.pad_token_id = pad\n", "        pass\n", "reward/test_classifier.py"),

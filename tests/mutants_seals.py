@@ -46,7 +46,7 @@ SEALS = [
     Mutant("tables: read unchecked", "run/tables.py", "    seals.check(path)\n", "", f"{KINDS}[04_eval/responses.parquet]"),
     Mutant("claim: a damaged configuration is compared", "run/claim.py", "seals.read_text(path)", "path.read_text()", COMMAND),
     Mutant("inspect: the configuration is read unchecked", "inspect/recorded.py", "    seals.check(run.config)\n", "", COMMAND),
-    Mutant("inspect: a damaged tokenizer is passed over in silence", "inspect/tokens.py", "            seals.check_folder(folder, weights=False)\n", "", COMMAND),
+    Mutant("inspect: a damaged tokenizer is passed over in silence", "inspect/tokens.py", "        seals.check_folder(tokenizer_folder(source), weights=False)\n", "", COMMAND),
     Mutant("plan: settings are read unchecked", "plan/architecture.py", "    seals.check_folder(folder, weights=False)\n", "", COMMAND),
     Mutant("doctor: the record of another run is read unchecked", "doctor/subject.py", "    seals.check(path)\n", "", f"{DAMAGE}::test_the_doctor_finds_a_damaged_record"),
     Mutant("resolve: settings are read unchecked", "models/resolve.py", "    seals.check_folder(folder, weights=False)\n", "", f"{KINDS}[03_ppo/final/adapter_config.json]"),

@@ -18,6 +18,7 @@ from harken.config_base import DataConfig
 from harken.data.chat import Renderer
 from harken.evaluate import answers
 from harken.models.backbone import Backbone
+from harken.models.end_tokens import generation_settings
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
@@ -98,7 +99,7 @@ def test_every_end_token_ends_a_response_and_is_saved(tmp_path: Path) -> None:
     backbone.add_adapter("policy", LoraSettings(rank=2), seed=0)
     for name in ("whole", "adapter"):
         if name == "adapter":
-            backbone.generation_settings().save_pretrained(tmp_path / name)
+            generation_settings(backbone.tokenizer, backbone.ends).save_pretrained(tmp_path / name)
         saved = GenerationConfig.from_pretrained(tmp_path / name)
         assert sorted(saved.eos_token_id) == engine.stops
         assert saved.eos_token_id[0] == END  # the one that is taught

@@ -141,7 +141,7 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
         assert source.base is not None
         backbone, role = Backbone.load(source.base, held, device), "policy"
         backbone.load_adapter(role, source.folder)
-        backbone.speak_as(source)
+        backbone.speak_as(source, tokenizer_of(source))
     else:
         backbone, role = Backbone.load(source, held, device), None
     check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)

@@ -23,7 +23,7 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
@@ -33,6 +33,7 @@ from harken.maths.products import multiplied_in
 from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
 from harken.models.allocator import keep_freed_memory
 from harken.models.check_output import check_output
+from harken.models.end_tokens import end_tokens, generation_settings
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.logits_head import find_head
@@ -43,19 +44,10 @@ from harken.models.quantised import Held, is_quantised
 from harken.models.reading import saving
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
-from harken.models.tokenizer import pad_token, taught_ends
-from harken.models.weights import (
-    added_ends,
-    cast,
-    merged_into_base,
-    new_adapter,
-    read_merged,
-    read_model,
-    with_adapter,
-)
+from harken.models.tokenizer import pad_token
+from harken.models.weights import cast, merged_into_base, new_adapter, read_merged, read_model, with_adapter
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
-from harken.turn_end import listed_ends
 
 # What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
 transformers_logging.disable_progress_bar()
@@ -69,9 +61,8 @@ class Backbone:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: ModelSource | None = None
     ) -> None:
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
         self.source = source
-        self._speaks(tokenizer, source)
+        self.speak_as(source, tokenizer)
         self._peft: PeftModel | None = None
         self._role: str | None = None
         self._layers: list[BaseTunerLayer] = []
@@ -138,19 +129,11 @@ class Backbone:
         bias = getattr(self.model.get_output_embeddings(), "bias", None)
         return LogitsHead(self.output_weight, bias, self._scale, self._softcap)
 
-    def speak_as(self, source: ModelSource) -> None:
-        """Take the tokenizer, chat template and end tokens of `source`, an adapter on this base."""
-        self.tokenizer = tokenizer_of(source)
-        self._speaks(self.tokenizer, source)
-
-    def _speaks(self, tokenizer: PreTrainedTokenizerBase, source: ModelSource | None) -> None:
-        where = str(source.folder if source else tokenizer.name_or_path)
-        self.pad_token = pad_token(tokenizer, where=where)
-        settings = getattr(self.model, "generation_config", None)
-        said = listed_ends(settings.eos_token_id if settings is not None else None)
-        own = added_ends(source) if source is not None else []
-        self.ends: list[int] = list(dict.fromkeys([*taught_ends(tokenizer, where=where), *said, *own]))
-        """Every token that ends a response: the one that is taught first, eos, and those of the generation settings."""
+    def speak_as(self, source: ModelSource | None, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Take this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
+        self.tokenizer = tokenizer
+        self.pad_token = pad_token(tokenizer, where=str(source.folder if source else tokenizer.name_or_path))
+        self.ends = end_tokens(self.model, tokenizer, source)
 
     # -- adapters ---------------------------------------------------------------------------------
 
@@ -316,9 +299,12 @@ class Backbone:
         with saving(folder):
             save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
             self.tokenizer.save_pretrained(folder)
-        settings = self._peft.peft_config[name].to_dict()
+        settings = {
+            k: sorted(v) if isinstance(v, set) else v
+            for k, v in self._peft.peft_config[name].to_dict().items()
+        }
         settings.update(base_model_name_or_path=str(base), inference_mode=True)
-        text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
+        text = json.dumps(settings, indent=2, sort_keys=True, default=str)
         (folder / "adapter_config.json").write_text(text + "\n")
 
     def merge(self, name: str) -> None:
@@ -351,21 +337,10 @@ class Backbone:
             raise ValueError("merge the adapter before saving the whole model")
         if self._compute is not None:
             cast(self.model, self._compute)
-        self.model.generation_config = self.generation_settings()
+        self.model.generation_config = generation_settings(self.tokenizer, self.ends)
         with saving(folder):
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-
-    def generation_settings(self) -> GenerationConfig:
-        """Where `generate` of plain transformers stops: at the tokens that end a response here.
-
-        What a sampler left in the base's own settings does not travel on (property 5).
-        """
-        pad = self.tokenizer.pad_token_id  # what follows an end in a batch: eos where there is nothing else
-        ends = self.ends[0] if len(self.ends) == 1 else self.ends
-        return GenerationConfig(
-            eos_token_id=ends or None, pad_token_id=pad if pad is not None else self.tokenizer.eos_token_id
-        )
 
     def base_folder(self, copy: Path) -> Path:
         """The whole model on disk that adapters added to this backbone will stand on.
@@ -427,7 +402,3 @@ class Backbone:
             layer._disable_adapters = adapter is None
             if adapter is not None:
                 layer._active_adapter = [adapter]
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else str(value)

@@ -14,15 +14,13 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
-from transformers.utils import GENERATION_CONFIG_NAME
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harken.errors import UserError
 from harken.models import quantised_linear
 from harken.models.quantised import Held, Quantised, computed_in
 from harken.models.reading import reading
 from harken.models.resolve import ModelSource
-from harken.turn_end import listed_ends
 
 AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
 RETRAIN = "copy the folder again, or train the adapter again"
@@ -118,18 +116,6 @@ def read_merged(source: ModelSource, held: Held, device: torch.device) -> PreTra
     cast(merged, held)
     moved: PreTrainedModel = merged.to(device)
     return moved
-
-
-def added_ends(source: ModelSource) -> list[int]:
-    """End tokens that adapters above the base name in a generation_config.json of their own."""
-    ends: list[int] = []
-    for link in source.chain()[1:]:
-        if (path := link.folder / GENERATION_CONFIG_NAME).is_file():
-            with reading(
-                "its generation settings cannot be read", str(path), "restore the file or delete it"
-            ):
-                ends += listed_ends(GenerationConfig.from_pretrained(link.folder).eos_token_id)
-    return ends
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:

@@ -21,6 +21,8 @@ from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.errors import NonFinite
 from harken.maths.logprobs import full_kl
+from harken.models.end_tokens import generation_settings
+from harken.models.reading import saving
 from harken.models.roles import Critic, Policy, placed
 from harken.records import Prompt, Rollout
 from harken.reward.source import RewardSource, score_all
@@ -306,7 +308,9 @@ class PPOStage:
         self.verify()
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
-            self.policy.backbone.generation_settings().save_pretrained(folder)
+            backbone = self.policy.backbone
+            with saving(folder):
+                generation_settings(backbone.tokenizer, backbone.ends).save_pretrained(folder)
         else:
             self.policy.backbone.save_whole(folder)
         head = self.critic.head if self.critic is not None else self.policy.value_head

@@ -1,0 +1,46 @@
+"""Which tokens end a response of a model: what stops a rollout is what plain transformers stops at."""
+
+from __future__ import annotations
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import GENERATION_CONFIG_NAME
+
+from harken.models.reading import reading
+from harken.models.resolve import ModelSource
+from harken.models.tokenizer import taught_ends
+from harken.turn_end import listed_ends
+
+
+def end_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: ModelSource | None
+) -> list[int]:
+    """Return every token that ends a response: the one that is taught, eos, those of the generation settings."""
+    where = str(source.folder if source else tokenizer.name_or_path)
+    settings = getattr(model, "generation_config", None)
+    said = listed_ends(settings.eos_token_id if settings is not None else None)
+    own = _added_ends(source) if source is not None else []
+    return list(dict.fromkeys([*taught_ends(tokenizer, where=where), *said, *own]))
+
+
+def generation_settings(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> GenerationConfig:
+    """Make the settings with which `generate` of plain transformers stops at the tokens that end a response here.
+
+    What a sampler left in the base's own settings does not travel on (property 5).
+    """
+    pad = tokenizer.pad_token_id  # what follows an end in a batch: eos where there is nothing else
+    return GenerationConfig(
+        eos_token_id=(ends[0] if len(ends) == 1 else ends) or None,
+        pad_token_id=pad if pad is not None else tokenizer.eos_token_id,
+    )
+
+
+def _added_ends(source: ModelSource) -> list[int]:
+    """End tokens that adapters above the base name in a generation_config.json of their own."""
+    ends: list[int] = []
+    for link in source.chain()[1:]:
+        if (path := link.folder / GENERATION_CONFIG_NAME).is_file():
+            with reading(
+                "its generation settings cannot be read", str(path), "restore the file or delete it"
+            ):
+                ends += listed_ends(GenerationConfig.from_pretrained(link.folder).eos_token_id)
+    return ends
