@@ -1,14 +1,12 @@
 """A causal language model's trunk with named adapters: load it, run it inside a role, save it.
 
 With `weights` the only file that touches model code of transformers and peft. A *role* is which adapter is on:
-`role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and backward of a role
-must both happen inside its scope: peft gives a gradient of zero, silently, when the adapter is
-switched in between.
+`role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and backward of a role must both happen
+inside its scope: peft gives a gradient of zero, silently, when the adapter is switched in between.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -44,10 +42,18 @@ from harken.models.quantised import Held, is_quantised
 from harken.models.reading import saving
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
-from harken.models.tokenizer import pad_token
-from harken.models.weights import cast, merged_into_base, new_adapter, read_merged, read_model, with_adapter
+from harken.models.weights import (
+    adapter_settings,
+    cast,
+    merged_into_base,
+    new_adapter,
+    read_merged,
+    read_model,
+    with_adapter,
+)
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
+from harken.turn_end import padding_id
 
 # What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
 transformers_logging.disable_progress_bar()
@@ -131,9 +137,8 @@ class Backbone:
 
     def speak_as(self, source: ModelSource | None, tokenizer: PreTrainedTokenizerBase) -> None:
         """Take this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
-        self.tokenizer = tokenizer
-        self.pad_token = pad_token(tokenizer, where=str(source.folder if source else tokenizer.name_or_path))
-        self.ends = end_tokens(self.model, tokenizer, source)
+        self.tokenizer, self.ends = tokenizer, end_tokens(self.model, tokenizer, source)
+        self.pad_token = padding_id(tokenizer.pad_token_id, self.ends)
 
     # -- adapters ---------------------------------------------------------------------------------
 
@@ -299,13 +304,8 @@ class Backbone:
         with saving(folder):
             save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
             self.tokenizer.save_pretrained(folder)
-        settings = {
-            k: sorted(v) if isinstance(v, set) else v
-            for k, v in self._peft.peft_config[name].to_dict().items()
-        }
-        settings.update(base_model_name_or_path=str(base), inference_mode=True)
-        text = json.dumps(settings, indent=2, sort_keys=True, default=str)
-        (folder / "adapter_config.json").write_text(text + "\n")
+        text = adapter_settings(self._peft.peft_config[name], base)
+        (folder / "adapter_config.json").write_text(text)
 
     def merge(self, name: str) -> None:
         """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
