@@ -103,6 +103,28 @@ def test_secrets_in_addresses_and_headers():
     assert manifest.redact("Bearer abcdef123456") == "Bearer [redacted]"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://hf_abc123def456ghi789@host/x", "https://[redacted]@host/x"),
+        ("https://host/x?token=abc&n=1", "https://host/x?token=[redacted]&n=1"),
+        (
+            "s3?X-Amz-Credential=AK/1&X-Amz-Signature=ff&n=2",
+            "s3?X-Amz-Credential=[redacted]&X-Amz-Signature=[redacted]&n=2",
+        ),
+        ("https://a.blob/x?sv=1&sig=a%2Fb%3D", "https://a.blob/x?sv=1&sig=[redacted]"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic [redacted]"),
+        ("a title with sk-proj-" + "a1" * 12, "a title with [redacted]"),
+        ("x?max_tokens=5&pad_token_id=3", "x?max_tokens=5&pad_token_id=3"),
+        ("ssh://git@host/x", "ssh://git@host/x"),
+        ("a basic english text", "a basic english text"),
+        ("Basic English", "Basic English"),
+    ],
+)
+def test_addresses_and_titles_keep_no_secret(text, shown):
+    assert manifest.redact_text(text) == manifest.redact({"a": [text]})["a"][0] == shown
+
+
 def test_a_command_line_keeps_no_secret(tmp_path, monkeypatch):
     words = [
         "harken",

@@ -11,6 +11,7 @@ import termios
 import textwrap
 
 from harken.run import terminal
+from harken.run.terminal import visible
 
 
 def on_a_terminal(code):
@@ -116,3 +117,11 @@ def test_on_a_terminal_lines_stay_above_one_bar(tmp_path):
     assert "5/5" in bars[-1] and "100%" in bars[-1] and "reward" not in bars[-1]
     assert any(piece.startswith("generate:") for piece in pieces)
     assert all(len(piece) <= 100 for piece in pieces)
+
+
+def test_what_cannot_be_seen_in_a_name_is_written_out():
+    """Two names that look alike are alike; letters cannot be turned round."""
+    assert visible("code\u202egnp.exe") == "code\\u202egnp.exe"
+    assert visible("general\u200b") == "general\\u200b" != "general"
+    assert visible("a\x1b[31mb\ufeff\U000e0041") == "a\\u001b[31mb\\ufeff\\U000e0041"
+    assert visible("Zürich, 北京 ✓ e\u0301") == "Zürich, 北京 ✓ e\u0301"

@@ -18,6 +18,7 @@ from harken.data.preferences import Comparison, agreement, to_preference
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenPair
+from harken.run.terminal import visible
 
 Record = TypeVar("Record")
 Pair = Preference | TokenPair
@@ -187,8 +188,8 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
     prompt = Prompt(
         id=_own_id(row) or content_hash(messages, tools),
         messages=messages,
-        domain=_name(row, "domain") or _name(row, "category"),
-        language=_name(row, "language"),
+        domain=visible(_name(row, "domain") or _name(row, "category")),
+        language=visible(_name(row, "language")),
         details=details,
         tools=tools,
     )

@@ -107,6 +107,6 @@ def _stage(name: str, metrics: Rows, info: Mapping[str, Any]) -> dict[str, Any]:
         "title": info.get("title") or TITLES.get(kind, name),
         "steps": max((line["step"] for line in metrics), default=0),
         "charts": figures(kind, metrics),
-        "data": list(info.get("data", [])),
+        "data": redact(list(info.get("data", []))),
         "facts": redact(facts),
     }

@@ -40,8 +40,17 @@ _SECRET_VALUE = re.compile(
     r"|(?:sk|pk|rk)-(?=[\w-]*\d)[\w-]{20,}|pypi-AgE[\w-]{16,}|xox[abprs]-[\w-]{10,}"
     r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"|(?<=://)(?=[^/\s@]*\d)[^/\s:@]{16,}(?=@)"
     r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
+    r"|(?i:(?<=authorization: basic )[A-Za-z0-9+/]{4,}={0,2})"
+    r"|(?<=[Bb]asic )[A-Za-z0-9+/]{8,}={1,2}"
 )
+_SECRET_PARAMETER = re.compile(
+    r"([?&;](?:[\w.-]*(?:token|signature|credential|secret|passw(?:or)?d|api[_-]?key|access[_-]?key(?:id)?)"
+    r"|sig|auth|authorization|pwd|key)=)[^&#;\s\"'<>]+",
+    re.IGNORECASE,
+)
+"""A parameter of an address that authorises whoever has it, as signed downloads bring one."""
 
 
 def began(run: RunFolder) -> datetime:
@@ -153,7 +162,12 @@ def redact(value: Any, name: str = "") -> Any:
         return HIDDEN
     if isinstance(value, list | tuple):
         return [redact(item) for item in value]
-    return _SECRET_VALUE.sub(HIDDEN, value) if isinstance(value, str) else value
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def redact_text(text: str) -> str:
+    """Return a text without what looks like a secret: tokens, passwords in addresses, keys of signed addresses."""
+    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _SECRET_VALUE.sub(HIDDEN, text))
 
 
 def redact_command(words: Sequence[str]) -> list[str]:

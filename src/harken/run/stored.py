@@ -16,6 +16,8 @@ from harken.errors import UserError
 from harken.run import seals
 
 RESTORE = "restore the file"
+LARGEST = 1 << 30
+"""Bytes of a file of records; a larger one is another program's."""
 
 
 class Shape(BaseModel):
@@ -69,6 +71,10 @@ def parse_object(content: bytes, where: str, mend: str = RESTORE) -> dict[str, A
 def _content(path: Path, mend: str) -> bytes:
     seals.check(path)
     try:
+        size = path.stat().st_size
+        if size > LARGEST or not path.is_file():
+            what = f"{size:,} bytes are more than any record holds" if path.is_file() else "it is no file"
+            raise UserError(f"cannot be read ({what})", where=str(path), mend=mend)
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from error

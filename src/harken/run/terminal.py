@@ -25,9 +25,28 @@ _CONTROL = re.compile(
 )
 
 
+_HIDDEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+"""What has no width, or turns the order of letters round."""
+
+
 def plain(text: str) -> str:
     """The text without anything that acts on a terminal. Line breaks and tabs stay."""
     return _CONTROL.sub("", text)
+
+
+def visible(name: str) -> str:
+    """Return a name in which every character that cannot be seen is written out, as \\u202e.
+
+    For names that are compared or shown beside others (domains, titles, models): two that look alike must be alike.
+    """
+    return "".join(_written_out(letter) if _HIDDEN.match(letter) else letter for letter in name)
+
+
+def _written_out(letter: str) -> str:
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def say(text: str, file: Any = None) -> None:
