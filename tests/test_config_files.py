@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -213,13 +214,11 @@ def test_unknown_keys_come_first_and_the_rest_is_counted(ppo_file: Path) -> None
         ("training.ppo.cliprange_value=0.2", "training.ppo.value_clip_range"),
         ("training.ppo_epochs=4", "training.ppo.epochs"),
         ("training.ppo.ppo_epochs=4", "training.ppo.epochs"),
-        ("training.ppo.target_kl=6.0", "training.ppo.kl_target"),
         ("training.ppo.horizon=10000", "training.ppo.kl_horizon"),
         ("training.ppo.max_response_length=128", "training.ppo.max_gen_len"),
         ("training.ppo.num_rollouts=4", "training.ppo.samples_per_prompt"),
         ("training.learning_rate=1e-5", "training.lr"),
         ("learning_rate=1e-5", "training.lr"),
-        ("gradient_accumulation_steps=4", "training.micro_batch_tokens"),
         ("model_name_or_path=x", "model_name"),
         ("lora_r=16", "lora.rank"),
         ("reward_model_path=x", "training.reward_model.checkpoint_path"),
@@ -228,6 +227,23 @@ def test_unknown_keys_come_first_and_the_rest_is_counted(ppo_file: Path) -> None
 def test_the_name_of_another_tool_is_answered_with_ours(ppo_file: Path, foreign: str, harken: str) -> None:
     """S2-79, S4-14, S4-22..25: not accepted, and the reader learns the name that is."""
     assert f"Harken calls it {harken}." in mistake(ppo_file, foreign)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "said"),
+    [
+        ("training.ppo.mini_batch_size=8", "training.ppo.minibatches, a count"),
+        ("training.gradient_accumulation_steps=4", "training.micro_batch_tokens, in tokens"),
+        ("training.warmup_ratio=0.1", "training.warmup_steps, a count"),
+        ("training.ppo.target_kl=0.1", "training.ppo.kl_target, for the target of an adaptive"),
+        ("training.ppo.target_kl=0.1", "set training.ppo.target_kl_per_token"),
+    ],
+)
+def test_a_name_that_measures_something_else_comes_with_its_conversion(
+    ppo_file: Path, foreign: str, said: str
+) -> None:
+    """A size is not a count, a count is not tokens, a share is not a number of steps."""
+    assert said in mistake(ppo_file, foreign) and "calls it" not in mistake(ppo_file, foreign)
 
 
 def test_every_foreign_name_leads_to_a_key_that_exists(tmp_path: Path) -> None:
@@ -239,7 +255,7 @@ def test_every_foreign_name_leads_to_a_key_that_exists(tmp_path: Path) -> None:
     ):  # fmt: skip
         path.write_text(f"data: {{path: p.jsonl}}\ntraining: {training}\n")
         for name in FOREIGN_NAMES:
-            told |= {name} if "Harken calls it" in mistake(path, f"{name}=1") else set()
+            told |= {name} if re.search("Harken calls it|Nearest is", mistake(path, f"{name}=1")) else set()
     assert told == set(FOREIGN_NAMES)
 
 

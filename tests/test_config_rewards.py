@@ -81,7 +81,7 @@ def test_parts_that_make_no_sense(part: dict[str, Any], says: str) -> None:
     [
         ({"score_clip": 5.0}, "a part of rewards takes a clip of its own"),
         ({"missing_eos_score": -1.0}, "stands for reward_model's score"),
-        ({"critic": "model", "critic_init": "reward_model"}, "needs reward_model.checkpoint_path"),
+        ({"critic": "model", "critic_init": "reward_model"}, "needs training.reward_model.checkpoint_path"),
     ],
 )
 def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], says: str) -> None:

@@ -68,6 +68,15 @@ FOREIGN_NAMES = {
     "warmup_ratio": "warmup_steps",
 }
 """Names other tools and papers use → the Harken key with the same job. The schema knows its full path."""
+CONVERSIONS = {
+    "gradient_accumulation_steps": "in tokens, not a count; batch_size is the rows of a whole optimiser step here, "
+    "so it is per_device_train_batch_size × gradient_accumulation_steps",
+    "mini_batch_size": "a count: prompts_per_update × samples_per_prompt ÷ mini_batch_size",
+    "target_kl": "for the target of an adaptive KL coefficient (old TRL), in nats per sequence; for an early stop "
+    "within an update (cleanrl, Stable-Baselines3) set training.ppo.target_kl_per_token, in nats per token",
+    "warmup_ratio": "a count: warmup_ratio × the number of optimiser steps",
+}
+"""Of those that measure something else: how to convert the value."""
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -139,7 +148,8 @@ def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) ->
     close = difflib.get_close_matches(key, here, n=1)
     if elsewhere:
         verb = "Harken calls it" if key in FOREIGN_NAMES else "It belongs at"
-        mend = f"{verb} {min(elsewhere, key=len)}."
+        ours = min(elsewhere, key=len)
+        mend = f"Nearest is {ours}, {CONVERSIONS[key]}." if key in CONVERSIONS else f"{verb} {ours}."
     elif close:
         mend = f"Did you mean {close[0]}?"
     else:

@@ -196,11 +196,17 @@ class PPOTraining(Optimisation):
         if (twice := name_clash(self.rewards)) is not None:
             raise ValueError(f"two parts of the reward are called {twice}: give one of rewards another name")
         if self.reward_model is None and self.ppo.score_clip is not None:
-            raise ValueError("ppo.score_clip is for reward_model: a part of rewards takes a clip of its own")
+            raise ValueError(
+                "training.ppo.score_clip is for reward_model: a part of rewards takes a clip of its own"
+            )
         if self.reward_model is None and self.ppo.missing_eos_score is not None:
-            raise ValueError("ppo.missing_eos_score stands for reward_model's score: use missing_eos_penalty")
+            raise ValueError(
+                "training.ppo.missing_eos_score stands for reward_model's score: use missing_eos_penalty"
+            )
         if self.ppo.critic_init == "reward_model" and (self.reward_model is None or self.random_reward):
-            raise ValueError("ppo.critic_init reward_model needs reward_model.checkpoint_path")
+            raise ValueError(
+                "training.ppo.critic_init reward_model needs training.reward_model.checkpoint_path"
+            )
         return self
 
 

@@ -89,7 +89,7 @@ def _demo(path: str) -> Traversable:
         )
     file = resources.files("harken.data") / "demo" / f"{name}.jsonl.gz"
     if not file.is_file():
-        raise UserError("this installation lacks its demo data", where=path, mend="Install harken again")
+        raise UserError("this installation lacks its demo data", where=path, mend="Install the package again")
     return file
 
 

@@ -103,7 +103,7 @@ LEARNING_RULES = (
         amber="tokens outside the clip range > {clip_amber:g} (share, mean of {window} updates)",
         red="the same > {clip_red:g}",
         cause="an update moves the policy further than its rollouts can vouch for",
-        mend="lower training.lr, ppo.epochs or ppo.minibatches; set target_kl_per_token",
+        mend="lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token",
         items="S4-44",
         look=_clipped,
     ),

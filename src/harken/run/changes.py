@@ -9,23 +9,27 @@ from typing import Any
 from harken.errors import UserError
 from harken.run import manifest
 
-ACCEPT = "--accept-changes"
+ACCEPT = "--accept-changes of `harken train` or `harken pipeline`"
 NUMBERS_DEPEND_ON = ("harken", "harken_code", "torch", "transformers", "peft", "tokenizers", "numpy")
 """Entries of a manifest whose change may change a run's numbers."""
 
 
 class Changes:
-    """Meets every difference of a run that goes on. `accepted` holds what was let through."""
+    """Meets every difference of a run that goes on. `accepted` holds what was let through.
 
-    def __init__(self, accept: bool = False) -> None:
-        self.accept = accept
+    `offered`: whether there is a command that accepts; of an evaluation there is none.
+    """
+
+    def __init__(self, accept: bool = False, *, offered: bool = True) -> None:
+        self.accept, self.offered = accept, offered
         self.accepted: list[str] = []
 
     def meet(self, problem: str, differences: Sequence[str], *, where: Path, mend: str) -> None:
         """Raises UserError with the differences, unless there are none or they are accepted."""
         if differences and not self.accept:
             what = f"{problem}: {'; '.join(differences)}"
-            raise UserError(what, where=str(where), mend=f"{mend}, or go on all the same with {ACCEPT}")
+            way = f", or go on all the same with {ACCEPT}" if self.offered else ""
+            raise UserError(what, where=str(where), mend=f"{mend}{way}")
         self.accepted += differences
 
 

@@ -23,7 +23,7 @@ def claim(path: Path, config: dict[str, Any], *made: Path, changes: Changes | No
     with the differences when something was made under another, and when the configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
-        (changes or Changes()).meet(
+        (changes or Changes(offered=False)).meet(
             "this folder holds a run of another configuration",
             config_difference(recorded(path), config),
             where=path.parent,

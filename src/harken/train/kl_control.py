@@ -75,7 +75,7 @@ class KLControl:
                 if self._rollbacks == ROLLBACKS_IN_A_ROW:
                     self.stop_reason = (
                         f"{ROLLBACKS_IN_A_ROW} updates in a row moved more than update_kl_limit "
-                        f"{self.settings.update_kl_limit:g} nats per sequence: lower training.lr or ppo.epochs"
+                        f"{self.settings.update_kl_limit:g} nats per sequence: lower training.lr or training.ppo.epochs"
                     )
             else:
                 self._rollbacks = 0
