@@ -15,7 +15,7 @@ DOCTOR = [
     Mutant("doctor: greedy sampling passes", "doctor/sampling.py", "if not abs(away) <= VERY_FAR:", "if away > VERY_FAR:", f"{SICK}[an_engine_that_is_greedy]"),
     Mutant("doctor: nothing is poisoned", "doctor/sampling.py", "values.masked_fill(outside, torch.nan)", "values.masked_fill(outside, 0.0)", f"{SICK}[whitening_that_multiplies_by_the_mask]"),
     Mutant("doctor: the step is not split", "doctor/sampling.py", "subject.reference_logprobs, budget=1)", "subject.reference_logprobs)", f"{SICK}[a_loss_averaged_by_micro_batch]"),
-    Mutant("doctor: frozen weights may move", "doctor/ppo_subject.py", "thawed = [str(error)]", "thawed = []", f"{SICK}[a_base_that_moves]"),
+    Mutant("doctor: frozen weights may move", "doctor/ppo_subject.py", "thawed = error.names", "thawed = []", f"{SICK}[a_base_that_moves]"),
     Mutant("doctor: an adapter's rate for every weight", "doctor/settings.py", "ranges = ADAPTER if subject.config.lora else WHOLE", "ranges = ADAPTER", f"{PAPERS}[the_rate_of_an_adapter_for_every_weight]"),
     Mutant("doctor: a reward worse than a coin passes", "doctor/reward.py", "if high < 0.5:", "if high < 0.0:", f"{SICK}[a_reward_head_turned_round]"),
 ]  # fmt: skip

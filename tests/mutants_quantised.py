@@ -3,6 +3,7 @@
 from mutants_record import Mutant
 
 TESTS = "models/test_quantised.py"
+FROZEN = "end_to_end/test_frozen_weights.py"
 QUANTISED = [
     Mutant(
         "nothing is quantised",
@@ -80,5 +81,34 @@ QUANTISED = [
         "        return [*parts, scales_of(parameter)]",
         "        return parts",
         TESTS,
+    ),
+    Mutant(
+        "frozen: the alarm comes before the model is saved",
+        "train/ppo.py",
+        "        if self.policy.adapter is not None:\n            self.policy.backbone.save_adapter",
+        "        self.verify()\n"
+        "        if self.policy.adapter is not None:\n            self.policy.backbone.save_adapter",
+        FROZEN,
+    ),
+    Mutant(
+        "frozen: an alarm that nobody hears",
+        "train/loop.py",
+        "    if loop.moved:\n",
+        "    if False:\n",
+        FROZEN,
+    ),
+    Mutant(
+        "frozen: an alarm is forgotten on resume",
+        "run/manifest.py",
+        "    if before.get(MOVED):\n",
+        "    if False:\n",
+        FROZEN,
+    ),
+    Mutant(
+        "frozen: a resumed run is not compared with its first start",
+        "train/run.py",
+        "if name in before and before[name] != found",
+        "if False",
+        FROZEN,
     ),
 ]

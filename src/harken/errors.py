@@ -5,7 +5,7 @@ Also the one boundary to other libraries: inside `foreign`, whatever they raise 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +58,22 @@ class NonFinite(UserError):
         self.tensors: dict[str, Any] = {}
         said = what or f"the {quantity.replace('_', ' ')} is {value}"
         super().__init__(said, where=where, mend=mend)
+
+
+class FrozenWeightsMoved(UserError):
+    """Weights that had to stay as they were have changed during a run; `names` are their components.
+
+    Raised after the run is saved and marked, so that nothing is lost.
+    """
+
+    def __init__(self, names: Sequence[str], where: str = "") -> None:
+        self.names = list(names)
+        super().__init__(
+            f"frozen weights changed during the run: {', '.join(names)}. Its KL and rewards are not measured against "
+            "one model. The run is saved, and marked in status.json and manifest.json",
+            where=where,
+            mend="do not rely on it: train into another --output-dir, and report this with the manifest",
+        )
 
 
 def cause(error: BaseException, longest: int = LONGEST_CAUSE) -> str:

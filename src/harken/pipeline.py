@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def report(root: Path) -> Path:
     build_report(
         folder.report,
         title=config.title or config.name,
-        notice=config.notice,
+        notice=" ".join([config.notice, *_alarms(stages)]).strip(),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,
@@ -150,6 +151,16 @@ def report(root: Path) -> Path:
     show("\n".join(headline))
     show(f"\nfigures  {folder.results}\nreport   {folder.report}")
     return folder.report
+
+
+def _alarms(stages: Mapping[str, RunFolder]) -> list[str]:
+    """What a reader of the page must know before any figure on it: frozen weights that moved."""
+    moved = {name: manifest.moved(run) for name, run in stages.items()}
+    return [
+        f"Warning: frozen weights ({', '.join(names)}) changed during the {name} stage: its figures are not reliable."
+        for name, names in moved.items()
+        if names
+    ]
 
 
 def run_facts(run: RunFolder) -> dict[str, Any]:

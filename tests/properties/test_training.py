@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from harken.config_ppo import PPOSettings, PPOTraining
+from harken.errors import FrozenWeightsMoved
 from harken.models.backbone import Backbone
 from harken.models.roles import fingerprint
 from harken.reward.learned import LearnedReward
@@ -185,5 +186,5 @@ def test_property_37_the_judge_does_not_move_with_the_policy(
     stage.verify()
     with torch.no_grad():
         next(iter(model.backbone.adapter_parameters(model.adapter).values())).view(-1)[0] += 1e-3  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="frozen weights changed during the run: reward model"):
+    with pytest.raises(FrozenWeightsMoved, match="frozen weights changed during the run: reward model"):
         stage.verify()

@@ -25,7 +25,7 @@ from harken.doctor.subject import (
     recorded,
     watched,
 )
-from harken.errors import UserError
+from harken.errors import FrozenWeightsMoved, UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import KEPT_IN
 from harken.records import Prompt, Rollout, ScoredRollout
@@ -236,8 +236,8 @@ class PPOSubject(Subject):
         thawed = []
         try:
             self.roles.check()
-        except RuntimeError as error:
-            thawed = [str(error)]
+        except FrozenWeightsMoved as error:
+            thawed = error.names
         return Update(metrics, moved(before, parameters), len(before), thawed)
 
     # -- the reward model -------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
 HIDDEN = "[redacted]"
+MOVED = "frozen_weights_moved"
+"""The key under which a manifest and a status name components whose frozen weights changed."""
 MEND = "Restore or delete it"
 
 # `pad_token` and `kl_per_token` are no secrets: after an underscore, "token" needs a word that makes it one.
@@ -71,8 +73,8 @@ def write(
 ) -> None:
     """Write the manifest; `extra` stands beside the other keys, and secrets are redacted.
 
-    A run that is resumed keeps the time it was created, and the changes that were accepted before; a new one gets
-    `created` (see `began`). Raises ValueError when `extra` has a key of the manifest's own.
+    A run that is resumed keeps the time it was created, the changes that were accepted before, and frozen weights that
+    moved; a new one gets `created` (see `began`). Raises ValueError when `extra` has a key of the manifest's own.
     """
     new = created.isoformat(timespec="seconds") if created else _now()
     before = read(run.manifest) if run.manifest.exists() else {"created": new}
@@ -89,7 +91,20 @@ def write(
         raise ValueError(f"extra may not hold {sorted(taken)}")
     if accepted := [*before.get("changes", []), *extra.get("changes", [])]:
         extra = {**extra, "changes": accepted}
+    if before.get(MOVED):
+        extra = {**extra, MOVED: before[MOVED]}
     atomic.write_json(run.manifest, redact(own | extra))
+
+
+def mark_moved(run: RunFolder, names: Sequence[str]) -> None:
+    """Say in the manifest that the frozen weights of these components moved during the run."""
+    atomic.write_json(run.manifest, read(run.manifest) | {MOVED: list(names)})
+
+
+def moved(run: RunFolder) -> list[str]:
+    """Components whose frozen weights moved during the run, by its manifest; [] without a manifest."""
+    names = read(run.manifest).get(MOVED, []) if run.manifest.exists() else []
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def versions() -> dict[str, str | None]:
@@ -140,6 +155,8 @@ class _Made(stored.Shape):
 class _Lineage(_Made):
     reward_model: _Made | None = None
     rewards: dict[str, _Made] = Field(default_factory=dict)
+    frozen: dict[str, str] = Field(default_factory=dict)
+    """Component → fingerprint of frozen weights in memory."""
 
 
 class _Lineaged(stored.Shape):

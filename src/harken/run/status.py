@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harken.run import atomic
+from harken.run import atomic, manifest
 from harken.run.folder import RunFolder
 from harken.run.terminal import say
 
@@ -14,13 +14,20 @@ State = Literal["running", "completed", "stopped", "failed"]
 
 
 def write(
-    run: RunFolder, *, requested: int, completed: int, stopped_because: str | None, skipped: int = 0
+    run: RunFolder,
+    *,
+    requested: int,
+    completed: int,
+    stopped_because: str | None,
+    skipped: int = 0,
+    frozen_weights_moved: Sequence[str] = (),
 ) -> None:
     """Replace the status.
 
     `stopped_because` is None while the run goes on, "finished" when it did all that was asked,
     "failed: …" after an error, and otherwise the reason for stopping early ("interrupted", …).
-    A completed step was trained on; a skipped one was passed over, for example for a NaN.
+    A completed step was trained on; a skipped one was passed over, for example for a NaN. `frozen_weights_moved`
+    stands in the file where there are any.
     Raises ValueError for counts that contradict the reason or each other. On a full disk the old status stays, with a
     warning, unless the run came to its end: then that is an error, for the next start would do the end again.
     """
@@ -28,13 +35,15 @@ def write(
         raise ValueError(f"{completed} completed and {skipped} skipped of {requested} steps cannot be")
     if stopped_because == "finished" and completed + skipped < requested:
         raise ValueError(f"a run that did {completed + skipped} of {requested} steps is not finished")
-    told = {
+    told: dict[str, Any] = {
         "state": state(stopped_because),
         "requested": requested,
         "completed": completed,
         "skipped": skipped,
         "stopped_because": stopped_because,
     }
+    if frozen_weights_moved:
+        told[manifest.MOVED] = list(frozen_weights_moved)
     try:
         atomic.write_json(run.status, told)
     except OSError as error:

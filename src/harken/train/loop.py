@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from harken.config import CheckpointSettings, HealthSettings
-from harken.errors import UserError, cause
+from harken.errors import FrozenWeightsMoved, UserError, cause
 from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
-from harken.run import atomic, checkpoint, seals, status, stopping
+from harken.run import atomic, checkpoint, manifest, seals, status, stopping
 from harken.run.folder import RunFolder
 from harken.run.stopping import Stopped
 from harken.run.tracking import Tracker, logged, say
@@ -82,7 +82,10 @@ class Stage(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the finished model. Called once, last."""
+        """Write the finished model. Called once, last.
+
+        Raises FrozenWeightsMoved, after everything is written, when weights that had to stay as they were did not.
+        """
         ...
 
 
@@ -106,7 +109,8 @@ def run_stage(
     Checkpoints tell what they were `made_by`.
     A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`).
     Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite, and when the disk
-    has no room for two checkpoints.
+    has no room for two checkpoints; and FrozenWeightsMoved, after the finished run is saved and marked, when weights
+    that had to stay as they were did not.
     """
     guard = Guard(run, seed, max_skipped_steps, stage.total)
     loop = _Loop(
@@ -126,6 +130,8 @@ def run_stage(
         loop.fail(error)
         raise
     loop.tell(loop.reason or "finished")
+    if loop.moved:
+        raise FrozenWeightsMoved(loop.moved, where=str(run.root))
 
 
 class _Loop:
@@ -145,6 +151,8 @@ class _Loop:
         self.finishing = False
         self.logged = True
         """Whether the last of the `done` steps was considered for the best, and stands in metrics.jsonl."""
+        self.moved = manifest.moved(run)
+        """Components whose weights had to stay as they were and did not, also as an earlier process of the run told."""
         if (kept := checkpoint.latest(run.checkpoints)) is not None:
             put_back(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
@@ -210,7 +218,7 @@ class _Loop:
             say(f"{self.stage.label}: stopped after {self.done} of {self.stage.total}: {self.reason}")
         self.finishing = True
         self.best.restore(self.stage, self.done)
-        _save_final(self.stage, self.run)
+        self.moved = _save_final(self.stage, self.run) or self.moved
 
     def leave(self, stop: Stopped) -> None:
         """A checkpoint of where the run is, if that is no step half done, and the newest one is not of there."""
@@ -247,6 +255,7 @@ class _Loop:
             completed=steps - skipped,
             skipped=skipped,
             stopped_because=stopped_because,
+            frozen_weights_moved=self.moved,
         )
 
     def _save_here(self) -> None:
@@ -283,13 +292,22 @@ def _bytes_of_checkpoint(tensors: Mapping[str, Tensor]) -> int:
     return 3 * parameters + others
 
 
-def _save_final(stage: Stage, run: RunFolder) -> None:
-    """`final/` appears whole and sealed, or not at all; where it stands, the run's records are sealed too."""
+def _save_final(stage: Stage, run: RunFolder) -> list[str]:
+    """`final/` appears whole and sealed, or not at all; where it stands, the run's records are sealed too.
+
+    Returns the components whose frozen weights moved, after the manifest names them.
+    """
+    moved: list[str] = []
     unfinished = run.root / ".final-unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    with checkpoint.disk_errors(unfinished):
-        stage.save(unfinished)
+    try:
+        with checkpoint.disk_errors(unfinished):
+            stage.save(unfinished)
+    except FrozenWeightsMoved as alarm:
+        moved = alarm.names
+        manifest.mark_moved(run, moved)
     seals.seal(unfinished)
     seals.seal(run.root, run.records())
     atomic.publish(unfinished, run.final)
+    return moved

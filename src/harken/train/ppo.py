@@ -304,8 +304,10 @@ class PPOStage:
         self.warming = bool(state["warming"])
 
     def save(self, folder: Path) -> None:
-        """The policy with its value head: an adapter on its base, exact, or the whole model. `verify` comes first."""
-        self.verify()
+        """The policy with its value head: an adapter on its base, exact, or the whole model.
+
+        Raises FrozenWeightsMoved, after everything is written, when `verify` does.
+        """
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
             backbone = self.policy.backbone
@@ -316,6 +318,7 @@ class PPOStage:
         head = self.critic.head if self.critic is not None else self.policy.value_head
         if head is not None:
             save_file(dict(head.state_dict()), folder / "value_head.safetensors")
+        self.verify()
 
 
 def _turns(rows: Sequence[int]) -> list[list[int]]:

@@ -11,6 +11,7 @@ from torch import nn
 from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.data.chat import Renderer
+from harken.errors import FrozenWeightsMoved
 from harken.models.backbone import Backbone
 from harken.models.quantised import Held
 from harken.models.resolve import ModelSource
@@ -40,7 +41,8 @@ class PPORoles:
     """The whole model on disk that the policy's adapter stands on."""
 
     def __post_init__(self) -> None:
-        self._frozen = self._fingerprints()
+        self.frozen = self._fingerprints()
+        """Component → fingerprint of the weights in memory when the run started."""
 
     def engine(self, renderer: Renderer, prompt_limit: int) -> InProcessEngine:
         """Samples from the policy with the weights that train."""
@@ -71,11 +73,11 @@ class PPORoles:
         return self.config.training
 
     def check(self) -> None:
-        """Frozen means frozen: raise RuntimeError if the base or the reward model has changed since the start."""
+        """Frozen means frozen: raise FrozenWeightsMoved if the base or a reward model has changed since the start."""
         now = self._fingerprints()
-        moved = [name for name, value in self._frozen.items() if now[name] != value]
+        moved = [name for name, value in self.frozen.items() if now[name] != value]
         if moved:
-            raise RuntimeError(f"frozen weights changed during the run: {', '.join(moved)}")
+            raise FrozenWeightsMoved(moved)
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from harken.config import RunConfig
 from harken.config_ppo import PPOTraining
 from harken.config_training import RewardTraining, SupervisedTraining
 from harken.data.chat import Renderer
-from harken.errors import UserError
+from harken.errors import FrozenWeightsMoved, UserError
 from harken.models.backbone import Backbone
 from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
@@ -59,6 +59,8 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     already = claim.claim(run.config, settings, run.checkpoints, run.final, changes=changes)
     if already and finished:
         say(f"{run.root}: this run is finished; nothing to do")
+        if moved := manifest.moved(run):
+            say(f"warning: {FrozenWeightsMoved(moved, where=str(run.root))}")
         return run
     seals.unseal(run.root)  # what it lists is about to change
     source = require(resolve(config.model_name), "policy")
@@ -171,7 +173,7 @@ def _ppo(
         roles.rewards.judges,
     )
     data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
-    lineage = _lineage(source, sft=False) | roles.found.lineage() | {"data": data}
+    lineage = _lineage(source, sft=False) | roles.found.lineage() | {"data": data, "frozen": roles.frozen}
     if not has_sft(source):
         say(
             "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
@@ -198,6 +200,23 @@ def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, 
                 where=run.root,
                 mend="restore them, or train into another --output-dir",
             )
+    _check_frozen(before.get("frozen", {}), now.get("frozen", {}), run, changes)
+
+
+def _check_frozen(
+    before: Mapping[str, str], now: Mapping[str, str], run: RunFolder, changes: Changes
+) -> None:
+    """The frozen weights in memory, too: rounding, merging and quantising files may differ between processors."""
+    changes.meet(
+        "the frozen weights in memory are not those it began with",
+        [
+            f"{name}: {before[name][:12]} → {found[:12]}"
+            for name, found in now.items()
+            if name in before and before[name] != found
+        ],
+        where=run.root,
+        mend="their files did not change, so go on with the device and processor it began on",
+    )
 
 
 def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
