@@ -21,4 +21,9 @@ REPORT = [
     Mutant("charts: a metric that nobody writes", "explorer/charts.py", '("eval/margin", "held out")', '("eval/margins", "held out")', f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
     Mutant("training: the role table is not printed", "train/run.py", "    print_roles(rows)\n", "", f"{PAGE}::test_a_run_prints_its_role_table"),
     Mutant("reward model: no mean and spread of its rewards", "train/reward_model.py", '        metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}\n', "", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
+    Mutant("verdict: the tests never disagree", "evaluate/verdict.py", "if few or signs == direction(pair[\"reward\"]):", "if True:", "evaluate/test_verdict.py"),
+    Mutant("verdict: the p is not adjusted", "evaluate/verdict.py", 'signs = votes if pair["holm_p"] < SIGNIFICANT else 0', "signs = votes", "evaluate/test_verdict.py"),
+    Mutant("compare: a tie is half a win", "evaluate/compare.py", '"win_rate": _rate(wins, seed, draws),\n        "reward": _mean(reward', '"win_rate": _rate(wins, seed, draws) | {"value": (int(wins.sum()) + ties / 2) / reward.size},\n        "reward": _mean(reward', "evaluate/test_compare.py evaluate/test_report_card.py"),
+    Mutant("trace: an update that was not measured is suggested", "inspect/recorded.py", 'row["new_logprobs"] is not None for row in read_credit(', "True for row in read_credit(", "inspect/test_trace_table.py"),
+    Mutant("report: any run's policy is PPO's", "report.py", "name in models and Path(str(models[name])).resolve() in places", "name in models", "end_to_end/test_report.py::test_the_verdict_knows_policies_by_the_runs_that_made_them"),
 ]  # fmt: skip

@@ -18,6 +18,7 @@ import typer
 
 from harken import __version__, config_files
 from harken.cli_before import before
+from harken.cli_next import after_demo
 from harken.cli_options import AcceptChanges, OutputDir, Set
 from harken.cli_presets import presets
 from harken.errors import UserError, cause, is_foreign_fault
@@ -171,7 +172,7 @@ def demo(
     ] = False,
     output_dir: OutputDir = None,
 ) -> None:
-    """Run the whole pipeline on the embedded data.
+    """Run the whole pipeline on the embedded data, and say what to do next.
 
     \b
     Examples:
@@ -184,6 +185,7 @@ def demo(
     from harken import pipeline as pipelines
 
     pipelines.run(config, folder)
+    show(after_demo(folder))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from tiny_pipeline import run_pipeline
 import harken
 from harken.evaluate import audit, compare
 from harken.evaluate.outcome import read_metrics
+from harken.evaluate.report_card import CONTEST
 from harken.evaluate.summary import read_responses, read_summary
 from harken.explorer.charts import CHARTS, FAMILIES
 from harken.run.folder import PipelineFolder
@@ -119,6 +120,8 @@ def test_the_page_and_results_say_what_the_configuration_says(finished: tuple[Pi
     assert (results["name"], results["notice"]) == ("tiny", "Synthetic rows.")
     assert data["summary"] == read_summary(folder.evaluation.summary)
     assert results["judge"] == "demo_gold"
+    [pair] = [p for p in data["summary"]["pairs"] if (p["left"], p["right"]) == ("SFT", "PPO")]
+    assert results["ppo_against_sft"] == {key: pair[key] for key in CONTEST}
     lines = {name: read_metrics(run) for name, run in (("sft", folder.sft), ("reward", folder.reward))}
     lines["ppo"] = read_metrics(folder.ppo)
     assert results["seconds"] == {name: sum(x["seconds"] for x in found) for name, found in lines.items()}

@@ -91,7 +91,6 @@ def test_the_published_sft_ppo_line_with_its_real_ties():
     made = rows({"SFT": [0.0] * 2017, "PPO": [1.0] * 892 + [0.0] * 162 + [-1.0] * 963})
     summary = pair(compare(made, draws=10), "SFT", "PPO")
     assert round(100 * summary["win_rate"]["value"], 2) == 44.22
-    assert summary["win_share"] == pytest.approx((892 + 81) / 2017)
     assert summary["sign_test_p"] == pytest.approx(sign_test(892, 963)) and summary["sign_test_p"] > 0.05
 
 

@@ -33,6 +33,10 @@ def test_the_tables_hold_the_counts_they_are_given():
     for pair in summary["pairs"]:
         assert f"{pair['right']} − {pair['left']}" in text
         assert f"{pair['wins']} / {pair['ties']} / {pair['losses']}" in text
+        rate = pair["win_rate"]
+        assert rate["value"] == pair["wins"] / (pair["wins"] + pair["ties"] + pair["losses"])
+        assert f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]" in text
+    assert text.count("win rate %") == 1, "one thing alone is called the win rate"
     base = next(line for line in text.splitlines() if line.split()[:1] == ["Base"])
     assert base.split()[1] == str(summary["table"][0]["win_rate"]["count"])
     assert "26.7 [14.2, 44.4]" in text  # 8 of 30 cut: the Wilson interval

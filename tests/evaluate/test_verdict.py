@@ -134,6 +134,59 @@ def test_the_order_of_policies_does_not_turn_the_verdict():
         assert one["low"] < one["value"] < one["high"]
 
 
+def contest(differences):
+    """PPO's line on SFT where the rewards of the prompts differ by these."""
+    made = [
+        {
+            "policy": policy, "prompt_id": f"p{i}", "sample": 0, "domain": "", "reward": d if policy == "PPO" else 0.0,
+            "response_tokens": 9, "empty": False, "cap_hit": False, "repeated_4grams": 0.0,
+        }
+        for policy in ("SFT", "PPO")
+        for i, d in enumerate(differences)
+    ]  # fmt: skip
+    return headline(compare(made, draws=2000), None, "SFT", "PPO")[1]
+
+
+@pytest.mark.parametrize(
+    ("differences", "says"),
+    [
+        (
+            [5.0] * 15 + [-0.1] * 45,
+            "the sign test shows more losses than wins. The verdict follows the interval",
+        ),
+        (
+            [-5.0] * 15 + [0.1] * 45,
+            "the sign test shows more wins than losses. The verdict follows the interval",
+        ),
+        (
+            [5.0] * 12 + [0.0] * 40 + [-0.1] * 8,
+            "the sign test shows no clear difference. The verdict follows",
+        ),
+        ([0.1] * 50 + [-3.0] * 2, "the sign test shows more wins than losses. The verdict follows"),
+    ],
+)
+def test_the_headline_says_which_test_decides_where_they_disagree(differences, says):
+    assert "Interval and sign test disagree: " + says in contest(differences)
+
+
+@pytest.mark.parametrize("differences", [[1.0] * 40 + [-1.0] * 5, [0.1, -0.1] * 30, [5.0] * 3 + [-0.1] * 9])
+def test_nothing_is_said_where_the_tests_agree_or_prompts_are_few(differences):
+    assert "disagree" not in contest(differences)
+
+
+def test_a_tie_is_no_win():
+    """S0-46: wins, ties and losses, and the one win rate they give."""
+    assert "It wins 30, ties 20 and loses 10 of 60: win rate 50.0 % " in contest(
+        [1.0] * 30 + [0.0] * 20 + [-1.0] * 10
+    )
+
+
+def test_a_pair_seen_from_the_other_side_has_the_other_win_rate():
+    made, turned = summary(reward=0.3), summary(reward=0.3, order=("PPO", "SFT", "Base"))
+    rates = [between(one, "SFT", "PPO")["win_rate"] for one in (made, turned)]
+    assert rates[0] == pytest.approx(rates[1]) and 0 < rates[0]["low"] < rates[0]["value"]
+
+
 def test_an_unknown_policy_is_an_error():
     with pytest.raises(KeyError, match="DPO"):
         headline(summary(), "Base", "SFT", "DPO", "gold")

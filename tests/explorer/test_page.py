@@ -31,6 +31,7 @@ def test_the_tables_show_the_summary(opened, run):
     shown = text(opened, "#comparison")
     for pair in run["summary"]["pairs"]:
         assert f"{pair['wins']} / {pair['ties']} / {pair['losses']}" in shown
+        assert f"win rate {100 * pair['win_rate']['value']:.1f}" in shown
     for row in run["summary"]["table"]:
         assert f"{100 * row['cap_hit']['value']:.1f} %" in shown
     assert opened.value("document.querySelectorAll('#comparison th[scope=row]').length") == 3 + 3 + 6

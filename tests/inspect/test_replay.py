@@ -285,7 +285,8 @@ def test_the_table_shows_both_sides_and_the_difference(make_run: MakeRun) -> Non
 def test_without_new_logprobs_there_is_no_policy_loss_and_it_is_said(make_run: MakeRun) -> None:
     lines = replay(make_run(measured=False), 3, [])
     assert re.search(r"^policy loss after the update +— +—$", "\n".join(lines), re.MULTILINE)
-    assert lines[-1].endswith("not measured again (training.ppo.trace_every: 10)")
+    assert lines[-2].endswith("not measured again after this update")
+    assert lines[-1].startswith("Fix: train with training.ppo.trace_every: 1")
 
 
 def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: MakeRun, tmp_path: Path) -> None:

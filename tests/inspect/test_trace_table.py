@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ppo_stage import ppo_config
+from recorded_run import record
 
 from harken.inspect.recorded import read_step
 from harken.inspect.tokens import token_rows
@@ -104,4 +106,16 @@ def test_the_legend_says_what_is_missing_and_why(make_run: MakeRun) -> None:
 
     assert "not measured" not in last_lines(ppo={"clip_range": 0.3, "clip_range_high": 0.5})
     assert "c: ratio outside 0.7 … 1.5" in last_lines(ppo={"clip_range": 0.3, "clip_range_high": 0.5})
-    assert "not measured after this update (training.ppo.trace_every: 10)" in last_lines(measured=False)
+    missing = last_lines(measured=False)
+    assert "not measured after this update" in missing and "training.ppo.trace_every: 1 (now 10)" in missing
+
+
+def test_the_legend_names_the_nearest_update_that_was_measured(make_run: MakeRun) -> None:
+    """The advice works when followed: an update that should have been measured and was not is passed over."""
+    root = make_run(measured=False, number=17)
+    config = ppo_config(ppo={"gamma": 0.97, "lam": 0.9, "max_gen_len": 8})
+    for update, measured in ((10, True), (20, False), (30, True)):
+        record(root, config, measured=measured, number=update)
+    legend = "\n".join(trace(root, 17))
+    assert "Fix: --step 10, the nearest measured" in legend
+    assert "not measured" not in "\n".join(trace(root, 10))

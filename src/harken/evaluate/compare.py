@@ -218,7 +218,10 @@ def _pair(
 def _contest(
     reward: Numbers, scores: Mapping[str, Numbers], epsilon: float, seed: int, draws: int
 ) -> dict[str, Any]:
-    """Right against left: counts over all rows, ties included in every denominator, and mean differences."""
+    """Right against left: counts over all rows, and mean differences.
+
+    `win_rate` is wins ÷ (wins + ties + losses): a tie is no win, and counts in the denominator.
+    """
     wins, losses = reward > epsilon, reward < -epsilon
     ties = reward.size - int(wins.sum()) - int(losses.sum())
     return {
@@ -226,7 +229,6 @@ def _contest(
         "wins": int(wins.sum()),
         "ties": ties,
         "losses": int(losses.sum()),
-        "win_share": (int(wins.sum()) + ties / 2) / reward.size,
         "win_rate": _rate(wins, seed, draws),
         "reward": _mean(reward, seed, draws),
         "judges": {j: _mean(d, seed, draws) for j, d in scores.items()},

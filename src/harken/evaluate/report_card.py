@@ -14,6 +14,8 @@ WIDTH = 100
 LONGEST = 36
 """Columns of the widest cell; a longer name is cut."""
 GAP = "  "
+CONTEST = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
+"""What is said of two policies besides their difference. `win_rate` is wins ÷ n: a tie is no win."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]")
 
 Figures = Mapping[str, Any]
@@ -26,9 +28,9 @@ def tables(summary: Figures, width: int = WIDTH) -> str:
     """
     judges, rows, pairs, ties = (summary[key] for key in ("judges", "table", "pairs", "ties"))
     scores = {
-        "policy": [*(row["policy"] for row in rows), "(no winner)"],
-        "wins": [*(str(row["win_rate"]["count"]) for row in rows), str(ties["count"])],
-        "win rate %": [*(_percent(row["win_rate"]) for row in rows), _percent(ties)],
+        "policy": [*(row["policy"] for row in rows), "(no single best)"],
+        "best": [*(str(row["win_rate"]["count"]) for row in rows), str(ties["count"])],
+        "best response %": [*(_percent(row["win_rate"]) for row in rows), _percent(ties)],
         "learned reward": [*(_value(row["reward"]) for row in rows), ""],
         **{judge: [*(_value(row["judges"][judge]) for row in rows), ""] for judge in judges},
     }
@@ -47,13 +49,16 @@ def tables(summary: Figures, width: int = WIDTH) -> str:
     contests = {
         "right − left": [f"{pair['right']} − {pair['left']}" for pair in pairs],
         "W / T / L": [f"{pair['wins']} / {pair['ties']} / {pair['losses']}" for pair in pairs],
-        "share %": [f"{100 * pair['win_share']:.1f}" for pair in pairs],
+        "win rate %": [_percent(pair["win_rate"]) for pair in pairs],
         "p (Holm)": [f"{pair['holm_p']:.2g}" for pair in pairs],
         "learned reward": [_value(pair["reward"], sign=True) for pair in pairs],
         **{judge: [_value(pair["judges"][judge], sign=True) for pair in pairs] for judge in judges},
     }
     head = f"{summary['prompts']} prompts, {summary['n']} answers a policy, 95 % intervals"
+    rule = "win rate = W / (W + T + L), of the right policy: a tie is no win"
     blocks = [head, *(_block(columns, width) for columns in (scores, texts, contests) if columns)]
+    if pairs:
+        blocks.append(rule)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -88,7 +93,7 @@ def results(
         "samples": summary["samples"],
         "learned_reward": {role: line["reward"] for role, line in named.items()},
         "learned_reward_ppo_minus_sft": pair["reward"],
-        "ppo_against_sft": {key: pair[key] for key in ("wins", "ties", "losses", "sign_test_p", "holm_p")},
+        "ppo_against_sft": {key: pair[key] for key in CONTEST},
         "kl_per_sequence": kl_per_sequence,
         "cap_hit": {role: line["cap_hit"] for role, line in named.items()},
         "cap_hit_ppo_minus_sft": pair["cap_hit"],

@@ -45,7 +45,6 @@ class _Contest(Shape):
     wins: int
     ties: int
     losses: int
-    win_share: float
     win_rate: _Rate
     reward: _Mean
     judges: dict[str, _Mean | None]

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.evaluate.outcome import LATE_UPDATES
+from harken.maths.statistics import wilson_interval
 
 FEWEST_PROMPTS = 20
 """Below this a bootstrap interval is too narrow to carry a verdict."""
+SIGNIFICANT = 0.05
+"""A Holm-adjusted p below this is a difference in the sign test."""
 KL_ALARM = 15.0
 """Nats per sequence from which a policy has left its reference behind."""
 
@@ -40,7 +43,9 @@ def headline(
     gold = pair["judges"][judge] if judge else None
     lines = [_verdict(summary, sft, ppo, pair["reward"], judge, gold)]
     few = summary["prompts"] < FEWEST_PROMPTS
-    lines.append(_means(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL) + _contest(pair))
+    lines.append(
+        _means(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL) + _contest(pair, few)
+    )
     if judge and gold:
         lines.append(_means(gold, f"{ppo}'s {judge} minus {sft}'s", few))
     lines += [
@@ -53,14 +58,14 @@ def headline(
     if base and base != sft:
         pair = between(summary, base, ppo)
         lines.append(
-            _means(pair["reward"], f"{ppo}'s learned reward minus {base}'s", few, LEVEL) + _contest(pair)
+            _means(pair["reward"], f"{ppo}'s learned reward minus {base}'s", few, LEVEL) + _contest(pair, few)
         )
         if judge and pair["judges"][judge]:
             lines.append(_means(pair["judges"][judge], f"{ppo}'s {judge} minus {base}'s", few))
     if kl is not None:
         lines.append(_distance(ppo, sft, kl))
     lines.append(
-        f"Note: {summary['prompts']} prompts; a true win rate closer to 50 % than "
+        f"Note: {summary['prompts']} prompts; with ties left out, a true share of wins closer to 50 % than "
         f"{100 * summary['detectable_win_rate']:.0f} % would mostly go unseen (80 % power)."
     )
     return lines
@@ -138,10 +143,24 @@ def _means(interval: Figures, what: str, few: bool, words: tuple[str, str, str] 
     )
 
 
-def _contest(pair: Figures) -> str:
+def _contest(pair: Figures, few: bool) -> str:
     return (
-        f" It wins {pair['wins']}, ties {pair['ties']} and loses {pair['losses']} of {pair['n']} "
-        f"(sign test p = {pair['sign_test_p']:.2g}, Holm-adjusted {pair['holm_p']:.2g})."
+        f" It wins {pair['wins']}, ties {pair['ties']} and loses {pair['losses']} of {pair['n']}: "
+        f"win rate {100 * pair['win_rate']['value']:.1f} % "
+        f"(sign test p = {pair['sign_test_p']:.2g}, Holm-adjusted {pair['holm_p']:.2g}).{_disagreement(pair, few)}"
+    )
+
+
+def _disagreement(pair: Figures, few: bool) -> str:
+    """Which of two tests decides where they disagree; "" where they agree, or where nothing is decided."""
+    votes = (pair["wins"] > pair["losses"]) - (pair["wins"] < pair["losses"])
+    signs = votes if pair["holm_p"] < SIGNIFICANT else 0
+    if few or signs == direction(pair["reward"]):
+        return ""
+    seen = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
+    return (
+        f" Interval and sign test disagree: the sign test shows {seen}. "
+        "The verdict follows the interval of the mean difference."
     )
 
 
@@ -172,8 +191,11 @@ def _turned(pair: Figures) -> dict[str, Any]:
         bounds = {"value": -interval["value"], "low": -interval["high"], "high": -interval["low"]}
         return {**interval, **bounds}
 
+    count, n = pair["losses"], pair["n"]
+    low, high = wilson_interval(count, n) if pair["reward"].get("n", n) == n else (None, None)
     return {
         **{key: pair[key] for key in ("n", "ties", "sign_test_p", "holm_p")},
+        "win_rate": {"count": count, "value": count / n, "low": low, "high": high},
         "left": pair["right"],
         "right": pair["left"],
         "wins": pair["losses"],

@@ -85,6 +85,18 @@ def read_step(root: Path, number: int) -> RecordedStep:
     return RecordedStep(run, config, number, rollouts, credit)
 
 
+def measured_hint(step: RecordedStep) -> str:
+    """Name the nearest update of the run after which log-probabilities were measured, or how to measure them."""
+    every = step.settings.trace_every
+    folder, updated = step.run.credit, updates(step.run.credit)
+    for number in sorted((n for n in updated if n % every == 0), key=lambda n: abs(n - step.number)):
+        if all(
+            row["new_logprobs"] is not None for row in read_credit(folder / f"update-{number:06d}.parquet")
+        ):
+            return f"Fix: --step {number}, the nearest measured (training.ppo.trace_every: {every})"
+    return f"Fix: train with training.ppo.trace_every: 1 (now {every}): every update is measured"
+
+
 def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of the PPO run in `root`, under `--set` overrides. Raises UserError when it is none."""
     run = RunFolder(root)

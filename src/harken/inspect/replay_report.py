@@ -96,10 +96,10 @@ def report(
     ]
     lines += _table(measures(tensors, before), measures(tensors, after), sign_changes(before, after))
     if tensors.new_logprobs is None:
-        every = step.settings.trace_every
         lines += [
             "",
-            f"policy loss: log-probabilities were not measured again (training.ppo.trace_every: {every})",
+            "policy loss: log-probabilities were not measured again after this update",
+            measured_hint(step),
         ]
     return lines
 

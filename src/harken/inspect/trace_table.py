@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from harken.inspect.recorded import RecordedStep
+from harken.inspect.recorded import RecordedStep, measured_hint
 
 WIDTH = 100
 _TOKEN = 18
@@ -46,9 +46,7 @@ def legend(step: RecordedStep, is_text: bool) -> list[str]:
         f"c: ratio outside {low:g} … {high:g}    m: left out of the loss    ·: a space",
     ]
     if not step.measured():
-        lines.append(
-            f"new, ratio: not measured after this update (training.ppo.trace_every: {settings.trace_every})"
-        )
+        lines += ["new, ratio: not measured after this update", measured_hint(step)]
     if not is_text:
         lines.append("tokens are shown as ids: the tokenizer of this run cannot be read")
     return [cut(line, WIDTH) for line in lines]

@@ -48,7 +48,7 @@ function intervalCell(interval, scale, kind, show) {
   );
 }
 
-/** Wins, ties and losses of the right policy as one bar and as numbers, and its win rate over all answers. */
+/** Wins, ties and losses of the right policy as one bar and as numbers, and its win rate: wins ÷ (wins + ties + losses). */
 function contestCell(pair, left, right) {
   const at = (count) => (count / pair.n) * PLOT.width;
   const piece = (name, from, count) =>
@@ -72,6 +72,6 @@ function contestCell(pair, left, right) {
       piece(left, pair.wins + pair.ties, pair.losses),
     ),
     el("b", {}, `${pair.wins} / ${pair.ties} / ${pair.losses}`),
-    el("span", { class: "small" }, `${percent(pair.win_rate.value)} (${range})`),
+    el("span", { class: "small" }, `win rate ${percent(pair.win_rate.value)} (${range})`),
   );
 }

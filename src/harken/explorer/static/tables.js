@@ -46,7 +46,7 @@ function policyTable(data) {
     return { name, cell: (row) => intervalCell(pick(row), scale, tint(table.indexOf(row)), show) };
   };
   const columns = [
-    measure("best answer", percent, (row) => row.win_rate, 0),
+    measure("best response", percent, (row) => row.win_rate, 0),
     measure("learned reward", plain, (row) => row.reward, 0),
     ...judges.map((judge) => measure(judge, plain, (row) => row.judges[judge], 0)),
     {
@@ -142,7 +142,7 @@ function pairTables(data) {
   );
   const legend =
     "Differences are right minus left, with 95 % intervals. Wins and losses are the right policy's, by learned " +
-    "reward; ties count in the win rate. A hollow point means that the interval holds zero: no clear difference. " +
+    "reward; win rate = wins ÷ (wins + ties + losses): a tie is no win. A hollow point means that the interval holds zero: no clear difference. " +
     "p: exact sign test, adjusted by Holm for the number of pairs.";
   return [
     tableCard("Each two policies, right against left", heads, body),
