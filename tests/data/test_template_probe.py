@@ -12,7 +12,7 @@ import pytest
 from tiny import CHATML, tiny_tokenizer
 
 from harken.data import examine, token_checks
-from harken.data.chat import MERGED, UNDOUBLED, Rejected, Renderer
+from harken.data.chat import CLOSED, MERGED, UNDOUBLED, Rejected, Renderer
 from harken.data.fields import Drop, messages
 from harken.data.markup import Markup
 from harken.data.template_probe import ToolForm, probe
@@ -228,7 +228,8 @@ def test_a_response_does_not_repeat_the_tag_the_prompt_opens():
     """opens_think_template.jinja."""
     found = renderer(OPENS_THINK)
     prompt = "<|im_start|><|user|>Name a colour.<|assistant|><think>\n"
-    assert (found.template.opens, found.template.opened_tag) == ("<think>\n", "<think>")  # type: ignore[union-attr]
+    assert found.template is not None
+    assert (found.template.opened_tag, found.template.closes) == ("<think>", "")
     for response in ("<think>\nsky</think>Blue.", "<think>sky</think>Blue.", "sky</think>Blue."):
         row = demonstration(USER, response=response)
         made = found.demonstration(row, 999)
@@ -237,6 +238,56 @@ def test_a_response_does_not_repeat_the_tag_the_prompt_opens():
         assert found.changes(row) == ([UNDOUBLED] if response.startswith("<think>") else [])
     assert token_checks.generation_prompt(found).level == "warning"
     assert any("opens '<think>'" in line for line in token_checks.require(found, ["sky</think>Blue."]))
+    assert any(
+        "1 of 2 responses never close" in line for line in token_checks.require(found, ["a</think>b", "c"])
+    )
+
+
+CLOSES = {
+    # What the template writes with a response begins with its generation prompt, as with Qwen3.5 …
+    "the same beginning": ("<think>\n\n</think>\n\n", "<think>\n", "\n</think>\n\n"),
+    # … or nearly, as with Nemotron.
+    "another white space": ("<think></think>", "<think>\n", "</think>"),
+}
+
+
+@pytest.mark.parametrize(("written_so", "asked", "closes"), CLOSES.values(), ids=CLOSES)
+def test_a_response_outside_the_opened_tag_gets_the_templates_own_end(
+    written_so: str, asked: str, closes: str
+):
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and '</think>' not in m.content %}"
+        f"{written_so}{{% endif %}}{{{{ m.content }}}}<|im_end|>\n{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}<|im_start|>assistant\n{asked}{{% endif %}}"
+    )
+    found = renderer(template)
+    assert found.template is not None
+    assert (found.template.opened_tag, found.template.closes) == ("<think>", closes)
+    row = demonstration(USER)
+    made = found.demonstration(row, 999)
+    assert isinstance(made, TokenDemonstration) and found.changes(row) == [CLOSED]
+    ours = written(found, made.tokens)
+    turns = [USER.to_dict(), {"role": "assistant", "content": "Blue."}]
+    whole = found.tokenizer.apply_chat_template(turns, tokenize=False).removesuffix("\n")
+    assert ours == whole.replace(written_so, asked + closes)
+    turns[1]["content"] = f"{asked}sky</think>Blue."
+    made = found.demonstration(demonstration(USER, response=turns[1]["content"]), 999)
+    assert isinstance(made, TokenDemonstration)
+    assert written(found, made.tokens) == found.tokenizer.apply_chat_template(
+        turns, tokenize=False
+    ).removesuffix("\n")
+    assert found.text(found.response("sky", ended=False)) == "sky"  # truncated: still inside
+    assert token_checks.round_trip(found, ["Blue."]).level in ("ok", "note")
+    assert token_checks.generation_prompt(found).level == "warning"
+
+
+def test_a_tag_that_is_the_header_is_not_opened():
+    template = CHATML.replace("<|im_start|>{{ m['role'] }}\n", "<{{ m['role'] }}>").replace(
+        "<|im_start|>assistant\n", "<assistant>"
+    )
+    found = renderer(template)
+    assert found.template is not None and found.template.opened_tag == ""
+    assert found.text(found.response("<assistant>Blue.")) == "<assistant>Blue."
 
 
 def test_what_the_doctor_calls_an_error_ends_training_at_its_start():
@@ -334,4 +385,4 @@ def test_old_records_print_and_hash_as_before():
 
 def test_the_probe_says_what_it_found():
     found = probe(renderer().tokenizer)
-    assert (found.system, found.header, found.opens) == (True, "<|im_end|>\n<|im_start|>assistant\n", "")
+    assert (found.system, found.header, found.closes) == (True, "<|im_end|>\n<|im_start|>assistant\n", "")

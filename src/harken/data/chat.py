@@ -47,6 +47,7 @@ _SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant", "too
 _TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant|Tool):)")
 
 MERGED = "system turn merged into the first user turn: the chat template takes none"
+CLOSED = "the response does not close the tag that the generation prompt opens: closed before it, as the template does"
 UNDOUBLED = "the response repeated the tag that the generation prompt opens: written once"
 
 
@@ -105,8 +106,9 @@ class Renderer:
         prompt = row if isinstance(row, Prompt) else row.prompt
         found = [MERGED] if self._merges(prompt.messages) else []
         for text in responses_of(row):
-            if self._undoubled(text) != text:
-                found.append(UNDOUBLED)
+            written = self.as_written(text)
+            if written != text:
+                found.append(CLOSED if written.endswith(text) else UNDOUBLED)
         return list(dict.fromkeys(found))
 
     def fit_prompt(
@@ -138,8 +140,23 @@ class Renderer:
     def response(self, text: str, ended: bool = True) -> list[int]:
         """An answer's tokens, with the end-of-turn token if it `ended`: one that was cut gets none."""
         lead = "" if self.tokenizer.chat_template else " "
-        tokens = self._encode(lead + self._inert(self._undoubled(text), response=True))
+        tokens = self._encode(lead + self._inert(self.as_written(text, ended), response=True))
         return [*tokens, self.end_of_turn] if ended else tokens
+
+    def as_written(self, text: str, ended: bool = True) -> str:
+        """A response as it follows the generation prompt where that opens a tag such as "<think>".
+
+        The tag is not repeated. A response that `ended` and does not close it gets what the template writes there.
+        """
+        tag = self.template.opened_tag if self.template else ""
+        if not tag:
+            return text
+        assert self.template is not None
+        if text.lstrip().startswith(tag):
+            rest = text.lstrip().removeprefix(tag)
+            return rest.removeprefix("\n") if self.template.asked.endswith("\n") else rest
+        closed = not ended or tag.replace("<", "</") in text
+        return text if closed else self.template.closes + text
 
     def demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration | Rejected:
         """Prompt and answer; loss falls on the answer and its end-of-turn token.
@@ -268,15 +285,6 @@ class Renderer:
             and any(m.role == "system" for m in messages)
             and any(m.role == "user" for m in messages)
         )
-
-    def _undoubled(self, text: str) -> str:
-        """A response without the tag that the generation prompt has opened already."""
-        tag = self.template.opened_tag if self.template else ""
-        if not tag or not text.lstrip().startswith(tag):
-            return text
-        rest = text.lstrip().removeprefix(tag)
-        assert self.template is not None
-        return rest.removeprefix("\n") if self.template.opens.endswith("\n") else rest
 
     def _inert(self, text: str, *, response: bool = False) -> str:
         """The text with every spelled-out special token broken by a space, but for those that responses keep."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harken.chat_template import FIX, TemplateRefusal, render
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r'\\u[0-9a-fA-F]{4}|\\[nrtbf"\\/]|[\W_]+')
 _CALL_ID = "call00001"
 """Nine letters: one family takes no others."""
-_TAG = re.compile(r"\s*<(\w[\w-]*)>\s*")
+_OPENED = re.compile(r"(<\w[\w-]*>)\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,28 @@ class Template:
     """All that it writes around the texts of a question and its response."""
 
     @property
-    def opens(self) -> str:
-        """What the generation prompt writes beyond a response's header, for example "<think>\\n"; "" for nothing."""
-        return self.asked[len(self.header) :] if self.asked.startswith(self.header) else ""
+    def opened_tag(self) -> str:
+        """The tag that the generation prompt opens before a response, for example "<think>"; "" for none.
+
+        A tag that always stands there is the header's own.
+        """
+        found = _OPENED.search(self.asked)
+        if found is None or self.header == self.asked:
+            return ""
+        beyond = self.asked.removeprefix(self.header).strip() == found[1]
+        return found[1] if beyond or found[1].replace("<", "</") in self._rest else ""
 
     @property
-    def opened_tag(self) -> str:
-        """The tag that `opens` leaves open, for example "<think>"; "" for none."""
-        found = _TAG.fullmatch(self.opens)
-        return f"<{found[1]}>" if found else ""
+    def closes(self) -> str:
+        """What the template writes between the opened tag and a response that says nothing of it, for example
+        "\n</think>\n\n"; "" where it writes no such tag with a response."""
+        return self._rest if self.opened_tag and "</" in self._rest else ""
+
+    @property
+    def _rest(self) -> str:
+        pairs = enumerate(zip(self.asked, self.header, strict=False))
+        shorter = min(len(self.asked), len(self.header))
+        return self.header[next((i for i, (a, b) in pairs if a != b), shorter) :]
 
 
 def probe(tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -102,9 +115,15 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> Template:
     first, header = whole.split(said[0])[0], whole.split(said[0])[-1].split(said[1])[0]
     after = whole.rpartition(said[1])[2]
     left = asked.rpartition(said[0])[2]
-    opens = left[len(header) :] if left.startswith(header) else ""
-    framing = "\0".join((first, header, after, left.removesuffix(opens) if opens else left))
-    return Template(_takes_system(tokenizer, said), header, left, after, framing)
+    found = Template(
+        _takes_system(tokenizer, said), header, left, after, "\0".join((first, header, after, left))
+    )
+    tag = found.opened_tag
+    return (
+        replace(found, framing=found.framing.replace(tag, "").replace(tag.replace("<", "</"), ""))
+        if tag
+        else found
+    )
 
 
 def tool_form(tokenizer: PreTrainedTokenizerBase) -> ToolForm:

@@ -36,10 +36,15 @@ def generation_prompt(renderer: Renderer) -> Seen:
         )
     header, asked = template.header, template.asked
     if template.opened_tag:
+        rest = (
+            f"gets {template.closes!r} first, as the template writes"
+            if template.closes
+            else "stays inside it"
+        )
         return Seen(
             "warning",
-            f"the generation prompt opens {template.opened_tag!r}, which the template does not write before a response "
-            "it is given: a response that brings the tag has it removed, and one without its end stays inside it",
+            f"the generation prompt opens {template.opened_tag!r}: a response that brings the tag has it removed, "
+            f"and one without its end {rest}",
             f"let responses begin with what follows {template.opened_tag!r}, and close it; or correct chat_template",
         )
     if not header.startswith(asked):
@@ -115,12 +120,11 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> Seen:
     """Encode and decode plain texts and responses of the data; special tokens that are kept have to come back too."""
 
     def lost(said: Sequence[str]) -> list[str]:
-        return [text for text in said if renderer.text(renderer.response(text, ended=False)) != text]
+        return [t for t in said if renderer.text(renderer.response(t)) != renderer.as_written(t)]
 
     texts = texts[:TEXTS]
     spelled = Counter(token for text in texts for token in dict.fromkeys(renderer.special.spelled(text)))
-    tag = renderer.template.opened_tag if renderer.template else ""
-    data = [t for t in texts if not renderer.special.spelled(t) and not (tag and t.lstrip().startswith(tag))]
+    data = [text for text in texts if not renderer.special.spelled(text)]
     plain, own, rare = lost(PLAIN), lost(data), lost(RARE)
     measured = (
         f"{len(own)} of {len(data)} texts of the data and {len(plain)} of {len(PLAIN)} plain ones changed"
@@ -160,5 +164,10 @@ def require(renderer: Renderer, texts: Sequence[str]) -> list[str]:
         if found.level == "error":
             where = str(renderer.tokenizer.name_or_path)
             raise UserError(found.measured, where=where, mend=found.mend)
+    tag = renderer.template.opened_tag if renderer.template else ""
+    inside = [text for text in texts if tag and tag.replace("<", "</") not in renderer.as_written(text)]
+    if inside:
+        what = f"{len(inside)} of {len(texts)} responses never close the {tag!r} that the generation prompt opens"
+        seen.append(Seen("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))
     said = [f"warning: {found.measured}. Fix: {found.mend}" for found in seen if found.level == "warning"]
     return [*said, *(f"note: {found.measured}" for found in seen[2:4] if found.level == "note")]

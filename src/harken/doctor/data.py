@@ -9,6 +9,7 @@ import numpy as np
 
 from harken.data.chat import Rejected, Renderer
 from harken.data.examine import content_hash
+from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.finding import Seen, error, note, ok, warning
@@ -56,11 +57,20 @@ def rows_kept(subject: Subject) -> Seen:
 )
 def max_length(subject: Subject) -> Seen:
     """A shortened row loses the beginning of its prompt."""
-    limit, rows = subject.config.data.max_length, subject.sample
-    lengths = [_length(subject.renderer, row) for row in rows]
+    limit, sample = subject.config.data.max_length, subject.sample
+    counted = [(row, _length(subject.renderer, row)) for row in sample]
+    # What the template refuses, no limit brings back.
+    rows, lengths = [r for r, n in counted if n is not None], [n for _, n in counted if n is not None]
+    if not rows:
+        return error(
+            f"the chat template refuses all of {len(sample)} rows",
+            f"`harken data {subject.config.data.path} --model {subject.config.model_name}` counts its messages",
+        )
     shares = {n: _cost(subject.renderer, rows, lengths, n) for n in (max(limit // 2, 1), limit, 2 * limit)}
     text = "; ".join(f"{n}: {dropped:.1%}, {cut:.1%}" for n, (dropped, cut) in shares.items())
-    measured = f"dropped, shortened at {text} (of {len(rows)} rows)"
+    refused = len(sample) - len(rows)
+    left_out = f"; the chat template refuses {refused} more" if refused else ""
+    measured = f"dropped, shortened at {text} (of {len(rows)} rows{left_out})"
     dropped, shortened = shares[limit]
     mend = "raise data.max_length"
     if dropped == 1:
@@ -112,11 +122,17 @@ def ptx_rows(subject: PPOSubject) -> Seen:
     if ptx is None:
         return ok("none are mixed in")
     rows = read_rows(ptx.data, "sft", subject.config.seed).train[:SAMPLE]
-    fits = sum(not isinstance(encode(subject.renderer, row, ptx.data.max_length), Rejected) for row in rows)
+    report = DataReport(ptx.data.path)
+    for row in rows:
+        encoded = encode(subject.renderer, row, ptx.data.max_length)
+        report.keep()
+        if isinstance(encoded, Rejected):
+            report.withdraw("", encoded.reason, detail=encoded.detail)
+    fits = report.kept
     measured = f"{fits} of {len(rows)} rows fit {ptx.data.max_length} tokens"
-    mend = "raise training.ppo.ptx.data.max_length"
+    mend = report.nothing_left()[1].replace("data.max_length", "training.ppo.ptx.data.max_length")
     if fits == 0:
-        return error(measured, mend)
+        return error(f"{measured}: {report.nothing_left()[0]}", mend)
     return ok(measured) if fits > 0.9 * len(rows) else warning(measured, mend)
 
 
@@ -192,11 +208,9 @@ def preference_direction(subject: Subject) -> Seen:
     return ok(measured)
 
 
-def _cost(
-    renderer: Renderer, rows: Sequence[Row], lengths: Sequence[int | None], limit: int
-) -> tuple[float, float]:
+def _cost(renderer: Renderer, rows: Sequence[Row], lengths: Sequence[int], limit: int) -> tuple[float, float]:
     """Shares of the rows that are dropped, and that are shortened, at a limit."""
-    long = [row for row, length in zip(rows, lengths, strict=True) if length is None or length > limit]
+    long = [row for row, length in zip(rows, lengths, strict=True) if length > limit]
     dropped = sum(isinstance(encode(renderer, row, limit), Rejected) for row in long)
     return dropped / len(rows), (len(long) - dropped) / len(rows)
 

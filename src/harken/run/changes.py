@@ -17,11 +17,11 @@ NUMBERS_DEPEND_ON = ("harken", "harken_code", "torch", "transformers", "peft", "
 class Changes:
     """Meets every difference of a run that goes on. `accepted` holds what was let through.
 
-    `offered`: whether there is a command that accepts; of an evaluation there is none.
+    `offered`: whether there is a command that accepts; of an evaluation and a finished run there is none.
     """
 
     def __init__(self, accept: bool = False, *, offered: bool = True) -> None:
-        self.accept, self.offered = accept, offered
+        self.accept, self.offered = accept and offered, offered
         self.accepted: list[str] = []
 
     def meet(self, problem: str, differences: Sequence[str], *, where: Path, mend: str) -> None:

@@ -55,7 +55,7 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
 def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datetime) -> RunFolder:
     settings = config.model_dump(mode="json", exclude={"output_dir"})
     finished = run.final.exists() and status.is_over(run)
-    changes = Changes(accept_changes and not finished)
+    changes = Changes(accept_changes, offered=not finished)
     already = claim.claim(run.config, settings, run.checkpoints, run.final, changes=changes)
     if already and finished:
         say(f"{run.root}: this run is finished; nothing to do")
