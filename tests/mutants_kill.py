@@ -68,7 +68,7 @@ TABLE = [
     ("an accepted change is not told", "train/run.py", '        extra["changes"] = [{', '        extra["changed"] = [{', "end_to_end/test_changes.py"),
     ("the last acceptance alone is told", "run/manifest.py", 'accepted := [*before.get("changes", []), *', 'accepted := [*', "end_to_end/test_changes.py"),
     ("an accepted change is asked for again", "train/run.py", "        claim.replace(run.config, settings)\n", "        pass\n", "end_to_end/test_changes.py"),
-    ("a finished run takes another configuration", "train/run.py", "Changes(accept_changes and not finished)", "Changes(accept_changes)", "end_to_end/test_changes.py"),
+    ("a finished run takes another configuration", "train/run.py", "Changes(accept_changes, offered=not finished)", "Changes(accept_changes)", "end_to_end/test_changes.py"),
     ("versions are not compared", "train/run.py", "of_versions(manifest.read(run.manifest), manifest.versions())", "[]", "end_to_end/test_changes.py"),
     ("the end of a run on a full disk is lost", "run/status.py", "if not atomic.disk_is_full(error) or _is_end(told):", "if not atomic.disk_is_full(error):", "run/test_status.py"),
     ("a full disk ends a run for its status", "run/status.py", "if not atomic.disk_is_full(error) or _is_end(told):", "if True:", "run/test_status.py"),
