@@ -24,7 +24,8 @@ def install(model: nn.Module) -> None:
     """Replace the forward of RMS norms and of SiLU-gated feed-forward blocks that compute what they are named for."""
     module: Any
     for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
+        weighted = isinstance(getattr(module, "weight", None), Tensor)  # some families' norms have no weight
+        if weighted and type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
             _try(module, NormForward(module), module.weight)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
             _try(module, GatedForward(module), module.gate_proj.weight)

@@ -60,7 +60,7 @@ def way_of(backbone: Backbone) -> str:
         if found is None:
             raise UserError(
                 "responses cannot be generated with this model: its decode steps, with transformers' own cache too, "
-                "give another distribution than its forward over the whole row",
+                "do not give what its forward over the whole row gives",
                 where=str(backbone.model.config.model_type),
                 mend="choose a model of a family in docs/models.md",
             )
