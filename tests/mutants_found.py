@@ -18,4 +18,8 @@ FOUND = [
     Mutant("a classifier's own pad is lost", "reward/classifier.py", "        for config, pad in zip(configs, kept, strict=True):\n            config.pad_token_id = pad\n", "        pass\n", "reward/test_classifier.py"),
     Mutant("rows are padded whatever the family", "reward/classifier.py", "[rows] if self.pads else", "[rows] if True else", "reward/test_classifier.py"),
     Mutant("padding's own position counts", "reward/classifier.py", "module.padding_idx + 1)", "0)", "reward/test_classifier.py"),
+    Mutant("a moved project's base is taken unseen", "models/resolve.py", "and _is_the_base(folder, found):", "and True:", "models/test_resolve.py"),
+    Mutant("a classifier is taken as a policy", "models/resolve.py", 'if use == "policy" and (heads :=', "if False and (heads :=", "models/test_resolve.py"),
+    Mutant("half of latent attention is adapted", "models/projections.py", '"q_b_proj", "kv_a_proj_with_mqa", ', "", "models/test_projections.py"),
+    Mutant("the manifest hashes another configuration", "train/run.py", "manifest.write(run, settings, lineage", 'manifest.write(run, config.model_dump(mode="json"), lineage', "end_to_end/test_changes.py"),
 ]  # fmt: skip

@@ -343,3 +343,66 @@ def test_a_model_serves_as_what_it_is(tmp_path: Path) -> None:
         require(ppo, "reward")
     with pytest.raises(UserError, match="rm: cannot answer prompts: it is a reward model on sft"):
         require(judge, "policy")
+
+
+def _record(run: Path, base: Path) -> None:
+    write_json(
+        run / "manifest.json",
+        {"lineage": {"folder": str(base), "fingerprint": resolve(str(base)).lineage_fingerprint}},
+    )
+
+
+def test_a_project_that_moved_as_a_whole_is_found_again(tmp_path: Path) -> None:
+    """Moved, or copied and the original deleted: the base is found at its place in the project, by fingerprint."""
+    old, new = tmp_path / "old" / "project", tmp_path / "elsewhere"
+    full(old / "01_sft" / "final", weights=b"tuned")
+    base = old / "01_sft" / "final"
+    adapter(old / "03_ppo" / "final", base)
+    _record(old / "03_ppo", base)
+    reward(old / "02_rm" / "final", base)
+    card = old / "02_rm" / "final" / "reward.json"
+    print_of_base = resolve(str(base)).lineage_fingerprint
+    write_json(card, {"hidden_size": 32, "base_fingerprint": print_of_base})
+    (tmp_path / "old" / "project").rename(new)
+    for name in ("02_rm", "03_ppo"):
+        source = resolve(str(new / name))
+        assert source.base is not None and source.base.folder == new / "01_sft" / "final"
+    (new / "01_sft" / "final" / "model.safetensors").write_bytes(b"another")
+    for name in ("02_rm", "03_ppo"):
+        with pytest.raises(UserError, match="its base model"):
+            resolve(str(new / name))
+
+
+def test_a_base_that_is_still_there_is_the_one_that_is_meant(tmp_path: Path) -> None:
+    base = full(tmp_path / "p" / "01_sft" / "final")
+    adapter(tmp_path / "copy" / "03_ppo" / "final", base)
+    full(tmp_path / "copy" / "01_sft" / "final", weights=b"another")
+    source = resolve(str(tmp_path / "copy" / "03_ppo"))
+    assert source.base is not None and source.base.folder == base
+
+
+def test_the_runs_own_copy_of_a_base_moves_with_it(tmp_path: Path) -> None:
+    full(tmp_path / "03_ppo" / "base")
+    adapter(tmp_path / "03_ppo" / "final", tmp_path / "03_ppo" / "base")
+    (tmp_path / "03_ppo").rename(tmp_path / "renamed")
+    source = resolve(str(tmp_path / "renamed"))
+    assert source.base is not None and source.base.folder == tmp_path / "renamed" / "base"
+
+
+@pytest.mark.parametrize("head", ["LlamaForSequenceClassification", "BertForMaskedLM", "Qwen2ForRewardModel"])
+def test_a_model_for_another_task_is_no_policy(tmp_path: Path, head: str) -> None:
+    """With tied embeddings it would load as a language model without a missing weight."""
+    folder = full(tmp_path / "classifier")
+    write_json(folder / "config.json", {"model_type": "llama", "hidden_size": 32, "architectures": [head]})
+    with pytest.raises(UserError, match=rf"cannot answer prompts: its config\.json names {head}"):
+        require(resolve(str(folder)), "policy")
+    adapter(tmp_path / "on", folder)
+    with pytest.raises(UserError, match="cannot answer prompts"):
+        require(resolve(str(tmp_path / "on")), "policy")
+
+
+@pytest.mark.parametrize("named", [None, [], ["LlamaForCausalLM"], ["Gemma3ForConditionalGeneration"]])
+def test_a_language_model_is_a_policy_whatever_else_its_config_says(tmp_path: Path, named: object) -> None:
+    folder = full(tmp_path / "model")
+    write_json(folder / "config.json", {"model_type": "llama", "hidden_size": 32, "architectures": named})
+    require(resolve(str(folder)), "policy")

@@ -37,20 +37,12 @@ from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.logits_head import find_head
 from harken.models.packing import Layout
 from harken.models.positions import require_within
-from harken.models.projections import require_switchable, target_modules
+from harken.models.projections import adapter_settings, require_switchable, target_modules
 from harken.models.quantised import Held, is_quantised
 from harken.models.reading import saving
 from harken.models.resolve import ModelSource
 from harken.models.shapes import keep_few_kernels
-from harken.models.weights import (
-    adapter_settings,
-    cast,
-    merged_into_base,
-    new_adapter,
-    read_merged,
-    read_model,
-    with_adapter,
-)
+from harken.models.weights import cast, merged_into_base, new_adapter, read_merged, read_model, with_adapter
 from harken.run import atomic, seals, stopping
 from harken.seeds import seed as derive_seed
 from harken.turn_end import padding_id

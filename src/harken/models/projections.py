@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -16,9 +21,10 @@ PROJECTIONS = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     *("qkv_proj", "gate_up_proj", "out_proj", "fc1", "fc2"),
     *("c_attn", "c_proj", "c_fc"),
+    *("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
     *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 }
-"""The attention and MLP projections as the common families name them."""
+"""The attention and MLP projections as the common families name them, those of multi-head latent attention too."""
 
 
 def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | None) -> list[str]:
@@ -55,6 +61,24 @@ def projections_of(trunk: nn.Module) -> list[str]:
     return sorted(found)
 
 
+def coverage(trunk: nn.Module, adapter: str) -> str:
+    """Say which modules an adapter covers, how many of each, and which matrices of the trunk it leaves alone."""
+    on: Counter[str] = Counter()
+    off: Counter[str] = Counter()
+    for key, module in trunk.named_modules():
+        name = key.rsplit(".", 1)[-1]
+        if isinstance(module, BaseTunerLayer):
+            (on if adapter in getattr(module, "lora_A", ()) else off)[name] += 1
+        elif is_linear(module) and ".base_layer" not in key and ".lora_" not in key:
+            off[name] += 1
+    for key, parameter in trunk.named_parameters():
+        if parameter.dim() == 3 and ".lora_" not in key:
+            off[f"{key.rsplit('.', 1)[-1]} (fused experts)"] += 1
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(on.items()))
+    rest = ", ".join(f"{count} {name}" for name, count in sorted(off.items()))
+    return f"adapter on {listed or 'nothing'}; not on {rest or 'none'}"
+
+
 def require_switchable(model: PreTrainedModel) -> None:
     """Raise UserError for an adapter whose effect would be in no role or in all: one of the head, or a module that
     an adapter replaces whole."""
@@ -67,3 +91,13 @@ def require_switchable(model: PreTrainedModel) -> None:
             where="lora.target_modules",
             mend="name layers of the trunk alone; merge an adapter trained elsewhere and name the merged model",
         )
+
+
+def adapter_settings(config: PeftConfig, base: Path) -> str:
+    """Write an adapter's configuration, on `base`, as peft reads it."""
+    settings = config.to_dict() | {"base_model_name_or_path": str(base), "inference_mode": True}
+    return json.dumps(settings, indent=2, sort_keys=True, default=_as_json) + "\n"
+
+
+def _as_json(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)

@@ -11,6 +11,8 @@ What a folder is follows from its contents alone:
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +34,9 @@ Use = Literal["policy", "reward"]
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
+_OTHER_HEAD = re.compile(
+    r"For(Sequence|Token|Image|Audio)Classification|ForQuestionAnswering|ForMultipleChoice|ForMaskedLM|RewardModel"
+)
 SAFETENSORS = "load it once in transformers or peft: save_pretrained(folder) writes safetensors"
 
 
@@ -70,6 +75,11 @@ class ModelSource:
         seals.check_folder(self.folder)
         return fingerprint(self.folder)
 
+    @property
+    def lineage_fingerprint(self) -> str:
+        """One hash for the model and everything it stands on."""
+        return hashlib.sha256("\n".join(link.fingerprint for link in self.chain()).encode()).hexdigest()
+
 
 def resolve(name: str) -> ModelSource:
     """Find the model called `name`: `embedded`, a folder, a run, a GGUF file, or a hub name `org/name`.
@@ -97,7 +107,24 @@ def require(source: ModelSource, use: Use) -> ModelSource:
             where=source.name,
             mend="name a full model, an SFT run or a PPO run",
         )
+    if use == "policy" and (heads := _other_heads(source.chain()[0].folder)):
+        raise UserError(
+            f"cannot answer prompts: its config.json names {heads}",
+            where=source.name,
+            mend="name a causal language model; a classifier can be a reward (training.rewards, type: classifier)",
+        )
     return source
+
+
+def _other_heads(folder: Path) -> str:
+    """The architectures of a model that was made for another task than generation; "" for a language model.
+
+    With tied embeddings such a folder loads as a language model, without a missing weight.
+    """
+    path = folder / "config.json"
+    named = read_object(path).get("architectures") if path.is_file() else None
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    return ", ".join(names) if names and all(_OTHER_HEAD.search(name) for name in names) else ""
 
 
 def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
@@ -206,8 +233,9 @@ def _on_base(
         raise UserError("names no base model", where=str(card), mend="set base_model_name_or_path in it")
     # A relative path means a place beside the adapter when there is one: run folders may move together.
     beside = folder / base
+    here = beside.resolve() if beside.is_dir() else _moved(folder, Path(base))
     try:
-        under = _resolve(str(beside.resolve()) if beside.is_dir() else base, (*on_the_way, folder))
+        under = _resolve(str(here or base), (*on_the_way, folder))
     except UserError as error:
         raise UserError(f"its base model: {error}", where=str(folder)) from error
     if under.kind == "reward":
@@ -218,6 +246,33 @@ def _on_base(
     if kind == "reward":
         _check_head(source)
     return source
+
+
+def _moved(folder: Path, base: Path) -> Path | None:
+    """Find the base of an adapter where both were moved together: under a common folder, at the same place in it.
+
+    None where the base is still there, or nothing that was recorded when the adapter was trained says that this is it.
+    """
+    if not base.is_absolute() or base.is_dir():
+        return None
+    for above in folder.parents:
+        for length in range(len(base.parts) - 1, 0, -1):
+            found = above.joinpath(*base.parts[-length:])
+            if found.is_dir() and found != folder and _is_the_base(folder, found):
+                return found
+    return None
+
+
+def _is_the_base(folder: Path, found: Path) -> bool:
+    if found == folder.parent / "base":  # the run's own copy
+        return True
+    if (folder / "reward.json").is_file():
+        said = read_object(folder / "reward.json").get("base_fingerprint")
+    else:
+        record = folder.parent / "manifest.json"
+        lineage = read_object(record).get("lineage") if record.is_file() else None
+        said = lineage.get("fingerprint") if isinstance(lineage, dict) else None
+    return said is not None and said == _resolve(str(found), (folder,)).lineage_fingerprint
 
 
 def _check_head(source: ModelSource) -> None:

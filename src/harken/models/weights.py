@@ -5,13 +5,12 @@ transformers and peft fill what a file lacks with random numbers and go on with 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -86,16 +85,6 @@ def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
             return PeftModel(model, lora, adapter_name=name)
         model.add_adapter(name, lora)
     return model
-
-
-def adapter_settings(config: PeftConfig, base: Path) -> str:
-    """Write an adapter's configuration, on `base`, as peft reads it."""
-    settings = config.to_dict() | {"base_model_name_or_path": str(base), "inference_mode": True}
-    return json.dumps(settings, indent=2, sort_keys=True, default=_as_json) + "\n"
-
-
-def _as_json(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else str(value)
 
 
 def merged_into_base(model: PeftModel, name: str) -> PreTrainedModel:

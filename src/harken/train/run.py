@@ -19,6 +19,7 @@ from harken.models.backbone import Backbone
 from harken.models.check_output import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.positions import require_within
+from harken.models.projections import coverage
 from harken.models.quantised import KEPT_IN, Held
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
@@ -89,7 +90,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         extra["stamp"] = "random reward"
     if chat_template.folder_reads_clock(source.folder):
         extra["template_time"] = began.isoformat(timespec="seconds")
-    manifest.write(run, config.model_dump(mode="json"), lineage, extra, began)
+    manifest.write(run, settings, lineage, extra, began)
     if changes.accepted:  # after they are told: a kill in between asks once more
         claim.replace(run.config, settings)
     run_stage(
@@ -143,6 +144,7 @@ def _supervised(
     rows = [role_row("base", base, source.name), *extra]
     if config.lora is not None:
         adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
+        say(f"{adapter}: {coverage(backbone.trunk, adapter)}")
         rows.insert(1, role_row(f"{adapter} adapter", backbone.adapter_parameters(adapter).values(), "new"))
     return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage)) | {"data": data}
 
@@ -154,6 +156,8 @@ def _ppo(
     backbone = roles.policy.backbone
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     require_decodable(backbone)
+    if roles.policy.adapter is not None:
+        say(f"policy: {coverage(backbone.trunk, roles.policy.adapter)}")
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     prompts, held_out = load_data.prompts(config, renderer, run)
     ptx = load_data.ptx(config, renderer, run)
