@@ -28,6 +28,8 @@ INPUT = [
     Mutant("advice: a key that is none", "health/learning_rules.py", "lower training.lr, training.ppo.epochs or", "lower training.lr, ppo.epochs or", "test_advice.py"),
     Mutant("advice: a size is called a count", "config_errors.py", "if key in CONVERSIONS else", "if key in () else", "test_config_files.py"),
     Mutant("advice: eval is offered what it has not", "run/claim.py", "Changes(offered=False)", "Changes()", "test_advice.py"),
+    Mutant("bounds: what unpacks without end is unpacked", "data/compressed.py", "size > max(SMALL, SUSPICIOUS * packed.tell())", "size < 0", "data/test_bounds.py"),
+    Mutant("bounds: a text of any length is tokenised", "data/examine.py", "elif _letters(record) > longest:", "elif _letters(record) < 0:", "data/test_bounds.py"),
     Mutant("terminal: titles may be set", "run/terminal.py", r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)", r"\x1b[\]].{99}", SAFE),
     Mutant("terminal: letters may run backwards", "run/terminal.py", r"\x7f-\x9f\u202a-\u202e\u2066-\u2069]", r"\x7f-\x9f]", SAFE),
     Mutant("terminal: results are printed as they are", "run/terminal.py", "    print(plain(text))", "    print(text)", SAFE),

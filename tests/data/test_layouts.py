@@ -296,7 +296,7 @@ FAULTS = [
     ({"prompt": "q", "chosen": "a", "rejected": True}, "wrong_type:rejected"),
     ({"prompt": "q", "chosen": "a", "rejected": "\ud800"}, "not_unicode:rejected"),
     (
-        {"prompt": [{"role": "tool", "content": "q"}], "chosen": "a", "rejected": "b"},
+        {"prompt": [{"role": "narrator", "content": "q"}], "chosen": "a", "rejected": "b"},
         "unknown_role:prompt.role",
     ),
     ({"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}, "missing_field:prompt.content"),

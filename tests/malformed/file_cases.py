@@ -37,7 +37,7 @@ BYTES: dict[str, tuple[bytes, str]] = {
     "comma-separated values": (b"prompt,chosen,rejected\nq,a,b\n", "rows.jsonl:1"),
     "an indented object over lines": (b'{\n  "prompt": "q"\n}\n', "rows.jsonl:1"),
     "YAML": (b"prompt: q\nchosen: a\n", "rows.jsonl:1"),
-    "HTML": (b"<!doctype html><p>404</p>", "rows.jsonl:1"),
+    "HTML": (b"<!doctype html><p>404</p>", "a web page"),
     "deep nesting of lists": (b'{"prompt": ' + b"[" * DEEP + b"]" * DEEP + b"}\n", "rows.jsonl:1"),
     "deep nesting of objects": (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "rows.jsonl:1"),
     "an array nested deep": (b"[" * DEEP, "rows.jsonl"),

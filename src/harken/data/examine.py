@@ -23,6 +23,10 @@ from harken.run.terminal import visible
 Record = TypeVar("Record")
 Pair = Preference | TokenPair
 
+LONGEST_TEXT = 1_000_000
+"""Letters of a text that is tokenised whatever the limit; a tokenizer takes a second or so for them."""
+LETTERS_A_TOKEN = 100
+"""Letters that one token may stand for, generously: a longer text for its limit is dropped before it is tokenised."""
 CUT_CONTEXT = "context lost assistant turns at its end"
 
 _Read = tuple[Sequence[Record | Drop], bool]
@@ -60,7 +64,7 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
         ids.add(prompt.id)
         return [replace(prompt, reference=_reference(row))], cut
 
-    return _convert(rows, read, report), report
+    return _convert(rows, read, report, data.max_length), report
 
 
 def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
@@ -76,7 +80,7 @@ def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demo
             raise Drop("empty_response")
         return [Demonstration(prompt, response)], cut
 
-    return _convert(rows, read, report), report
+    return _convert(rows, read, report, data.max_length), report
 
 
 def preferences(
@@ -101,7 +105,7 @@ def preferences(
             found.append(Drop(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
         return found, cut
 
-    records: list[Pair] = _convert(rows, read, report)
+    records: list[Pair] = _convert(rows, read, report, data.max_length)
     report.warnings += [
         f"{scored[how]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): they count as labelled"
         for how, what in (("equal", "equally"), ("reversed", "the other way round"))
@@ -152,8 +156,9 @@ def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Nu
 
 
 def _convert(
-    rows: Sequence[files.Numbered], read: Callable[[Row], _Read[Record]], report: DataReport
+    rows: Sequence[files.Numbered], read: Callable[[Row], _Read[Record]], report: DataReport, limit: int
 ) -> list[Record]:
+    longest = max(LONGEST_TEXT, LETTERS_A_TOKEN * limit)
     records: list[Record] = []
     used: set[str] = set()
     there: dict[str, None] = {}
@@ -170,6 +175,8 @@ def _convert(
         for record in found:
             if isinstance(record, Drop):
                 report.drop(where, record.reason, record.field)
+            elif _letters(record) > longest:
+                report.drop(where, "text_too_long")
             else:
                 report.keep()
                 report.shortened[CUT_CONTEXT] += cut
@@ -177,6 +184,15 @@ def _convert(
     report.shortened = +report.shortened
     report.unused = [name for name in there if name not in used]
     return records
+
+
+def _letters(record: object) -> int:
+    """Of the longest text of a record."""
+    if isinstance(record, Preference):
+        return max(_letters(record.prompt), len(record.chosen), len(record.rejected))
+    if isinstance(record, Demonstration):
+        return max(_letters(record.prompt), len(record.response))
+    return max(len(m.content) for m in record.messages) if isinstance(record, Prompt) else 0
 
 
 def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:

@@ -27,6 +27,7 @@ REASONS = {
     "tie": "an answer to imitate is wanted, and neither side is the better one",
     "duplicate_prompt": "the same conversation stands in an earlier row",
     "duplicate_id": "another prompt in an earlier row has this id",
+    "text_too_long": "a text of more letters than are worth counting for this token limit",
     "response_too_long": "the answer and the shortest prompt exceed the token limit; answers are never cut",
     "prompt_too_long": "not one token of the last user turn would be left within the token limit",
     "template_refuses": "the model's chat template cannot write this conversation",
@@ -38,6 +39,7 @@ REASONS = {
 """Every reason to drop a row. Faults of one field are counted per field: "missing_field:chosen"."""
 
 FIXES = {
+    "text_too_long": "raise data.max_length",
     "response_too_long": "raise data.max_length",
     "prompt_too_long": "raise data.max_length",
     "template_refuses": "remove or merge such turns in the rows, or use a model whose chat template takes them",
@@ -50,6 +52,8 @@ FIXES = {
 SHOWN = 20
 """Dropped rows that are listed one by one; all of them stand in rejects.jsonl."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
+MOST_COLUMNS = 6
+"""Columns that the short account names."""
 MOST_NAMED = 3
 """Reasons that the short account names; the others are counted."""
 DETAILS = 12
@@ -146,6 +150,8 @@ class DataReport:
         parts = [f"dropped {_most(self.dropped)}"] if self.dropped else []
         parts += [f"shortened {_most(self.shortened)}"] if self.shortened else []
         parts += [f"changed {_most(self.changed)}"] if self.changed else []
+        parts += self.notes
+        parts += [self._not_used(MOST_COLUMNS)] if self.unused else []
         parts += [self.agreement.line()] if self.agreement else []
         warnings = [f"  warning: {warning}" for warning in self.warnings]
         return [self._head(), *([f"  {'; '.join(parts)}"] if parts else []), *warnings]
@@ -165,11 +171,13 @@ class DataReport:
         lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
         lines += [f"  {count:,} changed: {what}" for what, count in self.changed.most_common()]
         lines += [f"  {note}" for note in self.notes]
-        if self.unused:
-            more = f" and {len(self.unused) - SHOWN} more" if len(self.unused) > SHOWN else ""
-            lines.append(f"  columns not used: {', '.join(self.unused[:SHOWN])}{more}")
+        lines += [f"  {self._not_used(SHOWN)}"] if self.unused else []
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
+
+    def _not_used(self, most: int) -> str:
+        more = f" and {len(self.unused) - most} more" if len(self.unused) > most else ""
+        return f"columns not used: {', '.join(self.unused[:most])}{more}"
 
     def _head(self) -> str:
         dropped = self.dropped.total()
