@@ -9,6 +9,7 @@ DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"
 
 INPUT = [
     Mutant("config: a learning rate of any size", "config_base.py", "Rate = Annotated[float, Field(gt=0, le=10)]", "Rate = Annotated[float, Field(gt=0)]", "test_config.py"),
+    Mutant("eval: prompts of the training are not told", "evaluate/seen.py", "    asked = [seen.digest(prompt.messages) for prompt in prompts]", "    asked = [prompt.id for prompt in prompts]", "end_to_end/test_trained_prompts.py"),
     Mutant("resume: a smaller tensor is spread over a larger one", "train/put_back.py", "found[name].shape != tensor.shape", "found[name].dtype != tensor.dtype", PUT_BACK),
     Mutant("resume: a step beyond the end is taken", "train/put_back.py", "if step > stage.total:", "if step > stage.total + 1:", PUT_BACK),
     Mutant("resume: a moment of any size", "train/put_back.py", "not packed and moment.numel() != tensor.numel()", "packed and moment.numel() != tensor.numel()", PUT_BACK),

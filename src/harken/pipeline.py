@@ -9,7 +9,7 @@ from typing import Any
 from harken import config_files
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.errors import UserError
-from harken.evaluate import audit, report_card, suite, verdict
+from harken.evaluate import audit, report_card, seen, suite, verdict
 from harken.evaluate.outcome import read_metrics
 from harken.evaluate.summary import MEND, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
@@ -133,11 +133,16 @@ def report(root: Path) -> Path:
         headline=headline,
     )
     seals.unseal(root)  # all was read that could be damaged: now its files change
-    atomic.write_json(folder.results, results | {"name": config.name, "notice": config.notice})
+    told = seen.warning(summary.get("trained_on", {}), summary["prompts"])
+    notice = " ".join(part for part in (config.notice, f"Warning: {told}." if told else "") if part)
+    atomic.write_json(
+        folder.results,
+        results | {"name": config.name, "notice": notice, "trained_on": summary.get("trained_on", {})},
+    )
     build_report(
         folder.report,
         title=config.title or config.name,
-        notice=" ".join([config.notice, *_alarms(stages)]).strip(),
+        notice=" ".join([notice, *_alarms(stages)]).strip(),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,

@@ -14,7 +14,7 @@ from harken import chat_template
 from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.data.report import DataReport
-from harken.evaluate import audit, compare
+from harken.evaluate import audit, compare, seen
 from harken.evaluate.answers import BATCH_SHAPE, answer, judge, score
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import lineage_fingerprint
@@ -85,6 +85,9 @@ def _evaluate(
         say(line)
     if report.dropped:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
+    known = seen.trained_on({**policies, "the reward model": reward}, prompts)
+    if told := seen.warning(known, len(prompts)):
+        say(f"warning: {told}")
     answers = {
         name: answer(number, name, source, prompts, config, folder.parts)
         for number, (name, source) in enumerate(policies.items())
@@ -99,7 +102,7 @@ def _evaluate(
     write_rows(folder.responses, rows)
     names = [part.column for part in judges.parts]
     summary = compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)
-    atomic.write_json(folder.summary, summary)
+    atomic.write_json(folder.summary, summary | {"trained_on": known})
     seals.seal(folder.root, folder.records())
     shutil.rmtree(folder.parts, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} answers a policy compared")

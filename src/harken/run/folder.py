@@ -1,6 +1,6 @@
 """Every path of a run, named once.
 
-<run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json
+<run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
       tensorboard/  checkpoints/step-N/  faults/step-N/  rollouts/*.parquet  credit/*.parquet  final/
 
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
@@ -53,6 +53,11 @@ class RunFolder:
         return self.root / "rejects.jsonl"
 
     @property
+    def seen(self) -> Path:
+        """Hashes of the prompts it was trained on, one a line (`run.seen`)."""
+        return self.root / "trained_prompts.txt"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard event files."""
         return self.root / "tensorboard"
@@ -90,7 +95,7 @@ class RunFolder:
     def records(self) -> list[Path]:
         """What is there of the files that no longer change when the run is finished, `final` aside: its seal's."""
         tables = [*self.rollouts.glob("*.parquet"), *self.credit.glob("*.parquet")]
-        named = (self.config, self.manifest, self.data_report, self.rejects, self.metrics)
+        named = (self.config, self.manifest, self.data_report, self.rejects, self.seen, self.metrics)
         return [path for path in (*named, *tables) if path.exists()]
 
 

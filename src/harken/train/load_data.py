@@ -15,7 +15,7 @@ from harken.data.markup import Markup, responses_of
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
-from harken.run import atomic
+from harken.run import atomic, seen
 from harken.run.folder import RunFolder
 from harken.run.tracking import progress, say
 from harken.train.ppo_learn import Ptx
@@ -121,6 +121,10 @@ def _encoded(
     if not kept[0]:
         what, mend = reports[0].nothing_left()
         raise UserError(what, where=reports[0].path, mend=mend)
+    asked = (
+        row if isinstance(row, Prompt) else row.prompt for row in train if not isinstance(row, TokenPair)
+    )
+    seen.write(run, (prompt.messages for prompt in asked))
     account = f"the whole account: {run.data_report}"
     account += f"; each dropped row: {run.rejects}" if rejects else ""
     say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out; {account}")
