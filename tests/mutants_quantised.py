@@ -111,4 +111,18 @@ QUANTISED = [
         "if False",
         FROZEN,
     ),
+    Mutant(
+        "a bar of another library's while merging",
+        "models/backbone.py",
+        "merge_and_unload(progressbar=False, adapter_names=[name])",
+        "merge_and_unload([name])",
+        TESTS,
+    ),
+    Mutant(
+        "a policy without SFT goes unmentioned",
+        "train/run.py",
+        "    if not has_sft(source):\n",
+        "    if False:\n",
+        FROZEN,
+    ),
 ]

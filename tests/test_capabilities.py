@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -55,11 +56,23 @@ def test_a_lesser_processor_computes_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found.pop("capability") == "DEFAULT"
+    assert done.stderr.startswith("model: ")  # and not with another library's warning
+    assert not [line for line in done.stderr.splitlines() if "Warning" in line or "MatMul8bitLt" in line]
     assert found.pop("ppo") == {"final": True, "kl": pytest.approx(0, abs=0.02), "moved": None}
     assert found.keys() == AWAY.keys()
     for dtype, measured in found.items():
         assert measured["frozen"], dtype
         assert measured["gap"] <= AWAY[dtype], dtype
+
+
+def test_a_kernel_that_is_not_called_is_not_missed(caplog: pytest.LogCaptureFixture) -> None:
+    """On avx512_bf16 bitsandbytes warns of one when it is imported. Its other warnings are shown."""
+    import harken.models  # noqa: F401
+
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "no module")
+    logger.warning("another warning")
+    assert [record.getMessage() for record in caplog.records] == ["another warning"]
 
 
 @pytest.mark.nightly

@@ -108,7 +108,11 @@ def test_what_moved_stays_told_when_the_end_is_done_again(
 def test_a_good_run_is_not_marked(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert train(world, out) == 0
-    assert "frozen weights unchanged: reward model" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "frozen weights unchanged: reward model" in said
+    assert (
+        "this policy has no supervised fine-tuning behind it" in said
+    )  # the model was made by no run of ours
     assert "frozen_weights_moved" not in status(out)
     told = manifest.read(out / "manifest.json")
     assert "frozen_weights_moved" not in told

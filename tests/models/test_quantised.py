@@ -241,9 +241,10 @@ def test_decoding_is_the_training_forward(source: ModelSource, kind: str) -> Non
 @pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_is_merged_into_the_weights_themselves(
-    source: ModelSource, kind: str, tmp_path: Path
+    source: ModelSource, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is saved is what merging without quantising gives, bit for bit."""
+    capsys.readouterr()
     saved = []
     for number, held in enumerate((kind, "bfloat16")):
         backbone = loaded(source, held)
@@ -251,6 +252,7 @@ def test_an_adapter_is_merged_into_the_weights_themselves(
         for parameter in backbone.adapter_parameters("policy").values():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
         backbone.merge("policy")
+        assert "Unloading" not in capsys.readouterr().err  # peft's bar
         assert not backbone.quantised
         folder = tmp_path / str(number)
         backbone.save_whole(folder)
