@@ -56,8 +56,8 @@ def test_a_lesser_processor_computes_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found.pop("capability") == "DEFAULT"
-    assert done.stderr.startswith("model: ")  # and not with another library's warning
-    assert not [line for line in done.stderr.splitlines() if "Warning" in line or "MatMul8bitLt" in line]
+    others = ("gemm_4bit_forward", "MatMul8bitLt", "Unloading", "UserWarning")
+    assert not [line for line in done.stderr.splitlines() if any(words in line for words in others)]
     assert found.pop("ppo") == {"final": True, "kl": pytest.approx(0, abs=0.02), "moved": None}
     assert found.keys() == AWAY.keys()
     for dtype, measured in found.items():
