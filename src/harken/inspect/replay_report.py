@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harken.batches import TokenEvaluation
 from harken.inspect.recompute import Replay, StepTensors, differences
-from harken.inspect.recorded import RecordedStep, ppo_settings
+from harken.inspect.recorded import RecordedStep, measured_hint, ppo_settings
 from harken.maths.advantage import explained_variance
 from harken.maths.kl import ESTIMATORS
 from harken.run import manifest
