@@ -35,6 +35,7 @@ def prompt_tokens(text: str) -> int:
     [
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preference"),
         ({"input_ids_chosen": [1, 2], "input_ids_rejected": [1, 3]}, "preference"),
+        ({"prompt": "q", "response_a": "a", "response_b": "b", "label": "A"}, "preference"),
         ({"prompt": "q", "response": "a"}, "sft"),
         ({"text": "q\na"}, "sft"),
         ({"prompt": "q"}, "prompt_only"),

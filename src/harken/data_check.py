@@ -11,7 +11,7 @@ import numpy as np
 
 from harken.chat_template import TemplateRefusal
 from harken.config_base import DataConfig, Task
-from harken.data import diversity, examine, files, layouts, sources
+from harken.data import columns, diversity, examine, files, layouts, sources
 from harken.data.chat import Rejected, Renderer
 from harken.data.markup import Markup
 from harken.data.report import DataReport
@@ -55,9 +55,10 @@ def richest_task(data: DataConfig) -> Task:
     """What the rows of `data.path` can serve as: preferences, else demonstrations, else prompts."""
     if data.prompt_column is not None:
         return "prompt_only"
-    rows = [row for _, row in files.read_rows(data.path, data.split) if isinstance(row, dict)]
+    numbered = columns.renamed(files.read_rows(data.path, data.split), data.columns, data.path)
+    rows = [row for _, row in numbered if isinstance(row, dict)]
     layout = layouts.find(data.layout, rows, where=data.path)
-    if layout.comparisons is not None or layout.prompt is None:
+    if layout.compares or layout.prompt is None:
         return "preference"
     # A layout's answer may be optional: rows that hold none are prompts.
     answered = layout.demonstration is not None and examine.demonstrations(data)[0]
