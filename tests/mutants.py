@@ -4,9 +4,12 @@
     python tests/mutants.py gae kl     those whose name or file holds one of the words
 
 A mistake counts as caught when a test fails (pytest's exit code 1). A copy that cannot be imported or
-collected, or that runs out of time, does not count. The tables are in the files mutants_*.py.
+collected, or that runs out of time, does not count. The tables are in the files mutants_*.py; places are found by
+syntax (planting.py), so renamed locals and new layout change nothing. `python tests/follow_rename.py check` says which
+no longer fit.
 """
 
+import ast
 import os
 import shutil
 import subprocess
@@ -16,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutants_chat import CHAT
+from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
 from mutants_found import FOUND
 from mutants_gpu import GPU
@@ -37,6 +41,7 @@ from mutants_rollout import ROLLOUT
 from mutants_seals import SEALS
 from mutants_sweep import SWEEP
 from mutants_theory import THEORY
+from planting import DoesNotFit, change
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
@@ -60,6 +65,7 @@ MUTANTS = [
     *KILL,
     *PRODUCTS,
     *QUANTISED,
+    *COVERAGE,
     *CHAT,
     *FOUND,
 ]
@@ -68,13 +74,26 @@ SECONDS = 120
 
 
 def plant(mutant: Mutant) -> str:
-    """The text of the mutated file. Raises ValueError when `old` is not there exactly once."""
-    text = (SOURCE / mutant.file).read_text()
-    if text.count(mutant.old) != 1:
-        raise ValueError(
-            f"{mutant.name}: found {text.count(mutant.old)} times in {mutant.file}: {mutant.old!r}"
-        )
-    return text.replace(mutant.old, mutant.new)
+    """Return the text of the mutated file. Raises DoesNotFit when the place is not there exactly once."""
+    where, colon, old = mutant.old.partition(": ")
+    if not colon:
+        raise DoesNotFit(f"{mutant.name}: {mutant.old!r} names no place (`function: pattern`)")
+    path = SOURCE / mutant.file
+    if not path.exists():
+        raise DoesNotFit(f"{mutant.name}: there is no {mutant.file}")
+    try:
+        return change(path.read_text(), where, old, mutant.new)
+    except DoesNotFit as error:
+        raise DoesNotFit(f"{mutant.name}: {mutant.file}: {error}") from None
+
+
+def fault(mutant: Mutant) -> str | None:
+    """Return why a mistake cannot be planted any more; None when it can."""
+    try:
+        ast.parse(plant(mutant))
+    except (DoesNotFit, SyntaxError) as error:
+        return str(error)
+    return None
 
 
 def run(folder: Path, tests: list[str], seconds: int) -> tuple[int | None, str]:
@@ -128,8 +147,10 @@ def main(words: list[str]) -> int:
     if not chosen:
         print(f"no mutant holds {' or '.join(words)}")
         return 1
-    for mutant in chosen:  # a table that no longer fits the source is told before anything runs
-        plant(mutant)
+    faults = [told for mutant in chosen if (told := fault(mutant)) is not None]
+    if faults:  # a table that no longer fits the source is told before anything runs
+        print("\n".join(faults), f"{len(faults)} of {len(chosen)} cannot be planted", sep="\n")
+        return 1
     tests = sorted({test for mutant in chosen for test in mutant.tests.split()})
     code, output = with_copy(None, "", tests, SECONDS * 5)
     if code != 0:

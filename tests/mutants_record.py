@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake: `old`, once in `file` (under src/harken), becomes `new`; `tests` must turn red."""
+    """One mistake: `old` in `file` (under src/harken) becomes `new`; `tests` must turn red.
+
+    `old` is `qualified name: pattern`, as in `gae: gamma * next_value`; `<module>` is the top level (see planting.py).
+    """
 
     name: str
     file: str

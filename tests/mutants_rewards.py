@@ -5,50 +5,50 @@
 from mutants_record import Mutant
 
 PYTHON = [
-    ("NaN is a reward", "if value is not None and not math.isfinite(value):", "if False:"),
-    ("no opinion counts as zero", "        value = returned.value\n", "        value = returned.value or 0.0\n"),
-    ("an old version of the function runs", "exec(compile(code, str(self._file)", 'exec(compile(b"def score(prompt, response): return 1\\n", str(self._file)'),
-    ("the function may change the records", "        copy.deepcopy(dict(prompt.details)),\n", "        dict(prompt.details),\n"),
-    ("the weight is lost", "Score(self.name, value, self.weight)", "Score(self.name, value)"),
-    ("sys.exit() of the function ends the run in silence", "        except BaseException as error:\n            if self._isolation.is_request(error):\n                raise\n            what = f\"{self._called} failed", "        except Exception as error:\n            if self._isolation.is_request(error):\n                raise\n            what = f\"{self._called} failed"),
+    ("NaN is a reward", "PythonReward._reward: value is not None and (not math.isfinite(value))", "False"),
+    ("no opinion counts as zero", "PythonReward._reward: returned.value", "returned.value or 0.0"),
+    ("an old version of the function runs", "PythonReward._run: code", "b'def score(prompt, response): return 1\\n'"),
+    ("the function may change the records", "_details: copy.deepcopy(dict(prompt.details))", "dict(prompt.details)"),
+    ("the weight is lost", "PythonReward.score: Score(self.name, value, self.weight)", "Score(self.name, value)"),
+    ("sys.exit() of the function ends the run in silence", "PythonReward._failing: BaseException", "Exception"),
 ]  # fmt: skip
 
 ENSEMBLE = [
-    ("disagreement pays", "values.mean(axis=0) - penalty", "values.mean(axis=0) + penalty"),
-    ("the spread is that of a sample", "penalty = k * values.std(axis=0)", "penalty = k * values.std(axis=0, ddof=1)"),
-    ("the best member counts", "values.min(axis=0)", "values.max(axis=0)"),
-    ("the spread is a reward", "float(sd), 0.0)", "float(sd), 1.0)"),
+    ("disagreement pays", "combined: values.mean(axis=0) - penalty", "values.mean(axis=0) + penalty"),
+    ("the spread is that of a sample", "combined: values.std(axis=0)", "values.std(axis=0, ddof=1)"),
+    ("the best member counts", "combined: values.min", "values.max"),
+    ("the spread is a reward", "EnsembleReward.score: 0.0", "1.0"),
 ]  # fmt: skip
 
 LEARNED = [
-    ("a bridged prompt ignores the limit", "            if self.max_length is None:\n", "            if True:\n"),
-    ("the answer's tokens are not counted", "self.max_length - taken", "self.max_length"),
-    ("NaN is clipped to a number", "list(finite(self.name, rollouts, [self.model.standard(value) for value in raw]))", "[self.model.standard(value) for value in raw]"),
-    ("a cut answer gets a forged end", 'ended=rollout.stop == "end_of_turn"', "ended=True"),
+    ("a bridged prompt ignores the limit", "LearnedReward._prompt: self.max_length is None", "True"),
+    ("the answer's tokens are not counted", "LearnedReward._prompt: self.max_length - taken", "self.max_length"),
+    ("NaN is clipped to a number", "LearnedReward.values: list(finite(self.name, rollouts, [self.model.standard(value) for value in raw]))", "[self.model.standard(value) for value in raw]"),
+    ("a cut answer gets a forged end", "LearnedReward.tokens: rollout.stop == 'end_of_turn'", "True"),
 ]  # fmt: skip
 
 CLASSIFIER = [
-    ("a logit in place of log-odds", "own - others.logsumexp(dim=1)", "own"),
-    ("NaN is clipped to a number", "raw = finite(self.name, rollouts, [values[row] for row in rows])", "raw = [values[row] for row in rows]"),
-    ("always the first class", "return by_name[label]", "return 0"),
-    ("the answer is cut", '"truncation": "only_first"', '"truncation": "longest_first"'),
-    ("the end of the prompt is cut", 'tokenizer.truncation_side = "left"', 'tokenizer.truncation_side = "right"'),
-    ("a random head is taken", 'if missing := sorted(told["missing_keys"]):', "if missing := []:"),
-    ("an answer may write separators", 'return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)', "return text"),
+    ("a logit in place of log-odds", "ClassifierReward._of_label: own - others.logsumexp(dim=1)", "own"),
+    ("NaN is clipped to a number", "ClassifierReward.score: finite(self.name, rollouts, [values[row] for row in rows])", "[values[row] for row in rows]"),
+    ("always the first class", "ClassifierReward._find_label: by_name[label]", "0"),
+    ("the answer is cut", "ClassifierReward._encode: 'only_first'", "'longest_first'"),
+    ("the end of the prompt is cut", "ClassifierReward.__init__: 'left'", "'right'"),
+    ("a random head is taken", "load_classifier: sorted(told['missing_keys'])", "[]"),
+    ("an answer may write separators", "ClassifierReward._inert: self._special.sub(lambda found: f'{found[0][0]} {found[0][1:]}', text)", "text"),
 ]  # fmt: skip
 
 PARTS = [
-    ("members take each other's adapter", 'f"{role}_{name}_{number}"', 'f"{role}_{name}"'),
-    ("a reward's own base is not watched", "        self.rewards.add(component, parameters, f\"its own model, {name}\")\n", ""),
-    ("a changed function is not seen", '"fingerprint": self.functions[part.column].sha256}', '"fingerprint": "0"}'),
+    ("members take each other's adapter", "PartLoader._source: f'{role}_{name}_{number}'", "f'{role}_{name}'"),
+    ("a reward's own base is not watched", "PartLoader._settle: self.rewards.add(component, parameters, f'its own model, {name}')", "pass"),
+    ("a changed function is not seen", "FoundParts._lineage: self.functions[part.column].sha256", "'0'"),
 ]  # fmt: skip
 
 ISOLATION = [
-    ("what a call changed stays", "            surroundings.put(outer)\n", ""),
-    ("the run's random draws are disturbed", "            surroundings.put_random_state(drawn)\n", ""),
-    ("a call begins where the one before left", "        surroundings.put(self._before)\n", ""),
-    ("Ctrl-C is taken for the code's own", "self._interrupted = True", "self._interrupted = False"),
-    ("what it prints is swallowed", "if self._lines <= MOST_LINES:", "if False:"),
+    ("what a call changed stays", "Isolation._inside: surroundings.put(outer)", "pass"),
+    ("the run's random draws are disturbed", "Isolation._inside: surroundings.put_random_state(drawn)", "pass"),
+    ("a call begins where the one before left", "Isolation.begin_call: surroundings.put(self._before)", "pass"),
+    ("Ctrl-C is taken for the code's own", "Isolation._noting_interrupts.note: True", "False"),
+    ("what it prints is swallowed", "_Output._say: self._lines <= MOST_LINES", "False"),
 ]  # fmt: skip
 
 TABLES = [

@@ -1,0 +1,72 @@
+"""Mistakes for rows of docs/coverage.md that no other table breaks: a row is "met" only when its test turns red.
+
+Each name begins with the number of the requirement.
+"""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutants_record import Mutant
+
+AUDIT, COMPARE, VERDICT = "evaluate/test_audit.py", "evaluate/test_compare.py", "evaluate/test_verdict.py"
+LAYOUTS, KEYS, PIPELINE = "data/test_layouts.py", "test_config_files.py", "end_to_end/test_pipeline.py"
+MODES, CLOCK, DOCTOR = "train/test_ppo_modes.py", "plan/test_clock.py", "doctor/test_sabotaged_paper.py"
+
+MODES_REF = f"{MODES}::test_a_reference_that_moves_is_the_policy_of_then"
+MODES_BASE = f"{MODES}::test_another_model_may_be_the_reference"
+MODES_KL = f"{MODES}::test_each_estimator_is_the_price_of_a_token"
+
+TABLE = [
+    ("S0-02 PPO starts from the base", "pipeline.py", "ppo_stage: str(folder.sft.final)", "config.model_name", PIPELINE),
+    ("S0-11 a token's numbers stand one token late", "run/credit_table.py", "_selected: zip(row, row_flags, strict=True)", "zip([row[0], *row[:-1]], row_flags, strict=True)", "inspect/test_recorded_by_training.py"),
+    ("S0-26 dropped rows are not counted", "data/report.py", "DataReport.drop: self.dropped[name] += 1", "pass", LAYOUTS),
+    ("S0-41 a response is missing in the table", "evaluate/suite.py", "_evaluate: write_rows(folder.responses, rows)", "write_rows(folder.responses, rows[1:])", PIPELINE),
+    ("S0-44 cap hits are empty responses", "evaluate/compare.py", "_policy: column('cap_hit')", "column('empty')", COMPARE),
+    ("S0-45 a win may be by less than epsilon", "evaluate/compare.py", "_winners: stacked.max(axis=0) - epsilon", "stacked.max(axis=0)", COMPARE),
+    ("S0-46 left and right of a pair are swapped", "evaluate/compare.py", "_pair.difference: answers.column(right, name) - answers.column(left, name)", "answers.column(left, name) - answers.column(right, name)", COMPARE),
+    ("S0-46 ties count as losses", "evaluate/compare.py", "_contest: reward < -epsilon", "reward <= epsilon", COMPARE),
+    ("S0-50 half of the rows are audited", "evaluate/audit.py", "audit: for row in rows:\n    found = measures(row)\n    found['flags'] = flags(row, found, at)\n    if row['policy'] != baseline:\n        others = rewards[row['prompt_id'], row['sample']]\n        margins = {p: row['reward'] - r for p, r in others.items() if p != row['policy']}\n        found['flags'] += _against(margins, baseline, found, at)\n    audited[row['prompt_id'], row['sample'], row['policy']] = found", "for row in rows[::2]:\n    found = measures(row)\n    found['flags'] = flags(row, found, at)\n    if row['policy'] != baseline:\n        others = rewards[row['prompt_id'], row['sample']]\n        margins = {p: row['reward'] - r for p, r in others.items() if p != row['policy']}\n        found['flags'] += _against(margins, baseline, found, at)\n    audited[row['prompt_id'], row['sample'], row['policy']] = found", AUDIT),
+    ("S0-53 any high reward is a mismatch", "evaluate/audit.py", "flags: row['reward'] > at.mismatch_reward and (repetitive or stuck)", "row['reward'] > at.mismatch_reward", AUDIT),
+    ("S0-54 a loop is counted once too often", "evaluate/audit.py", "loop: (i + 1) // period * period", "((i + 1) // period + 1) * period", AUDIT),
+    ("S0-55 restatement is a share of the prompt", "evaluate/audit.py", "measures: len(words(text))", "len(words(str(row['prompt'])))", AUDIT),
+    ("S0-60 a qualified win may be truncated", "evaluate/audit.py", "_against: not measured['cap_hit'] and measured['repeated_4grams'] < at.win_repetition", "measured['repeated_4grams'] < at.win_repetition", AUDIT),
+    ("S0-60 beating the baseline is enough", "evaluate/audit.py", "_against: at.win_baseline_margin if policy == baseline else at.win_other_margin", "at.win_baseline_margin if policy == baseline else -1e9", AUDIT),
+    ("S0-61 more truncation is called better", "evaluate/verdict.py", "_rates: {1: 'Worse', -1: 'Better', 0: 'Unclear'}", "{-1: 'Worse', 1: 'Better', 0: 'Unclear'}", VERDICT),
+    ("S0-62 a reward alone is proof", "evaluate/verdict.py", "_verdict: up > 0 and real > 0", "up > 0", VERDICT),
+    ("S0-62 an interval that touches 0 decides", "evaluate/verdict.py", "direction: interval['low'] > 0", "interval['value'] > 0", VERDICT),
+    ("S0-69 a run records no hash of its configuration", "run/manifest.py", "config_sha256: config", "{}", "run/test_manifest.py"),
+    ("S1-08 a reward is not asked for", "config_ppo.py", "PPOTraining._rewarded: self.reward_model is None and not self.rewards", "False", "test_config_rewards.py"),
+    ("S1-09 a random head needs no asking", "config_ppo.py", "RewardModelSettings._one_source: self.random_for_debugging == bool(self.checkpoint_path)", "self.random_for_debugging and bool(self.checkpoint_path)", "test_config.py end_to_end/test_bad_input.py"),
+    ("S1-10 a random reward is not stamped", "config_ppo.py", "PPOTraining.random_reward: self.reward_model is not None and self.reward_model.random_for_debugging", "False", PIPELINE),
+    ("S1-32 the response is read with the prompt column", "data/examine.py", "prompts.read_turns: fields.value(row, column)", "fields.value(row, next(reversed(row)))", LAYOUTS),
+    ("S1-36 another default rate", "config_ppo.py", "PPOTraining: lr: Rate = 1e-06", "lr: Rate = 1e-05", KEYS),
+    ("S1-37 another default clip", "config_ppo.py", "PPOSettings: clip_range: Positive = 0.2", "clip_range: Positive = 0.3", KEYS),
+    ("S1-38 another default KL coefficient", "config_ppo.py", "PPOSettings: kl_coef: NonNegative = 0.1", "kl_coef: NonNegative = 0.05", KEYS),
+    ("S1-40 another default limit", "config_ppo.py", "PPOSettings: max_gen_len: Size = 64", "max_gen_len: Size = 128", KEYS),
+    ("S4-26 another default discount", "config_ppo.py", "PPOSettings: lam: Fraction = 0.95", "lam: Fraction = 1.0", KEYS),
+    ("S1-43 other folder names", "run/folder.py", "PipelineFolder.reward: '02_rm'", "'02_reward'", PIPELINE),
+    ("S2-01 a multiple is claimed", "evaluate/verdict.py", "_distance: f'Note: {text}.'", "f'Note: {text}, twice as good.'", VERDICT),
+    ("S2-10 a label's sides are swapped", "data/pair_layouts.py", "labelled.read: (fields.text(row, here[0]), fields.text(row, here[1]))", "(fields.text(row, here[1]), fields.text(row, here[0]))", LAYOUTS),
+    ("S2-34 any KL coefficient is fine", "doctor/settings_ppo.py", "kl_coefficient: not 0.001 <= settings.kl_coef <= 1", "False", DOCTOR),
+    ("S2-35 the baseline is the value of the last token", "train/credit.py", "_advantages: torch.where(first, old.values, 0.0)", "old.values", MODES),
+    ("S2-35 every token trains the critic", "train/credit.py", "_advantages: first & learnable", "learnable", MODES),
+    ("S3-18 groups need not have learnt", "train/credit.py", "_advantages: torch.where(action, against[:, None], 0.0)", "torch.where(action, total[:, None], 0.0)", MODES),
+    ("S2-36 the critic's head is that of raw scores", "train/ppo_critic.py", "build_critic: rewards.head.weight * rewards.scale", "rewards.head.weight", "train/test_ppo_critic.py"),
+    ("S4-21 the reference moves at every update", "train/reference.py", "Reference.after: updates_done % self._every == 0", "True", MODES_REF),
+    ("S4-21 base is the supervised model", "train/reference.py", "load_reference: name == 'sft'", "name in ('sft', 'base')", MODES_BASE),
+    ("S4-23 every estimator is k1", "train/credit.py", "assign_credit: ESTIMATORS[settings.kl_estimator]", "ESTIMATORS['k1']", MODES_KL),
+    ("S2-43 epochs cost nothing", "plan/clock.py", "_ppo: settings.epochs * learn", "learn", CLOCK),
+    ("S2-49 the longer response is the rejected one", "data/diversity.py", "lengths: (chosen > rejected) == (pair.label > 0.5)", "(chosen < rejected) == (pair.label > 0.5)", "test_data_check.py data/test_diversity.py"),
+    ("S2-55 a schedule ends an update early", "train/kl_control.py", "KLControl.begin: scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number, s.updates)", "scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number + 1, s.updates)", "train/test_kl_control.py"),
+    ("S2-75 the response begins at the last newline", "data/answer_layouts.py", "lines: whole.strip().partition('\\n')", "whole.strip().rpartition('\\n')", LAYOUTS),
+    ("S2-77 padding is kept", "data/token_pairs.py", "_side: row.get(mask) is not None", "False", LAYOUTS),
+    ("S2-93 an update that moved too far is kept", "train/kl_control.py", "KLControl.end: self.learner.load(self._before)", "pass", "train/test_kl_control.py"),
+    ("S2-93 the budget keeps the policy outside", "train/kl_control.py", "KLControl._watch_budget: self.learner.load(self._inside)", "pass", "train/test_kl_control.py"),
+    ("S0-42 a judge without a value is worth 0", "evaluate/answers.py", "judge: row.scores[0].value", "row.scores[0].value or 0.0", "end_to_end/test_judges.py"),
+    ("S0-42 judges score the responses of the first policy", "evaluate/answers.py", "judge: said.rollouts", "next(iter(answers.values())).rollouts", "end_to_end/test_judges.py"),
+    ("S2-94 a judge's change is not paired", "train/ppo_probe.py", "Probe._judged: self.judged.get(name, values)", "values", "train/test_best.py"),
+    ("S2-94 a flat guard is an alarm", "health/reward_rules.py", "_hacking: name.startswith(GUARD) and not fell", "False", "health/test_findings.py"),
+    ("S2-94 a reward model as judge reads under the reward's adapter", "reward/build.py", "PartLoader._source: f'{role}_{name}'", "'reward'", "end_to_end/test_judges.py"),
+    ("S4-35 the coefficient stays", "train/kl_control.py", "KLControl.end: self._adapt(kl_to_reference, sequences)", "pass", "train/test_kl_control.py"),
+]  # fmt: skip
+
+COVERAGE = [Mutant(*row) for row in TABLE]
