@@ -7,7 +7,6 @@ seconds to import, and `harken --help`, `harken presets` and a mistyped key shou
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 import threading
@@ -22,9 +21,10 @@ from harken.cli_next import after_demo
 from harken.cli_options import AcceptChanges, OutputDir, Set
 from harken.cli_presets import presets
 from harken.errors import UserError, cause, is_foreign_fault
-from harken.run import crash, stopping
+from harken.run import crash, stopping, streams
 from harken.run.stopping import Stopped
 from harken.run.terminal import plain, show
+from harken.run.writer import what_next
 
 QUICK = (
     "sft.data.limit=64",
@@ -55,6 +55,9 @@ MENDS = {
 }
 """What a file system refuses for a reason of the user's, and how to mend it. Any other fault is ours."""
 
+FILES = {"demo", "train", "pipeline", "sweep", "eval", "report"}
+"""Verbs whose result is in files: what they print may be lost."""
+
 app = typer.Typer(
     name="harken",
     rich_markup_mode=None,
@@ -74,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is not None:
         return _run(arguments)
     stopping.raise_on_terminate()
+    streams.protect()
     code = _run(None)
     _end_in_time(code)
     return code
@@ -81,8 +85,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is no text must not end what is printed of it
-        sys.stdout.reconfigure(errors="backslashreplace")
     if os.environ.get("HARKEN_DEBUG") == "1":
         return app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
     try:
@@ -94,9 +96,6 @@ def _run(arguments: list[str] | None) -> int:
         command = context.command_path if context else "harken"
         return _complain(f"{error.format_message().rstrip('.')}. Try: {command} --help")
     except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of our output has seen enough, as in `harken … | head`
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it on its way out
-            return 0
         if error.errno not in MENDS:
             return _bug(error)
         return _complain(f"{error.filename or 'a file'}: {error.strerror}. {MENDS[error.errno]}")
@@ -108,8 +107,12 @@ def _run(arguments: list[str] | None) -> int:
         if not is_foreign_fault(error) and not isinstance(error, SystemExit):
             raise
         return _bug(error)
-    if code in (130, 143):
-        _complain("interrupted. The same command with the same folder goes on from the last checkpoint.")
+    if code in (129, 130, 143):
+        _complain(f"interrupted. {what_next()}".strip())
+    # A reader that has seen enough, as in `harken … | head`, is no fault; an answer that could not be written is.
+    problem = streams.lost("stdout")
+    if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
+        return _complain(f"standard output: {problem.strerror}. {MENDS.get(problem.errno or 0, _ROOM)}")
     return code
 
 

@@ -137,12 +137,23 @@ def _find(name: str) -> _Source:
     if not looks_like_file and not path.is_file():
         return _preset(name)
     try:
-        return _Source(path.read_text(encoding="utf-8"), name, path.stem)
+        return _Source(_text(path, name), name, path.stem)
     except FileNotFoundError:
         mend = "`harken presets list` names the shipped ones"
         raise UserError("no such file", where=name, mend=mend) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read as text ({error})", where=name, mend="Save it as UTF-8") from None
+
+
+def _text(path: Path, name: str) -> str:
+    """The text of a file of a configuration's size. Raises UserError for a device, a folder, and a larger one."""
+    if path.exists() and not path.is_file():
+        raise UserError("cannot be read as text (not a regular file)", where=name, mend=config_yaml.IS_IT)
+    with path.open("rb") as file:
+        content = file.read(config_yaml.LARGEST + 1)
+    if len(content) > config_yaml.LARGEST:
+        raise UserError(config_yaml.TOO_LARGE, where=name, mend=config_yaml.IS_IT)
+    return content.decode("utf-8-sig")
 
 
 def _shipped() -> dict[str, Traversable]:

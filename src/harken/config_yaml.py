@@ -26,14 +26,38 @@ DEEPEST = 40
 """Sections and lists within one another: a configuration has six."""
 MOST = 20_000
 """Values in a configuration, aliases counted at each place: a few lines of them can stand for billions."""
+LARGEST = 4 << 20
+"""Bytes of a configuration: the largest that ships has four thousand."""
+TOO_LARGE = f"larger than a configuration may be ({LARGEST >> 20} MB)"
+IS_IT = "Is it a configuration? `harken presets show NAME` prints one to start from"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d{1,6}\])*(\.[^.\[\]=]+(\[\d{1,6}\])*)*\Z")
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the core schema's scalars and no others."""
+    """The safe loader with the core schema's scalars and no others. It stops where `MOST` or `DEEPEST` is passed."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, emptied
+    read = depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value and what is in it."""
+        self.read += 1
+        self.depth += 1
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.read > 2 * MOST:  # keys are read as values
+            raise _TooMuch(f"it holds more than {MOST:,} values", "Write fewer", mark.line + 1)
+        if self.depth > 2 * DEEPEST:
+            raise _TooMuch(NESTED, FLATTEN, mark.line + 1)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+class _TooMuch(Exception):
+    def __init__(self, problem: str, mend: str, line: int) -> None:
+        self.problem, self.mend, self.line = problem, mend, line
 
 
 class _Dumper(yaml.SafeDumper):
@@ -141,6 +165,8 @@ def write(data: dict[str, Any]) -> str:
 
 
 def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
+    if len(text) > LARGEST:
+        raise UserError(TOO_LARGE, where=name[:80], mend=IS_IT)
     try:
         loader = _Loader(text)
         try:
@@ -155,6 +181,9 @@ def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
         raise UserError(f"not valid YAML: {problem}", where=f"{name}{line}", mend=QUOTE) from None
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", where=name, mend="Save it as plain UTF-8 text") from None
+    except _TooMuch as error:
+        line = "" if name.startswith("--set") else f":{error.line}"
+        raise UserError(error.problem, where=f"{name[:80]}{line}", mend=error.mend) from None
     except RecursionError:
         raise UserError(NESTED, where=name, mend=FLATTEN) from None
 

@@ -1,9 +1,9 @@
-"""SIGTERM and SIGINT ask a run to stop; it stops where nothing is lost.
+"""SIGTERM, SIGINT and SIGHUP ask a run to stop; it stops where nothing is lost.
 
 a signal      →  a note                  the handler does nothing else
 check()       →  Stopped                 at safe points: every forward of a model, between steps
 begun()       →  the step is finished    from the first change of weights on check() waits, at most GRACE
-a second one  →  the process ends        the last checkpoint is good
+a second one  →  the process ends        the last checkpoint is good; a closed terminal's SIGHUP never counts
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from harken.run import streams
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 25.0
 """Seconds a step that has begun to change weights may go on after the signal."""
 
@@ -42,6 +44,8 @@ class _State:
     begun = False
     changing = False
     """Weights of the step under way have begun to change. Kept where a step ended with an exception."""
+    ended = False
+    """A signal outside `listening` has raised: the next one does not wait for what that one unwinds."""
 
 
 @contextmanager
@@ -50,7 +54,7 @@ def listening() -> Iterator[None]:
     if _State.listening or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    before = {number: signal.signal(number, _note) for number in SIGNALS if not _ignored(number)}
     _State.listening, _State.asked, _State.begun = True, None, False
     try:
         yield
@@ -92,20 +96,36 @@ def check() -> None:
 
 
 def raise_on_terminate() -> None:
-    """Let SIGTERM end the process as Ctrl-C does, so that what is open is put away. For the command line."""
+    """Let every signal end the process as Ctrl-C does, so that what is open is put away. For the command line."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+        for number in SIGNALS:
+            if not _ignored(number):
+                signal.signal(number, _stop)
+
+
+def _ignored(number: int) -> bool:
+    """Whether `nohup` started the process: a run under it outlives its terminal."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    if _State.ended:
+        if number == signal.SIGHUP:
+            return
+        os._exit(128 + number)
+    _State.ended = True
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise Stopped(number)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    if _State.asked is not None:
+    if number == signal.SIGHUP and _State.asked is not None:
+        return  # the kernel and the shell both send one when a terminal closes
+    if _State.asked not in (None, signal.SIGHUP):
         os._exit(128 + number)
     _State.asked, _State.asked_at = number, time.monotonic()
     name = signal.Signals(number).name
-    text = f"\n{name}: stopping at the next safe point, with a checkpoint. Once more: at once, without.\n"
-    # Not `say`: it may be what the signal interrupted.
-    os.write(2, text.encode())
+    streams.write_now(
+        f"\n{name}: stopping at the next safe point, with a checkpoint. Once more: at once, without.\n"
+    )

@@ -6,8 +6,8 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -50,13 +50,25 @@ def _written_out(letter: str) -> str:
 
 
 def say(text: str, file: Any = None) -> None:
-    """Print to stderr (or `file`) without breaking a live bar. Control characters are left out, line breaks stay."""
-    tqdm.write(plain(text), file=file or sys.stderr)
+    """Print to stderr (or `file`) without breaking a live bar. Control characters are left out, line breaks stay.
+
+    A stream that is closed or full loses the line and ends nothing.
+    """
+    with suppress(OSError, ValueError):
+        tqdm.write(plain(text), file=file or sys.stderr)
 
 
 def show(text: str) -> None:
     """Print a result to stdout, as `say` does: it may hold what a user or a model wrote."""
     print(plain(text))
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether someone watches a stream. One that is closed has no one."""
+    try:
+        return stream is not None and stream.isatty()
+    except (OSError, ValueError):
+        return False
 
 
 def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
@@ -131,5 +143,5 @@ def bar(label: str, total: int | None, *, initial: int = 0, leave: bool, delay: 
         delay=delay,
         file=sys.stderr,
         dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
+        disable=not is_terminal(sys.stderr),
     )

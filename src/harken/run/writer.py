@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,10 @@ from harken.run import crash
 from harken.run.terminal import say
 
 LOCK, OWNER = ".writer.lock", ".writer.json"
+_opened: list[Path] = []
+"""Folders this process has written."""
+_KEPT = ("checkpoints/step-*", "final", "parts/*", "*/final", "summary.json")
+"""What a command that is given again does not make again: of a run, an evaluation, a pipeline, a sweep."""
 
 
 @contextmanager
@@ -39,15 +43,29 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
     except NotImplementedError:
         say(f"warning: {folder} is on a file system without locks: let no second process write there")
+    _opened.append(folder)
     try:
-        (folder / OWNER).write_text(json.dumps(_me()) + "\n")
+        with suppress(
+            OSError
+        ):  # it only names the owner to others: a full disk must not refuse the command for it
+            (folder / OWNER).write_text(json.dumps(_me()) + "\n")
         yield
     except BaseException as error:
         crash.note_folder(error, folder)
         raise
     finally:
-        (folder / OWNER).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
         lock.release()
+
+
+def what_next() -> str:
+    """What the command that was interrupted does when it is given again; "" for one that wrote to no folder."""
+    if not _opened:
+        return ""
+    if any(next(folder.glob(kept), None) for folder in _opened for kept in _KEPT):
+        return "The same command with the same folder goes on from what is saved there"
+    return "Nothing was saved yet: the same command starts again"
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

@@ -22,6 +22,7 @@ from harken.health.rule import Kind
 from harken.run import atomic, checkpoint, manifest, seals, status, stopping
 from harken.run.folder import RunFolder
 from harken.run.stopping import Stopped
+from harken.run.terminal import is_terminal
 from harken.run.tracking import Tracker, logged, say
 from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
@@ -225,7 +226,8 @@ class _Loop:
         if not stop.late and not self.finishing:
             self._save_here()
         self.tell(f"interrupted by {stop.name}")
-        say(f"{self.stage.label}: {stop.name}: the same command goes on after step {self.saved}")
+        after = f"goes on after step {self.saved}" if self.saved else "starts again: no step was finished"
+        say(f"{self.stage.label}: {stop.name}: the same command {after}")
 
     def fail(self, error: BaseException) -> None:
         """A checkpoint of where the run is, if that is no step half done, and the newest one is not of there.
@@ -278,7 +280,7 @@ class _Loop:
     def _log(self, tracker: Tracker, metrics: dict[str, float], skipped: str | None) -> None:
         before, report = self.monitor.report, self.monitor.see(self.done, metrics)
         metrics |= report.metrics()
-        mark = light_mark(report.light, terminal=sys.stderr.isatty())
+        mark = light_mark(report.light, terminal=is_terminal(sys.stderr))
         summary = self.stage.summary(metrics) if skipped is None else f"skipped: {skipped}"
         tracker.log(self.done, metrics, f"{mark}  {summary}", skipped=skipped)
         for news in report.news(before):
