@@ -142,7 +142,7 @@ def report(root: Path) -> Path:
     build_report(
         folder.report,
         title=config.title or config.name,
-        notice=" ".join([notice, *_alarms(stages)]).strip(),
+        notice=" ".join([notice, *alarms(stages)]).strip(),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,
@@ -158,7 +158,7 @@ def report(root: Path) -> Path:
     return folder.report
 
 
-def _alarms(stages: Mapping[str, RunFolder]) -> list[str]:
+def alarms(stages: Mapping[str, RunFolder]) -> list[str]:
     """What a reader of the page must know before any figure on it: frozen weights that moved."""
     moved = {name: manifest.moved(run) for name, run in stages.items()}
     return [

@@ -15,7 +15,7 @@ from typing import Any
 
 from harken import pipeline
 from harken.errors import UserError
-from harken.evaluate import audit, report_card, verdict
+from harken.evaluate import audit, report_card, seen, verdict
 from harken.evaluate.outcome import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
 from harken.explorer.build import build_report
@@ -177,7 +177,7 @@ def _write(page: Path, found: Found) -> Path:
     build_report(
         page,
         title=", ".join(summary["policies"]) if summary else ", ".join(stages),
-        notice="",
+        notice=" ".join(part for part in (_not_held_out(summary), *pipeline.alarms(stages)) if part),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,
@@ -191,6 +191,12 @@ def _write(page: Path, found: Found) -> Path:
     show("\n".join(headline))
     show(f"\nreport   {page}")
     return page
+
+
+def _not_held_out(summary: Mapping[str, Any] | None) -> str:
+    """The warning that policies were trained on prompts of the evaluation; "" where none was."""
+    told = seen.warning(summary.get("trained_on", {}), summary["prompts"]) if summary else ""
+    return f"Warning: {told}." if told else ""
 
 
 def _headline(
