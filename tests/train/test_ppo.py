@@ -10,7 +10,7 @@ from ppo_stage import ppo_config, share_of_low_tokens
 from torch import Tensor
 
 from harken.batches import TokenBatch, TokenEvaluation
-from harken.models.roles import fingerprint
+from harken.models.roles import Policy, fingerprint
 from harken.run.tables import read_rows
 from harken.train.ppo import PPOStage
 

@@ -119,7 +119,7 @@ class ClassifierReward:
             alone = torch.cat([self._logits([row]) for row in rows])
             try:
                 together = self._logits(rows)
-            except FAULTS:
+            except Exception:  # noqa: BLE001  whatever a family raises there: it reads rows of equal length
                 return False
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 0.05
         return float((together - alone).abs().max()) <= tolerance * max(float(alone.abs().max()), 1.0)
