@@ -45,7 +45,7 @@ class _State:
     changing = False
     """Weights of the step under way have begun to change. Kept where a step ended with an exception."""
     ended = False
-    """A signal outside `listening` has raised: the next one does not wait for what that one unwinds."""
+    """A signal has come: the next one does not wait for what this one unwinds or saves."""
 
 
 @contextmanager
@@ -56,6 +56,7 @@ def listening() -> Iterator[None]:
         return
     before = {number: signal.signal(number, _note) for number in SIGNALS if not _ignored(number)}
     _State.listening, _State.asked, _State.begun = True, None, False
+    _State.ended = False
     try:
         yield
     finally:
@@ -125,6 +126,8 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _State.asked not in (None, signal.SIGHUP):
         os._exit(128 + number)
     _State.asked, _State.asked_at = number, time.monotonic()
+    # Also once `listening` is left: a second SIGHUP must not end the checkpoint that this one asks for.
+    _State.ended = True
     name = signal.Signals(number).name
     streams.write_now(
         f"\n{name}: stopping at the next safe point, with a checkpoint. Once more: at once, without.\n"
