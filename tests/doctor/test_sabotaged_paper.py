@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -56,22 +55,6 @@ def reloaded(template: str = CHATML) -> PreTrainedTokenizerFast:
 
 
 # -- tokenizers -----------------------------------------------------------------------------------
-
-
-@names("pad_is_no_end", "error")
-def a_pad_that_is_eos(clinic: Clinic, folder: Path) -> Spoilt:
-    """P1: and no other special token to take its place."""
-    template = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
-    config = on_tokenizer(clinic, folder, reloaded(template))
-    path = folder / "model" / "tokenizer.json"
-    said = json.loads(path.read_text())
-    said["added_tokens"] = [t for t in said["added_tokens"] if t["content"] == "<|im_end|>"]
-    path.write_text(json.dumps(said))
-    card = folder / "model" / "tokenizer_config.json"
-    told = json.loads(card.read_text()) | {"pad_token": "<|im_end|>", "added_tokens_decoder": {}}
-    told.pop("bos_token")
-    card.write_text(json.dumps(told))
-    return config
 
 
 @names("generation_prompt", "error")

@@ -75,7 +75,7 @@ MESSAGES: dict[str, Any] = {
     "a role of another case": [{"role": "USER ", "content": "x"}, *TURNS[1:]],
     "no role": [{"content": "x"}, *TURNS[1:]],
     "no content": [{"role": "user"}, *TURNS[1:]],
-    "content in parts": [{"role": "user", "content": [{"type": "text", "text": "x"}]}, *TURNS[1:]],
+    "content in parts that are no text": [{"role": "user", "content": [{"type": "image"}]}, *TURNS[1:]],
     "content that is null": [{"role": "user", "content": None}, *TURNS[1:]],
     "a turn that is text": ["Hello", *TURNS[1:]],
     "a turn that is a list": [["user", "Hello"], *TURNS[1:]],
