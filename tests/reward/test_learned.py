@@ -128,14 +128,14 @@ def test_an_answer_that_leaves_no_room_is_an_error_and_never_cut() -> None:
 
 
 def test_a_template_that_refuses_names_the_prompt() -> None:
-    """S3-12: some families take no system turn."""
+    """S3-12: what a template refuses (a system turn it refuses becomes part of the first user turn)."""
     reward, _ = bridged(None)
     tokenizer = copy.deepcopy(tiny_tokenizer())
     tokenizer.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        "{% if 'unsaid' in messages[0]['content'] %}{{ raise_exception('no such word') }}{% endif %}"
         + str(tokenizer.chat_template)
     )
     reward._bridge = Renderer(tokenizer)
-    turns = (Message("system", "be brief"), Message("user", "hi"))
-    with pytest.raises(UserError, match=r"reward_model, prompt p1: .*no system turn"):
+    turns = (Message("user", "this is unsaid"),)
+    with pytest.raises(UserError, match=r"reward_model, prompt p1: .*no such word"):
         reward.score([answer("a", turns)])
