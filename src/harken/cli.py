@@ -17,7 +17,7 @@ import typer
 
 from harken import __version__, config_files
 from harken.cli_before import before
-from harken.cli_next import after_demo
+from harken.cli_next import QUICK, after_demo
 from harken.cli_options import AcceptChanges, OutputDir, Set
 from harken.cli_presets import presets
 from harken.errors import UserError, cause, is_foreign_fault
@@ -25,19 +25,6 @@ from harken.run import crash, stopping, streams
 from harken.run.stopping import Stopped
 from harken.run.terminal import plain, show
 from harken.run.writer import what_next
-
-QUICK = (
-    "sft.data.limit=64",
-    "sft.training.max_steps=2",
-    "reward.data.limit=64",
-    "reward.training.max_steps=2",
-    "ppo.training.ppo.updates=1",
-    "ppo.training.ppo.prompts_per_update=4",
-    "ppo.training.ppo.max_gen_len=16",
-    "evaluation.data.limit=4",
-    "evaluation.max_gen_len=16",
-)
-"""`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
 
 PATIENCE = 5.0
 """Seconds that threads of user code have to end after everything else."""

@@ -1,4 +1,4 @@
-"""What to do next, for a person who has just seen the demo end."""
+"""The demo's short form, and what to do next for a person who has just seen the demo end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ import sys
 from pathlib import Path
 
 from harken.run.folder import PipelineFolder
+
+QUICK = (
+    "sft.data.limit=64",
+    "sft.training.max_steps=2",
+    "reward.data.limit=64",
+    "reward.training.max_steps=2",
+    "ppo.training.ppo.updates=1",
+    "ppo.training.ppo.prompts_per_update=4",
+    "ppo.training.ppo.max_gen_len=16",
+    "evaluation.data.limit=4",
+    "evaluation.max_gen_len=16",
+)
+"""`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
 
 
 def after_demo(folder: Path) -> str:
