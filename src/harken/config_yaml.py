@@ -166,7 +166,7 @@ def write(data: dict[str, Any]) -> str:
 
 def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
     if len(text) > LARGEST:
-        raise UserError(TOO_LARGE, where=name[:80], mend=IS_IT)
+        raise UserError(TOO_LARGE, where=_place(name), mend=IS_IT)
     try:
         loader = _Loader(text)
         try:
@@ -182,10 +182,16 @@ def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", where=name, mend="Save it as plain UTF-8 text") from None
     except _TooMuch as error:
-        line = "" if name.startswith("--set") else f":{error.line}"
-        raise UserError(error.problem, where=f"{name[:80]}{line}", mend=error.mend) from None
+        raise UserError(error.problem, where=_place(name, error.line), mend=error.mend) from None
     except RecursionError:
-        raise UserError(NESTED, where=name, mend=FLATTEN) from None
+        raise UserError(NESTED, where=_place(name), mend=FLATTEN) from None
+
+
+def _place(name: str, line: int | None = None) -> str:
+    """A file in full with its line; of a `--set`, whose value may be megabytes, the start."""
+    if name.startswith("--set"):
+        return name[:80]
+    return name if line is None else f"{name}:{line}"
 
 
 def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]) -> Any:

@@ -44,6 +44,7 @@ def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypat
         (gzip.compress(b"x" * 257 + b"ustar"), "this is a tar archive"),
         (gzip.compress(gzip.compress(ROW)), "this is a packed file in a packed file"),
     ],
+    ids=["pickle", "SQLite", "LFS pointer", "web page", "tar", "packed twice"],
 )
 def test_what_holds_no_rows_is_refused_by_what_it_is(tmp_path: Path, content: bytes, said: str):
     (tmp_path / "rows.jsonl").write_bytes(content)

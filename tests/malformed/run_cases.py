@@ -300,7 +300,6 @@ WORDS: tuple[tuple[str, str, str], ...] = (
     ("replay, another temperature", "replay {out}/03_ppo --step 1 --set training.ppo.temperature=2", "--set"),
     ("report, a folder that is not there", "report {tmp}/none", "none"),
     ("report, a file", "report {out}/pipeline.yml", "pipeline.yml"),
-    ("report, a run", "report {out}/01_sft", "01_sft"),
     ("model, a folder of runs", "model {out}", "01_sft"),
     ("model, a folder of nothing", "model {tmp}", "no model is here"),
     ("model, a file", "model {out}/pipeline.yml", "pipeline.yml"),
