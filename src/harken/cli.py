@@ -58,8 +58,9 @@ app.add_typer(presets, name="presets")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code. A user's mistake is one line on stderr and code 2.
 
-    Code 1: the command was at work, and could not finish: code of the user's own failed, or there is a bug in Harken
-    (its traceback is written to a file that the line names). HARKEN_DEBUG=1 lets every error through instead.
+    Code 1: the command was at work, and could not finish: code of the user's own failed, too many steps met numbers
+    that are not finite, frozen weights moved, or there is a bug in Harken (its traceback is written to a file that the
+    line names). HARKEN_DEBUG=1 lets every error through instead.
     """
     if arguments is not None:
         return _run(arguments)

@@ -73,14 +73,18 @@ class DataConfig(Strict):
     eval_split: str | None = None
     """The split of the held-out rows, in `eval_path` or else in `path`: `validation` holds that split out."""
     eval_fraction: Fraction = 0.0
-    """Without `eval_path` and `eval_split`: hold out this share of the prompts."""
+    """Hold out this share of the prompts; not together with `eval_path` or `eval_split`."""
     eval_limit: PositiveInt | None = None
     """Use only this many held-out rows."""
 
     @model_validator(mode="after")
     def _held_out_rows_are_others(self) -> DataConfig:
-        if self.eval_split is not None and self.eval_fraction > 0:
-            raise ValueError("eval_split and eval_fraction both say what is held out: leave one of them out")
+        named = [key for key in ("eval_path", "eval_split") if getattr(self, key) is not None]
+        if named and self.eval_fraction > 0:
+            raise ValueError(
+                f"{named[0]} and eval_fraction both say what is held out: leave one of them out, "
+                f"or set eval_fraction to 0"
+            )
         if self.eval_path in (None, self.path) and self.eval_split == self.split:
             raise ValueError(f"eval_split {self.eval_split} is the split that is trained on: name another")
         return self

@@ -30,13 +30,17 @@ class UserError(Exception):
         super().__init__(line.encode("utf-8", "backslashreplace").decode())
 
 
-class UserCodeError(UserError):
-    """Code of the user's own failed while the command was at work: the command began, and could not finish."""
+class RunFailed(UserError):
+    """The command was at work, and could not finish. What it had finished is kept."""
 
     exit_code = 1
 
 
-class NonFinite(UserError):
+class UserCodeError(RunFailed):
+    """Code of the user's own failed while the command was at work."""
+
+
+class NonFinite(RunFailed):
     """A number of a training step is NaN or infinite. `train.guard` writes down what shows it, and skips the step.
 
     `quantity` is its name among the metrics. `row` and `token` (from 0) say where it stands in `tensors`, each None
@@ -60,7 +64,7 @@ class NonFinite(UserError):
         super().__init__(said, where=where, mend=mend)
 
 
-class FrozenWeightsMoved(UserError):
+class FrozenWeightsMoved(RunFailed):
     """Weights that had to stay as they were have changed during a run; `names` are their components.
 
     Raised after the run is saved and marked, so that nothing is lost.

@@ -117,21 +117,9 @@ def report(root: Path) -> Path:
     info = {name: run_facts(run) for name, run in stages.items()}
     rows = read_responses(folder.evaluation.responses, summary)
     judge = next(iter(summary["judges"]), None)
-    kl = verdict.late_kl(metrics["ppo"])
-    headline = verdict.headline(summary, BASE, SFT, PPO, judge, kl)
-    accuracy: dict[str, Any] = next((m for m in reversed(metrics["reward"]) if "eval/accuracy" in m), {})
-    results = report_card.results(
-        summary,
-        base=BASE,
-        sft=SFT,
-        ppo=PPO,
-        judge=judge,
-        kl_per_sequence=kl,
-        rm_accuracy=accuracy.get("eval/accuracy"),
-        rm_pairs=int(accuracy.get("eval/pairs") or 0),
-        seconds={name: sum(line.get("seconds") or 0.0 for line in lines) for name, lines in metrics.items()},
-        headline=headline,
-    )
+    headline = verdict.headline(summary, BASE, SFT, PPO, judge, verdict.late_kl(metrics["ppo"]))
+    roles = {"base": BASE, "sft": SFT, "ppo": PPO}
+    results = report_card.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
     seals.unseal(root)  # all was read that could be damaged: now its files change
     told = seen.warning(summary.get("trained_on", {}), summary["prompts"])
     notice = " ".join(part for part in (config.notice, f"Warning: {told}." if told else "") if part)

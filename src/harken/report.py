@@ -19,6 +19,7 @@ from harken.evaluate import audit, report_card, seen, verdict
 from harken.evaluate.outcome import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
 from harken.explorer.build import build_report
+from harken.run import atomic
 from harken.run.claim import recorded
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.terminal import show
@@ -167,17 +168,30 @@ def _write(page: Path, found: Found) -> Path:
     for name, run in stages.items():
         if name not in often:
             info[name]["title"] = str(run.root)
-    summary, rows, headline = None, [], ["Note: training alone: no evaluation is among these folders."]
+    summary, rows, roles = None, [], {}
+    headline = ["Note: training alone: no evaluation is among these folders."]
     if found.evaluations:
         evaluation = found.evaluations[0]
         summary = read_summary(evaluation.summary)
         rows = read_responses(evaluation.responses, summary)
         models = recorded(evaluation.config).get("policies")
-        headline = _headline(summary, models if isinstance(models, Mapping) else {}, dict(order), metrics)
+        roles = _roles(summary, models if isinstance(models, Mapping) else {}, dict(order))
+        headline = _headline(summary, roles, metrics)
+    judge = next(iter(summary["judges"]), None) if summary else None
+    results = report_card.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
+    title = ", ".join(summary["policies"]) if summary else ", ".join(stages)
+    not_held_out = _not_held_out(summary)
+    figures = page.with_name(PipelineFolder(page.parent).results.name)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(
+        figures,
+        results
+        | {"name": title, "notice": not_held_out, "trained_on": (summary or {}).get("trained_on", {})},
+    )
     build_report(
         page,
-        title=", ".join(summary["policies"]) if summary else ", ".join(stages),
-        notice=" ".join(part for part in (_not_held_out(summary), *pipeline.alarms(stages)) if part),
+        title=title,
+        notice=" ".join(part for part in (not_held_out, *pipeline.alarms(stages)) if part),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,
@@ -189,7 +203,7 @@ def _write(page: Path, found: Found) -> Path:
     if summary:
         show(report_card.tables(summary))
     show("\n".join(headline))
-    show(f"\nreport   {page}")
+    show(f"\nfigures  {figures}\nreport   {page}")
     return page
 
 
@@ -199,10 +213,22 @@ def _not_held_out(summary: Mapping[str, Any] | None) -> str:
     return f"Warning: {told}." if told else ""
 
 
+def _roles(
+    summary: Mapping[str, Any], models: Mapping[str, Any], runs: Mapping[str, RunFolder]
+) -> dict[str, str]:
+    """Which policy is the base, which SFT's and which PPO's, as far as the folders of runs tell."""
+    policies = list(summary["policies"])
+    made = {kind: _made_by(run, models, policies) for kind, run in runs.items() if kind in ("sft", "ppo")}
+    known = {kind: name for kind, name in made.items() if name is not None}
+    if known.get("ppo") == known.get("sft"):
+        known.pop("ppo", None)
+    base = next((name for name in policies if name not in known.values()), None)
+    return ({"base": base} if base is not None else {}) | known
+
+
 def _headline(
     summary: Mapping[str, Any],
-    models: Mapping[str, Any],
-    runs: Mapping[str, RunFolder],
+    roles: Mapping[str, str],
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[str]:
     """The verdict on the policy that PPO made against the one it started from, or else of the last on the first."""
@@ -212,17 +238,13 @@ def _headline(
             f"Note: {policies[0]} is the only policy of the evaluation: there is nothing to compare it with."
         ]
     judge = next(iter(summary["judges"]), None)
-    made = {kind: _made_by(run, models, policies) for kind, run in runs.items()}
-    ppo, sft = made.get("ppo"), made.get("sft")
-    if ppo is None or ppo == sft:
-        left, right = policies[0], policies[-1]
-        return verdict.headline(summary, None, left, right, judge)
-    others = [name for name in policies if name not in (sft, ppo)]
-    kl = verdict.late_kl(metrics["ppo"]) if "ppo" in metrics else None
+    base, sft, ppo = (roles.get(role) for role in ("base", "sft", "ppo"))
+    if ppo is None:
+        return verdict.headline(summary, None, policies[0], policies[-1], judge)
     if sft is None:
         # The KL is to the model that PPO started from, and that is no policy of this evaluation.
-        return verdict.headline(summary, None, others[0], ppo, judge)
-    return verdict.headline(summary, others[0] if others else None, sft, ppo, judge, kl)
+        return verdict.headline(summary, None, str(base), ppo, judge)
+    return verdict.headline(summary, base, sft, ppo, judge, verdict.late_kl(metrics.get("ppo", ())))
 
 
 def _made_by(run: RunFolder, models: Mapping[str, Any], policies: Sequence[str]) -> str | None:

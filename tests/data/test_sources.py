@@ -202,7 +202,11 @@ def test_eval_path_may_have_a_split_of_its_own(hub: Hub):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"eval_split": "validation", "eval_fraction": 0.1}, "leave one of them out"),
+        (
+            {"eval_split": "validation", "eval_fraction": 0.1},
+            "eval_split and eval_fraction .* set eval_fraction to 0",
+        ),
+        ({"eval_path": "c/d", "eval_fraction": 0.1}, "eval_path and eval_fraction .* set eval_fraction to 0"),
         ({"eval_split": "train"}, "is the split that is trained on"),
         ({"eval_split": "train", "eval_path": "a/b"}, "is the split that is trained on"),
     ],

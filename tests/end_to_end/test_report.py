@@ -39,7 +39,7 @@ def names(data: dict[str, Any]) -> list[str]:
 def test_the_folder_that_holds_all_stages(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(made / "stages")]) == 0
     path = made / "stages" / "05_report" / "report.html"
-    assert f"report   {path}" in capsys.readouterr().out
+    assert f"figures  {path.with_name('results.json')}\nreport   {path}" in capsys.readouterr().out
     data = page(path)
     assert names(data) == ["sft", "reward", "ppo"]
     assert data["summary"]["policies"] == ["Base", "SFT", "PPO"]
@@ -47,6 +47,16 @@ def test_the_folder_that_holds_all_stages(made: Path, capsys: pytest.CaptureFixt
     assert "evaluation prompts 6 in PPO's training" in data["notice"], "what the pipeline's page warns of"
     assert any(answer["flags"] for example in data["examples"] for answer in example["answers"])
     assert main(["report", str(made / "stages")]) == 0, "its own page is no stage"
+
+
+def test_results_json_of_stages_is_the_pipelines(made: Path, tmp_path: Path) -> None:
+    stages = [str(made / "out" / name) for name in ("01_sft", "02_rm", "03_ppo", "04_eval")]
+    assert main(["report", *stages, "--output-dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    expected = json.loads((made / "out" / "results.json").read_text())
+    assert found.pop("name") == "Base, SFT, PPO" and expected.pop("name") == "tiny"
+    assert found.pop("notice") in expected.pop("notice")
+    assert found == expected
 
 
 def test_the_folders_of_stages_give_the_same_page(made: Path, tmp_path: Path) -> None:
@@ -63,6 +73,8 @@ def test_a_single_run_shows_its_training_alone(made: Path, tmp_path: Path) -> No
         assert names(data) == [kind] and data["stages"][0]["charts"]
         assert data["summary"] is None and data["examples"] == []
         assert "Training alone" in data["verdict"][0]["text"]
+        figures = json.loads((tmp_path / name / "results.json").read_text())
+        assert figures["seconds"].keys() == {kind} and "policies" not in figures
 
 
 def test_a_single_evaluation_shows_its_comparison_alone(made: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from harken.cli import main
 from harken.run.tables import read_rows
 
 FUNCTION = """
-def score(prompt, response, stop, row):
-    return None if row["keywords"] == ["0"] else len(response) / 10 - (stop == "length")
+def score(prompt, response, stop, row, reference):
+    return None if row["keywords"] == ["0"] else len(response) / 10 - (stop == "length") + float(reference)
 """
 CONFIG = """
 model_name: {root}/model
@@ -46,7 +46,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = save_tiny(root / "other", seed=3, hidden=48)
     save_reward_model(root / "rm1", other, seed=1)
     save_reward_model(root / "rm2", other, seed=2)
-    prompts = [{"id": f"q{i}", "prompt": f"Count to {i}", "keywords": [str(i)]} for i in range(4)]
+    prompts = [
+        {"id": f"q{i}", "prompt": f"Count to {i}", "keywords": [str(i)], "reference": f"{i}.5"}
+        for i in range(4)
+    ]
     (root / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
     (root / "my_reward.py").write_text(FUNCTION)
     (root / "ppo.yml").write_text(CONFIG.format(root=root))
@@ -61,11 +64,11 @@ def train(root: Path, out: Path) -> int:
 
 
 def test_every_part_is_in_the_table_and_the_reward_is_their_weighted_sum(finished: Path) -> None:
-    """S4-28, S4-47: the function's column is what the function says of the recorded answer."""
+    """S4-28, S4-47: the function's column is what it says of the recorded response and its row's reference."""
     rows = read_rows(finished / "out" / "rollouts" / "update-000002.parquet")
     assert len(rows) == 4
     for row in rows:
-        wanted = len(row["response"]) / 10 - (row["stop"] == "length")
+        wanted = len(row["response"]) / 10 - (row["stop"] == "length") + float(f"{row['prompt_id'][1:]}.5")
         if row["prompt_id"] == "q0":
             assert row["score_score"] is None
         else:

@@ -7,6 +7,8 @@ from scipy import stats
 from harken.evaluate.compare import compare
 from harken.evaluate.report_card import results, tables
 
+ROLES = {"base": "Base", "sft": "SFT", "ppo": "PPO"}
+
 
 def answers(names=("Base", "SFT", "PPO"), judges=("gold",)):
     return [
@@ -70,8 +72,12 @@ def test_a_summary_of_one_policy_has_tables():
 def test_results_hold_the_headline_figures():
     summary = compare(answers(), judges=["gold"], draws=200)
     found = results(
-        summary, base="Base", sft="SFT", ppo="PPO", judge="gold", kl_per_sequence=2.5,
-        rm_accuracy=0.75, rm_pairs=64, seconds={"sft": 12.0}, headline=["Note: x."],
+        summary, roles=ROLES, judge="gold", headline=["Note: x."],
+        metrics={
+            "sft": [{"seconds": 5.0}, {"seconds": 7.0}],
+            "ppo": [{"kl/mean": 2.0}, {"kl/mean": 3.0}],
+            "reward": [{"eval/accuracy": share, "eval/pairs": 64.0} for share in (0.5, 0.75)] + [{"loss": 0.1}],
+        },
     )  # fmt: skip
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     pair = next(p for p in summary["pairs"] if (p["left"], p["right"]) == ("SFT", "PPO"))
@@ -82,21 +88,26 @@ def test_results_hold_the_headline_figures():
     assert (found["reward_model_accuracy"]["low"], found["reward_model_accuracy"]["high"]) == pytest.approx(
         (oracle.low, oracle.high)
     )
-    assert found["kl_per_sequence"] == 2.5 and found["seconds"] == {"sft": 12.0}
+    assert found["kl_per_sequence"] == 2.5 and found["seconds"] == {"sft": 12.0, "ppo": 0.0, "reward": 0.0}
     assert found["verdict"] == ["Note: x."]
 
 
 def test_results_without_a_judge_or_accuracy():
     found = results(
-        compare(answers(judges=()), draws=50), base="Base", sft="SFT", ppo="PPO", judge=None,
-        kl_per_sequence=None, rm_accuracy=None, rm_pairs=None, seconds={},
-    )  # fmt: skip
-    assert "gold" not in found and found["reward_model_accuracy"] is None
+        compare(answers(judges=()), draws=50), roles=ROLES, judge=None, metrics={"reward": [{"loss": 0.6}]}
+    )
+    assert "gold" not in found and found["reward_model_accuracy"] is None and found["kl_per_sequence"] is None
+
+
+def test_results_of_fewer_roles_or_of_training_alone_hold_what_there_is():
+    summary = compare(answers(judges=()), draws=50)
+    found = results(summary, roles={"base": "Base", "ppo": "PPO"}, judge=None, metrics={})
+    assert found["learned_reward"].keys() == {"base", "ppo"} and "ppo_against_sft" not in found
+    assert results(None, roles={}, judge=None, metrics={}).keys() == {
+        "verdict", "kl_per_sequence", "reward_model_accuracy", "seconds",
+    }  # fmt: skip
 
 
 def test_a_policy_that_was_not_evaluated_is_an_error():
     with pytest.raises(KeyError, match="DPO"):
-        results(
-            compare(answers(), draws=50), base="Base", sft="SFT", ppo="DPO", judge=None,
-            kl_per_sequence=None, rm_accuracy=None, rm_pairs=None, seconds={},
-        )  # fmt: skip
+        results(compare(answers(), draws=50), roles=ROLES | {"ppo": "DPO"}, judge=None, metrics={})

@@ -193,7 +193,7 @@ def cases() -> list[Case]:
         for name, (code, says) in ENDS.items()
     ]
     found += [
-        Case(f"reward, {name}", _train(f"{SECOND}{code}\n"), ("mine.py", "prompt", says))
+        Case(f"reward, {name}", _train(f"{SECOND}{code}\n"), ("mine.py", "prompt", says), code=1)
         for name, (code, says) in NOT_FINITE.items()
     ]
     form = "def score(prompt, response, row, messages, tokens):\n    "

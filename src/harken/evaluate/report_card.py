@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate.verdict import between, policy
+from harken.evaluate.verdict import between, late_kl, policy
 from harken.maths.statistics import wilson_interval
 
 WIDTH = 100
@@ -63,50 +63,62 @@ def tables(summary: Figures, width: int = WIDTH) -> str:
 
 
 def results(
-    summary: Figures,
+    summary: Figures | None,
     *,
-    base: str,
-    sft: str,
-    ppo: str,
+    roles: Mapping[str, str],
+    metrics: Mapping[str, Sequence[Figures]],
     judge: str | None,
-    kl_per_sequence: float | None,
-    rm_accuracy: float | None,
-    rm_pairs: int | None,
-    seconds: Mapping[str, float],
     headline: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The dict of `results.json`: what a reader wants first, each with its 95 % interval.
 
-    Rewards and gold are means over prompts; `kl_per_sequence` is in nats. `rm_accuracy` is a share of
-    `rm_pairs` held-out pairs. `judge` None: no "gold". Raises KeyError when a policy is not in the summary.
+    `roles` names the policies of the summary by what they are: base, sft, ppo, those there are; `metrics` are the
+    metric lines of each stage. Rewards and gold are means over prompts; `kl_per_sequence` is in nats.
+    `reward_model_accuracy` is a share of held-out pairs. `judge` None: no "gold"; `summary` None: training alone.
+    Raises KeyError when a policy is not in the summary.
     """
-    named = {"base": policy(summary, base), "sft": policy(summary, sft), "ppo": policy(summary, ppo)}
-    pair = between(summary, sft, ppo)
-    accuracy = None
-    if rm_accuracy is not None and rm_pairs:
-        low, high = wilson_interval(round(rm_accuracy * rm_pairs), rm_pairs)
-        accuracy = {"value": rm_accuracy, "low": low, "high": high, "n": rm_pairs}
     found: dict[str, Any] = {
         "verdict": list(headline),
-        "policies": {"base": base, "sft": sft, "ppo": ppo},
+        **(_compared(summary, roles, judge) if summary else {}),
+        "kl_per_sequence": late_kl(metrics.get("ppo", ())),
+        "reward_model_accuracy": _accuracy(metrics.get("reward", ())),
+        "seconds": {
+            name: sum(line.get("seconds") or 0.0 for line in lines) for name, lines in metrics.items()
+        },
+    }
+    return found
+
+
+def _compared(summary: Figures, roles: Mapping[str, str], judge: str | None) -> dict[str, Any]:
+    named = {role: policy(summary, name) for role, name in roles.items()}
+    found: dict[str, Any] = {
+        "policies": dict(roles),
         "prompts": summary["prompts"],
         "samples": summary["samples"],
         "learned_reward": {role: line["reward"] for role, line in named.items()},
-        "learned_reward_ppo_minus_sft": pair["reward"],
-        "ppo_against_sft": {key: pair[key] for key in CONTEST},
-        "kl_per_sequence": kl_per_sequence,
-        "cap_hit": {role: line["cap_hit"] for role, line in named.items()},
-        "cap_hit_ppo_minus_sft": pair["cap_hit"],
-        "repetition": {role: line["repetition"] for role, line in named.items()},
-        "repetition_ppo_minus_sft": pair["repetition"],
-        "reward_model_accuracy": accuracy,
-        "seconds": dict(seconds),
+        **{rate: {role: line[rate] for role, line in named.items()} for rate in ("cap_hit", "repetition")},
     }
     if judge:
         found["judge"] = judge
         found["gold"] = {role: line["judges"][judge] for role, line in named.items()}
-        found["gold_ppo_minus_sft"] = pair["judges"][judge]
+    if "sft" in roles and "ppo" in roles:
+        pair = between(summary, roles["sft"], roles["ppo"])
+        found["ppo_against_sft"] = {key: pair[key] for key in CONTEST}
+        found["learned_reward_ppo_minus_sft"] = pair["reward"]
+        found |= {f"{rate}_ppo_minus_sft": pair[rate] for rate in ("cap_hit", "repetition")}
+        if judge:
+            found["gold_ppo_minus_sft"] = pair["judges"][judge]
     return found
+
+
+def _accuracy(metrics: Sequence[Figures]) -> dict[str, Any] | None:
+    """The reward model's last held-out accuracy with its interval."""
+    last = next((line for line in reversed(metrics) if "eval/accuracy" in line), {})
+    accuracy, pairs = last.get("eval/accuracy"), int(last.get("eval/pairs") or 0)
+    if accuracy is None or not pairs:
+        return None
+    low, high = wilson_interval(round(accuracy * pairs), pairs)
+    return {"value": accuracy, "low": low, "high": high, "n": pairs}
 
 
 def _block(columns: Mapping[str, Sequence[str]], width: int) -> str:

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from harken.errors import NonFinite, UserError
+from harken.errors import NonFinite, RunFailed
 from harken.run import atomic, manifest
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
@@ -138,14 +138,14 @@ class Guard:
         return metrics, None
 
     def require_room(self, why: str | None) -> None:
-        """Raises UserError when the latest step was skipped (`why`) and there may be no more of them.
+        """Raises RunFailed when the latest step was skipped (`why`) and there may be no more of them.
 
         A run of which nothing is left to be trained on is not a finished one either.
         """
         if why is None or (self.in_a_row <= self.most and self.in_a_row < self.total):
             return
         steps = "a step" if self.in_a_row == 1 else f"{self.in_a_row} steps in a row"
-        raise UserError(
+        raise RunFailed(
             f"{steps} met a number that is not finite, and max_skipped_steps is {self.most}; the last: {why}",
             where=str(self.run.faults),
             mend="docs/health.md tells how to see it again",
