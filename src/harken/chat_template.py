@@ -23,6 +23,7 @@ from jinja2.utils import Namespace
 
 from harken.bounded_jinja import BoundedEnvironment, budget
 from harken.errors import UserError
+from harken.run import bounded
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -119,7 +120,7 @@ def folder_reads_clock(folder: Path) -> bool:
     """Whether a chat template in a model's folder reads a time that the folder does not record."""
     config = folder / "tokenizer_config.json"
     files = [config, *folder.glob("chat_template*"), *folder.glob("*/*.jinja")]
-    texts = [path.read_text("utf-8", "replace") for path in files if path.is_file()]
+    texts = [bounded.read_bytes(path).decode("utf-8", "replace") for path in files if path.is_file()]
     recorded = config.is_file() and '"template_time"' in texts[0]
     return any(CLOCK in text for text in texts) and not recorded
 

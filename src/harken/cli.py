@@ -37,6 +37,7 @@ MENDS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _NAME),
+    **dict.fromkeys((errno.EOVERFLOW, errno.ENXIO), "Restore the file"),
     errno.EIO: "Check the disk",
     errno.ENOENT: "Something removed it: run the command again",
 }

@@ -18,32 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1])]
+
+from ends.case import LONG, SFT, Case, owned  # noqa: E402
 
 LIMIT = 60.0
 """Seconds after which a case is a hang."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command and how it has to end. `{dir}` in words and texts is the case's folder."""
-
-    name: str
-    words: str
-    code: int
-    says: str = ""
-    before: Callable[[Path], object] | None = None
-    """Run in the child, before the command."""
-    signals: tuple[int, ...] = ()
-    at: str = ""
-    """What the output holds when the signals are sent."""
-    then: Callable[[Path], bool] | None = None
-    """What has to be true of the folder afterwards."""
-
-
-SFT = "train --preset {dir}/sft.yml --output-dir {dir}/out"
-LONG = SFT + " --set training.max_steps=null --set training.epochs=99"
 
 
 def full(*numbers: int) -> Callable[[Path], None]:
@@ -152,10 +134,6 @@ def resumable(folder: Path) -> bool:
     return bool(kept) and status["stopped_because"].startswith("interrupted by SIG") and not owned(folder)
 
 
-def owned(folder: Path) -> bool:
-    return (folder / "out" / ".writer.json").exists()
-
-
 def begins_again(folder: Path) -> bool:
     return not list((folder / "out").glob("checkpoints/step-*")) and not owned(folder)
 
@@ -245,7 +223,7 @@ def prepare(case: Case, folder: Path, model: Path) -> list[str]:
     rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
     (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
     (folder / "sft.yml").write_text(RUN.format(model=model, dir=folder), encoding="utf-8")
-    return [word.format(dir=folder) for word in case.words.split()]
+    return [word.format(dir=folder, world=model.parent) for word in case.words.split()]
 
 
 def watch(case: Case, child: int, output: int) -> tuple[int | None, str]:
@@ -260,6 +238,7 @@ def watch(case: Case, child: int, output: int) -> tuple[int | None, str]:
         if done:
             while select.select([output], [], [], 0)[0] and (more := os.read(output, 1 << 16)):
                 said += more
+            os.close(output)
             code = os.waitstatus_to_exitcode(status)
             return code, said.decode(errors="replace")
     os.kill(child, signal.SIGKILL)
@@ -282,47 +261,83 @@ def judge(case: Case, folder: Path, code: int | None, said: str) -> str:
     return ""
 
 
+def start(
+    command: list[str],
+    folder: Path,
+    before: Callable[[Path], object] | None = None,
+    make: Callable[[], object] | None = None,
+) -> tuple[int, int]:
+    """Fork a child that runs a command line, or `make`; its number, and where it can be heard."""
+    import harken.cli
+
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    if child := os.fork():
+        os.close(writing)
+        return child, reading
+    os.dup2(writing, 1)
+    os.dup2(writing, 2)
+    os.close(reading)
+    os.close(writing)
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a script ignores it
+    if before is not None:
+        before(folder)
+    sys.argv = ["harken", *command]
+    code = harken.cli.main() if make is None else int(bool(make()))
+    try:  # as the interpreter's own exit, which takes seconds where torch is
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:
+        code = 120
+    os._exit(code)
+
+
+def make_world(root: Path) -> None:
+    """What evaluations, sweeps and pipelines need, and a finished evaluation."""
+    import yaml
+    from kill import stages
+
+    import harken.cli
+
+    stages.make_world(root)
+    settings = {
+        "eval": stages.evaluation_settings(root),
+        "ppo": stages.run_config(root, "ppo").model_dump(mode="json", exclude={"output_dir"}),
+        "pipeline": stages.pipeline_settings(root),
+    }
+    for name, said in settings.items():
+        (root / f"{name}.yml").write_text(yaml.safe_dump(said))
+    assert harken.cli.main(["eval", "--config", f"{root}/eval.yml", "--output-dir", f"{root}/done"]) == 0
+
+
 def main(word: str) -> int:
     """Run the cases; in a child of one, its command line. Returns the exit code."""
     import torch  # noqa: F401  once, for all children
+    from ends import signal_cases
     from tiny import save_tiny
 
-    import harken.cli
-    import harken.doctor.examine
-    import harken.train.run
-
-    wrong, chosen = 0, [case for case in CASES if word in case.name]
+    wrong, chosen = 0, [case for case in [*CASES, *signal_cases.CASES] if word in case.name]
     root = tempfile.mkdtemp()  # no context manager: a child leaves through here as well
     save_tiny(Path(root) / "model")
+    if any("{world}" in case.words for case in chosen):
+        child, output = start([], Path(root), make=lambda: make_world(Path(root)))
+        assert watch(Case("the world", "", 0), child, output)[0] == 0
     for number, case in enumerate(chosen):
         folder = Path(root) / str(number)
         folder.mkdir()
         command = prepare(case, folder, Path(root) / "model")
-        reading, writing = os.pipe()
-        sys.stdout.flush()
         began = time.monotonic()
-        if (child := os.fork()) == 0:
-            os.dup2(writing, 1)
-            os.dup2(writing, 2)
-            os.close(reading)
-            os.close(writing)
-            os.chdir(folder)
-            if case.before is not None:
-                case.before(folder)
-            sys.argv = ["harken", *command]
-            code = harken.cli.main()
-            try:  # as the interpreter's own exit, which takes seconds where torch is
-                for stream in (sys.stdout, sys.stderr):
-                    if stream is not None:
-                        stream.flush()
-            except OSError:
-                code = 120
-            os._exit(code)
-        os.close(writing)
-        problem = judge(case, folder, *watch(case, child, reading))
-        os.close(reading)
+        problem = judge(case, folder, *watch(case, *start(command, folder, case.before)))
+        if case.again and not problem:
+            then = Case(case.name, case.words, 0)
+            problem = judge(then, folder, *watch(then, *start(command, folder)))
         wrong += bool(problem)
-        print(f"{case.name:<42}{case.code:>4} {time.monotonic() - began:6.1f} s  {problem or 'as it should'}")
+        print(
+            f"{case.name:<52}{case.code:>4} {time.monotonic() - began:6.1f} s  {problem or 'as it should'}",
+            flush=True,
+        )
     shutil.rmtree(root)
     print(f"{len(chosen)} cases, {wrong} wrong")
     return 1 if wrong else 0

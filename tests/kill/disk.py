@@ -41,9 +41,11 @@ class Disk:
     """The operations of this process under `folder`. `attic` is a folder beside it that keeps what is replaced."""
 
     def __init__(
-        self, folder: Path, attic: Path, kill_at: int | None, power: int | None, full_at: int | None
-    ) -> None:
+        self, folder: Path, attic: Path, kill_at: int | None, power: int | None, full_at: int | None,
+        number: int = signal.SIGKILL,
+    ) -> None:  # fmt: skip
         self.folder, self.attic, self.kill_at, self.full_at = str(folder), attic, kill_at, full_at
+        self.number = number
         self.count = 0
         self.random = random.Random(power) if power is not None else None
         self.unsynced: dict[str, int] = {}
@@ -57,10 +59,10 @@ class Disk:
             return False
         self.count += 1
         if self.count == self.kill_at:
-            self.busy = True
+            self.busy = self.number == signal.SIGKILL
             if self.random is not None:
                 self._lose(self.random)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
         full = self.full_at is not None and self.full_at <= self.count < self.full_at + FULL
         if full and what in NEEDS_ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), paths[0])
@@ -139,9 +141,13 @@ def watch(
     kill_at: int | None = None,
     power: int | None = None,
     full_at: int | None = None,
+    number: int = signal.SIGKILL,
 ) -> Disk:
-    """Count, and end at, the operations of this process from now on. There is no way back: for a child."""
-    disk = Disk(folder, attic, kill_at, power, full_at)
+    """Count, and end at, the operations of this process from now on. There is no way back: for a child.
+
+    `number`: of the signal that is sent at operation `kill_at`.
+    """
+    disk = Disk(folder, attic, kill_at, power, full_at, number)
     events: dict[str, Callable[..., object]] = {
         "os.rename": lambda old, new, *_: (
             disk.happens("rename", _text(old), _text(new)) and disk.renamed(_text(old), _text(new))

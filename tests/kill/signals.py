@@ -2,6 +2,7 @@
 
 python tests/kill/signals.py sft --every 2       of one kind of work, before every second forward
 python tests/kill/signals.py ppo --moves         after an optimiser has changed weights
+python tests/kill/signals.py pipeline --writes --every 9    before every ninth disk operation of any kind
 python tests/kill/signals.py --rare              with a checkpoint every hundred steps: how much is lost
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 import torch  # noqa: E402
 from kill import stages  # noqa: E402
 from kill.children import TIMEOUT, differences, run, take_own_lock, tree  # noqa: E402
+from kill.disk import watch  # noqa: E402
 
 from harken.run import checkpoint, stopping  # noqa: E402
 from harken.train.optimiser import Optimiser  # noqa: E402
@@ -31,6 +34,8 @@ SECONDS = ("seconds", "time/", "tokens_per_second")
 RARE = {"every": 100, "keep": 2}
 TIMED = {"metrics.jsonl", "SHA256SUMS"}
 """Files that seconds are in."""
+DERIVED = {"results.json", "report.html"}
+"""Files of a pipeline that repeat them."""
 
 
 def at_every_forward(kind: str, every: int, moves: bool, world: Path, room: Path) -> str:
@@ -64,6 +69,28 @@ def at_every_forward(kind: str, every: int, moves: bool, world: Path, room: Path
     return f"{kind}: signals {len(codes) - 1}, identical {len(codes) - 1}"
 
 
+def at_every_write(kind: str, every: int, world: Path, room: Path) -> str:
+    """What was seen, in a line: a signal before a disk operation, of whatever stage, ends the command with its code.
+
+    Raises AssertionError when a signal was forgotten, or when what the next command makes is not the whole run's.
+    """
+    work = stages.work(world, kind)
+    folder = room / "work"  # always the same: a pipeline writes down where its stages lie
+    work_operations = run(work, folder)
+    expected, metrics = tree(folder), _all_without_seconds(folder)
+    points = range(1, work_operations + 1, every)
+    for nth, point in enumerate(points):
+        number = stopping.SIGNALS[nth % 3]
+        shutil.rmtree(folder)
+        code = _stopped_at(work, folder, point, number, writes=True)
+        assert code == 128 + number, f"operation {point} of {work_operations}: exit code {code}"
+        run(work, folder)
+        odd = {n for n in differences(expected, tree(folder)) if Path(n).name not in TIMED | DERIVED}
+        assert not odd, f"stopped at operation {point}: {odd}"
+        assert _all_without_seconds(folder) == metrics, f"stopped at operation {point}"
+    return f"{kind}: signals {len(points)}, identical {len(points)}"
+
+
 def how_much_is_lost(world: Path, room: Path) -> str:
     """The steps that were kept, of all that were finished. Raises AssertionError when a finished one was lost."""
     config = stages.run_config(world, "sft", checkpoints=RARE)
@@ -85,9 +112,10 @@ def how_much_is_lost(world: Path, room: Path) -> str:
 
 
 def _stopped_at(
-    work: Callable[[Path], object], folder: Path, forward: int, number: int, *, moves: bool = False
-) -> int:
-    """The exit code of a child that does the work and sends itself a signal before a forward, or after a move."""
+    work: Callable[[Path], object], folder: Path, forward: int, number: int, *, moves: bool = False,
+    writes: bool = False,
+) -> int:  # fmt: skip
+    """The exit code of a child that does the work and sends itself a signal at a forward, a move or a write."""
     child = os.fork()
     if child == 0:
         signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
@@ -97,7 +125,10 @@ def _stopped_at(
         log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        (_send_after_move if moves else _send_before)(forward, number)
+        if writes:
+            watch(folder, folder.with_suffix(".attic"), forward, number=number)
+        else:
+            (_send_after_move if moves else _send_before)(forward, number)
         stopping.raise_on_terminate()  # as the command line does
         try:
             work(folder)
@@ -140,6 +171,11 @@ def _without_seconds(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if not k.startswith(SECONDS)} for line in lines]
 
 
+def _all_without_seconds(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    runs = sorted(path.parent for path in folder.rglob("metrics.jsonl"))
+    return {str(run.relative_to(folder)): _without_seconds(run) for run in runs}
+
+
 def main() -> None:
     """Print a line for each kind of work."""
     parser = argparse.ArgumentParser(
@@ -148,6 +184,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", default=["sft", "reward", "ppo", "evaluation"])
     parser.add_argument("--every", type=int, default=1, help="of the forwards [%(default)s]")
     parser.add_argument("--moves", action="store_true", help="after an optimiser moved, not before a forward")
+    parser.add_argument("--writes", action="store_true", help="before a disk operation, not before a forward")
     parser.add_argument("--rare", action="store_true", help="how much is lost with rare checkpoints")
     given = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = "0"
@@ -162,6 +199,9 @@ def main() -> None:
             return
         for kind in given.kinds:
             (room := Path(name) / kind).mkdir()
+            if given.writes:
+                print(at_every_write(kind, given.every, world, room), flush=True)
+                continue
             print(at_every_forward(kind, given.every, given.moves, world, room), flush=True)
 
 

@@ -46,7 +46,7 @@ def work(root: Path, kind: str) -> Callable[[Path], object]:
         evaluation = EvaluationConfig.model_validate(evaluation_settings(root))
         return lambda folder: suite.run(evaluation, folder)
     if kind == "pipeline":
-        whole = PipelineConfig.model_validate(_pipeline(root))
+        whole = PipelineConfig.model_validate(pipeline_settings(root))
         return lambda folder: pipeline.run(whole, folder)
     return training(run_config(root, kind))
 
@@ -93,7 +93,8 @@ def evaluation_settings(root: Path) -> dict[str, Any]:
     }
 
 
-def _pipeline(root: Path) -> dict[str, Any]:
+def pipeline_settings(root: Path) -> dict[str, Any]:
+    """All five stages, in small."""
     stages = {kind: _stage(root, kind) for kind in ("sft", "reward", "ppo")}
     for stage in stages.values():
         stage["training"] |= {"max_steps": 2} if "max_steps" in stage["training"] else {}

@@ -37,3 +37,13 @@ def answer(*words: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def test_a_signal_at_any_write_of_a_pipeline_is_answered_and_loses_nothing() -> None:
+    """Between the stages too, and while one of them writes its `final/`."""
+    assert answer("pipeline", "--writes", "--every", "150") == "pipeline: signals 4, identical 4\n"
+
+
+def test_a_signal_while_final_is_written_is_not_forgotten() -> None:
+    found = re.fullmatch(r"sft: signals (\d+), identical (\d+)\n", answer("sft", "--writes", "--every", "17"))
+    assert found and int(found[1]) == int(found[2]) > 8

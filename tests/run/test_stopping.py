@@ -95,3 +95,31 @@ def test_the_command_line_makes_sigterm_an_orderly_end() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (143, "put away\n")
+
+
+def test_a_signal_after_the_last_safe_point_is_answered_when_the_work_is_marked_finished() -> None:
+    with listening():
+        send()
+    with pytest.raises(Stopped) as caught:
+        stopping.settle()
+    assert caught.value.code == 143
+    stopping.settle()  # once
+
+
+def test_a_signal_after_the_last_safe_point_keeps_the_next_work_from_beginning() -> None:
+    began = False
+    with listening():
+        send(signal.SIGINT)
+    with pytest.raises(Stopped) as caught, listening():
+        began = True
+    assert (caught.value.code, began) == (130, False)
+    with listening():
+        check()
+
+
+def test_an_error_does_not_answer_a_signal() -> None:
+    with pytest.raises(ZeroDivisionError), listening():
+        send()
+        raise ZeroDivisionError
+    with pytest.raises(Stopped):
+        stopping.settle()

@@ -9,6 +9,7 @@ safetensors and JSON only: opening a checkpoint never runs code from it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -28,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harken.errors import cause, is_foreign_fault
-from harken.run import atomic
+from harken.run import atomic, bounded
 from harken.run.terminal import say
 
 FORMAT = 1
@@ -170,7 +171,7 @@ def _drop(path: Path) -> None:
 def problem(path: Path) -> str | None:
     """Why a checkpoint cannot be trusted, or None. Its files are read."""
     try:
-        written = (path / MANIFEST).read_bytes()
+        written = bounded.read_bytes(path / MANIFEST)
         manifest = json.loads(written)
         files = manifest["files"]
         if manifest["format"] != FORMAT:
@@ -187,6 +188,10 @@ def problem(path: Path) -> str | None:
         return f"{Path(error.filename).name} is missing"
     except (IsADirectoryError, NotADirectoryError):
         return "it is not a folder of files"
+    except OSError as error:
+        if error.errno not in (errno.EOVERFLOW, errno.ENXIO):
+            raise
+        return f"{Path(error.filename).name}: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is not readable"
     return None
@@ -195,7 +200,7 @@ def problem(path: Path) -> str | None:
 def _read(path: Path) -> Checkpoint | str:
     """What a checkpoint holds, or why it cannot be read: a manifest may be right about files that are wrong."""
     try:
-        state = json.loads((path / STATE).read_bytes())
+        state = json.loads(bounded.read_bytes(path / STATE, bounded.LINES))
         tensors = load_file(path / TENSORS)
     except SafetensorError as error:
         return f"{TENSORS} is not readable: {error}"

@@ -19,7 +19,7 @@ from pydantic import Field
 
 import harken
 from harken.errors import UserError
-from harken.run import atomic, seals, stored
+from harken.run import atomic, bounded, seals, stored
 from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
@@ -136,7 +136,7 @@ def read(path: Path) -> dict[str, Any]:
     """The manifest at `path`. Raises UserError when there is none or it is damaged."""
     seals.check(path)
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(bounded.read_bytes(path))
     except FileNotFoundError:
         raise UserError("no manifest here", where=str(path), mend="Name the folder of a run") from None
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harken.run import atomic
+from harken.run import atomic, bounded
 from harken.run.terminal import say
 
 
@@ -35,8 +35,11 @@ def part(path: Path, make: Callable[[], Sequence[Any]]) -> list[Any]:
 
 def _read(path: Path) -> list[Any] | None:
     try:
-        written = path.read_bytes()
+        written = bounded.read_bytes(path, bounded.LINES)
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        say(f"warning: {path} cannot be read ({error.strerror}): it is made again")
         return None
     digest, _, body = written.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:

@@ -11,15 +11,17 @@ gone is found. A seal finds damage, not forgery. No torch.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from harken.errors import UserError
-from harken.run import atomic
+from harken.run import atomic, bounded
 
 SUMS = "SHA256SUMS"
 DEEPEST = 2
@@ -75,10 +77,13 @@ def check_folder(folder: Path, *, weights: bool = True) -> None:
             _require(folder / name, sha256)
 
 
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a file. Raises UserError as `check` does."""
+def read_text(path: Path, largest: int = bounded.OBJECT) -> str:
+    """The UTF-8 text of a file. Raises UserError as `check` does, and when it cannot be read or is too large."""
     check(path)
-    return path.read_text(encoding="utf-8")
+    try:
+        return bounded.read_text(path, largest)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def listed(folder: Path) -> dict[str, str] | None:
@@ -89,9 +94,11 @@ def listed(folder: Path) -> dict[str, str] | None:
     """
     path = folder / SUMS
     try:
-        written = path.read_bytes()
+        written = bounded.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     lines = written.decode(errors="replace").split("\n")
     sums = {line[66:]: line[:64] for line in lines[1:-2]}
     # Writing it again leaves no byte of the seal unchecked.
@@ -121,6 +128,8 @@ def problem(path: Path, sha256: str) -> str | None:
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hex. A file that keeps its path, size and times is read once a process."""
     facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.ENXIO, "it is no regular file", str(path))
     key = (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     recent = time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < RECENT
     return _digest.__wrapped__(*key) if recent else _digest(*key)
@@ -130,6 +139,10 @@ def file_sha256(path: Path) -> str:
 def _digest(path: Path, size: int, modified_ns: int, changed_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot be read ({error.strerror})", where=str(path), mend="Restore it from a copy")
 
 
 def _require(path: Path, sha256: str) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from harken.records import Message
-from harken.run import atomic, seals
+from harken.run import atomic, bounded, seals
 from harken.run.folder import RunFolder
 
 
@@ -25,4 +25,4 @@ def write(run: RunFolder, prompts: Iterable[Sequence[Message]]) -> None:
 
 def read(run: RunFolder) -> set[str]:
     """Read them back; none of a run of an older version. Raises UserError when the file is damaged."""
-    return set(seals.read_text(run.seen).split()) if run.seen.exists() else set()
+    return set(seals.read_text(run.seen, bounded.LINES).split()) if run.seen.exists() else set()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harken.run import atomic, manifest
+from harken.run import atomic, bounded, manifest
 from harken.run.folder import RunFolder
 from harken.run.terminal import say
 
@@ -55,7 +55,7 @@ def write(
 def is_over(run: RunFolder) -> bool:
     """Whether the run came to an end of its own: all steps, or a reason to stop early. False also without a status."""
     try:
-        return _is_end(json.loads(run.status.read_text(encoding="utf-8")))
+        return _is_end(json.loads(bounded.read_bytes(run.status)))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

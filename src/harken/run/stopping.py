@@ -2,6 +2,7 @@
 
 a signal      →  a note                  the handler does nothing else
 check()       →  Stopped                 at safe points: every forward of a model, between steps
+settle()      →  Stopped                 when work is finished whose last safe point had passed
 begun()       →  the step is finished    from the first change of weights on check() waits, at most GRACE
 a second one  →  the process ends        the last checkpoint is good; a closed terminal's SIGHUP never counts
 """
@@ -41,6 +42,8 @@ class _State:
     listening = False
     asked: int | None = None
     asked_at = 0.0
+    answered = False
+    """Whether Stopped was raised for it."""
     begun = False
     changing = False
     """Weights of the step under way have begun to change. Kept where a step ended with an exception."""
@@ -50,12 +53,17 @@ class _State:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Inside, signals ask. Outside, and in any thread but the main one, they do what they did before."""
+    """Inside, signals ask. Outside, and in any thread but the main one, they do what they did before.
+
+    A signal that came after the last safe point is kept: `settle` raises Stopped for it, and so does the next
+    `listening` before anything in it begins.
+    """
     if _State.listening or threading.current_thread() is not threading.main_thread():
         yield
         return
+    settle()
     before = {number: signal.signal(number, _note) for number in SIGNALS if not _ignored(number)}
-    _State.listening, _State.asked, _State.begun = True, None, False
+    _State.listening, _State.asked, _State.answered, _State.begun = True, None, False, False
     _State.ended = False
     try:
         yield
@@ -93,7 +101,15 @@ def check() -> None:
         return
     late = time.monotonic() - _State.asked_at > GRACE
     if late or not _State.begun:
+        _State.answered = True
         raise Stopped(_State.asked, late=_State.begun)
+
+
+def settle() -> None:
+    """Raise Stopped for a signal that no safe point has answered yet. Call it when finished work is marked as such."""
+    if not _State.listening and _State.asked is not None and not _State.answered:
+        _State.answered = True
+        raise Stopped(_State.asked)
 
 
 def raise_on_terminate() -> None:

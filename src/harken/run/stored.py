@@ -13,11 +13,9 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harken.errors import UserError
-from harken.run import seals
+from harken.run import bounded, seals
 
 RESTORE = "restore the file"
-LARGEST = 1 << 30
-"""Bytes of a file of records; a larger one is another program's."""
 
 
 class Shape(BaseModel):
@@ -44,7 +42,7 @@ def read_lines(path: Path, mend: str = RESTORE) -> list[tuple[str, dict[str, Any
 
     Raises UserError, naming the line, for one that is no JSON object.
     """
-    lines = _content(path, mend).split(b"\n")[:-1]
+    lines = _content(path, mend, bounded.LINES).split(b"\n")[:-1]
     places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
     return [(where, parse_object(line, where, mend)) for where, line in zip(places, lines, strict=True)]
 
@@ -68,14 +66,10 @@ def parse_object(content: bytes, where: str, mend: str = RESTORE) -> dict[str, A
     return value
 
 
-def _content(path: Path, mend: str) -> bytes:
+def _content(path: Path, mend: str, largest: int = bounded.OBJECT) -> bytes:
     seals.check(path)
     try:
-        size = path.stat().st_size
-        if size > LARGEST or not path.is_file():
-            what = f"{size:,} bytes are more than any record holds" if path.is_file() else "it is no file"
-            raise UserError(f"cannot be read ({what})", where=str(path), mend=mend)
-        return path.read_bytes()
+        return bounded.read_bytes(path, largest)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from error
 

@@ -72,6 +72,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     of columns have no checksum there.
     """
     seals.check(path)
+    if path.exists() and not path.is_file():
+        raise _damaged(path, "it is no regular file")
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         table = file.read()

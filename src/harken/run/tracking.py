@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from harken.errors import cause
-from harken.run import atomic
+from harken.run import atomic, bounded
 from harken.run.folder import RunFolder
 from harken.run.terminal import Clock, bar, counter, progress, say
 
@@ -131,7 +131,7 @@ def _number(value: float) -> float | int:
 
 def logged(path: Path, step: int) -> list[bytes]:
     """The lines of a metrics.jsonl up to `step`, [] when there is none. Torn lines are left out."""
-    lines = path.read_bytes().split(b"\n") if step and path.exists() else []
+    lines = bounded.read_bytes(path, bounded.LINES).split(b"\n") if step and path.exists() else []
     return [line for line in lines if _step_of(line) <= step]
 
 
@@ -139,7 +139,7 @@ def _cut_back(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = b"".join(line + b"\n" for line in logged(path, step))
-    if kept != path.read_bytes():
+    if kept != bounded.read_bytes(path, bounded.LINES):
         atomic.write_bytes(path, kept)
 
 

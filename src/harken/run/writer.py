@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harken.errors import UserError
-from harken.run import crash
+from harken.run import bounded, crash
 from harken.run.terminal import say
 
 LOCK, OWNER = ".writer.lock", ".writer.json"
@@ -48,6 +48,7 @@ def writing(folder: Path) -> Iterator[None]:
         with suppress(
             OSError
         ):  # it only names the owner to others: a full disk must not refuse the command for it
+            (folder / OWNER).unlink(missing_ok=True)  # a pipe of that name would wait for a reader
             (folder / OWNER).write_text(json.dumps(_me()) + "\n")
         yield
     except BaseException as error:
@@ -89,7 +90,7 @@ def _me() -> dict[str, str | int]:
 
 def _owner(folder: Path) -> str:
     try:
-        owner = json.loads((folder / OWNER).read_text())
+        owner = json.loads(bounded.read_bytes(folder / OWNER))
         return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
     except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
         return "another process"

@@ -19,7 +19,7 @@ from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
-from harken.run import atomic, checkpoint, manifest, seals, status, stopping
+from harken.run import atomic, bounded, checkpoint, manifest, seals, status, stopping
 from harken.run.folder import RunFolder
 from harken.run.stopping import Stopped
 from harken.run.terminal import is_terminal
@@ -108,7 +108,8 @@ def run_stage(
     """Take a stage from its newest good checkpoint to its end, watching its health.
 
     Checkpoints tell what they were `made_by`.
-    A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`).
+    A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`); one that
+    comes while `final/` is written raises it when the run is finished.
     Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite, and when the disk
     has no room for two checkpoints; and FrozenWeightsMoved, after the finished run is saved and marked, when weights
     that had to stay as they were did not.
@@ -133,6 +134,7 @@ def run_stage(
     loop.tell(loop.reason or "finished")
     if loop.moved:
         raise FrozenWeightsMoved(loop.moved, where=str(run.root))
+    stopping.settle()
 
 
 class _Loop:
@@ -181,7 +183,7 @@ class _Loop:
             tracker.start(self.done)
             if self.done:
                 # Not splitlines: a metric's name may hold a character that ends a line elsewhere.
-                self.monitor.replay(self.run.metrics.read_text(encoding="utf-8").split("\n")[:-1])
+                self.monitor.replay(bounded.read_text(self.run.metrics, bounded.LINES).split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
                 stopping.check()
