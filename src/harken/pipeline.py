@@ -41,9 +41,9 @@ def _run(
 ) -> PipelineFolder:
     settings, changes = config.model_dump(mode="json", exclude={"output_dir"}), Changes(accept_changes)
     claim(folder.config, settings, folder.sft.final, changes=changes)
-    if changes.accepted:  # the stages they change write them down
-        replace(folder.config, settings)
     seals.unseal(output)  # the report is made again, and sealed with it
+    if recorded(folder.config) != settings:  # stages write down what was accepted
+        replace(folder.config, settings)
     if config.notice:
         say(config.notice)
     say("\n== 1/5 supervised fine-tuning")

@@ -22,6 +22,7 @@ from harken.explorer.build import build_report
 from harken.run import atomic
 from harken.run.claim import recorded
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
+from harken.run.moved import is_same_place
 from harken.run.terminal import show
 
 PAGE = Path("05_report") / "report.html"
@@ -175,7 +176,8 @@ def _write(page: Path, found: Found) -> Path:
         summary = read_summary(evaluation.summary)
         rows = read_responses(evaluation.responses, summary)
         models = recorded(evaluation.config).get("policies")
-        roles = _roles(summary, models if isinstance(models, Mapping) else {}, dict(order))
+        models = models if isinstance(models, Mapping) else {}
+        roles = _roles(summary, models, dict(order), evaluation.root)
         headline = _headline(summary, roles, metrics)
     judge = next(iter(summary["judges"]), None) if summary else None
     results = report_card.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
@@ -214,11 +216,13 @@ def _not_held_out(summary: Mapping[str, Any] | None) -> str:
 
 
 def _roles(
-    summary: Mapping[str, Any], models: Mapping[str, Any], runs: Mapping[str, RunFolder]
+    summary: Mapping[str, Any], models: Mapping[str, Any], runs: Mapping[str, RunFolder], folder: Path
 ) -> dict[str, str]:
     """Which policy is the base, which SFT's and which PPO's, as far as the folders of runs tell."""
     policies = list(summary["policies"])
-    made = {kind: _made_by(run, models, policies) for kind, run in runs.items() if kind in ("sft", "ppo")}
+    made = {
+        kind: _made_by(run, models, policies, folder) for kind, run in runs.items() if kind in ("sft", "ppo")
+    }
     known = {kind: name for kind, name in made.items() if name is not None}
     if known.get("ppo") == known.get("sft"):
         known.pop("ppo", None)
@@ -247,9 +251,14 @@ def _headline(
     return verdict.headline(summary, base, sft, ppo, judge, verdict.late_kl(metrics.get("ppo", ())))
 
 
-def _made_by(run: RunFolder, models: Mapping[str, Any], policies: Sequence[str]) -> str | None:
-    """The policy whose model is the run's folder or its final."""
-    places = {run.root.resolve(), run.final.resolve()}
+def _made_by(run: RunFolder, models: Mapping[str, Any], policies: Sequence[str], folder: Path) -> str | None:
+    """The policy whose model is the run's folder or its final, also where all moved together since (`run.moved`)."""
+    places = [str(place.resolve()) for place in (run.final, run.root)]
     return next(
-        (name for name in policies if name in models and Path(str(models[name])).resolve() in places), None
+        (
+            name
+            for name in policies
+            if name in models and any(is_same_place(str(models[name]), place, folder) for place in places)
+        ),
+        None,
     )

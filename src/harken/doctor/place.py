@@ -11,7 +11,6 @@ from harken.doctor.finding import Seen, error, note, ok, warning
 from harken.doctor.subject import Subject
 from harken.run import claim
 from harken.run.folder import RunFolder
-from harken.run.manifest import config_difference
 
 GIB = 2**30
 
@@ -32,7 +31,7 @@ def output_folder(subject: Subject) -> Seen:
     if not run.config.exists():
         return ok(f"{output} is new")
     settings = subject.config.model_dump(mode="json", exclude={"output_dir"})
-    differences = config_difference(claim.recorded(run.config), settings)
+    differences = claim.differences(run.config, settings)
     made = run.final.exists() or run.checkpoints.exists()
     stand_in = subject.around.untuned or subject.around.unrewarded
     if differences and made and not stand_in:

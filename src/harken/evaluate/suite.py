@@ -21,7 +21,7 @@ from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.build import FoundParts, find_parts
 from harken.run import atomic, seals, stopping
-from harken.run.claim import claim, recorded
+from harken.run.claim import claim, recorded, replace
 from harken.run.folder import EvaluationFolder
 from harken.run.tables import write_rows
 from harken.run.tracking import say
@@ -35,8 +35,11 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     prompts is mixed in. Raises UserError when a policy or the reward model is not what its name says, the folder
     holds another evaluation, or another process writes it.
     """
-    with writing(output), stopping.listening():
-        return _run(config, EvaluationFolder(output))
+    with writing(output):
+        with stopping.listening():
+            folder = _run(config, EvaluationFolder(output))
+        stopping.settle()
+        return folder
 
 
 def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
@@ -81,6 +84,8 @@ def _evaluate(
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
     seals.unseal(folder.root)
+    if recorded(folder.config) != settings:  # its names moved with it
+        replace(folder.config, settings)
     for line in report.summary():
         say(line)
     if report.dropped:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harken import config_yaml
 from harken.errors import UserError
-from harken.run import seals
+from harken.run import moved, seals
 from harken.run.atomic import write_text
 from harken.run.changes import Changes
 from harken.run.manifest import config_difference
@@ -19,13 +19,14 @@ def claim(path: Path, config: dict[str, Any], *made: Path, changes: Changes | No
     """Write the resolved configuration, or check it against the one that is there. True: something was made already.
 
     A configuration under which none of `made` came to be is replaced: a first try that failed on a mistyped
-    path must not lock the folder. One whose differences `changes` lets through stays until `replace`. Raises UserError
-    with the differences when something was made under another, and when the configuration that is there is damaged.
+    path must not lock the folder. One whose differences `changes` lets through, or whose names moved with the folder,
+    stays until `replace`. Raises UserError with the differences when something was made under another, and when the
+    configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
         (changes or Changes(offered=False)).meet(
             "this folder holds a run of another configuration",
-            config_difference(recorded(path), config),
+            differences(path, config),
             where=path.parent,
             mend="choose another --output-dir, or restore the configuration",
         )
@@ -33,6 +34,14 @@ def claim(path: Path, config: dict[str, Any], *made: Path, changes: Changes | No
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, config)
     return False
+
+
+def differences(path: Path, config: dict[str, Any]) -> list[str]:
+    """What differs between the configuration a folder was claimed with and `config`, one line each.
+
+    A name of a place in a project that was moved as a whole, the folder with it, is no difference (`run.moved`).
+    """
+    return config_difference(moved.brought_along(recorded(path), config, path.parent), config)
 
 
 def replace(path: Path, config: dict[str, Any]) -> None:

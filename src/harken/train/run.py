@@ -23,6 +23,7 @@ from harken.models.projections import coverage
 from harken.models.quantised import KEPT_IN, Held
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
+from harken.reward.build import find_rewards
 from harken.rollout.ways import require_decodable
 from harken.run import checkpoint, claim, manifest, seals, status
 from harken.run.changes import Changes, of_versions
@@ -58,7 +59,10 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     finished = run.final.exists() and status.is_over(run)
     changes = Changes(accept_changes, offered=not finished)
     already = claim.claim(run.config, settings, run.checkpoints, run.final, changes=changes)
+    names_moved = already and claim.recorded(run.config) != settings
     if already and finished:
+        if names_moved:
+            _check_lineage(manifest.lineage(run.manifest), _found_models(config), run, changes)
         say(f"{run.root}: this run is finished; nothing to do")
         if moved := manifest.moved(run):
             say(f"warning: {FrozenWeightsMoved(moved, where=str(run.root))}")
@@ -91,7 +95,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     if chat_template.folder_reads_clock(source.folder):
         extra["template_time"] = began.isoformat(timespec="seconds")
     manifest.write(run, settings, lineage, extra, began)
-    if changes.accepted:  # after they are told: a kill in between asks once more
+    if changes.accepted or names_moved:  # after they are told: a kill in between asks once more
         claim.replace(run.config, settings)
     run_stage(
         stage,
@@ -205,6 +209,14 @@ def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, 
                 mend="restore them, or train into another --output-dir",
             )
     _check_frozen(before.get("frozen", {}), now.get("frozen", {}), run, changes)
+
+
+def _found_models(config: RunConfig) -> dict[str, Any]:
+    """The fingerprints of the models and reward functions that a configuration names. No weights are loaded."""
+    found = {"model": config.model_name, "fingerprint": lineage_fingerprint(resolve(config.model_name))}
+    if isinstance(config.training, PPOTraining):
+        return found | find_rewards(config.training).lineage()
+    return found
 
 
 def _check_frozen(
