@@ -1,6 +1,7 @@
 """The page in a real browser: what it shows, what keys do, and that no text of a run acts."""
 
 import json
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
@@ -182,6 +183,39 @@ def test_a_curve_tells_its_values_to_the_keyboard(opened):
     opened.press("ArrowLeft")
     opened.press("ArrowLeft")
     assert "step 7 training 0.429" in text(opened, "#training .readout").replace("\n", " ")
+
+
+STRETCHES = [
+    (0.0998, 0.1),
+    (1e-9, 2e-9),
+    (0.0002, 0.001),
+    (-3.0, 1.0),
+    (1234.5, 1234.9),
+    (5e7, 6e7),
+    (0.0, 1e-7),
+]
+
+
+@pytest.mark.parametrize(("low", "high"), STRETCHES)
+def test_the_ticks_of_an_axis_differ_and_are_where_they_say(browser, run, tmp_path, low, high):
+    """However small the range: no two labels are the same, and equal distances lie between them."""
+    lines = [{"step": i + 1, "loss": low + (high - low) * i / 4} for i in range(5)]
+    browser.open(
+        build_report(tmp_path / "page.html", **run | {"stage_metrics": {"sft": lines}, "stage_info": {}})
+    )
+    ticks = browser.value(
+        "[...document.querySelector('.charts svg').querySelectorAll('text[text-anchor=end]')]"
+        ".filter(t => !t.classList.contains('marked')).map(t => [t.textContent, +t.getAttribute('y')])"
+    )
+    values = [float(label.replace("−", "-")) for label, _ in ticks]
+    gaps = [b - a for a, b in pairwise(values)]
+    assert len(gaps) >= 2 and gaps == pytest.approx([gaps[0]] * len(gaps), rel=0.02) and gaps[0] > 0, ticks
+
+
+def test_every_axis_says_what_it_counts(opened, run):
+    names = opened.value("[...document.querySelectorAll('.charts .axis-name')].map(t => t.textContent)")
+    assert len(names) == opened.value("document.querySelectorAll('.charts figure').length") > 0
+    assert set(names) == {"update" if kind == "ppo" else "step" for kind in run["stage_metrics"]}
 
 
 def test_everything_that_can_be_used_has_a_name(opened):

@@ -19,7 +19,20 @@ function extent(values, room) {
   return [low - margin, high + margin];
 }
 
-function curve(chart) {
+/** Labels for ticks that lie `step` apart: as many digits as tell neighbours apart. */
+function tickLabels(values, step, share) {
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + (share ? 2 : 0) + 1e-9));
+  const largest = Math.max(...values.map(Math.abs));
+  if (share) return values.map((value) => `${number(100 * value, digits)} %`);
+  if (largest >= 0.01 && largest < 1e6) return values.map((value) => (value === 0 ? "0" : number(value, digits)));
+  return values.map((value) => {
+    if (value === 0) return "0";
+    const more = Math.floor(Math.log10(Math.abs(value)) + 1e-9) - Math.floor(Math.log10(step) + 1e-9);
+    return value.toExponential(Math.max(0, Math.min(more, 20))).replaceAll("-", "−");
+  });
+}
+
+function curve(chart, noun) {
   const all = chart.series.flatMap((series) => series.points);
   const steps = [...new Set(all.map(([step]) => step))].sort((a, b) => a - b);
   const [low, high] = extent(
@@ -35,28 +48,21 @@ function curve(chart) {
   const share = chart.format === "share";
   const show = share ? (value) => percent(value) : short;
   const vertical = ticks(low, high, 5);
-  const digits = Math.max(0, -Math.floor(Math.log10(vertical.step) + (share ? 2 : 0) + 1e-9));
-  const label = (value) =>
-    share
-      ? `${number(100 * value, digits)} %`
-      : value === 0
-        ? "0"
-        : digits > 3
-          ? short(value)
-          : number(value, digits);
+  const labels = tickLabels(vertical.found, vertical.step, share);
   const horizontal = ticks(first, last, 5).found.filter(Number.isInteger);
   const drawing = svg("svg", {
     viewBox: `0 0 ${FRAME.width} ${FRAME.height}`,
     role: "img",
     tabindex: "0",
-    "aria-label": describe(chart, show),
+    "aria-label": describe(chart, show, noun),
   });
-  for (const value of vertical.found) {
+  vertical.found.forEach((value, i) => {
     drawing.append(
       svg("line", { class: "grid", x1: FRAME.left, x2: FRAME.width - FRAME.right, y1: y(value), y2: y(value) }),
-      svg("text", { x: FRAME.left - 6, y: y(value) + 4, "text-anchor": "end" }, label(value)),
+      svg("text", { x: FRAME.left - 6, y: y(value) + 4, "text-anchor": "end" }, labels[i]),
     );
-  }
+  });
+  drawing.append(svg("text", { class: "axis-name", x: 0, y: FRAME.height - 8 }, noun));
   for (const step of horizontal.length ? horizontal : [first]) {
     drawing.append(svg("text", { x: x(step), y: FRAME.height - 8, "text-anchor": "middle" }, String(step)));
   }
@@ -90,16 +96,16 @@ function curve(chart) {
 }
 
 /** What a chart shows, for those who do not see it. */
-function describe(chart, show) {
+function describe(chart, show, noun) {
   const parts = chart.series.map(({ label, points: line }) => {
     const [start, end] = [line[0], line[line.length - 1]];
-    return `${label}: ${show(start[1])} at step ${start[0]}, ${show(end[1])} at step ${end[0]}`;
+    return `${label}: ${show(start[1])} at ${noun} ${start[0]}, ${show(end[1])} at ${noun} ${end[0]}`;
   });
-  return `${chart.title}. ${parts.join(". ")}. Arrow keys move along the steps.`;
+  return `${chart.title}. ${parts.join(". ")}. Arrow keys move along the ${noun}s.`;
 }
 
-function figure(chart) {
-  const { drawing, steps, x, show } = curve(chart);
+function figure(chart, noun) {
+  const { drawing, steps, x, show } = curve(chart, noun);
   const readout = el("output", { class: "readout" });
   const cursor = svg("line", {
     class: "cursor",
@@ -127,7 +133,7 @@ function figure(chart) {
         el("b", {}, show(value)),
       );
     });
-    readout.replaceChildren(el("span", {}, pointing ? `step ${step}` : "last"), ...values.filter(Boolean));
+    readout.replaceChildren(el("span", {}, pointing ? `${noun} ${step}` : "last"), ...values.filter(Boolean));
   };
   const nearest = (event) => {
     const box = drawing.getBoundingClientRect();
@@ -166,15 +172,16 @@ function trainingSection(data) {
   return section(
     "training",
     "Training",
-    stages.map((stage) => [
-      el(
-        "h3",
-        {},
-        stage.title,
-        " ",
-        el("span", { class: "small" }, counted(stage.steps, stage.name === "ppo" ? "update" : "step")),
-      ),
-      el("div", { class: "charts" }, stage.charts.map(figure)),
-    ]),
+    stages.map((stage) => {
+      const noun = stage.name.startsWith("ppo") ? "update" : "step";
+      return [
+        el("h3", {}, stage.title, " ", el("span", { class: "small" }, counted(stage.steps, noun))),
+        el(
+          "div",
+          { class: "charts" },
+          stage.charts.map((chart) => figure(chart, noun)),
+        ),
+      ];
+    }),
   );
 }
