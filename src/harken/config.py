@@ -35,6 +35,14 @@ class LoraSettings(Strict):
     """Used in supervised and reward-model training only: PPO refuses anything but 0."""
     target_modules: list[str] | None = None
     """Left out: the attention and MLP projections of the model's family."""
+    experts: bool = False
+    """Adapt the fused experts of a mixture-of-experts model too: `rank` for each. Needs memory for a copy of them."""
+
+    @model_validator(mode="after")
+    def _no_dropout_on_experts(self) -> LoraSettings:
+        if self.experts and self.dropout > 0:
+            raise ValueError("lora.experts needs lora.dropout = 0: peft adapts experts without dropout")
+        return self
 
 
 class HealthSettings(Strict):

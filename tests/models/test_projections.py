@@ -27,10 +27,10 @@ def test_what_an_adapter_covers_and_leaves_alone_is_said() -> None:
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(rank=2, target_modules=["q_proj", "v_proj"]), seed=0)
     backbone.add_adapter("reward", LoraSettings(rank=2), seed=0)
-    said = coverage(backbone.trunk, "policy")
-    assert said.startswith("adapter on 2 q_proj, 2 v_proj; not on ")
+    said = str(coverage(backbone.trunk, "policy"))
+    assert said.startswith("adapter on 4 of 14 modules: 2 q_proj, 2 v_proj; not on ")
     assert "2 gate_proj" in said and "2 k_proj" in said
-    everywhere = coverage(backbone.trunk, "reward")
+    everywhere = str(coverage(backbone.trunk, "reward"))
     assert "2 down_proj" in everywhere.partition(";")[0] and everywhere.endswith("not on none")
 
 
@@ -41,4 +41,4 @@ def test_fused_experts_that_no_adapter_covers_are_said() -> None:
     )  # fmt: skip
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    assert "1 gate_up_proj (fused experts)" in coverage(model.model, "policy")
+    assert "1 gate_up_proj (4 experts each)" in str(coverage(model.model, "policy"))

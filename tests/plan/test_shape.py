@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from transformers import Gemma2Config, GPT2Config, Qwen3Config
 
+from harken.config import LoraSettings
 from harken.models.projections import PROJECTIONS
 from harken.plan.activations import CHUNK, Pass, step_logits
 from harken.plan.known import known_config
@@ -36,7 +37,7 @@ def test_an_adapter_is_counted_by_hand() -> None:
     assert config is not None
     sides = 2 * (896 + 896) + 2 * (896 + 128) + 3 * (896 + 4864)
     assert shape_of(config).lora(16) == 24 * 16 * sides
-    assert shape_of(config, ["q_proj"]).lora(8) == 24 * 8 * (896 + 896)
+    assert shape_of(config, LoraSettings(target_modules=["q_proj"])).lora(8) == 24 * 8 * (896 + 896)
 
 
 def test_a_convolution_of_gpt2_is_read_the_other_way_round() -> None:

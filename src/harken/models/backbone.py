@@ -30,14 +30,14 @@ from harken.maths.logits import LogitsHead
 from harken.maths.products import multiplied_in
 from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
 from harken.models.allocator import keep_freed_memory
-from harken.models.check_output import check_output
+from harken.models.check_output import check_causal, check_output
 from harken.models.end_tokens import end_tokens, generation_settings
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.gradient_checkpointing import recomputed_layers
 from harken.models.logits_head import find_head
 from harken.models.packing import Layout
 from harken.models.positions import require_within
-from harken.models.projections import adapter_settings, require_switchable, target_modules
+from harken.models.projections import adapter_settings, require_switchable, targets_of, trunk_of
 from harken.models.quantised import Held, is_quantised
 from harken.models.reading import saving
 from harken.models.resolve import ModelSource
@@ -72,7 +72,9 @@ class Backbone:
         self.gradient_checkpointing = False
         """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
         self._install()
-        found = find_head(model, self.trunk, str(source.folder if source else model.config.model_type))
+        where = str(source.folder if source else model.config.model_type)
+        check_causal(model, self.trunk, where)
+        found = find_head(model, self.trunk, where)
         self._scale, self._softcap = found.scale, found.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         probed = self.forward, model.config, self.dtype
@@ -137,11 +139,13 @@ class Backbone:
     def add_adapter(self, name: str, settings: LoraSettings, seed: int) -> None:
         """One more trainable adapter: A is random (from the seed alone), B is zero, both float32."""
         trainable = self._trainable_adapters()
+        targets = targets_of(self.model, self.trunk, settings)
         lora = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            target_modules=target_modules(self.model, self.trunk, settings.target_modules),
+            target_modules=targets.modules,
+            target_parameters=targets.parameters or None,
             base_model_name_or_path=str(self.source.folder) if self.source else None,
             task_type="CAUSAL_LM",
         )
@@ -283,8 +287,7 @@ class Backbone:
     @property
     def trunk(self) -> nn.Module:
         """The model without its unembedding."""
-        trunk: nn.Module = getattr(self.model, self.model.base_model_prefix, None) or self.model.model
-        return trunk
+        return trunk_of(self.model)
 
     # -- saving -----------------------------------------------------------------------------------
 

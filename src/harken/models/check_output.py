@@ -1,6 +1,8 @@
-"""Whether a model's logits are what Harken takes them to be."""
+"""Whether a model is causal, and its logits are what Harken takes them to be."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from harken.errors import UserError
 from harken.maths.logits import LogitsHead
 from harken.models.attention import ordinary
 from harken.models.logits_head import FIX, tolerance
+from harken.models.reading import reading
 
 
 def check_output(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, where: str) -> None:
@@ -30,6 +33,45 @@ def check_output(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, whe
     if float((full - ours).abs().max()) > tolerance(head.weight.dtype) * float(full.abs().max()):
         raise UserError(
             "this model's logits depend on more than the hidden state of its trunk", where=where, mend=FIX
+        )
+
+
+SHORT_CHOICE = 8
+"""Keys that sparse attention chooses from while it is probed: fewer than the probe has tokens."""
+
+
+def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
+    """Raise UserError for a model whose states depend on later tokens: a bidirectional one, such as BERT's encoder.
+
+    Sparse attention that chooses keys is probed past its choice: ties that are broken by the length of the row make
+    it depend on what follows too.
+    """
+    begin, *ends = ordinary(int(model.config.get_text_config().vocab_size), 16, 8, 8)
+    device = next(model.parameters()).device
+    rows = [torch.tensor([[*begin, *end]], device=device) for end in (*ends, [])]
+    choosers: list[Any] = [module for module in trunk.modules() if hasattr(module, "index_topk")]
+    before = [module.index_topk for module in choosers]
+    try:
+        for module in choosers:
+            module.index_topk = min(module.index_topk, SHORT_CHOICE)
+        with torch.no_grad(), reading("this model cannot be run over a few tokens", where, FIX):
+            states = [
+                trunk(input_ids=row, use_cache=False).last_hidden_state[0, : len(begin)].float()
+                for row in rows
+            ]
+    finally:
+        for module, count in zip(choosers, before, strict=True):
+            module.index_topk = count
+    size = states[0].norm(dim=-1).clamp(min=1e-9)
+    off = torch.stack([(state - states[0]).norm(dim=-1) / size for state in states[1:]]).amax(0)
+    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    # In 16 bits rounding alone may choose another expert for a token, not for most.
+    worst = off.amax() if dtype.itemsize >= 4 else off.median()
+    if not float(worst) <= (1000 if dtype.itemsize >= 4 else 10) * torch.finfo(dtype).eps:
+        raise UserError(
+            "this model is not causal: what it computes at a token depends on the tokens after it",
+            where=where,
+            mend="choose a decoder (for BERT's kind: is_decoder: true in config.json, if it was trained as one)",
         )
 
 

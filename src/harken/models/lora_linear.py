@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from peft.tuners.lora import Linear
+from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -24,8 +25,11 @@ from harken.models.made_again import Recipe, recipe_of
 
 def install(layers: Iterable[nn.Module]) -> None:
     """Give every plain layer this forward. Frozen `nn.Linear` bases alone: others keep peft's own."""
+    layer: Any
     for layer in layers:
-        plain = type(layer) is Linear and type(layer.base_layer) is nn.Linear and not layer.lora_variant
+        # Named by its weight, a layer is adapted by the same formula (`models.projections`).
+        kind = type(layer) in (Linear, ParamWrapper) and type(layer.base_layer) is nn.Linear
+        plain = kind and not layer.lora_variant
         if plain and not isinstance(layer.__dict__.get("forward"), LoraForward):
             layer.forward = LoraForward(layer)
 

@@ -5,12 +5,12 @@ transformers and peft fill what a file lacks with random numbers and go on with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -73,17 +73,33 @@ def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     # An older peft had other names for some tensors, and as many of them.
     renamed = len(missing) <= len(found - wanted.keys())
     _require_all([] if renamed else missing, folder, RETRAIN)
+    given = read_tensors(folder / ADAPTER_WEIGHTS, [])
+    lost = [key for key in wanted if key in given and not _equal(wanted[key], given[key])]
+    if lost:
+        raise UserError(
+            f"peft did not load all of this adapter: {_some(lost)}", where=str(folder), mend=RETRAIN
+        )
     return model
 
 
 def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
-    """The model with one more adapter, new. Raises UserError for a layer that takes none."""
+    """Add a new adapter. Raises UserError for a layer that takes none, or that peft would not load again."""
     with reading(
         "this adapter cannot be put on the model", "lora", "change lora.target_modules or lora.rank"
     ):
         if not isinstance(model, PeftModel):
-            return PeftModel(model, lora, adapter_name=name)
-        model.add_adapter(name, lora)
+            model = PeftModel(model, lora, adapter_name=name)
+        else:
+            model.add_adapter(name, lora)
+        told = set_peft_model_state_dict(model, get_peft_model_state_dict(model, adapter_name=name), name)
+    mark = f".{name}."
+    lost = sorted({key.split(".lora_")[0] for key in told.missing_keys if ".lora_" in key and mark in key})
+    if lost:
+        raise UserError(
+            f"peft saves an adapter of this model under names that it does not load again ({_some(lost)})",
+            where="lora.target_modules",
+            mend=f"name modules other than {', '.join(sorted({key.rsplit('.', 1)[-1] for key in lost}))}",
+        )
     return model
 
 
@@ -134,6 +150,13 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
 
 def _require_all(missing: Sequence[str] | set[str], where: Path, mend: str) -> None:
     if missing:
-        some = sorted(missing)
-        listed = f"{', '.join(some[:3])}{f' and {len(some) - 3} more' if len(some) > 3 else ''}"
-        raise UserError(f"weights are missing: {listed}", where=str(where), mend=mend)
+        raise UserError(f"weights are missing: {_some(missing)}", where=str(where), mend=mend)
+
+
+def _some(names: Iterable[str]) -> str:
+    some = sorted(names)
+    return f"{', '.join(some[:3])}{f' and {len(some) - 3} more' if len(some) > 3 else ''}"
+
+
+def _equal(loaded: Tensor, given: Tensor) -> bool:
+    return loaded.shape == given.shape and torch.equal(loaded.cpu(), given.to(loaded.dtype))

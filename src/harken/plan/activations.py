@@ -66,8 +66,13 @@ class Pass:
         if self.checkpointing:
             # Every layer's input, and one layer that is being run again.
             stream = 4 if self.mixed else self.computed
-            return tokens * (self.shape.layers * stream * self.shape.width + layer)
-        return tokens * self.shape.layers * layer
+            return tokens * (self.shape.layers * stream * self.shape.width + layer) + self._experts()
+        return tokens * self.shape.layers * layer + self.shape.layers * self._experts()
+
+    def _experts(self) -> float:
+        """Bytes of a layer's experts with their adapter added: peft makes them anew in every forward."""
+        total = sum(count * inputs * outputs for count, inputs, outputs in self.shape.experts)
+        return float(self.computed * total / self.shape.layers) if self.rank else 0.0
 
     def casts(self) -> float:
         """Bytes of the 16-bit copies of what trains, alive from forward to backward."""

@@ -128,12 +128,14 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
     )
     packs = on_cpu and attention.is_plain(found.config)
     rows = rows_of("ppo", evaluation.data, found.source, config.seed, packs=packs)
-    yield Comparison("eval", evaluation, shape_of(found.config), rows, config.ppo.lora, on_cpu)
+    yield Comparison(
+        "eval", evaluation, shape_of(found.config, config.ppo.lora), rows, config.ppo.lora, on_cpu
+    )
 
 
 def job(name: str, config: RunConfig, found: Found, coming: Coming | None = None, *, on_cpu: bool) -> Job:
     """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
-    shape = shape_of(found.config, config.lora.target_modules if config.lora else None)
+    shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_plain(found.config)
     rows = rows_of(config.training.type, config.data, found.source, config.seed, packs=packs)
     notes = [found.note, rows.note and f"{name}: {rows.note}"]
@@ -202,4 +204,6 @@ def _future_scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | 
     own = lora is None or run.model_name != start.name
     where = "a base of its own" if own else "the policy's own base"
     note = f"reward model {path} is not there yet: counted as preset {preset} makes it, on {where}"
-    return Scorer(shape_of(find(run.model_name).config), (run.lora or LoraSettings()).rank, own), note
+    return Scorer(
+        shape_of(find(run.model_name).config, run.lora), (run.lora or LoraSettings()).rank, own
+    ), note

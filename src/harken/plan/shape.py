@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 
+from harken.config import LoraSettings
+from harken.errors import UserError
 from harken.models.logits_head import softcaps
-from harken.models.projections import PROJECTIONS
+from harken.models.projections import Targets, targets_of, trunk_of
 from harken.models.quantised import Held, Quantised, computed_in
 
 
@@ -36,11 +38,13 @@ class Shape:
     """Of one head."""
     vocabulary: int
     projections: tuple[tuple[int, int], ...]
-    """(inputs, outputs) of every matrix that an adapter is put on."""
+    """(inputs, outputs) of every module that an adapter is put on."""
     plain: bool
     """Whether a layer is what is counted: two RMS norms, attention, a gated block."""
     softcapped: bool = False
     """Whether logits are capped, which takes one more copy of them."""
+    experts: tuple[tuple[int, int, int], ...] = ()
+    """(experts, inputs, outputs) of every fused parameter that an adapter is put on."""
 
     def kept(self, held: Held) -> float:
         """Bytes of the frozen base. Its scales take 1/64 of a byte a weight in 4 bits; in 8 they are not counted."""
@@ -51,17 +55,19 @@ class Shape:
         return each * self.linear + number * (self.parameters - self.linear)
 
     def lora(self, rank: int) -> int:
-        """Parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] on every projection."""
-        return rank * sum(inputs + outputs for inputs, outputs in self.projections)
+        """Parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] on every matrix."""
+        each = sum(inputs + outputs for inputs, outputs in self.projections)
+        return rank * (each + sum(count * (inputs + outputs) for count, inputs, outputs in self.experts))
 
 
 def shape_of(
-    config: PretrainedConfig, targets: list[str] | None = None, *, classifier: bool = False
+    config: PretrainedConfig, lora: LoraSettings | None = None, *, classifier: bool = False
 ) -> Shape:
-    """The shape that a model of these settings has. `targets` are the adapter's modules, None: the usual ones."""
+    """Return the shape that a model of these settings has. `lora` says what adapters are put on; None: the usual."""
     make = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     with torch.device("meta"):
         model = make.from_config(config)
+    targets = _targets(model, lora)
     parameters = [p.numel() for p in model.parameters()]
     outer = {model.get_output_embeddings(), getattr(model, "score", None)}
     heads = int(config.num_attention_heads)
@@ -76,21 +82,37 @@ def shape_of(
         groups=int(getattr(config, "num_key_value_heads", None) or heads),
         features=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
         vocabulary=int(config.vocab_size),
-        projections=_projections(model, set(targets or PROJECTIONS)),
+        projections=_projections(model, targets),
+        experts=_experts(model, targets),
         plain=_is_plain(model, int(config.num_hidden_layers)),
         softcapped=bool(softcaps(config)) and not classifier,
     )
 
 
-def _projections(model: nn.Module, targets: set[str]) -> tuple[tuple[int, int], ...]:
+def _targets(model: nn.Module, lora: LoraSettings | None) -> Targets:
+    """What an adapter would be put on: nothing where the run has none and the model has no known projection."""
+    try:
+        return targets_of(model, trunk_of(model), lora or LoraSettings())
+    except UserError:
+        if lora is not None:
+            raise
+        return Targets([], [])
+
+
+def _projections(model: nn.Module, targets: Targets) -> tuple[tuple[int, int], ...]:
     found = []
     for name, module in model.named_modules():
         weight: Any = getattr(module, "weight", None)
-        if name.rsplit(".", 1)[-1] in targets and weight is not None and weight.dim() == 2:
+        if targets.cover_module(name) and weight is not None and weight.dim() == 2:
             # A linear layer's weight is [outputs, inputs], a GPT-2 Conv1D's the other way round.
             outputs, inputs = weight.shape if isinstance(module, nn.Linear) else reversed(weight.shape)
             found.append((int(inputs), int(outputs)))
     return tuple(found)
+
+
+def _experts(model: nn.Module, targets: Targets) -> tuple[tuple[int, int, int], ...]:
+    shapes = [p.shape for key, p in model.named_parameters() if p.dim() == 3 and targets.cover_parameter(key)]
+    return tuple((int(count), int(inputs), int(outputs)) for count, inputs, outputs in shapes)
 
 
 def _is_plain(model: nn.Module, layers: int) -> bool:

@@ -8,6 +8,7 @@ past the model's window, and at the furthest positions it has. A model that no w
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,8 +60,7 @@ def way_of(backbone: Backbone) -> str:
         found = next((way for way in ways if _agrees(backbone, way)), None)
         if found is None:
             raise UserError(
-                "responses cannot be generated with this model: its decode steps, with transformers' own cache too, "
-                "do not give what its forward over the whole row gives",
+                f"responses cannot be generated with this model: {_why_not(backbone)}",
                 where=str(backbone.model.config.model_type),
                 mend="choose a model of a family in docs/models.md",
             )
@@ -68,6 +68,21 @@ def way_of(backbone: Backbone) -> str:
             say(f"{backbone.model.config.model_type}: generates one row at a time, which is slow")
         backbone.decodes_by = found
     return backbone.decodes_by
+
+
+def _why_not(backbone: Backbone) -> str:
+    """Say why no way is right: a family that keeps no KV cache, or one whose cache gives something else."""
+    if getattr(backbone.model, "_is_stateful", False) or "past_key_values" not in _inputs(backbone.trunk):
+        return (
+            "it keeps a recurrent state instead of a KV cache, and decode steps from such a state cannot be padded "
+            "or do not give what its forward over the whole row gives"
+        )
+    return "its decode steps, with transformers' own cache too, do not give what its forward over the whole row gives"
+
+
+def _inputs(trunk: Any) -> set[str]:
+    forward = trunk.forward
+    return set(inspect.signature(getattr(forward, "__wrapped__", forward)).parameters)
 
 
 def _decoder(backbone: Backbone, way: str, slots: int, capacity: int, offset: int = 0) -> AnyDecoder:
