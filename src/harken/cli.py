@@ -23,7 +23,7 @@ from harken.cli_presets import presets
 from harken.errors import UserError, cause, is_foreign_fault
 from harken.run import crash, stopping, streams
 from harken.run.stopping import Stopped
-from harken.run.terminal import plain, show
+from harken.run.terminal import plain, show, width
 from harken.run.writer import what_next
 
 PATIENCE = 5.0
@@ -281,7 +281,7 @@ def evaluate(
     from harken.evaluate.summary import read_summary
 
     folder = suite.run(config, Path(str(config.output_dir)))
-    show(report_card.tables(read_summary(folder.summary)))
+    show(report_card.tables(read_summary(folder.summary), width(report_card.WIDTH)))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from harken.run.changes import Changes
 from harken.run.claim import claim, recorded, replace
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.stored import Shape, require
-from harken.run.terminal import show
+from harken.run.terminal import show, width
 from harken.run.tracking import say
 from harken.run.writer import writing
 from harken.train.run import train
@@ -140,7 +140,7 @@ def report(root: Path) -> Path:
         flags=audit.MEANINGS,
     )
     seals.seal(root, [folder.config, folder.results, folder.report])
-    show(report_card.tables(summary))
+    show(report_card.tables(summary, width(report_card.WIDTH)))
     show("\n".join(headline))
     show(f"\nfigures  {folder.results}\nreport   {folder.report}")
     return folder.report

@@ -23,7 +23,7 @@ from harken.run import atomic
 from harken.run.claim import recorded
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.moved import is_same_place
-from harken.run.terminal import show
+from harken.run.terminal import show, width
 
 PAGE = Path("05_report") / "report.html"
 ORDER = ("sft", "reward", "ppo")
@@ -203,7 +203,7 @@ def _write(page: Path, found: Found) -> Path:
         flags=audit.MEANINGS,
     )
     if summary:
-        show(report_card.tables(summary))
+        show(report_card.tables(summary, width(report_card.WIDTH)))
     show("\n".join(headline))
     show(f"\nfigures  {figures}\nreport   {page}")
     return page

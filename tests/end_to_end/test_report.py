@@ -108,6 +108,18 @@ max_gen_len: 4
     assert any("nats per sequence away from start" in text for text in verdict)
 
 
+@pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("200", 100), ("20", 60)])
+def test_the_tables_fit_the_terminal(
+    made: Path, columns: str, widest: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["report", str(made / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if re.match(r"policy |right − left|(Base|SFT|PPO) ", line)]
+    assert len(table) >= 12 and max(map(len, table)) <= widest
+    assert (max(map(len, table)) > 80) == (columns == "200")
+
+
 def test_a_pipeline_as_before(made: Path) -> None:
     before = page(made / "out" / "05_report" / "report.html")
     assert main(["report", str(made / "out")]) == 0

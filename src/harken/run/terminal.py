@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -18,6 +19,9 @@ DELAY = 1.0
 HEARTBEAT = 30.0
 """Seconds between lines of progress in a log."""
 
+NARROWEST = 60
+"""Columns of a table in a terminal that has fewer."""
+
 _CONTROL = re.compile(
     r"(?:\x1b\[|\x9b)[0-9;?]*[ -/]*[@-~]"  # colours, cursor movements
     r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, links, the clipboard: texts for the terminal itself
@@ -30,6 +34,11 @@ _HIDDEN = re.compile(
     r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 """What has no width, or turns the order of letters round."""
+
+
+def width(most: int) -> int:
+    """Return the columns a table may take: those of the terminal (or COLUMNS), `most` at most."""
+    return min(most, max(shutil.get_terminal_size((most, 24)).columns, NARROWEST))
 
 
 def plain(text: str) -> str:
