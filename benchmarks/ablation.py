@@ -17,11 +17,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harken import config_files, pipeline
+from harken import pipeline
 from harken.config import EvaluationConfig
-from harken.evaluate import outcome, suite
+from harken.config import files as config_files
+from harken.evaluate import run_summary, suite
 from harken.run.folder import PipelineFolder, RunFolder
-from harken.train.run import train
+from harken.train.launch import train
 
 WARM = "critic_warmup_updates=2"
 VARIANTS = {
@@ -83,7 +84,7 @@ def main() -> None:
     asked.add_argument(
         "--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="train these alone"
     )
-    asked.add_argument("--train-only", action="store_true", help="leave evaluation to a later call")
+    asked.add_argument("--train-only", response_mask="store_true", help="leave evaluation to a later call")
     given = asked.parse_args()
     train_all(given.demo, given.output_dir, given.only, given.seeds, given.updates, given.prompts)
     if given.train_only:
@@ -96,9 +97,9 @@ def main() -> None:
         line = f"{name:<20}{spread(rewards):>18}{spread(gold):>18}"
         if name != "SFT":
             runs = [run_of(given.output_dir, name, seed) for seed in given.seeds]
-            figures = [outcome.outcome(RunFolder(run)).figures for run in runs]
-            line += f"{spread([one[outcome.KL] for one in figures]):>18}"
-            line += f"{statistics.fmean(one[outcome.SECONDS] for one in figures):>18.1f}"
+            figures = [run_summary.outcome(RunFolder(run)).figures for run in runs]
+            line += f"{spread([one[run_summary.KL] for one in figures]):>18}"
+            line += f"{statistics.fmean(one[run_summary.SECONDS] for one in figures):>18.1f}"
         print(line)
 
 

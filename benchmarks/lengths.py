@@ -33,8 +33,8 @@ from harken.rollout.engine import Engine, OnProgress, Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.seeds import generator
-from harken.train.ppo import PPOStage
-from harken.train.ppo_roles import PPORoles, build_ppo_roles
+from harken.train.ppo.models import PPOModels, build_ppo_models
+from harken.train.ppo.stage import PPOStage
 
 SEED = 839
 PASSES = ("time/score", "time/evaluate", "time/learn")
@@ -134,7 +134,7 @@ class Bench:
     """The models, loaded once, and a folder for what an update writes."""
 
     given: argparse.Namespace
-    roles: PPORoles
+    roles: PPOModels
     run: RunFolder
 
     def update(
@@ -286,7 +286,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         run = RunFolder(Path(name))
         asked_config = config(given.rows, given.response, given.micro_batch_tokens, given.model)
-        roles = build_ppo_roles(
+        roles = build_ppo_models(
             asked_config, resolve(given.model), run, torch.bfloat16, choose_device("auto")
         )
         bench = Bench(given, roles, run)

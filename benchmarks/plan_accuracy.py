@@ -65,7 +65,7 @@ QUICK = ("SFT 512",)
 
 
 def harken(*arguments: str) -> machine.Finished:
-    return machine.run([sys.executable, "-m", "harken.cli", *arguments])
+    return machine.run([sys.executable, "-m", "harken.cli.main", *arguments])
 
 
 def compared(name: str, settings: Mapping[str, Any], model: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from harken.data.chat import Renderer
 from harken.models.tokenizer import load_tokenizer
 from harken.plan.shape import shape_of
 from harken.records import Prompt
-from harken.train.order import stream_rows
+from harken.train.sampler import infinite_indices
 
 PHASES = ("generate", "score", "evaluate", "learn")
 SEED = 839
@@ -135,7 +135,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
 
 def taken(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The prompts in the order in which Harken's updates take them."""
-    return [prompts[i] for i in stream_rows(0, len(prompts), len(prompts), SEED, "PPO prompts")]
+    return [prompts[i] for i in infinite_indices(0, len(prompts), len(prompts), SEED, "PPO prompts")]
 
 
 def show(figures: dict[str, dict[str, object]]) -> None:
@@ -180,7 +180,7 @@ def main() -> None:
     asked.add_argument("--response", type=int, default=64, help="tokens an answer may have")
     asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
     asked.add_argument(
-        "--long", action="store_true", help="prompts that fill the limit, put together from short ones"
+        "--long", response_mask="store_true", help="prompts that fill the limit, put together from short ones"
     )
     asked.add_argument("--updates", type=int, default=3, help="the first does not count")
     asked.add_argument("--micro", type=int, default=8, help="rows in a micro-batch of the peer")

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from harken.models.embedded import embedded_folder
-from harken.plan.known import known_config
+from harken.plan.builtin_configs import known_config
 
 PREFIX = "random:"
 KEPT = Path("outputs/bench/models")
@@ -24,7 +24,7 @@ def folder_of(name: str) -> Path:
     architecture = name.removeprefix(PREFIX)
     config = known_config(architecture)
     if config is None:
-        raise SystemExit(f"{name}: unknown architecture (src/harken/plan/known.py lists them)")
+        raise SystemExit(f"{name}: unknown architecture (src/harken/plan/builtin_configs.py lists them)")
     folder = KEPT / architecture.replace("/", "--")
     if not (folder / "config.json").exists():
         torch.manual_seed(0)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, sparse, special
 
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data.sources import load_preferences
 from harken.maths.statistics import wilson_interval
 from harken.records import Preference
@@ -72,8 +72,10 @@ def main(train_path: str, test_path: str) -> None:
     words = {word: i for i, (word, n) in enumerate(sorted(counts.items())) if n >= 5}
     words = {word: i for i, word in enumerate(words)}
     x = features(train, words)
-    held = np.arange(len(train)) % 10 == 0
-    best = max((right(x[held], fit(x[~held], s)), -s) for s in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0))
+    weight_dtype = np.arange(len(train)) % 10 == 0
+    best = max(
+        (right(x[weight_dtype], fit(x[~weight_dtype], s)), -s) for s in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    )
     bag = right(features(test, words), fit(x, -best[1]))
     for name, hits in (("longer wins", longer), (f"bag of {len(words)} words", bag)):
         low, high = wilson_interval(round(hits), len(test))

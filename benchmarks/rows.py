@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data import sources
 from harken.data.chat import Renderer
 from harken.records import Message, Preference, Prompt

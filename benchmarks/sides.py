@@ -41,7 +41,7 @@ def whole_model(name: str) -> Path:
         return random_model.folder_of(name)
     model = resolve(name)
     if model.kind != "full":
-        raise UserError(f"is {model.what}", where=name, mend="benchmarks take a whole model")
+        raise UserError(f"is {model.what}", where=name, fix="benchmarks take a whole model")
     return model.folder
 
 
@@ -54,7 +54,7 @@ def harken(config: dict[str, Any], folder: Path, rows: int) -> tuple[list[dict[s
     preset = folder / "run.yml"
     preset.write_text(yaml.safe_dump(config))
     run_folder = RunFolder(folder / "run")
-    command = [sys.executable, "-m", "harken.cli", "train", "--preset", str(preset)]
+    command = [sys.executable, "-m", "harken.cli.main", "train", "--preset", str(preset)]
     finished = run([*command, "--output-dir", str(run_folder.root)], **_threads())
     kept = json.loads(run_folder.data_report.read_text())[0]["kept"]
     if kept != rows:

@@ -20,11 +20,11 @@ import rows
 import sides
 from machine import Finished
 
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data import sources
 from harken.data.chat import Renderer
 from harken.models.tokenizer import load_tokenizer
-from harken.train.order import batch_rows
+from harken.train.sampler import batch_indices
 
 SEED = 839
 LABELS = {"sft": "SFT", "reward": "RM"}
@@ -45,7 +45,7 @@ def encoded(kind: str, file: Path, renderer: Renderer, length: int) -> list[dict
         demonstrations, _ = sources.load_demonstrations(DataConfig(path=str(file)))
         found = [renderer.demonstration(row, length) for row in demonstrations]
         return [
-            {"input_ids": list(one.tokens), "completion_mask": [int(flag) for flag in one.action]}
+            {"input_ids": list(one.tokens), "completion_mask": [int(flag) for flag in one.response_mask]}
             for one in found
         ]
     preferences, _ = sources.load_preferences(DataConfig(path=str(file)))
@@ -96,7 +96,7 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
         raise SystemExit(f"{rows.name(rows.HH)} has {len(pairs)} pairs that fit, and {count} are needed")
     file = rows.write_pairs(folder / "pairs.jsonl", pairs)
     all_rows = encoded(kind, file, renderer, given.length)
-    order = [batch_rows(step, count, given.batch, SEED, LABELS[kind]) for step in range(given.steps)]
+    order = [batch_indices(step, count, given.batch, SEED, LABELS[kind]) for step in range(given.steps)]
     tokens = [sum(real_tokens(all_rows[i]) for i in step) for step in order]
 
     steps, finished = sides.harken(harken_config(kind, given, model, file), folder / "harken", count)

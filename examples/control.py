@@ -69,7 +69,7 @@ def episodes(push_at: Callable[[int, Tensor], Tensor], start: Tensor) -> tuple[T
 
 
 def train(seed: int, report: Callable[[int, float], None] = lambda update, reward: None) -> Agent:
-    """PPO from nothing: generate, evaluate, assign credit, minibatches. Same order as `harken.train.ppo`."""
+    """PPO from nothing: generate, evaluate, assign credit, minibatches. Same order as `harken.train.ppo.stage`."""
     torch.manual_seed(seed)
     agent = Agent()
     adam = torch.optim.Adam(agent.parameters(), lr=3e-3, eps=1e-5)

@@ -16,19 +16,19 @@ import torch
 
 from harken.config import LoraSettings, RunConfig
 from harken.models.backbone import Backbone
-from harken.models.quantised import KEPT_IN
+from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import resolve
 from harken.models.roles import fingerprint
 from harken.rollout.decoder import Decoder
 from harken.run import manifest
-from harken.train.run import train
+from harken.train.launch import train
 
 ROWS = [list(range(10, 30)), list(range(40, 52))]
 
 
 def measure(model: str, dtype: str) -> dict[str, float | bool]:
     """One dtype: the gap between decoding and training, and whether the base kept every bit."""
-    backbone = Backbone.load(resolve(model), KEPT_IN[dtype], "cpu")
+    backbone = Backbone.load(resolve(model), WEIGHT_DTYPES[dtype], "cpu")
     backbone.add_adapter("policy", LoraSettings(rank=4, alpha=12), seed=0)
     torch.manual_seed(0)
     for name, parameter in backbone.adapter_parameters("policy").items():
@@ -37,7 +37,7 @@ def measure(model: str, dtype: str) -> dict[str, float | bool]:
     base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
     before = fingerprint(base)
     with torch.no_grad(), backbone.role("policy"):
-        layout = backbone.lay_out(ROWS)
+        layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
         expected = backbone.read(layout, use_cache=False)[ends].float()
         with backbone.decoding():
@@ -82,7 +82,7 @@ def ppo(model: str, run: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    answers: dict[str, object] = {dtype: measure(sys.argv[1], dtype) for dtype in KEPT_IN}
+    answers: dict[str, object] = {dtype: measure(sys.argv[1], dtype) for dtype in WEIGHT_DTYPES}
     answers["ppo"] = ppo(sys.argv[1], Path(sys.argv[2]))
     answers["capability"] = torch.backends.cpu.get_cpu_capability()
     print(json.dumps(answers))

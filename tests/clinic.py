@@ -13,10 +13,10 @@ from tiny import tiny_model, tiny_tokenizer
 
 from harken.config import RunConfig
 from harken.doctor.check import Check
-from harken.doctor.examine import diagnose
 from harken.doctor.finding import LEVELS, Level
 from harken.doctor.registry import CHECKS
-from harken.train.run import train
+from harken.doctor.runner import diagnose
+from harken.train.launch import train
 
 GOOD, BAD = ("sun", "sea", "sky", "sand"), ("mud", "fog", "rot", "rust")
 THINGS = tuple("".join(letters) for letters in itertools.product("bdglp", "aeiou", "kmnt"))

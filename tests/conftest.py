@@ -53,7 +53,7 @@ def smollm2() -> Path:
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The sizes of all weights that are copied for decoding from now on."""
-    from harken.models.packed_linear import PackedWeight
+    from harken.kernels.packed_linear import PackedWeight
 
     sizes: list[torch.Size] = []
     make = PackedWeight.__init__

@@ -28,10 +28,10 @@ from tiny import END, PAD, tiny_tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from harken.cli import main as harken
+from harken.cli.main import main as harken
 from harken.evaluate import suite
 from harken.records import Rollout
-from harken.rollout import ways
+from harken.rollout import choose_decoder
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300,
@@ -311,7 +311,7 @@ def run_family(family: Family, root: Path) -> Outcome:
             return outcome
     (root / "eval.yml").write_text(EVALUATION.format(root=root))
     said: dict[str, list[Rollout]] = {}
-    answer, way_of = suite.answer, ways.way_of
+    answer, way_of = suite.answer, choose_decoder.way_of
 
     def seen(backbone: Any) -> str:
         outcome.way = way_of(backbone)
@@ -322,7 +322,7 @@ def run_family(family: Family, root: Path) -> Outcome:
         said[name] = answers.rollouts
         return answers
 
-    with mock.patch.object(suite, "answer", noted), mock.patch.object(ways, "way_of", seen):
+    with mock.patch.object(suite, "answer", noted), mock.patch.object(choose_decoder, "way_of", seen):
         done = _ran(
             ["eval", "--config", str(root / "eval.yml"), "--output-dir", str(root / "eval")], "eval", outcome
         )

@@ -13,15 +13,15 @@ import torch
 from tiny import tiny_backbone
 from torch import Tensor
 
-from harken.batches import TokenBatch, TokenEvaluation
+from harken.batches import PolicyOutputs, TokenBatch
 from harken.config import RunConfig
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.records import TokenDemonstration, TokenPair
-from harken.train.optimiser import Optimiser
-from harken.train.order import batch_rows
-from harken.train.ppo import PPOStage
+from harken.train.optim.optimiser import Optimiser
+from harken.train.ppo.stage import PPOStage
 from harken.train.reward_model import RewardStage
+from harken.train.sampler import batch_indices
 from harken.train.sft import SupervisedStage
 
 MakeStage = Callable[..., PPOStage]
@@ -70,7 +70,7 @@ def with_bad_rows(of: dict[int, int]) -> list[TokenDemonstration]:
     for row, place in of.items():
         tokens = list(rows[row].tokens)
         tokens[place] = BAD
-        rows[row] = TokenDemonstration(rows[row].id, tuple(tokens), rows[row].action)
+        rows[row] = TokenDemonstration(rows[row].id, tuple(tokens), rows[row].response_mask)
     return rows
 
 
@@ -116,14 +116,14 @@ def clip_nan(patch: pytest.MonkeyPatch, call: int, of: str = "lora_A") -> None:
 def first_batch(stage: SupervisedStage | RewardStage, number: int) -> list[int]:
     """The rows of a step, in the stage's order."""
     rows = stage.rows if isinstance(stage, SupervisedStage) else stage.pairs
-    return list(batch_rows(number, len(rows), stage.settings.batch_size, stage.seed, stage.label))
+    return list(batch_indices(number, len(rows), stage.settings.batch_size, stage.seed, stage.label))
 
 
 def evaluate_nan(patch: pytest.MonkeyPatch, call: int, what: str = "logprobs", bad: float = math.nan) -> None:
     """A policy whose call-th forward with gradients (from 0) gives NaN at row 0's last action token."""
     evaluate, calls = Policy.evaluate, [0]
 
-    def ill(self: Policy, batch: TokenBatch, *args: Any, **keys: Any) -> TokenEvaluation:
+    def ill(self: Policy, batch: TokenBatch, *args: Any, **keys: Any) -> PolicyOutputs:
         now = evaluate(self, batch, *args, **keys)
         if self.value_head is None or not torch.is_grad_enabled():
             return now
@@ -131,10 +131,10 @@ def evaluate_nan(patch: pytest.MonkeyPatch, call: int, what: str = "logprobs", b
         if calls[0] - 1 != call:
             return now
         parts = dict(vars(now))
-        place = int(batch.action[0].nonzero()[-1])
+        place = int(batch.response_mask[0].nonzero()[-1])
         spoilt = parts[what].clone()
         spoilt[0, place] = bad
-        return TokenEvaluation(**parts | {what: spoilt})
+        return PolicyOutputs(**parts | {what: spoilt})
 
     patch.setattr(Policy, "evaluate", ill)
 

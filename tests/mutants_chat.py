@@ -6,7 +6,7 @@ from mutants_record import Mutant
 
 PROBE, TEMPLATE, STAGES = (
     "data/test_template_probe.py",
-    "test_chat_template.py",
+    "chat/test_template.py",
     "end_to_end/test_chat_templates.py",
 )
 
@@ -17,12 +17,12 @@ CHAT = [
     Mutant("templates: a turn of a row may be lost", "data/template_probe.py", "reaches: not said or said in written", "True", PROBE),
     Mutant("templates: a silent template takes system turns", "data/template_probe.py", "_takes_system: said[3] in text", "True", PROBE),
     Mutant("templates: system turns replace the user's", "data/chat.py", "_merged: [*system, turns[first].content]", "[*system]", PROBE),
-    Mutant("templates: the clock moves", "chat_template.py", "template_time: _frozen = datetime.now(UTC)", "return datetime.now(UTC)", TEMPLATE),
+    Mutant("templates: the clock moves", "chat/template.py", "template_time: _frozen = datetime.now(UTC)", "return datetime.now(UTC)", TEMPLATE),
     Mutant("templates: final/ does not say the date", "models/tokenizer.py", "load_tokenizer: chat_template.record_time(tokenizer)", "pass", TEMPLATE),
-    Mutant("templates: a resumed run has a new date", "train/run.py", "train: chat_template.clock_at(began)", "chat_template.clock_at(datetime.now(began.tzinfo))", STAGES),
+    Mutant("templates: a resumed run has a new date", "train/launch.py", "train: chat_template.clock_at(began)", "chat_template.clock_at(datetime.now(began.tzinfo))", STAGES),
     Mutant("templates: an evaluation forgets its date", "evaluate/suite.py", "_run: settings['template_time'] = moment.isoformat()", "pass", STAGES),
-    Mutant("templates: a long conversation is a loop without end", "bounded_jinja.py", "Budget.__init__: STEPS + 16 * characters", "5000", TEMPLATE),
-    Mutant("templates: chance is drawn", "bounded_jinja.py", "BoundedEnvironment.__init__: _OF_CHANCE", "()", TEMPLATE),
+    Mutant("templates: a long conversation is a loop without end", "chat/bounded_jinja.py", "Budget.__init__: STEPS + 16 * characters", "5000", TEMPLATE),
+    Mutant("templates: chance is drawn", "chat/bounded_jinja.py", "BoundedEnvironment.__init__: _OF_CHANCE", "()", TEMPLATE),
     Mutant("chat: the opened tag is doubled", "data/chat.py", "Renderer.as_written: text.lstrip().startswith(tag)", "False", PROBE),
     Mutant("chat: the opened tag is not closed", "data/chat.py", "Renderer.as_written: self.template.closes + text", "text", PROBE),
     Mutant("chat: a truncated response is closed", "data/chat.py", "Renderer.as_written: not ended or tag.replace('<', '</') in text", "tag.replace('<', '</') in text", PROBE),
@@ -31,7 +31,7 @@ CHAT = [
     Mutant("chat: kept tokens are not decoded", "data/special_tokens.py", "SpecialTokens.decoded: not self.kept", "True", PROBE),
     Mutant("rows: arguments of tools stay JSON text", "data/fields.py", "_tool_call: arguments = json.loads(arguments) if arguments.strip() else {}", "pass", PROBE),
     Mutant("rows: an image is left out of a text", "data/fields.py", "_content: raise Drop('unsupported_content', f'{field}.{kind[:40]}')", "continue", PROBE),
-    Mutant("rows: tools do not count for an id", "data/examine.py", "content_hash: text + tools", "text", PROBE),
+    Mutant("rows: tools do not count for an id", "data/parse.py", "content_hash: text + tools", "text", PROBE),
     Mutant("rows: markup is not looked for in responses", "data/markup.py", "texts_of: [*turns, *responses_of(row)]", "turns", PROBE),
     Mutant("tokens: train says nothing of the checks", "train/load_data.py", "_encoded: for line in token_checks.require(renderer, [text for row in sample for text in responses_of(row)]):\n    say(line)", "for line in token_checks.require(renderer, [text for row in sample for text in responses_of(row)]):\n    pass", STAGES),
     Mutant("tokens: errors of the checks do not end training", "data/token_checks.py", "require: 'error'", "'never'", PROBE),

@@ -4,37 +4,37 @@
 
 from mutants_record import Mutant
 
-GRAPHS, RECORDED = "models/cuda_graphs.py", "models/test_cuda_graphs.py"
-OPTIMISER, MEMORY = "train/optimiser.py", "train/gpu_memory.py"
+GRAPHS, RECORDED = "kernels/cuda_graphs.py", "kernels/test_cuda_graphs.py"
+OPTIMISER, MEMORY = "train/optim/optimiser.py", "train/gpu_memory.py"
 
 # Mistake, file, what stands there, what is planted, tests.
 TABLE = [
     ("graphs: one for all kinds of work", GRAPHS, "CudaGraphs.__call__: kind", "0", RECORDED),
     ("graphs: one for all shapes", GRAPHS, "CudaGraphs.__call__: (kind, *(tuple(given.shape) for given in inputs))", "(kind,)", RECORDED),
-    ("graphs: a replay reads old inputs", GRAPHS, "CudaGraphs.__call__: place.copy_(given)", "pass", RECORDED),
+    ("graphs: a replay reads old inputs", GRAPHS, 'CudaGraphs.__call__: environment.copy_(given)', "pass", RECORDED),
     ("graphs: what is given lies where the next replay writes", GRAPHS, "CudaGraphs.__call__: tuple((made.clone() for made in found.outputs))", "found.outputs", RECORDED),
     ("graphs: never recorded", GRAPHS, "CudaGraphs.__call__: key not in self._met", "True", RECORDED),
     ("graphs: recorded anew every time", GRAPHS, "CudaGraphs.__call__: key not in self._recorded", "True", RECORDED),
-    ("graphs: a replay is no place to stop", GRAPHS, "CudaGraphs.__call__: stopping.check()", "pass", RECORDED),
+    ("graphs: a replay is no place to stop", GRAPHS, 'CudaGraphs.__call__: signals.check()', "pass", RECORDED),
     ("graphs: no room ends the run", GRAPHS, "CudaGraphs._record_in_room: with suppress(torch.OutOfMemoryError):\n    return self._record(work, inputs)\nreturn None", "return self._record(work, inputs)", RECORDED),
     ("graphs: nothing is released", GRAPHS, "CudaGraphs._record_in_room: torch.cuda.empty_cache()", "pass", RECORDED),
     ("graphs: what found no room is tried every time", GRAPHS, "CudaGraphs.__call__: key not in self._recorded", "self._recorded.get(key) is None", RECORDED),
-    ("graphs: experts are recorded", "models/one_token.py", "OneToken.__init__: dense and getattr(trunk.rotary_emb, 'rope_type', 'default') not in RETUNED", "getattr(trunk.rotary_emb, 'rope_type', 'default') not in RETUNED", "models/test_one_token.py"),
-    ("norms: an older operation of that name", "models/fused.py", "_has_one_kernel: ('', '_backward')", "('',)", "models/test_fused.py"),
+    ("graphs: experts are recorded", "kernels/decode_step.py", "LlamaDecodeStep.__init__: dense and getattr(trunk.rotary_emb, 'rope_type', 'default') not in RETUNED", "getattr(trunk.rotary_emb, 'rope_type', 'default') not in RETUNED", "kernels/test_decode_step.py"),
+    ("norms: an older operation of that name", "kernels/fused.py", "_has_one_kernel: ('', '_backward')", "('',)", "kernels/test_fused.py"),
     ("device: another stays the current one", "models/device.py", "_make_current: torch.cuda.set_device(index)", "pass", "models/test_device.py"),
     ("device: one too many", "models/device.py", "_make_current: index >= there", "index > there", "models/test_device.py"),
-    ("packed: layers inside adapters too", "models/packed_linear.py", "packed: (module for module in trunk.modules() if module not in inside)", "(module for module in trunk.modules())", "models/test_packed_linear.py"),
+    ("packed: layers inside adapters too", "kernels/packed_linear.py", "packed: (module for module in trunk.modules() if module not in inside)", "(module for module in trunk.modules())", "kernels/test_packed_linear.py"),
     ("plan: what trains is packed", "plan/phases.py", "_packed: isinstance(job, Job) and job.config.lora is None", "False", "plan/test_phases.py"),
     ("plan: the table of embeddings is packed", "plan/phases.py", "_packed: job.shape.linear + unembedding", "job.shape.parameters", "plan/test_phases.py"),
-    ("cache: held by its layers", "rollout/cache.py", "_Layer.__init__: weakref.proxy(cache)", "cache", "rollout/test_cache.py"),
-    ("groups: one learning rate for all", OPTIMISER, "_groups: rates.get(name, rate)", "rate", "train/test_optimiser.py"),
-    ("groups: of any size", OPTIMISER, "_groups: sizes[own] > TOGETHER", "own not in open_groups", "train/test_optimiser.py"),
-    ("groups: a rate's parameters land in the other's", OPTIMISER, "_groups: open_groups[own]['params']", "groups[-1]['params']", "train/test_optimiser.py"),
-    ("advantages: only where all rows act", "maths/advantage.py", "gae: action.any", "action.all", "maths/test_advantage.py"),
+    ("cache: held by its layers", "rollout/kv_cache.py", "_Layer.__init__: weakref.proxy(cache)", "cache", "rollout/test_kv_cache.py"),
+    ("groups: one learning rate for all", OPTIMISER, "_groups: rates.get(name, rate)", "rate", "train/optim/test_optimiser.py"),
+    ("groups: of any size", OPTIMISER, "_groups: sizes[own] > TOGETHER", "own not in open_groups", "train/optim/test_optimiser.py"),
+    ("groups: a rate's parameters land in the other's", OPTIMISER, "_groups: open_groups[own]['params']", "groups[-1]['params']", "train/optim/test_optimiser.py"),
+    ("advantages: only where all rows act", "maths/advantage.py", 'gae: response_mask.any', 'response_mask.all', "maths/test_advantage.py"),
     ("memory: peaks of the whole run", MEMORY, "peaks: torch.cuda.reset_peak_memory_stats(device)", "pass", "train/test_gpu_memory.py"),
     ("memory: the first GPU alone", MEMORY, "peaks: torch.cuda.device_count()", "1", "train/test_gpu_memory.py"),
-    ("segments: the user's word is not heard", "models/allocator.py", "grow_gpu_segments: sys.platform.startswith('linux') and (not any((name in os.environ for name in names)))", "sys.platform.startswith('linux')", "models/test_allocator.py"),
-    ("segments: the old name for all", "models/allocator.py", "grow_gpu_segments: names[since]", "names[0]", "models/test_allocator.py"),
+    ("segments: the user's word is not heard", "kernels/allocator.py", "grow_gpu_segments: sys.platform.startswith('linux') and (not any((name in os.environ for name in names)))", "sys.platform.startswith('linux')", "kernels/test_allocator.py"),
+    ("segments: the old name for all", "kernels/allocator.py", "grow_gpu_segments: names[since]", "names[0]", "kernels/test_allocator.py"),
 ]  # fmt: skip
 
 GPU = [Mutant(*row) for row in TABLE]

@@ -4,18 +4,18 @@
 
 from mutants_record import Mutant
 
-PUT_BACK, STORED, WEIGHTS = "train/test_put_back.py", "run/test_stored.py", "models/test_weights.py"
+PUT_BACK, STORED, WEIGHTS = "train/test_restore.py", "run/test_json_io.py", "models/test_weights.py"
 DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"
 
 INPUT = [
-    Mutant("config: a learning rate of any size", "config_base.py", "<module>: Field(gt=0, le=10)", "Field(gt=0)", "test_config.py"),
-    Mutant("eval: prompts of the training are not told", "evaluate/seen.py", "trained_on: seen.digest(prompt.messages)", "prompt.id", "end_to_end/test_trained_prompts.py"),
-    Mutant("resume: a smaller tensor is spread over a larger one", "train/put_back.py", "_misfit: found[name].shape != tensor.shape", "found[name].dtype != tensor.dtype", PUT_BACK),
-    Mutant("resume: a step beyond the end is taken", "train/put_back.py", "put_back: stage.total", "stage.total + 1", PUT_BACK),
-    Mutant("resume: a moment of any size", "train/put_back.py", "_misfit: not packed", "packed", PUT_BACK),
-    Mutant("stored: numbers without end", "run/stored.py", "_finite: not math.isfinite(number)", "math.isnan(number)", STORED),
-    Mutant("stored: lines end at any letter that ends one", "run/stored.py", "read_lines: _content(path, mend, bounded.LINES).split(b'\\n')[:-1]", "[line.encode() for line in _content(path, mend, bounded.LINES).decode().splitlines()[:-1]]", STORED),
-    Mutant("stored: the last key at fault is named", "run/stored.py", "require: error.errors(include_url=False)[0]", "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),
+    Mutant("config: a learning rate of any size", "config/base.py", "<module>: Field(gt=0, le=10)", "Field(gt=0)", "test_config.py"),
+    Mutant("eval: prompts of the training are not told", "evaluate/trained_prompts.py", 'trained_on: trained_prompts.digest(prompt.messages)', "prompt.id", "end_to_end/test_trained_prompts.py"),
+    Mutant("resume: a smaller tensor is spread over a larger one", "train/restore.py", "_misfit: found[name].shape != tensor.shape", "found[name].dtype != tensor.dtype", PUT_BACK),
+    Mutant("resume: a step beyond the end is taken", "train/restore.py", 'restore: stage.total', "stage.total + 1", PUT_BACK),
+    Mutant("resume: a moment of any size", "train/restore.py", "_misfit: not packed", "packed", PUT_BACK),
+    Mutant("stored: numbers without end", "run/json_io.py", "_finite: not math.isfinite(number)", "math.isnan(number)", STORED),
+    Mutant("stored: lines end at any letter that ends one", "run/json_io.py", "read_lines: _content(path, fix, bounded.LINES).split(b'\\n')[:-1]", '[line.encode() for line in _content(path, fix, bounded.LINES).decode().splitlines()[:-1]]', STORED),
+    Mutant("stored: the last key at fault is named", "run/json_io.py", "require: error.errors(include_url=False)[0]", "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),
     Mutant("weights: what the model's file lacks is made up", "models/weights.py", "read_model: told['missing_keys']", "[]", WEIGHTS),
     Mutant("weights: what an adapter's file lacks is made up", "models/weights.py", "with_adapter: [key for key in wanted if key not in found]", "[key for key in found if key not in wanted]", WEIGHTS),
     Mutant("rows: every dropped row is listed", "data/report.py", "DataReport.lines: self.rejects[:SHOWN]", "self.rejects", DROPPED),
@@ -27,15 +27,15 @@ INPUT = [
     Mutant("account: the short one forgets warnings", "data/report.py", 'DataReport.summary: [self._head(), *([f"  {\'; \'.join(parts)}"] if parts else []), *warnings]', '[self._head(), *([f"  {\'; \'.join(parts)}"] if parts else []), *warnings[:1]]', "data/test_report.py"),
     Mutant("plan: held-out rows are told nowhere", "plan/table.py", "_duration: duration.beside > 0", "duration.beside < 0", "plan/test_plan.py::test_held_out_evaluation_has_a_line_of_its_own"),
     Mutant("advice: a key that is none", "health/learning_rules.py", "<module>: 'lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token'", "'lower training.lr, ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token'", "test_advice.py"),
-    Mutant("advice: a size is called a count", "config_errors.py", "_suggestion: CONVERSIONS", "()", "test_config_files.py"),
-    Mutant("advice: eval is offered what it has not", "run/claim.py", "claim: Changes(offered=False)", "Changes()", "test_advice.py"),
+    Mutant("advice: a size is called a count", "config/errors.py", "_suggestion: CONVERSIONS", "()", "config/test_files.py"),
+    Mutant("advice: eval is offered what it has not", "run/config_lock.py", 'lock_config: Changes(offered=False)', "Changes()", "test_advice.py"),
     Mutant("bounds: what unpacks without end is unpacked", "data/compressed.py", "_up_to_the_limit: size > max(SMALL, SUSPICIOUS * packed.tell())", "size < 0", "data/test_bounds.py"),
-    Mutant("bounds: a text of any length is tokenised", "data/examine.py", "_convert: _letters(record) > longest", "_letters(record) < 0", "data/test_bounds.py"),
+    Mutant("bounds: a text of any length is tokenised", "data/parse.py", "_convert: _letters(record) > longest", "_letters(record) < 0", "data/test_bounds.py"),
     Mutant("terminal: titles may be set", "run/terminal.py", "<module>: '(?:\\\\x1b\\\\[|\\\\x9b)[0-9;?]*[ -/]*[@-~]|\\\\x1b[\\\\]PX^_].*?(?:\\\\x07|\\\\x1b\\\\\\\\|$)|[\\\\x00-\\\\x08\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f\\\\u202a-\\\\u202e\\\\u2066-\\\\u2069]'", "'(?:\\\\x1b\\\\[|\\\\x9b)[0-9;?]*[ -/]*[@-~]|\\\\x1b[\\\\]].{99}|[\\\\x00-\\\\x08\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f\\\\u202a-\\\\u202e\\\\u2066-\\\\u2069]'", SAFE),
     Mutant("terminal: letters may run backwards", "run/terminal.py", "<module>: '(?:\\\\x1b\\\\[|\\\\x9b)[0-9;?]*[ -/]*[@-~]|\\\\x1b[\\\\]PX^_].*?(?:\\\\x07|\\\\x1b\\\\\\\\|$)|[\\\\x00-\\\\x08\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f\\\\u202a-\\\\u202e\\\\u2066-\\\\u2069]'", "'(?:\\\\x1b\\\\[|\\\\x9b)[0-9;?]*[ -/]*[@-~]|\\\\x1b[\\\\]PX^_].*?(?:\\\\x07|\\\\x1b\\\\\\\\|$)|[\\\\x00-\\\\x08\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f]'", SAFE),
     Mutant("terminal: results are printed as they are", "run/terminal.py", "show: plain(text)", "text", SAFE),
     Mutant("shards: any place may be read", "models/resolve.py", "_check_weights: Path(s).name != s or not (folder / s).is_file()", "not (folder / s).is_file()", "models/test_resolve.py"),
-    Mutant("metrics: a value may be text", "evaluate/outcome.py", "_is_metric: isinstance(value, int | float) and (not isinstance(value, bool))", "isinstance(value, int | float | str)", "evaluate/test_outcome.py"),
-    Mutant("configuration: sections within sections without end", "config_yaml.py", "<module>: 40", "4000", "test_config_yaml.py::test_nesting_and_aliases_have_an_end"),
-    Mutant("configuration: infinite numbers", "config_base.py", "Strict: False", "True", "test_config.py"),
+    Mutant("metrics: a value may be text", "evaluate/run_summary.py", "_is_metric: isinstance(value, int | float) and (not isinstance(value, bool))", "isinstance(value, int | float | str)", "evaluate/test_run_summary.py"),
+    Mutant("configuration: sections within sections without end", "config/yaml.py", "<module>: 40", "4000", "config/test_yaml.py::test_nesting_and_aliases_have_an_end"),
+    Mutant("configuration: infinite numbers", "config/base.py", "Strict: False", "True", "test_config.py"),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from mutants_record import Mutant
 
 PYTHON = [
     ("NaN is a reward", "PythonReward._reward: value is not None and (not math.isfinite(value))", "False"),
-    ("no opinion counts as zero", "PythonReward._reward: returned.value", "returned.value or 0.0"),
+    ("no opinion counts as zero", 'PythonReward._reward: return_value.value', 'return_value.value or 0.0'),
     ("an old version of the function runs", "PythonReward._run: code", "b'def score(prompt, response): return 1\\n'"),
     ("the function may change the records", "_details: copy.deepcopy(dict(prompt.details))", "dict(prompt.details)"),
     ("the weight is lost", "PythonReward.score: Score(self.name, value, self.weight)", "Score(self.name, value)"),
@@ -40,13 +40,13 @@ CLASSIFIER = [
 PARTS = [
     ("members take each other's adapter", "PartLoader._source: f'{role}_{name}_{number}'", "f'{role}_{name}'"),
     ("a reward's own base is not watched", "PartLoader._settle: self.rewards.add(component, parameters, f'its own model, {name}')", "pass"),
-    ("a changed function is not seen", "FoundParts._lineage: self.functions[part.column].sha256", "'0'"),
+    ("a changed function is not seen", 'FoundParts._lineage: self.functions[cached.column].sha256', "'0'"),
 ]  # fmt: skip
 
 ISOLATION = [
-    ("what a call changed stays", "Isolation._inside: surroundings.put(outer)", "pass"),
-    ("the run's random draws are disturbed", "Isolation._inside: surroundings.put_random_state(drawn)", "pass"),
-    ("a call begins where the one before left", "Isolation.begin_call: surroundings.put(self._before)", "pass"),
+    ("what a call changed stays", 'Isolation._inside: process_state.put(outer)', "pass"),
+    ("the run's random draws are disturbed", 'Isolation._inside: process_state.put_random_state(drawn)', "pass"),
+    ("a call begins where the one before left", 'Isolation.begin_call: process_state.put(self._before)', "pass"),
     ("Ctrl-C is taken for the code's own", "Isolation._noting_interrupts.note: True", "False"),
     ("what it prints is swallowed", "_Output._say: self._lines <= MOST_LINES", "False"),
 ]  # fmt: skip

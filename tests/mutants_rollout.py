@@ -66,7 +66,7 @@ POSITIONS = [
 ]  # fmt: skip
 
 CHECK_OUTPUT = [
-    ("logits of ordinary tokens may be 2 % off", "check_output: tolerance(head.weight.dtype)", "0.1"),
+    ("logits of ordinary tokens may be 2 % off", 'check_logits: tolerance(head.weight.dtype)', "0.1"),
 ]  # fmt: skip
 
 DECODER = [
@@ -85,14 +85,14 @@ DECODER = [
 ]  # fmt: skip
 
 CACHE = [
-    ("a row writes at its neighbours' place", "SlotCache.append: of_values[plan.rows, :, plan.at]", "of_values[plan.rows, :, plan.at.max()]"),
-    ("values of one prompt serve all", "SlotCache.store: new_values.transpose(0, 1)", "new_values.transpose(0, 1)[:1]"),
-    ("only the first line of a forward is kept", "SlotCache.store: t.transpose(0, 1).flatten(1, 2)[:, plan.where]", "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
-    ("only values move", "SlotCache.move: (*self.keys, *self.values)", "self.values"),
-    ("what was never written may be anything", "SlotCache.store: keys.new_zeros((self.slots, heads, features, self.width), dtype=kept_as)", "keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=kept_as)"),
+    ("a row writes at its neighbours' place", 'KVCache.append: value_term[plan.rows, :, plan.at]', 'value_term[plan.rows, :, plan.at.max()]'),
+    ("values of one prompt serve all", 'KVCache.store: new_values.transpose(0, 1)', "new_values.transpose(0, 1)[:1]"),
+    ("only the first line of a forward is kept", 'KVCache.store: t.transpose(0, 1).flatten(1, 2)[:, plan.where]', "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
+    ("only values move", 'KVCache.move: (*self.keys, *self.values)', "self.values"),
+    ("what was never written may be anything", 'KVCache.store: keys.new_zeros((self.slots, heads, features, self.width), dtype=kept_as)', "keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=kept_as)"),
     ("what is new may be anything", "_resized: store.new_zeros(shape)", "store.new_full(shape, torch.nan)"),
     ("a wider table forgets", "_resized: resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))", "kept"),
-    ("it never shrinks", "SlotCache.reserve: longest > self.width or 2 * longest <= self.width", "longest > self.width"),
+    ("it never shrinks", 'KVCache.reserve: longest > self.width or 2 * longest <= self.width', "longest > self.width"),
 ]  # fmt: skip
 
 ATTENTION = [
@@ -118,7 +118,7 @@ PACKED = [
     ("the softmax's mean is forgotten", "_Attention.backward: torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype)", "of_weights * weights"),
     ("the scale of queries is forgotten backward", "_Attention.backward: of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)", "of_queries.index_select(0, ctx.batches.back)"),
     ("the scale of keys is forgotten backward", "_Attention.backward: of_keys.mul_(ctx.scale)", "of_keys"),
-    ("fillers learn", "_Attention.backward: of_places.index_select(0, batch.queries).index_fill_(0, batch.fillers, 0.0)", "of_places.index_select(0, batch.queries)"),
+    ("fillers learn", '_Attention.backward: of_places.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)', "of_places.index_select(0, batch.queries)"),
     ("windows are ignored", "is_plain: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
     ("kept weights go to other batches", "_Attention.backward: next(of_short)", "kept[-1]"),
     ("capped scores are ignored", "is_plain: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "not windowed"),
@@ -131,34 +131,34 @@ SEGMENTS = [
     ("every segment sees as much as the first", "batches: before[:, None, None]", "before[:1, None, None]"),
     ("a key is another group's", "batches: keys[:, None] * groups + of_group", "keys[:, None] * groups + of_group.flip(0)"),
     ("results go to the place beside", "batches: torch.arange(len(segment))", "torch.arange(len(segment)).roll(1)"),
-    ("all batches begin at the first", "batches: began += len(alike) * heads * length", "pass"),
-    ("no segments together", "_split: TOGETHER", "1"),
-    ("as many as there are", "_split: while count > 1 and _weights(segments[:count]) > WEIGHTS:\n    count //= 2", "pass"),
-    ("any with any", "_alike: _in_vain([*waiting, segment]) > FILLER", "False"),
+    ("all batches begin at the first", 'batches: began += len(bucket) * heads * length', "pass"),
+    ("no segments together", '_split: MAX_BATCH', "1"),
+    ("as many as there are", '_split: while count > 1 and _attention_weights(segments[:count]) > MAX_WEIGHTS:\n    count //= 2', "pass"),
+    ("any with any", '_bucket: _padding_waste([*waiting, segment]) > MAX_PADDING', "False"),
 ]  # fmt: skip
 
 PACKED_LINEAR = [
-    ("adapters are left out while decoding", "_Group.multiply: y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)", "pass"),
-    ("a bias is not filled up for the adapter", "_Group.__init__: bias.new_zeros(len(down))", "bias[-len(down):]"),
-    ("the adapter's scale is left out while decoding", "_Group.multiply: y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)", "y[:, :outputs].addmm_(y[:, outputs:], up, alpha=1.0)"),
-    ("the first input's answer is given to all", "_Member.__call__: x is not group.read", "group.read is None"),
-    ("what was read is kept for ever", "_Member.__call__: self.place == len(group.sizes) - 1", "False"),
-    ("every member is the first", "_Member.__call__: group.parts[self.place]", "group.parts[0]"),
+    ("adapters are left out while decoding", '_FusedLinear.multiply: y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)', "pass"),
+    ("a bias is not filled up for the adapter", '_FusedLinear.__init__: bias.new_zeros(len(down))', "bias[-len(down):]"),
+    ("the adapter's scale is left out while decoding", '_FusedLinear.multiply: y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)', "y[:, :outputs].addmm_(y[:, outputs:], up, alpha=1.0)"),
+    ("the first input's answer is given to all", '_FusedSlice.__call__: x is not group.read', "group.read is None"),
+    ("what was read is kept for ever", '_FusedSlice.__call__: self.place == len(group.sizes) - 1', "False"),
+    ("every member is the first", '_FusedSlice.__call__: group.parts[self.place]', "group.parts[0]"),
     ("layers stay packed", "packed: layer.forward = forward", "pass"),
-    ("biases are left out", "_Group.__init__: any((base.bias is not None for base in bases))", "False"),
-    ("a large model is copied", "packable: fits and kinds == {('cpu', torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))", "kinds == {('cpu', torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))"),
+    ("biases are left out", '_FusedLinear.__init__: any((base.bias is not None for base in bases))', "False"),
+    ("a large model is copied", "can_pack: fits and kinds == {('cpu', torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))", "kinds == {('cpu', torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))"),
 ]  # fmt: skip
 
 ONE_TOKEN = [
     ("any model is read this way", "serves: agree(found, expected, dtype)", "True"),
-    ("a model of other parts is read this way", "_built_alike: {name for name, _ in layer.named_children()} != LAYER", "False"),
-    ("positions turn the other way", "OneToken.__call__: [-left, right]", "[left, -right]"),
+    ("a model of other parts is read this way", '_has_llama_layout: {name for name, _ in layer.named_children()} != LAYER', "False"),
+    ("positions turn the other way", 'LlamaDecodeStep.__call__: [-left, right]', "[left, -right]"),
     ("halves are not exchanged", "_rotated: (x * cosines).add_(torch.cat([second, first], -1).mul_(sines))", "(x * cosines).add_(x.mul_(sines))"),
-    ("what is hidden is seen", "OneToken.__call__: hidden.to(kept_as)", "hidden.to(kept_as).clamp(min=0)"),
-    ("groups see other rows' masks", "OneToken.__call__: hidden.to(kept_as).repeat_interleave(self.groups, 0)", "hidden.to(kept_as).repeat(self.groups, 1)"),
+    ("what is hidden is seen", 'LlamaDecodeStep.__call__: hidden.to(kept_as)', "hidden.to(kept_as).clamp(min=0)"),
+    ("groups see other rows' masks", 'LlamaDecodeStep.__call__: hidden.to(kept_as).repeat_interleave(self.groups, 0)', "hidden.to(kept_as).repeat(self.groups, 1)"),
     ("norms of heads are left out", "_Layer.__call__: if self.norms:\n    ...", "if False:\n    ..."),
     ("scores are not scaled", "_Layer.__call__: torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)", "torch.baddbmm(mask, queries, keys.flatten(0, 1))"),
-    ("a run cannot stop here", "OneToken.__call__: stopping.check()", "pass"),
+    ("a run cannot stop here", 'LlamaDecodeStep.__call__: signals.check()', "pass"),
 ]  # fmt: skip
 
 SLOTS = [
@@ -170,24 +170,24 @@ SLOTS = [
 ]  # fmt: skip
 
 LORA = [
-    ("the scale is lost", "_Adapted.forward: y.addmm_(low, for_product(up).T, alpha=scale)", "y.addmm_(low, for_product(up).T)"),
-    ("inputs are never made again", "LoraForward.__call__: recipe_of(x)", "None"),
-    ("the scale is lost backward", "_Adapted.backward: (of_y @ for_product(up)).mul_(ctx.scale)", "of_y @ for_product(up)"),
-    ("the adapter sends no gradient on", "_Adapted.backward: (of_y @ for_product(weight)).addmm_(of_low, for_product(down))", "of_y @ for_product(weight)"),
-    ("the base sends no gradient on", "_Adapted.backward: (of_y @ for_product(weight)).addmm_(of_low, for_product(down))", "of_low @ for_product(down)"),
+    ("the scale is lost", '_Adapted.forward: y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'y.addmm_(low, to_matmul_dtype(up).T)'),
+    ("inputs are never made again", 'LoraForward.__call__: get_recompute(x)', "None"),
+    ("the scale is lost backward", '_Adapted.backward: (of_y @ to_matmul_dtype(up)).mul_(ctx.scale)', 'of_y @ to_matmul_dtype(up)'),
+    ("the adapter sends no gradient on", '_Adapted.backward: (of_y @ to_matmul_dtype(weight)).addmm_(of_low, to_matmul_dtype(down))', 'of_y @ to_matmul_dtype(weight)'),
+    ("the base sends no gradient on", '_Adapted.backward: (of_y @ to_matmul_dtype(weight)).addmm_(of_low, to_matmul_dtype(down))', 'of_low @ to_matmul_dtype(down)'),
     ("dropout is skipped", "LoraForward.__call__: dropping or base.weight.requires_grad", "base.weight.requires_grad"),
     ("adapters are always on", "LoraForward._active: active and (not self.layer.disable_adapters)", "active"),
     ("a kept cast outlives generation", "cast_once: forward.kept = None", "pass"),
-    ("merged in half precision", "_Adapted.forward: with as_given(x.device):\n    low = flat @ for_product(down).T\n    y = F.linear(flat, for_product(weight), None if bias is None else for_product(bias))\n    y.addmm_(low, for_product(up).T, alpha=scale)", "with as_given(x.device):\n    low = flat @ for_product(down).T\n    y = F.linear(flat, for_product(weight + scale * up @ down), bias)"),
+    ("merged in half precision", '_Adapted.forward: with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight), None if bias is None else to_matmul_dtype(bias))\n    y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight + scale * up @ down), bias)'),
 ]  # fmt: skip
 
 MADE_AGAIN = [
-    ("a changed tensor is made as it was", "recipe_of: recipe is not None and recipe.version == tensor._version", "recipe is not None"),
-    ("recipes hold the graph", "note: tuple((part.detach() for part in of))", "of"),
+    ("a changed tensor is made as it was", 'get_recompute: recipe is not None and recipe.version == tensor._version', "recipe is not None"),
+    ("recipes hold the graph", 'attach_recompute: tuple((cached.detach() for part in of))', "of"),
 ]  # fmt: skip
 
 RESOLVE = [
-    ("a bad path becomes the embedded model", "_resolve: raise UserError('no such model', where=name or 'model_name', mend=_nearest(path))", "return _resolve('embedded', ()) or UserError('no such model', where=name or 'model_name', mend=_nearest(path))"),
+    ("a bad path becomes the embedded model", "_resolve: raise UserError('no such model', where=name or 'model_name', fix=_nearest(path))", "return _resolve('embedded', ()) or UserError('no such model', where=name or 'model_name', fix=_nearest(path))"),
     ("a bad path goes to the hub", "_resolve: not name or _looks_like_path(name)", "not name"),
     ("a circle goes unnoticed", "_from_folder: folder in on_the_way", "False"),
     ("a pickle is taken", "_check_weights: (folder / WEIGHTS).exists()", "list(folder.glob('*model*.*'))"),
@@ -211,25 +211,25 @@ TABLES = [
         "rollout/test_decoder.py rollout/test_in_process.py properties/test_tokens_and_generation.py",
     ),
     ("rollout/attention.py", ATTENTION, "rollout/test_decoder.py"),
-    ("models/packing.py", PACKING, "models/test_packing.py models/test_attention.py"),
-    ("models/attention.py", PACKED, "models/test_attention.py"),
-    ("models/made_again.py", MADE_AGAIN, "models/test_made_again.py"),
-    ("models/segments.py", SEGMENTS, "models/test_segments.py models/test_attention.py"),
+    ("kernels/packing.py", PACKING, "kernels/test_packing.py kernels/test_attention.py"),
+    ("kernels/attention.py", PACKED, "kernels/test_attention.py"),
+    ("kernels/recompute.py", MADE_AGAIN, "kernels/test_recompute.py"),
+    ("kernels/segments.py", SEGMENTS, "kernels/test_segments.py kernels/test_attention.py"),
     (
         "models/backbone.py",
-        [("rows share dropout", "Backbone.lay_out: not lora_linear.drops(self._layers)", "True")],
-        "models/test_packing.py",
+        [("rows share dropout", "Backbone.pack: not lora_linear.drops(self._layers)", "True")],
+        "kernels/test_packing.py",
     ),
-    ("models/packed_linear.py", PACKED_LINEAR, "models/test_packed_linear.py"),
+    ("kernels/packed_linear.py", PACKED_LINEAR, "kernels/test_packed_linear.py"),
     ("rollout/slots.py", SLOTS, "rollout/test_slots.py"),
-    ("rollout/ways.py", WAYS, "rollout/test_ways.py"),
-    ("rollout/attention.py", KERNEL, "rollout/test_ways.py"),
-    ("models/positions.py", POSITIONS, "rollout/test_ways.py"),
+    ("rollout/choose_decoder.py", WAYS, "rollout/test_choose_decoder.py"),
+    ("rollout/attention.py", KERNEL, "rollout/test_choose_decoder.py"),
+    ("models/positions.py", POSITIONS, "rollout/test_choose_decoder.py"),
     ("models/logits_head.py", LOGITS_HEAD, "models/test_logits_head.py"),
-    ("models/check_output.py", CHECK_OUTPUT, "models/test_logits_head.py"),
-    ("models/one_token.py", ONE_TOKEN, "models/test_one_token.py"),
-    ("models/lora_linear.py", LORA, "models/test_lora_linear.py models/test_made_again.py"),
-    ("rollout/cache.py", CACHE, "rollout/test_cache.py"),
+    ("models/check_logits.py", CHECK_OUTPUT, "models/test_logits_head.py"),
+    ("kernels/decode_step.py", ONE_TOKEN, "kernels/test_decode_step.py"),
+    ("kernels/lora_linear.py", LORA, "kernels/test_lora_linear.py kernels/test_recompute.py"),
+    ("rollout/kv_cache.py", CACHE, "rollout/test_kv_cache.py"),
     ("models/resolve.py", RESOLVE, "models/test_resolve.py"),
     ("models/tokenizer.py", TOKENIZER, "models/test_tokenizer.py"),
 ]

@@ -5,7 +5,7 @@
 from mutants_record import Mutant
 
 OPTIMUM = [
-    ("optimum tilted the wrong way", "_tilted: log_ref + price * (r - r.max(-1, keepdims=True))", "log_ref - price * (r - r.max(-1, keepdims=True))"),
+    ("optimum tilted the wrong way", '_tilted: log_ref + kl_penalty * (r - r.max(-1, keepdims=True))', 'log_ref - kl_penalty * (r - r.max(-1, keepdims=True))'),
     ("optimum not normalised", "_tilted: log_p - logsumexp(log_p, axis=-1, keepdims=True)", "log_p"),
     ("prompts share one normaliser", "_tilted: logsumexp(log_p, axis=-1, keepdims=True)", "logsumexp(log_p)"),
     ("price and its inverse confused", "optimal_policy: 1.0 / _positive(beta)", "_positive(beta)"),
@@ -31,7 +31,7 @@ THEORY = [
     Mutant("RLOO with itself in its baseline", "maths/advantage.py", "group_advantages: (held.sum(-1, keepdim=True) - held) / (among - 1).clamp(min=1)", "held.sum(-1, keepdim=True) / among.clamp(min=1)", "maths/test_policy_gradients.py"),
     Mutant("KL paid out, not paid, in a token task", "maths/advantage.py", "token_rewards: -kl_coefficient", "kl_coefficient", "core/test_token_mdp.py"),
     Mutant("reward one token early in a token task", "maths/advantage.py", "token_rewards: position == last", "position == last - 1", "core/test_token_mdp.py"),
-    Mutant("V read after the token in a token task", "maths/advantage.py", "gae: torch.where(action[:, t], values[:, t], next_value)", "next_value", "core/test_token_mdp.py"),
+    Mutant("V read after the token in a token task", "maths/advantage.py", 'gae: torch.where(response_mask[:, t], values[:, t], next_value)', "next_value", "core/test_token_mdp.py"),
     Mutant("k3 in the place of k1", "maths/kl.py", "k1: logprobs - reference_logprobs", "torch.expm1(reference_logprobs - logprobs) + logprobs - reference_logprobs", "maths/test_policy_gradients.py"),
     Mutant("min instead of max on a point mass", "maths/policy_loss.py", "clipped_policy_loss: torch.maximum", "torch.minimum", "core/test_control.py"),
     Mutant("no credit for later steps on a point mass", "maths/advantage.py", "gae: delta + gamma * lam * next_advantage", "delta", "core/test_control.py"),

@@ -11,14 +11,14 @@ import torch
 from tiny import END
 from torch import Tensor, nn
 
-from harken.batches import TokenBatch, TokenEvaluation
+from harken.batches import PolicyOutputs, TokenBatch
 from harken.config import RunConfig
 from harken.models.backbone import Backbone
 from harken.models.roles import ScalarHead
 from harken.records import Rollout
-from harken.train import ppo, run
-from harken.train.credit import Assigned
-from harken.train.ppo import PPOStage
+from harken.train import launch
+from harken.train.ppo.stage import PPOStage
+from harken.train.ppo.targets import PPOTargets
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def stage_of_a_run(config: RunConfig, output: Path) -> PPOStage:
     """The stage that `harken train` would run, built the whole way from the configuration and not started."""
     stages: list[PPOStage] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_stage", lambda stage, *rest, **keys: stages.append(stage))
-        run.train(config, output)
+        patch.setattr(launch, "run_stage", lambda stage, *rest, **keys: stages.append(stage))
+        launch.train(config, output)
     return stages[0]
 
 
@@ -70,25 +70,25 @@ class Seen:
 
     rollouts: list[Rollout]
     batch: TokenBatch
-    old: TokenEvaluation
+    old: PolicyOutputs
     reference: Tensor
     reward: Tensor
     coefficient: float
-    assigned: Assigned
+    targets: PPOTargets
     metrics: dict[str, float]
 
     def of_row(self, of_tokens: Tensor, row: int) -> Tensor:
         """The entries of one answer's sampled tokens, in float64."""
-        return of_tokens[row][self.batch.action[row]].detach().double()
+        return of_tokens[row][self.batch.response_mask[row]].detach().double()
 
 
 def watched_step(stage: PPOStage, number: int = 0) -> Seen:
     """One whole update; what went in and out of its credit is written down on the way."""
-    calls: list[tuple[tuple[object, ...], Assigned]] = []
+    calls: list[tuple[tuple[object, ...], PPOTargets]] = []
     rollouts: list[Rollout] = []
     batches: list[TokenBatch] = []
 
-    def credit(*arguments: object) -> Assigned:
+    def credit(*arguments: object) -> PPOTargets:
         calls.append((arguments, assign(*arguments)))  # type: ignore[arg-type]
         return calls[-1][1]
 
@@ -97,15 +97,15 @@ def watched_step(stage: PPOStage, number: int = 0) -> Seen:
         batches.append(real_collate(answers))
         return batches[-1]
 
-    assign, real_collate = ppo.assign_credit, stage._collate
+    assign, real_collate = stage.compute_targets, stage._collate
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ppo, "assign_credit", credit)
+        patch.setattr(stage, "compute_targets", credit)
         patch.setattr(stage, "_collate", collate)
         metrics = stage.step(number)
-    (arguments, assigned), *more = calls
+    (arguments, targets), *more = calls
     assert not more
     old, reference, _, _, reward, coefficient, *_ = arguments
-    return Seen(rollouts, batches[0], old, reference, reward, coefficient, assigned, metrics)  # type: ignore[arg-type]
+    return Seen(rollouts, batches[0], old, reference, reward, coefficient, targets, metrics)  # type: ignore[arg-type]
 
 
 def move_policy(stage: PPOStage, scale: float = 0.2, seed: int = 5) -> None:
@@ -130,7 +130,7 @@ def likely_to_end(backbone: Backbone, step: float = 3.0, role: str | None = None
         backbone.model.get_output_embeddings().weight = untied
 
 
-def put_back(stage: PPOStage, before: dict[str, Tensor]) -> None:
+def restore(stage: PPOStage, before: dict[str, Tensor]) -> None:
     """The weights that `parameters` gave."""
     stage.learner.load(stage.learner.tensors() | before)
 

@@ -10,15 +10,15 @@ import torch
 from tiny import tiny_backbone, tiny_tokenizer
 
 from harken.config import RunConfig
-from harken.config_ppo import PPOTraining
+from harken.config.ppo import PPOTraining
 from harken.data.chat import Renderer
 from harken.models.roles import Critic, Policy, ScalarHead
 from harken.records import Message, Prompt, Rollout, Score
 from harken.reward.build import PartLoader, find_parts
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
-from harken.train.ppo import PPOStage
-from harken.train.ppo_learn import Ptx
+from harken.train.ppo.learner import Ptx
+from harken.train.ppo.stage import PPOStage
 
 
 class RuleReward:

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from tiny import END, tiny_tokenizer
 
-from harken import config_files
-from harken.batches import TokenEvaluation, collate
+from harken.batches import PolicyOutputs, collate
 from harken.config import RunConfig
+from harken.config import files as config_files
 from harken.records import Message, Prompt, Rollout, Score
 from harken.reward.rules import penalties
 from harken.reward.source import RewardSource, score_all
 from harken.run.credit_table import TokenColumns, write_credit
 from harken.run.folder import RunFolder
 from harken.run.tables import write_scored_rollouts
-from harken.train.credit import assign_credit
+from harken.train.ppo.targets import compute_targets
 
 LENGTHS = ((3, 8), (5, 6), (2, 1), (9, 4), (3, 7), (4, 8))
 """Prompt and response tokens of each answer. Two of them are cut at eight tokens."""
@@ -91,9 +91,9 @@ def record(
         for scale, offset in ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0), (1.0, 0.0))
     )
     final_values = None if settings.group_baseline else torch.randn(len(answers), generator=draw)
-    old = TokenEvaluation(logprobs, torch.zeros_like(values), values, final_values)
-    assigned = assign_credit(
-        old, reference, batch.action, torch.tensor([r.stop == "length" for r in answers]),
+    old = PolicyOutputs(logprobs, torch.zeros_like(values), values, final_values)
+    targets = compute_targets(
+        old, reference, batch.response_mask, torch.tensor([r.stop == "length" for r in answers]),
         torch.tensor([s.reward for s in scored]), coefficient, settings,
         reference.square() if settings.kl_estimator == "full" else None,
     )  # fmt: skip
@@ -105,17 +105,17 @@ def record(
     write_credit(
         run.credit / name,
         scored,
-        batch.action,
+        batch.response_mask,
         TokenColumns(
             old_logprobs=logprobs,
             reference_logprobs=reference,
-            kl=assigned.kl,
-            price=assigned.price,
-            rewards=assigned.rewards,
-            advantages=assigned.credit.advantages,
-            returns=assigned.credit.returns,
-            learnable=assigned.learnable,
-            valued=assigned.valued,
+            kl=targets.kl,
+            kl_penalty=targets.kl_penalty,
+            rewards=targets.rewards,
+            advantages=targets.credit.advantages,
+            returns=targets.credit.returns,
+            policy_mask=targets.policy_mask,
+            value_mask=targets.value_mask,
             values=None if settings.group_baseline else values,
             new_logprobs=new if measured else None,
         ),

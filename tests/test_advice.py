@@ -13,12 +13,12 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
-from harken.cli import app
+from harken.cli.main import app
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
-from harken.config_errors import FOREIGN_NAMES, _models
+from harken.config.errors import FOREIGN_NAMES, _models
 from harken.errors import UserError
-from harken.run import claim
-from harken.run.changes import Changes
+from harken.run import config_lock
+from harken.run.resume_check import Changes
 
 SOURCE = Path(__file__).parents[1] / "src" / "harken"
 SECTIONS = "data|training|lora|health|checkpoints|evaluation|sft|reward|ppo"
@@ -127,13 +127,13 @@ def test_advice_that_leads_nowhere_is_found(text: str):
 def test_an_evaluation_is_not_told_to_accept_changes(tmp_path: Path):
     """`harken eval` has no such option; the stages of a run, which have, are told whose it is."""
     config, made = tmp_path / "config.yml", tmp_path / "summary.json"
-    claim.claim(config, {"seed": 1})
+    config_lock.lock_config(config, {"seed": 1})
     made.touch()
     with pytest.raises(UserError) as caught:
-        claim.claim(config, {"seed": 2}, made)
+        config_lock.lock_config(config, {"seed": 2}, made)
     assert "seed: 1 → 2" in str(caught.value) and "--accept-changes" not in str(caught.value)
     with pytest.raises(UserError, match="--accept-changes of `harken train` or `harken pipeline`"):
-        claim.claim(config, {"seed": 2}, made, changes=Changes())
+        config_lock.lock_config(config, {"seed": 2}, made, changes=Changes())
 
 
 def test_hints_for_foreign_names_are_keys():

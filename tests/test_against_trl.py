@@ -18,8 +18,8 @@ from tiny import PAD, tiny_tokenizer
 from torch import Tensor
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
-from harken.batches import Credit, TokenEvaluation, collate
-from harken.config_ppo import PPOSettings
+from harken.batches import Credit, PolicyOutputs, collate
+from harken.config.ppo import PPOSettings
 from harken.maths.advantage import gae
 from harken.maths.masked import masked_mean, standardise
 from harken.maths.policy_loss import clipped_policy_loss
@@ -28,8 +28,8 @@ from harken.models.roles import Policy, RewardModel, ScalarHead
 from harken.records import Message, Prompt, Rollout, Score
 from harken.reward.rules import penalties
 from harken.reward.source import score_all
-from harken.train.credit import Assigned, assign_credit
-from harken.train.ppo_loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.targets import PPOTargets, compute_targets
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "trl.json").read_text())
 UPDATES = GOLDEN["updates"]
@@ -84,8 +84,8 @@ class Given:
 def rewards(case: dict[str, Any]) -> Tensor:
     """Score and penalties of every answer, the way a run adds them up."""
     rollouts = []
-    for row, action in zip(UPDATES["responses"], actions().tolist(), strict=True):
-        tokens = tuple(token for token, flag in zip(row, action, strict=True) if flag)
+    for row, response_mask in zip(UPDATES["responses"], actions().tolist(), strict=True):
+        tokens = tuple(token for token, flag in zip(row, response_mask, strict=True) if flag)
         stop = "end_of_turn" if tokens[-1] == EOS else "length"
         prompt = Prompt("p", (Message("user", "?"),))
         rollouts.append(Rollout(prompt, 0, (1,), tokens, (-1.0,) * len(tokens), "", stop, "v"))
@@ -93,20 +93,22 @@ def rewards(case: dict[str, Any]) -> Tensor:
     return tensor([scored.reward for scored in score_all(sources, rollouts)])
 
 
-def credited(case: dict[str, Any]) -> Assigned:
+def credited(case: dict[str, Any]) -> PPOTargets:
     """Harken's credit of TRL's inputs. Where no token was sampled it finds NaN."""
-    action = actions()
-    old = TokenEvaluation(
-        *(torch.where(action, given(name), torch.nan) for name in ("logprobs", "logprobs", "values"))
+    response_mask = actions()
+    old = PolicyOutputs(
+        *(torch.where(response_mask, given(name), torch.nan) for name in ("logprobs", "logprobs", "values"))
     )
     cut = ~(torch.tensor(UPDATES["responses"]) == EOS).any(1)
     coefficient = case["settings"]["kl_coef"]
-    return assign_credit(old, given("ref_logprobs"), action, cut, rewards(case), coefficient, settings(case))
+    return compute_targets(
+        old, given("ref_logprobs"), response_mask, cut, rewards(case), coefficient, settings(case)
+    )
 
 
 def ended_early() -> list[int]:
     """Rows with room behind their end token: there TRL pays the score one place later."""
-    return [row for row, action in enumerate(actions().tolist()) if not action[-1]]
+    return [row for row, response_mask in enumerate(actions().tolist()) if not response_mask[-1]]
 
 
 def last_places() -> Tensor:
@@ -126,9 +128,9 @@ def test_the_same_tokens_are_actions_and_the_same_scores_are_paid(case: dict[str
 @each_case
 def test_kl_agrees(case: dict[str, Any]) -> None:
     """P16: k1 and k3 for every token, and TRL's `objective/kl`, the mean of the sums per answer."""
-    ours, action = credited(case), actions()
-    close(ours.price[action], tensor(case["kl"])[action])
-    assert float(ours.price.sum() / len(action)) == pytest.approx(case["objective/kl"], abs=1e-9)
+    ours, response_mask = credited(case), actions()
+    close(ours.kl_penalty[response_mask], tensor(case["kl"])[response_mask])
+    assert float(ours.kl_penalty.sum() / len(response_mask)) == pytest.approx(case["objective/kl"], abs=1e-9)
 
 
 @each_case
@@ -168,7 +170,7 @@ def test_advantages_agree_where_the_answer_fills_the_width(case: dict[str, Any])
 def test_losses_of_the_same_credit_agree(case: dict[str, Any]) -> None:
     """P29, P30: both clipped losses and their sum, each over its own count of tokens, from TRL's credit."""
     real, real_p1 = actions(), ~torch.tensor(case["padding_mask_p1"])
-    now = TokenEvaluation(given("new_logprobs"), given("new_logprobs"), given("vpred"))
+    now = PolicyOutputs(given("new_logprobs"), given("new_logprobs"), given("vpred"))
     values = torch.where(real_p1, given("values"), 0.0)
     credit = Credit(given("logprobs"), values, tensor(case["advantages"]), tensor(case["returns"]))
     measures, chosen = StepMeasures(), settings(case)
@@ -195,33 +197,33 @@ def through_harken() -> tuple[Policy, RewardModel, list[list[int]], list[list[bo
         head.weight.copy_(scorer.score.weight[0])
         reward_head.weight.copy_(scorer.score.weight[0])
     golden = GOLDEN["through_models"]
-    rows, action = [], []
+    rows, response_mask = [], []
     for query, response, flags in zip(
         golden["queries"], golden["responses"], actions().tolist(), strict=True
     ):
         answer = [token for token, flag in zip(response, flags, strict=True) if flag]
         rows.append([*query, *answer])
-        action.append([False] * len(query) + [True] * len(answer))
+        response_mask.append([False] * len(query) + [True] * len(answer))
     backbone = Backbone(policy, tokenizer)
     return (
         Policy(backbone, None, head),
         RewardModel(Backbone(trunk, tokenizer), None, reward_head),
         rows,
-        action,
+        response_mask,
     )
 
 
 def test_the_same_weights_give_the_same_numbers() -> None:
     """P3, P6, P13, P25: left-padded there, right-padded here; log-probabilities, entropy, values, scores to 1e-5."""
-    policy, reward_model, rows, action = through_harken()
+    policy, reward_model, rows, response_mask = through_harken()
     golden = GOLDEN["through_models"]
-    batch = collate(rows, action, PAD)
+    batch = collate(rows, response_mask, PAD)
     with torch.no_grad():
         ours = policy.evaluate(batch, golden["temperature"])
     real, real_p1 = actions(), ~torch.tensor(CASES[0]["padding_mask_p1"])
     for name, got in (("new_logprobs", ours.logprobs), ("entropy", ours.entropy), ("vpred", ours.values)):
         # Boolean indexing goes row by row, so both sides list the same tokens in the same order.
-        close(got[batch.action].double(), tensor(golden[name])[real], 1e-5)
+        close(got[batch.response_mask].double(), tensor(golden[name])[real], 1e-5)
     # One place behind the end token TRL's value is Harken's value of the whole answer.
     assert ours.final_values is not None
     for row in ended_early():
@@ -268,15 +270,15 @@ def test_micro_batches_are_summed_not_averaged(case: dict[str, Any]) -> None:
     whole = case["whole"]["pg_loss"]
     parts = [part["pg_loss"] for part in case["micro_batches"]]
     assert sum(parts) / len(parts) != pytest.approx(whole, abs=1e-4)
-    now = TokenEvaluation(given("new_logprobs"), given("new_logprobs"), given("vpred"))
+    now = PolicyOutputs(given("new_logprobs"), given("new_logprobs"), given("vpred"))
     credit = Credit(given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"]))
     measures = StepMeasures()
     measures.begin(int(actions().sum()), 0)
     total = 0.0
     for rows in UPDATES["rows"]:
-        learnable = actions().clone()
-        learnable[[row for row in range(len(learnable)) if row not in rows]] = False
-        total += float(policy_loss(now, credit, learnable, settings(case), measures))
+        policy_mask = actions().clone()
+        policy_mask[[row for row in range(len(policy_mask)) if row not in rows]] = False
+        total += float(policy_loss(now, credit, policy_mask, settings(case), measures))
     assert total / int(actions().sum()) == pytest.approx(whole, abs=1e-9)
 
 
@@ -297,7 +299,7 @@ def test_metrics_of_the_policy_are_other_quantities(case: dict[str, Any]) -> Non
 
     measures, chosen = StepMeasures(), settings(case)
     measures.begin(int(real.sum()), 0)
-    now = TokenEvaluation(given("new_logprobs"), spread, given("vpred"))
+    now = PolicyOutputs(given("new_logprobs"), spread, given("vpred"))
     credit = Credit(given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"]))
     policy_loss(now, credit, real, chosen, measures)
     measures.end(1.0)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harken.batches import TokenBatch, collate, describe_next, micro_batches
+from harken.batches import TokenBatch, collate, micro_batches, shift_right
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -11,8 +11,8 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 def test_rows_are_padded_on_the_right():
     batch = collate([[5, 6, 7], [8]], [[False, True, True], [True]], pad_token=9)
     assert batch.tokens.tolist() == [[5, 6, 7], [8, 9, 9]]
-    assert batch.real.tolist() == [[True, True, True], [True, False, False]]
-    assert batch.action.tolist() == [[False, True, True], [True, False, False]]
+    assert batch.attention_mask.tolist() == [[True, True, True], [True, False, False]]
+    assert batch.response_mask.tolist() == [[False, True, True], [True, False, False]]
 
 
 @given(
@@ -24,9 +24,9 @@ def test_collate_keeps_every_token_and_flag(rows):
     """Also when a real token is the pad token: what is real is told by length, not by id (P1)."""
     batch = collate([[t for t, _ in row] for row in rows], [[a for _, a in row] for row in rows], pad_token=0)
     for i, row in enumerate(rows):
-        assert batch.tokens[i, batch.real[i]].tolist() == [t for t, _ in row]
-        assert batch.action[i, batch.real[i]].tolist() == [a for _, a in row]
-        assert not batch.action[i, ~batch.real[i]].any()
+        assert batch.tokens[i, batch.attention_mask[i]].tolist() == [t for t, _ in row]
+        assert batch.response_mask[i, batch.attention_mask[i]].tolist() == [a for _, a in row]
+        assert not batch.response_mask[i, ~batch.attention_mask[i]].any()
     assert batch.tokens.shape[1] == max(map(len, rows))
 
 
@@ -35,9 +35,9 @@ def test_collate_keeps_every_token_and_flag(rows):
     [([], []), ([[1, 2]], [[True]]), ([[1], [2]], [[True]])],
     ids=["none", "short", "rows"],
 )
-def test_collate_refuses_what_does_not_fit(sequences, actions):
+def test_collate_refuses_what_does_not_fit(sequences, response_masks):
     with pytest.raises(ValueError):
-        collate(sequences, actions, pad_token=0)
+        collate(sequences, response_masks, pad_token=0)
 
 
 def test_entry_t_describes_token_t():
@@ -46,13 +46,13 @@ def test_entry_t_describes_token_t():
     The stand-in model says at position t the sum of tokens 0 … t: entry t must be the sum of those before t.
     """
     tokens = torch.tensor([[3.0, 1.0, 4.0, 1.0], [2.0, 7.0, 1.0, 8.0]])
-    described = describe_next(tokens.cumsum(1))
+    described = shift_right(tokens.cumsum(1))
     assert described.tolist() == [[0.0, 3.0, 4.0, 8.0], [0.0, 2.0, 9.0, 10.0]]
 
 
 def test_describe_next_carries_features_and_gradients():
     hidden = torch.randn(2, 5, 3, requires_grad=True)
-    described = describe_next(hidden)
+    described = shift_right(hidden)
     assert torch.equal(described[:, 1:], hidden[:, :-1])
     assert torch.equal(described[:, 0], torch.zeros(2, 3))
     described.sum().backward()
@@ -64,14 +64,16 @@ def test_rows_are_cut_to_the_longest_of_them():
     batch = collate([[1, 2, 3, 4], [5], [6, 7]], [[True] * 4, [True], [False, True]], pad_token=0)
     some = batch.rows([2, 1])
     assert some.tokens.tolist() == [[6, 7], [5, 0]]
-    assert some.real.tolist() == [[True, True], [True, False]]
-    assert some.action.tolist() == [[False, True], [True, False]]
+    assert some.attention_mask.tolist() == [[True, True], [True, False]]
+    assert some.response_mask.tolist() == [[False, True], [True, False]]
 
 
 def test_a_batch_moves_whole():
     batch = collate([[1, 2]], [[False, True]], pad_token=0).to("meta")
     assert isinstance(batch, TokenBatch)
-    assert {batch.tokens.device.type, batch.real.device.type, batch.action.device.type} == {"meta"}
+    assert {batch.tokens.device.type, batch.attention_mask.device.type, batch.response_mask.device.type} == {
+        "meta"
+    }
 
 
 @given(LENGTHS, st.integers(1, 200))

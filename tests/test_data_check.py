@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import save_tiny
 
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data_check import check, quantiles, richest_task
 
 

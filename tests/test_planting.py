@@ -60,7 +60,7 @@ def test_a_place_is_changed_and_nothing_else(where: str, old: str, new: str, the
 
 
 def test_a_renamed_local_still_fits_and_the_mistake_takes_its_name() -> None:
-    renamed = SOURCE.replace("price", "kl_penalty").replace("total", "whole")
+    renamed = SOURCE.replace("kl_penalty", "kl_penalty").replace("total", "whole")
     assert "whole += row\n" in changed("Loop.run", "row * price", "row", renamed)
     assert "return whole + 1" in changed("Loop.run", "max(total, 0)", "total + 1", renamed)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harken import config_files
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
-from harken.config_base import DataConfig, Strict
-from harken.config_ppo import PPOTraining
-from harken.config_training import RewardTraining
+from harken.config import files as config_files
+from harken.config.base import DataConfig, Strict
+from harken.config.ppo import PPOTraining
+from harken.config.training import RewardTraining
 from harken.health.limits import Limits
 
 PRESETS = config_files.list_presets()

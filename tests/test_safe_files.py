@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.run.terminal import plain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,7 +211,7 @@ def test_a_run_needs_no_network(tmp_path: Path) -> None:
             os._exit(9)
         socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = shut
         socket.create_connection = socket.getaddrinfo = shut
-        from harken.cli import main
+        from harken.cli.main import main
         sys.exit(main(sys.argv[1:]))
     """
     words = ["train", "--preset", str(tmp_path / "run.yml"), "--output-dir", str(tmp_path / "out")]

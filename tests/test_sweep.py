@@ -15,9 +15,11 @@ import pytest
 import yaml
 from tiny import save_tiny
 
-from harken import cli, config_files, sweep
+from harken import sweep
+from harken.cli.main import main as cli
 from harken.config import RunConfig
-from harken.config_ppo import PPOTraining
+from harken.config import files as config_files
+from harken.config.ppo import PPOTraining
 from harken.maths import theory
 from harken.run.folder import RunFolder
 

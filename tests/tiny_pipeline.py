@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 
 PIPELINE = """
 name: tiny

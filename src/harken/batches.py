@@ -24,28 +24,32 @@ class TokenBatch:
     """Token ids, right-padded. `real` marks tokens that are not padding, `action` those a loss falls on."""
 
     tokens: Int[Tensor, "batch time"]
-    real: Bool[Tensor, "batch time"]
-    action: Bool[Tensor, "batch time"]
+    attention_mask: Bool[Tensor, "batch time"]
+    response_mask: Bool[Tensor, "batch time"]
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device."""
-        return TokenBatch(self.tokens.to(device), self.real.to(device), self.action.to(device))
+        return TokenBatch(
+            self.tokens.to(device), self.attention_mask.to(device), self.response_mask.to(device)
+        )
 
     def sequences(self) -> list[list[int]]:
         """The real tokens of each row."""
-        lengths = self.real.sum(-1).tolist()
+        lengths = self.attention_mask.sum(-1).tolist()
         return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
 
     def rows(self, index: Sequence[int]) -> TokenBatch:
         """Some rows, cut to the longest of them."""
         where = torch.as_tensor(list(index), device=self.tokens.device)
-        real = self.real[where]
-        width = max(int(real.sum(-1).max()), 1) if len(index) else 0
-        return TokenBatch(self.tokens[where, :width], real[:, :width], self.action[where, :width])
+        attention_mask = self.attention_mask[where]
+        width = max(int(attention_mask.sum(-1).max()), 1) if len(index) else 0
+        return TokenBatch(
+            self.tokens[where, :width], attention_mask[:, :width], self.response_mask[where, :width]
+        )
 
 
 @dataclass(frozen=True)
-class TokenEvaluation:
+class PolicyOutputs:
     """What a policy (and critic) says of each token. Undefined where `action` is False.
 
     `final_values` is V of the whole row, its last token included: what a cut answer may still be worth.
@@ -74,34 +78,34 @@ class Credit:
 
 
 def collate(
-    sequences: Sequence[Sequence[int]], actions: Sequence[Sequence[bool]], pad_token: int
+    sequences: Sequence[Sequence[int]], response_masks: Sequence[Sequence[bool]], pad_token: int
 ) -> TokenBatch:
     """Ragged rows to one right-padded batch.
 
     `actions[i]` is as long as `sequences[i]`. Raises ValueError when it is not, or when there are no rows.
     """
-    if not sequences or any(len(s) != len(a) for s, a in zip(sequences, actions, strict=True)):
+    if not sequences or any(len(s) != len(a) for s, a in zip(sequences, response_masks, strict=True)):
         raise ValueError("collate needs at least one row and an action flag for every token")
     width = max(len(s) for s in sequences)
     tokens = torch.full((len(sequences), width), pad_token, dtype=torch.long)
-    real = torch.zeros(len(sequences), width, dtype=torch.bool)
-    action = torch.zeros(len(sequences), width, dtype=torch.bool)
-    for row, (sequence, flags) in enumerate(zip(sequences, actions, strict=True)):
+    attention_mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+    response_mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for row, (sequence, flags) in enumerate(zip(sequences, response_masks, strict=True)):
         tokens[row, : len(sequence)] = torch.as_tensor(list(sequence), dtype=torch.long)
-        real[row, : len(sequence)] = True
-        action[row, : len(sequence)] = torch.as_tensor(list(flags), dtype=torch.bool)
-    return TokenBatch(tokens, real, action)
+        attention_mask[row, : len(sequence)] = True
+        response_mask[row, : len(sequence)] = torch.as_tensor(list(flags), dtype=torch.bool)
+    return TokenBatch(tokens, attention_mask, response_mask)
 
 
-def describe_next(
-    at_position: Float[Tensor, "batch time *features"],
+def shift_right(
+    outputs: Float[Tensor, "batch time *features"],
 ) -> Float[Tensor, "batch time *features"]:
     """Move a model's output one step to the right, so that entry t describes token t.
 
     Entry 0 has no predecessor: it is set to zero and is never an action.
     """
-    first = torch.zeros_like(at_position[:, :1])
-    return torch.cat([first, at_position[:, :-1]], dim=1)
+    first = torch.zeros_like(outputs[:, :1])
+    return torch.cat([first, outputs[:, :-1]], dim=1)
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

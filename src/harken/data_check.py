@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harken.chat_template import TemplateRefusal
-from harken.config_base import DataConfig, Task
-from harken.data import columns, diversity, examine, files, layouts, sources
+from harken.chat.template import TemplateRefusal
+from harken.config.base import DataConfig, Task
+from harken.data import columns, diversity, files, layouts, parse, sources
 from harken.data.chat import Rejected, Renderer
 from harken.data.markup import Markup
 from harken.data.report import DataReport
@@ -32,11 +32,11 @@ def check(data: DataConfig, model: str | None = None) -> list[str]:
     task = data.task or richest_task(data)
     rows: Sequence[Demonstration | Preference | TokenPair | Prompt]
     if task == "preference":
-        rows, report = examine.preferences(data)
+        rows, report = parse.preferences(data)
     elif task == "sft":
-        rows, report = examine.demonstrations(data)
+        rows, report = parse.demonstrations(data)
     else:
-        rows, report = examine.prompts(data)
+        rows, report = parse.prompts(data)
     sources.warn_of_repeats(rows, report)
     lengths: list[int] = []
     renderer = None
@@ -61,7 +61,7 @@ def richest_task(data: DataConfig) -> Task:
     if layout.compares or layout.prompt is None:
         return "preference"
     # A layout's answer may be optional: rows that hold none are prompts.
-    answered = layout.demonstration is not None and examine.demonstrations(data)[0]
+    answered = layout.demonstration is not None and parse.demonstrations(data)[0]
     return "sft" if answered else "prompt_only"
 
 

@@ -14,7 +14,7 @@ LONGEST_CAUSE = 500
 
 
 class UserError(Exception):
-    """Something the user can mend: what is wrong, where, and how to mend it.
+    """Something the user can fix: what is wrong, where, and how to mend it.
 
     `str()` of it is one line: ``where: what. mend``. It can always be written as UTF-8.
     """
@@ -22,10 +22,10 @@ class UserError(Exception):
     exit_code = 2
     """Of the command line: the command was refused."""
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
         head = f"{where}: " if where else ""
-        tail = f". {mend}" if mend else ""
+        tail = f". {fix}" if fix else ""
         line = " ".join(f"{head}{what.rstrip('.')}{tail}".split())
         super().__init__(line.encode("utf-8", "backslashreplace").decode())
 
@@ -41,7 +41,7 @@ class UserCodeError(RunFailed):
 
 
 class NonFinite(RunFailed):
-    """A number of a training step is NaN or infinite. `train.guard` writes down what shows it, and skips the step.
+    """A number of a training step is NaN or infinite. `train.nonfinite` writes down what shows it, and skips the step.
 
     `quantity` is its name among the metrics. `row` and `token` (from 0) say where it stands in `tensors`, each None
     where it has no such place. `tensors` are those that show it again, by name: whoever first has them adds them.
@@ -54,14 +54,14 @@ class NonFinite(RunFailed):
         *,
         where: str,
         what: str | None = None,
-        mend: str = "lower training.lr or set dtype: float32; the last checkpoint is good",
+        fix: str = "lower training.lr or set dtype: float32; the last checkpoint is good",
         row: int | None = None,
         token: int | None = None,
     ) -> None:
         self.quantity, self.value, self.row, self.token = quantity, value, row, token
         self.tensors: dict[str, Any] = {}
         said = what or f"the {quantity.replace('_', ' ')} is {value}"
-        super().__init__(said, where=where, mend=mend)
+        super().__init__(said, where=where, fix=fix)
 
 
 class FrozenWeightsMoved(RunFailed):
@@ -76,7 +76,7 @@ class FrozenWeightsMoved(RunFailed):
             f"frozen weights changed during the run: {', '.join(names)}. Its KL and rewards are not measured against "
             "one model. The run is saved, and marked in status.json and manifest.json",
             where=where,
-            mend="do not rely on it: train into another --output-dir, and report this with the manifest",
+            fix="do not rely on it: train into another --output-dir, and report this with the manifest",
         )
 
 
@@ -94,7 +94,7 @@ def cause(error: BaseException, longest: int = LONGEST_CAUSE) -> str:
     return text
 
 
-def is_foreign_fault(error: BaseException) -> bool:
+def is_third_party_error(error: BaseException) -> bool:
     """Whether an exception tells of a fault: any Exception, or a panic of a library written in Rust.
 
     Such a panic (pyo3's PanicException) is a BaseException beside KeyboardInterrupt and SystemExit, which are none.
@@ -103,7 +103,7 @@ def is_foreign_fault(error: BaseException) -> bool:
 
 
 @contextmanager
-def foreign(what: str, where: str, mend: str) -> Iterator[None]:
+def third_party_errors(what: str, where: str, fix: str) -> Iterator[None]:
     """Call other libraries inside: what they raise becomes the UserError "`where`: `what` (the cause). `mend`".
 
     Only for their calls: an exception from Harken's own code is a bug and must stay visible as one. A UserError and
@@ -114,9 +114,9 @@ def foreign(what: str, where: str, mend: str) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
-        if not is_foreign_fault(error):
+        if not is_third_party_error(error):
             raise
-        raise UserError(f"{what} ({cause(error)})", where=where, mend=mend) from error
+        raise UserError(f"{what} ({cause(error)})", where=where, fix=fix) from error
 
 
 def _told(error: BaseException) -> str:

@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harken import config_files
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
+from harken.config import files as config_files
 from harken.errors import UserError
-from harken.evaluate import audit, report_card, seen, suite, verdict
-from harken.evaluate.outcome import read_metrics
-from harken.evaluate.summary import MEND, read_accounts, read_responses, read_summary
+from harken.evaluate import audit, suite, tables, trained_prompts, verdict
+from harken.evaluate.run_summary import read_metrics
+from harken.evaluate.summary import FIX, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
-from harken.run import atomic, manifest, seals
-from harken.run.changes import Changes
-from harken.run.claim import claim, recorded, replace
+from harken.run import atomic, checksums, manifest
+from harken.run.config_lock import lock_config, recorded, replace
 from harken.run.folder import PipelineFolder, RunFolder
-from harken.run.stored import Shape, require
+from harken.run.json_io import Schema, require
+from harken.run.lock import writing
+from harken.run.resume_check import Changes
 from harken.run.terminal import show, width
 from harken.run.tracking import say
-from harken.run.writer import writing
-from harken.train.run import train
+from harken.train.launch import train
 
 BASE, SFT, PPO = "Base", "SFT", "PPO"
 
@@ -40,8 +40,8 @@ def _run(
     config: PipelineConfig, folder: PipelineFolder, output: Path, accept_changes: bool
 ) -> PipelineFolder:
     settings, changes = config.model_dump(mode="json", exclude={"output_dir"}), Changes(accept_changes)
-    claim(folder.config, settings, folder.sft.final, changes=changes)
-    seals.unseal(output)  # the report is made again, and sealed with it
+    lock_config(folder.config, settings, folder.sft.final, changes=changes)
+    checksums.remove_checksums(output)  # the report is made again, and sealed with it
     if recorded(folder.config) != settings:  # stages write down what was accepted
         replace(folder.config, settings)
     if config.notice:
@@ -102,7 +102,7 @@ def report(root: Path) -> Path:
         raise UserError(
             "no finished evaluation is here",
             where=str(folder.evaluation.root),
-            mend="run the same `harken pipeline` with this folder again: it goes on where it stopped",
+            fix="run the same `harken pipeline` with this folder again: it goes on where it stopped",
         )
     config = config_files.checked(PipelineConfig, recorded(folder.config), str(folder.config))
     summary = read_summary(folder.evaluation.summary)
@@ -110,7 +110,7 @@ def report(root: Path) -> Path:
         raise UserError(
             f"it compares {', '.join(summary['policies'])}, and not {missing[0]}",
             where=str(folder.evaluation.summary),
-            mend=MEND,
+            fix=FIX,
         )
     stages = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     metrics = {name: read_metrics(run) for name, run in stages.items()}
@@ -119,9 +119,9 @@ def report(root: Path) -> Path:
     judge = next(iter(summary["judges"]), None)
     headline = verdict.headline(summary, BASE, SFT, PPO, judge, verdict.late_kl(metrics["ppo"]))
     roles = {"base": BASE, "sft": SFT, "ppo": PPO}
-    results = report_card.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
-    seals.unseal(root)  # all was read that could be damaged: now its files change
-    told = seen.warning(summary.get("trained_on", {}), summary["prompts"])
+    results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
+    checksums.remove_checksums(root)  # all was read that could be damaged: now its files change
+    told = trained_prompts.warning(summary.get("trained_on", {}), summary["prompts"])
     notice = " ".join(part for part in (config.notice, f"Warning: {told}." if told else "") if part)
     atomic.write_json(
         folder.results,
@@ -139,8 +139,8 @@ def report(root: Path) -> Path:
         audited=audit.audit(rows, summary["baseline"]),
         flags=audit.MEANINGS,
     )
-    seals.seal(root, [folder.config, folder.results, folder.report])
-    show(report_card.tables(summary, width(report_card.WIDTH)))
+    checksums.write_checksums(root, [folder.config, folder.results, folder.report])
+    show(tables.tables(summary, width(tables.WIDTH)))
     show("\n".join(headline))
     show(f"\nfigures  {folder.results}\nreport   {folder.report}")
     return folder.report
@@ -172,15 +172,15 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     }
 
 
-class _Training(Shape):
+class _Training(Schema):
     type: str
 
 
-class _Configuration(Shape):
+class _Configuration(Schema):
     training: _Training
 
 
 def _config(run: RunFolder) -> dict[str, Any]:
     config = recorded(run.config)
-    require(config, _Configuration, str(run.config), MEND)
+    require(config, _Configuration, str(run.config), FIX)
     return config

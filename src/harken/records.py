@@ -117,7 +117,7 @@ class TokenDemonstration:
 
     id: str
     tokens: tuple[int, ...]
-    action: tuple[bool, ...]
+    response_mask: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)

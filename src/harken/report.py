@@ -15,12 +15,12 @@ from typing import Any
 
 from harken import pipeline
 from harken.errors import UserError
-from harken.evaluate import audit, report_card, seen, verdict
-from harken.evaluate.outcome import read_metrics
+from harken.evaluate import audit, tables, trained_prompts, verdict
+from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic
-from harken.run.claim import recorded
+from harken.run.config_lock import recorded
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.moved import is_same_place
 from harken.run.terminal import show, width
@@ -40,9 +40,11 @@ class Found:
 
     def add(self, other: Found) -> None:
         """Take over what `other` holds; a folder that is named twice counts once."""
-        seen = {run.root.resolve() for _, run in self.runs} | {one.root.resolve() for one in self.evaluations}
-        self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in seen]
-        self.evaluations += [one for one in other.evaluations if one.root.resolve() not in seen]
+        trained_prompts = {run.root.resolve() for _, run in self.runs} | {
+            one.root.resolve() for one in self.evaluations
+        }
+        self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in trained_prompts]
+        self.evaluations += [one for one in other.evaluations if one.root.resolve() not in trained_prompts]
         self.pipelines += other.pipelines
 
 
@@ -68,9 +70,7 @@ def _look(path: Path) -> Found:
     """What one folder is, or what lies right inside it."""
     if not path.is_dir():
         problem = "a file, and a folder is needed" if path.exists() else "no such folder"
-        raise UserError(
-            problem, where=str(path), mend="Name the folder of a run, an evaluation or a pipeline"
-        )
+        raise UserError(problem, where=str(path), fix="Name the folder of a run, an evaluation or a pipeline")
     if (found := _is(path)) is not None:
         return found
     inside = Found()
@@ -85,14 +85,14 @@ def _look(path: Path) -> Found:
         raise UserError(
             f"this folder holds pipelines: {names}",
             where=str(path),
-            mend=f"Name one of them: harken report {inside.pipelines[0]}",
+            fix=f"Name one of them: harken report {inside.pipelines[0]}",
         )
     if (found := _is(path.parent)) is not None and found.runs:
-        raise UserError("this is a part of a run", where=str(path), mend=f"Run: harken report {path.parent}")
+        raise UserError("this is a part of a run", where=str(path), fix=f"Run: harken report {path.parent}")
     raise UserError(
         "neither a run, an evaluation nor a pipeline, and none right inside",
         where=str(path),
-        mend="Name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
+        fix="Name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
     )
 
 
@@ -115,13 +115,13 @@ def _pipeline(found: Found, paths: Sequence[Path], output_dir: Path | None) -> P
             f"a pipeline has a page of its own, and other folders are named beside it: "
             f"{', '.join(others or map(str, found.pipelines))}",
             where=str(found.pipelines[0]),
-            mend=f"Run: harken report {found.pipelines[0]}",
+            fix=f"Run: harken report {found.pipelines[0]}",
         )
     if output_dir is not None:
         raise UserError(
             f"the page of a pipeline lies in it: {PipelineFolder(found.pipelines[0]).report}",
             where="--output-dir",
-            mend="Leave it out",
+            fix="Leave it out",
         )
     return pipeline.report(found.pipelines[0])
 
@@ -134,7 +134,7 @@ def _require_one_of_each(found: Found, paths: Sequence[Path]) -> None:
         raise UserError(
             f"{len(found.evaluations)} evaluations: {names}",
             where=where,
-            mend="Name the runs and the one evaluation that belong together",
+            fix="Name the runs and the one evaluation that belong together",
         )
     several = [kind for kind, count in Counter(kind for kind, _ in found.runs).items() if count > 1]
     if several and len(paths) == 1:
@@ -142,14 +142,14 @@ def _require_one_of_each(found: Found, paths: Sequence[Path]) -> None:
         raise UserError(
             f"several runs of type {several[0]}: {names}",
             where=where,
-            mend="Name the runs that belong together, one after the other",
+            fix="Name the runs that belong together, one after the other",
         )
     for one in found.evaluations:
         if not one.summary.is_file():
             raise UserError(
                 "this evaluation is not finished",
                 where=str(one.root),
-                mend="Run the same `harken eval` with this --output-dir again: it goes on where it stopped",
+                fix="Run the same `harken eval` with this --output-dir again: it goes on where it stopped",
             )
 
 
@@ -180,7 +180,7 @@ def _write(page: Path, found: Found) -> Path:
         roles = _roles(summary, models, dict(order), evaluation.root)
         headline = _headline(summary, roles, metrics)
     judge = next(iter(summary["judges"]), None) if summary else None
-    results = report_card.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
+    results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
     title = ", ".join(summary["policies"]) if summary else ", ".join(stages)
     not_held_out = _not_held_out(summary)
     figures = page.with_name(PipelineFolder(page.parent).results.name)
@@ -203,7 +203,7 @@ def _write(page: Path, found: Found) -> Path:
         flags=audit.MEANINGS,
     )
     if summary:
-        show(report_card.tables(summary, width(report_card.WIDTH)))
+        show(tables.tables(summary, width(tables.WIDTH)))
     show("\n".join(headline))
     show(f"\nfigures  {figures}\nreport   {page}")
     return page
@@ -211,7 +211,7 @@ def _write(page: Path, found: Found) -> Path:
 
 def _not_held_out(summary: Mapping[str, Any] | None) -> str:
     """The warning that policies were trained on prompts of the evaluation; "" where none was."""
-    told = seen.warning(summary.get("trained_on", {}), summary["prompts"]) if summary else ""
+    told = trained_prompts.warning(summary.get("trained_on", {}), summary["prompts"]) if summary else ""
     return f"Warning: {told}." if told else ""
 
 

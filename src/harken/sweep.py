@@ -13,20 +13,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harken import config_files, config_yaml, pipeline
+from harken import pipeline
 from harken.config import RunConfig
-from harken.config_ppo import PPOTraining
-from harken.config_yaml import Settings
+from harken.config import files as config_files
+from harken.config import yaml as config_yaml
+from harken.config.ppo import PPOTraining
+from harken.config.yaml import Settings
 from harken.errors import UserError
-from harken.evaluate import outcome
-from harken.evaluate.outcome import Outcome
+from harken.evaluate import run_summary
+from harken.evaluate.run_summary import Outcome
 from harken.explorer.frontier import Panel, Point, write_frontier
 from harken.run import atomic
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.manifest import config_sha256
 from harken.run.terminal import show
 from harken.run.tracking import say
-from harken.train.run import train
+from harken.train.launch import train
 
 MOST_RUNS = 50
 """A larger grid is more likely a slip than a wish: it needs --yes."""
@@ -83,7 +85,7 @@ def sweep(
         raise UserError(
             f"{len(runs)} runs are more than {MOST_RUNS}",
             where="--over",
-            mend="Fewer values, or --yes for all",
+            fix="Fewer values, or --yes for all",
         )
     say(announcement(runs, source))
     notes = cautions([axis(text)[0] for text in over])
@@ -99,7 +101,7 @@ def sweep(
         outcomes.append(_train(run))
         _write(output, about | {"notes": notes}, runs[:number], outcomes)
     failed = [one for one in outcomes if one.state == "failed"]
-    show(outcome.table(_groups(runs, outcomes)))
+    show(run_summary.table(_groups(runs, outcomes)))
     for run, one in zip(runs, outcomes, strict=True):
         if one.state != "completed":
             show(f"{one.state}: {run.folder.name}: {one.why}")
@@ -127,10 +129,10 @@ def plan(
     """
     axes = [axis(text) for text in over]
     if not axes and seeds is None:
-        raise UserError("nothing to sweep", mend="For example: --over training.ppo.kl_coef=0.01,0.1,1")
+        raise UserError("nothing to sweep", fix="For example: --over training.ppo.kl_coef=0.01,0.1,1")
     if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
-        mend = "Give seeds as --seeds 839,840" if "seed" in taken else "Name all its values in one --over"
-        raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", mend=mend)
+        fix = "Give seeds as --seeds 839,840" if "seed" in taken else "Name all its values in one --over"
+        raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
     load = _loader(name, source)
     runs: list[Planned] = []
     seen: dict[str, str] = {}
@@ -147,7 +149,7 @@ def plan(
                 raise UserError(
                     f"{seen[content]} and {folder.name} are the same run",
                     where="--over",
-                    mend="Leave one out",
+                    fix="Leave one out",
                 )
             seen[content] = folder.name
             config = config.model_copy(update={"output_dir": str(folder)})
@@ -173,7 +175,7 @@ def axis(text: str) -> tuple[str, list[str]]:
         raise UserError(
             "not of the form key=value,value",
             where=f"--over {text}",
-            mend="For example: training.lr=1e-6,1e-5",
+            fix="For example: training.lr=1e-6,1e-5",
         )
     return key, values
 
@@ -196,7 +198,7 @@ def announcement(runs: Sequence[Planned], source: Path | None) -> str:
     rest = [run for run in runs if not run.finished]
     text = f"sweep: {len(runs)} runs, {len(runs) - len(rest)} of them finished"
     timed = [run.folder for run in runs] + ([PipelineFolder(source).ppo.root] if source else [])
-    lines = ((folder, outcome.read_metrics(RunFolder(folder))) for folder in timed)
+    lines = ((folder, run_summary.read_metrics(RunFolder(folder))) for folder in timed)
     folder, metrics = next(((f, m) for f, m in lines if m), (None, []))
     if folder is None or not rest:
         return text
@@ -226,7 +228,7 @@ def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
     for made in (folder.sft.final, folder.reward.final):
         if not made.exists():
             raise UserError(
-                "no finished pipeline is here", where=f"--from {source}", mend=f"There is no {made}"
+                "no finished pipeline is here", where=f"--from {source}", fix=f"There is no {made}"
             )
     stage = pipeline.ppo_stage(config_files.load_pipeline(name, []), folder)
     settings = Settings(stage.model_dump(mode="json"), {(): name})
@@ -243,17 +245,17 @@ def _load_run(name: str, overrides: list[str]) -> RunConfig:
         return config_files.load_run(name, overrides)
     except UserError as error:
         # The reader of runs names the command that a pipeline is for.
-        if error.mend != f"Run: harken pipeline {name}":
+        if error.fix != f"Run: harken pipeline {name}":
             raise
-        mend = "Name the folder of a finished one, and its PPO stage is swept: --from outputs/demo"
-        raise UserError("this describes a pipeline", where=error.where, mend=mend) from None
+        fix = "Name the folder of a finished one, and its PPO stage is swept: --from outputs/demo"
+        raise UserError("this describes a pipeline", where=error.where, fix=fix) from None
 
 
 def _seeds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError("seeds are whole numbers", where=f"--seeds {text}", mend="--seeds 839,840") from None
+        raise UserError("seeds are whole numbers", where=f"--seeds {text}", fix="--seeds 839,840") from None
 
 
 def _short(key: str) -> str:
@@ -275,7 +277,7 @@ def _train(run: Planned) -> Outcome:
     """Train one run and say what it came to; of one that fails, why."""
     try:
         train(run.config, run.folder)
-        return outcome.outcome(RunFolder(run.folder))
+        return run_summary.outcome(RunFolder(run.folder))
     except UserError as error:
         why = str(error)
     except Exception as error:  # noqa: BLE001  reported below and by the exit code: the others have their turn
@@ -306,22 +308,22 @@ def _write(output: Path, about: dict[str, Any], runs: Sequence[Planned], outcome
         {"folder": run.folder.name, "keys": run.keys, "seed": run.seed, **asdict(one)} for run, one in pairs
     ]
     averages = [
-        {"keys": keys, "figures": {name: asdict(mean) for name, mean in outcome.means(group).items()}}
+        {"keys": keys, "figures": {name: asdict(mean) for name, mean in run_summary.means(group).items()}}
         for keys, group in _groups(runs, outcomes)
     ]
     atomic.write_json(output / "sweep.json", about | {"runs": rows, "means": averages})
     panels = []
     names = {name for one in outcomes for name in one.figures}
-    judges = sorted(name for name in names if name.startswith(outcome.JUDGE))
+    judges = sorted(name for name in names if name.startswith(run_summary.JUDGE))
     for name, title, caption in (
-        (outcome.REWARD, "Reward", "Of the sampled answers, penalties included: what was trained for."),
-        (outcome.HELD_OUT, "Held-out reward", "The same reward on prompts that were not trained on."),
-        *((name, name.removeprefix(outcome.JUDGE), JUDGED) for name in judges),
+        (run_summary.REWARD, "Reward", "Of the sampled answers, penalties included: what was trained for."),
+        (run_summary.HELD_OUT, "Held-out reward", "The same reward on prompts that were not trained on."),
+        *((name, name.removeprefix(run_summary.JUDGE), JUDGED) for name in judges),
     ):
         points = [
-            Point(run.group, f"{run.group}, seed {run.seed}", one.figures[outcome.KL], one.figures[name])
+            Point(run.group, f"{run.group}, seed {run.seed}", one.figures[run_summary.KL], one.figures[name])
             for run, one in pairs
-            if {name, outcome.KL} <= one.figures.keys()
+            if {name, run_summary.KL} <= one.figures.keys()
         ]
         if points:
             panels.append(Panel(title, caption, tuple(points)))

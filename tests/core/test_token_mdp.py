@@ -68,14 +68,14 @@ def solved():
 def sample(table, count, generator):
     """(states, tokens, action), each [count, 1 + LENGTH]: column 0 is a prompt, and no action."""
     states, tokens = (torch.zeros(count, 1 + LENGTH, dtype=torch.long) for _ in range(2))
-    action = torch.zeros(count, 1 + LENGTH, dtype=torch.bool)
+    response_mask = torch.zeros(count, 1 + LENGTH, dtype=torch.bool)
     state = torch.zeros(count, dtype=torch.long)
     for t in range(1, 1 + LENGTH):
         alive = state >= 0
         token = torch.multinomial(table[state.clamp(min=0)].exp(), 1, generator=generator)[:, 0]
-        states[:, t], tokens[:, t], action[:, t] = state.clamp(min=0), token, alive
+        states[:, t], tokens[:, t], response_mask[:, t] = state.clamp(min=0), token, alive
         state = torch.where(alive, NEXT[state.clamp(min=0), token], -1)
-    return states, tokens, action
+    return states, tokens, response_mask
 
 
 def ppo(seed, updates=60, answers=256):
@@ -86,21 +86,25 @@ def ppo(seed, updates=60, answers=256):
     decay = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.02, updates)
     for _ in range(updates):
         with torch.no_grad():
-            states, tokens, action = sample(torch.log_softmax(logits, -1), answers, generator)
-            old = torch.where(action, torch.log_softmax(logits, -1)[states, tokens], torch.nan)
-            reference = torch.where(action, REFERENCE[states, tokens], torch.nan)
-            values = torch.where(action, critic[states], torch.nan)
+            states, tokens, response_mask = sample(torch.log_softmax(logits, -1), answers, generator)
+            old = torch.where(response_mask, torch.log_softmax(logits, -1)[states, tokens], torch.nan)
+            reference = torch.where(response_mask, REFERENCE[states, tokens], torch.nan)
+            values = torch.where(response_mask, critic[states], torch.nan)
             reward = torch.tensor(
-                [REWARD[tuple(row[on].tolist())] for row, on in zip(tokens, action, strict=True)]
+                [REWARD[tuple(row[on].tolist())] for row, on in zip(tokens, response_mask, strict=True)]
             )
-            rewards = token_rewards(reward, k1(old, reference), action, BETA)
-            advantages = gae(rewards, values, action, 1.0, 0.95)
+            rewards = token_rewards(reward, k1(old, reference), response_mask, BETA)
+            advantages = gae(rewards, values, response_mask, 1.0, 0.95)
             returns = advantages + values
-            advantages = standardise(advantages, action)
+            advantages = standardise(advantages, response_mask)
         for _ in range(4):
             now = torch.log_softmax(logits, -1)[states, tokens]
-            policy = clipped_policy_loss(now[action], old[action], advantages[action], 0.2)
-            value = clipped_value_loss(critic[states][action], values[action], returns[action], None)
+            policy = clipped_policy_loss(
+                now[response_mask], old[response_mask], advantages[response_mask], 0.2
+            )
+            value = clipped_value_loss(
+                critic[states][response_mask], values[response_mask], returns[response_mask], None
+            )
             adam.zero_grad()
             (policy + value).mean().backward()
             adam.step()
@@ -141,27 +145,32 @@ def test_ppo_reaches_the_optimum(seed):
 RIGHT_REWARDS, RIGHT_GAE, RIGHT_LOSS = token_rewards, gae, clipped_policy_loss
 
 
-def one_late(rewards, values, action, gamma, lam):
+def one_late(rewards, values, response_mask, gamma, lam):
     """The advantage of each token given to the token after it."""
-    return torch.where(action, RIGHT_GAE(rewards, values, action, gamma, lam).roll(1, dims=1), 0.0)
+    return torch.where(
+        response_mask, RIGHT_GAE(rewards, values, response_mask, gamma, lam).roll(1, dims=1), 0.0
+    )
 
 
-def first_token(reward, kl, action, coefficient):
+def first_token(reward, kl, response_mask, coefficient):
     """The reward falls on the first token."""
-    paid = RIGHT_REWARDS(torch.zeros_like(reward), kl, action, coefficient)
+    paid = RIGHT_REWARDS(torch.zeros_like(reward), kl, response_mask, coefficient)
     paid[:, 1] += reward
     return paid
 
 
-def value_after(rewards, values, action, gamma, lam):
+def value_after(rewards, values, response_mask, gamma, lam):
     """V read after the token instead of before it."""
     after = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1).nan_to_num(0.0)
-    return RIGHT_GAE(rewards, after, action, gamma, lam)
+    return RIGHT_GAE(rewards, after, response_mask, gamma, lam)
 
 
 MISTAKES = {
     "KL with the sign flipped": ("k1", lambda new, reference: reference - new),
-    "KL not priced": ("token_rewards", lambda reward, kl, action, _: RIGHT_REWARDS(reward, kl, action, 0.0)),
+    "KL not priced": (
+        "token_rewards",
+        lambda reward, kl, response_mask, _: RIGHT_REWARDS(reward, kl, response_mask, 0.0),
+    ),
     "advantages one token late": ("gae", one_late),
     "V read after the token": ("gae", value_after),
     "reward on the first token": ("token_rewards", first_token),

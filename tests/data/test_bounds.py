@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harken.config_base import DataConfig
-from harken.data import compressed, examine, files, sources
+from harken.config.base import DataConfig
+from harken.data import compressed, files, parse, sources
 from harken.data.report import DataReport
 from harken.errors import UserError
 
@@ -58,13 +58,13 @@ def test_a_text_far_beyond_the_token_limit_is_dropped_before_it_is_tokenised(tmp
     rows = [good, good | {"prompt": long}, good | {"chosen": long}, good | {"rejected": long}]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs, report = examine.preferences(DataConfig(path=str(file)))
+    pairs, report = parse.preferences(DataConfig(path=str(file)))
     assert len(pairs) == 1 and report.dropped == {"text_too_long": 3}
     assert [r.where for r in report.rejects] == [f"{file}:{i}" for i in (2, 3, 4)]
     assert (
-        len(examine.demonstrations(DataConfig(path=str(file)))[0]) == 2
+        len(parse.demonstrations(DataConfig(path=str(file)))[0]) == 2
     )  # the rejected side is not read for it
-    assert len(examine.preferences(DataConfig(path=str(file), max_length=20_000))[0]) == 4
+    assert len(parse.preferences(DataConfig(path=str(file), max_length=20_000))[0]) == 4
 
 
 def test_a_folder_has_splits(tmp_path: Path):

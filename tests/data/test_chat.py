@@ -131,17 +131,17 @@ def test_text_cannot_write_special_tokens(said: str, answer: str):
 def test_demonstration_marks_only_the_answer():
     row = RENDERER.demonstration(Demonstration(prompt(user("how?"), assistant("a"), user("b")), "so"), 500)
     assert isinstance(row, TokenDemonstration)
-    start = row.action.index(True)
+    start = row.response_mask.index(True)
     assert list(row.tokens[:start]) == RENDERER.prompt([user("how?"), assistant("a"), user("b")])
-    assert list(row.tokens[start:]) == RENDERER.response("so") and all(row.action[start:])
-    assert not any(row.action[:start])
+    assert list(row.tokens[start:]) == RENDERER.response("so") and all(row.response_mask[start:])
+    assert not any(row.response_mask[:start])
 
 
 def test_plain_text_learns_all_but_its_first_token():
     row = RENDERER.demonstration(Demonstration(Prompt("p", ()), "the quick fox"), 500)
     assert isinstance(row, TokenDemonstration)
     assert literal(row.tokens) == "the quick fox<|im_end|>"
-    assert row.action == (False, *[True] * (len(row.tokens) - 1))
+    assert row.response_mask == (False, *[True] * (len(row.tokens) - 1))
     assert RENDERER.demonstration(Demonstration(Prompt("p", ()), "fox " * 9), 5) == Rejected(
         "response_too_long"
     )
@@ -204,7 +204,7 @@ def test_answers_are_never_cut_and_prompts_make_room():
     assert (
         len(row.tokens) <= 100
         and list(row.tokens[-len(answer) :]) == answer
-        and sum(row.action) == len(answer)
+        and sum(row.response_mask) == len(answer)
     )
     assert RENDERER.length(long) > 100
     assert RENDERER.demonstration(long, len(answer) + 5) == Rejected("response_too_long")

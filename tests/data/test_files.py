@@ -54,7 +54,7 @@ def test_broken_json_names_its_line_and_stops(tmp_path: Path):
     file = tmp_path / "a.jsonl"
     file.write_text(lines(ROWS * 2) + '{"prompt": "cut of\n' + lines(ROWS))
     error = fails(file)
-    assert error.where == f"{file}:7" and "not JSON" in error.what and error.mend
+    assert error.where == f"{file}:7" and "not JSON" in error.what and error.fix
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,15 @@ def test_broken_parquet_is_a_user_error(tmp_path: Path):
 def test_missing_file_suggests_the_nearest_names(tmp_path: Path):
     for name in ("train.jsonl", "valid.jsonl", "notes.txt"):
         (tmp_path / name).write_text("{}")
-    assert "train.jsonl" in fails(tmp_path / "trian.jsonl").mend
-    assert "does not exist" in fails(tmp_path / "nowhere" / "train.jsonl").mend
+    assert "train.jsonl" in fails(tmp_path / "trian.jsonl").fix
+    assert "does not exist" in fails(tmp_path / "nowhere" / "train.jsonl").fix
 
 
 def test_empty_file_and_folder_are_user_errors(tmp_path: Path):
     (tmp_path / "empty.jsonl").write_text("\n")
     assert "no rows" in fails(tmp_path / "empty.jsonl").what
     (tmp_path / "other.jsonl").write_text("\n")
-    assert "folder" in fails(tmp_path).what and "empty.jsonl" in fails(tmp_path).mend
+    assert "folder" in fails(tmp_path).what and "empty.jsonl" in fails(tmp_path).fix
     (tmp_path / "nothing").mkdir()
     assert "without rows" in fails(tmp_path / "nothing").what
 
@@ -106,4 +106,4 @@ def test_demo_names_resolve_inside_the_package(tmp_path: Path, monkeypatch: pyte
     demo.mkdir(parents=True)
     (demo / "prompts.jsonl.gz").write_bytes(gzip.compress(lines(ROWS).encode()))
     assert files.read_rows("demo:prompts", "train")[1] == ("demo:prompts:2", ROWS[1])
-    assert "demo:heldout" in fails("demo:sft").mend
+    assert "demo:heldout" in fails("demo:sft").fix

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data import sources
 from harken.data.layouts import LAYOUTS
 from harken.errors import UserError
@@ -57,7 +57,7 @@ def test_rows_can_be_added_without_moving_the_others(tmp_path: Path):
     """The same prompts are compared in the same order, whatever stands beside them."""
     few = write(tmp_path, [{"prompt": f"q{i}"} for i in range(50)], "few.jsonl")
     more = write(tmp_path, [{"prompt": f"q{i}"} for i in reversed(range(100))], "more.jsonl")
-    held = [
+    weight_dtype = [
         {
             p.last_user_message
             for p in sources.load_split(DataConfig(path=f, eval_fraction=0.2), sources.load_prompts, 1)[1]
@@ -65,7 +65,7 @@ def test_rows_can_be_added_without_moving_the_others(tmp_path: Path):
         for f in (few, more)
     ]
     old = {f"q{i}" for i in range(50)}
-    assert held[1] & old <= held[0] or held[0] <= held[1] & old
+    assert weight_dtype[1] & old <= weight_dtype[0] or weight_dtype[0] <= weight_dtype[1] & old
 
 
 def test_limits_apply_to_each_side(tmp_path: Path, repeated: str):

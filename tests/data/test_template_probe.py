@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tiny import CHATML, tiny_tokenizer
 
-from harken.data import examine, token_checks
+from harken.data import parse, token_checks
 from harken.data.chat import CLOSED, MERGED, UNDOUBLED, Rejected, Renderer
 from harken.data.fields import Drop, messages
 from harken.data.markup import Markup
@@ -158,7 +158,7 @@ def test_tool_turns_go_through_the_template(
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     from harken.config import DataConfig
 
-    rows, report = examine.demonstrations(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    rows, report = parse.demonstrations(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert (report.kept, report.raw) == (1, 1)
     found = renderer(template)
     made = found.demonstration(rows[0], 999)
@@ -171,7 +171,7 @@ def test_tool_turns_go_through_the_template(
         call["function"]["arguments"] = {"q": "1"}
         theirs = found.tokenizer.apply_chat_template(turns, tools=SCHEMA, tokenize=False)
         assert written(found, made.tokens) == theirs.removesuffix("\n")
-    asked, _ = examine.prompts(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    asked, _ = parse.prompts(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert asked[0].messages[-1].role == "tool" and asked[0].tools == json.dumps(SCHEMA)
     assert written(found, found.prompt(asked[0].messages, asked[0].tools)).endswith("assistant\n")
 
@@ -316,7 +316,7 @@ def test_special_tokens_in_responses_are_kept_on_request_and_broken_in_user_turn
     assert isinstance(made, TokenDemonstration)
     assert made.tokens.count(first) == 1 and "user\n< |answer|>" in written(kept, made.tokens)
     seen = token_checks.round_trip(broken, [text] * 8)
-    assert seen.level == "warning" and "in 8" in seen.measured and "keep_special_tokens" in seen.mend
+    assert seen.level == "warning" and "in 8" in seen.measured and "keep_special_tokens" in seen.fix
     assert token_checks.round_trip(kept, [text] * 8).level in ("ok", "note")
     # What is recorded with the tokenizer is kept without being asked for again: evaluation, PPO, reward models.
     assert Renderer(kept.tokenizer).response(text) == kept.response(text)
@@ -377,8 +377,8 @@ def test_old_records_print_and_hash_as_before():
         "Prompt(id='p', messages=(Message(role='user', content='Name a colour.'),), domain='', language='', "
         "reference=None, details={})"
     )
-    assert examine.content_hash((USER,)) == "c1c0a304b965e5bf"
-    assert examine.content_hash((USER,)) != examine.content_hash((USER,), "[]")
+    assert parse.content_hash((USER,)) == "c1c0a304b965e5bf"
+    assert parse.content_hash((USER,)) != parse.content_hash((USER,), "[]")
     call = Message("assistant", "", '{"tool_calls": []}')
     assert Message.from_dict(call.to_dict()) == call and hash(call) and "extra" in repr(call)
 

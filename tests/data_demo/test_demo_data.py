@@ -70,10 +70,10 @@ def test_ids_are_unique_and_shaped(preferences: Rows, prompts: Rows, heldout: Ro
 
 
 def test_heldout_prompts_are_never_trained_on(preferences: Rows, prompts: Rows, heldout: Rows) -> None:
-    held = {plain(row["prompt"]) for row in heldout}
-    assert len(held) == len(heldout)
-    assert not held & {plain(row["prompt"]) for row in prompts}
-    assert not held & {plain(row["prompt"]) for row in preferences}
+    weight_dtype = {plain(row["prompt"]) for row in heldout}
+    assert len(weight_dtype) == len(heldout)
+    assert not weight_dtype & {plain(row["prompt"]) for row in prompts}
+    assert not weight_dtype & {plain(row["prompt"]) for row in preferences}
     assert {row["prompt"] for row in preferences} <= {row["prompt"] for row in prompts}
 
 
@@ -153,7 +153,7 @@ def test_length_alone_does_not_decide(preferences: Rows) -> None:
 
 def test_the_loaders_take_every_row(preferences: Rows, prompts: Rows, heldout: Rows) -> None:
     sources = pytest.importorskip("harken.data.sources")
-    from harken.config_base import DataConfig
+    from harken.config.base import DataConfig
 
     pairs, pair_report = sources.load_preferences(DataConfig(path="demo:preferences"))
     assert (pair_report.raw, pair_report.kept, len(pairs)) == (len(preferences),) * 3

@@ -21,9 +21,8 @@ from harken.models.backbone import Backbone
 from harken.models.roles import Policy, RewardModel
 from harken.rollout import in_process
 from harken.rollout.sampler import draw
-from harken.train import credit, ppo_roles
-from harken.train.ppo import PPOStage
-from harken.train.ppo_learn import Learner
+from harken.train.ppo.learner import Learner
+from harken.train.ppo.stage import PPOStage, models, targets
 
 Spoilt = dict[str, Any]
 Spoil = Callable[[Clinic, Path, pytest.MonkeyPatch], Spoilt]
@@ -131,7 +130,7 @@ def a_reward_head_turned_round(clinic: Clinic, folder: Path, patch: pytest.Monke
 @names("reward_length", "warning")
 def a_reward_that_counts_tokens(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """S2-48."""
-    return scoring(clinic, patch, lambda batch: batch.real.sum(-1).float())
+    return scoring(clinic, patch, lambda batch: batch.attention_mask.sum(-1).float())
 
 
 @names("reward_of_nothing", "warning")
@@ -141,7 +140,7 @@ def a_reward_that_likes_silence(clinic: Clinic, folder: Path, patch: pytest.Monk
     newline = tiny_tokenizer()("\n", add_special_tokens=False)["input_ids"][0]
 
     def silence(self: RewardModel, batch: TokenBatch) -> Tensor:
-        last = batch.real.sum(-1) - 1
+        last = batch.attention_mask.sum(-1) - 1
         before = batch.tokens[torch.arange(len(last)), last - 1]
         return rewards(self, batch) + 50.0 * (before == newline)
 
@@ -210,7 +209,7 @@ def an_engine_without_temperature(clinic: Clinic, folder: Path, patch: pytest.Mo
 @names("sampler_is_scorer", "error")
 def a_scorer_off_by_one(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P25: the output at a token is taken to describe that token."""
-    patch.setattr(roles, "describe_next", lambda at_position: at_position)
+    patch.setattr(roles, "shift_right", lambda at_position: at_position)
     return clinic.config("ppo")
 
 
@@ -223,21 +222,21 @@ def whitening_that_multiplies_by_the_mask(clinic: Clinic, folder: Path, patch: p
         mean = (values * mask).sum() / count
         return (values - mean) / ((values - mean).square() * mask).sum().div(count).sqrt()
 
-    patch.setattr(credit, "standardise", multiplied)
+    patch.setattr(targets, "standardise", multiplied)
     # A value of the critic at a padded place is what an unmasked mean would meet.
-    patch.setattr(credit, "gae", lambda rewards, values, action, *_: rewards + 0.1 * values)
+    patch.setattr(targets, "gae", lambda rewards, values, response_mask, *_: rewards + 0.1 * values)
     return clinic.config("ppo")
 
 
 @names("advantages_centred", "error")
 def whitening_that_keeps_the_mean(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P26."""
-    standardise = credit.standardise
+    standardise = targets.standardise
 
     def kept(values: Tensor, mask: Tensor) -> Tensor:
         return standardise(values, mask) + values[mask].mean()
 
-    patch.setattr(credit, "standardise", kept)
+    patch.setattr(targets, "standardise", kept)
     config = clinic.config("ppo")
     config["training"]["ppo"]["lam"] = 1.0
     return config
@@ -249,10 +248,10 @@ def a_loss_averaged_by_micro_batch(clinic: Clinic, folder: Path, patch: pytest.M
     backward = Learner._backward
 
     def own(
-        self: Learner, piece: Any, group: Any, assigned: Any, reference: Any, counts: Any, *rest: Any
+        self: Learner, piece: Any, group: Any, targets: Any, reference: Any, counts: Any, *rest: Any
     ) -> None:
-        mine = int(assigned.learnable[group].sum()), int(assigned.valued[group].sum())
-        backward(self, piece, group, assigned, reference, mine, *rest)
+        mine = int(targets.policy_mask[group].sum()), int(targets.value_mask[group].sum())
+        backward(self, piece, group, targets, reference, mine, *rest)
 
     patch.setattr(Learner, "_backward", own)
     return clinic.config("ppo")
@@ -298,7 +297,7 @@ def old_logprobs_of_the_reference(clinic: Clinic, folder: Path, patch: pytest.Mo
 @names("kl_at_start", "error")
 def a_reference_that_is_another_model(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """S0-27."""
-    patch.setattr(ppo_roles, "load_reference", lambda *_: Policy(tiny_backbone(seed=5), None))
+    patch.setattr(models, "load_reference", lambda *_: Policy(tiny_backbone(seed=5), None))
     return clinic.config("ppo")
 
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 
 PAIRS = [
     {"prompt": f"Question {i}?", "chosen": f"Good answer {i}.", "rejected": f"bad {i}"} for i in range(8)

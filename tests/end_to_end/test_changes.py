@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.run import checkpoint, manifest
 
 CONFIG = """

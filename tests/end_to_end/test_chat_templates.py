@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from tiny import CHATML, tiny_model, tiny_tokenizer
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.config import DataConfig, EvaluationConfig
 from harken.data.chat import Renderer
 from harken.evaluate import suite
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message
-from harken.run import manifest, seals
+from harken.run import checksums, manifest
 
 DATED = "{{ 'Now: ' + strftime_now('%Y-%m-%d %H:%M:%S') + '\n' }}" + CHATML
 CONFIG = """
@@ -117,7 +117,7 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
     folder = suite.run(config, tmp_path / "eval")
     times = {text.split("\n")[0] for text in asked}
     assert times == {"Now: 2026-01-31 23:59:30", "Now: 2026-03-01 00:00:00"}
-    assert "template_time: '2026-03-01T00:00:00+00:00'" in seals.read_text(folder.config)
+    assert "template_time: '2026-03-01T00:00:00+00:00'" in checksums.read_text(folder.config)
     at("2026-03-02 00:00:00", monkeypatch)
     assert suite.run(config, tmp_path / "eval").summary.exists()  # the same evaluation, finished
 

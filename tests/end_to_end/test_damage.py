@@ -16,28 +16,28 @@ import yaml
 from tiny_pipeline import run_pipeline
 
 from harken import pipeline
-from harken.cli import main
+from harken.cli.main import main
 from harken.config import PipelineConfig
-from harken.config_rewards import ClassifierPart
+from harken.config.rewards import ClassifierPart
 from harken.doctor.check import Examination
-from harken.doctor.place import output_folder
-from harken.doctor.subject import Around, Subject, recorded
+from harken.doctor.context import Around, Subject, recorded
+from harken.doctor.environment import output_folder
 from harken.errors import UserError
 from harken.evaluate import suite
-from harken.evaluate.outcome import read_metrics
-from harken.inspect.recorded import read_config, read_step
+from harken.evaluate.run_summary import read_metrics
+from harken.inspection.recorded import read_config, read_step
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
 from harken.models.tokenizer import load_tokenizer
 from harken.reward.classifier import load_classifier
-from harken.run import atomic, checkpoint, manifest, seals, status
-from harken.run.claim import claim
+from harken.run import atomic, checkpoint, checksums, manifest, status
+from harken.run.config_lock import lock_config
 from harken.run.credit_table import read_credit
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.tables import read_rows
-from harken.train.ppo import PPOStage
-from harken.train.run import has_sft, train
+from harken.train.launch import has_sft, train
+from harken.train.ppo.stage import PPOStage
 
 FLIPS, CUTS = 200, 100
 
@@ -60,7 +60,7 @@ def judge(out: Path) -> object:
 
 
 def text(name: str) -> Callable[[Path], object]:
-    return lambda out: seals.read_text(out / name)
+    return lambda out: checksums.read_text(out / name)
 
 
 STEP = "update-000002.parquet"
@@ -86,7 +86,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     f"03_ppo/rollouts/{STEP}": lambda out: read_rows(out / "03_ppo" / "rollouts" / STEP),
     f"03_ppo/credit/{STEP}": lambda out: read_credit(out / "03_ppo" / "credit" / STEP),
     "03_ppo/SHA256SUMS": lambda out: read_metrics(RunFolder(out / "03_ppo")),
-    "04_eval/config.yml": lambda out: claim(out / "04_eval" / "config.yml", {}, out),
+    "04_eval/config.yml": lambda out: lock_config(out / "04_eval" / "config.yml", {}, out),
     "04_eval/responses.parquet": lambda out: read_rows(out / "04_eval" / "responses.parquet"),
     "04_eval/summary.json": text("04_eval/summary.json"),
     "04_eval/SHA256SUMS": text("04_eval/summary.json"),
@@ -159,8 +159,8 @@ def test_whole_files_are_read_and_sha256sum_agrees(finished: Path, tmp_path: Pat
 def test_every_file_is_sealed_but_those_that_may_change(finished: Path) -> None:
     unsealed = set()
     for path in finished.rglob("*"):
-        if path.is_file() and path.name != seals.SUMS:
-            listed = [seals.listed(folder) or {} for folder in path.parents[:2]]
+        if path.is_file() and path.name != checksums.CHECKSUMS:
+            listed = [checksums.listed(folder) or {} for folder in path.parents[:2]]
             names = [path.relative_to(folder).as_posix() for folder in path.parents[:2]]
             if not any(name in sums for name, sums in zip(names, listed, strict=True)):
                 unsealed.add(path.relative_to(finished).as_posix())
@@ -306,18 +306,18 @@ def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finishe
     step, write, publish = PPOStage.step, status.write, atomic.publish
 
     def stepped(self: PPOStage, number: int) -> dict[str, float]:
-        seen["while it trains"] = (run.root / seals.SUMS).exists()
+        seen["while it trains"] = (run.root / checksums.CHECKSUMS).exists()
         read_metrics(run)
         return step(self, number)
 
     def written(run: RunFolder, **facts: Any) -> None:
         if facts["stopped_because"] == "finished":
-            seen["when it is finished"] = (run.root / seals.SUMS).exists()
+            seen["when it is finished"] = (run.root / checksums.CHECKSUMS).exists()
         write(run, **facts)
 
     def published(unfinished: Path, folder: Path) -> None:
         if folder == run.final:
-            sealed = (run.root / seals.SUMS).exists() and (unfinished / seals.SUMS).exists()
+            sealed = (run.root / checksums.CHECKSUMS).exists() and (unfinished / checksums.CHECKSUMS).exists()
             seen["when final comes"] = sealed
         publish(unfinished, folder)
 
@@ -333,10 +333,10 @@ def test_an_evaluation_that_ended_before_its_seal_is_sealed_by_the_same_command(
     finished: Path, again: Path
 ) -> None:
     evaluation = pipeline.evaluation(settings(finished), PipelineFolder(finished))
-    before = (again / "04_eval" / seals.SUMS).read_bytes()
-    (again / "04_eval" / seals.SUMS).unlink()
+    before = (again / "04_eval" / checksums.CHECKSUMS).read_bytes()
+    (again / "04_eval" / checksums.CHECKSUMS).unlink()
     suite.run(evaluation, again / "04_eval")
-    assert (again / "04_eval" / seals.SUMS).read_bytes() == before
+    assert (again / "04_eval" / checksums.CHECKSUMS).read_bytes() == before
     (again / "04_eval" / "summary.json").unlink()
     suite.run(evaluation, again / "04_eval")
     assert main(["verify", str(again / "04_eval")]) == 0
@@ -352,7 +352,7 @@ def test_an_evaluation_that_starts_again_has_no_seal_until_its_end(
     monkeypatch.setattr(suite, "write_rows", ended)
     with pytest.raises(KeyboardInterrupt):
         suite.run(pipeline.evaluation(settings(finished), PipelineFolder(finished)), again / "04_eval")
-    assert not (again / "04_eval" / seals.SUMS).exists()
+    assert not (again / "04_eval" / checksums.CHECKSUMS).exists()
 
 
 def test_a_report_that_is_built_again_is_sealed_again(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +365,7 @@ def test_a_report_that_is_built_again_is_sealed_again(again: Path, monkeypatch: 
 
     monkeypatch.setattr(pipeline, "build_report", no_page)
     assert main(["report", str(again)]) == 130
-    assert not (again / seals.SUMS).exists()
+    assert not (again / checksums.CHECKSUMS).exists()
 
 
 def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
@@ -380,4 +380,4 @@ def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
     shutil.rmtree(again / "01_sft" / "final")
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(settings(finished).model_copy(update={"title": "Another"}), again)
-    assert "Another" in seals.read_text(again / "pipeline.yml")
+    assert "Another" in checksums.read_text(again / "pipeline.yml")

@@ -10,7 +10,7 @@ import pytest
 from kill import stages
 from kill.children import differences, tree
 
-from harken.run.seals import SUMS
+from harken.run.checksums import CHECKSUMS
 
 TIMED = ("seconds", "time/", "tokens_per_second")
 
@@ -31,7 +31,7 @@ def test_a_pipeline_twice_gives_the_same_files(tmp_path: Path, monkeypatch: pyte
     work(out)
     names = tree(first)
     assert len(names) > 60
-    odd = {name for name in differences(names, tree(out)) if not name.endswith(SUMS)}
+    odd = {name for name in differences(names, tree(out)) if not name.endswith(CHECKSUMS)}
     metrics = {f"{stage}/metrics.jsonl" for stage in ("01_sft", "02_rm", "03_ppo")}
     assert odd <= metrics | {"results.json"}
     for name in metrics:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.run import manifest, verify
 from harken.run.folder import RunFolder
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 CONFIG = """
 model_name: {root}/model

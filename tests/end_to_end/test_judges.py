@@ -12,7 +12,7 @@ from tiny import save_tiny, tiny_tokenizer
 from tiny_rewards import save_reward_model
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.data.chat import Renderer
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel

@@ -11,10 +11,10 @@ import pytest
 from tiny import save_tiny
 from tiny_pipeline import run_pipeline
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.models.resolve import resolve
 from harken.run.tables import read_rows
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 EVALUATION = """
 policies: {{Base: {root}/model, PPO: {root}/out/03_ppo}}

@@ -15,9 +15,9 @@ from tiny_pipeline import run_pipeline
 
 import harken
 from harken.evaluate import audit, compare
-from harken.evaluate.outcome import read_metrics
-from harken.evaluate.report_card import CONTEST
+from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
+from harken.evaluate.tables import CONTEST
 from harken.explorer.charts import CHARTS, FAMILIES
 from harken.run.folder import PipelineFolder
 
@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pipelin
     root = tmp_path_factory.mktemp("page")
     printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harken.train.run.say", printed.append)
+        patch.setattr("harken.train.launch.say", printed.append)
         run_pipeline(root, settings=SETTINGS)
     yield PipelineFolder(root / "out"), "\n".join(printed)
 

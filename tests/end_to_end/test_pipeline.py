@@ -11,8 +11,9 @@ import torch
 from tiny_pipeline import run_pipeline
 from transformers import AutoModelForCausalLM
 
-from harken import config_files, pipeline
-from harken.cli import main
+from harken import pipeline
+from harken.cli.main import main
+from harken.config import files as config_files
 from harken.run.folder import PipelineFolder
 from harken.run.tables import read_rows
 
@@ -78,7 +79,7 @@ def test_a_run_may_start_from_a_ppo_run(finished: Path, tmp_path: Path) -> None:
     folder = PipelineFolder(finished / "out")
     config = config_files.load_pipeline(str(finished / "pipeline.yml"), [], finished / "out")
     stage = pipeline.ppo_stage(config, folder).model_copy(update={"model_name": str(folder.ppo.root)})
-    from harken.train.run import train
+    from harken.train.launch import train
 
     run = train(stage, tmp_path / "again")
     AutoModelForCausalLM.from_pretrained(run.final)
@@ -100,7 +101,7 @@ def test_a_stopped_ppo_run_ends_as_if_never_stopped(finished: Path, tmp_path: Pa
     kept = sorted(p.name for p in (again / "checkpoints").iterdir())
     assert kept == ["step-000003"]
     config = config_files.load_pipeline(str(finished / "pipeline.yml"), [], finished / "out")
-    from harken.train.run import train
+    from harken.train.launch import train
 
     train(pipeline.ppo_stage(config, PipelineFolder(finished / "out")), again)
     before = finished / "out" / "03_ppo"

@@ -12,7 +12,7 @@ from processors import PROCESSORS, pretend
 from tiny_pipeline import run_pipeline
 from transformers import AutoModelForCausalLM
 
-from harken.cli import main
+from harken.cli.main import main
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"

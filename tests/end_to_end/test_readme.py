@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import save_tiny
 
-from harken import config_files
-from harken.cli import main
+from harken.cli.main import main
+from harken.config import files as config_files
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tiny_pipeline import run_pipeline
 
-from harken.cli import main
+from harken.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from tiny import save_tiny
 from tiny_rewards import save_reward_model
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.run.tables import read_rows
 
 FUNCTION = """

@@ -15,7 +15,7 @@ from harken.models.roles import Policy, ScalarHead, fingerprint
 from harken.records import Message, Prompt
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from malformed.world import PAIRS, PIPELINE, PROMPTS, jsonl
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.records import Message
-from harken.run import seen
+from harken.run import trained_prompts
 
 
 def run(root: Path, asked: list[dict[str, object]]) -> int:
@@ -53,7 +53,7 @@ def test_new_prompts_are_not_warned_of(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_prompt_is_the_same_whatever_its_spaces_and_system_turn() -> None:
     plain = (Message("user", "Count to 2"),)
-    assert seen.digest(plain) == seen.digest(
+    assert trained_prompts.digest(plain) == trained_prompts.digest(
         (Message("system", "Be kind"), Message("user", " Count  to 2\n"))
     )
-    assert seen.digest(plain) != seen.digest((Message("user", "Count to 3"),))
+    assert trained_prompts.digest(plain) != trained_prompts.digest((Message("user", "Count to 3"),))

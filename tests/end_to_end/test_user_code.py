@@ -14,11 +14,11 @@ from malformed.foreign_cases import EFFECTS, RUN, SECOND
 from malformed.world import PROMPTS, jsonl
 from tiny import save_tiny
 
-from harken import cli
-from harken.cli import main
-from harken.run import crash, stopping
+from harken.cli.main import main
+from harken.cli.main import main as cli
+from harken.run import crash_report, signals
 from harken.run.manifest import fingerprint
-from harken.train.optimiser import Optimiser
+from harken.train.optim.optimiser import Optimiser
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +89,10 @@ def test_a_step_half_done_is_not_kept(
         "every: 50, and memory holds half a step"
     )
     line = capsys.readouterr().err.splitlines()[-1]
-    kept = tmp_path / "out" / crash.NAME
+    kept = tmp_path / "out" / crash_report.NAME
     assert "internal error (KeyError: 'a bug'). This is a bug in Harken" in line and str(kept) in line
     assert "Traceback" in kept.read_text() and "in broken" in kept.read_text()
-    assert stopping.half_done()
+    assert signals.in_step()
     assert state(tmp_path)["state"] == "failed"
     monkeypatch.setattr(Optimiser, "move", move)
     assert train(root, tmp_path, "def score(prompt, response): return len(response)\n") == 0
@@ -122,9 +122,9 @@ def test_an_error_without_a_run_leaves_its_traceback_in_the_temporary_folder(
         raise AssertionError("hf_" + "a" * 34)
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("harken.config_files.load_run", broken)
+    monkeypatch.setattr("harken.config.files.load_run", broken)
     assert main(["train", "--preset", "x"]) == 1
-    kept = tmp_path / f"harken-{crash.NAME}"
+    kept = tmp_path / f"harken-{crash_report.NAME}"
     assert str(kept) in capsys.readouterr().err
     assert "AssertionError" in kept.read_text() and "aaaa" not in kept.read_text()
 
@@ -138,7 +138,7 @@ def test_what_is_no_exception_is_an_error_too(
     def broken(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("harken.config_files.load_run", broken)
+    monkeypatch.setattr("harken.config.files.load_run", broken)
     assert main(["train", "--preset", "x"]) == 1
     assert capsys.readouterr().err.startswith("harken: internal error")
 

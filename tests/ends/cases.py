@@ -107,7 +107,7 @@ def in_doctor(number: int) -> Callable[[Path], None]:
     """A signal as soon as the doctor looks at something."""
 
     def act(folder: Path) -> None:
-        import harken.doctor.examine as examine
+        import harken.doctor.runner as examine
 
         examine.diagnose = lambda *given: os.kill(os.getpid(), number)  # type: ignore[assignment, return-value]
 
@@ -268,7 +268,7 @@ def start(
     make: Callable[[], object] | None = None,
 ) -> tuple[int, int]:
     """Fork a child that runs a command line, or `make`; its number, and where it can be heard."""
-    import harken.cli
+    import harken.cli.main
 
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -299,7 +299,7 @@ def make_world(root: Path) -> None:
     import yaml
     from kill import stages
 
-    import harken.cli
+    import harken.cli.main
 
     stages.make_world(root)
     settings = {

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from harken.config_ppo import PPOSettings
+from harken.config.ppo import PPOSettings
 from harken.evaluate.verdict import KL_ALARM
 from harken.explorer.charts import CHARTS, MOST_POINTS, PENALTIES, figures
 from harken.health.limits import Limits

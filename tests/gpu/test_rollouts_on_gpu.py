@@ -10,9 +10,9 @@ import torch
 from tiny import tiny_backbone, tiny_model, tiny_tokenizer, with_adapters
 
 from harken.data.chat import Renderer
+from harken.kernels.cuda_graphs import CudaGraphs
 from harken.models.backbone import Backbone
-from harken.models.cuda_graphs import CudaGraphs
-from harken.models.quantised import KEPT_IN
+from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import resolve
 from harken.records import Message, Prompt, Rollout
 from harken.rollout.engine import Sampling
@@ -85,7 +85,7 @@ def kept_in(kind: str, folder: Path) -> Backbone:
     """A model as a run loads it, with an adapter that changes what it says."""
     tiny_model(hidden=128).bfloat16().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
-    return with_adapters(Backbone.load(resolve(str(folder)), KEPT_IN[kind], "cuda"))
+    return with_adapters(Backbone.load(resolve(str(folder)), WEIGHT_DTYPES[kind], "cuda"))
 
 
 def test_recorded_steps_are_the_steps(

@@ -71,15 +71,15 @@ def test_an_update_leaves_nothing_on_the_gpu(tmp_path: Path) -> None:
     """From the second update on, which has made the optimiser's moments, as much is allocated as before."""
     settings = {"updates": 5, "prompts_per_update": 8, "max_gen_len": 100, "epochs": 1}
     stage = build_stage(tmp_path, ppo_config(lora={"rank": 4}, ppo=settings), prompts=8, device="cuda")
-    held = []
+    weight_dtype = []
     gc.disable()
     try:
         for number in range(5):
             stage.step(number)
-            held.append(torch.cuda.memory_allocated())
+            weight_dtype.append(torch.cuda.memory_allocated())
     finally:
         gc.enable()
-    assert held[-1] == held[1]
+    assert weight_dtype[-1] == weight_dtype[1]
 
 
 def test_memory_that_runs_out_halves_a_micro_batch(

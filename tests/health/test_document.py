@@ -21,7 +21,7 @@ def thresholds(rule: Rule) -> str:
 
 
 def advice(rule: Rule) -> str:
-    return f"| `{rule.name}` | {rule.cause} | {rule.mend} |"
+    return f"| `{rule.name}` | {rule.cause} | {rule.fix} |"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)

@@ -50,9 +50,9 @@ def test_every_line_of_a_kind_has_the_same_columns(kind: Kind) -> None:
 
 def test_a_finding_is_told_when_it_appears_or_worsens_and_when_it_goes() -> None:
     amber, red = report(finding("a", "amber")), report(finding("a", "red"))
-    assert amber.news(None) == ["amber a: a is high. Likely cause: a cause. Mend: a mend"]
+    assert amber.news(None) == ["amber a: a is high. Likely cause: a cause. Fix: a mend"]
     assert amber.news(amber) == []
-    assert red.news(amber) == ["red a: a is high. Likely cause: a cause. Mend: a mend"]
+    assert red.news(amber) == ["red a: a is high. Likely cause: a cause. Fix: a mend"]
     assert amber.news(red) == []
     assert report().news(red) == ["cleared a at 7"]
     assert report().news(report(finding("a", "note"))) == []
@@ -65,10 +65,10 @@ def test_what_is_printed_is_one_plain_line() -> None:
     assert printed == [
         "red kl_explosion: KL to the reference is 17.2 nats per sequence, above 15. "
         "Likely cause: the learning rate is too high or kl_coef too low. "
-        "Mend: raise training.ppo.kl_coef, lower training.lr, or set kl_control: adaptive with a kl_target"
+        "Fix: raise training.ppo.kl_coef, lower training.lr, or set kl_control: adaptive with a kl_target"
     ]
     for rule in RULES:
-        assert not {"\n", "."} & set(rule.cause[-1] + rule.mend[-1])
+        assert not {"\n", "."} & set(rule.cause[-1] + rule.fix[-1])
 
 
 def test_the_mark_is_a_dot_on_a_terminal_and_a_word_in_a_log() -> None:

@@ -190,7 +190,7 @@ def _watch_safetensors(disk: Disk) -> None:
     import harken.models.backbone as backbone
     import harken.models.roles as roles
     import harken.run.checkpoint as checkpoint
-    import harken.train.ppo as ppo
+    import harken.train.ppo.stage as ppo
 
     for module in (backbone, roles, checkpoint, ppo):
         save = module.save_file

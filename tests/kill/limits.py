@@ -28,7 +28,7 @@ import yaml  # noqa: E402
 from kill import stages  # noqa: E402
 from kill.children import LEFT_OUT, TIMEOUT, differences, take_own_lock, tree  # noqa: E402
 
-import harken.cli  # noqa: E402
+import harken.cli.main  # noqa: E402
 
 
 def command(world: Path, kind: str, folder: Path) -> list[str]:
@@ -90,7 +90,7 @@ def problem(code: int, said: str) -> str:
         return ""
     if code != 2:
         return f"exit code {code}: {said[-500:]}"
-    if ": " not in last or not any(word in last for word in ("Make room", "make room", "Fix:", "Mend:")):
+    if ": " not in last or not any(word in last for word in ("Make room", "make room", "Fix:", "Fix:")):
         return f"says neither where nor how to mend it: {last}"
     return ""
 

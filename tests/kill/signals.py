@@ -26,8 +26,8 @@ from kill import stages  # noqa: E402
 from kill.children import TIMEOUT, differences, run, take_own_lock, tree  # noqa: E402
 from kill.disk import watch  # noqa: E402
 
-from harken.run import checkpoint, stopping  # noqa: E402
-from harken.train.optimiser import Optimiser  # noqa: E402
+from harken.run import checkpoint, signals  # noqa: E402
+from harken.train.optim.optimiser import Optimiser  # noqa: E402
 
 SECONDS = ("seconds", "time/", "tokens_per_second")
 """Beginnings of metrics that measure time: a step that a signal cut in two took other time."""
@@ -80,7 +80,7 @@ def at_every_write(kind: str, every: int, world: Path, room: Path) -> str:
     expected, metrics = tree(folder), _all_without_seconds(folder)
     points = range(1, work_operations + 1, every)
     for nth, point in enumerate(points):
-        number = stopping.SIGNALS[nth % 3]
+        number = signals.SIGNALS[nth % 3]
         shutil.rmtree(folder)
         code = _stopped_at(work, folder, point, number, writes=True)
         assert code == 128 + number, f"operation {point} of {work_operations}: exit code {code}"
@@ -129,10 +129,10 @@ def _stopped_at(
             watch(folder, folder.with_suffix(".attic"), forward, number=number)
         else:
             (_send_after_move if moves else _send_before)(forward, number)
-        stopping.raise_on_terminate()  # as the command line does
+        signals.raise_on_terminate()  # as the command line does
         try:
             work(folder)
-        except stopping.Stopped as stop:
+        except signals.Stopped as stop:
             os._exit(int(stop.code or 0))
         except KeyboardInterrupt:
             os._exit(130)
@@ -143,14 +143,14 @@ def _stopped_at(
 
 def _send_before(forward: int, number: int) -> None:
     """Where a run asks whether it should stop: every forward, every token of an answer, between steps."""
-    original, seen = stopping.check, iter(range(1, 10**9))
+    original, seen = signals.check, iter(range(1, 10**9))
 
     def counted() -> None:
         if next(seen) == forward:
             os.kill(os.getpid(), number)
         original()
 
-    stopping.check = counted
+    signals.check = counted
 
 
 def _send_after_move(move: int, number: int) -> None:
@@ -183,9 +183,13 @@ def main() -> None:
     )
     parser.add_argument("kinds", nargs="*", default=["sft", "reward", "ppo", "evaluation"])
     parser.add_argument("--every", type=int, default=1, help="of the forwards [%(default)s]")
-    parser.add_argument("--moves", action="store_true", help="after an optimiser moved, not before a forward")
-    parser.add_argument("--writes", action="store_true", help="before a disk operation, not before a forward")
-    parser.add_argument("--rare", action="store_true", help="how much is lost with rare checkpoints")
+    parser.add_argument(
+        "--moves", response_mask="store_true", help="after an optimiser moved, not before a forward"
+    )
+    parser.add_argument(
+        "--writes", response_mask="store_true", help="before a disk operation, not before a forward"
+    )
+    parser.add_argument("--rare", response_mask="store_true", help="how much is lost with rare checkpoints")
     given = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from tiny import save_tiny
 from harken import pipeline
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.evaluate import suite
-from harken.train.run import train
+from harken.train.launch import train
 
 KINDS = ("sft", "reward", "ppo", "evaluation", "pipeline")
 

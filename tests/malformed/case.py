@@ -15,7 +15,7 @@ from pathlib import Path
 
 from malformed.world import World
 
-from harken.cli import main
+from harken.cli.main import main
 
 SECONDS = 20
 """Longer than this is a hang."""

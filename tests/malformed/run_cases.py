@@ -271,7 +271,7 @@ TABLES: dict[str, Spoil] = {
     "advantages with holes": _column(CREDIT, "advantages", lambda v: [[None] * len(x) for x in v]),
     "advantages of other lengths": _column(CREDIT, "advantages", lambda v: [[*x, 0.0] for x in v]),
     "a coefficient that is null": _column(CREDIT, "kl_coefficient", lambda v: [None] * len(v)),
-    "flags that are numbers": _column(CREDIT, "learnable", lambda v: [[1] * len(x) for x in v]),
+    "flags that are numbers": _column(CREDIT, "policy_mask", lambda v: [[1] * len(x) for x in v]),
     "no credit": lambda root: shutil.rmtree(root / "credit"),
 }
 
@@ -394,7 +394,7 @@ def cases() -> list[Case]:
         for verb in ("trace", "replay"):
             found.append(Case(f"{verb}, {name}", _inspected(verb, spoil), ("run",)))
     for name, (setting, told) in DOCTORED.items():
-        found.append(Case(f"doctor, {name}", _doctored(setting), shown=("error", told, "mend:")))
+        found.append(Case(f"doctor, {name}", _doctored(setting), shown=("error", told, "fix:")))
     for name, words, named in WORDS:
         found.append(Case(name, _said(words), (named,)))
     return found

@@ -11,7 +11,7 @@ from malformed.file_cases import train
 from malformed.row_cases import ROWS, rows
 from malformed.world import World, make_world
 
-from harken.cli import main
+from harken.cli.main import main
 from harken.data.report import SHOWN
 
 GOOD = 8

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from malformed.row_cases import ROWS
 
-from harken import config_files, config_yaml
-from harken.config_base import DataConfig
-from harken.data import examine
+from harken.config import files as config_files
+from harken.config import yaml as config_yaml
+from harken.config.base import DataConfig
+from harken.data import parse
 from harken.data.layouts import LAYOUTS
 from harken.data.report import DataReport
 from harken.errors import UserError
-from harken.run import stored
+from harken.run import json_io
 
 EXAMPLES = 60
 CALMLY = settings(
@@ -83,10 +84,10 @@ def spoilt_rows(draw: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 READERS: dict[str, Callable[[DataConfig], tuple[list[Any], DataReport]]] = {
-    "prompts": examine.prompts,
-    "demonstrations": examine.demonstrations,
-    "preferences": examine.preferences,
-    "soft preferences": lambda data: examine.preferences(data, soft=True),
+    "prompts": parse.prompts,
+    "demonstrations": parse.demonstrations,
+    "preferences": parse.preferences,
+    "soft preferences": lambda data: parse.preferences(data, soft=True),
 }
 
 
@@ -104,7 +105,7 @@ def test_any_row_is_kept_dropped_or_refused(
     try:
         records, report = READERS[reader](DataConfig(path=str(path), layout=layout))
     except UserError as error:
-        assert error.mend
+        assert error.fix
         return
     assert report.raw == report.kept + sum(report.dropped.values())
     assert len(records) == report.kept
@@ -122,9 +123,9 @@ def test_any_bytes_are_rows_or_refused(content: bytes, tmp_path: Path) -> None:
     for name in ("rows.jsonl", "rows.parquet"):
         (tmp_path / name).write_bytes(content)
         try:
-            examine.prompts(DataConfig(path=str(tmp_path / name)))
+            parse.prompts(DataConfig(path=str(tmp_path / name)))
         except UserError as error:
-            assert error.mend and str(tmp_path / name) in str(error)
+            assert error.fix and str(tmp_path / name) in str(error)
 
 
 SCALARS = st.one_of(
@@ -160,13 +161,13 @@ def spoilt_presets(draw: Callable[[Any], Any]) -> str:
         node = tree
         for key in above:
             node = node[key]
-        action = draw(st.sampled_from(["replace", "remove", "add", "move"]))
-        if action == "replace":
+        response_mask = draw(st.sampled_from(["replace", "remove", "add", "move"]))
+        if response_mask == "replace":
             node[last] = draw(TREES)
-        elif action == "remove" or isinstance(node, list):
+        elif response_mask == "remove" or isinstance(node, list):
             del node[last]
         else:
-            node[draw(TEXTS)] = draw(TREES) if action == "add" else node.pop(last)
+            node[draw(TEXTS)] = draw(TREES) if response_mask == "add" else node.pop(last)
     return yaml.dump(tree, allow_unicode=draw(st.booleans()))
 
 
@@ -218,8 +219,8 @@ def test_any_setting_is_taken_or_refused(setting: str) -> None:
 def test_any_stored_file_is_an_object_or_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "stored.json"
     path.write_bytes(content)
-    for read in (stored.read_object, stored.read_list, stored.read_lines):
+    for read in (json_io.read_object, json_io.read_list, json_io.read_lines):
         try:
             json.dumps(read(path), allow_nan=False)
         except UserError as error:
-            assert str(path) in str(error) and error.mend
+            assert str(path) in str(error) and error.fix

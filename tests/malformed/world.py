@@ -10,7 +10,7 @@ from shutil import copytree, ignore_patterns
 
 from tiny import save_tiny
 
-from harken.cli import main
+from harken.cli.main import main
 
 UNSEALED = ignore_patterns("SHA256SUMS")
 """For `copytree`: a seal would find every spoilt file before the file's own reader sees it."""

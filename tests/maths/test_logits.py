@@ -7,7 +7,7 @@ import torch
 
 from harken.maths import logprobs as logprobs_module
 from harken.maths.logits import LogitsHead
-from harken.maths.logprobs import full_kl, projected
+from harken.maths.logprobs import full_kl, linear_logprobs
 
 HEADS = {
     "bias": {"bias": True},
@@ -61,7 +61,7 @@ def test_logits_are_the_definition(kind):
 def test_logprobs_and_entropy_are_those_of_the_definition(kind, temperature):
     hidden, head, tokens = case(kind)
     log_p = torch.log_softmax(slow(hidden, head) / temperature, -1)
-    logprobs, entropy = projected(hidden, head, tokens, temperature, chunk=2)
+    logprobs, entropy = linear_logprobs(hidden, head, tokens, temperature, chunk=2)
     torch.testing.assert_close(logprobs, log_p[torch.arange(5), tokens], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(entropy, -(log_p.exp() * log_p).sum(-1), rtol=1e-10, atol=1e-10)
 
@@ -76,7 +76,7 @@ def test_gradients_go_through_bias_scale_and_cap(kind, temperature):
         leaves.append(head.bias.requires_grad_())
 
     def ours(*_: torch.Tensor) -> object:
-        return projected(hidden, head, tokens, temperature, 2)
+        return linear_logprobs(hidden, head, tokens, temperature, 2)
 
     assert torch.autograd.gradcheck(ours, leaves)
 
@@ -100,7 +100,7 @@ def test_sixteen_bits_end_in_float32(kind):
     assert head(hidden).dtype == torch.float32
     bias = None if head.bias is None else head.bias.double()
     exact = LogitsHead(head.weight.double(), bias, head.scale, head.softcap)
-    found, _ = projected(hidden, head, tokens)
-    expected, _ = projected(hidden.double(), exact, tokens)
+    found, _ = linear_logprobs(hidden, head, tokens)
+    expected, _ = linear_logprobs(hidden.double(), exact, tokens)
     largest = float((hidden.double() @ exact.weight.T).abs().max())
     assert float((found.double() - expected).abs().max()) <= 2 * head.scale * largest * 2**-8

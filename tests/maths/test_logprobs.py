@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harken.maths import logprobs as logprobs_module
 from harken.maths.logits import LogitsHead
-from harken.maths.logprobs import full_kl, projected, token_logprobs
+from harken.maths.logprobs import full_kl, linear_logprobs, token_logprobs
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "trl.json").read_text())["token_logprobs"]
 
@@ -61,7 +61,7 @@ def test_token_logprobs_agrees_with_trl():
 def test_entropy_agrees_with_trl():
     logits = torch.tensor(GOLDEN["logits"], dtype=torch.float64).flatten(0, 1)
     tokens = torch.tensor(GOLDEN["tokens"]).flatten()
-    _, entropy = projected(
+    _, entropy = linear_logprobs(
         logits, LogitsHead(torch.eye(7, dtype=torch.float64)), tokens, GOLDEN["temperature"]
     )
     expected = torch.tensor(GOLDEN["entropy"], dtype=torch.float64).flatten()
@@ -99,7 +99,7 @@ def test_projected_is_the_definition_whatever_the_chunk(chunk):
         [math.fsum(h * w for h, w in zip(row, col, strict=True)) for col in weight.tolist()]
         for row in hidden.tolist()
     ]
-    logprobs, entropy = projected(hidden, LogitsHead(weight), tokens, 0.7, chunk)
+    logprobs, entropy = linear_logprobs(hidden, LogitsHead(weight), tokens, 0.7, chunk)
     expected = slow(logits, tokens.tolist(), 0.7)
     np.testing.assert_allclose(logprobs.numpy(), expected[0], rtol=1e-10)
     np.testing.assert_allclose(entropy.numpy(), expected[1], rtol=1e-10)
@@ -111,7 +111,7 @@ def test_gradients_agree_with_finite_differences(chunk):
     hidden, weight, tokens = hidden_case()
     hidden.requires_grad_(), weight.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda h, w: projected(h, LogitsHead(w), tokens, 0.7, chunk), (hidden, weight)
+        lambda h, w: linear_logprobs(h, LogitsHead(w), tokens, 0.7, chunk), (hidden, weight)
     )
 
 
@@ -123,7 +123,7 @@ def test_gradients_agree_with_autograd_through_all_logits(trained):
     wanted = [x for x in (hidden, weight) if x.requires_grad]
     log_p = torch.log_softmax(hidden @ weight.T / 1.3, -1)
     full = log_p[torch.arange(9), tokens].sum() - 0.2 * (log_p.exp() * log_p).sum()
-    logprobs, entropy = projected(hidden, LogitsHead(weight), tokens, 1.3, chunk=4)
+    logprobs, entropy = linear_logprobs(hidden, LogitsHead(weight), tokens, 1.3, chunk=4)
     ours = torch.autograd.grad(logprobs.sum() + 0.2 * entropy.sum(), wanted)
     for gradient, expected in zip(ours, torch.autograd.grad(full, wanted), strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
@@ -134,9 +134,9 @@ def test_bfloat16_weights_give_float32_results_and_close_gradients():
     hidden, weight, tokens = hidden_case(n=40, width=16, vocab=60, dtype=torch.bfloat16)
     exact = hidden.double().requires_grad_()
     hidden.requires_grad_(), weight.requires_grad_()
-    logprobs, entropy = projected(hidden, LogitsHead(weight), tokens, chunk=16)
+    logprobs, entropy = linear_logprobs(hidden, LogitsHead(weight), tokens, chunk=16)
     assert logprobs.dtype == entropy.dtype == torch.float32
-    expected, _ = projected(exact, LogitsHead(weight.detach().double()), tokens)
+    expected, _ = linear_logprobs(exact, LogitsHead(weight.detach().double()), tokens)
     torch.testing.assert_close(logprobs.double(), expected, rtol=0.02, atol=0.05)
     logprobs.sum().backward(), expected.sum().backward()
     assert hidden.grad.dtype == weight.grad.dtype == torch.bfloat16
@@ -147,12 +147,12 @@ def test_bfloat16_weights_give_float32_results_and_close_gradients():
 def test_entropy_lies_between_zero_and_that_of_the_uniform():
     """P32 (S1-47): a true entropy, never negative."""
     hidden, weight, tokens = hidden_case(n=30, vocab=11)
-    _, mixed = projected(hidden, LogitsHead(weight), tokens)
+    _, mixed = linear_logprobs(hidden, LogitsHead(weight), tokens)
     assert (mixed > 0).all()
     assert (mixed < math.log(11)).all()
-    _, uniform = projected(torch.zeros_like(hidden), LogitsHead(weight), tokens)
+    _, uniform = linear_logprobs(torch.zeros_like(hidden), LogitsHead(weight), tokens)
     torch.testing.assert_close(uniform, torch.full_like(uniform, math.log(11)))
-    _, certain = projected(hidden * 1e6, LogitsHead(weight), tokens)
+    _, certain = linear_logprobs(hidden * 1e6, LogitsHead(weight), tokens)
     assert (certain >= 0).all()
     assert (certain < 1e-6).all()
 
@@ -175,13 +175,13 @@ def test_all_logits_never_exist_at_once():
     hidden, weight, tokens = hidden_case(n=400, width=4, vocab=100)
     hidden.requires_grad_()
     with Largest() as seen:
-        logprobs, entropy = projected(hidden, LogitsHead(weight), tokens, chunk=16)
+        logprobs, entropy = linear_logprobs(hidden, LogitsHead(weight), tokens, chunk=16)
         (logprobs.sum() + entropy.sum()).backward()
     assert 16 * 100 <= seen.numel <= 400 * 4 < 400 * 100
 
 
 def test_no_tokens_are_no_trouble():
-    logprobs, entropy = projected(
+    logprobs, entropy = linear_logprobs(
         torch.zeros(0, 3), LogitsHead(torch.zeros(7, 3)), torch.zeros(0, dtype=torch.long)
     )
     assert logprobs.shape == entropy.shape == (0,)

@@ -121,20 +121,20 @@ def test_a_step_does_not_depend_on_its_micro_batches(seed, pieces):
     new, old, advantages, returns = (
         torch.randn(12, 5, generator=random, dtype=torch.float64) for _ in range(4)
     )
-    action = torch.rand(12, 5, generator=random) < 0.5
-    action[0, 0] = True
+    response_mask = torch.rand(12, 5, generator=random) < 0.5
+    response_mask[0, 0] = True
 
     def gradient(rows_of_each):
         parameter = torch.zeros(5, dtype=torch.float64, requires_grad=True)
         for rows in rows_of_each:
-            take = action[rows]
+            take = response_mask[rows]
             policy = clipped_policy_loss(
                 (new[rows] + parameter)[take], old[rows][take], advantages[rows][take], 0.2
             )
             value = clipped_value_loss(
                 (new[rows] * parameter)[take], old[rows][take], returns[rows][take], 0.2
             )
-            ((policy + 0.1 * value).sum() / action.sum()).backward()
+            ((policy + 0.1 * value).sum() / response_mask.sum()).backward()
         return parameter.grad
 
     whole = gradient([torch.arange(12)])

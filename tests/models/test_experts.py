@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.models.backbone import Backbone
-from harken.models.projections import coverage
+from harken.models.lora_targets import coverage
 from harken.plan.shape import shape_of
 
 EXPERTS = ("qwen3_moe", "mixtral", "gpt_oss", "deepseek_v3", "llama4_text", "granitemoe", "olmoe", "phimoe")

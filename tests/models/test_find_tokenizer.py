@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from harken import data_check
 from harken.config import EvaluationConfig, LoraSettings
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data.chat import Renderer
-from harken.evaluate import answers
+from harken.evaluate import responses
 from harken.models.backbone import Backbone
 from harken.models.end_tokens import generation_settings
 from harken.models.find_tokenizer import tokenizer_of
@@ -60,10 +60,10 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
         device="cpu",
         dtype="float32",
     )
-    engine = answers._engine(source, config)
+    engine = responses._engine(source, config)
     (rollout,) = engine.generate([ASKED], Sampling(2, 0.0), "v", "evaluation")
     assert list(rollout.prompt_tokens) == wanted
-    said = answers.answer(0, "a", source, [ASKED], config, tmp_path / "parts")
+    said = responses.answer(0, "a", source, [ASKED], config, tmp_path / "parts")
     assert said.renderer.prompt(ASKED.messages) == wanted
     planned = find(source.name)
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from harken.batches import collate
 from harken.config import LoraSettings
 from harken.errors import UserError
+from harken.kernels.quantised_linear import dequantised
 from harken.models import quantised
 from harken.models.backbone import Backbone
-from harken.models.quantised import KEPT_IN, Quantised, computed_in, weights_of
-from harken.models.quantised_linear import dequantised
+from harken.models.quantised import WEIGHT_DTYPES, Quantised, compute_dtype, weights_of
 from harken.models.resolve import ModelSource, resolve
 from harken.models.roles import Policy, fingerprint, role_row
 from harken.plan.shape import shape_of
@@ -51,14 +51,14 @@ def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def loaded(source: ModelSource, kind: str) -> Backbone:
-    backbone = Backbone.load(source, KEPT_IN[kind], "cpu")
+    backbone = Backbone.load(source, WEIGHT_DTYPES[kind], "cpu")
     backbone.add_adapter("policy", LoraSettings(rank=4, alpha=12), seed=0)
     return backbone
 
 
 def layer_of(source: ModelSource, kind: str) -> nn.Linear:
     """A linear layer, not square, of the model in this kind."""
-    layer = Backbone.load(source, KEPT_IN[kind], "cpu").trunk.layers[0].mlp.up_proj  # type: ignore[index, union-attr]
+    layer = Backbone.load(source, WEIGHT_DTYPES[kind], "cpu").trunk.layers[0].mlp.up_proj  # type: ignore[index, union-attr]
     assert isinstance(layer, nn.Linear)
     return layer
 
@@ -66,7 +66,7 @@ def layer_of(source: ModelSource, kind: str) -> nn.Linear:
 def states(backbone: Backbone, role: str | None) -> Tensor:
     batch = collate(ROWS, [[True] * len(row) for row in ROWS], 0)
     with backbone.role(role):
-        return backbone.hidden(batch)[batch.real].float()
+        return backbone.hidden(batch)[batch.attention_mask].float()
 
 
 @needs_library
@@ -89,7 +89,9 @@ def test_it_speaks_as_the_model_it_was_made_from_but_for_its_bits(
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_model_of_the_weights_it_stands_for(source: ModelSource, kind: str) -> None:
     """Against a plain model that holds the dequantised weights: before any forward, and after many."""
-    narrow, plain = (Backbone.load(source, KEPT_IN[held], "cpu") for held in (kind, "bfloat16"))
+    narrow, plain = (
+        Backbone.load(source, WEIGHT_DTYPES[weight_dtype], "cpu") for weight_dtype in (kind, "bfloat16")
+    )
     found = states(narrow, None)
     weights = dict(plain.model.named_parameters())
     widened = 0
@@ -204,7 +206,7 @@ def test_only_the_adapter_learns(source: ModelSource, kind: str) -> None:
     losses = []
     for _ in range(8):
         with backbone.role("policy"):
-            loss = -policy.evaluate(batch).logprobs[batch.action].mean()
+            loss = -policy.evaluate(batch).logprobs[batch.response_mask].mean()
             loss.backward()
         assert {p.grad.dtype for p in policy.parameters().values() if p.grad is not None} == {torch.float32}
         optimiser.step()
@@ -226,7 +228,7 @@ def test_decoding_is_the_training_forward(source: ModelSource, kind: str) -> Non
     with torch.no_grad(), backbone.role(None), backbone.decoding():
         pass  # asked about the bare base first: what it answers holds for roles with adapters too
     with torch.no_grad(), backbone.role("policy"):
-        layout = backbone.lay_out(ROWS)
+        layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
         expected = backbone.read(layout, use_cache=False)[ends].float()
         with backbone.decoding():
@@ -246,8 +248,8 @@ def test_an_adapter_is_merged_into_the_weights_themselves(
     """What is saved is what merging without quantising gives, bit for bit."""
     capsys.readouterr()
     saved = []
-    for number, held in enumerate((kind, "bfloat16")):
-        backbone = loaded(source, held)
+    for number, weight_dtype in enumerate((kind, "bfloat16")):
+        backbone = loaded(source, weight_dtype)
         generator = torch.Generator().manual_seed(1)
         for parameter in backbone.adapter_parameters("policy").values():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
@@ -265,7 +267,7 @@ def test_an_adapter_is_merged_into_the_weights_themselves(
 
 @needs_library
 def test_a_role_counts_weights_not_bytes(source: ModelSource) -> None:
-    plain, narrow = (Backbone.load(source, KEPT_IN[kind], "cpu") for kind in ("bfloat16", "nf4"))
+    plain, narrow = (Backbone.load(source, WEIGHT_DTYPES[kind], "cpu") for kind in ("bfloat16", "nf4"))
     counts = [role_row("base", b.model.parameters(), "x").parameters for b in (plain, narrow)]
     assert counts[0] == counts[1]
     packed = sum(p.numel() for p in narrow.model.parameters())
@@ -275,15 +277,15 @@ def test_a_role_counts_weights_not_bytes(source: ModelSource) -> None:
 @needs_library
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plan_counts_the_bytes_that_are_there(source: ModelSource, kind: str) -> None:
-    backbone = Backbone.load(source, KEPT_IN[kind], "cpu")
+    backbone = Backbone.load(source, WEIGHT_DTYPES[kind], "cpu")
     config = backbone.model.config
-    real = 0
+    attention_mask = 0
     for parameter in backbone.model.parameters():
-        real += parameter.nbytes
+        attention_mask += parameter.nbytes
         state = getattr(parameter, "quant_state", None)
         if state is not None:
-            real += state.absmax.nbytes
-    assert shape_of(config).kept(KEPT_IN[kind]) == pytest.approx(real, rel=0.02)
+            attention_mask += state.absmax.nbytes
+    assert shape_of(config).kept(WEIGHT_DTYPES[kind]) == pytest.approx(attention_mask, rel=0.02)
 
 
 @needs_library
@@ -291,7 +293,7 @@ def test_a_model_made_of_adapters_is_not_quantised(source: ModelSource, tmp_path
     backbone = loaded(source, "bfloat16")
     backbone.save_adapter("policy", tmp_path / "adapter", source.folder)
     with pytest.raises(UserError, match="a merged model is not quantised"):
-        Backbone.load(resolve(str(tmp_path / "adapter")), KEPT_IN["nf4"], "cpu")
+        Backbone.load(resolve(str(tmp_path / "adapter")), WEIGHT_DTYPES["nf4"], "cpu")
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,8 +304,8 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_names_of_a_configuration() -> None:
-    assert computed_in(KEPT_IN["float32"]) == torch.float32
-    assert [computed_in(KEPT_IN[name]) for name in ("bfloat16", *KINDS)] == [torch.bfloat16] * 3
+    assert compute_dtype(WEIGHT_DTYPES["float32"]) == torch.float32
+    assert [compute_dtype(WEIGHT_DTYPES[name]) for name in ("bfloat16", *KINDS)] == [torch.bfloat16] * 3
     in_4_bits = torch.zeros(32, 1, dtype=torch.uint8)
     in_4_bits.quant_state = SimpleNamespace(shape=(8, 8))  # type: ignore[attr-defined]
     assert weights_of(in_4_bits) == 64

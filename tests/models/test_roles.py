@@ -29,9 +29,9 @@ def test_log_probabilities_entropy_and_values_by_definition(temperature: float) 
     batch = collate(ROWS, ACTIONS, PAD)
     got = Policy(backbone, None, head).evaluate(batch, temperature)
     model = backbone.model.double()
-    for i, (row, action) in enumerate(zip(ROWS, ACTIONS, strict=True)):
+    for i, (row, response_mask) in enumerate(zip(ROWS, ACTIONS, strict=True)):
         for t in range(len(row)):
-            if not action[t]:
+            if not response_mask[t]:
                 assert got.logprobs[i, t] == 0
                 continue
             state = model.model(torch.tensor([row[:t]])).last_hidden_state[0, -1]

@@ -13,10 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from harken.batches import collate
 from harken.config import LoraSettings
+from harken.kernels.packing import packed
 from harken.models.backbone import Backbone
-from harken.models.packing import packed
 from harken.plan.activations import Pass
-from harken.plan.shape import Shape, shape_of
+from harken.plan.shape import ModelShape, shape_of
 
 RANK = 4
 WIDTHS = {
@@ -73,7 +73,7 @@ def measured(family: str, layers: int, dtype: torch.dtype, tokens: int, lora: Lo
     return total[0]
 
 
-def shape(family: str, layers: int) -> Shape:
+def shape(family: str, layers: int) -> ModelShape:
     return shape_of(config(family, layers))
 
 

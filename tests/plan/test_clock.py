@@ -12,11 +12,11 @@ import torch
 from tiny_plan import settings, stage, write_rows
 
 from harken.config import RunConfig
+from harken.kernels.packing import PackedSequence
 from harken.models.backbone import Backbone
-from harken.models.packing import Layout
 from harken.plan.calibrate import Rates
 from harken.plan.clock import duration
-from harken.train.run import train
+from harken.train.launch import train
 
 NOTHING = Rates(forward=0, training=0, head_forward=0, head_training=0, decode=0, draw=0, took=0)
 
@@ -35,7 +35,7 @@ class Counting:
         self.forward = forward
         self.training = self.looking = 0
 
-    def __call__(self, backbone: Backbone, layout: Layout, **inputs: Any) -> torch.Tensor:
+    def __call__(self, backbone: Backbone, layout: PackedSequence, **inputs: Any) -> torch.Tensor:
         if torch.is_grad_enabled():
             self.training += layout.tokens.numel()
         else:
@@ -71,14 +71,14 @@ def test_an_update_of_ppo_by_hand(folder: Path) -> None:
     job = stage(
         folder, "ppo", run={"data": data}, ppo={"epochs": 3, "trace_every": 10}, micro_batch_tokens=10_000
     )
-    tokens, actions, layers = 8 * (40 + 16), 8 * 16, job.shape.layers
+    tokens, response_masks, layers = 8 * (40 + 16), 8 * 16, job.shape.layers
     told = {
         "training": 3 * tokens * layers,
-        "head_training": 3 * actions,
+        "head_training": 3 * response_masks,
         # The reference, and at every tenth update the policy again; a random reward reads once; prompts once. The old
         # policy's forward is the first that is learnt from.
         "forward": (1.1 * tokens + tokens + 8 * 40) * layers,
-        "head_forward": 1.1 * actions,
+        "head_forward": 1.1 * response_masks,
         "decode": 16 * layers,
         "draw": 16,
     }

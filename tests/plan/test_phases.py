@@ -13,8 +13,8 @@ from tiny_plan import stage, write_rows
 from transformers import LlamaForCausalLM
 
 from harken.config import LoraSettings
-from harken.config_training import SupervisedTraining
-from harken.maths import products
+from harken.config.training import SupervisedTraining
+from harken.maths import matmul_dtype
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.plan.activations import key_value_cache
@@ -22,7 +22,7 @@ from harken.plan.job import Job, Scorer
 from harken.plan.phases import Phase, phases
 from harken.plan.shape import shape_of
 from harken.rollout.decoder import Decoder
-from harken.train.optimiser import Optimiser
+from harken.train.optim.optimiser import Optimiser
 
 PARAMETERS = sum(p.numel() for p in tiny_model().parameters())
 
@@ -82,7 +82,9 @@ def test_what_is_packed_is_what_decoding_copies(
     folder: Path, tied: bool, copied: list[torch.Size], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the byte under no adapter, whose A is copied beside the weights."""
-    monkeypatch.setattr(products, "natively_16_bit", lambda: False)  # float32 copies: any processor can
+    monkeypatch.setattr(
+        matmul_dtype, "has_native_bf16_matmul", lambda: False
+    )  # float32 copies: any processor can
     config = tiny_model().config
     config.tie_word_embeddings = tied
     backbone = Backbone(LlamaForCausalLM(config).bfloat16(), tiny_tokenizer())

@@ -22,14 +22,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_lengths_are_those_of_the_rows_that_train(folder: Path) -> None:
-    held = {"data": {"path": str(folder / "pairs.jsonl"), "max_length": 90, "eval_fraction": 0.2}}
-    config = RunConfig.model_validate(settings(folder, "sft", run=held))
+    weight_dtype = {"data": {"path": str(folder / "pairs.jsonl"), "max_length": 90, "eval_fraction": 0.2}}
+    config = RunConfig.model_validate(settings(folder, "sft", run=weight_dtype))
     renderer = Renderer(load_tokenizer(folder / "model"))
     train, held_out = load_data.demonstrations(config, renderer, RunFolder(folder / "run"))
-    rows = stage(folder, "sft", run=held).rows
+    rows = stage(folder, "sft", run=weight_dtype).rows
     assert rows.known
     assert Counter(rows.lengths) == Counter(len(row.tokens) for row in train)
-    assert Counter(rows.answers) == Counter(sum(row.action) for row in train)
+    assert Counter(rows.answers) == Counter(sum(row.response_mask) for row in train)
     assert (rows.train, rows.held_out) == (len(train), len(held_out))
 
 

@@ -8,9 +8,9 @@ import pytest
 from transformers import Gemma2Config, GPT2Config, Qwen3Config
 
 from harken.config import LoraSettings
-from harken.models.projections import PROJECTIONS
+from harken.models.lora_targets import PROJECTIONS
 from harken.plan.activations import CHUNK, Pass, step_logits
-from harken.plan.known import known_config
+from harken.plan.builtin_configs import known_config
 from harken.plan.shape import shape_of
 
 

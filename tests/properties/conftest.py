@@ -21,7 +21,7 @@ from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.records import TokenPair
 from harken.run.folder import RunFolder
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 from harken.train.reward_model import RewardStage
 
 

@@ -12,11 +12,11 @@ from ppo_stage import ppo_config
 from tiny import PAD, tiny_backbone
 from torch import nn
 
-from harken.batches import TokenEvaluation, collate
-from harken.config_ppo import PPOSettings
+from harken.batches import PolicyOutputs, collate
+from harken.config.ppo import PPOSettings
 from harken.models.roles import Policy, ScalarHead
-from harken.train.credit import assign_credit
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
+from harken.train.ppo.targets import compute_targets
 
 MakeStage = Callable[..., PPOStage]
 
@@ -38,16 +38,16 @@ def test_property_23_gae_is_the_closed_form_and_returns_come_before_whitening(ma
         seen = watched_step(stage)
         plain = []
         for row in range(len(seen.rollouts)):
-            r, v = (seen.of_row(x, row).numpy() for x in (seen.assigned.rewards, seen.old.values))
+            r, v = (seen.of_row(x, row).numpy() for x in (seen.targets.rewards, seen.old.values))
             plain.append(by_linear_algebra(r, v, gamma, lam))
             if gamma == lam == 1.0:
                 np.testing.assert_allclose(plain[-1], r[::-1].cumsum()[::-1] - v, atol=1e-9)
-            returns = seen.of_row(seen.assigned.credit.returns, row).numpy()
+            returns = seen.of_row(seen.targets.credit.returns, row).numpy()
             np.testing.assert_allclose(returns, plain[-1] + v, atol=1e-4)
         together = np.concatenate(plain)
         assert len({len(p) for p in plain}) > 1
         whitened = (together - together.mean()) / together.std()
-        used = seen.assigned.credit.advantages[seen.batch.action].numpy()
+        used = seen.targets.credit.advantages[seen.batch.response_mask].numpy()
         np.testing.assert_allclose(used, whitened, atol=1e-4)
     assert (PPOSettings().gamma, PPOSettings().lam) == (1.0, 0.95)
 
@@ -58,21 +58,23 @@ def test_property_24_what_lies_at_pads_and_prompts_has_no_influence(make_stage: 
     And through the model: an enormous embedding of the pad token changes nothing of an update.
     """
     draw = torch.Generator().manual_seed(4)
-    action = torch.zeros(3, 9, dtype=torch.bool)
-    action[0, 3:9], action[1, 2:5], action[2, 4:6] = True, True, True
+    response_mask = torch.zeros(3, 9, dtype=torch.bool)
+    response_mask[0, 3:9], response_mask[1, 2:5], response_mask[2, 4:6] = True, True, True
     parts = [torch.randn(3, 9, generator=draw) for _ in range(4)]
     cut, reward = torch.tensor([True, False, False]), torch.tensor([1.0, -2.0, 0.5])
     for truncated in ("penalise", "bootstrap", "mask"):
         settings = PPOSettings(truncated=truncated)  # type: ignore[arg-type]
-        clean = assign_credit(
-            TokenEvaluation(*parts[:3], torch.ones(3)), parts[3], action, cut, reward, 0.3, settings
+        clean = compute_targets(
+            PolicyOutputs(*parts[:3], torch.ones(3)), parts[3], response_mask, cut, reward, 0.3, settings
         )
         for poison in (1e6, torch.inf, torch.nan):
-            logprobs, entropy, values, reference = (torch.where(action, part, poison) for part in parts)
-            old = TokenEvaluation(logprobs, entropy, values, torch.where(cut, 1.0, poison))
-            dirty = assign_credit(old, reference, action, cut, reward, 0.3, settings)
+            logprobs, entropy, values, reference = (
+                torch.where(response_mask, part, poison) for part in parts
+            )
+            old = PolicyOutputs(logprobs, entropy, values, torch.where(cut, 1.0, poison))
+            dirty = compute_targets(old, reference, response_mask, cut, reward, 0.3, settings)
             for name in ("advantages", "returns"):
-                mine, theirs = (getattr(x.credit, name)[action] for x in (dirty, clean))
+                mine, theirs = (getattr(x.credit, name)[response_mask] for x in (dirty, clean))
                 assert torch.equal(mine, theirs)
             assert torch.equal(dirty.kl, clean.kl)
             assert torch.equal(dirty.rewards, clean.rewards)
@@ -86,7 +88,7 @@ def test_property_24_what_lies_at_pads_and_prompts_has_no_influence(make_stage: 
             model.get_input_embeddings().weight[PAD] *= size
         seen = watched_step(stage)
         assert all(PAD not in r.response_tokens for r in seen.rollouts)
-        assert not seen.batch.real.all()
+        assert not seen.batch.attention_mask.all()
         metrics.append({k: v for k, v in seen.metrics.items() if not k.startswith("time/")})
     assert metrics[0] == metrics[1]
 
@@ -98,11 +100,11 @@ def test_property_25_a_value_is_read_before_its_token() -> None:
     """
     policy = Policy(tiny_backbone(), None, ScalarHead(32, 0.3, seed=2))
     row = [5, 6, 7, 8, 9, 10, 11, 12]
-    action = [False, False, *[True] * 6]
+    response_mask = [False, False, *[True] * 6]
 
     def values(tokens: list[int]) -> torch.Tensor:
         with torch.no_grad():
-            return policy.evaluate(collate([tokens], [action], PAD)).values[0]
+            return policy.evaluate(collate([tokens], [response_mask], PAD)).values[0]
 
     before = values(row)
     for t in range(2, len(row)):
@@ -118,8 +120,8 @@ def test_property_25_a_value_is_read_before_its_token() -> None:
     settings = PPOSettings(lam=0.5, whiten_advantages=False)
     # A KL of −pays at coefficient 1 is a reward of `pays` on each token; the score itself is 0.
     for critic, right in ((worth, True), (torch.roll(worth, -1, 1), False), (torch.roll(worth, 1, 1), False)):
-        old = TokenEvaluation(-pays, pays, critic)
-        got = assign_credit(
+        old = PolicyOutputs(-pays, pays, critic)
+        got = compute_targets(
             old, torch.zeros(1, 4), sampled, torch.tensor([False]), torch.zeros(1), 1.0, settings
         )
         largest = float(got.credit.advantages.abs().max())
@@ -137,19 +139,19 @@ def test_property_26_advantages_have_mean_zero_over_the_whole_batch(make_stage: 
         move_policy(stage)
         likely_to_end(stage.policy.backbone, role="policy")
     seen, again = watched_step(whole), watched_step(split)
-    used = seen.assigned.credit.advantages[seen.batch.action].double().numpy()
+    used = seen.targets.credit.advantages[seen.batch.response_mask].double().numpy()
     assert used.mean() == pytest.approx(0.0, abs=1e-5)
     assert used.std() == pytest.approx(1.0, abs=1e-4)
-    rows = [float(seen.of_row(seen.assigned.credit.advantages, i).mean()) for i in range(9)]
+    rows = [float(seen.of_row(seen.targets.credit.advantages, i).mean()) for i in range(9)]
     assert max(abs(mean) for mean in rows) > 0.2
     torch.testing.assert_close(
-        again.assigned.credit.advantages[again.batch.action],
-        seen.assigned.credit.advantages[seen.batch.action],
+        again.targets.credit.advantages[again.batch.response_mask],
+        seen.targets.credit.advantages[seen.batch.response_mask],
         atol=1e-4,
         rtol=1e-4,
     )
     # What the mask leaves out has no part in the mean.
-    padding = seen.assigned.credit.advantages[~seen.batch.action]
+    padding = seen.targets.credit.advantages[~seen.batch.response_mask]
     assert float(padding.abs().sum()) == 0.0
 
 
@@ -163,9 +165,9 @@ def test_property_27_the_deviation_is_the_biased_one(make_stage: MakeStage) -> N
     for each in (stage, raw):
         move_policy(each)
     whitened, plain = watched_step(stage), watched_step(raw)
-    action = plain.batch.action
-    x = plain.assigned.credit.advantages[action].double().numpy()
-    got = whitened.assigned.credit.advantages[action].double().numpy()
+    response_mask = plain.batch.response_mask
+    x = plain.targets.credit.advantages[response_mask].double().numpy()
+    got = whitened.targets.credit.advantages[response_mask].double().numpy()
     assert len(x) == 6
     np.testing.assert_allclose(got, (x - x.mean()) / x.std(ddof=0), atol=1e-4)
     assert abs(got - (x - x.mean()) / x.std(ddof=1)).max() > 0.05

@@ -8,28 +8,28 @@ from itertools import product
 
 import pytest
 import torch
-from oracles import Gradients, Seen, alone, likely_to_end, move_policy, parameters, put_back, watched_step
+from oracles import Gradients, Seen, alone, likely_to_end, move_policy, parameters, restore, watched_step
 from ppo_stage import ppo_config
 
-from harken.batches import Credit, TokenEvaluation
-from harken.config_ppo import PPOSettings
+from harken.batches import Credit, PolicyOutputs
+from harken.config.ppo import PPOSettings
 from harken.models.backbone import Backbone
-from harken.train.ppo import PPOStage
-from harken.train.ppo_loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
 
 
 def reinforce(backbone: Backbone, seen: Seen) -> dict[str, torch.Tensor]:
     """−(1/N) Σ A ∇ log π over all sampled tokens, one unpadded answer at a time through transformers' own forward."""
-    count = int(seen.batch.action.sum())
+    count = int(seen.batch.response_mask.sum())
     with backbone.role("policy"):
         for row, rollout in enumerate(seen.rollouts):
             tokens = torch.tensor([[*rollout.prompt_tokens, *rollout.response_tokens]])
             first = len(rollout.prompt_tokens)
             logits = backbone.model(input_ids=tokens, use_cache=False).logits[0, first - 1 : -1]
             log_p = torch.log_softmax(logits, -1).gather(-1, tokens[0, first:, None])[:, 0]
-            advantages = seen.of_row(seen.assigned.credit.advantages, row).float()
+            advantages = seen.of_row(seen.targets.credit.advantages, row).float()
             (-(advantages * log_p).sum() / count).backward()
     found = {}
     for name, parameter in backbone.adapter_parameters("policy").items():
@@ -67,7 +67,7 @@ def one_token(
     credit = Credit(zero + old, zero, zero + advantage, zero)
     measures = StepMeasures()
     measures.begin(1, 1)
-    loss = policy_loss(TokenEvaluation(logprobs, zero, zero), credit, mask, PPOSettings(**keys), measures)  # type: ignore[arg-type]
+    loss = policy_loss(PolicyOutputs(logprobs, zero, zero), credit, mask, PPOSettings(**keys), measures)  # type: ignore[arg-type]
     (slope,) = torch.autograd.grad(loss, logprobs)
     measures.end(0.0)
     return float(loss.detach()), float(slope[0, 0]), measures.metrics()
@@ -138,7 +138,7 @@ def test_property_31_the_gradient_of_a_step_does_not_depend_on_its_split(make_st
         torch.testing.assert_close(split[name], gradient, atol=1e-4 * largest, rtol=1e-3)
 
     count = sum(lengths)
-    advantages = [float(seen.of_row(seen.assigned.credit.advantages, i).sum()) for i in range(len(lengths))]
+    advantages = [float(seen.of_row(seen.targets.credit.advantages, i).sum()) for i in range(len(lengths))]
     means = sum(a / n for a, n in zip(advantages, lengths, strict=True)) / len(lengths)
     assert seen.metrics["policy/loss"] == pytest.approx(-sum(advantages) / count, abs=1e-4)
     assert abs(means - sum(advantages) / count) > 1e-2
@@ -153,8 +153,8 @@ def test_property_32_metrics_are_of_real_tokens(make_stage: MakeStage) -> None:
     likely_to_end(stage.policy.backbone, role="policy")
     before, backbone, head = parameters(stage), stage.policy.backbone, stage.policy.value_head
     seen = watched_step(stage)
-    put_back(stage, before)
-    assert float(seen.batch.real.float().mean()) < 0.9
+    restore(stage, before)
+    assert float(seen.batch.attention_mask.float().mean()) < 0.9
     policy = [alone(backbone, r, role="policy", head=head) for r in seen.rollouts]
     kl = [p.logprobs - alone(backbone, r).logprobs for p, r in zip(policy, seen.rollouts, strict=True)]
     tokens = torch.cat(kl)
@@ -175,7 +175,7 @@ def test_property_32_metrics_are_of_real_tokens(make_stage: MakeStage) -> None:
     assert metrics["sampler/logprob_gap"] < 1e-5
     assert metrics["policy/ratio_gap_max"] < 1e-5
     assert metrics["response/tokens_mean"] == len(tokens) / len(kl)
-    returns = torch.cat([seen.of_row(seen.assigned.credit.returns, i) for i in range(len(kl))])
+    returns = torch.cat([seen.of_row(seen.targets.credit.returns, i) for i in range(len(kl))])
     values = torch.cat([p.values for p in policy])
     explained = 1 - float((returns - values).var(correction=0) / returns.var(correction=0))
     assert metrics["value/explained_var"] == pytest.approx(explained, abs=1e-3)

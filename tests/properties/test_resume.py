@@ -11,7 +11,7 @@ from ppo_stage import ppo_config
 from torch import Tensor
 
 from harken.run import checkpoint
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
 MODES = {

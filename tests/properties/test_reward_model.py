@@ -16,14 +16,14 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForSequenceClassifica
 
 from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
-from harken.config_training import RewardTraining
+from harken.config.training import RewardTraining
 from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, ScalarHead
 from harken.records import Rollout, TokenPair
 from harken.reward.learned import LearnedReward
-from harken.train.optimiser import schedule
+from harken.train.optim.optimiser import lr_multiplier
 from harken.train.reward_model import RewardStage
 
 PAIRS = [
@@ -100,7 +100,7 @@ def test_property_12_the_reward_head_starts_small_and_trains_one_pass() -> None:
     training = reward_config().training
     assert isinstance(training, RewardTraining)
     assert training.epochs == 1
-    rates = [schedule(step, 10, training) for step in range(11)]
+    rates = [lr_multiplier(step, 10, training) for step in range(11)]
     assert rates == pytest.approx([1 - step / 10 for step in range(11)])
 
     assert reward_config().lora.dropout == 0.0  # type: ignore[union-attr]

@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracles import alone, likely_to_end, move_policy, parameters, put_back, watched_step
+from oracles import alone, likely_to_end, move_policy, parameters, restore, watched_step
 from ppo_stage import ppo_config
 from pydantic import ValidationError
 from tiny import END, tiny_tokenizer
 
-from harken.batches import Credit, TokenEvaluation
-from harken.config_ppo import PPOSettings
+from harken.batches import Credit, PolicyOutputs
+from harken.config.ppo import PPOSettings
 from harken.data.chat import Renderer
 from harken.maths.kl import ESTIMATORS
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
 from harken.reward.learned import LearnedReward
 from harken.reward.rules import penalties
-from harken.train.credit import assign_credit
-from harken.train.ppo import PPOStage
-from harken.train.ppo_loss import StepMeasures, policy_loss
+from harken.train.ppo.loss import StepMeasures, policy_loss
+from harken.train.ppo.stage import PPOStage
+from harken.train.ppo.targets import compute_targets
 
 MakeStage = Callable[..., PPOStage]
 
@@ -36,7 +36,7 @@ def test_property_15_the_score_is_paid_on_the_last_sampled_token(make_stage: Mak
     assert {r.stop for r in seen.rollouts} == {"end_of_turn", "length"}
     for row, rollout in enumerate(seen.rollouts):
         last = len(rollout.prompt_tokens) + len(rollout.response_tokens) - 1
-        paid = seen.assigned.rewards[row]
+        paid = seen.targets.rewards[row]
         score = stage.rewards[0].score([rollout])[0].value
         assert float(paid[last]) == pytest.approx(score, abs=1e-5)
         assert float(paid.abs().sum()) == pytest.approx(score, abs=1e-4)
@@ -50,14 +50,14 @@ def test_property_16_each_response_token_pays_for_its_kl(make_stage: MakeStage) 
     move_policy(stage)
     before = parameters(stage)
     seen = watched_step(stage)
-    put_back(stage, before)
+    restore(stage, before)
     backbone, negative, sums = stage.policy.backbone, 0, []
     for row, rollout in enumerate(seen.rollouts):
         kl = alone(backbone, rollout, role="policy").logprobs - alone(backbone, rollout).logprobs
         wanted = -0.3 * kl
         wanted[-1] += stage.rewards[0].score([rollout])[0].value  # type: ignore[operator]
-        torch.testing.assert_close(seen.of_row(seen.assigned.rewards, row), wanted, atol=2e-5, rtol=1e-4)
-        assert float(seen.assigned.rewards[row][~seen.batch.action[row]].abs().sum()) == 0.0
+        torch.testing.assert_close(seen.of_row(seen.targets.rewards, row), wanted, atol=2e-5, rtol=1e-4)
+        assert float(seen.targets.rewards[row][~seen.batch.response_mask[row]].abs().sum()) == 0.0
         negative += int((kl < 0).sum())
         sums.append(float(kl.sum()))
     assert negative > 5
@@ -102,10 +102,10 @@ def test_property_17_estimators_and_their_gradients() -> None:
     settings = PPOSettings(kl_in="loss", kl_estimator="k2")
     measures = StepMeasures()
     measures.begin(len(tokens), 0)
-    price = ESTIMATORS[settings.kl_estimator](now, log_q[tokens][None])
+    kl_penalty = ESTIMATORS[settings.kl_estimator](now, log_q[tokens][None])
     loss = policy_loss(
-        TokenEvaluation(now, zero, zero), Credit(now.detach(), zero, zero, zero),
-        torch.ones_like(now, dtype=torch.bool), settings, measures, price,
+        PolicyOutputs(now, zero, zero), Credit(now.detach(), zero, zero, zero),
+        torch.ones_like(now, dtype=torch.bool), settings, measures, kl_penalty,
     )  # fmt: skip
     (slope,) = torch.autograd.grad(loss / len(tokens), logits)
     assert (slope - gradient).abs().max() < 0.02
@@ -119,7 +119,7 @@ def test_property_18_the_controller_sees_nats_per_sequence(make_stage: MakeStage
         look = make_stage(ppo_config(ppo=keys))
         move_policy(look)
         seen = watched_step(look)
-        sums = [float(seen.of_row(seen.assigned.kl, row).sum()) for row in range(len(seen.rollouts))]
+        sums = [float(seen.of_row(seen.targets.kl, row).sum()) for row in range(len(seen.rollouts))]
         nats = sum(sums) / len(sums)
         assert nats > 1.0
         stage = make_stage(ppo_config(ppo=keys | {"kl_target": target or nats / 1.1}))
@@ -149,7 +149,7 @@ def test_property_19_the_score_is_clipped_before_the_kl(trained_reward: Any, mak
         outside += abs(score) > clip
         kl = float(seen.of_row(seen.old.logprobs - seen.reference, row).sum())
         wanted = weight * max(-clip, min(clip, score)) - 0.5 * len(rollout.response_tokens) - beta * kl
-        total = float(seen.of_row(seen.assigned.rewards, row).sum())
+        total = float(seen.of_row(seen.targets.rewards, row).sum())
         assert total == pytest.approx(wanted, rel=1e-4, abs=1e-3)
         assert abs(total) > clip * weight
     assert outside > 2
@@ -174,7 +174,7 @@ def test_property_20_an_answer_without_its_end_scores_less(run_with_reward: Make
             score = learned.model.standard(raw)
             wanted = cut_score(score) if stops[row] == "length" else score
             # Policy and reference are still one: the rewards of the tokens add up to the score.
-            paid = float(seen.of_row(seen.assigned.rewards, row).sum())
+            paid = float(seen.of_row(seen.targets.rewards, row).sum())
             assert paid == pytest.approx(wanted, abs=1e-4)
 
 
@@ -190,7 +190,7 @@ def test_property_21_rewards_are_never_whitened(make_stage: MakeStage) -> None:
     ):
         stage = make_stage(ppo_config(ppo={"kl_coef": 0.0}), rule=rule)
         seen = watched_step(stage)
-        returns[name] = seen.assigned.credit.returns[seen.batch.action]
+        returns[name] = seen.targets.credit.returns[seen.batch.response_mask]
     # The critic is zero at first, so every return is the answer's reward, discounted by (γλ)^(T − t).
     torch.testing.assert_close(returns["tenfold"], 10 * returns["once"])
     assert float(returns["once"].max()) == pytest.approx(0.3)
@@ -202,16 +202,16 @@ def test_property_22_what_becomes_of_a_cut_answer_is_explicit(make_stage: MakeSt
     """penalise: no value behind its last token. bootstrap: V of the state it was cut at, in place of the score.
     mask: no loss, and no part in the whitening. Ended answers: the same in all three.
     """
-    action = torch.tensor([[False, True, True, True], [False, True, True, True]])
+    response_mask = torch.tensor([[False, True, True, True], [False, True, True, True]])
     cut = torch.tensor([True, False])
     values = torch.tensor([[9.0, 1.0, 2.0, 3.0], [9.0, -1.0, 0.5, 1.0]])
     final = torch.tensor([7.0, 1e6])
-    old = TokenEvaluation(torch.zeros(2, 4), torch.zeros(2, 4), values, final)
+    old = PolicyOutputs(torch.zeros(2, 4), torch.zeros(2, 4), values, final)
     reward = torch.tensor([10.0, 4.0])
 
     def credit(**keys: object) -> object:
         settings = PPOSettings(gamma=0.9, lam=1.0, whiten_advantages=False, **keys)  # type: ignore[arg-type]
-        return assign_credit(old, torch.zeros(2, 4), action, cut, reward, 0.1, settings)
+        return compute_targets(old, torch.zeros(2, 4), response_mask, cut, reward, 0.1, settings)
 
     penalised, bootstrapped, masked = (credit(truncated=t) for t in ("penalise", "bootstrap", "mask"))
     # λ = 1: the return of token t is what is still paid, discounted.
@@ -219,12 +219,14 @@ def test_property_22_what_becomes_of_a_cut_answer_is_explicit(make_stage: MakeSt
     assert bootstrapped.credit.returns[0, 1:].tolist() == pytest.approx([0.9**3 * 7, 0.9**2 * 7, 0.9 * 7])
     for got in (penalised, bootstrapped, masked):
         assert got.credit.returns[1, 1:].tolist() == pytest.approx([3.24, 3.6, 4.0])
-    assert masked.learnable.tolist() == [[False] * 4, action[1].tolist()]
-    assert masked.valued.tolist() == masked.learnable.tolist()
-    assert torch.equal(penalised.learnable, action)
-    assert torch.equal(bootstrapped.learnable, action)
+    assert masked.policy_mask.tolist() == [[False] * 4, response_mask[1].tolist()]
+    assert masked.value_mask.tolist() == masked.policy_mask.tolist()
+    assert torch.equal(penalised.policy_mask, response_mask)
+    assert torch.equal(bootstrapped.policy_mask, response_mask)
     settings = PPOSettings(truncated="mask", lam=1.0)
-    whitened = assign_credit(old, torch.zeros(2, 4), action, cut, reward, 0.1, settings).credit.advantages
+    whitened = compute_targets(
+        old, torch.zeros(2, 4), response_mask, cut, reward, 0.1, settings
+    ).credit.advantages
     left = np.array([4.0 - v for v in (-1.0, 0.5, 1.0)])
     assert whitened[1, 1:].tolist() == pytest.approx(((left - left.mean()) / left.std()).tolist(), abs=1e-5)
     assert penalties(PPOSettings(truncated="bootstrap", missing_eos_penalty=1.0)) == []
@@ -234,10 +236,10 @@ def test_property_22_what_becomes_of_a_cut_answer_is_explicit(make_stage: MakeSt
     move_policy(stage)
     before, head = parameters(stage), stage.policy.value_head
     seen = watched_step(stage)
-    put_back(stage, before)
+    restore(stage, before)
     assert {r.stop for r in seen.rollouts} == {"length"}
     for row, rollout in enumerate(seen.rollouts):
         policy = alone(stage.policy.backbone, rollout, role="policy", head=head)
         kl = policy.logprobs - alone(stage.policy.backbone, rollout).logprobs
         last = -0.5 * float(kl[-1]) + policy.final
-        assert float(seen.of_row(seen.assigned.credit.returns, row)[-1]) == pytest.approx(last, abs=1e-4)
+        assert float(seen.of_row(seen.targets.credit.returns, row)[-1]) == pytest.approx(last, abs=1e-4)

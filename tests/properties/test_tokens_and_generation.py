@@ -28,8 +28,8 @@ from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.rollout.sampler import draw
 from harken.seeds import generator, seed
-from harken.train.order import batch_rows
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
+from harken.train.sampler import batch_indices
 from harken.train.sft import SupervisedStage
 
 MakeStage = Callable[..., PPOStage]
@@ -82,7 +82,7 @@ def test_property_01_pad_is_no_end_and_the_end_is_learnt(tmp_path: Path) -> None
     total, count = 0.0, 0
     for row in stage.rows:
         tokens = torch.tensor([row.tokens])
-        labels = torch.where(torch.tensor([row.action]), tokens, -100)
+        labels = torch.where(torch.tensor([row.response_mask]), tokens, -100)
         assert int(labels[0, -1]) == END
         loss = tiny_model()(input_ids=tokens, labels=labels).loss
         total += float(loss.detach()) * int((labels != -100).sum())
@@ -108,7 +108,7 @@ def test_property_02_an_end_is_taught_and_never_forged() -> None:
             continue
         kept += 1
         assert list(row.tokens[-len(whole) :]) == whole
-        assert row.action.count(True) == len(whole)
+        assert row.response_mask.count(True) == len(whole)
         assert not isinstance(pair, Rejected)
         assert list(pair.chosen_tokens[-len(whole) :]) == whole
         assert pair.rejected_tokens[-1] == END
@@ -165,7 +165,7 @@ def test_property_04_generation_passes_its_own_positions_to_the_trunk(serves: bo
     Every turn of queries and keys is by given positions, and they count a sequence's own tokens alone.
     """
     backbone = tiny_backbone()
-    assert backbone._serves_one_token
+    assert backbone._has_decode_step
     vars(backbone)["_serves_one_token"] = serves
     calls: list[torch.Tensor] = []
 
@@ -256,9 +256,9 @@ def test_property_07_the_tokens_that_train_are_those_that_were_sampled(make_stag
     assert len(other) > len(seen.rollouts) / 2
     reward = LearnedReward(RewardModel(tiny_backbone(), None, ScalarHead(32, 0.1)), renderer)
     for row, rollout in enumerate(seen.rollouts):
-        assert seen.batch.tokens[row][seen.batch.action[row]].tolist() == list(rollout.response_tokens)
+        assert seen.batch.tokens[row][seen.batch.response_mask[row]].tolist() == list(rollout.response_tokens)
         whole = [*rollout.prompt_tokens, *rollout.response_tokens]
-        assert seen.batch.tokens[row][seen.batch.real[row]].tolist() == whole
+        assert seen.batch.tokens[row][seen.batch.attention_mask[row]].tolist() == whole
         assert reward.tokens(rollout) == whole
 
 
@@ -269,18 +269,20 @@ def test_property_08_an_answer_is_everything_up_to_its_first_end(make_stage: Mak
     seen = watched_step(stage)
     stops = Counter()
     for row, rollout in enumerate(seen.rollouts):
-        tokens, action, real = (x[row] for x in (seen.batch.tokens, seen.batch.action, seen.batch.real))
-        last = int(real.sum()) - 1
-        assert real[: last + 1].all()
-        assert not real[last + 1 :].any()
+        tokens, response_mask, attention_mask = (
+            x[row] for x in (seen.batch.tokens, seen.batch.response_mask, seen.batch.attention_mask)
+        )
+        last = int(attention_mask.sum()) - 1
+        assert attention_mask[: last + 1].all()
+        assert not attention_mask[last + 1 :].any()
         first = len(rollout.prompt_tokens)
-        assert action.tolist() == [first <= t <= last for t in range(len(action))]
+        assert response_mask.tolist() == [first <= t <= last for t in range(len(response_mask))]
         ends = [t for t in range(first, last + 1) if int(tokens[t]) == END]
         assert ends == ([last] if rollout.stop == "end_of_turn" else [])
         assert last + 1 - first == 12 or ends
         stops[rollout.stop] += 1
     assert len(stops) == 2
-    assert torch.equal(seen.assigned.learnable, seen.batch.action)
+    assert torch.equal(seen.targets.policy_mask, seen.batch.response_mask)
 
 
 def test_property_09_rollouts_are_sampled_not_greedy(make_stage: MakeStage) -> None:
@@ -333,4 +335,4 @@ def test_property_10_every_purpose_has_its_own_numbers(make_stage: MakeStage) ->
         assert len(set(one)) == len(one)
     other = make_stage(ppo_config(seed=1, ppo={"max_gen_len": 1}))
     assert [r.prompt.id for r in other._generate(0)] != [r.prompt.id for r in few._generate(0)]
-    assert batch_rows(0, 30, 8, 839, "SFT") != batch_rows(0, 30, 8, 839, "RM")
+    assert batch_indices(0, 30, 8, 839, "SFT") != batch_indices(0, 30, 8, 839, "RM")

@@ -14,12 +14,12 @@ from tiny import END, PAD, tiny_tokenizer
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from harken.config_ppo import PPOSettings, PPOTraining
+from harken.config.ppo import PPOSettings, PPOTraining
 from harken.errors import FrozenWeightsMoved
 from harken.models.backbone import Backbone
 from harken.models.roles import fingerprint
 from harken.reward.learned import LearnedReward
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 MakeStage = RunWithReward = Callable[..., PPOStage]
 
@@ -55,7 +55,7 @@ def test_property_33_no_dropout_in_rollout_or_update(
     stage.policy.backbone.model.train()
     with torch.no_grad():
         noisy = stage.policy.evaluate(first.batch).logprobs
-    assert float((noisy - first.old.logprobs)[first.batch.action].abs().max()) > 0.1
+    assert float((noisy - first.old.logprobs)[first.batch.response_mask].abs().max()) > 0.1
 
 
 def test_property_34_the_critic_starts_from_zero_or_from_the_reward_model(

@@ -12,7 +12,7 @@ from tiny import save_tiny, tiny_tokenizer
 from tiny_rewards import answer, save_reward_model
 
 from harken.config import LoraSettings
-from harken.config_ppo import PPOTraining
+from harken.config.ppo import PPOTraining
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone

@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from harken.config_rewards import ClassifierPart
+from harken.config.rewards import ClassifierPart
 from harken.errors import NonFinite, UserError
 from harken.models.resolve import resolve
 from harken.records import Message, Rollout

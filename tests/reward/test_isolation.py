@@ -18,10 +18,10 @@ from malformed.foreign_cases import EFFECTS, ENDS, NOT_FINITE, VALUES
 from tiny_rewards import answer
 
 from harken.errors import NonFinite, UserCodeError
-from harken.reward import surroundings
+from harken.reward import process_state
 from harken.reward.isolation import lingering_threads
 from harken.reward.python_function import PythonReward
-from harken.run import stopping
+from harken.run import signals
 
 FORM = "def score(prompt, response, row, messages, tokens):\n    "
 
@@ -33,19 +33,19 @@ def reward(folder: Path, code: str, *, timeout_s: float | None = None) -> Python
 
 @pytest.mark.parametrize("code", EFFECTS.values(), ids=list(EFFECTS))
 def test_what_a_call_changes_is_undone(code: str, tmp_path: Path) -> None:
-    before, drawn = surroundings.read(), surroundings.random_state()
+    before, drawn = process_state.read(), process_state.random_state()
     made = reward(tmp_path, f"{FORM}{code}\n    return 0.5\n")
     rollout = answer("four", details={"keywords": ["k"]})
     assert [s.value for s in made.score([rollout, rollout])] == [0.5, 0.5]
-    after = dict(zip((a.name for a in surroundings.ASPECTS), surroundings.read(), strict=True))
-    for aspect, value in zip(surroundings.ASPECTS, before, strict=True):
+    after = dict(zip((a.name for a in process_state.ASPECTS), process_state.read(), strict=True))
+    for aspect, value in zip(process_state.ASPECTS, before, strict=True):
         if aspect.name == "signals":
             assert after[aspect.name][0] == value[0]
         elif aspect.name != "interpreter" or "thread" not in code:
             assert after[aspect.name] == value, aspect.name
     assert rollout.prompt.details == {"keywords": ["k"]}
-    assert surroundings.random_state()[0] == drawn[0]
-    assert torch.equal(surroundings.random_state()[2], drawn[2])
+    assert process_state.random_state()[0] == drawn[0]
+    assert torch.equal(process_state.random_state()[2], drawn[2])
 
 
 def test_what_the_file_sets_holds_for_its_calls_alone(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_request_to_stop_is_none_of_the_functions_failures(tmp_path: Path) -> 
         tmp_path,
         "import os, signal\ndef score(p, r):\n    os.kill(os.getpid(), signal.SIGTERM)\n    return 1\n",
     )
-    with pytest.raises(stopping.Stopped), stopping.listening():
+    with pytest.raises(signals.Stopped), signals.listening():
         made.score([answer("a"), answer("b")])
 
 

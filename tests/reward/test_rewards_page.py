@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_rewards import answer
 
-from harken import config_files
-from harken.config_ppo import PPOTraining
-from harken.config_rewards import RewardPart
+from harken.config import files as config_files
+from harken.config.ppo import PPOTraining
+from harken.config.rewards import RewardPart
 from harken.reward.python_function import DETAILS, PythonReward
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")

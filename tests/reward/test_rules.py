@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harken.config_ppo import PPOSettings
+from harken.config.ppo import PPOSettings
 from harken.records import Message, Prompt, Rollout, Score, ScoredRollout
 from harken.reward.rules import penalties
 from harken.reward.source import score_all

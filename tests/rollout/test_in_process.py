@@ -25,7 +25,7 @@ from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import Policy
 from harken.records import Message, Prompt, Rollout
-from harken.rollout import in_process, ways
+from harken.rollout import choose_decoder, in_process
 from harken.rollout.decoder import Decoder
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
@@ -202,7 +202,7 @@ def test_few_shapes_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     """Powers of two rows and one width of the past, and the answers are the same."""
     backbone, sampling = with_adapters(likely_to_end(tiny(), step=3.0)), Sampling(40, samples=4)
     expected = answers(engine(backbone, "policy", batch_size=20), sampling)
-    monkeypatch.setattr(ways, "Decoder", AsOnAGPU)
+    monkeypatch.setattr(choose_decoder, "Decoder", AsOnAGPU)
     monkeypatch.setattr(AsOnAGPU, "shapes", set())
     found = answers(engine(backbone, "policy", batch_size=20), sampling)
     assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]
@@ -411,8 +411,8 @@ def test_the_real_model_answers(smollm2: Path) -> None:
     assert rollouts[0].stop == "end_of_turn"
     for rollout in rollouts:
         tokens = [*rollout.prompt_tokens, *rollout.response_tokens]
-        action = [False] * len(rollout.prompt_tokens) + [True] * len(rollout.response_tokens)
-        batch = collate([tokens], [action], backbone.tokenizer.pad_token_id)
+        response_mask = [False] * len(rollout.prompt_tokens) + [True] * len(rollout.response_tokens)
+        batch = collate([tokens], [response_mask], backbone.tokenizer.pad_token_id)
         with torch.no_grad():
-            trained = Policy(backbone, None).evaluate(batch).logprobs[batch.action]
+            trained = Policy(backbone, None).evaluate(batch).logprobs[batch.response_mask]
         assert (trained - torch.tensor(rollout.sampler_logprobs)).abs().mean() < 0.05

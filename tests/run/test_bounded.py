@@ -14,18 +14,18 @@ from harken.errors import UserError
 from harken.run import (
     bounded,
     checkpoint,
-    claim,
+    checksums,
+    config_lock,
+    json_io,
     manifest,
-    parts,
-    seals,
-    seen,
+    shards,
     status,
-    stored,
     tables,
     tracking,
+    trained_prompts,
 )
 from harken.run.folder import RunFolder
-from harken.run.writer import LOCK, OWNER, writing
+from harken.run.lock import LOCK, OWNER, writing
 
 SOURCE = Path(bounded.__file__).parents[1]
 SPARSE = 1 << 32
@@ -46,18 +46,18 @@ def claimed(folder: Path) -> object:
 
 
 def made(path: Path) -> object:
-    return parts.part(path / "part.jsonl", lambda: [1])
+    return shards.part(path / "part.jsonl", lambda: [1])
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "an object": ("object.json", lambda folder: stored.read_object(folder / "object.json")),
-    "a list": ("list.json", lambda folder: stored.read_list(folder / "list.json")),
-    "lines": ("lines.jsonl", lambda folder: stored.read_lines(folder / "lines.jsonl")),
+    "an object": ("object.json", lambda folder: json_io.read_object(folder / "object.json")),
+    "a list": ("list.json", lambda folder: json_io.read_list(folder / "list.json")),
+    "lines": ("lines.jsonl", lambda folder: json_io.read_lines(folder / "lines.jsonl")),
     "a manifest": ("manifest.json", lambda folder: manifest.read(folder / "manifest.json")),
-    "a configuration": ("config.yml", lambda folder: claim.recorded(folder / "config.yml")),
+    "a configuration": ("config.yml", lambda folder: config_lock.recorded(folder / "config.yml")),
     "a status": ("status.json", lambda folder: status.is_over(RunFolder(folder))),
-    "a seal": (seals.SUMS, seals.listed),
-    "trained prompts": ("trained_prompts.txt", lambda folder: seen.read(RunFolder(folder))),
+    "a seal": (checksums.CHECKSUMS, checksums.listed),
+    "trained prompts": ("trained_prompts.txt", lambda folder: trained_prompts.read(RunFolder(folder))),
     "metrics": ("metrics.jsonl", lambda folder: tracking.logged(folder / "metrics.jsonl", 1)),
     "a shard": ("part.jsonl", made),
     "a table": ("rows.parquet", lambda folder: tables.read_rows(folder / "rows.parquet")),
@@ -95,8 +95,8 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
 
 UNBOUNDED = {
     "explorer/build.py": "its own static files",
-    "config_files.py": "its own presets",
-    "plan/process.py": "the kernel's figures of this process",
+    "config/files.py": "its own presets",
+    "plan/rss.py": "the kernel's figures of this process",
     "run/manifest.py": "its own source files",
     "reward/python_function.py": "a user's Python file, which is run",
 }

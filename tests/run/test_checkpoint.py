@@ -209,7 +209,7 @@ def test_all_is_on_the_disk_before_the_name_appears(tmp_path, monkeypatch):
     assert events[4:6] == ["rename to step-000007", "checkpoints"]
 
 
-def in_child(action, die_before=None):
+def in_child(response_mask, die_before=None):
     """Run `action` in a forked child; it dies, as by kill -9, before disk operation number `die_before`.
 
     Returns the number of disk operations it got to, or None when it ran to its end.
@@ -234,7 +234,7 @@ def in_child(action, die_before=None):
             setattr(module, name, dying(getattr(module, name)))
         status = 1
         try:
-            action()
+            response_mask()
             os.write(send, str(count).encode())
             status = 0
         finally:

@@ -18,7 +18,7 @@ from harken.records import Message, Prompt, Rollout, Score, ScoredRollout
 from harken.run.credit_table import TOKEN_COLUMNS, TokenColumns, read_credit, write_credit
 from harken.run.tables import write_rows
 
-FLAGS = ("learnable", "valued")
+FLAGS = ("policy_mask", "value_mask")
 
 
 def scored(lengths: list[tuple[int, int]]) -> list[ScoredRollout]:
@@ -44,26 +44,26 @@ def scored(lengths: list[tuple[int, int]]) -> list[ScoredRollout]:
 def grids(lengths: list[tuple[int, int]]) -> tuple[np.ndarray, TokenColumns]:
     """The action mask, and columns in which column c of row r holds 1000 c + 50 r + t at token t, NaN outside."""
     width = max(before + after for before, after in lengths) + 1
-    action = np.zeros((len(lengths), width), dtype=bool)
+    response_mask = np.zeros((len(lengths), width), dtype=bool)
     for row, (before, after) in enumerate(lengths):
-        action[row, before : before + after] = True
+        response_mask[row, before : before + after] = True
     place = 50.0 * np.arange(len(lengths))[:, None] + np.arange(width)[None, :]
     columns: dict[str, Any] = {
         name: place % 2 == 0
         if name in FLAGS
-        else np.where(action, 1000 * number + place, np.nan).astype(np.float32)
+        else np.where(response_mask, 1000 * number + place, np.nan).astype(np.float32)
         for number, name in enumerate(TOKEN_COLUMNS)
     }
-    return action, TokenColumns(**columns)
+    return response_mask, TokenColumns(**columns)
 
 
 def write(
     path: Path, lengths: list[tuple[int, int]], tokens: TokenColumns | None = None
 ) -> list[dict[str, Any]]:
-    action, made = grids(lengths)
+    response_mask, made = grids(lengths)
     finals = [float(row) for row in range(len(lengths))]
     write_credit(
-        path, scored(lengths), action, tokens or made, kl_coefficient=0.25, final_values=finals, step=4
+        path, scored(lengths), response_mask, tokens or made, kl_coefficient=0.25, final_values=finals, step=4
     )
     return read_credit(path)
 
@@ -92,13 +92,13 @@ def test_scalars_stand_beside_the_lists(tmp_path: Path) -> None:
 
 def test_numbers_come_back_to_the_last_bit(tmp_path: Path) -> None:
     """A replay starts from what the run saw: float32, neither rounded nor widened."""
-    action, tokens = grids([(3, 40)])
-    odd = np.random.default_rng(0).standard_normal(action.shape).astype(np.float32) * np.float32(1e-3)
+    response_mask, tokens = grids([(3, 40)])
+    odd = np.random.default_rng(0).standard_normal(response_mask.shape).astype(np.float32) * np.float32(1e-3)
     rows = write(tmp_path / "t.parquet", [(3, 40)], dataclasses.replace(tokens, old_logprobs=odd))
     assert np.array_equal(np.array(rows[0]["old_logprobs"], dtype=np.float32), odd[0, 3:43])
     schema = pq.read_schema(tmp_path / "t.parquet")
     assert schema.field("old_logprobs").type == pa.list_(pa.float32())
-    assert schema.field("learnable").type == pa.list_(pa.bool_())
+    assert schema.field("policy_mask").type == pa.list_(pa.bool_())
 
 
 def test_what_was_not_measured_is_null_and_keeps_its_type(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_the_same_credit_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_mask_that_does_not_fit_the_answers_is_refused(tmp_path: Path) -> None:
-    action, tokens = grids([(2, 3)])
-    for wrong in (np.roll(action, 1, axis=1) | action, np.zeros_like(action)):
+    response_mask, tokens = grids([(2, 3)])
+    for wrong in (np.roll(response_mask, 1, axis=1) | response_mask, np.zeros_like(response_mask)):
         with pytest.raises(ValueError, match="for the 3 tokens of 'p0'"):
             write_credit(
                 tmp_path / "t", scored([(2, 3)]), wrong, tokens, kl_coefficient=0, final_values=None, step=1
@@ -125,7 +125,13 @@ def test_a_mask_that_does_not_fit_the_answers_is_refused(tmp_path: Path) -> None
     narrow = dataclasses.replace(tokens, kl=np.zeros((1, 5)))
     with pytest.raises(ValueError, match="kl has another shape"):
         write_credit(
-            tmp_path / "t", scored([(2, 3)]), action, narrow, kl_coefficient=0, final_values=None, step=1
+            tmp_path / "t",
+            scored([(2, 3)]),
+            response_mask,
+            narrow,
+            kl_coefficient=0,
+            final_values=None,
+            step=1,
         )
     assert list(tmp_path.iterdir()) == []
 

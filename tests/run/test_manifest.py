@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from harken.errors import UserError
-from harken.run import manifest, seals
+from harken.run import checksums, manifest
 from harken.run.folder import RunFolder
 
 HF = "hf_" + "aB3" * 12
@@ -209,7 +209,7 @@ def test_a_fingerprint_is_the_hash_of_names_and_hashes(tmp_path):
 
 
 def test_an_unchanged_file_is_read_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(seals, "RECENT", 0)
+    monkeypatch.setattr(checksums, "RECENT", 0)
     folder = weights(tmp_path / "a")
     before = manifest.fingerprint(folder)
 

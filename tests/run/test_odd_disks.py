@@ -15,9 +15,9 @@ import pytest
 from filelock import FileLock
 from tiny import save_tiny
 
-from harken.cli import main
-from harken.run import seals
-from harken.run.writer import LOCK, OWNER
+from harken.cli.main import main
+from harken.run import checksums
+from harken.run.lock import LOCK, OWNER
 
 RUN = """
 model_name: {root}/model
@@ -61,10 +61,10 @@ def test_a_file_of_the_future_is_read_again_when_it_changes(tmp_path: Path) -> N
     path.write_text("one")
     far = time.time_ns() + 10**18
     os.utime(path, ns=(far, far))
-    first = seals.file_sha256(path)
+    first = checksums.file_sha256(path)
     path.write_text("two")
     os.utime(path, ns=(far, far))
-    assert seals.file_sha256(path) != first
+    assert checksums.file_sha256(path) != first
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])

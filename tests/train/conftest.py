@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ppo_stage import build_stage
 
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from ppo_stage import ppo_config
 from tiny import tiny_backbone
 
 from harken.config import RunConfig
-from harken.models import gradient_checkpointing
+from harken.kernels import gradient_checkpointing
 from harken.records import TokenDemonstration, TokenPair
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
 

@@ -15,7 +15,7 @@ from ppo_stage import build_stage, ppo_config
 from torch import Tensor
 
 from harken.records import Rollout
-from harken.train.ppo import PPOStage
+from harken.train.ppo.stage import PPOStage
 
 BETA = 0.5
 UPDATES = 16

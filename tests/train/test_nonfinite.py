@@ -29,14 +29,14 @@ from ppo_stage import ppo_config
 from tiny import tiny_backbone
 from torch import Tensor
 
-from harken.batches import TokenBatch, TokenEvaluation
-from harken.config_base import DataConfig
-from harken.config_ppo import PtxSettings
+from harken.batches import PolicyOutputs, TokenBatch
+from harken.config.base import DataConfig
+from harken.config.ppo import PtxSettings
 from harken.errors import NonFinite
 from harken.models.roles import Critic, Policy
 from harken.records import TokenPair
-from harken.train.optimiser import Optimiser
-from harken.train.ppo_learn import Ptx
+from harken.train.optim.optimiser import Optimiser
+from harken.train.ppo.learner import Ptx
 from harken.train.sft import SupervisedStage
 
 # -- supervised and reward-model training ---------------------------------------------------------------
@@ -142,10 +142,10 @@ def one_row_nan(role: str, at: int) -> Callable[[pytest.MonkeyPatch], None]:
 def reference_nan(patch: pytest.MonkeyPatch) -> None:
     evaluate = Policy.evaluate
 
-    def ill(self: Policy, batch: TokenBatch, *args: Any, **keys: Any) -> TokenEvaluation:
+    def ill(self: Policy, batch: TokenBatch, *args: Any, **keys: Any) -> PolicyOutputs:
         now = evaluate(self, batch, *args, **keys)
         if self.value_head is None and self.adapter is None:
-            now.logprobs[batch.action] = math.inf
+            now.logprobs[batch.response_mask] = math.inf
         return now
 
     patch.setattr(Policy, "evaluate", ill)
@@ -196,7 +196,7 @@ def test_a_single_optimiser_step_needs_no_copy(
     stage.step(0)
     before = everything(stage)
     began = []
-    monkeypatch.setattr(Optimiser, "move", lambda self, factor: began.append(factor))
+    monkeypatch.setattr(Optimiser, "move", lambda self, lr_scale: began.append(lr_scale))
     clip_nan(monkeypatch, 0, "critic")
     with pytest.raises(NonFinite, match="critic"):
         stage.step(1)
@@ -241,7 +241,7 @@ def test_an_own_critics_value_is_named(make_stage: MakeStage, monkeypatch: pytes
         got, last = values(self, batch)
         calls[0] += torch.is_grad_enabled()
         spoils = torch.is_grad_enabled() and calls[0] == 2
-        return torch.where(batch.action, math.nan, got) if spoils else got, last
+        return torch.where(batch.response_mask, math.nan, got) if spoils else got, last
 
     stage = make_stage(ppo_config(ppo={"critic": "model"}, **WHOLE))
     stage.step(0)

@@ -12,16 +12,16 @@ from ppo_stage import build_stage, ppo_config
 from pydantic import ValidationError
 from tiny import END, save_tiny, tiny_backbone
 
-from harken.batches import TokenEvaluation
-from harken.config_ppo import PPOSettings, PtxSettings
+from harken.batches import PolicyOutputs
+from harken.config.ppo import PPOSettings, PtxSettings
 from harken.errors import UserError
 from harken.models.resolve import resolve
 from harken.records import TokenDemonstration
 from harken.run.tables import read_rows
-from harken.train.credit import assign_credit
-from harken.train.ppo import PPOStage
-from harken.train.ppo_learn import Ptx
-from harken.train.reference import load_reference
+from harken.train.ppo.learner import Ptx
+from harken.train.ppo.reference import load_reference
+from harken.train.ppo.stage import PPOStage
+from harken.train.ppo.targets import compute_targets
 
 MODES: dict[str, dict[str, Any]] = {
     "abs": {"kl_estimator": "abs"},
@@ -108,20 +108,20 @@ def test_every_weight_trains_without_lora(tmp_path: Path) -> None:
 # -- credit ---------------------------------------------------------------------------------------
 
 
-def old_evaluation(rows: list[list[float]], values: list[list[float]], final: list[float]) -> TokenEvaluation:
+def old_evaluation(rows: list[list[float]], values: list[list[float]], final: list[float]) -> PolicyOutputs:
     logprobs, v = torch.tensor(rows), torch.tensor(values)
-    return TokenEvaluation(logprobs, torch.zeros_like(logprobs), v, torch.tensor(final))
+    return PolicyOutputs(logprobs, torch.zeros_like(logprobs), v, torch.tensor(final))
 
 
 def credit(
     settings: PPOSettings, reward: list[float], truncated: list[bool], beta: float = 0.0, **given: Any
 ) -> Any:
     rows = len(reward)
-    action = torch.tensor([[False, True, True]] * rows)
+    response_mask = torch.tensor([[False, True, True]] * rows)
     old = old_evaluation([[0.0, -1.0, -2.0]] * rows, [[9.0, 0.5, 0.25]] * rows, [0.125] * rows)
     reference = torch.tensor([[0.0, -1.5, -1.0]] * rows)
-    return assign_credit(
-        old, reference, action, torch.tensor(truncated), torch.tensor(reward), beta, settings, **given
+    return compute_targets(
+        old, reference, response_mask, torch.tensor(truncated), torch.tensor(reward), beta, settings, **given
     )
 
 
@@ -163,7 +163,7 @@ def test_reward_minus_the_value_of_the_prompt() -> None:
     settings = PPOSettings(advantage="reward_minus_value", whiten_advantages=False)
     got = credit(settings, [2.0], [False], beta=1.0)
     assert got.credit.advantages[0].tolist() == pytest.approx([0.0, 2.5 - 0.5, 2.5 - 0.5])
-    assert got.valued[0].tolist() == [False, True, False]
+    assert got.value_mask[0].tolist() == [False, True, False]
     assert got.credit.returns[0, 1] == pytest.approx(2.5)
 
 
@@ -182,7 +182,7 @@ def test_group_baselines_by_hand(kind: str) -> None:
             wanted.append(r - sum(others) / 2 if kind == "rloo" else (r - mean) / (spread + 1e-6))
     assert got.credit.advantages[:, 1].tolist() == pytest.approx(wanted, rel=1e-5)
     assert got.credit.advantages[:, 2].tolist() == pytest.approx(wanted, rel=1e-5)
-    assert not got.valued.any()
+    assert not got.value_mask.any()
 
 
 def test_a_masked_answer_is_nobodys_baseline() -> None:
@@ -293,7 +293,7 @@ def test_full_kl_in_an_update_is_that_of_the_whole_distribution(tmp_path: Path) 
             with stage.policy.backbone.role(role):
                 both.append(model(input_ids=batch.tokens).logits.double().log_softmax(-1))
     exact = (both[0].exp() * (both[0] - both[1])).sum(-1)[:, :-1]
-    at = batch.action[:, 1:]
+    at = batch.response_mask[:, 1:]
     assert torch.allclose(got[:, 1:][at].double(), exact[at], atol=1e-5)
     assert float(exact[at].mean()) > 1e-6
 

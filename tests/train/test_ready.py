@@ -9,10 +9,10 @@ import pytest
 import torch
 from ppo_stage import ppo_config
 
-from harken.batches import TokenBatch, TokenEvaluation
+from harken.batches import PolicyOutputs, TokenBatch
 from harken.models.roles import Policy
-from harken.train.ppo import PPOStage
-from harken.train.ppo_learn import Learner
+from harken.train.ppo.learner import Learner
+from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
 
@@ -20,11 +20,11 @@ MakeStage = Callable[..., PPOStage]
 def without(patch: pytest.MonkeyPatch) -> None:
     """Every forward is made again to learn from."""
 
-    def looked(self: Learner, piece: TokenBatch, rows: list[int]) -> TokenEvaluation:
+    def checked(self: Learner, piece: TokenBatch, rows: list[int]) -> PolicyOutputs:
         with torch.no_grad():
             return self.policy.evaluate(piece, self.settings.temperature)
 
-    patch.setattr(Learner, "prepare", looked)
+    patch.setattr(Learner, "forward_keep_graph", checked)
 
 
 def graphs(patch: pytest.MonkeyPatch) -> list[bool]:
@@ -32,7 +32,7 @@ def graphs(patch: pytest.MonkeyPatch) -> list[bool]:
     made: list[bool] = []
     evaluate = Policy.evaluate
 
-    def counted(self: Policy, *args: Any, **keys: Any) -> TokenEvaluation:
+    def counted(self: Policy, *args: Any, **keys: Any) -> PolicyOutputs:
         if self.value_head is not None:
             made.append(torch.is_grad_enabled())
         return evaluate(self, *args, **keys)
@@ -82,12 +82,12 @@ def test_a_batch_that_fits_is_read_once(make_stage: MakeStage, monkeypatch: pyte
 def test_the_largest_micro_batch_of_the_first_step_is_kept(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config(ppo={"epochs": 1, "minibatches": 2}, micro_batch_tokens=70))
     batch = stage._collate(stage._generate(0))
-    groups = stage.learner.first_step_last(0, batch)
+    groups = stage.learner.first_minibatch_last(0, batch)
     assert sorted(row for group in groups for row in group) == list(range(len(batch.tokens)))
     first = set(stage.learner._rows(0, 0, 0, len(batch.tokens)))
     of_first = [group for group in groups if set(group) <= first]
     assert groups[-len(of_first) :] == of_first
-    sizes = [int(batch.real[group].sum()) for group in of_first]
+    sizes = [int(batch.attention_mask[group].sum()) for group in of_first]
     assert sizes[-1] == max(sizes)
 
 

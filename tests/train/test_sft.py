@@ -19,8 +19,8 @@ def rows(count: int = 12) -> list[TokenDemonstration]:
     for i in range(count):
         prompt = [10 + i % 4, *range(50, 50 + 2 + 3 * (i % 3))]
         answer = [prompt[0]] * (1 + i % 3) + [2]
-        action = (*[False] * len(prompt), *[True] * len(answer))
-        found.append(TokenDemonstration(f"r{i}", (*prompt, *answer), action))
+        response_mask = (*[False] * len(prompt), *[True] * len(answer))
+        found.append(TokenDemonstration(f"r{i}", (*prompt, *answer), response_mask))
     return found
 
 
@@ -45,7 +45,7 @@ def test_the_loss_is_the_mean_over_answer_tokens_alone() -> None:
     for row in demonstrations:
         logits = model(torch.tensor([row.tokens])).logits[0]
         log_p = torch.log_softmax(logits, -1)
-        losses += [-float(log_p[t - 1, row.tokens[t]]) for t, taken in enumerate(row.action) if taken]
+        losses += [-float(log_p[t - 1, row.tokens[t]]) for t, taken in enumerate(row.response_mask) if taken]
     want = sum(losses) / len(losses)
     assert trained.evaluate(0)["eval/loss"] == pytest.approx(want, rel=1e-5)
     assert trained.step(0)["loss"] == pytest.approx(want, rel=1e-5)

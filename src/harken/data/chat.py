@@ -21,22 +21,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harken import chat_template
-from harken.chat_template import TemplateRefusal
+from harken.chat import template as chat_template
+from harken.chat.template import TemplateRefusal
+from harken.chat.turn_end import padding_id, turn_end
 from harken.data import template_probe
 from harken.data.markup import responses_of
 from harken.data.report import REASONS
 from harken.data.special_tokens import SpecialTokens
-from harken.errors import UserError, foreign
-from harken.records import (
-    Demonstration,
-    Message,
-    Preference,
-    Prompt,
-    TokenDemonstration,
-    TokenPair,
-)
-from harken.turn_end import padding_id, turn_end
+from harken.errors import UserError, third_party_errors
+from harken.records import Demonstration, Message, Preference, Prompt, TokenDemonstration, TokenPair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,8 +166,8 @@ class Renderer:
         prompt = self._room(row.prompt, max_length - len(answer))
         if isinstance(prompt, Rejected):
             return prompt
-        action = (*[False] * len(prompt), *[True] * len(answer))
-        return TokenDemonstration(row.prompt.id, (*prompt, *answer), action)
+        response_mask = (*[False] * len(prompt), *[True] * len(answer))
+        return TokenDemonstration(row.prompt.id, (*prompt, *answer), response_mask)
 
     def preference(self, row: Preference | TokenPair, max_length: int) -> TokenPair | Rejected:
         """Both sides after the same prompt, shortened for the longer of them. A TokenPair is only checked."""
@@ -204,7 +197,9 @@ class Renderer:
 
     def text(self, tokens: Sequence[int]) -> str:
         """An answer as text, without special tokens but those that responses keep."""
-        with foreign("the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _TOKENIZER):
+        with third_party_errors(
+            "the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _TOKENIZER
+        ):
             found = self.special.decoded(tokens)
         return found if self.tokenizer.chat_template else found.removeprefix(" ")
 
@@ -241,7 +236,7 @@ class Renderer:
             if tools or any(m.role == "tool" or m.extra for m in messages):
                 reason = "a model without a chat template has no form for tools"
                 raise TemplateRefusal(
-                    reason, reason, mend="leave rows with tools out, or use an instruct model"
+                    reason, reason, fix="leave rows with tools out, or use an instruct model"
                 )
             written = [f"\n\n{_SPEAKERS[m.role]}: {self._inert(m.content)}" for m in messages]
             return "".join(written) + "\n\nAssistant:"
@@ -255,7 +250,7 @@ class Renderer:
                     f"the chat template does not write this conversation: {reason}",
                     reason,
                     where=str(self.tokenizer.name_or_path),
-                    mend="remove such turns, or use a model whose template writes them",
+                    fix="remove such turns, or use a model whose template writes them",
                 )
         return text
 
@@ -300,7 +295,9 @@ class Renderer:
         return [self._inert_inside(item) for item in value] if isinstance(value, list) else value
 
     def _encode(self, text: str) -> list[int]:
-        with foreign("the tokenizer cannot encode a text", str(self.tokenizer.name_or_path), _TOKENIZER):
+        with third_party_errors(
+            "the tokenizer cannot encode a text", str(self.tokenizer.name_or_path), _TOKENIZER
+        ):
             return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encode_start(self) -> list[int]:
@@ -317,7 +314,7 @@ class Renderer:
             raise UserError(
                 "the tokenizer has no token that ends an answer",
                 where=str(self.tokenizer.name_or_path),
-                mend="Set its eos_token",
+                fix="Set its eos_token",
             )
         return int(self.tokenizer.eos_token_id)
 

@@ -23,7 +23,7 @@ def renamed(rows: Sequence[Numbered], columns: Mapping[str, str], where: str) ->
         raise UserError(
             f"no row has a column {missing[0]!r}; there are {', '.join(there)[:300]}",
             where=f"data.columns, {where}",
-            mend="name columns of the file on the right: data.columns: {prompt: question}",
+            fix="name columns of the file on the right: data.columns: {prompt: question}",
         )
     return [(place, _row(row, columns) if isinstance(row, dict) else row) for place, row in rows]
 

@@ -59,26 +59,26 @@ def read_bytes(file: Path | Traversable, path: str) -> bytes:
                     raise UserError(
                         f"this file is packed by {name.split()[0]}, which is not read",
                         where=path,
-                        mend=f"Unpack it first: {name.partition('(')[2].rstrip(')')} {Path(path).name}",
+                        fix=f"Unpack it first: {name.partition('(')[2].rstrip(')')} {Path(path).name}",
                     )
             opener = next((o for magic, o in _PACKED.items() if head.startswith(magic)), None)
             stream: IO[bytes] = raw if opener is None else opener(raw)
             return _known(_up_to_the_limit(stream, None if opener is None else raw, path), path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
-            f"cannot be read ({error})", where=path, mend="If it was copied or downloaded, do that again"
+            f"cannot be read ({error})", where=path, fix="If it was copied or downloaded, do that again"
         ) from error
 
 
 def _known(content: bytes, path: str) -> bytes:
     """The content; UserError where its first bytes say that it holds no rows."""
-    found = next(((what, mend) for magic, what, mend in _FOREIGN if content.startswith(magic)), None)
+    found = next(((what, fix) for magic, what, fix in _FOREIGN if content.startswith(magic)), None)
     if found is None and content[257:262] == b"ustar":
         found = "a tar archive", "Unpack it, and name the file of rows"
     if found is None and content[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         found = "a web page", "Download the file itself, not the page that shows it"
     if found is not None:
-        raise UserError(f"this is {found[0]}", where=path, mend=found[1])
+        raise UserError(f"this is {found[0]}", where=path, fix=found[1])
     return content
 
 
@@ -92,14 +92,14 @@ def _up_to_the_limit(stream: IO[bytes], packed: IO[bytes] | None, path: str) -> 
             raise UserError(
                 f"it holds more than {LIMIT // 1024**2:,} MiB, unpacked",
                 where=path,
-                mend="Split it into several files and name them with a pattern such as 'rows-*.jsonl', or use parquet",
+                fix="Split it into several files and name them with a pattern such as 'rows-*.jsonl', or use parquet",
             )
         if packed is not None and size > max(SMALL, SUSPICIOUS * packed.tell()):
             raise UserError(
                 f"it unpacks to more than {SUSPICIOUS} times its size "
                 f"({size / 1e6:,.0f} MB of {packed.tell() / 1e6:,.1f} MB): rows do not",
                 where=path,
-                mend="If it is meant, unpack it, and name the unpacked file",
+                fix="If it is meant, unpack it, and name the unpacked file",
             )
         parts.append(chunk)
     return b"".join(parts)

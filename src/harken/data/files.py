@@ -17,7 +17,7 @@ import pyarrow.parquet
 from harken.data import folders
 from harken.data.compressed import read_bytes
 from harken.data.formats import Numbered, rows_of
-from harken.errors import UserError, cause, foreign
+from harken.errors import UserError, cause, third_party_errors
 
 DEMO = ("preferences", "prompts", "heldout")
 ONE_A_LINE = "Write one JSON object a line, or one JSON array of them"
@@ -33,7 +33,7 @@ def read_rows(path: str, split: str) -> list[Numbered]:
     """
     rows = list(_rows(path, split))
     if not rows:
-        raise UserError("there are no rows in it", where=path, mend=ONE_A_LINE)
+        raise UserError("there are no rows in it", where=path, fix=ONE_A_LINE)
     return rows
 
 
@@ -46,7 +46,7 @@ def _rows(path: str, split: str) -> Iterator[Numbered]:
         raise UserError(
             f"this is {what}, and rows are read again when a run goes on",
             where=path,
-            mend="Save the rows to a file first, and name it",
+            fix="Save the rows to a file first, and name it",
         )
     if file.is_dir():
         return _files(folders.shards(file, split, path))
@@ -70,7 +70,7 @@ def _file(file: Path, path: str) -> Iterator[Numbered]:
             head = opened.read(8)
     except OSError as error:
         raise UserError(
-            f"cannot be read ({error.strerror})", where=path, mend="Check who may read it, or copy it again"
+            f"cannot be read ({error.strerror})", where=path, fix="Check who may read it, or copy it again"
         ) from error
     if file.suffix == ".parquet" or head.startswith(_PARQUET):
         return _parquet(file)
@@ -85,17 +85,17 @@ def _demo(path: str) -> Traversable:
         raise UserError(
             "there is no such demo data",
             where=path,
-            mend=f"Use demo:{', demo:'.join(DEMO[:-1])} or demo:{DEMO[-1]}",
+            fix=f"Use demo:{', demo:'.join(DEMO[:-1])} or demo:{DEMO[-1]}",
         )
     file = resources.files("harken.data") / "demo" / f"{name}.jsonl.gz"
     if not file.is_file():
-        raise UserError("this installation lacks its demo data", where=path, mend="Install the package again")
+        raise UserError("this installation lacks its demo data", where=path, fix="Install the package again")
     return file
 
 
 def _parquet(file: Path) -> Iterator[Numbered]:
     # Dates beyond Python's, and text that is no UTF-8, are found only when rows are made.
-    with foreign("not a readable parquet file", str(file), "Write or download it again"):
+    with third_party_errors("not a readable parquet file", str(file), "Write or download it again"):
         # The file itself, not its name: a folder called k=v on the way is no column.
         rows = pyarrow.parquet.ParquetFile(file).read().to_pylist()
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
@@ -110,7 +110,7 @@ def _arrow(file: Path, seekable: bool) -> Iterator[Numbered]:
     except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         reason = cause(error)
         raise UserError(
-            f"not a readable Arrow file ({reason})", where=str(file), mend="Write or download it again"
+            f"not a readable Arrow file ({reason})", where=str(file), fix="Write or download it again"
         ) from error
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 
@@ -119,11 +119,11 @@ def _hub(name: str, split: str) -> Iterator[Numbered]:
     # Imported here because it takes seconds and only hub names need it.
     import datasets
 
-    mend = "Check the name, the split and the connection, or download it and name the file"
-    with foreign(f"split {split!r} of this hub data set cannot be had", name, mend):
+    fix = "Check the name, the split and the connection, or download it and name the file"
+    with third_party_errors(f"split {split!r} of this hub data set cannot be had", name, fix):
         table = iter(datasets.load_dataset(name, split=split))
     for number in itertools.count(1):
-        with foreign(f"row {number} of this hub data set cannot be read", f"{name}/{split}", mend):
+        with third_party_errors(f"row {number} of this hub data set cannot be read", f"{name}/{split}", fix):
             row = next(table, None)
         if row is None:
             return
@@ -134,16 +134,16 @@ def _missing(file: Path, path: str) -> UserError:
     folder = next((parent for parent in file.parents if parent.is_dir()), Path())
     if folder != file.parent:
         return UserError(
-            "there is no such file", where=path, mend=f"The folder {file.parent} does not exist either"
+            "there is no such file", where=path, fix=f"The folder {file.parent} does not exist either"
         )
     names = sorted(entry.name for entry in folder.iterdir())
     near = get_close_matches(file.name, names, n=3, cutoff=0.5)
-    mend = (
+    fix = (
         f"Did you mean {' or '.join(near)}?"
         if near
         else f"The folder has nothing like it{_some_files(folder)}"
     )
-    return UserError("there is no such file", where=path, mend=mend)
+    return UserError("there is no such file", where=path, fix=fix)
 
 
 def _some_files(folder: Path) -> str:

@@ -13,7 +13,7 @@ from harken.errors import UserError
 Numbered = tuple[str, object]
 """Where a row stands, and what stands there."""
 
-MEND_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
+FIX_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _WRAPPERS = ("data", "rows", "examples", "instances", "train")
 """Keys of an object that holds a list of rows and nothing else."""
@@ -95,7 +95,7 @@ def _from_object(whole: dict[str, object], path: str) -> Iterator[Numbered]:
             raise UserError(
                 f"its columns have different lengths: {lengths}",
                 where=path,
-                mend="Write every column out whole",
+                fix="Write every column out whole",
             )
         for number, values in enumerate(zip(*lists, strict=True), start=1):
             yield f"{path}:row {number}", dict(zip(whole, values, strict=True))
@@ -124,7 +124,7 @@ def _table(content: bytes, path: str, separator: str) -> Iterator[Numbered]:
             raise UserError(
                 f"its first line is no header: {', '.join(header)[:200]!r}",
                 where=f"{path}:1",
-                mend="Let the first line name the columns, each once",
+                fix="Let the first line name the columns, each once",
             )
         for cells in reader:
             place = f"{path}:{reader.line_num}"
@@ -134,14 +134,14 @@ def _table(content: bytes, path: str, separator: str) -> Iterator[Numbered]:
                 raise UserError(
                     f"this record has {len(cells)} cells, its header {len(header)}",
                     where=place,
-                    mend='Put cells that hold a separator or a line break in quotes: "…"',
+                    fix='Put cells that hold a separator or a line break in quotes: "…"',
                 )
             yield place, {name.strip(): cell or None for name, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
         raise UserError(
             f"not CSV: {error}",
             where=f"{path}:{reader.line_num}",
-            mend="Write the file again as CSV, or as JSONL",
+            fix="Write the file again as CSV, or as JSONL",
         ) from error
 
 
@@ -152,7 +152,7 @@ def _decoded(content: bytes, where: str) -> str:
         raise UserError(
             f"not UTF-8 text ({error.reason} at byte {error.start})",
             where=where,
-            mend="Save the file as UTF-8",
+            fix="Save the file as UTF-8",
         ) from error
 
 
@@ -163,7 +163,7 @@ def _parse(content: bytes, where: str) -> object:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise UserError(
-            f"not JSON: {error.msg} ({place}character {error.colno})", where=where, mend=MEND_JSON
+            f"not JSON: {error.msg} ({place}character {error.colno})", where=where, fix=FIX_JSON
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"not JSON that can be read: {error}", where=where, mend=MEND_JSON) from error
+        raise UserError(f"not JSON that can be read: {error}", where=where, fix=FIX_JSON) from error

@@ -134,7 +134,7 @@ class Labels:
         listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:SHOWN])
         more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
         options = ", ".join(SCALES)
-        mend = (
+        fix = (
             f"set data.label_scale to what they mean: {options} (docs/input.md)"
             if numbers
             else f"write {self.sides[0]}, {self.sides[1]} or tie, or numbers with data.label_scale"
@@ -142,7 +142,7 @@ class Labels:
         return UserError(
             f"the labels of {self.column} cannot be read: {why}. Values and rows: {listed}{more}",
             where=where,
-            mend=mend,
+            fix=fix,
         )
 
 

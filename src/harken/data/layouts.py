@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from harken.data import answer_layouts, arena_layouts, pair_layouts
+from harken.data import arena_layouts, pair_layouts, response_layouts
 from harken.data.conversations import Conversation
 from harken.data.fields import Row
 from harken.data.preferences import Comparison
@@ -111,50 +111,50 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "messages",
         "messages or conversations: a list of {role, content}; the last assistant turn is the answer",
-        answer_layouts.has_messages,
-        answer_layouts.messages_prompt,
-        answer_layouts.messages,
+        response_layouts.has_messages,
+        response_layouts.messages_prompt,
+        response_layouts.messages,
     ),
     Layout(
         "instances",
         "instruction, instances: a list of {input, output}, of which the first is used (self-instruct)",
         _has("instruction", "instances"),
-        answer_layouts.instances_prompt,
-        answer_layouts.instances,
+        response_layouts.instances_prompt,
+        response_layouts.instances,
     ),
     Layout(
         "instruction",
         "instruction, context or input (optional), response or output",
         _has("instruction"),
-        answer_layouts.prompted_prompt,
-        answer_layouts.prompted,
+        response_layouts.prompted_prompt,
+        response_layouts.prompted,
     ),
     Layout(
         "prompt",
         "prompt (text, dialogue or messages); response, completion, answer or output optional",
         _has("prompt"),
-        answer_layouts.prompted_prompt,
-        answer_layouts.prompted,
+        response_layouts.prompted_prompt,
+        response_layouts.prompted,
     ),
     Layout(
         "question",
         "question; answer optional",
         _has("question"),
-        answer_layouts.prompted_prompt,
-        answer_layouts.prompted,
+        response_layouts.prompted_prompt,
+        response_layouts.prompted,
     ),
     Layout(
         "turns",
         "turns: a list of user texts, of which the first is used",
         _has("turns"),
-        answer_layouts.first_turn,
+        response_layouts.first_turn,
     ),
     Layout(
         "text",
         "text: the prompt, a newline, the answer",
         _has("text"),
-        answer_layouts.first_line,
-        answer_layouts.lines,
+        response_layouts.first_line,
+        response_layouts.lines,
     ),
 )
 
@@ -173,7 +173,7 @@ def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
         raise UserError(
             f"there is no layout {name!r}",
             where="data.layout",
-            mend=(f"Did you mean {near[0]!r}? " if near else "") + f"Layouts: auto, {', '.join(known)}",
+            fix=(f"Did you mean {near[0]!r}? " if near else "") + f"Layouts: auto, {', '.join(known)}",
         )
     votes: dict[str, int] = {}
     for row in rows[:SAMPLE]:
@@ -185,7 +185,7 @@ def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
         raise UserError(
             f"no layout fits its rows; the first has the fields: {has[:300]}",
             where=where,
-            mend=f"say which column is which: {_proposal(rows)} (or data.prompt_column for prompts alone; "
+            fix=f"say which column is which: {_proposal(rows)} (or data.prompt_column for prompts alone; "
             "`harken data --layouts` lists the layouts)",
         )
     return LAYOUTS[known.index(max(votes, key=lambda layout: votes[layout]))]

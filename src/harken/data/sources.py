@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from harken import seeds
-from harken.config_base import DataConfig
-from harken.data import examine
-from harken.data.examine import Pair
+from harken.config.base import DataConfig
+from harken.data import parse
+from harken.data.parse import Pair
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.errors import UserError
@@ -28,7 +28,7 @@ def load_prompts(
     Whatever else a row holds, its answers are not read. Raises UserError when the source cannot be read,
     when no layout fits it, and when not one row is usable.
     """
-    return _some(*examine.prompts(data, path), data.limit, seed)
+    return _some(*parse.prompts(data, path), data.limit, seed)
 
 
 def load_demonstrations(
@@ -38,7 +38,7 @@ def load_demonstrations(
 
     Raises UserError as `load_prompts` does.
     """
-    return _some(*examine.demonstrations(data, path), data.limit, seed)
+    return _some(*parse.demonstrations(data, path), data.limit, seed)
 
 
 def load_preferences(
@@ -49,7 +49,7 @@ def load_preferences(
 
     Raises UserError as `load_prompts` does.
     """
-    return _some(*examine.preferences(data, path, soft=soft), data.limit, seed)
+    return _some(*parse.preferences(data, path, soft=soft), data.limit, seed)
 
 
 def load_split(
@@ -85,7 +85,7 @@ def load_split(
         raise UserError(
             f"eval_fraction {data.eval_fraction} leaves none of its {len(keys)} prompts to train on",
             where=report.path,
-            mend="Lower data.eval_fraction or bring more rows",
+            fix="Lower data.eval_fraction or bring more rows",
         )
     train = _limited(train, data.limit, seed, report)
     return train, _limited(held_out, eval_limit, seed, report), [report]
@@ -98,7 +98,7 @@ def _require_splits(data: DataConfig) -> None:
         raise UserError(
             f"{path} is one file, which has no splits",
             where="data.eval_split",
-            mend="Name the held-out file as data.eval_path and leave data.eval_split out, or use data.eval_fraction",
+            fix="Name the held-out file as data.eval_path and leave data.eval_split out, or use data.eval_fraction",
         )
 
 
@@ -135,7 +135,7 @@ def _some(
         raise UserError(
             f"none of its {report.raw} rows can be used: {reasons}",
             where=report.path,
-            mend=f"First: {report.rejects[0].where}. Mend the rows, or set data.layout (now {report.layout})",
+            fix=f"First: {report.rejects[0].where}. Mend the rows, or set data.layout (now {report.layout})",
         )
     return _limited(records, limit, seed, report), report
 
@@ -163,4 +163,4 @@ def _prompt_key(record: Prompt | Demonstration | Pair) -> str:
     if isinstance(record, TokenPair):
         return repr(shared_prefix(record))
     prompt = record if isinstance(record, Prompt) else record.prompt
-    return examine.content_hash(prompt.messages, prompt.tools)
+    return parse.content_hash(prompt.messages, prompt.tools)

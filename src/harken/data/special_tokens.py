@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from harken import chat_template
+from harken.chat import template as chat_template
 from harken.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SpecialTokens:
                 raise UserError(
                     f"{name!r} is a control token of the chat: a response that held it would end or begin a turn",
                     where=f"data.{KEY}",
-                    mend="leave it out",
+                    fix="leave it out",
                 )
             if name not in self.all:
                 near = get_close_matches(name, self.all, n=1)
@@ -76,7 +76,7 @@ class SpecialTokens:
                 raise UserError(
                     f"{name!r} is no special token of {self._tokenizer.name_or_path or 'the tokenizer'}",
                     where=f"data.{KEY}",
-                    mend=f"did you mean {near[0]!r}?" if near else f"it declares {known}",
+                    fix=f"did you mean {near[0]!r}?" if near else f"it declares {known}",
                 )
         chat_template.record(self._tokenizer, **{KEY: names or None})
 

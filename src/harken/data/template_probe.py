@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harken.chat_template import FIX, TemplateRefusal, render
+from harken.chat.template import FIX, TemplateRefusal, render
 from harken.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> Template:
         raise UserError(
             "two different questions become the same tokens",
             where=str(tokenizer.name_or_path),
-            mend="use the tokenizer the model was trained with",
+            fix="use the tokenizer the model was trained with",
         )
     try:
         turns = [*asking, _turn("assistant", said[1]), _turn("user", said[2])]
@@ -156,7 +156,7 @@ def tool_form(tokenizer: PreTrainedTokenizerBase) -> ToolForm:
         f"the chat template writes no tool calls ({reason})",
         reason,
         where=str(tokenizer.name_or_path),
-        mend="leave rows with tools out, or use a model whose template takes them",
+        fix="leave rows with tools out, or use a model whose template takes them",
     )
 
 
@@ -201,7 +201,7 @@ def _require(
 
 
 def _lost(tokenizer: PreTrainedTokenizerBase, what: str) -> UserError:
-    return UserError(f"the chat template {what}", where=str(tokenizer.name_or_path), mend=FIX)
+    return UserError(f"the chat template {what}", where=str(tokenizer.name_or_path), fix=FIX)
 
 
 def _turn(role: str, content: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from harken import chat_template
+from harken.chat import template as chat_template
 from harken.data.chat import Renderer
 from harken.data.special_tokens import KEY
 from harken.errors import UserError
@@ -19,19 +19,19 @@ TEXTS = 64
 """Texts of the data that are encoded and decoded."""
 
 
-class Seen(NamedTuple):
+class TokenCheck(NamedTuple):
     """What a check saw: how bad it is, the numbers with their units, how to correct it ("" when nothing is to do)."""
 
     level: Literal["ok", "note", "warning", "error"]
     measured: str
-    mend: str = ""
+    fix: str = ""
 
 
-def generation_prompt(renderer: Renderer) -> Seen:
+def generation_prompt(renderer: Renderer) -> TokenCheck:
     """Compare what asks for a response with what stands before one, as text and as tokens."""
     template, tokenizer = renderer.template, renderer.tokenizer
     if template is None:
-        return Seen(
+        return TokenCheck(
             "note", "no chat template: turns are written as Human: and Assistant:", "use an instruct model"
         )
     header, asked = template.header, template.asked
@@ -41,14 +41,14 @@ def generation_prompt(renderer: Renderer) -> Seen:
             if template.closes
             else "stays inside it"
         )
-        return Seen(
+        return TokenCheck(
             "warning",
             f"the generation prompt opens {template.opened_tag!r}: a response that brings the tag has it removed, "
             f"and one without its end {rest}",
             f"let responses begin with what follows {template.opened_tag!r}, and close it; or correct chat_template",
         )
     if not header.startswith(asked):
-        return Seen(
+        return TokenCheck(
             "error",
             f"the template asks with {asked[-40:]!r}, but writes {header[-40:]!r} there with a response",
             "correct chat_template: add_generation_prompt must write what stands before a response",
@@ -57,12 +57,12 @@ def generation_prompt(renderer: Renderer) -> Seen:
     if between.strip():
         turns = [{"role": "user", "content": ASKED}]
         if chat_template.render(tokenizer, turns) == chat_template.render(tokenizer, turns, answer_next=True):
-            return Seen(
+            return TokenCheck(
                 "error",
                 f"add_generation_prompt writes nothing, and {between!r} is missing before the response",
                 "correct chat_template: write the assistant's header when add_generation_prompt is set",
             )
-        return Seen(
+        return TokenCheck(
             "warning",
             f"with a response the template writes {between!r} before it, and asks without it",
             "correct chat_template, or know that Harken trains and samples without that text",
@@ -74,49 +74,51 @@ def generation_prompt(renderer: Renderer) -> Seen:
     ours = [*prompt, *renderer.response(ANSWER)]
     theirs = tokenizer(whole, add_special_tokens=False)["input_ids"][: len(ours)]
     if ours != theirs:
-        return Seen(
+        return TokenCheck(
             "note", "a response's first token depends on the header before it: Harken encodes them apart"
         )
-    return Seen("ok", f"{len(prompt)} tokens ask, then the response begins")
+    return TokenCheck("ok", f"{len(prompt)} tokens ask, then the response begins")
 
 
-def end_of_turn(renderer: Renderer) -> Seen:
+def end_of_turn(renderer: Renderer) -> TokenCheck:
     """Compare the token that the template ends a response with, which is taught, with eos."""
     tokenizer = renderer.tokenizer
     end = tokenizer.convert_ids_to_tokens(renderer.end_of_turn)
     if renderer.template is None:
-        return Seen("ok", f"{end!r} (eos) ends a response")
+        return TokenCheck("ok", f"{end!r} (eos) ends a response")
     after = renderer.template.after
     if end not in after:
-        return Seen(
+        return TokenCheck(
             "warning",
             f"the template writes {after!r} after a response and no special token; eos {end!r} is taught instead",
             "correct chat_template: end the assistant's turn with its token",
         )
     if renderer.end_of_turn != tokenizer.eos_token_id:
-        return Seen("note", f"{end!r} ends a turn, and so does eos {tokenizer.eos_token!r}")
-    return Seen("ok", f"{end!r} ends a turn and is eos")
+        return TokenCheck("note", f"{end!r} ends a turn, and so does eos {tokenizer.eos_token!r}")
+    return TokenCheck("ok", f"{end!r} ends a turn and is eos")
 
 
-def system_turn(renderer: Renderer) -> Seen:
+def system_turn(renderer: Renderer) -> TokenCheck:
     """Tell whether the template writes a system turn."""
     if renderer.template is None or renderer.template.system:
-        return Seen("ok", "a system turn is written")
-    return Seen("note", "the chat template takes no system turn: its text begins the first user turn instead")
+        return TokenCheck("ok", "a system turn is written")
+    return TokenCheck(
+        "note", "the chat template takes no system turn: its text begins the first user turn instead"
+    )
 
 
-def clock(renderer: Renderer) -> Seen:
+def clock(renderer: Renderer) -> TokenCheck:
     """Tell whether the template reads the clock, and the time it is frozen at."""
     if not chat_template.reads_clock(renderer.tokenizer):
-        return Seen("ok", "the chat template reads no clock")
+        return TokenCheck("ok", "the chat template reads no clock")
     moment = chat_template.template_time(renderer.tokenizer).isoformat(" ", "seconds")
-    return Seen(
+    return TokenCheck(
         "note",
         f"the chat template reads the clock: it is frozen at {moment}, in every stage and in evaluation of the model",
     )
 
 
-def round_trip(renderer: Renderer, texts: Sequence[str]) -> Seen:
+def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
     """Encode and decode plain texts and responses of the data; special tokens that are kept have to come back too."""
 
     def lost(said: Sequence[str]) -> list[str]:
@@ -129,15 +131,13 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> Seen:
     measured = (
         f"{len(own)} of {len(data)} texts of the data and {len(plain)} of {len(PLAIN)} plain ones changed"
     )
-    mend = (
-        "use the tokenizer the model was trained with; no decoder or normaliser may drop or fold characters"
-    )
+    fix = "use the tokenizer the model was trained with; no decoder or normaliser may drop or fold characters"
     if plain or len(own) > len(data) / 10:
-        return Seen("error", f"{measured}, as {(plain or own)[0][:40]!r}", mend)
+        return TokenCheck("error", f"{measured}, as {(plain or own)[0][:40]!r}", fix)
     if spelled:
         named = ", ".join(f"{token!r} in {number}" for token, number in spelled.most_common(3))
         keepable = [token for token in spelled if token not in renderer.special.control]
-        return Seen(
+        return TokenCheck(
             "warning",
             f"of {len(texts)} responses some spell special tokens of the model ({named}); each is broken by a space",
             f"to keep them, set data.{KEY}: [{', '.join(map(repr, sorted(keepable)))}]"
@@ -145,10 +145,10 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> Seen:
             else "take them out of the responses: they end or begin turns",
         )
     if own:
-        return Seen("warning", f"{measured}, as {own[0][:40]!r}", mend)
+        return TokenCheck("warning", f"{measured}, as {own[0][:40]!r}", fix)
     if rare:
-        return Seen("note", f"{measured}; {', '.join(rare)} changed")
-    return Seen("ok", measured)
+        return TokenCheck("note", f"{measured}; {', '.join(rare)} changed")
+    return TokenCheck("ok", measured)
 
 
 def require(renderer: Renderer, texts: Sequence[str]) -> list[str]:
@@ -163,11 +163,11 @@ def require(renderer: Renderer, texts: Sequence[str]) -> list[str]:
     for found in seen:
         if found.level == "error":
             where = str(renderer.tokenizer.name_or_path)
-            raise UserError(found.measured, where=where, mend=found.mend)
+            raise UserError(found.measured, where=where, fix=found.fix)
     tag = renderer.template.opened_tag if renderer.template else ""
     inside = [text for text in texts if tag and tag.replace("<", "</") not in renderer.as_written(text)]
     if inside:
         what = f"{len(inside)} of {len(texts)} responses never close the {tag!r} that the generation prompt opens"
-        seen.append(Seen("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))
-    said = [f"warning: {found.measured}. Fix: {found.mend}" for found in seen if found.level == "warning"]
+        seen.append(TokenCheck("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))
+    said = [f"warning: {found.measured}. Fix: {found.fix}" for found in seen if found.level == "warning"]
     return [*said, *(f"note: {found.measured}" for found in seen[2:4] if found.level == "note")]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harken.doctor.finding import Finding, Seen, error, note
+from harken.doctor.finding import CheckResult, Outcome, error, note
 from harken.errors import UserError
 
 Kind = Literal["sft", "reward", "ppo"]
@@ -32,15 +32,15 @@ class Check:
     items: str
     """The properties (P) and requirements (S) behind it."""
     cost: str
-    look: Callable[[Any], Seen]
+    look: Callable[[Any], Outcome]
 
 
 def check(
     kinds: tuple[Kind, ...], *, what: str, why: str, items: str, cost: str = "none"
-) -> Callable[[Callable[[Any], Seen]], Check]:
+) -> Callable[[Callable[[Any], Outcome]], Check]:
     """Make a check of a function, under the function's name."""
 
-    def make(look: Callable[[Any], Seen]) -> Check:
+    def make(look: Callable[[Any], Outcome]) -> Check:
         return Check(look.__name__, kinds, what, why, items, cost, look)
 
     return make
@@ -49,28 +49,28 @@ def check(
 class Examination:
     """The checks of one stage, made in order. A fault is told once, by the first check that meets it."""
 
-    def __init__(self, stage: str, subject: object) -> None:
-        self.stage, self.subject = stage, subject
+    def __init__(self, stage: str, context: object) -> None:
+        self.stage, self.context = stage, context
         self._told: list[tuple[Exception, str]] = []
 
-    def make(self, check: Check) -> Finding:
+    def make(self, check: Check) -> CheckResult:
         """The finding of one check. What the code under it says on stderr is no news here and is left out."""
         began = time.perf_counter()
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                seen = check.look(self.subject)
+                seen = check.look(self.context)
         except FAULTS as fault:
             seen = self._failed(fault, check)
         seconds = time.perf_counter() - began
-        return Finding(self.stage, check.name, seen.level, seen.measured, check.why, seen.mend, seconds)
+        return CheckResult(self.stage, check.name, seen.level, seen.measured, check.why, seen.fix, seconds)
 
-    def _failed(self, fault: Exception, check: Check) -> Seen:
+    def _failed(self, fault: Exception, check: Check) -> Outcome:
         first = next((name for known, name in self._told if known is fault), None)
         if first is not None:
             return note(f"not examined: see {first}")
         self._told.append((fault, check.name))
         if isinstance(fault, UserError):
             where = f"{fault.where}: " if fault.where else ""
-            return error(f"{where}{fault.what}", fault.mend)
+            return error(f"{where}{fault.what}", fault.fix)
         what = " ".join(str(fault).split()) or "no reason given"
         return error(f"{type(fault).__name__}: {what}", "training would end here as well: mend what it names")

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from harken.data.chat import Rejected, Renderer
-from harken.data.examine import content_hash
+from harken.data.parse import content_hash
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.finding import Seen, error, note, ok, warning
-from harken.doctor.ppo_subject import PPOSubject
-from harken.doctor.subject import SAMPLE, Row, Subject, encode, read_rows, recorded
+from harken.doctor.context import SAMPLE, Context, Row, encode, read_rows, recorded
+from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.ppo_context import PPOContext
 from harken.errors import UserError
 from harken.maths.repetition import repeated_ngram_fraction
 from harken.maths.statistics import wilson_interval
@@ -31,21 +31,21 @@ UNSURE = ("i don't know", "i do not know", "i'm not sure", "i can't help", "i ca
     why="Rows that are silently left out are data that were paid for and are not used.",
     items="S0-16, S0-26",
 )
-def rows_kept(subject: Subject) -> Seen:
+def rows_kept(context: Context) -> Outcome:
     """As `harken data` counts them."""
-    reports = subject.rows.reports
+    reports = context.rows.reports
     raw = sum(report.raw - sum(report.dropped[r] for r in ON_PURPOSE) for report in reports)
     dropped: Counter[str] = sum((report.dropped for report in reports), Counter())
     faults = Counter({reason: n for reason, n in dropped.items() if reason not in ON_PURPOSE})
     lost = sum(faults.values())
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in faults.most_common(3))
     measured = f"{raw:,} rows, {lost:,} dropped" + (f": {reasons}" if lost else "")
-    mend = f"`harken data {subject.config.data.path}` names the first row of each reason"
+    fix = f"`harken data {context.config.data.path}` names the first row of each reason"
     if lost > raw / 2:
-        return error(measured, mend)
+        return error(measured, fix)
     if lost > raw / 10:
-        return warning(measured, mend)
-    return note(measured, mend) if lost > raw / 100 else ok(measured)
+        return warning(measured, fix)
+    return note(measured, fix) if lost > raw / 100 else ok(measured)
 
 
 @check(
@@ -55,29 +55,29 @@ def rows_kept(subject: Subject) -> Seen:
     items="S0-20, S0-21",
     cost="tokens of 400 rows",
 )
-def max_length(subject: Subject) -> Seen:
+def max_length(context: Context) -> Outcome:
     """A shortened row loses the beginning of its prompt."""
-    limit, sample = subject.config.data.max_length, subject.sample
-    counted = [(row, _length(subject.renderer, row)) for row in sample]
+    limit, sample = context.config.data.max_length, context.sample
+    counted = [(row, _length(context.renderer, row)) for row in sample]
     # What the template refuses, no limit brings back.
     rows, lengths = [r for r, n in counted if n is not None], [n for _, n in counted if n is not None]
     if not rows:
         return error(
             f"the chat template refuses all of {len(sample)} rows",
-            f"`harken data {subject.config.data.path} --model {subject.config.model_name}` counts its messages",
+            f"`harken data {context.config.data.path} --model {context.config.model_name}` counts its messages",
         )
-    shares = {n: _cost(subject.renderer, rows, lengths, n) for n in (max(limit // 2, 1), limit, 2 * limit)}
+    shares = {n: _cost(context.renderer, rows, lengths, n) for n in (max(limit // 2, 1), limit, 2 * limit)}
     text = "; ".join(f"{n}: {dropped:.1%}, {cut:.1%}" for n, (dropped, cut) in shares.items())
     refused = len(sample) - len(rows)
     left_out = f"; the chat template refuses {refused} more" if refused else ""
     measured = f"dropped, shortened at {text} (of {len(rows)} rows{left_out})"
     dropped, shortened = shares[limit]
-    mend = "raise data.max_length"
+    fix = "raise data.max_length"
     if dropped == 1:
-        return error(measured, mend)
+        return error(measured, fix)
     if dropped > 0.1 or shortened > 0.5:
-        return warning(measured, mend)
-    return note(measured, mend) if dropped > 0.01 or shortened > 0.1 else ok(measured)
+        return warning(measured, fix)
+    return note(measured, fix) if dropped > 0.01 or shortened > 0.1 else ok(measured)
 
 
 @check(
@@ -87,27 +87,27 @@ def max_length(subject: Subject) -> Seen:
     items="S0-21, P22",
     cost="tokens of 400 rows",
 )
-def answers_fit(subject: PPOSubject) -> Seen:
+def answers_fit(context: PPOContext) -> Outcome:
     """Of the pipeline's demonstrations, or of those the policy's own run recorded."""
-    data = subject.around.answers
-    record = recorded(subject.source)
+    data = context.around.answers
+    record = recorded(context.source)
     if data is None and record is not None and record.training.type == "sft":
         data = record.data
     if data is None:
         return note("nothing says what answers the policy was tuned on")
-    rows = read_rows(data.model_copy(update={"limit": SAMPLE}), "sft", subject.config.seed).train
+    rows = read_rows(data.model_copy(update={"limit": SAMPLE}), "sft", context.config.seed).train
     answers = [row.response for row in rows[:SAMPLE] if isinstance(row, Demonstration)]
-    lengths = np.array([len(subject.renderer.response(answer)) for answer in answers])
-    limit = subject.settings.max_gen_len
+    lengths = np.array([len(context.renderer.response(answer)) for answer in answers])
+    limit = context.settings.max_gen_len
     longer = float((lengths > limit).mean())
     half, most = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
     measured = (
         f"{longer:.0%} of {len(lengths)} answers exceed max_gen_len {limit} (median {half}, 90 % {most})"
     )
-    mend = f"set training.ppo.max_gen_len to about {most}, or tune on shorter answers"
+    fix = f"set training.ppo.max_gen_len to about {most}, or tune on shorter answers"
     if longer > 0.5:
-        return warning(measured, mend)
-    return note(measured, mend) if longer > 0.1 else ok(measured)
+        return warning(measured, fix)
+    return note(measured, fix) if longer > 0.1 else ok(measured)
 
 
 @check(
@@ -116,24 +116,24 @@ def answers_fit(subject: PPOSubject) -> Seen:
     why="A path that is mistyped there is met only after every model has been loaded.",
     items="S0-16",
 )
-def ptx_rows(subject: PPOSubject) -> Seen:
+def ptx_rows(context: PPOContext) -> Outcome:
     """Read, and counted by what fits."""
-    ptx = subject.settings.ptx
+    ptx = context.settings.ptx
     if ptx is None:
         return ok("none are mixed in")
-    rows = read_rows(ptx.data, "sft", subject.config.seed).train[:SAMPLE]
+    rows = read_rows(ptx.data, "sft", context.config.seed).train[:SAMPLE]
     report = DataReport(ptx.data.path)
     for row in rows:
-        encoded = encode(subject.renderer, row, ptx.data.max_length)
+        encoded = encode(context.renderer, row, ptx.data.max_length)
         report.keep()
         if isinstance(encoded, Rejected):
             report.withdraw("", encoded.reason, detail=encoded.detail)
     fits = report.kept
     measured = f"{fits} of {len(rows)} rows fit {ptx.data.max_length} tokens"
-    mend = report.nothing_left()[1].replace("data.max_length", "training.ppo.ptx.data.max_length")
+    fix = report.nothing_left()[1].replace("data.max_length", "training.ppo.ptx.data.max_length")
     if fits == 0:
-        return error(f"{measured}: {report.nothing_left()[0]}", mend)
-    return ok(measured) if fits > 0.9 * len(rows) else warning(measured, mend)
+        return error(f"{measured}: {report.nothing_left()[0]}", fix)
+    return ok(measured) if fits > 0.9 * len(rows) else warning(measured, fix)
 
 
 @check(
@@ -142,15 +142,15 @@ def ptx_rows(subject: PPOSubject) -> Seen:
     why="A row that is repeated weighs as often as it stands there, and its twin in the held-out rows flatters.",
     items="S0-16",
 )
-def repeated_rows(subject: Subject) -> Seen:
+def repeated_rows(context: Context) -> Outcome:
     """The whole row: prompt and answers."""
-    rows = subject.rows.train
+    rows = context.rows.train
     again = len(rows) - len({_whole(row) for row in rows})
     measured = f"{again:,} of {len(rows):,} rows repeat an earlier one"
-    mend = "remove the repeated rows"
+    fix = "remove the repeated rows"
     if again > len(rows) / 4:
-        return warning(measured, mend)
-    return note(measured, mend) if again > len(rows) / 50 else ok(measured)
+        return warning(measured, fix)
+    return note(measured, fix) if again > len(rows) / 50 else ok(measured)
 
 
 @check(
@@ -159,23 +159,23 @@ def repeated_rows(subject: Subject) -> Seen:
     why="A model is better on prompts it has seen: a leak makes every held-out number too good.",
     items="S0-25, S2-94",
 )
-def leakage(subject: Subject) -> Seen:
+def leakage(context: Context) -> Outcome:
     """By the conversation itself, whatever the rows' ids."""
-    trained = {_asked(row) for row in subject.rows.train}
-    tests = {"held-out": [_asked(row) for row in subject.rows.held_out]}
-    if subject.around.tested is not None:
-        tested = read_rows(subject.around.tested, "ppo", subject.config.seed).train
+    trained = {_asked(row) for row in context.rows.train}
+    tests = {"held-out": [_asked(row) for row in context.rows.held_out]}
+    if context.around.tested is not None:
+        tested = read_rows(context.around.tested, "ppo", context.config.seed).train
         tests["evaluation"] = [_asked(row) for row in tested]
     shares = {name: _share(asked, trained) for name, asked in tests.items() if asked}
     if not shares:
         return note("no held-out rows: nothing can leak, and nothing can be measured")
     text = ", ".join(f"{share:.1%} of {len(tests[name]):,} {name}" for name, share in shares.items())
     measured = f"{text} prompts are trained on"
-    mend = "take them out of data.path, or hold out by data.eval_fraction, which never leaks"
+    fix = "take them out of data.path, or hold out by data.eval_fraction, which never leaks"
     worst = max(shares.values())
     if worst > 0.1:
-        return error(measured, mend)
-    return warning(measured, mend) if worst else ok(measured)
+        return error(measured, fix)
+    return warning(measured, fix) if worst else ok(measured)
 
 
 @check(
@@ -184,11 +184,11 @@ def leakage(subject: Subject) -> Seen:
     why="With chosen and rejected swapped everything runs, and the model learns to prefer the worse answer.",
     items="S1-49, S0-23",
 )
-def preference_direction(subject: Subject) -> Seen:
+def preference_direction(context: Context) -> Outcome:
     """Only pairs count in which one side alone is visibly poor."""
     worse = {"chosen": 0, "rejected": 0}
     longer, decided = 0, 0
-    for row in subject.rows.train:
+    for row in context.rows.train:
         if not isinstance(row, Preference) or row.label == 0.5:
             continue
         better, other = (row.chosen, row.rejected) if row.label > 0.5 else (row.rejected, row.chosen)

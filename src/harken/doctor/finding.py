@@ -14,36 +14,36 @@ EXIT_CODES: dict[Level, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 COLOURS: dict[Level, str] = {"ok": "32", "note": "36", "warning": "33", "error": "31"}
 
 
-class Seen(NamedTuple):
+class Outcome(NamedTuple):
     """What a check saw: how bad it is, the numbers with their units, how to mend it ("" when nothing is to do)."""
 
     level: Level
     measured: str
-    mend: str = ""
+    fix: str = ""
 
 
-def ok(measured: str) -> Seen:
+def ok(measured: str) -> Outcome:
     """As it should be."""
-    return Seen("ok", measured)
+    return Outcome("ok", measured)
 
 
-def note(measured: str, mend: str = "") -> Seen:
+def note(measured: str, fix: str = "") -> Outcome:
     """Worth knowing; nothing is wrong."""
-    return Seen("note", measured, mend)
+    return Outcome("note", measured, fix)
 
 
-def warning(measured: str, mend: str) -> Seen:
+def warning(measured: str, fix: str) -> Outcome:
     """Training runs, and probably not as it is meant to."""
-    return Seen("warning", measured, mend)
+    return Outcome("warning", measured, fix)
 
 
-def error(measured: str, mend: str) -> Seen:
+def error(measured: str, fix: str) -> Outcome:
     """Training fails, or learns something else."""
-    return Seen("error", measured, mend)
+    return Outcome("error", measured, fix)
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found at one stage."""
 
     stage: str
@@ -52,7 +52,7 @@ class Finding:
     measured: str
     why: str
     """Why it matters."""
-    mend: str
+    fix: str
     seconds: float
 
 
@@ -61,7 +61,7 @@ class Diagnosis:
     """All findings on one configuration."""
 
     config: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     seconds: float
 
     @property
@@ -86,8 +86,8 @@ class Diagnosis:
             text.append(f"{level}{found.stage:<{stage}}  {found.name:<{name}}  {plain(found.measured)}")
             if found.level in ("warning", "error"):
                 text.append(f"{'':<8}{'':<{stage}}  why:   {found.why}")
-            if found.mend and found.level != "ok":
-                text.append(f"{'':<8}{'':<{stage}}  mend:  {plain(found.mend)}")
+            if found.fix and found.level != "ok":
+                text.append(f"{'':<8}{'':<{stage}}  fix:  {plain(found.fix)}")
         return [*text, "", self.summary()]
 
     def summary(self) -> str:

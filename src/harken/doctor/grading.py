@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data.chat import Renderer
-from harken.doctor.subject import Rows
+from harken.doctor.context import DataSample
 from harken.models.roles import RewardModel
 from harken.records import Preference, TokenPair
 from harken.seeds import permutation
@@ -64,7 +64,7 @@ class Graded:
         return [*self.chosen_length, *self.rejected_length]
 
 
-def grade(model: RewardModel, rows: Rows, data: DataConfig, seed: int) -> Graded:
+def grade(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> Graded:
     """Score preferences of `data`: those held out from its training where there are some, else training rows.
 
     Raises ValueError when none of them is decided and fits.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.finding import Seen, error, note, ok, warning
-from harken.doctor.ppo_subject import PPOSubject
-from harken.doctor.subject import Subject
+from harken.doctor.context import Context
+from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.ppo_context import PPOContext
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.roles import lineage_fingerprint
 from harken.models.tokenizer import same_tokenizer
-from harken.run import stored
-from harken.train.run import has_sft
+from harken.run import json_io
+from harken.train.launch import has_sft
 
 
 @check(
@@ -19,12 +19,12 @@ from harken.train.run import has_sft
     why="Everything that is learnt stands on this model: it must be the one that was meant.",
     items="S0-27, S1-20",
 )
-def model_found(subject: Subject) -> Seen:
+def model_found(context: Context) -> Outcome:
     """Its weights are not read."""
-    source = subject.source
+    source = context.source
     chain = " on ".join(f"{link.name} [{link.fingerprint[:12]}]" for link in reversed(source.chain()))
-    if subject.around.untuned:
-        return note(f"{chain} stands in: {subject.around.untuned}")
+    if context.around.untuned:
+        return note(f"{chain} stands in: {context.around.untuned}")
     return ok(chain)
 
 
@@ -34,14 +34,14 @@ def model_found(subject: Subject) -> Seen:
     why="PPO sharpens what the policy already writes; untuned answers make scores meaningless and the KL grow.",
     items="S0-27",
 )
-def sft_first(subject: PPOSubject) -> Seen:
+def sft_first(context: PPOContext) -> Outcome:
     """By the records of the runs that made the model, or by the pipeline."""
-    if subject.around.tuned:
+    if context.around.tuned:
         return ok("this pipeline tunes it first")
-    if has_sft(subject.source):
-        return ok(f"{subject.source.name} was fine-tuned")
+    if has_sft(context.source):
+        return ok(f"{context.source.name} was fine-tuned")
     return warning(
-        f"{subject.source.name} has no supervised fine-tuning behind it that Harken knows of",
+        f"{context.source.name} has no supervised fine-tuning behind it that Harken knows of",
         "harken train --preset …_sft first, and set model_name to its final",
     )
 
@@ -52,14 +52,14 @@ def sft_first(subject: PPOSubject) -> Seen:
     why="A reward model that is missing, or another than was meant, is what the whole run would learn from.",
     items="S0-27, S1-49",
 )
-def reward_found(subject: PPOSubject) -> Seen:
+def reward_found(context: PPOContext) -> Outcome:
     """Names and fingerprints; Python functions are run once."""
-    lineage = subject.found.lineage()
+    lineage = context.found.lineage()
     parts = [lineage["reward_model"]] if lineage["reward_model"] else []
     parts += lineage["rewards"].values()
     named = ", ".join(f"{p['name']} [{(p['fingerprint'] or 'none')[:12]}]" for p in parts)
-    if subject.around.unrewarded:
-        return note(f"an untrained head stands in: {subject.around.unrewarded}")
+    if context.around.unrewarded:
+        return note(f"an untrained head stands in: {context.around.unrewarded}")
     return ok(named)
 
 
@@ -69,26 +69,26 @@ def reward_found(subject: PPOSubject) -> Seen:
     why="A reward model of another family has never seen this policy's kind of answers: it may be fooled sooner.",
     items="S0-27",
 )
-def reward_base(subject: PPOSubject) -> Seen:
+def reward_base(context: PPOContext) -> Outcome:
     """Weights first, then tokenizers: with other tokens the answer crosses as text."""
-    reward = subject.found.reward_model
+    reward = context.found.reward_model
     if reward is None:
         return ok("no trained reward model")
     assert reward.base is not None
-    said = stored.read_object(reward.folder / "reward.json").get("base_fingerprint")
+    said = json_io.read_object(reward.folder / "reward.json").get("base_fingerprint")
     base = reward.base
     if said is not None and said != lineage_fingerprint(base):
         return error(
             f"{base.name} has changed since the reward model was trained on it",
             "train the reward model again, or restore the base",
         )
-    if lineage_fingerprint(base) in {lineage_fingerprint(link) for link in subject.source.chain()}:
+    if lineage_fingerprint(base) in {lineage_fingerprint(link) for link in context.source.chain()}:
         return ok(f"{base.name} is the policy's own")
-    same = same_tokenizer(tokenizer_of(reward), subject.renderer.tokenizer)
-    mend = "train the reward model on the policy's supervised model, or watch a held-out judge"
+    same = same_tokenizer(tokenizer_of(reward), context.renderer.tokenizer)
+    fix = "train the reward model on the policy's supervised model, or watch a held-out judge"
     if same:
-        return note(f"{base.name} is another model of the policy's tokenizer", mend)
-    return note(f"{base.name} is another model with another tokenizer: answers cross as text", mend)
+        return note(f"{base.name} is another model of the policy's tokenizer", fix)
+    return note(f"{base.name} is another model with another tokenizer: answers cross as text", fix)
 
 
 LINEAGE: tuple[Check, ...] = (model_found, sft_first, reward_found, reward_base)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.finding import Seen, error, note, ok, warning
-from harken.doctor.ppo_subject import PPOSubject
-from harken.doctor.subject import Subject, with_pads
+from harken.doctor.context import Context, with_pads
+from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.ppo_context import PPOContext
 
 LEFT_PADDING = 7
 
@@ -20,11 +20,11 @@ LEFT_PADDING = 7
     items="S1-20",
     cost="the models",
 )
-def models_load(subject: Subject) -> Seen:
+def models_load(context: Context) -> Outcome:
     """With adapters, heads and optimisers."""
-    trained = sum(p.numel() for p in subject.trained.values())
-    base = sum(p.numel() for p in subject.base_parameters)
-    return ok(f"{base:,} weights, {trained:,} train, on {subject.device} in {subject.config.dtype}")
+    trained = sum(p.numel() for p in context.trained.values())
+    base = sum(p.numel() for p in context.base_parameters)
+    return ok(f"{base:,} weights, {trained:,} train, on {context.device} in {context.config.dtype}")
 
 
 @check(
@@ -34,10 +34,10 @@ def models_load(subject: Subject) -> Seen:
     items="P7",
     cost="the models",
 )
-def vocabulary(subject: Subject) -> Seen:
+def vocabulary(context: Context) -> Outcome:
     """Some embeddings are padded to a round number: more rows than tokens are fine."""
-    embeddings = subject.backbone.model.get_input_embeddings().weight.shape[0]
-    tokens = len(subject.renderer.tokenizer)
+    embeddings = context.backbone.model.get_input_embeddings().weight.shape[0]
+    tokens = len(context.renderer.tokenizer)
     measured = f"{tokens:,} tokens, {embeddings:,} embeddings"
     if tokens > embeddings:
         return error(
@@ -54,20 +54,20 @@ def vocabulary(subject: Subject) -> Seen:
     items="S0-20",
     cost="the models",
 )
-def positions(subject: Subject) -> Seen:
+def positions(context: Context) -> Outcome:
     """Of PPO: prompt and answer."""
-    has = getattr(subject.backbone.model.config, "max_position_embeddings", None)
-    needed = subject.config.data.max_length
+    has = getattr(context.backbone.model.config, "max_position_embeddings", None)
+    needed = context.config.data.max_length
     named = f"data.max_length {needed}"
-    if isinstance(subject, PPOSubject):
-        needed += subject.settings.max_gen_len
-        named += f" + max_gen_len {subject.settings.max_gen_len}"
+    if isinstance(context, PPOContext):
+        needed += context.settings.max_gen_len
+        named += f" + max_gen_len {context.settings.max_gen_len}"
     if has is None:
         return ok(f"{named}; the model names no limit")
     measured = f"{named} of {has:,} positions"
     if needed > has:
         return warning(
-            measured, "lower data.max_length" + (" or max_gen_len" if subject.kind == "ppo" else "")
+            measured, "lower data.max_length" + (" or max_gen_len" if context.kind == "ppo" else "")
         )
     return ok(measured)
 
@@ -80,11 +80,11 @@ def positions(subject: Subject) -> Seen:
     cost="2 forwards of a row",
 )
 @torch.no_grad()
-def left_padding(subject: Subject) -> Seen:
+def left_padding(context: Context) -> Outcome:
     """Positions count real tokens only, as in sampling."""
-    backbone, batch = subject.backbone, subject.batch
-    row = batch.tokens[0][batch.real[0]][None]
-    pads = row.new_full((1, LEFT_PADDING), subject.renderer.pad)
+    backbone, batch = context.backbone, context.batch
+    row = batch.tokens[0][batch.attention_mask[0]][None]
+    pads = row.new_full((1, LEFT_PADDING), context.renderer.pad)
     mask = torch.cat([torch.zeros_like(pads), torch.ones_like(row)], 1)
     plain = backbone.forward(
         input_ids=row,
@@ -98,9 +98,9 @@ def left_padding(subject: Subject) -> Seen:
         position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
         use_cache=False,
     )
-    gap = _next(subject, row, plain) - _next(subject, row, padded[:, LEFT_PADDING:])
+    gap = _next(context, row, plain) - _next(context, row, padded[:, LEFT_PADDING:])
     return _agree(
-        subject,
+        context,
         gap,
         f"by {LEFT_PADDING} pads",
         "this model cannot be padded: its positions must follow position_ids and its attention the mask",
@@ -114,13 +114,13 @@ def left_padding(subject: Subject) -> Seen:
     items="P33",
     cost="2 forwards of a few rows",
 )
-def repeatable(subject: Subject) -> Seen:
+def repeatable(context: Context) -> Outcome:
     """Kernels that add in no fixed order (CUDA) may differ by rounding."""
-    gap = float((subject.said(subject.batch) - subject.said(subject.batch)).abs().max())
-    measured = f"largest difference {gap:.2g} {_unit(subject)}"
+    gap = float((context.said(context.batch) - context.said(context.batch)).abs().max())
+    measured = f"largest difference {gap:.2g} {_unit(context)}"
     if gap == 0:
         return ok(measured)
-    if subject.device.type != "cpu" and gap < subject.limits.sampler_gap_amber:
+    if context.device.type != "cpu" and gap < context.limits.sampler_gap_amber:
         return note(f"{measured}: rounding of the device")
     return error(
         measured, "set every dropout of the model's config.json to 0; nothing may call model.train()"
@@ -134,32 +134,32 @@ def repeatable(subject: Subject) -> Seen:
     items="P13, P24, P32",
     cost="2 forwards of a few rows",
 )
-def padding_ignored(subject: Subject) -> Seen:
+def padding_ignored(context: Context) -> Outcome:
     """Attention is causal, so a token behind a row can only be heard by mistake."""
-    size = min(len(subject.renderer.tokenizer), subject.backbone.output_weight.shape[0])
-    gap = subject.said(subject.batch) - subject.said(with_pads(subject.batch, size))
+    size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
+    gap = context.said(context.batch) - context.said(with_pads(context.batch, size))
     return _agree(
-        subject, gap, "by random padding", "this model reads what comes after a token: it is not a causal one"
+        context, gap, "by random padding", "this model reads what comes after a token: it is not a causal one"
     )
 
 
-def _next(subject: Subject, tokens: Tensor, hidden: Tensor) -> Tensor:
+def _next(context: Context, tokens: Tensor, hidden: Tensor) -> Tensor:
     """Log-probability of every token but the first, given those before it."""
-    logits = (hidden[:, :-1] @ subject.backbone.output_weight.T).float()
+    logits = (hidden[:, :-1] @ context.backbone.output_weight.T).float()
     return torch.log_softmax(logits, -1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
-def _agree(subject: Subject, gap: Tensor, how: str, mend: str) -> Seen:
+def _agree(context: Context, gap: Tensor, how: str, fix: str) -> Outcome:
     """Whether two ways to the same numbers agree up to rounding of the type that is computed in."""
     mean = float(gap.abs().mean())
-    measured = f"mean change {mean:.2g} {_unit(subject)} {how}"
-    if not mean <= subject.limits.sampler_gap_amber:  # so written, NaN is an error
-        return error(measured, mend)
+    measured = f"mean change {mean:.2g} {_unit(context)} {how}"
+    if not mean <= context.limits.sampler_gap_amber:  # so written, NaN is an error
+        return error(measured, fix)
     return ok(measured)
 
 
-def _unit(subject: Subject) -> str:
-    return "of reward" if subject.kind == "reward" else "nats"
+def _unit(context: Context) -> str:
+    return "of reward" if context.kind == "reward" else "nats"
 
 
 LOADED: tuple[Check, ...] = (models_load, vocabulary, positions)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from harken.doctor.check import Check
 from harken.doctor.data import DATA, ROWS
+from harken.doctor.environment import DISK, FOLDER
 from harken.doctor.lineage import LINEAGE
 from harken.doctor.model import LOADED, MODEL
-from harken.doctor.place import DISK, FOLDER
+from harken.doctor.ppo_settings import PPO_SETTINGS
 from harken.doctor.reward import REWARD
 from harken.doctor.sampling import SAMPLING
 from harken.doctor.settings import SETTINGS
-from harken.doctor.settings_ppo import PPO_SETTINGS
 from harken.doctor.tokens import TOKENS
 from harken.doctor.update import UPDATE
 

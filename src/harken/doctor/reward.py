@@ -6,9 +6,9 @@ import math
 from statistics import fmean, pstdev
 
 from harken.doctor.check import Check, check
-from harken.doctor.finding import Seen, error, note, ok, warning
+from harken.doctor.finding import Outcome, error, note, ok, warning
 from harken.doctor.grading import UNKNOWING, Graded
-from harken.doctor.ppo_subject import TOKENS, PPOSubject
+from harken.doctor.ppo_context import TOKENS, PPOContext
 from harken.maths.statistics import wilson_interval
 
 COST = "scores of 128 answers"
@@ -27,11 +27,11 @@ USUAL_SPREAD = (0.2, 5.0)
     items="S4-30, S1-48",
     cost=COST,
 )
-def reward_spread(subject: PPOSubject) -> Seen:
+def reward_spread(context: PPOContext) -> Outcome:
     """In standardised units, as PPO adds them up."""
-    graded = subject.graded
+    graded = context.graded
     if graded is None:
-        return note(_missing(subject))
+        return note(_missing(context))
     scores = [*graded.scores, *graded.empty, *graded.unknowing]
     broken = sum(not math.isfinite(score) for score in scores)
     if broken:
@@ -41,7 +41,7 @@ def reward_spread(subject: PPOSubject) -> Seen:
         )
     mean, spread = fmean(graded.scores), pstdev(graded.scores)
     measured = f"mean {mean:+.2f}, spread {spread:.2f} over {len(graded.scores)} answers"
-    if spread < subject.limits.reward_std:
+    if spread < context.limits.reward_std:
         return error(
             f"{measured}: a constant", "train the reward model again; its head does not read the answer"
         )
@@ -55,11 +55,11 @@ def reward_spread(subject: PPOSubject) -> Seen:
     items="S1-49, S0-25",
     cost=COST,
 )
-def reward_accuracy(subject: PPOSubject) -> Seen:
+def reward_accuracy(context: PPOContext) -> Outcome:
     """Strict: equal scores are wrong. With the 95 % Wilson interval."""
-    graded = subject.graded
-    if graded is None or not _tells(graded, subject):
-        return note(_missing(subject) if graded is None else "not examined: see reward_spread")
+    graded = context.graded
+    if graded is None or not _tells(graded, context):
+        return note(_missing(context) if graded is None else "not examined: see reward_spread")
     n = len(graded.margins)
     right = sum(margin > 0 for margin in graded.margins)
     low, high = wilson_interval(right, n)
@@ -70,9 +70,9 @@ def reward_accuracy(subject: PPOSubject) -> Seen:
             f"{measured}: worse than a coin",
             "the sign is turned: look whether chosen and rejected are swapped, or the head is negated",
         )
-    mend = "train the reward model longer or on more pairs; `harken data` tells what becomes of the pairs"
-    if right / n < subject.limits.accuracy and n >= FEW_PAIRS:
-        return warning(measured, mend)
+    fix = "train the reward model longer or on more pairs; `harken data` tells what becomes of the pairs"
+    if right / n < context.limits.accuracy and n >= FEW_PAIRS:
+        return warning(measured, fix)
     if low <= 0.5:
         return note(f"{measured}: too few pairs to tell it from a coin")
     return ok(measured)
@@ -85,11 +85,11 @@ def reward_accuracy(subject: PPOSubject) -> Seen:
     items="S2-48",
     cost=COST,
 )
-def reward_length(subject: PPOSubject) -> Seen:
+def reward_length(context: PPOContext) -> Outcome:
     """Within pairs: the difference of the scores against the difference of the lengths, prompts apart."""
-    graded = subject.graded
-    if graded is None or not _tells(graded, subject):
-        return note(_missing(subject) if graded is None else "not examined: see reward_spread")
+    graded = context.graded
+    if graded is None or not _tells(graded, context):
+        return note(_missing(context) if graded is None else "not examined: see reward_spread")
     longer = math.hypot(*graded.longer)
     if longer == 0:
         return note("the two answers of every pair are equally long")
@@ -97,10 +97,10 @@ def reward_length(subject: PPOSubject) -> Seen:
     together = sum(score * more for score, more in zip(graded.margins, graded.longer, strict=True))
     r = together / (math.hypot(*graded.margins) * longer)
     measured = f"correlation {r:+.2f} of score and length within {len(graded.margins)} pairs"
-    mend = "balance lengths in the preferences, or set training.ppo.length_penalty"
+    fix = "balance lengths in the preferences, or set training.ppo.length_penalty"
     if abs(r) >= LENGTH_ALONE and len(graded.margins) >= FEW_PAIRS:
-        return warning(measured, mend)
-    return note(measured, mend) if abs(r) >= subject.limits.length_correlation else ok(measured)
+        return warning(measured, fix)
+    return note(measured, fix) if abs(r) >= context.limits.length_correlation else ok(measured)
 
 
 @check(
@@ -110,11 +110,11 @@ def reward_length(subject: PPOSubject) -> Seen:
     items="S1-49, S2-48, S0-40",
     cost=COST,
 )
-def reward_of_nothing(subject: PPOSubject) -> Seen:
+def reward_of_nothing(context: PPOContext) -> Outcome:
     """The share of real answers, good and bad, that score below."""
-    graded = subject.graded
-    if graded is None or not _tells(graded, subject):
-        return note(_missing(subject) if graded is None else "not examined: see reward_spread")
+    graded = context.graded
+    if graded is None or not _tells(graded, context):
+        return note(_missing(context) if graded is None else "not examined: see reward_spread")
     if not graded.empty:
         return note("pairs come as tokens: no prompt to leave unanswered")
     empty, unknowing = fmean(graded.empty), fmean(graded.unknowing)
@@ -126,10 +126,10 @@ def reward_of_nothing(subject: PPOSubject) -> Seen:
         f"empty {empty:+.2f} (above {below['empty']:.0%} of real answers), "
         f'"{UNKNOWING}" {unknowing:+.2f} (above {below["unknowing"]:.0%})'
     )
-    mend = "add pairs whose rejected side is empty or unknowing, and train the reward model again"
+    fix = "add pairs whose rejected side is empty or unknowing, and train the reward model again"
     if max(below.values()) > 0.8:
-        return warning(measured, mend)
-    return note(measured, mend) if max(below.values()) > 0.5 else ok(measured)
+        return warning(measured, fix)
+    return note(measured, fix) if max(below.values()) > 0.5 else ok(measured)
 
 
 @check(
@@ -139,11 +139,11 @@ def reward_of_nothing(subject: PPOSubject) -> Seen:
     items="S1-49, P14, P19",
     cost=COST,
 )
-def reward_units(subject: PPOSubject) -> Seen:
+def reward_units(context: PPOContext) -> Outcome:
     """The sign of a mean is arbitrary: only differences between answers teach."""
-    graded, reward = subject.graded, subject.reward_model
-    if graded is None or reward is None or not _tells(graded, subject):
-        return note(_missing(subject) if graded is None else "not examined: see reward_spread")
+    graded, reward = context.graded, context.reward_model
+    if graded is None or reward is None or not _tells(graded, context):
+        return note(_missing(context) if graded is None else "not examined: see reward_spread")
     mean, spread, model = fmean(graded.scores), pstdev(graded.scores), reward.model
     measured = f"offset {model.offset:+.3g}, scale {model.scale:.3g}: mean {mean:+.2f}, spread {spread:.2f}"
     if reward.clip is not None:
@@ -151,9 +151,9 @@ def reward_units(subject: PPOSubject) -> Seen:
         measured += f"; score_clip {reward.clip:g} cuts {cut:.0%}"
         if cut > 0.2:
             return warning(measured, "raise training.ppo.score_clip, or train with normalise: standardise")
-    mend = "train the reward model with normalise: standardise, or bear it in mind when setting kl_coef"
+    fix = "train the reward model with normalise: standardise, or bear it in mind when setting kl_coef"
     if not USUAL_SPREAD[0] <= spread <= USUAL_SPREAD[1] or abs(mean) > 3 * spread:
-        return warning(measured, mend)
+        return warning(measured, fix)
     return ok(measured)
 
 
@@ -164,9 +164,9 @@ def reward_units(subject: PPOSubject) -> Seen:
     items="S4-30, P15",
     cost="8 answers, scored",
 )
-def reward_parts(subject: PPOSubject) -> Seen:
+def reward_parts(context: PPOContext) -> Outcome:
     """Mean of each part, and the spread of their weighted sum."""
-    scored = subject.scored
+    scored = context.scored
     values: dict[str, list[float]] = {}
     for row in scored:
         for score in row.scores:
@@ -187,16 +187,16 @@ def reward_parts(subject: PPOSubject) -> Seen:
     return ok(measured)
 
 
-def _missing(subject: PPOSubject) -> str:
-    if subject.reward_model is None:
+def _missing(context: PPOContext) -> str:
+    if context.reward_model is None:
         return "no trained reward model to ask"
     return "nothing says what preferences the reward model was trained on"
 
 
-def _tells(graded: Graded, subject: PPOSubject) -> bool:
+def _tells(graded: Graded, context: PPOContext) -> bool:
     """Whether the scores are finite and differ: what `reward_spread` finds is told once."""
     finite = all(math.isfinite(score) for score in graded.scores)
-    return finite and pstdev(graded.scores) >= subject.limits.reward_std
+    return finite and pstdev(graded.scores) >= context.limits.reward_std
 
 
 REWARD: tuple[Check, ...] = (

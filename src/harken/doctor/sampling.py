@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from harken.batches import TokenEvaluation
+from harken.batches import PolicyOutputs
 from harken.doctor.check import Check, check
-from harken.doctor.finding import Seen, error, note, ok, warning
-from harken.doctor.ppo_subject import PPOSubject
-from harken.doctor.subject import with_pads
+from harken.doctor.context import with_pads
+from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.ppo_context import PPOContext
 
 COST = "8 answers"
 FAR, VERY_FAR = 4.0, 6.0
@@ -29,17 +29,17 @@ SAME = {"float32": 1e-3, "bfloat16": 0.1}
     items="P5, P6, P7",
     cost=COST,
 )
-def sampler_is_scorer(subject: PPOSubject) -> Seen:
+def sampler_is_scorer(context: PPOContext) -> Outcome:
     """At the configuration's temperature."""
-    trainer = subject.old.logprobs[subject.batch.action]
-    sampler = trainer.new_tensor([lp for r in subject.answers for lp in r.sampler_logprobs])
-    gap, limits = float((trainer - sampler).abs().mean()), subject.limits
+    trainer = context.old.logprobs[context.batch.response_mask]
+    sampler = trainer.new_tensor([lp for r in context.answers for lp in r.sampler_logprobs])
+    gap, limits = float((trainer - sampler).abs().mean()), context.limits
     bias = float((trainer - sampler).mean())
     measured = f"mean gap {gap:.2g}, bias {bias:+.2g} nats a token over {len(trainer)} tokens"
-    mend = "sample with the training weights, at training.ppo.temperature, without top-k, top-p or penalties"
+    fix = "sample with the training weights, at training.ppo.temperature, without top-k, top-p or penalties"
     if not gap <= limits.sampler_gap_red:
-        return error(measured, mend)
-    return ok(measured) if gap <= limits.sampler_gap_amber else warning(measured, mend)
+        return error(measured, fix)
+    return ok(measured) if gap <= limits.sampler_gap_amber else warning(measured, fix)
 
 
 @check(
@@ -50,22 +50,22 @@ def sampler_is_scorer(subject: PPOSubject) -> Seen:
     cost=COST,
 )
 @torch.no_grad()
-def sampling_is_fair(subject: PPOSubject) -> Seen:
+def sampling_is_fair(context: PPOContext) -> Outcome:
     """Of fair samples −log π is the entropy on average; the difference is told in standard errors."""
-    batch, policy = subject.batch, subject.roles.policy
+    batch, policy = context.batch, context.roles.policy
     states = policy.states(batch)
-    surprise = -subject.old.logprobs[batch.action]
-    expected, variance = _entropies(states, policy.backbone.output_weight, subject.settings.temperature)
+    surprise = -context.old.logprobs[batch.response_mask]
+    expected, variance = _entropies(states, policy.backbone.output_weight, context.settings.temperature)
     spread = float(variance.sum()) ** 0.5
     away = float((surprise - expected).sum()) / max(spread, 1e-6)
     measured = (
         f"{float(surprise.mean()):.2f} nats a token, entropy {float(expected.mean()):.2f}: "
         f"{away:+.1f} standard errors over {len(surprise)} tokens"
     )
-    mend = "draw from the whole softmax(logits / temperature): no greedy, top-k, top-p or repetition penalty"
+    fix = "draw from the whole softmax(logits / temperature): no greedy, top-k, top-p or repetition penalty"
     if not abs(away) <= VERY_FAR:
-        return error(measured, mend)
-    return ok(measured) if abs(away) <= FAR else warning(measured, mend)
+        return error(measured, fix)
+    return ok(measured) if abs(away) <= FAR else warning(measured, fix)
 
 
 @check(
@@ -75,22 +75,22 @@ def sampling_is_fair(subject: PPOSubject) -> Seen:
     items="S0-40, P8, P22, S2-48",
     cost=COST,
 )
-def answers_end(subject: PPOSubject) -> Seen:
+def answers_end(context: PPOContext) -> Outcome:
     """The same answers under three limits."""
-    limit, followed, rollouts = subject.settings.max_gen_len, subject.followed, subject.rollouts
+    limit, followed, rollouts = context.settings.max_gen_len, context.followed, context.rollouts
     lengths = [len(r.response_tokens) if r.stop == "end_of_turn" else math.inf for r in rollouts]
     asked = sorted({max(limit // 2, 1), limit, 2 * limit, followed})
     shares = {n: sum(length <= n for length in lengths) / len(lengths) for n in asked if n <= followed}
     text = ", ".join(f"{share:.0%} by {n}" for n, share in shares.items())
     empty = sum(not r.text.strip() for r in rollouts) / len(rollouts)
     measured = f"of {len(rollouts)} answers ended {text} tokens (max_gen_len {limit}); {empty:.0%} empty"
-    mend = "raise training.ppo.max_gen_len, or tune on answers that end"
+    fix = "raise training.ppo.max_gen_len, or tune on answers that end"
     cut = 1 - shares[limit] if limit in shares else 0.0
     if empty > 0.5:
         return warning(measured, "the policy says nothing: tune it first")
-    if cut > subject.limits.cut_red and not subject.around.untuned:
-        return warning(measured, mend)
-    return note(measured, mend) if cut > subject.limits.cut_amber else ok(measured)
+    if cut > context.limits.cut_red and not context.around.untuned:
+        return warning(measured, fix)
+    return note(measured, fix) if cut > context.limits.cut_amber else ok(measured)
 
 
 @check(
@@ -100,21 +100,21 @@ def answers_end(subject: PPOSubject) -> Seen:
     items="P24, P26, P32",
     cost="2 backwards of 8 rows",
 )
-def loss_ignores_padding(subject: PPOSubject) -> Seen:
+def loss_ignores_padding(context: PPOContext) -> Outcome:
     """The whole way from scores to gradient norm, by the code that trains."""
-    size = min(len(subject.renderer.tokenizer), subject.backbone.output_weight.shape[0])
-    old, outside = subject.old, ~subject.batch.action
+    size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
+    old, outside = context.old, ~context.batch.response_mask
 
     def poisoned(values: Tensor) -> Tensor:
         return values.masked_fill(outside, torch.nan)
 
-    poison = TokenEvaluation(
+    poison = PolicyOutputs(
         poisoned(old.logprobs), poisoned(old.entropy), poisoned(old.values), old.final_values
     )
-    reference = poisoned(subject.reference_logprobs)
-    assigned = subject.credit(poison, reference)
-    losses = subject.learned(with_pads(subject.batch, size, more=0), assigned, reference)
-    return _same_losses(subject, losses, "select by the mask (torch.where), never multiply by it")
+    reference = poisoned(context.reference_logprobs)
+    targets = context.credit(poison, reference)
+    losses = context.learned(with_pads(context.batch, size, more=0), targets, reference)
+    return _same_losses(context, losses, "select by the mask (torch.where), never multiply by it")
 
 
 @check(
@@ -124,11 +124,11 @@ def loss_ignores_padding(subject: PPOSubject) -> Seen:
     items="P31",
     cost="2 backwards of 8 rows",
 )
-def split_invariance(subject: PPOSubject) -> Seen:
+def split_invariance(context: PPOContext) -> Outcome:
     """One row at a time against all together."""
-    assigned = subject.credit(subject.old, subject.reference_logprobs)
-    losses = subject.learned(subject.batch, assigned, subject.reference_logprobs, budget=1)
-    return _same_losses(subject, losses, "sum over tokens, divide by the count of the whole optimiser step")
+    targets = context.credit(context.old, context.reference_logprobs)
+    losses = context.learned(context.batch, targets, context.reference_logprobs, budget=1)
+    return _same_losses(context, losses, "sum over tokens, divide by the count of the whole optimiser step")
 
 
 @check(
@@ -138,28 +138,28 @@ def split_invariance(subject: PPOSubject) -> Seen:
     items="P26",
     cost="2 backwards of 8 rows",
 )
-def advantages_centred(subject: PPOSubject) -> Seen:
+def advantages_centred(context: PPOContext) -> Outcome:
     """At ratio 1 the policy's loss is minus their mean."""
-    mean = -subject.losses["policy/loss"]
+    mean = -context.losses["policy/loss"]
     measured = f"mean {mean:+.1e} of the whole batch"
-    if not subject.settings.whitens:
+    if not context.settings.whitens:
         return ok(f"{measured}; not whitened, as configured")
     if not abs(mean) <= CENTRED:
         return error(measured, "whiten over all learnable tokens of the batch, and take the mean away")
     return ok(f"{measured}, spread 1")
 
 
-def _same_losses(subject: PPOSubject, losses: dict[str, float], mend: str) -> Seen:
+def _same_losses(context: PPOContext, losses: dict[str, float], fix: str) -> Outcome:
     """Losses and gradient norm of one optimiser step, made another way. The policy's loss is 0 at ratio 1 and
     whitened advantages: it is compared on the scale of the gradient."""
-    clean = subject.losses
+    clean = context.losses
     away = {"grad_norm": abs(losses["grad_norm"] / clean["grad_norm"] - 1)}
     away["policy/loss"] = abs(losses["policy/loss"] - clean["policy/loss"]) / clean["grad_norm"]
     if "value/loss" in clean:
         away["value/loss"] = abs(losses["value/loss"] / max(clean["value/loss"], 1e-12) - 1)
     measured = ", ".join(f"{name} {share:.1e}" for name, share in away.items()) + " relative change"
-    if not all(share <= SAME[subject.config.dtype] for share in away.values()):
-        return error(measured, mend)
+    if not all(share <= SAME[context.config.dtype] for share in away.values()):
+        return error(measured, fix)
     return ok(measured)
 
 

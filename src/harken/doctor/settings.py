@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harken.config_training import RewardTraining, SupervisedTraining
+from harken.config.training import RewardTraining, SupervisedTraining
 from harken.doctor.check import ALL, Check, Kind, check
-from harken.doctor.finding import Seen, error, note, ok, warning
-from harken.doctor.subject import Subject
+from harken.doctor.context import Context
+from harken.doctor.finding import Outcome, error, note, ok, warning
 from harken.health.monitor import Monitor
-from harken.train.order import steps_in
+from harken.train.sampler import num_steps
 
 
 class Range(NamedTuple):
@@ -42,17 +42,17 @@ DIVERGES = 10
     why="A rate too high destroys the model in its first steps; one too low trains for nothing.",
     items="S2-82",
 )
-def learning_rate(subject: Subject) -> Seen:
+def learning_rate(context: Context) -> Outcome:
     """The range is that of the stage, and of what trains."""
-    lr, kind = subject.config.training.lr, subject.kind
-    ranges = ADAPTER if subject.config.lora else WHOLE
-    span, what = ranges[kind], "LoRA" if subject.config.lora else "every weight"
+    lr, kind = context.config.training.lr, context.kind
+    ranges = ADAPTER if context.config.lora else WHOLE
+    span, what = ranges[kind], "LoRA" if context.config.lora else "every weight"
     measured = f"lr {lr:g} ({what}; advised {span.low:g} to {span.high:g})"
-    mend = f"set training.lr between {span.low:g} and {span.high:g}, and start low"
+    fix = f"set training.lr between {span.low:g} and {span.high:g}, and start low"
     if lr > DIVERGES * span.most:
-        return error(measured, mend)
+        return error(measured, fix)
     if not span.least <= lr <= span.most:
-        return warning(measured, mend)
+        return warning(measured, fix)
     if not span.low <= lr <= span.high:
         return note(measured, "watch the first steps: loss or KL that jumps asks for less")
     return ok(measured)
@@ -64,12 +64,12 @@ def learning_rate(subject: Subject) -> Seen:
     why="Few rows seen often are learnt by heart; a warm-up longer than the run never reaches its rate.",
     items="S2-82, S2-41",
 )
-def schedule_and_batches(subject: Subject) -> Seen:
+def schedule_and_batches(context: Context) -> Outcome:
     """Counts steps as training does."""
-    training = subject.config.training
+    training = context.config.training
     assert isinstance(training, SupervisedTraining | RewardTraining)
-    rows = len(subject.rows.train)
-    steps = steps_in(rows, training.batch_size, training.epochs, training.max_steps)
+    rows = len(context.rows.train)
+    steps = num_steps(rows, training.batch_size, training.epochs, training.max_steps)
     measured = (
         f"{steps:,} steps of {training.batch_size} from {rows:,} rows, {training.epochs} epochs at most"
     )
@@ -88,14 +88,14 @@ def schedule_and_batches(subject: Subject) -> Seen:
     why="Without held-out rows nobody sees a model that learns its rows by heart, and the last weights are kept.",
     items="S0-24",
 )
-def held_out_rows(subject: Subject) -> Seen:
+def held_out_rows(context: Context) -> Outcome:
     """PPO's may be few: they are answered again and again."""
-    count = len(subject.rows.held_out)
+    count = len(context.rows.held_out)
     if count == 0:
         return note(
             "0 held-out rows", "set data.eval_path, or data.eval_fraction: 0.1 with data.eval_limit: 32"
         )
-    return ok(f"{count:,} held-out rows beside {len(subject.rows.train):,}")
+    return ok(f"{count:,} held-out rows beside {len(context.rows.train):,}")
 
 
 @check(
@@ -104,10 +104,10 @@ def held_out_rows(subject: Subject) -> Seen:
     why="A finding that is misspelled would never end the run it should end.",
     items="S0-40",
 )
-def stop_on(subject: Subject) -> Seen:
+def stop_on(context: Context) -> Outcome:
     """As the monitor itself reads them."""
-    Monitor(subject.config.health.stop_on, subject.kind)
-    named = ", ".join(subject.config.health.stop_on)
+    Monitor(context.config.health.stop_on, context.kind)
+    named = ", ".join(context.config.health.stop_on)
     return ok(f"ends on {named}" if named else "no finding ends the run")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from harken.data import token_checks
 from harken.data.markup import Markup
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.finding import Seen, note, ok, warning
-from harken.doctor.subject import Row, Subject
+from harken.doctor.context import Context, Row
+from harken.doctor.finding import Outcome, note, ok, warning
 from harken.models.find_tokenizer import tokenizer_folder
 from harken.records import Demonstration, Preference, Prompt
-from harken.run import stored
+from harken.run import json_io
 
 
 @check(
@@ -18,15 +18,15 @@ from harken.run import stored
     why="A pad that ends turns is masked with them: the model is never taught to stop, or stops being scored there.",
     items="P1, P8",
 )
-def pad_is_no_end(subject: Subject) -> Seen:
+def pad_is_no_end(context: Context) -> Outcome:
     """Harken replaces a pad that ends something; what it took is told."""
-    tokenizer, renderer = subject.renderer.tokenizer, subject.renderer
+    tokenizer, renderer = context.renderer.tokenizer, context.renderer
     ends = {renderer.end_of_turn: tokenizer.convert_ids_to_tokens(renderer.end_of_turn)}
     if tokenizer.eos_token_id is not None:
         ends[tokenizer.eos_token_id] = tokenizer.eos_token
     named = ", ".join(f"{token!r} ({number})" for number, token in ends.items())
     measured = f"pad {tokenizer.pad_token!r} ({renderer.pad}), ends {named}"
-    own = _own_pad(subject)
+    own = _own_pad(context)
     if own is not None and own != tokenizer.pad_token:
         return note(f"{measured}; the folder's own pad {own!r} ends a turn and is not used")
     return ok(measured)
@@ -38,9 +38,9 @@ def pad_is_no_end(subject: Subject) -> Seen:
     why="The policy must be asked in the very words it was tuned on, up to the first token of its answer.",
     items="P2, P7",
 )
-def generation_prompt(subject: Subject) -> Seen:
+def generation_prompt(context: Context) -> Outcome:
     """With the header of the answer, as text and as tokens."""
-    return Seen(*token_checks.generation_prompt(subject.renderer))
+    return Outcome(*token_checks.generation_prompt(context.renderer))
 
 
 @check(
@@ -49,9 +49,9 @@ def generation_prompt(subject: Subject) -> Seen:
     why="An end that is taught and an end that is looked for must be the same token, or answers never stop.",
     items="P2, P8",
 )
-def end_of_turn(subject: Subject) -> Seen:
+def end_of_turn(context: Context) -> Outcome:
     """Either of the two ends an answer; the first is what is taught."""
-    return Seen(*token_checks.end_of_turn(subject.renderer))
+    return Outcome(*token_checks.end_of_turn(context.renderer))
 
 
 @check(
@@ -60,9 +60,9 @@ def end_of_turn(subject: Subject) -> Seen:
     why="A system turn that is not written is not obeyed, and a date that moves makes every prompt another one.",
     items="P7",
 )
-def template_reads(subject: Subject) -> Seen:
+def template_reads(context: Context) -> Outcome:
     """Both are handled, and said."""
-    system, clock = token_checks.system_turn(subject.renderer), token_checks.clock(subject.renderer)
+    system, clock = token_checks.system_turn(context.renderer), token_checks.clock(context.renderer)
     said = [seen.measured for seen in (system, clock) if seen.level == "note"]
     return note("; ".join(said)) if said else ok(f"{system.measured}; {clock.measured}")
 
@@ -73,13 +73,13 @@ def template_reads(subject: Subject) -> Seen:
     why="The template is written around it once more: the model reads, and learns to write, markup as text.",
     items="P7",
 )
-def markup_in_rows(subject: Subject) -> Seen:
+def markup_in_rows(context: Context) -> Outcome:
     """Of any model family, and the model's own."""
-    found = Markup(subject.renderer).warnings(subject.sample)
+    found = Markup(context.renderer).warnings(context.sample)
     if not found:
-        return ok(f"none in {len(subject.sample)} rows")
-    measured, _, mend = found[0].partition(". Fix: ")
-    return warning(measured, mend)
+        return ok(f"none in {len(context.sample)} rows")
+    measured, _, fix = found[0].partition(". Fix: ")
+    return warning(measured, fix)
 
 
 @check(
@@ -88,16 +88,16 @@ def markup_in_rows(subject: Subject) -> Seen:
     why="Rewards, judges and pages read the decoded answer: what the tokenizer loses, they never see.",
     items="P7",
 )
-def round_trip(subject: Subject) -> Seen:
+def round_trip(context: Context) -> Outcome:
     """Special tokens that answers keep have to come back; others are broken on purpose, and counted."""
-    texts = [text for row in subject.sample[: token_checks.TEXTS] for text in _texts(row)]
-    return Seen(*token_checks.round_trip(subject.renderer, texts))
+    texts = [text for row in context.sample[: token_checks.TEXTS] for text in _texts(row)]
+    return Outcome(*token_checks.round_trip(context.renderer, texts))
 
 
-def _own_pad(subject: Subject) -> str | None:
+def _own_pad(context: Context) -> str | None:
     """The pad token that the model's folder names."""
-    path = tokenizer_folder(subject.source) / "tokenizer_config.json"
-    said = stored.read_object(path).get("pad_token") if path.exists() else None
+    path = tokenizer_folder(context.source) / "tokenizer_config.json"
+    said = json_io.read_object(path).get("pad_token") if path.exists() else None
     said = said.get("content") if isinstance(said, dict) else said
     return said if isinstance(said, str) else None
 

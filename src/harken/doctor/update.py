@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.finding import Seen, error, note, ok, warning
-from harken.doctor.ppo_subject import PPOSubject
-from harken.doctor.subject import Subject
+from harken.doctor.context import Context
+from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.ppo_context import PPOContext
 
 COST = "an update of 4 rows"
 NO_KL = 0.05
@@ -21,10 +21,10 @@ NO_KL = 0.05
     items="P29",
     cost=COST,
 )
-def update_runs(subject: Subject) -> Seen:
+def update_runs(context: Context) -> Outcome:
     """Nothing of it is kept on disk."""
-    metrics = subject.update.metrics
-    loss = metrics["ppo_loss"] if isinstance(subject, PPOSubject) else metrics["loss"]
+    metrics = context.update.metrics
+    loss = metrics["ppo_loss"] if isinstance(context, PPOContext) else metrics["loss"]
     norm = metrics["grad_norm"]
     measured = f"loss {loss:.3f}, gradient norm {norm:.3g}"
     if not math.isfinite(loss) or not math.isfinite(norm):
@@ -39,13 +39,13 @@ def update_runs(subject: Subject) -> Seen:
     items="S0-13, P28",
     cost=COST,
 )
-def adapter_learns(subject: Subject) -> Seen:
+def adapter_learns(context: Context) -> Outcome:
     """The B matrices of the adapter, or eight tensors of a whole model, before and after."""
-    update = subject.update
+    update = context.update
     measured = f"{update.moved} of {update.watched} watched tensors changed"
     if update.moved == update.watched:
         return ok(measured)
-    if update.metrics.get("reward/std") == 0 and isinstance(subject, PPOSubject):
+    if update.metrics.get("reward/std") == 0 and isinstance(context, PPOContext):
         return warning(
             f"{measured}; every answer earned the same reward",
             "look at the parts of the reward: nothing differs",
@@ -65,13 +65,13 @@ def adapter_learns(subject: Subject) -> Seen:
     items="S0-13, P37",
     cost=COST,
 )
-def frozen_weights(subject: Subject) -> Seen:
+def frozen_weights(context: Context) -> Outcome:
     """To the last bit."""
-    if thawed := subject.update.thawed:
+    if thawed := context.update.thawed:
         return error(
             "; ".join(thawed), "something besides the adapter trains: no weight of these may be touched"
         )
-    return ok("unchanged to the bit" if subject.config.lora else "every weight trains; rewards unchanged")
+    return ok("unchanged to the bit" if context.config.lora else "every weight trains; rewards unchanged")
 
 
 @check(
@@ -81,16 +81,16 @@ def frozen_weights(subject: Subject) -> Seen:
     items="P28",
     cost=COST,
 )
-def first_ratio(subject: PPOSubject) -> Seen:
+def first_ratio(context: PPOContext) -> Outcome:
     """The largest ratio of any token."""
-    gap, limits = subject.update.metrics.get("policy/first_ratio_gap"), subject.limits
+    gap, limits = context.update.metrics.get("policy/first_ratio_gap"), context.limits
     if gap is None:
         return note("the update took no step on the policy: every answer was cut and masked")
     measured = f"largest |ratio − 1| {gap:.2g}"
-    mend = "old log-probabilities must come from the training forward: set dtype: float32, look for dropout"
+    fix = "old log-probabilities must come from the training forward: set dtype: float32, look for dropout"
     if not gap <= limits.first_ratio_red:
-        return error(measured, mend)
-    return ok(measured) if gap <= limits.first_ratio_amber else warning(measured, mend)
+        return error(measured, fix)
+    return ok(measured) if gap <= limits.first_ratio_amber else warning(measured, fix)
 
 
 @check(
@@ -100,11 +100,11 @@ def first_ratio(subject: PPOSubject) -> Seen:
     items="S0-27, P16",
     cost=COST,
 )
-def kl_at_start(subject: PPOSubject) -> Seen:
+def kl_at_start(context: PPOContext) -> Outcome:
     """Of another reference than `sft` it is a fact, not a fault."""
-    kl = subject.update.metrics["kl/mean"]
-    measured = f"{kl:.3g} nats per sequence to the reference ({subject.settings.reference})"
-    if subject.settings.reference != "sft":
+    kl = context.update.metrics["kl/mean"]
+    measured = f"{kl:.3g} nats per sequence to the reference ({context.settings.reference})"
+    if context.settings.reference != "sft":
         return note(measured, "the KL is measured from there: kl_budget and kl_target have to allow for it")
     if not abs(kl) <= NO_KL:
         return error(measured, "the reference must be the model PPO starts from")

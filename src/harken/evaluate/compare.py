@@ -110,7 +110,7 @@ def detectable_win_rate(n: int, power: float = 0.8, confidence: float = CONFIDEN
 
 def _arrange(rows: Sequence[Mapping[str, Any]]) -> _Answers:
     if not rows:
-        raise UserError("no answers to compare", where="responses", mend="Evaluate at least one prompt")
+        raise UserError("no answers to compare", where="responses", fix="Evaluate at least one prompt")
     table: dict[tuple[str, str, int], Mapping[str, Any]] = {}
     prompts: dict[str, dict[tuple[str, int], None]] = {}
     domains: dict[str, str] = {}
@@ -130,7 +130,7 @@ def _arrange(rows: Sequence[Mapping[str, Any]]) -> _Answers:
             raise UserError(
                 f"{policy} has no answer to {_some(missing)}",
                 where="responses",
-                mend="Compare policies on the same prompts and samples",
+                fix="Compare policies on the same prompts and samples",
             )
     grouped: dict[str, list[tuple[str, int]]] = {}
     for prompt, sample in everything:
@@ -141,7 +141,7 @@ def _arrange(rows: Sequence[Mapping[str, Any]]) -> _Answers:
         raise UserError(
             f"prompts have different numbers of samples: {usual}, but not for {_some(odd)}",
             where="responses",
-            mend="Sample every prompt equally often",
+            fix="Sample every prompt equally often",
         )
     return _Answers(list(prompts), list(grouped.values()), [domains[p] for p in grouped], table)
 

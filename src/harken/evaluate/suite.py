@@ -10,22 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harken import chat_template
+from harken.chat import template as chat_template
 from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.data.report import DataReport
-from harken.evaluate import audit, compare, seen
-from harken.evaluate.answers import BATCH_SHAPE, answer, judge, score
+from harken.evaluate import audit, compare, trained_prompts
+from harken.evaluate.responses import BATCH_SHAPE, answer, judge, score
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.build import FoundParts, find_parts
-from harken.run import atomic, seals, stopping
-from harken.run.claim import claim, recorded, replace
+from harken.run import atomic, checksums, signals
+from harken.run.config_lock import lock_config, recorded, replace
 from harken.run.folder import EvaluationFolder
+from harken.run.lock import writing
 from harken.run.tables import write_rows
 from harken.run.tracking import say
-from harken.run.writer import writing
 
 
 def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
@@ -36,9 +36,9 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     holds another evaluation, or another process writes it.
     """
     with writing(output):
-        with stopping.listening():
+        with signals.handle_signals():
             folder = _run(config, EvaluationFolder(output))
-        stopping.settle()
+        signals.settle()
         return folder
 
 
@@ -77,21 +77,21 @@ def _evaluate(
     report: DataReport,
     settings: dict[str, Any],
 ) -> EvaluationFolder:
-    if claim(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
+    if lock_config(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
         shutil.rmtree(folder.parts, ignore_errors=True)
-        if seals.listed(folder.root) is None:  # the process that finished it ended before it could
-            seals.seal(folder.root, folder.records())
+        if checksums.listed(folder.root) is None:  # the process that finished it ended before it could
+            checksums.write_checksums(folder.root, folder.records())
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
-    seals.unseal(folder.root)
+    checksums.remove_checksums(folder.root)
     if recorded(folder.config) != settings:  # its names moved with it
         replace(folder.config, settings)
     for line in report.summary():
         say(line)
     if report.dropped:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
-    known = seen.trained_on({**policies, "the reward model": reward}, prompts)
-    if told := seen.warning(known, len(prompts)):
+    known = trained_prompts.trained_on({**policies, "the reward model": reward}, prompts)
+    if told := trained_prompts.warning(known, len(prompts)):
         say(f"warning: {told}")
     answers = {
         name: answer(number, name, source, prompts, config, folder.parts)
@@ -108,7 +108,7 @@ def _evaluate(
     names = [part.column for part in judges.parts]
     summary = compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)
     atomic.write_json(folder.summary, summary | {"trained_on": known})
-    seals.seal(folder.root, folder.records())
+    checksums.write_checksums(folder.root, folder.records())
     shutil.rmtree(folder.parts, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} answers a policy compared")
     return folder

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from harken.errors import UserError
-from harken.run import stored
-from harken.run.stored import Shape
+from harken.run import json_io
+from harken.run.json_io import Schema
 from harken.run.tables import read_rows
 
-MEND = "restore the file; or delete the evaluation's folder and run the pipeline again: it goes on from there"
+FIX = "restore the file; or delete the evaluation's folder and run the pipeline again: it goes on from there"
 
 
-class _Mean(Shape):
+class _Mean(Schema):
     value: float
     low: float
     high: float
@@ -30,7 +30,7 @@ class _Change(_Mean):
     mcnemar_p: float
 
 
-class _Policy(Shape):
+class _Policy(Schema):
     policy: str
     win_rate: _Rate
     reward: _Mean
@@ -41,7 +41,7 @@ class _Policy(Shape):
     judges: dict[str, _Mean | None]
 
 
-class _Contest(Shape):
+class _Contest(Schema):
     wins: int
     ties: int
     losses: int
@@ -60,7 +60,7 @@ class _Pair(_Contest):
     domains: dict[str, _Contest]
 
 
-class _Summary(Shape):
+class _Summary(Schema):
     policies: list[str]
     baseline: str
     judges: list[str]
@@ -74,16 +74,16 @@ class _Summary(Shape):
     pairs: list[_Pair]
 
 
-class _Message(Shape):
+class _Message(Schema):
     role: str
     content: str
 
 
-class _Conversation(Shape):
+class _Conversation(Schema):
     messages: list[_Message]
 
 
-class _Response(Shape):
+class _Response(Schema):
     prompt_id: str
     policy: str
     sample: int
@@ -97,7 +97,7 @@ class _Response(Shape):
     repeated_4grams: float
 
 
-class _Account(Shape):
+class _Account(Schema):
     path: str
     raw: int
     kept: int
@@ -112,28 +112,28 @@ def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     answered: dict[tuple[str, int], set[str]] = {}
     for number, row in enumerate(rows, start=1):
         where = f"{path}:row {number}"
-        stored.require(row, _Response, where, MEND)
-        stored.require({"messages": _messages(row.get("messages"), where)}, _Conversation, where, MEND)
+        json_io.require(row, _Response, where, FIX)
+        json_io.require({"messages": _messages(row.get("messages"), where)}, _Conversation, where, FIX)
         if missing := [judge for judge in summary["judges"] if f"score_{judge}" not in row]:
-            raise UserError(f"there is no column score_{missing[0]}", where=where, mend=MEND)
+            raise UserError(f"there is no column score_{missing[0]}", where=where, fix=FIX)
         answered.setdefault((row["prompt_id"], row["sample"]), set()).add(row["policy"])
     for (prompt, _), policies in answered.items():
         if policies != set(summary["policies"]):
             raise UserError(
                 f"prompt {prompt!r} was answered by {', '.join(sorted(policies))} alone",
                 where=str(path),
-                mend=MEND,
+                fix=FIX,
             )
     if not rows:
-        raise UserError("there are no answers in it", where=str(path), mend=MEND)
+        raise UserError("there are no answers in it", where=str(path), fix=FIX)
     return rows
 
 
 def read_accounts(path: Path) -> list[dict[str, Any]]:
     """What became of a stage's rows (data_report.json). Raises UserError for a file that is damaged."""
-    accounts = stored.read_list(path)
+    accounts = json_io.read_list(path)
     for number, account in enumerate(accounts):
-        stored.require(account, _Account, f"{path}: [{number}]")
+        json_io.require(account, _Account, f"{path}: [{number}]")
     return accounts
 
 
@@ -141,16 +141,16 @@ def _messages(text: object, where: str) -> object:
     try:
         return json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"its messages are not JSON ({error})", where=where, mend=MEND) from None
+        raise UserError(f"its messages are not JSON ({error})", where=where, fix=FIX) from None
 
 
 def read_summary(path: Path) -> dict[str, Any]:
     """The summary of an evaluation. Raises UserError, naming the key, for one that is damaged."""
-    summary = stored.read_object(path, MEND)
-    stored.require(summary, _Summary, str(path), MEND)
+    summary = json_io.read_object(path, FIX)
+    json_io.require(summary, _Summary, str(path), FIX)
     for name, found in _judged(summary):
         if missing := [judge for judge in summary["judges"] if judge not in found]:
-            raise UserError(f"{name} has no figure of judge {missing[0]}", where=str(path), mend=MEND)
+            raise UserError(f"{name} has no figure of judge {missing[0]}", where=str(path), fix=FIX)
     return summary
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate.outcome import LATE_UPDATES
+from harken.evaluate.run_summary import LATE_UPDATES
 from harken.maths.statistics import wilson_interval
 
 FEWEST_PROMPTS = 20

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["note", "amber", "red"]
-Light = Literal["green", "amber", "red"]
+Status = Literal["green", "amber", "red"]
 
 SEVERITY: dict[Level, int] = {"note": 0, "amber": 1, "red": 2}
-LIGHTS: tuple[Light, ...] = ("green", "amber", "red")
-DOTS: dict[Light, str] = {"green": "🟢", "amber": "🟡", "red": "🔴"}
+LIGHTS: tuple[Status, ...] = ("green", "amber", "red")
+DOTS: dict[Status, str] = {"green": "🟢", "amber": "🟡", "red": "🔴"}
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Finding:
     what: str
     """What was seen, with its unit and the line it crossed."""
     cause: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.level} {self.name}: {self.what}. Likely cause: {self.cause}. Mend: {self.mend}"
+        return f"{self.level} {self.name}: {self.what}. Likely cause: {self.cause}. Fix: {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Report:
     """All findings of one update."""
 
     step: int
-    light: Light
+    light: Status
     findings: tuple[Finding, ...]
     names: tuple[str, ...]
     """Every finding that this kind of training can have: the columns of `metrics`."""
@@ -63,6 +63,6 @@ class Report:
         return lines + [f"cleared {name} at {self.step}" for name in gone]
 
 
-def light_mark(light: Light, *, terminal: bool) -> str:
+def light_mark(light: Status, *, terminal: bool) -> str:
     """The light in front of a progress line: a coloured dot on a terminal, else the word."""
     return DOTS[light] if terminal else light

@@ -6,16 +6,16 @@ from statistics import median
 
 from harken.health.history import History
 from harken.health.limits import Limits
-from harken.health.rule import Rule, Seen
+from harken.health.rule import Observation, Rule
 
 
-def _not_finite(history: History, limits: Limits) -> Seen | None:
+def _not_finite(history: History, limits: Limits) -> Observation | None:
     if not history.nonfinite:
         return None
-    return Seen("red", f"NaN or infinite: {', '.join(history.nonfinite)}")
+    return Observation("red", f"NaN or infinite: {', '.join(history.nonfinite)}")
 
 
-def _gradient(history: History, limits: Limits) -> Seen | None:
+def _gradient(history: History, limits: Limits) -> Observation | None:
     norms = history.values("grad_norm")
     past = norms[: -limits.window][-limits.gradient_past :]
     if len(past) < limits.gradient_past // 5:
@@ -24,43 +24,47 @@ def _gradient(history: History, limits: Limits) -> Seen | None:
     if not usual or now <= limits.gradient_amber * usual:
         return None
     red = now > limits.gradient_red * usual
-    return Seen("red" if red else "amber", f"the gradient norm is {now:.3g}, it was {usual:.3g}")
+    return Observation("red" if red else "amber", f"the gradient norm is {now:.3g}, it was {usual:.3g}")
 
 
-def _entropy(history: History, limits: Limits) -> Seen | None:
+def _entropy(history: History, limits: Limits) -> Observation | None:
     values = history.values("policy/entropy")
     now = history.median("policy/entropy", limits.window)
     if now is None:
         return None
     if now < limits.entropy_red:
-        return Seen("red", f"the entropy is {now:.3f} nats per token, below {limits.entropy_red:g}")
+        return Observation("red", f"the entropy is {now:.3f} nats per token, below {limits.entropy_red:g}")
     if len(values) < 2 * limits.window:
         return None
     earlier = max(len(values) - limits.window - limits.entropy_updates, 0)
     before = median(values[earlier : earlier + limits.window])
     if now >= limits.entropy_fall * before:
         return None
-    return Seen("amber", f"the entropy fell from {before:.2f} to {now:.2f} nats per token")
+    return Observation("amber", f"the entropy fell from {before:.2f} to {now:.2f} nats per token")
 
 
-def _clipped(history: History, limits: Limits) -> Seen | None:
+def _clipped(history: History, limits: Limits) -> Observation | None:
     share = history.mean("policy/clipfrac", limits.window)
     if share is None or share <= limits.clip_amber:
         return None
     red = share > limits.clip_red
-    return Seen("red" if red else "amber", f"{share:.0%} of the tokens leave the clip range")
+    return Observation("red" if red else "amber", f"{share:.0%} of the tokens leave the clip range")
 
 
-def _explained(history: History, limits: Limits) -> Seen | None:
+def _explained(history: History, limits: Limits) -> Observation | None:
     # Without a critic (rloo, grpo) there is no value loss, and nothing to be explained.
     explained = history.mean("value/explained_var", limits.long_window)
     if explained is None or not history.values("value/loss"):
         return None
     updates = len(history.values("value/explained_var"))
     if explained < limits.explained_red and updates >= limits.explained_red_from:
-        return Seen("red", f"explained variance is {explained:.2f}: the critic is worse than a constant")
+        return Observation(
+            "red", f"explained variance is {explained:.2f}: the critic is worse than a constant"
+        )
     if explained < limits.explained_amber and updates >= limits.explained_amber_from:
-        return Seen("amber", f"explained variance is {explained:.2f}, below {limits.explained_amber:g}")
+        return Observation(
+            "amber", f"explained variance is {explained:.2f}, below {limits.explained_amber:g}"
+        )
     return None
 
 
@@ -71,7 +75,7 @@ LEARNING_RULES = (
         amber="–",
         red="a metric of the latest step is NaN or infinite",
         cause="numbers overflowed: the learning rate is too high, or bfloat16 too coarse",
-        mend="lower training.lr, set dtype: float32, resume from the last checkpoint",
+        fix="lower training.lr, set dtype: float32, resume from the last checkpoint",
         items="S0-39, property 32",
         look=_not_finite,
     ),
@@ -82,7 +86,7 @@ LEARNING_RULES = (
         "steps before",
         red="the same > {gradient_red:g} ×",
         cause="the learning rate is too high, or a few rows are very unlike the rest",
-        mend="lower training.lr or max_grad_norm; add warmup_steps",
+        fix="lower training.lr or max_grad_norm; add warmup_steps",
         items="S4-11",
         look=_gradient,
     ),
@@ -93,7 +97,7 @@ LEARNING_RULES = (
         "medians of {window}",
         red="entropy < {entropy_red:g} nats per token, median of {window} updates",
         cause="the policy becomes certain too fast: large steps, or a reward that a few words earn",
-        mend="lower training.lr, raise kl_coef, set entropy_coef to about 0.001",
+        fix="lower training.lr, raise kl_coef, set entropy_coef to about 0.001",
         items="S1-47, S2-54, S4-43",
         look=_entropy,
     ),
@@ -103,7 +107,7 @@ LEARNING_RULES = (
         amber="tokens outside the clip range > {clip_amber:g} (share, mean of {window} updates)",
         red="the same > {clip_red:g}",
         cause="an update moves the policy further than its rollouts can vouch for",
-        mend="lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token",
+        fix="lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token",
         items="S4-44",
         look=_clipped,
     ),
@@ -114,7 +118,7 @@ LEARNING_RULES = (
         "{explained_amber_from}",
         red="explained variance < {explained_red:g}, mean of {long_window} updates, from update {explained_red_from}",
         cause="the critic does not foresee the returns, so advantages are mostly noise",
-        mend="raise critic_lr; set critic: adapter with critic_init: reward_model; give it critic_warmup_updates",
+        fix="raise critic_lr; set critic: adapter with critic_init: reward_model; give it critic_warmup_updates",
         items="S4-45, property 34",
         look=_explained,
     ),

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from harken.errors import UserError
-from harken.health.answer_rules import ANSWER_RULES
 from harken.health.findings import Finding, Report
 from harken.health.history import History
 from harken.health.kl_rules import KL_RULES
 from harken.health.learning_rules import LEARNING_RULES
 from harken.health.limits import Limits
+from harken.health.response_rules import ANSWER_RULES
 from harken.health.reward_rules import REWARD_RULES
 from harken.health.rule import Kind, Rule
 from harken.health.supervised_rules import SUPERVISED_RULES
@@ -29,8 +29,8 @@ class Monitor:
         for name in stop_on:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise UserError(f"there is no finding {name!r}", where="health.stop_on", mend=mend)
+                fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                raise UserError(f"there is no finding {name!r}", where="health.stop_on", fix=fix)
         self.stop_on, self.limits = tuple(stop_on), limits or Limits()
         self.rules = tuple(rule for rule in RULES if kind in rule.kinds)
         self.history = History()

@@ -13,7 +13,7 @@ from harken.health.limits import Limits
 Kind = Literal["sft", "reward", "ppo"]
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What a rule saw, with numbers and units."""
 
     level: Level
@@ -32,15 +32,15 @@ class Rule:
     amber: str
     red: str
     cause: str
-    mend: str
+    fix: str
     items: str
     """The requirements and properties that ask for it."""
-    look: Callable[[History, Limits], Seen | None]
+    look: Callable[[History, Limits], Observation | None]
 
     def finding(self, history: History, limits: Limits) -> Finding | None:
         """What the rule says of the latest line, None when all is well."""
         seen = self.look(history, limits)
-        return Finding(self.name, seen.level, seen.what, self.cause, self.mend) if seen else None
+        return Finding(self.name, seen.level, seen.what, self.cause, self.fix) if seen else None
 
     def thresholds(self, limits: Limits) -> tuple[str, str]:
         """The amber and the red line in words."""

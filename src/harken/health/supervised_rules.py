@@ -6,10 +6,10 @@ from statistics import fmean
 
 from harken.health.history import History, errors_moved
 from harken.health.limits import Limits
-from harken.health.rule import Rule, Seen
+from harken.health.rule import Observation, Rule
 
 
-def _rising(history: History, limits: Limits) -> Seen | None:
+def _rising(history: History, limits: Limits) -> Observation | None:
     losses, size = history.values("loss"), limits.loss_block
     latest, earlier = losses[-size:], losses[:-size]
     blocks = [earlier[i : i + size] for i in range(0, len(earlier) - size + 1, size)]
@@ -20,12 +20,12 @@ def _rising(history: History, limits: Limits) -> Seen | None:
     if now < limits.loss_amber * then or errors_moved(best, latest) < limits.loss_errors:
         return None
     red = now >= limits.loss_red * then
-    return Seen(
+    return Observation(
         "red" if red else "amber", f"the loss rose from {then:.3f} to {now:.3f} (means of {size} steps)"
     )
 
 
-def _overfitting(history: History, limits: Limits) -> Seen | None:
+def _overfitting(history: History, limits: Limits) -> Observation | None:
     held_out, losses, size = history.values("eval/loss"), history.values("loss"), limits.loss_block
     if len(held_out) < 3 or len(losses) < 2 * size:
         return None
@@ -33,24 +33,24 @@ def _overfitting(history: History, limits: Limits) -> Seen | None:
     if least < limits.overfit_amber * best or fmean(losses[-size:]) >= fmean(losses[:size]):
         return None
     red = least >= limits.overfit_red * best
-    return Seen(
+    return Observation(
         "red" if red else "amber",
         f"held-out loss rose from {best:.3f} to {held_out[-1]:.3f} while the training loss fell",
     )
 
 
-def _accuracy(history: History, limits: Limits) -> Seen | None:
+def _accuracy(history: History, limits: Limits) -> Observation | None:
     held_out = history.median("eval/accuracy", 1)
     if held_out is not None:
         what = f"{held_out:.1%} of the held-out pairs are ordered as labelled"
         high = history.median("eval/accuracy_high", 1)
         if high is not None and high < 0.5:
-            return Seen("red", f"{what}, fewer than by chance")
-        return Seen("amber", f"{what}, 50 % is chance") if held_out < limits.accuracy else None
+            return Observation("red", f"{what}, fewer than by chance")
+        return Observation("amber", f"{what}, 50 % is chance") if held_out < limits.accuracy else None
     share = history.mean("accuracy", limits.accuracy_window)
     if share is None or history.step < limits.accuracy_from or share >= limits.accuracy:
         return None
-    return Seen("amber", f"{share:.1%} of the training pairs are ordered as labelled, 50 % is chance")
+    return Observation("amber", f"{share:.1%} of the training pairs are ordered as labelled, 50 % is chance")
 
 
 SUPERVISED_RULES = (
@@ -61,7 +61,7 @@ SUPERVISED_RULES = (
         "{loss_errors:g} standard errors above it",
         red="the same ≥ {loss_red:g} ×",
         cause="the learning rate is too high",
-        mend="lower training.lr, add warmup_steps, resume from an earlier checkpoint",
+        fix="lower training.lr, add warmup_steps, resume from an earlier checkpoint",
         items="S2-40",
         look=_rising,
     ),
@@ -72,7 +72,7 @@ SUPERVISED_RULES = (
         "(mean of {loss_block} steps) is below its start",
         red="the same ≥ {overfit_red:g} ×",
         cause="the rows are learnt by heart",
-        mend="stop here: the best checkpoint is kept; fewer epochs, a lower lr, more rows, lora.dropout",
+        fix="stop here: the best checkpoint is kept; fewer epochs, a lower lr, more rows, lora.dropout",
         items="S2-42, S0-24",
         look=_overfitting,
     ),
@@ -83,7 +83,7 @@ SUPERVISED_RULES = (
         "{accuracy_window} steps from step {accuracy_from}",
         red="the 95 % interval of the held-out accuracy lies below 0.5",
         cause="the labels are noise or swapped, answers are cut before they differ, or the lr is far off",
-        mend="run harken data on the pairs (label balance, truncation); read a few; try another training.lr",
+        fix="run harken data on the pairs (label balance, truncation); read a few; try another training.lr",
         items="S1-49, S4-30",
         look=_accuracy,
     ),

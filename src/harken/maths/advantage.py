@@ -12,7 +12,7 @@ from harken.maths.masked import masked_mean
 def token_rewards(
     reward: Float[Tensor, " batch"],
     kl: Float[Tensor, "batch time"],
-    action: Bool[Tensor, "batch time"],
+    response_mask: Bool[Tensor, "batch time"],
     kl_coefficient: float,
 ) -> Float[Tensor, "batch time"]:
     """Every sampled token pays for its KL; the last one of a row (its end-of-turn token) earns the reward.
@@ -22,16 +22,16 @@ def token_rewards(
     A row without a sampled token gets nothing.
     Source: Ouyang et al. 2022 (arXiv:2203.02155) eq. 2; per token in Huang et al. 2024 (arXiv:2403.17031).
     """
-    position = torch.arange(action.shape[1], device=action.device)
-    last = torch.where(action, position, -1).amax(dim=1, keepdim=True)
-    price = -kl_coefficient * torch.where(action, kl, 0.0)
-    return price + torch.where(position == last, reward.unsqueeze(1), 0.0)
+    position = torch.arange(response_mask.shape[1], device=response_mask.device)
+    last = torch.where(response_mask, position, -1).amax(dim=1, keepdim=True)
+    kl_penalty = -kl_coefficient * torch.where(response_mask, kl, 0.0)
+    return kl_penalty + torch.where(position == last, reward.unsqueeze(1), 0.0)
 
 
 def gae(
     rewards: Float[Tensor, "batch time"],
     values: Float[Tensor, "batch time"],
-    action: Bool[Tensor, "batch time"],
+    response_mask: Bool[Tensor, "batch time"],
     gamma: float,
     lam: float,
     final_values: Float[Tensor, " batch"] | None = None,
@@ -46,29 +46,29 @@ def gae(
     """
     device = values.device
     # Small steps one after the other: on a GPU launching them took a seventh of an update.
-    rewards, values, action = rewards.cpu(), values.cpu(), action.cpu()
+    rewards, values, response_mask = rewards.cpu(), values.cpu(), response_mask.cpu()
     next_value = torch.zeros_like(values[:, 0]) if final_values is None else final_values.cpu()
     next_advantage = torch.zeros_like(next_value)
     advantages = torch.zeros_like(values)
-    for t in reversed(action.any(0).nonzero()[:, 0].tolist()):
+    for t in reversed(response_mask.any(0).nonzero()[:, 0].tolist()):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         advantage = delta + gamma * lam * next_advantage
-        advantages[:, t] = torch.where(action[:, t], advantage, 0.0)
-        next_value = torch.where(action[:, t], values[:, t], next_value)
-        next_advantage = torch.where(action[:, t], advantage, next_advantage)
+        advantages[:, t] = torch.where(response_mask[:, t], advantage, 0.0)
+        next_value = torch.where(response_mask[:, t], values[:, t], next_value)
+        next_advantage = torch.where(response_mask[:, t], advantage, next_advantage)
     return advantages.to(device)
 
 
-def totals(
-    rewards: Float[Tensor, "batch time"], action: Bool[Tensor, "batch time"]
+def undiscounted_returns(
+    rewards: Float[Tensor, "batch time"], response_mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, " batch"]:
     """The sum of an answer's token rewards: its undiscounted return."""
-    return torch.where(action, rewards, 0.0).sum(-1)
+    return torch.where(response_mask, rewards, 0.0).sum(-1)
 
 
-def first_action(action: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time"]:
+def first_response_token(response_mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time"]:
     """True at the first sampled token of each row: the place whose value is V(prompt)."""
-    return action & (action.cumsum(-1) == 1)
+    return response_mask & (response_mask.cumsum(-1) == 1)
 
 
 def group_advantages(
@@ -100,15 +100,15 @@ def group_advantages(
 def explained_variance(
     values: Float[Tensor, "batch time"],
     returns: Float[Tensor, "batch time"],
-    action: Bool[Tensor, "batch time"],
+    response_mask: Bool[Tensor, "batch time"],
 ) -> Float[Tensor, ""]:
     """1 - Var(returns - values) / Var(returns) over the sampled tokens.
 
     1: the critic foresees every return. 0: no better than a constant. Below 0: worse than one.
     0 as well when the returns do not vary, for then there is nothing to explain.
     """
-    spread = _variance(returns, action)
-    left = _variance(returns - values, action)
+    spread = _variance(returns, response_mask)
+    left = _variance(returns - values, response_mask)
     return torch.where(spread > 0, 1.0 - left / spread, 0.0)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harken.maths.products import for_product
+from harken.maths.matmul_dtype import to_matmul_dtype
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class LogitsHead:
 
         z = scale × (hidden W' + bias)      logits = softcap × tanh(z / softcap), or z without a cap
 
-    The product is taken in its own type (`maths.products`), everything after it in float32 or wider.
+    The product is taken in its own type (`maths.matmul_dtype`), everything after it in float32 or wider.
     """
 
     weight: Float[Tensor, "vocab width"]
@@ -28,7 +28,7 @@ class LogitsHead:
 
     def __call__(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n vocab"]:
         """Return the logits of every token of the vocabulary."""
-        return self.finish(for_product(hidden) @ for_product(self.weight).T)
+        return self.finish(to_matmul_dtype(hidden) @ to_matmul_dtype(self.weight).T)
 
     def finish(self, product: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
         """Turn `hidden @ weight[start:…].T` into logits. `product` may be written to, and must be nobody else's."""

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harken.maths.logits import LogitsHead
 from harken.maths.logits import wide as _wide
-from harken.maths.products import for_product
+from harken.maths.matmul_dtype import to_matmul_dtype
 
 TILE = 4096
 """Tokens of the vocabulary whose logits exist in float32 at a time, on a CPU."""
@@ -27,7 +27,7 @@ def token_logprobs(
     return _at(torch.log_softmax(_wide(logits) / temperature, dim=-1), tokens)
 
 
-def projected(
+def linear_logprobs(
     hidden: Float[Tensor, "n width"],
     head: LogitsHead,
     tokens: Int[Tensor, " n"],
@@ -41,7 +41,7 @@ def projected(
     Only `chunk` rows of logits exist at a time, backward too: they are made again instead of kept, and on a CPU in
     tiles of the vocabulary.
     """
-    logprobs, entropy = _Projected.apply(  # type: ignore[no-untyped-call]
+    logprobs, entropy = _LinearLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden, head.weight, head.bias, tokens, head, temperature, chunk
     )
     return logprobs, entropy
@@ -64,8 +64,8 @@ def full_kl(
     """
 
     # Widened once, not once a chunk.
-    head = replace(head, weight=for_product(head.weight))
-    reference_head = replace(reference_head, weight=for_product(reference_head.weight))
+    head = replace(head, weight=to_matmul_dtype(head.weight))
+    reference_head = replace(reference_head, weight=to_matmul_dtype(reference_head.weight))
 
     def part(states: Tensor, reference: Tensor) -> Tensor:
         log_p = torch.log_softmax(head(states) / temperature, dim=-1)
@@ -79,7 +79,7 @@ def full_kl(
     return torch.cat(pieces) if pieces else _wide(hidden).sum(-1)
 
 
-class _Projected(torch.autograd.Function):
+class _LinearLogprobs(torch.autograd.Function):
     """With p = softmax(l), l = logits / temperature, and H the entropy:
 
         d log p(token) / d l_j = [j = token] - p_j        d H / d l_j = -p_j (log p_j + H)
@@ -125,7 +125,7 @@ class _Projected(torch.autograd.Function):
         token_slopes = torch.zeros_like(norm) if of_logprobs is None else of_logprobs
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            token_slope, states = token_slopes[rows, None], for_product(hidden[rows])
+            token_slope, states = token_slopes[rows, None], to_matmul_dtype(hidden[rows])
             for place, tile, logits in _tiles(states, head, ctx.temperature):
                 of_step = head.slope(logits if ctx.temperature == 1 else logits * ctx.temperature)
                 log_p = logits.sub_(norm[rows, None])
@@ -158,7 +158,7 @@ def _summary(
     to the largest of all they add up to the norm and to the mean logit.
     """
     parts, picked = [], _wide(states).new_zeros(len(states))
-    for place, _, logits in _tiles(for_product(states), head, temperature):
+    for place, _, logits in _tiles(to_matmul_dtype(states), head, temperature):
         at, inside = _inside(targets - place, logits)
         picked = torch.where(inside, logits.gather(-1, at), picked[:, None])[:, 0]
         peak = logits.amax(-1)
@@ -183,7 +183,7 @@ def _tiles(
     """
     length = TILE if states.device.type == "cpu" else len(head.weight)
     for place in range(0, len(head.weight), length):
-        tile = for_product(head.weight[place : place + length])
+        tile = to_matmul_dtype(head.weight[place : place + length])
         logits = head.finish(states @ tile.T, place)
         yield place, tile, logits if temperature == 1 else logits.div_(temperature)
 

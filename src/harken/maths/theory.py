@@ -174,9 +174,9 @@ def best_of_n_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def _tilted(log_ref: Array, r: Array, price: float) -> Array:
+def _tilted(log_ref: Array, r: Array, kl_penalty: float) -> Array:
     """log of π_ref exp(price × r) / Z. The best reward is taken off first, so that nothing overflows."""
-    log_p: Array = log_ref + price * (r - r.max(-1, keepdims=True))
+    log_p: Array = log_ref + kl_penalty * (r - r.max(-1, keepdims=True))
     return np.asarray(log_p - logsumexp(log_p, axis=-1, keepdims=True), dtype=np.float64)
 
 

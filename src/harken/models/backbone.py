@@ -25,27 +25,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
+from harken.chat.turn_end import padding_id
 from harken.config import LoraSettings
+from harken.kernels import attention, decode_step, fp32_linear, fused, lora_linear, packed_linear, packing
+from harken.kernels.allocator import keep_freed_memory
+from harken.kernels.gradient_checkpointing import recomputed_layers
+from harken.kernels.packing import PackedSequence
+from harken.kernels.shape_buckets import limit_kernel_cache
 from harken.maths.logits import LogitsHead
-from harken.maths.products import multiplied_in
-from harken.models import attention, fused, lora_linear, one_token, packed_linear, packing, wide_linear
-from harken.models.allocator import keep_freed_memory
-from harken.models.check_output import check_causal, check_output
+from harken.maths.matmul_dtype import matmul_dtype
+from harken.models.check_logits import check_causal, check_logits
 from harken.models.end_tokens import end_tokens, generation_settings
 from harken.models.find_tokenizer import tokenizer_of
-from harken.models.gradient_checkpointing import recomputed_layers
+from harken.models.load_errors import saving
 from harken.models.logits_head import find_head
-from harken.models.packing import Layout
+from harken.models.lora_targets import adapter_settings, require_switchable, targets_of, trunk_of
 from harken.models.positions import require_within
-from harken.models.projections import adapter_settings, require_switchable, targets_of, trunk_of
-from harken.models.quantised import Held, is_quantised
-from harken.models.reading import saving
+from harken.models.quantised import WeightDtype, is_quantised
 from harken.models.resolve import ModelSource
-from harken.models.shapes import keep_few_kernels
 from harken.models.weights import cast, merged_into_base, new_adapter, read_merged, read_model, with_adapter
-from harken.run import atomic, seals, stopping
+from harken.run import atomic, checksums, signals
 from harken.seeds import seed as derive_seed
-from harken.turn_end import padding_id
 
 # What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
 transformers_logging.disable_progress_bar()
@@ -66,11 +66,13 @@ class Backbone:
         self._layers: list[BaseTunerLayer] = []
         self._compute: torch.dtype | None = None
         self._unembedding: packed_linear.PackedWeight | None = None
-        self.one_token: one_token.OneToken | None = None
+        self.one_token: decode_step.LlamaDecodeStep | None = None
         """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
-        self.decodes_by: str | None = None  # which way agrees with the trunk, once asked (`rollout.ways`)
+        self.decodes_by: str | None = (
+            None  # which way agrees with the trunk, once asked (`rollout.choose_decoder`)
+        )
         self.gradient_checkpointing = False
-        """Whether passes with gradients keep each layer's input alone (see `models.gradient_checkpointing`)."""
+        """Whether passes with gradients keep each layer's input alone (see `kernels.gradient_checkpointing`)."""
         self._install()
         where = str(source.folder if source else model.config.model_type)
         check_causal(model, self.trunk, where)
@@ -82,17 +84,17 @@ class Backbone:
         self._packable = self._short > 0 and attention.serves(*probed)
 
     @classmethod
-    def load(cls, source: ModelSource, held: Held, device: torch.device | str) -> Backbone:
+    def load(cls, source: ModelSource, weight_dtype: WeightDtype, device: torch.device | str) -> Backbone:
         """Read a model from disk. Adapters on the way are merged in float32, then cast once to `held`.
 
         Raises UserError for weights that cannot be read, are damaged or missing, and a model Harken cannot work with.
         """
         keep_freed_memory()
-        keep_few_kernels()
+        limit_kernel_cache()
         source.check()
-        model = read_merged(source, held, torch.device(device))
+        model = read_merged(source, weight_dtype, torch.device(device))
         backbone = cls(model, tokenizer_of(source), source)
-        check_output(backbone.model, backbone.trunk, backbone.head, str(source.folder))
+        check_logits(backbone.model, backbone.trunk, backbone.head, str(source.folder))
         return backbone
 
     @property
@@ -156,7 +158,7 @@ class Backbone:
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """A frozen adapter from disk. Raises UserError when a sealed file of it is damaged."""
-        seals.check_folder(folder)
+        checksums.check_folder(folder)
         trainable = self._trainable_adapters()
         self._peft = with_adapter(self._peft or self.model, folder, name)
         self._freeze_all_but(trainable)
@@ -176,7 +178,7 @@ class Backbone:
 
     def train_every_weight(self) -> None:
         """Full fine-tuning: all weights become float32 and trainable, computing stays in the type of base products."""
-        self._compute = multiplied_in(self.dtype, self.device)
+        self._compute = matmul_dtype(self.dtype, self.device)
         cast(self.model, torch.float32)
         self.model.requires_grad_(True)
 
@@ -215,7 +217,7 @@ class Backbone:
         if not self._packable:
             kernel = self._attention(batch.tokens.shape[1])
             return self.forward(kernel, input_ids=batch.tokens, use_cache=False)
-        layout = self.lay_out(batch.sequences())
+        layout = self.pack(batch.sequences())
         states = self.read(layout, use_cache=False)
         where = nn.functional.pad(layout.where, (0, batch.tokens.shape[1] - layout.where.shape[1]))
         return states.index_select(0, where.flatten()).view(*where.shape, -1)
@@ -231,13 +233,13 @@ class Backbone:
         longest = [max(len(row) for row in item) for item in items]
         return micro_batches(longest, max(token_budget // sides, 1))
 
-    def lay_out(self, rows: Sequence[Sequence[int]]) -> Layout:
+    def pack(self, rows: Sequence[Sequence[int]]) -> PackedSequence:
         """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
         if self._packable:  # dropout draws for every row anew, also where rows agree
             return packing.packed(rows, share=not lora_linear.drops(self._layers))
         return packing.padded(rows, self.pad_token)
 
-    def read(self, layout: Layout, **inputs: Any) -> Float[Tensor, "places features"]:
+    def read(self, layout: PackedSequence, **inputs: Any) -> Float[Tensor, "places features"]:
         """The trunk's output at every place of a layout."""
         kernel = self._attention(layout.where.shape[1])
         if layout.segments is not None:
@@ -248,13 +250,13 @@ class Backbone:
     @contextmanager
     def decoding(self, *, pack: bool = True) -> Iterator[None]:
         """Inside, without gradients, layers are laid out for a few tokens at a time, with the adapter now in force."""
-        packs = pack and packed_linear.packable(self.model)
+        packs = pack and packed_linear.can_pack(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
             with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers):
                 # Weights that train in float32 need autocast, which the trunk's own forward runs under.
-                plain = self._compute is None and not self.quantised and self._serves_one_token
-                self.one_token = one_token.OneToken(self.trunk) if plain else None
+                plain = self._compute is None and not self.quantised and self._has_decode_step
+                self.one_token = decode_step.LlamaDecodeStep(self.trunk) if plain else None
                 yield
         finally:
             self._unembedding = self.one_token = None
@@ -269,7 +271,7 @@ class Backbone:
         On a 16-bit base, adapters compute in 16 bits as well. Their parameters and gradients stay float32, as in
         any mixed-precision training. Every forward is a place where a run may stop.
         """
-        stopping.check()
+        signals.check()
         config = self.model.config
         usual = config._attn_implementation
         compute = self._compute or self.dtype
@@ -349,14 +351,14 @@ class Backbone:
         if not copy.exists():
             unfinished = copy.with_name(f".{copy.name}-unfinished")
             self.save_whole(unfinished)
-            seals.seal(unfinished)
+            checksums.write_checksums(unfinished)
             atomic.publish(unfinished, copy)
         return copy.resolve()
 
     # -- inside -----------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        wide_linear.install(self.model)
+        fp32_linear.install(self.model)
         fused.install(self.model)
 
     def _mixes(self, compute: torch.dtype) -> bool:
@@ -364,8 +366,8 @@ class Backbone:
         return compute != torch.float32 and (self._unembedding is None or self._layer_norms)
 
     @cached_property
-    def _serves_one_token(self) -> bool:
-        return one_token.serves(self.trunk, self.forward, self.dtype)
+    def _has_decode_step(self) -> bool:
+        return decode_step.serves(self.trunk, self.forward, self.dtype)
 
     def _attention(self, longest: int) -> str | None:
         """The attention for padded rows; None is the model's own. Raises UserError for a row that is too long."""

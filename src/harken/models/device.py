@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harken.errors import UserError
-from harken.models.allocator import grow_gpu_segments
+from harken.kernels.allocator import grow_gpu_segments
 
 
 def choose_device(name: str) -> torch.device:
@@ -17,11 +17,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(
-            f"unknown device {name!r}", where="device", mend="use auto, cpu, cuda or cuda:N"
+            f"unknown device {name!r}", where="device", fix="use auto, cpu, cuda or cuda:N"
         ) from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError("no CUDA device is available", where=f"device: {name}", mend="use auto or cpu")
+            raise UserError("no CUDA device is available", where=f"device: {name}", fix="use auto or cpu")
         if device.index is not None:
             _make_current(device.index, name)
     return device
@@ -32,6 +32,6 @@ def _make_current(index: int, name: str) -> None:
     there = torch.cuda.device_count()
     if index >= there:
         raise UserError(
-            f"there are {there} CUDA devices", where=f"device: {name}", mend=f"the last is cuda:{there - 1}"
+            f"there are {there} CUDA devices", where=f"device: {name}", fix=f"the last is cuda:{there - 1}"
         )
     torch.cuda.set_device(index)

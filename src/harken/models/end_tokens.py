@@ -5,10 +5,10 @@ from __future__ import annotations
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from harken.models.reading import reading
+from harken.chat.turn_end import listed_ends
+from harken.models.load_errors import reading
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import taught_ends
-from harken.turn_end import listed_ends
 
 
 def end_tokens(

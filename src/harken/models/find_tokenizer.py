@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import choose_pad, load_tokenizer
-from harken.run import seals
+from harken.run import checksums
 
 _FILES = (
     *(
@@ -42,7 +42,7 @@ def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
         if link.folder == folder:
             break
         if (link.folder / _TEMPLATE).is_file():
-            tokenizer.chat_template = seals.read_text(link.folder / _TEMPLATE)
+            tokenizer.chat_template = checksums.read_text(link.folder / _TEMPLATE)
             choose_pad(tokenizer, where=str(link.folder))
             break
     return tokenizer

@@ -28,8 +28,8 @@ def hub_folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except Exception as error:
-        what, mend = _reason(error)
-        raise UserError(what, where=name, mend=mend) from error
+        what, fix = _reason(error)
+        raise UserError(what, where=name, fix=fix) from error
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -42,6 +42,6 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, HFValidationError):
         return f"is no hub name ({said})", "hub names look like org/name"
     if isinstance(error, LocalEntryNotFoundError):
-        mend = "connect once (HF_HUB_OFFLINE unset), name a folder on disk, or take `embedded`"
-        return "the hub is out of reach, and this model is not in its cache", mend
+        fix = "connect once (HF_HUB_OFFLINE unset), name a folder on disk, or take `embedded`"
+        return "the hub is out of reach, and this model is not in its cache", fix
     return f"the download failed ({said})", "try again: it goes on where it stopped"

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harken.errors import UserError
 from harken.maths.logits import LogitsHead
-from harken.models.reading import reading
+from harken.models.load_errors import reading
 
 SIZES = (0.0, 0.01, 1.0, 30.0, 1000.0)
 """Largest logits, before a scale, of what a head is asked about: at 0 a bias stands alone, at 1000 a cap has closed."""
@@ -29,7 +29,7 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
     output = model.get_output_embeddings()
     weight: Any = getattr(output, "weight", None)
     if weight is None or weight.dim() != 2:
-        raise UserError("this model has no output embedding, so it gives no logits", where=where, mend=FIX)
+        raise UserError("this model has no output embedding, so it gives no logits", where=where, fix=FIX)
     bias = getattr(output, "bias", None)
     hidden = _states(weight)
     with torch.no_grad():
@@ -37,19 +37,19 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
             found = _logits_of(model, trunk, hidden)
         if found is None:
             raise UserError(
-                "this model's logits are not made from its trunk's hidden state", where=where, mend=FIX
+                "this model's logits are not made from its trunk's hidden state", where=where, fix=FIX
             )
         if found.shape[-1] != len(weight):
             raise UserError(
                 f"this model gives {found.shape[-1]} logits and has {len(weight)} output embeddings",
                 where=where,
-                mend=FIX,
+                fix=FIX,
             )
         if not torch.isfinite(found).all():
             raise UserError(
                 "this model's logits are not finite numbers",
                 where=where,
-                mend="copy or download the folder again",
+                fix="copy or download the folder again",
             )
         heads = [LogitsHead(weight, bias, *numbers) for numbers in _candidates(model.config)]
         off = [_difference(head(hidden), found) for head in heads]
@@ -59,7 +59,7 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
             "this model's logits are another function of its hidden state than its output embedding with a bias, "
             "a scale and a soft cap",
             where=where,
-            mend=FIX,
+            fix=FIX,
         )
     return heads[best]
 

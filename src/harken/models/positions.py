@@ -29,7 +29,7 @@ def position_limit(config: PretrainedConfig) -> int | None:
     return min(map(int, limits), default=None)
 
 
-def require_within(config: PretrainedConfig, tokens: int, what: str, mend: str) -> None:
+def require_within(config: PretrainedConfig, tokens: int, what: str, fix: str) -> None:
     """Raise UserError for a row of so many tokens past the limit."""
     limit = position_limit(config)
     if limit is not None and tokens > limit:
@@ -37,5 +37,5 @@ def require_within(config: PretrainedConfig, tokens: int, what: str, mend: str) 
             f"{what} has {tokens} tokens, and past {limit} the rotary embedding of this model ({config.model_type}) "
             "depends on the longest row of a batch",
             where="data.max_length",
-            mend=mend.format(limit=limit),
+            fix=fix.format(limit=limit),
         )

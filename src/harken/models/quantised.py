@@ -1,7 +1,7 @@
 """A frozen base in 8 or 4 bits a weight, by bitsandbytes: the library's layers, loaded through transformers.
 
 Adapters on it train as on any other (QLoRA, arXiv:2305.14314): they and all activations keep their types, and a layer's
-weights are widened for the moment of its product, forward and backward (`models.quantised_linear`). Embeddings, norms
+weights are widened for the moment of its product, forward and backward (`kernels.quantised_linear`). Embeddings, norms
 and the unembedding are not quantised.
 """
 
@@ -32,7 +32,7 @@ class Quantised:
             raise UserError(
                 f"{self.kind} needs the package bitsandbytes",
                 where="dtype",
-                mend="pip install 'harken[quantised]', or set dtype: bfloat16",
+                fix="pip install 'harken[quantised]', or set dtype: bfloat16",
             )
         if self.kind == "int8":
             return BitsAndBytesConfig(load_in_8bit=True)
@@ -44,10 +44,10 @@ class Quantised:
         )
 
 
-Held = torch.dtype | Quantised
+WeightDtype = torch.dtype | Quantised
 """What the weights of a frozen base are kept in."""
 
-KEPT_IN: dict[str, Held] = {
+WEIGHT_DTYPES: dict[str, WeightDtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "int8": Quantised("int8"),
@@ -56,9 +56,9 @@ KEPT_IN: dict[str, Held] = {
 """By the names that a configuration gives them (`dtype`)."""
 
 
-def computed_in(held: Held) -> torch.dtype:
+def compute_dtype(weight_dtype: WeightDtype) -> torch.dtype:
     """The type of activations, and of every weight that is not quantised."""
-    return held.dtype if isinstance(held, Quantised) else held
+    return weight_dtype.dtype if isinstance(weight_dtype, Quantised) else weight_dtype
 
 
 def is_quantised(parameter: torch.Tensor) -> bool:

@@ -19,15 +19,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from harken import config_files
+from harken.config import files as config_files
 from harken.errors import UserError
 from harken.models.embedded import embedded_folder
 from harken.models.gguf import gguf_folder, is_gguf
 from harken.models.hub import hub_folder
-from harken.run import seals
+from harken.run import checksums
 from harken.run.folder import RunFolder
+from harken.run.json_io import read_object
 from harken.run.manifest import fingerprint
-from harken.run.stored import read_object
 
 Kind = Literal["full", "adapter", "reward"]
 Use = Literal["policy", "reward"]
@@ -60,7 +60,7 @@ class ModelSource:
     def check(self) -> None:
         """Raise UserError when a sealed file of this model, or of one on the way, is damaged. All are read."""
         for link in self.chain():
-            seals.check_folder(link.folder)
+            checksums.check_folder(link.folder)
 
     @property
     def what(self) -> str:
@@ -72,7 +72,7 @@ class ModelSource:
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of its own weight files; those of its base are the base's. Raises UserError as `check` does."""
-        seals.check_folder(self.folder)
+        checksums.check_folder(self.folder)
         return fingerprint(self.folder)
 
     @property
@@ -99,19 +99,19 @@ def require(source: ModelSource, use: Use) -> ModelSource:
         raise UserError(
             f"is not a reward model: it is {source.what}",
             where=source.name,
-            mend="train one with `harken train --preset …_rm`",
+            fix="train one with `harken train --preset …_rm`",
         )
     if use == "policy" and source.kind == "reward":
         raise UserError(
             f"cannot answer prompts: it is {source.what}",
             where=source.name,
-            mend="name a full model, an SFT run or a PPO run",
+            fix="name a full model, an SFT run or a PPO run",
         )
     if use == "policy" and (heads := _other_heads(source.chain()[0].folder)):
         raise UserError(
             f"cannot answer prompts: its config.json names {heads}",
             where=source.name,
-            mend="name a causal language model; a classifier can be a reward (training.rewards, type: classifier)",
+            fix="name a causal language model; a classifier can be a reward (training.rewards, type: classifier)",
         )
     return source
 
@@ -133,12 +133,12 @@ def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
     path = Path(name).expanduser()
     if path.is_file():
         if not is_gguf(path):
-            raise UserError("is a file, and not a GGUF file", where=name, mend="name the model's folder")
+            raise UserError("is a file, and not a GGUF file", where=name, fix="name the model's folder")
         return ModelSource("full", name, gguf_folder(path))
     if path.is_dir():
         return _from_folder(name, _final(name, path).resolve(), on_the_way)
     if not name or _looks_like_path(name):
-        raise UserError("no such model", where=name or "model_name", mend=_nearest(path))
+        raise UserError("no such model", where=name or "model_name", fix=_nearest(path))
     return _from_folder(name, hub_folder(name), on_the_way)
 
 
@@ -178,12 +178,12 @@ def _final(name: str, folder: Path) -> Path:
         raise UserError(
             f"this run has not finished{_progress(run)}",
             where=name,
-            mend="run its command again with the same folder: it goes on where it stopped",
+            fix="run its command again with the same folder: it goes on where it stopped",
         )
     stages = [p.name for p in sorted(folder.iterdir()) if RunFolder(p).final.is_dir()]
     if stages:
         raise UserError(
-            "holds runs and is not one itself", where=name, mend=f"name one of them: {', '.join(stages)}"
+            "holds runs and is not one itself", where=name, fix=f"name one of them: {', '.join(stages)}"
         )
     return folder
 
@@ -200,15 +200,13 @@ def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> Model
     if folder in on_the_way:
         circle = " → ".join(str(p) for p in [*on_the_way[on_the_way.index(folder) :], folder])
         raise UserError(
-            f"its base goes round in a circle: {circle}", where=name, mend="mend a base in one of them"
+            f"its base goes round in a circle: {circle}", where=name, fix="mend a base in one of them"
         )
-    seals.check_folder(folder, weights=False)
+    checksums.check_folder(folder, weights=False)
     if (folder / "reward.json").exists():
         for needed in ("adapter_config.json", "reward_head.safetensors"):
             if not (folder / needed).exists():
-                raise UserError(
-                    f"this reward model has no {needed}", where=str(folder), mend="train it again"
-                )
+                raise UserError(f"this reward model has no {needed}", where=str(folder), fix="train it again")
         return _on_base("reward", name, folder, on_the_way)
     if (folder / "adapter_config.json").exists():
         return _on_base("adapter", name, folder, on_the_way)
@@ -218,7 +216,7 @@ def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> Model
     raise UserError(
         "no model is here: neither config.json, adapter_config.json nor a final folder",
         where=str(folder),
-        mend="name the folder that `save_pretrained` or a run wrote",
+        fix="name the folder that `save_pretrained` or a run wrote",
     )
 
 
@@ -230,7 +228,7 @@ def _on_base(
     card = folder / "adapter_config.json"
     base = read_object(card).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
-        raise UserError("names no base model", where=str(card), mend="set base_model_name_or_path in it")
+        raise UserError("names no base model", where=str(card), fix="set base_model_name_or_path in it")
     # A relative path means a place beside the adapter when there is one: run folders may move together.
     beside = folder / base
     here = beside.resolve() if beside.is_dir() else _moved(folder, Path(base))
@@ -240,7 +238,7 @@ def _on_base(
         raise UserError(f"its base model: {error}", where=str(folder)) from error
     if under.kind == "reward":
         raise UserError(
-            f"its base {under.name} is a reward model", where=str(folder), mend="train it on a policy"
+            f"its base {under.name} is a reward model", where=str(folder), fix="train it on a policy"
         )
     source = ModelSource(kind, name, folder, under)
     if kind == "reward":
@@ -284,7 +282,7 @@ def _check_head(source: ModelSource) -> None:
         raise UserError(
             f"the reward head takes hidden size {trained_on}, its base {source.chain()[0].name} has {has}",
             where=str(source.folder),
-            mend="restore the base it was trained on, or train it again",
+            fix="restore the base it was trained on, or train it again",
         )
 
 
@@ -298,7 +296,7 @@ def _check_weights(folder: Path) -> None:
             raise UserError(
                 f"weight files are missing: {', '.join(missing) or 'the index names none'}",
                 where=str(folder),
-                mend="copy or download the folder again",
+                fix="copy or download the folder again",
             )
     elif not (folder / WEIGHTS).exists():
         _missing_weights(folder, WEIGHTS)
@@ -310,9 +308,9 @@ def _missing_weights(folder: Path, wanted: str) -> None:
         raise UserError(
             f"its weights are a pickle ({pickles.name}), which can run code; only safetensors are read",
             where=str(folder),
-            mend=SAFETENSORS,
+            fix=SAFETENSORS,
         )
-    raise UserError(f"has no {wanted}", where=str(folder), mend="copy or download the folder again")
+    raise UserError(f"has no {wanted}", where=str(folder), fix="copy or download the folder again")
 
 
 def _pickles(folder: Path) -> Iterator[Path]:

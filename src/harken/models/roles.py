@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from harken.batches import TokenBatch, TokenEvaluation, collate, describe_next
+from harken.batches import PolicyOutputs, TokenBatch, collate, shift_right
 from harken.errors import UserError
-from harken.maths.logprobs import projected
+from harken.maths.logprobs import linear_logprobs
 from harken.models.backbone import Backbone
 from harken.models.find_tokenizer import tokenizer_of
-from harken.models.quantised import Held, stored_parts, weights_of
+from harken.models.quantised import WeightDtype, stored_parts, weights_of
 from harken.models.resolve import ModelSource
 from harken.models.weights import read_tensors
-from harken.run import stored
+from harken.run import json_io
 from harken.seeds import seed as derive_seed
 
 
@@ -58,12 +58,12 @@ class Policy:
     def states(self, batch: TokenBatch) -> Float[Tensor, "actions width"]:
         """The hidden state that each action token was drawn from, in the order of `batch.action`."""
         with self.backbone.role(self.adapter):
-            states: Tensor = describe_next(self.backbone.hidden(batch))[batch.action]
+            states: Tensor = shift_right(self.backbone.hidden(batch))[batch.response_mask]
         return states
 
     def evaluate(
         self, batch: TokenBatch, temperature: float = 1.0, *, heads_alone: bool = False
-    ) -> TokenEvaluation:
+    ) -> PolicyOutputs:
         """Evaluate the tokens where `action` is True; elsewhere the result is 0.
 
         For a backward pass, call it and `backward()` inside `backbone.role(adapter)`. With `heads_alone`
@@ -71,18 +71,20 @@ class Policy:
         """
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
-            states = describe_next(hidden)[batch.action]
-            logprobs, entropy = projected(states, self.backbone.head, batch.tokens[batch.action], temperature)
+            states = shift_right(hidden)[batch.response_mask]
+            logprobs, entropy = linear_logprobs(
+                states, self.backbone.head, batch.tokens[batch.response_mask], temperature
+            )
             values, final_values = torch.zeros_like(logprobs), logprobs.new_zeros(len(batch.tokens))
             if self.value_head is not None:
                 last = _last_states(hidden, batch)
                 if heads_alone:
                     states, last = states.detach(), last.detach()
                 values, final_values = self.value_head(states), self.value_head(last)
-        return TokenEvaluation(
-            placed(logprobs, batch.action),
-            placed(entropy, batch.action),
-            placed(values, batch.action),
+        return PolicyOutputs(
+            scatter_to_mask(logprobs, batch.response_mask),
+            scatter_to_mask(entropy, batch.response_mask),
+            scatter_to_mask(values, batch.response_mask),
             final_values,
         )
 
@@ -101,8 +103,8 @@ class Critic:
         """V before each action token (0 elsewhere), and V of each whole row."""
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
-            values = self.head(describe_next(hidden)[batch.action])
-            return placed(values, batch.action), self.head(_last_states(hidden, batch))
+            values = self.head(shift_right(hidden)[batch.response_mask])
+            return scatter_to_mask(values, batch.response_mask), self.head(_last_states(hidden, batch))
 
 
 class RewardModel:
@@ -171,7 +173,7 @@ class RewardModel:
     def load(
         cls,
         source: ModelSource,
-        held: Held,
+        weight_dtype: WeightDtype,
         device: torch.device | str,
         share: Backbone | None = None,
         adapter: str = "reward",
@@ -190,22 +192,22 @@ class RewardModel:
             raise UserError(
                 "the base model has changed since this reward model was trained on it",
                 where=str(source.base.folder),
-                mend="train the reward model again, or restore the base",
+                fix="train the reward model again, or restore the base",
             )
-        backbone = share if same_base and share else Backbone.load(source.base, held, device)
+        backbone = share if same_base and share else Backbone.load(source.base, weight_dtype, device)
         weights = read_tensors(source.folder / "reward_head.safetensors", ["bias", "weight"])
         inputs, features = weights["weight"].numel(), backbone.hidden_size
         if (weights["weight"].dim(), weights["bias"].dim()) != (1, 0):
             raise UserError(
                 "the reward head is not a vector and a number",
                 where=str(source.folder),
-                mend="train the reward model again",
+                fix="train the reward model again",
             )
         if inputs != features:
             raise UserError(
                 f"the reward head has {inputs} inputs, its base has hidden size {features}",
                 where=str(source.folder),
-                mend="point checkpoint_path at a reward model trained on this base",
+                fix="point checkpoint_path at a reward model trained on this base",
             )
         backbone.load_adapter(adapter, source.folder)
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
@@ -215,7 +217,7 @@ class RewardModel:
         return cls(backbone, adapter, head, card.offset, card.scale, tokenizer_of(source))
 
 
-class Card(stored.Shape):
+class Card(json_io.Schema):
     """What a trained reward model says of itself in reward.json."""
 
     offset: float
@@ -227,9 +229,9 @@ class Card(stored.Shape):
 
 def read_card(folder: Path) -> Card:
     """The card of the reward model in `folder`. Raises UserError when it cannot be read or lacks a key."""
-    path, mend = folder / "reward.json", "restore the file, or train the reward model again"
-    card = stored.read_object(path, mend)
-    stored.require(card, Card, str(path), mend)
+    path, fix = folder / "reward.json", "restore the file, or train the reward model again"
+    card = json_io.read_object(path, fix)
+    json_io.require(card, Card, str(path), fix)
     return Card.model_validate(card)
 
 
@@ -269,17 +271,19 @@ def lineage_fingerprint(source: ModelSource) -> str:
     return source.lineage_fingerprint
 
 
-def placed(
-    values: Float[Tensor, " actions"], action: Bool[Tensor, "batch time"]
+def scatter_to_mask(
+    values: Float[Tensor, " actions"], response_mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time"]:
     """One value an action token, put where it belongs; 0 elsewhere."""
-    return torch.zeros(action.shape, dtype=values.dtype, device=values.device).masked_scatter(action, values)
+    return torch.zeros(response_mask.shape, dtype=values.dtype, device=values.device).masked_scatter(
+        response_mask, values
+    )
 
 
 def _last_states(
     hidden: Float[Tensor, "batch time width"], batch: TokenBatch
 ) -> Float[Tensor, "batch width"]:
     """The state at each row's last real token, whatever the padding behind it."""
-    last = batch.real.sum(-1) - 1
+    last = batch.attention_mask.sum(-1) - 1
     states: Tensor = hidden[torch.arange(len(last), device=last.device), last]
     return states

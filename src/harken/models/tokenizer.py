@@ -7,12 +7,12 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from harken import chat_template
+from harken.chat import template as chat_template
+from harken.chat.turn_end import padding_id, turn_end
 from harken.errors import UserError
-from harken.models.reading import reading
-from harken.run import seals
+from harken.models.load_errors import reading
+from harken.run import checksums
 from harken.run.terminal import say
-from harken.turn_end import padding_id, turn_end
 
 _ANSWER = "the answer"
 
@@ -25,9 +25,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     places that no mask reads. Code shipped in the folder is never run.
     Raises UserError when the folder has no readable tokenizer, or a damaged one.
     """
-    seals.check_folder(folder, weights=False)
-    mend = "copy tokenizer.json and tokenizer_config.json from the model it was trained from"
-    with reading("no tokenizer can be read here", str(folder), mend):
+    checksums.check_folder(folder, weights=False)
+    fix = "copy tokenizer.json and tokenizer_config.json from the model it was trained from"
+    with reading("no tokenizer can be read here", str(folder), fix):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         tokenizer("a probe")
     chat_template.record_time(tokenizer)
@@ -112,7 +112,7 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
         raise UserError(
             f"its chat template cannot write a user turn and an answer ({error.said})",
             where=where,
-            mend=chat_template.FIX,
+            fix=chat_template.FIX,
         ) from error
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harken.errors import UserError
-from harken.models import quantised_linear
-from harken.models.quantised import Held, Quantised, computed_in
-from harken.models.reading import reading
+from harken.kernels import quantised_linear
+from harken.models.load_errors import reading
+from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 from harken.models.resolve import ModelSource
 
 AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
@@ -29,19 +29,24 @@ MEMORY = "its model in float32 has to fit into memory; if it does, train the ada
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def read_model(folder: Path, held: Held, device: torch.device | None = None) -> PreTrainedModel:
+def read_model(
+    folder: Path, weight_dtype: WeightDtype, device: torch.device | None = None
+) -> PreTrainedModel:
     """A whole causal language model. Code in the folder is never run, pickles are never read.
 
     A quantised one is made on `device`: it cannot move afterwards. Raises UserError when transformers cannot read it,
     or a weight is missing.
     """
     how: dict[str, Any] = {}
-    if isinstance(held, Quantised):
-        how = {"quantization_config": held.settings(), "device_map": {"": device or torch.device("cpu")}}
+    if isinstance(weight_dtype, Quantised):
+        how = {
+            "quantization_config": weight_dtype.settings(),
+            "device_map": {"": device or torch.device("cpu")},
+        }
     with reading("this model cannot be read", str(folder), AGAIN):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=computed_in(held),
+            dtype=compute_dtype(weight_dtype),
             **how,
             use_safetensors=True,
             trust_remote_code=False,
@@ -49,8 +54,8 @@ def read_model(folder: Path, held: Held, device: torch.device | None = None) -> 
             output_loading_info=True,
         )
     _require_all(told["missing_keys"], folder, AGAIN)
-    if isinstance(held, Quantised):
-        quantised_linear.install(model, held.dtype)
+    if isinstance(weight_dtype, Quantised):
+        quantised_linear.install(model, weight_dtype.dtype)
     read: PreTrainedModel = model
     return read
 
@@ -77,7 +82,7 @@ def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     lost = [key for key in wanted if key in given and not _equal(wanted[key], given[key])]
     if lost:
         raise UserError(
-            f"peft did not load all of this adapter: {_some(lost)}", where=str(folder), mend=RETRAIN
+            f"peft did not load all of this adapter: {_some(lost)}", where=str(folder), fix=RETRAIN
         )
     return model
 
@@ -98,7 +103,7 @@ def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
         raise UserError(
             f"peft saves an adapter of this model under names that it does not load again ({_some(lost)})",
             where="lora.target_modules",
-            mend=f"name modules other than {', '.join(sorted({key.rsplit('.', 1)[-1] for key in lost}))}",
+            fix=f"name modules other than {', '.join(sorted({key.rsplit('.', 1)[-1] for key in lost}))}",
         )
     return model
 
@@ -111,25 +116,25 @@ def merged_into_base(model: PeftModel, name: str) -> PreTrainedModel:
     return merged
 
 
-def read_merged(source: ModelSource, held: Held, device: torch.device) -> PreTrainedModel:
+def read_merged(source: ModelSource, weight_dtype: WeightDtype, device: torch.device) -> PreTrainedModel:
     """A model with the adapters it is made of: merged in float32, and rounded once.
 
     Raises UserError as `read_model` does, and for adapters under a base that is to be quantised.
     """
     base, *adapters = [link for link in source.chain() if link.kind != "reward"]
     if not adapters:
-        model = read_model(base.folder, held, device)
-        return model if isinstance(held, Quantised) else model.to(device)
-    if isinstance(held, Quantised):
+        model = read_model(base.folder, weight_dtype, device)
+        return model if isinstance(weight_dtype, Quantised) else model.to(device)
+    if isinstance(weight_dtype, Quantised):
         raise UserError(
             f"is {source.what}, and a merged model is not quantised",
             where=source.name,
-            mend="save it merged and name that folder, or set dtype: bfloat16",
+            fix="save it merged and name that folder, or set dtype: bfloat16",
         )
     merged: Any = read_model(base.folder, torch.float32)
     for link in adapters:
         merged = merged_into_base(with_adapter(merged, link.folder), str(link.folder))
-    cast(merged, held)
+    cast(merged, weight_dtype)
     moved: PreTrainedModel = merged.to(device)
     return moved
 
@@ -148,9 +153,9 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
-def _require_all(missing: Sequence[str] | set[str], where: Path, mend: str) -> None:
+def _require_all(missing: Sequence[str] | set[str], where: Path, fix: str) -> None:
     if missing:
-        raise UserError(f"weights are missing: {_some(missing)}", where=str(where), mend=mend)
+        raise UserError(f"weights are missing: {_some(missing)}", where=str(where), fix=fix)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """How many bytes a pass through the trunk holds: what forward keeps for backward, and what comes and goes.
 
-Counted from the operations of `models.fused`, `models.lora_linear` and `models.attention`, layer by layer. b is 2 or
+Counted from the operations of `kernels.fused`, `kernels.lora_linear` and `kernels.attention`, layer by layer. b is 2 or
 4, the bytes of a number that is computed with; h the width, i the inner width, H heads and G groups of d features.
 
     kept of each token in a layer                                    bytes
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 
 import torch
 
+from harken.kernels.attention import KEPT
+from harken.kernels.packing import LONGEST_SEGMENT
+from harken.kernels.segments import MAX_WEIGHTS, SIZE_STEP
+from harken.kernels.shape_buckets import round_up
 from harken.maths.logprobs import TILE
-from harken.maths.products import multiplied_in
-from harken.models.attention import KEPT
-from harken.models.packing import LONGEST_SEGMENT
-from harken.models.segments import STEP, WEIGHTS
-from harken.models.shapes import rounded
-from harken.plan.shape import Shape
+from harken.maths.matmul_dtype import matmul_dtype
+from harken.plan.shape import ModelShape
 
 CHUNK = 256
 """Rows of logits that exist at a time (`maths.logprobs.projected`)."""
@@ -36,7 +36,7 @@ CHUNK = 256
 class Pass:
     """How a model is run: in which precision, with which adapter, on which kind of device."""
 
-    shape: Shape
+    shape: ModelShape
     number: int
     """Bytes of a number that is computed with: 2 in bfloat16, 4 in float32."""
     rank: int | None
@@ -85,7 +85,7 @@ class Pass:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
         s, b, tokens = self.shape, self.computed, rows * longest
         # On a CPU attention goes batch of segments by batch: mask, scores and weights, backward their gradients.
-        together = min(max(WEIGHTS, min(longest, LONGEST_SEGMENT) * longest), tokens * longest)
+        together = min(max(MAX_WEIGHTS, min(longest, LONGEST_SEGMENT) * longest), tokens * longest)
         weights = s.heads * together if self.on_cpu else 0
         # Where a product is wider than what is kept: its input and output once more, and all of attention.
         m = self.multiplied
@@ -97,21 +97,21 @@ class Pass:
         block = b * (2 * s.width + 3 * s.inner) + copies
         return float(max(tokens * block, rows + 3 * m * weights, tokens * (12 + 2 * b) * s.width))
 
-    def head(self, actions: float, *, weight_trains: bool = False) -> float:
+    def head(self, response_masks: float, *, weight_trains: bool = False) -> float:
         """Bytes around the unembedding of `actions` tokens: states and their gradient, and of a chunk's logits (on a
         CPU of a tile of the vocabulary) one copy as multiplied and two wide, three where they are capped."""
         s, b = self.shape, self.computed
         tile = min(TILE, s.vocabulary) if self.on_cpu else s.vocabulary
-        chunk = min(CHUNK, actions) * tile * (b + (12 if s.softcapped else 8))
+        chunk = min(CHUNK, response_masks) * tile * (b + (12 if s.softcapped else 8))
         of_tile = tile * s.width * self.multiplied if self.multiplied > b else 0
         of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
-        return float(chunk + of_tile + of_weight + actions * s.width * (b + 4))
+        return float(chunk + of_tile + of_weight + response_masks * s.width * (b + 4))
 
     def _weights(self, longest: int) -> float:
         """Bytes of attention weights that are kept of each token: of the segments that see no more than `KEPT`."""
         if not self.on_cpu:
             return 4.0 * self.shape.heads
-        seen = rounded(min(longest, KEPT), STEP)
+        seen = round_up(min(longest, KEPT), SIZE_STEP)
         return self.computed * self.shape.heads * seen * seen / longest
 
     def _kept_in_layer(self, longest: int) -> float:
@@ -138,16 +138,16 @@ class Pass:
 
 
 def multiplied(number: int, *, on_cpu: bool) -> int:
-    """Bytes in which a number that is kept in `number` bytes is multiplied (`maths.products`)."""
+    """Bytes in which a number that is kept in `number` bytes is multiplied (`maths.matmul_dtype`)."""
     kept_as = torch.bfloat16 if number == 2 else torch.float32
-    return multiplied_in(kept_as, torch.device("cpu" if on_cpu else "cuda")).itemsize
+    return matmul_dtype(kept_as, torch.device("cpu" if on_cpu else "cuda")).itemsize
 
 
-def key_value_cache(shape: Shape, slots: int, capacity: int, number: int) -> float:
+def key_value_cache(shape: ModelShape, slots: int, capacity: int, number: int) -> float:
     """Bytes of keys and values of `slots` sequences of `capacity` tokens."""
     return float(2 * shape.layers * slots * capacity * shape.groups * shape.features * number)
 
 
-def step_logits(shape: Shape, slots: int, number: int) -> float:
+def step_logits(shape: ModelShape, slots: int, number: int) -> float:
     """Bytes of one decoding step's logits: as multiplied, wide, and as masses with their running sums."""
     return float(slots * shape.vocabulary * (number + (4 if shape.softcapped else 3) * 4))

@@ -8,12 +8,12 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PretrainedConfig
 
-from harken import config_files
+from harken.config import files as config_files
 from harken.errors import UserError
-from harken.models.reading import reading
+from harken.models.load_errors import reading
 from harken.models.resolve import ModelSource, resolve
-from harken.plan.known import known_config
-from harken.run import seals
+from harken.plan.builtin_configs import known_config
+from harken.run import checksums
 
 SETTINGS = ["*.json", "*.model", "*.txt", "*.jinja"]
 """What the hub is asked for: settings and tokenizer."""
@@ -58,12 +58,12 @@ def find(name: str) -> Found:
     raise UserError(
         "neither a model nor its config.json is here, and the hub does not give it",
         where=name,
-        mend="name a folder with a config.json, `embedded`, or a model that can be reached",
+        fix="name a folder with a config.json, `embedded`, or a model that can be reached",
     )
 
 
 def _read(name: str, folder: Path) -> Found:
-    seals.check_folder(folder, weights=False)
+    checksums.check_folder(folder, weights=False)
     with reading(
         "its config.json cannot be read",
         str(folder),

@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 from harken.batches import collate
 from harken.config import LoraSettings
 from harken.maths.logits import LogitsHead
-from harken.maths.logprobs import projected
+from harken.maths.logprobs import linear_logprobs
 from harken.models.backbone import Backbone
 from harken.plan.activations import CHUNK
-from harken.plan.shape import Shape
+from harken.plan.shape import ModelShape
+from harken.rollout.choose_decoder import open_decoder
 from harken.rollout.sampler import draw
-from harken.rollout.ways import open_decoder
 
 LAYERS = 2
 ROLE = "timed"
@@ -55,7 +55,7 @@ class Rates:
 
 def measure(
     config: PretrainedConfig,
-    shape: Shape,
+    shape: ModelShape,
     lora: LoraSettings | None,
     dtype: torch.dtype,
     device: torch.device,
@@ -101,10 +101,10 @@ def measure(
 
     def through_head() -> None:
         with torch.no_grad():
-            projected(states, head, picked)
+            linear_logprobs(states, head, picked)
 
     def head_training() -> None:
-        projected(states, head, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
+        linear_logprobs(states, head, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
 
     in_layers = rows * tokens * LAYERS
     decode, choice = _decoding(backbone, role, head, slots, capacity)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harken.config_ppo import PPOTraining
-from harken.config_training import RewardTraining, SupervisedTraining
+from harken.config.ppo import PPOTraining
+from harken.config.training import RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Rates
-from harken.plan.job import Comparison, Job, Scorer
+from harken.plan.job import EvaluationJob, Job, Scorer
 from harken.plan.phases import answers_together, rollout_groups, supervised_groups
 from harken.plan.rows import BATCHES, Group
-from harken.train.order import steps_in
 from harken.train.reward_model import CALIBRATION_PAIRS
+from harken.train.sampler import num_steps
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Duration:
         return None if self.steps is None else self.steps * self.step + self.beside
 
 
-def duration(job: Job | Comparison, rates: Rates) -> Duration:
+def duration(job: Job | EvaluationJob, rates: Rates) -> Duration:
     """The time of a stage at these rates. Answers are taken to be as long as they may be."""
-    if isinstance(job, Comparison):
+    if isinstance(job, EvaluationJob):
         return _comparison(job, rates)
     if isinstance(job.config.training, PPOTraining):
         return _ppo(job, rates)
@@ -65,7 +65,7 @@ def _supervised(job: Job, rates: Rates) -> Duration:
         calibration = pairs * padded / size * layers * rates.forward
     steps = training.max_steps
     if job.rows.train is not None:
-        steps = steps_in(job.rows.train, training.batch_size, training.epochs, training.max_steps)
+        steps = num_steps(job.rows.train, training.batch_size, training.epochs, training.max_steps)
     # At the merge of SFT the held-out loss is measured twice more.
     looks = (steps or 0) // training.eval_every + (3 if isinstance(training, SupervisedTraining) else 1)
     return Duration(job.name, steps, parts, looks * held_out + calibration)
@@ -77,14 +77,14 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     settings, layers = training.ppo, job.shape.layers
     count = settings.prompts_per_update * settings.samples_per_prompt
     padded = _tokens(rollout_groups(job)) / BATCHES
-    actions = count * settings.max_gen_len
+    response_masks = count * settings.max_gen_len
     own_critic = settings.critic != "shared"
-    look = padded * layers * rates.forward + actions * rates.head_forward
+    look = padded * layers * rates.forward + response_masks * rates.head_forward
     again = settings.update_kl_limit is not None
     # The largest micro-batch of the first optimiser step is evaluated and learnt from in one forward.
     largest = max(rows * longest for rows, longest in rollout_groups(job, 1, settings.minibatches))
     looks = 2 - min(largest / padded, 1.0) + (1 if again else 1 / settings.trace_every)
-    learn = padded * layers * rates.training * (2 if own_critic else 1) + actions * rates.head_training
+    learn = padded * layers * rates.training * (2 if own_critic else 1) + response_masks * rates.head_training
     parts = {
         "generate": _generating(job, settings.prompts_per_update, count, settings.max_gen_len, rates),
         "score": padded * rates.forward * sum(_like(job)(s) for s in job.scorers if not s.judge),
@@ -100,7 +100,7 @@ def _ppo(job: Job, rates: Rates) -> Duration:
     return Duration(job.name, settings.updates, parts, probes * probe)
 
 
-def _comparison(job: Comparison, rates: Rates) -> Duration:
+def _comparison(job: EvaluationJob, rates: Rates) -> Duration:
     layers, count, longest = job.shape.layers, job.rows.train or 0, job.config.max_gen_len
     answers = _generating(job, count, count, longest, rates)
     tokens = job.rows.reading(count, answers_together(job)) + count * longest
@@ -109,7 +109,7 @@ def _comparison(job: Comparison, rates: Rates) -> Duration:
     return Duration(job.name, policies, parts, 0.0)
 
 
-def _generating(job: Job | Comparison, prompts: int, answers: int, longest: int, rates: Rates) -> float:
+def _generating(job: Job | EvaluationJob, prompts: int, answers: int, longest: int, rates: Rates) -> float:
     """Reading the prompts once, then one step a token for as many rounds of full slots as it takes."""
     together = answers_together(job)
     reading = job.rows.reading(prompts, together) * job.shape.layers * rates.forward if prompts else 0.0

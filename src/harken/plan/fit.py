@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harken.config_ppo import PPOTraining
-from harken.config_training import RewardTraining
-from harken.plan.job import Comparison, Job
+from harken.config.ppo import PPOTraining
+from harken.config.training import RewardTraining
+from harken.plan.job import EvaluationJob, Job
 from harken.plan.phases import phases
 
 ROOM = 0.9
@@ -18,17 +18,17 @@ SIZES = sorted({round(2**power * part) for power in range(7, 18) for part in (1.
 class Fitted:
     """A stage, changed so that it fits, and the keys that changed."""
 
-    job: Job | Comparison
+    job: Job | EvaluationJob
     keys: dict[str, object]
     fits: bool
 
 
-def fit(job: Job | Comparison, process: float, memory: float) -> Fitted:
+def fit(job: Job | EvaluationJob, process: float, memory: float) -> Fitted:
     """The stage with the largest `micro_batch_tokens` whose predicted peak is within nine tenths of `memory` bytes.
 
     If none is small enough, the same with gradient checkpointing; if that is not enough either, as it was.
     """
-    if isinstance(job, Comparison):
+    if isinstance(job, EvaluationJob):
         return Fitted(job, {}, _peak(job, process) <= ROOM * memory)
     for more in ({}, {"gradient_checkpointing": True}):
         changed = job.with_training(**more)
@@ -39,7 +39,7 @@ def fit(job: Job | Comparison, process: float, memory: float) -> Fitted:
     return Fitted(job, {}, fits=False)
 
 
-def _peak(job: Job | Comparison, process: float) -> float:
+def _peak(job: Job | EvaluationJob, process: float) -> float:
     return max(phase.total for phase in phases(job, process))
 
 

@@ -6,29 +6,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harken import config_files
 from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig, StageOverrides
-from harken.config_ppo import PPOTraining
-from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
+from harken.config import files as config_files
+from harken.config.ppo import PPOTraining
+from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
 from harken.errors import UserError
-from harken.models import attention
-from harken.models.quantised import KEPT_IN, computed_in
+from harken.kernels import attention
+from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.models.resolve import resolve
 from harken.plan.activations import Pass
 from harken.plan.architecture import Found, find, maker
-from harken.plan.rows import Rows, rows_of
-from harken.plan.shape import Shape, shape_of
+from harken.plan.rows import PlannedRows, rows_of
+from harken.plan.shape import ModelShape, shape_of
 from harken.run.folder import PipelineFolder
 
 SCORING_TOKENS = 4096
-"""What an evaluation reads at a time (`evaluate.answers`)."""
+"""What an evaluation reads at a time (`evaluate.responses`)."""
 
 
 @dataclass(frozen=True)
 class Scorer:
     """A reward model beside the policy."""
 
-    shape: Shape
+    shape: ModelShape
     rank: int
     """Of its adapter; 0: none."""
     own_base: bool
@@ -38,7 +38,7 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class Coming:
+class PlannedRewardModel:
     """The reward model of a pipeline: an adapter on the policy's base, wherever it will be."""
 
     folder: Path
@@ -52,8 +52,8 @@ class Job:
     name: str
     config: RunConfig
     found: Found
-    shape: Shape
-    rows: Rows
+    shape: ModelShape
+    rows: PlannedRows
     on_cpu: bool
     scorers: tuple[Scorer, ...] = ()
     notes: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Job:
     @property
     def number(self) -> int:
         """Bytes of an activation, and of a frozen weight that is not quantised."""
-        return computed_in(KEPT_IN[self.config.dtype]).itemsize
+        return compute_dtype(WEIGHT_DTYPES[self.config.dtype]).itemsize
 
     @property
     def trained(self) -> int:
@@ -94,18 +94,18 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EvaluationJob:
     """The evaluation stage of a pipeline: policies that answer, a reward model that reads."""
 
     name: str
     config: EvaluationConfig
-    shape: Shape
-    rows: Rows
+    shape: ModelShape
+    rows: PlannedRows
     lora: LoraSettings | None
     on_cpu: bool
 
 
-def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | Comparison]:
+def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | EvaluationJob]:
     """The stages that are planned, in order. Raises UserError when a model is not to be found."""
     if isinstance(config, RunConfig):
         yield job(config.training.type, config, find(config.model_name), on_cpu=on_cpu)
@@ -116,7 +116,7 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
     yield job("reward", _stage(config, config.reward), found, on_cpu=on_cpu)
     training = {"reward_model": {"checkpoint_path": str(folder.reward.final)}, **config.ppo.training}
     ppo = config.ppo.model_copy(update={"training": training})
-    coming = Coming(folder.reward.final, config.reward.lora or LoraSettings())
+    coming = PlannedRewardModel(folder.reward.final, config.reward.lora or LoraSettings())
     yield job("ppo", _stage(config, ppo), found, coming, on_cpu=on_cpu)
     evaluation = EvaluationConfig.model_validate(
         {
@@ -128,12 +128,14 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
     )
     packs = on_cpu and attention.is_plain(found.config)
     rows = rows_of("ppo", evaluation.data, found.source, config.seed, packs=packs)
-    yield Comparison(
+    yield EvaluationJob(
         "eval", evaluation, shape_of(found.config, config.ppo.lora), rows, config.ppo.lora, on_cpu
     )
 
 
-def job(name: str, config: RunConfig, found: Found, coming: Coming | None = None, *, on_cpu: bool) -> Job:
+def job(
+    name: str, config: RunConfig, found: Found, coming: PlannedRewardModel | None = None, *, on_cpu: bool
+) -> Job:
     """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
     shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_plain(found.config)
@@ -182,7 +184,7 @@ def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
     return paths
 
 
-def _scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
+def _scorer(path: str, policy: ModelShape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
     """A reward model as it is, or as what will train it makes it. The policy shares its base only under an adapter."""
     rank = (lora or LoraSettings()).rank
     try:
@@ -194,7 +196,9 @@ def _scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | None) -
     return Scorer(shape_of(find(str(base)).config), rank, own_base=not shared), ""
 
 
-def _future_scorer(path: str, policy: Shape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
+def _future_scorer(
+    path: str, policy: ModelShape, start: Found, lora: LoraSettings | None
+) -> tuple[Scorer, str]:
     """A reward model that is not there yet: what the preset that writes there would make, else one like the policy."""
     preset = maker(path)
     if preset is None:

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harken.config_ppo import PPOTraining
-from harken.config_training import RewardTraining, SupervisedTraining
-from harken.models.packed_linear import AT_MOST
-from harken.models.quantised import KEPT_IN, computed_in
+from harken.config.ppo import PPOTraining
+from harken.config.training import RewardTraining, SupervisedTraining
+from harken.kernels.packed_linear import AT_MOST
+from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.activations import Pass, key_value_cache, multiplied, step_logits
-from harken.plan.job import SCORING_TOKENS, Comparison, Job
+from harken.plan.job import SCORING_TOKENS, EvaluationJob, Job
 from harken.plan.rows import Group
 from harken.rollout.in_process import READ_TOGETHER
 from harken.rollout.slots import FEWEST, SLOTS, slots
@@ -51,9 +51,9 @@ class Phase:
         return sum(self.parts.values())
 
 
-def phases(job: Job | Comparison, process: float) -> list[Phase]:
+def phases(job: Job | EvaluationJob, process: float) -> list[Phase]:
     """Every phase of a stage. `process` is what Python and its libraries hold; on a GPU the driver's share."""
-    if isinstance(job, Comparison):
+    if isinstance(job, EvaluationJob):
         return _comparison(job, process)
     stays = {"process": process, "weights": _weights(job), "trained": 4.0 * job.trained}
     if isinstance(job.config.training, PPOTraining):
@@ -115,10 +115,14 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     return found
 
 
-def _comparison(job: Comparison, process: float) -> list[Phase]:
+def _comparison(job: EvaluationJob, process: float) -> list[Phase]:
     number = _number(job)
     adapter = 4.0 * job.shape.lora(job.lora.rank) if job.lora else 0.0
-    stays = {"process": process, "weights": job.shape.kept(KEPT_IN[job.config.dtype]), "adapters": adapter}
+    stays = {
+        "process": process,
+        "weights": job.shape.kept(WEIGHT_DTYPES[job.config.dtype]),
+        "adapters": adapter,
+    }
     passing = Pass(job.shape, number, job.lora.rank if job.lora else 0, on_cpu=job.on_cpu)
     together, prompt = answers_together(job), max(job.rows.lengths)
     generate = stays | {
@@ -136,9 +140,9 @@ def _comparison(job: Comparison, process: float) -> list[Phase]:
     ]
 
 
-def answers_together(job: Job | Comparison) -> int:
+def answers_together(job: Job | EvaluationJob) -> int:
     """Answers in the making at a time; where none are made, as many as are timed beside."""
-    if isinstance(job, Comparison):
+    if isinstance(job, EvaluationJob):
         count, longest = job.rows.train or SLOTS, job.config.max_gen_len
     elif isinstance(job.config.training, PPOTraining):
         settings = job.config.training.ppo
@@ -150,8 +154,8 @@ def answers_together(job: Job | Comparison) -> int:
     return slots(count, key_value_cache(job.shape, 1, capacity, number))
 
 
-def _number(job: Job | Comparison) -> int:
-    return computed_in(KEPT_IN[job.config.dtype]).itemsize
+def _number(job: Job | EvaluationJob) -> int:
+    return compute_dtype(WEIGHT_DTYPES[job.config.dtype]).itemsize
 
 
 # -- what stays -------------------------------------------------------------------------------------
@@ -159,21 +163,21 @@ def _number(job: Job | Comparison) -> int:
 
 def _weights(job: Job) -> float:
     """Every base that is loaded, and the frozen adapters on them."""
-    shape, held = job.shape, KEPT_IN[job.config.dtype]
+    shape, weight_dtype = job.shape, WEIGHT_DTYPES[job.config.dtype]
     # A base whose every weight trains is counted with what trains.
-    total = shape.kept(held) if job.config.lora else 0.0
+    total = shape.kept(weight_dtype) if job.config.lora else 0.0
     training = job.config.training
     if not isinstance(training, PPOTraining):
         return total
     settings = training.ppo
     if settings.reference != "sft" or job.config.lora is None:
-        total += shape.kept(held)
+        total += shape.kept(weight_dtype)
     elif settings.reference_update_every is not None:
         total += 4.0 * job.trained
     if settings.critic == "model":
-        total += shape.kept(held)
+        total += shape.kept(weight_dtype)
     bases = {s.shape for s in job.scorers if s.own_base}
-    total += sum(s.kept(held) for s in bases)
+    total += sum(s.kept(weight_dtype) for s in bases)
     return total + sum(4.0 * s.shape.lora(s.rank) for s in job.scorers)
 
 
@@ -236,8 +240,8 @@ def _read_together(prompts: int, longest: int) -> int:
     return min(prompts, max(READ_TOGETHER // longest, 1))
 
 
-def _packed(job: Job | Comparison) -> float:
-    """The weights once more, in the order that decoding reads them in (`models.packed_linear`)."""
+def _packed(job: Job | EvaluationJob) -> float:
+    """The weights once more, in the order that decoding reads them in (`kernels.packed_linear`)."""
     if job.config.dtype != "bfloat16" or job.shape.parameters > AT_MOST:
         return 0.0
     if (

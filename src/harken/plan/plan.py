@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from harken.config import LoraSettings, PipelineConfig, RunConfig
-from harken.config_ppo import PPOTraining
+from harken.config.ppo import PPOTraining
 from harken.errors import UserError
 from harken.models.device import choose_device
-from harken.models.quantised import KEPT_IN, computed_in
+from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.architecture import find
 from harken.plan.calibrate import Rates, measure
 from harken.plan.clock import Duration, duration
 from harken.plan.fit import Fitted, fit
-from harken.plan.job import SCORING_TOKENS, Comparison, Job, jobs
+from harken.plan.job import SCORING_TOKENS, EvaluationJob, Job, jobs
 from harken.plan.phases import CUDA_CONTEXT, Phase, answers_together, phases
-from harken.plan.process import resident
+from harken.plan.rss import resident
 from harken.run.terminal import say
 
 LONGEST_TIMED = 1024
@@ -82,7 +82,7 @@ def make(
     began = time.perf_counter()
     kind = (device or config.device).partition(":")[0]
     if kind not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device {kind!r}", where="--device", mend="use cpu or cuda")
+        raise UserError(f"unknown device {kind!r}", where="--device", fix="use cpu or cuda")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     todo = list(jobs(config, on_cpu=kind == "cpu"))
@@ -119,14 +119,14 @@ def make(
 
 
 def _timed(
-    config: RunConfig | PipelineConfig, todo: list[Job | Comparison], device: torch.device
+    config: RunConfig | PipelineConfig, todo: list[Job | EvaluationJob], device: torch.device
 ) -> tuple[Duration, ...]:
     """Every stage at the rates of its own row lengths; stages of like rows share a measurement."""
     say("timing a few layers on this machine …")
     kept: dict[tuple[object, ...], Rates] = {}
     durations = []
     for job in todo:
-        lora = job.lora if isinstance(job, Comparison) else job.config.lora
+        lora = job.lora if isinstance(job, EvaluationJob) else job.config.lora
         answer = _answer(job)
         typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + answer
         # To the next multiple of 64: stages of like rows are timed once.
@@ -138,20 +138,20 @@ def _timed(
         if key not in kept:
             kept[key] = measure(
                 find(config.model_name).config, job.shape, lora or _no_lora(job),
-                computed_in(KEPT_IN[config.dtype]), device,
+                compute_dtype(WEIGHT_DTYPES[config.dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
         durations.append(duration(job, kept[key]))
     return tuple(durations)
 
 
-def _no_lora(job: Job | Comparison) -> LoraSettings | None:
+def _no_lora(job: Job | EvaluationJob) -> LoraSettings | None:
     """An evaluation trains nothing: it is timed as an adapter is, whatever the policies are."""
-    return LoraSettings() if isinstance(job, Comparison) else None
+    return LoraSettings() if isinstance(job, EvaluationJob) else None
 
 
-def _answer(job: Job | Comparison) -> int:
-    if isinstance(job, Comparison):
+def _answer(job: Job | EvaluationJob) -> int:
+    if isinstance(job, EvaluationJob):
         return job.config.max_gen_len
     training = job.config.training
     return training.ppo.max_gen_len if isinstance(training, PPOTraining) else 0

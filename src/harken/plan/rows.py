@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harken.batches import micro_batches
-from harken.config_base import DataConfig
+from harken.config.base import DataConfig
 from harken.data import sources
 from harken.data.chat import Rejected, Renderer
 from harken.errors import UserError
-from harken.models import packing
+from harken.kernels import packing
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.resolve import ModelSource
 from harken.records import Demonstration, Preference, Prompt, TokenPair
@@ -29,7 +29,7 @@ BATCHES = 32
 
 
 @dataclass(frozen=True)
-class Rows:
+class PlannedRows:
     """Some rows as tokens, and how many rows there are in all."""
 
     items: tuple[Item, ...]
@@ -41,7 +41,7 @@ class Rows:
     held_out: int
     seed: int
     packs: bool
-    """Whether passes pack them (see `models.packing`)."""
+    """Whether passes pack them (see `kernels.packing`)."""
     note: str = ""
     """Why lengths are limits; "" when they were counted."""
 
@@ -96,8 +96,8 @@ class Rows:
         """Tokens that go through the model when so many prompts are read, `at_once` of them together."""
         batches = self.batches(min(prompts, at_once))
         groups = [group for batch in batches for group in self.groups(batch, sys.maxsize)]
-        held = sum(rows * longest for rows, longest in groups) / len(batches)
-        return held * prompts / len(batches[0])
+        weight_dtype = sum(rows * longest for rows, longest in groups) / len(batches)
+        return weight_dtype * prompts / len(batches[0])
 
     def _packed(self, rows: list[Sequence[int]]) -> Group:
         """Rows of the longest one that are worth what is really read."""
@@ -105,7 +105,9 @@ class Rows:
         return packing.packed(rows).tokens.numel() / longest, longest
 
 
-def rows_of(kind: str, data: DataConfig, source: ModelSource | None, seed: int, *, packs: bool) -> Rows:
+def rows_of(
+    kind: str, data: DataConfig, source: ModelSource | None, seed: int, *, packs: bool
+) -> PlannedRows:
     """The rows of a stage of this kind (`sft`, `reward` or `ppo`). Every length is `max_length` where none is known."""
     if source is None:
         return _limits(kind, data, seed, "no tokenizer to count with")
@@ -119,7 +121,7 @@ def rows_of(kind: str, data: DataConfig, source: ModelSource | None, seed: int, 
     if not counted:
         return _limits(kind, data, seed, f"not one of {len(order)} rows fits max_length")
     fitting = len(counted) / len(order)
-    return Rows(
+    return PlannedRows(
         tuple(item for item, _ in counted),
         tuple(answer for _, answer in counted),
         round(len(train) * fitting),
@@ -129,10 +131,10 @@ def rows_of(kind: str, data: DataConfig, source: ModelSource | None, seed: int, 
     )
 
 
-def _limits(kind: str, data: DataConfig, seed: int, why: str) -> Rows:
+def _limits(kind: str, data: DataConfig, seed: int, why: str) -> PlannedRows:
     note = f"every row is taken as {data.max_length} tokens long ({why})"
     item = ([0] * data.max_length,) * (2 if kind == "reward" else 1)
-    return Rows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)
+    return PlannedRows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)
 
 
 def _read(
@@ -154,6 +156,6 @@ def _tokens(
         return None if isinstance(fitted, Rejected) else ((fitted,), 0)
     if isinstance(row, Demonstration):
         shown = renderer.demonstration(row, limit)
-        return None if isinstance(shown, Rejected) else ((shown.tokens,), sum(shown.action))
+        return None if isinstance(shown, Rejected) else ((shown.tokens,), sum(shown.response_mask))
     pair = renderer.preference(row, limit)
     return None if isinstance(pair, Rejected) else ((pair.chosen_tokens, pair.rejected_tokens), 0)

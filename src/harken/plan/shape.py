@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.models.logits_head import softcaps
-from harken.models.projections import Targets, targets_of, trunk_of
-from harken.models.quantised import Held, Quantised, computed_in
+from harken.models.lora_targets import Targets, targets_of, trunk_of
+from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """What memory and arithmetic follow from."""
 
     parameters: int
@@ -46,12 +46,12 @@ class Shape:
     experts: tuple[tuple[int, int, int], ...] = ()
     """(experts, inputs, outputs) of every fused parameter that an adapter is put on."""
 
-    def kept(self, held: Held) -> float:
+    def kept(self, weight_dtype: WeightDtype) -> float:
         """Bytes of the frozen base. Its scales take 1/64 of a byte a weight in 4 bits; in 8 they are not counted."""
-        number = computed_in(held).itemsize
-        if not isinstance(held, Quantised):
+        number = compute_dtype(weight_dtype).itemsize
+        if not isinstance(weight_dtype, Quantised):
             return float(number * self.parameters)
-        each = 1.0 if held.kind == "int8" else 0.5 + 1 / 64
+        each = 1.0 if weight_dtype.kind == "int8" else 0.5 + 1 / 64
         return each * self.linear + number * (self.parameters - self.linear)
 
     def lora(self, rank: int) -> int:
@@ -62,7 +62,7 @@ class Shape:
 
 def shape_of(
     config: PretrainedConfig, lora: LoraSettings | None = None, *, classifier: bool = False
-) -> Shape:
+) -> ModelShape:
     """Return the shape that a model of these settings has. `lora` says what adapters are put on; None: the usual."""
     make = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     with torch.device("meta"):
@@ -71,7 +71,7 @@ def shape_of(
     parameters = [p.numel() for p in model.parameters()]
     outer = {model.get_output_embeddings(), getattr(model, "score", None)}
     heads = int(config.num_attention_heads)
-    return Shape(
+    return ModelShape(
         parameters=sum(parameters),
         linear=sum(m.weight.numel() for m in model.modules() if type(m) is nn.Linear and m not in outer),
         largest=max(parameters),

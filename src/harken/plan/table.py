@@ -21,7 +21,7 @@ def parse_memory(text: str) -> float:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
     if not found or float(found[1]) == 0:
         raise UserError(
-            f"{text!r} is no memory size", where="--memory", mend="write for example 12GB or 16GiB"
+            f"{text!r} is no memory size", where="--memory", fix="write for example 12GB or 16GiB"
         )
     return float(found[1]) * UNITS[found[2].upper()]
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from harken.config import RunConfig
-from harken.config_ppo import PPOTraining
-from harken.config_rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RewardPart
+from harken.config.ppo import PPOTraining
+from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RewardPart
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
-from harken.models.quantised import Held, computed_in
+from harken.models.quantised import WeightDtype, compute_dtype
 from harken.models.resolve import ModelSource, require, resolve
 from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, role_row
 from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
@@ -149,7 +149,7 @@ def load_rewards(
     policy: ModelSource,
     share: Backbone | None,
     renderer: Renderer,
-    held: Held,
+    weight_dtype: WeightDtype,
     device: torch.device,
 ) -> Rewards:
     """Load what was found. Reward models on one base share it; on the policy's, they move in with it (`share`).
@@ -158,7 +158,7 @@ def load_rewards(
     must not move with the policy. `renderer` is the policy's.
     """
     training = found.training
-    loader = PartLoader(share, held, device, 2 * training.micro_batch_tokens)
+    loader = PartLoader(share, weight_dtype, device, 2 * training.micro_batch_tokens)
     rewards = loader.rewards
     main, source = training.reward_model, found.reward_model
     if main is not None:
@@ -184,9 +184,9 @@ class PartLoader:
     """
 
     def __init__(
-        self, share: Backbone | None, held: Held, device: torch.device, micro_batch_tokens: int
+        self, share: Backbone | None, weight_dtype: WeightDtype, device: torch.device, micro_batch_tokens: int
     ) -> None:
-        self.share, self.held, self.device = share, held, device
+        self.share, self.weight_dtype, self.device = share, weight_dtype, device
         self.micro_batch_tokens = micro_batch_tokens
         self.bases = [share] if share is not None else []
         self.rewards = Rewards()
@@ -218,7 +218,7 @@ class PartLoader:
         if component not in self._classifiers:
             say(f"{component}: {source.describe()}")
             loaded = load_classifier(
-                source, part, computed_in(self.held), self.device, self.micro_batch_tokens
+                source, part, compute_dtype(self.weight_dtype), self.device, self.micro_batch_tokens
             )
             self.rewards.add(component, loaded.model.parameters(), f"classifier, {source.name}")
             self._classifiers[component] = loaded
@@ -232,7 +232,7 @@ class PartLoader:
         assert source.base is not None
         wanted = lineage_fingerprint(source.base)
         same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
-        model = RewardModel.load(source, self.held, self.device, next(same, None), adapter)
+        model = RewardModel.load(source, self.weight_dtype, self.device, next(same, None), adapter)
         self._settle(model.backbone, source.base.name)
         kind = "the shared base" if model.backbone is self.share else "a base of its own"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
@@ -243,7 +243,7 @@ class PartLoader:
     def random(self, policy: ModelSource, seed: int) -> RewardModel:
         """Return an untrained head on the policy's base, or on a copy when that base is trained."""
         say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
-        backbone = self.share or Backbone.load(policy, self.held, self.device)
+        backbone = self.share or Backbone.load(policy, self.weight_dtype, self.device)
         self._settle(backbone, policy.name)
         size = backbone.hidden_size
         head = ScalarHead(size, (size + 1) ** -0.5, seed).to(self.device).requires_grad_(False)
@@ -284,5 +284,5 @@ def _check_base(reward: ModelSource, wanted: str) -> None:
         raise UserError(
             f"this reward model was trained on {reward.base.name}, not on {wanted}",
             where="training.reward_model.model_name",
-            mend="leave model_name empty, or name the base it was trained on",
+            fix="leave model_name empty, or name the base it was trained on",
         )

@@ -24,18 +24,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from harken import chat_template
 from harken.batches import collate, micro_batches
-from harken.config_rewards import ClassifierPart
+from harken.chat import template as chat_template
+from harken.config.rewards import ClassifierPart
 from harken.errors import UserError
-from harken.models.reading import reading
+from harken.models.load_errors import reading
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
 from harken.reward.source import clipped, finite
-from harken.run import stored
+from harken.run import json_io
 
-MEND_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a classifier that reads more"
+FIX_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a classifier that reads more"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ClassifierReward:
         flags = [[False] * len(row.tokens) for row in rows]
         with _padding(self.model, [row.tokens for row in rows]) as filler:
             batch = collate([row.tokens for row in rows], flags, filler)
-            inputs = {"input_ids": batch.tokens, "attention_mask": batch.real.long()}
+            inputs = {"input_ids": batch.tokens, "attention_mask": batch.attention_mask.long()}
             if rows[0].types:
                 inputs["token_type_ids"] = collate([row.types for row in rows], flags, 0).tokens
             device = self.model.device
@@ -158,7 +158,7 @@ class ClassifierReward:
                 raise UserError(
                     f"the classifier's chat template refuses this conversation ({error.said})",
                     where=self._at(rollout),
-                    mend="use text: answer, or a classifier whose template takes it",
+                    fix="use text: answer, or a classifier whose template takes it",
                 ) from error
             if rollout.stop == "length" and answer and answer in text:
                 text = text[: text.rindex(answer)] + answer
@@ -182,7 +182,7 @@ class ClassifierReward:
         return UserError(
             f"this answer needs {tokens} of the {self.max_length} tokens the classifier reads",
             where=self._at(rollout),
-            mend=MEND_LENGTH,
+            fix=FIX_LENGTH,
         )
 
     def _at(self, rollout: Rollout) -> str:
@@ -200,7 +200,7 @@ class ClassifierReward:
             raise UserError(
                 f"max_length {self.part.max_length} is more than this classifier reads",
                 where=self.name,
-                mend=f"it reads {most} tokens: lower max_length, or leave it out",
+                fix=f"it reads {most} tokens: lower max_length, or leave it out",
             )
         return self.part.max_length or most
 
@@ -210,13 +210,13 @@ class ClassifierReward:
         label = self.part.label
         if label is None and len(names) > 1:
             raise UserError(
-                f"this classifier has {len(names)} outputs", where=self.name, mend=f"name a label: {listed}"
+                f"this classifier has {len(names)} outputs", where=self.name, fix=f"name a label: {listed}"
             )
         if label is None:
             return 0
         by_name = {str(i): i for i in names} | {name: i for i, name in names.items()}
         if label not in by_name:
-            raise UserError(f"this classifier has no label {label}", where=self.name, mend=f"it has {listed}")
+            raise UserError(f"this classifier has no label {label}", where=self.name, fix=f"it has {listed}")
         return by_name[label]
 
 
@@ -226,15 +226,15 @@ def check_classifier(source: ModelSource) -> None:
         raise UserError(
             f"is no classifier: it is {source.what}",
             where=source.name,
-            mend="for a reward model that Harken trained write type: model",
+            fix="for a reward model that Harken trained write type: model",
         )
-    named = stored.read_object(source.folder / "config.json").get("architectures")
+    named = json_io.read_object(source.folder / "config.json").get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     if not any("ForSequenceClassification" in name for name in names):
         raise UserError(
             f"is no classifier: its config names {', '.join(names) or 'no architecture'}",
             where=source.name,
-            mend="name a model for sequence classification; a language model has no trained head to score with",
+            fix="name a model for sequence classification; a language model has no trained head to score with",
         )
 
 
@@ -247,8 +247,8 @@ def load_classifier(
 ) -> ClassifierReward:
     """Read it from disk, whole: weights that are missing would be random, so they are an error (UserError)."""
     source.check()
-    mend = "only models that transformers knows without code of their own are loaded"
-    with reading("this classifier cannot be read", source.name, mend):
+    fix = "only models that transformers knows without code of their own are loaded"
+    with reading("this classifier cannot be read", source.name, fix):
         model, told = AutoModelForSequenceClassification.from_pretrained(
             source.folder,
             dtype=dtype,
@@ -261,7 +261,7 @@ def load_classifier(
         raise UserError(
             f"weights are missing: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}",
             where=source.name,
-            mend="train its head, or name a classifier that has one",
+            fix="train its head, or name a classifier that has one",
         )
     return ClassifierReward(model.to(device), load_tokenizer(source.folder), part, micro_batch_tokens)
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from harken.errors import cause
-from harken.reward import surroundings
-from harken.run.stopping import Stopped
+from harken.reward import process_state
+from harken.run.signals import Stopped
 from harken.run.terminal import say
 
 MOST_LINES = 20
@@ -44,23 +44,23 @@ class Isolation:
     def importing(self) -> Iterator[None]:
         """Run the file itself inside. Its random draws are the same every time."""
         with self._inside():
-            surroundings.seed_generators(0)
-            before = surroundings.read()
+            process_state.seed_generators(0)
+            before = process_state.read()
             yield
-            self._own = surroundings.changed(before, surroundings.read())
+            self._own = process_state.changed(before, process_state.read())
 
     @contextmanager
     def calling(self) -> Iterator[None]:
         """Make calls inside, each after `begin_call`."""
         with self._inside():
-            now = surroundings.read()
+            now = process_state.read()
             self._before = [self._own.get(number, found) for number, found in enumerate(now)]
             yield
 
     def begin_call(self, seed: int) -> None:
         """Undo what the call before has changed. What a call draws depends on `seed` alone."""
-        surroundings.put(self._before)
-        surroundings.seed_generators(seed)
+        process_state.put(self._before)
+        process_state.seed_generators(seed)
 
     def is_request(self, error: BaseException) -> bool:
         """Whether the process was asked to stop, so that `error` is none of the code's own."""
@@ -68,7 +68,7 @@ class Isolation:
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        outer, drawn = surroundings.read(), surroundings.random_state()
+        outer, drawn = process_state.read(), process_state.random_state()
         streams = sys.stdin, sys.stdout, sys.stderr
         threads = set(threading.enumerate())
         self._output.terminal = sys.stderr
@@ -79,8 +79,8 @@ class Isolation:
                 yield
         finally:
             sys.stdin, sys.stdout, sys.stderr = streams
-            surroundings.put(outer)
-            surroundings.put_random_state(drawn)
+            process_state.put(outer)
+            process_state.put_random_state(drawn)
             self._output.end()
             _started.update(set(threading.enumerate()) - threads)
             if _started:

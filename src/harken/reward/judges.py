@@ -53,6 +53,6 @@ def find_judges(names: Sequence[str]) -> dict[str, Judge]:
     for name in names:
         if name not in JUDGES:
             raise UserError(
-                f"unknown judge {name!r}", where="judges", mend=f"choose among {', '.join(sorted(JUDGES))}"
+                f"unknown judge {name!r}", where="judges", fix=f"choose among {', '.join(sorted(JUDGES))}"
             )
     return {name: JUDGES[name] for name in names}

@@ -71,13 +71,13 @@ class LearnedReward:
                 return bridge.prompt(prompt.messages, prompt.tools)
             fitted = bridge.fit_prompt(prompt.messages, self.max_length - taken, prompt.tools)
         except UserError as error:
-            raise UserError(error.what, where=f"{self.name}, prompt {prompt.id}", mend=error.mend) from error
+            raise UserError(error.what, where=f"{self.name}, prompt {prompt.id}", fix=error.fix) from error
         if fitted is None:
             raise UserError(
                 f"the answer takes {taken} of the {self.max_length} tokens this reward model reads, "
                 "and the prompt does not fit beside it",
                 where=f"{self.name}, prompt {prompt.id}",
-                mend="lower max_gen_len, or train the reward model with a larger data.max_length",
+                fix="lower max_gen_len, or train the reward model with a larger data.max_length",
             )
         return fitted[0]
 

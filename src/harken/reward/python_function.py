@@ -30,9 +30,9 @@ from typing import Any
 from harken.errors import NonFinite, UserCodeError, UserError, cause
 from harken.records import Rollout, Score
 from harken.reward.isolation import Isolation
-from harken.reward.returned import as_reward, shown
+from harken.reward.return_value import as_reward, shown
 from harken.reward.time_limit import TimeIsUp, time_limit
-from harken.run import stopping
+from harken.run import signals
 from harken.seeds import seed
 
 DETAILS = ("prompt_id", "messages", "reference", "domain", "language", "row", "stop", "tokens")
@@ -82,7 +82,7 @@ class PythonReward:
         return [Score(self.name, value, self.weight) for value in values]
 
     def _value(self, row: int, rollout: Rollout) -> float | None:
-        stopping.check()
+        signals.check()
         arguments, details = self._arguments(rollout)
         self._isolation.begin_call(_seed(rollout))
         with self._failing(rollout), time_limit(self._timeout, f"{self._file}: {self._called}"):
@@ -105,7 +105,7 @@ class PythonReward:
         async def every() -> list[_Returned | BaseException]:
             return await asyncio.gather(*(one(rollout) for rollout in rollouts))
 
-        stopping.check()
+        signals.check()
         if not rollouts:
             return []
         whole = None if self._timeout is None else self._timeout * len(rollouts)
@@ -126,12 +126,12 @@ class PythonReward:
 
     def _reward(self, row: int, rollout: Rollout, returned: _Returned) -> float | None:
         what = f"{self._called} returned {returned.text} for prompt {rollout.prompt.id}"
-        mend = f"return a finite number, or None where there is nothing to say; {KEPT}"
+        fix = f"return a finite number, or None where there is nothing to say; {KEPT}"
         if returned.refused:
-            raise UserCodeError(what, where=self._where(), mend=mend)
+            raise UserCodeError(what, where=self._where(), fix=fix)
         value = returned.value
         if value is not None and not math.isfinite(value):
-            raise NonFinite("reward", value, what=what, where=self._where(), mend=mend, row=row)
+            raise NonFinite("reward", value, what=what, where=self._where(), fix=fix, row=row)
         return value
 
     @contextmanager
@@ -142,23 +142,23 @@ class PythonReward:
             yield
         except TimeIsUp as error:
             what = f"{self._called} took longer than timeout_s: {self._timeout:g}{when}"
-            mend = f"raise timeout_s, or bound what it waits for; {KEPT}"
-            raise UserCodeError(what, where=self._line(error), mend=mend) from error
+            fix = f"raise timeout_s, or bound what it waits for; {KEPT}"
+            raise UserCodeError(what, where=self._line(error), fix=fix) from error
         except BaseException as error:
             if self._isolation.is_request(error):
                 raise
             what = f"{self._called} failed{when} ({cause(error)})"
-            raise UserCodeError(what, where=self._line(error), mend=KEPT) from error
+            raise UserCodeError(what, where=self._line(error), fix=KEPT) from error
 
     def _read(self) -> bytes:
-        mend = "a path is resolved from the folder the command is run in"
+        fix = "a path is resolved from the folder the command is run in"
         if self._file.exists() and not self._file.is_file():
-            raise UserError("this is no file", where=str(self._file), mend=f"name a Python file; {mend}")
+            raise UserError("this is no file", where=str(self._file), fix=f"name a Python file; {fix}")
         try:
             return self._file.read_bytes()
         except OSError as error:
             raise UserError(
-                f"this file cannot be read ({error.strerror})", where=str(self._file), mend=mend
+                f"this file cannot be read ({error.strerror})", where=str(self._file), fix=fix
             ) from None
 
     def _run(self, code: bytes) -> ModuleType:
@@ -171,14 +171,14 @@ class PythonReward:
                 exec(compile(code, str(self._file), "exec", dont_inherit=True), module.__dict__)
         except SyntaxError as error:
             where = f"{error.filename or self._file}" + (f":{error.lineno}" if error.lineno else "")
-            mend = "`python -m py_compile FILE` shows the place"
-            raise UserError(f"not Python: {error.msg}", where=where, mend=mend) from error
+            fix = "`python -m py_compile FILE` shows the place"
+            raise UserError(f"not Python: {error.msg}", where=where, fix=fix) from error
         except BaseException as error:
             if self._isolation.is_request(error):
                 raise
-            mend = BESIDE if isinstance(error, ImportError) else "run it with `python FILE` to see it whole"
+            fix = BESIDE if isinstance(error, ImportError) else "run it with `python FILE` to see it whole"
             raise UserError(
-                f"this file failed when it was run ({cause(error)})", where=self._line(error), mend=mend
+                f"this file failed when it was run ({cause(error)})", where=self._line(error), fix=fix
             ) from error
         return module
 
@@ -192,7 +192,7 @@ class PythonReward:
         raise UserError(
             f"no function is called {self._called} here",
             where=str(self._file),
-            mend=f"there is {', '.join(there)}" if there else f"write one: {FORM}",
+            fix=f"there is {', '.join(there)}" if there else f"write one: {FORM}",
         )
 
     def _details_it_takes(self) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ class PythonReward:
             raise UserError(
                 f"{self._called} is a generator",
                 where=self._where(),
-                mend="write `return` in place of `yield`",
+                fix="write `return` in place of `yield`",
             )
         try:
             signature = inspect.signature(self._function)
@@ -212,7 +212,7 @@ class PythonReward:
             raise UserError(
                 f"{self._called} cannot be called with a prompt, a response and details ({cause(error)})",
                 where=self._where(),
-                mend=f"write it as {FORM}; the details are {', '.join(DETAILS)}",
+                fix=f"write it as {FORM}; the details are {', '.join(DETAILS)}",
             ) from error
         return wants
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harken.config_ppo import PPOSettings
+from harken.config.ppo import PPOSettings
 from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Rollout, Score
 from harken.reward.source import RewardSource

@@ -46,7 +46,7 @@ def finite(source: str, rollouts: Sequence[Rollout], values: Sequence[float]) ->
                 "reward",
                 value,
                 where=f"reward {source}, prompt {rollout.prompt.id}",
-                mend="look at what it scored: the answer, the weights of the model that scores, their dtype",
+                fix="look at what it scored: the answer, the weights of the model that scores, their dtype",
                 row=row,
             )
     return values

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from harken.maths.products import as_given
-from harken.models.attention import require_known
+from harken.kernels.attention import require_known
+from harken.maths.matmul_dtype import without_autocast
 
 NAME = "harken_decode"
 
@@ -37,7 +37,7 @@ def decode_attention(
     groups = key.shape[1]
     scale = features**-0.5 if scaling is None else scaling
     grouped = query.reshape(rows, groups, heads // groups, features)
-    with as_given(query.device):
+    with without_autocast(query.device):
         scores = (grouped.to(key.dtype) @ key.transpose(-1, -2)).float().mul_(scale)
         if softcap is not None:
             scores = scores.div_(softcap).tanh_().mul_(softcap)

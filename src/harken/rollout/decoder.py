@@ -16,14 +16,14 @@ from transformers.cache_utils import (
     get_layer_types_and_kwargs,
 )
 
+from harken.kernels.cuda_graphs import CudaGraphs
+from harken.kernels.shape_buckets import round_up
 from harken.models.backbone import Backbone
-from harken.models.cuda_graphs import CudaGraphs
-from harken.models.shapes import rounded
 from harken.rollout import attention
-from harken.rollout.cache import Admission, Append, SlotCache
+from harken.rollout.kv_cache import Admission, Append, KVCache
 
 ROWS, PLACES = 8, 32
-"""What the numbers of rows and of cached places are rounded up to (see `models.shapes`)."""
+"""What the numbers of rows and of cached places are rounded up to (see `kernels.shape_buckets`)."""
 PLACES_ON_GPU = 256
 """There, reading places in vain costs less than another recording."""
 
@@ -58,7 +58,7 @@ class Decoder:
             raise TypeError(f"masks of a kind that is not made here ({', '.join(sorted(self._kinds))})")
         self.backbone = backbone
         on_cpu = backbone.device.type == "cpu"
-        self.cache = SlotCache(config.num_hidden_layers, slots, capacity, fitted=on_cpu)
+        self.cache = KVCache(config.num_hidden_layers, slots, capacity, fitted=on_cpu)
         self.lengths: list[int] = []
         self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
         self._window = int(getattr(config, "sliding_window", None) or 0)
@@ -73,7 +73,7 @@ class Decoder:
         device, began, count = self.backbone.device, len(self.lengths), sum(copies)
         lengths = [len(prompt) for prompt, n in zip(prompts, copies, strict=True) for _ in range(n)]
         source = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(copies)))
-        layout = self.backbone.lay_out(prompts)
+        layout = self.backbone.pack(prompts)
         if self._offset:
             layout = replace(layout, positions=layout.positions + self._offset)
         where = layout.where[source].to(device)
@@ -99,7 +99,7 @@ class Decoder:
         """How many rows a step is for: the live ones, and some that nobody reads."""
         live = len(self.lengths)
         # A GPU takes hardly longer for more rows, and every number of them is another recording.
-        wanted = rounded(live, ROWS) if self.cache.fitted else max(ROWS, 1 << (live - 1).bit_length())
+        wanted = round_up(live, ROWS) if self.cache.fitted else max(ROWS, 1 << (live - 1).bit_length())
         return min(wanted, self.cache.slots)
 
     def _states(self, tokens: Tensor, at: Tensor, places: int) -> Float[Tensor, "rows features"]:
@@ -141,7 +141,7 @@ class Decoder:
     def _reserve(self, longest: int) -> int:
         """Room for sequences of `longest` tokens; returns how many places to attend to."""
         step = PLACES if self.cache.fitted else PLACES_ON_GPU
-        return self.cache.reserve(min(rounded(longest, step), self.cache.capacity))
+        return self.cache.reserve(min(round_up(longest, step), self.cache.capacity))
 
     def _mask(self, at: Tensor, count: int) -> Tensor | dict[str, Tensor]:
         """[live, 1, 1, count], 0 or −inf, for the kinds of layer the model has."""

@@ -21,14 +21,14 @@ from torch.nn.functional import pad
 from harken.batches import collate
 from harken.data.chat import Renderer
 from harken.errors import NonFinite, UserError
-from harken.maths.products import multiplied_in
+from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.backbone import Backbone
 from harken.models.positions import require_within
 from harken.records import Prompt, Rollout
+from harken.rollout.choose_decoder import AnyDecoder, open_decoder
 from harken.rollout.engine import OnProgress, Sampling
 from harken.rollout.sampler import draw
 from harken.rollout.slots import SLOTS, cache_bytes, slots
-from harken.rollout.ways import AnyDecoder, open_decoder
 from harken.seeds import generator
 
 # Reading new prompts costs a pass over all weights: it pays once so many slots in eight are free.
@@ -111,7 +111,7 @@ class InProcessEngine:
                 raise UserError(
                     f"this prompt does not fit in {self.prompt_limit} tokens",
                     where=f"prompt {prompt.id}",
-                    mend="raise data.max_length or leave it out",
+                    fix="raise data.max_length or leave it out",
                 )
             tokens = tuple(fitted[0])
             if positions is not None and len(tokens) + sampling.max_tokens > positions:
@@ -119,7 +119,7 @@ class InProcessEngine:
                     f"{len(tokens)} prompt tokens and {sampling.max_tokens} of the answer exceed the model's "
                     f"{positions} positions",
                     where=f"prompt {prompt.id}",
-                    mend="lower data.max_length or max_gen_len",
+                    fix="lower data.max_length or max_gen_len",
                 )
             require_within(
                 self.backbone.model.config,
@@ -140,7 +140,7 @@ class InProcessEngine:
         )
         waiting = deque(rows[i] for i in order)
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
-        kept_as = multiplied_in(self.backbone.dtype, self.backbone.device)
+        kept_as = matmul_dtype(self.backbone.dtype, self.backbone.device)
         of_one = cache_bytes(self.backbone.model.config, capacity, kept_as)
         places = slots(len(rows), of_one, self.batch_size)
         decoder = open_decoder(self.backbone, places, capacity)
@@ -210,8 +210,8 @@ def _not_finite(row: _Row) -> NonFinite:
         row=0,
         token=token,
     )
-    action = [False] * len(row.prompt_tokens) + [True] * len(row.tokens)
-    fault.tensors = vars(collate([[*row.prompt_tokens, *row.tokens]], [action], 0))
+    response_mask = [False] * len(row.prompt_tokens) + [True] * len(row.tokens)
+    fault.tensors = vars(collate([[*row.prompt_tokens, *row.tokens]], [response_mask], 0))
     return fault
 
 

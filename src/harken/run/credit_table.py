@@ -37,15 +37,15 @@ class TokenColumns:
     reference_logprobs: Grid
     kl: Grid
     """k1, whatever the estimator."""
-    price: Grid
+    kl_penalty: Grid
     """The estimate of the KL that is paid for."""
     rewards: Grid
     advantages: Grid
     """As the loss used them: whitened, when the run whitens."""
     returns: Grid
-    learnable: Grid
+    policy_mask: Grid
     """True where the policy's loss falls."""
-    valued: Grid
+    value_mask: Grid
     """True where the critic's loss falls."""
     values: Grid | None = None
     """None: there is no critic."""
@@ -63,15 +63,15 @@ _SCHEMA: dict[str, pa.DataType] = {
     "score": pa.float32(),
     "final_value": pa.float32(),
     **{name: pa.list_(pa.float32()) for name in TOKEN_COLUMNS},
-    "learnable": pa.list_(pa.bool_()),
-    "valued": pa.list_(pa.bool_()),
+    "policy_mask": pa.list_(pa.bool_()),
+    "value_mask": pa.list_(pa.bool_()),
 }
 
 
 def write_credit(
     path: Path,
     scored: Sequence[ScoredRollout],
-    action: Grid,
+    response_mask: Grid,
     tokens: TokenColumns,
     *,
     kl_coefficient: float,
@@ -85,7 +85,7 @@ def write_credit(
     of a nat in this update. Raises ValueError when `action` marks another number of tokens in a row than
     its rollout has, or a column has another shape.
     """
-    flags = action.tolist()
+    flags = response_mask.tolist()
     ragged = {name: _selected(getattr(tokens, name), flags, name) for name in TOKEN_COLUMNS}
     for row, length in zip(scored, (sum(row) for row in flags), strict=True):
         if length != len(row.rollout.response_tokens):
@@ -115,7 +115,7 @@ def read_credit(path: Path) -> list[dict[str, Any]]:
         raise UserError(
             f"not a credit table of this version: no column {', '.join(sorted(missing))}",
             where=str(path),
-            mend="look at a run of this version",
+            fix="look at a run of this version",
         )
     return rows
 

@@ -6,7 +6,7 @@
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
       pipeline.yml  results.json
 
-A finished run, its final, an evaluation and a pipeline are sealed: SHA256SUMS lists their files (run/seals.py). A
+A finished run, its final, an evaluation and a pipeline are sealed: SHA256SUMS lists their files (run/checksums.py). A
 run's own lists neither what may still change (status.json, tensorboard, checkpoints) nor final, which has its own.
 """
 
@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def seen(self) -> Path:
-        """Hashes of the prompts it was trained on, one a line (`run.seen`)."""
+        """Hashes of the prompts it was trained on, one a line (`run.trained_prompts`)."""
         return self.root / "trained_prompts.txt"
 
     @property
@@ -154,7 +154,7 @@ class EvaluationFolder:
 
     @property
     def parts(self) -> Path:
-        """Finished parts of an unfinished evaluation (`run.parts`); gone when it is finished."""
+        """Finished parts of an unfinished evaluation (`run.shards`); gone when it is finished."""
         return self.root / "parts"
 
     @property

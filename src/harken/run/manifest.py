@@ -19,14 +19,14 @@ from pydantic import Field
 
 import harken
 from harken.errors import UserError
-from harken.run import atomic, bounded, seals, stored
+from harken.run import atomic, bounded, checksums, json_io
 from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
 HIDDEN = "[redacted]"
 MOVED = "frozen_weights_moved"
 """The key under which a manifest and a status name components whose frozen weights changed."""
-MEND = "Restore or delete it"
+FIX = "Restore or delete it"
 
 # `pad_token` and `kl_per_token` are no secrets: after an underscore, "token" needs a word that makes it one.
 _SECRET_NAME = re.compile(
@@ -61,7 +61,7 @@ def began(run: RunFolder) -> datetime:
     try:
         return datetime.fromisoformat(said)
     except (TypeError, ValueError):
-        raise UserError(f"created: {said!r} is no time", where=str(run.manifest), mend=MEND) from None
+        raise UserError(f"created: {said!r} is no time", where=str(run.manifest), fix=FIX) from None
 
 
 def write(
@@ -134,21 +134,21 @@ def code_sha256() -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """The manifest at `path`. Raises UserError when there is none or it is damaged."""
-    seals.check(path)
+    checksums.check(path)
     try:
         manifest = json.loads(bounded.read_bytes(path))
     except FileNotFoundError:
-        raise UserError("no manifest here", where=str(path), mend="Name the folder of a run") from None
+        raise UserError("no manifest here", where=str(path), fix="Name the folder of a run") from None
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=MEND) from None
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path), fix=FIX) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"damaged manifest ({error})", where=str(path), mend=MEND) from None
+        raise UserError(f"damaged manifest ({error})", where=str(path), fix=FIX) from None
     if not isinstance(manifest, dict) or "created" not in manifest:
-        raise UserError("not the manifest of a run", where=str(path), mend=MEND)
+        raise UserError("not the manifest of a run", where=str(path), fix=FIX)
     return manifest
 
 
-class _Made(stored.Shape):
+class _Made(json_io.Schema):
     fingerprint: str | None
 
 
@@ -159,14 +159,14 @@ class _Lineage(_Made):
     """Component → fingerprint of frozen weights in memory."""
 
 
-class _Lineaged(stored.Shape):
+class _Lineaged(json_io.Schema):
     lineage: _Lineage
 
 
 def lineage(path: Path) -> dict[str, Any]:
     """What the run with the manifest at `path` was made from. Raises UserError when it does not say."""
     manifest = read(path)
-    stored.require(manifest, _Lineaged, str(path), MEND)
+    json_io.require(manifest, _Lineaged, str(path), FIX)
     found: dict[str, Any] = manifest["lineage"]
     return found
 
@@ -224,10 +224,10 @@ def fingerprint(folder: Path) -> str:
     """
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.name)
     if not files:
-        raise UserError("no *.safetensors weights here", where=str(folder), mend="Name a folder of a model")
+        raise UserError("no *.safetensors weights here", where=str(folder), fix="Name a folder of a model")
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.name}\0{seals.file_sha256(path)}\n".encode())
+        digest.update(f"{path.name}\0{checksums.file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -239,7 +239,7 @@ def _now() -> str:
         raise UserError(
             f"{epoch!r} is no time",
             where="SOURCE_DATE_EPOCH",
-            mend="Give whole seconds since 1970, or unset it",
+            fix="Give whole seconds since 1970, or unset it",
         ) from None
     return moment.isoformat(timespec="seconds")
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from harken.errors import UserError
 from harken.records import Score, ScoredRollout
-from harken.run import atomic, seals
+from harken.run import atomic, checksums
 
 _COLUMNS: dict[str, pa.DataType] = {
     "prompt_id": pa.string(),
@@ -71,7 +71,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     In a sealed file any changed byte is found. In another that was written here, one of the data; names and types
     of columns have no checksum there.
     """
-    seals.check(path)
+    checksums.check(path)
     if path.exists() and not path.is_file():
         raise _damaged(path, "it is no regular file")
     try:
@@ -79,7 +79,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         table = file.read()
         rows: list[dict[str, Any]] = table.to_pylist()
     except FileNotFoundError:
-        raise UserError("no such table", where=str(path), mend="Name a file that a run wrote") from None
+        raise UserError("no such table", where=str(path), fix="Name a file that a run wrote") from None
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     # A page's checksum leaves out its header, and the header says how many values to read.
@@ -89,7 +89,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"not a readable parquet file ({why})", where=str(path), mend="Write it anew")
+    return UserError(f"not a readable parquet file ({why})", where=str(path), fix="Write it anew")
 
 
 def _scored_rollout(row: ScoredRollout, sources: Sequence[str], step: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harken.errors import UserError
-from harken.run import checkpoint, seals
+from harken.run import checkpoint, checksums
 from harken.run.terminal import Counter, counter
 
 
@@ -32,7 +32,7 @@ def verify(root: Path) -> list[Verified]:
     checkpoints = []
     for folder in sorted([root, *(path for path in root.rglob("*") if path.is_dir())]):
         try:
-            if (sums := seals.listed(folder)) is not None:
+            if (sums := checksums.listed(folder)) is not None:
                 sealed[folder] = sums
         except UserError as error:
             sealed[folder] = error
@@ -42,7 +42,7 @@ def verify(root: Path) -> list[Verified]:
         raise UserError(
             "nothing here is sealed, and no checkpoint is kept",
             where=str(root),
-            mend="Name a finished run or its final, an evaluation or a pipeline",
+            fix="Name a finished run or its final, an evaluation or a pipeline",
         )
     files = sum(len(sums) for sums in sealed.values() if not isinstance(sums, UserError))
     with counter("verifying", files + len(checkpoints)) as count:
@@ -53,10 +53,10 @@ def verify(root: Path) -> list[Verified]:
 
 def _sealed(folder: Path, sums: dict[str, str] | UserError, count: Counter) -> Verified:
     if isinstance(sums, UserError):
-        return Verified(folder, "nothing in it can be checked", (f"{seals.SUMS} {sums.what}",))
+        return Verified(folder, "nothing in it can be checked", (f"{checksums.CHECKSUMS} {sums.what}",))
     problems = []
     for name, sha256 in sums.items():
-        if (wrong := seals.problem(folder / name, sha256)) is not None:
+        if (wrong := checksums.problem(folder / name, sha256)) is not None:
             problems.append(f"{name} {wrong}")
         count.update(1)
     return Verified(folder, f"{len(sums) - len(problems)} of {len(sums)} files whole", tuple(problems))

@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from harken.config import RunConfig
-from harken.config_ppo import PPOTraining
+from harken.config.ppo import PPOTraining
 from harken.data import sources, token_checks
 from harken.data.chat import Rejected, Renderer
 from harken.data.markup import Markup, responses_of
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
-from harken.run import atomic, seen
+from harken.run import atomic, trained_prompts
 from harken.run.folder import RunFolder
 from harken.run.tracking import progress, say
-from harken.train.ppo_learn import Ptx
+from harken.train.ppo.learner import Ptx
 
 Row = TypeVar("Row", Demonstration, Preference | TokenPair, Prompt)
 Encoded = TypeVar("Encoded", TokenDemonstration, TokenPair, Prompt)
@@ -119,12 +119,12 @@ def _encoded(
     rejects = [vars(reject) for report in reports for reject in report.rejects]
     atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
     if not kept[0]:
-        what, mend = reports[0].nothing_left()
-        raise UserError(what, where=reports[0].path, mend=mend)
+        what, fix = reports[0].nothing_left()
+        raise UserError(what, where=reports[0].path, fix=fix)
     asked = (
         row if isinstance(row, Prompt) else row.prompt for row in train if not isinstance(row, TokenPair)
     )
-    seen.write(run, (prompt.messages for prompt in asked))
+    trained_prompts.write(run, (prompt.messages for prompt in asked))
     account = f"the whole account: {run.data_report}"
     account += f"; each dropped row: {run.rejects}" if rejects else ""
     say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out; {account}")

@@ -19,18 +19,18 @@ from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
-from harken.run import atomic, bounded, checkpoint, manifest, seals, status, stopping
+from harken.run import atomic, bounded, checkpoint, checksums, manifest, signals, status
 from harken.run.folder import RunFolder
-from harken.run.stopping import Stopped
+from harken.run.lock import require_room
+from harken.run.signals import Stopped
 from harken.run.terminal import is_terminal
 from harken.run.tracking import Tracker, logged, say
-from harken.run.writer import require_room
 from harken.seeds import seed as derive_seed
 from harken.train import gpu_memory
-from harken.train.best import Best
-from harken.train.guard import Guard
-from harken.train.optimiser import WEIGHTS
-from harken.train.put_back import put_back
+from harken.train.best_checkpoint import BestCheckpoint
+from harken.train.nonfinite import NonFiniteHandler
+from harken.train.optim.optimiser import WEIGHTS
+from harken.train.restore import restore
 
 _UNLOGGED = "unlogged"
 """In a checkpoint's state: metrics of its last step, which was not evaluated any more. As text, for they may be NaN."""
@@ -108,18 +108,18 @@ def run_stage(
     """Take a stage from its newest good checkpoint to its end, watching its health.
 
     Checkpoints tell what they were `made_by`.
-    A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.stopping`); one that
+    A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.signals`); one that
     comes while `final/` is written raises it when the run is finished.
     Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite, and when the disk
     has no room for two checkpoints; and FrozenWeightsMoved, after the finished run is saved and marked, when weights
     that had to stay as they were did not.
     """
-    guard = Guard(run, seed, max_skipped_steps, stage.total)
+    nonfinite = NonFiniteHandler(run, seed, max_skipped_steps, stage.total)
     loop = _Loop(
-        stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), guard, made_by or {}
+        stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), nonfinite, made_by or {}
     )
     try:
-        with stopping.listening():
+        with signals.handle_signals():
             loop.train(seed, eval_every, patience, tensorboard)
             loop.finish()
     except Stopped as stop:
@@ -134,18 +134,18 @@ def run_stage(
     loop.tell(loop.reason or "finished")
     if loop.moved:
         raise FrozenWeightsMoved(loop.moved, where=str(run.root))
-    stopping.settle()
+    signals.settle()
 
 
 class _Loop:
     """Where a run is: `done` steps are trained, evaluated and logged, the newest checkpoint is of step `saved`."""
 
     def __init__(
-        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor, guard: Guard,
+        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor, nonfinite: NonFiniteHandler,
         made_by: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.stage, self.run, self.checkpoints = stage, run, checkpoints
-        self.monitor, self.guard, self.made_by = monitor, guard, dict(made_by)
+        self.monitor, self.nonfinite, self.made_by = monitor, nonfinite, dict(made_by)
         self.done = self.saved = 0
         self.unlogged: dict[str, float] = {}
         """Metrics of a step more that is trained, not yet evaluated, and so not logged."""
@@ -157,17 +157,17 @@ class _Loop:
         self.moved = manifest.moved(run)
         """Components whose weights had to stay as they were and did not, also as an earlier process of the run told."""
         if (kept := checkpoint.latest(run.checkpoints)) is not None:
-            put_back(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
+            restore(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
             self.saved, self.done = kept.step, kept.step - bool(self.unlogged)
             say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
-            guard.replay(logged(run.metrics, self.done))
-        self.skipped = guard.skipped
+            nonfinite.replay(logged(run.metrics, self.done))
+        self.skipped = nonfinite.skipped
         """Of the steps that the newest checkpoint has."""
         checkpoint.prune(run.checkpoints, checkpoints.keep)
         self.before = stage.state()
         """The stage's state after `done` steps."""
-        self.best = Best(run.best)
+        self.best = BestCheckpoint(run.best)
         self.reason = stage.stop_reason()
         self.tell(None)
         require_room(run.root, 2 * _bytes_of_checkpoint(stage.tensors()), "two checkpoints")
@@ -186,12 +186,12 @@ class _Loop:
                 self.monitor.replay(bounded.read_text(self.run.metrics, bounded.LINES).split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
-                stopping.check()
+                signals.check()
                 began, number, skipped = time.perf_counter(), self.done, None
                 if not self.unlogged:
                     torch.manual_seed(derive_seed(seed, stage.label, "step", number))
-                    with stopping.step():
-                        self.unlogged, skipped = self.guard.step(stage, number)
+                    with signals.step():
+                        self.unlogged, skipped = self.nonfinite.step(stage, number)
                 metrics = dict(self.unlogged)
                 self.reason = stage.stop_reason()
                 due = (number + 1) % eval_every == 0 or number + 1 == total or self.reason is not None
@@ -203,7 +203,7 @@ class _Loop:
                 metrics |= {"seconds": time.perf_counter() - began, **gpu_memory.peaks()}
                 self._log(tracker, metrics, skipped)
                 self.logged = True
-                self.guard.require_room(skipped)
+                self.nonfinite.require_room(skipped)
                 self.reason = self.reason or self.monitor.stop_reason()
                 if self.done < total:
                     self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
@@ -236,7 +236,7 @@ class _Loop:
 
         What ended the run is told, whatever this meets.
         """
-        whole = not stopping.half_done() and not self.guard.in_a_row and not isinstance(error, MemoryError)
+        whole = not signals.in_step() and not self.nonfinite.in_a_row and not isinstance(error, MemoryError)
         if whole and self.logged and not self.finishing:
             with contextlib.suppress(Exception):
                 self._save_here()
@@ -252,7 +252,7 @@ class _Loop:
     def tell(self, stopped_because: str | None) -> None:
         """Bring status.json up to date. Steps of a run that goes on count once a checkpoint has them."""
         finished = stopped_because is not None and not stopped_because.startswith("interrupted")
-        steps, skipped = (self.done, self.guard.skipped) if finished else (self.saved, self.skipped)
+        steps, skipped = (self.done, self.nonfinite.skipped) if finished else (self.saved, self.skipped)
         status.write(
             self.run,
             requested=self.stage.total,
@@ -272,7 +272,7 @@ class _Loop:
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
         state = {**state, "made_by": self.made_by}
         if checkpoint.save(self.run.checkpoints, step, self.stage.tensors(), state, self.checkpoints.keep):
-            self.saved, self.skipped = step, self.guard.skipped
+            self.saved, self.skipped = step, self.nonfinite.skipped
             self.saved_at = time.monotonic()
 
     def _long_ago(self) -> bool:
@@ -311,7 +311,7 @@ def _save_final(stage: Stage, run: RunFolder) -> list[str]:
     except FrozenWeightsMoved as alarm:
         moved = alarm.names
         manifest.mark_moved(run, moved)
-    seals.seal(unfinished)
-    seals.seal(run.root, run.records())
+    checksums.write_checksums(unfinished)
+    checksums.write_checksums(run.root, run.records())
     atomic.publish(unfinished, run.final)
     return moved

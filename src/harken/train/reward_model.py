@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
-from harken.config_training import RewardTraining
+from harken.config.training import RewardTraining
 from harken.errors import NonFinite, UserError
 from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.statistics import wilson_interval
@@ -24,10 +24,10 @@ from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint
 from harken.records import TokenPair
 from harken.run.tracking import progress
-from harken.train.guard import require_finite, require_finite_loss, shown_by
-from harken.train.optimiser import Optimiser, schedule
-from harken.train.order import batch_rows, steps_in
-from harken.train.out_of_memory import TokenBudget
+from harken.train.nonfinite import attach_tensors, check_finite, check_finite_loss
+from harken.train.oom_retry import TokenBudget
+from harken.train.optim.optimiser import Optimiser, lr_multiplier
+from harken.train.sampler import batch_indices, num_steps
 
 ADAPTER = "reward"
 CALIBRATION_PAIRS = 256
@@ -54,7 +54,7 @@ class RewardStage:
         if not pairs:
             raise UserError("no preference is left once ties are dropped", where=config.data.path)
         self.backbone, self.pairs, self.held_out = backbone, pairs, held_out
-        self.total = steps_in(
+        self.total = num_steps(
             len(pairs), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
         )
         assert config.lora is not None
@@ -85,15 +85,15 @@ class RewardStage:
             self.backbone.training(False)
 
     def _step(self, number: int) -> dict[str, float]:
-        chosen = batch_rows(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
+        chosen = batch_indices(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
         pairs = [self.pairs[i] for i in chosen]
         self.backbone.training(True)
         with self.backbone.role(ADAPTER):
-            loss, rewards = self.budget.fit(lambda: self._backward(pairs), self.optimiser.clear)
-        factor = schedule(number, self.total, self.settings)
-        with shown_by(partial(self._shown, pairs)):
-            norm = self.optimiser.step(factor)
-        metrics = {"loss": loss, "lr": self.settings.lr * factor, "grad_norm": norm}
+            loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.clear)
+        lr_scale = lr_multiplier(number, self.total, self.settings)
+        with attach_tensors(partial(self._shown, pairs)):
+            norm = self.optimiser.step(lr_scale)
+        metrics = {"loss": loss, "lr": self.settings.lr * lr_scale, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
         metrics["memory/micro_batch_tokens"] = float(self.budget.tokens)
         return metrics | _accuracy(rewards, pairs)
@@ -112,8 +112,8 @@ class RewardStage:
             names = [f"{row.id}, {side}" for side in ("chosen", "rejected") for row in rows]
             shown = partial(self._shown, rows)
             # Bradley–Terry makes a finite loss of an infinite reward: each is looked at.
-            require_finite([("reward", sides, None)], "training", shown, names)
-            require_finite_loss(total, [], "training", shown)
+            check_finite([("reward", sides, None)], "training", shown, names)
+            check_finite_loss(total, [], "training", shown)
         return total, rewards
 
     def loss(
@@ -189,7 +189,7 @@ class RewardStage:
     def save(self, folder: Path) -> None:
         """Calibrate on training pairs, then write adapter, head and card."""
         if self.settings.normalise != "none":
-            sample = batch_rows(0, len(self.pairs), CALIBRATION_PAIRS, self.seed, "RM calibration")
+            sample = batch_indices(0, len(self.pairs), CALIBRATION_PAIRS, self.seed, "RM calibration")
             rewards = self._score([self.pairs[i] for i in sample], "RM: calibrating")
             self.model.offset = float(rewards.mean())
             if self.settings.normalise == "standardise":
@@ -221,7 +221,7 @@ class RewardStage:
     @torch.no_grad()
     def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         """Rewards of both sides, [pairs, 2]."""
-        return self.budget.fit(lambda: self._scored(pairs, label))
+        return self.budget.retry_on_oom(lambda: self._scored(pairs, label))
 
     def _scored(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         rewards = np.zeros((len(pairs), 2))

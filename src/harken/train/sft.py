@@ -13,16 +13,16 @@ from torch import Tensor
 
 from harken.batches import TokenBatch, collate
 from harken.config import RunConfig
-from harken.config_training import SupervisedTraining
+from harken.config.training import SupervisedTraining
 from harken.errors import NonFinite
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.records import TokenDemonstration
 from harken.run.tracking import say
-from harken.train.guard import require_finite_loss, shown_by
-from harken.train.optimiser import Optimiser, schedule
-from harken.train.order import batch_rows, steps_in
-from harken.train.out_of_memory import TokenBudget
+from harken.train.nonfinite import attach_tensors, check_finite_loss
+from harken.train.oom_retry import TokenBudget
+from harken.train.optim.optimiser import Optimiser, lr_multiplier
+from harken.train.sampler import batch_indices, num_steps
 
 ADAPTER = "policy"
 
@@ -44,7 +44,7 @@ class SupervisedStage:
         self.backbone, self.rows, self.held_out = backbone, rows, held_out
         self.adapter = ADAPTER if config.lora else None
         self.policy = Policy(backbone, self.adapter)
-        self.total = steps_in(
+        self.total = num_steps(
             len(rows), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
         )
         if config.lora:
@@ -70,17 +70,17 @@ class SupervisedStage:
 
     def _step(self, number: int) -> dict[str, float]:
         began = time.perf_counter()
-        chosen = batch_rows(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
+        chosen = batch_indices(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
         rows = [self.rows[i] for i in chosen]
         self.backbone.training(True)
         with self.backbone.role(self.adapter):
-            loss = self.budget.fit(lambda: self._backward(rows), self.optimiser.clear)
-        factor = schedule(number, self.total, self.settings)
-        with shown_by(lambda: vars(self._collated(rows))):
-            norm = self.optimiser.step(factor)
+            loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.clear)
+        lr_scale = lr_multiplier(number, self.total, self.settings)
+        with attach_tensors(lambda: vars(self._collated(rows))):
+            norm = self.optimiser.step(lr_scale)
         return {
             "loss": loss,
-            "lr": self.settings.lr * factor,
+            "lr": self.settings.lr * lr_scale,
             "grad_norm": norm,
             "tokens_per_second": sum(len(row.tokens) for row in rows) / (time.perf_counter() - began),
             "memory/micro_batch_tokens": float(self.budget.tokens),
@@ -88,16 +88,16 @@ class SupervisedStage:
 
     def _backward(self, rows: Sequence[TokenDemonstration]) -> float:
         """Gradients of the mean loss over the rows' action tokens; that mean."""
-        count = sum(sum(row.action) for row in rows)
+        count = sum(sum(row.response_mask) for row in rows)
         total = 0.0
         for group, batch in self._batches(rows):
             logprobs = self.policy.evaluate(batch).logprobs
-            loss = -logprobs[batch.action].sum() / count
+            loss = -logprobs[batch.response_mask].sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            looked = [("logprob", logprobs.detach(), batch.action)]
+            checked = [("logprob", logprobs.detach(), batch.response_mask)]
             names = [rows[i].id for i in group]
-            require_finite_loss(total, looked, "training", partial(vars, batch), names)
+            check_finite_loss(total, checked, "training", partial(vars, batch), names)
         return total
 
     @torch.no_grad()
@@ -105,13 +105,13 @@ class SupervisedStage:
         """Mean loss in nats per answer token on the held-out demonstrations."""
         if not self.held_out:
             return {}
-        loss = -self.budget.fit(
+        loss = -self.budget.retry_on_oom(
             lambda: sum(
-                float(self.policy.evaluate(batch).logprobs[batch.action].sum())
+                float(self.policy.evaluate(batch).logprobs[batch.response_mask].sum())
                 for _, batch in self._batches(self.held_out)
             )
         )
-        return {"eval/loss": loss / sum(sum(row.action) for row in self.held_out)}
+        return {"eval/loss": loss / sum(sum(row.response_mask) for row in self.held_out)}
 
     def before(self) -> None:
         """Nothing: the first step's loss is that of the start."""
@@ -161,5 +161,5 @@ class SupervisedStage:
 
     def _collated(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:
         pad = self.backbone.pad_token
-        batch = collate([row.tokens for row in rows], [row.action for row in rows], pad)
+        batch = collate([row.tokens for row in rows], [row.response_mask for row in rows], pad)
         return batch.to(self.backbone.device)

@@ -1,0 +1,259 @@
+"""Chat templates, written by the rules of transformers, with a frozen clock and within bounds of time and size.
+
+A chat template is a program in a model's folder. transformers runs it in a sandbox that reads the computer's clock and
+has no limit: here the clock stands still at the time that the tokenizer records (or that the run began), chance is
+refused, and a template that loops or writes without end is refused after a fixed number of steps.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.utils import Namespace
+
+from harken.chat.bounded_jinja import BoundedEnvironment, budget
+from harken.errors import UserError
+from harken.run import bounded
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from transformers import PreTrainedTokenizerBase
+
+CLOCK = "strftime_now"
+"""The function by which templates read the clock."""
+RECORD = "harken"
+"""The key of tokenizer_config.json that holds what Harken records of how a model's prompts were written."""
+FIX = "correct chat_template.jinja, or the chat_template of tokenizer_config.json"
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
+FAULTS = (
+    *(TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""What a template ends with."""
+
+_frozen: datetime | None = None
+"""The time that templates see where a tokenizer records none; set at its first use in a process."""
+
+
+class TemplateRefusal(UserError):
+    """A chat template does not write a conversation; `said` is its own message, whole, in one line."""
+
+    def __init__(self, what: str, said: str, *, where: str = "", fix: str = "") -> None:
+        self.said = said
+        super().__init__(what, where=where, fix=fix)
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Any] | None = None,
+    answer_next: bool = False,
+) -> str:
+    """Write a conversation as the tokenizer's chat template does, with the header of the next answer on request.
+
+    Raises TemplateRefusal when the template raises, reads chance or memory addresses, or exceeds its bounds.
+    """
+    where = str(tokenizer.name_or_path)
+    said = [_reasoning({k: v for k, v in turn.items() if v is not None}) for turn in turns]
+    size = sum(len(json.dumps(turn, default=str)) for turn in said)
+    moment = template_time(tokenizer)
+    try:
+        compiled = _compiled(_template(tokenizer, tools))
+        with budget(size) as spent:
+            pieces = []
+            for piece in compiled.generate(
+                **tokenizer.special_tokens_map,
+                **{CLOCK: lambda form: moment.strftime(str(form))},
+                messages=said,
+                tools=list(tools) if tools else None,
+                documents=None,
+                add_generation_prompt=answer_next,
+            ):
+                spent.write(piece)
+                pieces.append(piece)
+        text = "".join(pieces)
+    except FAULTS as error:
+        reason = one_line(error)
+        roles = ", ".join(str(turn.get("role")) for turn in said)
+        raise TemplateRefusal(
+            f"the chat template refuses a conversation of {roles or 'no turns'} ({reason})",
+            reason,
+            where=where,
+            fix="merge or remove turns, or use a model whose template takes them",
+        ) from error
+    if found := _ADDRESS.search(text):
+        reason = f"it writes a memory address, {found[0]}, which is another in every process"
+        raise TemplateRefusal(f"the chat template cannot be used: {reason}", reason, where=where, fix=FIX)
+    return text
+
+
+def one_line(error: BaseException) -> str:
+    """The whole message of an exception in one line, with its kind where that says more."""
+    said = " ".join(str(error).split())
+    if isinstance(error, TemplateError) and said:
+        return said
+    return ": ".join(part for part in (type(error).__name__, said) if part)
+
+
+# -- the clock --------------------------------------------------------------------------------------
+
+
+def reads_clock(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer's chat template reads the time."""
+    template = tokenizer.chat_template
+    return CLOCK in (json.dumps(template) if isinstance(template, dict) else template or "")
+
+
+def folder_reads_clock(folder: Path) -> bool:
+    """Whether a chat template in a model's folder reads a time that the folder does not record."""
+    config = folder / "tokenizer_config.json"
+    files = [config, *folder.glob("chat_template*"), *folder.glob("*/*.jinja")]
+    texts = [bounded.read_bytes(path).decode("utf-8", "replace") for path in files if path.is_file()]
+    recorded = config.is_file() and '"template_time"' in texts[0]
+    return any(CLOCK in text for text in texts) and not recorded
+
+
+@contextmanager
+def clock_at(moment: datetime) -> Iterator[None]:
+    """Inside, templates whose tokenizer records no time see this one."""
+    global _frozen
+    before, _frozen = _frozen, moment
+    try:
+        yield
+    finally:
+        _frozen = before
+
+
+def template_time(tokenizer: PreTrainedTokenizerBase) -> datetime:
+    """The time the chat template sees, in UTC: the recorded one, else that of `clock_at`, else the first use."""
+    global _frozen
+    recorded = record_of(tokenizer).get("template_time")
+    if recorded is not None:
+        try:
+            return datetime.fromisoformat(str(recorded))
+        except ValueError:
+            raise UserError(
+                f"{RECORD}.template_time is {recorded!r}, which is no time",
+                where=f"{tokenizer.name_or_path}/tokenizer_config.json",
+                fix="write it as 2026-01-31T12:00:00+00:00, or remove the key",
+            ) from None
+    if _frozen is None:
+        _frozen = datetime.now(UTC)
+    return _frozen
+
+
+def record_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What tokenizer_config.json records under `harken`; {} where it records nothing."""
+    found = getattr(tokenizer, "init_kwargs", {}).get(RECORD)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def record(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
+    """Record how prompts are written, so that it is saved with the tokenizer. None removes a value."""
+    kept = {k: v for k, v in (record_of(tokenizer) | values).items() if v is not None}
+    tokenizer.init_kwargs.pop(RECORD, None)
+    if kept:
+        tokenizer.init_kwargs[RECORD] = kept
+
+
+def record_time(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Record the time a template sees, if it reads one: a model is then asked everywhere as it was trained."""
+    if reads_clock(tokenizer):
+        record(tokenizer, template_time=template_time(tokenizer).isoformat(timespec="seconds"))
+
+
+# -- the rules of transformers ----------------------------------------------------------------------
+
+
+def _template(tokenizer: PreTrainedTokenizerBase, tools: Sequence[Any] | None) -> str:
+    return str(tokenizer.get_chat_template(tools=list(tools) if tools else None))
+
+
+def _reasoning(turn: dict[str, Any]) -> dict[str, Any]:
+    """The turn with its reasoning under the names that templates read it by."""
+    found = next((turn[key] for key in _REASONING if key in turn), None)
+    return turn if found is None else {"thinking": found, **turn, "reasoning_content": found}
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what an assistant wrote; it changes no text."""
+
+    tags = {"generation"}  # noqa: RUF012  as jinja2 declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Take the statements up to `{% endgeneration %}`."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(
+            line
+        )
+
+
+class _Namespace(Namespace):
+    """No name that begins with an underscore is kept."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, given = args[0], dict(*args[1:], **kwargs)
+        for name in given:
+            _public(name)
+        Namespace.__init__(self, given)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _public(name)
+        super().__setitem__(name, value)
+
+
+def _public(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise TemplateError(f"a template may not set {name!r}")
+
+
+class _Dict:
+    """`dict` in a template."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, keys: Any, value: Any = None) -> dict[Any, Any]:
+        """As dict's own."""
+        return dict.fromkeys(keys, value)
+
+
+def _raise(message: object) -> None:
+    raise TemplateError(str(message))
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+@lru_cache(maxsize=64)
+def _compiled(template: str) -> Template:
+    environment = BoundedEnvironment(extensions=[_Generation, "jinja2.ext.loopcontrols"])
+    environment.set_filter("tojson", _tojson)
+    functions: dict[str, Callable[..., Any]] = {
+        "raise_exception": _raise,
+        "dict": _Dict(),
+        "namespace": _Namespace,
+    }
+    environment.globals.update(functions)
+    return environment.bounded(template)

@@ -1,0 +1,146 @@
+"""The verbs that look before anything trains: doctor, plan, model, data. Imports: see `cli`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from harken.cli.options import Set
+from harken.config import files as config_files
+from harken.config.base import DataConfig
+from harken.errors import UserError
+from harken.run.terminal import show
+
+before = typer.Typer(rich_markup_mode=None)
+
+
+@before.command()
+def doctor(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Examine a training run or a pipeline before it starts.
+
+    The real code runs on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
+    is written. Exit code 0: well; 1: warnings; 2: errors.
+
+    \b
+    Examples:
+      harken doctor demo
+      harken doctor my_run.yml --set training.ppo.kl_coef=0.05
+      harken doctor my_run.yml --json > findings.json
+    """
+    from harken.doctor import runner
+
+    diagnosis = runner.diagnose(config_files.load_run_or_pipeline(name, set_ or []), name)
+    if as_json:
+        show(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        typer.echo("\n".join(diagnosis.lines(colour=colour)))
+    raise typer.Exit(diagnosis.exit_code)
+
+
+@before.command()
+def plan(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="12GB", help="Find micro-batches that fit it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where it is to run.")] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="Of an hour of the machine: what a run costs.")
+    ] = None,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Memory alone: time nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Predict memory, seconds and cost of a run or a pipeline before it starts.
+
+    Peak memory phase by phase from the model's settings and the lengths of your rows; seconds from a few layers of
+    the same shapes, timed here. No weights are read. Exit code 1: it does not fit --memory.
+
+    \b
+    Examples:
+      harken plan demo
+      harken plan my_run.yml --memory 12GB --device cuda
+      harken plan my_run.yml --price 2.5 --set training.micro_batch_tokens=8192
+    """
+    from harken.plan import plan as plans
+    from harken.plan import table
+
+    room = None if memory is None else table.parse_memory(memory)
+    config = config_files.load_run_or_pipeline(name, set_ or [])
+    made = plans.make(config, name, memory=room, device=device, price=price, timed=not no_measure)
+    show(json.dumps(table.to_dict(made), indent=2) if as_json else "\n".join(table.lines(made)))
+    raise typer.Exit(0 if made.fits else 1)
+
+
+@before.command()
+def model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whatever model_name accepts.")],
+) -> None:
+    """Say what a model name resolves to.
+
+    Its kind, its folder, and every model under it, the base first. Nothing is loaded.
+
+    \b
+    Examples:
+      harken model embedded
+      harken model outputs/03_ppo
+      harken model Qwen/Qwen2.5-0.5B-Instruct
+    """
+    from harken.models import resolve
+
+    for source in resolve.resolve(name).chain():
+        show(source.describe())
+
+
+@before.command()
+def data(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="sft, preference or prompt_only. [the most the rows can serve as]")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="How a row is written; auto finds it.")] = "auto",
+    layouts: Annotated[bool, typer.Option("--layouts", help="List the layouts that are understood.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(metavar="N", help="With --model: what would not fit N tokens. [1024]")
+    ] = None,
+) -> None:
+    """Say what becomes of every row of a data source.
+
+    Rows read, kept, dropped and why, how varied preferences are; with --model what a token limit costs.
+
+    \b
+    Examples:
+      harken data demo:preferences
+      harken data my_rows.jsonl --task sft --model embedded --max-length 512
+      harken data --layouts
+    """
+    if layouts:
+        from harken.data.layouts import LAYOUTS
+
+        for known in LAYOUTS:
+            typer.echo(f"{known.name:<24}{known.holds}")
+        return
+    if path is None:
+        raise UserError("no data named", fix="Try: harken data demo:preferences")
+    given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
+    settings = {key: value for key, value in given.items() if value is not None}
+    config = config_files.checked(DataConfig, settings, "harken data")
+
+    from harken.data_check import check
+
+    for line in check(config, model):
+        show(line)

@@ -1,0 +1,392 @@
+"""The command line: each verb is one call into a package.
+
+The verbs import what they call when they run. That is no dodge of a cycle: torch and transformers take
+seconds to import, and `harken --help`, `harken presets` and a mistyped key should answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harken import __version__
+from harken.cli.before import before
+from harken.cli.next_steps import QUICK, after_demo
+from harken.cli.options import AcceptChanges, OutputDir, Set
+from harken.cli.presets import presets
+from harken.config import files as config_files
+from harken.errors import UserError, cause, is_third_party_error
+from harken.run import crash_report, signals, streams
+from harken.run.lock import what_next
+from harken.run.signals import Stopped
+from harken.run.terminal import plain, show, width
+
+PATIENCE = 5.0
+"""Seconds that threads of user code have to end after everything else."""
+LONGEST = 2000
+"""Characters of a complaint: what it quotes may have any length."""
+_ROOM = "Make room, or choose another folder"
+_RIGHTS = "Change who may read and write there, or choose another place"
+_NAME = "Choose another name or folder"
+FIXES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _NAME),
+    **dict.fromkeys((errno.EOVERFLOW, errno.ENXIO), "Restore the file"),
+    errno.EIO: "Check the disk",
+    errno.ENOENT: "Something removed it: run the command again",
+}
+"""What a file system refuses for a reason of the user's, and how to mend it. Any other fault is ours."""
+
+FILES = {"demo", "train", "pipeline", "sweep", "eval", "report"}
+"""Verbs whose result is in files: what they print may be lost."""
+
+app = typer.Typer(
+    name="harken",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(before)
+app.add_typer(presets, name="presets")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code. A user's mistake is one line on stderr and code 2.
+
+    Code 1: the command was at work, and could not finish: code of the user's own failed, too many steps met numbers
+    that are not finite, frozen weights moved, or there is a bug in Harken (its traceback is written to a file that the
+    line names). HARKEN_DEBUG=1 lets every error through instead.
+    """
+    if arguments is not None:
+        return _run(arguments)
+    signals.raise_on_terminate()
+    streams.protect()
+    code = _run(None)
+    _end_in_time(code)
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if os.environ.get("HARKEN_DEBUG") == "1":
+        return app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
+    try:
+        code = app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
+    except UserError as error:
+        return _complain(str(error), error.exit_code)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "harken"
+        return _complain(f"{error.format_message().rstrip('.')}. Try: {command} --help")
+    except OSError as error:
+        if error.errno not in FIXES:
+            return _bug(error)
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}. {FIXES[error.errno]}")
+    except Stopped as stop:
+        code = int(stop.code or 0)
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException as error:
+        if not is_third_party_error(error) and not isinstance(error, SystemExit):
+            raise
+        return _bug(error)
+    if code in (129, 130, 143):
+        _complain(f"interrupted. {what_next()}".strip())
+    # A reader that has seen enough, as in `harken … | head`, is no fault; an answer that could not be written is.
+    problem = streams.lost("stdout")
+    if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
+        return _complain(f"standard output: {problem.strerror}. {FIXES.get(problem.errno or 0, _ROOM)}")
+    return code
+
+
+def _bug(error: BaseException) -> int:
+    """What nobody expected is a mistake of Harken's own, and the traceback is for the one who mends it."""
+    path = crash_report.record(error)
+    kept = f"send {path}" if path else "HARKEN_DEBUG=1 shows the traceback: send it"
+    return _complain(
+        f"internal error ({cause(error)}). This is a bug in Harken, please report it: {kept}. "
+        "What was finished is kept: the same command goes on from there",
+        1,
+    )
+
+
+def _end_in_time(code: int) -> None:
+    """The interpreter waits for every thread before it ends, and one that a reward function started may never end."""
+    isolation = sys.modules.get("harken.reward.isolation")  # not imported for this: it brings torch
+    if isolation is None or not isolation.lingering_threads():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    timer = threading.Timer(PATIENCE, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _complain(text: str, code: int = 2) -> int:
+    line = " ".join(plain(text).split())
+    if len(line) > LONGEST:  # the end often says how to mend it
+        line = f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}"
+    print(f"harken: {line}", file=sys.stderr)
+    return code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harken {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """RLHF you can see into: SFT, reward model, PPO, evaluation, report.
+
+    \b
+    harken demo                                   the whole pipeline, in minutes on a laptop
+    harken presets list                           what is ready to run
+    harken train --preset smollm2-135m_sft        one stage
+    """
+
+
+@app.command()
+def demo(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two steps a stage: does the installation work?")
+    ] = False,
+    output_dir: OutputDir = None,
+) -> None:
+    """Run the whole pipeline on the embedded data, and say what to do next.
+
+    \b
+    Examples:
+      harken demo
+      harken demo --quick --output-dir /tmp/harken-demo
+    """
+    folder = output_dir or Path("outputs/demo-quick" if quick else "outputs/demo")
+    config = config_files.load_pipeline("demo", list(QUICK) if quick else [], folder)
+
+    from harken import pipeline as pipelines
+
+    pipelines.run(config, folder)
+    show(after_demo(folder))
+
+
+@app.command()
+def train(
+    preset: Annotated[str, typer.Option(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    output_dir: OutputDir = None,
+    accept_changes: AcceptChanges = False,
+) -> None:
+    """Train one stage: SFT, a reward model, or PPO.
+
+    \b
+    Examples:
+      harken train --preset smollm2-135m_sft --output-dir outputs/01_sft
+      harken train --preset smollm2-135m_rm --set model_name=outputs/01_sft/final --output-dir outputs/02_rm
+      harken train --preset smollm2-135m_ppo --set model_name=outputs/01_sft/final \\
+          --set training.reward_model.checkpoint_path=outputs/02_rm/final --output-dir outputs/03_ppo
+      harken train --preset my_run.yml --set training.lr=1e-5 --set training.ppo.kl_coef=0.05
+
+    The same folder again goes on where it stopped. When the configuration, the data, the weights or the versions are
+    no longer those it began with, that is an error which names the difference.
+    """
+    config = config_files.load_run(preset, set_ or [], output_dir)
+
+    from harken.train.launch import train as train_stage
+
+    train_stage(config, Path(str(config.output_dir)), accept_changes=accept_changes)
+
+
+@app.command()
+def pipeline(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
+    set_: Set = None,
+    output_dir: OutputDir = None,
+    accept_changes: AcceptChanges = False,
+) -> None:
+    """Run SFT, reward model, PPO, evaluation and report.
+
+    Each stage starts from the ones before it; the same folder again goes on where it stopped.
+
+    \b
+    Examples:
+      harken pipeline hh-dolly-smollm2
+      harken pipeline my_pipeline.yml --set ppo.training.ppo.kl_coef=0.02 --output-dir outputs/kl-0.02
+    """
+    config = config_files.load_pipeline(name, set_ or [], output_dir)
+
+    from harken import pipeline as pipelines
+
+    pipelines.run(config, Path(str(config.output_dir)), accept_changes=accept_changes)
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A PPO run, or a pipeline with --from.")],
+    over: Annotated[list[str] | None, typer.Option(metavar="KEY=V,V", help="Try each. Repeatable.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Each combination with each seed.")] = None,
+    set_: Set = None,
+    from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="A finished pipeline.")] = None,
+    output_dir: OutputDir = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Also more than 50 runs.")] = False,
+) -> None:
+    """Train PPO under every combination of settings.
+
+    Prints reward, held-out reward, judges and KL of each, mean ± standard error over seeds, and draws reward
+    against KL. The same command goes on where it stopped, and keeps what is finished.
+
+    \b
+    Examples:
+      harken sweep demo --from outputs/demo --over training.ppo.kl_coef=0,0.01,0.1,1
+      harken sweep my_run.yml --over training.lr=1e-5,3e-5 --over training.ppo.kl_coef=0.05,0.1 --seeds 839,840
+    """
+    folder = output_dir or Path("outputs") / f"sweep-{Path(name).stem}"
+
+    from harken import sweep as sweeps
+
+    failed = sweeps.sweep(name, over or [], folder, seeds, set_ or [], from_, yes=yes)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("eval")
+def evaluate(
+    config_file: Annotated[
+        str, typer.Option("--config", metavar="NAME|FILE", help="What to compare, on which prompts.")
+    ],
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Compare policies on the same held-out prompts.
+
+    Every policy answers every prompt once, and one reward model scores all answers.
+
+    \b
+    Examples:
+      harken eval --config my_eval.yml
+      harken eval --config my_eval.yml --set policies.ppo=outputs/03_ppo --output-dir outputs/04_eval
+    """
+    config = config_files.load_evaluation(config_file, set_ or [], output_dir)
+
+    from harken.evaluate import suite, tables
+    from harken.evaluate.summary import read_summary
+
+    folder = suite.run(config, Path(str(config.output_dir)))
+    show(tables.tables(read_summary(folder.summary), width(tables.WIDTH)))
+
+
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...", help="A pipeline; or runs and an evaluation; or what holds them."
+        ),
+    ],
+    output_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the page goes. [05_report in the folder]")
+    ] = None,
+) -> None:
+    """Build the page of a pipeline, or of runs and an evaluation.
+
+    \b
+    Examples:
+      harken report outputs/demo                    a pipeline
+      harken report outputs                         the folder that holds 01_sft, 02_rm, 03_ppo and 04_eval
+      harken report outputs/03_ppo outputs/04_eval  the folders that belong together
+      harken report outputs/03_ppo                  one run: its curves and facts
+    """
+    from harken import report as reports
+
+    reports.report(folders, output_dir)
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run, an evaluation, a pipeline, or what holds them.")
+    ],
+) -> None:
+    """Find damaged and missing files.
+
+    Reads every file of every finished run, final model, evaluation and report under the folder, and every
+    checkpoint, and compares them with the sums that were written with them. Exit code 1: something is damaged.
+
+    \b
+    Examples:
+      harken verify outputs/demo
+      harken verify outputs/03_ppo/final
+    """
+    from harken.run import verify as verification
+
+    found = verification.verify(folder)
+    for one in found:
+        typer.echo("\n".join(one.lines()))
+    raise typer.Exit(1 if any(one.problems for one in found) else 0)
+
+
+@app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
+    step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
+    rows: Annotated[
+        str | None, typer.Option(metavar="0,3", help="These answers. [the best, median and worst reward]")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="ID", help="The answers to one prompt.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write one row a token.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="With --out: the tokens of every answer.")] = False,
+) -> None:
+    """Show every token of an update's answers.
+
+    Log-probabilities, ratio, advantage, return, value, KL and reward, one line a token.
+
+    \b
+    Examples:
+      harken trace outputs/03_ppo --step 10
+      harken trace outputs/03_ppo --step 10 --rows 0,3
+      harken trace outputs/03_ppo --step 10 --all --out tokens.parquet
+    """
+    from harken.inspection import trace as traces
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for line in traces.trace(run, step, rows, prompt, out, everything=all_, colour=colour):
+        typer.echo(line)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
+    step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write the new credit.")] = None,
+) -> None:
+    """Credit a recorded update again under other settings.
+
+    Rewards, advantages and losses from what was recorded: no generation, no model. Keys of training.ppo:
+    kl_coef, kl_estimator, kl_in, gamma, lam, advantage, whiten_advantages, truncated, missing_eos_penalty,
+    missing_eos_score, score_clip, length_penalty, repetition_penalty, clip_range, clip_range_high, vf_coef;
+    and training.reward_model.weight, training.rewards[0].weight.
+
+    \b
+    Examples:
+      harken replay outputs/03_ppo --step 10
+      harken replay outputs/03_ppo --step 10 --set training.ppo.kl_coef=0.2
+    """
+    from harken.inspection import replay as replays
+
+    for line in replays.replay(run, step, set_ or [], out):
+        show(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

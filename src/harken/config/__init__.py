@@ -1,0 +1,32 @@
+"""Frozen, strict configuration models. `config.files` reads them from YAML and `--set`.
+
+Every field is read somewhere, every preset loads, and an unknown key is an error. The docstring under a field is its
+documentation.
+"""
+
+from harken.config.base import DataConfig, Strict
+from harken.config.evaluation import EvaluationConfig
+from harken.config.pipeline import EvaluationStage, PipelineConfig, StageOverrides
+from harken.config.run import (
+    CheckpointSettings,
+    HealthSettings,
+    LoraSettings,
+    RunConfig,
+    Training,
+    WeightDtype,
+)
+
+__all__ = [
+    "CheckpointSettings",
+    "DataConfig",
+    "EvaluationConfig",
+    "EvaluationStage",
+    "HealthSettings",
+    "LoraSettings",
+    "PipelineConfig",
+    "RunConfig",
+    "StageOverrides",
+    "Strict",
+    "Training",
+    "WeightDtype",
+]

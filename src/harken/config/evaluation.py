@@ -1,0 +1,43 @@
+"""Configuration of an evaluation."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
+from harken.config.rewards import Judges
+from harken.config.run import WeightDtype
+
+
+class EvaluationConfig(Strict):
+    """N policies answer the same held-out prompts once; one reward model and any judges score all."""
+
+    policies: dict[str, str]
+    """Name → model (anything `model_name` accepts). The first is the baseline of the report."""
+    reward_model: str
+    """The run folder of the reward model that scores every policy."""
+    judges: Judges = Field(default_factory=list)
+    """Further scorers: any part that `training.rewards` takes, or the bare name of a rule.
+
+    The verdict quotes the first.
+    """
+    data: DataConfig
+    max_gen_len: Size = 64
+    temperature: NonNegative = 0.0
+    """0: greedy."""
+    tie_epsilon: NonNegative = 0.0
+    """Two rewards this close are a tie."""
+    output_dir: str | None = None
+    seed: Seed = 839
+    device: str = "auto"
+    dtype: WeightDtype = "bfloat16"
+
+    @model_validator(mode="after")
+    def _held_out_alone(self) -> EvaluationConfig:
+        data = self.data
+        if data.eval_path or data.eval_split or data.eval_fraction or data.eval_limit:
+            raise ValueError(
+                "an evaluation reads data.path and data.split: eval_path, eval_split, eval_fraction and eval_limit "
+                "are for training"
+            )
+        return self

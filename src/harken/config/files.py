@@ -1,0 +1,216 @@
+"""From a preset or YAML file, `--set` and the environment to a validated configuration, and back to YAML."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.config import yaml as config_yaml
+from harken.config.base import Strict
+from harken.config.errors import explain
+from harken.config.yaml import Settings
+from harken.errors import UserError
+
+Kind = Literal["run", "pipeline", "evaluation"]
+Config = TypeVar("Config", bound=Strict)
+
+_TYPE_ALIASES = {"rm": "reward"}
+_STAGES = ("sft", "reward", "ppo")
+"""A pipeline's training stages; each is named like the training type it has."""
+_WITH_ARTICLE = {"run": "a run", "pipeline": "a pipeline", "evaluation": "an evaluation"}
+_COMMANDS = {"run": "train --preset", "pipeline": "pipeline", "evaluation": "eval --config"}
+
+
+@dataclass(frozen=True)
+class PresetInfo:
+    """A configuration that ships with Harken. `summary` is the comment in its first line."""
+
+    name: str
+    kind: Kind
+    summary: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    text: str
+    label: str
+    stem: str
+
+
+def load_run(name: str, overrides: list[str], output_dir: str | Path | None = None) -> RunConfig:
+    """One training stage from a preset's name or a file.
+
+    `overrides` are ``a.b=value`` settings, applied in order; `output_dir` wins over both. Left out
+    everywhere, the folder is ``outputs/<name>``. Every mistake is a UserError.
+    """
+    settings, stem = _settings(name, "run", overrides)
+    settings = Settings(_with_known_type(settings.data), settings.places)
+    return _validated(RunConfig, _with_folder(settings, stem, output_dir))
+
+
+def load_evaluation(
+    name: str, overrides: list[str], output_dir: str | Path | None = None
+) -> EvaluationConfig:
+    """An evaluation of several policies; arguments as in `load_run`."""
+    settings, stem = _settings(name, "evaluation", overrides)
+    return _validated(EvaluationConfig, _with_folder(settings, stem, output_dir))
+
+
+def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None = None) -> PipelineConfig:
+    """A whole pipeline; arguments as in `load_run`. Each stage is checked as the run it will become."""
+    settings, stem = _settings(name, "pipeline", overrides)
+    data = dict(settings.data)
+    stages = [stage for stage in _STAGES if isinstance(data.get(stage), dict)]
+    data |= {stage: _with_stage_type(data[stage], stage) for stage in stages}
+    settings = _with_folder(Settings(data, settings.places), stem, output_dir)
+    for stage in stages:
+        _check_stage(settings, stage)
+    return _validated(PipelineConfig, settings)
+
+
+def load_run_or_pipeline(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
+    """Whichever of the two the preset or file describes; arguments as in `load_run`. UserError for an evaluation."""
+    kind = _kind(config_yaml.parse((source := _find(name)).text, source.label).data)
+    return load_pipeline(name, overrides) if kind == "pipeline" else load_run(name, overrides)
+
+
+def list_presets() -> list[PresetInfo]:
+    """Every configuration that ships with Harken, by name."""
+    found = []
+    for name in sorted(_shipped()):
+        source = _preset(name)
+        kind = _kind(config_yaml.parse(source.text, source.label).data)
+        if kind is None:
+            raise UserError("neither a run, a pipeline nor an evaluation", where=source.label)
+        found.append(PresetInfo(name, kind, source.text.splitlines()[0].removeprefix("#").strip()))
+    return found
+
+
+def show_preset(name: str) -> str:
+    """The text of a shipped configuration, comments included. UserError for a name that none has."""
+    return _preset(name).text
+
+
+def dump(model: Strict) -> str:
+    """A configuration as YAML, every key written out; loading it gives an equal configuration."""
+    return config_yaml.write(model.model_dump())
+
+
+def checked(model: type[Config], settings: dict[str, Any], where: str) -> Config:
+    """A section that was read from no file, under the same rules. `where` stands in front of its errors."""
+    return _validated(model, Settings(settings, {(): where}))
+
+
+def _settings(name: str, wanted: Kind, overrides: list[str]) -> tuple[Settings, str]:
+    source = _find(name)
+    settings = config_yaml.parse(source.text, source.label)
+    kind = _kind(settings.data)
+    if kind not in (None, wanted):
+        raise UserError(
+            f"this describes {_WITH_ARTICLE[kind]}, and {_WITH_ARTICLE[wanted]} is needed here",
+            where=source.label,
+            fix=f"Run: harken {_COMMANDS[kind]} {name}",
+        )
+    return config_yaml.expand(config_yaml.override(settings, overrides)), source.stem
+
+
+def _kind(data: dict[str, Any]) -> Kind | None:
+    kinds: dict[str, Kind] = {"training": "run", "sft": "pipeline", "policies": "evaluation"}
+    return next((kind for key, kind in kinds.items() if key in data), None)
+
+
+def _find(name: str) -> _Source:
+    """A plain name is a preset first; an existing path is a file first."""
+    path = Path(name)
+    plain = len(path.parts) == 1
+    looks_like_file = path.suffix in (".yml", ".yaml") or not plain
+    shipped = path.name.removesuffix(".yml")
+    if plain and shipped in _shipped() and not (looks_like_file and path.is_file()):
+        return _preset(shipped)
+    if not looks_like_file and not path.is_file():
+        return _preset(name)
+    try:
+        return _Source(_text(path, name), name, path.stem)
+    except FileNotFoundError:
+        fix = "`harken presets list` names the shipped ones"
+        raise UserError("no such file", where=name, fix=fix) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read as text ({error})", where=name, fix="Save it as UTF-8") from None
+
+
+def _text(path: Path, name: str) -> str:
+    """The text of a file of a configuration's size. Raises UserError for a device, a folder, and a larger one."""
+    if path.exists() and not path.is_file():
+        raise UserError("cannot be read as text (not a regular file)", where=name, fix=config_yaml.IS_IT)
+    with path.open("rb") as file:
+        content = file.read(config_yaml.LARGEST + 1)
+    if len(content) > config_yaml.LARGEST:
+        raise UserError(config_yaml.TOO_LARGE, where=name, fix=config_yaml.IS_IT)
+    return content.decode("utf-8-sig")
+
+
+def _shipped() -> dict[str, Traversable]:
+    entries = resources.files("harken.presets").iterdir()
+    return {entry.name.removesuffix(".yml"): entry for entry in entries if entry.name.endswith(".yml")}
+
+
+def _preset(name: str) -> _Source:
+    shipped = _shipped()
+    if name not in shipped:
+        close = difflib.get_close_matches(name, shipped, n=1)
+        known = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(shipped))}"
+        raise UserError(f"no preset or file is called {name!r}", fix=known)
+    return _Source(shipped[name].read_text(encoding="utf-8"), f"{name}.yml", name)
+
+
+def _with_known_type(run: dict[str, Any]) -> dict[str, Any]:
+    """The run with `training.type` under Harken's own name for it."""
+    training = run.get("training")
+    for alias, known in _TYPE_ALIASES.items():
+        if isinstance(training, dict) and training.get("type") == alias:
+            return {**run, "training": {**training, "type": known}}
+    return run
+
+
+def _with_folder(settings: Settings, stem: str, output_dir: str | Path | None) -> Settings:
+    folder = str(output_dir) if output_dir is not None else settings.data.get("output_dir")
+    data = {**settings.data, "output_dir": f"outputs/{stem}" if folder is None else folder}
+    return Settings(data, settings.places)
+
+
+def _with_stage_type(run: dict[str, Any], stage: str) -> dict[str, Any]:
+    training = run.get("training", {})
+    if not isinstance(training, dict):
+        return run
+    return _with_known_type({**run, "training": {"type": stage, **training}})
+
+
+def _check_stage(settings: Settings, stage: str) -> None:
+    """Validate a stage as a run of its own, with a stand-in for the reward model the pipeline will name."""
+    run = settings.data[stage]
+    training = run.get("training")
+    if isinstance(training, dict):
+        if training["type"] != stage:
+            where = settings.where((stage, "training", "type"))
+            raise UserError(f"expected {stage}, given {training['type']}", where=where, fix="Leave it out")
+        if stage == "ppo":
+            stand_in = {"checkpoint_path": "the reward stage"}
+            run = {**run, "training": {"reward_model": stand_in, **training}}
+    try:
+        RunConfig.model_validate(run)
+    except ValidationError as error:
+        raise explain(error, RunConfig, settings, (stage,)) from None
+
+
+def _validated(model: type[Config], settings: Settings) -> Config:
+    try:
+        return model.model_validate(settings.data)
+    except ValidationError as error:
+        raise explain(error, model, settings) from None

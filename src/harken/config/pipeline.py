@@ -1,0 +1,49 @@
+"""Configuration of a pipeline."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
+from harken.config.rewards import Judges
+from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, WeightDtype
+
+
+class StageOverrides(Strict):
+    """A stage of a pipeline: a run's keys, without those the pipeline fills in."""
+
+    data: DataConfig
+    lora: LoraSettings | None = LoraSettings()
+    training: dict[str, object]
+    health: HealthSettings = HealthSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+
+
+class EvaluationStage(Strict):
+    """The evaluation of a pipeline: an evaluation's keys, without those the pipeline fills in."""
+
+    data: DataConfig
+    judges: Judges = Field(default_factory=list)
+    max_gen_len: Size = 64
+    temperature: NonNegative = 0.0
+    tie_epsilon: NonNegative = 0.0
+
+
+class PipelineConfig(Strict):
+    """SFT → reward model → PPO → evaluation → report, each stage starting from the ones before it."""
+
+    name: str
+    title: str = ""
+    """Heads the report."""
+    notice: str = ""
+    """Printed and shown in the report, for example that the data are synthetic."""
+    model_name: str = "embedded"
+    output_dir: str | None = None
+    seed: Seed = 839
+    device: str = "auto"
+    dtype: WeightDtype = "bfloat16"
+    tensorboard: bool = True
+    sft: StageOverrides
+    reward: StageOverrides
+    ppo: StageOverrides
+    evaluation: EvaluationStage

@@ -1,0 +1,265 @@
+"""YAML text to plain data, remembering where every value was written; `--set` and `${VAR}` on top of it.
+
+Scalars follow YAML 1.2's core schema: `1e-6` and `5.e-7` are numbers (PyYAML alone reads text), `no` and
+`on` are text, dates are text. A key written twice is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from harken.errors import UserError
+
+KeyPath = tuple[str | int, ...]
+
+_FLOAT = re.compile(r"[-+]?((\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+)$")
+NESTED = "not usable: a YAML alias contains itself, or nesting is too deep"
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float", "seq", "map")}
+QUOTE = "Indent with spaces, close what is open, and put a text with special characters in quotes"
+FLATTEN = "A configuration has six levels of sections at most: see `harken presets show NAME`"
+DEEPEST = 40
+"""Sections and lists within one another: a configuration has six."""
+MOST = 20_000
+"""Values in a configuration, aliases counted at each place: a few lines of them can stand for billions."""
+LARGEST = 4 << 20
+"""Bytes of a configuration: the largest that ships has four thousand."""
+TOO_LARGE = f"larger than a configuration may be ({LARGEST >> 20} MB)"
+IS_IT = "Is it a configuration? `harken presets show NAME` prints one to start from"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d{1,6}\])*(\.[^.\[\]=]+(\[\d{1,6}\])*)*\Z")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the core schema's scalars and no others. It stops where `MOST` or `DEEPEST` is passed."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, emptied
+    read = depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value and what is in it."""
+        self.read += 1
+        self.depth += 1
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.read > 2 * MOST:  # keys are read as values
+            raise _TooMuch(f"it holds more than {MOST:,} values", "Write fewer", mark.line + 1)
+        if self.depth > 2 * DEEPEST:
+            raise _TooMuch(NESTED, FLATTEN, mark.line + 1)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+class _TooMuch(Exception):
+    def __init__(self, problem: str, fix: str, line: int) -> None:
+        self.problem, self.fix, self.line = problem, fix, line
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which also quotes text that `_Loader` would read as a number."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false|True|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def dotted(path: KeyPath) -> str:
+    """A path as users write it: ``("rewards", 0, "weight")`` → ``rewards[0].weight``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Plain data and, for each path in it, where it was written: ``demo.yml:12`` or ``--set a.b=c``."""
+
+    data: dict[str, Any]
+    places: dict[KeyPath, str]
+
+    def place(self, path: KeyPath) -> str:
+        """Where `path`, or the nearest section around it, was written."""
+        return next(self.places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.places)
+
+    def where(self, path: KeyPath) -> str:
+        """Place and key, as an error names them: ``a.yml:12: training.lr``, ``--set training.lr=x``."""
+        place, name = self.place(path), dotted(path)
+        return place if not path or place.startswith(f"--set {name}=") else f"{place}: {name}"
+
+
+def parse(text: str, name: str) -> Settings:
+    """Read one YAML document whose top level is a section. `name` is its file name in errors.
+
+    Raises UserError with the line for broken YAML, a repeated key, or a top level that is no section.
+    """
+    places: dict[KeyPath, str] = {}
+    data = _read(text, name, places)
+    if not isinstance(data, dict):
+        raise UserError(
+            "a configuration is a section of `key: value` lines",
+            where=name,
+            fix="`harken presets show NAME` prints one to start from",
+        )
+    return Settings(data, places)
+
+
+def override(settings: Settings, overrides: list[str]) -> Settings:
+    """Apply ``a.b[0]=value`` settings in order; values are YAML. Unknown keys are left to validation.
+
+    Raises UserError for a setting of another form, and for a path through a value or past a list's end.
+    """
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        where = f"--set {text}"
+        if not equals or not _OVERRIDE_PATH.match(key):
+            raise UserError(
+                "not of the form key=value", where=where, fix="For example: --set training.lr=1e-6"
+            )
+        path = tuple(int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"[^.\[\]]+|\[\d+\]", key))
+        if len(path) > DEEPEST:
+            raise UserError(NESTED, where=where[:80], fix=FLATTEN)
+        places = {p: w for p, w in settings.places.items() if p[: len(path)] != path}
+        for length in range(1, len(path) + 1):
+            places.setdefault(path[:length], where)
+        data = _replaced(settings.data, path, _read(value, where, {}), where, path)
+        settings = Settings(data, places)
+    return settings
+
+
+def expand(settings: Settings) -> Settings:
+    """Replace ``${VAR}`` in every text by the environment variable. An unset one is a UserError."""
+
+    def walk(value: Any, path: KeyPath) -> Any:
+        if isinstance(value, dict):
+            return {k: walk(v, (*path, k)) for k, v in value.items()}
+        if isinstance(value, list):
+            return [walk(v, (*path, i)) for i, v in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        for variable in _VARIABLE.findall(value):
+            if variable not in os.environ:
+                raise UserError(
+                    f"the environment variable {variable} is not set",
+                    where=settings.where(path),
+                    fix=f"For example: export {variable}=/path/to/folder",
+                )
+        return _VARIABLE.sub(lambda m: os.environ[m[1]], value)
+
+    return Settings(walk(settings.data, ()), settings.places)
+
+
+def write(data: dict[str, Any]) -> str:
+    """Plain data as YAML that `parse` reads back to the same data, keys in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
+    if len(text) > LARGEST:
+        raise UserError(TOO_LARGE, where=_place(name), fix=IS_IT)
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return None if node is None else _build(loader, node, (), name, places)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark and not name.startswith("--set") else ""
+        problem = error.problem or error.context
+        raise UserError(f"not valid YAML: {problem}", where=f"{name}{line}", fix=QUOTE) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {error}", where=name, fix="Save it as plain UTF-8 text") from None
+    except _TooMuch as error:
+        raise UserError(error.problem, where=_place(name, error.line), fix=error.fix) from None
+    except RecursionError:
+        raise UserError(NESTED, where=_place(name), fix=FLATTEN) from None
+
+
+def _place(name: str, line: int | None = None) -> str:
+    """A file in full with its line; of a `--set`, whose value may be megabytes, the start."""
+    if name.startswith("--set"):
+        return name[:80]
+    return name if line is None else f"{name}:{line}"
+
+
+def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]) -> Any:
+    here = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
+    places.setdefault(path, here)
+    if len(path) > DEEPEST:
+        raise UserError(NESTED, where=here, fix=FLATTEN)
+    if len(places) > MOST:
+        raise UserError(f"it holds more than {MOST:,} values", where=here, fix="Write its aliases out")
+    if node.tag not in _TAGS:
+        raise UserError(
+            f"the YAML tag {node.tag} is not understood here",
+            where=here,
+            fix="Remove it, and write the plain value",
+        )
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(loader, item, (*path, i), name, places) for i, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return _scalar(loader, node, here)
+    section: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = here if name.startswith("--set") else f"{name}:{key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise UserError("a key has to be a plain word", where=line, fix="Write `key: value`")
+        key = key_node.value
+        if problem := _unwritable(key):
+            raise UserError(f"a key holds {problem}", where=line, fix="Remove it")
+        if key in section:
+            place = f"{line}: {dotted((*path, key))}"
+            raise UserError("the key is written twice", where=place, fix="Keep one of them")
+        places[*path, key] = line
+        section[key] = _build(loader, value_node, (*path, key), name, places)
+    return section
+
+
+def _scalar(loader: _Loader, node: yaml.Node, here: str) -> Any:
+    try:
+        value = loader.construct_object(node, deep=True)
+    except ValueError as error:  # a number of more digits than Python converts
+        raise UserError(f"not a usable number ({error})", where=here, fix="Write a smaller one") from None
+    if isinstance(value, str) and (problem := _unwritable(value)):
+        raise UserError(f"a text holds {problem}", where=here, fix="Remove it")
+    return value
+
+
+def _unwritable(text: str) -> str | None:
+    """What keeps a text from being a path, or from being written to a file; None when nothing does."""
+    if "\0" in text:
+        return "a NUL character"
+    return "half of a surrogate pair" if any("\ud800" <= c <= "\udfff" for c in text) else None
+
+
+def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) -> Any:
+    """`data` with `value` at `path`; sections on the way are made when missing."""
+    if not path:
+        return value
+    key, rest = path[0], path[1:]
+    walked = dotted(whole[: len(whole) - len(path)])
+    if isinstance(key, int):
+        if not isinstance(data, list):
+            raise UserError(f"{walked} is not a list", where=where, fix="Name a key of it, not a number")
+        if key >= len(data):
+            raise UserError(
+                f"{walked} has {len(data)} entries, numbered from 0", where=where, fix="Choose among them"
+            )
+        return [_replaced(v, rest, value, where, whole) if i == key else v for i, v in enumerate(data)]
+    if data is not None and not isinstance(data, dict):
+        kind = "a list: use [0], [1], …" if isinstance(data, list) else "a value, not a section"
+        raise UserError(f"{walked} is {kind}", where=where, fix=f"Set {walked} itself, or an entry of it")
+    section = data or {}
+    return {**section, key: _replaced(section.get(key), rest, value, where, whole)}

@@ -1,0 +1,268 @@
+"""Rows to records, every row accounted for. What may be missing or must be limited is up to `sources`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from harken.config.base import DataConfig, Task
+from harken.data import columns, conversations, fields, files, layouts, token_pairs
+from harken.data.conversations import Conversation
+from harken.data.fields import Drop, Row
+from harken.data.layouts import Layout
+from harken.data.preferences import Comparison, agreement, to_preference
+from harken.data.report import DataReport
+from harken.errors import UserError
+from harken.records import Demonstration, Preference, Prompt, TokenPair
+from harken.run.terminal import visible
+
+Record = TypeVar("Record")
+Pair = Preference | TokenPair
+
+LONGEST_TEXT = 1_000_000
+"""Letters of a text that is tokenised whatever the limit; a tokenizer takes a second or so for them."""
+LETTERS_A_TOKEN = 100
+"""Letters that one token may stand for, generously: a longer text for its limit is dropped before it is tokenised."""
+CUT_CONTEXT = "context lost assistant turns at its end"
+
+_Read = tuple[Sequence[Record | Drop], bool]
+"""The records of one row, or why one is dropped, and whether its context lost assistant turns at its end."""
+
+
+def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], DataReport]:
+    """Conversations to answer, each once. Whatever else a row holds, its answers are not read.
+
+    Raises UserError when the source cannot be read or no layout fits it, as the other functions here do.
+    """
+    if data.prompt_column is None:
+        rows, layout, report = _open(data, path, "prompt_only")
+        read_turns = layout.prompt
+        assert read_turns is not None
+    else:
+        column = data.prompt_column
+        path = _path(data, path, "prompt_only")
+        rows = columns.renamed(files.read_rows(path, data.split), data.columns, path)
+        report = DataReport(path, f"column {column}")
+
+        def read_turns(row: Row) -> Conversation:
+            return conversations.conversation(fields.value(row, column), column)
+
+    seen: set[str] = set()
+    ids: set[str] = set()
+
+    def read(row: Row) -> _Read[Prompt]:
+        prompt, cut = _prompt(row, read_turns(row))
+        if (content := content_hash(prompt.messages, prompt.tools)) in seen:
+            raise Drop("duplicate_prompt")
+        if prompt.id in ids:
+            raise Drop("duplicate_id", "id")
+        seen.add(content)
+        ids.add(prompt.id)
+        return [replace(prompt, reference=_reference(row))], cut
+
+    return _convert(rows, read, report, data.max_length), report
+
+
+def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
+    """Prompts with the answer to imitate: of a preference the better side, of a ranking the best answer."""
+    rows, layout, report = _open(data, path, "sft")
+
+    def read(row: Row) -> _Read[Demonstration]:
+        if _is_bad(row):
+            raise Drop("labelled_bad", "label")
+        turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
+        prompt, cut = _prompt(row, turns)
+        if not response.strip():
+            raise Drop("empty_response")
+        return [Demonstration(prompt, response)], cut
+
+    return _convert(rows, read, report, data.max_length), report
+
+
+def preferences(
+    data: DataConfig, path: str | None = None, *, soft: bool = False
+) -> tuple[list[Pair], DataReport]:
+    """Pairs of answers, ties with label 1/2, and how far the raters of the kept rows agree."""
+    rows, layout, report = _open(data, path, "preference")
+    judged: list[tuple[float, ...]] = []
+    scored: Counter[str] = Counter()
+
+    def read(row: Row) -> _Read[Pair]:
+        if layout.comparisons is None:
+            return [token_pairs.read(row, data.max_length, _own_id(row))], False
+        turns, compared = layout.comparisons(row)
+        prompt, cut = _prompt(row, turns)
+        scored[_scores(row)] += 1
+        found: list[Pair | Drop] = []
+        for comparison in compared:
+            reason = _fault(comparison)
+            if reason is None:
+                judged.append(comparison.raters)
+            found.append(Drop(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
+        return found, cut
+
+    records: list[Pair] = _convert(rows, read, report, data.max_length)
+    report.warnings += [
+        f"{scored[how]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): they count as labelled"
+        for how, what in (("equal", "equally"), ("reversed", "the other way round"))
+        if scored[how]
+    ]
+    report.agreement = agreement(judged)
+    return records, report
+
+
+def content_hash(messages: Conversation, tools: str = "") -> str:
+    """16 hexadecimal digits that depend on the conversation alone: a prompt's id where the data name none."""
+    text = json.dumps([m.to_dict() for m in messages])
+    return hashlib.sha256((text + tools).encode()).hexdigest()[:16]
+
+
+def _path(data: DataConfig, path: str | None, task: Task) -> str:
+    if data.task not in (None, task):
+        raise UserError(
+            f"it is {data.task!r}, but this stage reads rows as {task!r}",
+            where="data.task",
+            fix="Leave it out, or name the task of the stage",
+        )
+    return path or data.path
+
+
+def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Numbered], Layout, DataReport]:
+    """The rows, a layout that can serve the task, and an empty report."""
+    path = _path(data, path, task)
+    rows = columns.renamed(files.read_rows(path, data.split), data.columns, path)
+    objects = [row for _, row in rows if isinstance(row, dict)]
+    layout = layouts.find(data.layout, objects, where=path)
+    note = ""
+    if layout.for_file is not None and task != "prompt_only":
+        read = layout.for_file(objects, data.label_scale, path)
+        layout, note = replace(layout, comparisons=read), getattr(read, "note", "")
+    serves = {
+        "prompt_only": layout.prompt is not None,
+        "sft": layout.demonstration is not None or layout.compares,
+        "preference": layout.compares or layout.name == layouts.TOKENISED,
+    }
+    if not serves[task]:
+        raise UserError(
+            f"rows in layout {layout.name!r} ({layout.holds}) cannot be read as {task!r}",
+            where=path,
+            fix="Name other data, or another data.layout",
+        )
+    return rows, layout, DataReport(path, layout.name, notes=[note] if note else [])
+
+
+def _convert(
+    rows: Sequence[files.Numbered], read: Callable[[Row], _Read[Record]], report: DataReport, limit: int
+) -> list[Record]:
+    longest = max(LONGEST_TEXT, LETTERS_A_TOKEN * limit)
+    records: list[Record] = []
+    used: set[str] = set()
+    there: dict[str, None] = {}
+    for where, row in rows:
+        if not isinstance(row, dict):
+            report.drop(where, "not_an_object")
+            continue
+        there |= dict.fromkeys(key for key, value in row.items() if value is not None)
+        try:
+            found, cut = read(columns.Watched(row, used))
+        except Drop as drop:
+            report.drop(where, drop.reason, drop.field)
+            continue
+        for record in found:
+            if isinstance(record, Drop):
+                report.drop(where, record.reason, record.field)
+            elif _letters(record) > longest:
+                report.drop(where, "text_too_long")
+            else:
+                report.keep()
+                report.shortened[CUT_CONTEXT] += cut
+                records.append(record)
+    report.shortened = +report.shortened
+    report.unused = [name for name in there if name not in used]
+    return records
+
+
+def _letters(record: object) -> int:
+    """Of the longest text of a record."""
+    if isinstance(record, Preference):
+        return max(_letters(record.prompt), len(record.chosen), len(record.rejected))
+    if isinstance(record, Demonstration):
+        return max(_letters(record.prompt), len(record.response))
+    return max(len(m.content) for m in record.messages) if isinstance(record, Prompt) else 0
+
+
+def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
+    messages, cut = conversations.open_conversation(conversations.in_context(row, turns))
+    details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
+    if row.get("keywords") is not None:
+        details["keywords"] = row["keywords"]
+    tools = fields.tools(row)
+    prompt = Prompt(
+        id=_own_id(row) or content_hash(messages, tools),
+        messages=messages,
+        domain=visible(_name(row, "domain") or _name(row, "category")),
+        language=visible(_name(row, "language")),
+        details=details,
+        tools=tools,
+    )
+    return prompt, cut
+
+
+def _own_id(row: Row) -> str | None:
+    """The row's "id", when it is text or a whole number."""
+    found = row.get("id")
+    return str(found) if type(found) is int else _name(row, "id") or None
+
+
+def _name(row: Row, field: str) -> str:
+    """A text that only names something: "" for anything else that may stand there."""
+    return fields.checked(row[field], field) if isinstance(row.get(field), str) else ""
+
+
+REFERENCES = ("reference", "reference_answer", "ground_truth", "solution", "answer")
+"""Columns that may hold the right answer to a prompt, for rewards that compare with it; the first that is there."""
+
+
+def _reference(row: Row) -> str | None:
+    name = fields.present(row, REFERENCES)
+    if name is None or isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
+        return None
+    return fields.checked(str(row[name]), name)
+
+
+def _is_bad(row: Row) -> bool:
+    """Whether a single response is marked as a bad one (thumbs down): it is not to be imitated."""
+    label = row.get("label")
+    if isinstance(label, str):
+        return label.strip().lower() == "false"
+    return label is False or ("completion" in row and fields.number(label) == 0)
+
+
+def _scores(row: Row) -> str:
+    """How the two scores of a chosen and a rejected response stand to each other."""
+    chosen, rejected = fields.number(row.get("score_chosen")), fields.number(row.get("score_rejected"))
+    if chosen is None or rejected is None:
+        return "none"
+    return "right" if chosen > rejected else "equal" if chosen == rejected else "reversed"
+
+
+def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:
+    """The conversation and the answer judged better; rows at fault are dropped as for preferences."""
+    assert layout.comparisons is not None
+    turns, compared = layout.comparisons(row)
+    best = compared[0]
+    if best.score == 0:
+        raise Drop("tie")
+    if reason := _fault(best):
+        raise Drop(reason)
+    return turns, best.first if best.score < 0 else best.second
+
+
+def _fault(comparison: Comparison) -> str | None:
+    if not comparison.first.strip() or not comparison.second.strip():
+        return "empty_response"
+    return "identical_responses" if comparison.first.strip() == comparison.second.strip() else None

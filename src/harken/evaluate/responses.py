@@ -1,0 +1,164 @@
+"""What every policy of an evaluation says, and what the reward model makes of it, in parts that outlive a kill.
+
+Which answers are made together changes their rounding, and rounding may flip a token. So a part's members are laid
+down by the configuration alone, and a part that is missing is made again with the same members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from harken.config import EvaluationConfig
+from harken.data.chat import Renderer
+from harken.models.backbone import Backbone
+from harken.models.check_logits import check_vocabulary
+from harken.models.device import choose_device
+from harken.models.find_tokenizer import tokenizer_of
+from harken.models.quantised import WEIGHT_DTYPES
+from harken.models.resolve import ModelSource
+from harken.models.roles import RewardModel
+from harken.records import Prompt, Rollout
+from harken.reward.build import FoundParts, PartLoader
+from harken.reward.learned import LearnedReward, reading_limit
+from harken.reward.source import score_all
+from harken.rollout.engine import Sampling
+from harken.rollout.in_process import InProcessEngine
+from harken.rollout.slots import SLOTS
+from harken.run.shards import part
+from harken.run.tracking import counter, say
+
+SCORING_TOKENS = 4096
+BATCH_SHAPE = {"slots": SLOTS, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
+"""At most: answers in the making, prompts of a part of answers, sequences of a part of scores, places of a forward."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a policy said, and the tokenizer it said it with."""
+
+    rollouts: list[Rollout]
+    renderer: Renderer
+
+
+def answer(
+    number: int,
+    name: str,
+    source: ModelSource,
+    prompts: Sequence[Prompt],
+    config: EvaluationConfig,
+    parts: Path,
+) -> Answers:
+    """One answer a prompt of the policy number `number`. An adapter stays an adapter: merging would round it.
+
+    The model is read only when a part is missing.
+    """
+    say(f"{name}: {source.describe()}")
+    size = BATCH_SHAPE["prompts"]
+    groups = {
+        parts / f"answers-{number:02d}-{start:06d}.jsonl": prompts[start : start + size]
+        for start in range(0, len(prompts), size)
+    }
+    engine = cache(partial(_engine, source, config))
+    sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
+    rollouts: list[Rollout] = []
+    with counter(f"{name} answers", len(prompts)) as count:
+
+        def make(asked: Sequence[Prompt]) -> list[dict[str, Any]]:
+            made = engine().generate(asked, sampling, name, "evaluation", on_progress=count.update)
+            return [_plain(rollout) for rollout in made]
+
+        for path, asked in groups.items():
+            kept = part(path, partial(make, asked))
+            rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
+    return Answers(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
+
+
+def score(
+    source: ModelSource, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
+) -> dict[str, list[float]]:
+    """Standardised rewards, answer by answer. Equal sequences are scored once, so that equal answers tie."""
+    model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
+    sequences: list[tuple[int, ...]] = []
+    for said in answers.values():
+        learned = LearnedReward(model, said.renderer, max_length=reading_limit(source))
+        sequences += [tuple(learned.tokens(rollout)) for rollout in said.rollouts]
+    distinct = list(dict.fromkeys(sequences))
+    size = BATCH_SHAPE["sequences"]
+    scores: dict[tuple[int, ...], float] = {}
+    with counter(f"scoring {len(sequences)} answers with {source.name}", len(distinct)) as count:
+        for start in range(0, len(distinct), size):
+            rows = distinct[start : start + size]
+            path = parts / f"scores-{start:06d}.jsonl"
+            raw = part(path, partial(model.raw_scores, rows, SCORING_TOKENS))
+            scores |= zip(rows, raw, strict=True)
+            count.update(len(rows))
+    values = iter([model.standard(scores[sequence]) for sequence in sequences])
+    return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
+
+
+def judge(
+    found: FoundParts, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
+) -> dict[str, list[dict[str, float | None]]]:
+    """Every judge's score of every response, by policy; None where a judge cannot judge it.
+
+    Models are read only when a shard is missing.
+    """
+    loader = cache(
+        partial(PartLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
+    )
+    judged: dict[str, list[dict[str, float | None]]] = {}
+    size = BATCH_SHAPE["sequences"]
+    for number, (policy, said) in enumerate(answers.items()):
+        rollouts = said.rollouts
+        judged[policy] = [{} for _ in rollouts]
+        for which, described in enumerate(found.parts):
+            one = found.only(described)
+            with counter(f"judge {described.column}: {policy}", len(rollouts)) as count:
+
+                def make(
+                    batch: Sequence[Rollout], one: FoundParts = one, said: Answers = said
+                ) -> list[float | None]:
+                    (source,) = loader().sources(one, said.renderer, role="judge")
+                    return [row.scores[0].value for row in score_all([source], batch)]
+
+                for start in range(0, len(rollouts), size):
+                    batch = rollouts[start : start + size]
+                    path = parts / f"judge-{which:02d}-{number:02d}-{start:06d}.jsonl"
+                    values = part(path, partial(make, batch))
+                    for row, value in zip(judged[policy][start:], values, strict=False):
+                        row[described.column] = value
+                    count.update(len(batch))
+    return judged
+
+
+def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
+    device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
+    if source.kind == "adapter":
+        assert source.base is not None
+        backbone, role = Backbone.load(source.base, weight_dtype, device), "policy"
+        backbone.load_adapter(role, source.folder)
+        backbone.speak_as(source, tokenizer_of(source))
+    else:
+        backbone, role = Backbone.load(source, weight_dtype, device), None
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)
+    return InProcessEngine(
+        backbone,
+        Renderer(backbone.tokenizer, config.data.keep_special_tokens),
+        role,
+        config.data.max_length,
+        BATCH_SHAPE["slots"],
+    )
+
+
+def _plain(rollout: Rollout) -> dict[str, Any]:
+    fields = asdict(rollout)
+    return {"prompt_id": rollout.prompt.id} | {k: v for k, v in fields.items() if k != "prompt"}
+
+
+def _rollout(fields: dict[str, Any], prompt: Prompt) -> Rollout:
+    given: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k != "prompt_id"}
+    return Rollout(prompt=prompt, **given)

@@ -1,0 +1,167 @@
+"""What PPO runs came to: figures read off the end of each, means over seeds, a table. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from harken.errors import UserError
+from harken.health.findings import LIGHTS
+from harken.run import json_io
+from harken.run.folder import RunFolder
+
+FIX = "restore the file, or remove the line"
+LATE_UPDATES = 3
+"""Reward, KL and cut answers are means over the last updates: one rollout batch is a noisy measure."""
+
+REWARD, HELD_OUT, KL, CUT, SECONDS = (
+    "reward",
+    "held_out_reward",
+    "kl_per_sequence",
+    "cut",
+    "seconds_per_update",
+)
+JUDGE = "judge_"
+_LATE = {REWARD: "reward/mean", KL: "kl/mean", CUT: "response/cap_hit"}
+_TITLES = {
+    REWARD: "reward",
+    HELD_OUT: "held out",
+    KL: "KL nats/seq",
+    CUT: "cut %",
+    SECONDS: "s/update",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run. `figures` has the measures that were taken: rewards, KL in nats per sequence, `cut` a share.
+
+    `light` is that of the last update, and `findings` what stood behind it. Without an update: no figures.
+    """
+
+    state: str
+    why: str
+    updates: int
+    figures: dict[str, float]
+    light: str | None = None
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean over runs, with the standard error of that mean: None of a single run."""
+
+    mean: float
+    standard_error: float | None
+    runs: int
+
+
+class _Status(json_io.Schema):
+    state: str
+    stopped_because: str | None
+    completed: int
+
+
+def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, [] when there are none yet. A torn last line is left out.
+
+    Raises UserError, naming the line, for one that a run does not write.
+    """
+    if not run.metrics.exists():
+        return []
+    lines = json_io.read_lines(run.metrics, FIX)
+    for where, line in lines:
+        if type(line.get("step")) is not int or not all(_is_metric(*item) for item in line.items()):
+            raise UserError("not a line of metrics: a step and numbers", where=where, fix=FIX)
+    return [line for _, line in lines]
+
+
+def _is_metric(name: str, value: object) -> bool:
+    if name == "nonfinite":
+        return isinstance(value, list)
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def outcome(run: RunFolder) -> Outcome:
+    """What a PPO run came to, whether it did all its updates or stopped early.
+
+    Reward, KL and cut answers: means over the last `LATE_UPDATES`. Held-out reward and judges: the last
+    evaluation. Seconds: mean over all updates. Metrics that were not finite are passed over.
+    """
+    status = json_io.read_object(run.status, FIX)
+    json_io.require(status, _Status, str(run.status), FIX)
+    lines = read_metrics(run)
+    figures = {name: _mean(lines[-LATE_UPDATES:], metric) for name, metric in _LATE.items()}
+    figures[SECONDS] = _mean(lines, "seconds")
+    evaluated: dict[str, Any] = next((line for line in reversed(lines) if "eval/reward_mean" in line), {})
+    figures[HELD_OUT] = evaluated.get("eval/reward_mean")
+    figures |= {k.removeprefix("eval/"): v for k, v in evaluated.items() if k.startswith(f"eval/{JUDGE}")}
+    last = lines[-1] if lines else {}
+    light = last.get("health/light")
+    ill = [
+        name.removeprefix("health/") for name, level in last.items() if name.startswith("health/") and level
+    ]
+    return Outcome(
+        state=status["state"],
+        why=status["stopped_because"] or "",
+        updates=status["completed"],
+        figures={name: value for name, value in figures.items() if value is not None},
+        light=None if light is None else LIGHTS[min(max(int(light), 0), len(LIGHTS) - 1)],
+        findings=tuple(name for name in ill if name != "light"),
+    )
+
+
+def means(outcomes: Sequence[Outcome]) -> dict[str, Mean]:
+    """Each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
+    found = {}
+    for name in dict.fromkeys(name for one in outcomes for name in one.figures):
+        values = [one.figures[name] for one in outcomes if name in one.figures]
+        error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+        found[name] = Mean(fmean(values), error, len(values))
+    return found
+
+
+def table(groups: Sequence[tuple[Mapping[str, str], Sequence[Outcome]]]) -> str:
+    """One line a group of runs that differ in their seed alone: its keys, then mean ± standard error.
+
+    Figures that no run has make no column. "health" counts the lights of the last updates.
+    """
+    averages = [means(outcomes) for _, outcomes in groups]
+    names = {name for average in averages for name in average}
+    judges = sorted(name for name in names if name.startswith(JUDGE))
+    columns = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
+    columns["runs"] = [str(len(outcomes)) for _, outcomes in groups]
+    for name in (REWARD, HELD_OUT, *judges, KL, CUT, SECONDS):
+        if name in names:
+            title = _TITLES.get(name, name.removeprefix(JUDGE))
+            columns[title] = [_cell(name, average.get(name)) for average in averages]
+    if any(one.light for _, outcomes in groups for one in outcomes):
+        columns["health"] = [_lights(outcomes) for _, outcomes in groups]
+    widths = [max(map(len, (title, *cells))) for title, cells in columns.items()]
+    lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _mean(lines: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+    values = [line[metric] for line in lines if line.get(metric) is not None]
+    return fmean(values) if values else None
+
+
+def _cell(name: str, mean: Mean | None) -> str:
+    if mean is None:
+        return "–"
+    scale, places, sign = {KL: (1, 2, ""), CUT: (100, 0, ""), SECONDS: (1, 1, "")}.get(name, (1, 2, "+"))
+    text = f"{scale * mean.mean:{sign}.{places}f}"
+    return text if mean.standard_error is None else f"{text} ± {scale * mean.standard_error:.{places}f}"
+
+
+def _lights(outcomes: Sequence[Outcome]) -> str:
+    seen = Counter(one.light for one in outcomes if one.light is not None)
+    lights = [light for light in LIGHTS if seen[light]]
+    return lights[0] if len(lights) == 1 else ", ".join(f"{seen[light]} {light}" for light in lights)

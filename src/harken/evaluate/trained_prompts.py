@@ -1,0 +1,63 @@
+"""Find out which prompts of an evaluation a policy, or a model it comes from, was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harken.errors import UserError
+from harken.models.resolve import ModelSource
+from harken.records import Prompt
+from harken.run import manifest, trained_prompts
+from harken.run.folder import RunFolder
+
+FARTHEST = 20
+"""Runs that are followed back from a model to those it was made from."""
+
+
+def trained_on(models: Mapping[str, ModelSource], prompts: Sequence[Prompt]) -> dict[str, dict[str, int]]:
+    """Count, for each model by name and each training run behind it, the prompts that both have.
+
+    Runs are named by their folder. Models and runs without a common prompt are left out.
+    """
+    asked = [trained_prompts.digest(prompt.messages) for prompt in prompts]
+    found: dict[str, dict[str, int]] = {}
+    for name, source in models.items():
+        for run in _runs(source):
+            for part in (run, RunFolder(run.root / "ptx")):
+                known = trained_prompts.read(part)
+                if count := sum(one in known for one in asked):
+                    found.setdefault(name, {})[str(part.root)] = count
+    return found
+
+
+def warning(found: Mapping[str, Mapping[str, int]], total: int) -> str:
+    """Say it in one sentence; "" where nothing was found."""
+    parts = [
+        f"{count} in {name}'s training ({Path(run).name})"
+        for name, runs in found.items()
+        for run, count in runs.items()
+    ]
+    if not parts:
+        return ""
+    return f"of {total} evaluation prompts {', '.join(parts)}: these figures are not held out. Fix: evaluate on others"
+
+
+def _runs(source: ModelSource) -> list[RunFolder]:
+    """The runs behind a model: those of its folders, and by their manifests those they started from."""
+    waiting = [link.folder.parent for link in source.chain()]
+    found: dict[Path, RunFolder] = {}
+    while waiting and len(found) < FARTHEST:
+        root = waiting.pop().resolve()
+        run = RunFolder(root)
+        if root in found or not run.manifest.exists():
+            continue
+        found[root] = run
+        try:
+            before: Any = manifest.read(run.manifest).get("lineage")
+        except UserError:
+            continue  # other programs write files of this name too
+        if isinstance(before, dict) and isinstance(before.get("folder"), str):
+            waiting.append(Path(before["folder"]).parent)
+    return sorted(found.values(), key=lambda run: str(run.root))

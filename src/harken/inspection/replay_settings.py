@@ -1,0 +1,115 @@
+"""Which settings a recorded update can be computed again under, and why others need the models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from harken.config import RunConfig
+from harken.config.ppo import PPOTraining
+from harken.errors import UserError
+from harken.inspection.recorded import RecordedStep, ppo_settings, read_config
+
+REWARD_MODEL = "reward_model"
+"""The source that `training.reward_model` scores under."""
+REPLAYABLE = (
+    "training.ppo.kl_coef",
+    "training.ppo.kl_estimator",
+    "training.ppo.kl_in",
+    "training.ppo.gamma",
+    "training.ppo.lam",
+    "training.ppo.advantage",
+    "training.ppo.whiten_advantages",
+    "training.ppo.truncated",
+    "training.ppo.missing_eos_penalty",
+    "training.ppo.missing_eos_score",
+    "training.ppo.score_clip",
+    "training.ppo.length_penalty",
+    "training.ppo.repetition_penalty",
+    "training.ppo.clip_range",
+    "training.ppo.clip_range_high",
+    "training.ppo.vf_coef",
+    "training.reward_model.weight",
+    "training.rewards[0].weight",
+)
+"""`training.rewards` by any number."""
+
+_SAMPLED = "the answers were sampled under it, so another value needs a new generation"
+_MODEL = "another value needs a forward pass of a model that is not recorded"
+_CONTROL = (
+    "it steers the coefficient over a run; for one update set training.ppo.kl_coef to the price you mean"
+)
+_LEARNING = "it changes how the policy learns from its credit, not the credit"
+_REASONS = {
+    "seed": _SAMPLED,
+    "model_name": _SAMPLED,
+    "data": _SAMPLED,
+    "training.ppo.temperature": _SAMPLED,
+    "training.ppo.max_gen_len": _SAMPLED,
+    "training.ppo.prompts_per_update": _SAMPLED,
+    "training.ppo.samples_per_prompt": _SAMPLED,
+    "training.ppo.reference": _MODEL,
+    "training.ppo.critic": _MODEL,
+    "training.ppo.value_clip_range": _MODEL,
+    "training.reward_model": _MODEL,
+    "training.rewards": _MODEL,
+    "training.ppo.kl_control": _CONTROL,
+    "training.ppo.kl_": _CONTROL,
+}
+"""By the longest beginning of a key that is here."""
+
+
+def replay_config(step: RecordedStep, overrides: Sequence[str]) -> RunConfig:
+    """The run's configuration under `overrides`, when the recorded update can be computed again under it.
+
+    Raises UserError with the reason for a setting that needs a new generation or a model, and for a
+    value that what was recorded does not suffice for.
+    """
+    config = read_config(step.run.root, overrides)
+    for text in overrides:
+        key = text.partition("=")[0]
+        if re.sub(r"\[\d+\]", "[0]", key) not in REPLAYABLE:
+            beginnings = [name for name in _REASONS if key.startswith(name)]
+            reason = _REASONS[max(beginnings, key=len)] if beginnings else _LEARNING
+            raise UserError(
+                f"no replay: {reason}", where=f"--set {text}", fix="harken replay --help lists the keys"
+            )
+    if (missing := _not_recorded(step, config)) is not None:
+        raise UserError(f"no replay: {missing}", where=str(step.run.root), fix="Run the update under it")
+    return config
+
+
+def coefficient(step: RecordedStep, config: RunConfig, overrides: Sequence[str]) -> float:
+    """The price of a nat: kl_coef when it was set for the replay, else what the update was recorded with."""
+    asked = any(text.partition("=")[0] == "training.ppo.kl_coef" for text in overrides)
+    return ppo_settings(config).kl_coef if asked else float(step.credit[0]["kl_coefficient"])
+
+
+def _not_recorded(step: RecordedStep, config: RunConfig) -> str | None:
+    """What these settings need and the tables lack, in words."""
+    old, new = step.settings, ppo_settings(config)
+    if new.kl_estimator == "full" != old.kl_estimator:
+        return "kl_estimator full sums over the vocabulary, and only the sampled tokens were recorded"
+    if old.group_baseline and not new.group_baseline:
+        return f"advantage {new.advantage} needs a critic, and {old.advantage} trained none"
+    if new.truncated == "bootstrap" and any(row["final_value"] is None for row in step.credit):
+        return "truncated bootstrap needs V of the state an answer was cut at, and it was not recorded"
+    if old.missing_eos_score is not None and new.missing_eos_score is None and _any_cut(step):
+        return "missing_eos_score took the place of the reward model's score of cut answers"
+    if (bound := old.score_clip) is not None and (new.score_clip is None or new.score_clip > bound):
+        values = [step.scores(row).get(REWARD_MODEL, (None, 0.0))[0] for row in range(len(step.rollouts))]
+        if any(value is not None and abs(value) >= bound for value in values):
+            return f"scores were clipped to ± {bound:g} before they were recorded"
+    return None
+
+
+def _any_cut(step: RecordedStep) -> bool:
+    return any(row["stop"] == "length" for row in step.rollouts)
+
+
+def weights(config: RunConfig) -> dict[str, float]:
+    """Source → weight, of every part of the reward that is scored by more than a rule on the answer's tokens."""
+    training = config.training
+    assert isinstance(training, PPOTraining)
+    parts = {part.column: part.weight for part in training.rewards}
+    return parts if training.reward_model is None else {REWARD_MODEL: training.reward_model.weight, **parts}

@@ -1,0 +1,42 @@
+"""`harken trace`: chosen answers of one recorded update, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harken.errors import UserError
+from harken.inspection.critic import critic_lines
+from harken.inspection.recorded import read_step
+from harken.inspection.tokens import choose, token_rows, token_text, write_trace
+from harken.inspection.trace_table import legend, trace_lines, visible
+
+
+def trace(
+    root: Path,
+    number: int,
+    rows: str | None = None,
+    prompt: str | None = None,
+    out: Path | None = None,
+    *,
+    everything: bool = False,
+    colour: bool = False,
+) -> Iterator[str]:
+    """The lines to print. `out` gets the same tokens as parquet, or with `everything` those of all answers.
+
+    Raises UserError when the run, the update or the answers asked for are not there.
+    """
+    if everything and out is None:
+        raise UserError("--all is about the file", fix="Name one: --out tokens.parquet")
+    step = read_step(root, number)
+    chosen = choose(step, rows, prompt)
+    text_of, is_text = token_text(step.run)
+    for row, why in chosen.items():
+        yield from trace_lines(step, row, token_rows(step, row, text_of), why, colour)
+        yield ""
+    yield from legend(step, is_text)
+    yield from critic_lines(step)
+    if out is not None:
+        written = range(len(step.rollouts)) if everything else list(chosen)
+        write_trace(out, step, written, text_of)
+        yield f"{visible(str(out))}: the tokens of {len(written)} of {len(step.rollouts)} answers"

@@ -1,0 +1,237 @@
+"""Causal attention over packed rows (`kernels.packing`) on a CPU: plain multiplications, grouped heads, little kept.
+
+torch's fused attention is slow there, forward and backward, and transformers' plain one repeats keys for grouped
+heads, keeps the weights twice, in two precisions, and knows nothing of beginnings that rows share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from harken.kernels.packing import LEAST_SHARED, PackedSequence, packed
+from harken.kernels.segments import Batch, Batches
+from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
+
+NAME = "harken_packed"
+
+# Where rows are padded: up to this many tokens, torch's fused attention is slower on a CPU than plain multiplications.
+SHORT = 256
+
+# Weights over more keys than this are computed again backward: kept, they would outgrow all else that is.
+KEPT = 256
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads places features"],
+    key: Float[Tensor, "1 groups places features"],
+    value: Float[Tensor, "1 groups places features"],
+    attention_mask: None,
+    scaling: float | None = None,
+    *,
+    layout: PackedSequence,
+    **others: Any,
+) -> tuple[Float[Tensor, "1 places heads features"], None]:
+    """softmax(q k s) v over what a place sees, the softmax in float32. Takes the arguments of transformers' interface.
+
+    A place sees its segment's beginning and the spans before it: for layers without windows or masks of their own.
+    Raises TypeError for an argument that would change the result and is not known here.
+    """
+    require_known(others)
+    if attention_mask is not None:
+        raise TypeError("a mask of its own")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    seen: Tensor = _Attention.apply(query, key, value, layout.batches(query.shape[1], key.shape[1]), scale)  # type: ignore[no-untyped-call]
+    # Viewed here: what a function of autograd gives as a view may not be written to, and some layers do.
+    return seen.view(1, -1, query.shape[1], value.shape[-1]), None
+
+
+HARMLESS = {"dropout", "position_ids", "cache_position", "use_cache", "is_causal", "training"}
+"""Arguments of transformers' attention interface that say nothing a kernel needs: adapters alone draw dropout."""
+
+
+def require_known(others: dict[str, Any], masked: Set[str] = frozenset()) -> None:
+    """Raise TypeError, naming it, for an argument that is set, and is neither harmless nor in the mask already."""
+    for name, value in others.items():
+        asked = name.startswith(("output_", "return_")) or name in HARMLESS | masked
+        if not asked and value is not None and value is not False:
+            raise TypeError(f"attention with {name}")
+
+
+class _Attention(torch.autograd.Function):
+    """With w = softmax(s q k'):   dv = w' dy,  g = w (dy v' - Σ w dy v'),  dq = s g k,  dk = s g' q.
+
+    One batch of segments at a time, a product for each segment and group: [products, heads / groups × time, …].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, batches: Batches, scale: float
+    ) -> Tensor:
+        heads, groups = query.shape[1], key.shape[1]
+        rows = [_rows(x) for x in (query, key, value)]
+        queries, keys, values = map(to_matmul_dtype, rows)
+        seen = values.new_empty(batches.rows, values.shape[-1])
+        kept = []
+        with without_autocast(query.device):
+            for batch in batches.parts:
+                weights = _weights(queries, keys, batch, heads, groups, scale).to(values.dtype)
+                of_batch = seen[batch.began : batch.began + len(batch.queries)]
+                torch.bmm(
+                    weights, _picked(values, batch.keys, weights), out=of_batch.view(*weights.shape[:2], -1)
+                )
+                if weights.shape[-1] <= KEPT:
+                    kept.append(weights.to(value.dtype))
+        ctx.save_for_backward(*rows, *kept)
+        ctx.batches, ctx.heads, ctx.groups, ctx.scale = batches, heads, groups, scale
+        return seen.to(value.dtype).index_select(0, batches.back)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_seen: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        queries, keys, values = map(to_matmul_dtype, (query, key, value))
+        of_short = iter(kept)
+        of_places = to_matmul_dtype(of_seen.reshape(-1, of_seen.shape[-1]))
+        of_queries = queries.new_empty(ctx.batches.rows, queries.shape[-1])
+        # What many rows share adds up in float32.
+        of_keys = torch.zeros(keys.shape, dtype=_wide(keys), device=keys.device)
+        value_term = torch.zeros(values.shape, dtype=_wide(values), device=values.device)
+        for batch in ctx.batches.parts:
+            if batch.mask.shape[-1] <= KEPT:
+                weights = to_matmul_dtype(next(of_short))
+            else:
+                weights = _weights(queries, keys, batch, ctx.heads, ctx.groups, ctx.scale).to(values.dtype)
+            of_rows = of_places.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)
+            of_rows = of_rows.view(*weights.shape[:2], -1)
+            _add(value_term, batch.keys, weights.transpose(1, 2) @ of_rows)
+            of_weights = of_rows @ _picked(values, batch.keys, weights).transpose(1, 2)
+            slope = torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype).to(keys.dtype)
+            of_batch = of_queries[batch.began : batch.began + len(batch.queries)]
+            torch.bmm(slope, _picked(keys, batch.keys, slope), out=of_batch.view(*slope.shape[:2], -1))
+            rows = queries.index_select(0, batch.queries).view(*slope.shape[:2], -1)
+            _add(of_keys, batch.keys, slope.transpose(1, 2) @ rows)
+        of_query = of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)
+        return (
+            _heads_first(of_query.to(query.dtype), ctx.heads),
+            _heads_first(of_keys.mul_(ctx.scale).to(key.dtype), ctx.groups),
+            _heads_first(value_term.to(value.dtype), ctx.groups),
+            None,
+            None,
+        )
+
+
+def _weights(
+    queries: Float[Tensor, "many features"],
+    keys: Float[Tensor, "fewer features"],
+    batch: Batch,
+    heads: int,
+    groups: int,
+    scale: float,
+) -> Float[Tensor, "products queries visible"]:
+    """What each query of a batch takes of each key its segment sees: softmax(s q k' + mask), inside in float32."""
+    mask = batch.mask_of(heads, groups, queries.dtype)
+    rows = queries.index_select(0, batch.queries).view(*mask.shape[:2], -1)
+    scores = torch.baddbmm(mask, rows, _picked(keys, batch.keys, mask).transpose(1, 2), alpha=scale)
+    return torch.softmax(scores, dim=-1)
+
+
+def _rows(heads: Float[Tensor, "1 heads places features"]) -> Float[Tensor, "rows features"]:
+    """Each head of each place by itself."""
+    return heads[0].transpose(0, 1).reshape(-1, heads.shape[-1])
+
+
+def _heads_first(rows: Float[Tensor, "rows features"], heads: int) -> Tensor:
+    """The reverse of `_rows`, [1, heads, places, features]."""
+    return rows.view(-1, heads, rows.shape[-1]).transpose(0, 1)[None]
+
+
+def _picked(of_places: Tensor, keys: Tensor, weights: Tensor) -> Tensor:
+    """The keys or values of a batch, [products, visible, features]."""
+    return of_places.index_select(0, keys).view(weights.shape[0], weights.shape[-1], -1)
+
+
+def _add(totals: Float[Tensor, "rows features"], keys: Tensor, parts: Tensor) -> None:
+    """The reverse of `_picked`: parts go back to where they came from."""
+    totals.index_add_(0, keys, parts.view(-1, parts.shape[-1]).to(totals.dtype))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def is_plain(config: PreTrainedConfig) -> bool:
+    """Whether every layer attends to all of its past, and scores are not capped."""
+    windowed = {type(layer) for layer in DynamicCache(config=config).layers} != {DynamicLayer}
+    return not windowed and getattr(config, "attn_logit_softcapping", None) is None
+
+
+def agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two ways through a model of `dtype` differ by rounding alone.
+
+    Ways that are both right were 3 to 20 units in the last place apart in float32 and 1 to 5 in bfloat16, in norm;
+    another formula was a third of the norm away.
+    """
+    units = 10 if dtype.itemsize < 4 else 1000
+    expected = expected.float()
+    return bool((found.float() - expected).norm() <= units * torch.finfo(dtype).eps * expected.norm())
+
+
+def ordinary(vocabulary: int, *counts: int) -> list[list[int]]:
+    """Distinct tokens to ask a model about, in groups of these sizes. A vocabulary begins with its special tokens,
+    some of them never trained, over which rounding alone can change a model's mind: an eighth of the way in are words.
+    """
+    tokens = iter(range(vocabulary // 8, vocabulary // 8 + sum(counts)))
+    return [[next(tokens) % vocabulary for _ in range(count)] for count in counts]
+
+
+FOREIGN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What a family's layers raise that take something else than they are given."""
+
+
+def longest_eager(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """Return up to how many tokens padded rows take a family's plain attention on a CPU.
+
+    None, where it does not give what the attention gives that the model is loaded with: falcon's adds ALiBi once more.
+    """
+    (row,) = ordinary(config.get_text_config().vocab_size, 9)
+    tokens = torch.tensor([row])
+    try:
+        with torch.no_grad():
+            own, plain = (forward(kernel, input_ids=tokens, use_cache=False) for kernel in (None, "eager"))
+    except FOREIGN:
+        return 0
+    return SHORT if agree(plain, own, dtype) else 0
+
+
+def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> bool:
+    """Whether packed rows give what the model's own attention gives of them one by one, up to rounding.
+
+    `forward(kernel, **inputs)` is the trunk on the CPU, [1, places, features], with an attention by its name.
+    """
+    if not is_plain(config):
+        return False
+    shared, first, second = ordinary(config.vocab_size, LEAST_SHARED + 1, 3, 1)
+    rows = [[*shared, *first], [*shared, *second]]
+    layout = packed(rows)
+    try:
+        with torch.no_grad():
+            own = [forward("eager", input_ids=torch.tensor([row]), use_cache=False)[0] for row in rows]
+            ours = forward(
+                NAME, input_ids=layout.tokens, position_ids=layout.positions, layout=layout, use_cache=False
+            )[0]
+    except FOREIGN:
+        return False
+    found = torch.cat([ours[where[: len(row)]] for where, row in zip(layout.where, rows, strict=True)])
+    return agree(found, torch.cat(own), dtype)
+
+
+AttentionInterface.register(NAME, packed_attention)

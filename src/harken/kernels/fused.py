@@ -1,0 +1,162 @@
+"""The small operations between multiplications, in fewer passes and with less kept for the backward pass.
+
+Families define the same two formulas under many class names. A module is given the forward from here only if that
+gives, with the module's own weights, what its own forward gives; every other module stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from harken.kernels.recompute import attach_recompute
+
+
+def install(model: nn.Module) -> None:
+    """Replace the forward of RMS norms and of SiLU-gated feed-forward blocks that compute what they are named for."""
+    module: Any
+    for module in model.modules():
+        weighted = isinstance(getattr(module, "weight", None), Tensor)  # some families' norms have no weight
+        if weighted and type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
+            _try(module, NormForward(module), module.weight)
+        elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+            _try(module, GatedForward(module), module.gate_proj.weight)
+
+
+class NormForward:
+    """x / √(mean x² + ε) × weight, the quotient in float32 and rounded before the weight, as the families do."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., width] → [..., width], in the type of `x`."""
+        weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
+        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and _has_one_kernel()
+        make = partial(_one_kernel if in_one_kernel else _normed, epsilon=epsilon)
+        if not torch.is_grad_enabled():
+            return make(x, weight)
+        normed: Tensor
+        normed = make(x, weight) if in_one_kernel else _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+        return attach_recompute(normed, make, x, weight)
+
+
+class GatedForward:
+    """down(silu(gate(x)) × up(x))."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., width] → [..., width]."""
+        gate, up = self.module.gate_proj(x), self.module.up_proj(x)
+        if not torch.is_grad_enabled():
+            out: Tensor = self.module.down_proj(_product(gate, up))
+            return out
+        gated = attach_recompute(_Gated.apply(gate, up), _product, gate, up)  # type: ignore[no-untyped-call]
+        return self.module.down_proj(gated)  # type: ignore[no-any-return]
+
+
+class _Norm(torch.autograd.Function):
+    """With n = x / √(mean x² + ε) and h = dy × weight:
+
+    dx = (h - n mean(h n)) / √(mean x² + ε)      d weight = Σ dy n
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "*shape width"], weight: Float[Tensor, " width"], epsilon: float
+    ) -> Float[Tensor, "*shape width"]:
+        quotient, inverse = _quotient(x.float(), epsilon)
+        ctx.save_for_backward(x, inverse, weight)
+        return quotient.to(x.dtype) * weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, inverse, weight = ctx.saved_tensors
+        n = x.float() * inverse
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (of_y.float() * n).flatten(0, -2).sum(0).to(weight.dtype)
+        h = (of_y * weight).float()
+        slope = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
+        of_x = h.addcmul(n, slope, value=-1).mul_(inverse)
+        return of_x.to(x.dtype), of_weight, None
+
+
+def _normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    normed: Tensor = _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
+    return normed
+
+
+def _one_kernel(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """The same on a GPU, where eight passes over `x` take eight times one's time; rounded once, after the weight.
+
+    Not `F.rms_norm`, for which autocast may make `x` float32 first.
+    """
+    normed: Tensor = torch.ops.aten._fused_rms_norm(x, weight.shape, weight, epsilon)[0]
+    return normed
+
+
+@cache
+def _has_one_kernel() -> bool:
+    """Before torch 2.9 an operation of that name took other arguments, and could not go backward."""
+    return all(hasattr(torch.ops.aten, f"_fused_rms_norm{which}") for which in ("", "_backward"))
+
+
+def _quotient(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """x / √(mean x² + ε), and what x was multiplied by."""
+    inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return wide * inverse, inverse
+
+
+def _product(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate).mul_(up)
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) × up; silu(gate) is computed again backward instead of being kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return _product(gate, up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        of_gate: Tensor = torch.ops.aten.silu_backward(of_y * up, gate)
+        return of_gate, F.silu(gate).mul_(of_y)
+
+
+def _epsilon(module: Any) -> float | None:
+    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+
+def _try(module: Any, forward: Callable[[Tensor], Tensor], weight: Tensor) -> None:
+    """Replace only what agrees, to a unit in the last place of its type, on inputs of more than one size."""
+    if weight.is_meta or not weight.is_floating_point():
+        return
+    width = weight.shape[-1]
+    probe = torch.linspace(-3, 2, 3 * width, device=weight.device, dtype=weight.dtype).view(3, width)
+    probe = probe.roll(1, -1) * torch.tensor(
+        [[1.0], [1e-3], [30.0]], device=weight.device, dtype=weight.dtype
+    )
+    with torch.no_grad():
+        own, ours = module(probe), forward(probe)
+    unit = torch.finfo(weight.dtype).eps
+    largest = float(own.abs().max())
+    if not math.isfinite(largest):  # a damaged model: `check_output` says so
+        return
+    if torch.allclose(own.float(), ours.float(), rtol=4 * unit, atol=4 * unit * largest):
+        module.forward = forward

@@ -1,0 +1,157 @@
+"""A linear layer with a low-rank adapter in the fewest passes over memory, for training and for generation alike.
+
+peft keeps the adapters' parameters, names and files, and its own `forward` serves every layer that is not plain.
+This one gives the same numbers (in float32 up to the order of a sum) without making the adapter's output a tensor
+of its own: on a CPU a pass over [tokens, features] costs as much as the small multiplications themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from peft.tuners.lora import Linear
+from peft.tuners.lora.layer import ParamWrapper
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from harken.kernels.recompute import Recompute, get_recompute
+from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
+
+
+def install(layers: Iterable[nn.Module]) -> None:
+    """Give every plain layer this forward. Frozen `nn.Linear` bases alone: others keep peft's own."""
+    layer: Any
+    for layer in layers:
+        # Named by its weight, a layer is adapted by the same formula (`models.lora_targets`).
+        kind = type(layer) in (Linear, ParamWrapper) and type(layer.base_layer) is nn.Linear
+        plain = kind and not layer.lora_variant
+        if plain and not isinstance(layer.__dict__.get("forward"), LoraForward):
+            layer.forward = LoraForward(layer)
+
+
+@contextmanager
+def cast_once(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, adapters are cast to the base's type once instead of at every call: for generation, without gradients.
+
+    They are not merged into the base: rounding W + ΔW to 16 bits would lose a ΔW below half a unit in the last place
+    of W, the very size of PPO's updates, and the sampler would lag behind the policy that is trained.
+    """
+    forwards = [f for layer in layers if isinstance(f := layer.__dict__.get("forward"), LoraForward)]
+    try:
+        for forward in forwards:
+            forward.keep()
+        yield
+    finally:
+        for forward in forwards:
+            forward.kept = None
+
+
+class LoraForward:
+    """x W' + b + scale × (x A') B' under the layer's active adapter; x W' + b when adapters are off."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """[..., in] → [..., out]. Dropout, or a base that trains, goes peft's way."""
+        layer, base = self.layer, self.layer.base_layer
+        name = self._active()
+        output: Tensor
+        if name is None:
+            output = base(x)
+            return output
+        dropping = layer.lora_dropout[name].training and isinstance(layer.lora_dropout[name], nn.Dropout)
+        if dropping or base.weight.requires_grad:
+            output = type(layer).forward(layer, x, *args, **kwargs)
+        else:
+            down, up = self.kept or self._cast(name)
+            x = x.to(base.weight.dtype)
+            flat = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name], get_recompute(x))  # type: ignore[no-untyped-call]
+            # Viewed here: what a function of autograd gives as a view may not be written to, and some layers do.
+            output = flat.view(*x.shape[:-1], -1)
+        return output
+
+    def keep(self) -> None:
+        """Cast the active adapter now, for all calls until `kept` is None again."""
+        name = self._active()
+        self.kept = None if name is None else tuple(t.detach() for t in self._cast(name))  # type: ignore[assignment]
+
+    def in_force(self) -> tuple[Tensor, Tensor, float] | None:
+        """A and B of the active adapter in the base's type, and the scale; None when there is none."""
+        name = self._active()
+        return None if name is None else (*self._cast(name), self.layer.scaling[name])
+
+    def _active(self) -> str | None:
+        active = [name for name in self.layer.active_adapters if name in self.layer.lora_A]
+        assert len(active) <= 1
+        return active[0] if active and not self.layer.disable_adapters else None
+
+    def _cast(self, name: str) -> tuple[Tensor, Tensor]:
+        dtype = self.layer.base_layer.weight.dtype
+        return self.layer.lora_A[name].weight.to(dtype), self.layer.lora_B[name].weight.to(dtype)
+
+
+class _Adapted(torch.autograd.Function):
+    """With h = x A' and s the scale:  y = x W' + b + s h B'
+
+    dx = dy W + s (dy B) A      dA = s (dy B)' x      dB = s dy' h
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "*shape inputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None,
+        down: Float[Tensor, "rank inputs"],
+        up: Float[Tensor, "outputs rank"],
+        scale: float,
+        recipe: Recompute | None = None,
+    ) -> Float[Tensor, "places outputs"]:
+        flat = to_matmul_dtype(x.reshape(-1, x.shape[-1]))
+        with without_autocast(x.device):
+            low = flat @ to_matmul_dtype(down).T
+            y = F.linear(flat, to_matmul_dtype(weight), None if bias is None else to_matmul_dtype(bias))
+            y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)
+        made, of = (recipe.make, recipe.of) if recipe else (None, (x,))
+        ctx.save_for_backward(low.to(x.dtype), weight, down, up, *of)
+        ctx.scale, ctx.make, ctx.shape = scale, made, x.shape
+        return y.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+        low, weight, down, up, *of = ctx.saved_tensors
+        wants_x, _, _, wants_down, wants_up, *_ = ctx.needs_input_grad
+        dtype = weight.dtype
+        of_y = to_matmul_dtype(of_y)
+        of_low = (of_y @ to_matmul_dtype(up)).mul_(ctx.scale)
+        of_x = of_down = of_up = None
+        if wants_x:
+            of_x = (
+                (of_y @ to_matmul_dtype(weight))
+                .addmm_(of_low, to_matmul_dtype(down))
+                .to(dtype)
+                .view(ctx.shape)
+            )
+        if wants_down:
+            x = ctx.make(*of) if ctx.make else of[0]
+            of_down = (of_low.T @ to_matmul_dtype(x.reshape(-1, x.shape[-1]))).to(dtype)
+        if wants_up:
+            of_up = (of_y.T @ to_matmul_dtype(low)).mul_(ctx.scale).to(dtype)
+        return of_x, None, None, of_down, of_up, None, None
+
+
+def drops(layers: Iterable[Any]) -> bool:
+    """Return whether adapters draw dropout now."""
+    return any(
+        isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
+        for layer in layers
+        for drop in layer.lora_dropout.values()
+    )

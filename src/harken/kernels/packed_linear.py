@@ -1,0 +1,205 @@
+"""Linear layers while tokens are decoded: a few rows at a time, so that what counts is how the weights lie in memory
+and how many calls there are.
+
+Inside `packed`, weights are copied once, on a CPU into the order in which the multiplication reads them, and layers
+that read the same input (q, k and v; gate and up) are one multiplication, adapters included. The numbers are those of
+`kernels.lora_linear` to the bit where the library sums in the same order, as a CPU's does for bfloat16. Where 16-bit
+products are taken in float32 (`maths.matmul_dtype`), so are these, and the copies are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from harken.kernels.lora_linear import LoraForward
+from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype
+
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+CPU = torch.device("cpu")
+ALIGNED = 8
+"""Numbers that a line of what a multiplication gives is a multiple of: heads are read as they lie in it, and a GPU's
+attention took lines of other lengths for something else, without a word (test_rollouts_on_gpu.py)."""
+ROWS = 32
+"""Rows the order in memory is chosen for; any number works."""
+AT_MOST = 1 << 29
+"""Weights. More are not copied: memory would be the dearer of the two."""
+
+
+def can_pack(model: nn.Module) -> bool:
+    """Whether this machine and this model have anything to gain."""
+    weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
+    fits = sum(weight.numel() for weight in weights) <= AT_MOST
+    kinds = {(weight.device.type, weight.dtype) for weight in weights}
+    if kinds == {("cuda", torch.bfloat16)}:
+        return fits
+    return fits and kinds == {("cpu", torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))
+
+
+@contextmanager
+def packed(trunk: nn.Module) -> Iterator[None]:
+    """Inside, without gradients, every linear layer of `trunk` runs packed, under the adapter now in force."""
+    replaced: list[tuple[Any, Any]] = []
+    adapted = [layer for layer in trunk.modules() if isinstance(layer.__dict__.get("forward"), LoraForward)]
+    inside = {part for layer in adapted for part in layer.modules()}
+    try:
+        for parent in (module for module in trunk.modules() if module not in inside):
+            for layers in _groups(parent):
+                group = _FusedLinear(layers)
+                for place, layer in enumerate(layers):
+                    replaced.append((layer, layer.__dict__.get("forward")))
+                    layer.forward = _FusedSlice(group, place)
+        yield
+    finally:
+        for layer, forward in replaced:
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+def fuse_projections(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+    """Layers of one input as one: what they give, one beside the other. Made inside `packed`, one multiplication."""
+    members = [layer.__dict__.get("forward") for layer in layers]
+    first = members[0]
+    if isinstance(first, _FusedSlice) and len(layers) == len(first.group.sizes):
+        return first.group.multiply
+    return lambda x: torch.cat([layer(x) for layer in layers], -1)
+
+
+class PackedWeight:
+    """x W' + b, with W where the multiplication wants it, in the type it wants."""
+
+    def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
+        plain = to_matmul_dtype(weight.detach()).contiguous()
+        self.packs = plain.device == CPU and _packs(plain.dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS) if self.packs else plain
+        self.bias = None if bias is None else to_matmul_dtype(bias.detach())
+
+    def __call__(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """A new tensor, in the type of the multiplication."""
+        x = to_matmul_dtype(x)
+        if not self.packs:
+            return F.linear(x, self.weight, self.bias)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return y
+
+
+class _FusedLinear:
+    """Layers that read the same input: the first that is called computes all."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        bases = [_base(layer) for layer in layers]
+        self.sizes = [base.out_features for base in bases]
+        biases: list[Tensor] = [
+            base.bias if base.bias is not None else base.weight.new_zeros(base.out_features) for base in bases
+        ]
+        bias = torch.cat(biases) if any(base.bias is not None for base in bases) else None
+        self.adapter = _adapter(layers, sum(self.sizes))
+        weights = [base.weight.detach() for base in bases]
+        if self.adapter is not None:
+            # x A' comes with x W': a small multiplication of its own would cost half as much as the large one.
+            down = self.adapter[0]
+            weights.append(down)
+            bias = None if bias is None else torch.cat([bias, bias.new_zeros(len(down))])
+        self.base = PackedWeight(torch.cat(weights), bias)
+        self.read: Tensor | None = None
+        self.parts: Sequence[Tensor] = []
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """[..., inputs] → [..., outputs of all]."""
+        flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        outputs = sum(self.sizes)
+        y = self.base(flat)
+        if self.adapter is not None:
+            _, up, scale = self.adapter
+            y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)
+        return y[:, :outputs].to(torch.bfloat16).view(*x.shape[:-1], -1)
+
+
+class _FusedSlice:
+    """The forward of one layer of a group."""
+
+    def __init__(self, group: _FusedLinear, place: int) -> None:
+        self.group, self.place = group, place
+
+    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        group = self.group
+        if x is not group.read:
+            group.read, group.parts = x, torch.split(group.multiply(x), group.sizes, -1)
+        part = group.parts[self.place]
+        if self.place == len(group.sizes) - 1:
+            group.read, group.parts = None, []
+        return part
+
+
+def _groups(parent: nn.Module) -> Iterator[list[nn.Module]]:
+    """The linear layers right under a module, those of one input together."""
+    linear = {name: child for name, child in parent.named_children() if _is_linear(child)}
+    for names in SAME_INPUT:
+        together = [linear[name] for name in names if name in linear]
+        scales = {adapter and adapter[2] for adapter in map(_in_force, together)}
+        if len(together) == len(names) and len(scales) == 1:
+            for name in names:
+                del linear[name]
+            yield together
+    yield from ([layer] for layer in linear.values())
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear or isinstance(layer.__dict__.get("forward"), LoraForward)
+
+
+def _base(layer: Any) -> nn.Linear:
+    base: nn.Linear = layer if type(layer) is nn.Linear else layer.base_layer
+    return base
+
+
+def _in_force(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
+    """A, B and the scale of a layer's active adapter; None without one."""
+    forward = layer.__dict__.get("forward")
+    return forward.in_force() if isinstance(forward, LoraForward) else None
+
+
+def _adapter(layers: Sequence[nn.Module], outputs: int) -> tuple[Tensor, Tensor, float] | None:
+    """A of all layers one below the other [ranks, inputs], B' as blocks on a diagonal [ranks, outputs], the scale.
+
+    Ranks are filled up with zeros, so that outputs and ranks together are `ALIGNED`.
+    """
+    found = [adapter for layer in layers if (adapter := _in_force(layer)) is not None]
+    if not found:
+        return None
+    down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
+    blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
+    fill = (0, 0, 0, -(outputs + len(blocks)) % ALIGNED)
+    return F.pad(torch.cat(down).detach(), fill), to_matmul_dtype(F.pad(blocks.detach(), fill)), found[0][2]
+
+
+def _wide() -> bool:
+    """Whether 16-bit weights are multiplied in float32."""
+    return matmul_dtype(torch.bfloat16, CPU) != torch.bfloat16
+
+
+@cache
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether the library's packed multiplication is there, and is the plain one: in 16 bits to the bit."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
+        return False
+    x, weight = (torch.linspace(-2, 3, n * 48).view(n, 48).to(dtype) for n in (3, 40))
+    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    found = torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], "")
+    expected = F.linear(x, weight)
+    if dtype == torch.bfloat16:
+        return torch.equal(found, expected)
+    return torch.allclose(found, expected, rtol=1e-5, atol=1e-4)

@@ -1,0 +1,92 @@
+"""Linear layers whose weights are kept in 8 or 4 bits: x W' + b with W as it is stored, the same on every processor.
+
+bitsandbytes chooses a layer's product by processor, by device and by whether gradients are wanted. Two of its choices
+do not fit a policy whose samples are scored by another forward. On a CPU with avx512_bf16 it repacks 4-bit weights in
+place, and rounds their scales, at the first forward without gradients. In 8 bits it rounds activations as well, and
+takes the columns it exempts from that over all rows of a batch, so that a row's result depends on the other rows.
+Here W is dequantised to the compute type for the moment of a product, forward and backward, and nothing is written to
+it. On a GPU, 4-bit layers keep the library's kernel, which computes the same product without storing W.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from peft.utils.integrations import dequantize_bnb_weight
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
+from harken.models.quantised import is_quantised, scales_of
+
+
+def install(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give every quantised linear layer this forward; `dtype` is the compute type."""
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(module, nn.Linear) or weight is None or not is_quantised(weight):
+            continue
+        layer: Any = module
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False  # should anything call the library's own forward
+        if weight.device.type == "cpu" or not hasattr(weight, "quant_state"):
+            layer.forward = QuantisedForward(layer, dtype)
+
+
+def dequantised(weight: Any, dtype: torch.dtype) -> Float[Tensor, "outputs inputs"]:
+    """The weights a quantised parameter stands for, in `dtype`.
+
+        8 bits: W = q × s / 127, a scale s per output        4 bits: W = table[q] × s, a scale s per block
+
+    The 8-bit numbers are multiplied in float32 and rounded once. Raises ValueError for 4-bit weights in the layout that
+    bitsandbytes makes of them for its own CPU kernel: read as plain ones they are other weights.
+    """
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        whole: Tensor = weight.detach().to(dtype)
+        return whole.mul_(scales_of(weight)[:, None] * (1 / 127))
+    if getattr(state, "packing_format_for_cpu", False):
+        raise ValueError(
+            "4-bit weights are in the layout of bitsandbytes' CPU kernel: dequantise them before"
+        )
+    widened: Tensor = dequantize_bnb_weight(weight)
+    return widened.to(dtype)
+
+
+class QuantisedForward:
+    """x W' + b, in the type of `maths.matmul_dtype`, rounded once to the compute type."""
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
+        self.layer, self.dtype = layer, dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out], in the type of `x`."""
+        y: Tensor = _Product.apply(x.to(self.dtype), self.layer)  # type: ignore[no-untyped-call]
+        return y.to(x.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """y = x W' + b      dx = dy W
+
+    W is dequantised again for the backward pass: kept until then, it would be the whole model in 16 bits.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "*shape inputs"], layer: nn.Linear
+    ) -> Float[Tensor, "*shape outputs"]:
+        ctx.layer = layer
+        bias = layer.bias
+        with without_autocast(x.device):
+            weight = to_matmul_dtype(dequantised(layer.weight, x.dtype))
+            y = F.linear(to_matmul_dtype(x), weight, None if bias is None else bias.to(weight.dtype))
+        return y.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, None]:
+        weight = to_matmul_dtype(dequantised(ctx.layer.weight, of_y.dtype))
+        return (to_matmul_dtype(of_y) @ weight).to(of_y.dtype), None

@@ -1,0 +1,209 @@
+"""Which modules and parameters of a model adapters are put on.
+
+A mixture of experts keeps the matrices of its experts in one parameter of three dimensions, which peft adapts by name
+(`target_parameters`). Of some families peft takes `gate_proj`, `up_proj` and `down_proj` in `target_modules` to mean
+those parameters, at twice the rank, and then leaves the layers of these names (shared experts, dense blocks) alone.
+So there such layers are named as parameters too, by their weight: an adapter covers what the configuration says, and
+peft puts it on the same layers wherever the adapter is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from peft.tuners.lora.layer import ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import transformers_weight_conversion as conversion
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+from transformers import PreTrainedModel
+
+from harken.config import LoraSettings
+from harken.errors import UserError
+
+PROJECTIONS = {
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    *("qkv_proj", "gate_up_proj", "out_proj", "fc1", "fc2"),
+    *("c_attn", "c_proj", "c_fc"),
+    *("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
+    *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+}
+"""The attention and MLP projections as the common families name them, those of multi-head latent attention too."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What peft is told to adapt, each by the end of its name."""
+
+    modules: list[str]
+    parameters: list[str]
+
+    def cover_module(self, key: str) -> bool:
+        """Whether peft adapts the module of this name."""
+        return any(_ends(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
+
+    def cover_parameter(self, key: str) -> bool:
+        """Whether peft adapts the parameter of this name."""
+        return any(_ends(key, name) for name in self.parameters)
+
+
+def targets_of(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Targets:
+    """Return what an adapter of these settings is put on.
+
+    Raises UserError for a name in `target_modules` that matches nothing (peft would pass over it if another did) or
+    that peft takes for something else, and for `experts` where the model has none that peft can adapt.
+    """
+    parameters = expert_parameters(trunk) if settings.experts else []
+    if settings.experts and not parameters:
+        raise UserError(
+            "this model has no experts in fused parameters", where="lora.experts", fix="leave it out"
+        )
+    modules = target_modules(model, trunk, settings.target_modules)
+    taken = [name for name in modules if name.rsplit(".", 1)[-1] in _taken_for_experts(model)]
+    layers = [part for key, part in trunk.named_modules() if any(_ends(key, name) for name in taken)]
+    by_weight = settings.dropout == 0 and all(_base_type(layer) is nn.Linear for layer in layers)
+    if taken and not by_weight and settings.target_modules is not None:
+        raise UserError(
+            f"peft takes {' and '.join(taken)} of this model to mean its experts; the layers of that name can be "
+            "adapted where lora.dropout is 0 and the base is not quantised",
+            where="lora.target_modules",
+            fix=f"leave {' and '.join(taken)} out",
+        )
+    parameters += [f"{name}.weight" for name in taken if by_weight]
+    return Targets([name for name in modules if name not in taken], parameters)
+
+
+def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | None) -> list[str]:
+    """Return `wanted`, when each names a module of the model; without it the projections of its trunk."""
+    if wanted is None:
+        return projections_of(trunk)
+    names = [key for key, _ in model.named_modules() if key]
+    for module in wanted:
+        if not any(_ends(key, module) for key in names):
+            known = sorted({key.rsplit(".", 1)[-1] for key, part in model.named_modules() if is_linear(part)})
+            near = get_close_matches(module, known, n=3, cutoff=0.5)
+            raise UserError(
+                f"no module of this model is called {module}",
+                where="lora.target_modules",
+                fix=f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}",
+            )
+    return list(wanted)
+
+
+def _ends(key: str, name: str) -> bool:
+    """Whether peft takes `name` to mean the module or parameter `key`."""
+    return key == name or key.endswith(f".{name}")
+
+
+def _base_type(layer: Any) -> type:
+    return type(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer)
+
+
+def trunk_of(model: Any) -> nn.Module:
+    """Return a causal language model without its unembedding."""
+    trunk: nn.Module = getattr(model, model.base_model_prefix, None) or model.model
+    return trunk
+
+
+def expert_parameters(trunk: nn.Module) -> list[str]:
+    """Return the names, with that of the module they are in, of the parameters that hold one matrix an expert."""
+    return sorted({".".join(key.split(".")[-2:]) for key, _ in _fused(trunk)})
+
+
+def _fused(trunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that hold one matrix an expert, under the names they have without adapters."""
+    for path, module in trunk.named_modules():
+        if "expert" in type(module).__name__.lower():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.dim() == 3:
+                    yield f"{path.replace('.base_layer', '')}.{name}", parameter
+
+
+def _taken_for_experts(model: nn.Module) -> set[str]:
+    """The names of modules that peft rewrites to parameters of this model, here and wherever an adapter is loaded."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    family = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind, "")
+    return set(conversion._MOE_TARGET_MODULE_MAPPING.get(family, ()))
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether this is a layer that multiplies by one matrix, whatever library it is from."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def projections_of(trunk: nn.Module) -> list[str]:
+    """Return the names of those that `trunk` has. Raises UserError where it has none."""
+    found = {key.rsplit(".", 1)[-1] for key, _ in trunk.named_modules()} & PROJECTIONS
+    if not found:
+        raise UserError("no known projection in this model", where="lora.target_modules", fix="name them")
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The matrices of a trunk that an adapter is on, and those it leaves alone: how many of each name."""
+
+    on: Counter[str]
+    off: Counter[str]
+
+    def __str__(self) -> str:
+        on, off = (
+            ", ".join(f"{count} {name}" for name, count in sorted(part.items()))
+            for part in (self.on, self.off)
+        )
+        total = self.on.total() + self.off.total()
+        return f"adapter on {self.on.total()} of {total} modules: {on or 'none'}; not on {off or 'none'}"
+
+
+def coverage(trunk: nn.Module, adapter: str) -> Coverage:
+    """Count which matrices of a trunk an adapter is on. Fused experts count as one module a parameter."""
+    on: Counter[str] = Counter()
+    off: Counter[str] = Counter()
+    adapted = set()
+    for key, module in trunk.named_modules():
+        path = key.replace(".base_layer", "")
+        name = path.rsplit(".", 1)[-1]
+        if isinstance(module, ParamWrapper):
+            if is_linear(module.get_base_layer()):
+                (on if adapter in module.lora_A else off)[name] += 1
+            elif adapter in module.lora_A:
+                adapted.add(f"{path}.{module.parameter_name}")
+        elif isinstance(module, BaseTunerLayer):
+            (on if adapter in getattr(module, "lora_A", ()) else off)[name] += 1
+        elif is_linear(module) and ".base_layer" not in key and ".lora_" not in key:
+            off[name] += 1
+    for key, parameter in _fused(trunk):
+        name = f"{key.rsplit('.', 1)[-1]} ({len(parameter)} experts each)"
+        (on if key in adapted else off)[name] += 1
+    return Coverage(on, off)
+
+
+def require_switchable(model: PreTrainedModel) -> None:
+    """Raise UserError for an adapter whose effect would be in no role or in all: one of the head, or a module that
+    an adapter replaces whole."""
+    outside = (model.get_input_embeddings(), model.get_output_embeddings())
+    if any(isinstance(module, BaseTunerLayer) for module in outside) or any(
+        isinstance(module, AuxiliaryTrainingWrapper) for module in model.modules()
+    ):
+        raise UserError(
+            "an adapter on the embeddings or the output layer, or with modules_to_save, cannot be switched on and off",
+            where="lora.target_modules",
+            fix="name layers of the trunk alone; merge an adapter trained elsewhere and name the merged model",
+        )
+
+
+def adapter_settings(config: PeftConfig, base: Path) -> str:
+    """Write an adapter's configuration, on `base`, as peft reads it."""
+    settings = config.to_dict() | {"base_model_name_or_path": str(base), "inference_mode": True}
+    return json.dumps(settings, indent=2, sort_keys=True, default=_as_json) + "\n"
+
+
+def _as_json(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)

@@ -1,0 +1,28 @@
+"""Which prompts a run was trained on, as hashes: an evaluation can tell whether it asks the same ones again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+
+from harken.records import Message
+from harken.run import atomic, bounded, checksums
+from harken.run.folder import RunFolder
+
+
+def digest(messages: Sequence[Message]) -> str:
+    """Hash a prompt by the roles and texts of its turns; its id and a system turn do not count."""
+    turns = [[m.role, " ".join(m.content.split())] for m in messages if m.role != "system"]
+    return hashlib.sha256(json.dumps(turns).encode()).hexdigest()[:32]
+
+
+def write(run: RunFolder, prompts: Iterable[Sequence[Message]]) -> None:
+    """Write the hashes of a run's training prompts, each once, sorted."""
+    digests = sorted({digest(messages) for messages in prompts if messages})
+    atomic.write_text(run.seen, "".join(f"{one}\n" for one in digests))
+
+
+def read(run: RunFolder) -> set[str]:
+    """Read them back; none of a run of an older version. Raises UserError when the file is damaged."""
+    return set(checksums.read_text(run.seen, bounded.LINES).split()) if run.seen.exists() else set()

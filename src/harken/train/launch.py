@@ -1,0 +1,261 @@
+"""One training run from its configuration: folder, data, models, roles, loop, manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harken.chat import template as chat_template
+from harken.config import RunConfig
+from harken.config.ppo import PPOTraining
+from harken.config.training import RewardTraining, SupervisedTraining
+from harken.data.chat import Renderer
+from harken.errors import FrozenWeightsMoved, UserError
+from harken.models.backbone import Backbone
+from harken.models.check_logits import check_vocabulary
+from harken.models.device import choose_device
+from harken.models.lora_targets import coverage
+from harken.models.positions import require_within
+from harken.models.quantised import WEIGHT_DTYPES, WeightDtype
+from harken.models.resolve import ModelSource, require, resolve
+from harken.models.roles import RoleRow, lineage_fingerprint, role_row
+from harken.reward.build import find_rewards
+from harken.rollout.choose_decoder import require_decodable
+from harken.run import checkpoint, checksums, config_lock, manifest, status
+from harken.run.folder import RunFolder
+from harken.run.lock import writing
+from harken.run.resume_check import Changes, of_versions
+from harken.run.tracking import say
+from harken.train import load_data
+from harken.train.loop import Stage, run_stage
+from harken.train.ppo.models import build_ppo_models
+from harken.train.ppo.stage import PPOStage
+from harken.train.reward_model import RewardStage
+from harken.train.sft import SupervisedStage
+
+
+def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> RunFolder:
+    """Run one stage into `output`; with the same folder and configuration, go on where it stopped.
+
+    Raises UserError when another process writes the folder, a model, the reward model or the data are not what the
+    configuration says, and when the run in the folder began with another configuration, other weights, rows or
+    versions (with the differences): unless `accept_changes`, which the manifest then tells. A finished run stays.
+    """
+    if not RunFolder(output).config.exists():
+        require(resolve(config.model_name), "policy")  # before a folder is made for a run that cannot begin
+    with writing(output):
+        run = RunFolder(output)
+        began = manifest.began(run)
+        with chat_template.clock_at(began):
+            return _train(config, run, accept_changes, began)
+
+
+def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datetime) -> RunFolder:
+    settings = config.model_dump(mode="json", exclude={"output_dir"})
+    finished = run.final.exists() and status.is_over(run)
+    changes = Changes(accept_changes, offered=not finished)
+    already = config_lock.lock_config(run.config, settings, run.checkpoints, run.final, changes=changes)
+    names_moved = already and config_lock.recorded(run.config) != settings
+    if already and finished:
+        if names_moved:
+            _check_lineage(manifest.lineage(run.manifest), _found_models(config), run, changes)
+        say(f"{run.root}: this run is finished; nothing to do")
+        if moved := manifest.moved(run):
+            say(f"warning: {FrozenWeightsMoved(moved, where=str(run.root))}")
+        return run
+    checksums.remove_checksums(run.root)  # what it lists is about to change
+    source = require(resolve(config.model_name), "policy")
+    say(f"model: {source.describe()}")
+    device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
+    stage: Stage
+    if isinstance(config.training, PPOTraining):
+        stage, rows, lineage = _ppo(config, source, run, weight_dtype, device)
+    else:
+        stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
+    print_roles(rows)
+    if already and run.manifest.exists():
+        _check_lineage(manifest.lineage(run.manifest), lineage, run, changes)
+        changes.meet(
+            "this run began with other versions",
+            of_versions(manifest.read(run.manifest), manifest.versions()),
+            where=run.root,
+            fix="install them again, or train into another --output-dir",
+        )
+    extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
+    if changes.accepted:
+        step = checkpoint.newest(run.checkpoints)
+        say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")
+        extra["changes"] = [{"after_step": step, "accepted": changes.accepted}]
+    if isinstance(config.training, PPOTraining) and config.training.random_reward:
+        extra["stamp"] = "random reward"
+    if chat_template.folder_reads_clock(source.folder):
+        extra["template_time"] = began.isoformat(timespec="seconds")
+    manifest.write(run, settings, lineage, extra, began)
+    if changes.accepted or names_moved:  # after they are told: a kill in between asks once more
+        config_lock.replace(run.config, settings)
+    run_stage(
+        stage,
+        run,
+        seed=config.seed,
+        checkpoints=config.checkpoints,
+        eval_every=config.training.eval_every,
+        tensorboard=config.tensorboard,
+        kind=config.training.type,
+        health=config.health,
+        dtype=config.dtype,
+        patience=config.training.patience,
+        max_skipped_steps=config.training.max_skipped_steps,
+        made_by={"config_sha256": manifest.config_sha256(settings), "harken_code": manifest.code_sha256()},
+    )
+    return run
+
+
+def print_roles(rows: Sequence[RoleRow]) -> None:
+    """The role table: what is loaded, what trains, where it came from."""
+    say(f"{'component':<16}{'':<11}{'parameters':>13}  {'fingerprint':<14}source")
+    for row in rows:
+        kind = "trainable" if row.trainable else "frozen"
+        say(f"{row.component:<16}{kind:<11}{row.parameters:>13,}  {row.fingerprint:<14}{row.source}")
+
+
+def _supervised(
+    config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
+    backbone = Backbone.load(source, weight_dtype, device)
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
+    require_within(
+        backbone.model.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
+    )
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
+    stage: SupervisedStage | RewardStage
+    if isinstance(config.training, SupervisedTraining):
+        require_decodable(backbone)  # what is tuned here is sampled from in the next stage
+        demonstrations, held_out = load_data.demonstrations(config, renderer, run)
+        stage = SupervisedStage(config, backbone, demonstrations, held_out)
+        data = load_data.lineage(config, demonstrations, held_out)
+        extra = []
+    else:
+        assert isinstance(config.training, RewardTraining)
+        pairs, held_out_pairs = load_data.preferences(config, renderer, run)
+        stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
+        data = load_data.lineage(config, pairs, held_out_pairs)
+        extra = [role_row("reward head", stage.model.head.parameters(), "new")]
+    base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
+    rows = [role_row("base", base, source.name), *extra]
+    if config.lora is not None:
+        adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
+        say(f"{adapter}: {coverage(backbone.trunk, adapter)}")
+        rows.insert(1, role_row(f"{adapter} adapter", backbone.adapter_parameters(adapter).values(), "new"))
+    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage)) | {"data": data}
+
+
+def _ppo(
+    config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
+    roles = build_ppo_models(config, source, run, weight_dtype, device)
+    backbone = roles.policy.backbone
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
+    require_decodable(backbone)
+    if roles.policy.adapter is not None:
+        say(f"policy: {coverage(backbone.trunk, roles.policy.adapter)}")
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
+    prompts, held_out = load_data.prompts(config, renderer, run)
+    ptx = load_data.ptx(config, renderer, run)
+    stage = PPOStage(
+        config,
+        roles.policy,
+        roles.reference,
+        roles.engine(renderer, config.data.max_length),
+        roles.rewards.sources,
+        prompts,
+        held_out,
+        run,
+        roles.base,
+        roles.check,
+        roles.critic,
+        ptx,
+        roles.rewards.judges,
+    )
+    data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
+    lineage = _lineage(source, sft=False) | roles.found.lineage() | {"data": data, "frozen": roles.frozen}
+    if not has_sft(source):
+        say(
+            "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
+            "untuned answers make scores meaningless and KL grow. Fix: train --preset …_sft first"
+        )
+    return stage, roles.table(), lineage
+
+
+def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, changes: Changes) -> None:
+    """A resumed run stands on the very weights and rows it began with: same names are not enough."""
+    pairs = {
+        "weights of its model": (before, now),
+        "weights of its reward model": (before.get("reward_model"), now.get("reward_model")),
+        "rows it learns from": (before.get("data"), now.get("data")),
+    }
+    for kind, what in (("rewards", "reward part"), ("judges", "judge")):
+        for name, part in now.get(kind, {}).items():
+            pairs[f"{what} {name}"] = (before.get(kind, {}).get(name), part)
+    for what, (old, new) in pairs.items():
+        if old and new and old["fingerprint"] != new["fingerprint"]:
+            changes.meet(
+                f"the {what} ({new.get('model') or new.get('name')}) changed since it began",
+                [f"{what}: {old['fingerprint'][:12]} → {new['fingerprint'][:12]}"],
+                where=run.root,
+                fix="restore them, or train into another --output-dir",
+            )
+    _check_frozen(before.get("frozen", {}), now.get("frozen", {}), run, changes)
+
+
+def _found_models(config: RunConfig) -> dict[str, Any]:
+    """The fingerprints of the models and reward functions that a configuration names. No weights are loaded."""
+    found = {"model": config.model_name, "fingerprint": lineage_fingerprint(resolve(config.model_name))}
+    if isinstance(config.training, PPOTraining):
+        return found | find_rewards(config.training).lineage()
+    return found
+
+
+def _check_frozen(
+    before: Mapping[str, str], now: Mapping[str, str], run: RunFolder, changes: Changes
+) -> None:
+    """The frozen weights in memory, too: rounding, merging and quantising files may differ between processors."""
+    changes.meet(
+        "the frozen weights in memory are not those it began with",
+        [
+            f"{name}: {before[name][:12]} → {found[:12]}"
+            for name, found in now.items()
+            if name in before and before[name] != found
+        ],
+        where=run.root,
+        fix="their files did not change, so go on with the device and processor it began on",
+    )
+
+
+def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
+    return {
+        "model": source.name,
+        "kind": source.kind,
+        "folder": str(source.folder),
+        "fingerprint": lineage_fingerprint(source),
+        "sft": sft or has_sft(source),
+    }
+
+
+def has_sft(source: ModelSource) -> bool:
+    """Whether the run that made this model, or one before it, was supervised fine-tuning."""
+    return any(_tuned(RunFolder(link.folder.parent).manifest) for link in source.chain())
+
+
+def _tuned(record: Path) -> bool:
+    if not record.exists():
+        return False
+    checksums.check(record)
+    try:
+        lineage = manifest.read(record).get("lineage")
+    except UserError:
+        return False  # many programs call a file manifest.json: one of another's says nothing of training
+    return isinstance(lineage, dict) and bool(lineage.get("sft"))

@@ -1,0 +1,127 @@
+"""Who plays what in PPO: policy, value head, reference and reward model, on one base where they can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from harken.config import RunConfig
+from harken.config.ppo import PPOTraining
+from harken.data.chat import Renderer
+from harken.errors import FrozenWeightsMoved
+from harken.models.backbone import Backbone
+from harken.models.quantised import WeightDtype
+from harken.models.resolve import ModelSource
+from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint, role_row
+from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
+from harken.rollout.in_process import InProcessEngine
+from harken.run.folder import RunFolder
+from harken.run.tracking import say
+from harken.train.ppo.critic import build_critic
+from harken.train.ppo.reference import load_reference
+
+ADAPTER = "policy"
+
+
+@dataclass
+class PPOModels:
+    """The models of a PPO run, and the fingerprints of those that must not change."""
+
+    config: RunConfig
+    source: ModelSource
+    policy: Policy
+    reference: Policy
+    critic: Critic | None
+    found: FoundRewards
+    rewards: Rewards
+    base: Path
+    """The whole model on disk that the policy's adapter stands on."""
+
+    def __post_init__(self) -> None:
+        self.frozen = self._fingerprints()
+        """Component → fingerprint of the weights in memory when the run started."""
+
+    def engine(self, renderer: Renderer, prompt_limit: int) -> InProcessEngine:
+        """Samples from the policy with the weights that train."""
+        return InProcessEngine(self.policy.backbone, renderer, self.policy.adapter, prompt_limit)
+
+    def table(self) -> list[RoleRow]:
+        """The role table."""
+        backbone, head = self.policy.backbone, self.policy.value_head
+        rows = [role_row("base", _base_parameters(backbone), self.source.name)]
+        what = "new adapter on the base" if self.policy.adapter else "every weight of the base"
+        rows.append(role_row("policy", self.policy.parameters().values(), what))
+        if head is not None:
+            rows.append(role_row("value head", head.parameters(), "new, zero"))
+        if self.critic is not None:
+            where = "its adapter on the shared base" if self.critic.backbone is backbone else "its own model"
+            started = self._training.ppo.critic_init.replace("_", " ")
+            own = [*self.critic.parameters().values(), *self.critic.head.parameters()]
+            rows.append(role_row("critic", own, f"{where}, from {started}"))
+        apart = self.reference.backbone is not backbone
+        source = self.reference.backbone.source
+        where = source.name if apart and source else "the base, adapters off"
+        rows.append(role_row("reference", _base_parameters(self.reference.backbone), where))
+        return [*rows, *self.rewards.rows()]
+
+    @property
+    def _training(self) -> PPOTraining:
+        assert isinstance(self.config.training, PPOTraining)
+        return self.config.training
+
+    def check(self) -> None:
+        """Frozen means frozen: raise FrozenWeightsMoved if the base or a reward model has changed since the start."""
+        now = self._fingerprints()
+        moved = [name for name, value in self.frozen.items() if now[name] != value]
+        if moved:
+            raise FrozenWeightsMoved(moved)
+        say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
+
+    def _fingerprints(self) -> dict[str, str]:
+        prints = {name: fingerprint(parameters) for name, parameters in self.rewards.frozen.items()}
+        if self.policy.adapter is not None:
+            prints["base"] = fingerprint(_base_parameters(self.policy.backbone))
+        moves = self._training.ppo.reference_update_every is not None
+        if self.reference.backbone is not self.policy.backbone and not moves:
+            prints["reference"] = fingerprint(_base_parameters(self.reference.backbone))
+        return prints
+
+
+def build_ppo_models(
+    config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
+) -> PPOModels:
+    """Load everything. The reward model is checked before any weights are read.
+
+    Raises UserError when it is missing, is no reward model, or stands on another base than the
+    configuration names; when the reference cannot be compared token by token; when a critic cannot start
+    from the reward model.
+    """
+    training = config.training
+    assert isinstance(training, PPOTraining)
+    found = find_rewards(training)
+    backbone = Backbone.load(source, weight_dtype, device)
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
+    base = backbone.base_folder(run.root / "base")
+    shared = None if config.lora is None else backbone  # a base that trains is nobody else's
+    rewards = load_rewards(found, config, source, shared, renderer, weight_dtype, device)
+    if config.lora is None:
+        backbone.train_every_weight()
+    else:
+        backbone.add_adapter(ADAPTER, config.lora, config.seed)
+    with_head = training.ppo.critic == "shared" and not training.ppo.group_baseline
+    value_head = ScalarHead(backbone.hidden_size, 0.0).to(device) if with_head else None
+    policy = Policy(backbone, ADAPTER if config.lora else None, value_head)
+    reference = load_reference(training.ppo.reference, source, shared, backbone, weight_dtype, device)
+    critic = None
+    if training.ppo.critic != "shared":
+        critic = build_critic(
+            config, source, shared, rewards.reward_model, found.reward_model, weight_dtype, device
+        )
+    return PPOModels(config, source, policy, reference, critic, found, rewards, base)
+
+
+def _base_parameters(backbone: Backbone) -> list[nn.Parameter]:
+    return [p for name, p in backbone.model.named_parameters() if "lora_" not in name]

@@ -1,0 +1,372 @@
+"""Loading configurations: keys users know, what a mistake is told, and writing them back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harken.config import PipelineConfig, RunConfig
+from harken.config import files as config_files
+from harken.config.errors import FOREIGN_NAMES
+from harken.config.ppo import PPOTraining
+from harken.config.training import RewardTraining, SupervisedTraining
+from harken.errors import UserError
+
+AS_IN_THE_TUTORIAL = """\
+model_name: outputs/01_sft/final
+data:
+  path: data/prompts.jsonl
+  format: raw
+  task: prompt_only
+  max_length: 256
+training:
+  type: ppo
+  lr: 1e-6
+  ppo:
+    clip_range: 0.2
+    kl_coef: 0.1
+    epochs: 4
+    max_gen_len: 64
+    temperature: 1.0
+  reward_model:
+    model_name: outputs/01_sft/final
+    checkpoint_path: outputs/02_rm/final
+"""
+
+PIPELINE = """\
+name: mine
+sft:
+  data: {path: a.jsonl}
+  training: {lr: 2e-4, max_steps: 10}
+reward:
+  data: {path: b.jsonl}
+  training: {type: rm, epochs: 2}
+ppo:
+  data: {path: c.jsonl}
+  training:
+    lr: 1e-5
+    ppo: {updates: 3}
+evaluation:
+  data: {path: d.jsonl}
+"""
+
+
+@pytest.fixture
+def ppo_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yml"
+    path.write_text(AS_IN_THE_TUTORIAL)
+    return path
+
+
+def mistake(path: Path, *overrides: str) -> str:
+    """The one line that loading a run gives, after the file's name."""
+    with pytest.raises(UserError) as error:
+        config_files.load_run(str(path), list(overrides))
+    line = str(error.value)
+    assert "\n" not in line
+    return line.removeprefix(str(path))
+
+
+def test_the_keys_users_know_load_as_they_write_them(ppo_file: Path) -> None:
+    """S1-24..26, S1-30, S1-31, S1-35..41."""
+    run = config_files.load_run(str(ppo_file), [])
+    assert run.model_name == "outputs/01_sft/final"
+    assert (run.data.path, run.data.format, run.data.task, run.data.max_length) == (
+        "data/prompts.jsonl", "raw", "prompt_only", 256,
+    )  # fmt: skip
+    assert isinstance(run.training, PPOTraining)
+    assert run.training.lr == 1e-6
+    ppo = run.training.ppo
+    assert (ppo.clip_range, ppo.kl_coef, ppo.epochs, ppo.max_gen_len, ppo.temperature) == (
+        0.2,
+        0.1,
+        4,
+        64,
+        1.0,
+    )
+    assert run.training.reward_model.model_name == "outputs/01_sft/final"
+    assert run.training.reward_model.checkpoint_path == "outputs/02_rm/final"
+
+
+def test_the_defaults_are_those_of_the_tutorial(tmp_path: Path) -> None:
+    """S1-36..41: only what has no default is written."""
+    path = tmp_path / "a.yml"
+    path.write_text("data: {path: p.jsonl}\ntraining: {type: ppo, reward_model: {checkpoint_path: rm}}\n")
+    training = config_files.load_run(str(path), []).training
+    assert isinstance(training, PPOTraining)
+    ppo = training.ppo
+    assert (training.lr, ppo.clip_range, ppo.kl_coef, ppo.epochs, ppo.max_gen_len, ppo.temperature) == (
+        1e-6, 0.2, 0.1, 4, 64, 1.0,
+    )  # fmt: skip
+    assert (ppo.gamma, ppo.lam) == (1.0, 0.95)  # S4-26
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "keys"),
+    [
+        ("sft", SupervisedTraining, {"lr": 2e-4, "max_steps": 10000, "batch_size": 4}),
+        ("rm", RewardTraining, {"lr": 1e-4, "max_steps": 5000, "batch_size": 8}),
+        ("reward", RewardTraining, {"lr": 1e-4, "max_steps": 5000, "batch_size": 8}),
+    ],
+)
+def test_sample_settings_of_the_other_stages(
+    tmp_path: Path, kind: str, model: type, keys: dict[str, float]
+) -> None:
+    """S2-76, S2-78: and `rm` is the reward model's other name (S1-35)."""
+    path = tmp_path / "a.yml"
+    lines = "".join(f"  {key}: {value}\n" for key, value in keys.items())
+    path.write_text(f"data: {{path: p.jsonl}}\noutput_dir: out\ntraining:\n  type: {kind}\n{lines}")
+    run = config_files.load_run(str(path), [])
+    assert isinstance(run.training, model) and run.output_dir == "out"
+    assert {key: getattr(run.training, key) for key in keys} == keys
+
+
+def test_overrides_are_typed_and_win(ppo_file: Path) -> None:
+    """S1-42."""
+    run = config_files.load_run(
+        str(ppo_file),
+        [
+            "training.lr=5e-7",
+            "training.ppo.value_clip_range=null",
+            "tensorboard=false",
+            "lora.target_modules=[q_proj]",
+        ],
+    )
+    assert isinstance(run.training, PPOTraining)
+    assert run.training.lr == 5e-7 and run.training.ppo.value_clip_range is None
+    assert run.tensorboard is False and run.lora.target_modules == ["q_proj"]
+
+
+def test_the_folder(ppo_file: Path, tmp_path: Path) -> None:
+    assert config_files.load_run(str(ppo_file), []).output_dir == "outputs/mine"
+    assert config_files.load_run(str(ppo_file), ["output_dir=here"]).output_dir == "here"
+    there = tmp_path / "there"
+    assert config_files.load_run(str(ppo_file), ["output_dir=here"], there).output_dir == str(there)
+
+
+def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: Path) -> None:
+    run = config_files.load_run(str(ppo_file), ["training.lr=3e-7", "lora.rank=8"])
+    again = tmp_path / "config.yml"
+    again.write_text(config_files.dump(run))
+    assert config_files.load_run(str(again), []) == run
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("training.ppo.clip_rnge=0.1", "unknown key. Did you mean clip_range? Keys here: advantage, clip_r"),
+        ("trainin.lr=1", "trainin.lr=1: trainin: unknown key. Did you mean training? Keys here: c"),
+        ("training.reward_model.zzz=1", "unknown key. Keys here: checkpoint_path, model_name, r"),
+        ("training.clip_range=0.1", "unknown key. It belongs at training.ppo.clip_range. Keys here"),
+        ("data.max_length=long", "data.max_length=long: expected a whole number, given the text \"long\""),
+        ("data.max_length=2.5", "expected a whole number, given 2.5"),
+        ("data.max_length=0", "should be greater than 0, given 0"),
+        ("training.lr=fast", "expected a number, given the text \"fast\""),
+        ("training.lr=null", "expected a number, given nothing"),
+        ("tensorboard=off", "expected true or false, given the text \"off\""),
+        ("seed=true", "expected a whole number, given true"),
+        ("model_name=7", "expected text, given 7"),
+        ("data=x", "expected a section of keys, given the text \"x\""),
+        ("lora.target_modules=x", "expected a list, given the text \"x\""),
+        ("lora.target_modules=[1]", "lora.target_modules[0]: expected text, given 1"),
+        ("dtype=fp16", "expected 'float32', 'bfloat16', 'int8' or 'nf4', given the text \"fp16\""),
+        ("training.type=dpo", "training.type=dpo: expected sft or reward or ppo, given dpo"),
+        ("training.reward_model.checkpoint_path=''", "training.reward_model: name a trained reward model"),
+        ("lora.dropout=0.1", "PPO needs lora.dropout = 0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_override_says_what_and_how_to_mend_it(ppo_file: Path, override: str, says: str) -> None:
+    """S1-42: an unknown key names its full path, the nearest key and the keys there are."""
+    assert says in mistake(ppo_file, override)
+
+
+def test_a_wrong_key_in_a_file_names_its_line(ppo_file: Path) -> None:
+    ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("clip_range", "clip_rnge"))
+    assert mistake(ppo_file) == ":11: training.ppo.clip_rnge: unknown key. Did you mean clip_range?"
+
+
+def test_a_missing_key_is_named(ppo_file: Path) -> None:
+    ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  path: data/prompts.jsonl\n", ""))
+    assert mistake(ppo_file) == (
+        ":2: data.path: this key is needed. Write it in the file, or give --set data.path=…"
+    )
+
+
+def test_a_missing_training_type_says_which_there_are(ppo_file: Path) -> None:
+    ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  type: ppo\n", ""))
+    assert mistake(ppo_file) == ":7: training.type: this key is needed. Write sft or reward or ppo"
+
+
+def test_unknown_keys_come_first_and_the_rest_is_counted(ppo_file: Path) -> None:
+    line = mistake(ppo_file, "seed=x", "dtype=y", "training.ppo.clip_rnge=1")
+    assert "training.ppo.clip_rnge=1: unknown key (and 2 more to mend)" in line
+
+
+@pytest.mark.parametrize(
+    ("foreign", "harken"),
+    [
+        ("training.ppo.init_kl_coef=0.2", "training.ppo.kl_coef"),
+        ("training.ppo.beta=0.1", "training.ppo.kl_coef"),
+        ("training.ppo.eps=0.2", "training.ppo.clip_range"),
+        ("training.ppo.cliprange=0.2", "training.ppo.clip_range"),
+        ("training.ppo.cliprange_value=0.2", "training.ppo.value_clip_range"),
+        ("training.ppo_epochs=4", "training.ppo.epochs"),
+        ("training.ppo.ppo_epochs=4", "training.ppo.epochs"),
+        ("training.ppo.horizon=10000", "training.ppo.kl_horizon"),
+        ("training.ppo.max_response_length=128", "training.ppo.max_gen_len"),
+        ("training.ppo.num_rollouts=4", "training.ppo.samples_per_prompt"),
+        ("training.learning_rate=1e-5", "training.lr"),
+        ("learning_rate=1e-5", "training.lr"),
+        ("model_name_or_path=x", "model_name"),
+        ("lora_r=16", "lora.rank"),
+        ("reward_model_path=x", "training.reward_model.checkpoint_path"),
+    ],
+)
+def test_the_name_of_another_tool_is_answered_with_ours(ppo_file: Path, foreign: str, harken: str) -> None:
+    """S2-79, S4-14, S4-22..25: not accepted, and the reader learns the name that is."""
+    assert f"Harken calls it {harken}." in mistake(ppo_file, foreign)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "said"),
+    [
+        ("training.ppo.mini_batch_size=8", "training.ppo.minibatches, a count"),
+        ("training.gradient_accumulation_steps=4", "training.micro_batch_tokens, in tokens"),
+        ("training.warmup_ratio=0.1", "training.warmup_steps, a count"),
+        ("training.ppo.target_kl=0.1", "training.ppo.kl_target, for the target of an adaptive"),
+        ("training.ppo.target_kl=0.1", "set training.ppo.target_kl_per_token"),
+    ],
+)
+def test_a_name_that_measures_something_else_comes_with_its_conversion(
+    ppo_file: Path, foreign: str, said: str
+) -> None:
+    """A size is not a count, a count is not tokens, a share is not a number of steps."""
+    assert said in mistake(ppo_file, foreign) and "calls it" not in mistake(ppo_file, foreign)
+
+
+def test_every_foreign_name_leads_to_a_key_that_exists(tmp_path: Path) -> None:
+    """And none of them is a key of ours, which it would hide."""
+    path = tmp_path / "a.yml"
+    told = set()
+    for training in (
+        "{type: sft}", "{type: reward}", "{type: ppo, reward_model: {checkpoint_path: x}}"
+    ):  # fmt: skip
+        path.write_text(f"data: {{path: p.jsonl}}\ntraining: {training}\n")
+        for name in FOREIGN_NAMES:
+            told |= {name} if re.search("Harken calls it|Nearest is", mistake(path, f"{name}=1")) else set()
+    assert told == set(FOREIGN_NAMES)
+
+
+def test_a_foreign_name_with_no_counterpart_here_gets_no_wrong_advice(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text("data: {path: p.jsonl}\ntraining: {type: sft}\n")
+    assert "Harken calls it" not in mistake(path, "training.init_kl_coef=0.2")
+
+
+def test_a_pipeline_loads_and_fills_in_its_training_types(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(PIPELINE)
+    pipeline = config_files.load_pipeline(str(path), ["ppo.training.ppo.updates=5"])
+    assert [s.training["type"] for s in (pipeline.sft, pipeline.reward, pipeline.ppo)] == [
+        "sft",
+        "reward",
+        "ppo",
+    ]
+    assert pipeline.ppo.training["ppo"] == {"updates": 5}
+    assert pipeline.output_dir == "outputs/mine"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "ppo.training.ppo.clip_rnge=1",
+            "ppo.training.ppo.clip_rnge=1: unknown key. Did you mean clip_range?",
+        ),
+        ("sft.training.learning_rate=1", "Harken calls it sft.training.lr."),
+        ("sft.lr=1", "It belongs at sft.training.lr."),
+        ("sft.training.lr=fast", "sft.training.lr=fast: expected a number"),
+        ("sft.training.type=ppo", "sft.training.type=ppo: expected sft, given ppo"),
+        ("sft.model_name=x", "sft.model_name=x: unknown key. It belongs at model_name."),
+        ("ppo.lora.dropout=0.1", "PPO needs lora.dropout = 0"),
+        ("ppo.training.reward_model.weight=2", "name a trained reward model in checkpoint_path"),
+        ("reward=null", "expected a section of keys, given nothing"),
+        ("evaluation.data.pth=x", "unknown key. Did you mean path?"),
+    ],
+)
+def test_a_mistake_in_a_stage_is_found_before_anything_runs(tmp_path: Path, override: str, says: str) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(PIPELINE)
+    with pytest.raises(UserError) as error:
+        config_files.load_pipeline(str(path), [override])
+    assert says in str(error.value)
+
+
+def test_a_name_may_mean_a_run_or_a_pipeline(tmp_path: Path) -> None:
+    assert isinstance(config_files.load_run_or_pipeline("demo", []), PipelineConfig)
+    assert isinstance(config_files.load_run_or_pipeline("smollm2-135m_ppo", []), RunConfig)
+    with pytest.raises(UserError, match="Did you mean lr"):
+        config_files.load_run_or_pipeline("demo", ["sft.training.lrr=1"])
+    path = tmp_path / "judged.yml"
+    path.write_text("policies: {a: x}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="this describes an evaluation") as caught:
+        config_files.load_run_or_pipeline(str(path), [])
+    assert caught.value.fix == f"Run: harken eval --config {path}"
+
+
+def test_an_evaluation_loads(tmp_path: Path) -> None:
+    path = tmp_path / "eval.yml"
+    path.write_text(
+        "policies: {base: embedded, 'SFT v2': outputs/sft}\nreward_model: rm\ndata: {path: p.jsonl}\n"
+    )
+    evaluation = config_files.load_evaluation(str(path), ["policies.ppo=outputs/ppo", "temperature=1"])
+    assert evaluation.policies == {"base": "embedded", "SFT v2": "outputs/sft", "ppo": "outputs/ppo"}
+    with pytest.raises(UserError, match="Harken calls it max_gen_len"):
+        config_files.load_evaluation(str(path), ["max_new_tokens=5"])
+
+
+def test_the_wrong_kind_of_file_is_sent_to_the_right_command(ppo_file: Path) -> None:
+    with pytest.raises(UserError, match=r"describes a run, and a pipeline is needed.*harken train --preset"):
+        config_files.load_pipeline(str(ppo_file), [])
+
+
+def test_files_and_presets_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S1-23: a preset by name, with or without .yml; a file here of the latter name wins."""
+    monkeypatch.chdir(tmp_path)
+    shipped = config_files.load_run("smollm2-135m_sft", [])
+    assert config_files.load_run("smollm2-135m_sft.yml", []) == shipped
+    Path("smollm2-135m_sft.yml").write_text("data: {path: mine.jsonl}\ntraining: {type: sft}\n")
+    assert config_files.load_run("smollm2-135m_sft", []) == shipped
+    assert config_files.load_run("smollm2-135m_sft.yml", []).data.path == "mine.jsonl"
+    assert isinstance(shipped, RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "smollm2-135m_sfy",
+            "no preset or file is called 'smollm2-135m_sfy'. Did you mean smollm2-135m_sft?",
+        ),
+        ("no/such.yml", "no/such.yml: no such file"),
+        ("such.yml", "such.yml: no such file"),
+        ("./", "cannot be read as text"),
+        ("", "cannot be read as text"),
+    ],
+)
+def test_a_name_that_is_nothing(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        config_files.load_run(name, [])
+    assert says in str(error.value)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_bytes(b"\xff\xfe\x00model")
+    with pytest.raises(UserError, match="cannot be read as text"):
+        config_files.load_run(str(path), [])

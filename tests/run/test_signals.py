@@ -1,0 +1,125 @@
+"""When a signal is heard, when it is heeded, and when it is not waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from harken.run import signals
+from harken.run.signals import Stopped, begun, check, handle_signals, step
+
+
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_is_heeded_at_the_next_check(
+    capfd: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    with handle_signals():
+        check()
+        send(number)
+        with pytest.raises(Stopped) as caught:
+            check()
+    assert (caught.value.code, caught.value.late) == (code, False)
+    assert signal.Signals(number).name in capfd.readouterr().err
+
+
+def test_a_step_that_has_begun_is_finished_first_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    with handle_signals(), step():
+        begun()
+        send()
+        check()
+        monkeypatch.setattr(signals, "GRACE", 0.0)
+        with pytest.raises(Stopped) as caught:
+            check()
+        assert caught.value.late
+    with handle_signals():
+        with step():
+            begun()
+            send()
+        with pytest.raises(Stopped) as caught:
+            check()
+        assert not caught.value.late
+
+
+def test_outside_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    with handle_signals():
+        with handle_signals():
+            pass
+        assert signal.getsignal(signal.SIGTERM) is signals._note
+        send()
+        with pytest.raises(Stopped):  # the inner one has not ended the outer
+            check()
+    assert [signal.getsignal(number) for number in signals.SIGNALS] == before
+    check()
+    begun()
+    with handle_signals():
+        check()  # what was asked of another run is forgotten, and so is its step
+
+
+def test_a_thread_does_not_listen() -> None:
+    found = []
+
+    def work() -> None:
+        with handle_signals():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)] and found[0] is not signals._note
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    code = (
+        "import os, signal\nfrom harken.run.signals import begun, listening\n"
+        "with listening():\n    begun()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    print('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, "")
+
+
+def test_the_command_line_makes_sigterm_an_orderly_end() -> None:
+    code = (
+        "import os, signal\nfrom harken.run import stopping\nstopping.raise_on_terminate()\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nfinally:\n    print('put away')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, "put away\n")
+
+
+def test_a_signal_after_the_last_safe_point_is_answered_when_the_work_is_marked_finished() -> None:
+    with handle_signals():
+        send()
+    with pytest.raises(Stopped) as caught:
+        signals.settle()
+    assert caught.value.code == 143
+    signals.settle()  # once
+
+
+def test_a_signal_after_the_last_safe_point_keeps_the_next_work_from_beginning() -> None:
+    began = False
+    with handle_signals():
+        send(signal.SIGINT)
+    with pytest.raises(Stopped) as caught, handle_signals():
+        began = True
+    assert (caught.value.code, began) == (130, False)
+    with handle_signals():
+        check()
+
+
+def test_an_error_does_not_answer_a_signal() -> None:
+    with pytest.raises(ZeroDivisionError), handle_signals():
+        send()
+        raise ZeroDivisionError
+    with pytest.raises(Stopped):
+        signals.settle()

@@ -1,0 +1,396 @@
+"""Skipped steps: what is told of them, when they end the run, their bundles; and trip-wires that end a run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ill_stages import (
+    DEMONSTRATIONS,
+    WHOLE,
+    MakeStage,
+    evaluate_nan,
+    first_batch,
+    supervised,
+    with_bad_rows,
+)
+from ppo_stage import ppo_config
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harken.batches import Credit, PolicyOutputs, TokenBatch
+from harken.config import CheckpointSettings, HealthSettings
+from harken.errors import NonFinite, UserError
+from harken.run import atomic
+from harken.run.folder import RunFolder
+from harken.run.tracking import logged
+from harken.train import nonfinite
+from harken.train.loop import run_stage
+from harken.train.nonfinite import KEPT, NonFiniteHandler, check_finite
+from harken.train.ppo.loss import StepMeasures, policy_loss
+
+# -- the loop -------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A stage whose weight counts its good steps, and whose steps in `ill` meet a NaN."""
+
+    label = "count"
+
+    def __init__(self, ill: set[int], total: int = 8) -> None:
+        self.ill, self.total = ill, total
+        self.weight = torch.zeros(1)
+        self.evaluated: list[int] = []
+
+    def step(self, number: int) -> dict[str, float]:
+        if number in self.ill:
+            fault = NonFinite("gradient", math.nan, where="weight")
+            fault.tensors = {"tokens": torch.tensor([[number]])}
+            raise fault
+        self.weight = self.weight + 1
+        return {"loss": 1.0 / (1 + number), "grad_norm": 1.0}
+
+    def before(self) -> None: ...
+
+    def evaluate(self, done: int) -> dict[str, float]:
+        self.evaluated.append(done)
+        return {}
+
+    def quality(self, metrics: Mapping[str, float]) -> float | None:
+        return None
+
+    def stop_reason(self) -> str | None:
+        return None
+
+    def summary(self, metrics: Mapping[str, float]) -> str:
+        return f"loss {metrics['loss']:.2f}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"parameter/weight": self.weight, "adam/moment": -self.weight}
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.weight = tensors["parameter/weight"]
+
+    def save(self, folder: Path) -> None:
+        (folder / "weight").write_text(str(float(self.weight)))
+
+
+def run(
+    root: Path, stage: Any, most: int = 3, every: int = 50, stop_on: tuple[str, ...] = (), kind: str = "sft"
+) -> RunFolder:
+    folder = RunFolder(root)
+    run_stage(
+        stage, folder, seed=7, checkpoints=CheckpointSettings(every=every), eval_every=1, tensorboard=False,
+        kind=kind, health=HealthSettings(stop_on=list(stop_on)), dtype="float32", max_skipped_steps=most,
+    )  # fmt: skip
+    return folder
+
+
+def status(folder: RunFolder) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(folder.status.read_text())
+    return told
+
+
+def lines(folder: RunFolder) -> list[dict[str, Any]]:
+    """Of metrics.jsonl, without what was measured with a clock."""
+    read = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in read]
+
+
+def test_a_skipped_step_is_told_everywhere_and_the_run_goes_on(tmp_path: Path, capfd: Any) -> None:
+    """S0-39: status, metrics line, health, printed line; no evaluation of what did not move."""
+    stage = Counted({2, 3, 4, 6})
+    folder = run(tmp_path, stage)
+    assert status(folder) == {
+        "state": "completed", "requested": 8, "completed": 4, "skipped": 4, "stopped_because": "finished",
+    }  # fmt: skip
+    assert (folder.final / "weight").read_text() == "4.0"
+    third = lines(folder)[2]
+    assert third["gradient"] is None and third["nonfinite"] == ["gradient"]
+    assert third["skipped"].startswith("weight: the gradient is nan. ")
+    assert third["health/not_finite"] == 2.0 and "loss" not in third
+    assert [line["step"] for line in lines(folder) if "skipped" in line] == [3, 4, 5, 7]
+    assert lines(folder)[7]["health/not_finite"] == 0.0
+    assert stage.evaluated == [1, 2, 6, 8]
+    assert "skipped: weight: the gradient is nan" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ill", "most", "ends"),
+    [({2, 3, 4, 5}, 3, 6), ({2}, 0, 3), ({1, 3, 5, 7}, 1, None), ({0, 1, 2}, 3, None), (set(range(3)), 2, 3)],
+)
+def test_too_many_in_a_row_end_the_run(tmp_path: Path, ill: set[int], most: int, ends: int | None) -> None:
+    if ends is None:
+        run(tmp_path, Counted(ill), most)
+        return
+    with pytest.raises(
+        UserError, match=rf"max_skipped_steps is {most}; the last: weight: the gradient is nan"
+    ) as e:
+        run(tmp_path, Counted(ill), most)
+    assert "\n" not in str(e.value)
+    told, folder = status(RunFolder(tmp_path)), RunFolder(tmp_path)
+    assert told["state"] == "failed" and told["stopped_because"].startswith("failed: ")
+    assert (told["completed"], told["skipped"]) == (ends - most - 1, most + 1)
+    assert len(lines(folder)) == ends and not folder.final.exists()
+    assert (folder.faults / f"step-{ends:06d}").is_dir()
+
+
+def test_a_run_of_which_every_step_was_skipped_is_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="2 steps in a row"):
+        run(tmp_path, Counted({0, 1}, total=2))
+
+
+def test_a_streak_pushes_out_no_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        run(tmp_path, Counted({4, 5, 6, 7}), every=1)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-000003", "step-000004"]
+
+
+def test_a_checkpoint_that_fell_due_in_a_streak_is_made_up_for(tmp_path: Path) -> None:
+    run(tmp_path, Counted({1, 3, 5}), every=2)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-000007", "step-000008"]
+
+
+class Killed(Exception):
+    """A process that is gone."""
+
+
+def killed_at(stage: Counted, number: int) -> Counted:
+    step = stage.step
+
+    def until(at: int) -> dict[str, float]:
+        if at == number:
+            raise Killed
+        return step(at)
+
+    stage.step = until  # type: ignore[method-assign]
+    return stage
+
+
+@pytest.mark.parametrize("kill", [3, 4, 5, 7])
+def test_a_resumed_run_counts_as_if_never_stopped(tmp_path: Path, kill: int) -> None:
+    """In the middle of a streak and behind it: metrics, counts, bundles, weights."""
+    ill = {2, 3, 4, 6}
+    whole = run(tmp_path / "whole", Counted(ill), every=2)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", killed_at(Counted(ill), kill), every=2)
+    cut = run(tmp_path / "cut", Counted(ill), every=2)
+    assert lines(cut) == lines(whole)
+    assert status(cut) == status(whole)
+    assert files(cut.faults) == files(whole.faults)
+    assert (cut.final / "weight").read_text() == (whole.final / "weight").read_text()
+
+
+def test_a_streak_goes_on_behind_a_checkpoint(tmp_path: Path) -> None:
+    """Counted from metrics.jsonl, up to the checkpoint's step: lines of later steps and torn ones do not count."""
+    folder = RunFolder(tmp_path)
+    atomic.write_text(folder.metrics, "".join(
+        json.dumps({"step": n} | ({"skipped": "x"} if n in (1, 3, 4, 5) else {})) + "\n" for n in range(1, 6)
+    ) + '{"step": 4, "sk')  # fmt: skip
+    counted = NonFiniteHandler(folder, 0, 3, 9)
+    counted.replay(logged(folder.metrics, 4))
+    assert (counted.skipped, counted.in_a_row) == (3, 2)
+
+
+def test_a_health_rule_may_end_the_run_at_the_first(tmp_path: Path) -> None:
+    folder = run(tmp_path, Counted({2}), stop_on=("not_finite",))
+    assert status(folder)["stopped_because"] == "health: not_finite: NaN or infinite: gradient"
+    assert (status(folder)["completed"], status(folder)["skipped"]) == (2, 1)
+
+
+# -- the bundle -----------------------------------------------------------------------------------------
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_bundle_shows_the_fault_again(tmp_path: Path) -> None:
+    """From the files alone: the same quantity is not finite at the same row and token, and the loss with it."""
+    ill = first_batch(supervised(), 1)[2]
+    place = len(DEMONSTRATIONS[ill].tokens) - 2
+    rows = with_bad_rows({ill: place})
+    folder = run(tmp_path, supervised(rows, max_steps=3))
+    bundle = folder.faults / "step-000002"
+    assert sorted(p.name for p in bundle.iterdir()) == [
+        "batch.safetensors",
+        "fault.json",
+        "parameters.safetensors",
+    ]
+    told = json.loads((bundle / "fault.json").read_text())
+    assert (told["stage"], told["step"], told["quantity"], told["value"]) == ("SFT", 2, "logprob", "nan")
+    assert (told["seed"], told["config"], told["token"]) == (7, "config.yml", place + 1)
+    fresh = supervised(rows)
+    fresh.step(0)  # the parameters of the bundle are those after it: wipe them first
+    fresh.step(2)
+    saved, shown = load_file(bundle / "parameters.safetensors"), load_file(bundle / "batch.safetensors")
+    with torch.no_grad():
+        for name, parameter in fresh.policy.parameters().items():
+            parameter.copy_(saved[name])
+    assert saved.keys() == fresh.policy.parameters().keys()
+    once = supervised(rows)
+    once.step(0)
+    assert all(torch.equal(p, saved[name]) for name, p in once.policy.parameters().items())
+    batch = TokenBatch(shown["tokens"], shown["real"], shown["action"])
+    logprobs = fresh.policy.evaluate(batch).logprobs
+    broken = (~torch.isfinite(logprobs) & batch.response_mask).nonzero().tolist()
+    assert broken == [[told["row"], told["token"]]]
+
+
+def test_a_bundle_of_ppo_holds_what_its_loss_takes(
+    tmp_path: Path, make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the files alone the loss of the micro-batch: before the update the ratio is 1, so it is −Σ advantage."""
+    stage = make_stage(ppo_config(ppo={"updates": 2}, **WHOLE))
+    evaluate_nan(monkeypatch, 2)
+    folder = run(tmp_path / "run", stage, kind="ppo")
+    shown = load_file(folder.faults / "step-000001" / "batch.safetensors")
+    told = json.loads((folder.faults / "step-000001" / "fault.json").read_text())
+    assert told["what"].startswith(
+        f"learning, row {int(shown['rows'][0])} of the update, token {told['token']}: "
+    )
+    assert bool(shown["policy_mask"][told["row"], told["token"]])
+    assert {
+        "advantages",
+        "returns",
+        "old_values",
+        "old_logprobs",
+        "reference_logprobs",
+        "value_mask",
+    } <= shown.keys()
+    assert len(shown["rows"]) == len(shown["tokens"]) == 3
+    parameters = load_file(folder.faults / "step-000001" / "parameters.safetensors")
+    fresh = make_stage(ppo_config(ppo={"updates": 2}, **WHOLE), folder="fresh")
+    start = {
+        n.removeprefix("parameter/"): t for n, t in fresh.tensors().items() if n.startswith("parameter/")
+    }
+    assert start.keys() == parameters.keys()
+    assert all(torch.equal(t, parameters[name]) for name, t in start.items())
+    batch = TokenBatch(shown["tokens"], shown["real"], shown["action"])
+    credit = Credit(*(shown[name] for name in ("old_logprobs", "old_values", "advantages", "returns")))
+    measures = StepMeasures()
+    measures.begin(1, 1)
+    now = fresh.policy.evaluate(batch)
+    loss = policy_loss(now, credit, shown["policy_mask"], fresh.settings, measures).detach()
+    assert float(loss) == pytest.approx(-float(shown["advantages"][shown["policy_mask"]].sum()), abs=1e-4)
+
+
+def test_the_latest_few_bundles_are_kept(tmp_path: Path) -> None:
+    folder = run(tmp_path, Counted({0, 1, 3, 5, 6, 7}, total=9))
+    kept = [f"step-{n:06d}" for n in (2, 4, 6, 7, 8)][-KEPT:]
+    assert sorted(p.name for p in folder.faults.iterdir()) == kept
+
+
+def test_a_full_disk_costs_the_bundle_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nonfinite.atomic, "write_new", full)
+    watched = NonFiniteHandler(RunFolder(tmp_path), 0, 3, 9)
+    metrics, why = watched.step(Counted({0}), 0)
+    assert math.isnan(metrics["gradient"]) and why is not None
+    assert list((tmp_path / "faults").iterdir()) == []
+    assert (
+        "warning: no bundle of the fault in step 1, the run goes on: No space left" in capfd.readouterr().err
+    )
+
+    def broken(path: Path, data: bytes) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(nonfinite.atomic, "write_new", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        watched.step(Counted({1}), 1)
+
+
+def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
+    left = tmp_path / "faults" / ".unfinished-step-000001"
+    left.mkdir(parents=True)
+    (left / "batch.safetensors").write_bytes(b"torn")
+    watched = NonFiniteHandler(RunFolder(tmp_path), 0, 3, 9)
+    for _ in range(2):  # the second time in place of the first's bundle
+        watched.step(Counted({2}), 2)
+    assert [p.name for p in (tmp_path / "faults").iterdir()] == ["step-000003"]
+
+
+def test_the_first_in_order_is_named_and_what_does_not_count_is_not_read() -> None:
+    values = torch.tensor([[math.nan, 1.0, 2.0], [3.0, -math.inf, math.nan]])
+    counts = torch.tensor([[False, True, True], [True, True, True]])
+    with pytest.raises(NonFinite, match="here, row 1, token 1: the b is -inf") as told:
+        check_finite(
+            [("a", values.nan_to_num(), None), ("b", values, counts), ("c", values, None)], "here", dict
+        )
+    assert (told.value.row, told.value.token) == (1, 1)
+    with pytest.raises(NonFinite, match="here, row second: the r is nan") as told:
+        check_finite([("r", torch.tensor([1.0, math.nan]), None)], "here", dict, ["first", "second"])
+    assert (told.value.row, told.value.token) == (1, None)
+    check_finite([("b", values, torch.zeros_like(counts))], "here", dict)
+
+
+# -- trip-wires -----------------------------------------------------------------------------------------
+
+
+class Scripted(Counted):
+    """A stage whose every step gives these metrics."""
+
+    def __init__(self, metrics: dict[str, float]) -> None:
+        super().__init__(set(), total=14)
+        self.metrics = metrics
+
+    def step(self, number: int) -> dict[str, float]:
+        return {"loss": 0.0, **self.metrics}
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics", "after"),
+    [
+        ("empty_answers", {"response/empty": 0.2}, 10),
+        ("kl_explosion", {"kl/mean": 16.0}, 1),
+        ("kl_drift", {"kl/mean": 21.0}, 1),
+        ("first_ratio", {"policy/first_ratio_gap": 0.2}, 1),
+        ("sampler_gap", {"sampler/logprob_gap": 0.4}, 1),
+    ],
+)
+def test_each_trip_wire_ends_a_run_that_asks_for_it(
+    tmp_path: Path, name: str, metrics: dict[str, float], after: int
+) -> None:
+    """S0-40: with its name and its number in the status; a run that does not ask goes on."""
+    folder = run(tmp_path / "asked", Scripted(metrics), stop_on=(name,), kind="ppo")
+    told = status(folder)
+    assert told["state"] == "stopped" and told["completed"] == after
+    assert told["stopped_because"].startswith(f"health: {name}: ")
+    assert status(run(tmp_path / "not", Scripted(metrics), kind="ppo"))["state"] == "completed"
+
+
+def test_an_update_whose_first_ratio_is_not_1_ends_the_run(
+    tmp_path: Path, make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Property 28: old log-probabilities that are not those of the policy that learns."""
+    good = run(
+        tmp_path / "good", make_stage(ppo_config(ppo={"updates": 2})), stop_on=("first_ratio",), kind="ppo"
+    )
+    assert status(good)["state"] == "completed"
+    stage = make_stage(ppo_config(ppo={"updates": 2}), folder="ill")
+    evaluated = stage._evaluate
+
+    def stale(number: int, batch: TokenBatch) -> PolicyOutputs:
+        old = evaluated(number, batch)
+        return PolicyOutputs(old.logprobs - 0.2, old.entropy, old.values, old.final_values)
+
+    monkeypatch.setattr(stage, "_evaluate", stale)
+    told = status(run(tmp_path / "ill", stage, stop_on=("first_ratio",), kind="ppo"))
+    assert told["completed"] == 1
+    assert told["stopped_because"].startswith(
+        "health: first_ratio: before the first optimiser step a ratio is 0.22"
+    )
