@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Before transformers or torch are imported: they read these once.
@@ -16,7 +17,15 @@ import pytest
 # Shapes and dtypes in annotations are checked on every call, in tests only. The hook has to be in place
 # before the modules it checks are imported.
 jaxtyping.install_import_hook(
-    ["harken.batches", "harken.inspect", "harken.maths", "harken.models", "harken.train"], "beartype.beartype"
+    [
+        "harken.batches",
+        "harken.inspection",
+        "harken.kernels",
+        "harken.maths",
+        "harken.models",
+        "harken.train",
+    ],
+    "beartype.beartype",
 )
 
 import torch  # noqa: E402
@@ -24,6 +33,9 @@ import torch  # noqa: E402
 from harken.errors import UserError  # noqa: E402
 
 torch.set_num_threads(1)
+# A background shell or nohup starts its commands with these ignored, and a program keeps to that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 hypothesis.settings.register_profile("any machine", deadline=None)  # a slow or busy one is no mistake
 hypothesis.settings.load_profile("any machine")
 

@@ -85,7 +85,7 @@ def everything(stage: Trained) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "trains": [name for name, p in backbone.model.named_parameters() if p.requires_grad],
         "modes": [module.training for module in backbone.model.modules()],
         "role": backbone._role,
-        "ready": isinstance(stage, PPOStage) and stage.learner._ready is not None,
+        "ready": isinstance(stage, PPOStage) and stage.learner.evaluator.cached is not None,
     }
     return tensors, state
 

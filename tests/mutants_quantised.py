@@ -8,7 +8,8 @@ QUANTISED = [
     Mutant(
         "nothing is quantised",
         "models/weights.py",
-        "read_model: how = {'quantization_config': weight_dtype.settings(), 'device_map': {'': device or torch.device('cpu')}}",
+        "read_model: how = {'quantization_config': weight_dtype.settings(), "
+        "'device_map': {'': device or torch.device('cpu')}}",
         "how = {}",
         TESTS,
     ),
@@ -56,21 +57,21 @@ QUANTISED = [
     ),
     Mutant(
         "the library's own products, which repack 4 bits in place",
-        "kernels/quantised_linear.py",
+        "models/quantised_linear.py",
         "install: layer: Any = module",
         "layer: Any = module\ncontinue",
         TESTS,
     ),
     Mutant(
         "8-bit activations rounded with those of other rows",
-        "kernels/quantised_linear.py",
+        "models/quantised_linear.py",
         "install: weight.device.type == 'cpu' or not hasattr(weight, 'quant_state')",
         "hasattr(weight, 'quant_state')",
         TESTS,
     ),
     Mutant(
         "8-bit weights of 128 steps",
-        "kernels/quantised_linear.py",
+        "models/quantised_linear.py",
         "dequantised: 127",
         "128",
         TESTS,

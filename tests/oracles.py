@@ -17,6 +17,7 @@ from harken.models.backbone import Backbone
 from harken.models.roles import ScalarHead
 from harken.records import Rollout
 from harken.train import launch
+from harken.train.ppo import stage as ppo_stage
 from harken.train.ppo.stage import PPOStage
 from harken.train.ppo.targets import PPOTargets
 
@@ -66,7 +67,7 @@ def stage_of_a_run(config: RunConfig, output: Path) -> PPOStage:
 
 @dataclass
 class Seen:
-    """What `assign_credit` was given and gave back in one update."""
+    """What `compute_targets` was given and gave back in one update."""
 
     rollouts: list[Rollout]
     batch: TokenBatch
@@ -97,9 +98,9 @@ def watched_step(stage: PPOStage, number: int = 0) -> Seen:
         batches.append(real_collate(answers))
         return batches[-1]
 
-    assign, real_collate = stage.compute_targets, stage._collate
+    assign, real_collate = ppo_stage.compute_targets, stage._collate
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "compute_targets", credit)
+        patch.setattr(ppo_stage, "compute_targets", credit)
         patch.setattr(stage, "_collate", collate)
         metrics = stage.step(number)
     (arguments, targets), *more = calls
@@ -148,7 +149,7 @@ class Gradients:
         self._trained = stage.learner.optimisers["policy"].parameters
         for optimiser in stage.learner.optimisers.values():
             optimiser.clip = self._keep  # type: ignore[method-assign]
-            optimiser.move = lambda factor: None  # type: ignore[method-assign]
+            optimiser.step = lambda lr_scale: None  # type: ignore[method-assign]
 
     def _keep(self) -> float:
         found = {name: p.grad.clone() for name, p in self._trained.items() if p.grad is not None}

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from golden.wave_model import CONFIG, fill_with_waves
+from make_targets import make_targets
 from tiny import PAD, tiny_tokenizer
 from torch import Tensor
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
-from harken.batches import Credit, PolicyOutputs, collate
+from harken.batches import PolicyOutputs, collate
 from harken.config.ppo import PPOSettings
 from harken.maths.advantage import gae
 from harken.maths.masked import masked_mean, standardise
@@ -28,7 +30,8 @@ from harken.models.roles import Policy, RewardModel, ScalarHead
 from harken.records import Message, Prompt, Rollout, Score
 from harken.reward.rules import penalties
 from harken.reward.source import score_all
-from harken.train.ppo.loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
+from harken.train.ppo.minibatch import TokenCounts
 from harken.train.ppo.targets import PPOTargets, compute_targets
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "trl.json").read_text())
@@ -161,7 +164,7 @@ def test_gae_agrees_on_trls_own_region(case: dict[str, Any]) -> None:
 def test_advantages_agree_where_the_answer_fills_the_width(case: dict[str, Any]) -> None:
     """P15, P23: a cut answer and one whose last place is its end token have no place behind them."""
     full = [row for row in range(len(UPDATES["responses"])) if row not in ended_early()]
-    ours = credited(case).credit
+    ours = credited(case)
     close(ours.advantages[full], tensor(case["unwhitened_advantages"])[full])
     close(ours.returns[full], tensor(case["returns"])[full])
 
@@ -172,13 +175,15 @@ def test_losses_of_the_same_credit_agree(case: dict[str, Any]) -> None:
     real, real_p1 = actions(), ~torch.tensor(case["padding_mask_p1"])
     now = PolicyOutputs(given("new_logprobs"), given("new_logprobs"), given("vpred"))
     values = torch.where(real_p1, given("values"), 0.0)
-    credit = Credit(given("logprobs"), values, tensor(case["advantages"]), tensor(case["returns"]))
-    measures, chosen = StepMeasures(), settings(case)
+    targets = make_targets(
+        given("logprobs"), values, tensor(case["advantages"]), tensor(case["returns"]), real, real_p1
+    )
+    measures, chosen = UpdateStats(), settings(case)
     counts = int(real.sum()), int(real_p1.sum())
-    measures.begin(*counts)
-    policy = policy_loss(now, credit, real, chosen, measures) / counts[0]
-    value = value_loss(now.values, credit, real_p1, chosen, measures) / counts[1]
-    measures.end(1.0)
+    measures.begin_step(TokenCounts(*counts))
+    policy = policy_loss(now, targets, chosen, measures) / counts[0]
+    value = value_loss(now.values, targets, chosen, measures) / counts[1]
+    measures.end_step(1.0)
     theirs = case["whole"]
     assert float(policy) == pytest.approx(theirs["pg_loss"], abs=1e-9)
     assert float(value) == pytest.approx(chosen.vf_coef * theirs["vf_loss"], abs=1e-9)
@@ -242,7 +247,7 @@ def test_the_later_score_costs_a_discount_and_brings_a_value(case: dict[str, Any
 
     Earlier tokens see (γλ)^(T − t) of it. With γ = λ = 1 nothing is left of the difference.
     """
-    ours, theirs = credited(case).credit.advantages, tensor(case["unwhitened_advantages"])
+    ours, theirs = credited(case).advantages, tensor(case["unwhitened_advantages"])
     gamma, lam = case["settings"]["gamma"], case["settings"]["lam"]
     for row in ended_early():
         last = int(last_places()[row])
@@ -271,14 +276,16 @@ def test_micro_batches_are_summed_not_averaged(case: dict[str, Any]) -> None:
     parts = [part["pg_loss"] for part in case["micro_batches"]]
     assert sum(parts) / len(parts) != pytest.approx(whole, abs=1e-4)
     now = PolicyOutputs(given("new_logprobs"), given("new_logprobs"), given("vpred"))
-    credit = Credit(given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"]))
-    measures = StepMeasures()
-    measures.begin(int(actions().sum()), 0)
+    given_targets = partial(
+        make_targets, given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"])
+    )
+    measures = UpdateStats()
+    measures.begin_step(TokenCounts(int(actions().sum()), 0))
     total = 0.0
     for rows in UPDATES["rows"]:
         policy_mask = actions().clone()
         policy_mask[[row for row in range(len(policy_mask)) if row not in rows]] = False
-        total += float(policy_loss(now, credit, policy_mask, settings(case), measures))
+        total += float(policy_loss(now, given_targets(policy_mask), settings(case), measures))
     assert total / int(actions().sum()) == pytest.approx(whole, abs=1e-9)
 
 
@@ -297,12 +304,14 @@ def test_metrics_of_the_policy_are_other_quantities(case: dict[str, Any]) -> Non
     sampled = -torch.where(real, given("logprobs"), 0.0).sum(1).mean()
     assert case["objective/entropy"] == pytest.approx(float(sampled), abs=1e-9)
 
-    measures, chosen = StepMeasures(), settings(case)
-    measures.begin(int(real.sum()), 0)
+    measures, chosen = UpdateStats(), settings(case)
+    measures.begin_step(TokenCounts(int(real.sum()), 0))
     now = PolicyOutputs(given("new_logprobs"), spread, given("vpred"))
-    credit = Credit(given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"]))
-    policy_loss(now, credit, real, chosen, measures)
-    measures.end(1.0)
+    targets = make_targets(
+        given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"]), real
+    )
+    policy_loss(now, targets, chosen, measures)
+    measures.end_step(1.0)
     ours = measures.metrics()
     k3 = float(masked_mean(difference.exp() - 1 - difference, real))
     assert ours["policy/approxkl"] == pytest.approx(k3, abs=1e-9)

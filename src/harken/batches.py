@@ -61,22 +61,6 @@ class PolicyOutputs:
     final_values: Float[Tensor, " batch"] | None = None
 
 
-@dataclass(frozen=True)
-class Credit:
-    """What PPO learns from, fixed for all its epochs. Undefined where `action` is False."""
-
-    old_logprobs: Float[Tensor, "batch time"]
-    old_values: Float[Tensor, "batch time"]
-    advantages: Float[Tensor, "batch time"]
-    returns: Float[Tensor, "batch time"]
-
-    def rows(self, index: Sequence[int], width: int) -> Credit:
-        """Some rows, cut to `width` tokens: the same cut as `TokenBatch.rows` makes."""
-        where = torch.as_tensor(list(index), device=self.returns.device)
-        parts = (self.old_logprobs, self.old_values, self.advantages, self.returns)
-        return Credit(*(part[where, :width] for part in parts))
-
-
 def collate(
     sequences: Sequence[Sequence[int]], response_masks: Sequence[Sequence[bool]], pad_token: int
 ) -> TokenBatch:

@@ -21,7 +21,9 @@ from harken.models.backbone import Backbone
 from harken.models.roles import Policy, RewardModel
 from harken.rollout import in_process
 from harken.rollout.sampler import draw
+from harken.train.ppo.evaluator import Evaluator
 from harken.train.ppo.learner import Learner
+from harken.train.ppo.minibatch import Minibatch
 from harken.train.ppo.stage import PPOStage, models, targets
 
 Spoilt = dict[str, Any]
@@ -247,11 +249,8 @@ def a_loss_averaged_by_micro_batch(clinic: Clinic, folder: Path, patch: pytest.M
     """P31: each micro-batch divided by its own count."""
     backward = Learner._backward
 
-    def own(
-        self: Learner, piece: Any, group: Any, targets: Any, reference: Any, counts: Any, *rest: Any
-    ) -> None:
-        mine = int(targets.policy_mask[group].sum()), int(targets.value_mask[group].sum())
-        backward(self, piece, group, targets, reference, mine, *rest)
+    def own(self: Learner, micro_batch: Minibatch, *rest: Any) -> None:
+        backward(self, micro_batch.select(range(len(micro_batch.rows))), *rest)
 
     patch.setattr(Learner, "_backward", own)
     return clinic.config("ppo")
@@ -283,14 +282,14 @@ def a_base_that_moves(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -
 @names("first_ratio", "error")
 def old_logprobs_of_the_reference(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P28: the ratio is taken to another model than the one that sampled."""
-    evaluate = PPOStage._evaluate
+    evaluate = Evaluator.policy_and_values
 
-    def other(self: PPOStage, number: int, batch: TokenBatch) -> Any:
-        now = evaluate(self, number, batch)
-        now.logprobs.mul_(1.5)
-        return now
+    def other(self: Evaluator, *args: Any, **keys: Any) -> Any:
+        outputs = evaluate(self, *args, **keys)
+        outputs.logprobs.mul_(1.5)
+        return outputs
 
-    patch.setattr(PPOStage, "_evaluate", other)
+    patch.setattr(Evaluator, "policy_and_values", other)
     return clinic.config("ppo")
 
 

@@ -83,7 +83,7 @@ def test_a_step_half_done_is_not_kept(
             raise KeyError("a bug")
         return found
 
-    monkeypatch.setattr(Optimiser, "move", broken)
+    monkeypatch.setattr(Optimiser, "step", broken)
     assert train(root, tmp_path, "def score(prompt, response): return len(response)\n") == 1
     assert not list((tmp_path / "out" / "checkpoints").glob("step-*")), (
         "every: 50, and memory holds half a step"
@@ -94,7 +94,7 @@ def test_a_step_half_done_is_not_kept(
     assert "Traceback" in kept.read_text() and "in broken" in kept.read_text()
     assert signals.in_step()
     assert state(tmp_path)["state"] == "failed"
-    monkeypatch.setattr(Optimiser, "move", move)
+    monkeypatch.setattr(Optimiser, "step", move)
     assert train(root, tmp_path, "def score(prompt, response): return len(response)\n") == 0
 
 

@@ -93,7 +93,7 @@ def test_without_a_change_every_number_comes_out_as_recorded(ppo: dict[str, Any]
     step, tensors, made = replayed(root)
     recorded = as_recorded(step, tensors).targets
     for name in ("advantages", "returns", "old_logprobs", "old_values"):
-        want, got = getattr(recorded.credit, name), getattr(made.targets.credit, name)
+        want, got = getattr(recorded, name), getattr(made.targets, name)
         assert torch.allclose(got[tensors.response_mask], want[tensors.response_mask], rtol=0, atol=1e-6), (
             name
         )
@@ -121,10 +121,10 @@ def test_another_kl_coefficient_is_the_hand_computation(make_run: MakeRun) -> No
     """Property 16: 0.05 → 0.1 doubles the price of every nat, then GAE and whitening as defined."""
     step, tensors, made = replayed(make_run(), "training.ppo.kl_coef=0.1")
     hand = by_hand(step, list(SCORES), 0.1, 0.97, 0.9)
-    for name, got in (("rewards", made.targets.rewards), ("returns", made.targets.credit.returns)):
+    for name, got in (("rewards", made.targets.rewards), ("returns", made.targets.returns)):
         for want, have in zip((a[name] for a in hand), ragged(tensors, got), strict=True):
             assert have == pytest.approx(want, abs=1e-5), name
-    for want, have in zip(whitened(hand), ragged(tensors, made.targets.credit.advantages), strict=True):
+    for want, have in zip(whitened(hand), ragged(tensors, made.targets.advantages), strict=True):
         assert have == pytest.approx(want, abs=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_gamma_and_lambda_are_the_hand_computation(make_run: MakeRun) -> None:
         make_run(), "training.ppo.gamma=0.5", "training.ppo.lam=0.8", "training.ppo.whiten_advantages=false"
     )
     hand = by_hand(step, list(SCORES), 0.05, 0.5, 0.8)
-    for want, have in zip(hand, ragged(tensors, made.targets.credit.advantages), strict=True):
+    for want, have in zip(hand, ragged(tensors, made.targets.advantages), strict=True):
         assert have == pytest.approx(want["advantages"], abs=1e-5)
 
 
@@ -356,7 +356,7 @@ def test_bootstrap_earns_the_final_value_and_no_score(make_run: MakeRun) -> None
         "training.ppo.lam=0.0",
         "training.ppo.whiten_advantages=false",
     )
-    advantages = ragged(tensors, made.targets.credit.advantages)
+    advantages = ragged(tensors, made.targets.advantages)
     for row, record in enumerate(step.credit):
         cut = step.rollouts[row]["stop"] == "length"
         kl_penalty = 0.05 * (record["old_logprobs"][-1] - record["reference_logprobs"][-1])

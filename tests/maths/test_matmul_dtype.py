@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harken.maths import matmul_dtype
+from harken.maths import matmul_dtype as module
 from harken.maths.logits import LogitsHead
 from harken.maths.logprobs import full_kl, linear_logprobs
 from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype, without_autocast
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=[True, False], ids=["in 16 bits", "in float32"])
 def natively(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: request.param)
+    monkeypatch.setattr(module, "has_native_bf16_matmul", lambda: request.param)
     return bool(request.param)
 
 
@@ -35,7 +35,7 @@ def test_only_16_bits_on_a_cpu_without_them_are_widened(natively: bool) -> None:
 
 def test_autocast_does_not_narrow_a_product_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen on sums that 16 bits cannot hold: the product itself is float32, and rounded at the end."""
-    monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: False)
+    monkeypatch.setattr(module, "has_native_bf16_matmul", lambda: False)
     narrowed: list[torch.dtype] = []
     multiply = torch.matmul
 
@@ -55,7 +55,7 @@ def test_logits_of_16_bit_weights_are_not_rounded_where_products_are_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Log-probabilities, entropies, the full KL and their gradients, against float64 on the same weights."""
-    monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: False)
+    monkeypatch.setattr(module, "has_native_bf16_matmul", lambda: False)
     tokens = torch.arange(9) * 11
     states, weight, reference = drawn(9, 16), drawn(5000, 16, seed=1), drawn(9, 16, seed=2)
     hidden, trained = states.clone().requires_grad_(), weight.clone().requires_grad_()

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from harken.batches import collate
 from harken.config import LoraSettings
 from harken.errors import UserError
-from harken.kernels.quantised_linear import dequantised
 from harken.models import quantised
 from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES, Quantised, compute_dtype, weights_of
+from harken.models.quantised_linear import dequantised
 from harken.models.resolve import ModelSource, resolve
 from harken.models.roles import Policy, fingerprint, role_row
 from harken.plan.shape import shape_of

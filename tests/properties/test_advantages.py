@@ -42,12 +42,12 @@ def test_property_23_gae_is_the_closed_form_and_returns_come_before_whitening(ma
             plain.append(by_linear_algebra(r, v, gamma, lam))
             if gamma == lam == 1.0:
                 np.testing.assert_allclose(plain[-1], r[::-1].cumsum()[::-1] - v, atol=1e-9)
-            returns = seen.of_row(seen.targets.credit.returns, row).numpy()
+            returns = seen.of_row(seen.targets.returns, row).numpy()
             np.testing.assert_allclose(returns, plain[-1] + v, atol=1e-4)
         together = np.concatenate(plain)
         assert len({len(p) for p in plain}) > 1
         whitened = (together - together.mean()) / together.std()
-        used = seen.targets.credit.advantages[seen.batch.response_mask].numpy()
+        used = seen.targets.advantages[seen.batch.response_mask].numpy()
         np.testing.assert_allclose(used, whitened, atol=1e-4)
     assert (PPOSettings().gamma, PPOSettings().lam) == (1.0, 0.95)
 
@@ -74,7 +74,7 @@ def test_property_24_what_lies_at_pads_and_prompts_has_no_influence(make_stage: 
             old = PolicyOutputs(logprobs, entropy, values, torch.where(cut, 1.0, poison))
             dirty = compute_targets(old, reference, response_mask, cut, reward, 0.3, settings)
             for name in ("advantages", "returns"):
-                mine, theirs = (getattr(x.credit, name)[response_mask] for x in (dirty, clean))
+                mine, theirs = (getattr(x, name)[response_mask] for x in (dirty, clean))
                 assert torch.equal(mine, theirs)
             assert torch.equal(dirty.kl, clean.kl)
             assert torch.equal(dirty.rewards, clean.rewards)
@@ -124,7 +124,7 @@ def test_property_25_a_value_is_read_before_its_token() -> None:
         got = compute_targets(
             old, torch.zeros(1, 4), sampled, torch.tensor([False]), torch.zeros(1), 1.0, settings
         )
-        largest = float(got.credit.advantages.abs().max())
+        largest = float(got.advantages.abs().max())
         assert largest < 1e-4 if right else largest > 1.0
 
 
@@ -139,19 +139,19 @@ def test_property_26_advantages_have_mean_zero_over_the_whole_batch(make_stage: 
         move_policy(stage)
         likely_to_end(stage.policy.backbone, role="policy")
     seen, again = watched_step(whole), watched_step(split)
-    used = seen.targets.credit.advantages[seen.batch.response_mask].double().numpy()
+    used = seen.targets.advantages[seen.batch.response_mask].double().numpy()
     assert used.mean() == pytest.approx(0.0, abs=1e-5)
     assert used.std() == pytest.approx(1.0, abs=1e-4)
-    rows = [float(seen.of_row(seen.targets.credit.advantages, i).mean()) for i in range(9)]
+    rows = [float(seen.of_row(seen.targets.advantages, i).mean()) for i in range(9)]
     assert max(abs(mean) for mean in rows) > 0.2
     torch.testing.assert_close(
-        again.targets.credit.advantages[again.batch.response_mask],
-        seen.targets.credit.advantages[seen.batch.response_mask],
+        again.targets.advantages[again.batch.response_mask],
+        seen.targets.advantages[seen.batch.response_mask],
         atol=1e-4,
         rtol=1e-4,
     )
     # What the mask leaves out has no part in the mean.
-    padding = seen.targets.credit.advantages[~seen.batch.response_mask]
+    padding = seen.targets.advantages[~seen.batch.response_mask]
     assert float(padding.abs().sum()) == 0.0
 
 
@@ -166,8 +166,8 @@ def test_property_27_the_deviation_is_the_biased_one(make_stage: MakeStage) -> N
         move_policy(each)
     whitened, plain = watched_step(stage), watched_step(raw)
     response_mask = plain.batch.response_mask
-    x = plain.targets.credit.advantages[response_mask].double().numpy()
-    got = whitened.targets.credit.advantages[response_mask].double().numpy()
+    x = plain.targets.advantages[response_mask].double().numpy()
+    got = whitened.targets.advantages[response_mask].double().numpy()
     assert len(x) == 6
     np.testing.assert_allclose(got, (x - x.mean()) / x.std(ddof=0), atol=1e-4)
     assert abs(got - (x - x.mean()) / x.std(ddof=1)).max() > 0.05

@@ -8,13 +8,15 @@ from itertools import product
 
 import pytest
 import torch
+from make_targets import make_targets
 from oracles import Gradients, Seen, alone, likely_to_end, move_policy, parameters, restore, watched_step
 from ppo_stage import ppo_config
 
-from harken.batches import Credit, PolicyOutputs
+from harken.batches import PolicyOutputs
 from harken.config.ppo import PPOSettings
 from harken.models.backbone import Backbone
-from harken.train.ppo.loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
+from harken.train.ppo.minibatch import TokenCounts
 from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
@@ -29,7 +31,7 @@ def reinforce(backbone: Backbone, seen: Seen) -> dict[str, torch.Tensor]:
             first = len(rollout.prompt_tokens)
             logits = backbone.model(input_ids=tokens, use_cache=False).logits[0, first - 1 : -1]
             log_p = torch.log_softmax(logits, -1).gather(-1, tokens[0, first:, None])[:, 0]
-            advantages = seen.of_row(seen.targets.credit.advantages, row).float()
+            advantages = seen.of_row(seen.targets.advantages, row).float()
             (-(advantages * log_p).sum() / count).backward()
     found = {}
     for name, parameter in backbone.adapter_parameters("policy").items():
@@ -64,12 +66,12 @@ def one_token(
     """Loss, its gradient in the log-probability, and the metrics, of one token beside an empty place."""
     logprobs = torch.tensor([[logprob, math.nan]], dtype=torch.float64, requires_grad=True)
     zero, mask = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[True, False]])
-    credit = Credit(zero + old, zero, zero + advantage, zero)
-    measures = StepMeasures()
-    measures.begin(1, 1)
-    loss = policy_loss(PolicyOutputs(logprobs, zero, zero), credit, mask, PPOSettings(**keys), measures)  # type: ignore[arg-type]
+    targets = make_targets(zero + old, zero, zero + advantage, zero, mask)
+    measures = UpdateStats()
+    measures.begin_step(TokenCounts(1, 1))
+    loss = policy_loss(PolicyOutputs(logprobs, zero, zero), targets, PPOSettings(**keys), measures)  # type: ignore[arg-type]
     (slope,) = torch.autograd.grad(loss, logprobs)
-    measures.end(0.0)
+    measures.end_step(0.0)
     return float(loss.detach()), float(slope[0, 0]), measures.metrics()
 
 
@@ -103,10 +105,10 @@ def test_property_30_the_value_loss_is_clipped_around_the_old_value() -> None:
     for value, old, target in product((-1.0, -0.1, 0.0, 0.15, 0.3, 2.0), (0.0,), (-2.0, 0.1, 1.0)):
         values = torch.tensor([[value, math.nan]], dtype=torch.float64, requires_grad=True)
         empty = torch.zeros(1, 2, dtype=torch.float64)
-        measures = StepMeasures()
-        measures.begin(1, 1)
-        credit = Credit(empty, empty + old, empty, empty + target)
-        loss = value_loss(values, credit, mask, settings, measures)
+        measures = UpdateStats()
+        measures.begin_step(TokenCounts(1, 1))
+        targets = make_targets(empty, empty + old, empty, empty + target, mask)
+        loss = value_loss(values, targets, settings, measures)
         held = min(max(value, old - 0.2), old + 0.2)
         wanted = 0.1 * 0.5 * max((value - target) ** 2, (held - target) ** 2)
         assert float(loss.detach()) == pytest.approx(wanted)
@@ -138,7 +140,7 @@ def test_property_31_the_gradient_of_a_step_does_not_depend_on_its_split(make_st
         torch.testing.assert_close(split[name], gradient, atol=1e-4 * largest, rtol=1e-3)
 
     count = sum(lengths)
-    advantages = [float(seen.of_row(seen.targets.credit.advantages, i).sum()) for i in range(len(lengths))]
+    advantages = [float(seen.of_row(seen.targets.advantages, i).sum()) for i in range(len(lengths))]
     means = sum(a / n for a, n in zip(advantages, lengths, strict=True)) / len(lengths)
     assert seen.metrics["policy/loss"] == pytest.approx(-sum(advantages) / count, abs=1e-4)
     assert abs(means - sum(advantages) / count) > 1e-2
@@ -175,7 +177,7 @@ def test_property_32_metrics_are_of_real_tokens(make_stage: MakeStage) -> None:
     assert metrics["sampler/logprob_gap"] < 1e-5
     assert metrics["policy/ratio_gap_max"] < 1e-5
     assert metrics["response/tokens_mean"] == len(tokens) / len(kl)
-    returns = torch.cat([seen.of_row(seen.targets.credit.returns, i) for i in range(len(kl))])
+    returns = torch.cat([seen.of_row(seen.targets.returns, i) for i in range(len(kl))])
     values = torch.cat([p.values for p in policy])
     explained = 1 - float((returns - values).var(correction=0) / returns.var(correction=0))
     assert metrics["value/explained_var"] == pytest.approx(explained, abs=1e-3)

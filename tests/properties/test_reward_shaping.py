@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from make_targets import make_targets
 from oracles import alone, likely_to_end, move_policy, parameters, restore, watched_step
 from ppo_stage import ppo_config
 from pydantic import ValidationError
 from tiny import END, tiny_tokenizer
 
-from harken.batches import Credit, PolicyOutputs
+from harken.batches import PolicyOutputs
 from harken.config.ppo import PPOSettings
 from harken.data.chat import Renderer
 from harken.maths.kl import ESTIMATORS
@@ -21,7 +22,8 @@ from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
 from harken.reward.learned import LearnedReward
 from harken.reward.rules import penalties
-from harken.train.ppo.loss import StepMeasures, policy_loss
+from harken.train.ppo.loss import UpdateStats, policy_loss
+from harken.train.ppo.minibatch import TokenCounts
 from harken.train.ppo.stage import PPOStage
 from harken.train.ppo.targets import compute_targets
 
@@ -100,12 +102,13 @@ def test_property_17_estimators_and_their_gradients() -> None:
     now = log_p[tokens][None]
     zero = torch.zeros_like(now).detach()
     settings = PPOSettings(kl_in="loss", kl_estimator="k2")
-    measures = StepMeasures()
-    measures.begin(len(tokens), 0)
+    measures = UpdateStats()
+    measures.begin_step(TokenCounts(len(tokens), 0))
     kl_penalty = ESTIMATORS[settings.kl_estimator](now, log_q[tokens][None])
     loss = policy_loss(
-        PolicyOutputs(now, zero, zero), Credit(now.detach(), zero, zero, zero),
-        torch.ones_like(now, dtype=torch.bool), settings, measures, kl_penalty,
+        PolicyOutputs(now, zero, zero),
+        make_targets(now.detach(), zero, zero, zero, torch.ones_like(now, dtype=torch.bool)),
+        settings, measures, kl_penalty,
     )  # fmt: skip
     (slope,) = torch.autograd.grad(loss / len(tokens), logits)
     assert (slope - gradient).abs().max() < 0.02
@@ -127,8 +130,8 @@ def test_property_18_the_controller_sees_nats_per_sequence(make_stage: MakeStage
         seen = watched_step(stage)
         assert seen.coefficient == 0.3
         error = (wanted or 1.1) - 1
-        assert stage.control.coefficient == pytest.approx(0.3 * (1 + error * 6 / 12), rel=1e-4)
-        after = stage.control.coefficient
+        assert stage.kl.coefficient.value == pytest.approx(0.3 * (1 + error * 6 / 12), rel=1e-4)
+        after = stage.kl.coefficient.value
         assert watched_step(stage, 1).coefficient == after
 
 
@@ -190,7 +193,7 @@ def test_property_21_rewards_are_never_whitened(make_stage: MakeStage) -> None:
     ):
         stage = make_stage(ppo_config(ppo={"kl_coef": 0.0}), rule=rule)
         seen = watched_step(stage)
-        returns[name] = seen.targets.credit.returns[seen.batch.response_mask]
+        returns[name] = seen.targets.returns[seen.batch.response_mask]
     # The critic is zero at first, so every return is the answer's reward, discounted by (γλ)^(T − t).
     torch.testing.assert_close(returns["tenfold"], 10 * returns["once"])
     assert float(returns["once"].max()) == pytest.approx(0.3)
@@ -215,18 +218,16 @@ def test_property_22_what_becomes_of_a_cut_answer_is_explicit(make_stage: MakeSt
 
     penalised, bootstrapped, masked = (credit(truncated=t) for t in ("penalise", "bootstrap", "mask"))
     # λ = 1: the return of token t is what is still paid, discounted.
-    assert penalised.credit.returns[0, 1:].tolist() == pytest.approx([8.1, 9.0, 10.0])
-    assert bootstrapped.credit.returns[0, 1:].tolist() == pytest.approx([0.9**3 * 7, 0.9**2 * 7, 0.9 * 7])
+    assert penalised.returns[0, 1:].tolist() == pytest.approx([8.1, 9.0, 10.0])
+    assert bootstrapped.returns[0, 1:].tolist() == pytest.approx([0.9**3 * 7, 0.9**2 * 7, 0.9 * 7])
     for got in (penalised, bootstrapped, masked):
-        assert got.credit.returns[1, 1:].tolist() == pytest.approx([3.24, 3.6, 4.0])
+        assert got.returns[1, 1:].tolist() == pytest.approx([3.24, 3.6, 4.0])
     assert masked.policy_mask.tolist() == [[False] * 4, response_mask[1].tolist()]
     assert masked.value_mask.tolist() == masked.policy_mask.tolist()
     assert torch.equal(penalised.policy_mask, response_mask)
     assert torch.equal(bootstrapped.policy_mask, response_mask)
     settings = PPOSettings(truncated="mask", lam=1.0)
-    whitened = compute_targets(
-        old, torch.zeros(2, 4), response_mask, cut, reward, 0.1, settings
-    ).credit.advantages
+    whitened = compute_targets(old, torch.zeros(2, 4), response_mask, cut, reward, 0.1, settings).advantages
     left = np.array([4.0 - v for v in (-1.0, 0.5, 1.0)])
     assert whitened[1, 1:].tolist() == pytest.approx(((left - left.mean()) / left.std()).tolist(), abs=1e-5)
     assert penalties(PPOSettings(truncated="bootstrap", missing_eos_penalty=1.0)) == []
@@ -242,4 +243,4 @@ def test_property_22_what_becomes_of_a_cut_answer_is_explicit(make_stage: MakeSt
         policy = alone(stage.policy.backbone, rollout, role="policy", head=head)
         kl = policy.logprobs - alone(stage.policy.backbone, rollout).logprobs
         last = -0.5 * float(kl[-1]) + policy.final
-        assert float(seen.of_row(seen.targets.credit.returns, row)[-1]) == pytest.approx(last, abs=1e-4)
+        assert float(seen.of_row(seen.targets.returns, row)[-1]) == pytest.approx(last, abs=1e-4)

@@ -19,6 +19,7 @@ from harken.errors import FrozenWeightsMoved
 from harken.models.backbone import Backbone
 from harken.models.roles import fingerprint
 from harken.reward.learned import LearnedReward
+from harken.train.ppo.minibatch import Minibatch
 from harken.train.ppo.stage import PPOStage
 
 MakeStage = RunWithReward = Callable[..., PPOStage]
@@ -106,13 +107,13 @@ def test_property_35_adam_with_eps_and_a_rate_that_falls_to_zero(make_stage: Mak
     stage = make_stage(config)
     (optimiser,) = stage.learner.optimisers.values()
     taken: list[dict[str, Tensor]] = []
-    move = optimiser.move
+    step = optimiser.step
 
-    def keeping(factor: float) -> None:
+    def keeping(lr_scale: float) -> None:
         taken.append({n: p.grad.clone() for n, p in optimiser.parameters.items() if p.grad is not None})
-        move(factor)
+        step(lr_scale)
 
-    optimiser.move = keeping  # type: ignore[method-assign]
+    optimiser.step = keeping  # type: ignore[method-assign]
     before = {name: p.detach().clone() for name, p in optimiser.parameters.items()}
     metrics = [stage.step(0)]
     between = 0
@@ -134,17 +135,17 @@ def test_property_36_every_epoch_is_a_new_order_of_all_rows(make_stage: MakeStag
     stage = make_stage(ppo_config(ppo=keys))
     learner = stage.learner
     steps: list[list[int]] = [[]]
-    backward, step = learner._backward, learner._step
+    backward, step = learner._backward, learner._optimiser_step
 
-    def watching(piece: object, group: list[int], *rest: Any) -> None:
-        steps[-1] += group
-        backward(piece, group, *rest)  # type: ignore[arg-type]
+    def watching(micro_batch: Minibatch, *rest: Any) -> None:
+        steps[-1] += micro_batch.rows
+        backward(micro_batch, *rest)
 
-    def counting(factor: float) -> float:
+    def counting(lr_scale: float) -> float:
         steps.append([])
-        return step(factor)
+        return step(lr_scale)
 
-    learner._backward, learner._step = watching, counting  # type: ignore[method-assign, assignment]
+    learner._backward, learner._optimiser_step = watching, counting  # type: ignore[method-assign, assignment]
     stage.step(0)
     stage.step(1)
     taken = steps[:-1]

@@ -100,7 +100,7 @@ def test_ppo_reaches_a_known_optimum(tmp_path: Path) -> None:
 def test_with_the_sign_of_the_kl_flipped_it_does_not(tmp_path: Path) -> None:
     """The same run with −β: leaving the reference pays, and the true objective ends below where it began."""
     stage, r = stage_for(tmp_path)
-    stage.control.coefficient = -BETA
+    stage.kl.coefficient.value = -BETA
     for number in range(UPDATES):
         stage.step(number)
     reference, policy = distribution(stage, None), distribution(stage, "policy")

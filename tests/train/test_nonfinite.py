@@ -74,7 +74,7 @@ def test_a_gradient_that_is_not_finite_names_its_parameter(monkeypatch: pytest.M
         stage.step(1)
     assert same(before, everything(stage))
     rows = [list(DEMONSTRATIONS[i].tokens) for i in first_batch(stage, 1)]
-    tokens, real = told.value.tensors["tokens"], told.value.tensors["real"]
+    tokens, real = told.value.tensors["tokens"], told.value.tensors["attention_mask"]
     assert [t[r].tolist() for t, r in zip(tokens, real, strict=True)] == rows
 
 
@@ -92,7 +92,7 @@ def test_a_pair_with_a_reward_that_is_not_finite_changes_nothing(value: float, c
     assert same(before, everything(stage))
     fault = told.value
     assert fault.row is not None
-    shown = fault.tensors["tokens"][fault.row][fault.tensors["real"][fault.row]].tolist()
+    shown = fault.tensors["tokens"][fault.row][fault.tensors["attention_mask"][fault.row]].tolist()
     assert shown == list(pairs[ill].rejected_tokens)
     assert {"label", "strength"} <= fault.tensors.keys()
     assert math.isfinite(stage.step(2)["loss"])
@@ -179,9 +179,9 @@ def test_an_update_that_meets_a_number_that_is_not_finite_never_was(
         with pytest.raises(NonFinite) as told:
             stage.step(1)
     assert told.value.quantity == quantity
-    assert {"tokens", "real", "action"} <= told.value.tensors.keys()
+    assert {"tokens", "attention_mask", "response_mask"} <= told.value.tensors.keys()
     assert same(before, everything(stage))
-    assert not (stage.run.rollouts / "update-000002.parquet").exists()
+    assert not (stage.recorder.run.rollouts / "update-000002.parquet").exists()
     metrics, wanted = stage.step(2), plain.step(2)
     kept = [key for key in wanted if not key.startswith("time/")]
     assert {key: metrics[key] for key in kept} == {key: wanted[key] for key in kept}
@@ -196,12 +196,12 @@ def test_a_single_optimiser_step_needs_no_copy(
     stage.step(0)
     before = everything(stage)
     began = []
-    monkeypatch.setattr(Optimiser, "move", lambda self, lr_scale: began.append(lr_scale))
+    monkeypatch.setattr(Optimiser, "step", lambda self, lr_scale: began.append(lr_scale))
     clip_nan(monkeypatch, 0, "critic")
     with pytest.raises(NonFinite, match="critic"):
         stage.step(1)
     assert not began
-    assert not stage.control._before
+    assert not stage.snapshot.tensors
     assert same(before, everything(stage))
 
 
@@ -210,10 +210,10 @@ def test_the_copy_lives_as_long_as_an_update_of_several_steps(make_stage: MakeSt
     stage = make_stage(ppo_config(ppo={"epochs": epochs, "minibatches": 1}))
     during: list[int] = []
     learn = stage.learner.learn
-    stage.learner.learn = lambda *a, **k: during.append(len(stage.control._before)) or learn(*a, **k)  # type: ignore[func-returns-value, method-assign]
+    stage.learner.learn = lambda *a, **k: during.append(len(stage.snapshot.tensors)) or learn(*a, **k)  # type: ignore[func-returns-value, method-assign]
     stage.step(0)
     assert (during[0] > 0) == (epochs > 1)
-    assert not stage.control._before
+    assert not stage.snapshot.tensors
 
 
 def test_a_schedule_and_a_warm_up_are_taken_back(
@@ -280,7 +280,7 @@ def test_a_sampler_that_gives_nan(make_stage: MakeStage) -> None:
     ) as told:
         stage.step(1)
     fault = told.value
-    rows = TokenBatch(*(fault.tensors[name] for name in ("tokens", "real", "action")))
+    rows = TokenBatch(*(fault.tensors[name] for name in ("tokens", "attention_mask", "response_mask")))
     assert math.isnan(float(stage.policy.evaluate(rows).logprobs[fault.row, fault.token].detach()))
     with torch.no_grad():
         norm.weight.copy_(kept)

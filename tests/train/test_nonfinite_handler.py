@@ -20,11 +20,12 @@ from ill_stages import (
     supervised,
     with_bad_rows,
 )
+from make_targets import make_targets
 from ppo_stage import ppo_config
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harken.batches import Credit, PolicyOutputs, TokenBatch
+from harken.batches import PolicyOutputs, TokenBatch
 from harken.config import CheckpointSettings, HealthSettings
 from harken.errors import NonFinite, UserError
 from harken.run import atomic
@@ -33,7 +34,8 @@ from harken.run.tracking import logged
 from harken.train import nonfinite
 from harken.train.loop import run_stage
 from harken.train.nonfinite import KEPT, NonFiniteHandler, check_finite
-from harken.train.ppo.loss import StepMeasures, policy_loss
+from harken.train.ppo.loss import UpdateStats, policy_loss
+from harken.train.ppo.minibatch import TokenCounts
 
 # -- the loop -------------------------------------------------------------------------------------------
 
@@ -240,7 +242,7 @@ def test_a_bundle_shows_the_fault_again(tmp_path: Path) -> None:
     once = supervised(rows)
     once.step(0)
     assert all(torch.equal(p, saved[name]) for name, p in once.policy.parameters().items())
-    batch = TokenBatch(shown["tokens"], shown["real"], shown["action"])
+    batch = TokenBatch(shown["tokens"], shown["attention_mask"], shown["response_mask"])
     logprobs = fresh.policy.evaluate(batch).logprobs
     broken = (~torch.isfinite(logprobs) & batch.response_mask).nonzero().tolist()
     assert broken == [[told["row"], told["token"]]]
@@ -275,12 +277,14 @@ def test_a_bundle_of_ppo_holds_what_its_loss_takes(
     }
     assert start.keys() == parameters.keys()
     assert all(torch.equal(t, parameters[name]) for name, t in start.items())
-    batch = TokenBatch(shown["tokens"], shown["real"], shown["action"])
-    credit = Credit(*(shown[name] for name in ("old_logprobs", "old_values", "advantages", "returns")))
-    measures = StepMeasures()
-    measures.begin(1, 1)
+    batch = TokenBatch(shown["tokens"], shown["attention_mask"], shown["response_mask"])
+    targets = make_targets(
+        *(shown[name] for name in ("old_logprobs", "old_values", "advantages", "returns", "policy_mask"))
+    )
+    measures = UpdateStats()
+    measures.begin_step(TokenCounts(1, 1))
     now = fresh.policy.evaluate(batch)
-    loss = policy_loss(now, credit, shown["policy_mask"], fresh.settings, measures).detach()
+    loss = policy_loss(now, targets, fresh.settings, measures).detach()
     assert float(loss) == pytest.approx(-float(shown["advantages"][shown["policy_mask"]].sum()), abs=1e-4)
 
 
@@ -382,13 +386,13 @@ def test_an_update_whose_first_ratio_is_not_1_ends_the_run(
     )
     assert status(good)["state"] == "completed"
     stage = make_stage(ppo_config(ppo={"updates": 2}), folder="ill")
-    evaluated = stage._evaluate
+    evaluated = stage.evaluator.policy_and_values
 
-    def stale(number: int, batch: TokenBatch) -> PolicyOutputs:
-        old = evaluated(number, batch)
+    def stale(*args: Any, **keys: Any) -> PolicyOutputs:
+        old = evaluated(*args, **keys)
         return PolicyOutputs(old.logprobs - 0.2, old.entropy, old.values, old.final_values)
 
-    monkeypatch.setattr(stage, "_evaluate", stale)
+    monkeypatch.setattr(stage.evaluator, "policy_and_values", stale)
     told = status(run(tmp_path / "ill", stage, stop_on=("first_ratio",), kind="ppo"))
     assert told["completed"] == 1
     assert told["stopped_because"].startswith(

@@ -194,7 +194,10 @@ def test_ppo_counts_no_failed_attempt(make_stage: Callable[..., PPOStage], where
         # Three rollouts and eight demonstrations a step: `second` is a micro-batch of what the role is called for.
         limited(stage.policy.backbone, fails, ("critic",) if where == "critic" else ("policy",))
         if where == "ptx":
-            stage.learner._groups = lambda batch, rows: [list(rows)]  # type: ignore[method-assign]
+            stage.learner._micro_batches = lambda minibatch: [minibatch]  # type: ignore[method-assign]
+            stage.evaluator._micro_batches = lambda batch, rows=None: [  # type: ignore[method-assign]
+                list(range(len(batch.tokens)) if rows is None else rows)
+            ]
         stages.append(stage)
         if budget:
             ran_out = run(stage, 2)

@@ -153,18 +153,18 @@ def test_a_cut_answer_bootstraps_from_the_state_it_was_cut_at() -> None:
     """Property 22: no score, V of the whole row (0.125) in its place; an ended answer is untouched."""
     settings = PPOSettings(truncated="bootstrap", whiten_advantages=False, gamma=1.0, lam=1.0)
     got = credit(settings, [3.0, 3.0], [True, False])
-    assert got.credit.returns[0].tolist() == pytest.approx([0.0, 0.125, 0.125])
-    assert got.credit.advantages[0].tolist() == pytest.approx([0.0, 0.125 - 0.5, 0.125 - 0.25])
-    assert got.credit.returns[1].tolist() == pytest.approx([0.0, 3.0, 3.0])
+    assert got.returns[0].tolist() == pytest.approx([0.0, 0.125, 0.125])
+    assert got.advantages[0].tolist() == pytest.approx([0.0, 0.125 - 0.5, 0.125 - 0.25])
+    assert got.returns[1].tolist() == pytest.approx([0.0, 3.0, 3.0])
 
 
 def test_reward_minus_the_value_of_the_prompt() -> None:
     """S2-35: every token of an answer gets Σ rewards − V(prompt), and the critic learns at the first token."""
     settings = PPOSettings(advantage="reward_minus_value", whiten_advantages=False)
     got = credit(settings, [2.0], [False], beta=1.0)
-    assert got.credit.advantages[0].tolist() == pytest.approx([0.0, 2.5 - 0.5, 2.5 - 0.5])
+    assert got.advantages[0].tolist() == pytest.approx([0.0, 2.5 - 0.5, 2.5 - 0.5])
     assert got.value_mask[0].tolist() == [False, True, False]
-    assert got.credit.returns[0, 1] == pytest.approx(2.5)
+    assert got.returns[0, 1] == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("kind", ["rloo", "grpo"])
@@ -180,15 +180,15 @@ def test_group_baselines_by_hand(kind: str) -> None:
         for i, r in enumerate(group):
             others = [x for j, x in enumerate(group) if j != i]
             wanted.append(r - sum(others) / 2 if kind == "rloo" else (r - mean) / (spread + 1e-6))
-    assert got.credit.advantages[:, 1].tolist() == pytest.approx(wanted, rel=1e-5)
-    assert got.credit.advantages[:, 2].tolist() == pytest.approx(wanted, rel=1e-5)
+    assert got.advantages[:, 1].tolist() == pytest.approx(wanted, rel=1e-5)
+    assert got.advantages[:, 2].tolist() == pytest.approx(wanted, rel=1e-5)
     assert not got.value_mask.any()
 
 
 def test_a_masked_answer_is_nobodys_baseline() -> None:
     settings = PPOSettings(advantage="rloo", samples_per_prompt=3, truncated="mask")
     got = credit(settings, [1.0, 2.0, 600.0, 1.0, 5.0, 5.0], [False, False, True, False, True, True])
-    assert got.credit.advantages[:, 1].tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    assert got.advantages[:, 1].tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_full_kl_in_an_update_is_that_of_the_whole_distribution(tmp_path: Path) 
     stage = build_stage(tmp_path, ppo_config(ppo={"kl_estimator": "full", "kl_in": "both"}))
     stage.step(0)
     batch = stage._collate(stage._generate(1))
-    got = stage._full_kl(batch)
+    got = stage.evaluator.full_kl(stage.reference.policy, batch)
     model = stage.policy.backbone.model
     with torch.no_grad():
         both = []

@@ -11,7 +11,8 @@ from ppo_stage import ppo_config
 
 from harken.batches import PolicyOutputs, TokenBatch
 from harken.models.roles import Policy
-from harken.train.ppo.learner import Learner
+from harken.train.ppo.evaluator import Evaluator
+from harken.train.ppo.minibatch import minibatch_indices
 from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
@@ -20,11 +21,15 @@ MakeStage = Callable[..., PPOStage]
 def without(patch: pytest.MonkeyPatch) -> None:
     """Every forward is made again to learn from."""
 
-    def checked(self: Learner, piece: TokenBatch, rows: list[int]) -> PolicyOutputs:
+    def evaluated(self: Evaluator, piece: TokenBatch, rows: list[int]) -> PolicyOutputs:
         with torch.no_grad():
             return self.policy.evaluate(piece, self.settings.temperature)
 
-    patch.setattr(Learner, "forward_keep_graph", checked)
+    patch.setattr(Evaluator, "_forward_keep_graph", evaluated)
+
+
+def first_minibatch(stage: PPOStage, batch: TokenBatch) -> list[int]:
+    return minibatch_indices(0, 0, 0, len(batch.tokens), stage.settings, stage.seed)
 
 
 def graphs(patch: pytest.MonkeyPatch) -> list[bool]:
@@ -82,9 +87,9 @@ def test_a_batch_that_fits_is_read_once(make_stage: MakeStage, monkeypatch: pyte
 def test_the_largest_micro_batch_of_the_first_step_is_kept(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config(ppo={"epochs": 1, "minibatches": 2}, micro_batch_tokens=70))
     batch = stage._collate(stage._generate(0))
-    groups = stage.learner.first_minibatch_last(0, batch)
+    groups = stage.evaluator.first_minibatch_last(batch, first_minibatch(stage, batch))
     assert sorted(row for group in groups for row in group) == list(range(len(batch.tokens)))
-    first = set(stage.learner._rows(0, 0, 0, len(batch.tokens)))
+    first = set(first_minibatch(stage, batch))
     of_first = [group for group in groups if set(group) <= first]
     assert groups[-len(of_first) :] == of_first
     sizes = [int(batch.attention_mask[group].sum()) for group in of_first]
@@ -94,10 +99,10 @@ def test_the_largest_micro_batch_of_the_first_step_is_kept(make_stage: MakeStage
 def test_nothing_is_kept_while_the_critic_warms_up_nor_after_an_update(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config(ppo={"critic_warmup_updates": 1, "critic_warmup_until": 0.99}))
     batch = stage._collate(stage._generate(0))
-    stage._evaluate(0, batch)
-    assert stage.learner._ready is None
+    stage.evaluator.policy_and_values(batch, first_minibatch(stage, batch), keep_graph=not stage.warming)
+    assert stage.learner.evaluator.cached is None
     stage.warming = False
-    stage._evaluate(0, batch)
-    assert stage.learner._ready is not None
+    stage.evaluator.policy_and_values(batch, first_minibatch(stage, batch), keep_graph=not stage.warming)
+    assert stage.learner.evaluator.cached is not None
     stage.step(1)
-    assert stage.learner._ready is None
+    assert stage.learner.evaluator.cached is None

@@ -35,6 +35,7 @@ from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.train.ppo.learner import Learner
+from harken.train.ppo.minibatch import Minibatch
 from harken.train.ppo.models import PPOModels, build_ppo_models
 from harken.train.ppo.stage import PPOStage
 from harken.train.ppo.targets import PPOTargets, compute_targets
@@ -223,7 +224,7 @@ class PPOContext(Context):
         training = PPOTraining.model_validate(said | one)
         roles, seed = self.roles, self.config.seed
         learner = Learner(training, roles.policy, roles.reference, roles.critic, None, seed)
-        return learner.learn(0, batch, targets, reference, 0.0, 1.0).metrics()
+        return learner.learn(0, Minibatch.whole(batch, targets, reference), 0.0, 1.0).metrics()
 
     # -- what is run ------------------------------------------------------------------------------
 

@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harken.batches import Credit, PolicyOutputs, collate
+from harken.batches import PolicyOutputs, collate
 from harken.config import RunConfig
 from harken.inspection.recorded import RecordedStep, ppo_settings, rollout
 from harken.inspection.replay_settings import REWARD_MODEL, weights
 from harken.records import Score, ScoredRollout
 from harken.reward.rules import Length, MissingEos, Repetition, penalties
 from harken.reward.source import clipped, score_all
-from harken.run.credit_table import TokenColumns, write_credit
-from harken.train.ppo.targets import PPOTargets, compute_targets
+from harken.run.credit_table import write_credit
+from harken.train.ppo.targets import PPOTargets, compute_targets, token_columns
 
 _RULES = {MissingEos.name, Length.name, Repetition.name}
 
@@ -66,9 +66,17 @@ def step_tensors(step: RecordedStep) -> StepTensors:
     old = PolicyOutputs(
         column("old_logprobs"), nothing, column("values"), None if None in finals else torch.tensor(finals)
     )
-    credit = Credit(old.logprobs, old.values, column("advantages"), column("returns"))
-    flags = (column("policy_mask", torch.bool), column("value_mask", torch.bool))
-    recorded = PPOTargets(credit, column("kl"), column("kl_penalty"), column("rewards"), *flags)
+    recorded = PPOTargets(
+        old_logprobs=old.logprobs,
+        old_values=old.values,
+        advantages=column("advantages"),
+        returns=column("returns"),
+        policy_mask=column("policy_mask", torch.bool),
+        value_mask=column("value_mask", torch.bool),
+        rewards=column("rewards"),
+        kl=column("kl"),
+        kl_penalty=column("kl_penalty"),
+    )
     new = column("new_logprobs") if step.measured() else None
     truncated = torch.tensor([row["stop"] == "length" for row in step.rollouts])
     return StepTensors(batch.response_mask, truncated, old, column("reference_logprobs"), recorded, new)
@@ -122,8 +130,8 @@ def differences(
     pairs = {
         "KL": (recorded.kl, again.kl),
         "rewards": (recorded.rewards, again.rewards),
-        "returns": (recorded.credit.returns, again.credit.returns),
-        "advantages": (recorded.credit.advantages, again.credit.advantages),
+        "returns": (recorded.returns, again.returns),
+        "advantages": (recorded.advantages, again.advantages),
     }
     return {
         name: float((old - new)[response_mask].abs().max()) if response_mask.any() else 0.0
@@ -139,19 +147,7 @@ def write_replay(path: Path, step: RecordedStep, tensors: StepTensors, made: Rep
         path,
         made.scored,
         tensors.response_mask,
-        TokenColumns(
-            old_logprobs=tensors.old.logprobs,
-            reference_logprobs=tensors.reference_logprobs,
-            kl=targets.kl,
-            kl_penalty=targets.kl_penalty,
-            rewards=targets.rewards,
-            advantages=targets.credit.advantages,
-            returns=targets.credit.returns,
-            policy_mask=targets.policy_mask,
-            value_mask=targets.value_mask,
-            values=tensors.old.values if has_critic else None,
-            new_logprobs=tensors.new_logprobs,
-        ),
+        token_columns(targets, tensors.reference_logprobs, tensors.new_logprobs, critic=has_critic),
         kl_coefficient=made.kl_coefficient,
         final_values=None if finals is None else finals.tolist(),
         step=step.number,

@@ -11,7 +11,8 @@ from harken.inspection.recorded import RecordedStep, measured_hint, ppo_settings
 from harken.maths.advantage import explained_variance
 from harken.maths.kl import ESTIMATORS
 from harken.run import manifest
-from harken.train.ppo.loss import StepMeasures, policy_loss, value_loss
+from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
+from harken.train.ppo.minibatch import TokenCounts
 
 REPRODUCED = 1e-6
 """A replay under the recorded settings that is further from what was recorded is not the same computation."""
@@ -24,7 +25,7 @@ def measures(tensors: StepTensors, made: Replay) -> dict[str, float | int | None
     """
     settings, targets, answers = ppo_settings(made.config), made.targets, len(made.scored)
     policy_mask, value_mask, old = targets.policy_mask, targets.value_mask, tensors.old
-    advantages, returns = targets.credit.advantages[policy_mask], targets.credit.returns[policy_mask]
+    advantages, returns = targets.advantages[policy_mask], targets.returns[policy_mask]
     paid = float(targets.kl_penalty.sum()) / answers
     figures: dict[str, float | int | None] = {
         "reward, mean": sum(row.reward for row in made.scored) / answers,
@@ -43,19 +44,19 @@ def measures(tensors: StepTensors, made: Replay) -> dict[str, float | int | None
         "policy loss after the update": None,
         "ratios outside the clip": None,
     }
-    seen = StepMeasures()
-    seen.begin(int(policy_mask.sum()), int(value_mask.sum()))
+    stats = UpdateStats()
+    stats.begin_step(TokenCounts(int(policy_mask.sum()), int(value_mask.sum())))
     if value_mask.any():
-        explained = explained_variance(old.values, targets.credit.returns, value_mask)
+        explained = explained_variance(old.values, targets.returns, value_mask)
         figures["explained variance of the critic"] = float(explained)
-        weighted = value_loss(old.values, targets.credit, value_mask, settings, seen) / int(value_mask.sum())
-        figures["value loss before the update"] = seen.steps[-1]["value/loss"]
+        weighted = value_loss(old.values, targets, settings, stats) / int(value_mask.sum())
+        figures["value loss before the update"] = stats.steps[-1]["value/loss"]
         figures["value loss × vf_coef"] = float(weighted)
     if tensors.new_logprobs is not None and policy_mask.any():
         new = PolicyOutputs(tensors.new_logprobs, torch.zeros_like(tensors.new_logprobs), old.values)
-        policy_loss(new, targets.credit, policy_mask, settings, seen)
-        figures["policy loss after the update"] = seen.steps[-1]["policy/loss"]
-        figures["ratios outside the clip"] = seen.steps[-1]["policy/clipfrac"]
+        policy_loss(new, targets, settings, stats)
+        figures["policy loss after the update"] = stats.steps[-1]["policy/loss"]
+        figures["ratios outside the clip"] = stats.steps[-1]["policy/clipfrac"]
         if settings.kl_in == "loss" and settings.kl_estimator != "full":
             kl_penalty = ESTIMATORS[settings.kl_estimator](tensors.new_logprobs, tensors.reference_logprobs)
             figures["KL in the loss after the update"] = made.kl_coefficient * _mean(kl_penalty[policy_mask])
@@ -65,7 +66,7 @@ def measures(tensors: StepTensors, made: Replay) -> dict[str, float | int | None
 def sign_changes(before: Replay, after: Replay) -> float:
     """The share of tokens, of those learnt from in both, whose advantage changes sign."""
     both = before.targets.policy_mask & after.targets.policy_mask
-    old, new = before.targets.credit.advantages[both], after.targets.credit.advantages[both]
+    old, new = before.targets.advantages[both], after.targets.advantages[both]
     return _mean((old.sign() != new.sign()).float())
 
 
@@ -73,7 +74,7 @@ def reproduction(tensors: StepTensors, before: Replay, again: Replay) -> str:
     """Whether the recorded settings give the recorded credit again. `again` is a replay under them."""
     gaps = differences(before.targets, again.targets, tensors.response_mask)
     largest = ", ".join(f"{name} {gap:.1g}" for name, gap in gaps.items())
-    returns = torch.where(tensors.response_mask, before.targets.credit.returns, 0.0)
+    returns = torch.where(tensors.response_mask, before.targets.returns, 0.0)
     if max(gaps.values()) <= REPRODUCED * max(1.0, float(returns.abs().max())):
         return f"reproduces the recorded advantages: max difference {largest}"
     return (
@@ -87,8 +88,9 @@ def report(
 ) -> list[str]:
     """The lines that `harken replay` prints. `again` is under the recorded settings, `after` under the asked."""
     changed = manifest.config_difference(step.config.model_dump(), after.config.model_dump())
+    count = int(tensors.response_mask.sum())
     lines = [
-        f"{step.run.root} update {step.number}: {len(step.rollouts)} answers, {int(tensors.response_mask.sum())} tokens",
+        f"{step.run.root} update {step.number}: {len(step.rollouts)} answers, {count} tokens",
         reproduction(tensors, before, again),
         *changed,
         f"KL coefficient: {before.kl_coefficient:g} → {after.kl_coefficient:g}",

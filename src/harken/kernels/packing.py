@@ -158,7 +158,7 @@ def _append(
 
 
 def _fill(packing: _Packing) -> None:
-    """A last segment that no row has, so that the sequence is of a size that comes again (see `kernels.shape_buckets`)."""
+    """Pad the sequence to a bucketed size, with a last segment that no row has (`kernels.shape_buckets`)."""
     place = len(packing.tokens)
     missing = round_up(place, PLACES) - place
     if missing:

@@ -21,7 +21,7 @@ SIZE_STEP = 32
 """What the sizes of a multiplication are rounded up to."""
 
 MAX_BATCH = 8
-"""Segments in one multiplication, at most; fewer are a power of two, so that sizes come again (`kernels.shape_buckets`)."""
+"""Segments in one matmul, at most; fewer are a power of two, so that sizes recur (`kernels.shape_buckets`)."""
 
 MAX_WEIGHTS = 1 << 17
 """Weights a head has in one multiplication of several segments, at most: more would leave the processor's cache."""

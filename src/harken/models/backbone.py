@@ -30,7 +30,6 @@ from harken.config import LoraSettings
 from harken.kernels import attention, decode_step, fp32_linear, fused, lora_linear, packed_linear, packing
 from harken.kernels.allocator import keep_freed_memory
 from harken.kernels.gradient_checkpointing import recomputed_layers
-from harken.kernels.packing import PackedSequence
 from harken.kernels.shape_buckets import limit_kernel_cache
 from harken.maths.logits import LogitsHead
 from harken.maths.matmul_dtype import matmul_dtype
@@ -233,13 +232,13 @@ class Backbone:
         longest = [max(len(row) for row in item) for item in items]
         return micro_batches(longest, max(token_budget // sides, 1))
 
-    def pack(self, rows: Sequence[Sequence[int]]) -> PackedSequence:
+    def pack(self, rows: Sequence[Sequence[int]]) -> packing.PackedSequence:
         """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
         if self._packable:  # dropout draws for every row anew, also where rows agree
             return packing.packed(rows, share=not lora_linear.drops(self._layers))
         return packing.padded(rows, self.pad_token)
 
-    def read(self, layout: PackedSequence, **inputs: Any) -> Float[Tensor, "places features"]:
+    def read(self, layout: packing.PackedSequence, **inputs: Any) -> Float[Tensor, "places features"]:
         """The trunk's output at every place of a layout."""
         kernel = self._attention(layout.where.shape[1])
         if layout.segments is not None:

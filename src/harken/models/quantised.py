@@ -1,7 +1,7 @@
 """A frozen base in 8 or 4 bits a weight, by bitsandbytes: the library's layers, loaded through transformers.
 
 Adapters on it train as on any other (QLoRA, arXiv:2305.14314): they and all activations keep their types, and a layer's
-weights are widened for the moment of its product, forward and backward (`kernels.quantised_linear`). Embeddings, norms
+weights are widened for the moment of its product, forward and backward (`models.quantised_linear`). Embeddings, norms
 and the unembedding are not quantised.
 """
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harken.errors import UserError
-from harken.kernels import quantised_linear
+from harken.models import quantised_linear
 from harken.models.load_errors import reading
 from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 from harken.models.resolve import ModelSource

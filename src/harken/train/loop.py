@@ -141,8 +141,8 @@ class _Loop:
     """Where a run is: `done` steps are trained, evaluated and logged, the newest checkpoint is of step `saved`."""
 
     def __init__(
-        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor, nonfinite: NonFiniteHandler,
-        made_by: Mapping[str, str],
+        self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor,
+        nonfinite: NonFiniteHandler, made_by: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.stage, self.run, self.checkpoints = stage, run, checkpoints
         self.monitor, self.nonfinite, self.made_by = monitor, nonfinite, dict(made_by)

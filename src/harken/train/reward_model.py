@@ -79,7 +79,7 @@ class RewardStage:
         try:
             return self._step(number)
         except NonFinite:
-            self.optimiser.clear()
+            self.optimiser.zero_grad()
             raise
         finally:
             self.backbone.training(False)
@@ -89,10 +89,10 @@ class RewardStage:
         pairs = [self.pairs[i] for i in chosen]
         self.backbone.training(True)
         with self.backbone.role(ADAPTER):
-            loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.clear)
+            loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(partial(self._shown, pairs)):
-            norm = self.optimiser.step(lr_scale)
+            norm = self.optimiser.clip_and_step(lr_scale)
         metrics = {"loss": loss, "lr": self.settings.lr * lr_scale, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
         metrics["memory/micro_batch_tokens"] = float(self.budget.tokens)

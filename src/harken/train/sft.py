@@ -63,7 +63,7 @@ class SupervisedStage:
         try:
             return self._step(number)
         except NonFinite:
-            self.optimiser.clear()
+            self.optimiser.zero_grad()
             raise
         finally:
             self.backbone.training(False)
@@ -74,10 +74,10 @@ class SupervisedStage:
         rows = [self.rows[i] for i in chosen]
         self.backbone.training(True)
         with self.backbone.role(self.adapter):
-            loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.clear)
+            loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(lambda: vars(self._collated(rows))):
-            norm = self.optimiser.step(lr_scale)
+            norm = self.optimiser.clip_and_step(lr_scale)
         return {
             "loss": loss,
             "lr": self.settings.lr * lr_scale,

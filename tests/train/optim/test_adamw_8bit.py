@@ -77,7 +77,7 @@ def regression(kind: str, steps: int = 300) -> list[float]:
         some = torch.arange(64) + 64 * (step % 8)
         loss = (inputs[some] @ first @ second - targets[some]).square().mean()
         loss.backward()
-        optimiser.step(1.0 - step / steps)
+        optimiser.clip_and_step(1.0 - step / steps)
         losses.append(float(loss.detach()))
     return losses
 

@@ -60,7 +60,7 @@ def test_first_step_by_hand() -> None:
     gradients(parameters, 1)
     signs = {name: p.grad.sign() for name, p in parameters.items() if p.grad is not None}
     want = math.sqrt(sum(float(p.grad.square().sum()) for p in parameters.values() if p.grad is not None))
-    assert optimiser.step(0.5) == pytest.approx(want, rel=1e-6)
+    assert optimiser.clip_and_step(0.5) == pytest.approx(want, rel=1e-6)
     for name, rate in (("a", 0.1), ("b", 0.5)):
         moved = parameters[name].detach() - before[name]
         assert torch.allclose(moved, -0.5 * rate * signs[name], atol=1e-6)
@@ -70,7 +70,7 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     optimiser, parameters = make(lr=0.1, max_grad_norm=0.5)
     gradients(parameters, 1)
     grads = [p.grad for p in parameters.values()]
-    optimiser.step(1.0)
+    optimiser.clip_and_step(1.0)
     norm = math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
     assert norm == pytest.approx(0.5, rel=1e-4)
 
@@ -81,11 +81,11 @@ def test_state_survives_a_round_trip_bit_for_bit(kind: str, tmp_path: Path) -> N
     straight, a = make(SHAPES, lr=0.1, optimizer=kind)
     for step in range(6):
         gradients(a, step)
-        straight.step(1.0)
+        straight.clip_and_step(1.0)
     halves, b = make(SHAPES, lr=0.1, optimizer=kind)
     for step in range(3):
         gradients(b, step)
-        halves.step(1.0)
+        halves.clip_and_step(1.0)
     save_file(halves.tensors(), tmp_path / "state.safetensors")
     resumed, c = make(SHAPES, lr=0.1, optimizer=kind)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_state_survives_a_round_trip_bit_for_bit(kind: str, tmp_path: Path) -> N
     resumed.load(load_file(tmp_path / "state.safetensors"))
     for step in range(3, 6):
         gradients(c, step)
-        resumed.step(1.0)
+        resumed.clip_and_step(1.0)
     for name in a:
         assert torch.equal(a[name], c[name])
     final, wanted = resumed.tensors(), straight.tensors()
@@ -114,7 +114,7 @@ def test_offloaded_moments_change_no_bit(monkeypatch: pytest.MonkeyPatch, piece:
             gradients(parameters, step)
             if step == 2:
                 parameters["a"].grad = None  # a parameter that had no part in a step rests
-            optimiser.step(1.0 - 0.1 * step)
+            optimiser.clip_and_step(1.0 - 0.1 * step)
     got, want = offloaded.tensors(), plain.tensors()
     assert got.keys() == want.keys()
     assert all(torch.equal(got[name], want[name]) for name in want)
@@ -141,7 +141,7 @@ def test_offloaded_moments_leave_the_gpu() -> None:
         optimiser = Optimiser({"a": parameter}, settings(lr=0.1, optimizer=kind))
         for step in range(4):
             parameter.grad = torch.sin(parameter.detach() * (step + 1))
-            optimiser.step(1.0)
+            optimiser.clip_and_step(1.0)
             optimiser.load(optimiser.tensors())
         states.append(optimiser.tensors())
     for name in ("adam/exp_avg/a", "adam/exp_avg_sq/a"):
@@ -155,7 +155,7 @@ def test_bytes_of_the_moments(kind: str) -> None:
     """docs/memory.md: 8 a number, or 2 and 8 for every 256 (a last block is filled up); of a small one always 8."""
     optimiser, parameters = make({"small": (3, 2), "b": (90, 70)}, lr=0.1, optimizer=kind)
     gradients(parameters, 0)
-    optimiser.step(1.0)
+    optimiser.clip_and_step(1.0)
     state = {n: t for n, t in optimiser.tensors().items() if n.startswith("adam/exp_avg")}
     blocks = math.ceil(90 * 70 / 256)
     want = blocks * (2 * 256 + 8) if kind == "adamw_8bit" else 8 * 90 * 70
@@ -169,7 +169,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(kind: str) -> None:
     parameters["a"].grad[0, 0] = math.nan  # type: ignore[index]
     before = {name: p.detach().clone() for name, p in parameters.items()}
     with pytest.raises(UserError, match="a: the gradient is nan"):
-        optimiser.step(1.0)
+        optimiser.clip_and_step(1.0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
 
 
@@ -188,7 +188,7 @@ def test_the_parameter_whose_gradient_is_not_finite_is_named(bad: str, value: fl
     parameters[bad].grad[1, 0] = value  # type: ignore[index]
     before = {name: p.detach().clone() for name, p in parameters.items()}
     with pytest.raises(NonFinite, match=says):
-        optimiser.step(1.0)
+        optimiser.clip_and_step(1.0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
     assert not any(name.startswith("adam/") for name in optimiser.tensors())
 
@@ -210,7 +210,7 @@ def test_how_parameters_are_put_together_changes_no_bit(
     for step in range(3):
         for both in (parameters, alone):
             gradients(both, step)
-        ours.step(1.0 - 0.2 * step)
+        ours.clip_and_step(1.0 - 0.2 * step)
         for name, adam in theirs.items():
             adam.param_groups[0]["lr"] = rates.get(name, 0.1) * (1.0 - 0.2 * step)
             adam.step()

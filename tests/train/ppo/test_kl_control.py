@@ -44,12 +44,12 @@ def test_adaptive_control_acts_within_an_update(make_stage: MakeStage) -> None:
     keys = {"kl_control": "adaptive", "kl_target": 0.001, "kl_horizon": 60.0, "kl_coef": 0.1}
     stage = make_stage(ppo_config(lr=0.02, ppo=keys))
     stage.step(0)
-    assert stage.control.coefficient == pytest.approx(0.1 * (1 - 0.2 * 6 / 60))  # no KL yet: below target
-    before = stage.control.coefficient
+    assert stage.kl.coefficient.value == pytest.approx(0.1 * (1 - 0.2 * 6 / 60))  # no KL yet: below target
+    before = stage.kl.coefficient.value
     metrics = stage.step(1)
     assert metrics["kl/coef"] == before
     assert metrics["kl/mean"] > 0.002
-    assert stage.control.coefficient == pytest.approx(before * (1 + 0.2 * 6 / 60))
+    assert stage.kl.coefficient.value == pytest.approx(before * (1 + 0.2 * 6 / 60))
 
 
 def test_an_update_that_moves_too_far_is_taken_back(make_stage: MakeStage) -> None:
@@ -84,9 +84,9 @@ def test_what_an_update_moved_is_measured_on_its_own_tokens(make_stage: MakeStag
     """kl/update is the mean over answers of Σ (ratio − 1 − log ratio), new against old log-probabilities."""
     stage = make_stage(ppo_config(lr=0.01, ppo={"trace_every": 1}))
     batch = stage._collate(stage._generate(0))
-    old = stage._logprobs(stage.policy, batch).double()
+    old = stage.evaluator.logprobs(stage.policy, batch).double()
     moved = stage.step(0)["kl/update"]
-    new = stage._logprobs(stage.policy, batch).double()
+    new = stage.evaluator.logprobs(stage.policy, batch).double()
     ratio = (new - old)[batch.response_mask]
     assert moved == pytest.approx(float((ratio.exp() - 1 - ratio).sum()) / len(batch.tokens), rel=1e-4)
 

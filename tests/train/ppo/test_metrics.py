@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from make_targets import make_targets
 
-from harken.batches import Credit, PolicyOutputs, TokenBatch, collate
+from harken.batches import PolicyOutputs, TokenBatch, collate
 from harken.records import Message, Prompt, Rollout, Score, ScoredRollout
 from harken.train.ppo.metrics import response_metrics, rollout_metrics
-from harken.train.ppo.targets import PPOTargets
 
 ANSWERS = [(7, 8, 7, 8), (7, 8), (9,), ()]
 TEXTS = ["a b a b", "a b", "c", " "]
@@ -44,8 +44,7 @@ def measured(rows: list[ScoredRollout], kl: float = 0.0, **more: Any) -> dict[st
         return torch.where(batch.response_mask, value, math.nan)
 
     old = PolicyOutputs(of(-1.5), of(1.0), of(0.0))
-    credit = Credit(of(-1.5), of(0.0), of(0.0), of(0.0))
-    targets = PPOTargets(credit, of(kl), of(kl), of(0.0), batch.response_mask, batch.response_mask)
+    targets = make_targets(of(-1.5), of(0.0), of(0.0), of(0.0), batch.response_mask, kl=of(kl))
     return rollout_metrics(rows, batch, old, targets, **more)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from make_targets import make_targets
 from ppo_stage import ppo_config, share_of_low_tokens
 from torch import Tensor
 
 from harken.batches import PolicyOutputs, TokenBatch
 from harken.models.roles import Policy, fingerprint
 from harken.run.tables import read_rows
+from harken.train.ppo.loss import UpdateStats, policy_loss
+from harken.train.ppo.minibatch import TokenCounts
 from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
@@ -55,15 +58,14 @@ def test_one_step_on_policy_is_the_policy_gradient(make_stage: MakeStage) -> Non
         p.grad.clone() for p in stage.learner.optimisers["policy"].parameters.values() if p.grad is not None
     ]
     stage.learner.optimisers["policy"]._adam.zero_grad()
-    from harken.batches import Credit
-    from harken.train.ppo.loss import StepMeasures, policy_loss
-
-    measures = StepMeasures()
-    measures.begin(int(batch.response_mask.sum()), 0)
+    measures = UpdateStats()
+    measures.begin_step(TokenCounts(int(batch.response_mask.sum()), 0))
     with stage.policy.backbone.role("policy"):
         now = stage.policy.evaluate(batch)
-        credit = Credit(now.logprobs.detach(), now.values.detach(), advantages, advantages)
-        policy_loss(now, credit, batch.response_mask, stage.settings, measures).backward()
+        targets = make_targets(
+            now.logprobs.detach(), now.values.detach(), advantages, advantages, batch.response_mask
+        )
+        policy_loss(now, targets, stage.settings, measures).backward()
     got = [p.grad for p in stage.learner.optimisers["policy"].parameters.values() if p.grad is not None][
         : len(wanted)
     ]
@@ -87,10 +89,11 @@ def test_the_split_into_micro_batches_changes_nothing(make_stage: MakeStage, bud
 def test_padding_and_prompt_cannot_reach_the_loss(make_stage: MakeStage) -> None:
     """P24, P32: NaN wherever no token was sampled leaves update and metrics as they are."""
     clean, poisoned = make_stage(ppo_config()), make_stage(ppo_config())
-    evaluate, logprobs = poisoned._evaluate, poisoned._logprobs
+    evaluator = poisoned.evaluator
+    evaluate, logprobs = evaluator.policy_and_values, evaluator.logprobs
 
-    def poison(number: int, batch: TokenBatch) -> PolicyOutputs:
-        got = evaluate(number, batch)
+    def poison(batch: TokenBatch, first: Sequence[int], *, keep_graph: bool) -> PolicyOutputs:
+        got = evaluate(batch, first, keep_graph=keep_graph)
         parts = (got.logprobs, got.entropy, got.values)
         return PolicyOutputs(
             *(torch.where(batch.response_mask, p, torch.nan) for p in parts), got.final_values
@@ -99,8 +102,8 @@ def test_padding_and_prompt_cannot_reach_the_loss(make_stage: MakeStage) -> None
     def poison_reference(policy: Policy, batch: TokenBatch) -> torch.Tensor:
         return torch.where(batch.response_mask, logprobs(policy, batch), torch.nan)
 
-    poisoned._evaluate = poison  # type: ignore[method-assign]
-    poisoned._logprobs = poison_reference  # type: ignore[method-assign]
+    evaluator.policy_and_values = poison  # type: ignore[method-assign]
+    evaluator.logprobs = poison_reference  # type: ignore[method-assign]
     a, b = clean.step(0), poisoned.step(0)
     timing = {name for name in a if name.startswith("time/")}
     assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
@@ -177,13 +180,13 @@ def test_adaptive_control_moves_the_coefficient_within_bounds(make_stage: MakeSt
         "kl_coef_max": 0.55,
     }
     stage = make_stage(ppo_config(lr=0.02, ppo=settings))
-    stage.control.coefficient = 0.4
-    stage.control._adapt(10.0, sequences=6)
-    assert stage.control.coefficient == pytest.approx(0.4 * 1.2)
-    stage.control._adapt(10.0, sequences=6)
-    assert stage.control.coefficient == 0.55
-    stage.control._adapt(0.0, sequences=3)
-    assert stage.control.coefficient == pytest.approx(0.55 * 0.9)
+    stage.kl.coefficient.value = 0.4
+    stage.kl.coefficient.adapt(10.0, sequences=6)
+    assert stage.kl.coefficient.value == pytest.approx(0.4 * 1.2)
+    stage.kl.coefficient.adapt(10.0, sequences=6)
+    assert stage.kl.coefficient.value == 0.55
+    stage.kl.coefficient.adapt(0.0, sequences=3)
+    assert stage.kl.coefficient.value == pytest.approx(0.55 * 0.9)
 
 
 def test_resumed_equals_never_stopped_bit_for_bit(make_stage: MakeStage) -> None:

@@ -61,11 +61,11 @@ def test_credit_equals_the_definition(truncated: str, whiten: bool) -> None:
     got = compute_targets(old, reference, response_mask, cut, reward, 0.3, settings)
     advantages, returns = by_hand(settings, 0.3)
     for (row, t), want in returns.items():
-        assert float(got.credit.returns[row, t]) == pytest.approx(want, abs=1e-5)
+        assert float(got.returns[row, t]) == pytest.approx(want, abs=1e-5)
         masked = truncated == "mask" and bool(cut[row])
         assert bool(got.policy_mask[row, t]) is not masked
         if not masked:
-            assert float(got.credit.advantages[row, t]) == pytest.approx(advantages[row, t], abs=1e-5)
+            assert float(got.advantages[row, t]) == pytest.approx(advantages[row, t], abs=1e-5)
 
 
 def test_what_lies_outside_the_actions_is_never_read() -> None:
@@ -80,7 +80,7 @@ def test_what_lies_outside_the_actions_is_never_read() -> None:
         poison, torch.where(response_mask, reference, torch.nan), response_mask, cut, reward, 0.3, settings
     )
     for name in ("advantages", "returns"):
-        a, b = getattr(clean.credit, name)[response_mask], getattr(dirty.credit, name)[response_mask]
+        a, b = getattr(clean, name)[response_mask], getattr(dirty, name)[response_mask]
         assert torch.equal(a, b)
     assert float(dirty.kl.sum()) == pytest.approx(float(clean.kl.sum()))
 

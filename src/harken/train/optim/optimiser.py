@@ -73,10 +73,10 @@ class Optimiser:
         kind = KINDS[settings.optimizer]
         self._adam = kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 
-    def step(self, lr_scale: float) -> float:
-        """`clip`, then `move`. Returns the gradient norm before clipping; raises as `clip` does."""
+    def clip_and_step(self, lr_scale: float) -> float:
+        """`clip`, then `step`. Returns the gradient norm before clipping; raises as `clip` does."""
         norm = self.clip()
-        self.move(lr_scale)
+        self.step(lr_scale)
         return norm
 
     def clip(self) -> float:
@@ -93,15 +93,15 @@ class Optimiser:
         torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.settings.max_grad_norm, norm)
         return float(norm)
 
-    def move(self, lr_scale: float) -> None:
-        """A step with every learning rate × `factor` along the gradients, which are cleared."""
+    def step(self, lr_scale: float) -> None:
+        """Step with every learning rate × `lr_scale`, and zero the gradients."""
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * lr_scale
         signals.begun()
         self._adam.step()
-        self.clear()
+        self.zero_grad()
 
-    def clear(self) -> None:
+    def zero_grad(self) -> None:
         """Drop the gradients."""
         self._adam.zero_grad(set_to_none=True)
 

@@ -40,11 +40,9 @@ def rollout_metrics(
     rollouts = [s.rollout for s in scored]
     metrics = _rewards(scored, score_clip) | _kl(batch, targets)
     metrics |= {
-        "value/explained_var": float(
-            explained_variance(old.values, targets.credit.returns, targets.value_mask)
-        ),
+        "value/explained_var": float(explained_variance(old.values, targets.returns, targets.value_mask)),
         "value/mean": float(masked_mean(old.values, batch.response_mask)),
-        "returns/mean": float(masked_mean(targets.credit.returns, batch.response_mask)),
+        "returns/mean": float(masked_mean(targets.returns, batch.response_mask)),
         "sampler/logprob_gap": _sampler_gap(rollouts, batch, old),
     }
     metrics |= response_metrics(rollouts, "response")

@@ -1,4 +1,4 @@
-"""Token-level PPO. `PPOStage.step` reads in the paper's order.
+"""Token-level PPO. `PPOStage._update` reads in the paper's order.
 
 Sources: Schulman et al. 2017 (arXiv:1707.06347); Stiennon et al. 2020 (arXiv:2009.01325);
 Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).
@@ -6,9 +6,9 @@ Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,13 @@ from harken.batches import PolicyOutputs, TokenBatch, collate
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.errors import NonFinite
-from harken.maths.logprobs import full_kl
 from harken.models.end_tokens import generation_settings
 from harken.models.load_errors import saving
-from harken.models.roles import Critic, Policy, scatter_to_mask
-from harken.records import Prompt, Rollout
+from harken.models.roles import Critic, Policy
+from harken.records import Prompt, Rollout, ScoredRollout
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Engine, Sampling
-from harken.run.credit_table import write_credit
 from harken.run.folder import RunFolder
-from harken.run.tables import write_scored_rollouts
 from harken.run.tracking import say
 from harken.train.nonfinite import Checked, attach_tensors, check_finite
 from harken.train.optim.optimiser import lr_multiplier
@@ -37,8 +34,12 @@ from harken.train.ppo.heldout import HeldOutEvaluator
 from harken.train.ppo.kl_control import KLControl
 from harken.train.ppo.learner import Learner, Ptx
 from harken.train.ppo.metrics import rollout_metrics
+from harken.train.ppo.minibatch import Minibatch, minibatch_indices
+from harken.train.ppo.recorder import Recorder
 from harken.train.ppo.reference import Reference
-from harken.train.ppo.targets import PPOTargets, compute_targets, token_columns
+from harken.train.ppo.snapshot import Snapshot
+from harken.train.ppo.stopwatch import Stopwatch
+from harken.train.ppo.targets import PPOTargets, compute_targets
 from harken.train.sampler import infinite_indices
 
 
@@ -66,112 +67,74 @@ class PPOStage:
         assert isinstance(config.training, PPOTraining)
         self.training, self.settings, self.seed = config.training, config.training.ppo, config.seed
         self.policy, self.critic, self.engine, self.rewards = policy, critic, engine, rewards
-        self.prompts, self.run, self.base, self.verify = prompts, run, base, verify
+        self.prompts, self.base, self.verify = prompts, base, verify
         self.total = self.settings.updates
         self.reference = Reference(reference, policy, self.settings.reference_update_every)
         self.learner = Learner(self.training, policy, reference, critic, ptx, config.seed)
-        self.control = KLControl(self.settings, self.learner)
+        self.evaluator = self.learner.evaluator
+        self.kl = KLControl(self.settings)
+        self.snapshot = Snapshot(self.learner, self.settings)
+        self.recorder = Recorder(run, has_critic=not self.settings.group_baseline)
         self.heldout = HeldOutEvaluator(engine, rewards, judges, held_out, self.settings, config.seed)
         self.warming = self.settings.critic_warmup_updates > 0
 
     def step(self, number: int) -> dict[str, float]:
-        """Generate, score, evaluate, assign credit, learn, adjust the KL coefficient.
+        """Run update `number` (from 0) and return its metrics.
 
-        Raises NonFinite, with everything as it was, when a reward, log-probability, value, advantage, loss or
+        Raises NonFinite, with everything rolled back, when a reward, log-probability, value, advantage, loss or
         gradient is not finite.
         """
-        warming = self.warming
-        try:
+        with self._rolled_back_if_not_finite():
             return self._update(number)
-        except NonFinite:
-            self.learner.give_up()
-            self.control.take_back()
-            self.warming = warming
-            raise
 
     def _update(self, number: int) -> dict[str, float]:
-        clock = _Clock(self.policy.backbone.device)
+        watch = Stopwatch(self.policy.backbone.device)
+
+        # Sample a batch of responses, and score them.
         rollouts = self._generate(number)
-        clock.lap("time/generate")
         batch = self._collate(rollouts)
+        watch.lap("time/generate")
         with attach_tensors(lambda: vars(batch)):
             scored = score_all(self.rewards, rollouts)
-        clock.lap("time/score")
+        watch.lap("time/score")
 
-        retry_on_oom = self.learner.budget.retry_on_oom
-        reference = retry_on_oom(lambda: self._logprobs(self.reference.policy, batch))
-        exact = retry_on_oom(lambda: self._full_kl(batch)) if self.settings.kl_estimator == "full" else None
-        # Last, because it leaves the first micro-batch's forward to be learnt from.
-        old = retry_on_oom(lambda: self._evaluate(number, batch))
-        clock.lap("time/evaluate")
+        # Evaluate their tokens under the reference, the policy and the critic.
+        ref_logprobs = self.evaluator.logprobs(self.reference.policy, batch)
+        full_kl = self._full_kl(batch)
+        first = minibatch_indices(number, 0, 0, len(rollouts), self.settings, self.seed)
+        old = self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming)
+        watch.lap("time/evaluate")
 
-        coefficient = self.control.begin(number)
-        rewards = old.values.new_tensor([s.reward for s in scored])
+        # Penalise each token by its KL, and assign advantages and returns.
+        kl_coef = self.kl.coefficient.for_update(number)
+        reward, truncated = self._per_response(scored, batch)
         targets = compute_targets(
-            old,
-            reference,
-            batch.response_mask,
-            batch.tokens.new_tensor([r.stop == "length" for r in rollouts], dtype=torch.bool),
-            rewards,
-            coefficient,
-            self.settings,
-            exact,
+            old, ref_logprobs, batch.response_mask, truncated, reward, kl_coef, self.settings, full_kl
         )
-        self._require_finite(batch, rewards, reference, old, targets, rollouts)
+        self._check_finite(batch, reward, ref_logprobs, old, targets, rollouts)
         metrics = rollout_metrics(scored, batch, old, targets, score_clip=self.settings.score_clip)
-        self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
-        lr_scale = lr_multiplier(number, self.total, self.training)
-        measures = self.learner.learn(
-            number, batch, targets, reference, lr_scale, coefficient, critic_alone=self.warming
-        )
-        clock.lap("time/learn")
 
-        new = None
-        if self.settings.update_kl_limit is not None or (number + 1) % self.settings.trace_every == 0:
-            new = retry_on_oom(lambda: self._logprobs(self.policy, batch))
-        metrics |= measures.metrics()
-        metrics |= self.control.end(metrics["kl/mean"], len(rollouts), old.logprobs, new, batch.response_mask)
-        metrics |= {"lr": self.training.lr * lr_scale, "critic/warming": float(self.warming), **clock.laps}
-        metrics["memory/micro_batch_tokens"] = float(self.learner.budget.tokens)
+        # Epochs of clipped updates.
+        self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
+        self.snapshot.take()
+        lr_scale = lr_multiplier(number, self.total, self.training)
+        rollout_batch = Minibatch.whole(batch, targets, ref_logprobs)
+        stats = self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming)
+        watch.lap("time/learn")
+
+        # Control the KL, record, move the reference.
+        metrics |= stats.metrics() | {"kl/coef": kl_coef}
+        new_logprobs = self._new_logprobs(number, batch)
+        metrics |= self._control_kl(metrics["kl/mean"], batch, old, new_logprobs)
+        self.recorder.write(number + 1, scored, batch, old, ref_logprobs, new_logprobs, targets, kl_coef)
         self.reference.after(number + 1)
-        name = f"update-{number + 1:06d}.parquet"
-        write_scored_rollouts(self.run.rollouts / name, scored, step=number + 1)
-        columns = token_columns(old, reference, targets, new, critic=not self.settings.group_baseline)
-        assert old.final_values is not None
-        final_values = old.final_values.tolist() if columns.values is not None else None
-        write_credit(
-            self.run.credit / name, scored, batch.response_mask, columns, kl_coefficient=coefficient,
-            final_values=final_values, step=number + 1,
-        )  # fmt: skip
-        return metrics
+        return metrics | self._run_metrics(lr_scale) | watch.laps
 
     def stop_reason(self) -> str | None:
-        """Why the run should end now, before all its updates; None to go on."""
-        return self.control.stop_reason
+        """Why the run should end before all its updates; None to go on."""
+        return self.kl.stop_reason
 
-    def _require_finite(
-        self, batch: TokenBatch, rewards: Tensor, reference: Tensor, old: PolicyOutputs, targets: PPOTargets,
-        rollouts: Sequence[Rollout],
-    ) -> None:  # fmt: skip
-        """Before anything is learnt: NonFinite for the first that is not finite, in the order they are made."""
-        credit = targets.credit
-        tables = {
-            "reference_logprob": (reference, batch.response_mask),
-            "logprob": (old.logprobs, batch.response_mask),
-            "value": (old.values, batch.response_mask),
-            "kl": (targets.kl_penalty, batch.response_mask),
-            "advantage": (credit.advantages, targets.policy_mask),
-            "return": (credit.returns, targets.value_mask),
-        }
-        checked: list[Checked] = [("reward", rewards, None)]
-        checked += [(name, table, counts) for name, (table, counts) in tables.items()]
-
-        def shown() -> dict[str, Tensor]:
-            return {**vars(batch), **{name: table for name, table, _ in checked}}
-
-        check_finite(checked, "rollouts", shown, [f"of prompt {r.prompt.id}" for r in rollouts])
-
-    # -- the parts of a step ----------------------------------------------------------------------
+    # -- the parts of an update -------------------------------------------------------------------
 
     def _generate(self, number: int) -> list[Rollout]:
         count = self.settings.prompts_per_update
@@ -182,11 +145,11 @@ class PPOStage:
             seed=self.seed,
             samples=self.settings.samples_per_prompt,
         )
-        # An answer is a function of (purpose, prompt, sample): a prompt that comes up again within an update
-        # needs a purpose of its own, or it would be answered with the same words.
+        # A response is a function of (purpose, prompt, sample): a prompt that is drawn again within an update needs
+        # a purpose of its own, or it would get the same response.
         rollouts: list[Rollout] = []
-        for again, turn in enumerate(_turns(rows)):
-            prompts = [self.prompts[i] for i in turn]
+        for again, indices in enumerate(_without_repeats(rows)):
+            prompts = [self.prompts[i] for i in indices]
             purpose = f"ppo/{number}/{again}" if again else f"ppo/{number}"
             rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
         return rollouts
@@ -194,117 +157,137 @@ class PPOStage:
     def _collate(self, rollouts: Sequence[Rollout]) -> TokenBatch:
         pad = self.policy.backbone.pad_token
         tokens = [[*r.prompt_tokens, *r.response_tokens] for r in rollouts]
-        response_mask = [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in rollouts]
-        return collate(tokens, response_mask, pad).to(self.policy.backbone.device)
+        masks = [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in rollouts]
+        return collate(tokens, masks, pad).to(self.policy.backbone.device)
 
-    @torch.no_grad()
-    def _evaluate(self, number: int, batch: TokenBatch) -> PolicyOutputs:
-        """The training forward of policy and critic over all rows.
+    def _full_kl(self, batch: TokenBatch) -> Tensor | None:
+        if self.settings.kl_estimator != "full":
+            return None
+        return self.evaluator.full_kl(self.reference.policy, batch)
 
-        One micro-batch of the first optimiser step keeps its graph: there the policy is still the old one, and what
-        is computed here is not computed again to learn from.
-        """
-        logprobs, entropy, values = torch.zeros((3, *batch.tokens.shape), device=batch.tokens.device)
-        final_values = torch.zeros(len(batch.tokens), device=batch.tokens.device)
-        groups = self.learner.first_minibatch_last(number, batch)
-        for rows in groups:
-            piece = batch.rows(rows)
-            if rows is groups[-1] and not self.warming:
-                now = self.learner.forward_keep_graph(piece, rows)
-            else:
-                now = self.policy.evaluate(piece, self.settings.temperature)
-            width = piece.tokens.shape[1]
-            logprobs[rows, :width], entropy[rows, :width] = now.logprobs, now.entropy
-            assert now.final_values is not None
-            of_critic = self.critic.values(piece) if self.critic else (now.values, now.final_values)
-            values[rows, :width], final_values[rows] = of_critic
-        return PolicyOutputs(logprobs, entropy, values, final_values)
+    def _per_response(self, scored: Sequence[ScoredRollout], batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Each response's reward, and whether it was truncated."""
+        device = batch.tokens.device
+        reward = torch.tensor([s.reward for s in scored], dtype=torch.float32, device=device)
+        truncated = [s.rollout.stop == "length" for s in scored]
+        return reward, torch.tensor(truncated, dtype=torch.bool, device=device)
 
-    @torch.no_grad()
-    def _logprobs(self, policy: Policy, batch: TokenBatch) -> Tensor:
-        """[batch, time], nats: what a policy says of every action token now."""
-        logprobs = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
-        for rows in self._micro_batches(batch):
-            piece = batch.rows(rows)
-            now = policy.evaluate(piece, self.settings.temperature)
-            logprobs[rows, : piece.tokens.shape[1]] = now.logprobs
-        return logprobs
+    def _check_finite(
+        self, batch: TokenBatch, reward: Tensor, ref_logprobs: Tensor, old: PolicyOutputs, targets: PPOTargets,
+        rollouts: Sequence[Rollout],
+    ) -> None:  # fmt: skip
+        """Raise NonFinite, before anything is learnt, for the first quantity that is not finite."""
+        tables = {
+            "reference_logprob": (ref_logprobs, batch.response_mask),
+            "logprob": (old.logprobs, batch.response_mask),
+            "value": (old.values, batch.response_mask),
+            "kl": (targets.kl_penalty, batch.response_mask),
+            "advantage": (targets.advantages, targets.policy_mask),
+            "return": (targets.returns, targets.value_mask),
+        }
+        checked: list[Checked] = [("reward", reward, None)]
+        checked += [(name, table, mask) for name, (table, mask) in tables.items()]
 
-    @torch.no_grad()
-    def _full_kl(self, batch: TokenBatch) -> Tensor:
-        """[batch, time], nats: KL(policy ‖ reference) of the whole distribution each action token came from."""
-        exact = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
-        reference = self.reference.policy
-        for rows in self._micro_batches(batch):
-            piece = batch.rows(rows)
-            kl = full_kl(
-                self.policy.states(piece),
-                self.policy.backbone.head,
-                reference.states(piece),
-                reference.backbone.head,
-                self.settings.temperature,
-            )
-            exact[rows, : piece.tokens.shape[1]] = scatter_to_mask(kl, piece.response_mask)
-        return exact
+        def tensors() -> dict[str, Tensor]:
+            return {**vars(batch), **{name: table for name, table, _ in checked}}
 
-    def _micro_batches(self, batch: TokenBatch) -> list[list[int]]:
-        return self.learner.budget.split([[row] for row in batch.sequences()])
+        check_finite(checked, "rollouts", tensors, [f"of prompt {r.prompt.id}" for r in rollouts])
 
     def _still_warming(self, number: int, explained: float) -> bool:
-        """Whether the critic goes on alone: it has updates left and does not foresee returns well enough."""
+        """Whether the critic goes on alone: it has updates left and does not predict returns well enough."""
         return number < self.settings.critic_warmup_updates and explained < self.settings.critic_warmup_until
+
+    def _new_logprobs(self, number: int, batch: TokenBatch) -> Tensor | None:
+        """Log-probabilities of the same tokens after the update; None where nothing needs them."""
+        traced = (number + 1) % self.settings.trace_every == 0
+        if self.settings.update_kl_limit is None and not traced:
+            return None
+        return self.evaluator.logprobs(self.policy, batch)
+
+    def _control_kl(
+        self, kl_mean: float, batch: TokenBatch, old: PolicyOutputs, new_logprobs: Tensor | None
+    ) -> dict[str, float]:
+        """Roll back an update that moved too far, watch the run's budget, adapt the coefficient."""
+        metrics = {}
+        if new_logprobs is not None:
+            metrics = self.kl.rollback.judge(
+                old.logprobs, new_logprobs, batch.response_mask, self.snapshot.restore
+            )
+        self.kl.budget.judge(kl_mean, self.snapshot.tensors, self.learner.load)
+        self.kl.coefficient.adapt(kl_mean, len(batch.tokens))
+        return metrics
+
+    def _run_metrics(self, lr_scale: float) -> dict[str, float]:
+        return {
+            "lr": self.training.lr * lr_scale,
+            "critic/warming": float(self.warming),
+            "memory/micro_batch_tokens": float(self.learner.budget.tokens),
+        }
+
+    @contextmanager
+    def _rolled_back_if_not_finite(self) -> Iterator[None]:
+        kl_coef, warming = self.kl.coefficient.value, self.warming
+        try:
+            yield
+        except NonFinite:
+            self.learner.discard_gradients()
+            self.snapshot.restore()
+            self.kl.coefficient.value, self.warming = kl_coef, warming
+            raise
+        finally:
+            self.snapshot.drop()
 
     # -- what the loop asks for -------------------------------------------------------------------
 
     def before(self) -> None:
-        """The held-out answers of the untrained policy: what a best checkpoint is compared with."""
+        """Evaluate the untrained policy on held-out prompts, to compare checkpoints with."""
         if start := self.heldout.measure(0):
             say(f"PPO: before the first update, held-out reward {start['eval/reward_mean']:+.2f}")
 
     def evaluate(self, done: int) -> dict[str, float]:
-        """Sampled answers to the held-out prompts, the same draws every time, in numbers."""
+        """Evaluate on held-out prompts: sampled responses, with the same draws every time."""
         return self.heldout.measure(done)
 
     def quality(self, metrics: Mapping[str, float]) -> float | None:
-        """Of a checkpoint, for choosing the best: its held-out reward, if it is fit to be chosen (see `Probe`)."""
+        """Held-out reward, for choosing the best checkpoint; −∞ for one that is not eligible."""
         return self.heldout.quality(metrics, self.settings.kl_budget)
 
     def summary(self, metrics: Mapping[str, float]) -> str:
-        """Reward, KL per sequence, length, cut answers, seconds."""
+        """Reward, KL per sequence, length, truncated responses, seconds."""
         held_out = f"  held-out {metrics['eval/reward_mean']:+.2f}" if "eval/reward_mean" in metrics else ""
         alone = "  (critic warming up)" if self.warming else ""
-        undone = "  (update taken back)" if metrics.get("update/rolled_back") else ""
+        undone = "  (update rolled back)" if metrics.get("update/rolled_back") else ""
         return (
             f"reward {metrics['reward/mean']:+.2f}{held_out}  KL {metrics['kl/mean']:.2f} nats/seq"
-            f"  {metrics['response/tokens_mean']:.0f} tokens  cut {metrics['response/cap_hit']:.0%}"
+            f"  {metrics['response/tokens_mean']:.0f} tokens  truncated {metrics['response/cap_hit']:.0%}"
             f"  {metrics['seconds']:.0f} s{alone}{undone}"
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that trains with its optimisers' moments, a moved reference, and what the KL budget may go back to."""
-        return self.learner.tensors() | self.reference.tensors() | self.control.tensors()
+        """Everything that trains with its optimiser state, a moved reference, and the KL budget's weights."""
+        return self.learner.tensors() | self.reference.tensors() | self.kl.budget.tensors()
 
     def state(self) -> dict[str, Any]:
-        """KL control, warm-up, the probe's start, what fits into memory: all else is a function of the step."""
+        """KL control, warm-up, held-out scores before training, the token budget: all that no step determines."""
         return {
             "micro_batch_tokens": self.learner.budget.tokens,
-            "control": self.control.state(),
+            "control": self.kl.state(),
             "reference": self.reference.state(),
-            "probe": self.heldout.state(),
+            "heldout": self.heldout.state(),
             "warming": self.warming,
         }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put both back."""
+        """Restore `tensors` and `state`."""
         self.learner.load(tensors)
         self.learner.budget.tokens = int(state["micro_batch_tokens"])
         self.reference.load(tensors, state["reference"])
-        self.control.load(tensors, state["control"])
-        self.heldout.load(state["probe"])
+        self.kl.load(tensors, state["control"])
+        self.heldout.load(state["heldout"])
         self.warming = bool(state["warming"])
 
     def save(self, folder: Path) -> None:
-        """The policy with its value head: an adapter on its base, exact, or the whole model.
+        """Write the policy with its value head: an adapter on its base, exact, or the whole model.
 
         Raises FrozenWeightsMoved, after everything is written, when `verify` does.
         """
@@ -321,29 +304,13 @@ class PPOStage:
         self.verify()
 
 
-def _turns(rows: Sequence[int]) -> list[list[int]]:
-    """Rows split so that none stands twice in a turn; one turn when all differ."""
-    turns: list[list[int]] = []
+def _without_repeats(rows: Sequence[int]) -> list[list[int]]:
+    """Split rows into lists in which none occurs twice; one list when all differ."""
+    lists: list[list[int]] = []
     times: Counter[int] = Counter()
     for row in rows:
-        if times[row] == len(turns):
-            turns.append([])
-        turns[times[row]].append(row)
+        if times[row] == len(lists):
+            lists.append([])
+        lists[times[row]].append(row)
         times[row] += 1
-    return turns
-
-
-class _Clock:
-    """Seconds between laps, work that a GPU has yet to do included."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.laps: dict[str, float] = {}
-        self._device = device
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now
+    return lists

@@ -1,14 +1,15 @@
-"""From scores to what PPO learns from: KL in the reward, advantages, returns, whitening."""
+"""From scores to PPO's targets: the KL penalty in the reward, advantages, returns, whitening."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harken.batches import Credit, PolicyOutputs
+from harken.batches import PolicyOutputs
 from harken.config.ppo import PPOSettings
 from harken.maths.advantage import (
     first_response_token,
@@ -24,67 +25,81 @@ from harken.run.credit_table import TokenColumns
 
 @dataclass(frozen=True)
 class PPOTargets:
-    """The credit of one rollout batch and the quantities worth reporting.
+    """What PPO learns from: computed once for a rollout batch, fixed for all its epochs.
 
-    `kl` is always k1, whose mean is the KL; `price` is the estimator the configuration chose.
-    The policy's loss falls on `learnable` tokens, the critic's on `valued` ones.
+    The policy's loss falls on the tokens of `policy_mask`, the critic's on those of `value_mask`. Undefined outside
+    the response. `kl` is always k1, whose mean is the KL; `kl_penalty` is the estimator that the configuration chose.
     """
 
-    credit: Credit
-    kl: Float[Tensor, "batch time"]
-    kl_penalty: Float[Tensor, "batch time"]
-    rewards: Float[Tensor, "batch time"]
+    old_logprobs: Float[Tensor, "batch time"]
+    old_values: Float[Tensor, "batch time"]
+    advantages: Float[Tensor, "batch time"]
+    returns: Float[Tensor, "batch time"]
     policy_mask: Bool[Tensor, "batch time"]
     value_mask: Bool[Tensor, "batch time"]
+    rewards: Float[Tensor, "batch time"]
+    kl: Float[Tensor, "batch time"]
+    kl_penalty: Float[Tensor, "batch time"]
+
+    def rows(self, index: Sequence[int], width: int) -> PPOTargets:
+        """Select rows and cut them to `width` tokens, as `TokenBatch.rows` does."""
+        where = torch.as_tensor(list(index), device=self.returns.device)
+        return PPOTargets(*(getattr(self, field.name)[where, :width] for field in fields(self)))
 
 
 def compute_targets(
     old: PolicyOutputs,
-    reference_logprobs: Float[Tensor, "batch time"],
+    ref_logprobs: Float[Tensor, "batch time"],
     response_mask: Bool[Tensor, "batch time"],
     truncated: Bool[Tensor, " batch"],
     reward: Float[Tensor, " batch"],
-    kl_coefficient: float,
+    kl_coef: float,
     settings: PPOSettings,
     full_kl: Float[Tensor, "batch time"] | None = None,
 ) -> PPOTargets:
-    """Credit every sampled token.
+    """Compute token rewards, advantages and returns of a rollout batch.
 
-    The reward of an answer falls on its last sampled token, the KL penalty on each token (unless the KL is
-    paid in the loss). Returns are made before whitening. `truncated` answers lose their loss (mask), or
-    earn V of the state they were cut at instead of their score (bootstrap). `full_kl` is needed for
-    `kl_estimator: full`.
+    A response's `reward` falls on its last token, the KL penalty on each token (unless the KL is in the loss).
+    Returns are computed before whitening. `truncated` responses take no part in the loss (mask), or get V of the state
+    they were truncated at in place of their score (bootstrap). `kl_estimator: full` needs `full_kl`.
     """
-    kl = torch.where(response_mask, k1(old.logprobs, reference_logprobs), 0.0)
-    if settings.kl_estimator == "full":
-        assert full_kl is not None
-        kl_penalty = torch.where(response_mask, full_kl, 0.0)
-    else:
-        kl_penalty = torch.where(
-            response_mask, ESTIMATORS[settings.kl_estimator](old.logprobs, reference_logprobs), 0.0
-        )
+    kl = torch.where(response_mask, k1(old.logprobs, ref_logprobs), 0.0)
+    kl_penalty = _kl_penalty(old.logprobs, ref_logprobs, response_mask, settings, full_kl)
     final_values = None
     if settings.truncated == "bootstrap":
         assert old.final_values is not None
         final_values = torch.where(truncated, old.final_values, 0.0)
         reward = torch.where(truncated, 0.0, reward)
-    coefficient = 0.0 if settings.kl_in == "loss" else kl_coefficient
-    rewards = token_rewards(reward, kl_penalty, response_mask, coefficient)
+    rewards = token_rewards(reward, kl_penalty, response_mask, 0.0 if settings.kl_in == "loss" else kl_coef)
     policy_mask = response_mask & ~truncated[:, None] if settings.truncated == "mask" else response_mask
     advantages, returns, value_mask = _advantages(
         old, rewards, response_mask, policy_mask, final_values, settings
     )
     if settings.whitens and policy_mask.any():
         advantages = standardise(advantages, policy_mask)
-    credit = Credit(old.logprobs, old.values, advantages, returns)
-    return PPOTargets(credit, kl, kl_penalty, rewards, policy_mask, value_mask)
+    return PPOTargets(
+        old.logprobs, old.values, advantages, returns, policy_mask, value_mask, rewards, kl, kl_penalty
+    )
+
+
+def _kl_penalty(
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    response_mask: Tensor,
+    settings: PPOSettings,
+    full_kl: Tensor | None,
+) -> Float[Tensor, "batch time"]:
+    if settings.kl_estimator == "full":
+        assert full_kl is not None
+        return torch.where(response_mask, full_kl, 0.0)
+    return torch.where(response_mask, ESTIMATORS[settings.kl_estimator](logprobs, ref_logprobs), 0.0)
 
 
 def _advantages(
     old: PolicyOutputs, rewards: Tensor, response_mask: Tensor, policy_mask: Tensor,
     final_values: Tensor | None, settings: PPOSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Advantages, returns, and where the critic learns, each [batch, time]."""
+    """Compute advantages, returns and the critic's mask, each [batch, time]."""
     if settings.advantage == "gae":
         advantages = gae(rewards, old.values, response_mask, settings.gamma, settings.lam, final_values)
         return advantages, torch.where(response_mask, advantages + old.values, 0.0), policy_mask
@@ -95,32 +110,31 @@ def _advantages(
     if settings.advantage == "reward_minus_value":
         first = first_response_token(response_mask)
         baseline = torch.where(first, old.values, 0.0).sum(-1)
-        spread = torch.where(response_mask, (total - baseline)[:, None], 0.0)
-        return spread, returns, first & policy_mask
+        advantages = torch.where(response_mask, (total - baseline)[:, None], 0.0)
+        return advantages, returns, first & policy_mask
     counted = policy_mask.any(-1)
-    against = group_advantages(total, counted, settings.samples_per_prompt, settings.advantage)
-    return torch.where(response_mask, against[:, None], 0.0), returns, torch.zeros_like(response_mask)
+    of_group = group_advantages(total, counted, settings.samples_per_prompt, settings.advantage)
+    return torch.where(response_mask, of_group[:, None], 0.0), returns, torch.zeros_like(response_mask)
 
 
 def token_columns(
-    old: PolicyOutputs,
-    reference_logprobs: Float[Tensor, "batch time"],
     targets: PPOTargets,
+    ref_logprobs: Float[Tensor, "batch time"],
     new_logprobs: Float[Tensor, "batch time"] | None,
     *,
     critic: bool,
 ) -> TokenColumns:
-    """What is written of every token of an update, for `harken trace` and `harken replay`."""
+    """Collect what is recorded of every token of an update, for `harken trace` and `harken replay`."""
     return TokenColumns(
-        old_logprobs=old.logprobs,
-        reference_logprobs=reference_logprobs,
+        old_logprobs=targets.old_logprobs,
+        reference_logprobs=ref_logprobs,
         new_logprobs=new_logprobs,
         kl=targets.kl,
         kl_penalty=targets.kl_penalty,
         rewards=targets.rewards,
-        values=old.values if critic else None,
-        advantages=targets.credit.advantages,
-        returns=targets.credit.returns,
+        values=targets.old_values if critic else None,
+        advantages=targets.advantages,
+        returns=targets.returns,
         policy_mask=targets.policy_mask,
         value_mask=targets.value_mask,
     )

@@ -1,0 +1,38 @@
+"""What trains, as it was before an update, so that the update can be rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from harken.config.ppo import PPOSettings
+from harken.train.ppo.learner import Learner
+
+
+class Snapshot:
+    """Weights and optimiser state before an update, in the computer's memory while it runs."""
+
+    def __init__(self, learner: Learner, settings: PPOSettings) -> None:
+        self.learner = learner
+        # A single optimiser step meets a non-finite number before it changes a weight: nothing to roll back.
+        self.wanted = (
+            settings.epochs * settings.minibatches > 1
+            or settings.update_kl_limit is not None
+            or settings.kl_budget is not None
+        )
+        self.tensors: Mapping[str, Tensor] = {}
+
+    def take(self) -> None:
+        """Copy what trains."""
+        if self.wanted:
+            self.tensors = {n: t.detach().to("cpu", copy=True) for n, t in self.learner.tensors().items()}
+
+    def restore(self) -> None:
+        """Roll the learner back to the copy, if one was taken."""
+        if self.tensors:
+            self.learner.load(self.tensors)
+
+    def drop(self) -> None:
+        """Free the copy."""
+        self.tensors = {}
