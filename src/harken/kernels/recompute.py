@@ -30,5 +30,5 @@ def attach_recompute(tensor: Tensor, make: Callable[..., Tensor], *of: Tensor) -
 
 def get_recompute(tensor: Tensor) -> Recompute | None:
     """How it was made; None when nobody said, or when it was changed since."""
-    recipe: Recompute | None = getattr(tensor, "_made_from", None)
+    recipe: Recompute | None = getattr(tensor, "_recompute", None)
     return recipe if recipe is not None and recipe.version == tensor._version else None
