@@ -18,7 +18,7 @@ from harken.config import LoraSettings, RunConfig
 from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import resolve
-from harken.models.roles import fingerprint
+from harken.models.roles import fingerprint_tensors
 from harken.rollout.decoder import Decoder
 from harken.run import manifest
 from harken.train.launch import train
@@ -35,7 +35,7 @@ def measure(model: str, dtype: str) -> dict[str, float | bool]:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
-    before = fingerprint(base)
+    before = fingerprint_tensors(base)
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
@@ -47,7 +47,7 @@ def measure(model: str, dtype: str) -> dict[str, float | bool]:
             found = decoder.last.float()
     return {
         "gap": float((found - expected).norm() / expected.norm()),
-        "frozen": fingerprint(base) == before,
+        "frozen": fingerprint_tensors(base) == before,
     }
 
 
@@ -76,7 +76,7 @@ def ppo(model: str, run: Path) -> dict[str, object]:
     return {
         "final": folder.final.exists(),
         "kl": metrics["kl/mean"],
-        "moved": manifest.read(folder.manifest).get("frozen_weights_moved"),
+        "moved": manifest.read_manifest(folder.manifest).get("frozen_weights_moved"),
     }
 
 

@@ -19,7 +19,7 @@ FOUND = [
     Mutant("rows are padded whatever the family", "reward/classifier.py", "ClassifierReward._batches: self.pads", "True", "reward/test_classifier.py"),
     Mutant("padding's own position counts", "reward/classifier.py", "_positions: module.padding_idx + 1", "0", "reward/test_classifier.py"),
     Mutant("a moved project's base is taken unseen", "models/resolve.py", "_moved: _is_the_base(folder, found)", "True", "models/test_resolve.py"),
-    Mutant("a classifier is taken as a policy", "models/resolve.py", "require: use == 'policy' and (heads := _other_heads(source.chain()[0].folder))", "False and (heads := _other_heads(source.chain()[0].folder))", "models/test_resolve.py"),
+    Mutant("a classifier is taken as a policy", "models/resolve.py", "require_use: use == 'policy' and (heads := _other_heads(source.chain()[0].folder))", "False and (heads := _other_heads(source.chain()[0].folder))", "models/test_resolve.py"),
     Mutant("half of latent attention is adapted", "models/lora_targets.py", "<module>: ('q_a_proj', 'q_b_proj', 'kv_a_proj_with_mqa', 'kv_b_proj')", "('q_a_proj', 'kv_b_proj')", "models/test_lora_targets.py"),
-    Mutant("the manifest hashes another configuration", "train/launch.py", "_train: manifest.write(run, settings, lineage, extra, began)", "manifest.write(run, config.model_dump(mode='json'), lineage, extra, began)", "end_to_end/test_changes.py"),
+    Mutant("the manifest hashes another configuration", "train/launch.py", "_train: manifest.write_manifest(run, settings, lineage, extra, began)", "manifest.write_manifest(run, config.model_dump(mode='json'), lineage, extra, began)", "end_to_end/test_changes.py"),
 ]  # fmt: skip

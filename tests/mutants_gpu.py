@@ -15,7 +15,7 @@ TABLE = [
     ("graphs: what is given lies where the next replay writes", GRAPHS, "CudaGraphs.__call__: tuple((made.clone() for made in found.outputs))", "found.outputs", RECORDED),
     ("graphs: never recorded", GRAPHS, "CudaGraphs.__call__: key not in self._met", "True", RECORDED),
     ("graphs: recorded anew every time", GRAPHS, "CudaGraphs.__call__: key not in self._recorded", "True", RECORDED),
-    ("graphs: a replay is no place to stop", GRAPHS, 'CudaGraphs.__call__: signals.check()', "pass", RECORDED),
+    ("graphs: a replay is no place to stop", GRAPHS, 'CudaGraphs.__call__: signals.raise_if_stopped()', "pass", RECORDED),
     ("graphs: no room ends the run", GRAPHS, "CudaGraphs._record_in_room: with suppress(torch.OutOfMemoryError):\n    return self._record(work, inputs)\nreturn None", "return self._record(work, inputs)", RECORDED),
     ("graphs: nothing is released", GRAPHS, "CudaGraphs._record_in_room: torch.cuda.empty_cache()", "pass", RECORDED),
     ("graphs: what found no room is tried every time", GRAPHS, "CudaGraphs.__call__: key not in self._recorded", "self._recorded.get(key) is None", RECORDED),

@@ -158,7 +158,7 @@ ONE_TOKEN = [
     ("groups see other rows' masks", 'LlamaDecodeStep.__call__: hidden.to(kept_as).repeat_interleave(self.groups, 0)', "hidden.to(kept_as).repeat(self.groups, 1)"),
     ("norms of heads are left out", "_Layer.__call__: if self.norms:\n    ...", "if False:\n    ..."),
     ("scores are not scaled", "_Layer.__call__: torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)", "torch.baddbmm(mask, queries, keys.flatten(0, 1))"),
-    ("a run cannot stop here", 'LlamaDecodeStep.__call__: signals.check()', "pass"),
+    ("a run cannot stop here", 'LlamaDecodeStep.__call__: signals.raise_if_stopped()', "pass"),
 ]  # fmt: skip
 
 SLOTS = [
@@ -193,7 +193,7 @@ RESOLVE = [
     ("a pickle is taken", "_check_weights: (folder / WEIGHTS).exists()", "list(folder.glob('*model*.*'))"),
     ("a misfit head is taken", "_check_head: trained_on != has", "False"),
     ("missing shards are ignored", "_check_weights: missing or not shards", "not shards"),
-    ("a policy serves as reward model", "require: use == 'reward' and source.kind != 'reward'", "False"),
+    ("a policy serves as reward model", "require_use: use == 'reward' and source.kind != 'reward'", "False"),
 ]  # fmt: skip
 
 TOKENIZER = [

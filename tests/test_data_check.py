@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import save_tiny
 
 from harken.config.base import DataConfig
-from harken.data_check import check, quantiles, richest_task
+from harken.data_check import check_data, quantiles, richest_task
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,12 @@ def prompt_tokens(text: str) -> int:
 def test_rows_are_read_as_the_most_they_can_be(row: dict[str, object], task: str, tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [row])
     assert richest_task(DataConfig(path=path)) == task
-    assert check(DataConfig(path=path))[0] == f"read as {task}"
+    assert check_data(DataConfig(path=path))[0] == f"read as {task}"
 
 
 def test_the_task_asked_for_wins(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}])
-    assert check(DataConfig(path=path, task="sft"))[0] == "read as sft"
+    assert check_data(DataConfig(path=path, task="sft"))[0] == "read as sft"
 
 
 def test_lengths_and_losses_are_counted_before_training(tmp_path: Path, model: str) -> None:
@@ -62,7 +62,7 @@ def test_lengths_and_losses_are_counted_before_training(tmp_path: Path, model: s
     )
     lengths = [prompt_tokens(p) + len(a) + 1 for p, a in zip(texts, answers, strict=True)]
     limit = lengths[1]
-    lines = check(DataConfig(path=path, max_length=limit), model)
+    lines = check_data(DataConfig(path=path, max_length=limit), model)
     assert f"{path}: 4 rows, 3 kept, 1 dropped" in lines[1]
     assert any(line.startswith("  1 dropped: response_too_long") for line in lines)
     assert any(line.startswith("  1 shortened:") for line in lines)
@@ -72,13 +72,13 @@ def test_lengths_and_losses_are_counted_before_training(tmp_path: Path, model: s
 
 def test_pairs_and_prompts_have_lengths_too(tmp_path: Path, model: str) -> None:
     pair = written(tmp_path / "pairs.jsonl", [{"prompt": "abc", "chosen": "x", "rejected": "yyy"}])
-    assert f"longest {prompt_tokens('abc') + 4}" in check(DataConfig(path=pair), model)[-1]
+    assert f"longest {prompt_tokens('abc') + 4}" in check_data(DataConfig(path=pair), model)[-1]
     prompt = written(tmp_path / "prompts.jsonl", [{"prompt": "abc"}])
-    assert f"longest {prompt_tokens('abc')}" in check(DataConfig(path=prompt), model)[-1]
+    assert f"longest {prompt_tokens('abc')}" in check_data(DataConfig(path=prompt), model)[-1]
     tokens = written(
         tmp_path / "tokens.jsonl", [{"input_ids_chosen": [5, 6, 7], "input_ids_rejected": [5, 8]}]
     )
-    assert "longest 3" in check(DataConfig(path=tokens), model)[-1]
+    assert "longest 3" in check_data(DataConfig(path=tokens), model)[-1]
 
 
 def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> None:
@@ -87,7 +87,7 @@ def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> 
         {"prompt": p, "chosen": "xxx", "rejected": "x", "domain": d} for p, d in (("Hi", "a"), ("hi!", "b"))
     ]
     path = written(tmp_path / "pairs.jsonl", rows)
-    plain, counted = check(DataConfig(path=path)), check(DataConfig(path=path), model)
+    plain, counted = check_data(DataConfig(path=path)), check_data(DataConfig(path=path), model)
     told = [line.split(":")[0].strip() for line in plain[2:]]
     assert told == ["prompts", "answers", "sources", "domains", "length"]
     assert "2 distinct in 2 pairs; 1 of them repeat another" in plain[2]
@@ -97,7 +97,7 @@ def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> 
 
 def test_without_a_model_nothing_is_counted(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [{"prompt": "q"}])
-    assert len(check(DataConfig(path=path))) == 2
+    assert len(check_data(DataConfig(path=path))) == 2
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=60))

@@ -21,7 +21,7 @@ from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.run.terminal import progress
 
 
-def check(data: DataConfig, model: str | None = None) -> list[str]:
+def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     """The account of every row, as lines, and of preferences how varied all that were read are.
 
     With `model`: token counts too, and what `data.max_length` costs.

@@ -14,9 +14,9 @@ from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic, checksums, manifest
-from harken.run.config_lock import lock_config, recorded, replace
+from harken.run.config_lock import lock_config, read_locked_config, replace
 from harken.run.folder import PipelineFolder, RunFolder
-from harken.run.json_io import Schema, require
+from harken.run.json_io import Schema, validate
 from harken.run.lock import writing
 from harken.run.resume_check import Changes
 from harken.run.terminal import show, width
@@ -42,7 +42,7 @@ def _run(
     settings, changes = config.model_dump(mode="json", exclude={"output_dir"}), Changes(accept_changes)
     lock_config(folder.config, settings, folder.sft.final, changes=changes)
     checksums.remove_checksums(output)  # the report is made again, and sealed with it
-    if recorded(folder.config) != settings:  # stages write down what was accepted
+    if read_locked_config(folder.config) != settings:  # stages write down what was accepted
         replace(folder.config, settings)
     if config.notice:
         say(config.notice)
@@ -104,7 +104,7 @@ def report(root: Path) -> Path:
             where=str(folder.evaluation.root),
             fix="run the same `harken pipeline` with this folder again: it goes on where it stopped",
         )
-    config = config_files.checked(PipelineConfig, recorded(folder.config), str(folder.config))
+    config = config_files.checked(PipelineConfig, read_locked_config(folder.config), str(folder.config))
     summary = read_summary(folder.evaluation.summary)
     if missing := [name for name in (BASE, SFT, PPO) if name not in summary["policies"]]:
         raise UserError(
@@ -148,7 +148,7 @@ def report(root: Path) -> Path:
 
 def alarms(stages: Mapping[str, RunFolder]) -> list[str]:
     """What a reader of the page must know before any figure on it: frozen weights that moved."""
-    moved = {name: manifest.moved(run) for name, run in stages.items()}
+    moved = {name: manifest.moved_components(run) for name, run in stages.items()}
     return [
         f"Warning: frozen weights ({', '.join(names)}) changed during the {name} stage: its figures are not reliable."
         for name, names in moved.items()
@@ -161,8 +161,8 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
 
     Raises UserError for a file that is missing or damaged.
     """
-    record = manifest.read(run.manifest)
-    manifest.lineage(run.manifest)
+    record = manifest.read_manifest(run.manifest)
+    manifest.read_lineage(run.manifest)
     return {
         "config": _config(run),
         "data": read_accounts(run.data_report),
@@ -181,6 +181,6 @@ class _Configuration(Schema):
 
 
 def _config(run: RunFolder) -> dict[str, Any]:
-    config = recorded(run.config)
-    require(config, _Configuration, str(run.config), FIX)
+    config = read_locked_config(run.config)
+    validate(config, _Configuration, str(run.config), FIX)
     return config

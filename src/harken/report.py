@@ -20,7 +20,7 @@ from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic
-from harken.run.config_lock import recorded
+from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.moved import is_same_place
 from harken.run.terminal import show, width
@@ -101,7 +101,7 @@ def _is(path: Path) -> Found | None:
         return Found(pipelines=[path])
     if not RunFolder(path).config.is_file():
         return None
-    config = recorded(RunFolder(path).config)
+    config = read_locked_config(RunFolder(path).config)
     training = config.get("training")
     if isinstance(training, Mapping):
         return Found(runs=[(str(training.get("type")), RunFolder(path))])
@@ -175,7 +175,7 @@ def _write(page: Path, found: Found) -> Path:
         evaluation = found.evaluations[0]
         summary = read_summary(evaluation.summary)
         rows = read_responses(evaluation.responses, summary)
-        models = recorded(evaluation.config).get("policies")
+        models = read_locked_config(evaluation.config).get("policies")
         models = models if isinstance(models, Mapping) else {}
         roles = _roles(summary, models, dict(order), evaluation.root)
         headline = _headline(summary, roles, metrics)

@@ -51,7 +51,7 @@ def stopped(run: Path, out: Path) -> Path:
 
 
 def told(out: Path) -> dict[str, Any]:
-    return manifest.read(out / "manifest.json")
+    return manifest.read_manifest(out / "manifest.json")
 
 
 LR = ("--set", "training.lr=2e-3")
@@ -121,4 +121,7 @@ def test_a_checkpoint_tells_what_it_was_made_by(run: Path) -> None:
     assert kept is not None
     assert kept.state["made_by"]["harken_code"] == manifest.code_sha256()
     # One hash of one configuration, whichever file of the run holds it.
-    assert kept.state["made_by"]["config_sha256"] == manifest.read(run / "out/manifest.json")["config_sha256"]
+    assert (
+        kept.state["made_by"]["config_sha256"]
+        == manifest.read_manifest(run / "out/manifest.json")["config_sha256"]
+    )

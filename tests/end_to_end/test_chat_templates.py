@@ -76,8 +76,8 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
     out = tmp_path / "sft"
     at("2026-01-31 23:59:30", monkeypatch)
     assert train(tmp_path, out) == 0
-    lineage = manifest.read(out / "manifest.json")["lineage"]["data"]
-    assert manifest.read(out / "manifest.json")["template_time"] == "2026-01-31T23:59:30+00:00"
+    lineage = manifest.read_manifest(out / "manifest.json")["lineage"]["data"]
+    assert manifest.read_manifest(out / "manifest.json")["template_time"] == "2026-01-31T23:59:30+00:00"
     for lost in ("final", "checkpoints/step-000002", "SHA256SUMS", "best"):
         path = out / lost
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
 
     at("2026-02-01 00:00:30", monkeypatch)
     assert train(tmp_path, out) == 0  # refused, had the rows become others
-    assert manifest.read(out / "manifest.json")["lineage"]["data"] == lineage
+    assert manifest.read_manifest(out / "manifest.json")["lineage"]["data"] == lineage
     final = Renderer(load_tokenizer(out / "final"))
     text = final.tokenizer.decode(final.prompt([Message("user", "a")]))
     assert text.startswith("Now: 2026-01-31 23:59:30")
@@ -97,7 +97,9 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
     (tmp_path / "reward.yml").write_text(REWARD.format(root=tmp_path).replace("/model\n", "/sft\n"))
     at("2026-03-01 00:00:00", monkeypatch)
     assert train(tmp_path, tmp_path / "reward", preset="reward.yml") == 0
-    assert "template_time" not in manifest.read(tmp_path / "reward/manifest.json")  # the model's own counts
+    assert "template_time" not in manifest.read_manifest(
+        tmp_path / "reward/manifest.json"
+    )  # the model's own counts
     asked: list[str] = []
     generate = Renderer.fit_prompt
 
@@ -117,7 +119,7 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
     folder = suite.run(config, tmp_path / "eval")
     times = {text.split("\n")[0] for text in asked}
     assert times == {"Now: 2026-01-31 23:59:30", "Now: 2026-03-01 00:00:00"}
-    assert "template_time: '2026-03-01T00:00:00+00:00'" in checksums.read_text(folder.config)
+    assert "template_time: '2026-03-01T00:00:00+00:00'" in checksums.read_verified_text(folder.config)
     at("2026-03-02 00:00:00", monkeypatch)
     assert suite.run(config, tmp_path / "eval").summary.exists()  # the same evaluation, finished
 

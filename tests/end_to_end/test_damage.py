@@ -60,7 +60,7 @@ def judge(out: Path) -> object:
 
 
 def text(name: str) -> Callable[[Path], object]:
-    return lambda out: checksums.read_text(out / name)
+    return lambda out: checksums.read_verified_text(out / name)
 
 
 STEP = "update-000002.parquet"
@@ -80,7 +80,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "01_sft/final/config.json": policy,
     "01_sft/final/generation_config.json": tuned,
     "03_ppo/config.yml": lambda out: read_config(out / "03_ppo"),
-    "03_ppo/manifest.json": lambda out: manifest.read(out / "03_ppo" / "manifest.json"),
+    "03_ppo/manifest.json": lambda out: manifest.read_manifest(out / "03_ppo" / "manifest.json"),
     "03_ppo/data_report.json": text("03_ppo/data_report.json"),
     "03_ppo/metrics.jsonl": lambda out: read_metrics(RunFolder(out / "03_ppo")),
     f"03_ppo/rollouts/{STEP}": lambda out: read_rows(out / "03_ppo" / "rollouts" / STEP),
@@ -303,7 +303,7 @@ def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finishe
     shutil.rmtree(run.final)
     shutil.rmtree(run.checkpoints / "step-000004")
     seen: dict[str, bool] = {}
-    step, write, publish = PPOStage.step, status.write, atomic.publish
+    step, write, publish = PPOStage.step, status.write_status, atomic.publish
 
     def stepped(self: PPOStage, number: int) -> dict[str, float]:
         seen["while it trains"] = (run.root / checksums.CHECKSUMS).exists()
@@ -322,7 +322,7 @@ def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finishe
         publish(unfinished, folder)
 
     monkeypatch.setattr(PPOStage, "step", stepped)
-    monkeypatch.setattr(status, "write", written)
+    monkeypatch.setattr(status, "write_status", written)
     monkeypatch.setattr(atomic, "publish", published)
     train(pipeline.ppo_stage(settings(finished), PipelineFolder(finished)), run.root)
     assert seen == {"while it trains": False, "when final comes": True, "when it is finished": True}
@@ -380,4 +380,4 @@ def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
     shutil.rmtree(again / "01_sft" / "final")
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(settings(finished).model_copy(update={"title": "Another"}), again)
-    assert "Another" in checksums.read_text(again / "pipeline.yml")
+    assert "Another" in checksums.read_verified_text(again / "pipeline.yml")

@@ -79,13 +79,13 @@ def test_a_run_whose_frozen_weights_moved_is_saved_and_marked_then_fails(
     assert (out / "final" / "value_head.safetensors").exists()
     assert status(out)["state"] == "completed" and status(out)["completed"] == 2
     assert status(out)["frozen_weights_moved"] == ["base"]
-    assert manifest.read(out / "manifest.json")["frozen_weights_moved"] == ["base"]
+    assert manifest.read_manifest(out / "manifest.json")["frozen_weights_moved"] == ["base"]
     assert not any(found.problems for found in verify.verify(out))
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
 
     assert train(world, out) == 0  # it is finished, and told again what it is
     assert MOVED in capsys.readouterr().err
-    assert manifest.moved(RunFolder(out)) == ["base"]
+    assert manifest.moved_components(RunFolder(out)) == ["base"]
 
 
 def test_what_moved_stays_told_when_the_end_is_done_again(
@@ -114,7 +114,7 @@ def test_a_good_run_is_not_marked(world: Path, tmp_path: Path, capsys: pytest.Ca
         "this policy has no supervised fine-tuning behind it" in said
     )  # the model was made by no run of ours
     assert "frozen_weights_moved" not in status(out)
-    told = manifest.read(out / "manifest.json")
+    told = manifest.read_manifest(out / "manifest.json")
     assert "frozen_weights_moved" not in told
     assert set(told["lineage"]["frozen"]) == {"base", "reward model"}
 
@@ -138,5 +138,5 @@ def test_a_resumed_run_has_the_frozen_weights_it_began_with(
     assert "--accept-changes" in line
     assert train(world, out, "--accept-changes") == 0
     assert "base: 000000000000" in json.dumps(
-        manifest.read(out / "manifest.json")["changes"], ensure_ascii=False
+        manifest.read_manifest(out / "manifest.json")["changes"], ensure_ascii=False
     )

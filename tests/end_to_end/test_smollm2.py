@@ -11,7 +11,7 @@ from ppo_stage import RuleReward, ppo_config, share_of_low_tokens
 from harken.data.chat import Renderer
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
-from harken.models.roles import Policy, ScalarHead, fingerprint
+from harken.models.roles import Policy, ScalarHead, fingerprint_tensors
 from harken.records import Message, Prompt
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
@@ -44,10 +44,10 @@ def test_an_update_in_bfloat16(backbone: Backbone, tmp_path: Path) -> None:
         tmp_path,
     )
     base = [p for name, p in backbone.model.named_parameters() if "lora_" not in name]
-    before = fingerprint(base)
+    before = fingerprint_tensors(base)
     metrics = stage.step(0)
     assert metrics["policy/first_ratio_gap"] < 1e-5
     assert metrics["kl/mean"] == pytest.approx(0.0, abs=1e-4)
     assert metrics["sampler/logprob_gap"] < 0.15
-    assert fingerprint(base) == before
+    assert fingerprint_tensors(base) == before
     assert stage.step(1)["kl/mean"] != 0.0

@@ -17,7 +17,7 @@ from tiny import save_tiny
 from harken.cli.main import main
 from harken.cli.main import main as cli
 from harken.run import crash_report, signals
-from harken.run.manifest import fingerprint
+from harken.run.manifest import fingerprint_folder
 from harken.train.optim.optimiser import Optimiser
 
 
@@ -68,7 +68,9 @@ def test_a_run_that_failed_ends_as_one_that_did_not(root: Path, tmp_path: Path) 
     (tmp_path / "gone").touch()
     assert train(root, tmp_path / "a", once) == 0
     assert train(root, tmp_path / "b", once) == 0
-    assert fingerprint(tmp_path / "a" / "out" / "final") == fingerprint(tmp_path / "b" / "out" / "final")
+    assert fingerprint_folder(tmp_path / "a" / "out" / "final") == fingerprint_folder(
+        tmp_path / "b" / "out" / "final"
+    )
 
 
 def test_a_step_half_done_is_not_kept(
@@ -112,7 +114,7 @@ def test_a_run_is_the_same_whatever_its_function_changes(root: Path, tmp_path: P
     assert train(root, tmp_path / "quiet", form.format("pass")) == 0
     assert train(root, tmp_path / "loud", form.format(loud)) == 0
     quiet, changed = tmp_path / "quiet" / "out" / "final", tmp_path / "loud" / "out" / "final"
-    assert fingerprint(quiet) == fingerprint(changed)
+    assert fingerprint_folder(quiet) == fingerprint_folder(changed)
 
 
 def test_an_error_without_a_run_leaves_its_traceback_in_the_temporary_folder(

@@ -143,14 +143,14 @@ def _stopped_at(
 
 def _send_before(forward: int, number: int) -> None:
     """Where a run asks whether it should stop: every forward, every token of an answer, between steps."""
-    original, seen = signals.check, iter(range(1, 10**9))
+    original, seen = signals.raise_if_stopped, iter(range(1, 10**9))
 
     def counted() -> None:
         if next(seen) == forward:
             os.kill(os.getpid(), number)
         original()
 
-    signals.check = counted
+    signals.raise_if_stopped = counted
 
 
 def _send_after_move(move: int, number: int) -> None:

@@ -69,7 +69,7 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "hi", "response": "yes"}) + "\n")
-    counted = data_check.check(DataConfig(path=str(rows), task="prompt_only"), source.name)
+    counted = data_check.check_data(DataConfig(path=str(rows), task="prompt_only"), source.name)
     assert f"median {len(wanted)}" in counted[-1]
 
 

@@ -20,7 +20,7 @@ from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES, Quantised, compute_dtype, weights_of
 from harken.models.quantised_linear import dequantised
 from harken.models.resolve import ModelSource, resolve
-from harken.models.roles import Policy, fingerprint, role_row
+from harken.models.roles import Policy, fingerprint_tensors, role_row
 from harken.plan.shape import shape_of
 from harken.rollout.decoder import Decoder
 
@@ -166,11 +166,11 @@ def test_gradients_are_those_of_the_same_product(source: ModelSource, kind: str)
 def test_a_fingerprint_sees_scales_too(source: ModelSource, kind: str) -> None:
     """The packed numbers say nothing of a weight without the scale they are multiplied by."""
     weight = layer_of(source, kind).weight
-    before = fingerprint([weight])
+    before = fingerprint_tensors([weight])
     scales = weight.quant_state.state2.absmax if kind == "nf4" else weight.SCB
     assert isinstance(scales, Tensor)
     scales[0] *= 1.5
-    assert fingerprint([weight]) != before
+    assert fingerprint_tensors([weight]) != before
 
 
 @needs_library
@@ -180,13 +180,13 @@ def test_the_other_processor_is_one_where_the_library_repacks(
     """What the tests above are held against: the library's own forward changes the weights, ours says so."""
     pretend(monkeypatch, "avx512_bf16")
     layer = layer_of(source, "nf4")
-    before, x = fingerprint([layer.weight]), torch.randn(2, layer.in_features, dtype=torch.bfloat16)
+    before, x = fingerprint_tensors([layer.weight]), torch.randn(2, layer.in_features, dtype=torch.bfloat16)
     with torch.no_grad():
         expected = layer(x)
-        assert fingerprint([layer.weight]) == before
+        assert fingerprint_tensors([layer.weight]) == before
         layer.support_avx512bf16_for_cpu = True  # type: ignore[assignment]
         found = type(layer).forward(layer, x)
-    assert fingerprint([layer.weight]) != before
+    assert fingerprint_tensors([layer.weight]) != before
     assert float((found - expected).norm()) <= 0.02 * float(expected.norm())
     with pytest.raises(ValueError, match="layout of bitsandbytes' CPU kernel"):
         dequantised(layer.weight, torch.bfloat16)
@@ -199,7 +199,7 @@ def test_only_the_adapter_learns(source: ModelSource, kind: str) -> None:
     """Gradients reach the adapter in float32, the base keeps every bit, and a step lowers the loss."""
     backbone = loaded(source, kind)
     base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
-    before = fingerprint(base)
+    before = fingerprint_tensors(base)
     policy = Policy(backbone, "policy")
     batch = collate(ROWS, [[False, *[True] * (len(row) - 1)] for row in ROWS], 0)
     optimiser = torch.optim.Adam(policy.parameters().values(), lr=3e-3)
@@ -213,7 +213,7 @@ def test_only_the_adapter_learns(source: ModelSource, kind: str) -> None:
         optimiser.zero_grad()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] - 0.1
-    assert fingerprint(base) == before
+    assert fingerprint_tensors(base) == before
     assert not any(p.requires_grad for p in base)
 
 

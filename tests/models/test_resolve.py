@@ -12,7 +12,7 @@ from tiny_gguf import write_tiny_gguf
 
 from harken.errors import UserError
 from harken.models import resolve as subject
-from harken.models.resolve import ModelSource, require, resolve
+from harken.models.resolve import ModelSource, require_use, resolve
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -332,17 +332,17 @@ def test_a_model_serves_as_what_it_is(tmp_path: Path) -> None:
     base = ModelSource("full", "sft", tmp_path)
     judge = ModelSource("reward", "rm", tmp_path, base)
     ppo = ModelSource("adapter", "ppo", tmp_path, base)
-    assert require(base, "policy") is base
-    assert require(ppo, "policy") is ppo
-    assert require(judge, "reward") is judge
+    assert require_use(base, "policy") is base
+    assert require_use(ppo, "policy") is ppo
+    assert require_use(judge, "reward") is judge
     with pytest.raises(
         UserError, match=r"sft: is not a reward model: it is a full model\. train one with .*_rm"
     ):
-        require(base, "reward")
+        require_use(base, "reward")
     with pytest.raises(UserError, match="ppo: is not a reward model: it is an adapter on sft"):
-        require(ppo, "reward")
+        require_use(ppo, "reward")
     with pytest.raises(UserError, match="rm: cannot answer prompts: it is a reward model on sft"):
-        require(judge, "policy")
+        require_use(judge, "policy")
 
 
 def _record(run: Path, base: Path) -> None:
@@ -395,14 +395,14 @@ def test_a_model_for_another_task_is_no_policy(tmp_path: Path, head: str) -> Non
     folder = full(tmp_path / "classifier")
     write_json(folder / "config.json", {"model_type": "llama", "hidden_size": 32, "architectures": [head]})
     with pytest.raises(UserError, match=rf"cannot answer prompts: its config\.json names {head}"):
-        require(resolve(str(folder)), "policy")
+        require_use(resolve(str(folder)), "policy")
     adapter(tmp_path / "on", folder)
     with pytest.raises(UserError, match="cannot answer prompts"):
-        require(resolve(str(tmp_path / "on")), "policy")
+        require_use(resolve(str(tmp_path / "on")), "policy")
 
 
 @pytest.mark.parametrize("named", [None, [], ["LlamaForCausalLM"], ["Gemma3ForConditionalGeneration"]])
 def test_a_language_model_is_a_policy_whatever_else_its_config_says(tmp_path: Path, named: object) -> None:
     folder = full(tmp_path / "model")
     write_json(folder / "config.json", {"model_type": "llama", "hidden_size": 32, "architectures": named})
-    require(resolve(str(folder)), "policy")
+    require_use(resolve(str(folder)), "policy")

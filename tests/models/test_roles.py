@@ -15,7 +15,7 @@ from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
-from harken.models.roles import Policy, RewardModel, ScalarHead, fingerprint, lineage_fingerprint
+from harken.models.roles import Policy, RewardModel, ScalarHead, fingerprint_tensors, lineage_fingerprint
 
 ROWS = [[5, 6, 7, 8, 9], [10, 11, END], [12, 13, 14, 15, 16, 17, END]]
 ACTIONS = [[False, False, True, True, True], [False, True, True], [False] * 4 + [True] * 3]
@@ -122,6 +122,6 @@ def test_a_changed_base_is_refused(tmp_path: Path) -> None:
 
 def test_a_fingerprint_sees_one_bit() -> None:
     tensors = [torch.zeros(3), torch.ones(2, dtype=torch.bfloat16), torch.tensor(1.0)]
-    before = fingerprint(tensors)
+    before = fingerprint_tensors(tensors)
     tensors[1].view(torch.int16)[0] ^= 1
-    assert fingerprint(tensors) != before
+    assert fingerprint_tensors(tensors) != before

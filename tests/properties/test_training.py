@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from harken.config.ppo import PPOSettings, PPOTraining
 from harken.errors import FrozenWeightsMoved
 from harken.models.backbone import Backbone
-from harken.models.roles import fingerprint
+from harken.models.roles import fingerprint_tensors
 from harken.reward.learned import LearnedReward
 from harken.train.ppo.minibatch import Minibatch
 from harken.train.ppo.stage import PPOStage
@@ -174,7 +174,7 @@ def test_property_37_the_judge_does_not_move_with_the_policy(
     def weights() -> str:
         base = [p for name, p in model.backbone.model.named_parameters() if "lora_" not in name]
         adapter = model.backbone.adapter_parameters(str(model.adapter)).values()
-        return fingerprint([*base, *adapter, *model.head.parameters()])
+        return fingerprint_tensors([*base, *adapter, *model.head.parameters()])
 
     frozen, scores = weights(), model.raw_scores(rows, 4096)
     assert scores == pytest.approx(trained_reward.trained.model.raw_scores(rows, 4096), abs=1e-5)

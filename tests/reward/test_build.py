@@ -17,7 +17,7 @@ from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
-from harken.models.roles import RewardModel, fingerprint
+from harken.models.roles import RewardModel, fingerprint_tensors
 from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.learned import LearnedReward
@@ -133,9 +133,9 @@ def test_what_is_frozen_is_all_that_scores(tmp_path: Path) -> None:
         for parameter in (*member.model.backbone.adapter_parameters(member.model.adapter or "").values(),):
             assert id(parameter) in watched
         assert id(member.model.head.weight) in watched
-    before = {name: fingerprint(parameters) for name, parameters in rewards.frozen.items()}
+    before = {name: fingerprint_tensors(parameters) for name, parameters in rewards.frozen.items()}
     ensemble.members[1].model.backbone.model.get_input_embeddings().weight.data[0, 0] += 1e-3
-    after = {name: fingerprint(parameters) for name, parameters in rewards.frozen.items()}
+    after = {name: fingerprint_tensors(parameters) for name, parameters in rewards.frozen.items()}
     assert [name for name in before if before[name] != after[name]] == ["reward base"]
 
 

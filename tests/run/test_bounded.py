@@ -46,23 +46,26 @@ def claimed(folder: Path) -> object:
 
 
 def made(path: Path) -> object:
-    return shards.part(path / "part.jsonl", lambda: [1])
+    return shards.load_or_make_shard(path / "part.jsonl", lambda: [1])
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an object": ("object.json", lambda folder: json_io.read_object(folder / "object.json")),
     "a list": ("list.json", lambda folder: json_io.read_list(folder / "list.json")),
     "lines": ("lines.jsonl", lambda folder: json_io.read_lines(folder / "lines.jsonl")),
-    "a manifest": ("manifest.json", lambda folder: manifest.read(folder / "manifest.json")),
-    "a configuration": ("config.yml", lambda folder: config_lock.recorded(folder / "config.yml")),
+    "a manifest": ("manifest.json", lambda folder: manifest.read_manifest(folder / "manifest.json")),
+    "a configuration": ("config.yml", lambda folder: config_lock.read_locked_config(folder / "config.yml")),
     "a status": ("status.json", lambda folder: status.is_over(RunFolder(folder))),
     "a seal": (checksums.CHECKSUMS, checksums.listed),
-    "trained prompts": ("trained_prompts.txt", lambda folder: trained_prompts.read(RunFolder(folder))),
+    "trained prompts": (
+        "trained_prompts.txt",
+        lambda folder: trained_prompts.read_prompt_hashes(RunFolder(folder)),
+    ),
     "metrics": ("metrics.jsonl", lambda folder: tracking.logged(folder / "metrics.jsonl", 1)),
     "a shard": ("part.jsonl", made),
     "a table": ("rows.parquet", lambda folder: tables.read_rows(folder / "rows.parquet")),
     "an owner": (OWNER, claimed),
-    "a checkpoint's manifest": ("MANIFEST.json", lambda folder: checkpoint.problem(folder)),
+    "a checkpoint's manifest": ("MANIFEST.json", lambda folder: checkpoint.checkpoint_problem(folder)),
 }
 
 

@@ -56,9 +56,9 @@ def test_the_seal_is_what_sha256sum_reads(sealed: Path) -> None:
 def test_whole_files_pass_wherever_the_folder_is(sealed: Path, tmp_path: Path) -> None:
     shutil.move(sealed, tmp_path / "moved")
     for name in FILES:
-        checksums.check(tmp_path / "moved" / name)
-    checksums.check_folder(tmp_path / "moved")
-    assert checksums.read_text(tmp_path / "moved" / "config.yml") == "seed: 1\n"
+        checksums.verify_file(tmp_path / "moved" / name)
+    checksums.verify_folder(tmp_path / "moved")
+    assert checksums.read_verified_text(tmp_path / "moved" / "config.yml") == "seed: 1\n"
 
 
 def test_every_damage_to_a_listed_file_is_found(sealed: Path) -> None:
@@ -68,9 +68,9 @@ def test_every_damage_to_a_listed_file_is_found(sealed: Path) -> None:
         for wrong in damaged(content):
             (sealed / name).write_bytes(wrong)
             with pytest.raises(UserError, match=f"{name}: is damaged"):
-                checksums.check(Path(os.path.relpath(sealed / name)))
+                checksums.verify_file(Path(os.path.relpath(sealed / name)))
             with pytest.raises(UserError, match=f"{name}: is damaged"):
-                checksums.check_folder(sealed)
+                checksums.verify_folder(sealed)
             tried += 1
         (sealed / name).write_bytes(content)
     print(f"{tried} of {tried} found")
@@ -85,7 +85,7 @@ def test_every_damage_to_the_seal_is_found_whichever_file_is_read(sealed: Path) 
         path.write_bytes(wrong)
         for name in FILES:
             with pytest.raises(UserError, match=r"SHA256SUMS: is damaged.*Restore it"):
-                checksums.check(sealed / name)
+                checksums.verify_file(sealed / name)
         tried += 1
     assert tried == 4 * len(written)
     print(f"{tried} of {tried} found")
@@ -97,28 +97,28 @@ def test_lines_of_the_seal_may_not_go_come_back_or_change_places(sealed: Path) -
     for wrong in (lines[1:], lines[:-1], [*lines, lines[-1]], lines[::-1], []):
         path.write_text(head + "".join(wrong) + foot)
         with pytest.raises(UserError, match="SHA256SUMS: is damaged"):
-            checksums.check(sealed / "config.yml")
+            checksums.verify_file(sealed / "config.yml")
 
 
 def test_a_missing_file_is_found(sealed: Path) -> None:
     (sealed / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match=r"metrics.jsonl: is missing.*Restore it"):
-        checksums.check_folder(sealed)
+        checksums.verify_folder(sealed)
     with pytest.raises(UserError, match="is missing"):
-        checksums.check(sealed / "metrics.jsonl")
+        checksums.verify_file(sealed / "metrics.jsonl")
 
 
 def test_what_no_seal_lists_passes(sealed: Path) -> None:
     (sealed / "status.json").write_text("{}")
-    checksums.check(sealed / "status.json")
+    checksums.verify_file(sealed / "status.json")
     (sealed / "final").mkdir()
     (sealed / "final" / "config.yml").write_text("another file of a name that is listed")
-    checksums.check(sealed / "final" / "config.yml")
+    checksums.verify_file(sealed / "final" / "config.yml")
     elsewhere = sealed.parent / "open"
     (elsewhere / "config.yml").write_text("changed")
-    checksums.check(elsewhere / "config.yml")
-    checksums.check_folder(elsewhere)
-    checksums.check_folder(elsewhere / "none")
+    checksums.verify_file(elsewhere / "config.yml")
+    checksums.verify_folder(elsewhere)
+    checksums.verify_folder(elsewhere / "none")
     assert checksums.listed(elsewhere) is None
 
 
@@ -133,8 +133,8 @@ def test_what_no_seal_lists_passes(sealed: Path) -> None:
 def test_sums_of_another_tool_are_no_seal(sealed: Path, text: str) -> None:
     folder = sealed.parent / "open"
     (folder / "SHA256SUMS").write_text(text)
-    checksums.check(folder / "config.yml")
-    checksums.check_folder(folder)
+    checksums.verify_file(folder / "config.yml")
+    checksums.verify_folder(folder)
     assert checksums.listed(folder) is None
 
 
@@ -143,8 +143,8 @@ def test_the_nearest_seal_decides(sealed: Path) -> None:
     checksums.write_checksums(fill(sealed / "final"))
     (sealed / "final" / "config.yml").write_text("seed: 2\n")
     with pytest.raises(UserError, match=r"final/config.yml: is damaged"):
-        checksums.check(sealed / "final" / "config.yml")
-    checksums.check(sealed / "config.yml")
+        checksums.verify_file(sealed / "final" / "config.yml")
+    checksums.verify_file(sealed / "config.yml")
 
 
 def test_without_weights_they_are_passed_over(tmp_path: Path) -> None:
@@ -152,23 +152,23 @@ def test_without_weights_they_are_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).write_text("whole")
     checksums.write_checksums(tmp_path)
     (tmp_path / "model.safetensors").write_text("WHOLE")
-    checksums.check_folder(tmp_path, weights=False)
+    checksums.verify_folder(tmp_path, weights=False)
     with pytest.raises(UserError, match=r"model.safetensors: is damaged"):
-        checksums.check_folder(tmp_path)
+        checksums.verify_folder(tmp_path)
     (tmp_path / "config.json").write_text("WHOLE")
     with pytest.raises(UserError, match=r"config.json: is damaged"):
-        checksums.check_folder(tmp_path, weights=False)
+        checksums.verify_folder(tmp_path, weights=False)
 
 
 def test_only_named_files_are_sealed_and_a_new_seal_replaces_the_old(sealed: Path) -> None:
     (sealed / "config.yml").write_text("seed: 2\n")
     checksums.write_checksums(sealed, [sealed / "config.yml"])
     assert list(checksums.listed(sealed) or {}) == ["config.yml"]
-    checksums.check(sealed / "config.yml")
+    checksums.verify_file(sealed / "config.yml")
     checksums.remove_checksums(sealed)
     checksums.remove_checksums(sealed)
     (sealed / "config.yml").write_text("seed: 3\n")
-    checksums.check(sealed / "config.yml")
+    checksums.verify_file(sealed / "config.yml")
 
 
 def test_what_sha256sum_would_write_in_another_way_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_lines_have_their_place_and_a_torn_one_is_left_out(tmp_path: Path) -> No
     ],
 )
 def test_a_value_of_another_shape_is_told_by_its_key(value: dict[str, object], told: str) -> None:
-    json_io.require({"name": "x", "rate": 1, "more": []}, Schema, "here")
+    json_io.validate({"name": "x", "rate": 1, "more": []}, Schema, "here")
     with pytest.raises(UserError) as refused:
-        json_io.require(value, Schema, "here")
+        json_io.validate(value, Schema, "here")
     assert str(refused.value).startswith(told)

@@ -19,8 +19,8 @@ def test_versions_lineage_and_hash_are_written(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     monkeypatch.setattr(sys, "argv", ["harken", "train", "--set", "training.lr=1e-6"])
     run = RunFolder(tmp_path / "run")
-    manifest.write(run, {"b": 1, "a": 2}, {"model": "embedded", "sft": True}, {"device": "cpu"})
-    written = manifest.read(run.manifest)
+    manifest.write_manifest(run, {"b": 1, "a": 2}, {"model": "embedded", "sft": True}, {"device": "cpu"})
+    written = manifest.read_manifest(run.manifest)
     assert written == json.loads(run.manifest.read_text())
     assert written["torch"] == version("torch") and written["peft"] == version("peft")
     assert written["transformers"] == version("transformers")
@@ -35,30 +35,30 @@ def test_versions_lineage_and_hash_are_written(tmp_path, monkeypatch):
 def test_a_resumed_run_keeps_the_time_it_was_created(tmp_path, monkeypatch):
     run = RunFolder(tmp_path)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    manifest.write(run, {}, {}, {})
+    manifest.write_manifest(run, {}, {}, {})
     first = run.manifest.read_bytes()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
-    manifest.write(run, {}, {}, {})
+    manifest.write_manifest(run, {}, {}, {})
     assert run.manifest.read_bytes() == first
 
 
 def test_extra_may_not_hide_a_key(tmp_path):
     with pytest.raises(ValueError, match="lineage"):
-        manifest.write(RunFolder(tmp_path), {}, {}, {"lineage": {}})
+        manifest.write_manifest(RunFolder(tmp_path), {}, {}, {"lineage": {}})
 
 
 def test_bad_times_and_manifests_are_the_users_to_mend(tmp_path, monkeypatch):
     run = RunFolder(tmp_path)
     with pytest.raises(UserError, match="no manifest"):
-        manifest.read(run.manifest)
+        manifest.read_manifest(run.manifest)
     for text in ("{", "[]", "{}", "\x00"):
         run.manifest.write_text(text)
         with pytest.raises(UserError):
-            manifest.read(run.manifest)
+            manifest.read_manifest(run.manifest)
     run.manifest.unlink()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(UserError, match="yesterday"):
-        manifest.write(run, {}, {}, {})
+        manifest.write_manifest(run, {}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_command_line_keeps_no_secret(tmp_path, monkeypatch):
     assert manifest.redact_command(words) == shown
     monkeypatch.setattr(sys, "argv", words)
     run = RunFolder(tmp_path)
-    manifest.write(run, {}, {"url": "https://me:pw@host"}, {"note": HF})
+    manifest.write_manifest(run, {}, {"url": "https://me:pw@host"}, {"note": HF})
     text = run.manifest.read_text()
     assert HF not in text and "tiny" not in text and "pw" not in text
 
@@ -186,17 +186,17 @@ def weights(folder):
 def test_a_fingerprint_changes_with_bytes_and_names_of_weights_alone(tmp_path):
     """S0-13: frozen weights are told by their fingerprint."""
     folder = weights(tmp_path / "a")
-    before = manifest.fingerprint(folder)
-    assert before == manifest.fingerprint(weights(tmp_path / "b"))
+    before = manifest.fingerprint_folder(folder)
+    assert before == manifest.fingerprint_folder(weights(tmp_path / "b"))
     (folder / "config.json").write_text('{"changed": 1}')
-    assert manifest.fingerprint(folder) == before
+    assert manifest.fingerprint_folder(folder) == before
     (folder / "model-2.safetensors").write_bytes(b"twO")
-    changed = manifest.fingerprint(folder)
+    changed = manifest.fingerprint_folder(folder)
     assert changed != before
     (folder / "model-2.safetensors").rename(folder / "model-3.safetensors")
-    assert manifest.fingerprint(folder) not in {before, changed}
+    assert manifest.fingerprint_folder(folder) not in {before, changed}
     (folder / "model-3.safetensors").unlink()
-    assert manifest.fingerprint(folder) not in {before, changed}
+    assert manifest.fingerprint_folder(folder) not in {before, changed}
 
 
 def test_a_fingerprint_is_the_hash_of_names_and_hashes(tmp_path):
@@ -205,21 +205,21 @@ def test_a_fingerprint_is_the_hash_of_names_and_hashes(tmp_path):
         f"{name}\0{hashlib.sha256(content).hexdigest()}\n"
         for name, content in (("model-1.safetensors", b"one"), ("model-2.safetensors", b"two"))
     )
-    assert manifest.fingerprint(folder) == hashlib.sha256(listed.encode()).hexdigest()
+    assert manifest.fingerprint_folder(folder) == hashlib.sha256(listed.encode()).hexdigest()
 
 
 def test_an_unchanged_file_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(checksums, "RECENT", 0)
     folder = weights(tmp_path / "a")
-    before = manifest.fingerprint(folder)
+    before = manifest.fingerprint_folder(folder)
 
     def fail(*_):
         raise AssertionError("read again")
 
     monkeypatch.setattr(hashlib, "file_digest", fail)
-    assert manifest.fingerprint(folder) == before
+    assert manifest.fingerprint_folder(folder) == before
 
 
 def test_a_folder_without_weights_has_no_fingerprint(tmp_path):
     with pytest.raises(UserError, match=r"no \*\.safetensors"):
-        manifest.fingerprint(tmp_path)
+        manifest.fingerprint_folder(tmp_path)

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from harken.run import signals
-from harken.run.signals import Stopped, begun, check, handle_signals, step
+from harken.run.signals import Stopped, begun, handle_signals, raise_if_stopped, step
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -23,10 +23,10 @@ def test_a_signal_is_heeded_at_the_next_check(
     capfd: pytest.CaptureFixture[str], number: int, code: int
 ) -> None:
     with handle_signals():
-        check()
+        raise_if_stopped()
         send(number)
         with pytest.raises(Stopped) as caught:
-            check()
+            raise_if_stopped()
     assert (caught.value.code, caught.value.late) == (code, False)
     assert signal.Signals(number).name in capfd.readouterr().err
 
@@ -35,17 +35,17 @@ def test_a_step_that_has_begun_is_finished_first_but_not_for_ever(monkeypatch: p
     with handle_signals(), step():
         begun()
         send()
-        check()
+        raise_if_stopped()
         monkeypatch.setattr(signals, "GRACE", 0.0)
         with pytest.raises(Stopped) as caught:
-            check()
+            raise_if_stopped()
         assert caught.value.late
     with handle_signals():
         with step():
             begun()
             send()
         with pytest.raises(Stopped) as caught:
-            check()
+            raise_if_stopped()
         assert not caught.value.late
 
 
@@ -57,12 +57,12 @@ def test_outside_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> No
         assert signal.getsignal(signal.SIGTERM) is signals._note
         send()
         with pytest.raises(Stopped):  # the inner one has not ended the outer
-            check()
+            raise_if_stopped()
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
-    check()
+    raise_if_stopped()
     begun()
     with handle_signals():
-        check()  # what was asked of another run is forgotten, and so is its step
+        raise_if_stopped()  # what was asked of another run is forgotten, and so is its step
 
 
 def test_a_thread_does_not_listen() -> None:
@@ -114,7 +114,7 @@ def test_a_signal_after_the_last_safe_point_keeps_the_next_work_from_beginning()
         began = True
     assert (caught.value.code, began) == (130, False)
     with handle_signals():
-        check()
+        raise_if_stopped()
 
 
 def test_an_error_does_not_answer_a_signal() -> None:

@@ -23,7 +23,7 @@ from harken.run.folder import RunFolder
 def test_every_count_and_the_reason_are_written(tmp_path, reason, state):
     """S0-39: 397 of 400 updates must be told from 400."""
     run = RunFolder(tmp_path)
-    status.write(run, requested=400, completed=397, skipped=3, stopped_because=reason)
+    status.write_status(run, requested=400, completed=397, skipped=3, stopped_because=reason)
     assert json.loads(run.status.read_text()) == {
         "state": state,
         "requested": 400,
@@ -40,7 +40,7 @@ def test_every_count_and_the_reason_are_written(tmp_path, reason, state):
 def test_contradictions_are_refused(tmp_path, completed, skipped, reason):
     run = RunFolder(tmp_path)
     with pytest.raises(ValueError):
-        status.write(run, requested=400, completed=completed, skipped=skipped, stopped_because=reason)
+        status.write_status(run, requested=400, completed=completed, skipped=skipped, stopped_because=reason)
     assert not run.status.exists()
 
 
@@ -56,7 +56,7 @@ def test_contradictions_are_refused(tmp_path, completed, skipped, reason):
 )
 def test_on_a_full_disk_the_old_one_stays_until_the_end(tmp_path, monkeypatch, capfd, reason, goes_on):
     run = RunFolder(tmp_path)
-    status.write(run, requested=2, completed=0, stopped_because=None)
+    status.write_status(run, requested=2, completed=0, stopped_because=None)
     before = run.status.read_bytes()
 
     def full(*args, **kwargs):
@@ -64,19 +64,19 @@ def test_on_a_full_disk_the_old_one_stays_until_the_end(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(os, "fsync", full)
     if goes_on:
-        status.write(run, requested=2, completed=2, stopped_because=reason)
+        status.write_status(run, requested=2, completed=2, stopped_because=reason)
         assert "No space left" in capfd.readouterr().err
     else:
         with pytest.raises(OSError, match="No space left"):
-            status.write(run, requested=2, completed=2, stopped_because=reason)
+            status.write_status(run, requested=2, completed=2, stopped_because=reason)
     assert run.status.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_a_new_status_replaces_the_old(tmp_path):
     run = RunFolder(tmp_path)
-    status.write(run, requested=2, completed=0, stopped_because=None)
-    status.write(run, requested=2, completed=2, stopped_because="finished")
+    status.write_status(run, requested=2, completed=0, stopped_because=None)
+    status.write_status(run, requested=2, completed=2, stopped_because="finished")
     assert json.loads(run.status.read_text())["completed"] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
@@ -93,7 +93,7 @@ def test_a_new_status_replaces_the_old(tmp_path):
 )
 def test_a_run_is_over_when_it_ended_of_its_own(tmp_path, reason, over):
     run = RunFolder(tmp_path)
-    status.write(run, requested=4, completed=4, stopped_because=reason)
+    status.write_status(run, requested=4, completed=4, stopped_because=reason)
     assert status.is_over(run) is over
 
 

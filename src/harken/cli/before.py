@@ -140,7 +140,7 @@ def data(
     settings = {key: value for key, value in given.items() if value is not None}
     config = config_files.checked(DataConfig, settings, "harken data")
 
-    from harken.data_check import check
+    from harken.data_check import check_data
 
-    for line in check(config, model):
+    for line in check_data(config, model):
         show(line)

@@ -108,7 +108,7 @@ def _run(arguments: list[str] | None) -> int:
 
 def _bug(error: BaseException) -> int:
     """What nobody expected is a mistake of Harken's own, and the traceback is for the one who mends it."""
-    path = crash_report.record(error)
+    path = crash_report.write_crash_report(error)
     kept = f"send {path}" if path else "HARKEN_DEBUG=1 shows the traceback: send it"
     return _complain(
         f"internal error ({cause(error)}). This is a bug in Harken, please report it: {kept}. "

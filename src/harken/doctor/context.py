@@ -30,8 +30,8 @@ from harken.models.backbone import Backbone
 from harken.models.device import choose_device
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import WEIGHT_DTYPES
-from harken.models.resolve import ModelSource, require, resolve
-from harken.models.roles import fingerprint
+from harken.models.resolve import ModelSource, require_use, resolve
+from harken.models.roles import fingerprint_tensors
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
 from harken.run import checksums, config_lock
 from harken.run.folder import RunFolder
@@ -114,7 +114,7 @@ class Context:
     @part
     def source(self) -> ModelSource:
         """The model training starts from."""
-        return require(resolve(self.config.model_name), "policy")
+        return require_use(resolve(self.config.model_name), "policy")
 
     @part
     def renderer(self) -> Renderer:
@@ -212,9 +212,9 @@ class Context:
     def update(self) -> Update:
         """One optimiser step."""
         trainer, before = self.trainer, watched(self.trained)
-        frozen = fingerprint(self.base_parameters) if self.config.lora else ""
+        frozen = fingerprint_tensors(self.base_parameters) if self.config.lora else ""
         metrics = trainer.step(0)
-        changed = self.config.lora is not None and fingerprint(self.base_parameters) != frozen
+        changed = self.config.lora is not None and fingerprint_tensors(self.base_parameters) != frozen
         return Update(metrics, moved(before, self.trained), len(before), ["base"] if changed else [])
 
 
@@ -257,9 +257,9 @@ def recorded(source: ModelSource) -> RunConfig | None:
     path = RunFolder(source.folder.parent).config
     if not path.exists():
         return None
-    checksums.check(path)
+    checksums.verify_file(path)
     try:
-        return RunConfig.model_validate(config_lock.recorded(path))
+        return RunConfig.model_validate(config_lock.read_locked_config(path))
     except (UserError, ValidationError):
         return None
 

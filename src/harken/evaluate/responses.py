@@ -28,7 +28,7 @@ from harken.reward.source import score_all
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.rollout.slots import SLOTS
-from harken.run.shards import part
+from harken.run.shards import load_or_make_shard
 from harken.run.tracking import counter, say
 
 SCORING_TOKENS = 4096
@@ -72,7 +72,7 @@ def answer(
             return [_plain(rollout) for rollout in made]
 
         for path, asked in groups.items():
-            kept = part(path, partial(make, asked))
+            kept = load_or_make_shard(path, partial(make, asked))
             rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
     return Answers(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
 
@@ -93,7 +93,7 @@ def score(
         for start in range(0, len(distinct), size):
             rows = distinct[start : start + size]
             path = parts / f"scores-{start:06d}.jsonl"
-            raw = part(path, partial(model.raw_scores, rows, SCORING_TOKENS))
+            raw = load_or_make_shard(path, partial(model.raw_scores, rows, SCORING_TOKENS))
             scores |= zip(rows, raw, strict=True)
             count.update(len(rows))
     values = iter([model.standard(scores[sequence]) for sequence in sequences])
@@ -128,7 +128,7 @@ def judge(
                 for start in range(0, len(rollouts), size):
                     batch = rollouts[start : start + size]
                     path = parts / f"judge-{which:02d}-{number:02d}-{start:06d}.jsonl"
-                    values = part(path, partial(make, batch))
+                    values = load_or_make_shard(path, partial(make, batch))
                     for row, value in zip(judged[policy][start:], values, strict=False):
                         row[described.column] = value
                     count.update(len(batch))

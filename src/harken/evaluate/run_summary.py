@@ -93,7 +93,7 @@ def outcome(run: RunFolder) -> Outcome:
     evaluation. Seconds: mean over all updates. Metrics that were not finite are passed over.
     """
     status = json_io.read_object(run.status, FIX)
-    json_io.require(status, _Status, str(run.status), FIX)
+    json_io.validate(status, _Status, str(run.status), FIX)
     lines = read_metrics(run)
     figures = {name: _mean(lines[-LATE_UPDATES:], metric) for name, metric in _LATE.items()}
     figures[SECONDS] = _mean(lines, "seconds")

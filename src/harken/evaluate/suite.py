@@ -16,12 +16,12 @@ from harken.data import sources
 from harken.data.report import DataReport
 from harken.evaluate import audit, compare, trained_prompts
 from harken.evaluate.responses import BATCH_SHAPE, answer, judge, score
-from harken.models.resolve import ModelSource, require, resolve
+from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.build import FoundParts, find_parts
 from harken.run import atomic, checksums, signals
-from harken.run.config_lock import lock_config, recorded, replace
+from harken.run.config_lock import lock_config, read_locked_config, replace
 from harken.run.folder import EvaluationFolder
 from harken.run.lock import writing
 from harken.run.tables import write_rows
@@ -44,8 +44,8 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
 
 def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
     judges = find_parts(config.judges)
-    policies = {name: require(resolve(model), "policy") for name, model in config.policies.items()}
-    reward = require(resolve(config.reward_model), "reward")
+    policies = {name: require_use(resolve(model), "policy") for name, model in config.policies.items()}
+    reward = require_use(resolve(config.reward_model), "reward")
     prompts, report = sources.load_prompts(config.data, seed=config.seed)
     # What the answers depend on besides the configuration: an evaluation never mixes two of them.
     contents = {
@@ -60,7 +60,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     moment = datetime.now(UTC).replace(microsecond=0)
     links = [link for source in [*policies.values(), reward] for link in (source, source.base) if link]
     if any(chat_template.folder_reads_clock(link.folder) for link in links):
-        before = recorded(folder.config).get("template_time") if folder.config.exists() else None
+        before = read_locked_config(folder.config).get("template_time") if folder.config.exists() else None
         moment = datetime.fromisoformat(before) if isinstance(before, str) else moment
         settings["template_time"] = moment.isoformat()
     with chat_template.clock_at(moment):
@@ -84,7 +84,7 @@ def _evaluate(
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
     checksums.remove_checksums(folder.root)
-    if recorded(folder.config) != settings:  # its names moved with it
+    if read_locked_config(folder.config) != settings:  # its names moved with it
         replace(folder.config, settings)
     for line in report.summary():
         say(line)

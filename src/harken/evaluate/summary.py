@@ -112,8 +112,8 @@ def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     answered: dict[tuple[str, int], set[str]] = {}
     for number, row in enumerate(rows, start=1):
         where = f"{path}:row {number}"
-        json_io.require(row, _Response, where, FIX)
-        json_io.require({"messages": _messages(row.get("messages"), where)}, _Conversation, where, FIX)
+        json_io.validate(row, _Response, where, FIX)
+        json_io.validate({"messages": _messages(row.get("messages"), where)}, _Conversation, where, FIX)
         if missing := [judge for judge in summary["judges"] if f"score_{judge}" not in row]:
             raise UserError(f"there is no column score_{missing[0]}", where=where, fix=FIX)
         answered.setdefault((row["prompt_id"], row["sample"]), set()).add(row["policy"])
@@ -133,7 +133,7 @@ def read_accounts(path: Path) -> list[dict[str, Any]]:
     """What became of a stage's rows (data_report.json). Raises UserError for a file that is damaged."""
     accounts = json_io.read_list(path)
     for number, account in enumerate(accounts):
-        json_io.require(account, _Account, f"{path}: [{number}]")
+        json_io.validate(account, _Account, f"{path}: [{number}]")
     return accounts
 
 
@@ -147,7 +147,7 @@ def _messages(text: object, where: str) -> object:
 def read_summary(path: Path) -> dict[str, Any]:
     """The summary of an evaluation. Raises UserError, naming the key, for one that is damaged."""
     summary = json_io.read_object(path, FIX)
-    json_io.require(summary, _Summary, str(path), FIX)
+    json_io.validate(summary, _Summary, str(path), FIX)
     for name, found in _judged(summary):
         if missing := [judge for judge in summary["judges"] if judge not in found]:
             raise UserError(f"{name} has no figure of judge {missing[0]}", where=str(path), fix=FIX)

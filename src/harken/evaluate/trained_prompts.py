@@ -26,7 +26,7 @@ def trained_on(models: Mapping[str, ModelSource], prompts: Sequence[Prompt]) -> 
     for name, source in models.items():
         for run in _runs(source):
             for part in (run, RunFolder(run.root / "ptx")):
-                known = trained_prompts.read(part)
+                known = trained_prompts.read_prompt_hashes(part)
                 if count := sum(one in known for one in asked):
                     found.setdefault(name, {})[str(part.root)] = count
     return found
@@ -55,7 +55,7 @@ def _runs(source: ModelSource) -> list[RunFolder]:
             continue
         found[root] = run
         try:
-            before: Any = manifest.read(run.manifest).get("lineage")
+            before: Any = manifest.read_manifest(run.manifest).get("lineage")
         except UserError:
             continue  # other programs write files of this name too
         if isinstance(before, dict) and isinstance(before.get("folder"), str):

@@ -106,7 +106,7 @@ def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"Name the run itself: {inner.root}" if inner.config.is_file() else "Name the folder of a PPO run"
         )
         raise UserError("no run here (config.yml is missing)", where=str(root), fix=fix)
-    checksums.check(run.config)
+    checksums.verify_file(run.config)
     config = config_files.load_run(str(run.config), list(overrides), root)
     if not isinstance(config.training, PPOTraining):
         raise UserError(

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, model_validator
 from harken.errors import UserError
 from harken.records import Message
 from harken.run.credit_table import TOKEN_COLUMNS
-from harken.run.json_io import Schema, require
+from harken.run.json_io import Schema, validate
 
 RESTORE = "restore the file, or look at another update"
 
@@ -97,7 +97,7 @@ def require_rows(rows: Sequence[dict[str, Any]], shape: type[Schema], path: Path
     if not rows:
         raise UserError("there are no answers in it", where=str(path), fix=RESTORE)
     for number, row in enumerate(rows):
-        require(row, shape, f"{path}:row {number}", RESTORE)
+        validate(row, shape, f"{path}:row {number}", RESTORE)
 
 
 def messages_of(record: dict[str, Any]) -> tuple[Message, ...]:
@@ -107,5 +107,5 @@ def messages_of(record: dict[str, Any]) -> tuple[Message, ...]:
         told = {"messages": json.loads(record["messages"])}
     except (ValueError, RecursionError) as error:
         raise UserError(f"its messages are not JSON ({error})", where=where, fix=RESTORE) from None
-    require(told, _Conversation, where, RESTORE)
+    validate(told, _Conversation, where, RESTORE)
     return tuple(Message.from_dict(turn) for turn in told["messages"])

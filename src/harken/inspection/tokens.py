@@ -141,7 +141,7 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 def _tokenizer(run: RunFolder) -> PreTrainedTokenizerBase | None:
     sources = [ModelSource("full", str(run.final), run.final)] if run.final.is_dir() else []
     if run.manifest.is_file():
-        lineage = manifest.read(run.manifest).get("lineage")
+        lineage = manifest.read_manifest(run.manifest).get("lineage")
         made_from = lineage.get("folder") if isinstance(lineage, dict) else None
         if isinstance(made_from, str) and Path(made_from).is_dir():
             try:
@@ -149,7 +149,7 @@ def _tokenizer(run: RunFolder) -> PreTrainedTokenizerBase | None:
             except UserError:  # its base may be gone, and its tokenizer still there
                 sources.append(ModelSource("full", made_from, Path(made_from)))
     for source in sources:
-        checksums.check_folder(tokenizer_folder(source), weights=False)
+        checksums.verify_folder(tokenizer_folder(source), weights=False)
         try:
             return tokenizer_of(source)
         except UserError:

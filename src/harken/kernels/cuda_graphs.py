@@ -57,7 +57,7 @@ class CudaGraphs:
         The first time shapes come they are worked on as usual, which also readies what must not be readied in a
         recording. A place where a run may stop.
         """
-        signals.check()
+        signals.raise_if_stopped()
         key = (kind, *(tuple(given.shape) for given in inputs))
         if key not in self._met:
             self._met.add(key)

@@ -68,7 +68,7 @@ class LlamaDecodeStep:
         `hidden` [rows, places] is 0 where a row sees a place of the past, its own new one included, and −inf
         elsewhere. A place where a run may stop.
         """
-        signals.check()
+        signals.raise_if_stopped()
         x = self.embed(tokens)
         cosines, sines = (table[0, :, None] for table in self.rotary(x, at[None]))
         # What the second half of the features gives the first is subtracted.

@@ -157,7 +157,7 @@ class Backbone:
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """A frozen adapter from disk. Raises UserError when a sealed file of it is damaged."""
-        checksums.check_folder(folder)
+        checksums.verify_folder(folder)
         trainable = self._trainable_adapters()
         self._peft = with_adapter(self._peft or self.model, folder, name)
         self._freeze_all_but(trainable)
@@ -270,7 +270,7 @@ class Backbone:
         On a 16-bit base, adapters compute in 16 bits as well. Their parameters and gradients stay float32, as in
         any mixed-precision training. Every forward is a place where a run may stop.
         """
-        signals.check()
+        signals.raise_if_stopped()
         config = self.model.config
         usual = config._attn_implementation
         compute = self._compute or self.dtype

@@ -42,7 +42,7 @@ def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
         if link.folder == folder:
             break
         if (link.folder / _TEMPLATE).is_file():
-            tokenizer.chat_template = checksums.read_text(link.folder / _TEMPLATE)
+            tokenizer.chat_template = checksums.read_verified_text(link.folder / _TEMPLATE)
             choose_pad(tokenizer, where=str(link.folder))
             break
     return tokenizer

@@ -27,7 +27,7 @@ from harken.models.hub import hub_folder
 from harken.run import checksums
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
-from harken.run.manifest import fingerprint
+from harken.run.manifest import fingerprint_folder
 
 Kind = Literal["full", "adapter", "reward"]
 Use = Literal["policy", "reward"]
@@ -60,7 +60,7 @@ class ModelSource:
     def check(self) -> None:
         """Raise UserError when a sealed file of this model, or of one on the way, is damaged. All are read."""
         for link in self.chain():
-            checksums.check_folder(link.folder)
+            checksums.verify_folder(link.folder)
 
     @property
     def what(self) -> str:
@@ -72,8 +72,8 @@ class ModelSource:
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of its own weight files; those of its base are the base's. Raises UserError as `check` does."""
-        checksums.check_folder(self.folder)
-        return fingerprint(self.folder)
+        checksums.verify_folder(self.folder)
+        return fingerprint_folder(self.folder)
 
     @property
     def lineage_fingerprint(self) -> str:
@@ -93,7 +93,7 @@ def resolve(name: str) -> ModelSource:
     return _resolve(name, ())
 
 
-def require(source: ModelSource, use: Use) -> ModelSource:
+def require_use(source: ModelSource, use: Use) -> ModelSource:
     """`source`, when it can serve as a `policy` or as a `reward` model. Raises UserError when it cannot."""
     if use == "reward" and source.kind != "reward":
         raise UserError(
@@ -202,7 +202,7 @@ def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> Model
         raise UserError(
             f"its base goes round in a circle: {circle}", where=name, fix="mend a base in one of them"
         )
-    checksums.check_folder(folder, weights=False)
+    checksums.verify_folder(folder, weights=False)
     if (folder / "reward.json").exists():
         for needed in ("adapter_config.json", "reward_head.safetensors"):
             if not (folder / needed).exists():

@@ -231,7 +231,7 @@ def read_card(folder: Path) -> Card:
     """The card of the reward model in `folder`. Raises UserError when it cannot be read or lacks a key."""
     path, fix = folder / "reward.json", "restore the file, or train the reward model again"
     card = json_io.read_object(path, fix)
-    json_io.require(card, Card, str(path), fix)
+    json_io.validate(card, Card, str(path), fix)
     return Card.model_validate(card)
 
 
@@ -254,11 +254,11 @@ def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> Ro
         any(p.requires_grad for p in parameters),
         sum(map(weights_of, parameters)),
         source,
-        fingerprint(parameters)[:12],
+        fingerprint_tensors(parameters)[:12],
     )
 
 
-def fingerprint(tensors: Iterable[Tensor]) -> str:
+def fingerprint_tensors(tensors: Iterable[Tensor]) -> str:
     """sha256 over the bytes of the tensors, in order, scales of quantised ones included: equal only if every bit is."""
     digest = hashlib.sha256()
     for part in (part for tensor in tensors for part in stored_parts(tensor)):

@@ -25,7 +25,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     places that no mask reads. Code shipped in the folder is never run.
     Raises UserError when the folder has no readable tokenizer, or a damaged one.
     """
-    checksums.check_folder(folder, weights=False)
+    checksums.verify_folder(folder, weights=False)
     fix = "copy tokenizer.json and tokenizer_config.json from the model it was trained from"
     with reading("no tokenizer can be read here", str(folder), fix):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)

@@ -63,7 +63,7 @@ def find(name: str) -> Found:
 
 
 def _read(name: str, folder: Path) -> Found:
-    checksums.check_folder(folder, weights=False)
+    checksums.verify_folder(folder, weights=False)
     with reading(
         "its config.json cannot be read",
         str(folder),

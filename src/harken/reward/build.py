@@ -20,7 +20,7 @@ from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype, compute_dtype
-from harken.models.resolve import ModelSource, require, resolve
+from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, role_row
 from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
 from harken.reward.ensemble import EnsembleReward
@@ -72,9 +72,9 @@ def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
         if isinstance(part, PythonPart):
             functions[part.column] = PythonReward(part.column, part.path, part.weight, part.timeout_s)
         elif isinstance(part, ModelPart):
-            models[part.column] = [require(resolve(part.checkpoint_path), "reward")]
+            models[part.column] = [require_use(resolve(part.checkpoint_path), "reward")]
         elif isinstance(part, EnsemblePart):
-            models[part.column] = [require(resolve(path), "reward") for path in part.checkpoint_paths]
+            models[part.column] = [require_use(resolve(path), "reward") for path in part.checkpoint_paths]
         elif isinstance(part, ClassifierPart):
             models[part.column] = [resolve(part.model_name)]
             check_classifier(models[part.column][0])
@@ -114,7 +114,7 @@ def find_rewards(training: PPOTraining) -> FoundRewards:
     """
     settings, main = training.reward_model, None
     if settings is not None and not settings.random_for_debugging:
-        main = require(resolve(settings.checkpoint_path), "reward")
+        main = require_use(resolve(settings.checkpoint_path), "reward")
         _check_base(main, settings.model_name)
     return FoundRewards(training, main, find_parts(training.rewards), find_parts(training.ppo.judges))
 

@@ -82,7 +82,7 @@ class PythonReward:
         return [Score(self.name, value, self.weight) for value in values]
 
     def _value(self, row: int, rollout: Rollout) -> float | None:
-        signals.check()
+        signals.raise_if_stopped()
         arguments, details = self._arguments(rollout)
         self._isolation.begin_call(_seed(rollout))
         with self._failing(rollout), time_limit(self._timeout, f"{self._file}: {self._called}"):
@@ -105,7 +105,7 @@ class PythonReward:
         async def every() -> list[_Returned | BaseException]:
             return await asyncio.gather(*(one(rollout) for rollout in rollouts))
 
-        signals.check()
+        signals.raise_if_stopped()
         if not rollouts:
             return []
         whole = None if self._timeout is None else self._timeout * len(rollouts)

@@ -94,7 +94,7 @@ def latest(folder: Path) -> Checkpoint | None:
         return None
     _clean_up(folder)
     for path in _steps(folder):
-        found = problem(path) or _read(path)
+        found = checkpoint_problem(path) or _read(path)
         if isinstance(found, Checkpoint):
             return found
         say(f"warning: checkpoint {path} is damaged ({found}); moved to {_quarantine(path)}")
@@ -168,7 +168,7 @@ def _drop(path: Path) -> None:
     shutil.rmtree(nameless)
 
 
-def problem(path: Path) -> str | None:
+def checkpoint_problem(path: Path) -> str | None:
     """Why a checkpoint cannot be trusted, or None. Its files are read."""
     try:
         written = bounded.read_bytes(path / MANIFEST)

@@ -60,7 +60,7 @@ def remove_checksums(folder: Path) -> None:
         atomic.sync(folder)
 
 
-def check(path: Path) -> None:
+def verify_file(path: Path) -> None:
     """Raise UserError when a seal lists `path` and it is not as it was sealed. What no seal lists passes."""
     path = path.absolute()
     for folder in path.parents[:DEEPEST]:
@@ -70,16 +70,16 @@ def check(path: Path) -> None:
             return
 
 
-def check_folder(folder: Path, *, weights: bool = True) -> None:
+def verify_folder(folder: Path, *, weights: bool = True) -> None:
     """`check` every file that the seal of `folder` itself lists. Without `weights`, no *.safetensors is read."""
     for name, sha256 in (listed(folder) or {}).items():
         if weights or not name.endswith(".safetensors"):
             _require(folder / name, sha256)
 
 
-def read_text(path: Path, largest: int = bounded.OBJECT) -> str:
+def read_verified_text(path: Path, largest: int = bounded.OBJECT) -> str:
     """The UTF-8 text of a file. Raises UserError as `check` does, and when it cannot be read or is too large."""
-    check(path)
+    verify_file(path)
     try:
         return bounded.read_text(path, largest)
     except OSError as error:
@@ -114,7 +114,7 @@ def listed(folder: Path) -> dict[str, str] | None:
     )
 
 
-def problem(path: Path, sha256: str) -> str | None:
+def file_problem(path: Path, sha256: str) -> str | None:
     """What is wrong with a sealed file, in words; None when it is whole."""
     try:
         found = file_sha256(path)
@@ -146,7 +146,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 
 
 def _require(path: Path, sha256: str) -> None:
-    if (wrong := problem(path, sha256)) is not None:
+    if (wrong := file_problem(path, sha256)) is not None:
         raise UserError(
             wrong,
             where=str(path),

@@ -41,7 +41,7 @@ def differences(path: Path, config: dict[str, Any]) -> list[str]:
 
     A name of a place in a project that was moved as a whole, the folder with it, is no difference (`run.moved`).
     """
-    return config_difference(moved.brought_along(recorded(path), config, path.parent), config)
+    return config_difference(moved.brought_along(read_locked_config(path), config, path.parent), config)
 
 
 def replace(path: Path, config: dict[str, Any]) -> None:
@@ -49,10 +49,10 @@ def replace(path: Path, config: dict[str, Any]) -> None:
     write_text(path, config_yaml.write(config))
 
 
-def recorded(path: Path) -> dict[str, Any]:
+def read_locked_config(path: Path) -> dict[str, Any]:
     """The configuration a folder was claimed with. Raises UserError when the file cannot be read as one."""
     try:
-        return config_yaml.parse(checksums.read_text(path), str(path)).data
+        return config_yaml.parse(checksums.read_verified_text(path), str(path)).data
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read as text ({error})", where=str(path), fix=RESTORE) from None
     except UserError as error:

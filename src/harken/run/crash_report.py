@@ -20,7 +20,7 @@ def note_folder(error: BaseException, folder: Path) -> None:
             setattr(error, _FOLDER, folder)
 
 
-def record(error: BaseException) -> Path | None:
+def write_crash_report(error: BaseException) -> Path | None:
     """Write the traceback, without secrets, into the folder that was being written, else into the temporary folder.
 
     Returns the file; None where neither takes it.

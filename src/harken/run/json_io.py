@@ -47,7 +47,7 @@ def read_lines(path: Path, fix: str = RESTORE) -> list[tuple[str, dict[str, Any]
     return [(where, parse_object(line, where, fix)) for where, line in zip(places, lines, strict=True)]
 
 
-def require(value: object, shape: type[Schema], where: str, fix: str = RESTORE) -> None:
+def validate(value: object, shape: type[Schema], where: str, fix: str = RESTORE) -> None:
     """Raise UserError, naming the first key at fault, when `value` does not have a shape."""
     try:
         shape.model_validate(value)
@@ -67,7 +67,7 @@ def parse_object(content: bytes, where: str, fix: str = RESTORE) -> dict[str, An
 
 
 def _content(path: Path, fix: str, largest: int = bounded.OBJECT) -> bytes:
-    checksums.check(path)
+    checksums.verify_file(path)
     try:
         return bounded.read_bytes(path, largest)
     except OSError as error:

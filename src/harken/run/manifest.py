@@ -57,14 +57,14 @@ _SECRET_PARAMETER = re.compile(
 
 def began(run: RunFolder) -> datetime:
     """The time the run was created: of a run that has no manifest yet, now, or what SOURCE_DATE_EPOCH says."""
-    said = read(run.manifest)["created"] if run.manifest.exists() else _now()
+    said = read_manifest(run.manifest)["created"] if run.manifest.exists() else _now()
     try:
         return datetime.fromisoformat(said)
     except (TypeError, ValueError):
         raise UserError(f"created: {said!r} is no time", where=str(run.manifest), fix=FIX) from None
 
 
-def write(
+def write_manifest(
     run: RunFolder,
     config: dict[str, Any],
     lineage: dict[str, Any],
@@ -77,7 +77,7 @@ def write(
     moved; a new one gets `created` (see `began`). Raises ValueError when `extra` has a key of the manifest's own.
     """
     new = created.isoformat(timespec="seconds") if created else _now()
-    before = read(run.manifest) if run.manifest.exists() else {"created": new}
+    before = read_manifest(run.manifest) if run.manifest.exists() else {"created": new}
     own = {
         **versions(),
         "python": platform.python_version(),
@@ -98,12 +98,12 @@ def write(
 
 def mark_moved(run: RunFolder, names: Sequence[str]) -> None:
     """Say in the manifest that the frozen weights of these components moved during the run."""
-    atomic.write_json(run.manifest, read(run.manifest) | {MOVED: list(names)})
+    atomic.write_json(run.manifest, read_manifest(run.manifest) | {MOVED: list(names)})
 
 
-def moved(run: RunFolder) -> list[str]:
+def moved_components(run: RunFolder) -> list[str]:
     """Components whose frozen weights moved during the run, by its manifest; [] without a manifest."""
-    names = read(run.manifest).get(MOVED, []) if run.manifest.exists() else []
+    names = read_manifest(run.manifest).get(MOVED, []) if run.manifest.exists() else []
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
@@ -132,9 +132,9 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest at `path`. Raises UserError when there is none or it is damaged."""
-    checksums.check(path)
+    checksums.verify_file(path)
     try:
         manifest = json.loads(bounded.read_bytes(path))
     except FileNotFoundError:
@@ -163,10 +163,10 @@ class _Lineaged(json_io.Schema):
     lineage: _Lineage
 
 
-def lineage(path: Path) -> dict[str, Any]:
+def read_lineage(path: Path) -> dict[str, Any]:
     """What the run with the manifest at `path` was made from. Raises UserError when it does not say."""
-    manifest = read(path)
-    json_io.require(manifest, _Lineaged, str(path), FIX)
+    manifest = read_manifest(path)
+    json_io.validate(manifest, _Lineaged, str(path), FIX)
     found: dict[str, Any] = manifest["lineage"]
     return found
 
@@ -217,7 +217,7 @@ def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
     ]
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint_folder(folder: Path) -> str:
     """The sha256 over names and contents of the *.safetensors files right in `folder`, sorted by name.
 
     Raises UserError when there is no such file.

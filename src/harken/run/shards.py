@@ -15,7 +15,7 @@ from harken.run import atomic, bounded
 from harken.run.terminal import say
 
 
-def part(path: Path, make: Callable[[], Sequence[Any]]) -> list[Any]:
+def load_or_make_shard(path: Path, make: Callable[[], Sequence[Any]]) -> list[Any]:
     """The JSON values of a part: read, or, where it is missing or damaged, made and kept.
 
     Made or read, they are what JSON gives back: tuples become lists. A full disk costs the part, not the work.

@@ -95,7 +95,7 @@ def in_step() -> bool:
     return _State.changing
 
 
-def check() -> None:
+def raise_if_stopped() -> None:
     """Raise Stopped if a signal asked for it and this is a safe point, or has waited for one long enough."""
     if _State.asked is None or not _State.handle_signals:
         return

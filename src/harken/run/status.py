@@ -13,7 +13,7 @@ from harken.run.terminal import say
 State = Literal["running", "completed", "stopped", "failed"]
 
 
-def write(
+def write_status(
     run: RunFolder,
     *,
     requested: int,

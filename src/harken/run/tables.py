@@ -71,7 +71,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     In a sealed file any changed byte is found. In another that was written here, one of the data; names and types
     of columns have no checksum there.
     """
-    checksums.check(path)
+    checksums.verify_file(path)
     if path.exists() and not path.is_file():
         raise _damaged(path, "it is no regular file")
     try:

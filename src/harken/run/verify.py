@@ -56,14 +56,14 @@ def _sealed(folder: Path, sums: dict[str, str] | UserError, count: Counter) -> V
         return Verified(folder, "nothing in it can be checked", (f"{checksums.CHECKSUMS} {sums.what}",))
     problems = []
     for name, sha256 in sums.items():
-        if (wrong := checksums.problem(folder / name, sha256)) is not None:
+        if (wrong := checksums.file_problem(folder / name, sha256)) is not None:
             problems.append(f"{name} {wrong}")
         count.update(1)
     return Verified(folder, f"{len(sums) - len(problems)} of {len(sums)} files whole", tuple(problems))
 
 
 def _checkpoint(folder: Path, count: Counter) -> Verified:
-    wrong = checkpoint.problem(folder.absolute())
+    wrong = checkpoint.checkpoint_problem(folder.absolute())
     count.update(1)
     if wrong is None:
         return Verified(folder, "checkpoint whole")

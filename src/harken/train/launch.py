@@ -21,7 +21,7 @@ from harken.models.device import choose_device
 from harken.models.lora_targets import coverage
 from harken.models.positions import require_within
 from harken.models.quantised import WEIGHT_DTYPES, WeightDtype
-from harken.models.resolve import ModelSource, require, resolve
+from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
 from harken.reward.build import find_rewards
 from harken.rollout.choose_decoder import require_decodable
@@ -46,7 +46,9 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
     versions (with the differences): unless `accept_changes`, which the manifest then tells. A finished run stays.
     """
     if not RunFolder(output).config.exists():
-        require(resolve(config.model_name), "policy")  # before a folder is made for a run that cannot begin
+        require_use(
+            resolve(config.model_name), "policy"
+        )  # before a folder is made for a run that cannot begin
     with writing(output):
         run = RunFolder(output)
         began = manifest.began(run)
@@ -59,16 +61,16 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     finished = run.final.exists() and status.is_over(run)
     changes = Changes(accept_changes, offered=not finished)
     already = config_lock.lock_config(run.config, settings, run.checkpoints, run.final, changes=changes)
-    names_moved = already and config_lock.recorded(run.config) != settings
+    names_moved = already and config_lock.read_locked_config(run.config) != settings
     if already and finished:
         if names_moved:
-            _check_lineage(manifest.lineage(run.manifest), _found_models(config), run, changes)
+            _check_lineage(manifest.read_lineage(run.manifest), _found_models(config), run, changes)
         say(f"{run.root}: this run is finished; nothing to do")
-        if moved := manifest.moved(run):
+        if moved := manifest.moved_components(run):
             say(f"warning: {FrozenWeightsMoved(moved, where=str(run.root))}")
         return run
     checksums.remove_checksums(run.root)  # what it lists is about to change
-    source = require(resolve(config.model_name), "policy")
+    source = require_use(resolve(config.model_name), "policy")
     say(f"model: {source.describe()}")
     device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
     stage: Stage
@@ -78,10 +80,10 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
     print_roles(rows)
     if already and run.manifest.exists():
-        _check_lineage(manifest.lineage(run.manifest), lineage, run, changes)
+        _check_lineage(manifest.read_lineage(run.manifest), lineage, run, changes)
         changes.meet(
             "this run began with other versions",
-            of_versions(manifest.read(run.manifest), manifest.versions()),
+            of_versions(manifest.read_manifest(run.manifest), manifest.versions()),
             where=run.root,
             fix="install them again, or train into another --output-dir",
         )
@@ -94,7 +96,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         extra["stamp"] = "random reward"
     if chat_template.folder_reads_clock(source.folder):
         extra["template_time"] = began.isoformat(timespec="seconds")
-    manifest.write(run, settings, lineage, extra, began)
+    manifest.write_manifest(run, settings, lineage, extra, began)
     if changes.accepted or names_moved:  # after they are told: a kill in between asks once more
         config_lock.replace(run.config, settings)
     run_stage(
@@ -253,9 +255,9 @@ def has_sft(source: ModelSource) -> bool:
 def _tuned(record: Path) -> bool:
     if not record.exists():
         return False
-    checksums.check(record)
+    checksums.verify_file(record)
     try:
-        lineage = manifest.read(record).get("lineage")
+        lineage = manifest.read_manifest(record).get("lineage")
     except UserError:
         return False  # many programs call a file manifest.json: one of another's says nothing of training
     return isinstance(lineage, dict) and bool(lineage.get("sft"))

@@ -124,7 +124,7 @@ def _encoded(
     asked = (
         row if isinstance(row, Prompt) else row.prompt for row in train if not isinstance(row, TokenPair)
     )
-    trained_prompts.write(run, (prompt.messages for prompt in asked))
+    trained_prompts.write_prompt_hashes(run, (prompt.messages for prompt in asked))
     account = f"the whole account: {run.data_report}"
     account += f"; each dropped row: {run.rejects}" if rejects else ""
     say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out; {account}")

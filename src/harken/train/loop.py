@@ -154,7 +154,7 @@ class _Loop:
         self.finishing = False
         self.logged = True
         """Whether the last of the `done` steps was considered for the best, and stands in metrics.jsonl."""
-        self.moved = manifest.moved(run)
+        self.moved = manifest.moved_components(run)
         """Components whose weights had to stay as they were and did not, also as an earlier process of the run told."""
         if (kept := checkpoint.latest(run.checkpoints)) is not None:
             restore(stage, kept.step, kept.tensors, kept.state, run.checkpoints)
@@ -186,7 +186,7 @@ class _Loop:
                 self.monitor.replay(bounded.read_text(self.run.metrics, bounded.LINES).split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
-                signals.check()
+                signals.raise_if_stopped()
                 began, number, skipped = time.perf_counter(), self.done, None
                 if not self.unlogged:
                     torch.manual_seed(derive_seed(seed, stage.label, "step", number))
@@ -253,7 +253,7 @@ class _Loop:
         """Bring status.json up to date. Steps of a run that goes on count once a checkpoint has them."""
         finished = stopped_because is not None and not stopped_because.startswith("interrupted")
         steps, skipped = (self.done, self.nonfinite.skipped) if finished else (self.saved, self.skipped)
-        status.write(
+        status.write_status(
             self.run,
             requested=self.stage.total,
             completed=steps - skipped,

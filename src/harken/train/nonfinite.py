@@ -195,7 +195,7 @@ class NonFiniteHandler:
 
     def _card(self, label: str, step: int, fault: NonFinite) -> dict[str, Any]:
         """fault.json: nothing in it depends on when or how often the step was tried."""
-        made = manifest.read(self.run.manifest) if self.run.manifest.exists() else {}
+        made = manifest.read_manifest(self.run.manifest) if self.run.manifest.exists() else {}
         versions = ("harken", "python", *manifest.PACKAGES)
         return {
             "stage": label,

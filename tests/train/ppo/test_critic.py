@@ -15,7 +15,7 @@ from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import ModelSource, resolve
-from harken.models.roles import RewardModel, ScalarHead, fingerprint, lineage_fingerprint
+from harken.models.roles import RewardModel, ScalarHead, fingerprint_tensors, lineage_fingerprint
 from harken.train.ppo.critic import build_critic
 
 CPU = torch.device("cpu")
@@ -59,14 +59,14 @@ def test_training_it_leaves_the_reward_model_as_it_is(tmp_path: Path) -> None:
     source, shared, rewards, trained = setting(tmp_path)
     config = ppo_config(ppo={"critic": "adapter", "critic_init": "reward_model"}, **NAMED)
     critic = build_critic(config, source, shared, rewards, trained, torch.float32, CPU)
-    before = fingerprint(rewards.backbone.adapter_parameters("reward").values())
+    before = fingerprint_tensors(rewards.backbone.adapter_parameters("reward").values())
     batch = collate([[5, 9, 40, 2]], [[False, True, True, True]], PAD)
     with critic.backbone.role(critic.adapter):
         critic.values(batch)[0].sum().backward()
     parameters = [*critic.parameters().values(), *critic.head.parameters()]
     assert all(p.grad is not None for p in parameters)
     torch.optim.SGD(parameters, lr=0.1).step()
-    assert fingerprint(rewards.backbone.adapter_parameters("reward").values()) == before
+    assert fingerprint_tensors(rewards.backbone.adapter_parameters("reward").values()) == before
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ppo_stage import ppo_config, share_of_low_tokens
 from torch import Tensor
 
 from harken.batches import PolicyOutputs, TokenBatch
-from harken.models.roles import Policy, fingerprint
+from harken.models.roles import Policy, fingerprint_tensors
 from harken.run.tables import read_rows
 from harken.train.ppo.loss import UpdateStats, policy_loss
 from harken.train.ppo.minibatch import TokenCounts
@@ -115,9 +115,9 @@ def test_frozen_means_frozen_and_the_policy_moves(make_stage: MakeStage) -> None
     """P37, S0-13: not a bit of the base changes; adapter and value head do."""
     stage = make_stage(ppo_config())
     base = [p for n, p in stage.policy.backbone.model.named_parameters() if "lora_" not in n]
-    before, start = fingerprint(base), trained(stage)
+    before, start = fingerprint_tensors(base), trained(stage)
     stage.step(0)
-    assert fingerprint(base) == before
+    assert fingerprint_tensors(base) == before
     moved = {name for name, tensor in trained(stage).items() if not torch.equal(tensor, start[name])}
     assert any("lora_B" in name for name in moved)
     assert "value_head.weight" in moved

@@ -15,7 +15,7 @@ from harken.errors import FrozenWeightsMoved
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
-from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint, role_row
+from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint_tensors, role_row
 from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
@@ -81,12 +81,12 @@ class PPOModels:
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:
-        prints = {name: fingerprint(parameters) for name, parameters in self.rewards.frozen.items()}
+        prints = {name: fingerprint_tensors(parameters) for name, parameters in self.rewards.frozen.items()}
         if self.policy.adapter is not None:
-            prints["base"] = fingerprint(_base_parameters(self.policy.backbone))
+            prints["base"] = fingerprint_tensors(_base_parameters(self.policy.backbone))
         moves = self._training.ppo.reference_update_every is not None
         if self.reference.backbone is not self.policy.backbone and not moves:
-            prints["reference"] = fingerprint(_base_parameters(self.reference.backbone))
+            prints["reference"] = fingerprint_tensors(_base_parameters(self.reference.backbone))
         return prints
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
-from harken.models.resolve import ModelSource, require, resolve
+from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import Policy
 from harken.models.tokenizer import same_tokenizer
 from harken.run import manifest
@@ -88,7 +88,7 @@ def load_reference(
     """
     if name == "sft":
         return Policy(shared or Backbone.load(source, weight_dtype, device), None)
-    other = _under(source) if name == "base" else require(resolve(name), "policy")
+    other = _under(source) if name == "base" else require_use(resolve(name), "policy")
     backbone = Backbone.load(other, weight_dtype, device)
     if not same_tokenizer(backbone.tokenizer, policy.tokenizer):
         raise UserError(
@@ -104,11 +104,11 @@ def _under(source: ModelSource) -> ModelSource:
     if source.base is not None:
         return source.base
     record = RunFolder(source.folder.parent).manifest
-    made_from = manifest.lineage(record).get("folder") if record.exists() else None
+    made_from = manifest.read_lineage(record).get("folder") if record.exists() else None
     if not isinstance(made_from, str):
         raise UserError(
             f"nothing says what {source.name} was trained from",
             where="training.ppo.reference",
             fix="name the base model itself instead of `base`",
         )
-    return require(resolve(made_from), "policy")
+    return require_use(resolve(made_from), "policy")
