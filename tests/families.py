@@ -26,7 +26,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from tiny import END, PAD, tiny_tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from harken.cli.main import main as harken
 from harken.evaluate import suite
@@ -87,6 +87,10 @@ class Family:
     settings: dict[str, Any] = field(default_factory=dict)
     attention: str = "eager"
     """The attention it is compared with; another where transformers' own two differ."""
+
+    def config(self) -> PretrainedConfig:
+        """Return the settings of its tiny model."""
+        return AutoConfig.for_model(self.kind, **SMALL | self.settings)
 
 
 FAMILIES: dict[str, Family] = {
@@ -266,15 +270,14 @@ class Outcome:
     def good(self) -> bool:
         """Whether it agreed everywhere, or was refused at its first stage in one line."""
         if self.refused:
-            return self.stage == "sft"
+            return self.stage == "sft" and "internal error" not in self.refused
         return not self.broken and set(self.worst) == set(QUANTITIES) and max(self.worst.values()) <= LIMIT
 
 
 def build(family: Family, seed: int = 0) -> PreTrainedModel:
     """Random weights large enough that attention, norms and biases all matter."""
-    config = AutoConfig.for_model(family.kind, **SMALL | family.settings)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).float()
+    model = AutoModelForCausalLM.from_config(family.config()).float()
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.15)
@@ -433,6 +436,17 @@ def _reward(model: Any, head: dict[str, Tensor], card: dict[str, Any], tokens: S
     return (raw - card["offset"]) * card["scale"]
 
 
+ALONE = """from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+whole = AutoModelForImageTextToText.from_pretrained(source, dtype="auto")
+text = AutoModelForCausalLM.from_config(whole.config.get_text_config(), dtype=whole.dtype)
+text.model.load_state_dict(whole.model.language_model.state_dict())
+text.lm_head.load_state_dict(whole.lm_head.state_dict())
+text.save_pretrained(target)
+AutoTokenizer.from_pretrained(source).save_pretrained(target)
+"""
+"""How the language model of a multimodal checkpoint is saved by itself."""
+
 TOP = f"""# Model families
 
 Made by `python tests/families.py --write`. `make test` checks that the families it takes still come out as told
@@ -449,6 +463,16 @@ Decoding takes the fastest way that agrees with the model's own forward over who
 the model's own layers (with our attention, or its own too), or a row at a time through transformers' cache. The last is
 right and slow. Rows are refused past the positions that longrope and dynamic rotations are fixed for, because a longer
 row would change every row of its batch.
+
+`harken model FOLDER` says of a model of yours what works with it. `tests/every_type.py` takes every other type that
+transformers has a causal language model of through the same stages, in the nightly tests.
+
+Of a multimodal checkpoint (Gemma 3 and 4, Fuyu) the language model is trained, on text alone; the other towers stay in
+the folder as they are. Where transformers has a causal language model of the text part alone (Mistral 3), save
+the language model by itself first:
+
+```python
+{ALONE}```
 """
 
 

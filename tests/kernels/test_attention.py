@@ -30,7 +30,7 @@ ROWS = [
 
 def chosen(config: PretrainedConfig) -> bool:
     torch.manual_seed(0)
-    return Backbone(AutoModelForCausalLM.from_config(config).float(), tiny_tokenizer())._packable
+    return Backbone(AutoModelForCausalLM.from_config(config).float(), tiny_tokenizer()).packs
 
 
 def test_the_backward_is_the_derivative() -> None:
@@ -67,7 +67,7 @@ def test_packed_rows_are_transformers_plain_attention_of_each_row(
     monkeypatch.setattr(packing, "LONGEST_SEGMENT", 7)
     monkeypatch.setattr(attention, "KEPT", kept)
     backbone = tiny_backbone()
-    assert backbone._packable
+    assert backbone.packs
     backbone.model.requires_grad_(True)
     batch = collate(ROWS, [[True] * len(row) for row in ROWS], 0)
     ours = states_and_gradients(backbone, backbone.hidden(batch)[batch.attention_mask])

@@ -179,7 +179,7 @@ def test_a_real_model_is_packed_and_decoded_here(smollm2: Path, monkeypatch: pyt
     """Rounding alone moves its states by a half over tokens it never saw; over words they agree."""
     monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: False)
     backbone = Backbone.load(resolve(str(smollm2)), torch.bfloat16, "cpu")
-    assert backbone._packable
+    assert backbone.packs
     assert backbone._has_decode_step
 
 

@@ -84,21 +84,40 @@ def plan(
 @before.command()
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whatever model_name accepts.")],
+    brief: Annotated[bool, typer.Option("--brief", help="Only what the name is: nothing is loaded.")] = False,
+    dtype: Annotated[
+        str, typer.Option(metavar="bfloat16|float32", help="What it is loaded in.")
+    ] = "bfloat16",
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Say what a model name resolves to.
+    """Say what a model name resolves to, and what works with the model.
 
-    Its kind, its folder, and every model under it, the base first. Nothing is loaded.
+    Its kind, its folder, and every model under it, the base first. Then the model is loaded, and a table says
+    whether it can be trained, how it decodes, whether rows are packed, and which modules an adapter is on.
 
     \b
     Examples:
       harken model embedded
-      harken model outputs/03_ppo
-      harken model Qwen/Qwen2.5-0.5B-Instruct
+      harken model outputs/03_ppo --brief
+      harken model path/to/folder --json
     """
     from harken.models import resolve
 
-    for source in resolve.resolve(name).chain():
-        show(source.describe())
+    source = resolve.resolve(name)
+    if not as_json:
+        for link in source.chain():
+            show(link.describe())
+    if brief and not as_json:
+        return
+    from harken.doctor import model_support
+
+    if dtype not in ("bfloat16", "float32"):
+        raise UserError("is neither bfloat16 nor float32", where=f"--dtype {dtype}", fix="Name one of them")
+    found = None if brief else model_support.support(source, dtype)
+    if as_json:
+        show(json.dumps(model_support.to_json(source, found), ensure_ascii=False, indent=2))
+    else:
+        show("\n" + "\n".join(one.line() for one in found or []))
 
 
 @before.command()

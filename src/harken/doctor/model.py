@@ -56,7 +56,7 @@ def vocabulary(context: Context) -> Outcome:
 )
 def positions(context: Context) -> Outcome:
     """Of PPO: prompt and answer."""
-    has = getattr(context.backbone.model.config, "max_position_embeddings", None)
+    has = getattr(context.backbone.config, "max_position_embeddings", None)
     needed = context.config.data.max_length
     named = f"data.max_length {needed}"
     if isinstance(context, PPOContext):

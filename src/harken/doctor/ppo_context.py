@@ -141,7 +141,7 @@ class PPOContext(Context):
     def followed(self) -> int:
         """The tokens an answer is followed to: `max_gen_len` twice over, but no further than `LONGEST`."""
         limit = min(2 * self.settings.max_gen_len, LONGEST)
-        positions: int | None = getattr(self.backbone.model.config, "max_position_embeddings", None)
+        positions: int | None = getattr(self.backbone.config, "max_position_embeddings", None)
         if positions is None:
             return limit
         longest = max(len(self.renderer.prompt(prompt.messages, prompt.tools)) for prompt in self.prompts)

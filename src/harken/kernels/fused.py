@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from harken.kernels.recompute import attach_recompute
 
+GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
+
 
 def install(model: nn.Module) -> None:
     """Replace the forward of RMS norms and of SiLU-gated feed-forward blocks that compute what they are named for."""
@@ -27,8 +29,9 @@ def install(model: nn.Module) -> None:
         weighted = isinstance(getattr(module, "weight", None), Tensor)  # some families' norms have no weight
         if weighted and type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
             _try(module, NormForward(module), module.weight)
-        elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
-            _try(module, GatedForward(module), module.gate_proj.weight)
+        elif all(hasattr(module, name) for name in GATED) and isinstance(module.gate_proj, nn.Module):
+            # Experts that are one parameter each are no such block.
+            _try(module, GatedForward(module), module.gate_proj.weight)  # type: ignore[arg-type]
 
 
 class NormForward:

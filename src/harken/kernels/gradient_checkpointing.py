@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from harken.errors import UserError
+from harken.kernels.trunk import tower_of
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def recomputed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Itera
         )
     try:
         for layer in layers:
-            layer.forward = _run_again(layer.forward, trunk.config, role)
+            layer.forward = _run_again(layer.forward, tower_of(trunk).config, role)
         yield
     finally:
         for layer in layers:

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from harken.batches import TokenBatch, micro_batches
@@ -31,6 +31,7 @@ from harken.kernels import attention, decode_step, fp32_linear, fused, lora_line
 from harken.kernels.allocator import keep_freed_memory
 from harken.kernels.gradient_checkpointing import recomputed_layers
 from harken.kernels.shape_buckets import limit_kernel_cache
+from harken.kernels.trunk import text_config_of, trunk_of
 from harken.maths.logits import LogitsHead
 from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.check_logits import check_causal, check_logits
@@ -38,7 +39,7 @@ from harken.models.end_tokens import end_tokens, generation_settings
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.load_errors import saving
 from harken.models.logits_head import find_head
-from harken.models.lora_targets import adapter_settings, require_switchable, targets_of, trunk_of
+from harken.models.lora_targets import adapter_settings, lora_config, require_switchable
 from harken.models.positions import require_within
 from harken.models.quantised import WeightDtype, is_quantised
 from harken.models.resolve import ModelSource
@@ -78,9 +79,10 @@ class Backbone:
         found = find_head(model, self.trunk, where)
         self._scale, self._softcap = found.scale, found.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
-        probed = self.forward, model.config, self.dtype
+        probed = self.forward, self.config, self.dtype
         self._short = attention.longest_eager(*probed) if self.device.type == "cpu" else 0
-        self._packable = self._short > 0 and attention.serves(*probed)
+        self.packs = self._short > 0 and attention.serves(*probed)
+        """Whether rows are read as one packed sequence."""
 
     @classmethod
     def load(cls, source: ModelSource, weight_dtype: WeightDtype, device: torch.device | str) -> Backbone:
@@ -114,6 +116,11 @@ class Backbone:
         return any(is_quantised(parameter) for parameter in self.model.parameters())
 
     @property
+    def config(self) -> PretrainedConfig:
+        """Of the layers that read text."""
+        return text_config_of(self.model)
+
+    @property
     def hidden_size(self) -> int:
         """Features of a hidden state."""
         return int(self.model.get_input_embeddings().weight.shape[1])
@@ -140,16 +147,7 @@ class Backbone:
     def add_adapter(self, name: str, settings: LoraSettings, seed: int) -> None:
         """One more trainable adapter: A is random (from the seed alone), B is zero, both float32."""
         trainable = self._trainable_adapters()
-        targets = targets_of(self.model, self.trunk, settings)
-        lora = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=targets.modules,
-            target_parameters=targets.parameters or None,
-            base_model_name_or_path=str(self.source.folder) if self.source else None,
-            task_type="CAUSAL_LM",
-        )
+        lora = lora_config(self.model, self.trunk, settings, self.source.folder if self.source else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "adapter", name))
             self._peft = new_adapter(self._peft or self.model, lora, name)
@@ -213,7 +211,7 @@ class Backbone:
         Attention is causal, so no real token can see the padding on its right and no mask is needed; outputs at
         padding are meaningless.
         """
-        if not self._packable:
+        if not self.packs:
             kernel = self._attention(batch.tokens.shape[1])
             return self.forward(kernel, input_ids=batch.tokens, use_cache=False)
         layout = self.pack(batch.sequences())
@@ -226,7 +224,7 @@ class Backbone:
 
         One item always fits; every item is in exactly one group.
         """
-        if self._packable:
+        if self.packs:
             return packing.micro_batches(items, token_budget)
         sides = max((len(item) for item in items), default=1)
         longest = [max(len(row) for row in item) for item in items]
@@ -234,7 +232,7 @@ class Backbone:
 
     def pack(self, rows: Sequence[Sequence[int]]) -> packing.PackedSequence:
         """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
-        if self._packable:  # dropout draws for every row anew, also where rows agree
+        if self.packs:  # dropout draws for every row anew, also where rows agree
             return packing.packed(rows, share=not lora_linear.drops(self._layers))
         return packing.padded(rows, self.pad_token)
 
@@ -271,7 +269,7 @@ class Backbone:
         any mixed-precision training. Every forward is a place where a run may stop.
         """
         signals.raise_if_stopped()
-        config = self.model.config
+        config = self.config
         usual = config._attn_implementation
         compute = self._compute or self.dtype
         try:
@@ -370,7 +368,7 @@ class Backbone:
 
     def _attention(self, longest: int) -> str | None:
         """The attention for padded rows; None is the model's own. Raises UserError for a row that is too long."""
-        require_within(self.model.config, longest, "a row", "lower data.max_length to {limit}")
+        require_within(self.config, longest, "a row", "lower data.max_length to {limit}")
         return "eager" if longest <= self._short else None
 
     def _trainable_adapters(self) -> set[str]:

@@ -10,6 +10,7 @@ peft puts it on the same layers wherever the adapter is loaded.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import transformers_weight_conversion as conversion
@@ -27,6 +28,7 @@ from transformers import PreTrainedModel
 
 from harken.config import LoraSettings
 from harken.errors import UserError
+from harken.kernels.trunk import others, tower_of
 
 PROJECTIONS = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -44,10 +46,13 @@ class Targets:
 
     modules: list[str]
     parameters: list[str]
+    exclude: str | None = None
+    """A pattern of modules that none of these names means: of a multimodal model, all but what reads text."""
 
     def cover_module(self, key: str) -> bool:
         """Whether peft adapts the module of this name."""
-        return any(_ends(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
+        named = any(_ends(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
+        return named and not (self.exclude and re.fullmatch(self.exclude, key))
 
     def cover_parameter(self, key: str) -> bool:
         """Whether peft adapts the parameter of this name."""
@@ -60,14 +65,15 @@ def targets_of(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Ta
     Raises UserError for a name in `target_modules` that matches nothing (peft would pass over it if another did) or
     that peft takes for something else, and for `experts` where the model has none that peft can adapt.
     """
-    parameters = expert_parameters(trunk) if settings.experts else []
+    tower = tower_of(trunk)
+    parameters = expert_parameters(tower) if settings.experts else []
     if settings.experts and not parameters:
         raise UserError(
             "this model has no experts in fused parameters", where="lora.experts", fix="leave it out"
         )
-    modules = target_modules(model, trunk, settings.target_modules)
+    modules = target_modules(model, tower, settings.target_modules)
     taken = [name for name in modules if name.rsplit(".", 1)[-1] in _taken_for_experts(model)]
-    layers = [part for key, part in trunk.named_modules() if any(_ends(key, name) for name in taken)]
+    layers = [part for key, part in tower.named_modules() if any(_ends(key, name) for name in taken)]
     by_weight = settings.dropout == 0 and all(_base_type(layer) is nn.Linear for layer in layers)
     if taken and not by_weight and settings.target_modules is not None:
         raise UserError(
@@ -77,7 +83,22 @@ def targets_of(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Ta
             fix=f"leave {' and '.join(taken)} out",
         )
     parameters += [f"{name}.weight" for name in taken if by_weight]
-    return Targets([name for name in modules if name not in taken], parameters)
+    return Targets([name for name in modules if name not in taken], parameters, others(trunk))
+
+
+def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base: Path | None) -> LoraConfig:
+    """Return what peft makes an adapter of these settings from. Raises UserError as `targets_of` does."""
+    targets = targets_of(model, trunk, settings)
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets.modules,
+        target_parameters=targets.parameters or None,
+        exclude_modules=targets.exclude,
+        base_model_name_or_path=str(base) if base else None,
+        task_type="CAUSAL_LM",
+    )
 
 
 def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | None) -> list[str]:
@@ -104,12 +125,6 @@ def _ends(key: str, name: str) -> bool:
 
 def _base_type(layer: Any) -> type:
     return type(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer)
-
-
-def trunk_of(model: Any) -> nn.Module:
-    """Return a causal language model without its unembedding."""
-    trunk: nn.Module = getattr(model, model.base_model_prefix, None) or model.model
-    return trunk
 
 
 def expert_parameters(trunk: nn.Module) -> list[str]:
@@ -167,6 +182,7 @@ def coverage(trunk: nn.Module, adapter: str) -> Coverage:
     on: Counter[str] = Counter()
     off: Counter[str] = Counter()
     adapted = set()
+    trunk = tower_of(trunk)
     for key, module in trunk.named_modules():
         path = key.replace(".base_layer", "")
         name = path.rsplit(".", 1)[-1]

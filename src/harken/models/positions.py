@@ -1,4 +1,4 @@
-"""How far a row may go before its rotation depends on the rows beside it."""
+"""How far a row may go before what is computed of it depends on the rows beside it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,42 @@ from transformers import PretrainedConfig
 
 from harken.errors import UserError
 
+ROTATION, CHOICE = "rotary embedding", "choice of keys"
+
 
 def position_limit(config: PretrainedConfig) -> int | None:
-    """Return the most tokens of a row that rotary frequencies are fixed for; None when they always are.
+    """Return the most tokens of a row that are computed the same whatever is beside it; None when all are."""
+    return min((limit for limit, _ in _limits(config)), default=None)
+
+
+def _limits(config: PretrainedConfig) -> list[tuple[int, str]]:
+    """Limits of a row's tokens, and what depends on the longest row past each.
 
     "longrope" takes other frequencies for a whole batch once its longest row is longer than the model was first
-    trained on, and "dynamic" keeps those of the longest row so far. A row alone would get others.
+    trained on, and "dynamic" keeps those of the longest row so far. Sparse attention with an index (`index_topk`)
+    chooses among keys with equal scores by the length of the batch; up to its choice it takes all keys.
     """
     settings = config.get_text_config()
     rotation: Any = getattr(settings, "rope_parameters", None) or {}
-    limits = []
+    limits: list[tuple[int, str]] = []
+    if chosen := getattr(settings, "index_topk", None):
+        limits.append((int(chosen), CHOICE))
     for of_layers in [rotation, *(part for part in rotation.values() if isinstance(part, dict))]:
         kind = str(of_layers.get("rope_type", "default"))
         if kind == "longrope":
-            limits.append(
-                of_layers.get("original_max_position_embeddings") or settings.max_position_embeddings
-            )
+            trained = of_layers.get("original_max_position_embeddings") or settings.max_position_embeddings
+            limits.append((int(trained), ROTATION))
         elif "dynamic" in kind:
-            limits.append(settings.max_position_embeddings)
-    return min(map(int, limits), default=None)
+            limits.append((int(settings.max_position_embeddings), ROTATION))
+    return limits
 
 
 def require_within(config: PretrainedConfig, tokens: int, what: str, fix: str) -> None:
     """Raise UserError for a row of so many tokens past the limit."""
-    limit = position_limit(config)
-    if limit is not None and tokens > limit:
+    limit, part = min(_limits(config), default=(tokens, ""))
+    if tokens > limit:
         raise UserError(
-            f"{what} has {tokens} tokens, and past {limit} the rotary embedding of this model ({config.model_type}) "
+            f"{what} has {tokens} tokens, and past {limit} the {part} of this model ({config.model_type}) "
             "depends on the longest row of a batch",
             where="data.max_length",
             fix=fix.format(limit=limit),

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_mode
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harken.errors import UserError
 from harken.models import quantised_linear
@@ -24,6 +24,7 @@ from harken.models.resolve import ModelSource
 
 AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
 RETRAIN = "copy the folder again, or train the adapter again"
+FIX = "choose a model of a family in docs/models.md"
 NOT_MERGED = "the adapter cannot be added to the weights of its base"
 MEMORY = "its model in float32 has to fit into memory; if it does, train the adapter again"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -43,6 +44,16 @@ def read_model(
             "quantization_config": weight_dtype.settings(),
             "device_map": {"": device or torch.device("cpu")},
         }
+    with reading("this model cannot be read", str(folder), AGAIN):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        inner = config.get_text_config()
+        alone = inner is not config and type(inner) in MODEL_FOR_CAUSAL_LM_MAPPING
+        raise UserError(
+            f"transformers has no causal language model of the type {config.model_type}",
+            where=str(folder),
+            fix="save its language model by itself, as docs/models.md shows" if alone else FIX,
+        )
     with reading("this model cannot be read", str(folder), AGAIN):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,

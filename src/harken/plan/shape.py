@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from harken.config import LoraSettings
 from harken.errors import UserError
+from harken.kernels.trunk import trunk_of
 from harken.models.logits_head import softcaps
-from harken.models.lora_targets import Targets, targets_of, trunk_of
+from harken.models.lora_targets import Targets, targets_of
 from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 
 
@@ -70,6 +71,9 @@ def shape_of(
     targets = _targets(model, lora)
     parameters = [p.numel() for p in model.parameters()]
     outer = {model.get_output_embeddings(), getattr(model, "score", None)}
+    config = config.get_text_config()
+    if config.is_heterogeneous:  # what is counted of one layer is counted of all
+        config.allow_global_per_layer_attribute_access = True
     heads = int(config.num_attention_heads)
     return ModelShape(
         parameters=sum(parameters),

@@ -102,7 +102,7 @@ def _agrees(backbone: Backbone, way: str) -> bool:
 
 def _cases(backbone: Backbone, way: str) -> Iterator[tuple[list[int], int, dict[str, int]]]:
     """Lengths of prompts, the position they begin at, and windows to set meanwhile."""
-    config = backbone.model.config
+    config = backbone.config
     windows = {name: getattr(config, name, None) for name in WINDOWS}
     shortened = {name: WINDOWS[name] for name, size in windows.items() if size and size > LONG}
     sizes = [
@@ -124,7 +124,7 @@ def _cases(backbone: Backbone, way: str) -> Iterator[tuple[list[int], int, dict[
 def _agrees_on(
     backbone: Backbone, way: str, lengths: list[int], offset: int, windows: dict[str, int]
 ) -> bool:
-    config = backbone.model.config
+    config = backbone.config
     rows = ordinary(int(config.vocab_size), *(length + STEPS for length in lengths))
     with _set(config, windows):
         decoder = _decoder(backbone, way, len(rows), max(lengths) + STEPS, offset)

@@ -49,7 +49,7 @@ class Decoder:
 
         With an `offset` every row stands that many positions further on.
         """
-        config = backbone.model.config
+        config = backbone.config
         layers = DynamicCache(config=config).layers
         if odd := {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer}:
             raise TypeError(f"state of a kind that slots do not hold ({odd.pop().__name__})")

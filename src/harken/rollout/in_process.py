@@ -103,7 +103,7 @@ class InProcessEngine:
         return [self._rollout(row, policy_version) for row in rows]
 
     def _rows(self, prompts: Sequence[Prompt], sampling: Sampling, purpose: str) -> list[_Row]:
-        positions = getattr(self.backbone.model.config, "max_position_embeddings", None)
+        positions = getattr(self.backbone.config, "max_position_embeddings", None)
         rows = []
         for prompt in prompts:
             fitted = self.renderer.fit_prompt(prompt.messages, self.prompt_limit, prompt.tools)
@@ -122,7 +122,7 @@ class InProcessEngine:
                     fix="lower data.max_length or max_gen_len",
                 )
             require_within(
-                self.backbone.model.config,
+                self.backbone.config,
                 len(tokens) + sampling.max_tokens,
                 f"prompt {prompt.id} with its response",
                 "lower it, or max_gen_len, until both fit in {limit}",
@@ -141,7 +141,7 @@ class InProcessEngine:
         waiting = deque(rows[i] for i in order)
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
         kept_as = matmul_dtype(self.backbone.dtype, self.backbone.device)
-        of_one = cache_bytes(self.backbone.model.config, capacity, kept_as)
+        of_one = cache_bytes(self.backbone.config, capacity, kept_as)
         places = slots(len(rows), of_one, self.batch_size)
         decoder = open_decoder(self.backbone, places, capacity)
         live: list[_Row] = []

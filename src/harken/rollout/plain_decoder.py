@@ -33,7 +33,7 @@ class PlainDecoder:
         """`copies[i]` sequences that begin with `prompts[i]`; each prompt is read once."""
         states = [self.last]
         for prompt, count in zip(prompts, copies, strict=True):
-            past = DynamicCache(config=self.backbone.model.config)
+            past = DynamicCache(config=self.backbone.config)
             read = self._read(list(prompt), past)
             self._pasts += [past, *(copy.deepcopy(past) for _ in range(count - 1))]
             states += [read] * count

@@ -21,6 +21,16 @@ def slots(answers: int, of_one: float, most: int = SLOTS) -> int:
 
 def cache_bytes(config: PreTrainedConfig, tokens: int, dtype: torch.dtype) -> int:
     """Keys and values of one sequence, at most: some families' heads are narrower in some layers."""
+    widest = max(map(_cache_width, layer_configs(config)))
+    return int(2 * config.num_hidden_layers * tokens * widest * dtype.itemsize)
+
+
+def layer_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """Return the configuration of each layer where layers differ, else the one of all."""
+    return list(config.per_layer_config[:]) if config.is_heterogeneous else [config]
+
+
+def _cache_width(config: PreTrainedConfig) -> int:
     groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     features = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * tokens * groups * features * dtype.itemsize)
+    return int(groups * features)

@@ -130,7 +130,7 @@ def _supervised(
     backbone = Backbone.load(source, weight_dtype, device)
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     require_within(
-        backbone.model.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
+        backbone.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
     )
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     stage: SupervisedStage | RewardStage

@@ -1,0 +1,81 @@
+"""What works with a model: training, decoding, packing and adapters, found by loading it and asking.
+
+The answers are those of the stages themselves: what is refused here is refused there, in the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from harken.config import LoraSettings
+from harken.errors import UserError
+from harken.kernels.trunk import tower_of
+from harken.models.backbone import Backbone
+from harken.models.lora_targets import coverage, expert_parameters
+from harken.models.quantised import WEIGHT_DTYPES
+from harken.models.resolve import ModelSource
+from harken.rollout.choose_decoder import PLAIN, require_decodable
+
+STAGES = ("supervised fine-tuning", "reward model", "PPO", "evaluation")
+NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: rows are padded"
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether one thing works with a model, and how or why not."""
+
+    name: str
+    works: bool
+    detail: str = ""
+
+    def line(self) -> str:
+        """`name  yes: detail` or `name  no: reason`."""
+        answer = "yes" if self.works else "no"
+        return f"{self.name:<24}{answer}{f': {self.detail}' if self.detail else ''}"
+
+
+def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
+    """Load a model and say what works with it, a line each."""
+    try:
+        backbone = Backbone.load(source, WEIGHT_DTYPES[dtype], torch.device("cpu"))
+    except UserError as error:
+        return [Support(stage, False, error.what) for stage in STAGES]
+    no_decoding = _refusal(lambda: require_decodable(backbone))
+    found = [Support(stage, not no_decoding, no_decoding) for stage in STAGES]
+    found[1] = Support(STAGES[1], True)
+    way = f"{backbone.decodes_by}{', which is slow' if backbone.decodes_by == PLAIN else ''}"
+    found.append(Support("decoding", not no_decoding, no_decoding or way))
+    found.append(Support("packing", backbone.packs, "" if backbone.packs else NOT_PACKED))
+    found.append(_adapter(backbone, "adapter", LoraSettings()))
+    if found[-1].works and expert_parameters(tower_of(backbone.trunk)):
+        found.append(_adapter(backbone, "with lora.experts", LoraSettings(experts=True)))
+    return found
+
+
+def to_json(source: ModelSource, found: list[Support] | None) -> dict[str, Any]:
+    """Return a model's links, the base first, and what works with it."""
+    links = [
+        {"name": link.name, "what": link.what, "folder": str(link.folder), "fingerprint": link.fingerprint}
+        for link in source.chain()
+    ]
+    return {"models": links} | ({} if found is None else {"support": [asdict(one) for one in found]})
+
+
+def _adapter(backbone: Backbone, name: str, settings: LoraSettings) -> Support:
+    reason = _refusal(lambda: backbone.add_adapter(name.replace(".", "-"), settings, seed=0))
+    if reason:
+        return Support(name, False, reason)
+    return Support(name, True, str(coverage(backbone.trunk, name.replace(".", "-"))).removeprefix("adapter "))
+
+
+def _refusal(ask: Callable[[], object]) -> str:
+    """What it raises, as the first half of an error's line; "" when it does not."""
+    try:
+        ask()
+    except UserError as error:
+        return error.what
+    return ""
