@@ -41,7 +41,7 @@ def whole_model(name: str) -> Path:
         return random_model.folder_of(name)
     model = resolve(name)
     if model.kind != "full":
-        raise UserError(f"is {model.what}", where=name, fix="benchmarks take a whole model")
+        raise UserError(f"is {model.description}", where=name, fix="benchmarks take a whole model")
     return model.folder
 
 

@@ -39,7 +39,7 @@ def measure(model: str, dtype: str) -> dict[str, float | bool]:
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
-        expected = backbone.read(layout, use_cache=False)[ends].float()
+        expected = backbone.forward_packed(layout, use_cache=False)[ends].float()
         with backbone.decoding():
             decoder = Decoder(backbone, 2, 32)
             decoder.admit([row[:-1] for row in ROWS], [1, 1])

@@ -17,7 +17,7 @@ INPUT = [
     Mutant("stored: lines end at any letter that ends one", "run/json_io.py", "read_lines: _content(path, fix, bounded.LINES).split(b'\\n')[:-1]", '[line.encode() for line in _content(path, fix, bounded.LINES).decode().splitlines()[:-1]]', STORED),
     Mutant("stored: the last key at fault is named", "run/json_io.py", 'validate: error.errors(include_url=False)[0]', "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),
     Mutant("weights: what the model's file lacks is made up", "models/weights.py", "read_model: told['missing_keys']", "[]", WEIGHTS),
-    Mutant("weights: what an adapter's file lacks is made up", "models/weights.py", "with_adapter: [key for key in wanted if key not in found]", "[key for key in found if key not in wanted]", WEIGHTS),
+    Mutant("weights: what an adapter's file lacks is made up", "models/weights.py", 'load_adapter: [key for key in wanted if key not in found]', "[key for key in found if key not in wanted]", WEIGHTS),
     Mutant("rows: every dropped row is listed", "data/report.py", "DataReport.lines: self.rejects[:SHOWN]", "self.rejects", DROPPED),
     Mutant("rows: the field at fault is not named", "data/report.py", "Reject.line: (self.where, self.field)", "(self.where,)", DROPPED),
     Mutant("rows: leaks are the prompts that do not leak", "data/sources.py", "_warn_of_leaks: (_prompt_key(record) in trained for record in held_out)", "(_prompt_key(record) not in trained for record in held_out and [held_out[0]])", DROPPED),

@@ -27,7 +27,7 @@ PRODUCTS = [
     Mutant(
         "sampled from logits of 16 bits, scored by those of 32",
         "models/backbone.py",
-        "Backbone.unembed: self.head(states)",
+        "Backbone.logits: self.head(states)",
         "self.head(states).to(states.dtype)",
         "kernels/test_fp32_linear.py",
     ),
@@ -104,14 +104,14 @@ PRODUCTS = [
     Mutant(
         "every weight trains through 16 bits",
         "models/backbone.py",
-        "Backbone.train_every_weight: matmul_dtype(self.dtype, self.device)",
+        "Backbone.train_all_weights: matmul_dtype(self.dtype, self.device)",
         "self.dtype",
         "kernels/test_fp32_linear.py",
     ),
     Mutant(
         "a model asked about its special tokens",
         "kernels/attention.py",
-        "ordinary: range(vocabulary // 8, vocabulary // 8 + sum(counts))",
+        "probe_tokens: range(vocabulary // 8, vocabulary // 8 + sum(counts))",
         "range(1, 1 + sum(counts))",
         "kernels/test_fp32_linear.py",
     ),

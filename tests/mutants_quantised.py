@@ -23,7 +23,7 @@ QUANTISED = [
     Mutant(
         "bytes counted as weights",
         "models/quantised.py",
-        "weights_of: state.shape if state is not None else parameter.shape",
+        "weight_count: state.shape if state is not None else parameter.shape",
         "parameter.shape",
         TESTS,
     ),
@@ -72,14 +72,14 @@ QUANTISED = [
     Mutant(
         "8-bit weights of 128 steps",
         "models/quantised_linear.py",
-        "dequantised: 127",
+        "dequantise: 127",
         "128",
         TESTS,
     ),
     Mutant(
         "a fingerprint without scales",
         "models/quantised.py",
-        "stored_parts: [*parts, scales_of(parameter)]",
+        "stored_tensors: [*parts, int8_scales(parameter)]",
         "parts",
         TESTS,
     ),
@@ -114,7 +114,7 @@ QUANTISED = [
     Mutant(
         "a bar of another library's while merging",
         "models/weights.py",
-        "merged_into_base: False",
+        "merge_adapter: False",
         "True",
         TESTS,
     ),

@@ -25,7 +25,7 @@ ENGINE = [
     ("the temperature is ignored", "InProcessEngine._drawn: temperature", "1.0"),
     ("more prompts in a pass than may be", "_readings: prompts + 1", "prompts"),
     ("a long prompt is read for every sample", "_readings: together and (not again) and ((prompts + 1) * len(together[0].prompt_tokens) > READ_TOGETHER)", "together and (prompts + 1) * len(together[0].prompt_tokens) > READ_TOGETHER"),
-    ("sampled in half precision", "InProcessEngine._drawn: self.backbone.unembed(states).float", "self.backbone.unembed(states).bfloat16"),
+    ("sampled in half precision", "InProcessEngine._drawn: self.backbone.logits(states).float", "self.backbone.logits(states).bfloat16"),
     ("an answer is one token too long", "InProcessEngine._answer: len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
     ("eos does not end an answer", "InProcessEngine.__init__: {renderer.end_of_turn, *backbone.ends}", "{renderer.end_of_turn}"),
     ("the end token is dropped", "InProcessEngine._rollout: tuple(row.tokens)", "tuple(row.tokens[:-1] or row.tokens)"),
@@ -55,13 +55,13 @@ WAYS = [
 ]  # fmt: skip
 
 KERNEL = [
-    ("arguments are swallowed", "decode_attention: require_known(others, masked={'sliding_window'})", "pass"),
+    ("arguments are swallowed", "decode_attention: reject_unknown_arguments(others, masked={'sliding_window'})", "pass"),
     ("sinks take no weight", "decode_attention: s_aux is not None", "False"),
     ("scores are not capped", "decode_attention: softcap is not None", "False"),
 ]  # fmt: skip
 
 POSITIONS = [
-    ("a long row changes its batch", "require_within: limit is not None and tokens > limit", "False"),
+    ("a long row changes its batch", 'check_position_limit: limit is not None and tokens > limit', "False"),
     ("a dynamic rotation has no limit", "position_limit: 'dynamic' in kind", "False"),
 ]  # fmt: skip
 
@@ -113,16 +113,16 @@ PACKING = [
 ]  # fmt: skip
 
 PACKED = [
-    ("no scale", "_weights: torch.baddbmm(mask, rows, _picked(keys, batch.keys, mask).transpose(1, 2), alpha=scale)", "torch.baddbmm(mask, rows, _picked(keys, batch.keys, mask).transpose(1, 2))"),
-    ("what is shared learns from one row alone", "_add: totals.index_add_", "totals.index_copy_"),
+    ("no scale", '_weights: torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2), alpha=scale)', 'torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2))'),
+    ("what is shared learns from one row alone", '_scatter_add: totals.index_add_', "totals.index_copy_"),
     ("the softmax's mean is forgotten", "_Attention.backward: torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype)", "of_weights * weights"),
     ("the scale of queries is forgotten backward", "_Attention.backward: of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)", "of_queries.index_select(0, ctx.batches.back)"),
     ("the scale of keys is forgotten backward", "_Attention.backward: of_keys.mul_(ctx.scale)", "of_keys"),
     ("fillers learn", '_Attention.backward: of_places.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)', "of_places.index_select(0, batch.queries)"),
-    ("windows are ignored", "is_plain: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
+    ("windows are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
     ("kept weights go to other batches", "_Attention.backward: next(of_short)", "kept[-1]"),
-    ("capped scores are ignored", "is_plain: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "not windowed"),
-    ("it is taken without a look", "serves: agree(found, torch.cat(own), dtype)", "True"),
+    ("capped scores are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "not windowed"),
+    ("it is taken without a look", 'is_equivalent: outputs_match(found, torch.cat(own), dtype)', "True"),
 ]  # fmt: skip
 
 SEGMENTS = [
@@ -187,7 +187,7 @@ MADE_AGAIN = [
 ]  # fmt: skip
 
 RESOLVE = [
-    ("a bad path becomes the embedded model", "_resolve: raise UserError('no such model', where=name or 'model_name', fix=_nearest(path))", "return _resolve('embedded', ()) or UserError('no such model', where=name or 'model_name', fix=_nearest(path))"),
+    ("a bad path becomes the embedded model", "_resolve: raise UserError('no such model', where=name or 'model_name', fix=_suggest_fix(path))", "return _resolve('embedded', ()) or UserError('no such model', where=name or 'model_name', fix=_suggest_fix(path))"),
     ("a bad path goes to the hub", "_resolve: not name or _looks_like_path(name)", "not name"),
     ("a circle goes unnoticed", "_from_folder: folder in on_the_way", "False"),
     ("a pickle is taken", "_check_weights: (folder / WEIGHTS).exists()", "list(folder.glob('*model*.*'))"),

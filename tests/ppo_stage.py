@@ -83,7 +83,7 @@ def build_stage(
     if config.lora:
         backbone.add_adapter("policy", config.lora, config.seed)
     else:
-        backbone.train_every_weight()
+        backbone.train_all_weights()
     shared = settings.critic == "shared" and not settings.group_baseline
     policy = Policy(backbone, adapter, ScalarHead(backbone.hidden_size, 0.0).to(device) if shared else None)
     critic = None

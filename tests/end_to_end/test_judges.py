@@ -121,7 +121,7 @@ def test_the_columns_of_an_evaluation_hold_what_each_judge_says_alone(finished: 
         said = [*renderer.prompt(messages), *renderer.response(text, ended)]
         if len(said) != row["prompt_tokens"] + row["response_tokens"]:
             continue  # bytes that are no text cross to another tokenizer's model as replacement signs
-        values = {name: model.standard(model.raw_scores([said], 1000)[0]) for name, model in alone.items()}
+        values = {name: model.standardize(model.raw_scores([said], 1000)[0]) for name, model in alone.items()}
         assert row["score_second"] == pytest.approx(values["rm2"], abs=1e-4)
         assert row["score_other"] == pytest.approx(values["rm_other"], abs=1e-4)
         assert row["score_jury"] == pytest.approx(min(values["rm1"], values["rm2"]), abs=1e-4)

@@ -109,7 +109,7 @@ def test_answers_are_drawn_from_what_is_scored(tmp_path: Path, kind: str) -> Non
         with torch.no_grad(), backbone.role("policy"):
             states = backbone.forward(input_ids=tokens, use_cache=False)[0]
             scored = (
-                backbone.unembed(states[:-1]).float().log_softmax(-1).gather(-1, tokens[0, 1:, None])[:, 0]
+                backbone.logits(states[:-1]).float().log_softmax(-1).gather(-1, tokens[0, 1:, None])[:, 0]
             )
         drawn = torch.tensor(rollout.sampler_logprobs, device="cuda")
         far.append((scored[-len(drawn) :] - drawn).abs())

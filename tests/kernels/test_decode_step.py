@@ -137,7 +137,7 @@ def test_weights_that_train_in_float32_keep_the_library_way() -> None:
     backbone = Backbone(tiny_model().bfloat16(), tiny_tokenizer())
     with torch.no_grad(), backbone.decoding():
         assert backbone.one_token is not None
-    backbone.train_every_weight()
+    backbone.train_all_weights()
     with torch.no_grad(), backbone.decoding():
         assert backbone.one_token is None
 

@@ -135,8 +135,8 @@ def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
                     with backbone.decoding():
                         decoder = Decoder(backbone, 4, 64)
                         decoder.admit(ROWS, [1] * len(ROWS))
-                        decoder.append(backbone.unembed(decoder.last).argmax(-1))
-                        backbone.unembed(decoder.last)
+                        decoder.append(backbone.logits(decoder.last).argmax(-1))
+                        backbone.logits(decoder.last)
     with Seen(), torch.no_grad(), backbone.role(None):
         Policy(backbone, None).evaluate(batch)
     rotary = {("bmm", torch.float32)}  # transformers' own, in float32 everywhere
@@ -156,7 +156,7 @@ def test_answers_are_drawn_from_the_logits_that_are_scored(
     if not copied:
         monkeypatch.setattr("harken.kernels.packed_linear.AT_MOST", 0)
     with torch.no_grad(), backbone.decoding():
-        drawn = backbone.unembed(states)
+        drawn = backbone.logits(states)
     torch.testing.assert_close(drawn.double(), exact, rtol=1e-5, atol=1e-5)
 
 
@@ -171,7 +171,7 @@ def test_answers_in_the_making_are_those_of_the_training_forward(monkeypatch: py
             assert {keys.dtype for keys in decoder.cache.keys} == {torch.float32}
         layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
-        expected = backbone.read(layout, use_cache=False)[ends].float()
+        expected = backbone.forward_packed(layout, use_cache=False)[ends].float()
     assert float((found - expected).norm()) <= 2**-7 * float(expected.norm())
 
 
@@ -187,7 +187,7 @@ def test_layers_that_train_and_layers_of_32_bits_keep_torchs_way(monkeypatch: py
     narrow = made(False, monkeypatch, adapters=False)
     wide = [m for m in narrow.model.modules() if isinstance(m.__dict__.get("forward"), Fp32LinearForward)]
     assert len(wide) == 15  # seven a layer, and the unembedding
-    narrow.train_every_weight()
+    narrow.train_all_weights()
     states = narrow.forward(input_ids=torch.tensor([ROWS[0]]))
     states.square().sum().backward()
     assert states.dtype == torch.float32
@@ -202,7 +202,7 @@ def test_full_fine_tuning_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -
     plain = copy.deepcopy(narrow.model).float()
     for module in plain.modules():
         module.__dict__.pop("forward", None)
-    narrow.train_every_weight()
+    narrow.train_all_weights()
     grads = []
     for model in (narrow.model, plain.requires_grad_(True)):
         tokens = torch.tensor([ROWS[0]])

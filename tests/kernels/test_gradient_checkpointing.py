@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harken.batches import TokenBatch, collate
 from harken.config import LoraSettings
 from harken.errors import UserError
-from harken.kernels.attention import SHORT
+from harken.kernels.attention import MAX_EAGER_LENGTH
 from harken.kernels.gradient_checkpointing import recomputed_layers
 from harken.models.backbone import Backbone
 
@@ -50,7 +50,7 @@ def gradients(made: Backbone, rows: TokenBatch, *, again: bool, role: str = "pol
 
 
 @pytest.mark.parametrize("role", ["policy", "critic"])
-@pytest.mark.parametrize("length", [12, SHORT + 4])
+@pytest.mark.parametrize("length", [12, MAX_EAGER_LENGTH + 4])
 def test_gradients_are_equal_bit_for_bit(role: str, length: int) -> None:
     """For both attentions, with another adapter beside it."""
     made = backbone()
@@ -63,17 +63,17 @@ def test_gradients_are_equal_bit_for_bit(role: str, length: int) -> None:
 
 def test_adapter_dropout_and_16_bits_are_those_of_the_forward() -> None:
     made = backbone(dropout=0.5, dtype=torch.bfloat16)
-    made.training(True)
+    made.set_adapter_dropout(True)
     plain, again = (gradients(made, batch(), again=on) for on in (False, True))
     assert all(torch.equal(plain[name], again[name]) for name in plain)
-    made.training(False)
+    made.set_adapter_dropout(False)
     undropped = gradients(made, batch(), again=True)
     assert not all(torch.equal(plain[name], undropped[name]) for name in plain)
 
 
 def test_every_weight_has_the_same_gradient() -> None:
     made = tiny_backbone()
-    made.train_every_weight()
+    made.train_all_weights()
 
     def found(again: bool) -> dict[str, Tensor]:
         made.model.zero_grad()

@@ -80,7 +80,7 @@ def test_dropout_falls_on_the_adapters_input_alone() -> None:
         bare = backbone.forward(input_ids=TOKENS)
         with backbone.role("policy"):
             still = backbone.forward(input_ids=TOKENS)
-            backbone.training(True)
+            backbone.set_adapter_dropout(True)
             dropped = backbone.forward(input_ids=TOKENS)
     torch.testing.assert_close(dropped, bare)
     assert not torch.allclose(still, bare)

@@ -135,7 +135,7 @@ def test_dropout_draws_for_every_row_anew() -> None:
     batch = collate([list(range(3, 23))] * 2, [[True] * 20] * 2, 0)
     with backbone.role("policy"), torch.no_grad():
         alike = backbone.hidden(batch)
-        backbone.training(True)
+        backbone.set_adapter_dropout(True)
         noisy = backbone.hidden(batch)
     assert torch.equal(alike[0], alike[1])
     assert not torch.allclose(noisy[0], noisy[1])

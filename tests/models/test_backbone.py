@@ -148,7 +148,7 @@ def test_merging_equals_the_adapter(tmp_path: Path) -> None:
         before = backbone.hidden(batch)
     backbone.merge("policy")
     assert torch.allclose(backbone.hidden(batch), before, atol=1e-5)
-    backbone.save_whole(tmp_path / "whole")
+    backbone.save_model(tmp_path / "whole")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype=torch.float32)
     assert torch.allclose(again.model(batch.tokens).last_hidden_state, before, atol=1e-5)
 
@@ -157,7 +157,7 @@ def test_a_whole_model_is_not_saved_while_adapters_are_live(tmp_path: Path) -> N
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(rank=4), seed=0)
     with pytest.raises(ValueError, match="merge"):
-        backbone.save_whole(tmp_path)
+        backbone.save_model(tmp_path)
 
 
 def test_a_saved_adapter_opens_with_peft_with_transformers_and_with_harken(tmp_path: Path) -> None:
@@ -202,17 +202,17 @@ def test_only_the_adapters_dropout_is_switched_on() -> None:
     for layer in backbone.model.model.layers:
         layer.self_attn.attention_dropout = 0.9
     backbone.add_adapter("policy", LoraSettings(rank=4), seed=0)
-    backbone.training(True)
+    backbone.set_adapter_dropout(True)
     with backbone.role("policy"):
         assert torch.equal(backbone.hidden(batch), backbone.hidden(batch))
-    backbone.training(False)
+    backbone.set_adapter_dropout(False)
     noisy = tiny_backbone()
     noisy.add_adapter("policy", LoraSettings(rank=4, dropout=0.5), seed=0)
     nudge(noisy, "policy")
-    noisy.training(True)
+    noisy.set_adapter_dropout(True)
     with noisy.role("policy"):
         assert not torch.equal(noisy.hidden(batch), noisy.hidden(batch))
-        noisy.training(False)
+        noisy.set_adapter_dropout(False)
         assert torch.equal(noisy.hidden(batch), noisy.hidden(batch))
 
 

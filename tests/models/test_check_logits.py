@@ -12,7 +12,7 @@ from tiny import tiny_tokenizer
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_causal
-from harken.models.positions import position_limit, require_within
+from harken.models.positions import check_position_limit, position_limit
 
 SPARSE: dict[str, Any] = {
     **FAMILIES["deepseek_v3"].settings, "index_n_heads": 2, "index_head_dim": 16, "index_topk": 24,
@@ -41,7 +41,7 @@ def test_rows_past_what_sparse_attention_chooses_are_refused(kind: str) -> None:
     for state, row, one in zip(beside, rows, alone, strict=True):
         torch.testing.assert_close(state[: len(row)], one, atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="past 24 the choice of keys of this model"):
-        require_within(backbone.config, 25, "a row", "lower data.max_length to {limit}")
+        check_position_limit(backbone.config, 25, "a row", "lower data.max_length to {limit}")
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen3_moe", "lfm2", "mamba"])

@@ -95,7 +95,7 @@ def test_every_end_token_ends_a_response_and_is_saved(tmp_path: Path) -> None:
     backbone = Backbone.load(resolve(base), torch.float32, "cpu")
     engine = InProcessEngine(backbone, Renderer(backbone.tokenizer), None, 64)
     assert engine.stops == sorted([END, *extra])
-    backbone.save_whole(tmp_path / "whole")
+    backbone.save_model(tmp_path / "whole")
     backbone.add_adapter("policy", LoraSettings(rank=2), seed=0)
     for name in ("whole", "adapter"):
         if name == "adapter":
@@ -116,7 +116,7 @@ def test_greedy_responses_stop_where_plain_transformers_stops(tmp_path: Path) ->
     GenerationConfig(eos_token_id=[END, stop]).save_pretrained(base)
     backbone = Backbone.load(resolve(base), torch.float32, "cpu")
     (ours,) = InProcessEngine(backbone, renderer, None, 64).generate([ASKED], Sampling(12, 0.0), "v", "t")
-    backbone.save_whole(tmp_path / "final")
+    backbone.save_model(tmp_path / "final")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "final", dtype=torch.float32)
     tokens = torch.tensor([ours.prompt_tokens])
     theirs = plain.generate(

@@ -85,7 +85,7 @@ def test_log_probabilities_are_those_of_the_model_itself(name: str) -> None:
         scored = Policy(backbone, None).evaluate(batch).logprobs[0, 1:]
         states = backbone.hidden(batch)[0]
         with backbone.decoding():
-            sampled = backbone.unembed(states).log_softmax(-1)
+            sampled = backbone.logits(states).log_softmax(-1)
     torch.testing.assert_close(sampled, own, rtol=0, atol=2e-5)
     torch.testing.assert_close(scored, own[:-1].gather(-1, tokens[0, 1:, None])[:, 0], rtol=0, atol=2e-5)
 
@@ -163,7 +163,7 @@ def test_an_adapter_outside_the_trunk_is_refused(target: str) -> None:
 def test_a_trained_bias_gets_its_gradient(tmp_path: Path) -> None:
     """Full fine-tuning moves the head's bias too, and what is saved has it."""
     backbone = Backbone.load(resolve(saved(build("bias"), tmp_path / "base")), torch.float32, "cpu")
-    backbone.train_every_weight()
+    backbone.train_all_weights()
     batch = collate([[50, 51, 52, 53]], [[False, True, True, True]], 0)
     Policy(backbone, None).evaluate(batch).logprobs.sum().backward()
     bias = backbone.head.bias

@@ -17,8 +17,8 @@ from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.models import quantised
 from harken.models.backbone import Backbone
-from harken.models.quantised import WEIGHT_DTYPES, Quantised, compute_dtype, weights_of
-from harken.models.quantised_linear import dequantised
+from harken.models.quantised import WEIGHT_DTYPES, Quantised, compute_dtype, weight_count
+from harken.models.quantised_linear import dequantise
 from harken.models.resolve import ModelSource, resolve
 from harken.models.roles import Policy, fingerprint_tensors, role_row
 from harken.plan.shape import shape_of
@@ -98,7 +98,7 @@ def test_it_is_the_model_of_the_weights_it_stands_for(source: ModelSource, kind:
     with torch.no_grad():
         for name, parameter in narrow.model.named_parameters():
             if not parameter.is_floating_point():
-                weights[name].copy_(dequantised(parameter, torch.bfloat16))
+                weights[name].copy_(dequantise(parameter, torch.bfloat16))
                 widened += 1
         expected = states(plain, None)
     assert widened == 14
@@ -112,7 +112,7 @@ def test_8_bits_stand_for_the_nearest_of_255_steps_an_output(source: ModelSource
     plain, narrow = layer_of(source, "bfloat16"), layer_of(source, "int8")
     whole = plain.weight.detach().double()
     step = whole.abs().amax(-1, keepdim=True) / 127
-    away = (dequantised(narrow.weight, torch.float32).double() - whole).abs() / step
+    away = (dequantise(narrow.weight, torch.float32).double() - whole).abs() / step
     assert float(away.max()) <= 0.5 + 127 * 2**-11  # the library rounds to float16 before it quantises
 
 
@@ -127,7 +127,7 @@ def test_4_bits_stand_for_the_nearest_quantile_of_a_block(source: ModelSource) -
     largest = blocks.abs().amax(-1, keepdim=True)
     table = torch.tensor(NF4, dtype=torch.float64)
     nearest = table[(blocks / largest).unsqueeze(-1).sub(table).abs().argmin(-1)] * largest
-    away = (dequantised(narrow.weight, torch.float32).double().view(-1, 64) - nearest).abs() / largest
+    away = (dequantise(narrow.weight, torch.float32).double().view(-1, 64) - nearest).abs() / largest
     assert float(away.max()) <= 0.03
 
 
@@ -141,7 +141,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(source: ModelSource, kind: 
     row = torch.randn(1, layer.in_features, dtype=torch.bfloat16)
     wild = torch.randn(7, layer.in_features, dtype=torch.bfloat16)
     wild[2, ::5] = 40.0
-    product = row.double() @ dequantised(layer.weight, torch.bfloat16).double().T
+    product = row.double() @ dequantise(layer.weight, torch.bfloat16).double().T
     with torch.no_grad():
         alone, beside = layer(row), layer(torch.cat([row, wild]))[:1]
     for found in (alone, beside):
@@ -157,7 +157,7 @@ def test_gradients_are_those_of_the_same_product(source: ModelSource, kind: str)
     x = torch.randn(5, layer.in_features, dtype=torch.bfloat16, requires_grad=True)
     of_y = torch.randn(5, layer.out_features, dtype=torch.bfloat16)
     (of_x,) = torch.autograd.grad(layer(x), x, of_y)
-    expected = of_y.double() @ dequantised(layer.weight, torch.bfloat16).double()
+    expected = of_y.double() @ dequantise(layer.weight, torch.bfloat16).double()
     assert float((of_x.double() - expected).norm()) <= 2**-8 * float(expected.norm())
 
 
@@ -189,7 +189,7 @@ def test_the_other_processor_is_one_where_the_library_repacks(
     assert fingerprint_tensors([layer.weight]) != before
     assert float((found - expected).norm()) <= 0.02 * float(expected.norm())
     with pytest.raises(ValueError, match="layout of bitsandbytes' CPU kernel"):
-        dequantised(layer.weight, torch.bfloat16)
+        dequantise(layer.weight, torch.bfloat16)
 
 
 @needs_library
@@ -230,7 +230,7 @@ def test_decoding_is_the_training_forward(source: ModelSource, kind: str) -> Non
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
-        expected = backbone.read(layout, use_cache=False)[ends].float()
+        expected = backbone.forward_packed(layout, use_cache=False)[ends].float()
         with backbone.decoding():
             decoder = Decoder(backbone, 2, 32)
             decoder.admit([row[:-1] for row in ROWS], [1, 1])
@@ -257,7 +257,7 @@ def test_an_adapter_is_merged_into_the_weights_themselves(
         assert "Unloading" not in capsys.readouterr().err  # peft's bar
         assert not backbone.quantised
         folder = tmp_path / str(number)
-        backbone.save_whole(folder)
+        backbone.save_model(folder)
         saved.append(Backbone.load(resolve(str(folder)), torch.float32, "cpu").model.state_dict())
         with torch.no_grad():
             assert torch.isfinite(states(backbone, None)).all()
@@ -308,5 +308,5 @@ def test_names_of_a_configuration() -> None:
     assert [compute_dtype(WEIGHT_DTYPES[name]) for name in ("bfloat16", *KINDS)] == [torch.bfloat16] * 3
     in_4_bits = torch.zeros(32, 1, dtype=torch.uint8)
     in_4_bits.quant_state = SimpleNamespace(shape=(8, 8))  # type: ignore[attr-defined]
-    assert weights_of(in_4_bits) == 64
-    assert weights_of(torch.zeros(3, 5)) == 15
+    assert weight_count(in_4_bits) == 64
+    assert weight_count(torch.zeros(3, 5)) == 15

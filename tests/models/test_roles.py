@@ -93,7 +93,7 @@ def test_a_reward_model_survives_saving_and_moves_in_with_its_base(tmp_path: Pat
     want = model.raw_scores(ROWS, 100)
     assert shared.raw_scores(ROWS, 100) == pytest.approx(want, abs=1e-5)
     assert alone.raw_scores(ROWS, 100) == pytest.approx(want, abs=1e-5)
-    assert shared.standard(1.25) == 2.0
+    assert shared.standardize(1.25) == 2.0
     other = Backbone.load(resolve(save_tiny(tmp_path / "other", seed=5)), torch.float32, "cpu")
     assert RewardModel.load(source, torch.float32, "cpu", share=other).backbone is not other
 

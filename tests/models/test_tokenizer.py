@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.models import tokenizer as subject
-from harken.models.tokenizer import choose_pad, load_tokenizer, pad_token, same_tokenizer, taught_ends
+from harken.models.tokenizer import choose_pad, load_tokenizer, pad_token, response_end_tokens, same_tokenizer
 
 
 def words(
@@ -103,7 +103,7 @@ def test_an_undeclared_end_of_turn_ends_a_turn_everywhere() -> None:
     tokenizer = words("<s>", "</s>", "<|im_start|>", eos_token="</s>", bos_token="<s>")
     tokenizer.add_tokens([AddedToken("<|im_end|>", special=False)])
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert taught_ends(tokenizer, where="here") == [end, 1]
+    assert response_end_tokens(tokenizer, where="here") == [end, 1]
 
 
 def test_no_text_can_write_an_undeclared_end_of_turn() -> None:

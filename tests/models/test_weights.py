@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny import save_tiny, tiny_backbone, tiny_model, with_adapters
 
 from harken.errors import UserError
-from harken.models.weights import read_model, read_tensors, with_adapter
+from harken.models.weights import load_adapter, read_model, read_tensors
 
 
 def without_first(path: Path) -> str:
@@ -41,17 +41,17 @@ def test_a_model_with_a_weight_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_adapter_with_a_weight_missing_is_refused(adapter: Path) -> None:
-    with_adapter(tiny_model(), adapter)
+    load_adapter(tiny_model(), adapter)
     name = without_first(adapter / "adapter_model.safetensors")
     with pytest.raises(UserError, match=f"weights are missing: {name}"):
-        with_adapter(tiny_model(), adapter)
+        load_adapter(tiny_model(), adapter)
 
 
 def test_a_second_adapter_is_looked_at_like_the_first(adapter: Path) -> None:
-    model = with_adapter(tiny_model(), adapter, "one")
+    model = load_adapter(tiny_model(), adapter, "one")
     without_first(adapter / "adapter_model.safetensors")
     with pytest.raises(UserError, match="weights are missing"):
-        with_adapter(model, adapter, "two")
+        load_adapter(model, adapter, "two")
 
 
 def test_tensors_are_taken_by_name(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def measured(family: str, layers: int, dtype: torch.dtype, tokens: int, lora: Lo
     if lora:
         backbone.add_adapter("policy", lora, 0)
     else:
-        backbone.train_every_weight()
-    backbone.training(True)
+        backbone.train_all_weights()
+    backbone.set_adapter_dropout(True)
     batch = collate(distinct(3, tokens), [[True] * tokens] * 3, 0)
     with backbone.role("policy" if lora else None), saved_bytes(backbone) as total:
         kept = backbone.hidden(batch)

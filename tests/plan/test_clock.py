@@ -46,7 +46,7 @@ class Counting:
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
-    counter = Counting(Backbone.read)
+    counter = Counting(Backbone.forward_packed)
     monkeypatch.setattr(Backbone, "read", lambda *a, **k: counter(*a, **k))
     return counter
 

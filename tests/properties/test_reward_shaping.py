@@ -174,7 +174,7 @@ def test_property_20_an_answer_without_its_end_scores_less(run_with_reward: Make
         assert seen.metrics["response/cap_hit"] == stops.count("length") / len(stops)
         sequences = [[*r.prompt_tokens, *r.response_tokens] for r in seen.rollouts]
         for row, raw in enumerate(learned.model.raw_scores(sequences, 4096)):
-            score = learned.model.standard(raw)
+            score = learned.model.standardize(raw)
             wanted = cut_score(score) if stops[row] == "length" else score
             # Policy and reference are still one: the rewards of the tokens add up to the score.
             paid = float(seen.of_row(seen.targets.rewards, row).sum())

@@ -150,7 +150,7 @@ def test_property_03_padding_changes_nothing() -> None:
                     for row, tokens in said.items():
                         exact = backbone.model(input_ids=torch.tensor([tokens])).logits[0, -1]
                         torch.testing.assert_close(
-                            backbone.unembed(decoder.last)[row], exact, atol=1e-5, rtol=1e-5
+                            backbone.logits(decoder.last)[row], exact, atol=1e-5, rtol=1e-5
                         )
                     decoder.append(torch.tensor([20 + step + 9 * row for row in said]))
                     for row, tokens in said.items():

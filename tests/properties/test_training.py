@@ -77,7 +77,7 @@ def test_property_34_the_critic_starts_from_zero_or_from_the_reward_model(
         for row, rollout in enumerate(seen.rollouts[:3]):
             tokens = [*rollout.prompt_tokens, *rollout.response_tokens]
             states = [tokens[:t] for t in range(len(rollout.prompt_tokens), len(tokens))]
-            wanted = [learned.model.standard(raw) for raw in learned.model.raw_scores(states, 4096)]
+            wanted = [learned.model.standardize(raw) for raw in learned.model.raw_scores(states, 4096)]
             assert seen.of_row(seen.old.values, row).tolist() == pytest.approx(wanted, abs=1e-4)
         scores = [s.value for s in learned.score(seen.rollouts)]
         assert seen.old.final_values.tolist() == pytest.approx(scores, abs=1e-4)  # type: ignore[union-attr]

@@ -58,7 +58,7 @@ def alone(folder: str, texts: list[str]) -> list[float]:
     model = RewardModel.load(resolve(folder), torch.float32, "cpu")
     rollouts = [answer(text) for text in texts]
     raw = model.raw_scores([[*r.prompt_tokens, *r.response_tokens] for r in rollouts], 1000)
-    return [model.standard(value) for value in raw]
+    return [model.standardize(value) for value in raw]
 
 
 def test_members_on_the_policys_base_move_in_and_stay_apart(tmp_path: Path) -> None:

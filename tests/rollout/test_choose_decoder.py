@@ -187,6 +187,6 @@ def test_rows_past_what_a_rotation_is_fixed_for_are_refused(name: str, limit: in
     rows = [list(range(10, 250)) * 2, [5, 6, 7]]
     if limit == 256:
         with pytest.raises(UserError, match="past 256 the rotary"):
-            backbone.read(backbone.pack(rows))
+            backbone.forward_packed(backbone.pack(rows))
     else:
-        backbone.read(backbone.pack(rows))
+        backbone.forward_packed(backbone.pack(rows))

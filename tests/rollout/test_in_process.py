@@ -353,7 +353,7 @@ def test_no_dropout_and_no_trace() -> None:
             nn.init.normal_(parameter, std=0.3)
     maker = engine(backbone, "policy")
     quiet = answers(maker, Sampling(8))
-    backbone.training(True)
+    backbone.set_adapter_dropout(True)
     backbone.model.get_submodule("model.norm").eval()
     before = [module.training for module in backbone.model.modules()]
     grads = {n: p.requires_grad for n, p in backbone.model.named_parameters()}

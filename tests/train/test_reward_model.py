@@ -113,7 +113,7 @@ def test_normalisation_is_measured_on_training_answers(
     monkeypatch.setattr("harken.train.reward_model.lineage_fingerprint", lambda source: "")
     trained.save(tmp_path)
     rows = [tokens for pair in trained.pairs for tokens in (pair.chosen_tokens, pair.rejected_tokens)]
-    scores = np.array([trained.model.standard(v) for v in trained.model.raw_scores(rows, 1000)])
+    scores = np.array([trained.model.standardize(v) for v in trained.model.raw_scores(rows, 1000)])
     if normalise == "none":
         assert (trained.model.offset, trained.model.scale) == (0.0, 1.0)
     else:

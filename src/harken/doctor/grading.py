@@ -91,7 +91,7 @@ def grade(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> 
     chosen = [pair.chosen_tokens for pair, _ in pairs]
     rejected = [pair.rejected_tokens for pair, _ in pairs]
     raw = model.raw_scores([*chosen, *rejected, *empty, *unknowing], BUDGET)
-    scores = iter([model.standard(value) for value in raw])
+    scores = iter([model.standardize(value) for value in raw])
     parts = [[next(scores) for _ in part] for part in (chosen, rejected, empty, unknowing)]
     return Graded(
         parts[0], parts[1], [pair.label for pair, _ in pairs],

@@ -53,7 +53,7 @@ def sampler_is_scorer(context: PPOContext) -> Outcome:
 def sampling_is_fair(context: PPOContext) -> Outcome:
     """Of fair samples −log π is the entropy on average; the difference is told in standard errors."""
     batch, policy = context.batch, context.roles.policy
-    states = policy.states(batch)
+    states = policy.response_states(batch)
     surprise = -context.old.logprobs[batch.response_mask]
     expected, variance = _entropies(states, policy.backbone.output_weight, context.settings.temperature)
     spread = float(variance.sum()) ** 0.5

@@ -96,7 +96,7 @@ def score(
             raw = load_or_make_shard(path, partial(model.raw_scores, rows, SCORING_TOKENS))
             scores |= zip(rows, raw, strict=True)
             count.update(len(rows))
-    values = iter([model.standard(scores[sequence]) for sequence in sequences])
+    values = iter([model.standardize(scores[sequence]) for sequence in sequences])
     return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
 
 
@@ -141,7 +141,7 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
         assert source.base is not None
         backbone, role = Backbone.load(source.base, weight_dtype, device), "policy"
         backbone.load_adapter(role, source.folder)
-        backbone.speak_as(source, tokenizer_of(source))
+        backbone.set_tokenizer(source, tokenizer_of(source))
     else:
         backbone, role = Backbone.load(source, weight_dtype, device), None
     check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)

@@ -8,9 +8,9 @@ import sys
 
 import torch
 
-MAPPED_FROM = 64 << 20
-KEPT_AT_MOST = 2 << 30
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+MMAP_THRESHOLD = 64 << 20
+TRIM_THRESHOLD = 2 << 30
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def grow_gpu_segments() -> None:
@@ -35,5 +35,6 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     return bool(
-        library.mallopt(_MMAP_THRESHOLD, MAPPED_FROM) and library.mallopt(_TRIM_THRESHOLD, KEPT_AT_MOST - 1)
+        library.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        and library.mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD - 1)
     )

@@ -23,10 +23,10 @@ from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
 NAME = "harken_packed"
 
 # Where rows are padded: up to this many tokens, torch's fused attention is slower on a CPU than plain multiplications.
-SHORT = 256
+MAX_EAGER_LENGTH = 256
 
 # Weights over more keys than this are computed again backward: kept, they would outgrow all else that is.
-KEPT = 256
+MAX_SAVED_KEYS = 256
 
 
 def packed_attention(
@@ -45,7 +45,7 @@ def packed_attention(
     A place sees its segment's beginning and the spans before it: for layers without windows or masks of their own.
     Raises TypeError for an argument that would change the result and is not known here.
     """
-    require_known(others)
+    reject_unknown_arguments(others)
     if attention_mask is not None:
         raise TypeError("a mask of its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -54,14 +54,14 @@ def packed_attention(
     return seen.view(1, -1, query.shape[1], value.shape[-1]), None
 
 
-HARMLESS = {"dropout", "position_ids", "cache_position", "use_cache", "is_causal", "training"}
+IGNORED_ARGUMENTS = {"dropout", "position_ids", "cache_position", "use_cache", "is_causal", "training"}
 """Arguments of transformers' attention interface that say nothing a kernel needs: adapters alone draw dropout."""
 
 
-def require_known(others: dict[str, Any], masked: Set[str] = frozenset()) -> None:
+def reject_unknown_arguments(others: dict[str, Any], masked: Set[str] = frozenset()) -> None:
     """Raise TypeError, naming it, for an argument that is set, and is neither harmless nor in the mask already."""
     for name, value in others.items():
-        asked = name.startswith(("output_", "return_")) or name in HARMLESS | masked
+        asked = name.startswith(("output_", "return_")) or name in IGNORED_ARGUMENTS | masked
         if not asked and value is not None and value is not False:
             raise TypeError(f"attention with {name}")
 
@@ -86,9 +86,9 @@ class _Attention(torch.autograd.Function):
                 weights = _weights(queries, keys, batch, heads, groups, scale).to(values.dtype)
                 of_batch = seen[batch.began : batch.began + len(batch.queries)]
                 torch.bmm(
-                    weights, _picked(values, batch.keys, weights), out=of_batch.view(*weights.shape[:2], -1)
+                    weights, _gather(values, batch.keys, weights), out=of_batch.view(*weights.shape[:2], -1)
                 )
-                if weights.shape[-1] <= KEPT:
+                if weights.shape[-1] <= MAX_SAVED_KEYS:
                     kept.append(weights.to(value.dtype))
         ctx.save_for_backward(*rows, *kept)
         ctx.batches, ctx.heads, ctx.groups, ctx.scale = batches, heads, groups, scale
@@ -103,22 +103,22 @@ class _Attention(torch.autograd.Function):
         of_places = to_matmul_dtype(of_seen.reshape(-1, of_seen.shape[-1]))
         of_queries = queries.new_empty(ctx.batches.rows, queries.shape[-1])
         # What many rows share adds up in float32.
-        of_keys = torch.zeros(keys.shape, dtype=_wide(keys), device=keys.device)
-        value_term = torch.zeros(values.shape, dtype=_wide(values), device=values.device)
+        of_keys = torch.zeros(keys.shape, dtype=_at_least_fp32(keys), device=keys.device)
+        value_term = torch.zeros(values.shape, dtype=_at_least_fp32(values), device=values.device)
         for batch in ctx.batches.parts:
-            if batch.mask.shape[-1] <= KEPT:
+            if batch.mask.shape[-1] <= MAX_SAVED_KEYS:
                 weights = to_matmul_dtype(next(of_short))
             else:
                 weights = _weights(queries, keys, batch, ctx.heads, ctx.groups, ctx.scale).to(values.dtype)
             of_rows = of_places.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)
             of_rows = of_rows.view(*weights.shape[:2], -1)
-            _add(value_term, batch.keys, weights.transpose(1, 2) @ of_rows)
-            of_weights = of_rows @ _picked(values, batch.keys, weights).transpose(1, 2)
+            _scatter_add(value_term, batch.keys, weights.transpose(1, 2) @ of_rows)
+            of_weights = of_rows @ _gather(values, batch.keys, weights).transpose(1, 2)
             slope = torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype).to(keys.dtype)
             of_batch = of_queries[batch.began : batch.began + len(batch.queries)]
-            torch.bmm(slope, _picked(keys, batch.keys, slope), out=of_batch.view(*slope.shape[:2], -1))
+            torch.bmm(slope, _gather(keys, batch.keys, slope), out=of_batch.view(*slope.shape[:2], -1))
             rows = queries.index_select(0, batch.queries).view(*slope.shape[:2], -1)
-            _add(of_keys, batch.keys, slope.transpose(1, 2) @ rows)
+            _scatter_add(of_keys, batch.keys, slope.transpose(1, 2) @ rows)
         of_query = of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)
         return (
             _heads_first(of_query.to(query.dtype), ctx.heads),
@@ -140,7 +140,7 @@ def _weights(
     """What each query of a batch takes of each key its segment sees: softmax(s q k' + mask), inside in float32."""
     mask = batch.mask_of(heads, groups, queries.dtype)
     rows = queries.index_select(0, batch.queries).view(*mask.shape[:2], -1)
-    scores = torch.baddbmm(mask, rows, _picked(keys, batch.keys, mask).transpose(1, 2), alpha=scale)
+    scores = torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2), alpha=scale)
     return torch.softmax(scores, dim=-1)
 
 
@@ -154,27 +154,27 @@ def _heads_first(rows: Float[Tensor, "rows features"], heads: int) -> Tensor:
     return rows.view(-1, heads, rows.shape[-1]).transpose(0, 1)[None]
 
 
-def _picked(of_places: Tensor, keys: Tensor, weights: Tensor) -> Tensor:
+def _gather(of_places: Tensor, keys: Tensor, weights: Tensor) -> Tensor:
     """The keys or values of a batch, [products, visible, features]."""
     return of_places.index_select(0, keys).view(weights.shape[0], weights.shape[-1], -1)
 
 
-def _add(totals: Float[Tensor, "rows features"], keys: Tensor, parts: Tensor) -> None:
-    """The reverse of `_picked`: parts go back to where they came from."""
+def _scatter_add(totals: Float[Tensor, "rows features"], keys: Tensor, parts: Tensor) -> None:
+    """The reverse of `_gather`: parts go back to where they came from."""
     totals.index_add_(0, keys, parts.view(-1, parts.shape[-1]).to(totals.dtype))
 
 
-def _wide(x: Tensor) -> torch.dtype:
+def _at_least_fp32(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def is_plain(config: PreTrainedConfig) -> bool:
+def is_full_attention(config: PreTrainedConfig) -> bool:
     """Whether every layer attends to all of its past, and scores are not capped."""
     windowed = {type(layer) for layer in DynamicCache(config=config).layers} != {DynamicLayer}
     return not windowed and getattr(config, "attn_logit_softcapping", None) is None
 
 
-def agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+def outputs_match(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Whether two ways through a model of `dtype` differ by rounding alone.
 
     Ways that are both right were 3 to 20 units in the last place apart in float32 and 1 to 5 in bfloat16, in norm;
@@ -185,7 +185,7 @@ def agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     return bool((found.float() - expected).norm() <= units * torch.finfo(dtype).eps * expected.norm())
 
 
-def ordinary(vocabulary: int, *counts: int) -> list[list[int]]:
+def probe_tokens(vocabulary: int, *counts: int) -> list[list[int]]:
     """Distinct tokens to ask a model about, in groups of these sizes. A vocabulary begins with its special tokens,
     some of them never trained, over which rounding alone can change a model's mind: an eighth of the way in are words.
     """
@@ -193,33 +193,33 @@ def ordinary(vocabulary: int, *counts: int) -> list[list[int]]:
     return [[next(tokens) % vocabulary for _ in range(count)] for count in counts]
 
 
-FOREIGN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+INCOMPATIBLE_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """What a family's layers raise that take something else than they are given."""
 
 
-def longest_eager(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> int:
+def max_eager_length(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> int:
     """Return up to how many tokens padded rows take a family's plain attention on a CPU.
 
     None, where it does not give what the attention gives that the model is loaded with: falcon's adds ALiBi once more.
     """
-    (row,) = ordinary(config.get_text_config().vocab_size, 9)
+    (row,) = probe_tokens(config.get_text_config().vocab_size, 9)
     tokens = torch.tensor([row])
     try:
         with torch.no_grad():
             own, plain = (forward(kernel, input_ids=tokens, use_cache=False) for kernel in (None, "eager"))
-    except FOREIGN:
+    except INCOMPATIBLE_ERRORS:
         return 0
-    return SHORT if agree(plain, own, dtype) else 0
+    return MAX_EAGER_LENGTH if outputs_match(plain, own, dtype) else 0
 
 
-def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> bool:
+def is_equivalent(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> bool:
     """Whether packed rows give what the model's own attention gives of them one by one, up to rounding.
 
     `forward(kernel, **inputs)` is the trunk on the CPU, [1, places, features], with an attention by its name.
     """
-    if not is_plain(config):
+    if not is_full_attention(config):
         return False
-    shared, first, second = ordinary(config.vocab_size, LEAST_SHARED + 1, 3, 1)
+    shared, first, second = probe_tokens(config.vocab_size, LEAST_SHARED + 1, 3, 1)
     rows = [[*shared, *first], [*shared, *second]]
     layout = packed(rows)
     try:
@@ -228,10 +228,10 @@ def serves(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torc
             ours = forward(
                 NAME, input_ids=layout.tokens, position_ids=layout.positions, layout=layout, use_cache=False
             )[0]
-    except FOREIGN:
+    except INCOMPATIBLE_ERRORS:
         return False
     found = torch.cat([ours[where[: len(row)]] for where, row in zip(layout.where, rows, strict=True)])
-    return agree(found, torch.cat(own), dtype)
+    return outputs_match(found, torch.cat(own), dtype)
 
 
 AttentionInterface.register(NAME, packed_attention)

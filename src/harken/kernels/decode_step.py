@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from harken.kernels.attention import FOREIGN, agree, is_plain, ordinary
+from harken.kernels.attention import INCOMPATIBLE_ERRORS, is_full_attention, outputs_match, probe_tokens
 from harken.kernels.packed_linear import fuse_projections
 from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype
 from harken.run import signals
@@ -126,15 +126,15 @@ def serves(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bo
     """
     if not _has_llama_layout(trunk):
         return False
-    (some,) = ordinary(trunk.config.vocab_size, max(PROBE) + 1)
+    (some,) = probe_tokens(trunk.config.vocab_size, max(PROBE) + 1)
     tokens = torch.tensor([some[i] for i in PROBE], device=trunk.embed_tokens.weight.device)
     with torch.no_grad():
         expected = forward("eager", input_ids=tokens[None], use_cache=False)[0]
         try:
             found = _token_by_token(LlamaDecodeStep(trunk), tokens)
-        except FOREIGN:
+        except INCOMPATIBLE_ERRORS:
             return False
-    return agree(found, expected, dtype)
+    return outputs_match(found, expected, dtype)
 
 
 def _token_by_token(ours: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
@@ -149,7 +149,7 @@ def _token_by_token(ours: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Floa
 def _has_llama_layout(trunk: Any) -> bool:
     """Whether its modules have the names that are read here, and no others."""
     parts = {name for name, _ in trunk.named_children()}
-    if parts != {"embed_tokens", "layers", "norm", "rotary_emb"} or not is_plain(trunk.config):
+    if parts != {"embed_tokens", "layers", "norm", "rotary_emb"} or not is_full_attention(trunk.config):
         return False
     for layer in trunk.layers:
         if {name for name, _ in layer.named_children()} != LAYER:

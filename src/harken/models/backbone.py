@@ -37,13 +37,20 @@ from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.check_logits import check_causal, check_logits
 from harken.models.end_tokens import end_tokens, generation_settings
 from harken.models.find_tokenizer import tokenizer_of
-from harken.models.load_errors import saving
+from harken.models.load_errors import save_errors
 from harken.models.logits_head import find_head
 from harken.models.lora_targets import adapter_settings, lora_config, require_switchable
-from harken.models.positions import require_within
+from harken.models.positions import check_position_limit
 from harken.models.quantised import WeightDtype, is_quantised
 from harken.models.resolve import ModelSource
-from harken.models.weights import cast, merged_into_base, new_adapter, read_merged, read_model, with_adapter
+from harken.models.weights import (
+    cast_parameters,
+    load_adapter,
+    merge_adapter,
+    new_adapter,
+    read_merged,
+    read_model,
+)
 from harken.run import atomic, checksums, signals
 from harken.seeds import seed as derive_seed
 
@@ -60,7 +67,7 @@ class Backbone:
     ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.source = source
-        self.speak_as(source, tokenizer)
+        self.set_tokenizer(source, tokenizer)
         self._peft: PeftModel | None = None
         self._role: str | None = None
         self._layers: list[BaseTunerLayer] = []
@@ -80,8 +87,8 @@ class Backbone:
         self._scale, self._softcap = found.scale, found.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         probed = self.forward, self.config, self.dtype
-        self._short = attention.longest_eager(*probed) if self.device.type == "cpu" else 0
-        self.packs = self._short > 0 and attention.serves(*probed)
+        self._short = attention.max_eager_length(*probed) if self.device.type == "cpu" else 0
+        self.packs = self._short > 0 and attention.is_equivalent(*probed)
         """Whether rows are read as one packed sequence."""
 
     @classmethod
@@ -137,7 +144,7 @@ class Backbone:
         bias = getattr(self.model.get_output_embeddings(), "bias", None)
         return LogitsHead(self.output_weight, bias, self._scale, self._softcap)
 
-    def speak_as(self, source: ModelSource | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    def set_tokenizer(self, source: ModelSource | None, tokenizer: PreTrainedTokenizerBase) -> None:
         """Take this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
         self.tokenizer, self.ends = tokenizer, end_tokens(self.model, tokenizer, source)
         self.pad_token = padding_id(tokenizer.pad_token_id, self.ends)
@@ -157,7 +164,7 @@ class Backbone:
         """A frozen adapter from disk. Raises UserError when a sealed file of it is damaged."""
         checksums.verify_folder(folder)
         trainable = self._trainable_adapters()
-        self._peft = with_adapter(self._peft or self.model, folder, name)
+        self._peft = load_adapter(self._peft or self.model, folder, name)
         self._freeze_all_but(trainable)
 
     def copy_adapter(self, source: str, name: str, *, trainable: bool) -> None:
@@ -173,10 +180,10 @@ class Backbone:
                 parameter.copy_(there[key.replace(f".{name}.", f".{source}.")])
         self._freeze_all_but(learning | {name} if trainable else learning - {name})
 
-    def train_every_weight(self) -> None:
+    def train_all_weights(self) -> None:
         """Full fine-tuning: all weights become float32 and trainable, computing stays in the type of base products."""
         self._compute = matmul_dtype(self.dtype, self.device)
-        cast(self.model, torch.float32)
+        cast_parameters(self.model, torch.float32)
         self.model.requires_grad_(True)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
@@ -198,7 +205,7 @@ class Backbone:
         mark = f".{name}."
         return {key: p for key, p in self.model.named_parameters() if "lora_" in key and mark in key}
 
-    def training(self, on: bool) -> None:
+    def set_adapter_dropout(self, on: bool) -> None:
         """Adapter dropout on or off. The base stays in evaluation mode: some bring dropout of their own."""
         for layer in self._layers:
             layer.lora_dropout.train(on)
@@ -215,7 +222,7 @@ class Backbone:
             kernel = self._attention(batch.tokens.shape[1])
             return self.forward(kernel, input_ids=batch.tokens, use_cache=False)
         layout = self.pack(batch.sequences())
-        states = self.read(layout, use_cache=False)
+        states = self.forward_packed(layout, use_cache=False)
         where = nn.functional.pad(layout.where, (0, batch.tokens.shape[1] - layout.where.shape[1]))
         return states.index_select(0, where.flatten()).view(*where.shape, -1)
 
@@ -236,7 +243,9 @@ class Backbone:
             return packing.packed(rows, share=not lora_linear.drops(self._layers))
         return packing.padded(rows, self.pad_token)
 
-    def read(self, layout: packing.PackedSequence, **inputs: Any) -> Float[Tensor, "places features"]:
+    def forward_packed(
+        self, layout: packing.PackedSequence, **inputs: Any
+    ) -> Float[Tensor, "places features"]:
         """The trunk's output at every place of a layout."""
         kernel = self._attention(layout.where.shape[1])
         if layout.segments is not None:
@@ -258,7 +267,7 @@ class Backbone:
         finally:
             self._unembedding = self.one_token = None
 
-    def unembed(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
+    def logits(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
         """Logits, as training computes them: multiplied in the type of that product, float32 from there on."""
         return self.head.finish(self._unembedding(states)) if self._unembedding else self.head(states)
 
@@ -295,7 +304,7 @@ class Backbone:
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
         tensors = get_peft_model_state_dict(self._peft, adapter_name=name)
-        with saving(folder):
+        with save_errors(folder):
             save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
             self.tokenizer.save_pretrained(folder)
         text = adapter_settings(self._peft.peft_config[name], base)
@@ -313,16 +322,16 @@ class Backbone:
             assert self.source is not None
             with tempfile.TemporaryDirectory() as folder:
                 self.save_adapter(name, Path(folder), self.source.folder)
-                whole = with_adapter(read_model(self.source.folder, torch.float32), Path(folder))
-            self.model = merged_into_base(whole, name)
+                whole = load_adapter(read_model(self.source.folder, torch.float32), Path(folder))
+            self.model = merge_adapter(whole, name)
         else:
-            self.model = merged_into_base(self._peft.float(), name)
-        cast(self.model, dtype)
+            self.model = merge_adapter(self._peft.float(), name)
+        cast_parameters(self.model, dtype)
         self.model.to(device).requires_grad_(False).eval()
         self._peft, self._role, self._layers = None, None, []
         self._install()
 
-    def save_whole(self, folder: Path) -> None:
+    def save_model(self, folder: Path) -> None:
         """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live.
 
         Weights that trained in float32 are rounded, for good, to the type the model was loaded in.
@@ -330,9 +339,9 @@ class Backbone:
         if self._peft is not None:
             raise ValueError("merge the adapter before saving the whole model")
         if self._compute is not None:
-            cast(self.model, self._compute)
+            cast_parameters(self.model, self._compute)
         self.model.generation_config = generation_settings(self.tokenizer, self.ends)
-        with saving(folder):
+        with save_errors(folder):
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
@@ -347,7 +356,7 @@ class Backbone:
             return self.source.folder.resolve()
         if not copy.exists():
             unfinished = copy.with_name(f".{copy.name}-unfinished")
-            self.save_whole(unfinished)
+            self.save_model(unfinished)
             checksums.write_checksums(unfinished)
             atomic.publish(unfinished, copy)
         return copy.resolve()
@@ -368,7 +377,7 @@ class Backbone:
 
     def _attention(self, longest: int) -> str | None:
         """The attention for padded rows; None is the model's own. Raises UserError for a row that is too long."""
-        require_within(self.config, longest, "a row", "lower data.max_length to {limit}")
+        check_position_limit(self.config, longest, "a row", "lower data.max_length to {limit}")
         return "eager" if longest <= self._short else None
 
     def _trainable_adapters(self) -> set[str]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harken.errors import UserError
-from harken.kernels.attention import ordinary
+from harken.kernels.attention import probe_tokens
 from harken.maths.logits import LogitsHead
 from harken.models.load_errors import reading
 from harken.models.logits_head import FIX, tolerance
@@ -15,7 +15,7 @@ from harken.models.logits_head import FIX, tolerance
 
 def check_logits(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, where: str) -> None:
     """Raise UserError for a model whose logits of ordinary tokens are not `head` of its trunk's hidden state."""
-    (row,) = ordinary(len(head.weight), 8)
+    (row,) = probe_tokens(len(head.weight), 8)
     tokens = torch.tensor([row], device=head.weight.device)
     with torch.no_grad():
         full = model(input_ids=tokens, use_cache=False).logits[0].float()
@@ -40,7 +40,9 @@ def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
     In 16 bits rounding alone may change a state, and may choose another expert for some token. There it counts what
     later tokens change in most states, beside what earlier ones do.
     """
-    first, other, middle, end, last = ordinary(int(model.config.get_text_config().vocab_size), 8, 8, 8, 8, 8)
+    first, other, middle, end, last = probe_tokens(
+        int(model.config.get_text_config().vocab_size), 8, 8, 8, 8, 8
+    )
     device = next(model.parameters()).device
     rows = [[*first, *middle, *end], [*first, *middle, *last], [*other, *middle, *end]]
     with torch.no_grad(), reading("this model cannot be run over a few tokens", where, FIX):

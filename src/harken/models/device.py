@@ -23,11 +23,11 @@ def choose_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             raise UserError("no CUDA device is available", where=f"device: {name}", fix="use auto or cpu")
         if device.index is not None:
-            _make_current(device.index, name)
+            _set_current(device.index, name)
     return device
 
 
-def _make_current(index: int, name: str) -> None:
+def _set_current(index: int, name: str) -> None:
     """Streams, recordings and readings of memory are those of the current GPU."""
     there = torch.cuda.device_count()
     if index >= there:

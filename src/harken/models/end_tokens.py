@@ -8,7 +8,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from harken.chat.turn_end import listed_ends
 from harken.models.load_errors import reading
 from harken.models.resolve import ModelSource
-from harken.models.tokenizer import taught_ends
+from harken.models.tokenizer import response_end_tokens
 
 
 def end_tokens(
@@ -19,7 +19,7 @@ def end_tokens(
     settings = getattr(model, "generation_config", None)
     said = listed_ends(settings.eos_token_id if settings is not None else None)
     own = _added_ends(source) if source is not None else []
-    return list(dict.fromkeys([*taught_ends(tokenizer, where=where), *said, *own]))
+    return list(dict.fromkeys([*response_end_tokens(tokenizer, where=where), *said, *own]))
 
 
 def generation_settings(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> GenerationConfig:

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.quantization_config import GgufConfig
 
-from harken.models.load_errors import reading, saving
+from harken.models.load_errors import reading, save_errors
 from harken.models.model_cache import build_once, cache_root
 from harken.models.tokenizer import choose_pad
 from harken.run import atomic
@@ -67,7 +67,7 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
     vars(model.config).pop("quantization_config", None)
     model.hf_quantizer = None
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    with saving(folder):
+    with save_errors(folder):
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     packages = {name: version(name) for name in ("torch", "transformers", "gguf")}

@@ -14,9 +14,9 @@ from huggingface_hub.errors import (
 
 from harken.errors import UserError, cause
 
-WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+ALLOW_PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 """Weights without pickles, settings, and every form of tokenizer."""
-UNWANTED = ["*/*", "consolidated*"]
+IGNORE_PATTERNS = ["*/*", "consolidated*"]
 """Sub-folders and second copies of the weights in a publisher's own format."""
 
 
@@ -26,7 +26,7 @@ def hub_folder(name: str) -> Path:
     Raises UserError when it is not there, may not be read, or cannot be reached.
     """
     try:
-        return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        return Path(snapshot_download(name, allow_patterns=ALLOW_PATTERNS, ignore_patterns=IGNORE_PATTERNS))
     except Exception as error:
         what, fix = _reason(error)
         raise UserError(what, where=name, fix=fix) from error

@@ -10,11 +10,11 @@ from harken.errors import UserError, cause, is_third_party_error
 from harken.errors import third_party_errors as reading
 from harken.run.checkpoint import disk_errors
 
-__all__ = ["reading", "saving"]
+__all__ = ["reading", "save_errors"]
 
 
 @contextmanager
-def saving(folder: Path) -> Iterator[None]:
+def save_errors(folder: Path) -> Iterator[None]:
     """Write a model with other libraries inside. A fault of the disk is an OSError, any other a UserError."""
     try:
         with disk_errors(folder):

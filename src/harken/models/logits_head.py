@@ -19,7 +19,7 @@ from harken.errors import UserError
 from harken.maths.logits import LogitsHead
 from harken.models.load_errors import reading
 
-SIZES = (0.0, 0.01, 1.0, 30.0, 1000.0)
+PROBE_LOGITS = (0.0, 0.01, 1.0, 30.0, 1000.0)
 """Largest logits, before a scale, of what a head is asked about: at 0 a bias stands alone, at 1000 a cap has closed."""
 FIX = "choose a model of a family in docs/models.md"
 
@@ -31,10 +31,10 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
     if weight is None or weight.dim() != 2:
         raise UserError("this model has no output embedding, so it gives no logits", where=where, fix=FIX)
     bias = getattr(output, "bias", None)
-    hidden = _states(weight)
+    hidden = _probe_states(weight)
     with torch.no_grad():
         with reading("this model cannot be run over a few tokens", where, FIX):
-            found = _logits_of(model, trunk, hidden)
+            found = _logits_from(model, trunk, hidden)
         if found is None:
             raise UserError(
                 "this model's logits are not made from its trunk's hidden state", where=where, fix=FIX
@@ -52,7 +52,7 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
                 fix="copy or download the folder again",
             )
         heads = [LogitsHead(weight, bias, *numbers) for numbers in _candidates(model.config)]
-        off = [_difference(head(hidden), found) for head in heads]
+        off = [_relative_error(head(hidden), found) for head in heads]
     best = min(range(len(heads)), key=off.__getitem__)
     if off[best] > tolerance(weight.dtype):
         raise UserError(
@@ -75,13 +75,13 @@ def tolerance(dtype: torch.dtype) -> float:
 
 def softcaps(config: PretrainedConfig) -> list[float]:
     """Return the soft caps on logits that a configuration speaks of."""
-    return [number for name, number in _numbers(config) if "cap" in name]
+    return [number for name, number in _logit_settings(config) if "cap" in name]
 
 
 def _candidates(config: PretrainedConfig) -> Iterator[tuple[float, float | None]]:
     """Scales and caps that may be this model's."""
     scales = [1.0]
-    for name, number in _numbers(config):
+    for name, number in _logit_settings(config):
         if "cap" not in name:
             scales += [number, 1 / number]
     for cap in (None, *softcaps(config)):
@@ -89,7 +89,7 @@ def _candidates(config: PretrainedConfig) -> Iterator[tuple[float, float | None]
             yield scale, cap
 
 
-def _numbers(config: PretrainedConfig) -> list[tuple[str, float]]:
+def _logit_settings(config: PretrainedConfig) -> list[tuple[str, float]]:
     """The positive numbers a configuration gives for logits or for its head."""
     settings = config.get_text_config()
     # Some are properties, made from widths: no key of the file holds them.
@@ -102,16 +102,16 @@ def _numbers(config: PretrainedConfig) -> list[tuple[str, float]]:
     ]
 
 
-def _states(weight: Float[Tensor, "vocab width"]) -> Float[Tensor, "sizes width"]:
+def _probe_states(weight: Float[Tensor, "vocab width"]) -> Float[Tensor, "sizes width"]:
     """One direction, at the sizes that give the largest products of `SIZES`."""
     draw = torch.Generator().manual_seed(0)
     direction = torch.randn(weight.shape[1], generator=draw).to(weight.device, weight.dtype)
     largest = (weight @ direction).float().abs().max().clamp(min=1e-6)
-    sizes = torch.tensor(SIZES, device=weight.device)
+    sizes = torch.tensor(PROBE_LOGITS, device=weight.device)
     return (sizes[:, None] * direction.float() / largest).to(weight.dtype)
 
 
-def _logits_of(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Tensor | None:
+def _logits_from(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Tensor | None:
     """What the model makes of these hidden states in place of its trunk's; None when it does not ask for those."""
     asked = False
 
@@ -133,7 +133,7 @@ def _logits_of(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Tens
     return logits.float() if asked and len(logits) == len(hidden) else None
 
 
-def _difference(ours: Tensor, theirs: Tensor) -> float:
+def _relative_error(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, as a part of the largest logit of its row."""
     largest = theirs.abs().amax(-1).clamp(min=1e-9)
     return float(((ours.float() - theirs).abs().amax(-1) / largest).max())

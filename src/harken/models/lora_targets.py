@@ -51,15 +51,15 @@ class Targets:
 
     def cover_module(self, key: str) -> bool:
         """Whether peft adapts the module of this name."""
-        named = any(_ends(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
+        named = any(_matches(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
         return named and not (self.exclude and re.fullmatch(self.exclude, key))
 
     def cover_parameter(self, key: str) -> bool:
         """Whether peft adapts the parameter of this name."""
-        return any(_ends(key, name) for name in self.parameters)
+        return any(_matches(key, name) for name in self.parameters)
 
 
-def targets_of(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Targets:
+def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Targets:
     """Return what an adapter of these settings is put on.
 
     Raises UserError for a name in `target_modules` that matches nothing (peft would pass over it if another did) or
@@ -72,8 +72,8 @@ def targets_of(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Ta
             "this model has no experts in fused parameters", where="lora.experts", fix="leave it out"
         )
     modules = target_modules(model, tower, settings.target_modules)
-    taken = [name for name in modules if name.rsplit(".", 1)[-1] in _taken_for_experts(model)]
-    layers = [part for key, part in tower.named_modules() if any(_ends(key, name) for name in taken)]
+    taken = [name for name in modules if name.rsplit(".", 1)[-1] in _peft_expert_aliases(model)]
+    layers = [part for key, part in tower.named_modules() if any(_matches(key, name) for name in taken)]
     by_weight = settings.dropout == 0 and all(_base_type(layer) is nn.Linear for layer in layers)
     if taken and not by_weight and settings.target_modules is not None:
         raise UserError(
@@ -87,8 +87,8 @@ def targets_of(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Ta
 
 
 def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base: Path | None) -> LoraConfig:
-    """Return what peft makes an adapter of these settings from. Raises UserError as `targets_of` does."""
-    targets = targets_of(model, trunk, settings)
+    """Return what peft makes an adapter of these settings from. Raises UserError as `resolve_targets` does."""
+    targets = resolve_targets(model, trunk, settings)
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -107,7 +107,7 @@ def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | N
         return projections_of(trunk)
     names = [key for key, _ in model.named_modules() if key]
     for module in wanted:
-        if not any(_ends(key, module) for key in names):
+        if not any(_matches(key, module) for key in names):
             known = sorted({key.rsplit(".", 1)[-1] for key, part in model.named_modules() if is_linear(part)})
             near = get_close_matches(module, known, n=3, cutoff=0.5)
             raise UserError(
@@ -118,7 +118,7 @@ def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | N
     return list(wanted)
 
 
-def _ends(key: str, name: str) -> bool:
+def _matches(key: str, name: str) -> bool:
     """Whether peft takes `name` to mean the module or parameter `key`."""
     return key == name or key.endswith(f".{name}")
 
@@ -129,10 +129,10 @@ def _base_type(layer: Any) -> type:
 
 def expert_parameters(trunk: nn.Module) -> list[str]:
     """Return the names, with that of the module they are in, of the parameters that hold one matrix an expert."""
-    return sorted({".".join(key.split(".")[-2:]) for key, _ in _fused(trunk)})
+    return sorted({".".join(key.split(".")[-2:]) for key, _ in _expert_parameters(trunk)})
 
 
-def _fused(trunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _expert_parameters(trunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that hold one matrix an expert, under the names they have without adapters."""
     for path, module in trunk.named_modules():
         if "expert" in type(module).__name__.lower():
@@ -141,7 +141,7 @@ def _fused(trunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                     yield f"{path.replace('.base_layer', '')}.{name}", parameter
 
 
-def _taken_for_experts(model: nn.Module) -> set[str]:
+def _peft_expert_aliases(model: nn.Module) -> set[str]:
     """The names of modules that peft rewrites to parameters of this model, here and wherever an adapter is loaded."""
     kind = getattr(getattr(model, "config", None), "model_type", None)
     family = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind, "")
@@ -195,7 +195,7 @@ def coverage(trunk: nn.Module, adapter: str) -> Coverage:
             (on if adapter in getattr(module, "lora_A", ()) else off)[name] += 1
         elif is_linear(module) and ".base_layer" not in key and ".lora_" not in key:
             off[name] += 1
-    for key, parameter in _fused(trunk):
+    for key, parameter in _expert_parameters(trunk):
         name = f"{key.rsplit('.', 1)[-1]} ({len(parameter)} experts each)"
         (on if key in adapted else off)[name] += 1
     return Coverage(on, off)

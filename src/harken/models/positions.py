@@ -38,7 +38,7 @@ def _limits(config: PretrainedConfig) -> list[tuple[int, str]]:
     return limits
 
 
-def require_within(config: PretrainedConfig, tokens: int, what: str, fix: str) -> None:
+def check_position_limit(config: PretrainedConfig, tokens: int, what: str, fix: str) -> None:
     """Raise UserError for a row of so many tokens past the limit."""
     limit, part = min(_limits(config), default=(tokens, ""))
     if tokens > limit:

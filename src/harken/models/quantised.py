@@ -66,21 +66,21 @@ def is_quantised(parameter: torch.Tensor) -> bool:
     return not parameter.is_floating_point()
 
 
-def weights_of(parameter: torch.Tensor) -> int:
+def weight_count(parameter: torch.Tensor) -> int:
     """How many weights it stands for: in 4 bits, two in a byte."""
     state = getattr(parameter, "quant_state", None)
     shape = state.shape if state is not None else parameter.shape
     return int(torch.Size(shape).numel())
 
 
-def stored_parts(parameter: torch.Tensor) -> list[torch.Tensor]:
+def stored_tensors(parameter: torch.Tensor) -> list[torch.Tensor]:
     """Every tensor that says what a parameter's weights are: itself, and the scales and tables of a quantised one."""
     parts = [parameter]
     if not is_quantised(parameter):
         return parts
     state = getattr(parameter, "quant_state", None)
     if state is None:
-        return [*parts, scales_of(parameter)]
+        return [*parts, int8_scales(parameter)]
     while state is not None:
         known = (state.absmax, state.code, getattr(state, "offset", None))
         parts += [part for part in known if part is not None]
@@ -88,7 +88,7 @@ def stored_parts(parameter: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def scales_of(weight: Any) -> torch.Tensor:
+def int8_scales(weight: Any) -> torch.Tensor:
     """[outputs], float32: what 127 steps of an 8-bit weight are worth."""
     scales: torch.Tensor = weight.SCB
     return scales

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
-from harken.models.quantised import is_quantised, scales_of
+from harken.models.quantised import int8_scales, is_quantised
 
 
 def install(model: nn.Module, dtype: torch.dtype) -> None:
@@ -36,7 +36,7 @@ def install(model: nn.Module, dtype: torch.dtype) -> None:
             layer.forward = QuantisedForward(layer, dtype)
 
 
-def dequantised(weight: Any, dtype: torch.dtype) -> Float[Tensor, "outputs inputs"]:
+def dequantise(weight: Any, dtype: torch.dtype) -> Float[Tensor, "outputs inputs"]:
     """The weights a quantised parameter stands for, in `dtype`.
 
         8 bits: W = q × s / 127, a scale s per output        4 bits: W = table[q] × s, a scale s per block
@@ -47,7 +47,7 @@ def dequantised(weight: Any, dtype: torch.dtype) -> Float[Tensor, "outputs input
     state = getattr(weight, "quant_state", None)
     if state is None:
         whole: Tensor = weight.detach().to(dtype)
-        return whole.mul_(scales_of(weight)[:, None] * (1 / 127))
+        return whole.mul_(int8_scales(weight)[:, None] * (1 / 127))
     if getattr(state, "packing_format_for_cpu", False):
         raise ValueError(
             "4-bit weights are in the layout of bitsandbytes' CPU kernel: dequantise them before"
@@ -64,11 +64,11 @@ class QuantisedForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out], in the type of `x`."""
-        y: Tensor = _Product.apply(x.to(self.dtype), self.layer)  # type: ignore[no-untyped-call]
+        y: Tensor = _QuantisedLinear.apply(x.to(self.dtype), self.layer)  # type: ignore[no-untyped-call]
         return y.to(x.dtype)
 
 
-class _Product(torch.autograd.Function):
+class _QuantisedLinear(torch.autograd.Function):
     """y = x W' + b      dx = dy W
 
     W is dequantised again for the backward pass: kept until then, it would be the whole model in 16 bits.
@@ -81,12 +81,12 @@ class _Product(torch.autograd.Function):
         ctx.layer = layer
         bias = layer.bias
         with without_autocast(x.device):
-            weight = to_matmul_dtype(dequantised(layer.weight, x.dtype))
+            weight = to_matmul_dtype(dequantise(layer.weight, x.dtype))
             y = F.linear(to_matmul_dtype(x), weight, None if bias is None else bias.to(weight.dtype))
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, None]:
-        weight = to_matmul_dtype(dequantised(ctx.layer.weight, of_y.dtype))
+        weight = to_matmul_dtype(dequantise(ctx.layer.weight, of_y.dtype))
         return (to_matmul_dtype(of_y) @ weight).to(of_y.dtype), None

@@ -34,7 +34,7 @@ Use = Literal["policy", "reward"]
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
-_OTHER_HEAD = re.compile(
+_NOT_CAUSAL_LM = re.compile(
     r"For(Sequence|Token|Image|Audio)Classification|ForQuestionAnswering|ForMultipleChoice|ForMaskedLM|RewardModel"
 )
 SAFETENSORS = "load it once in transformers or peft: save_pretrained(folder) writes safetensors"
@@ -55,7 +55,7 @@ class ModelSource:
 
     def describe(self) -> str:
         """One line: the name as given, what it is, its folder, the first digits of its fingerprint."""
-        return f"{self.name}: {self.what} in {self.folder} [{self.fingerprint[:12]}]"
+        return f"{self.name}: {self.description} in {self.folder} [{self.fingerprint[:12]}]"
 
     def check(self) -> None:
         """Raise UserError when a sealed file of this model, or of one on the way, is damaged. All are read."""
@@ -63,7 +63,7 @@ class ModelSource:
             checksums.verify_folder(link.folder)
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """In words, for messages."""
         if self.base is None:
             return "a full model"
@@ -97,17 +97,17 @@ def require_use(source: ModelSource, use: Use) -> ModelSource:
     """`source`, when it can serve as a `policy` or as a `reward` model. Raises UserError when it cannot."""
     if use == "reward" and source.kind != "reward":
         raise UserError(
-            f"is not a reward model: it is {source.what}",
+            f"is not a reward model: it is {source.description}",
             where=source.name,
             fix="train one with `harken train --preset …_rm`",
         )
     if use == "policy" and source.kind == "reward":
         raise UserError(
-            f"cannot answer prompts: it is {source.what}",
+            f"cannot answer prompts: it is {source.description}",
             where=source.name,
             fix="name a full model, an SFT run or a PPO run",
         )
-    if use == "policy" and (heads := _other_heads(source.chain()[0].folder)):
+    if use == "policy" and (heads := _other_architectures(source.chain()[0].folder)):
         raise UserError(
             f"cannot answer prompts: its config.json names {heads}",
             where=source.name,
@@ -116,7 +116,7 @@ def require_use(source: ModelSource, use: Use) -> ModelSource:
     return source
 
 
-def _other_heads(folder: Path) -> str:
+def _other_architectures(folder: Path) -> str:
     """The architectures of a model that was made for another task than generation; "" for a language model.
 
     With tied embeddings such a folder loads as a language model, without a missing weight.
@@ -124,7 +124,7 @@ def _other_heads(folder: Path) -> str:
     path = folder / "config.json"
     named = read_object(path).get("architectures") if path.is_file() else None
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    return ", ".join(names) if names and all(_OTHER_HEAD.search(name) for name in names) else ""
+    return ", ".join(names) if names and all(_NOT_CAUSAL_LM.search(name) for name in names) else ""
 
 
 def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
@@ -136,9 +136,9 @@ def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
             raise UserError("is a file, and not a GGUF file", where=name, fix="name the model's folder")
         return ModelSource("full", name, gguf_folder(path))
     if path.is_dir():
-        return _from_folder(name, _final(name, path).resolve(), on_the_way)
+        return _from_folder(name, _model_folder(name, path).resolve(), on_the_way)
     if not name or _looks_like_path(name):
-        raise UserError("no such model", where=name or "model_name", fix=_nearest(path))
+        raise UserError("no such model", where=name or "model_name", fix=_suggest_fix(path))
     return _from_folder(name, hub_folder(name), on_the_way)
 
 
@@ -150,7 +150,7 @@ def _looks_like_path(name: str) -> bool:
     )
 
 
-def _nearest(path: Path) -> str:
+def _suggest_fix(path: Path) -> str:
     """The preset that writes what is missing, or what there is instead where the path leaves what exists."""
     presets = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
     for folder in (path, *path.parents):
@@ -167,7 +167,7 @@ def _nearest(path: Path) -> str:
     return f"there is no {missing.name} in {missing.parent.resolve()}; a model is {known}"
 
 
-def _final(name: str, folder: Path) -> Path:
+def _model_folder(name: str, folder: Path) -> Path:
     """The folder to read: a run's `final`, or the folder itself. A run without `final` is an error."""
     run = RunFolder(folder)
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
@@ -231,7 +231,7 @@ def _on_base(
         raise UserError("names no base model", where=str(card), fix="set base_model_name_or_path in it")
     # A relative path means a place beside the adapter when there is one: run folders may move together.
     beside = folder / base
-    here = beside.resolve() if beside.is_dir() else _moved(folder, Path(base))
+    here = beside.resolve() if beside.is_dir() else _find_moved_base(folder, Path(base))
     try:
         under = _resolve(str(here or base), (*on_the_way, folder))
     except UserError as error:
@@ -246,7 +246,7 @@ def _on_base(
     return source
 
 
-def _moved(folder: Path, base: Path) -> Path | None:
+def _find_moved_base(folder: Path, base: Path) -> Path | None:
     """Find the base of an adapter where both were moved together: under a common folder, at the same place in it.
 
     None where the base is still there, or nothing that was recorded when the adapter was trained says that this is it.

@@ -19,7 +19,7 @@ from harken.errors import UserError
 from harken.maths.logprobs import linear_logprobs
 from harken.models.backbone import Backbone
 from harken.models.find_tokenizer import tokenizer_of
-from harken.models.quantised import WeightDtype, stored_parts, weights_of
+from harken.models.quantised import WeightDtype, stored_tensors, weight_count
 from harken.models.resolve import ModelSource
 from harken.models.weights import read_tensors
 from harken.run import json_io
@@ -55,18 +55,18 @@ class Policy:
             return self.backbone.adapter_parameters(self.adapter)
         return self.backbone.trainable_parameters()
 
-    def states(self, batch: TokenBatch) -> Float[Tensor, "actions width"]:
+    def response_states(self, batch: TokenBatch) -> Float[Tensor, "actions width"]:
         """The hidden state that each action token was drawn from, in the order of `batch.action`."""
         with self.backbone.role(self.adapter):
             states: Tensor = shift_right(self.backbone.hidden(batch))[batch.response_mask]
         return states
 
     def evaluate(
-        self, batch: TokenBatch, temperature: float = 1.0, *, heads_alone: bool = False
+        self, batch: TokenBatch, temperature: float = 1.0, *, detach_states: bool = False
     ) -> PolicyOutputs:
         """Evaluate the tokens where `action` is True; elsewhere the result is 0.
 
-        For a backward pass, call it and `backward()` inside `backbone.role(adapter)`. With `heads_alone`
+        For a backward pass, call it and `backward()` inside `backbone.role(adapter)`. With `detach_states`
         the gradient of values stops at the head.
         """
         with self.backbone.role(self.adapter):
@@ -78,7 +78,7 @@ class Policy:
             values, final_values = torch.zeros_like(logprobs), logprobs.new_zeros(len(batch.tokens))
             if self.value_head is not None:
                 last = _last_states(hidden, batch)
-                if heads_alone:
+                if detach_states:
                     states, last = states.detach(), last.detach()
                 values, final_values = self.value_head(states), self.value_head(last)
         return PolicyOutputs(
@@ -145,7 +145,7 @@ class RewardModel:
             scores |= zip(rows, self.rewards(batch.to(self.backbone.device)).tolist(), strict=True)
         return [scores[tuple(s)] for s in sequences]
 
-    def standard(self, raw: float) -> float:
+    def standardize(self, raw: float) -> float:
         """A raw reward with the saved offset and scale applied: mean 0 on the data it was calibrated on."""
         return (raw - self.offset) * self.scale
 
@@ -217,7 +217,7 @@ class RewardModel:
         return cls(backbone, adapter, head, card.offset, card.scale, tokenizer_of(source))
 
 
-class Card(json_io.Schema):
+class RewardModelCard(json_io.Schema):
     """What a trained reward model says of itself in reward.json."""
 
     offset: float
@@ -227,12 +227,12 @@ class Card(json_io.Schema):
     """Tokens it was trained to read."""
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> RewardModelCard:
     """The card of the reward model in `folder`. Raises UserError when it cannot be read or lacks a key."""
     path, fix = folder / "reward.json", "restore the file, or train the reward model again"
     card = json_io.read_object(path, fix)
-    json_io.validate(card, Card, str(path), fix)
-    return Card.model_validate(card)
+    json_io.validate(card, RewardModelCard, str(path), fix)
+    return RewardModelCard.model_validate(card)
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> Ro
     return RoleRow(
         component,
         any(p.requires_grad for p in parameters),
-        sum(map(weights_of, parameters)),
+        sum(map(weight_count, parameters)),
         source,
         fingerprint_tensors(parameters)[:12],
     )
@@ -261,7 +261,7 @@ def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> Ro
 def fingerprint_tensors(tensors: Iterable[Tensor]) -> str:
     """sha256 over the bytes of the tensors, in order, scales of quantised ones included: equal only if every bit is."""
     digest = hashlib.sha256()
-    for part in (part for tensor in tensors for part in stored_parts(tensor)):
+    for part in (part for tensor in tensors for part in stored_tensors(tensor)):
         digest.update(part.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

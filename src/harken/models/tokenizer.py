@@ -14,7 +14,7 @@ from harken.models.load_errors import reading
 from harken.run import checksums
 from harken.run.terminal import say
 
-_ANSWER = "the answer"
+_RESPONSE = "the answer"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -75,9 +75,9 @@ def pad_token(tokenizer: PreTrainedTokenizerBase, *, where: str) -> int:
     return padding_id(tokenizer.pad_token_id, {tokenizer.eos_token_id, *_turn_ends(tokenizer, where)})
 
 
-def taught_ends(tokenizer: PreTrainedTokenizerBase, *, where: str) -> list[int]:
+def response_end_tokens(tokenizer: PreTrainedTokenizerBase, *, where: str) -> list[int]:
     """Return the tokens that end a response in training: the template's end of turn first, then eos."""
-    after = _conversation(tokenizer, where).rpartition(_ANSWER)[2]
+    after = _conversation(tokenizer, where).rpartition(_RESPONSE)[2]
     ends = [turn_end(tokenizer, after) if after else None, tokenizer.eos_token_id]
     return list(dict.fromkeys(int(end) for end in ends if end is not None))
 
@@ -105,7 +105,7 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
     """One user turn and one answer, as the chat template writes them; "" without a template."""
     if not tokenizer.chat_template:
         return ""
-    turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _ANSWER}]
+    turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _RESPONSE}]
     try:
         return chat_template.render(tokenizer, turns)
     except chat_template.TemplateRefusal as error:
@@ -118,7 +118,7 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
     """Special tokens the template writes after an answer, and the end of the turn, which may not be special."""
-    after = _conversation(tokenizer, where).rpartition(_ANSWER)[2]
+    after = _conversation(tokenizer, where).rpartition(_RESPONSE)[2]
     special = [
         i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in after
     ]

@@ -71,7 +71,7 @@ def read_model(
     return read
 
 
-def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftModel:
+def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftModel:
     """The model with a frozen adapter from disk beside those it has.
 
     Raises UserError when peft cannot read the adapter, it does not fit the model, or a weight of it is missing.
@@ -90,10 +90,10 @@ def with_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     renamed = len(missing) <= len(found - wanted.keys())
     _require_all([] if renamed else missing, folder, RETRAIN)
     given = read_tensors(folder / ADAPTER_WEIGHTS, [])
-    lost = [key for key in wanted if key in given and not _equal(wanted[key], given[key])]
+    lost = [key for key in wanted if key in given and not _same_values(wanted[key], given[key])]
     if lost:
         raise UserError(
-            f"peft did not load all of this adapter: {_some(lost)}", where=str(folder), fix=RETRAIN
+            f"peft did not load all of this adapter: {_first_names(lost)}", where=str(folder), fix=RETRAIN
         )
     return model
 
@@ -112,14 +112,14 @@ def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
     lost = sorted({key.split(".lora_")[0] for key in told.missing_keys if ".lora_" in key and mark in key})
     if lost:
         raise UserError(
-            f"peft saves an adapter of this model under names that it does not load again ({_some(lost)})",
+            f"peft saves an adapter of this model under names that it does not load again ({_first_names(lost)})",
             where="lora.target_modules",
             fix=f"name modules other than {', '.join(sorted({key.rsplit('.', 1)[-1] for key in lost}))}",
         )
     return model
 
 
-def merged_into_base(model: PeftModel, name: str) -> PreTrainedModel:
+def merge_adapter(model: PeftModel, name: str) -> PreTrainedModel:
     """The base with the adapter called `name` (the one that is on, where none is) added to its weights, for good."""
     names = [name] if name in model.peft_config else None
     with reading(NOT_MERGED, name, MEMORY):
@@ -138,14 +138,14 @@ def read_merged(source: ModelSource, weight_dtype: WeightDtype, device: torch.de
         return model if isinstance(weight_dtype, Quantised) else model.to(device)
     if isinstance(weight_dtype, Quantised):
         raise UserError(
-            f"is {source.what}, and a merged model is not quantised",
+            f"is {source.description}, and a merged model is not quantised",
             where=source.name,
             fix="save it merged and name that folder, or set dtype: bfloat16",
         )
     merged: Any = read_model(base.folder, torch.float32)
     for link in adapters:
-        merged = merged_into_base(with_adapter(merged, link.folder), str(link.folder))
-    cast(merged, weight_dtype)
+        merged = merge_adapter(load_adapter(merged, link.folder), str(link.folder))
+    cast_parameters(merged, weight_dtype)
     moved: PreTrainedModel = merged.to(device)
     return moved
 
@@ -158,7 +158,7 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     return {name: tensors[name] for name in names}
 
 
-def cast(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
     """Parameters alone: buffers such as rotary frequencies are float32 by design."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -166,13 +166,13 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
 
 def _require_all(missing: Sequence[str] | set[str], where: Path, fix: str) -> None:
     if missing:
-        raise UserError(f"weights are missing: {_some(missing)}", where=str(where), fix=fix)
+        raise UserError(f"weights are missing: {_first_names(missing)}", where=str(where), fix=fix)
 
 
-def _some(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     some = sorted(names)
     return f"{', '.join(some[:3])}{f' and {len(some) - 3} more' if len(some) > 3 else ''}"
 
 
-def _equal(loaded: Tensor, given: Tensor) -> bool:
+def _same_values(loaded: Tensor, given: Tensor) -> bool:
     return loaded.shape == given.shape and torch.equal(loaded.cpu(), given.to(loaded.dtype))

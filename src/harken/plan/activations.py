@@ -7,7 +7,7 @@ Counted from the operations of `kernels.fused`, `kernels.lora_linear` and `kerne
     inputs of the two norms, and their quotients                     2 b h + 8
     normed inputs of (q, k, v) and of (gate, up)                     2 b h, none under an adapter: made again
     queries, keys, values                                            b (H + 2 G) d
-    attention weights over up to `KEPT` tokens on a CPU              b H T
+    attention weights over up to `MAX_SAVED_KEYS` tokens on a CPU              b H T
     or the log-sum of a fused kernel                                 4 H
     what attention gave, the input of o                              b H d
     gate, up, and their product, the input of down                   3 b i, under an adapter 2 b i
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harken.kernels.attention import KEPT
+from harken.kernels.attention import MAX_SAVED_KEYS
 from harken.kernels.packing import LONGEST_SEGMENT
 from harken.kernels.segments import MAX_WEIGHTS, SIZE_STEP
 from harken.kernels.shape_buckets import round_up
@@ -108,10 +108,10 @@ class Pass:
         return float(chunk + of_tile + of_weight + response_masks * s.width * (b + 4))
 
     def _weights(self, longest: int) -> float:
-        """Bytes of attention weights that are kept of each token: of the segments that see no more than `KEPT`."""
+        """Bytes of attention weights that are kept of each token: of the segments that see no more than `MAX_SAVED_KEYS`."""
         if not self.on_cpu:
             return 4.0 * self.shape.heads
-        seen = round_up(min(longest, KEPT), SIZE_STEP)
+        seen = round_up(min(longest, MAX_SAVED_KEYS), SIZE_STEP)
         return self.computed * self.shape.heads * seen * seen / longest
 
     def _kept_in_layer(self, longest: int) -> float:

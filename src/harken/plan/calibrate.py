@@ -73,7 +73,7 @@ def measure(
     if lora:
         backbone.add_adapter(ROLE, lora.model_copy(update={"dropout": 0.0}), 0)
     else:
-        backbone.train_every_weight()
+        backbone.train_all_weights()
     role = ROLE if lora else None
     per_token = LAYERS * shape.parameters / shape.layers
     scale = 100 if device.type == "cuda" else 1

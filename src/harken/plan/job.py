@@ -126,7 +126,7 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
             **config.evaluation.model_dump(),
         }
     )
-    packs = on_cpu and attention.is_plain(found.config)
+    packs = on_cpu and attention.is_full_attention(found.config)
     rows = rows_of("ppo", evaluation.data, found.source, config.seed, packs=packs)
     yield EvaluationJob(
         "eval", evaluation, shape_of(found.config, config.ppo.lora), rows, config.ppo.lora, on_cpu
@@ -138,7 +138,7 @@ def job(
 ) -> Job:
     """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
     shape = shape_of(found.config, config.lora)
-    packs = on_cpu and attention.is_plain(found.config)
+    packs = on_cpu and attention.is_full_attention(found.config)
     rows = rows_of(config.training.type, config.data, found.source, config.seed, packs=packs)
     notes = [found.note, rows.note and f"{name}: {rows.note}"]
     if not shape.plain:

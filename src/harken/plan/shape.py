@@ -13,7 +13,7 @@ from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.kernels.trunk import trunk_of
 from harken.models.logits_head import softcaps
-from harken.models.lora_targets import Targets, targets_of
+from harken.models.lora_targets import Targets, resolve_targets
 from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 
 
@@ -96,7 +96,7 @@ def shape_of(
 def _targets(model: nn.Module, lora: LoraSettings | None) -> Targets:
     """What an adapter would be put on: nothing where the run has none and the model has no known projection."""
     try:
-        return targets_of(model, trunk_of(model), lora or LoraSettings())
+        return resolve_targets(model, trunk_of(model), lora or LoraSettings())
     except UserError:
         if lora is not None:
             raise

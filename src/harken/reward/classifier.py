@@ -224,7 +224,7 @@ def check_classifier(source: ModelSource) -> None:
     """That the model is a classifier, by its config alone. Raises UserError when it is anything else."""
     if source.kind != "full":
         raise UserError(
-            f"is no classifier: it is {source.what}",
+            f"is no classifier: it is {source.description}",
             where=source.name,
             fix="for a reward model that Harken trained write type: model",
         )

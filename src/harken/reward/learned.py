@@ -51,7 +51,7 @@ class LearnedReward:
     def values(self, rollouts: Sequence[Rollout]) -> list[float]:
         """The standardised scores, neither clipped nor weighted. Raises as `tokens` does, and NonFinite on NaN."""
         raw = self.model.raw_scores([self.tokens(r) for r in rollouts], self.micro_batch_tokens)
-        return list(finite(self.name, rollouts, [self.model.standard(value) for value in raw]))
+        return list(finite(self.name, rollouts, [self.model.standardize(value) for value in raw]))
 
     def tokens(self, rollout: Rollout) -> list[int]:
         """The conversation as the reward model's tokens.

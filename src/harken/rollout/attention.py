@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from harken.kernels.attention import require_known
+from harken.kernels.attention import reject_unknown_arguments
 from harken.maths.matmul_dtype import without_autocast
 
 NAME = "harken_decode"
@@ -32,7 +32,7 @@ def decode_attention(
     or −inf; windows are in it. `s_aux` is one more score a head, whose weight falls on nothing. Takes the arguments of
     transformers' attention interface, and raises TypeError for one that would change the result and is not known here.
     """
-    require_known(others, masked={"sliding_window"})
+    reject_unknown_arguments(others, masked={"sliding_window"})
     rows, heads, _, features = query.shape
     groups = key.shape[1]
     scale = features**-0.5 if scaling is None else scaling

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harken.errors import UserError
-from harken.kernels.attention import FOREIGN, ordinary
+from harken.kernels.attention import INCOMPATIBLE_ERRORS, probe_tokens
 from harken.models.backbone import Backbone
 from harken.models.positions import position_limit
 from harken.rollout import attention
@@ -96,7 +96,7 @@ def _agrees(backbone: Backbone, way: str) -> bool:
     """Whether every token of every case comes out as the trunk has it."""
     try:
         return all(_agrees_on(backbone, way, *case) for case in _cases(backbone, way))
-    except FOREIGN:
+    except INCOMPATIBLE_ERRORS:
         return False
 
 
@@ -125,7 +125,7 @@ def _agrees_on(
     backbone: Backbone, way: str, lengths: list[int], offset: int, windows: dict[str, int]
 ) -> bool:
     config = backbone.config
-    rows = ordinary(int(config.vocab_size), *(length + STEPS for length in lengths))
+    rows = probe_tokens(int(config.vocab_size), *(length + STEPS for length in lengths))
     with _set(config, windows):
         decoder = _decoder(backbone, way, len(rows), max(lengths) + STEPS, offset)
         decoder.graphs = None

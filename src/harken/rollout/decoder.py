@@ -79,7 +79,7 @@ class Decoder:
         where = layout.where[source].to(device)
         self._reserve(max([*self.lengths, *lengths]))
         self.cache.plan = Admission(torch.arange(began, began + count, device=device), where)
-        states = self.backbone.read(layout, past_key_values=self.cache, use_cache=True)
+        states = self.backbone.forward_packed(layout, past_key_values=self.cache, use_cache=True)
         ends = torch.tensor(lengths, device=device)[:, None] - 1
         self.last = torch.cat([self.last, states[where.gather(1, ends)[:, 0]]])
         self.lengths += lengths

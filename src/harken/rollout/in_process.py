@@ -23,7 +23,7 @@ from harken.data.chat import Renderer
 from harken.errors import NonFinite, UserError
 from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.backbone import Backbone
-from harken.models.positions import require_within
+from harken.models.positions import check_position_limit
 from harken.records import Prompt, Rollout
 from harken.rollout.choose_decoder import AnyDecoder, open_decoder
 from harken.rollout.engine import OnProgress, Sampling
@@ -121,7 +121,7 @@ class InProcessEngine:
                     where=f"prompt {prompt.id}",
                     fix="lower data.max_length or max_gen_len",
                 )
-            require_within(
+            check_position_limit(
                 self.backbone.config,
                 len(tokens) + sampling.max_tokens,
                 f"prompt {prompt.id} with its response",
@@ -183,7 +183,7 @@ class InProcessEngine:
         return chosen
 
     def _drawn(self, temperature: float, states: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        return draw(self.backbone.unembed(states).float(), uniforms, temperature)
+        return draw(self.backbone.logits(states).float(), uniforms, temperature)
 
     def _rollout(self, row: _Row, policy_version: str) -> Rollout:
         ended = row.tokens[-1] in self.stops

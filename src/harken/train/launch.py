@@ -19,7 +19,7 @@ from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.lora_targets import coverage
-from harken.models.positions import require_within
+from harken.models.positions import check_position_limit
 from harken.models.quantised import WEIGHT_DTYPES, WeightDtype
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
@@ -129,7 +129,7 @@ def _supervised(
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = Backbone.load(source, weight_dtype, device)
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
-    require_within(
+    check_position_limit(
         backbone.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
     )
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)

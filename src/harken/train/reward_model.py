@@ -82,12 +82,12 @@ class RewardStage:
             self.optimiser.zero_grad()
             raise
         finally:
-            self.backbone.training(False)
+            self.backbone.set_adapter_dropout(False)
 
     def _step(self, number: int) -> dict[str, float]:
         chosen = batch_indices(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
         pairs = [self.pairs[i] for i in chosen]
-        self.backbone.training(True)
+        self.backbone.set_adapter_dropout(True)
         with self.backbone.role(ADAPTER):
             loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)

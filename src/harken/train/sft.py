@@ -50,7 +50,7 @@ class SupervisedStage:
         if config.lora:
             backbone.add_adapter(ADAPTER, config.lora, config.seed)
         else:
-            backbone.train_every_weight()
+            backbone.train_all_weights()
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
         self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
@@ -66,13 +66,13 @@ class SupervisedStage:
             self.optimiser.zero_grad()
             raise
         finally:
-            self.backbone.training(False)
+            self.backbone.set_adapter_dropout(False)
 
     def _step(self, number: int) -> dict[str, float]:
         began = time.perf_counter()
         chosen = batch_indices(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
         rows = [self.rows[i] for i in chosen]
-        self.backbone.training(True)
+        self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
             loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
@@ -145,7 +145,7 @@ class SupervisedStage:
     def save(self, folder: Path) -> None:
         """The merged model, whole. Merging rounds to the base's type: the loss after it is measured and said."""
         if self.adapter is None:
-            self.backbone.save_whole(folder)
+            self.backbone.save_model(folder)
             return
         before = self.evaluate(self.total)
         self.backbone.merge(self.adapter)
@@ -153,7 +153,7 @@ class SupervisedStage:
         if before:
             after = self.evaluate(self.total)
             say(f"SFT: held-out loss {before['eval/loss']:.4f}, after merging {after['eval/loss']:.4f}")
-        self.backbone.save_whole(folder)
+        self.backbone.save_model(folder)
 
     def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[tuple[list[int], TokenBatch]]:
         for group in self.budget.split([[row.tokens] for row in rows]):

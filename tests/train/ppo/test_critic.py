@@ -48,7 +48,7 @@ def test_its_first_values_are_the_reward_models_scores(tmp_path: Path, critic: s
     rows = [[5, 9, 40, 41, 2], [6, 7, 2]]
     batch = collate(rows, [[False, False, True, True, True], [False, True, True]], PAD)
     _, final = got.values(batch)
-    wanted = [rewards.standard(raw) for raw in rewards.raw_scores(rows, 100)]
+    wanted = [rewards.standardize(raw) for raw in rewards.raw_scores(rows, 100)]
     assert final.tolist() == pytest.approx(wanted, abs=1e-5)
     assert all(p.requires_grad for p in got.parameters().values())
     assert not any(p.requires_grad for p in rewards.backbone.adapter_parameters("reward").values())

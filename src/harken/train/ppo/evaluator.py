@@ -59,7 +59,7 @@ class Evaluator:
             kl = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
             for rows in self._micro_batches(batch):
                 piece = batch.rows(rows)
-                states, ref_states = self.policy.states(piece), reference.states(piece)
+                states, ref_states = self.policy.response_states(piece), reference.response_states(piece)
                 heads = self.policy.backbone.head, reference.backbone.head
                 of_piece = full_kl(states, heads[0], ref_states, heads[1], self.settings.temperature)
                 kl[rows, : piece.tokens.shape[1]] = scatter_to_mask(of_piece, piece.response_mask)

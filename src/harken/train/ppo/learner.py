@@ -124,7 +124,7 @@ class Learner:
             ref_hidden = self._reference_states(batch)
             with self.policy.backbone.role(self.policy.adapter):
                 outputs = outputs or self.policy.evaluate(
-                    batch, self.settings.temperature, heads_alone=not train_policy
+                    batch, self.settings.temperature, detach_states=not train_policy
                 )
                 loss = outputs.values.new_zeros(())
                 if train_policy:
@@ -151,7 +151,7 @@ class Learner:
     @torch.no_grad()
     def _reference_states(self, batch: TokenBatch) -> Tensor | None:
         wanted = self.settings.kl_in != "reward" and self.settings.kl_estimator == "full"
-        return self.reference.states(batch) if wanted else None
+        return self.reference.response_states(batch) if wanted else None
 
     def _kl_loss(
         self, outputs: PolicyOutputs, batch: TokenBatch, ref_logprobs: Tensor, ref_hidden: Tensor | None
@@ -161,7 +161,7 @@ class Learner:
             return None
         if ref_hidden is None:
             return ESTIMATORS[self.settings.kl_estimator](outputs.logprobs, ref_logprobs)
-        states = self.policy.states(batch)
+        states = self.policy.response_states(batch)
         heads = self.policy.backbone.head, self.reference.backbone.head
         kl = full_kl(states, heads[0], ref_hidden, heads[1], self.settings.temperature)
         return scatter_to_mask(kl, batch.response_mask)

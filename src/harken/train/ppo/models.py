@@ -108,7 +108,7 @@ def build_ppo_models(
     shared = None if config.lora is None else backbone  # a base that trains is nobody else's
     rewards = load_rewards(found, config, source, shared, renderer, weight_dtype, device)
     if config.lora is None:
-        backbone.train_every_weight()
+        backbone.train_all_weights()
     else:
         backbone.add_adapter(ADAPTER, config.lora, config.seed)
     with_head = training.ppo.critic == "shared" and not training.ppo.group_baseline

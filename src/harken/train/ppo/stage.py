@@ -21,7 +21,7 @@ from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.errors import NonFinite
 from harken.models.end_tokens import generation_settings
-from harken.models.load_errors import saving
+from harken.models.load_errors import save_errors
 from harken.models.roles import Critic, Policy
 from harken.records import Prompt, Rollout, ScoredRollout
 from harken.reward.source import RewardSource, score_all
@@ -294,10 +294,10 @@ class PPOStage:
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
             backbone = self.policy.backbone
-            with saving(folder):
+            with save_errors(folder):
                 generation_settings(backbone.tokenizer, backbone.ends).save_pretrained(folder)
         else:
-            self.policy.backbone.save_whole(folder)
+            self.policy.backbone.save_model(folder)
         head = self.critic.head if self.critic is not None else self.policy.value_head
         if head is not None:
             save_file(dict(head.state_dict()), folder / "value_head.safetensors")
