@@ -47,7 +47,7 @@ class Counting:
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     counter = Counting(Backbone.forward_packed)
-    monkeypatch.setattr(Backbone, "read", lambda *a, **k: counter(*a, **k))
+    monkeypatch.setattr(Backbone, "forward_packed", lambda *a, **k: counter(*a, **k))
     return counter
 
 

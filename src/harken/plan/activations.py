@@ -108,7 +108,7 @@ class Pass:
         return float(chunk + of_tile + of_weight + response_masks * s.width * (b + 4))
 
     def _weights(self, longest: int) -> float:
-        """Bytes of attention weights that are kept of each token: of the segments that see no more than `MAX_SAVED_KEYS`."""
+        """Bytes of saved attention weights per token: of segments that see at most `MAX_SAVED_KEYS` keys."""
         if not self.on_cpu:
             return 4.0 * self.shape.heads
         seen = round_up(min(longest, MAX_SAVED_KEYS), SIZE_STEP)
