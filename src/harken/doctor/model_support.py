@@ -59,7 +59,12 @@ def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
 def to_json(source: ModelSource, found: list[Support] | None) -> dict[str, Any]:
     """Return a model's links, the base first, and what works with it."""
     links = [
-        {"name": link.name, "what": link.description, "folder": str(link.folder), "fingerprint": link.fingerprint}
+        {
+            "name": link.name,
+            "what": link.description,
+            "folder": str(link.folder),
+            "fingerprint": link.fingerprint,
+        }
         for link in source.chain()
     ]
     return {"models": links} | ({} if found is None else {"support": [asdict(one) for one in found]})
