@@ -10,6 +10,13 @@ EIGHT, OFFLOAD, PIECES, OPTIMISER = (
     "train/optim/adamw_chunked.py",
     "train/optim/optimiser.py",
 )
+STAGE, EVALUATOR, MINIBATCH, SNAPSHOT, KL = (
+    "train/ppo/stage.py",
+    "train/ppo/evaluator.py",
+    "train/ppo/minibatch.py",
+    "train/ppo/snapshot.py",
+    "train/ppo/kl_control.py",
+)
 AGAIN, OUT, LEARN = "kernels/gradient_checkpointing.py", "train/oom_retry.py", "train/ppo/learner.py"
 
 # Mistake, file, what stands there, what is planted, tests.
@@ -30,18 +37,31 @@ TABLE = [
     ("checkpoints: layers stay changed after an error", AGAIN, "recomputed_layers: try:\n    for layer in layers:\n        layer.forward = _run_again(layer.forward, trunk.config, role)\n    yield\nfinally:\n    for layer in layers:\n        layer.__dict__.pop('forward', None)", "for layer in layers:\n    layer.forward = _run_again(layer.forward, trunk.config, role)\nyield\nif True:\n    for layer in layers:\n        layer.__dict__.pop('forward', None)", "kernels/test_gradient_checkpointing.py"),
     ("checkpoints: without gradients too", AGAIN, "recomputed_layers: not torch.is_grad_enabled()", "False", "kernels/test_gradient_checkpointing.py train/test_gradient_checkpointing.py"),
     ("checkpoints: the key does nothing", "models/backbone.py", "Backbone.forward: self.gradient_checkpointing", "False", "train/test_gradient_checkpointing.py"),
-    ("ready: the smallest micro-batch is kept", LEARN, 'Learner.first_minibatch_last: int(lengths[rows].sum())', "-int(lengths[rows].sum())", "train/test_ready.py"),
-    ("ready: kept while the critic warms up", "train/ppo/stage.py", "PPOStage._evaluate: rows is groups[-1] and (not self.warming)", "rows is groups[-1]", "train/test_ready.py"),
-    ("ready: learnt from twice", LEARN, "Learner._gradients: groups.remove(ready.rows)", "pass", "train/test_ready.py"),
-    ("ready: never used", LEARN, "Learner._gradients: ready is not None and ready.rows in groups", "False", "train/test_ready.py"),
+    ("ready: the smallest micro-batch is kept", 'train/ppo/evaluator.py', 'Evaluator.first_minibatch_last: int(lengths[rows].sum())', '-int(lengths[rows].sum())', "train/test_ready.py"),
+    ("ready: kept while the critic warms up", 'train/ppo/evaluator.py', 'Evaluator.policy_and_values: keep_graph and rows is groups[-1]', 'rows is groups[-1]', "train/test_ready.py"),
+    ("ready: learnt from twice", LEARN, 'Learner._gradients: [*kept, *(m for m in micro_batches if m not in kept)]', '[*kept, *micro_batches]', "train/test_ready.py"),
+    ("ready: never used", LEARN, 'Learner._gradients: cached is not None and m.rows == cached.rows', 'False', "train/test_ready.py"),
     ("out of memory: gradients of the failed attempt stay", OUT, 'TokenBudget.retry_on_oom: reset()', "pass", "train/test_oom_retry.py"),
     ("out of memory: other draws the second time", OUT, 'TokenBudget.retry_on_oom: with torch.random.fork_rng([torch.cuda.current_device()] if _on_cuda() else []):\n    ...', "if True:\n    ...", "train/test_oom_retry.py"),
     ("out of memory: half of a budget never filled", OUT, "TokenBudget._halve: before, self.tokens = (self.tokens, most[True] // 2)", "before, self.tokens = (self.tokens, before // 2)", "train/test_oom_retry.py"),
     ("out of memory: every error is taken for it", OUT, 'TokenBudget.retry_on_oom: if not is_out_of_memory(error):\n    raise', "pass", "train/test_oom_retry.py"),
     ("out of memory: one side of a pair counts", "kernels/packing.py", "micro_batches: len(first) + others", "len(first)", "kernels/test_packing.py"),
-    ("out of memory: measures count twice", LEARN, "Learner._forget: measures.again()", "pass", "train/test_oom_retry.py"),
-    ("out of memory: the critic's gradients stay", LEARN, "Learner.give_up: for optimiser in self.optimisers.values():\n    optimiser.clear()", "self.optimisers['policy'].clear()", "train/test_oom_retry.py"),
+    ("out of memory: measures count twice", LEARN, 'Learner._restart_step: stats.restart_step()', 'pass', "train/test_oom_retry.py"),
+    ("out of memory: the critic's gradients stay", LEARN, 'Learner.discard_gradients: for optimiser in self.optimisers.values():\n    optimiser.zero_grad()', "self.optimisers['policy'].zero_grad()", "train/test_oom_retry.py"),
     ("out of memory: a resumed run starts with the old budget", "train/sft.py", "SupervisedStage.load: self.budget.tokens = int(state['micro_batch_tokens'])", "pass", "train/test_oom_retry.py"),
+    ("the update: its snapshot is not restored", STAGE, "PPOStage._rolled_back_if_not_finite: self.snapshot.restore()", "pass", "train/test_nonfinite.py::test_an_update_that_meets_a_number_that_is_not_finite_never_was"),
+    ("the update: its snapshot is not taken", STAGE, "PPOStage._update: self.snapshot.take()", "pass", "train/test_nonfinite.py::test_an_update_that_meets_a_number_that_is_not_finite_never_was"),
+    ("the update: its snapshot is not dropped", STAGE, "PPOStage._rolled_back_if_not_finite: self.snapshot.drop()", "pass", "train/test_nonfinite.py::test_the_copy_lives_as_long_as_an_update_of_several_steps"),
+    ("the update: a micro-batch has counts of its own", MINIBATCH, "Minibatch.micro_batch: self.counts", "_count(self.targets.rows(at, width))", "train/ppo/test_stage.py::test_the_split_into_micro_batches_changes_nothing"),
+    ("the update: a minibatch has the counts of the rollout batch", MINIBATCH, "Minibatch.select: _count(part.targets)", "self.counts", "train/ppo/test_stage.py"),
+    ("the update: a micro-batch is numbered by its place in the minibatch", MINIBATCH, "Minibatch.micro_batch: self.rows[i]", "i", "train/test_ready.py train/ppo/test_stage.py"),
+    ("the update: a forward of other rows is used", LEARN, "Learner._gradients: cached is not None and m.rows == cached.rows", "cached is not None", "train/test_ready.py"),
+    ("the update: the first minibatch is not last", EVALUATOR, "Evaluator.first_minibatch_last: [*self._micro_batches(batch, others), *of_first]", "[*of_first, *self._micro_batches(batch, others)]", "train/test_ready.py"),
+    ("the update: the kept forward is handed over twice", EVALUATOR, "Evaluator.take_cached: cached, self.cached = (self.cached, None)", "cached = self.cached", "train/test_ready.py"),
+    ("the update: a forward is kept for the critic alone", STAGE, "PPOStage._update: self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming)", "self.evaluator.policy_and_values(batch, first, keep_graph=True)", "train/test_ppo_modes.py"),
+    ("the update: the early stop is ignored", LEARN, "Learner.learn: self.early_stop.reached(stats.latest_approxkl)", "False", "train/ppo/test_stage.py::test_target_kl_stops_an_update_early"),
+    ("the update: the early stop ignores its limit", KL, "KLEarlyStop.reached: approxkl > self.limit", "True", "train/ppo/test_stage.py"),
+    ("the update: a good update does not end a row of rollbacks", KL, "UpdateRollback.judge: self.in_a_row + 1 if too_far else 0", "self.in_a_row + 1", "train/ppo/test_kl_control.py"),
 ]  # fmt: skip
 
 MEMORY = [Mutant(*row) for row in TABLE]

@@ -183,7 +183,7 @@ LORA = [
 
 MADE_AGAIN = [
     ("a changed tensor is made as it was", 'get_recompute: recipe is not None and recipe.version == tensor._version', "recipe is not None"),
-    ("recipes hold the graph", 'attach_recompute: tuple((cached.detach() for part in of))', "of"),
+    ("recipes hold the graph", 'attach_recompute: tuple((part.detach() for part in of))', "of"),
 ]  # fmt: skip
 
 RESOLVE = [

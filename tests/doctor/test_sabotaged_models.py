@@ -21,10 +21,11 @@ from harken.models.backbone import Backbone
 from harken.models.roles import Policy, RewardModel
 from harken.rollout import in_process
 from harken.rollout.sampler import draw
+from harken.train.ppo import models, targets
 from harken.train.ppo.evaluator import Evaluator
 from harken.train.ppo.learner import Learner
 from harken.train.ppo.minibatch import Minibatch
-from harken.train.ppo.stage import PPOStage, models, targets
+from harken.train.ppo.stage import PPOStage
 
 Spoilt = dict[str, Any]
 Spoil = Callable[[Clinic, Path, pytest.MonkeyPatch], Spoilt]

@@ -77,10 +77,10 @@ def test_a_step_half_done_is_not_kept(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bug after weights have begun to change: the newest checkpoint is of the step before, and code 1."""
-    move, calls = Optimiser.move, iter(range(100))
+    original, calls = Optimiser.step, iter(range(100))
 
-    def broken(self: Optimiser, factor: float) -> object:
-        found = move(self, factor)
+    def broken(self: Optimiser, lr_scale: float) -> object:
+        found = original(self, lr_scale)
         if next(calls) == 1:
             raise KeyError("a bug")
         return found
@@ -96,7 +96,7 @@ def test_a_step_half_done_is_not_kept(
     assert "Traceback" in kept.read_text() and "in broken" in kept.read_text()
     assert signals.in_step()
     assert state(tmp_path)["state"] == "failed"
-    monkeypatch.setattr(Optimiser, "step", move)
+    monkeypatch.setattr(Optimiser, "step", original)
     assert train(root, tmp_path, "def score(prompt, response): return len(response)\n") == 0
 
 

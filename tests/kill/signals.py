@@ -128,7 +128,7 @@ def _stopped_at(
         if writes:
             watch(folder, folder.with_suffix(".attic"), forward, number=number)
         else:
-            (_send_after_move if moves else _send_before)(forward, number)
+            (_send_after_step if moves else _send_before)(forward, number)
         signals.raise_on_terminate()  # as the command line does
         try:
             work(folder)
@@ -153,16 +153,16 @@ def _send_before(forward: int, number: int) -> None:
     signals.raise_if_stopped = counted
 
 
-def _send_after_move(move: int, number: int) -> None:
+def _send_after_step(step: int, number: int) -> None:
     """As soon as an optimiser has changed weights: an update of PPO does so several times."""
-    original, seen = Optimiser.move, iter(range(1, 10**9))
+    original, seen = Optimiser.step, iter(range(1, 10**9))
 
-    def counted(self: Optimiser, factor: float) -> None:
-        original(self, factor)
-        if next(seen) == move:
+    def counted(self: Optimiser, lr_scale: float) -> None:
+        original(self, lr_scale)
+        if next(seen) == step:
             os.kill(os.getpid(), number)
 
-    Optimiser.move = counted  # type: ignore[method-assign]
+    Optimiser.step = counted  # type: ignore[method-assign]
 
 
 def _without_seconds(folder: Path) -> list[dict[str, Any]]:
