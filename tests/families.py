@@ -314,10 +314,10 @@ def run_family(family: Family, root: Path) -> Outcome:
             return outcome
     (root / "eval.yml").write_text(EVALUATION.format(root=root))
     said: dict[str, list[Rollout]] = {}
-    answer, way_of = suite.answer, choose_decoder.way_of
+    answer, fastest_decoder = suite.answer, choose_decoder.fastest_decoder
 
     def seen(backbone: Any) -> str:
-        outcome.way = way_of(backbone)
+        outcome.way = fastest_decoder(backbone)
         return outcome.way
 
     def noted(number: int, name: str, *rest: Any) -> Any:
@@ -325,7 +325,10 @@ def run_family(family: Family, root: Path) -> Outcome:
         said[name] = answers.rollouts
         return answers
 
-    with mock.patch.object(suite, "answer", noted), mock.patch.object(choose_decoder, "way_of", seen):
+    with (
+        mock.patch.object(suite, "answer", noted),
+        mock.patch.object(choose_decoder, "fastest_decoder", seen),
+    ):
         done = _ran(
             ["eval", "--config", str(root / "eval.yml"), "--output-dir", str(root / "eval")], "eval", outcome
         )

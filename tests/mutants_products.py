@@ -48,7 +48,7 @@ PRODUCTS = [
     Mutant(
         "float32 copies kept of x A'",
         "kernels/lora_linear.py",
-        "_Adapted.forward: low.to(x.dtype)",
+        "_LoraLinear.forward: low.to(x.dtype)",
         "low",
         "kernels/test_fp32_linear.py",
     ),
@@ -69,14 +69,14 @@ PRODUCTS = [
     Mutant(
         "a frozen layer's slope in 16 bits",
         "kernels/fp32_linear.py",
-        "_Fp32Linear.backward: (to_matmul_dtype(of_y) @ to_matmul_dtype(weight)).to(of_y.dtype)",
-        "of_y @ weight",
+        "_Fp32Linear.backward: (to_matmul_dtype(grad_y) @ to_matmul_dtype(weight)).to(grad_y.dtype)",
+        "grad_y @ weight",
         "kernels/test_fp32_linear.py",
     ),
     Mutant(
         "an adapter's slope in 16 bits",
         "kernels/lora_linear.py",
-        "_Adapted.backward: of_y = to_matmul_dtype(of_y)",
+        "_LoraLinear.backward: grad_y = to_matmul_dtype(grad_y)",
         "pass",
         "kernels/test_fp32_linear.py",
     ),
@@ -125,7 +125,7 @@ PRODUCTS = [
     Mutant(
         "an adapter beside decoding in 16 bits",
         "kernels/packed_linear.py",
-        "_adapter: to_matmul_dtype(F.pad(blocks.detach(), fill))",
+        "_fused_adapter: to_matmul_dtype(F.pad(blocks.detach(), fill))",
         "F.pad(blocks.detach(), fill)",
         "kernels/test_packed_linear.py",
     ),

@@ -7,7 +7,7 @@ from mutants_record import Mutant
 SAMPLER = [
     ("sampling ignores the temperature", "draw: mass.div_(temperature)", "mass.div_(1.0)"),
     ("temperature multiplies", "draw: mass.div_", "mass.mul_"),
-    ("a token without probability is drawn", "_holding: torch.searchsorted(cumulative, target, right=True)", "torch.searchsorted(cumulative, target)"),
+    ("a token without probability is drawn", '_first_exceeding: torch.searchsorted(cumulative, target, right=True)', "torch.searchsorted(cumulative, target)"),
     ("off by one block", "draw: cumulative.gather(-1, block) - sums.gather(-1, block)", "cumulative.gather(-1, block)"),
     ("log-probability not normalised", "draw: mass.gather(-1, tokens).double() / total", "mass.gather(-1, tokens).double() / 1.0"),
     ("uniforms not scaled to the sum", "draw: uniforms.double()[:, None] * total", "uniforms.double()[:, None]"),
@@ -16,26 +16,26 @@ SAMPLER = [
 ]  # fmt: skip
 
 ENGINE = [
-    ("every step draws the same number", "InProcessEngine._draw: len(row.tokens)", "0"),
+    ("every step draws the same number", 'InProcessEngine._sample: len(row.tokens)', "0"),
     ("samples draw the same numbers", "InProcessEngine._rows: generator(sampling.seed, purpose, prompt.id, sample)", "generator(sampling.seed, purpose, prompt.id)"),
     ("purposes draw the same numbers", "InProcessEngine._rows: generator(sampling.seed, purpose, prompt.id, sample)", "generator(sampling.seed, prompt.id, sample)"),
     ("the seed is not read", "InProcessEngine._rows: sampling.seed", "0"),
-    ("the tokens of moved rows go to their old slots", "InProcessEngine._answer: chosen[kept]", "chosen[:len(kept)]"),
-    ("rows and slots lose each other", "InProcessEngine._answer: [live[i] for i in kept]", "[live[i] for i in sorted(kept)]"),
-    ("the temperature is ignored", "InProcessEngine._drawn: temperature", "1.0"),
-    ("more prompts in a pass than may be", "_readings: prompts + 1", "prompts"),
-    ("a long prompt is read for every sample", "_readings: together and (not again) and ((prompts + 1) * len(together[0].prompt_tokens) > READ_TOGETHER)", "together and (prompts + 1) * len(together[0].prompt_tokens) > READ_TOGETHER"),
-    ("sampled in half precision", "InProcessEngine._drawn: self.backbone.logits(states).float", "self.backbone.logits(states).bfloat16"),
-    ("an answer is one token too long", "InProcessEngine._answer: len(row.tokens) == sampling.max_tokens", "len(row.tokens) > sampling.max_tokens"),
-    ("eos does not end an answer", "InProcessEngine.__init__: {renderer.end_of_turn, *backbone.ends}", "{renderer.end_of_turn}"),
+    ("the tokens of moved rows go to their old slots", 'InProcessEngine._generate: chosen[kept]', "chosen[:len(kept)]"),
+    ("rows and slots lose each other", 'InProcessEngine._generate: [live[i] for i in kept]', "[live[i] for i in sorted(kept)]"),
+    ("the temperature is ignored", 'InProcessEngine._sample_tokens: temperature', "1.0"),
+    ("more prompts in a pass than may be", '_prefill_batches: prompts + 1', "prompts"),
+    ("a long prompt is read for every sample", '_prefill_batches: together and (not again) and ((prompts + 1) * len(together[0].prompt_tokens) > MAX_PREFILL_TOKENS)', 'together and (prompts + 1) * len(together[0].prompt_tokens) > MAX_PREFILL_TOKENS'),
+    ("sampled in half precision", 'InProcessEngine._sample_tokens: self.backbone.logits(states).float', "self.backbone.logits(states).bfloat16"),
+    ("an answer is one token too long", 'InProcessEngine._generate: len(row.tokens) == sampling.max_tokens', "len(row.tokens) > sampling.max_tokens"),
+    ("eos does not end an answer", "InProcessEngine.__init__: {renderer.end_of_turn, *backbone.end_tokens}", "{renderer.end_of_turn}"),
     ("the end token is dropped", "InProcessEngine._rollout: tuple(row.tokens)", "tuple(row.tokens[:-1] or row.tokens)"),
     ("dropout while sampling", "_eval_mode: model.eval", "model.train"),
     ("training mode is lost", "_eval_mode: module.training = True", "pass"),
     ("the adapter is off", "InProcessEngine.generate: self.role", "None"),
     ("answers in the order they were made", "InProcessEngine.generate: [self._rollout(row, policy_version) for row in rows]", "[self._rollout(row, policy_version) for row in sorted(rows, key=lambda row: -len(row.prompt_tokens))]"),
     ("NaN goes unnoticed", "InProcessEngine.generate: not np.isfinite(row.logprobs).all()", "False"),
-    ("different prompts share a reading", "_admit: prompts[-1] == row.prompt_tokens", "len(prompts[-1]) == len(row.prompt_tokens)"),
-    ("progress is counted twice", "InProcessEngine._answer: len(over)", "2 * len(over)"),
+    ("different prompts share a reading", '_prefill: prompts[-1] == row.prompt_tokens', "len(prompts[-1]) == len(row.prompt_tokens)"),
+    ("progress is counted twice", 'InProcessEngine._generate: len(over)', "2 * len(over)"),
 ]  # fmt: skip
 
 LOGITS_HEAD = [
@@ -46,12 +46,12 @@ LOGITS_HEAD = [
 ]  # fmt: skip
 
 WAYS = [
-    ("decoding is not compared with the trunk", "way_of: next((way for way in ways if _agrees(backbone, way)), None)", "ways[0]"),
-    ("only the first positions are tried", "_cases: limits and offset > 0 and (way != PLAIN)", "False"),
+    ("decoding is not compared with the trunk", 'fastest_decoder: next((way for way in ways if _is_exact(backbone, way)), None)', "ways[0]"),
+    ("only the first positions are tried", '_cases: limits and offset > 0 and (way != ROW_BY_ROW)', "False"),
     ("all rows are of one length", "_cases: min(2, long)", "long"),
-    ("long windows are not tried", "_cases: size and size > LONG", "False"),
-    ("a window stays as it was tried", "_set: try:\n    for name, value in values.items():\n        setattr(config, name, value)\n    yield\nfinally:\n    for name, value in before.items():\n        setattr(config, name, value)", "try:\n    for name, value in values.items():\n        setattr(config, name, value)\n    yield\nfinally:\n    for name, value in values.items():\n        setattr(config, name, value)"),
-    ("a model that no way is right for goes on", "way_of: found = next((way for way in ways if _agrees(backbone, way)), None)", "found = next((way for way in ways if _agrees(backbone, way)), None)\nfound = found or PLAIN"),
+    ("long windows are not tried", '_cases: size and size > LONG_WINDOW', "False"),
+    ("a window stays as it was tried", '_overridden: try:\n    for name, value in values.items():\n        setattr(config, name, value)\n    yield\nfinally:\n    for name, value in before.items():\n        setattr(config, name, value)', "try:\n    for name, value in values.items():\n        setattr(config, name, value)\n    yield\nfinally:\n    for name, value in values.items():\n        setattr(config, name, value)"),
+    ("a model that no way is right for goes on", 'fastest_decoder: found = next((way for way in ways if _is_exact(backbone, way)), None)', 'found = next((way for way in ways if _is_exact(backbone, way)), None)\nfound = found or ROW_BY_ROW'),
 ]  # fmt: skip
 
 KERNEL = [
@@ -72,8 +72,8 @@ CHECK_OUTPUT = [
 DECODER = [
     ("a token stands one position late", "Decoder._states: at[:, None]", "at[:, None] + 1"),
     ("free slots keep their states", "Decoder.append: self._states(tokens, at, places)[:live]", "self._states(tokens, at, places)"),
-    ("what lies beyond a row's end is attended to", "_past: at[:, None]", "at.max()"),
-    ("a row does not see its newest token", "_past: torch.arange(count, device=at.device) > at[:, None]", "torch.arange(count, device=at.device) >= at[:, None]"),
+    ("what lies beyond a row's end is attended to", '_causal_mask: at[:, None]', "at.max()"),
+    ("a row does not see its newest token", '_causal_mask: torch.arange(count, device=at.device) > at[:, None]', "torch.arange(count, device=at.device) >= at[:, None]"),
     ("windows are not kept", "Decoder._mask: at - self._window + 1", "0 * at"),
     ("windows one too long", "Decoder._mask: at - self._window + 1", "at - self._window"),
     ("a prompt ends at its padding", "Decoder.admit: torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
@@ -85,13 +85,13 @@ DECODER = [
 ]  # fmt: skip
 
 CACHE = [
-    ("a row writes at its neighbours' place", 'KVCache.append: value_term[plan.rows, :, plan.at]', 'value_term[plan.rows, :, plan.at.max()]'),
+    ("a row writes at its neighbours' place", 'KVCache.append: all_values[plan.rows, :, plan.at]', 'all_values[plan.rows, :, plan.at.max()]'),
     ("values of one prompt serve all", 'KVCache.store: new_values.transpose(0, 1)', "new_values.transpose(0, 1)[:1]"),
     ("only the first line of a forward is kept", 'KVCache.store: t.transpose(0, 1).flatten(1, 2)[:, plan.where]', "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
     ("only values move", 'KVCache.move: (*self.keys, *self.values)', "self.values"),
-    ("what was never written may be anything", 'KVCache.store: keys.new_zeros((self.slots, heads, features, self.width), dtype=kept_as)', "keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=kept_as)"),
-    ("what is new may be anything", "_resized: store.new_zeros(shape)", "store.new_full(shape, torch.nan)"),
-    ("a wider table forgets", "_resized: resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))", "kept"),
+    ("what was never written may be anything", 'KVCache.store: keys.new_zeros((self.slots, heads, features, self.width), dtype=dtype)', 'keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=dtype)'),
+    ("what is new may be anything", '_resize: store.new_zeros(shape)', "store.new_full(shape, torch.nan)"),
+    ("a wider table forgets", '_resize: resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))', "kept"),
     ("it never shrinks", 'KVCache.reserve: longest > self.width or 2 * longest <= self.width', "longest > self.width"),
 ]  # fmt: skip
 
@@ -103,24 +103,24 @@ ATTENTION = [
 ]  # fmt: skip
 
 PACKING = [
-    ("positions go on from row to row", "_append: range(start, end)", "range(place, place + end - start)"),
-    ("rows share less than they agree in", "_lay: _agreed(rows[group[0]], rows[group[-1]])", "max(depth + 1, _agreed(rows[group[0]], rows[group[-1]]) - 1)"),
-    ("rows share more than they agree in", "_lay: _agreed(rows[group[0]], rows[group[-1]])", "min(len(rows[group[0]]), _agreed(rows[group[0]], rows[group[-1]]) + 1)"),
-    ("a cut row forgets its beginning", "_append: (*before[:-1], (before[-1][0], here[1])) if joins else (*before, here)", "(here,)"),
-    ("rows do not see what they share", "_append: Segment(*here, before)", "Segment(*here, ())"),
-    ("sharing cannot be turned off", "packed: _lay(packing, [tuple(row) for row in rows], order, 0, (), share)", "_lay(packing, rows, sorted(order, key=lambda row: rows[row]), 0, (), True)"),
-    ("nothing is shared", "_lay: bool(groups)", "False"),
+    ("positions go on from row to row", '_add_segments: range(start, end)', "range(place, place + end - start)"),
+    ("rows share less than they agree in", '_pack_rows: _common_prefix(rows[group[0]], rows[group[-1]])', 'max(depth + 1, _common_prefix(rows[group[0]], rows[group[-1]]) - 1)'),
+    ("rows share more than they agree in", '_pack_rows: _common_prefix(rows[group[0]], rows[group[-1]])', 'min(len(rows[group[0]]), _common_prefix(rows[group[0]], rows[group[-1]]) + 1)'),
+    ("a cut row forgets its beginning", '_add_segments: (*before[:-1], (before[-1][0], here[1])) if joins else (*before, here)', "(here,)"),
+    ("rows do not see what they share", '_add_segments: Segment(*here, before)', "Segment(*here, ())"),
+    ("sharing cannot be turned off", 'packed: _pack_rows(packing, [tuple(row) for row in rows], order, 0, (), share)', '_pack_rows(packing, rows, sorted(order, key=lambda row: rows[row]), 0, (), True)'),
+    ("nothing is shared", '_pack_rows: bool(groups)', "False"),
 ]  # fmt: skip
 
 PACKED = [
     ("no scale", '_weights: torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2), alpha=scale)', 'torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2))'),
     ("what is shared learns from one row alone", '_scatter_add: totals.index_add_', "totals.index_copy_"),
-    ("the softmax's mean is forgotten", "_Attention.backward: torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype)", "of_weights * weights"),
-    ("the scale of queries is forgotten backward", "_Attention.backward: of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)", "of_queries.index_select(0, ctx.batches.back)"),
-    ("the scale of keys is forgotten backward", "_Attention.backward: of_keys.mul_(ctx.scale)", "of_keys"),
-    ("fillers learn", '_Attention.backward: of_places.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)', "of_places.index_select(0, batch.queries)"),
+    ("the softmax's mean is forgotten", '_Attention.backward: torch._softmax_backward_data(grad_weights, weights, -1, grad_weights.dtype)', 'grad_weights * weights'),
+    ("the scale of queries is forgotten backward", '_Attention.backward: grad_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)', 'grad_queries.index_select(0, ctx.batches.back)'),
+    ("the scale of keys is forgotten backward", '_Attention.backward: grad_keys.mul_(ctx.scale)', 'grad_keys'),
+    ("fillers learn", '_Attention.backward: grad_tokens.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)', 'grad_tokens.index_select(0, batch.queries)'),
     ("windows are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
-    ("kept weights go to other batches", "_Attention.backward: next(of_short)", "kept[-1]"),
+    ("kept weights go to other batches", '_Attention.backward: next(saved_weights)', "kept[-1]"),
     ("capped scores are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "not windowed"),
     ("it is taken without a look", 'is_equivalent: outputs_match(found, torch.cat(own), dtype)', "True"),
 ]  # fmt: skip
@@ -146,39 +146,39 @@ PACKED_LINEAR = [
     ("every member is the first", '_FusedSlice.__call__: group.parts[self.place]', "group.parts[0]"),
     ("layers stay packed", "packed: layer.forward = forward", "pass"),
     ("biases are left out", '_FusedLinear.__init__: any((base.bias is not None for base in bases))', "False"),
-    ("a large model is copied", "can_pack: fits and kinds == {('cpu', torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))", "kinds == {('cpu', torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))"),
+    ("a large model is copied", "can_pack: fits and kinds == {('cpu', torch.bfloat16)} and (_multiplies_in_fp32() or _has_exact_packed_matmul(torch.bfloat16))", "kinds == {('cpu', torch.bfloat16)} and (_multiplies_in_fp32() or _has_exact_packed_matmul(torch.bfloat16))"),
 ]  # fmt: skip
 
 ONE_TOKEN = [
-    ("any model is read this way", "serves: agree(found, expected, dtype)", "True"),
-    ("a model of other parts is read this way", '_has_llama_layout: {name for name, _ in layer.named_children()} != LAYER', "False"),
+    ("any model is read this way", "is_equivalent: outputs_match(found, expected, dtype)", "True"),
+    ("a model of other parts is read this way", '_has_llama_layout: {name for name, _ in layer.named_children()} != LAYER_MODULES', "False"),
     ("positions turn the other way", 'LlamaDecodeStep.__call__: [-left, right]', "[left, -right]"),
-    ("halves are not exchanged", "_rotated: (x * cosines).add_(torch.cat([second, first], -1).mul_(sines))", "(x * cosines).add_(x.mul_(sines))"),
+    ("halves are not exchanged", '_apply_rotary: (x * cosines).add_(torch.cat([second, first], -1).mul_(sines))', "(x * cosines).add_(x.mul_(sines))"),
     ("what is hidden is seen", 'LlamaDecodeStep.__call__: hidden.to(kept_as)', "hidden.to(kept_as).clamp(min=0)"),
     ("groups see other rows' masks", 'LlamaDecodeStep.__call__: hidden.to(kept_as).repeat_interleave(self.groups, 0)', "hidden.to(kept_as).repeat(self.groups, 1)"),
-    ("norms of heads are left out", "_Layer.__call__: if self.norms:\n    ...", "if False:\n    ..."),
-    ("scores are not scaled", "_Layer.__call__: torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)", "torch.baddbmm(mask, queries, keys.flatten(0, 1))"),
+    ("norms of heads are left out", '_DecoderLayer.__call__: if self.norms:\n    ...', "if False:\n    ..."),
+    ("scores are not scaled", '_DecoderLayer.__call__: torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)', "torch.baddbmm(mask, queries, keys.flatten(0, 1))"),
     ("a run cannot stop here", 'LlamaDecodeStep.__call__: signals.raise_if_stopped()', "pass"),
 ]  # fmt: skip
 
 SLOTS = [
-    ("the cache may be of any size", "slots: max(FEWEST, int(CACHE // of_one))", "SLOTS"),
-    ("a large cache leaves one slot", "slots: FEWEST", "1"),
-    ("more slots than answers", "slots: min(answers, most, max(FEWEST, int(CACHE // of_one)))", "min(most, max(FEWEST, int(CACHE // of_one)))"),
+    ("the cache may be of any size", 'slots: max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one))', 'MAX_SLOTS'),
+    ("a large cache leaves one slot", 'slots: MIN_SLOTS', "1"),
+    ("more slots than answers", 'slots: min(answers, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))', 'min(most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))'),
     ("values are not counted", "cache_bytes: 2 * config.num_hidden_layers", "config.num_hidden_layers"),
     ("shared heads are counted each", "cache_bytes: getattr(config, 'num_key_value_heads', None) or config.num_attention_heads", "config.num_attention_heads"),
 ]  # fmt: skip
 
 LORA = [
-    ("the scale is lost", '_Adapted.forward: y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'y.addmm_(low, to_matmul_dtype(up).T)'),
+    ("the scale is lost", '_LoraLinear.forward: y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'y.addmm_(low, to_matmul_dtype(up).T)'),
     ("inputs are never made again", 'LoraForward.__call__: get_recompute(x)', "None"),
-    ("the scale is lost backward", '_Adapted.backward: (of_y @ to_matmul_dtype(up)).mul_(ctx.scale)', 'of_y @ to_matmul_dtype(up)'),
-    ("the adapter sends no gradient on", '_Adapted.backward: (of_y @ to_matmul_dtype(weight)).addmm_(of_low, to_matmul_dtype(down))', 'of_y @ to_matmul_dtype(weight)'),
-    ("the base sends no gradient on", '_Adapted.backward: (of_y @ to_matmul_dtype(weight)).addmm_(of_low, to_matmul_dtype(down))', 'of_low @ to_matmul_dtype(down)'),
+    ("the scale is lost backward", '_LoraLinear.backward: (grad_y @ to_matmul_dtype(up)).mul_(ctx.scale)', 'grad_y @ to_matmul_dtype(up)'),
+    ("the adapter sends no gradient on", '_LoraLinear.backward: (grad_y @ to_matmul_dtype(weight)).addmm_(grad_low, to_matmul_dtype(down))', 'grad_y @ to_matmul_dtype(weight)'),
+    ("the base sends no gradient on", '_LoraLinear.backward: (grad_y @ to_matmul_dtype(weight)).addmm_(grad_low, to_matmul_dtype(down))', 'grad_low @ to_matmul_dtype(down)'),
     ("dropout is skipped", "LoraForward.__call__: dropping or base.weight.requires_grad", "base.weight.requires_grad"),
     ("adapters are always on", "LoraForward._active: active and (not self.layer.disable_adapters)", "active"),
-    ("a kept cast outlives generation", "cast_once: forward.kept = None", "pass"),
-    ("merged in half precision", '_Adapted.forward: with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight), None if bias is None else to_matmul_dtype(bias))\n    y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight + scale * up @ down), bias)'),
+    ("a kept cast outlives generation", 'adapters_cast_once: forward.kept = None', "pass"),
+    ("merged in half precision", '_LoraLinear.forward: with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight), None if bias is None else to_matmul_dtype(bias))\n    y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight + scale * up @ down), bias)'),
 ]  # fmt: skip
 
 MADE_AGAIN = [

@@ -29,7 +29,7 @@ def test_a_table_says_what_works(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [table[name] for name in ("supervised fine-tuning", "reward model", "PPO", "evaluation")] == [
         "yes"
     ] * 4
-    assert table["decoding"] == "yes: one token"
+    assert table["decoding"] == "yes: decode step"
     assert table["packing"] == "yes"
     assert table["adapter"].startswith("yes: on 14 of 14 modules: 2 down_proj")
 

@@ -47,13 +47,13 @@ def on_gpu(dtype: torch.dtype) -> Backbone:
 def replays(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What was recorded."""
     made: list[object] = []
-    record = CudaGraphs._record
+    record = CudaGraphs._capture
 
     def noted(self: CudaGraphs, *arguments: object) -> object:
         made.append(arguments)
         return record(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(CudaGraphs, "_record", noted)
+    monkeypatch.setattr(CudaGraphs, "_capture", noted)
     return made
 
 

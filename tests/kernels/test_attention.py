@@ -64,7 +64,7 @@ def test_packed_rows_are_transformers_plain_attention_of_each_row(
 ) -> None:
     """States and gradients of a model with grouped heads, in float32 up to the order of sums; segments cut small,
     weights kept for all of them or for those that see little."""
-    monkeypatch.setattr(packing, "LONGEST_SEGMENT", 7)
+    monkeypatch.setattr(packing, "MAX_SEGMENT_LENGTH", 7)
     monkeypatch.setattr(attention, "KEPT", kept)
     backbone = tiny_backbone()
     assert backbone.packs

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from harken.kernels.cuda_graphs import CudaGraphs, Recorded
+from harken.kernels.cuda_graphs import CapturedGraph, CudaGraphs
 from harken.run import signals
 
-Work = Callable[..., tuple[Tensor, ...]]
+TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 
 class Replays:
     """Like a graph: reads where the inputs lay and writes where the outputs lay."""
 
-    def __init__(self, work: Work, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, work: TensorFunction, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
         self.work, self.inputs, self.outputs, self.times = work, inputs, outputs, 0
 
     def replay(self) -> None:
@@ -32,14 +32,14 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Replays]:
     made: list[Replays] = []
     pool = torch.zeros(8)
 
-    def record(self: CudaGraphs, work: Work, inputs: tuple[Tensor, ...]) -> object:
+    def record(self: CudaGraphs, work: TensorFunction, inputs: tuple[Tensor, ...]) -> object:
         own = tuple(given.clone() for given in inputs)
         outputs = tuple(pool[: len(out)] for out in work(*own))
         made.append(Replays(work, own, outputs))
-        return Recorded(made[-1], own, outputs)
+        return CapturedGraph(made[-1], own, outputs)
 
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
-    monkeypatch.setattr(CudaGraphs, "_record", record)
+    monkeypatch.setattr(CudaGraphs, "_capture", record)
     return made
 
 
@@ -81,13 +81,13 @@ class Full:
     def __init__(self, times: int) -> None:
         self.times, self.happened = times, list[str]()
 
-    def record(self, work: Work, inputs: tuple[Tensor, ...]) -> object:
+    def record(self, work: TensorFunction, inputs: tuple[Tensor, ...]) -> object:
         self.happened.append("record")
         if self.happened.count("record") <= self.times:
             raise torch.OutOfMemoryError("no room")
         own = tuple(given.clone() for given in inputs)
         outputs = work(*own)
-        return Recorded(Replays(work, own, outputs), own, outputs)
+        return CapturedGraph(Replays(work, own, outputs), own, outputs)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_finds_no_room_is_recorded_after_a_release_or_worked_on_as_usual(
     full = Full(times)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: full.happened.append("release"))
-    monkeypatch.setattr(CudaGraphs, "_record", lambda _, *given: full.record(*given))
+    monkeypatch.setattr(CudaGraphs, "_capture", lambda _, *given: full.record(*given))
     graphs = CudaGraphs()
     for turn in range(5):
         x = torch.arange(3).float() + turn

@@ -83,7 +83,7 @@ def follow(backbone: Backbone, check: Callable[[torch.Tensor, torch.Tensor], Non
 def test_states_are_those_of_the_whole_row(config: PretrainedConfig) -> None:
     backbone = backbone_of(config)
     with torch.no_grad(), backbone.decoding():
-        assert backbone.one_token is not None
+        assert backbone.decode_step is not None
         follow(backbone, lambda ours, exact: torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4))
 
 
@@ -94,18 +94,18 @@ def test_a_step_that_looks_at_its_tokens_is_not_recorded() -> None:
         max_position_embeddings=64,
         **SIZE,
     )
-    recordable = {
-        name: LlamaDecodeStep(backbone_of(config).trunk).recordable for name, config in SERVED.items()
+    capturable = {
+        name: LlamaDecodeStep(backbone_of(config).trunk).capturable for name, config in SERVED.items()
     }
-    assert [name for name, yes in recordable.items() if not yes] == ["Mixtral, experts"]
-    assert not LlamaDecodeStep(backbone_of(dynamic).trunk).recordable
+    assert [name for name, yes in capturable.items() if not yes] == ["Mixtral, experts"]
+    assert not LlamaDecodeStep(backbone_of(dynamic).trunk).capturable
 
 
 @pytest.mark.parametrize("role", ["policy", "other", None])
 def test_the_adapter_in_force_speaks(role: str | None) -> None:
     backbone = with_adapters(tiny_backbone())
     with torch.no_grad(), backbone.role(role), backbone.decoding():
-        assert backbone.one_token is not None
+        assert backbone.decode_step is not None
         follow(backbone, lambda ours, exact: torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4))
 
 
@@ -117,9 +117,9 @@ def test_in_16_bits_it_is_as_near_as_the_way_through_the_library() -> None:
         errors.append(float((ours.float() - exact.float()).norm() / exact.float().norm()))
 
     with torch.no_grad(), backbone.role("policy"), backbone.decoding():
-        assert backbone.one_token is not None
+        assert backbone.decode_step is not None
         follow(backbone, far)
-        ours, backbone.one_token = sum(errors), None
+        ours, backbone.decode_step = sum(errors), None
         errors.clear()
         follow(backbone, far)
     assert 0 < ours < 1.5 * sum(errors)
@@ -129,25 +129,25 @@ def test_in_16_bits_it_is_as_near_as_the_way_through_the_library() -> None:
 def test_what_is_built_otherwise_keeps_its_own_way(config: PretrainedConfig) -> None:
     backbone = backbone_of(config)
     with torch.no_grad(), backbone.decoding():
-        assert backbone.one_token is None
+        assert backbone.decode_step is None
         follow(backbone, lambda ours, exact: torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4))
 
 
 def test_weights_that_train_in_float32_keep_the_library_way() -> None:
     backbone = Backbone(tiny_model().bfloat16(), tiny_tokenizer())
     with torch.no_grad(), backbone.decoding():
-        assert backbone.one_token is not None
+        assert backbone.decode_step is not None
     backbone.train_all_weights()
     with torch.no_grad(), backbone.decoding():
-        assert backbone.one_token is None
+        assert backbone.decode_step is None
 
 
 def test_it_is_there_only_while_tokens_are_decoded() -> None:
     backbone = tiny_backbone()
-    assert backbone.one_token is None
+    assert backbone.decode_step is None
     with pytest.raises(KeyError), torch.no_grad(), backbone.decoding():
         raise KeyError
-    assert backbone.one_token is None
+    assert backbone.decode_step is None
 
 
 def test_every_token_is_a_place_where_a_run_may_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,17 +163,17 @@ def test_every_token_is_a_place_where_a_run_may_stop(monkeypatch: pytest.MonkeyP
 def test_parts_that_take_something_else_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_backbone()
     monkeypatch.setattr(backbone.trunk.layers[1].mlp, "forward", lambda x: x.view(3, -1))
-    assert not decode_step.serves(
-        backbone.trunk, lambda *_, **__: torch.zeros(1, len(decode_step.PROBE), 32), torch.float32
+    assert not decode_step.is_equivalent(
+        backbone.trunk, lambda *_, **__: torch.zeros(1, len(decode_step.PROBE_PATTERN), 32), torch.float32
     )
 
 
 def test_other_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same names, another formula: what its own forward gives decides."""
     backbone = tiny_backbone()
-    assert decode_step.serves(backbone.trunk, backbone.forward, torch.float32)
+    assert decode_step.is_equivalent(backbone.trunk, backbone.forward, torch.float32)
     monkeypatch.setattr(backbone.trunk.layers[1].self_attn, "scaling", 0.5)
     monkeypatch.setattr(
         decode_step._Layer, "scale", property(lambda self: 8**-0.5, lambda self, value: None), raising=False
     )
-    assert not decode_step.serves(backbone.trunk, backbone.forward, torch.float32)
+    assert not decode_step.is_equivalent(backbone.trunk, backbone.forward, torch.float32)

@@ -131,7 +131,7 @@ def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
             for packs in (True, False):
                 with monkeypatch.context() as patch:
                     if not packs:
-                        patch.setattr("harken.kernels.packed_linear.AT_MOST", 0)
+                        patch.setattr("harken.kernels.packed_linear.MAX_PACKED_WEIGHTS", 0)
                     with backbone.decoding():
                         decoder = Decoder(backbone, 4, 64)
                         decoder.admit(ROWS, [1] * len(ROWS))
@@ -154,7 +154,7 @@ def test_answers_are_drawn_from_the_logits_that_are_scored(
     states = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     exact = states.double() @ backbone.output_weight.double().T
     if not copied:
-        monkeypatch.setattr("harken.kernels.packed_linear.AT_MOST", 0)
+        monkeypatch.setattr("harken.kernels.packed_linear.MAX_PACKED_WEIGHTS", 0)
     with torch.no_grad(), backbone.decoding():
         drawn = backbone.logits(states)
     torch.testing.assert_close(drawn.double(), exact, rtol=1e-5, atol=1e-5)

@@ -36,7 +36,7 @@ def test_an_older_operation_of_that_name_is_left_alone(
 ) -> None:
     """torch 2.6 to 2.8 have one that takes other arguments and has no backward."""
     monkeypatch.setattr(torch.ops, "aten", SimpleNamespace(**dict.fromkeys(names)))
-    assert fused._has_one_kernel.__wrapped__() is served
+    assert fused._has_fused_rms_norm.__wrapped__() is served
 
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))

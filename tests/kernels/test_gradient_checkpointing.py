@@ -13,7 +13,7 @@ from harken.batches import TokenBatch, collate
 from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.kernels.attention import MAX_EAGER_LENGTH
-from harken.kernels.gradient_checkpointing import recomputed_layers
+from harken.kernels.gradient_checkpointing import checkpointed_layers
 from harken.models.backbone import Backbone
 
 
@@ -43,7 +43,7 @@ def gradients(made: Backbone, rows: TokenBatch, *, again: bool, role: str = "pol
     torch.manual_seed(5)
     made.model.zero_grad()
     with made.role(role):
-        with recomputed_layers(made.trunk, lambda: made._role) if again else nullcontext():
+        with checkpointed_layers(made.trunk, lambda: made._role) if again else nullcontext():
             hidden = made.hidden(rows)
         loss(hidden).backward()
     return {name: p.grad.clone() for name, p in made.model.named_parameters() if p.grad is not None}
@@ -77,7 +77,7 @@ def test_every_weight_has_the_same_gradient() -> None:
 
     def found(again: bool) -> dict[str, Tensor]:
         made.model.zero_grad()
-        with recomputed_layers(made.trunk, lambda: None) if again else nullcontext():
+        with checkpointed_layers(made.trunk, lambda: None) if again else nullcontext():
             hidden = made.hidden(batch())
         loss(hidden).backward()
         return {name: p.grad.clone() for name, p in made.model.named_parameters() if p.grad is not None}
@@ -113,7 +113,7 @@ def test_much_less_is_kept() -> None:
 def test_another_adapter_at_the_backward_is_refused() -> None:
     """Without checkpoints the gradient would be zero, silently; here it would be another adapter's."""
     made = backbone()
-    with made.role("policy"), recomputed_layers(made.trunk, lambda: made._role):
+    with made.role("policy"), checkpointed_layers(made.trunk, lambda: made._role):
         late = loss(made.hidden(batch()))
     with made.role("critic"), pytest.raises(RuntimeError, match="role 'policy' came inside role 'critic'"):
         late.backward()
@@ -128,19 +128,19 @@ def test_layers_are_left_as_they_were() -> None:
         return [n for n, m in made.trunk.named_modules() if "forward" in vars(m) and n.startswith("layers")]
 
     before = changed()  # an adapter may have brought a forward of its own
-    with recomputed_layers(made.trunk, lambda: made._role):
+    with checkpointed_layers(made.trunk, lambda: made._role):
         assert set(changed()) - set(before) == {"layers.0", "layers.1"}
     assert changed() == before
-    with pytest.raises(ValueError, match="stop"), recomputed_layers(made.trunk, lambda: made._role):
+    with pytest.raises(ValueError, match="stop"), checkpointed_layers(made.trunk, lambda: made._role):
         raise ValueError("stop")
     assert changed() == before
-    with torch.no_grad(), recomputed_layers(made.trunk, lambda: made._role):
+    with torch.no_grad(), checkpointed_layers(made.trunk, lambda: made._role):
         assert changed() == before
 
 
 def test_a_model_without_known_layers_is_refused() -> None:
     with (
         pytest.raises(UserError, match="gradient_checkpointing"),
-        recomputed_layers(nn.Linear(2, 2), lambda: None),
+        checkpointed_layers(nn.Linear(2, 2), lambda: None),
     ):
         pass

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harken.config import LoraSettings
 from harken.kernels import lora_linear
-from harken.kernels.lora_linear import LoraForward, _Adapted, cast_once
+from harken.kernels.lora_linear import LoraForward, _LoraLinear, adapters_cast_once
 from harken.models.backbone import Backbone
 
 TOKENS = torch.arange(3, 33).view(2, 15)
@@ -59,7 +59,7 @@ def test_the_backward_is_the_derivative() -> None:
     for tensor in (x, down, up):
         tensor.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, down, up: _Adapted.apply(x, weight, bias, down, up, 0.7), (x, down, up)
+        lambda x, down, up: _LoraLinear.apply(x, weight, bias, down, up, 0.7), (x, down, up)
     )
 
 
@@ -90,7 +90,7 @@ def test_cast_once_is_exact_and_ends(backbone: Backbone) -> None:
     """Inside, nothing changes but the casts; afterwards the parameters count again, also after an error."""
     with torch.no_grad(), backbone.role("policy"):
         before = backbone.forward(input_ids=TOKENS)
-        with pytest.raises(KeyError), cast_once(installed(backbone)):
+        with pytest.raises(KeyError), adapters_cast_once(installed(backbone)):
             assert torch.equal(backbone.forward(input_ids=TOKENS), before)
             raise KeyError
         assert all(layer.forward.kept is None for layer in installed(backbone))

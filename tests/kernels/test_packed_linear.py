@@ -21,7 +21,7 @@ TOKENS = torch.arange(3, 33).view(2, 15)
 def multiplied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How this processor multiplies 16-bit matrices. Any can do it in float32."""
     natively = request.param == "in 16 bits"
-    if natively and not packed_linear._packs(torch.bfloat16):
+    if natively and not packed_linear._has_exact_packed_matmul(torch.bfloat16):
         pytest.skip("no packed bfloat16 multiplication here")
     monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: natively)
     return str(request.param)
@@ -90,8 +90,8 @@ def test_layers_of_one_input_are_one_multiplication(
         a_layer = [TOKENS.numel()] * 4
         assert calls == a_layer * backbone.model.config.num_hidden_layers
         calls.clear()
-        decode_step.serves(backbone.trunk, lambda *_, **__: torch.zeros(1, 1, 1), torch.bfloat16)
-    assert calls == [1] * 4 * backbone.model.config.num_hidden_layers * len(decode_step.PROBE)
+        decode_step.is_equivalent(backbone.trunk, lambda *_, **__: torch.zeros(1, 1, 1), torch.bfloat16)
+    assert calls == [1] * 4 * backbone.model.config.num_hidden_layers * len(decode_step.PROBE_PATTERN)
 
 
 @pytest.mark.parametrize("role", ["policy", None])
@@ -143,7 +143,7 @@ def test_a_float32_model_and_a_large_one_are_left_alone(monkeypatch: pytest.Monk
     assert not packed_linear.can_pack(tiny_backbone().model)
     small = half().model
     assert packed_linear.can_pack(small)
-    monkeypatch.setattr(packed_linear, "AT_MOST", sum(p.numel() for p in small.parameters()))
+    monkeypatch.setattr(packed_linear, "MAX_PACKED_WEIGHTS", sum(p.numel() for p in small.parameters()))
     assert packed_linear.can_pack(small)
-    monkeypatch.setattr(packed_linear, "AT_MOST", packed_linear.AT_MOST - 1)
+    monkeypatch.setattr(packed_linear, "MAX_PACKED_WEIGHTS", packed_linear.MAX_PACKED_WEIGHTS - 1)
     assert not packed_linear.can_pack(small)

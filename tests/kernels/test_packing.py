@@ -10,10 +10,10 @@ from tiny import tiny_backbone
 from harken.batches import collate
 from harken.config import LoraSettings
 from harken.kernels.packing import (
-    LEAST_SHARED,
-    LONG,
-    LONGEST_SEGMENT,
-    PLACES,
+    BUCKET_STEP,
+    BUCKETED_FROM,
+    MAX_SEGMENT_LENGTH,
+    MIN_SHARED_PREFIX,
     PackedSequence,
     micro_batches,
     packed,
@@ -59,7 +59,7 @@ def test_a_beginning_is_read_once(rows: list[list[int]]) -> None:
             while agreed < min(len(row), len(rows[other])) and row[agreed] == rows[other][agreed]:
                 agreed += 1
             shared = int((layout.where[one, :agreed] == layout.where[other, :agreed]).sum())
-            assert agreed - shared < LEAST_SHARED
+            assert agreed - shared < MIN_SHARED_PREFIX
             assert row != rows[other] or shared == len(row)
 
 
@@ -104,19 +104,19 @@ def test_without_sharing_every_row_stands_by_itself() -> None:
 
 
 def test_long_rows_are_cut_into_segments() -> None:
-    layout = packed([list(range(2 * LONGEST_SEGMENT + 5))])
+    layout = packed([list(range(2 * MAX_SEGMENT_LENGTH + 5))])
     assert layout.segments is not None
-    assert [len(s) for s in layout.segments[:3]] == [LONGEST_SEGMENT, LONGEST_SEGMENT, 5]
-    assert layout.segments[2].before == ((0, 2 * LONGEST_SEGMENT),)
+    assert [len(s) for s in layout.segments[:3]] == [MAX_SEGMENT_LENGTH, MAX_SEGMENT_LENGTH, 5]
+    assert layout.segments[2].before == ((0, 2 * MAX_SEGMENT_LENGTH),)
 
 
 def test_a_long_sequence_is_filled_up_with_what_no_row_has() -> None:
-    layout = packed([list(range(LONG + 5))])
+    layout = packed([list(range(BUCKETED_FROM + 5))])
     assert layout.segments is not None
-    assert layout.tokens.shape == layout.positions.shape == (1, LONG + PLACES)
-    assert layout.segments[-1].spans == ((LONG + 5, LONG + PLACES),)
-    assert int(layout.where.max()) == LONG + 4
-    assert packed([list(range(LONG))]).tokens.shape == (1, LONG)
+    assert layout.tokens.shape == layout.positions.shape == (1, BUCKETED_FROM + BUCKET_STEP)
+    assert layout.segments[-1].spans == ((BUCKETED_FROM + 5, BUCKETED_FROM + BUCKET_STEP),)
+    assert int(layout.where.max()) == BUCKETED_FROM + 4
+    assert packed([list(range(BUCKETED_FROM))]).tokens.shape == (1, BUCKETED_FROM)
 
 
 def test_padded_rows_lie_side_by_side() -> None:

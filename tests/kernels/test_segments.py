@@ -60,7 +60,7 @@ def test_every_token_sees_what_its_row_holds_up_to_it(rows: list[tuple[int, int]
         count, _, length, _ = part.mask.shape
         queries[part.began : part.began + len(part.queries)] = part.queries
         keys = part.keys.view(count, groups, -1)
-        mask = part.mask_of(heads, groups, torch.float32).view(count, heads, length, -1)
+        mask = part.head_masks(heads, groups, torch.float32).view(count, heads, length, -1)
         for s in range(count):
             for h in range(heads):
                 group = h // (heads // groups)

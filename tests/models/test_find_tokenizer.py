@@ -94,14 +94,14 @@ def test_every_end_token_ends_a_response_and_is_saved(tmp_path: Path) -> None:
     GenerationConfig(eos_token_id=extra, do_sample=True, top_k=3).save_pretrained(base)
     backbone = Backbone.load(resolve(base), torch.float32, "cpu")
     engine = InProcessEngine(backbone, Renderer(backbone.tokenizer), None, 64)
-    assert engine.stops == sorted([END, *extra])
+    assert engine.stop_tokens == sorted([END, *extra])
     backbone.save_model(tmp_path / "whole")
     backbone.add_adapter("policy", LoraSettings(rank=2), seed=0)
     for name in ("whole", "adapter"):
         if name == "adapter":
-            generation_settings(backbone.tokenizer, backbone.ends).save_pretrained(tmp_path / name)
+            generation_settings(backbone.tokenizer, backbone.end_tokens).save_pretrained(tmp_path / name)
         saved = GenerationConfig.from_pretrained(tmp_path / name)
-        assert sorted(saved.eos_token_id) == engine.stops
+        assert sorted(saved.eos_token_id) == engine.stop_tokens
         assert saved.eos_token_id[0] == END  # the one that is taught
         assert (saved.do_sample, saved.top_k) == (GenerationConfig().do_sample, GenerationConfig().top_k)
 

@@ -25,20 +25,20 @@ from harken.rollout.in_process import InProcessEngine
 from harken.rollout.plain_decoder import PlainDecoder
 
 EXPECTED = {
-    "llama": choose_decoder.ONE_TOKEN,
-    "qwen3": choose_decoder.ONE_TOKEN,
-    "ministral3": choose_decoder.LAYERS,
-    "mistral": choose_decoder.LAYERS,
-    "gemma2": choose_decoder.LAYERS,
-    "gpt_oss": choose_decoder.LAYERS,
-    "granite_swa": choose_decoder.LAYERS,
-    "llama4_text": choose_decoder.PLAIN,
-    "gpt_neo": choose_decoder.PLAIN,
-    "bloom": choose_decoder.PLAIN,
-    "falcon, alibi": choose_decoder.PLAIN,
-    "mpt": choose_decoder.LAYERS,
-    "gptj": choose_decoder.LAYERS,
-    "deepseek_v3": choose_decoder.LAYERS,
+    "llama": choose_decoder.FUSED_STEP,
+    "qwen3": choose_decoder.FUSED_STEP,
+    "ministral3": choose_decoder.MODEL_LAYERS,
+    "mistral": choose_decoder.MODEL_LAYERS,
+    "gemma2": choose_decoder.MODEL_LAYERS,
+    "gpt_oss": choose_decoder.MODEL_LAYERS,
+    "granite_swa": choose_decoder.MODEL_LAYERS,
+    "llama4_text": choose_decoder.ROW_BY_ROW,
+    "gpt_neo": choose_decoder.ROW_BY_ROW,
+    "bloom": choose_decoder.ROW_BY_ROW,
+    "falcon, alibi": choose_decoder.ROW_BY_ROW,
+    "mpt": choose_decoder.MODEL_LAYERS,
+    "gptj": choose_decoder.MODEL_LAYERS,
+    "deepseek_v3": choose_decoder.MODEL_LAYERS,
 }
 
 
@@ -52,7 +52,7 @@ def test_the_fastest_right_way_is_taken(name: str) -> None:
     backbone = loaded(name)
     rows = [list(range(50, 90)), list(range(90, 93)), list(range(100, 118))]
     with torch.no_grad(), backbone.decoding():
-        assert choose_decoder.way_of(backbone) == EXPECTED[name]
+        assert choose_decoder.fastest_decoder(backbone) == EXPECTED[name]
         decoder = choose_decoder.open_decoder(backbone, 4, 64)
         decoder.admit(rows, [1, 2, 1])
         rows = [rows[0], rows[1], list(rows[1]), rows[2]]
@@ -136,8 +136,8 @@ def test_the_furthest_positions_are_asked_about() -> None:
     bend(backbone, lambda positions: positions >= 400)
     assert backbone._has_decode_step  # which asks about the first positions alone
     with torch.no_grad(), backbone.decoding():
-        assert backbone.one_token is not None
-        assert choose_decoder.way_of(backbone) == choose_decoder.LAYERS
+        assert backbone.decode_step is not None
+        assert choose_decoder.fastest_decoder(backbone) == choose_decoder.MODEL_LAYERS
 
 
 @pytest.mark.parametrize("window", [20, 4096])
@@ -147,11 +147,11 @@ def test_a_window_is_asked_about_whatever_its_size(window: int, monkeypatch: pyt
     config = {**family.settings, "sliding_window": window, "max_position_embeddings": 8192}
     backbone = Backbone(build(type(family)("mistral", config)), tiny_tokenizer())
     with torch.no_grad(), backbone.decoding():
-        assert choose_decoder.way_of(backbone) == choose_decoder.LAYERS
+        assert choose_decoder.fastest_decoder(backbone) == choose_decoder.MODEL_LAYERS
         assert backbone.model.config.sliding_window == window
-        backbone.decodes_by = None
+        backbone.decoder_kind = None
         monkeypatch.setattr(choose_decoder.Decoder, "_mask", lambda self, at, count: ways_past(at, count))
-        assert choose_decoder.way_of(backbone) == choose_decoder.PLAIN
+        assert choose_decoder.fastest_decoder(backbone) == choose_decoder.ROW_BY_ROW
 
 
 def ways_past(at: Tensor, count: int) -> Tensor:

@@ -172,7 +172,7 @@ def test_prompts_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
         admit(self, prompts, copies)
 
     monkeypatch.setattr(Decoder, "admit", noted)
-    monkeypatch.setattr(in_process, "READ_TOGETHER", 55)
+    monkeypatch.setattr(in_process, "MAX_PREFILL_TOKENS", 55)
     found = answers(engine(backbone), sampling, prompts)
     assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]
     assert sorted(length for one in passes for length in one) == sorted(lengths)
@@ -284,7 +284,7 @@ def test_eos_ends_an_answer_too() -> None:
     maker = engine(backbone)
     greedy = answers(maker, Sampling(8, temperature=0), PROMPTS[:1])[0].response_tokens
     stopping = InProcessEngine(backbone, _Renderer(backbone.tokenizer, end=greedy[3]), None, LIMIT)
-    assert stopping.stops == sorted({END, greedy[3]})
+    assert stopping.stop_tokens == sorted({END, greedy[3]})
     rollout = answers(stopping, Sampling(8, temperature=0), PROMPTS[:1])[0]
     assert rollout.response_tokens == greedy[: greedy.index(greedy[3]) + 1]
     assert rollout.stop == "end_of_turn"

@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 
-from harken.rollout.kv_cache import Admission, Append, KVCache
+from harken.rollout.kv_cache import DecodeOneToken, KVCache, Prefill
 
 LAYERS, HEADS, FEATURES, CAPACITY = 2, 2, 4, 8
 
@@ -18,18 +18,18 @@ def whole(tokens: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     return keys, values
 
 
-@pytest.mark.parametrize("fitted", [True, False])
-def test_slots_hold_what_their_rows_were_given(fitted: bool) -> None:
+@pytest.mark.parametrize("trimmed", [True, False])
+def test_slots_hold_what_their_rows_were_given(trimmed: bool) -> None:
     """Two prompts, one of them twice; a token each; a slot moved; a newcomer in the slot that came free."""
     torch.manual_seed(0)
-    cache = KVCache(LAYERS, 3, CAPACITY, fitted=fitted)
+    cache = KVCache(LAYERS, 3, CAPACITY, trimmed=trimmed)
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in range(3)] for _ in range(LAYERS)]
 
     def admit(slots: list[int], source: list[int], lengths: list[int]) -> None:
         width = max(lengths)
         cache.reserve(width)
         where = torch.tensor([[row * width + time for time in range(width)] for row in source])
-        cache.plan = Admission(torch.tensor(slots), where)
+        cache.plan = Prefill(torch.tensor(slots), where)
         for layer in range(LAYERS):
             keys, values = whole(width, len(lengths))
             seen = cache.update(keys, values, layer)
@@ -40,7 +40,7 @@ def test_slots_hold_what_their_rows_were_given(fitted: bool) -> None:
 
     def append(lengths: list[int]) -> None:
         longest = cache.reserve(max(lengths) + 1)
-        cache.plan = Append(torch.tensor(lengths), longest)
+        cache.plan = DecodeOneToken(torch.tensor(lengths), longest)
         for layer in range(LAYERS):
             keys, values = whole(1, len(lengths))
             seen = cache.update(keys, values, layer)
@@ -64,11 +64,11 @@ def test_slots_hold_what_their_rows_were_given(fitted: bool) -> None:
 
 def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
     """Two packed prompts that begin with the same two tokens: places 0, 1, then 2 of one, 3 and 4 of the other."""
-    cache = KVCache(1, 2, CAPACITY, fitted=False)
-    cache.plan = Admission(torch.tensor([0, 1]), torch.tensor([[0, 1, 2, 0], [0, 1, 3, 4]]))
+    cache = KVCache(1, 2, CAPACITY, trimmed=False)
+    cache.plan = Prefill(torch.tensor([0, 1]), torch.tensor([[0, 1, 2, 0], [0, 1, 3, 4]]))
     keys, values = whole(5)
     cache.update(keys, values, 0)
-    cache.plan = Append(torch.tensor([3, 4]), 5)
+    cache.plan = DecodeOneToken(torch.tensor([3, 4]), 5)
     seen = cache.update(*whole(1, 2), 0)
     for part, given in zip(seen, (keys, values), strict=True):
         assert torch.equal(part[0, :, :3], given[0, :, [0, 1, 2]])
@@ -76,18 +76,18 @@ def test_a_prompt_may_lie_anywhere_in_its_forward() -> None:
 
 
 def appended(cache: KVCache, at: int) -> tuple[torch.Tensor, torch.Tensor]:
-    cache.plan = Append(torch.tensor([at]), cache.reserve(at + 1))
+    cache.plan = DecodeOneToken(torch.tensor([at]), cache.reserve(at + 1))
     return cache.update(*whole(1), 0)
 
 
 def test_it_does_not_move_where_parts_of_it_can_be_read() -> None:
-    cache = KVCache(1, 1, 4, fitted=False)
+    cache = KVCache(1, 1, 4, trimmed=False)
     assert len({tuple(part.data_ptr() for part in appended(cache, at)) for at in range(4)}) == 1
 
 
 def test_where_they_cannot_it_is_as_wide_as_the_longest_slot() -> None:
     """What a forward reads lies in memory without gaps; twice too wide, it shrinks, and what it held stays."""
-    cache = KVCache(1, 1, 16, fitted=True)
+    cache = KVCache(1, 1, 16, trimmed=True)
     for at in range(7):
         keys, values = appended(cache, at)
         assert keys.shape[2] == values.shape[2] == cache.width == at + 1
@@ -101,9 +101,9 @@ def test_where_they_cannot_it_is_as_wide_as_the_longest_slot() -> None:
 
 def test_nothing_of_a_cache_outlives_it() -> None:
     """Keys and values, the largest thing of a rollout, go with who holds the cache, not when Python gets to it."""
-    cache = KVCache(LAYERS, 3, CAPACITY, fitted=False)
+    cache = KVCache(LAYERS, 3, CAPACITY, trimmed=False)
     cache.reserve(3)
-    cache.plan = Admission(torch.tensor([0]), torch.tensor([[0, 1, 2]]))
+    cache.plan = Prefill(torch.tensor([0]), torch.tensor([[0, 1, 2]]))
     for layer in range(LAYERS):
         cache.update(*whole(3), layer)
     alive = [weakref.ref(part) for part in (*cache.keys, *cache.values)]

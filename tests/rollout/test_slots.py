@@ -8,19 +8,19 @@ from tiny import tiny_backbone
 from transformers import GPT2Config, Qwen3Config
 
 from harken.rollout.decoder import Decoder
-from harken.rollout.slots import CACHE, FEWEST, SLOTS, cache_bytes, slots
+from harken.rollout.slots import MAX_CACHE_BYTES, MAX_SLOTS, MIN_SLOTS, cache_bytes, slots
 
 
 @pytest.mark.parametrize(
     ("answers", "of_one", "expected"),
     [
-        (500, 1, SLOTS),
+        (500, 1, MAX_SLOTS),
         (7, 1, 7),
-        (500, CACHE // 50, 50),
-        (40, CACHE // 50, 40),
-        (500, CACHE // 3, FEWEST),
-        (500, 2 * CACHE, FEWEST),
-        (5, 2 * CACHE, 5),
+        (500, MAX_CACHE_BYTES // 50, 50),
+        (40, MAX_CACHE_BYTES // 50, 40),
+        (500, MAX_CACHE_BYTES // 3, MIN_SLOTS),
+        (500, 2 * MAX_CACHE_BYTES, MIN_SLOTS),
+        (5, 2 * MAX_CACHE_BYTES, 5),
     ],
 )
 def test_memory_takes_from_64_down_to_32(answers: int, of_one: float, expected: int) -> None:
@@ -28,7 +28,7 @@ def test_memory_takes_from_64_down_to_32(answers: int, of_one: float, expected: 
 
 
 def test_a_caller_may_want_fewer_or_more() -> None:
-    assert (slots(500, 1, 4), slots(500, 1, 200), slots(500, CACHE, 4)) == (4, 200, 4)
+    assert (slots(500, 1, 4), slots(500, 1, 200), slots(500, MAX_CACHE_BYTES, 4)) == (4, 200, 4)
 
 
 def test_bytes_are_those_of_a_cache() -> None:

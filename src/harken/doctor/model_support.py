@@ -18,7 +18,7 @@ from harken.models.backbone import Backbone
 from harken.models.lora_targets import coverage, expert_parameters
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
-from harken.rollout.choose_decoder import PLAIN, require_decodable
+from harken.rollout.choose_decoder import ROW_BY_ROW, require_decodable
 
 STAGES = ("supervised fine-tuning", "reward model", "PPO", "evaluation")
 NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: rows are padded"
@@ -47,7 +47,7 @@ def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
     no_decoding = _refusal(lambda: require_decodable(backbone))
     found = [Support(stage, not no_decoding, no_decoding) for stage in STAGES]
     found[1] = Support(STAGES[1], True)
-    way = f"{backbone.decodes_by}{', which is slow' if backbone.decodes_by == PLAIN else ''}"
+    way = f"{backbone.decoder_kind}{', which is slow' if backbone.decoder_kind == ROW_BY_ROW else ''}"
     found.append(Support("decoding", not no_decoding, no_decoding or way))
     found.append(Support("packing", backbone.packs, "" if backbone.packs else NOT_PACKED))
     found.append(_adapter(backbone, "adapter", LoraSettings()))

@@ -27,12 +27,12 @@ from harken.reward.learned import LearnedReward, reading_limit
 from harken.reward.source import score_all
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
-from harken.rollout.slots import SLOTS
+from harken.rollout.slots import MAX_SLOTS
 from harken.run.shards import load_or_make_shard
 from harken.run.tracking import counter, say
 
 SCORING_TOKENS = 4096
-BATCH_SHAPE = {"slots": SLOTS, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
+BATCH_SHAPE = {"slots": MAX_SLOTS, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
 """At most: answers in the making, prompts of a part of answers, sequences of a part of scores, places of a forward."""
 
 

@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from harken.kernels.packing import LEAST_SHARED, PackedSequence, packed
-from harken.kernels.segments import Batch, Batches
+from harken.kernels.packing import MIN_SHARED_PREFIX, PackedSequence, packed
+from harken.kernels.segments import SegmentBatch, SegmentBatches
 from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
 
 NAME = "harken_packed"
@@ -74,7 +74,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, batches: Batches, scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, batches: SegmentBatches, scale: float
     ) -> Tensor:
         heads, groups = query.shape[1], key.shape[1]
         rows = [_rows(x) for x in (query, key, value)]
@@ -84,9 +84,11 @@ class _Attention(torch.autograd.Function):
         with without_autocast(query.device):
             for batch in batches.parts:
                 weights = _weights(queries, keys, batch, heads, groups, scale).to(values.dtype)
-                of_batch = seen[batch.began : batch.began + len(batch.queries)]
+                batch_output = seen[batch.began : batch.began + len(batch.queries)]
                 torch.bmm(
-                    weights, _gather(values, batch.keys, weights), out=of_batch.view(*weights.shape[:2], -1)
+                    weights,
+                    _gather(values, batch.keys, weights),
+                    out=batch_output.view(*weights.shape[:2], -1),
                 )
                 if weights.shape[-1] <= MAX_SAVED_KEYS:
                     kept.append(weights.to(value.dtype))
@@ -96,34 +98,34 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_seen: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
         queries, keys, values = map(to_matmul_dtype, (query, key, value))
-        of_short = iter(kept)
-        of_places = to_matmul_dtype(of_seen.reshape(-1, of_seen.shape[-1]))
-        of_queries = queries.new_empty(ctx.batches.rows, queries.shape[-1])
+        saved_weights = iter(kept)
+        grad_tokens = to_matmul_dtype(grad_output.reshape(-1, grad_output.shape[-1]))
+        grad_queries = queries.new_empty(ctx.batches.rows, queries.shape[-1])
         # What many rows share adds up in float32.
-        of_keys = torch.zeros(keys.shape, dtype=_at_least_fp32(keys), device=keys.device)
-        value_term = torch.zeros(values.shape, dtype=_at_least_fp32(values), device=values.device)
+        grad_keys = torch.zeros(keys.shape, dtype=_at_least_fp32(keys), device=keys.device)
+        grad_values = torch.zeros(values.shape, dtype=_at_least_fp32(values), device=values.device)
         for batch in ctx.batches.parts:
             if batch.mask.shape[-1] <= MAX_SAVED_KEYS:
-                weights = to_matmul_dtype(next(of_short))
+                weights = to_matmul_dtype(next(saved_weights))
             else:
                 weights = _weights(queries, keys, batch, ctx.heads, ctx.groups, ctx.scale).to(values.dtype)
-            of_rows = of_places.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)
-            of_rows = of_rows.view(*weights.shape[:2], -1)
-            _scatter_add(value_term, batch.keys, weights.transpose(1, 2) @ of_rows)
-            of_weights = of_rows @ _gather(values, batch.keys, weights).transpose(1, 2)
-            slope = torch._softmax_backward_data(of_weights, weights, -1, of_weights.dtype).to(keys.dtype)
-            of_batch = of_queries[batch.began : batch.began + len(batch.queries)]
-            torch.bmm(slope, _gather(keys, batch.keys, slope), out=of_batch.view(*slope.shape[:2], -1))
+            grad_rows = grad_tokens.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)
+            grad_rows = grad_rows.view(*weights.shape[:2], -1)
+            _scatter_add(grad_values, batch.keys, weights.transpose(1, 2) @ grad_rows)
+            grad_weights = grad_rows @ _gather(values, batch.keys, weights).transpose(1, 2)
+            slope = torch._softmax_backward_data(grad_weights, weights, -1, grad_weights.dtype).to(keys.dtype)
+            batch_output = grad_queries[batch.began : batch.began + len(batch.queries)]
+            torch.bmm(slope, _gather(keys, batch.keys, slope), out=batch_output.view(*slope.shape[:2], -1))
             rows = queries.index_select(0, batch.queries).view(*slope.shape[:2], -1)
-            _scatter_add(of_keys, batch.keys, slope.transpose(1, 2) @ rows)
-        of_query = of_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)
+            _scatter_add(grad_keys, batch.keys, slope.transpose(1, 2) @ rows)
+        grad_query = grad_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)
         return (
-            _heads_first(of_query.to(query.dtype), ctx.heads),
-            _heads_first(of_keys.mul_(ctx.scale).to(key.dtype), ctx.groups),
-            _heads_first(value_term.to(value.dtype), ctx.groups),
+            _heads_first(grad_query.to(query.dtype), ctx.heads),
+            _heads_first(grad_keys.mul_(ctx.scale).to(key.dtype), ctx.groups),
+            _heads_first(grad_values.to(value.dtype), ctx.groups),
             None,
             None,
         )
@@ -132,13 +134,13 @@ class _Attention(torch.autograd.Function):
 def _weights(
     queries: Float[Tensor, "many features"],
     keys: Float[Tensor, "fewer features"],
-    batch: Batch,
+    batch: SegmentBatch,
     heads: int,
     groups: int,
     scale: float,
 ) -> Float[Tensor, "products queries visible"]:
     """What each query of a batch takes of each key its segment sees: softmax(s q k' + mask), inside in float32."""
-    mask = batch.mask_of(heads, groups, queries.dtype)
+    mask = batch.head_masks(heads, groups, queries.dtype)
     rows = queries.index_select(0, batch.queries).view(*mask.shape[:2], -1)
     scores = torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2), alpha=scale)
     return torch.softmax(scores, dim=-1)
@@ -154,9 +156,9 @@ def _heads_first(rows: Float[Tensor, "rows features"], heads: int) -> Tensor:
     return rows.view(-1, heads, rows.shape[-1]).transpose(0, 1)[None]
 
 
-def _gather(of_places: Tensor, keys: Tensor, weights: Tensor) -> Tensor:
+def _gather(grad_tokens: Tensor, keys: Tensor, weights: Tensor) -> Tensor:
     """The keys or values of a batch, [products, visible, features]."""
-    return of_places.index_select(0, keys).view(weights.shape[0], weights.shape[-1], -1)
+    return grad_tokens.index_select(0, keys).view(weights.shape[0], weights.shape[-1], -1)
 
 
 def _scatter_add(totals: Float[Tensor, "rows features"], keys: Tensor, parts: Tensor) -> None:
@@ -219,7 +221,7 @@ def is_equivalent(forward: Callable[..., Tensor], config: PreTrainedConfig, dtyp
     """
     if not is_full_attention(config):
         return False
-    shared, first, second = probe_tokens(config.vocab_size, LEAST_SHARED + 1, 3, 1)
+    shared, first, second = probe_tokens(config.vocab_size, MIN_SHARED_PREFIX + 1, 3, 1)
     rows = [[*shared, *first], [*shared, *second]]
     layout = packed(rows)
     try:

@@ -1,4 +1,4 @@
-"""Work on a GPU that comes again with the same shapes, recorded once and replayed.
+"""TensorFunction on a GPU that comes again with the same shapes, recorded once and replayed.
 
 A step of generation is hundreds of operations of a few microseconds. Launching them one by one takes the processor ten
 times as long as the GPU needs to run them; a recorded graph is launched as a whole.
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from harken.run import signals
 
-Work = Callable[..., tuple[Tensor, ...]]
+TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 
 @runtime_checkable
-class Replayable(Protocol):
+class ReplayableGraph(Protocol):
     """What is asked of a recorded graph."""
 
     def replay(self) -> object:
@@ -30,10 +30,10 @@ class Replayable(Protocol):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class CapturedGraph:
     """A graph, and where it reads and writes."""
 
-    graph: Replayable
+    graph: ReplayableGraph
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
@@ -47,11 +47,11 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._met: set[Hashable] = set()
-        self._recorded: dict[Hashable, Recorded | None] = {}
+        self._seen: set[Hashable] = set()
+        self._captured: dict[Hashable, CapturedGraph | None] = {}
         """None: there was no room to record it."""
 
-    def __call__(self, kind: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, kind: Hashable, work: TensorFunction, *inputs: Tensor) -> tuple[Tensor, ...]:
         """`work(*inputs)`. `kind` names all that it depends on beside its inputs.
 
         The first time shapes come they are worked on as usual, which also readies what must not be readied in a
@@ -59,12 +59,12 @@ class CudaGraphs:
         """
         signals.raise_if_stopped()
         key = (kind, *(tuple(given.shape) for given in inputs))
-        if key not in self._met:
-            self._met.add(key)
+        if key not in self._seen:
+            self._seen.add(key)
             return work(*inputs)
-        if key not in self._recorded:
-            self._recorded[key] = self._record_in_room(work, inputs)
-        found = self._recorded[key]
+        if key not in self._captured:
+            self._captured[key] = self._capture_if_it_fits(work, inputs)
+        found = self._captured[key]
         if found is None:
             return work(*inputs)
         for place, given in zip(found.inputs, inputs, strict=True):
@@ -73,18 +73,18 @@ class CudaGraphs:
         # Another graph of this pool may write where this one's outputs lie.
         return tuple(made.clone() for made in found.outputs)
 
-    def _record_in_room(self, work: Work, inputs: tuple[Tensor, ...]) -> Recorded | None:
+    def _capture_if_it_fits(self, work: TensorFunction, inputs: tuple[Tensor, ...]) -> CapturedGraph | None:
         """A recording allocates in its pool, and what torch has freed elsewhere and kept is no room to it."""
         with suppress(torch.OutOfMemoryError):
-            return self._record(work, inputs)
+            return self._capture(work, inputs)
         torch.cuda.empty_cache()
         with suppress(torch.OutOfMemoryError):
-            return self._record(work, inputs)
+            return self._capture(work, inputs)
         return None
 
-    def _record(self, work: Work, inputs: tuple[Tensor, ...]) -> Recorded:
+    def _capture(self, work: TensorFunction, inputs: tuple[Tensor, ...]) -> CapturedGraph:
         own = tuple(given.clone() for given in inputs)
-        graph, stream = torch.cuda.CUDAGraph(), _stream(torch.cuda.current_device())
+        graph, stream = torch.cuda.CUDAGraph(), _capture_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         # Not `torch.cuda.graph`, which gives all unused memory back to the driver before each recording.
         with torch.cuda.stream(stream):
@@ -97,10 +97,10 @@ class CudaGraphs:
                 raise
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
-        return Recorded(graph, own, outputs)
+        return CapturedGraph(graph, own, outputs)
 
 
 @cache
-def _stream(device: int) -> torch.cuda.Stream:
+def _capture_stream(device: int) -> torch.cuda.Stream:
     """One for all recordings: the library that multiplies keeps 32 MB for every stream it has seen, for good."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 A step of generation is many small operations, 91 a layer through the library's layers, views among them. Here they are
 64: two norms, four products, a rotation and attention over a cache. A step of 32 rows (135M parameters, two cores) took
 32.3 ms instead of 36.7. On a GPU a step can be recorded and replayed (`kernels.cuda_graphs`). A model is read this way
-only where that gives what its own forward gives (`serves`).
+only where that gives what its own forward gives (`is_equivalent`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from harken.kernels.packed_linear import fuse_projections
 from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype
 from harken.run import signals
 
-LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
-HEAD_NORMS = {"q_norm", "k_norm"}
-DENSE = ("gate_proj", "up_proj", "down_proj")
+LAYER_MODULES = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+ATTENTION_MODULES = {"q_proj", "k_proj", "v_proj", "o_proj"}
+QK_NORMS = {"q_norm", "k_norm"}
+DENSE_MLP = ("gate_proj", "up_proj", "down_proj")
 """Of a block that takes every token the same way: experts look at which tokens are theirs."""
-PROBE = [5, 3, 7, 3, 2]
+PROBE_PATTERN = [5, 3, 7, 3, 2]
 """Which of some ordinary tokens a model is asked about, one after the other."""
-RETUNED = {"dynamic", "longrope"}
+LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 """Rotations whose frequencies depend on how far a sequence has come."""
 
 
 @runtime_checkable
-class Past(Protocol):
+class DecodeCache(Protocol):
     """Keys and values of what rows said before."""
 
     def append(
@@ -54,14 +54,18 @@ class LlamaDecodeStep:
 
     def __init__(self, trunk: Any) -> None:
         self.embed, self.rotary, self.norm = trunk.embed_tokens, trunk.rotary_emb, trunk.norm
-        self.layers = [_Layer(layer, number, trunk.config) for number, layer in enumerate(trunk.layers)]
+        self.layers = [
+            _DecoderLayer(layer, number, trunk.config) for number, layer in enumerate(trunk.layers)
+        ]
         self.groups = int(trunk.config.num_key_value_heads)
-        dense = all(hasattr(layer.mlp, name) for layer in trunk.layers for name in DENSE)
-        self.recordable = dense and getattr(trunk.rotary_emb, "rope_type", "default") not in RETUNED
+        dense = all(hasattr(layer.mlp, name) for layer in trunk.layers for name in DENSE_MLP)
+        self.capturable = (
+            dense and getattr(trunk.rotary_emb, "rope_type", "default") not in LENGTH_DEPENDENT_ROPE
+        )
         """Whether a step does the same operations whatever the tokens and places are."""
 
     def __call__(
-        self, tokens: Int[Tensor, " rows"], at: Int[Tensor, " rows"], hidden: Tensor, past: Past
+        self, tokens: Int[Tensor, " rows"], at: Int[Tensor, " rows"], hidden: Tensor, past: DecodeCache
     ) -> Float[Tensor, "rows width"]:
         """The trunk's state at `tokens`, which stand at positions `at`.
 
@@ -81,7 +85,7 @@ class LlamaDecodeStep:
         return self.norm(x)  # type: ignore[no-any-return]
 
 
-class _Layer:
+class _DecoderLayer:
     def __init__(self, layer: Any, number: int, config: PreTrainedConfig) -> None:
         attention = layer.self_attn
         self.number, self.features, self.scale = number, attention.head_dim, attention.scaling
@@ -90,17 +94,17 @@ class _Layer:
         self.read = fuse_projections([attention.q_proj, attention.k_proj, attention.v_proj])
         self.give = attention.o_proj
         self.norms = [
-            getattr(attention, name) for name in sorted(HEAD_NORMS, reverse=True) if hasattr(attention, name)
+            getattr(attention, name) for name in sorted(QK_NORMS, reverse=True) if hasattr(attention, name)
         ]
 
-    def __call__(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor, past: Past) -> Tensor:
+    def __call__(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor, past: DecodeCache) -> Tensor:
         rows, heads, groups = len(x), self.heads, self.groups
         read = self.read(self.before(x)).view(rows, heads + 2 * groups, self.features)
         turned, values = read[:, : heads + groups], read[:, heads + groups :]
         if self.norms:
             of_queries, of_keys = self.norms
             turned = torch.cat([of_queries(turned[:, :heads]), of_keys(turned[:, heads:])], 1)
-        turned = _rotated(turned, *rotation)
+        turned = _apply_rotary(turned, *rotation)
         keys, values = past.append(self.number, turned[:, heads:], values)
         # Heads of a group read the same keys: one product for each row and group.
         queries = turned[:, :heads].reshape(rows * groups, heads // groups, self.features).to(keys.dtype)
@@ -111,7 +115,7 @@ class _Layer:
         return x + self.mlp(self.after(x)[:, None])[:, 0]  # type: ignore[no-any-return]
 
 
-def _rotated(
+def _apply_rotary(
     x: Float[Tensor, "rows heads features"], cosines: Tensor, sines: Tensor
 ) -> Float[Tensor, "rows heads features"]:
     """x cos + (halves of x, exchanged) sin, the first half's sines negative."""
@@ -119,26 +123,26 @@ def _rotated(
     return (x * cosines).add_(torch.cat([second, first], -1).mul_(sines))
 
 
-def serves(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bool:
+def is_equivalent(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bool:
     """Whether `trunk` is built this way, and its own forward gives the same numbers up to rounding.
 
     `forward(kernel, **inputs)` is the trunk, [1, places, features], with an attention by its name.
     """
     if not _has_llama_layout(trunk):
         return False
-    (some,) = probe_tokens(trunk.config.vocab_size, max(PROBE) + 1)
-    tokens = torch.tensor([some[i] for i in PROBE], device=trunk.embed_tokens.weight.device)
+    (some,) = probe_tokens(trunk.config.vocab_size, max(PROBE_PATTERN) + 1)
+    tokens = torch.tensor([some[i] for i in PROBE_PATTERN], device=trunk.embed_tokens.weight.device)
     with torch.no_grad():
         expected = forward("eager", input_ids=tokens[None], use_cache=False)[0]
         try:
-            found = _token_by_token(LlamaDecodeStep(trunk), tokens)
+            found = _decode_all(LlamaDecodeStep(trunk), tokens)
         except INCOMPATIBLE_ERRORS:
             return False
     return outputs_match(found, expected, dtype)
 
 
-def _token_by_token(ours: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
-    past, places = _Growing(), torch.arange(len(tokens), device=tokens.device)
+def _decode_all(ours: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
+    past, places = _ConcatenatingCache(), torch.arange(len(tokens), device=tokens.device)
     steps = (
         ours(tokens[i : i + 1], places[i : i + 1], torch.zeros(1, i + 1, device=tokens.device), past)
         for i in range(len(tokens))
@@ -152,17 +156,17 @@ def _has_llama_layout(trunk: Any) -> bool:
     if parts != {"embed_tokens", "layers", "norm", "rotary_emb"} or not is_full_attention(trunk.config):
         return False
     for layer in trunk.layers:
-        if {name for name, _ in layer.named_children()} != LAYER:
+        if {name for name, _ in layer.named_children()} != LAYER_MODULES:
             return False
         inside = {name for name, _ in layer.self_attn.named_children()}
-        if inside not in (ATTENTION, ATTENTION | HEAD_NORMS):
+        if inside not in (ATTENTION_MODULES, ATTENTION_MODULES | QK_NORMS):
             return False
         if not all(hasattr(layer.self_attn, name) for name in ("head_dim", "scaling")):
             return False
     return True
 
 
-class _Growing:
+class _ConcatenatingCache:
     """The plainest past there is."""
 
     def __init__(self) -> None:

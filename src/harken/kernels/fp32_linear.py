@@ -59,9 +59,9 @@ class _Fp32Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return (to_matmul_dtype(of_y) @ to_matmul_dtype(weight)).to(of_y.dtype), None, None
+        return (to_matmul_dtype(grad_y) @ to_matmul_dtype(weight)).to(grad_y.dtype), None, None
 
 
 def _needs_fp32(weight: Tensor) -> bool:

@@ -28,10 +28,10 @@ def install(model: nn.Module) -> None:
     for module in model.modules():
         weighted = isinstance(getattr(module, "weight", None), Tensor)  # some families' norms have no weight
         if weighted and type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
-            _try(module, NormForward(module), module.weight)
+            _replace_if_equal(module, NormForward(module), module.weight)
         elif all(hasattr(module, name) for name in GATED) and isinstance(module.gate_proj, nn.Module):
             # Experts that are one parameter each are no such block.
-            _try(module, GatedForward(module), module.gate_proj.weight)  # type: ignore[arg-type]
+            _replace_if_equal(module, GatedForward(module), module.gate_proj.weight)  # type: ignore[arg-type]
 
 
 class NormForward:
@@ -43,8 +43,8 @@ class NormForward:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width], in the type of `x`."""
         weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
-        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and _has_one_kernel()
-        make = partial(_one_kernel if in_one_kernel else _normed, epsilon=epsilon)
+        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and _has_fused_rms_norm()
+        make = partial(_fused_rms_norm if in_one_kernel else _rms_norm, epsilon=epsilon)
         if not torch.is_grad_enabled():
             return make(x, weight)
         normed: Tensor
@@ -78,30 +78,30 @@ class _Norm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Float[Tensor, "*shape width"], weight: Float[Tensor, " width"], epsilon: float
     ) -> Float[Tensor, "*shape width"]:
-        quotient, inverse = _quotient(x.float(), epsilon)
+        quotient, inverse = _normalise(x.float(), epsilon)
         ctx.save_for_backward(x, inverse, weight)
         return quotient.to(x.dtype) * weight
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, inverse, weight = ctx.saved_tensors
         n = x.float() * inverse
-        of_weight = None
+        grad_weight = None
         if ctx.needs_input_grad[1]:
-            of_weight = (of_y.float() * n).flatten(0, -2).sum(0).to(weight.dtype)
-        h = (of_y * weight).float()
+            grad_weight = (grad_y.float() * n).flatten(0, -2).sum(0).to(weight.dtype)
+        h = (grad_y * weight).float()
         slope = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
-        of_x = h.addcmul(n, slope, value=-1).mul_(inverse)
-        return of_x.to(x.dtype), of_weight, None
+        grad_x = h.addcmul(n, slope, value=-1).mul_(inverse)
+        return grad_x.to(x.dtype), grad_weight, None
 
 
-def _normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    normed: Tensor = _quotient(x.float(), epsilon)[0].to(x.dtype) * weight
+def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    normed: Tensor = _normalise(x.float(), epsilon)[0].to(x.dtype) * weight
     return normed
 
 
-def _one_kernel(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+def _fused_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """The same on a GPU, where eight passes over `x` take eight times one's time; rounded once, after the weight.
 
     Not `F.rms_norm`, for which autocast may make `x` float32 first.
@@ -111,12 +111,12 @@ def _one_kernel(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 @cache
-def _has_one_kernel() -> bool:
+def _has_fused_rms_norm() -> bool:
     """Before torch 2.9 an operation of that name took other arguments, and could not go backward."""
     return all(hasattr(torch.ops.aten, f"_fused_rms_norm{which}") for which in ("", "_backward"))
 
 
-def _quotient(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def _normalise(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """x / √(mean x² + ε), and what x was multiplied by."""
     inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return wide * inverse, inverse
@@ -136,17 +136,17 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        of_gate: Tensor = torch.ops.aten.silu_backward(of_y * up, gate)
-        return of_gate, F.silu(gate).mul_(of_y)
+        grad_gate: Tensor = torch.ops.aten.silu_backward(grad_y * up, gate)
+        return grad_gate, F.silu(gate).mul_(grad_y)
 
 
 def _epsilon(module: Any) -> float | None:
     return getattr(module, "variance_epsilon", getattr(module, "eps", None))
 
 
-def _try(module: Any, forward: Callable[[Tensor], Tensor], weight: Tensor) -> None:
+def _replace_if_equal(module: Any, forward: Callable[[Tensor], Tensor], weight: Tensor) -> None:
     """Replace only what agrees, to a unit in the last place of its type, on inputs of more than one size."""
     if weight.is_meta or not weight.is_floating_point():
         return

@@ -22,7 +22,7 @@ from harken.kernels.trunk import tower_of
 
 
 @contextmanager
-def recomputed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Iterator[None]:
+def checkpointed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Iterator[None]:
     """Inside, a forward of `trunk` with gradients checkpoints each layer; one without gradients is left alone.
 
     `role` names the adapter in force. The layers are put back on leaving, after errors too: generation never meets
@@ -42,14 +42,14 @@ def recomputed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Itera
         )
     try:
         for layer in layers:
-            layer.forward = _run_again(layer.forward, tower_of(trunk).config, role)
+            layer.forward = _checkpointed(layer.forward, tower_of(trunk).config, role)
         yield
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
 
 
-def _run_again(
+def _checkpointed(
     forward: Callable[..., Any], config: Any, role: Callable[[], str | None]
 ) -> Callable[..., Any]:
     """`forward`, checkpointed: its second run sees the attention of the first, and insists on its adapter."""

@@ -35,7 +35,7 @@ def install(layers: Iterable[nn.Module]) -> None:
 
 
 @contextmanager
-def cast_once(layers: Iterable[nn.Module]) -> Iterator[None]:
+def adapters_cast_once(layers: Iterable[nn.Module]) -> Iterator[None]:
     """Inside, adapters are cast to the base's type once instead of at every call: for generation, without gradients.
 
     They are not merged into the base: rounding W + ΔW to 16 bits would lose a ΔW below half a unit in the last place
@@ -72,7 +72,9 @@ class LoraForward:
         else:
             down, up = self.kept or self._cast(name)
             x = x.to(base.weight.dtype)
-            flat = _Adapted.apply(x, base.weight, base.bias, down, up, layer.scaling[name], get_recompute(x))  # type: ignore[no-untyped-call]
+            flat = _LoraLinear.apply(
+                x, base.weight, base.bias, down, up, layer.scaling[name], get_recompute(x)
+            )  # type: ignore[no-untyped-call]
             # Viewed here: what a function of autograd gives as a view may not be written to, and some layers do.
             output = flat.view(*x.shape[:-1], -1)
         return output
@@ -82,7 +84,7 @@ class LoraForward:
         name = self._active()
         self.kept = None if name is None else tuple(t.detach() for t in self._cast(name))  # type: ignore[assignment]
 
-    def in_force(self) -> tuple[Tensor, Tensor, float] | None:
+    def active_weights(self) -> tuple[Tensor, Tensor, float] | None:
         """A and B of the active adapter in the base's type, and the scale; None when there is none."""
         name = self._active()
         return None if name is None else (*self._cast(name), self.layer.scaling[name])
@@ -97,7 +99,7 @@ class LoraForward:
         return self.layer.lora_A[name].weight.to(dtype), self.layer.lora_B[name].weight.to(dtype)
 
 
-class _Adapted(torch.autograd.Function):
+class _LoraLinear(torch.autograd.Function):
     """With h = x A' and s the scale:  y = x W' + b + s h B'
 
     dx = dy W + s (dy B) A      dA = s (dy B)' x      dB = s dy' h
@@ -126,26 +128,26 @@ class _Adapted(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         low, weight, down, up, *of = ctx.saved_tensors
         wants_x, _, _, wants_down, wants_up, *_ = ctx.needs_input_grad
         dtype = weight.dtype
-        of_y = to_matmul_dtype(of_y)
-        of_low = (of_y @ to_matmul_dtype(up)).mul_(ctx.scale)
-        of_x = of_down = of_up = None
+        grad_y = to_matmul_dtype(grad_y)
+        grad_low = (grad_y @ to_matmul_dtype(up)).mul_(ctx.scale)
+        grad_x = grad_down = grad_up = None
         if wants_x:
-            of_x = (
-                (of_y @ to_matmul_dtype(weight))
-                .addmm_(of_low, to_matmul_dtype(down))
+            grad_x = (
+                (grad_y @ to_matmul_dtype(weight))
+                .addmm_(grad_low, to_matmul_dtype(down))
                 .to(dtype)
                 .view(ctx.shape)
             )
         if wants_down:
             x = ctx.make(*of) if ctx.make else of[0]
-            of_down = (of_low.T @ to_matmul_dtype(x.reshape(-1, x.shape[-1]))).to(dtype)
+            grad_down = (grad_low.T @ to_matmul_dtype(x.reshape(-1, x.shape[-1]))).to(dtype)
         if wants_up:
-            of_up = (of_y.T @ to_matmul_dtype(low)).mul_(ctx.scale).to(dtype)
-        return of_x, None, None, of_down, of_up, None, None
+            grad_up = (grad_y.T @ to_matmul_dtype(low)).mul_(ctx.scale).to(dtype)
+        return grad_x, None, None, grad_down, grad_up, None, None
 
 
 def drops(layers: Iterable[Any]) -> bool:

@@ -22,25 +22,29 @@ from torch import Tensor, nn
 from harken.kernels.lora_linear import LoraForward
 from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype
 
-SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+FUSABLE = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 CPU = torch.device("cpu")
-ALIGNED = 8
+ALIGNMENT = 8
 """Numbers that a line of what a multiplication gives is a multiple of: heads are read as they lie in it, and a GPU's
 attention took lines of other lengths for something else, without a word (test_rollouts_on_gpu.py)."""
 ROWS = 32
 """Rows the order in memory is chosen for; any number works."""
-AT_MOST = 1 << 29
+MAX_PACKED_WEIGHTS = 1 << 29
 """Weights. More are not copied: memory would be the dearer of the two."""
 
 
 def can_pack(model: nn.Module) -> bool:
     """Whether this machine and this model have anything to gain."""
     weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
-    fits = sum(weight.numel() for weight in weights) <= AT_MOST
+    fits = sum(weight.numel() for weight in weights) <= MAX_PACKED_WEIGHTS
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
     if kinds == {("cuda", torch.bfloat16)}:
         return fits
-    return fits and kinds == {("cpu", torch.bfloat16)} and (_wide() or _packs(torch.bfloat16))
+    return (
+        fits
+        and kinds == {("cpu", torch.bfloat16)}
+        and (_multiplies_in_fp32() or _has_exact_packed_matmul(torch.bfloat16))
+    )
 
 
 @contextmanager
@@ -51,7 +55,7 @@ def packed(trunk: nn.Module) -> Iterator[None]:
     inside = {part for layer in adapted for part in layer.modules()}
     try:
         for parent in (module for module in trunk.modules() if module not in inside):
-            for layers in _groups(parent):
+            for layers in _fusable_groups(parent):
                 group = _FusedLinear(layers)
                 for place, layer in enumerate(layers):
                     replaced.append((layer, layer.__dict__.get("forward")))
@@ -79,7 +83,7 @@ class PackedWeight:
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
         plain = to_matmul_dtype(weight.detach()).contiguous()
-        self.packs = plain.device == CPU and _packs(plain.dtype)
+        self.packs = plain.device == CPU and _has_exact_packed_matmul(plain.dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS) if self.packs else plain
         self.bias = None if bias is None else to_matmul_dtype(bias.detach())
 
@@ -102,7 +106,7 @@ class _FusedLinear:
             base.bias if base.bias is not None else base.weight.new_zeros(base.out_features) for base in bases
         ]
         bias = torch.cat(biases) if any(base.bias is not None for base in bases) else None
-        self.adapter = _adapter(layers, sum(self.sizes))
+        self.adapter = _fused_adapter(layers, sum(self.sizes))
         weights = [base.weight.detach() for base in bases]
         if self.adapter is not None:
             # x A' comes with x W': a small multiplication of its own would cost half as much as the large one.
@@ -140,12 +144,12 @@ class _FusedSlice:
         return part
 
 
-def _groups(parent: nn.Module) -> Iterator[list[nn.Module]]:
+def _fusable_groups(parent: nn.Module) -> Iterator[list[nn.Module]]:
     """The linear layers right under a module, those of one input together."""
     linear = {name: child for name, child in parent.named_children() if _is_linear(child)}
-    for names in SAME_INPUT:
+    for names in FUSABLE:
         together = [linear[name] for name in names if name in linear]
-        scales = {adapter and adapter[2] for adapter in map(_in_force, together)}
+        scales = {adapter and adapter[2] for adapter in map(_active_weights, together)}
         if len(together) == len(names) and len(scales) == 1:
             for name in names:
                 del linear[name]
@@ -162,33 +166,33 @@ def _base(layer: Any) -> nn.Linear:
     return base
 
 
-def _in_force(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
+def _active_weights(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
     """A, B and the scale of a layer's active adapter; None without one."""
     forward = layer.__dict__.get("forward")
-    return forward.in_force() if isinstance(forward, LoraForward) else None
+    return forward.active_weights() if isinstance(forward, LoraForward) else None
 
 
-def _adapter(layers: Sequence[nn.Module], outputs: int) -> tuple[Tensor, Tensor, float] | None:
+def _fused_adapter(layers: Sequence[nn.Module], outputs: int) -> tuple[Tensor, Tensor, float] | None:
     """A of all layers one below the other [ranks, inputs], B' as blocks on a diagonal [ranks, outputs], the scale.
 
-    Ranks are filled up with zeros, so that outputs and ranks together are `ALIGNED`.
+    Ranks are filled up with zeros, so that outputs and ranks together are `ALIGNMENT`.
     """
-    found = [adapter for layer in layers if (adapter := _in_force(layer)) is not None]
+    found = [adapter for layer in layers if (adapter := _active_weights(layer)) is not None]
     if not found:
         return None
     down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
     blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
-    fill = (0, 0, 0, -(outputs + len(blocks)) % ALIGNED)
+    fill = (0, 0, 0, -(outputs + len(blocks)) % ALIGNMENT)
     return F.pad(torch.cat(down).detach(), fill), to_matmul_dtype(F.pad(blocks.detach(), fill)), found[0][2]
 
 
-def _wide() -> bool:
+def _multiplies_in_fp32() -> bool:
     """Whether 16-bit weights are multiplied in float32."""
     return matmul_dtype(torch.bfloat16, CPU) != torch.bfloat16
 
 
 @cache
-def _packs(dtype: torch.dtype) -> bool:
+def _has_exact_packed_matmul(dtype: torch.dtype) -> bool:
     """Whether the library's packed multiplication is there, and is the plain one: in 16 bits to the bit."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False

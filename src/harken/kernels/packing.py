@@ -15,16 +15,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from harken.kernels.segments import Batches, Segment, Span, batches
+from harken.kernels.segments import Segment, SegmentBatches, Span, batches
 from harken.kernels.shape_buckets import round_up
 
 # A segment more costs about as much as reading this many tokens once more.
-LEAST_SHARED = 8
+MIN_SHARED_PREFIX = 8
 # Longer segments are cut: attention then skips what lies after a piece instead of masking it.
-LONGEST_SEGMENT = 256
+MAX_SEGMENT_LENGTH = 256
 
-# Sequences from `LONG` places on are filled up to a multiple of `PLACES`.
-LONG, PLACES = 512, 128
+# Sequences from `BUCKETED_FROM` places on are filled up to a multiple of `BUCKET_STEP`.
+BUCKETED_FROM, BUCKET_STEP = 512, 128
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class PackedSequence:
     positions: Int[Tensor, "lines length"]
     where: Int[Tensor, "rows time"]
     segments: list[Segment] | None = None
-    _batches: dict[tuple[int, int], Batches] = field(default_factory=dict, compare=False, repr=False)
+    _batches: dict[tuple[int, int], SegmentBatches] = field(default_factory=dict, compare=False, repr=False)
 
-    def batches(self, heads: int, groups: int) -> Batches:
+    def batches(self, heads: int, groups: int) -> SegmentBatches:
         """How attention takes the segments; made once for all layers."""
         assert self.segments is not None
         if (heads, groups) not in self._batches:
@@ -61,9 +61,9 @@ def packed(rows: Sequence[Sequence[int]], *, share: bool = True) -> PackedSequen
     """All rows, none of them empty, in one line. Without `share` every row is read by itself."""
     packing = _Packing(places=[[] for _ in rows])
     order = sorted(range(len(rows)), key=lambda row: tuple(rows[row])) if share else list(range(len(rows)))
-    _lay(packing, [tuple(row) for row in rows], order, 0, (), share)
-    if len(packing.tokens) >= LONG:
-        _fill(packing)
+    _pack_rows(packing, [tuple(row) for row in rows], order, 0, (), share)
+    if len(packing.tokens) >= BUCKETED_FROM:
+        _pad_to_bucket(packing)
     longest = max(len(places) for places in packing.places)
     return PackedSequence(
         torch.tensor([packing.tokens]),
@@ -83,8 +83,8 @@ def micro_batches(items: Sequence[Sequence[Sequence[int]]], token_budget: int) -
     taken = 0
     for item in sorted(range(len(items)), key=lambda i: (tuple(items[i][0]), i)):
         first = items[item][0]
-        others = sum(_new_places(before, row) for before, row in pairwise(items[item]))
-        beside = _new_places(items[groups[-1][-1]][0], first) if groups else 0
+        others = sum(_extra_tokens(before, row) for before, row in pairwise(items[item]))
+        beside = _extra_tokens(items[groups[-1][-1]][0], first) if groups else 0
         if groups and taken + beside + others <= token_budget:
             groups[-1].append(item)
             taken += beside + others
@@ -94,9 +94,9 @@ def micro_batches(items: Sequence[Sequence[Sequence[int]]], token_budget: int) -
     return groups
 
 
-def _new_places(before: Sequence[int], row: Sequence[int]) -> int:
+def _extra_tokens(before: Sequence[int], row: Sequence[int]) -> int:
     """How many places a row takes beside another, at most: agreement too short to share is counted twice."""
-    return len(row) - max(_agreed(before, row) - LEAST_SHARED + 1, 0)
+    return len(row) - max(_common_prefix(before, row) - MIN_SHARED_PREFIX + 1, 0)
 
 
 @dataclass
@@ -109,7 +109,7 @@ class _Packing:
     places: list[list[int]] = field(default_factory=list)
 
 
-def _lay(
+def _pack_rows(
     packing: _Packing,
     rows: Sequence[Sequence[int]],
     order: Sequence[int],
@@ -120,21 +120,25 @@ def _lay(
     """The rows of `order`, which are sorted and agree in their first `depth` tokens, from there on."""
     groups: list[list[int]] = []
     for row in order:
-        near = bool(groups) and share and _agreed(rows[groups[-1][-1]], rows[row]) - depth >= LEAST_SHARED
+        near = (
+            bool(groups)
+            and share
+            and _common_prefix(rows[groups[-1][-1]], rows[row]) - depth >= MIN_SHARED_PREFIX
+        )
         if near or (groups and rows[groups[-1][-1]] == rows[row] and share):
             groups[-1].append(row)
         else:
             groups.append([row])
     for group in groups:
         # Sorted rows agree pairwise at least as far as the first with the last.
-        until = _agreed(rows[group[0]], rows[group[-1]])
-        seen = _append(packing, rows[group[0]], group, depth, until, before)
+        until = _common_prefix(rows[group[0]], rows[group[-1]])
+        seen = _add_segments(packing, rows[group[0]], group, depth, until, before)
         rest = [row for row in group if len(rows[row]) > until]
         if rest:
-            _lay(packing, rows, rest, until, seen, share)
+            _pack_rows(packing, rows, rest, until, seen, share)
 
 
-def _append(
+def _add_segments(
     packing: _Packing,
     tokens: Sequence[int],
     group: Sequence[int],
@@ -143,8 +147,8 @@ def _append(
     before: tuple[Span, ...],
 ) -> tuple[Span, ...]:
     """Tokens [depth, until) for all rows of the group. Returns what their successors see."""
-    for start in range(depth, until, LONGEST_SEGMENT):
-        end = min(start + LONGEST_SEGMENT, until)
+    for start in range(depth, until, MAX_SEGMENT_LENGTH):
+        end = min(start + MAX_SEGMENT_LENGTH, until)
         place = len(packing.tokens)
         packing.tokens += tokens[start:end]
         packing.positions += range(start, end)
@@ -157,17 +161,17 @@ def _append(
     return before
 
 
-def _fill(packing: _Packing) -> None:
+def _pad_to_bucket(packing: _Packing) -> None:
     """Pad the sequence to a bucketed size, with a last segment that no row has (`kernels.shape_buckets`)."""
     place = len(packing.tokens)
-    missing = round_up(place, PLACES) - place
+    missing = round_up(place, BUCKET_STEP) - place
     if missing:
         packing.segments.append(Segment(place, place + missing, ()))
         packing.tokens += [packing.tokens[0]] * missing
         packing.positions += range(missing)
 
 
-def _agreed(one: Sequence[int], other: Sequence[int]) -> int:
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two rows begin with alike."""
     for place, (here, there) in enumerate(zip(one, other, strict=False)):
         if here != there:

@@ -57,7 +57,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SegmentBatch:
     """Segments that attention takes together, with `heads` heads in `groups` groups.
 
     A row is a head of a place, counted flat: p × heads + h of queries, p × groups + g of keys and values. Fillers are
@@ -75,7 +75,7 @@ class Batch:
     began: int
     """The number of its first query among those of all batches."""
 
-    def mask_of(
+    def head_masks(
         self, heads: int, groups: int, dtype: torch.dtype
     ) -> Float[Tensor, "products queries visible"]:
         """The mask of every head; heads of a group are queries of one product."""
@@ -85,17 +85,17 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Batches:
+class SegmentBatches:
     """All segments of a sequence."""
 
-    parts: list[Batch]
+    parts: list[SegmentBatch]
     rows: int
     """Queries of all batches, fillers included."""
     back: Int[Tensor, " rows"]
     """Which query of all batches is the row of a place and head."""
 
 
-def batches(segments: Sequence[Segment], heads: int, groups: int) -> Batches:
+def batches(segments: Sequence[Segment], heads: int, groups: int) -> SegmentBatches:
     """Every segment in one batch; together they cover the sequence."""
     places = sum(len(segment) for segment in segments)
     back = torch.zeros(places, heads, dtype=torch.long)
@@ -115,7 +115,7 @@ def batches(segments: Sequence[Segment], heads: int, groups: int) -> Batches:
             back[segment.start : segment.end] = first + mine
         later = torch.arange(visible) > before[:, None, None] + torch.arange(length)[:, None]
         parts.append(
-            Batch(
+            SegmentBatch(
                 (queries[:, None] * heads + of_head).flatten(),
                 (keys[:, None] * groups + of_group).flatten(),
                 (~real)[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0],
@@ -124,7 +124,7 @@ def batches(segments: Sequence[Segment], heads: int, groups: int) -> Batches:
             )
         )
         began += len(bucket) * heads * length
-    return Batches(parts, began, back.flatten())
+    return SegmentBatches(parts, began, back.flatten())
 
 
 def _bucket(segments: Sequence[Segment]) -> Iterator[list[Segment]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-KERNELS = 256
+MAX_CACHED_KERNELS = 256
 
 
 def limit_kernel_cache() -> None:
     """Let the library keep a quarter of what it would. To no effect once it has begun to multiply."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MAX_CACHED_KERNELS))
 
 
 def round_up(size: int, step: int) -> int:

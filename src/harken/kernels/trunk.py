@@ -34,7 +34,7 @@ def text_config_of(model: Any) -> PretrainedConfig:
     return config
 
 
-def others(trunk: nn.Module) -> str | None:
+def exclude_pattern(trunk: nn.Module) -> str | None:
     """Return a pattern that matches every module but those of the text tower, as peft's `exclude_modules` takes it."""
     name = tower_name(trunk)
     return None if name is None else rf"(?!(.*\.)?{name}\.).*"

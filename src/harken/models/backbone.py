@@ -29,7 +29,7 @@ from harken.chat.turn_end import padding_id
 from harken.config import LoraSettings
 from harken.kernels import attention, decode_step, fp32_linear, fused, lora_linear, packed_linear, packing
 from harken.kernels.allocator import keep_freed_memory
-from harken.kernels.gradient_checkpointing import recomputed_layers
+from harken.kernels.gradient_checkpointing import checkpointed_layers
 from harken.kernels.shape_buckets import limit_kernel_cache
 from harken.kernels.trunk import text_config_of, trunk_of
 from harken.maths.logits import LogitsHead
@@ -73,9 +73,9 @@ class Backbone:
         self._layers: list[BaseTunerLayer] = []
         self._compute: torch.dtype | None = None
         self._unembedding: packed_linear.PackedWeight | None = None
-        self.one_token: decode_step.LlamaDecodeStep | None = None
+        self.decode_step: decode_step.LlamaDecodeStep | None = None
         """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
-        self.decodes_by: str | None = (
+        self.decoder_kind: str | None = (
             None  # which way agrees with the trunk, once asked (`rollout.choose_decoder`)
         )
         self.gradient_checkpointing = False
@@ -146,8 +146,8 @@ class Backbone:
 
     def set_tokenizer(self, source: ModelSource | None, tokenizer: PreTrainedTokenizerBase) -> None:
         """Take this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
-        self.tokenizer, self.ends = tokenizer, end_tokens(self.model, tokenizer, source)
-        self.pad_token = padding_id(tokenizer.pad_token_id, self.ends)
+        self.tokenizer, self.end_tokens = tokenizer, end_tokens(self.model, tokenizer, source)
+        self.pad_token = padding_id(tokenizer.pad_token_id, self.end_tokens)
 
     # -- adapters ---------------------------------------------------------------------------------
 
@@ -259,13 +259,13 @@ class Backbone:
         packs = pack and packed_linear.can_pack(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
-            with packed_linear.packed(self.trunk) if packs else lora_linear.cast_once(self._layers):
+            with packed_linear.packed(self.trunk) if packs else lora_linear.adapters_cast_once(self._layers):
                 # Weights that train in float32 need autocast, which the trunk's own forward runs under.
                 plain = self._compute is None and not self.quantised and self._has_decode_step
-                self.one_token = decode_step.LlamaDecodeStep(self.trunk) if plain else None
+                self.decode_step = decode_step.LlamaDecodeStep(self.trunk) if plain else None
                 yield
         finally:
-            self._unembedding = self.one_token = None
+            self._unembedding = self.decode_step = None
 
     def logits(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
         """Logits, as training computes them: multiplied in the type of that product, float32 from there on."""
@@ -285,7 +285,7 @@ class Backbone:
             config._attn_implementation = kernel or usual
             again: AbstractContextManager[None] = nullcontext()
             if self.gradient_checkpointing:
-                again = recomputed_layers(self.trunk, lambda: self._role)
+                again = checkpointed_layers(self.trunk, lambda: self._role)
             with again, torch.autocast(self.device.type, compute, enabled=self._mixes(compute)):
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
@@ -340,7 +340,7 @@ class Backbone:
             raise ValueError("merge the adapter before saving the whole model")
         if self._compute is not None:
             cast_parameters(self.model, self._compute)
-        self.model.generation_config = generation_settings(self.tokenizer, self.ends)
+        self.model.generation_config = generation_settings(self.tokenizer, self.end_tokens)
         with save_errors(folder):
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
@@ -373,7 +373,7 @@ class Backbone:
 
     @cached_property
     def _has_decode_step(self) -> bool:
-        return decode_step.serves(self.trunk, self.forward, self.dtype)
+        return decode_step.is_equivalent(self.trunk, self.forward, self.dtype)
 
     def _attention(self, longest: int) -> str | None:
         """The attention for padded rows; None is the model's own. Raises UserError for a row that is too long."""

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from harken.errors import UserError
 from harken.kernels.attention import probe_tokens
 from harken.maths.logits import LogitsHead
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 from harken.models.logits_head import FIX, tolerance
 
 
@@ -45,7 +45,7 @@ def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
     )
     device = next(model.parameters()).device
     rows = [[*first, *middle, *end], [*first, *middle, *last], [*other, *middle, *end]]
-    with torch.no_grad(), reading("this model cannot be run over a few tokens", where, FIX):
+    with torch.no_grad(), load_errors("this model cannot be run over a few tokens", where, FIX):
         given, of_later, of_earlier = (
             trunk(input_ids=torch.tensor([row], device=device), use_cache=False)
             .last_hidden_state[0, 8:16]

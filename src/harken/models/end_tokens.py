@@ -6,7 +6,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from harken.chat.turn_end import listed_ends
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import response_end_tokens
 
@@ -18,7 +18,7 @@ def end_tokens(
     where = str(source.folder if source else tokenizer.name_or_path)
     settings = getattr(model, "generation_config", None)
     said = listed_ends(settings.eos_token_id if settings is not None else None)
-    own = _added_ends(source) if source is not None else []
+    own = _adapter_end_tokens(source) if source is not None else []
     return list(dict.fromkeys([*response_end_tokens(tokenizer, where=where), *said, *own]))
 
 
@@ -34,12 +34,12 @@ def generation_settings(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> 
     )
 
 
-def _added_ends(source: ModelSource) -> list[int]:
+def _adapter_end_tokens(source: ModelSource) -> list[int]:
     """End tokens that adapters above the base name in a generation_config.json of their own."""
     ends: list[int] = []
     for link in source.chain()[1:]:
         if (path := link.folder / GENERATION_CONFIG_NAME).is_file():
-            with reading(
+            with load_errors(
                 "its generation settings cannot be read", str(path), "restore the file or delete it"
             ):
                 ends += listed_ends(GenerationConfig.from_pretrained(link.folder).eos_token_id)

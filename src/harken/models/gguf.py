@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.quantization_config import GgufConfig
 
-from harken.models.load_errors import reading, save_errors
+from harken.models.load_errors import load_errors, save_errors
 from harken.models.model_cache import build_once, cache_root
 from harken.models.tokenizer import choose_pad
 from harken.run import atomic
@@ -57,7 +57,7 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     dequantise = GgufConfig(dequantize=True)
     fix = "fetch it again if it is cut short, or use the safetensors folder of the model"
-    with reading("this GGUF file cannot be converted", str(path), fix):
+    with load_errors("this GGUF file cannot be converted", str(path), fix):
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), **where, dtype=torch.float32, quantization_config=dequantise

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harken.errors import UserError, cause, is_third_party_error
-from harken.errors import third_party_errors as reading
+from harken.errors import third_party_errors as load_errors
 from harken.run.checkpoint import disk_errors
 
-__all__ = ["reading", "save_errors"]
+__all__ = ["load_errors", "save_errors"]
 
 
 @contextmanager

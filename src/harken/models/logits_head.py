@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harken.errors import UserError
 from harken.maths.logits import LogitsHead
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 
 PROBE_LOGITS = (0.0, 0.01, 1.0, 30.0, 1000.0)
 """Largest logits, before a scale, of what a head is asked about: at 0 a bias stands alone, at 1000 a cap has closed."""
@@ -33,7 +33,7 @@ def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHea
     bias = getattr(output, "bias", None)
     hidden = _probe_states(weight)
     with torch.no_grad():
-        with reading("this model cannot be run over a few tokens", where, FIX):
+        with load_errors("this model cannot be run over a few tokens", where, FIX):
             found = _logits_from(model, trunk, hidden)
         if found is None:
             raise UserError(

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 from harken.config import LoraSettings
 from harken.errors import UserError
-from harken.kernels.trunk import others, tower_of
+from harken.kernels.trunk import exclude_pattern, tower_of
 
 PROJECTIONS = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -83,7 +83,7 @@ def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) 
             fix=f"leave {' and '.join(taken)} out",
         )
     parameters += [f"{name}.weight" for name in taken if by_weight]
-    return Targets([name for name in modules if name not in taken], parameters, others(trunk))
+    return Targets([name for name in modules if name not in taken], parameters, exclude_pattern(trunk))
 
 
 def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base: Path | None) -> LoraConfig:

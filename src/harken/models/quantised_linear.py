@@ -87,6 +87,6 @@ class _QuantisedLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor, None]:
-        weight = to_matmul_dtype(dequantise(ctx.layer.weight, of_y.dtype))
-        return (to_matmul_dtype(of_y) @ weight).to(of_y.dtype), None
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        weight = to_matmul_dtype(dequantise(ctx.layer.weight, grad_y.dtype))
+        return (to_matmul_dtype(grad_y) @ weight).to(grad_y.dtype), None

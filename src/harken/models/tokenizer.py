@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from harken.chat import template as chat_template
 from harken.chat.turn_end import padding_id, turn_end
 from harken.errors import UserError
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 from harken.run import checksums
 from harken.run.terminal import say
 
@@ -27,7 +27,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     checksums.verify_folder(folder, weights=False)
     fix = "copy tokenizer.json and tokenizer_config.json from the model it was trained from"
-    with reading("no tokenizer can be read here", str(folder), fix):
+    with load_errors("no tokenizer can be read here", str(folder), fix):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         tokenizer("a probe")
     chat_template.record_time(tokenizer)

@@ -18,7 +18,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 
 from harken.errors import UserError
 from harken.models import quantised_linear
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 from harken.models.resolve import ModelSource
 
@@ -44,7 +44,7 @@ def read_model(
             "quantization_config": weight_dtype.settings(),
             "device_map": {"": device or torch.device("cpu")},
         }
-    with reading("this model cannot be read", str(folder), AGAIN):
+    with load_errors("this model cannot be read", str(folder), AGAIN):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         inner = config.get_text_config()
@@ -54,7 +54,7 @@ def read_model(
             where=str(folder),
             fix="save its language model by itself, as docs/models.md shows" if alone else FIX,
         )
-    with reading("this model cannot be read", str(folder), AGAIN):
+    with load_errors("this model cannot be read", str(folder), AGAIN):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute_dtype(weight_dtype),
@@ -76,7 +76,7 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
 
     Raises UserError when peft cannot read the adapter, it does not fit the model, or a weight of it is missing.
     """
-    with reading("this adapter cannot be read", str(folder), RETRAIN):
+    with load_errors("this adapter cannot be read", str(folder), RETRAIN):
         if isinstance(model, PeftModel):
             model.load_adapter(folder, adapter_name=name)
         else:
@@ -100,7 +100,7 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
 
 def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
     """Add a new adapter. Raises UserError for a layer that takes none, or that peft would not load again."""
-    with reading(
+    with load_errors(
         "this adapter cannot be put on the model", "lora", "change lora.target_modules or lora.rank"
     ):
         if not isinstance(model, PeftModel):
@@ -122,7 +122,7 @@ def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
 def merge_adapter(model: PeftModel, name: str) -> PreTrainedModel:
     """The base with the adapter called `name` (the one that is on, where none is) added to its weights, for good."""
     names = [name] if name in model.peft_config else None
-    with reading(NOT_MERGED, name, MEMORY):
+    with load_errors(NOT_MERGED, name, MEMORY):
         merged: PreTrainedModel = model.merge_and_unload(progressbar=False, adapter_names=names)
     return merged
 
@@ -152,7 +152,7 @@ def read_merged(source: ModelSource, weight_dtype: WeightDtype, device: torch.de
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     """These tensors of a safetensors file. Raises UserError when it cannot be read or lacks one."""
-    with reading("not readable safetensors", str(path), RETRAIN):
+    with load_errors("not readable safetensors", str(path), RETRAIN):
         tensors: dict[str, Tensor] = load_file(path)
     _require_all([name for name in names if name not in tensors], path, RETRAIN)
     return {name: tensors[name] for name in names}

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from harken.config import files as config_files
 from harken.errors import UserError
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 from harken.models.resolve import ModelSource, resolve
 from harken.plan.builtin_configs import known_config
 from harken.run import checksums
@@ -64,7 +64,7 @@ def find(name: str) -> Found:
 
 def _read(name: str, folder: Path) -> Found:
     checksums.verify_folder(folder, weights=False)
-    with reading(
+    with load_errors(
         "its config.json cannot be read",
         str(folder),
         "only architectures that transformers knows are planned",

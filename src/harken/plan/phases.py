@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 
 from harken.config.ppo import PPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
-from harken.kernels.packed_linear import AT_MOST
+from harken.kernels.packed_linear import MAX_PACKED_WEIGHTS
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.activations import Pass, key_value_cache, multiplied, step_logits
 from harken.plan.job import SCORING_TOKENS, EvaluationJob, Job
 from harken.plan.rows import Group
-from harken.rollout.in_process import READ_TOGETHER
-from harken.rollout.slots import FEWEST, SLOTS, slots
+from harken.rollout.in_process import MAX_PREFILL_TOKENS
+from harken.rollout.slots import MAX_SLOTS, MIN_SLOTS, slots
 from harken.seeds import permutation
 
 HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
@@ -143,12 +143,12 @@ def _comparison(job: EvaluationJob, process: float) -> list[Phase]:
 def answers_together(job: Job | EvaluationJob) -> int:
     """Answers in the making at a time; where none are made, as many as are timed beside."""
     if isinstance(job, EvaluationJob):
-        count, longest = job.rows.train or SLOTS, job.config.max_gen_len
+        count, longest = job.rows.train or MAX_SLOTS, job.config.max_gen_len
     elif isinstance(job.config.training, PPOTraining):
         settings = job.config.training.ppo
         count, longest = settings.prompts_per_update * settings.samples_per_prompt, settings.max_gen_len
     else:
-        return FEWEST
+        return MIN_SLOTS
     capacity = max(job.rows.lengths) + longest
     number = multiplied(_number(job), on_cpu=job.on_cpu)
     return slots(count, key_value_cache(job.shape, 1, capacity, number))
@@ -237,12 +237,12 @@ def _around(on_cpu: bool, alive: float) -> dict[str, float]:
 
 def _read_together(prompts: int, longest: int) -> int:
     """How many prompts one pass reads."""
-    return min(prompts, max(READ_TOGETHER // longest, 1))
+    return min(prompts, max(MAX_PREFILL_TOKENS // longest, 1))
 
 
 def _packed(job: Job | EvaluationJob) -> float:
     """The weights once more, in the order that decoding reads them in (`kernels.packed_linear`)."""
-    if job.config.dtype != "bfloat16" or job.shape.parameters > AT_MOST:
+    if job.config.dtype != "bfloat16" or job.shape.parameters > MAX_PACKED_WEIGHTS:
         return 0.0
     if (
         isinstance(job, Job) and job.config.lora is None

@@ -28,7 +28,7 @@ from harken.batches import collate, micro_batches
 from harken.chat import template as chat_template
 from harken.config.rewards import ClassifierPart
 from harken.errors import UserError
-from harken.models.load_errors import reading
+from harken.models.load_errors import load_errors
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
@@ -113,7 +113,7 @@ class ClassifierReward:
     def _agrees_when_padded(self) -> bool:
         """Whether two rows of different lengths get together what each gets alone: some families read the last place
         of a padded row, or do not take the mask."""
-        with reading("this classifier cannot read a text", self.name, "name another classifier"):
+        with load_errors("this classifier cannot read a text", self.name, "name another classifier"):
             texts = ("a probe", "another probe, and a longer one")
             rows = [self._row_of(self.tokenizer(text, verbose=False)) for text in texts]
             alone = torch.cat([self._logits([row]) for row in rows])
@@ -248,7 +248,7 @@ def load_classifier(
     """Read it from disk, whole: weights that are missing would be random, so they are an error (UserError)."""
     source.check()
     fix = "only models that transformers knows without code of their own are loaded"
-    with reading("this classifier cannot be read", source.name, fix):
+    with load_errors("this classifier cannot be read", source.name, fix):
         model, told = AutoModelForSequenceClassification.from_pretrained(
             source.folder,
             dtype=dtype,

@@ -20,11 +20,11 @@ from harken.kernels.cuda_graphs import CudaGraphs
 from harken.kernels.shape_buckets import round_up
 from harken.models.backbone import Backbone
 from harken.rollout import attention
-from harken.rollout.kv_cache import Admission, Append, KVCache
+from harken.rollout.kv_cache import DecodeOneToken, KVCache, Prefill
 
-ROWS, PLACES = 8, 32
+ROW_STEP, WIDTH_STEP = 8, 32
 """What the numbers of rows and of cached places are rounded up to (see `kernels.shape_buckets`)."""
-PLACES_ON_GPU = 256
+WIDTH_STEP_ON_GPU = 256
 """There, reading places in vain costs less than another recording."""
 
 
@@ -42,10 +42,10 @@ class Decoder:
         capacity: int,
         *,
         kernel: str = attention.NAME,
-        one_token: bool = True,
+        use_decode_step: bool = True,
         offset: int = 0,
     ) -> None:
-        """`kernel` is the attention of the model's own layers, where `one_token` does not take their place.
+        """`kernel` is the attention of the model's own layers, where `use_decode_step` does not take their place.
 
         With an `offset` every row stands that many positions further on.
         """
@@ -58,14 +58,14 @@ class Decoder:
             raise TypeError(f"masks of a kind that is not made here ({', '.join(sorted(self._kinds))})")
         self.backbone = backbone
         on_cpu = backbone.device.type == "cpu"
-        self.cache = KVCache(config.num_hidden_layers, slots, capacity, fitted=on_cpu)
+        self.cache = KVCache(config.num_hidden_layers, slots, capacity, trimmed=on_cpu)
         self.lengths: list[int] = []
         self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
         self._window = int(getattr(config, "sliding_window", None) or 0)
         self._attention, self._offset = kernel, offset
-        self._one_token = backbone.one_token if one_token else None
-        recordable = not on_cpu and self._one_token is not None and self._one_token.recordable
-        self.graphs = CudaGraphs() if recordable and offset == 0 else None
+        self._decode_step = backbone.decode_step if use_decode_step else None
+        capturable = not on_cpu and self._decode_step is not None and self._decode_step.capturable
+        self.graphs = CudaGraphs() if capturable and offset == 0 else None
         """Where the work of a step is recorded, by itself and by who draws tokens; None on a CPU."""
 
     def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
@@ -78,7 +78,7 @@ class Decoder:
             layout = replace(layout, positions=layout.positions + self._offset)
         where = layout.where[source].to(device)
         self._reserve(max([*self.lengths, *lengths]))
-        self.cache.plan = Admission(torch.arange(began, began + count, device=device), where)
+        self.cache.plan = Prefill(torch.arange(began, began + count, device=device), where)
         states = self.backbone.forward_packed(layout, past_key_values=self.cache, use_cache=True)
         ends = torch.tensor(lengths, device=device)[:, None] - 1
         self.last = torch.cat([self.last, states[where.gather(1, ends)[:, 0]]])
@@ -99,15 +99,17 @@ class Decoder:
         """How many rows a step is for: the live ones, and some that nobody reads."""
         live = len(self.lengths)
         # A GPU takes hardly longer for more rows, and every number of them is another recording.
-        wanted = round_up(live, ROWS) if self.cache.fitted else max(ROWS, 1 << (live - 1).bit_length())
+        wanted = (
+            round_up(live, ROW_STEP) if self.cache.trimmed else max(ROW_STEP, 1 << (live - 1).bit_length())
+        )
         return min(wanted, self.cache.slots)
 
     def _states(self, tokens: Tensor, at: Tensor, places: int) -> Float[Tensor, "rows features"]:
         if self.graphs is not None:
             return self.graphs(places, partial(self._step, places), tokens, at)[0]
-        if self._one_token is not None:
+        if self._decode_step is not None:
             return self._step(places, tokens, at)[0]
-        self.cache.plan = Append(at, places)
+        self.cache.plan = DecodeOneToken(at, places)
         states = self.backbone.forward(
             self._attention,
             input_ids=tokens[:, None],
@@ -119,9 +121,9 @@ class Decoder:
         return states[:, 0]
 
     def _step(self, places: int, tokens: Tensor, at: Tensor) -> tuple[Tensor]:
-        assert self._one_token is not None
-        self.cache.plan = Append(at, places)
-        return (self._one_token(tokens, at + self._offset, _past(at, places), self.cache),)
+        assert self._decode_step is not None
+        self.cache.plan = DecodeOneToken(at, places)
+        return (self._decode_step(tokens, at + self._offset, _causal_mask(at, places), self.cache),)
 
     def drop(self, slots: Sequence[int]) -> list[int]:
         """End these sequences; later ones move into their places. Returns the old slot of each live one, in order."""
@@ -140,25 +142,25 @@ class Decoder:
 
     def _reserve(self, longest: int) -> int:
         """Room for sequences of `longest` tokens; returns how many places to attend to."""
-        step = PLACES if self.cache.fitted else PLACES_ON_GPU
+        step = WIDTH_STEP if self.cache.trimmed else WIDTH_STEP_ON_GPU
         return self.cache.reserve(min(round_up(longest, step), self.cache.capacity))
 
     def _mask(self, at: Tensor, count: int) -> Tensor | dict[str, Tensor]:
         """[live, 1, 1, count], 0 or −inf, for the kinds of layer the model has."""
-        full, places = _past(at, count), torch.arange(count, device=at.device)
+        full, places = _causal_mask(at, count), torch.arange(count, device=at.device)
         masks = {}
         for kind in self._kinds:
             first = torch.zeros_like(at)  # the first place that a row sees
             if kind == "sliding_attention":
                 first = at - self._window + 1
-            masks[kind] = (full + _hidden_where(places < first[:, None]))[:, None, None]
+            masks[kind] = (full + _additive_mask(places < first[:, None]))[:, None, None]
         return masks if len(masks) > 1 else masks.popitem()[1]
 
 
-def _past(at: Tensor, count: int) -> Float[Tensor, "rows places"]:
+def _causal_mask(at: Tensor, count: int) -> Float[Tensor, "rows places"]:
     """0 up to a row's own place, −inf beyond."""
-    return _hidden_where(torch.arange(count, device=at.device) > at[:, None])
+    return _additive_mask(torch.arange(count, device=at.device) > at[:, None])
 
 
-def _hidden_where(hidden: Tensor) -> Tensor:
+def _additive_mask(hidden: Tensor) -> Tensor:
     return torch.zeros((), device=hidden.device).where(~hidden, -torch.inf)

@@ -28,19 +28,19 @@ from harken.records import Prompt, Rollout
 from harken.rollout.choose_decoder import AnyDecoder, open_decoder
 from harken.rollout.engine import OnProgress, Sampling
 from harken.rollout.sampler import draw
-from harken.rollout.slots import SLOTS, cache_bytes, slots
+from harken.rollout.slots import MAX_SLOTS, cache_bytes, slots
 from harken.seeds import generator
 
 # Reading new prompts costs a pass over all weights: it pays once so many slots in eight are free.
 REFILL_EIGHTHS = 1
 
-READ_TOGETHER = 1 << 14
+MAX_PREFILL_TOKENS = 1 << 14
 """Places of prompts in one pass, all as long as the longest, at most, or one prompt: with more it is no faster, and a
 layer holds more of them."""
 
 
 @dataclass
-class _Row:
+class _Sequence:
     """One answer in the making."""
 
     prompt: Prompt
@@ -65,12 +65,12 @@ class InProcessEngine:
         renderer: Renderer,
         role: str | None,
         prompt_limit: int,
-        batch_size: int = SLOTS,
+        batch_size: int = MAX_SLOTS,
     ) -> None:
         self.backbone, self.renderer, self.role = backbone, renderer, role
         self.prompt_limit, self.batch_size = prompt_limit, batch_size
         # The template's end of a turn, the tokenizer's eos, and what the model's generation settings list.
-        self.stops = sorted({renderer.end_of_turn, *backbone.ends})
+        self.stop_tokens = sorted({renderer.end_of_turn, *backbone.end_tokens})
 
     def generate(
         self,
@@ -93,7 +93,7 @@ class InProcessEngine:
             self.backbone.role(self.role),
             self.backbone.decoding(),
         ):
-            self._answer(rows, sampling, on_progress)
+            self._generate(rows, sampling, on_progress)
         if self.backbone.device.type == "cuda":
             # What steps were recorded in belongs to nobody now, and would be given back only when memory runs out.
             torch.cuda.empty_cache()
@@ -102,7 +102,7 @@ class InProcessEngine:
                 raise _not_finite(row)
         return [self._rollout(row, policy_version) for row in rows]
 
-    def _rows(self, prompts: Sequence[Prompt], sampling: Sampling, purpose: str) -> list[_Row]:
+    def _rows(self, prompts: Sequence[Prompt], sampling: Sampling, purpose: str) -> list[_Sequence]:
         positions = getattr(self.backbone.config, "max_position_embeddings", None)
         rows = []
         for prompt in prompts:
@@ -129,10 +129,12 @@ class InProcessEngine:
             )
             for sample in range(sampling.samples):
                 stream = generator(sampling.seed, purpose, prompt.id, sample)
-                rows.append(_Row(prompt, sample, tokens, stream.random(sampling.max_tokens).tolist()))
+                rows.append(_Sequence(prompt, sample, tokens, stream.random(sampling.max_tokens).tolist()))
         return rows
 
-    def _answer(self, rows: Sequence[_Row], sampling: Sampling, on_progress: OnProgress | None) -> None:
+    def _generate(
+        self, rows: Sequence[_Sequence], sampling: Sampling, on_progress: OnProgress | None
+    ) -> None:
         """Fill in the tokens and log-probabilities of these rows."""
         # Longest prompts first: those read together are of like length, and samples of a prompt stand together.
         order = sorted(
@@ -140,21 +142,21 @@ class InProcessEngine:
         )
         waiting = deque(rows[i] for i in order)
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
-        kept_as = matmul_dtype(self.backbone.dtype, self.backbone.device)
-        of_one = cache_bytes(self.backbone.config, capacity, kept_as)
+        cache_dtype = matmul_dtype(self.backbone.dtype, self.backbone.device)
+        of_one = cache_bytes(self.backbone.config, capacity, cache_dtype)
         places = slots(len(rows), of_one, self.batch_size)
         decoder = open_decoder(self.backbone, places, capacity)
-        live: list[_Row] = []
+        live: list[_Sequence] = []
         while waiting or live:
             free = places - len(live)
             if waiting and 8 * free >= REFILL_EIGHTHS * places:
                 newcomers = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-                for together in _readings(newcomers):
-                    live += _admit(decoder, together)
-            chosen = self._draw(decoder, live, sampling.temperature)
+                for together in _prefill_batches(newcomers):
+                    live += _prefill(decoder, together)
+            chosen = self._sample(decoder, live, sampling.temperature)
             over = [
                 i for i, row in enumerate(live)
-                if row.tokens[-1] in self.stops or len(row.tokens) == sampling.max_tokens
+                if row.tokens[-1] in self.stop_tokens or len(row.tokens) == sampling.max_tokens
             ]  # fmt: skip
             if over:
                 kept = decoder.drop(over)
@@ -164,11 +166,11 @@ class InProcessEngine:
             if live:
                 decoder.append(chosen)
 
-    def _draw(self, decoder: AnyDecoder, live: Sequence[_Row], temperature: float) -> Tensor:
+    def _sample(self, decoder: AnyDecoder, live: Sequence[_Sequence], temperature: float) -> Tensor:
         """The next token of every live row, [live], written into the rows as well."""
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in live], dtype=torch.float64)
         states, uniforms = decoder.last, uniforms.to(self.backbone.device)
-        work = partial(self._drawn, temperature)
+        work = partial(self._sample_tokens, temperature)
         if decoder.graphs is None:
             chosen, logprobs = work(states, uniforms)
         else:
@@ -182,11 +184,11 @@ class InProcessEngine:
             row.logprobs.append(logprob)
         return chosen
 
-    def _drawn(self, temperature: float, states: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    def _sample_tokens(self, temperature: float, states: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         return draw(self.backbone.logits(states).float(), uniforms, temperature)
 
-    def _rollout(self, row: _Row, policy_version: str) -> Rollout:
-        ended = row.tokens[-1] in self.stops
+    def _rollout(self, row: _Sequence, policy_version: str) -> Rollout:
+        ended = row.tokens[-1] in self.stop_tokens
         return Rollout(
             prompt=row.prompt,
             sample=row.sample,
@@ -199,7 +201,7 @@ class InProcessEngine:
         )
 
 
-def _not_finite(row: _Row) -> NonFinite:
+def _not_finite(row: _Sequence) -> NonFinite:
     """The first log-probability of an answer that is NaN or infinite, with the tokens up to the last."""
     first = int(np.flatnonzero(~np.isfinite(row.logprobs))[0])
     token = len(row.prompt_tokens) + first
@@ -215,13 +217,13 @@ def _not_finite(row: _Row) -> NonFinite:
     return fault
 
 
-def _readings(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+def _prefill_batches(rows: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
     """Rows, longest first, whose prompts are read in one pass; a prompt that stands several times is read once."""
-    together: list[_Row] = []
+    together: list[_Sequence] = []
     prompts = 0
     for row in rows:
         again = bool(together) and together[-1].prompt_tokens == row.prompt_tokens
-        if together and not again and (prompts + 1) * len(together[0].prompt_tokens) > READ_TOGETHER:
+        if together and not again and (prompts + 1) * len(together[0].prompt_tokens) > MAX_PREFILL_TOKENS:
             yield together
             together, prompts = [], 0
         together.append(row)
@@ -230,7 +232,7 @@ def _readings(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         yield together
 
 
-def _admit(decoder: AnyDecoder, rows: list[_Row]) -> list[_Row]:
+def _prefill(decoder: AnyDecoder, rows: list[_Sequence]) -> list[_Sequence]:
     """Move rows into free slots; neighbours with the same prompt share its reading."""
     prompts: list[tuple[int, ...]] = []
     copies: list[int] = []

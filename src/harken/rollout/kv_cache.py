@@ -20,7 +20,7 @@ from harken.maths.matmul_dtype import matmul_dtype
 
 
 @dataclass(frozen=True)
-class Admission:
+class Prefill:
     """A forward of whole prompts: the tokens of slot `slots[i]` stand at `where[i]` of the forward, counted flat."""
 
     slots: Int[Tensor, " count"]
@@ -28,7 +28,7 @@ class Admission:
 
 
 @dataclass(frozen=True)
-class Append:
+class DecodeOneToken:
     """A forward of one token for each of the first slots, at position `at[slot]`, over `places` of the past."""
 
     at: Int[Tensor, " rows"]
@@ -50,26 +50,26 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
     the caller's mask hides them, and they are finite, because nothing else may be multiplied by a weight of zero.
     """
 
-    def __init__(self, layers: int, slots: int, capacity: int, *, fitted: bool) -> None:
-        """`fitted`: as wide as the longest slot needs, on a CPU, where a product with a part of a wider table begins
+    def __init__(self, layers: int, slots: int, capacity: int, *, trimmed: bool) -> None:
+        """`trimmed`: as wide as the longest slot needs, on a CPU, where a product with a part of a wider table begins
         by copying that part; else `capacity` places from the start."""
         super().__init__(layers=[_Layer(self, number) for number in range(layers)])
-        self.slots, self.capacity, self.fitted = slots, capacity, fitted
-        self.width = 0 if fitted else capacity
-        self.plan: Admission | Append | None = None
+        self.slots, self.capacity, self.trimmed = slots, capacity, trimmed
+        self.width = 0 if trimmed else capacity
+        self.plan: Prefill | DecodeOneToken | None = None
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
     def reserve(self, longest: int) -> int:
         """Make room for `longest` places in every slot. Returns how many of them a forward is to attend to."""
-        if self.fitted and (longest > self.width or 2 * longest <= self.width):
+        if self.trimmed and (longest > self.width or 2 * longest <= self.width):
             self.width = longest
             for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
                 self.keys[layer], self.values[layer] = (
-                    _resized(keys, 3, longest),
-                    _resized(values, 2, longest),
+                    _resize(keys, 3, longest),
+                    _resize(values, 2, longest),
                 )
-        return self.width if self.fitted else longest
+        return self.width if self.trimmed else longest
 
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Slots `target` become copies of slots `source`."""
@@ -81,18 +81,18 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
         """Keep what a layer computed, [rows, heads, tokens, features]; returns what it is to attend to."""
         if layer == len(self.keys):
             _, heads, _, features = keys.shape
-            kept_as = matmul_dtype(keys.dtype, keys.device)
-            self.keys.append(keys.new_zeros((self.slots, heads, features, self.width), dtype=kept_as))
+            dtype = matmul_dtype(keys.dtype, keys.device)
+            self.keys.append(keys.new_zeros((self.slots, heads, features, self.width), dtype=dtype))
             self.values.append(
-                values.new_zeros((self.slots, heads, self.width, values.shape[-1]), dtype=kept_as)
+                values.new_zeros((self.slots, heads, self.width, values.shape[-1]), dtype=dtype)
             )
-        of_keys, value_term, plan = self.keys[layer], self.values[layer], self.plan
-        if isinstance(plan, Admission):
+        all_keys, all_values, plan = self.keys[layer], self.values[layer], self.plan
+        if isinstance(plan, Prefill):
             width = plan.where.shape[1]
             # [heads, places, features] → [heads, count, time, features]
             new_keys, new_values = (t.transpose(0, 1).flatten(1, 2)[:, plan.where] for t in (keys, values))
-            of_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2).to(of_keys.dtype)
-            value_term[plan.slots, :, :width] = new_values.transpose(0, 1).to(value_term.dtype)
+            all_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2).to(all_keys.dtype)
+            all_values[plan.slots, :, :width] = new_values.transpose(0, 1).to(all_values.dtype)
             return keys, values
         past = self.append(layer, keys[:, :, 0], values[:, :, 0])
         return past[0].transpose(-1, -2), past[1]
@@ -100,15 +100,15 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what a layer computed of one token a row, [rows, heads, features]; returns what it is to attend to,
         keys as they lie here."""
-        of_keys, value_term, plan = self.keys[layer], self.values[layer], self.plan
-        assert isinstance(plan, Append)
-        of_keys[plan.rows, :, :, plan.at] = keys.to(of_keys.dtype)
-        value_term[plan.rows, :, plan.at] = values.to(value_term.dtype)
+        all_keys, all_values, plan = self.keys[layer], self.values[layer], self.plan
+        assert isinstance(plan, DecodeOneToken)
+        all_keys[plan.rows, :, :, plan.at] = keys.to(all_keys.dtype)
+        all_values[plan.rows, :, plan.at] = values.to(all_values.dtype)
         rows = len(plan.at)
-        return of_keys[:rows, ..., : plan.places], value_term[:rows, :, : plan.places]
+        return all_keys[:rows, ..., : plan.places], all_values[:rows, :, : plan.places]
 
 
-def _resized(store: Tensor, places: int, width: int) -> Tensor:
+def _resize(store: Tensor, places: int, width: int) -> Tensor:
     """A table with `width` of what its dimension `places` counts: the first ones stay, new ones are zero."""
     shape = [*store.shape]
     kept, shape[places] = min(shape[places], width), width

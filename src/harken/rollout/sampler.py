@@ -35,10 +35,10 @@ def draw(
     total = cumulative[:, -1:].clone()
     if temperature:
         target = uniforms.double()[:, None] * total
-        block = _holding(cumulative, target)
+        block = _first_exceeding(cumulative, target)
         rest = target - (cumulative.gather(-1, block) - sums.gather(-1, block))
         inside = in_blocks[torch.arange(rows, device=logits.device), block[:, 0]]
-        tokens = block * BLOCK + _holding(inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0))
+        tokens = block * BLOCK + _first_exceeding(inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0))
         # Only NaN points past the vocabulary: a real token keeps the next step whole until it is reported.
         tokens = tokens.clamp(max=vocab - 1)
     else:
@@ -47,7 +47,7 @@ def draw(
     return tokens[:, 0], logprobs[:, 0]
 
 
-def _holding(cumulative: Tensor, target: Tensor) -> Tensor:
+def _first_exceeding(cumulative: Tensor, target: Tensor) -> Tensor:
     """The first place where the cumulative sum exceeds the target, at most the last that adds anything."""
     # Rounding can lift the target to the total itself, past the last place of any mass.
     last = torch.searchsorted(cumulative, cumulative[:, -1:].clone()).clamp(max=cumulative.shape[-1] - 1)

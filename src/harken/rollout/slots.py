@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedConfig
 
-SLOTS, FEWEST = 64, 32
-CACHE = 1 << 29
-"""Bytes of keys and values above which it is fewer than `SLOTS`, down to `FEWEST`."""
+MAX_SLOTS, MIN_SLOTS = 64, 32
+MAX_CACHE_BYTES = 1 << 29
+"""Bytes of keys and values above which it is fewer than `MAX_SLOTS`, down to `MIN_SLOTS`."""
 
 
-def slots(answers: int, of_one: float, most: int = SLOTS) -> int:
+def slots(answers: int, of_one: float, most: int = MAX_SLOTS) -> int:
     """For so many answers, the keys and values of each of which take `of_one` bytes."""
-    return min(answers, most, max(FEWEST, int(CACHE // of_one)))
+    return min(answers, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))
 
 
 def cache_bytes(config: PreTrainedConfig, tokens: int, dtype: torch.dtype) -> int:

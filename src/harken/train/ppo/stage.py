@@ -295,7 +295,7 @@ class PPOStage:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
             backbone = self.policy.backbone
             with save_errors(folder):
-                generation_settings(backbone.tokenizer, backbone.ends).save_pretrained(folder)
+                generation_settings(backbone.tokenizer, backbone.end_tokens).save_pretrained(folder)
         else:
             self.policy.backbone.save_model(folder)
         head = self.critic.head if self.critic is not None else self.policy.value_head
