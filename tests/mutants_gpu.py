@@ -28,7 +28,7 @@ TABLE = [
     ("plan: the table of embeddings is packed", "plan/phases.py", "_packed: job.shape.linear + unembedding", "job.shape.parameters", "plan/test_phases.py"),
     ("cache: held by its layers", "rollout/kv_cache.py", "_Layer.__init__: weakref.proxy(cache)", "cache", "rollout/test_kv_cache.py"),
     ("groups: one learning rate for all", OPTIMISER, "_groups: rates.get(name, rate)", "rate", "train/optim/test_optimiser.py"),
-    ("groups: of any size", OPTIMISER, "_groups: sizes[own] > TOGETHER", "own not in open_groups", "train/optim/test_optimiser.py"),
+    ("groups: of any size", OPTIMISER, "_groups: sizes[own] > FOREACH_ELEMENTS", "own not in open_groups", "train/optim/test_optimiser.py"),
     ("groups: a rate's parameters land in the other's", OPTIMISER, "_groups: open_groups[own]['params']", "groups[-1]['params']", "train/optim/test_optimiser.py"),
     ("advantages: only where all rows act", "maths/advantage.py", 'gae: response_mask.any', 'response_mask.all', "maths/test_advantage.py"),
     ("memory: peaks of the whole run", MEMORY, "peaks: torch.cuda.reset_peak_memory_stats(device)", "pass", "train/test_gpu_memory.py"),

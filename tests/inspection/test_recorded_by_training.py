@@ -29,8 +29,8 @@ def train(tmp_path: Path) -> Callable[..., Trained]:
         stage = build_stage(tmp_path, config)
         stage.rewards = [*stage.rewards, *penalties(stage.settings)]
         metrics = [stage.step(number) for number in range(2)]
-        stage.run.config.write_text(config_files.dump(config))
-        return stage, metrics, stage.run.root
+        stage.recorder.run.config.write_text(config_files.dump(config))
+        return stage, metrics, stage.recorder.run.root
 
     return run
 

@@ -348,5 +348,5 @@ def test_rewards_of_a_group_stand_together(tmp_path: Path) -> None:
     keys = {"advantage": "rloo", "samples_per_prompt": 3, "prompts_per_update": 4}
     stage = build_stage(tmp_path, ppo_config(ppo=keys), prompts=3)
     stage.step(0)
-    ids = [row["prompt_id"] for row in read_rows(stage.run.rollouts / "update-000001.parquet")]
+    ids = [row["prompt_id"] for row in read_rows(stage.recorder.run.rollouts / "update-000001.parquet")]
     assert all(len(set(ids[i : i + 3])) == 1 for i in range(0, 12, 3))

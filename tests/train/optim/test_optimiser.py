@@ -124,11 +124,11 @@ def test_what_is_put_back_to_the_host_is_what_is_opened_next() -> None:
     """On a CPU moments are changed where they lie: the way back from a GPU, by hand."""
     parameter = nn.Parameter(torch.zeros(2, 3))
     adam = OffloadedAdamW([{"params": [parameter], "lr": 0.1}])
-    state = adam.fresh(parameter)
-    adam.closed(state, slice(2, 4), torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    state = adam.init(parameter)
+    adam.quantize(state, slice(2, 4), torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
     assert state["exp_avg"].tolist() == [[0, 0, 1], [2, 0, 0]]
     assert state["exp_avg_sq"].tolist() == [[0, 0, 3], [4, 0, 0]]
-    first, second = adam.opened(state, slice(3, 5), torch.device("cpu"))
+    first, second = adam.dequantize(state, slice(3, 5), torch.device("cpu"))
     assert (first.tolist(), second.tolist()) == ([2, 0], [4, 0])
 
 
@@ -198,7 +198,7 @@ def test_how_parameters_are_put_together_changes_no_bit(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     """Two learning rates, parameters of both in turn: each is stepped as if it were alone, at its own rate."""
-    monkeypatch.setattr(optimiser_module, "MAX_BATCH", together)
+    monkeypatch.setattr(optimiser_module, "FOREACH_ELEMENTS", together)
     torch.manual_seed(0)
     parameters = {f"p{i}": nn.Parameter(torch.randn(1 + i % 3, 2)) for i in range(7)}
     rates = dict.fromkeys(list(parameters)[::2], 0.5)

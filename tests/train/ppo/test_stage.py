@@ -128,7 +128,7 @@ def test_metrics_by_hand(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config())
     stage.step(0)
     metrics = stage.step(1)
-    rows = read_rows(stage.run.rollouts / "update-000002.parquet")
+    rows = read_rows(stage.recorder.run.rollouts / "update-000002.parquet")
     rewards = [row["reward"] for row in rows]
     lengths = [len(row["response_tokens"]) for row in rows]
     assert metrics["reward/mean"] == pytest.approx(sum(rewards) / len(rewards), abs=1e-6)

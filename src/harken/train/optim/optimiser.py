@@ -19,7 +19,7 @@ WEIGHTS = "parameter/"
 """Begins the names of what trains, in checkpoints and bundles; moments begin with `adam/`."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
 """What a parameter's state may hold; the scales are those of `adamw_8bit`."""
-TOGETHER = 1 << 24
+FOREACH_ELEMENTS = 1 << 24
 """Numbers that AdamW steps at once on a GPU: in a dozen launches, and with as much memory again for the moment."""
 KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -44,14 +44,14 @@ def lr_multiplier(step: int, total: int, settings: Optimisation) -> float:
 def _groups(
     parameters: Mapping[str, nn.Parameter], rate: float, rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Parameters of one learning rate, at most `TOGETHER` numbers of them (or one larger parameter)."""
+    """Parameters of one learning rate, at most `FOREACH_ELEMENTS` numbers of them (or one larger parameter)."""
     groups: list[dict[str, Any]] = []
     open_groups: dict[float, dict[str, Any]] = {}
     sizes: dict[float, int] = {}
     for name, parameter in parameters.items():
         own = rates.get(name, rate)
-        sizes[own] = sizes.get(own, TOGETHER) + parameter.numel()
-        if sizes[own] > TOGETHER:
+        sizes[own] = sizes.get(own, FOREACH_ELEMENTS) + parameter.numel()
+        if sizes[own] > FOREACH_ELEMENTS:
             open_groups[own], sizes[own] = {"params": [], "lr": own}, parameter.numel()
             groups.append(open_groups[own])
         open_groups[own]["params"].append(parameter)
