@@ -23,7 +23,7 @@ ENSEMBLE = [
 LEARNED = [
     ("a bridged prompt ignores the limit", "LearnedReward._prompt: self.max_length is None", "True"),
     ("the answer's tokens are not counted", "LearnedReward._prompt: self.max_length - taken", "self.max_length"),
-    ("NaN is clipped to a number", "LearnedReward.values: list(finite(self.name, rollouts, [self.model.standard(value) for value in raw]))", "[self.model.standard(value) for value in raw]"),
+    ("NaN is clipped to a number", "LearnedReward.values: list(finite(self.name, rollouts, [self.model.standardize(value) for value in raw]))", "[self.model.standardize(value) for value in raw]"),
     ("a cut answer gets a forged end", "LearnedReward.tokens: rollout.stop == 'end_of_turn'", "True"),
 ]  # fmt: skip
 

@@ -61,8 +61,8 @@ KERNEL = [
 ]  # fmt: skip
 
 POSITIONS = [
-    ("a long row changes its batch", 'check_position_limit: limit is not None and tokens > limit', "False"),
-    ("a dynamic rotation has no limit", "position_limit: 'dynamic' in kind", "False"),
+    ("a long row changes its batch", 'check_position_limit: tokens > limit', "False"),
+    ("a dynamic rotation has no limit", "_limits: 'dynamic' in kind", "False"),
 ]  # fmt: skip
 
 CHECK_OUTPUT = [
@@ -166,7 +166,7 @@ SLOTS = [
     ("a large cache leaves one slot", 'slots: MIN_SLOTS', "1"),
     ("more slots than answers", 'slots: min(answers, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))', 'min(most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))'),
     ("values are not counted", "cache_bytes: 2 * config.num_hidden_layers", "config.num_hidden_layers"),
-    ("shared heads are counted each", "cache_bytes: getattr(config, 'num_key_value_heads', None) or config.num_attention_heads", "config.num_attention_heads"),
+    ("shared heads are counted each", "_cache_width: getattr(config, 'num_key_value_heads', None) or config.num_attention_heads", "config.num_attention_heads"),
 ]  # fmt: skip
 
 LORA = [
