@@ -241,7 +241,8 @@ def generations(bench: Bench) -> list[dict[str, object]]:
     mixed.update()  # warms up, and tells how long answers get
 
     sizes = {
-        prompt.id: len(renderer.prompt(prompt.messages)) for prompt in rows.prompts(renderer, PROMPT_LIMIT)
+        prompt.id: len(renderer.encode_prompt(prompt.messages))
+        for prompt in rows.prompts(renderer, PROMPT_LIMIT)
     }
     middle = fmean(sizes[prompt.id] for prompt in spread)
     alike = sorted(rows.prompts(renderer, PROMPT_LIMIT), key=lambda p: abs(sizes[p.id] - middle))

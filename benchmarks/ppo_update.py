@@ -114,7 +114,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
     file = rows.write_prompts(folder / "prompts.jsonl", prompts)
     steps, finished = sides.harken(harken_config(given, model, file), folder / "harken", count)
     figures = {"harken": of_harken(steps, finished, given.batch)}
-    prompt_ids = [renderer.prompt(prompt.messages) for prompt in taken(prompts)]
+    prompt_ids = [renderer.encode_prompt(prompt.messages) for prompt in taken(prompts)]
     ids = rows.write(folder / "ids.jsonl", [{"input_ids": tokens} for tokens in prompt_ids])
     if peak := of_peak.peaks():
         ours = figures["harken"]

@@ -57,7 +57,7 @@ class Transformers:
     @torch.no_grad()
     def generate(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Answers:
         """Left-padded batches in the order given."""
-        ids = [self.renderer.prompt(prompt.messages) for prompt in prompts]
+        ids = [self.renderer.encode_prompt(prompt.messages) for prompt in prompts]
         answers: Answers = []
         for start in range(0, len(ids), self.batch):
             some = ids[start : start + self.batch]
@@ -76,7 +76,7 @@ class Transformers:
 
         Raises RuntimeError when it loses answers.
         """
-        ids = [self.renderer.prompt(prompt.messages) for prompt in prompts]
+        ids = [self.renderer.encode_prompt(prompt.messages) for prompt in prompts]
         longest = max(len(prompt) for prompt in ids)
         cache = ContinuousBatchingConfig(
             page_size=PAGE,
@@ -228,7 +228,7 @@ def main() -> None:
         f"greedy in float32: {same['same answers']} of {same['answers']} answers the same "
         f"({same['same tokens']} of {same['tokens']} tokens)"
     )
-    lengths = sorted(len(renderer.prompt(prompt.messages)) for prompt in prompts)
+    lengths = sorted(len(renderer.encode_prompt(prompt.messages)) for prompt in prompts)
     settings = {"prompts from": rows.name(rows.DOLLY), "prompt tokens": lengths}
     result.save("rollouts", given, settings, {"sampled": figures, "greedy": same})
     if same["same answers"] < same["answers"]:

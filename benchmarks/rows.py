@@ -33,7 +33,7 @@ def source(of: tuple[str, str]) -> str:
 def prompts(renderer: Renderer, limit: int) -> list[Prompt]:
     """Every Dolly prompt that renders to at most `limit` tokens, in an order drawn by the seed."""
     found, _ = sources.load_prompts(DataConfig(path=source(DOLLY), task="prompt_only"))
-    fitting = [prompt for prompt in found if len(renderer.prompt(prompt.messages)) <= limit]
+    fitting = [prompt for prompt in found if len(renderer.encode_prompt(prompt.messages)) <= limit]
     return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark prompts")]
 
 
@@ -48,7 +48,7 @@ def long_prompts(renderer: Renderer, limit: int, count: int) -> list[Prompt]:
     for turn in itertools.count() if short else ():
         for number in permutation(len(short), SEED, "benchmark long prompts", turn):
             longer = f"{text}\n\n{short[number]}" if text else short[number]
-            if text and len(renderer.prompt((Message("user", longer),))) > limit:
+            if text and len(renderer.encode_prompt((Message("user", longer),))) > limit:
                 made.append(Prompt(id=f"long-{len(made)}", messages=(Message("user", text),)))
                 longer = short[number]
             if len(made) == count:
@@ -59,7 +59,9 @@ def long_prompts(renderer: Renderer, limit: int, count: int) -> list[Prompt]:
 
 def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
     """`count` prompts whose lengths are spread as evenly as those of all, in an order drawn by the seed."""
-    by_length = sorted(prompts(renderer, limit), key=lambda prompt: len(renderer.prompt(prompt.messages)))
+    by_length = sorted(
+        prompts(renderer, limit), key=lambda prompt: len(renderer.encode_prompt(prompt.messages))
+    )
     chosen = [by_length[(2 * i + 1) * len(by_length) // (2 * count)] for i in range(count)]
     return [chosen[i] for i in permutation(count, SEED, "benchmark spread")]
 
@@ -69,7 +71,7 @@ def pairs(renderer: Renderer, count: int, limit: int) -> list[Preference]:
     found, _ = sources.load_preferences(DataConfig(path=source(HH), task="preference"))
     plain = [pair for pair in found if isinstance(pair, Preference) and pair.label == 1.0]
     said = [p for p in plain if not any("Human:" in side for side in (p.chosen, p.rejected))]
-    fitting = [pair for pair in said if renderer.length(pair) <= limit]
+    fitting = [pair for pair in said if renderer.count_tokens(pair) <= limit]
     return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark pairs")[:count]]
 
 

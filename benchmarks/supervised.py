@@ -43,13 +43,13 @@ def encoded(kind: str, file: Path, renderer: Renderer, length: int) -> list[dict
     """The rows as Harken renders them, under the names TRL reads."""
     if kind == "sft":
         demonstrations, _ = sources.load_demonstrations(DataConfig(path=str(file)))
-        found = [renderer.demonstration(row, length) for row in demonstrations]
+        found = [renderer.encode_demonstration(row, length) for row in demonstrations]
         return [
             {"input_ids": list(one.tokens), "completion_mask": [int(flag) for flag in one.response_mask]}
             for one in found
         ]
     preferences, _ = sources.load_preferences(DataConfig(path=str(file)))
-    pairs = [renderer.preference(row, length) for row in preferences]
+    pairs = [renderer.encode_preference(row, length) for row in preferences]
     return [{"chosen_ids": list(p.chosen_tokens), "rejected_ids": list(p.rejected_tokens)} for p in pairs]
 
 

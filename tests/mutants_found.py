@@ -13,7 +13,7 @@ FOUND = [
     Mutant("a shared base lends its chat template", "models/roles.py", "RewardModel.load: cls(backbone, adapter, head, card.offset, card.scale, tokenizer_of(source))", "cls(backbone, adapter, head, card.offset, card.scale)", TOKENIZERS),
     Mutant("generation settings' ends are ignored", "models/end_tokens.py", "end_tokens: [*response_end_tokens(tokenizer, where=where), *said, *own]", "[*response_end_tokens(tokenizer, where=where)]", TOKENIZERS),
     Mutant("the taught end is not saved", "models/end_tokens.py", "generation_settings: ends[0] if len(ends) == 1 else ends", "ends[1:]", TOKENIZERS),
-    Mutant("an undeclared end of turn is passed over", "chat/turn_end.py", "turn_end: next((i for i in written if i in added), None)", "None", "models/test_tokenizer.py"),
+    Mutant("an undeclared end of turn is passed over", "chat/turn_end.py", "find_end_of_turn: next((i for i in written if i in added), None)", "None", "models/test_tokenizer.py"),
     Mutant("a classifier's padding is the tokenizer's", "reward/classifier.py", "_padding: filler = own", "filler = 0", "reward/test_classifier.py"),
     Mutant("a classifier's own pad is lost", "reward/classifier.py", "_padding: for config, pad in zip(configs, kept, strict=True):\n    config.pad_token_id = pad", "pass", "reward/test_classifier.py"),
     Mutant("rows are padded whatever the family", "reward/classifier.py", "ClassifierReward._batches: self.pads", "True", "reward/test_classifier.py"),

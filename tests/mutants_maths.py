@@ -15,12 +15,12 @@ MASKED = [
 ]  # fmt: skip
 
 LOGPROBS = [
-    ("temperature ignored", "token_logprobs: _wide(logits) / temperature", "_wide(logits)"),
+    ("temperature ignored", 'token_logprobs: at_least_fp32(logits) / temperature', 'at_least_fp32(logits)'),
     ("temperature ignored when projecting", "_tiles: logits if temperature == 1 else logits.div_(temperature)", "logits if temperature else logits"),
     ("temperature ignored in the whole distribution", "_log_p: head(hidden).div_(temperature)", "head(hidden)"),
     ("temperature ignored in the gradient", '_LinearLogprobs.backward: of_step / ctx.temperature', "of_step"),
-    ("logits multiplied by the temperature", "token_logprobs: _wide(logits) / temperature", "_wide(logits) * temperature"),
-    ("log-softmax in half precision", "token_logprobs: _wide(logits)", "logits"),
+    ("logits multiplied by the temperature", 'token_logprobs: at_least_fp32(logits) / temperature', 'at_least_fp32(logits) * temperature'),
+    ("log-softmax in half precision", 'token_logprobs: at_least_fp32(logits)', "logits"),
     ("entropy negative", "_summary: total.log() - mean", "mean - total.log()"),
     ("tiles are not shifted to one peak", "_summary: (peaks - top).exp()", "torch.ones_like(peaks)"),
     ("the mean logit is not shifted", "_summary: dots + (peaks - top) * sums", "dots"),
@@ -36,12 +36,12 @@ LOGPROBS = [
 ]  # fmt: skip
 
 LOGITS = [
-    ("the bias is dropped", "LogitsHead.finish: self.bias is not None", "False"),
-    ("every tile takes the first one's bias", "LogitsHead.finish: self.bias[start:start + product.shape[-1]]", "self.bias[:product.shape[-1]]"),
-    ("the bias is not scaled", "LogitsHead.finish: logits.mul_(self.scale)", "logits.mul_(self.scale) + (0 if self.bias is None else (1 - self.scale) * self.bias[start:start + product.shape[-1]])"),
-    ("logits are cut at the cap", "LogitsHead.finish: logits.div_(self.softcap).tanh_() * self.softcap", "logits.clamp(-self.softcap, self.softcap)"),
-    ("no gradient through the cap", "LogitsHead.slope: (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "self.scale"),
-    ("no gradient through the scale", "LogitsHead.slope: (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "(logits / self.softcap).square_().neg_().add_(1.0)"),
+    ("the bias is dropped", "LogitsHead.from_matmul: self.bias is not None", "False"),
+    ("every tile takes the first one's bias", "LogitsHead.from_matmul: self.bias[start:start + product.shape[-1]]", "self.bias[:product.shape[-1]]"),
+    ("the bias is not scaled", "LogitsHead.from_matmul: logits.mul_(self.scale)", "logits.mul_(self.scale) + (0 if self.bias is None else (1 - self.scale) * self.bias[start:start + product.shape[-1]])"),
+    ("logits are cut at the cap", "LogitsHead.from_matmul: logits.div_(self.softcap).tanh_() * self.softcap", "logits.clamp(-self.softcap, self.softcap)"),
+    ("no gradient through the cap", "LogitsHead.derivative: (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "self.scale"),
+    ("no gradient through the scale", "LogitsHead.derivative: (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "(logits / self.softcap).square_().neg_().add_(1.0)"),
 ]  # fmt: skip
 
 KL = [
@@ -85,7 +85,7 @@ POLICY_LOSS = [
     ("ratio without exp", "clipped_policy_loss: log_ratio.exp()", "log_ratio + 1.0"),
     ("clip on one side", "clipped_policy_loss: ratio.clamp(1.0 - clip_range, 1.0 + high)", "ratio.clamp(max=1.0 + high)"),
     ("no clip", "clipped_policy_loss: ratio.clamp(1.0 - clip_range, 1.0 + high)", "ratio"),
-    ("log-ratio unguarded", "clipped_policy_loss: (logprobs - old_logprobs).clamp(-LOG_RATIO_GUARD, LOG_RATIO_GUARD)", "logprobs - old_logprobs"),
+    ("log-ratio unguarded", "clipped_policy_loss: (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)", "logprobs - old_logprobs"),
     ("value clip around the return", "clipped_value_loss: torch.clamp(values, old_values - clip_range, old_values + clip_range)", "torch.clamp(values, returns - clip_range, returns + clip_range)"),
     ("value loss takes the smaller", "clipped_value_loss: torch.maximum", "torch.minimum"),
     ("value loss without the half", "clipped_value_loss: 0.5 * torch.maximum(plain, (held - returns).square())", "torch.maximum(plain, (held - returns).square())"),
@@ -129,7 +129,7 @@ BATCHES = [
     ("padding is an action", 'collate: response_mask = torch.zeros(len(sequences), width, dtype=torch.bool)', 'response_mask = torch.ones(len(sequences), width, dtype=torch.bool)'),
     ("end token masked", 'collate: response_mask[row, :len(sequence)] = torch.as_tensor(list(flags), dtype=torch.bool)', 'response_mask[row, :len(sequence) - 1] = torch.as_tensor(list(flags)[:-1], dtype=torch.bool)'),
     ("padded with zeros", "collate: pad_token", "0"),
-    ("rows keep the width of the batch", 'TokenBatch.rows: max(int(attention_mask.sum(-1).max()), 1) if len(index) else 0', 'attention_mask.shape[1]'),
+    ("rows keep the width of the batch", 'TokenBatch.select: max(int(attention_mask.sum(-1).max()), 1) if len(index) else 0', 'attention_mask.shape[1]'),
     ("budget without the row to come", "micro_batches: len(groups[-1]) + 1", "len(groups[-1])"),
     ("budget of the shortest row", "micro_batches: groups[-1][0]", "row"),
     ("a group loses its first row", "micro_batches: groups.append([row])", "groups.append([row] if not groups else [])"),
@@ -137,9 +137,9 @@ BATCHES = [
 ]  # fmt: skip
 
 SEEDS = [
-    ("names run together", "seed: '\\x1f'", "''"),
-    ("seed from Python's salted hash", "seed: int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') >> 1", "hash(text) >> 1 & 2 ** 62 - 1"),
-    ("root ignored", "seed: [str(root), *map(str, names)]", "[*map(str, names)]"),
+    ("names run together", "derive_seed: '\\x1f'", "''"),
+    ("seed from Python's salted hash", "derive_seed: int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') >> 1", "hash(text) >> 1 & 2 ** 62 - 1"),
+    ("root ignored", 'derive_seed: [str(root), *map(str, names)]', "[*map(str, names)]"),
     ("permutation the same every epoch", "permutation: generator(root, 'permutation', *names)", "generator(root, 'permutation')"),
     ("no shuffle", "permutation: [int(i) for i in generator(root, 'permutation', *names).permutation(count)]", "list(range(count))"),
 ]  # fmt: skip

@@ -41,7 +41,7 @@ PIPELINE = [
     Mutant("reward model: no centring", "train/reward_model.py", "RewardStage.loss: self.settings.centre_coef * (better + worse) ** 2", "0 * better", "train/test_reward_model.py"),
     Mutant("SFT: the prompt is learnt too", "train/sft.py", 'SupervisedStage._backward: logprobs[batch.response_mask]', "self.policy.evaluate(TokenBatch(batch.tokens, batch.real, batch.real)).logprobs", "train/test_sft.py"),
     Mutant("SFT: mean of micro-batch means", "train/sft.py", 'SupervisedStage._backward: -logprobs[batch.response_mask].sum() / count', '-logprobs[batch.response_mask].mean()', "train/test_sft.py"),
-    Mutant("chat: a cut answer gets a forged end", "data/chat.py", "Renderer.response: [*tokens, self.end_of_turn] if ended else tokens", "[*tokens, self.end_of_turn]", "data/test_chat.py"),
-    Mutant("chat: no end is taught", "data/chat.py", "Renderer.response: [*tokens, self.end_of_turn] if ended else tokens", "tokens", "data/test_chat.py"),
+    Mutant("chat: a cut answer gets a forged end", "data/chat.py", 'Renderer.encode_response: [*tokens, self.end_of_turn] if ended else tokens', "[*tokens, self.end_of_turn]", "data/test_chat.py"),
+    Mutant("chat: no end is taught", "data/chat.py", 'Renderer.encode_response: [*tokens, self.end_of_turn] if ended else tokens', "tokens", "data/test_chat.py"),
     Mutant("chat: the newest turns are dropped", "data/chat.py", "Renderer.fit_prompt: turns = later", "turns = turns[:-1]", "data/test_chat.py"),
 ]  # fmt: skip

@@ -14,7 +14,7 @@ OPTIMUM = [
     ("KL of the reference to the policy", "kl_divergence: gap = np.where(possible, p, 0.0) - np.where(possible, q, 0.0)\nreturn float((np.exp(p) * gap).sum(-1).mean())", "gap = np.where(possible, q, 0.0) - np.where(possible, p, 0.0)\nreturn float((np.exp(q) * gap).sum(-1).mean())"),
     ("variance under the reference", "optimum: p * (r - mean[..., None]) ** 2", "np.exp(log_ref) * (r - mean[..., None]) ** 2"),
     ("limit of the likeliest answer", "kl_limit: np.where(r == r.max(-1, keepdims=True), log_ref, -np.inf)", "np.where(log_ref == log_ref.max(-1, keepdims=True), log_ref, -np.inf)"),
-    ("budget above the limit accepted", "beta_for_kl: SMALLEST_BUDGET <= budget < limit", "SMALLEST_BUDGET <= budget"),
+    ("budget above the limit accepted", "beta_for_kl: MIN_KL_BUDGET <= budget < limit", "MIN_KL_BUDGET <= budget"),
     ("solver returns 1 / beta", "beta_for_kl: -brentq(excess, low, high, xtol=1e-13, rtol=1e-14)", "brentq(excess, low, high, xtol=1e-13, rtol=1e-14)"),
     ("best of n: worst of n", "best_of_n: other <= r[..., None]", "other >= r[..., None]"),
     ("best of n without ties", "best_of_n: other <= r[..., None]", "other == r[..., None]"),

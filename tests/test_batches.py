@@ -62,7 +62,7 @@ def test_describe_next_carries_features_and_gradients():
 
 def test_rows_are_cut_to_the_longest_of_them():
     batch = collate([[1, 2, 3, 4], [5], [6, 7]], [[True] * 4, [True], [False, True]], pad_token=0)
-    some = batch.rows([2, 1])
+    some = batch.select([2, 1])
     assert some.tokens.tolist() == [[6, 7], [5, 0]]
     assert some.attention_mask.tolist() == [[True, True], [True, False]]
     assert some.response_mask.tolist() == [[False, True], [True, False]]

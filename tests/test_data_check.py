@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import save_tiny
 
 from harken.config.base import DataConfig
-from harken.data_check import check_data, quantiles, richest_task
+from harken.data_check import check_data, format_quantiles, infer_task
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def prompt_tokens(text: str) -> int:
 )
 def test_rows_are_read_as_the_most_they_can_be(row: dict[str, object], task: str, tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [row])
-    assert richest_task(DataConfig(path=path)) == task
+    assert infer_task(DataConfig(path=path)) == task
     assert check_data(DataConfig(path=path))[0] == f"read as {task}"
 
 
@@ -107,8 +107,8 @@ def test_a_quantile_is_the_smallest_count_that_covers_its_share(counts: list[int
     for share, label in shares.items():
         covered = next(c for c in sorted(counts) if np.mean([n <= c for n in counts]) >= share - 1e-12)
         expected.append(f"{label} {covered:,}")
-    assert quantiles(counts) == ", ".join(expected) + f", longest {max(counts):,}"
+    assert format_quantiles(counts) == ", ".join(expected) + f", longest {max(counts):,}"
 
 
 def test_no_rows() -> None:
-    assert quantiles([]) == "no row is left"
+    assert format_quantiles([]) == "no row is left"

@@ -21,11 +21,11 @@ def answer(
     """A finished answer, or one that was cut, to a user turn or a conversation; `row` are fields of the prompt."""
     renderer = Renderer(tiny_tokenizer())
     messages = (Message("user", asked),) if isinstance(asked, str) else asked
-    tokens = tuple(renderer.response(text, ended))
+    tokens = tuple(renderer.encode_response(text, ended))
     return Rollout(
         Prompt("p1", messages, **row),  # type: ignore[arg-type]
         0,
-        tuple(renderer.prompt(messages)),
+        tuple(renderer.encode_prompt(messages)),
         tokens,
         (-1.0,) * len(tokens),
         text,

@@ -1,12 +1,11 @@
-"""The nouns that live on the device, and the one alignment rule.
+"""Define batches of token tensors and their alignment.
 
 Every per-token tensor has the shape of `tokens`, and entry t describes token t:
 
     logprobs[t] = log π(tokens[t] | tokens[<t])      values[t] = V(tokens[<t])
-    action[t]   = the policy sampled tokens[t]
+    response_mask[t] = the policy sampled tokens[t]
 
-A transformer's output at position t describes token t+1. `describe_next` is the only place where
-that shift by one happens.
+A transformer's output at position t describes token t+1. `shift_right` is the only place that shifts by one.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids, right-padded. `real` marks tokens that are not padding, `action` those a loss falls on."""
+    """Hold right-padded token ids. `response_mask` marks the tokens that the loss is computed on."""
 
     tokens: Int[Tensor, "batch time"]
     attention_mask: Bool[Tensor, "batch time"]
     response_mask: Bool[Tensor, "batch time"]
 
     def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch on another device."""
+        """Return the batch on another device."""
         return TokenBatch(
             self.tokens.to(device), self.attention_mask.to(device), self.response_mask.to(device)
         )
 
     def sequences(self) -> list[list[int]]:
-        """The real tokens of each row."""
+        """Return the tokens of each row without padding."""
         lengths = self.attention_mask.sum(-1).tolist()
         return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
 
-    def rows(self, index: Sequence[int]) -> TokenBatch:
-        """Some rows, cut to the longest of them."""
+    def select(self, index: Sequence[int]) -> TokenBatch:
+        """Return the given rows, padded only to the longest of them."""
         where = torch.as_tensor(list(index), device=self.tokens.device)
         attention_mask = self.attention_mask[where]
         width = max(int(attention_mask.sum(-1).max()), 1) if len(index) else 0
@@ -50,9 +49,9 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class PolicyOutputs:
-    """What a policy (and critic) says of each token. Undefined where `action` is False.
+    """Hold per-token outputs of a policy (and critic). Undefined where `response_mask` is False.
 
-    `final_values` is V of the whole row, its last token included: what a cut answer may still be worth.
+    `final_values` is V after the last token of the row: the bootstrap value of a truncated response.
     """
 
     logprobs: Float[Tensor, "batch time"]
@@ -64,12 +63,12 @@ class PolicyOutputs:
 def collate(
     sequences: Sequence[Sequence[int]], response_masks: Sequence[Sequence[bool]], pad_token: int
 ) -> TokenBatch:
-    """Ragged rows to one right-padded batch.
+    """Pad ragged rows on the right to one batch.
 
-    `actions[i]` is as long as `sequences[i]`. Raises ValueError when it is not, or when there are no rows.
+    `response_masks[i]` must be as long as `sequences[i]`. Raises ValueError when it is not, or when there are no rows.
     """
-    if not sequences or any(len(s) != len(a) for s, a in zip(sequences, response_masks, strict=True)):
-        raise ValueError("collate needs at least one row and an action flag for every token")
+    if not sequences or any(len(s) != len(m) for s, m in zip(sequences, response_masks, strict=True)):
+        raise ValueError("collate needs at least one row and one response mask entry for every token")
     width = max(len(s) for s in sequences)
     tokens = torch.full((len(sequences), width), pad_token, dtype=torch.long)
     attention_mask = torch.zeros(len(sequences), width, dtype=torch.bool)
@@ -86,7 +85,7 @@ def shift_right(
 ) -> Float[Tensor, "batch time *features"]:
     """Move a model's output one step to the right, so that entry t describes token t.
 
-    Entry 0 has no predecessor: it is set to zero and is never an action.
+    Entry 0 has no predecessor: it is set to zero and is never in the response mask.
     """
     first = torch.zeros_like(outputs[:, :1])
     return torch.cat([first, outputs[:, :-1]], dim=1)

@@ -12,8 +12,8 @@ import numpy as np
 from harken.chat.template import TemplateRefusal
 from harken.config.base import DataConfig, Task
 from harken.data import columns, diversity, files, layouts, parse, sources
-from harken.data.chat import Rejected, Renderer
-from harken.data.markup import Markup
+from harken.data.chat import Renderer, RenderFailure
+from harken.data.markup import MarkupDetector
 from harken.data.report import DataReport
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.resolve import resolve
@@ -29,7 +29,7 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     Without `data.task` the rows are read as the most they can be: preferences, else demonstrations, else
     prompts. Raises UserError when the source cannot be read, or `model` names none.
     """
-    task = data.task or richest_task(data)
+    task = data.task or infer_task(data)
     rows: Sequence[Demonstration | Preference | TokenPair | Prompt]
     if task == "preference":
         rows, report = parse.preferences(data)
@@ -37,7 +37,7 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
         rows, report = parse.demonstrations(data)
     else:
         rows, report = parse.prompts(data)
-    sources.warn_of_repeats(rows, report)
+    sources.warn_duplicates(rows, report)
     lengths: list[int] = []
     renderer = None
     if model is not None:
@@ -45,27 +45,27 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
         lengths = [
             n for row in progress(rows, "tokens") if (n := _fit(row, renderer, data.max_length, report))
         ]
-    report.warnings += Markup(renderer).warnings(rows)
+    report.warnings += MarkupDetector(renderer).warnings(rows)
     pairs = [row for row in rows if isinstance(row, Preference | TokenPair)]
-    lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in diversity.lines(pairs))]
-    return [*lines, f"  tokens before any cut: {quantiles(lengths)}"] if lengths else lines
+    lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in diversity.summary_lines(pairs))]
+    return [*lines, f"  tokens before any cut: {format_quantiles(lengths)}"] if lengths else lines
 
 
-def richest_task(data: DataConfig) -> Task:
+def infer_task(data: DataConfig) -> Task:
     """What the rows of `data.path` can serve as: preferences, else demonstrations, else prompts."""
     if data.prompt_column is not None:
         return "prompt_only"
-    numbered = columns.renamed(files.read_rows(data.path, data.split), data.columns, data.path)
+    numbered = columns.rename_columns(files.read_rows(data.path, data.split), data.columns, data.path)
     rows = [row for _, row in numbered if isinstance(row, dict)]
     layout = layouts.find(data.layout, rows, where=data.path)
-    if layout.compares or layout.prompt is None:
+    if layout.has_comparisons or layout.prompt is None:
         return "preference"
     # A layout's answer may be optional: rows that hold none are prompts.
     answered = layout.demonstration is not None and parse.demonstrations(data)[0]
     return "sft" if answered else "prompt_only"
 
 
-def quantiles(counts: Sequence[int]) -> str:
+def format_quantiles(counts: Sequence[int]) -> str:
     """``median 52, 90 % 140, 99 % 230, longest 256`` (smallest count that many rows do not exceed)."""
     if not counts:
         return "no row is left"
@@ -81,24 +81,28 @@ def _fit(
     fitted: object
     try:
         if isinstance(row, Prompt):
-            fitted = renderer.fitted(row, limit)
-            length = 0 if isinstance(fitted, Rejected) else len(renderer.prompt(row.messages, row.tools))
+            fitted = renderer.try_fit_prompt(row, limit)
+            length = (
+                0
+                if isinstance(fitted, RenderFailure)
+                else len(renderer.encode_prompt(row.messages, row.tools))
+            )
         elif isinstance(row, TokenPair):
             length = max(len(row.chosen_tokens), len(row.rejected_tokens))
-            fitted = renderer.preference(row, limit)
+            fitted = renderer.encode_preference(row, limit)
         else:
-            length = renderer.length(row)
+            length = renderer.count_tokens(row)
             fitted = (
-                renderer.demonstration(row, limit)
+                renderer.encode_demonstration(row, limit)
                 if isinstance(row, Demonstration)
-                else renderer.preference(row, limit)
+                else renderer.encode_preference(row, limit)
             )
     except TemplateRefusal as error:
-        length, fitted = 0, Rejected("template_refuses", error.said)
-    if isinstance(fitted, Rejected):
-        report.withdraw(name, fitted.reason, detail=fitted.detail)
+        length, fitted = 0, RenderFailure("template_refuses", error.message)
+    if isinstance(fitted, RenderFailure):
+        report.drop_kept(name, fitted.reason, detail=fitted.detail)
     elif length > limit:
         report.shortened["prompt cut to fit the token limit"] += 1
-    if not isinstance(fitted, Rejected) and not isinstance(row, TokenPair):
+    if not isinstance(fitted, RenderFailure) and not isinstance(row, TokenPair):
         report.changed.update(renderer.changes(row))
     return length or None

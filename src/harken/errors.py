@@ -1,6 +1,6 @@
-"""What a user can mend, as one exception, and its kind for numbers. The command line prints it as a single line.
+"""Define the errors that the command line prints as a single line.
 
-Also the one boundary to other libraries: inside `foreign`, whatever they raise becomes such a line, with its cause.
+`third_party_errors` turns exceptions of other libraries into a UserError.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-LONGEST_CAUSE = 500
-"""Characters of a cause. A longer one loses its middle: the beginning says what, the end often why."""
+MAX_CAUSE_LENGTH = 500
+"""Characters. A longer message is shortened in the middle: its beginning says what failed, its end often why."""
 
 
 class UserError(Exception):
-    """Something the user can fix: what is wrong, where, and how to mend it.
+    """Report a problem that the user can fix: what is wrong, where, and the fix.
 
-    `str()` of it is one line: ``where: what. mend``. It can always be written as UTF-8.
+    `str()` of it is one line: ``where: what. fix``. It can always be encoded as UTF-8.
     """
 
     exit_code = 2
-    """Of the command line: the command was refused."""
+    """Exit code of the command line: the command was refused."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
@@ -31,20 +31,20 @@ class UserError(Exception):
 
 
 class RunFailed(UserError):
-    """The command was at work, and could not finish. What it had finished is kept."""
+    """Report that a running command could not finish. Its finished results are kept."""
 
     exit_code = 1
 
 
 class UserCodeError(RunFailed):
-    """Code of the user's own failed while the command was at work."""
+    """Report that the user's own code failed while a command ran."""
 
 
 class NonFinite(RunFailed):
-    """A number of a training step is NaN or infinite. `train.nonfinite` writes down what shows it, and skips the step.
+    """Report a NaN or infinite value in a training step. `train.nonfinite` dumps its tensors and skips the step.
 
-    `quantity` is its name among the metrics. `row` and `token` (from 0) say where it stands in `tensors`, each None
-    where it has no such place. `tensors` are those that show it again, by name: whoever first has them adds them.
+    `quantity` is its metric name. `row` and `token` (from 0) locate the value in `tensors`; None where it has no such
+    index. `tensors` holds the inputs that reproduce the value, by name; the first caller that has them adds them.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class NonFinite(RunFailed):
     ) -> None:
         self.quantity, self.value, self.row, self.token = quantity, value, row, token
         self.tensors: dict[str, Any] = {}
-        said = what or f"the {quantity.replace('_', ' ')} is {value}"
-        super().__init__(said, where=where, fix=fix)
+        problem = what or f"the {quantity.replace('_', ' ')} is {value}"
+        super().__init__(problem, where=where, fix=fix)
 
 
-class FrozenWeightsMoved(RunFailed):
-    """Weights that had to stay as they were have changed during a run; `names` are their components.
+class FrozenWeightsChanged(RunFailed):
+    """Report frozen weights that changed during a run; `names` are their components.
 
-    Raised after the run is saved and marked, so that nothing is lost.
+    Raised after the run is saved and marked, so no result is lost.
     """
 
     def __init__(self, names: Sequence[str], where: str = "") -> None:
@@ -80,34 +80,35 @@ class FrozenWeightsMoved(RunFailed):
         )
 
 
-def cause(error: BaseException, longest: int = LONGEST_CAUSE) -> str:
-    """The kind and the whole message of an exception in one line, with the one it was raised from.
+def describe_exception(error: BaseException, longest: int = MAX_CAUSE_LENGTH) -> str:
+    """Format an exception's type and message in one line, with those of the exception it was raised from.
 
-    Never raises, whatever the exception's own `__str__` does.
+    Never raises, even if the exception's own `__str__` does.
     """
-    text = _told(error)
+    text = _type_and_message(error)
     below = error.__cause__
-    if below is not None and _told(below) not in text:
-        text = f"{text}; from {_told(below)}"
+    if below is not None and _type_and_message(below) not in text:
+        text = f"{text}; from {_type_and_message(below)}"
     if len(text) > longest:
         text = f"{text[: longest * 2 // 3]} … {text[-(longest // 3) :]}"
     return text
 
 
 def is_third_party_error(error: BaseException) -> bool:
-    """Whether an exception tells of a fault: any Exception, or a panic of a library written in Rust.
+    """Tell whether an exception reports a failure: any Exception, or a panic of a library written in Rust.
 
-    Such a panic (pyo3's PanicException) is a BaseException beside KeyboardInterrupt and SystemExit, which are none.
+    Such a panic (pyo3's PanicException) derives from BaseException, as do KeyboardInterrupt and SystemExit, which
+    are not failures.
     """
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 @contextmanager
 def third_party_errors(what: str, where: str, fix: str) -> Iterator[None]:
-    """Call other libraries inside: what they raise becomes the UserError "`where`: `what` (the cause). `mend`".
+    """Convert exceptions of other libraries, raised inside, to the UserError "`where`: `what` (the cause). `fix`".
 
-    Only for their calls: an exception from Harken's own code is a bug and must stay visible as one. A UserError and
-    requests to stop (KeyboardInterrupt, SystemExit) pass.
+    Wrap only calls into other libraries: an exception from Harken's own code is a bug and must keep its traceback.
+    UserError, KeyboardInterrupt and SystemExit pass unchanged.
     """
     try:
         yield
@@ -116,13 +117,13 @@ def third_party_errors(what: str, where: str, fix: str) -> Iterator[None]:
     except BaseException as error:
         if not is_third_party_error(error):
             raise
-        raise UserError(f"{what} ({cause(error)})", where=where, fix=fix) from error
+        raise UserError(f"{what} ({describe_exception(error)})", where=where, fix=fix) from error
 
 
-def _told(error: BaseException) -> str:
+def _type_and_message(error: BaseException) -> str:
     kind = type(error).__name__
     try:
-        said = " ".join(str(error).split())
-    except BaseException:  # noqa: BLE001  an exception that cannot be printed is told by its kind
-        said = "its message cannot be read"
-    return f"{kind}: {said}" if said else kind
+        message = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001  an exception that cannot be printed is reported by its type
+        message = "its message cannot be read"
+    return f"{kind}: {message}" if message else kind

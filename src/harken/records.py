@@ -1,7 +1,7 @@
-"""The nouns that are written to disk. Plain frozen dataclasses: no torch, no reading, no writing.
+"""Define the records that are stored on disk, as frozen dataclasses. No torch and no I/O.
 
-Prompt → Rollout → ScoredRollout          what PPO and evaluation make
-Demonstration, Preference, TokenPair      what supervised and reward-model training read
+Prompt → Rollout → ScoredRollout          written by PPO and evaluation
+Demonstration, Preference, TokenPair      read by supervised and reward-model training
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
-Stop = Literal["end_of_turn", "length"]
+StopReason = Literal["end_of_turn", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation.
+    """Hold one turn of a conversation.
 
-    `extra` is a JSON object of what else the turn holds for a chat template (tool_calls, tool_call_id, name,
-    reasoning_content), "" for nothing.
+    `extra` is a JSON object of further keys for the chat template (tool_calls, tool_call_id, name,
+    reasoning_content), "" for none.
     """
 
     role: Role
@@ -29,27 +29,27 @@ class Message:
     extra: str = ""
 
     def __repr__(self) -> str:
-        """Without `extra` where there is none: a run's rows are recognised by the sha256 of how they print."""
+        """Leave out an empty `extra`: a run identifies its rows by the sha256 of their repr."""
         extra = f", extra={self.extra!r}" if self.extra else ""
         return f"Message(role={self.role!r}, content={self.content!r}{extra})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The turn as people write it: role, content and what `extra` holds."""
+        """Return the turn in the usual form: role, content and the keys of `extra`."""
         return {"role": self.role, "content": self.content} | (json.loads(self.extra) if self.extra else {})
 
     @classmethod
     def from_dict(cls, turn: Mapping[str, Any]) -> Message:
-        """The turn that `to_dict` wrote."""
+        """Read a turn written by `to_dict`."""
         extra = {key: value for key, value in turn.items() if key not in ("role", "content")}
         return cls(turn["role"], turn["content"], json.dumps(extra, ensure_ascii=False) if extra else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation that waits for the assistant's answer: its last message is a user's or a tool's.
+    """Hold a conversation to respond to: its last message is from a user or a tool.
 
-    `id` is stable across runs (a hash of the messages unless the data names one). `details` carries
-    fields of the row that a judge or a report may want, for example the demo's keywords.
+    `id` is stable across runs (a hash of the messages unless the data names one). `details` holds further
+    fields of the row for judges and reports, for example the demo's keywords.
     """
 
     id: str
@@ -59,10 +59,10 @@ class Prompt:
     reference: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     tools: str = ""
-    """JSON list of the tools that are offered, "" for none."""
+    """JSON list of the available tools, "" for none."""
 
     def __repr__(self) -> str:
-        """Without `tools` where there are none, as in Message."""
+        """Leave out empty `tools`, as Message leaves out `extra`."""
         shown = [
             f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "tools" or self.tools
         ]
@@ -70,13 +70,13 @@ class Prompt:
 
     @property
     def last_user_message(self) -> str:
-        """The text the assistant is to answer ("" when no user turn exists)."""
+        """Return the last user turn's text, "" when there is none."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt with the answer to imitate. `prompt.messages` may be empty: plain text to continue."""
+    """Hold a prompt with its target response. `prompt.messages` is empty for plain text."""
 
     prompt: Prompt
     response: str
@@ -84,10 +84,10 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Two answers to one prompt. `label` is the probability that `chosen` is the better one.
+    """Hold two responses to one prompt. `label` is the probability that `chosen` is the better one.
 
     1.0 is a plain preference, 0.5 a tie, anything between a soft label. `strength` is how much
-    better (1 … 3 in HelpSteer layouts); it can weight the loss or set its margin.
+    better `chosen` is (1 … 3 in HelpSteer layouts); it can weight the loss or set its margin.
     """
 
     prompt: Prompt
@@ -101,7 +101,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """A preference as token ids: the whole sequence (prompt and answer) of each side."""
+    """Hold a preference as token ids: prompt and response of each side."""
 
     id: str
     chosen_tokens: tuple[int, ...]
@@ -113,7 +113,7 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True)
 class TokenDemonstration:
-    """A demonstration as token ids. `action[t]` is True where token t is the assistant's (loss falls there)."""
+    """Hold a demonstration as token ids. `response_mask[t]` is True where the loss is computed on token t."""
 
     id: str
     tokens: tuple[int, ...]
@@ -122,7 +122,7 @@ class TokenDemonstration:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One sampled answer. Log-probabilities are in nats, one per response token, of the sampler itself."""
+    """Hold one sampled response. `sampler_logprobs` are the sampler's own, in nats, one per response token."""
 
     prompt: Prompt
     sample: int
@@ -130,7 +130,7 @@ class Rollout:
     response_tokens: tuple[int, ...]
     sampler_logprobs: tuple[float, ...]
     text: str
-    stop: Stop
+    stop: StopReason
     policy_version: str
 
     def __post_init__(self) -> None:
@@ -140,7 +140,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One part of a reward. `value` is None when the source could not judge; it is never NaN."""
+    """Hold one component of a reward. `value` is None when its source could not score; it is never NaN."""
 
     source: str
     value: float | None
@@ -153,12 +153,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRollout:
-    """A rollout with every part of its reward."""
+    """Hold a rollout with all components of its reward."""
 
     rollout: Rollout
     scores: tuple[Score, ...]
 
     @property
     def reward(self) -> float:
-        """The weighted sum of the parts that have a value."""
+        """Return the weighted sum of the components that have a value."""
         return sum(s.weight * s.value for s in self.scores if s.value is not None)

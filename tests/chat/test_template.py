@@ -15,7 +15,7 @@ import pytest
 from tiny import CHATML, tiny_tokenizer
 
 from harken.chat import template as chat_template
-from harken.chat.template import TemplateRefusal, clock_at, render
+from harken.chat.template import TemplateRefusal, freeze_clock, render
 from harken.errors import UserError
 from harken.models.tokenizer import load_tokenizer
 
@@ -61,13 +61,13 @@ def tokenizer_with(template: Any) -> Any:
 
 @pytest.mark.parametrize("template", [CHATML, WHOLE, {"default": CHATML, "tool_use": WHOLE}])
 @pytest.mark.parametrize("tools", [None, TOOLS])
-@pytest.mark.parametrize("answer_next", [False, True])
-def test_it_writes_what_transformers_writes(template: Any, tools: Any, answer_next: bool):
+@pytest.mark.parametrize("add_generation_prompt", [False, True])
+def test_it_writes_what_transformers_writes(template: Any, tools: Any, add_generation_prompt: bool):
     tokenizer = tokenizer_with(template)
     theirs = tokenizer.apply_chat_template(
-        TURNS, tools=tools, tokenize=False, add_generation_prompt=answer_next
+        TURNS, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
     )
-    assert render(tokenizer, TURNS, tools=tools, answer_next=answer_next) == theirs
+    assert render(tokenizer, TURNS, tools=tools, add_generation_prompt=add_generation_prompt) == theirs
     assert len(theirs) > 100
 
 
@@ -141,7 +141,7 @@ def test_the_whole_message_of_a_template_is_told_in_one_line():
     template = "{{ raise_exception('Conversation roles\nmust alternate user/assistant/user/assistant/...') }}"
     with pytest.raises(TemplateRefusal) as caught:
         render(tokenizer_with(template), TURNS)
-    assert caught.value.said == "Conversation roles must alternate user/assistant/user/assistant/..."
+    assert caught.value.message == "Conversation roles must alternate user/assistant/user/assistant/..."
 
 
 DATED = "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}" + CHATML
@@ -154,9 +154,9 @@ def test_the_clock_stands_still():
     time.sleep(1.1)
     assert render(tokenizer, TURNS[:2]) == first
     then = datetime(2024, 2, 29, 23, 59, 58, tzinfo=UTC)
-    with clock_at(then):
+    with freeze_clock(then):
         assert render(tokenizer, TURNS[:2]).startswith("2024-02-29 23:59:58")
-        with clock_at(then + timedelta(days=1)):
+        with freeze_clock(then + timedelta(days=1)):
             assert render(tokenizer, TURNS[:2]).startswith("2024-03-01 23:59:58")
     assert render(tokenizer, TURNS[:2]) == first
 
@@ -165,13 +165,13 @@ def test_a_tokenizer_records_the_time_it_was_first_read_at(tmp_path: Path):
     """final/ says the date, and whoever reads it writes prompts as of that date."""
     tokenizer_with(DATED).save_pretrained(tmp_path / "base")
     assert chat_template.folder_reads_clock(tmp_path / "base")
-    with clock_at(datetime(2024, 2, 29, tzinfo=UTC)):
+    with freeze_clock(datetime(2024, 2, 29, tzinfo=UTC)):
         load_tokenizer(tmp_path / "base").save_pretrained(tmp_path / "final")
     assert not chat_template.folder_reads_clock(tmp_path / "final")
     assert '"template_time": "2024-02-29T00:00:00+00:00"' in (
         tmp_path / "final" / "tokenizer_config.json"
     ).read_text("utf-8")
-    with clock_at(datetime(2025, 1, 1, tzinfo=UTC)):
+    with freeze_clock(datetime(2025, 1, 1, tzinfo=UTC)):
         again = load_tokenizer(tmp_path / "final")
         assert render(again, TURNS[:2]).startswith("2024-02-29 00:00:00")
         assert render(load_tokenizer(tmp_path / "base"), TURNS[:2]).startswith("2025-01-01 00:00:00")
@@ -186,6 +186,6 @@ def test_a_template_without_a_clock_leaves_no_record(tmp_path: Path):
 
 def test_a_recorded_time_that_is_none_is_refused():
     tokenizer = tokenizer_with(DATED)
-    chat_template.record(tokenizer, template_time="yesterday")
+    chat_template.set_record(tokenizer, template_time="yesterday")
     with pytest.raises(UserError, match=r"tokenizer_config\.json: harken\.template_time is 'yesterday'"):
         render(tokenizer, TURNS[:2])

@@ -29,7 +29,7 @@ def refused(file: Path) -> str:
 def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypatch: pytest.MonkeyPatch):
     """8 MB of zeros in kilobytes, from 1 MB on: neither memory nor time goes to the rest."""
     (tmp_path / "rows.jsonl").write_bytes(pack(b"\0" * (8 << 20)))
-    monkeypatch.setattr(compressed, "SMALL", 1 << 20)
+    monkeypatch.setattr(compressed, "RATIO_CHECK_BYTES", 1 << 20)
     said = refused(tmp_path / "rows.jsonl")
     assert "unpacks to more than 200 times its size (2 MB of" in said and "name the unpacked file" in said
 
@@ -60,7 +60,7 @@ def test_a_text_far_beyond_the_token_limit_is_dropped_before_it_is_tokenised(tmp
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     pairs, report = parse.preferences(DataConfig(path=str(file)))
     assert len(pairs) == 1 and report.dropped == {"text_too_long": 3}
-    assert [r.where for r in report.rejects] == [f"{file}:{i}" for i in (2, 3, 4)]
+    assert [r.where for r in report.dropped_rows] == [f"{file}:{i}" for i in (2, 3, 4)]
     assert (
         len(parse.demonstrations(DataConfig(path=str(file)))[0]) == 2
     )  # the rejected side is not read for it

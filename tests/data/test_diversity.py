@@ -23,7 +23,7 @@ def pair(
 def test_prompts_that_differ_in_case_and_punctuation_alone() -> None:
     """S2-49: five pairs, four prompts, of which three say the same words."""
     pairs = [pair(p) for p in ("Why, though?", "why  though", "WHY THOUGH!", "Why not?", "Why not?")]
-    assert diversity.prompts(pairs) == (
+    assert diversity.count_prompts(pairs) == (
         "prompts: 4 distinct in 5 pairs; 2 of them repeat another but for case, spaces and punctuation"
     )
 
@@ -32,7 +32,7 @@ def test_a_system_turn_is_part_of_the_prompt() -> None:
     asked = [
         Prompt("id", (Message("system", system), Message("user", "q"))) for system in ("Be kind", "Be brief")
     ]
-    assert diversity.prompts([Preference(p, "a", "b") for p in asked]).startswith("prompts: 2 distinct")
+    assert diversity.count_prompts([Preference(p, "a", "b") for p in asked]).startswith("prompts: 2 distinct")
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_a_system_turn_is_part_of_the_prompt() -> None:
     ],
 )
 def test_words_decide_whether_texts_are_the_same(one: str, other: str, same: bool) -> None:
-    assert (diversity.normalised(one) == diversity.normalised(other)) is same
+    assert (diversity.normalise(one) == diversity.normalise(other)) is same
 
 
 @given(st.text(string.printable))
 def test_only_letters_digits_and_signs_are_left(text: str) -> None:
-    left = diversity.normalised(text)
-    assert left == diversity.normalised(text.swapcase()) == " ".join(left.split())
+    left = diversity.normalise(text)
+    assert left == diversity.normalise(text.swapcase()) == " ".join(left.split())
     assert not set(left) & set(".,;:!?'\"()[]{}-_/@#%&*\\") and left == left.lower()
 
 
@@ -68,37 +68,39 @@ def test_how_often_the_longer_answer_wins() -> None:
         pair(chosen="alike", rejected="ALIKE"),
     ]
     # Wilson's interval of 8 in 10, from a table; the median ratio is that of seven pairs in twelve and the tie.
-    assert diversity.lengths(pairs) == (
+    assert diversity.compare_lengths(pairs) == (
         "length: chosen ÷ rejected 2.20 (median); the longer answer wins 80.0% [49.0%, 94.3%] of 10 pairs"
     )
 
 
 def test_what_length_alone_would_get_right() -> None:
-    longer = diversity.lengths([pair(chosen="xxxx", rejected="x")] * 30)
-    shorter = diversity.lengths([pair(chosen="x", rejected="xxxx")] * 27 + [pair(chosen="xx")] * 3)
+    longer = diversity.compare_lengths([pair(chosen="xxxx", rejected="x")] * 30)
+    shorter = diversity.compare_lengths([pair(chosen="x", rejected="xxxx")] * 27 + [pair(chosen="xx")] * 3)
     assert longer.endswith("100.0% [88.6%, 100.0%] of 30 pairs, so length alone is right in 100.0%")
     assert "wins 0.0%" in shorter and shorter.endswith("of 27 pairs, so length alone is right in 100.0%")
-    assert diversity.lengths([pair(label=0.5)]).endswith("no pair tells whether the longer answer wins")
+    assert diversity.compare_lengths([pair(label=0.5)]).endswith(
+        "no pair tells whether the longer answer wins"
+    )
 
 
 def test_domains_are_named_by_size() -> None:
-    assert diversity.groups(["a", "b", "a", ""]) == "a 50%, b 25%, none 25%"
-    assert diversity.groups(["", ""]) == "none named"
-    assert diversity.groups(str(i) for i in range(9)).endswith(" and 3 more")
+    assert diversity.format_shares(["a", "b", "a", ""]) == "a 50%, b 25%, none 25%"
+    assert diversity.format_shares(["", ""]) == "none named"
+    assert diversity.format_shares(str(i) for i in range(9)).endswith(" and 3 more")
 
 
 def test_raters() -> None:
-    assert diversity.raters([pair(), pair()]) == "single raters are not in the rows"
+    assert diversity.count_raters([pair(), pair()]) == "single raters are not in the rows"
     rated = [pair(raters=(1.0, 1.0, -1.0)), pair(raters=(1.0, 2.0, 1.0)), pair(raters=(1.0,)), pair()]
-    assert diversity.raters(rated) == "raters: 2 a pair (median), 50% of pairs by one or unknown"
+    assert diversity.count_raters(rated) == "raters: 2 a pair (median), 50% of pairs by one or unknown"
 
 
 def test_pre_tokenised_pairs_have_lengths_and_domains_alone() -> None:
     rows = [TokenPair("a", (1, 2, 3, 4), (1, 2), domain="maths"), TokenPair("b", (1, 2), (1, 2, 3, 4))]
-    domains, length = diversity.lines(rows)
+    domains, length = diversity.summary_lines(rows)
     assert domains == "domains: maths 50%, none 50%"
     assert "the longer answer wins 50.0%" in length
 
 
 def test_no_pairs_no_lines() -> None:
-    assert diversity.lines([]) == []
+    assert diversity.summary_lines([]) == []

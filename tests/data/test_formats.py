@@ -162,7 +162,7 @@ def test_standard_input_and_pipes_are_refused_and_never_waited_for(tmp_path: Pat
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compressed, "LIMIT", 8 * 1024**2)
+    monkeypatch.setattr(compressed, "MAX_BYTES", 8 * 1024**2)
     for name, pack in (
         ("a.jsonl.gz", gzip.compress),
         ("a.jsonl.xz", lzma.compress),

@@ -137,7 +137,7 @@ def test_helpsteer3_sign_strength_raters_and_context(tmp_path: Path):
     [pair], report = pairs(tmp_path, row)
     assert (pair.chosen, pair.strength, pair.raters) == ("bad", 3.0, (3.0, -1.0))
     assert [m.role for m in pair.prompt.messages] == ["user", "assistant", "user"]
-    assert report.shortened == {parse.CUT_CONTEXT: 1}
+    assert report.shortened == {parse.RESPONSES_DROPPED: 1}
     assert (pair.prompt.domain, pair.prompt.language) == ("code", "python")
     assert report.agreement is not None and report.agreement.unanimous == 0
 
@@ -315,7 +315,7 @@ def test_row_faults_are_dropped_with_their_reason(tmp_path: Path, row: Any, reas
     good = {"prompt": "q", "chosen": "a", "rejected": "b"}
     found, report = pairs(tmp_path, good, row)
     assert len(found) == 1 and report.dropped == {reason: 1}
-    assert report.rejects[0].where.endswith("rows.jsonl:2")
+    assert report.dropped_rows[0].where.endswith("rows.jsonl:2")
 
 
 @pytest.mark.parametrize(

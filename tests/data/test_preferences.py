@@ -10,10 +10,10 @@ from harken.data.preferences import (
     Comparison,
     agreement,
     krippendorff_alpha,
-    lean,
-    majority,
+    majority_vote,
     ranked_pairs,
     to_preference,
+    vote_margin,
 )
 from harken.records import Message, Prompt
 
@@ -74,12 +74,12 @@ def test_agreement_counts_verdicts_not_strengths():
 )
 def test_majority(votes: list[float], verdict: int):
     """S2-61."""
-    assert majority(votes) == verdict
+    assert majority_vote(votes) == verdict
 
 
 def test_weighted_majority_follows_the_trusted_rater():
     """S2-61."""
-    assert majority([-1, 1, 1], weights=[3, 1, 1]) == -1
+    assert majority_vote([-1, 1, 1], weights=[3, 1, 1]) == -1
 
 
 @given(
@@ -108,7 +108,7 @@ def test_sign_tie_and_strength():
 
 def test_soft_label_is_the_share_of_raters():
     """S2-23. Three of four prefer the second although the mean is 0."""
-    assert lean([-3, 1, 1, 1]) == 0.5
+    assert vote_margin([-3, 1, 1, 1]) == 0.5
     pair = to_preference(Comparison("a", "b", 0.0, (-3.0, 1.0, 1.0, 1.0)), PROMPT, soft=True)
     assert (pair.chosen, pair.label) == ("b", 0.75)
 

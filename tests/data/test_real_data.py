@@ -120,7 +120,7 @@ def test_the_malformed_rows_are_all_dropped_for_the_right_reason(harken_data: Pa
 
     expected = {f"{file}:{i}": reason(row) for i, row in enumerate(rows(file), start=1)}
     pairs, report = parse.preferences(DataConfig(path=str(file)))
-    assert not pairs and {r.where: r.reason for r in report.rejects} == expected
+    assert not pairs and {r.where: r.reason for r in report.dropped_rows} == expected
     assert report.dropped == Counter(expected.values())
     assert report.dropped["identical_responses"] == 36 and report.raw == 64
     with pytest.raises(UserError, match="none of its 64 rows"):
@@ -142,7 +142,7 @@ def test_hh_texts_are_whole(harken_data: Path):
 def test_labels_choose_the_right_side(harken_data: Path, name: str):
     file = harken_data / "rm_eval" / f"{name}.jsonl.gz"
     pairs, report = sources.load_preferences(DataConfig(path=str(file)))
-    out = {reject.where for reject in report.rejects}
+    out = {reject.where for reject in report.dropped_rows}
     usable = [row for i, row in enumerate(rows(file), 1) if f"{file}:{i}" not in out]
     for pair, row in zip(pairs, usable, strict=True):
         assert isinstance(pair, Preference)
@@ -164,7 +164,7 @@ def test_helpsteer3_scores_and_raters(harken_data: Path):
     assert (pair.prompt.domain, pair.prompt.language) == ("code", "javascript_html_css")
     file = harken_data / "converted" / "helpsteer3_layout.pandalm.jsonl.gz"
     pairs, report = sources.load_preferences(DataConfig(path=str(file)))
-    out = {reject.where for reject in report.rejects}
+    out = {reject.where for reject in report.dropped_rows}
     usable = [row for i, row in enumerate(rows(file), 1) if f"{file}:{i}" not in out]
     for pair, row in zip(pairs, usable, strict=True):
         assert isinstance(pair, Preference)

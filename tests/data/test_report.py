@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harken.data.report import REASONS, DataReport, Reject
+from harken.data.report import REASONS, DataReport, DroppedRow
 
 
 def test_the_account_balances_and_names_the_first_place():
@@ -14,12 +14,12 @@ def test_the_account_balances_and_names_the_first_place():
         report.keep()
     report.drop("x.jsonl:5", "missing_field", "chosen")
     report.drop("x.jsonl:6", "missing_field", "chosen")
-    report.withdraw("some-id", "response_too_long")
-    report.withdraw("x.jsonl", "over_limit")
+    report.drop_kept("some-id", "response_too_long")
+    report.drop_kept("x.jsonl", "over_limit")
     assert (report.raw, report.kept) == (6, 2)
     assert report.dropped == {"missing_field:chosen": 2, "response_too_long": 1, "over_limit": 1}
-    assert report.rejects[0] == Reject("x.jsonl:5", "chosen", "missing_field")
-    assert len(report.rejects) == 3
+    assert report.dropped_rows[0] == DroppedRow("x.jsonl:5", "chosen", "missing_field")
+    assert len(report.dropped_rows) == 3
     head, *rest = report.lines()
     assert "6 rows, 2 kept, 4 dropped" in head
     assert any("2 dropped: missing_field:chosen" in line and "first x.jsonl:5" in line for line in rest)

@@ -121,7 +121,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 FIELDS = sorted(
-    {word for layout in LAYOUTS for word in re.findall(r"[a-zA-Z_]+\d?", layout.holds)}
+    {word for layout in LAYOUTS for word in re.findall(r"[a-zA-Z_]+\d?", layout.description)}
     | {"id", "keywords", "details", "winner", "A", "B", "role", "score", "annotator_1"}
 )
 garbage = st.lists(
@@ -145,7 +145,7 @@ def test_garbage_is_dropped_or_refused_and_always_accounted_for(
         return
     assert records and len(records) == report.kept == report.raw - sum(report.dropped.values())
     assert report.raw >= len(rows)
-    assert len(report.rejects) == sum(report.dropped.values())
+    assert len(report.dropped_rows) == sum(report.dropped.values())
     for record in records:
         prompt = getattr(record, "prompt", record)
         if hasattr(prompt, "messages"):

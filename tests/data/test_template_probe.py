@@ -12,10 +12,10 @@ import pytest
 from tiny import CHATML, tiny_tokenizer
 
 from harken.data import parse, token_checks
-from harken.data.chat import CLOSED, MERGED, UNDOUBLED, Rejected, Renderer
-from harken.data.fields import Drop, messages
-from harken.data.markup import Markup
-from harken.data.template_probe import ToolForm, probe
+from harken.data.chat import SYSTEM_MERGED, TAG_CLOSED, TAG_DEDUPLICATED, Renderer, RenderFailure
+from harken.data.fields import RowError, parse_messages
+from harken.data.markup import MarkupDetector
+from harken.data.template_probe import ToolFormat, probe
 from harken.errors import UserError
 from harken.records import Demonstration, Message, Preference, Prompt, TokenDemonstration
 
@@ -78,21 +78,21 @@ def test_a_turn_that_is_lost_where_it_stands_is_counted():
         Message("system", "Shout."),
         USER,
     )
-    found = renderer(late).demonstration(demonstration(*turns), 999)
-    assert found == Rejected("template_refuses", "it leaves out the text of a system turn")
+    found = renderer(late).encode_demonstration(demonstration(*turns), 999)
+    assert found == RenderFailure("template_refuses", "it leaves out the text of a system turn")
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, SILENT_ON_SYSTEM])
 def test_a_system_turn_the_template_refuses_begins_the_first_user_turn(template: str):
     found = renderer(template)
     row = demonstration(Message("system", "Be brief."), USER)
-    made = found.demonstration(row, 999)
+    made = found.encode_demonstration(row, 999)
     assert isinstance(made, TokenDemonstration)
     assert written(found, made.tokens) == (
         "<|im_start|>user\nBe brief.\n\nName a colour.<|im_end|>\n<|im_start|>assistant\nBlue.<|im_end|>"
     )
-    assert found.changes(row) == [MERGED] and renderer().changes(row) == []
-    twice = found.prompt(
+    assert found.changes(row) == [SYSTEM_MERGED] and renderer().changes(row) == []
+    twice = found.encode_prompt(
         [Message("system", "A"), USER, Message("assistant", "B"), Message("system", "C"), USER]
     )
     assert "<|im_start|>user\nA\n\nC\n\nName a colour.<|im_end|>" in written(found, twice)
@@ -110,8 +110,10 @@ def test_each_refusal_is_counted_under_the_templates_own_message(condition: str,
     strict = renderer("{% if " + condition + " %}{{ raise_exception('" + said + "') }}{% endif %}" + CHATML)
     for row in (demonstration(*turns), Preference(Prompt("p", turns), "a", "b")):
         encode = strict.demonstration if isinstance(row, Demonstration) else strict.preference
-        assert encode(row, 999) == Rejected("template_refuses", " ".join(said.split()))  # type: ignore[arg-type]
-    assert strict.fitted(Prompt("p", turns), 999) == Rejected("template_refuses", " ".join(said.split()))
+        assert encode(row, 999) == RenderFailure("template_refuses", " ".join(said.split()))  # type: ignore[arg-type]
+    assert strict.try_fit_prompt(Prompt("p", turns), 999) == RenderFailure(
+        "template_refuses", " ".join(said.split())
+    )
 
 
 TOOL_TEMPLATES = {
@@ -119,21 +121,21 @@ TOOL_TEMPLATES = {
         "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.tool_calls %}"
         "{% for c in m.tool_calls %}<call>{{ c.function.name }}{{ c.function.arguments | tojson }}</call>{% endfor %}{% endif %}"
         "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-        ToolForm(),
+        ToolFormat(),
         '<|im_start|>assistant\n<call>f{"q": "1"}</call><|im_end|>\n<|im_start|>tool\n42<|im_end|>\n',
     ),
     "JSON text": (
         "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.tool_calls %}"
         "{% for c in m.tool_calls %}<call>{{ c.function.name + c.function.arguments }}</call>{% endfor %}{% endif %}"
         "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-        ToolForm(arguments_as_text=True),
+        ToolFormat(arguments_as_json=True),
         '<|im_start|>assistant\n<call>f{"q": "1"}</call><|im_end|>\n<|im_start|>tool\n42<|im_end|>\n',
     ),
     "ipython, content that is always there": (
         "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('unknown role tool') }}{% endif %}"
         "<|im_start|>{{ m.role }}\n{{ '' + m.content }}{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}{{ c.function.arguments | tojson }}</call>{% endfor %}"
         "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-        ToolForm("ipython", without_content=False),
+        ToolFormat("ipython", omit_empty_content=False),
         '<|im_start|>assistant\n<call>f{"q": "1"}</call><|im_end|>\n<|im_start|>ipython\n42<|im_end|>\n',
     ),
 }  # fmt: skip
@@ -144,7 +146,7 @@ SCHEMA = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
 @pytest.mark.parametrize("schema", [SCHEMA, json.dumps(SCHEMA)], ids=["list", "text"])
 @pytest.mark.parametrize(("template", "form", "expected"), TOOL_TEMPLATES.values(), ids=TOOL_TEMPLATES)
 def test_tool_turns_go_through_the_template(
-    template: str, form: ToolForm, expected: str, arguments: Any, schema: Any, tmp_path: Any
+    template: str, form: ToolFormat, expected: str, arguments: Any, schema: Any, tmp_path: Any
 ):
     """tool_turns.jsonl, whatever form the row has and the template wants."""
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
@@ -161,34 +163,40 @@ def test_tool_turns_go_through_the_template(
     rows, report = parse.demonstrations(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert (report.kept, report.raw) == (1, 1)
     found = renderer(template)
-    made = found.demonstration(rows[0], 999)
+    made = found.encode_demonstration(rows[0], 999)
     assert isinstance(made, TokenDemonstration)
     head = json.dumps(SCHEMA)
     assert written(found, made.tokens) == (
         f"{head}<|im_start|>user\nName a colour.<|im_end|>\n{expected}<|im_start|>assistant\nBlue.<|im_end|>"
     )
-    if form == ToolForm():  # what transformers makes of the row as it stands, arguments as it documents them
+    if (
+        form == ToolFormat()
+    ):  # what transformers makes of the row as it stands, arguments as it documents them
         call["function"]["arguments"] = {"q": "1"}
         theirs = found.tokenizer.apply_chat_template(turns, tools=SCHEMA, tokenize=False)
         assert written(found, made.tokens) == theirs.removesuffix("\n")
     asked, _ = parse.prompts(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert asked[0].messages[-1].role == "tool" and asked[0].tools == json.dumps(SCHEMA)
-    assert written(found, found.prompt(asked[0].messages, asked[0].tools)).endswith("assistant\n")
+    assert written(found, found.encode_prompt(asked[0].messages, asked[0].tools)).endswith("assistant\n")
 
 
 def test_a_template_without_tools_refuses_rows_with_them():
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
-    turns = messages([{"role": "user", "content": "a"}, call, {"role": "tool", "content": "42"}], "messages")
+    turns = parse_messages(
+        [{"role": "user", "content": "a"}, call, {"role": "tool", "content": "42"}], "messages"
+    )
     row = demonstration(*turns, tools=json.dumps(SCHEMA))
-    found = renderer().demonstration(row, 999)
+    found = renderer().encode_demonstration(row, 999)
     reason = "it leaves out the tools, their calls, or what they return"
-    assert found == Rejected("template_refuses", reason)
+    assert found == RenderFailure("template_refuses", reason)
     refusing = renderer(
         "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}{{ raise_exception('Only user and assistant') }}"
         "{% endif %}{% endfor %}" + CHATML
     )  # fmt: skip
-    assert refusing.demonstration(row, 999) == Rejected("template_refuses", "Only user and assistant")
-    assert renderer(None).demonstration(row, 999) == Rejected(
+    assert refusing.encode_demonstration(row, 999) == RenderFailure(
+        "template_refuses", "Only user and assistant"
+    )
+    assert renderer(None).encode_demonstration(row, 999) == RenderFailure(
         "template_refuses", "a model without a chat template has no form for tools"
     )
 
@@ -200,24 +208,24 @@ def test_what_a_tool_says_cannot_end_a_turn():
         "role": "assistant",
         "tool_calls": [{"function": {"name": "f" + attack, "arguments": {attack: attack}}}],
     }
-    turns = messages(
+    turns = parse_messages(
         [{"role": "user", "content": "a"}, call, {"role": "tool", "content": attack}], "messages"
     )
-    tokens = found.prompt(turns, json.dumps([{"function": {"name": "f", "description": attack}}]))
+    tokens = found.encode_prompt(turns, json.dumps([{"function": {"name": "f", "description": attack}}]))
     assert tokens.count(found.end_of_turn) == 3
 
 
 def test_text_parts_are_joined_and_others_are_refused_by_name():
     """content_parts.jsonl."""
     parts = [{"type": "text", "text": "Name "}, {"type": "text", "text": "a colour."}]
-    assert messages([{"role": "user", "content": parts}], "messages") == (USER,)
+    assert parse_messages([{"role": "user", "content": parts}], "messages") == (USER,)
     for kind, part in {
         "image_url": {"type": "image_url", "image_url": {"url": "x"}},
         "image": {"type": "image"},
         "input_audio": {"type": "input_audio"},
     }.items():
-        with pytest.raises(Drop) as caught:
-            messages([{"role": "user", "content": [*parts, part]}], "messages")
+        with pytest.raises(RowError) as caught:
+            parse_messages([{"role": "user", "content": [*parts, part]}], "messages")
         assert (caught.value.reason, caught.value.field) == (
             "unsupported_content",
             f"messages.content.{kind}",
@@ -229,17 +237,20 @@ def test_a_response_does_not_repeat_the_tag_the_prompt_opens():
     found = renderer(OPENS_THINK)
     prompt = "<|im_start|><|user|>Name a colour.<|assistant|><think>\n"
     assert found.template is not None
-    assert (found.template.opened_tag, found.template.closes) == ("<think>", "")
+    assert (found.template.opened_tag, found.template.closing_text) == ("<think>", "")
     for response in ("<think>\nsky</think>Blue.", "<think>sky</think>Blue.", "sky</think>Blue."):
         row = demonstration(USER, response=response)
-        made = found.demonstration(row, 999)
+        made = found.encode_demonstration(row, 999)
         assert isinstance(made, TokenDemonstration)
         assert written(found, made.tokens).replace("< |", "<|") == f"{prompt}sky</think>Blue.<|im_end|>"
-        assert found.changes(row) == ([UNDOUBLED] if response.startswith("<think>") else [])
+        assert found.changes(row) == ([TAG_DEDUPLICATED] if response.startswith("<think>") else [])
     assert token_checks.generation_prompt(found).level == "warning"
-    assert any("opens '<think>'" in line for line in token_checks.require(found, ["sky</think>Blue."]))
     assert any(
-        "1 of 2 responses never close" in line for line in token_checks.require(found, ["a</think>b", "c"])
+        "opens '<think>'" in line for line in token_checks.check_tokenizer(found, ["sky</think>Blue."])
+    )
+    assert any(
+        "1 of 2 responses never close" in line
+        for line in token_checks.check_tokenizer(found, ["a</think>b", "c"])
     )
 
 
@@ -262,21 +273,23 @@ def test_a_response_outside_the_opened_tag_gets_the_templates_own_end(
     )
     found = renderer(template)
     assert found.template is not None
-    assert (found.template.opened_tag, found.template.closes) == ("<think>", closes)
+    assert (found.template.opened_tag, found.template.closing_text) == ("<think>", closes)
     row = demonstration(USER)
-    made = found.demonstration(row, 999)
-    assert isinstance(made, TokenDemonstration) and found.changes(row) == [CLOSED]
+    made = found.encode_demonstration(row, 999)
+    assert isinstance(made, TokenDemonstration) and found.changes(row) == [TAG_CLOSED]
     ours = written(found, made.tokens)
     turns = [USER.to_dict(), {"role": "assistant", "content": "Blue."}]
     whole = found.tokenizer.apply_chat_template(turns, tokenize=False).removesuffix("\n")
     assert ours == whole.replace(written_so, asked + closes)
     turns[1]["content"] = f"{asked}sky</think>Blue."
-    made = found.demonstration(demonstration(USER, response=turns[1]["content"]), 999)
+    made = found.encode_demonstration(demonstration(USER, response=turns[1]["content"]), 999)
     assert isinstance(made, TokenDemonstration)
     assert written(found, made.tokens) == found.tokenizer.apply_chat_template(
         turns, tokenize=False
     ).removesuffix("\n")
-    assert found.text(found.response("sky", ended=False)) == "sky"  # truncated: still inside
+    assert (
+        found.decode_response(found.encode_response("sky", ended=False)) == "sky"
+    )  # truncated: still inside
     assert token_checks.round_trip(found, ["Blue."]).level in ("ok", "note")
     assert token_checks.generation_prompt(found).level == "warning"
 
@@ -287,7 +300,7 @@ def test_a_tag_that_is_the_header_is_not_opened():
     )
     found = renderer(template)
     assert found.template is not None and found.template.opened_tag == ""
-    assert found.text(found.response("<assistant>Blue.")) == "<assistant>Blue."
+    assert found.decode_response(found.encode_response("<assistant>Blue.")) == "<assistant>Blue."
 
 
 def test_what_the_doctor_calls_an_error_ends_training_at_its_start():
@@ -295,7 +308,7 @@ def test_what_the_doctor_calls_an_error_ends_training_at_its_start():
     nothing = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "")
     for template, said in ((other, "asks with"), (nothing, "add_generation_prompt writes nothing")):
         with pytest.raises(UserError, match=said):
-            token_checks.require(renderer(template), [])
+            token_checks.check_tokenizer(renderer(template), [])
 
 
 SPECIAL = ("<|answer|>", "<|/answer|>")
@@ -308,19 +321,19 @@ def test_special_tokens_in_responses_are_kept_on_request_and_broken_in_user_turn
     broken, kept = renderer(CHATML, *SPECIAL), renderer(CHATML, *SPECIAL, keep=[*SPECIAL])
     first, last = kept.tokenizer.convert_tokens_to_ids([*SPECIAL])
     blue = [kept.tokenizer.convert_tokens_to_ids(letter) for letter in "Blue."]
-    assert kept.response(text) == [first, *blue, last, kept.end_of_turn]
-    assert kept.text(kept.response(text)) == text
-    assert first not in broken.response(text)
-    assert broken.text(broken.response(text)) == "< |answer|>Blue.< |/answer|>"
-    made = kept.demonstration(row, 999)
+    assert kept.encode_response(text) == [first, *blue, last, kept.end_of_turn]
+    assert kept.decode_response(kept.encode_response(text)) == text
+    assert first not in broken.encode_response(text)
+    assert broken.decode_response(broken.encode_response(text)) == "< |answer|>Blue.< |/answer|>"
+    made = kept.encode_demonstration(row, 999)
     assert isinstance(made, TokenDemonstration)
     assert made.tokens.count(first) == 1 and "user\n< |answer|>" in written(kept, made.tokens)
     seen = token_checks.round_trip(broken, [text] * 8)
     assert seen.level == "warning" and "in 8" in seen.measured and "keep_special_tokens" in seen.fix
     assert token_checks.round_trip(kept, [text] * 8).level in ("ok", "note")
     # What is recorded with the tokenizer is kept without being asked for again: evaluation, PPO, reward models.
-    assert Renderer(kept.tokenizer).response(text) == kept.response(text)
-    assert renderer(CHATML, *SPECIAL, keep=True).response(text) == kept.response(text)
+    assert Renderer(kept.tokenizer).encode_response(text) == kept.encode_response(text)
+    assert renderer(CHATML, *SPECIAL, keep=True).encode_response(text) == kept.encode_response(text)
 
 
 def test_control_tokens_and_unknown_ones_cannot_be_kept():
@@ -330,10 +343,10 @@ def test_control_tokens_and_unknown_ones_cannot_be_kept():
     with pytest.raises(UserError, match=r"did you mean '<\|answer\|>'"):
         renderer(CHATML, *SPECIAL, keep=["<|answers|>"])
     all_of_them = renderer(CHATML, *SPECIAL, keep=True)
-    assert all_of_them.end_of_turn not in all_of_them.response("a<|im_end|>b", ended=False)
+    assert all_of_them.end_of_turn not in all_of_them.encode_response("a<|im_end|>b", ended=False)
     recorded = renderer(CHATML, *SPECIAL)
     recorded.tokenizer.init_kwargs["harken"] = {"keep_special_tokens": ["<|im_end|>"]}
-    assert END not in Renderer(recorded.tokenizer).response("a<|im_end|>b", ended=False)
+    assert END not in Renderer(recorded.tokenizer).encode_response("a<|im_end|>b", ended=False)
 
 
 END = 2
@@ -355,7 +368,7 @@ def test_markup_in_a_text_is_said_and_counted(text: str, mark: str):
     """already_templated.jsonl."""
     plain = Prompt("q", (USER,))
     rows = [Preference(Prompt("p", (Message("user", text),)), "a", "b"), Preference(plain, "c", text)]
-    (line,) = Markup(renderer()).warnings([*rows, Prompt("r", (USER,)), demonstration(USER)])
+    (line,) = MarkupDetector(renderer()).warnings([*rows, Prompt("r", (USER,)), demonstration(USER)])
     assert line.startswith(f"2 of 4 rows hold chat markup in their texts ({mark!r} in 2)")
 
 
@@ -367,7 +380,9 @@ def test_plain_texts_hold_no_markup():
         "x <b>bold</b> [INSTALL]",
         "The user: me",
     ]
-    assert Markup(renderer()).warnings([Prompt("p", (Message("user", text),)) for text in texts]) == []
+    assert (
+        MarkupDetector(renderer()).warnings([Prompt("p", (Message("user", text),)) for text in texts]) == []
+    )
 
 
 def test_old_records_print_and_hash_as_before():
@@ -385,4 +400,8 @@ def test_old_records_print_and_hash_as_before():
 
 def test_the_probe_says_what_it_found():
     found = probe(renderer().tokenizer)
-    assert (found.system, found.header, found.closes) == (True, "<|im_end|>\n<|im_start|>assistant\n", "")
+    assert (found.supports_system, found.response_prefix, found.closing_text) == (
+        True,
+        "<|im_end|>\n<|im_start|>assistant\n",
+        "",
+    )

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harken.data.fields import Drop
-from harken.data.transcripts import is_transcript, parse, split_answer
+from harken.data.fields import RowError
+from harken.data.transcripts import is_transcript, parse, split_last_response
 from harken.records import Message
 
 turn_text = st.text("abc \n.", min_size=1).map(str.strip).filter(bool)
@@ -37,7 +37,7 @@ def test_lead_in_is_a_system_message():
 
 
 def test_answer_is_all_after_the_last_marker():
-    messages, answer = split_answer(
+    messages, answer = split_last_response(
         "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d\n\n1. e ", "chosen"
     )
     assert [m.content for m in messages] == ["a", "b", "c"] and answer == "d\n\n1. e"
@@ -51,8 +51,8 @@ def test_answer_is_all_after_the_last_marker():
     ],
 )
 def test_rows_without_a_clean_answer_are_dropped(text: str, reason: str):
-    with pytest.raises(Drop) as caught:
-        split_answer(text, "chosen")
+    with pytest.raises(RowError) as caught:
+        split_last_response(text, "chosen")
     assert caught.value.reason == reason
 
 

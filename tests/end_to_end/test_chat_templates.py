@@ -88,7 +88,7 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
     assert train(tmp_path, out) == 0  # refused, had the rows become others
     assert manifest.read_manifest(out / "manifest.json")["lineage"]["data"] == lineage
     final = Renderer(load_tokenizer(out / "final"))
-    text = final.tokenizer.decode(final.prompt([Message("user", "a")]))
+    text = final.tokenizer.decode(final.encode_prompt([Message("user", "a")]))
     assert text.startswith("Now: 2026-01-31 23:59:30")
 
     write(
@@ -136,9 +136,9 @@ def test_kept_special_tokens_stay_single_from_training_to_evaluation(tmp_path: P
     assert train(tmp_path, tmp_path / "kept", "--set", f"data.keep_special_tokens={fix}") == 0
     assert "spell special tokens" not in capfd.readouterr().err
     final = Renderer(load_tokenizer(tmp_path / "kept" / "final"))
-    tokens = final.response(text)
-    assert len(tokens) == len("Blue.") + 3 and final.text(tokens) == text
-    assert len(Renderer(load_tokenizer(tmp_path / "broken" / "final")).response(text)) > len(tokens)
+    tokens = final.encode_response(text)
+    assert len(tokens) == len("Blue.") + 3 and final.decode_response(tokens) == text
+    assert len(Renderer(load_tokenizer(tmp_path / "broken" / "final")).encode_response(text)) > len(tokens)
 
 
 def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any):
@@ -182,7 +182,7 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
             "does not end",
         ),
         (CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>bot\n{% endif"), "asks with"),
-        ("{{ ['a', 'b'] | random }}" + CHATML, "draws by chance"),
+        ("{{ ['a', 'b'] | random }}" + CHATML, "draws at random"),
     ],
 )
 def test_a_template_that_cannot_be_used_ends_training_and_data_in_a_line(

@@ -118,7 +118,7 @@ def test_the_columns_of_an_evaluation_hold_what_each_judge_says_alone(finished: 
     for row in rows:
         messages = tuple(Message(m["role"], m["content"]) for m in json.loads(row["messages"]))
         text, ended = row["response"], row["stop"] == "end_of_turn"
-        said = [*renderer.prompt(messages), *renderer.response(text, ended)]
+        said = [*renderer.encode_prompt(messages), *renderer.encode_response(text, ended)]
         if len(said) != row["prompt_tokens"] + row["response_tokens"]:
             continue  # bytes that are no text cross to another tokenizer's model as replacement signs
         values = {name: model.standardize(model.raw_scores([said], 1000)[0]) for name, model in alone.items()}

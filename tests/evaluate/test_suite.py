@@ -56,8 +56,8 @@ def test_every_policy_is_scored_as_text_its_reward_model_can_read(tmp_path: Path
     found = read_rows(folder.responses)
     for row in (row for row in found if row["policy"] == "B"):
         messages = suite_messages(row["messages"])
-        text = renderer.response(row["response"], ended=row["stop"] == "end_of_turn")
-        [raw] = model.raw_scores([[*renderer.prompt(messages), *text]], 1000)
+        text = renderer.encode_response(row["response"], ended=row["stop"] == "end_of_turn")
+        [raw] = model.raw_scores([[*renderer.encode_prompt(messages), *text]], 1000)
         assert row["reward"] == pytest.approx(raw, abs=1e-4)
     by_policy = {p: [r["reward"] for r in found if r["policy"] == p] for p in ("A", "again")}
     assert by_policy["A"] == by_policy["again"]

@@ -51,7 +51,10 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
     """Trained with its own, it is evaluated, planned, counted and scored with it."""
     source = resolve(on_base(tmp_path, template_alone=template_alone))
     wanted = tiny_tokenizer()("[user]hi<|im_end|>[assistant]", add_special_tokens=False)["input_ids"]
-    assert Renderer(Backbone.load(source, torch.float32, "cpu").tokenizer).prompt(ASKED.messages) == wanted
+    assert (
+        Renderer(Backbone.load(source, torch.float32, "cpu").tokenizer).encode_prompt(ASKED.messages)
+        == wanted
+    )
     config = EvaluationConfig(
         policies={"a": source.name, "b": source.name},
         reward_model="-",
@@ -64,7 +67,7 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
     (rollout,) = engine.generate([ASKED], Sampling(2, 0.0), "v", "evaluation")
     assert list(rollout.prompt_tokens) == wanted
     said = responses.answer(0, "a", source, [ASKED], config, tmp_path / "parts")
-    assert said.renderer.prompt(ASKED.messages) == wanted
+    assert said.renderer.encode_prompt(ASKED.messages) == wanted
     planned = find(source.name)
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER
     rows = tmp_path / "rows.jsonl"

@@ -112,7 +112,7 @@ def test_no_text_can_write_an_undeclared_end_of_turn() -> None:
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "<end>").replace("<|im_start|>", "")
     renderer, end = Renderer(tokenizer), tokenizer.convert_tokens_to_ids("<end>")
     assert renderer.end_of_turn == end
-    assert end not in renderer.response("a <end> b", ended=False)  # no text can write it
+    assert end not in renderer.encode_response("a <end> b", ended=False)  # no text can write it
 
 
 def test_a_broken_chat_template_is_the_users_error() -> None:

@@ -17,7 +17,7 @@ from tiny import END, PAD, tiny_backbone, tiny_model, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from harken.config import RunConfig
-from harken.data.chat import Rejected, Renderer
+from harken.data.chat import Renderer, RenderFailure
 from harken.models.backbone import Backbone
 from harken.models.roles import RewardModel, ScalarHead
 from harken.models.tokenizer import load_tokenizer
@@ -27,7 +27,7 @@ from harken.rollout.decoder import Decoder
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.rollout.sampler import draw
-from harken.seeds import generator, seed
+from harken.seeds import derive_seed, generator
 from harken.train.ppo.stage import PPOStage
 from harken.train.sampler import batch_indices
 from harken.train.sft import SupervisedStage
@@ -49,7 +49,7 @@ def sft(rows: list[Demonstration]) -> SupervisedStage:
         }
     )
     renderer = Renderer(tiny_tokenizer())
-    encoded = [renderer.demonstration(row, 100) for row in rows]
+    encoded = [renderer.encode_demonstration(row, 100) for row in rows]
     return SupervisedStage(config, tiny_backbone(), encoded, encoded)  # type: ignore[arg-type]
 
 
@@ -101,19 +101,19 @@ def test_property_02_an_end_is_taught_and_never_forged() -> None:
     whole = [*tiny_tokenizer()(answer)["input_ids"], END]
     kept = 0
     for limit in range(1, 90):
-        row = renderer.demonstration(Demonstration(prompt, answer), limit)
-        pair = renderer.preference(Preference(prompt, answer, "no"), limit)
-        if isinstance(row, Rejected):
+        row = renderer.encode_demonstration(Demonstration(prompt, answer), limit)
+        pair = renderer.encode_preference(Preference(prompt, answer, "no"), limit)
+        if isinstance(row, RenderFailure):
             assert row.reason == "response_too_long"
             continue
         kept += 1
         assert list(row.tokens[-len(whole) :]) == whole
         assert row.response_mask.count(True) == len(whole)
-        assert not isinstance(pair, Rejected)
+        assert not isinstance(pair, RenderFailure)
         assert list(pair.chosen_tokens[-len(whole) :]) == whole
         assert pair.rejected_tokens[-1] == END
     assert 10 < kept < 80
-    cut = renderer.response(answer, ended=False)
+    cut = renderer.encode_response(answer, ended=False)
     assert cut == whole[:-1]
 
     foreign = copy.deepcopy(tiny_tokenizer())
@@ -132,7 +132,7 @@ def test_property_03_padding_changes_nothing() -> None:
     Positions count the sequence's own tokens. Rotary and absolute positions; the first token and three after it;
     also for a sequence that joins while others are under way, and for one that was moved into another's slot.
     """
-    prompt = Renderer(tiny_tokenizer()).prompt(ask("hello").messages)
+    prompt = Renderer(tiny_tokenizer()).encode_prompt(ask("hello").messages)
     for backbone in (tiny_backbone(), with_positions()):
         with torch.no_grad():
             for padding in (0, 1, 7, 40):
@@ -252,7 +252,7 @@ def test_property_07_the_tokens_that_train_are_those_that_were_sampled(make_stag
     stage = make_stage(ppo_config())
     seen = watched_step(stage)
     renderer = Renderer(tiny_tokenizer())
-    other = [r for r in seen.rollouts if renderer.response(r.text, False) != list(r.response_tokens)]
+    other = [r for r in seen.rollouts if renderer.encode_response(r.text, False) != list(r.response_tokens)]
     assert len(other) > len(seen.rollouts) / 2
     reward = LearnedReward(RewardModel(tiny_backbone(), None, ScalarHead(32, 0.1)), renderer)
     for row, rollout in enumerate(seen.rollouts):
@@ -321,8 +321,8 @@ def test_property_10_every_purpose_has_its_own_numbers(make_stage: MakeStage) ->
         for i in range(250)
         for s in range(4)
     ]
-    assert len({seed(839, *name) for name in names}) == len(names) == 5000
-    assert seed(839, "a", "bc") != seed(839, "ab", "c")
+    assert len({derive_seed(839, *name) for name in names}) == len(names) == 5000
+    assert derive_seed(839, "a", "bc") != derive_seed(839, "ab", "c")
     left, right = (torch.from_numpy(generator(839, "ppo/0", "p0", s).random(20_000)) for s in (0, 1))
     assert abs(float(torch.corrcoef(torch.stack([left, right]))[0, 1])) < 4 / 20_000**0.5
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from harken.config.ppo import PPOSettings, PPOTraining
-from harken.errors import FrozenWeightsMoved
+from harken.errors import FrozenWeightsChanged
 from harken.models.backbone import Backbone
 from harken.models.roles import fingerprint_tensors
 from harken.reward.learned import LearnedReward
@@ -187,5 +187,5 @@ def test_property_37_the_judge_does_not_move_with_the_policy(
     stage.verify()
     with torch.no_grad():
         next(iter(model.backbone.adapter_parameters(model.adapter).values())).view(-1)[0] += 1e-3  # type: ignore[arg-type]
-    with pytest.raises(FrozenWeightsMoved, match="frozen weights changed during the run: reward model"):
+    with pytest.raises(FrozenWeightsChanged, match="frozen weights changed during the run: reward model"):
         stage.verify()

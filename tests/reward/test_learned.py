@@ -27,10 +27,10 @@ def model() -> RewardModel:
 
 
 def answers(renderer: Renderer) -> list[Rollout]:
-    prompt = tuple(renderer.prompt(PROMPT.messages))
+    prompt = tuple(renderer.encode_prompt(PROMPT.messages))
     found = []
     for text, ended in (("good", True), ("cut o", False), ("", True)):
-        tokens = tuple(renderer.response(text, ended))
+        tokens = tuple(renderer.encode_response(text, ended))
         stop = "end_of_turn" if ended else "length"
         found.append(Rollout(PROMPT, 0, prompt, tokens, (-1.0,) * len(tokens), text, stop, "v"))  # type: ignore[arg-type]
     return found
@@ -82,7 +82,7 @@ def test_another_tokenizer_is_reached_through_text() -> None:
     other = copy.deepcopy(tiny_tokenizer())
     other.add_tokens(["hello"])
     foreign = Renderer(other)
-    assert foreign.prompt(PROMPT.messages) != renderer.prompt(PROMPT.messages)
+    assert foreign.encode_prompt(PROMPT.messages) != renderer.encode_prompt(PROMPT.messages)
     bridged = LearnedReward(reward, foreign)
     from_foreign = answers(foreign)
     assert [s.value for s in bridged.score(from_foreign)] == pytest.approx(
@@ -104,19 +104,19 @@ def test_text_that_crosses_keeps_the_reward_models_length() -> None:
     turns = (Message("user", "old" * 9), Message("assistant", "yes"), Message("user", "new"))
     rollout = answer("the answer", turns)
     own = Renderer(tiny_tokenizer())
-    short, end = own.prompt(turns[2:]), own.response("the answer")
-    for limit in (len(short) + len(end), len(own.prompt(turns)) + len(end) - 1):
+    short, end = own.encode_prompt(turns[2:]), own.encode_response("the answer")
+    for limit in (len(short) + len(end), len(own.encode_prompt(turns)) + len(end) - 1):
         assert bridged(limit)[0].tokens(rollout) == [*short, *end]
-    whole = [*own.prompt(turns), *end]
+    whole = [*own.encode_prompt(turns), *end]
     assert bridged(len(whole))[0].tokens(rollout) == whole == bridged(None)[0].tokens(rollout)
 
 
 def test_a_long_last_turn_loses_its_beginning_and_an_answer_nothing() -> None:
     own = Renderer(tiny_tokenizer())
     rollout = answer("the answer", "a long question", ended=False)
-    end = own.response("the answer", ended=False)
-    limit = len(own.prompt((Message("user", "tion"),))) + len(end)
-    assert bridged(limit)[0].tokens(rollout) == [*own.prompt((Message("user", "tion"),)), *end]
+    end = own.encode_response("the answer", ended=False)
+    limit = len(own.encode_prompt((Message("user", "tion"),))) + len(end)
+    assert bridged(limit)[0].tokens(rollout) == [*own.encode_prompt((Message("user", "tion"),)), *end]
 
 
 def test_an_answer_that_leaves_no_room_is_an_error_and_never_cut() -> None:

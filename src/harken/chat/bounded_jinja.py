@@ -1,7 +1,7 @@
-"""A jinja2 sandbox whose programs end: loops, calls, filters and sizes are counted against a budget.
+"""Run jinja2 templates in a sandbox with a budget for loops, calls, filters and sizes.
 
-Steps are counted, not seconds: a template that is refused here is refused on every machine, in every thread and on
-every operating system. Nothing is interrupted; what would be large is refused before it is made.
+The budget counts steps, not seconds, so that a template is refused on every machine or on none. Large results are
+refused before they are built.
 """
 
 from __future__ import annotations
@@ -18,71 +18,71 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-STEPS = 1_000_000
-"""Iterations, calls and filters of one rendering; more for a long conversation. About a second."""
-CALL = 5
-"""Steps that a call costs."""
-CHARACTERS = 1_000_000
-"""Of any text that is made on the way; more for a long conversation. An element of a list counts as eight."""
-BITS = 4096
-"""Of a whole number."""
+MAX_STEPS = 1_000_000
+"""Iterations, calls and filters per rendering, about a second; more for a long conversation."""
+CALL_STEPS = 5
+"""Cost of a call, in steps."""
+MAX_CHARACTERS = 1_000_000
+"""Largest intermediate or final text; more for a long conversation. A list element counts as eight characters."""
+MAX_INTEGER_BITS = 4096
+"""Largest integer."""
 _LOOP, _SIZE = "harken_loop", "harken_size"
-_WIDE = re.compile(r"\d{6,}")
-_WIDTHS = ("center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "batch", "slice")
-_OF_CHANCE = ("random", "shuffle", "lipsum")
+_HUGE_WIDTH = re.compile(r"\d{6,}")
+_SIZING_METHODS = ("center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "batch", "slice")
+_RANDOM_NAMES = ("random", "shuffle", "lipsum")
 
 
-class TooMuch(TemplateError):
-    """A template exceeds its bounds, or does what no template may."""
+class TemplateLimitExceeded(TemplateError):
+    """Report a template that exceeds its limits or calls a forbidden function."""
 
 
 class Budget:
-    """What one rendering may still do."""
+    """Count the steps and characters of one rendering."""
 
     def __init__(self, characters: int) -> None:
-        self.steps = STEPS + 16 * characters
-        self.longest = CHARACTERS + 8 * characters
+        self.steps = MAX_STEPS + 16 * characters
+        self.max_size = MAX_CHARACTERS + 8 * characters
         self.written = 0
 
     def spend(self, steps: int = 1) -> None:
-        """Count steps. Raises TooMuch when none is left."""
+        """Spend steps. Raises TemplateLimitExceeded when none are left."""
         self.steps -= steps
         if self.steps < 0:
-            raise TooMuch("it does not end: it loops or calls itself beyond any use")
+            raise TemplateLimitExceeded("it does not end: it exceeds the limit on loops and calls")
 
     def write(self, piece: str) -> None:
-        """Count what is written. Raises TooMuch when it is too long."""
+        """Count output characters. Raises TemplateLimitExceeded when the output is too long."""
         self.written += len(piece)
         self.require(self.written)
 
     def require(self, size: int) -> None:
-        """Raise TooMuch for a text or a list of this size."""
-        if size > self.longest:
-            raise TooMuch(f"it writes without end: more than {self.longest:,} characters")
+        """Raise TemplateLimitExceeded for a text or a list larger than the limit."""
+        if size > self.max_size:
+            raise TemplateLimitExceeded(f"it writes too much: more than {self.max_size:,} characters")
 
-    def sized(self, value: Any) -> Any:
-        """Count what handling a value costs, and return it. Raises TooMuch for one that is too large."""
-        size = _size(value, self.longest)
+    def charge(self, value: Any) -> Any:
+        """Charge for handling a value, and return it. Raises TemplateLimitExceeded for one that is too large."""
+        size = _size(value, self.max_size)
         self.require(size)
         self.spend(1 + size // 64)
         return value
 
 
-_BUDGET: ContextVar[Budget] = ContextVar("budget")
+_CURRENT_BUDGET: ContextVar[Budget] = ContextVar("budget")
 
 
 @contextmanager
 def budget(characters: int) -> Iterator[Budget]:
-    """Render inside: a budget for a conversation of so many characters."""
-    token = _BUDGET.set(Budget(characters))
+    """Set the budget for rendering a conversation of this many characters inside."""
+    token = _CURRENT_BUDGET.set(Budget(characters))
     try:
-        yield _BUDGET.get()
+        yield _CURRENT_BUDGET.get()
     finally:
-        _BUDGET.reset(token)
+        _CURRENT_BUDGET.reset(token)
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox with a budget. `bounded` compiles a template for it."""
+    """Sandbox templates with a budget. `bounded` compiles a template for it."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -90,51 +90,55 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, finalize=_finalize, **options)
         for name in [*self.filters]:
             self.set_filter(name, self.filters[name])
-        for name in _OF_CHANCE:
-            self.filters[name] = self.globals[name] = _chance(name)
-        self.filters[_LOOP] = pass_context(lambda _, items: _Counted(items))
-        self.filters[_SIZE] = pass_context(lambda _, value: _BUDGET.get().sized(value))
+        for name in _RANDOM_NAMES:
+            self.filters[name] = self.globals[name] = _refuse_random(name)
+        self.filters[_LOOP] = pass_context(lambda _, items: _CountedIterable(items))
+        self.filters[_SIZE] = pass_context(lambda _, value: _CURRENT_BUDGET.get().charge(value))
 
     def set_filter(self, name: str, function: Callable[..., Any]) -> None:
-        """Add a filter, counted."""
+        """Add a filter whose calls are charged to the budget."""
         self.filters[name] = _metered(name, function)
 
     def bounded(self, source: str) -> Template:
-        """Compile a template. Raises TemplateError where it is none."""
-        tree = _Bounds().visit(self.parse(source))
+        """Compile a template. Raises TemplateError for a syntax error."""
+        tree = _CountingTransformer().visit(self.parse(source))
         return Template.from_code(self, self.compile(tree), self.make_globals(None))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call for a template."""
-        left = _BUDGET.get()
-        left.spend(CALL)
+        """Call a function on behalf of a template, charged to the budget."""
+        budget_left = _CURRENT_BUDGET.get()
+        budget_left.spend(CALL_STEPS)
         method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps str.format
         name, owner = getattr(method, "__name__", ""), getattr(method, "__self__", None)
         if isinstance(owner, str | bytes | int | float):
-            _require_modest(name, owner, args, kwargs)
+            _require_small_result(name, owner, args, kwargs)
         if isinstance(__obj, LoopContext):  # a loop that calls itself
-            args = tuple(_Counted(items) for items in args)
+            args = tuple(_CountedIterable(items) for items in args)
         found = super().call(__context, __obj, *args, **kwargs)
-        return left.sized(found) if isinstance(found, str | bytes | list | tuple | dict | range) else found
+        return (
+            budget_left.charge(found)
+            if isinstance(found, str | bytes | list | tuple | dict | range)
+            else found
+        )
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute for a template."""
-        limit = _BUDGET.get()
+        """Evaluate a binary operator on behalf of a template, charged to the budget."""
+        limit = _CURRENT_BUDGET.get()
         if operator == "*":
             for items, times in ((left, right), (right, left)):
                 if isinstance(items, str | bytes | list | tuple) and isinstance(times, int):
                     limit.require(len(items) * max(times, 0))
         if operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
             bits = abs(left).bit_length()
-            if (bits * abs(right) if operator == "**" else bits + abs(right).bit_length()) > BITS:
-                raise TooMuch("it computes a number beyond any use")
+            if (bits * abs(right) if operator == "**" else bits + abs(right).bit_length()) > MAX_INTEGER_BITS:
+                raise TemplateLimitExceeded(f"it computes an integer of more than {MAX_INTEGER_BITS} bits")
         if operator == "%" and isinstance(left, str | bytes):
-            _require_narrow(left, right if isinstance(right, tuple) else (right,))
-        return limit.sized(super().call_binop(context, operator, left, right))
+            _require_small_width(left, right if isinstance(right, tuple) else (right,))
+        return limit.charge(super().call_binop(context, operator, left, right))
 
 
-class _Bounds(NodeTransformer):
-    """Counts what the sandbox cannot intercept: iterations of loops, and texts joined by `~`."""
+class _CountingTransformer(NodeTransformer):
+    """Count what the sandbox cannot intercept: loop iterations, and texts joined by `~`."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -143,38 +147,38 @@ class _Bounds(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        parts = [_sized(part) for part in node.nodes]
-        return _sized(nodes.Concat(parts, lineno=node.lineno))
+        parts = [_charged(part) for part in node.nodes]
+        return _charged(nodes.Concat(parts, lineno=node.lineno))
 
     def visit_List(self, node: nodes.List | nodes.Dict) -> nodes.Node:
         self.generic_visit(node)
-        return _sized(node)  # lists of lists of lists grow fast, and are slow to compare
+        return _charged(node)  # nested lists grow fast and are slow to compare
 
     visit_Dict = visit_List
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         self.generic_visit(node)
-        return _sized(node) if node.ctx == "load" else node
+        return _charged(node) if node.ctx == "load" else node
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         found: nodes.Node = super().generic_visit(node, *args, **kwargs)
         return found
 
 
-def _sized(node: nodes.Expr) -> nodes.Filter:
+def _charged(node: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, _SIZE, [], [], None, None, lineno=node.lineno)
 
 
-class _Counted:
-    """What a loop runs over; each turn is a step."""
+class _CountedIterable:
+    """Count each iteration of a loop as a step."""
 
     def __init__(self, items: Any) -> None:
         self._items = items
 
     def __iter__(self) -> Iterator[Any]:
-        left = _BUDGET.get()
+        budget_left = _CURRENT_BUDGET.get()
         for item in self._items:
-            left.spend()
+            budget_left.spend()
             yield item
 
     def __len__(self) -> int:
@@ -182,68 +186,72 @@ class _Counted:
 
 
 def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, counted by the size of what goes in and comes out."""
+    """Charge a filter by the sizes of its input and output."""
 
     @functools.wraps(function)
     def metered(*args: Any, **kwargs: Any) -> Any:
-        left = _BUDGET.get(None)
-        if left is None:  # a constant that jinja2 computes while it compiles: left for later
-            raise TooMuch("nothing is computed before there is a budget")
+        budget_left = _CURRENT_BUDGET.get(None)
+        if budget_left is None:  # jinja2 folds constants while it compiles; raising defers this to rendering
+            raise TemplateLimitExceeded("filters run only within a budget")
         value, *rest = args[1:] if isinstance(args[0], Context | Environment | nodes.EvalContext) else args
-        left.sized(value)
-        _require_modest(name, value, rest, kwargs)
+        budget_left.charge(value)
+        _require_small_result(name, value, rest, kwargs)
         found = function(*args, **kwargs)
-        return left.sized(found) if isinstance(found, str | list | tuple | dict) else found
+        return budget_left.charge(found) if isinstance(found, str | list | tuple | dict) else found
 
     return metered
 
 
-def _require_modest(name: str, value: Any, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
-    """Raise TooMuch before a method or filter makes something very large of small things."""
-    left = _BUDGET.get()
+def _require_small_result(name: str, value: Any, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
+    """Raise TemplateLimitExceeded before a method or filter builds a very large result from small inputs."""
+    budget_left = _CURRENT_BUDGET.get()
     given = [*args, *kwargs.values()]
-    size = _size(value, left.longest)
+    size = _size(value, budget_left.max_size)
     numbers = [abs(item) for item in given if isinstance(item, int)]
-    if numbers and (name in _WIDTHS or not isinstance(value, str | list | tuple | dict)):
-        left.require(max(numbers) * (size if name in ("indent", "expandtabs") else 1))
+    if numbers and (name in _SIZING_METHODS or not isinstance(value, str | list | tuple | dict)):
+        budget_left.require(max(numbers) * (size if name in ("indent", "expandtabs") else 1))
     if name == "join":
         parts = len(value) if isinstance(value, Sized) and not isinstance(value, str) else size
         texts = [item for item in given if isinstance(item, str)]
-        left.require(parts * sum(map(len, texts)))
+        budget_left.require(parts * sum(map(len, texts)))
         if isinstance(value, str):  # "x".join(list)
-            left.require(len(value) * sum(len(item) for item in given if isinstance(item, Sized)))
+            budget_left.require(len(value) * sum(len(item) for item in given if isinstance(item, Sized)))
     if name == "replace" and len(given) > 1 and isinstance(value, str):
-        left.require(len(given[1]) * (value.count(given[0]) + 1) if given[0] else len(given[1]) * (size + 1))
+        budget_left.require(
+            len(given[1]) * (value.count(given[0]) + 1) if given[0] else len(given[1]) * (size + 1)
+        )
     if name == "translate":
-        raise TooMuch("it calls translate(), which is not offered")
+        raise TemplateLimitExceeded("it calls translate(), which is not offered")
     if name in ("format", "format_map"):
-        _require_narrow(str(value), given)
+        _require_small_width(str(value), given)
 
 
-def _require_narrow(form: str | bytes, given: Iterable[Any]) -> None:
+def _require_small_width(form: str | bytes, given: Iterable[Any]) -> None:
     text = form.decode("latin-1") if isinstance(form, bytes) else form
-    if _WIDE.search(text) or (
+    if _HUGE_WIDTH.search(text) or (
         re.search(r"%[^a-zA-Z%]*\*|\{[^}]*\{", text)
         and any(isinstance(item, int) and abs(item) > 10**5 for item in given)
     ):
-        raise TooMuch("it formats to a width beyond any use")
+        raise TemplateLimitExceeded("it formats to a width of more than 100,000 characters")
 
 
 def _finalize(value: Any) -> Any:
-    """What a template writes, before it becomes text."""
-    left = _BUDGET.get(None)
-    return value if left is None else left.sized(value)
+    """Charge an output value to the budget before it becomes text."""
+    budget_left = _CURRENT_BUDGET.get(None)
+    return value if budget_left is None else budget_left.charge(value)
 
 
-def _chance(name: str) -> Callable[..., Any]:
+def _refuse_random(name: str) -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise TooMuch(f"it draws by chance ({name}): the same prompt would be another at every reading")
+        raise TemplateLimitExceeded(
+            f"it draws at random ({name}): the prompt would differ at every rendering"
+        )
 
     return refuse
 
 
 def _size(value: Any, limit: int) -> int:
-    """Characters and elements in a value, counted no further than just beyond `limit`."""
+    """Count the characters and elements of a value, stopping just beyond `limit`."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, range):

@@ -1,8 +1,8 @@
-"""Chat templates, written by the rules of transformers, with a frozen clock and within bounds of time and size.
+"""Render chat templates as transformers does, with a frozen clock and limits on steps and size.
 
-A chat template is a program in a model's folder. transformers runs it in a sandbox that reads the computer's clock and
-has no limit: here the clock stands still at the time that the tokenizer records (or that the run began), chance is
-refused, and a template that loops or writes without end is refused after a fixed number of steps.
+A chat template is a program in a model's folder. transformers runs it in a sandbox that reads the system clock and has
+no limits. Here the clock is fixed at the time that the tokenizer records (or at the start of the run), random functions
+are refused, and a template that does not terminate is refused after a fixed number of steps.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CLOCK = "strftime_now"
-"""The function by which templates read the clock."""
+"""The function with which templates read the clock."""
 RECORD = "harken"
-"""The key of tokenizer_config.json that holds what Harken records of how a model's prompts were written."""
+"""The key of tokenizer_config.json under which Harken records how a model's prompts were rendered."""
 FIX = "correct chat_template.jinja, or the chat_template of tokenizer_config.json"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
-FAULTS = (
+_MEMORY_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
+TEMPLATE_ERRORS = (
     *(TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError),
     *(RuntimeError, TypeError, ValueError),
 )
-"""What a template ends with."""
+"""Exceptions that running a template may raise."""
 
 _frozen: datetime | None = None
-"""The time that templates see where a tokenizer records none; set at its first use in a process."""
+"""The time that templates see where a tokenizer records none; set at the first use in a process."""
 
 
 class TemplateRefusal(UserError):
-    """A chat template does not write a conversation; `said` is its own message, whole, in one line."""
+    """Report a chat template that cannot render a conversation; `message` is its own error message in one line."""
 
-    def __init__(self, what: str, said: str, *, where: str = "", fix: str = "") -> None:
-        self.said = said
+    def __init__(self, what: str, message: str, *, where: str = "", fix: str = "") -> None:
+        self.message = message
         super().__init__(what, where=where, fix=fix)
 
 
@@ -59,15 +59,15 @@ def render(
     turns: Sequence[Mapping[str, Any]],
     *,
     tools: Sequence[Any] | None = None,
-    answer_next: bool = False,
+    add_generation_prompt: bool = False,
 ) -> str:
-    """Write a conversation as the tokenizer's chat template does, with the header of the next answer on request.
+    """Render a conversation with the tokenizer's chat template, on request with the generation prompt.
 
-    Raises TemplateRefusal when the template raises, reads chance or memory addresses, or exceeds its bounds.
+    Raises TemplateRefusal when the template raises, draws at random, writes memory addresses, or exceeds its limits.
     """
     where = str(tokenizer.name_or_path)
-    said = [_reasoning({k: v for k, v in turn.items() if v is not None}) for turn in turns]
-    size = sum(len(json.dumps(turn, default=str)) for turn in said)
+    messages = [_with_reasoning({k: v for k, v in turn.items() if v is not None}) for turn in turns]
+    size = sum(len(json.dumps(turn, default=str)) for turn in messages)
     moment = template_time(tokenizer)
     try:
         compiled = _compiled(_template(tokenizer, tools))
@@ -76,48 +76,48 @@ def render(
             for piece in compiled.generate(
                 **tokenizer.special_tokens_map,
                 **{CLOCK: lambda form: moment.strftime(str(form))},
-                messages=said,
+                messages=messages,
                 tools=list(tools) if tools else None,
                 documents=None,
-                add_generation_prompt=answer_next,
+                add_generation_prompt=add_generation_prompt,
             ):
                 spent.write(piece)
                 pieces.append(piece)
         text = "".join(pieces)
-    except FAULTS as error:
+    except TEMPLATE_ERRORS as error:
         reason = one_line(error)
-        roles = ", ".join(str(turn.get("role")) for turn in said)
+        roles = ", ".join(str(turn.get("role")) for turn in messages)
         raise TemplateRefusal(
             f"the chat template refuses a conversation of {roles or 'no turns'} ({reason})",
             reason,
             where=where,
             fix="merge or remove turns, or use a model whose template takes them",
         ) from error
-    if found := _ADDRESS.search(text):
-        reason = f"it writes a memory address, {found[0]}, which is another in every process"
+    if found := _MEMORY_ADDRESS.search(text):
+        reason = f"it writes a memory address, {found[0]}, which differs in every process"
         raise TemplateRefusal(f"the chat template cannot be used: {reason}", reason, where=where, fix=FIX)
     return text
 
 
 def one_line(error: BaseException) -> str:
-    """The whole message of an exception in one line, with its kind where that says more."""
-    said = " ".join(str(error).split())
-    if isinstance(error, TemplateError) and said:
-        return said
-    return ": ".join(part for part in (type(error).__name__, said) if part)
+    """Format an exception's message in one line, after its type unless it is a TemplateError."""
+    message = " ".join(str(error).split())
+    if isinstance(error, TemplateError) and message:
+        return message
+    return ": ".join(part for part in (type(error).__name__, message) if part)
 
 
 # -- the clock --------------------------------------------------------------------------------------
 
 
 def reads_clock(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer's chat template reads the time."""
+    """Tell whether the tokenizer's chat template reads the time."""
     template = tokenizer.chat_template
     return CLOCK in (json.dumps(template) if isinstance(template, dict) else template or "")
 
 
 def folder_reads_clock(folder: Path) -> bool:
-    """Whether a chat template in a model's folder reads a time that the folder does not record."""
+    """Tell whether a chat template in a model's folder reads a time that the folder does not record."""
     config = folder / "tokenizer_config.json"
     files = [config, *folder.glob("chat_template*"), *folder.glob("*/*.jinja")]
     texts = [bounded.read_bytes(path).decode("utf-8", "replace") for path in files if path.is_file()]
@@ -126,8 +126,8 @@ def folder_reads_clock(folder: Path) -> bool:
 
 
 @contextmanager
-def clock_at(moment: datetime) -> Iterator[None]:
-    """Inside, templates whose tokenizer records no time see this one."""
+def freeze_clock(moment: datetime) -> Iterator[None]:
+    """Set the time that templates see inside, where their tokenizer records none."""
     global _frozen
     before, _frozen = _frozen, moment
     try:
@@ -137,15 +137,15 @@ def clock_at(moment: datetime) -> Iterator[None]:
 
 
 def template_time(tokenizer: PreTrainedTokenizerBase) -> datetime:
-    """The time the chat template sees, in UTC: the recorded one, else that of `clock_at`, else the first use."""
+    """Return the time the chat template sees, in UTC: the recorded one, else `freeze_clock`'s, else the first use."""
     global _frozen
-    recorded = record_of(tokenizer).get("template_time")
+    recorded = get_record(tokenizer).get("template_time")
     if recorded is not None:
         try:
             return datetime.fromisoformat(str(recorded))
         except ValueError:
             raise UserError(
-                f"{RECORD}.template_time is {recorded!r}, which is no time",
+                f"{RECORD}.template_time is {recorded!r}, which is not a time",
                 where=f"{tokenizer.name_or_path}/tokenizer_config.json",
                 fix="write it as 2026-01-31T12:00:00+00:00, or remove the key",
             ) from None
@@ -154,24 +154,24 @@ def template_time(tokenizer: PreTrainedTokenizerBase) -> datetime:
     return _frozen
 
 
-def record_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What tokenizer_config.json records under `harken`; {} where it records nothing."""
+def get_record(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return what tokenizer_config.json records under `harken`, {} for nothing."""
     found = getattr(tokenizer, "init_kwargs", {}).get(RECORD)
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def record(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
-    """Record how prompts are written, so that it is saved with the tokenizer. None removes a value."""
-    kept = {k: v for k, v in (record_of(tokenizer) | values).items() if v is not None}
+def set_record(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
+    """Record how prompts are rendered, to be saved with the tokenizer. None removes a value."""
+    kept = {k: v for k, v in (get_record(tokenizer) | values).items() if v is not None}
     tokenizer.init_kwargs.pop(RECORD, None)
     if kept:
         tokenizer.init_kwargs[RECORD] = kept
 
 
 def record_time(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Record the time a template sees, if it reads one: a model is then asked everywhere as it was trained."""
+    """Record the time a template sees, if it reads one, so that prompts are rendered everywhere as in training."""
     if reads_clock(tokenizer):
-        record(tokenizer, template_time=template_time(tokenizer).isoformat(timespec="seconds"))
+        set_record(tokenizer, template_time=template_time(tokenizer).isoformat(timespec="seconds"))
 
 
 # -- the rules of transformers ----------------------------------------------------------------------
@@ -181,19 +181,19 @@ def _template(tokenizer: PreTrainedTokenizerBase, tools: Sequence[Any] | None) -
     return str(tokenizer.get_chat_template(tools=list(tools) if tools else None))
 
 
-def _reasoning(turn: dict[str, Any]) -> dict[str, Any]:
-    """The turn with its reasoning under the names that templates read it by."""
+def _with_reasoning(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return the turn with its reasoning under the two names that templates use."""
     found = next((turn[key] for key in _REASONING if key in turn), None)
     return turn if found is None else {"thinking": found, **turn, "reasoning_content": found}
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what an assistant wrote; it changes no text."""
+    """Accept `{% generation %}`, which marks an assistant's text and changes nothing."""
 
     tags = {"generation"}  # noqa: RUF012  as jinja2 declares it
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Take the statements up to `{% endgeneration %}`."""
+        """Parse the statements up to `{% endgeneration %}`."""
         line = next(parser.stream).lineno
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(
             line
@@ -201,32 +201,32 @@ class _Generation(Extension):
 
 
 class _Namespace(Namespace):
-    """No name that begins with an underscore is kept."""
+    """Refuse names that begin with an underscore."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         self, given = args[0], dict(*args[1:], **kwargs)
         for name in given:
-            _public(name)
+            _require_public(name)
         Namespace.__init__(self, given)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        _public(name)
+        _require_public(name)
         super().__setitem__(name, value)
 
 
-def _public(name: object) -> None:
+def _require_public(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise TemplateError(f"a template may not set {name!r}")
 
 
 class _Dict:
-    """`dict` in a template."""
+    """Provide `dict` to templates."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
 
     def fromkeys(self, keys: Any, value: Any = None) -> dict[Any, Any]:
-        """As dict's own."""
+        """Return `dict.fromkeys(keys, value)`."""
         return dict.fromkeys(keys, value)
 
 

@@ -1,4 +1,4 @@
-"""Which token ends a response, and which id fills padding: one rule for rendering, sampling and saving. No torch."""
+"""Find the token that ends a response and the padding id, for rendering, sampling and saving alike. No torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def turn_end(tokenizer: PreTrainedTokenizerBase, after: str) -> int | None:
-    """Find the token that ends a turn in `after`, what a chat template writes behind an assistant's text.
+def find_end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> int | None:
+    """Find the end-of-turn token in `after`, the text that a chat template writes after an assistant's text.
 
-    The first special token there, else the first that was added to the vocabulary: some families do not declare
-    their end of turn as special. None where the text holds neither.
+    It is the first special token, else the first token added to the vocabulary: some model families do not declare
+    their end of turn as special. None where `after` has neither.
     """
     special = set(tokenizer.all_special_ids)
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -23,17 +23,17 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, after: str) -> int | None:
 
 
 def padding_id(pad: int | None, ends: Collection[int | None]) -> int:
-    """Choose the id that fills padding: `pad`, or the smallest id that ends nothing where pad is missing or an end.
+    """Choose the padding id: `pad`, or the smallest id that is no end token where `pad` is missing or an end token.
 
-    Masks are made of lengths, so any id serves. One that ends no response keeps a mask of tokens from hiding an end.
+    Attention masks come from lengths, so any id works. An id that ends no response cannot hide an end of turn.
     """
     if pad is not None and pad not in ends:
         return pad
     return next(i for i in range(len(ends) + 1) if i not in ends)
 
 
-def listed_ends(eos: int | Iterable[int] | None) -> list[int]:
-    """Return the ids of an `eos_token_id` as generation settings write it: a number, several, or none."""
+def eos_ids(eos: int | Iterable[int] | None) -> list[int]:
+    """Return the ids of an `eos_token_id` of generation settings: one number, a list, or None."""
     if eos is None:
         return []
     return [eos] if isinstance(eos, int) else [int(i) for i in eos]

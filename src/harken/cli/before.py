@@ -151,7 +151,7 @@ def data(
         from harken.data.layouts import LAYOUTS
 
         for known in LAYOUTS:
-            typer.echo(f"{known.name:<24}{known.holds}")
+            typer.echo(f"{known.name:<24}{known.description}")
         return
     if path is None:
         raise UserError("no data named", fix="Try: harken data demo:preferences")

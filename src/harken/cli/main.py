@@ -21,7 +21,7 @@ from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.presets import presets
 from harken.config import files as config_files
-from harken.errors import UserError, cause, is_third_party_error
+from harken.errors import UserError, describe_exception, is_third_party_error
 from harken.run import crash_report, signals, streams
 from harken.run.lock import what_next
 from harken.run.signals import Stopped
@@ -111,7 +111,7 @@ def _bug(error: BaseException) -> int:
     path = crash_report.write_crash_report(error)
     kept = f"send {path}" if path else "HARKEN_DEBUG=1 shows the traceback: send it"
     return _complain(
-        f"internal error ({cause(error)}). This is a bug in Harken, please report it: {kept}. "
+        f"internal error ({describe_exception(error)}). This is a bug in Harken, please report it: {kept}. "
         "What was finished is kept: the same command goes on from there",
         1,
     )

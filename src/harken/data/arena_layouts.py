@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from harken.data import conversations, fields, labels, preferences
 from harken.data.conversations import Conversation
-from harken.data.fields import Drop, Row
+from harken.data.fields import Row, RowError
 from harken.data.preferences import Comparison
 from harken.records import Message
 
@@ -39,22 +39,24 @@ def battle(row: Row) -> tuple[Conversation, list[Comparison]]:
 def _sides(row: Row) -> tuple[Conversation, str, str]:
     if row.get("conversation_a") is not None:
         left, right = (
-            fields.messages(fields.value(row, f"conversation_{s}"), f"conversation_{s}") for s in "ab"
+            fields.parse_messages(fields.first_value(row, f"conversation_{s}"), f"conversation_{s}")
+            for s in "ab"
         )
     else:
         asked = _texts(row, "prompt")
         left, right = (_dialogue(asked, _texts(row, side), side) for side in SIDES)
     (before, first), (other, second) = (
-        conversations.last_answer(turns, side) for turns, side in zip((left, right), SIDES, strict=True)
+        conversations.split_last_response(turns, side)
+        for turns, side in zip((left, right), SIDES, strict=True)
     )
-    if not conversations.same(before, other):
-        raise Drop("prompts_differ")
+    if not conversations.is_same_conversation(before, other):
+        raise RowError("prompts_differ")
     return before, first, second
 
 
 def _dialogue(asked: list[str], said: list[str], field: str) -> Conversation:
     if len(asked) != len(said):
-        raise Drop("wrong_type", field)
+        raise RowError("wrong_type", field)
     turns: list[Message] = []
     for question, response in zip(asked, said, strict=True):
         turns += [Message("user", question), Message("assistant", response)]
@@ -63,7 +65,7 @@ def _dialogue(asked: list[str], said: list[str], field: str) -> Conversation:
 
 def _texts(row: Row, field: str) -> list[str]:
     """One text a turn: a list, a list written as JSON, or one text."""
-    value = fields.value(row, field)
+    value = fields.first_value(row, field)
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             parsed = json.loads(value)
@@ -71,18 +73,18 @@ def _texts(row: Row, field: str) -> list[str]:
             parsed = None
         value = parsed if isinstance(parsed, list) else value
     found = value if isinstance(value, list) else [value]
-    return [fields.checked("" if item is None else item, field) for item in found]
+    return [fields.require_text("" if item is None else item, field) for item in found]
 
 
 def _winner(row: Row) -> float:
     if "winner" in row and WINNERS[0] not in row:
-        said = labels.word_verdict(fields.text(row, "winner"), SIDES)
+        said = labels.parse_word_label(fields.text(row, "winner"), SIDES)
         if said is None:
-            raise Drop("unknown_label", "winner")
+            raise RowError("unknown_label", "winner")
         return said[0]
-    flags = [fields.number(row.get(name)) for name in (*WINNERS, "winner_tie")]
+    flags = [fields.to_float(row.get(name)) for name in (*WINNERS, "winner_tie")]
     if flags.count(1.0) != 1 or any(flag not in (0.0, 1.0, None) for flag in flags):
-        raise Drop("unknown_label", WINNERS[0])
+        raise RowError("unknown_label", WINNERS[0])
     return (-1.0, 1.0, 0.0)[flags.index(1.0)]
 
 
@@ -92,32 +94,32 @@ def is_scored_list(row: Row) -> bool:
     first = row[name][0] if name else None
     return (
         isinstance(first, Mapping)
-        and fields.present(first, TEXTS) is not None
-        and fields.present(first, (*RANKS, *SCORES)) is not None
+        and fields.first_present(first, TEXTS) is not None
+        and fields.first_present(first, (*RANKS, *SCORES)) is not None
     )
 
 
 def scored_list_prompt(row: Row) -> Conversation:
     """The prompt of a list of responses."""
-    return conversations.prompt_of(row)
+    return conversations.parse_prompt(row)
 
 
 def scored_list(row: Row) -> tuple[Conversation, list[Comparison]]:
     """Every pair of the listed responses: a lower rank, or a higher score, is better; equal ones tie."""
     name = next((name for name in LISTS if isinstance(row.get(name), list)), None)
     if name is None:
-        raise Drop("missing_field", LISTS[0])
+        raise RowError("missing_field", LISTS[0])
     texts, ranks = [], []
     for item in row[name]:
         if not isinstance(item, Mapping):
-            raise Drop("wrong_type", name)
+            raise RowError("wrong_type", name)
         texts.append(fields.text(item, *TEXTS))
-        by_rank = fields.present(item, RANKS)
-        by_score = fields.present(item, SCORES)
-        number = fields.number(item[by_rank or by_score]) if by_rank or by_score else None
+        by_rank = fields.first_present(item, RANKS)
+        by_score = fields.first_present(item, SCORES)
+        number = fields.to_float(item[by_rank or by_score]) if by_rank or by_score else None
         if number is None:
-            raise Drop("wrong_type", f"{name}.rank")
+            raise RowError("wrong_type", f"{name}.rank")
         ranks.append(number if by_rank else -number)
     if len(texts) < 2:
-        raise Drop("wrong_type", name)
+        raise RowError("wrong_type", name)
     return scored_list_prompt(row), preferences.ranked_pairs(texts, ranks)

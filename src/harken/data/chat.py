@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from harken.chat import template as chat_template
 from harken.chat.template import TemplateRefusal
-from harken.chat.turn_end import padding_id, turn_end
+from harken.chat.turn_end import find_end_of_turn, padding_id
 from harken.data import template_probe
-from harken.data.markup import responses_of
+from harken.data.markup import row_responses
 from harken.data.report import REASONS
 from harken.data.special_tokens import SpecialTokens
 from harken.errors import UserError, third_party_errors
@@ -34,18 +34,20 @@ from harken.records import Demonstration, Message, Preference, Prompt, TokenDemo
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PROBE = "a probe"
-_TOKENIZER = "Copy or download the folder of its tokenizer again"
+_BOS_PROBE = "a probe"
+_FIX_TOKENIZER = "Copy or download the folder of its tokenizer again"
 _SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool"}
 _TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant|Tool):)")
 
-MERGED = "system turn merged into the first user turn: the chat template takes none"
-CLOSED = "the response does not close the tag that the generation prompt opens: closed before it, as the template does"
-UNDOUBLED = "the response repeated the tag that the generation prompt opens: written once"
+SYSTEM_MERGED = "system turn merged into the first user turn: the chat template takes none"
+TAG_CLOSED = (
+    "the generation prompt opens a tag that the response does not close: closed as the template closes it"
+)
+TAG_DEDUPLICATED = "the response repeated the tag that the generation prompt opens: written once"
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RenderFailure:
     """A record that cannot become tokens: a reason of `report.REASONS`, and what the chat template itself said."""
 
     reason: str
@@ -68,7 +70,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.template = template_probe.probe(tokenizer) if tokenizer.chat_template else None
         self._start = self._encode_start()
-        self.end_of_turn = self._find_end_of_turn()
+        self.end_of_turn = self._end_of_turn_token()
         self.pad = padding_id(tokenizer.pad_token_id, (tokenizer.eos_token_id, self.end_of_turn))
         ends = {self.end_of_turn} | ({tokenizer.eos_token_id} - {None})
         framing = self.template.framing if self.template else ""
@@ -77,31 +79,31 @@ class Renderer:
             self.special.keep(keep)
             self.special = SpecialTokens(tokenizer, ends, framing)
 
-    def prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
+    def encode_prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
         """The whole conversation with the header of the assistant's next turn. `tools` is JSON, as in Prompt.
 
         Raises TemplateRefusal when the chat template refuses it (some take no two turns of one side), or leaves the
         text of a turn out.
         """
         lead = [] if self.tokenizer.chat_template else self._start
-        return [*lead, *self._encode(self._write(messages, tools))]
+        return [*lead, *self._encode(self._render(messages, tools))]
 
-    def fitted(self, prompt: Prompt, limit: int) -> list[int] | Rejected:
+    def try_fit_prompt(self, prompt: Prompt, limit: int) -> list[int] | RenderFailure:
         """The prompt in at most `limit` tokens, as `fit_prompt` shortens it, or why it cannot be written."""
         try:
             found = self.fit_prompt(prompt.messages, limit, prompt.tools)
         except TemplateRefusal as error:
-            return Rejected("template_refuses", error.said)
-        return found[0] if found else Rejected("prompt_too_long")
+            return RenderFailure("template_refuses", error.message)
+        return found[0] if found else RenderFailure("prompt_too_long")
 
     def changes(self, row: Prompt | Demonstration | Preference) -> list[str]:
         """What is written otherwise than the row says, in words to count by."""
         prompt = row if isinstance(row, Prompt) else row.prompt
-        found = [MERGED] if self._merges(prompt.messages) else []
-        for text in responses_of(row):
-            written = self.as_written(text)
+        found = [SYSTEM_MERGED] if self._merges_system(prompt.messages) else []
+        for text in row_responses(row):
+            written = self.adjust_opened_tag(text)
             if written != text:
-                found.append(CLOSED if written.endswith(text) else UNDOUBLED)
+                found.append(TAG_CLOSED if written.endswith(text) else TAG_DEDUPLICATED)
         return list(dict.fromkeys(found))
 
     def fit_prompt(
@@ -118,25 +120,25 @@ class Renderer:
             return None
         system = [m for m in messages if m.role == "system"]
         turns = [m for m in messages if m.role != "system"]
-        tokens = self.prompt(messages, tools)
+        tokens = self.encode_prompt(messages, tools)
         dropped = 0
         while len(tokens) > limit and (later := _from_next_user_turn(turns)):
             dropped += len(turns) - len(later)
             turns = later
-            tokens = self.prompt([*system, *turns], tools)
+            tokens = self.encode_prompt([*system, *turns], tools)
         if len(tokens) <= limit:
             return tokens, dropped
         if len(turns) != 1:  # a tool's result waits for an answer, and its call must stay whole
             return None
-        return self._with_last_turn_cut(system, turns, limit, dropped, tools)
+        return self._truncate_last_turn(system, turns, limit, dropped, tools)
 
-    def response(self, text: str, ended: bool = True) -> list[int]:
+    def encode_response(self, text: str, ended: bool = True) -> list[int]:
         """An answer's tokens, with the end-of-turn token if it `ended`: one that was cut gets none."""
         lead = "" if self.tokenizer.chat_template else " "
-        tokens = self._encode(lead + self._inert(self.as_written(text, ended), response=True))
+        tokens = self._encode(lead + self._escape(self.adjust_opened_tag(text, ended), response=True))
         return [*tokens, self.end_of_turn] if ended else tokens
 
-    def as_written(self, text: str, ended: bool = True) -> str:
+    def adjust_opened_tag(self, text: str, ended: bool = True) -> str:
         """A response as it follows the generation prompt where that opens a tag such as "<think>".
 
         The tag is not repeated. A response that `ended` and does not close it gets what the template writes there.
@@ -147,35 +149,39 @@ class Renderer:
         assert self.template is not None
         if text.lstrip().startswith(tag):
             rest = text.lstrip().removeprefix(tag)
-            return rest.removeprefix("\n") if self.template.asked.endswith("\n") else rest
+            return rest.removeprefix("\n") if self.template.generation_prompt.endswith("\n") else rest
         closed = not ended or tag.replace("<", "</") in text
-        return text if closed else self.template.closes + text
+        return text if closed else self.template.closing_text + text
 
-    def demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration | Rejected:
+    def encode_demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration | RenderFailure:
         """Prompt and answer; loss falls on the answer and its end-of-turn token.
 
         Of a plain text (no messages) loss falls on every token but the first. A prompt is shortened as in
         `fit_prompt` to leave room; an answer never is.
         """
         if not row.prompt.messages:
-            tokens = (*self._start, *self._encode(self._inert(row.response, response=True)), self.end_of_turn)
+            tokens = (
+                *self._start,
+                *self._encode(self._escape(row.response, response=True)),
+                self.end_of_turn,
+            )
             if len(tokens) > max_length:
-                return Rejected("response_too_long")
+                return RenderFailure("response_too_long")
             return TokenDemonstration(row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)))
-        answer = self.response(row.response)
-        prompt = self._room(row.prompt, max_length - len(answer))
-        if isinstance(prompt, Rejected):
+        answer = self.encode_response(row.response)
+        prompt = self._fit_prompt_to(row.prompt, max_length - len(answer))
+        if isinstance(prompt, RenderFailure):
             return prompt
         response_mask = (*[False] * len(prompt), *[True] * len(answer))
         return TokenDemonstration(row.prompt.id, (*prompt, *answer), response_mask)
 
-    def preference(self, row: Preference | TokenPair, max_length: int) -> TokenPair | Rejected:
+    def encode_preference(self, row: Preference | TokenPair, max_length: int) -> TokenPair | RenderFailure:
         """Both sides after the same prompt, shortened for the longer of them. A TokenPair is only checked."""
         if isinstance(row, TokenPair):
-            return self._checked_pair(row, max_length)
-        chosen, rejected = self.response(row.chosen), self.response(row.rejected)
-        prompt = self._room(row.prompt, max_length - max(len(chosen), len(rejected)))
-        if isinstance(prompt, Rejected):
+            return self._check_pair(row, max_length)
+        chosen, rejected = self.encode_response(row.chosen), self.encode_response(row.rejected)
+        prompt = self._fit_prompt_to(row.prompt, max_length - max(len(chosen), len(rejected)))
+        if isinstance(prompt, RenderFailure):
             return prompt
         return TokenPair(
             id=row.prompt.id,
@@ -186,51 +192,51 @@ class Renderer:
             domain=row.prompt.domain,
         )
 
-    def length(self, row: Demonstration | Preference) -> int:
+    def count_tokens(self, row: Demonstration | Preference) -> int:
         """Tokens of the whole record (of its longer side) before anything is shortened."""
         prompt = (
-            len(self.prompt(row.prompt.messages, row.prompt.tools))
+            len(self.encode_prompt(row.prompt.messages, row.prompt.tools))
             if row.prompt.messages
             else len(self._start)
         )
-        return prompt + max(len(self.response(answer)) for answer in responses_of(row))
+        return prompt + max(len(self.encode_response(answer)) for answer in row_responses(row))
 
-    def text(self, tokens: Sequence[int]) -> str:
+    def decode_response(self, tokens: Sequence[int]) -> str:
         """An answer as text, without special tokens but those that responses keep."""
         with third_party_errors(
-            "the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _TOKENIZER
+            "the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _FIX_TOKENIZER
         ):
-            found = self.special.decoded(tokens)
+            found = self.special.decode(tokens)
         return found if self.tokenizer.chat_template else found.removeprefix(" ")
 
     @cached_property
-    def _tool_form(self) -> template_probe.ToolForm:
-        return template_probe.tool_form(self.tokenizer)
+    def _tool_format(self) -> template_probe.ToolFormat:
+        return template_probe.probe_tool_format(self.tokenizer)
 
-    def _room(self, prompt: Prompt, limit: int) -> list[int] | Rejected:
-        fitted = self.fitted(prompt, limit)
-        return Rejected("response_too_long") if fitted == Rejected("prompt_too_long") else fitted
+    def _fit_prompt_to(self, prompt: Prompt, limit: int) -> list[int] | RenderFailure:
+        fitted = self.try_fit_prompt(prompt, limit)
+        return RenderFailure("response_too_long") if fitted == RenderFailure("prompt_too_long") else fitted
 
-    def _with_last_turn_cut(
+    def _truncate_last_turn(
         self, system: Sequence[Message], turns: Sequence[Message], limit: int, dropped: int, tools: str
     ) -> tuple[list[int], int] | None:
         """Keep as many of the last tokens of the one turn left as fit. Re-encoding a cut text may take more
         tokens than were kept, so the share shrinks until it fits."""
         last = turns[-1]
-        content = self._encode(self._inert(last.content))
-        keep = len(content) - (len(self.prompt([*system, *turns], tools)) - limit)
+        content = self._encode(self._escape(last.content))
+        keep = len(content) - (len(self.encode_prompt([*system, *turns], tools)) - limit)
         while keep > 0:
             rest = self.tokenizer.decode(content[-keep:], clean_up_tokenization_spaces=False)
             # A character of several tokens may have lost its first ones.
             cut = Message(last.role, str(rest).lstrip("\ufffd"))
-            tokens = self.prompt([*system, cut], tools)
+            tokens = self.encode_prompt([*system, cut], tools)
             if len(tokens) <= limit:
                 return (tokens, dropped) if cut.content.strip() else None
             keep -= len(tokens) - limit
         return None
 
-    def _write(self, messages: Sequence[Message], tools: str) -> str:
-        if self._merges(messages):
+    def _render(self, messages: Sequence[Message], tools: str) -> str:
+        if self._merges_system(messages):
             messages = _merged(messages)
         if self.template is None:
             if tools or any(m.role == "tool" or m.extra for m in messages):
@@ -238,11 +244,11 @@ class Renderer:
                 raise TemplateRefusal(
                     reason, reason, fix="leave rows with tools out, or use an instruct model"
                 )
-            written = [f"\n\n{_SPEAKERS[m.role]}: {self._inert(m.content)}" for m in messages]
+            written = [f"\n\n{_SPEAKERS[m.role]}: {self._escape(m.content)}" for m in messages]
             return "".join(written) + "\n\nAssistant:"
-        turns = [self._turn(message) for message in messages]
-        offered = self._inert_inside(json.loads(tools)) if tools else None
-        text = chat_template.render(self.tokenizer, turns, tools=offered, answer_next=True)
+        turns = [self._template_message(message) for message in messages]
+        offered = self._escape_json(json.loads(tools)) if tools else None
+        text = chat_template.render(self.tokenizer, turns, tools=offered, add_generation_prompt=True)
         for message, turn in zip(messages, turns, strict=True):
             if not template_probe.reaches(turn.get("content", ""), text, message.role):
                 reason = f"it leaves out the text of a {message.role} turn"
@@ -254,60 +260,62 @@ class Renderer:
                 )
         return text
 
-    def _turn(self, message: Message) -> dict[str, Any]:
+    def _template_message(self, message: Message) -> dict[str, Any]:
         """A turn as the template wants it, no text in it spelling a special token."""
         turn: dict[str, Any] = {
             "role": message.role,
-            "content": self._inert(message.content, response=message.role == "assistant"),
+            "content": self._escape(message.content, response=message.role == "assistant"),
         }
         if message.extra:
-            turn |= self._inert_inside(json.loads(message.extra))
+            turn |= self._escape_json(json.loads(message.extra))
         if message.role == "tool":
-            turn["role"] = self._tool_form.role
+            turn["role"] = self._tool_format.role
         if calls := turn.get("tool_calls"):
-            form = self._tool_form
+            form = self._tool_format
             for call in calls:
-                call["function"]["arguments"] = template_probe.as_given(call["function"]["arguments"], form)
-            if form.without_content and not turn["content"]:
+                call["function"]["arguments"] = template_probe.format_arguments(
+                    call["function"]["arguments"], form
+                )
+            if form.omit_empty_content and not turn["content"]:
                 del turn["content"]
         return turn
 
-    def _merges(self, messages: Sequence[Message]) -> bool:
+    def _merges_system(self, messages: Sequence[Message]) -> bool:
         """Whether system turns become part of the first user turn."""
         return (
             self.template is not None
-            and not self.template.system
+            and not self.template.supports_system
             and any(m.role == "system" for m in messages)
             and any(m.role == "user" for m in messages)
         )
 
-    def _inert(self, text: str, *, response: bool = False) -> str:
+    def _escape(self, text: str, *, response: bool = False) -> str:
         """The text with every spelled-out special token broken by a space, but for those that responses keep."""
-        text = self.special.broken(text, response=response)
+        text = self.special.escape(text, response=response)
         return text if self.tokenizer.chat_template else _TURN_OF_FALLBACK.sub("", text)
 
-    def _inert_inside(self, value: Any) -> Any:
+    def _escape_json(self, value: Any) -> Any:
         """The same of every text in a JSON value."""
         if isinstance(value, str):
-            return self._inert(value)
+            return self._escape(value)
         if isinstance(value, dict):
-            return {self._inert(key): self._inert_inside(item) for key, item in value.items()}
-        return [self._inert_inside(item) for item in value] if isinstance(value, list) else value
+            return {self._escape(key): self._escape_json(item) for key, item in value.items()}
+        return [self._escape_json(item) for item in value] if isinstance(value, list) else value
 
     def _encode(self, text: str) -> list[int]:
         with third_party_errors(
-            "the tokenizer cannot encode a text", str(self.tokenizer.name_or_path), _TOKENIZER
+            "the tokenizer cannot encode a text", str(self.tokenizer.name_or_path), _FIX_TOKENIZER
         ):
             return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encode_start(self) -> list[int]:
         """What the tokenizer itself puts before a text: [bos] or nothing."""
         bos = self.tokenizer.bos_token_id
-        return [bos] if bos is not None and self.tokenizer(_PROBE)["input_ids"][:1] == [bos] else []
+        return [bos] if bos is not None and self.tokenizer(_BOS_PROBE)["input_ids"][:1] == [bos] else []
 
-    def _find_end_of_turn(self) -> int:
+    def _end_of_turn_token(self) -> int:
         if self.template is not None:
-            end = turn_end(self.tokenizer, self.template.after)
+            end = find_end_of_turn(self.tokenizer, self.template.response_suffix)
             if end is not None:
                 return end
         if self.tokenizer.eos_token_id is None:
@@ -318,12 +326,12 @@ class Renderer:
             )
         return int(self.tokenizer.eos_token_id)
 
-    def _checked_pair(self, row: TokenPair, max_length: int) -> TokenPair | Rejected:
+    def _check_pair(self, row: TokenPair, max_length: int) -> TokenPair | RenderFailure:
         if max(len(row.chosen_tokens), len(row.rejected_tokens)) > max_length:
-            return Rejected("response_too_long")
+            return RenderFailure("response_too_long")
         known = len(self.tokenizer)
         if any(token >= known for side in (row.chosen_tokens, row.rejected_tokens) for token in side):
-            return Rejected("token_outside_vocabulary")
+            return RenderFailure("token_outside_vocabulary")
         return row
 
 

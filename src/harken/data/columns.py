@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.data.formats import Numbered
+from harken.data.formats import LocatedRow
 from harken.errors import UserError
 
 
-def renamed(rows: Sequence[Numbered], columns: Mapping[str, str], where: str) -> list[Numbered]:
+def rename_columns(rows: Sequence[LocatedRow], columns: Mapping[str, str], where: str) -> list[LocatedRow]:
     """Return the rows with the columns of `data.columns` under the names it gives them.
 
     `columns` maps a name that layouts know to a column of the file; `outer.inner` reads inside an object. A column that
@@ -49,7 +49,7 @@ def _value(row: dict[str, Any], column: str) -> Any:
     return value
 
 
-class Watched(dict[str, Any]):
+class TrackedRow(dict[str, Any]):
     """A row that notes in `used` which of its columns were read."""
 
     def __init__(self, row: Mapping[str, Any], used: set[str]) -> None:

@@ -13,11 +13,11 @@ from typing import IO, Any
 
 from harken.errors import UserError
 
-LIMIT = 4 * 1024**3
+MAX_BYTES = 4 * 1024**3
 """Bytes that are read of one file, unpacked."""
-SUSPICIOUS = 200
+MAX_RATIO = 200
 """Times its packed size: rows of text unpack to 3 to 50 times theirs."""
-SMALL = 64 << 20
+RATIO_CHECK_BYTES = 64 << 20
 """Bytes that may unpack from anything."""
 _CHUNK = 1 << 20
 _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
@@ -48,7 +48,7 @@ def read_bytes(file: Path | Traversable, path: str) -> bytes:
     """Return the contents of a file, unpacked where it is packed, whatever its name.
 
     Raises UserError for a file that cannot be read, is damaged, is packed by a program that is not read, or is larger
-    than LIMIT.
+    than MAX_BYTES.
     """
     try:
         with file.open("rb") as raw:
@@ -88,15 +88,15 @@ def _up_to_the_limit(stream: IO[bytes], packed: IO[bytes] | None, path: str) -> 
     size = 0
     while chunk := stream.read(_CHUNK):
         size += len(chunk)
-        if size > LIMIT:
+        if size > MAX_BYTES:
             raise UserError(
-                f"it holds more than {LIMIT // 1024**2:,} MiB, unpacked",
+                f"it holds more than {MAX_BYTES // 1024**2:,} MiB, unpacked",
                 where=path,
                 fix="Split it into several files and name them with a pattern such as 'rows-*.jsonl', or use parquet",
             )
-        if packed is not None and size > max(SMALL, SUSPICIOUS * packed.tell()):
+        if packed is not None and size > max(RATIO_CHECK_BYTES, MAX_RATIO * packed.tell()):
             raise UserError(
-                f"it unpacks to more than {SUSPICIOUS} times its size "
+                f"it unpacks to more than {MAX_RATIO} times its size "
                 f"({size / 1e6:,.0f} MB of {packed.tell() / 1e6:,.1f} MB): rows do not",
                 where=path,
                 fix="If it is meant, unpack it, and name the unpacked file",

@@ -15,7 +15,7 @@ from statistics import median
 from harken.maths.statistics import wilson_interval
 from harken.records import Preference, TokenPair
 
-MOST_NAMED = 6
+MAX_GROUPS = 6
 """Groups that a line names; the others are counted."""
 
 _NO_WORD = {
@@ -26,7 +26,7 @@ _NO_WORD = {
 """Punctuation, spaces and controls. Marks stay: in many scripts they are the vowels."""
 
 
-def lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
+def summary_lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
     """The account for a terminal, [] when there are no pairs.
 
     Pre-tokenised pairs have neither prompts nor sources of their own: of these, domains and lengths alone.
@@ -35,32 +35,32 @@ def lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
     said = []
     if texts:
         said += [
-            prompts(texts),
-            answers(texts),
-            f"sources: {groups(pair.source for pair in texts)}; {raters(texts)}",
+            count_prompts(texts),
+            count_responses(texts),
+            f"sources: {format_shares(pair.source for pair in texts)}; {count_raters(texts)}",
         ]
     if pairs:
-        said += [f"domains: {groups(_domain(pair) for pair in pairs)}", lengths(pairs)]
+        said += [f"domains: {format_shares(_domain(pair) for pair in pairs)}", compare_lengths(pairs)]
     return said
 
 
-def prompts(pairs: Sequence[Preference]) -> str:
+def count_prompts(pairs: Sequence[Preference]) -> str:
     """How many conversations were judged, and how many of these differ in more than case and punctuation."""
     exact = {tuple((m.role, m.content) for m in pair.prompt.messages) for pair in pairs}
-    alike = {tuple((role, normalised(content)) for role, content in messages) for messages in exact}
+    alike = {tuple((role, normalise(content)) for role, content in messages) for messages in exact}
     return (
         f"prompts: {len(exact):,} distinct in {len(pairs):,} pairs; "
         f"{len(exact) - len(alike):,} of them repeat another but for case, spaces and punctuation"
     )
 
 
-def answers(pairs: Sequence[Preference]) -> str:
+def count_responses(pairs: Sequence[Preference]) -> str:
     """How many different answers there are, case and punctuation aside."""
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-    return f"answers: {len(set(map(normalised, texts))):,} distinct of {len(texts):,}, the same way"
+    return f"answers: {len(set(map(normalise, texts))):,} distinct of {len(texts):,}, the same way"
 
 
-def raters(pairs: Sequence[Preference]) -> str:
+def count_raters(pairs: Sequence[Preference]) -> str:
     """How many judged a pair."""
     counts = [len(pair.raters) for pair in pairs]
     if not any(counts):
@@ -69,7 +69,7 @@ def raters(pairs: Sequence[Preference]) -> str:
     return f"raters: {median(counts):g} a pair (median), {one:.0%} of pairs by one or unknown"
 
 
-def lengths(pairs: Sequence[Preference | TokenPair]) -> str:
+def compare_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
     """The median of length(chosen) ÷ length(rejected), and how often the longer answer won, with 95 % interval.
 
     In characters, or of pre-tokenised pairs in tokens of prompt and answer together. Ties, in the label or in
@@ -94,18 +94,18 @@ def lengths(pairs: Sequence[Preference | TokenPair]) -> str:
     return f"{text}, so length alone is right in {max(share, 1 - share):.1%}"
 
 
-def groups(names: Iterable[str]) -> str:
+def format_shares(names: Iterable[str]) -> str:
     """``a 75 %, b 25 %``, the largest first; rows without a name count as "none"."""
     counts = Counter(name or "none" for name in names)
     total = sum(counts.values())
     if set(counts) == {"none"}:
         return "none named"
-    named = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MOST_NAMED)]
-    more = len(counts) - MOST_NAMED
+    named = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MAX_GROUPS)]
+    more = len(counts) - MAX_GROUPS
     return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """The words alone: no case, punctuation, width variants or runs of spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_NO_WORD).split())
 

@@ -10,7 +10,7 @@ from harken.records import Message, Role
 
 Row = Mapping[str, Any]
 
-LARGEST = 3.4e38
+MAX_FLOAT32 = 3.4e38
 _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -30,7 +30,7 @@ _EXTRA = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking",
 """Further keys of a turn that chat templates read."""
 
 
-class Drop(Exception):
+class RowError(Exception):
     """A row cannot be used: the reason (a key of `report.REASONS`) and the field at fault."""
 
     def __init__(self, reason: str, field: str = "") -> None:
@@ -38,47 +38,47 @@ class Drop(Exception):
         self.reason, self.field = reason, field
 
 
-def present(row: Row, names: Iterable[str]) -> str | None:
+def first_present(row: Row, names: Iterable[str]) -> str | None:
     """The first of these fields that the row has and that is not null."""
     return next((name for name in names if row.get(name) is not None), None)
 
 
-def required(row: Row, names: Sequence[str]) -> str:
+def require_any(row: Row, names: Sequence[str]) -> str:
     """As `present`; Drop("missing_field") names the first alias when there is none."""
-    name = present(row, names)
+    name = first_present(row, names)
     if name is None:
-        raise Drop("missing_field", names[0])
+        raise RowError("missing_field", names[0])
     return name
 
 
-def value(row: Row, *names: str) -> Any:
+def first_value(row: Row, *names: str) -> Any:
     """What the first of these fields that is there holds."""
-    return row[required(row, names)]
+    return row[require_any(row, names)]
 
 
-def checked(value: object, field: str) -> str:
+def require_text(value: object, field: str) -> str:
     """The value as text that can be encoded."""
     if not isinstance(value, str):
-        raise Drop("wrong_type", field)
+        raise RowError("wrong_type", field)
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise Drop("not_unicode", field) from error
+        raise RowError("not_unicode", field) from error
     return value
 
 
 def text(row: Row, *names: str) -> str:
     """The text in the first of these fields that is there."""
-    name = required(row, names)
-    return checked(row[name], name)
+    name = require_any(row, names)
+    return require_text(row[name], name)
 
 
-def text_or_blank(row: Row, name: str) -> str:
+def optional_text(row: Row, name: str) -> str:
     """The text of an optional field, "" when it is absent or null."""
     return "" if row.get(name) is None else text(row, name)
 
 
-def number(value: object) -> float | None:
+def to_float(value: object) -> float | None:
     """A number of single precision, which training computes in, given as one or as text; None otherwise.
 
     Booleans are no numbers.
@@ -89,50 +89,50 @@ def number(value: object) -> float | None:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if abs(found) <= LARGEST else None
+    return found if abs(found) <= MAX_FLOAT32 else None
 
 
-def messages(value: object, field: str) -> tuple[Message, ...]:
+def parse_messages(value: object, field: str) -> tuple[Message, ...]:
     """A list of {"role", "content"} (or {"from", "value"}) as messages; tool calls and results are kept."""
     if not isinstance(value, list):
-        raise Drop("wrong_type", field)
+        raise RowError("wrong_type", field)
     return tuple(_message(item, field) for item in value)
 
 
 def _message(item: object, field: str) -> Message:
     if not isinstance(item, Mapping):
-        raise Drop("wrong_type", field)
+        raise RowError("wrong_type", field)
     extra = {key: item[key] for key in _EXTRA if item.get(key) not in (None, [], "")}
     try:
         role = text(item, "role", "from")
-        name = present(item, ("content", "value"))
+        name = first_present(item, ("content", "value"))
         if name is None and "tool_calls" not in extra:
-            raise Drop("missing_field", "content")
+            raise RowError("missing_field", "content")
         content = "" if name is None else _content(item[name], name)
         calls = extra.get("tool_calls")
         if calls is not None:
             extra["tool_calls"] = _tool_calls(calls)
-    except Drop as drop:
-        raise Drop(drop.reason, f"{field}.{drop.field}") from None
+    except RowError as drop:
+        raise RowError(drop.reason, f"{field}.{drop.field}") from None
     if role.lower() not in _ROLES:
-        raise Drop("unknown_role", f"{field}.role")
-    return Message(_ROLES[role.lower()], content, as_json(extra, field) if extra else "")
+        raise RowError("unknown_role", f"{field}.role")
+    return Message(_ROLES[role.lower()], content, to_json(extra, field) if extra else "")
 
 
 def _content(value: object, field: str) -> str:
     """A turn's text. Of a list of parts, the texts joined; a part that is none (an image …) is a fault of the row."""
     if not isinstance(value, list):
-        return checked(value, field)
+        return require_text(value, field)
     texts = []
     for part in value:
         if isinstance(part, str):
-            texts.append(checked(part, field))
+            texts.append(require_text(part, field))
             continue
         if not isinstance(part, Mapping):
-            raise Drop("wrong_type", field)
+            raise RowError("wrong_type", field)
         kind = str(part.get("type", "text" if "text" in part else "unknown"))
         if kind not in ("text", "input_text", "output_text"):
-            raise Drop("unsupported_content", f"{field}.{kind[:40]}")
+            raise RowError("unsupported_content", f"{field}.{kind[:40]}")
         texts.append(text(part, "text"))
     return "".join(texts)
 
@@ -140,20 +140,20 @@ def _content(value: object, field: str) -> str:
 def _tool_calls(calls: object) -> list[Any]:
     """Tool calls with their arguments as objects, whether the row writes them so or as JSON text."""
     if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
-        raise Drop("wrong_type", "tool_calls")
+        raise RowError("wrong_type", "tool_calls")
     return [_tool_call(call) for call in calls]
 
 
 def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call.get("function", call)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise Drop("wrong_type", "tool_calls")
+        raise RowError("wrong_type", "tool_calls")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments) if arguments.strip() else {}
         except (ValueError, RecursionError):
-            raise Drop("wrong_type", "tool_calls.arguments") from None
+            raise RowError("wrong_type", "tool_calls.arguments") from None
     named = {**function, "arguments": {} if arguments is None else arguments}
     return (
         {"type": "function", **call, "function": named}
@@ -165,24 +165,24 @@ def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def tools(row: Row) -> str:
+def parse_tools(row: Row) -> str:
     """The tools a row offers, as JSON text, "" for none; a row may write them as a list or as JSON text of one."""
     found = row.get("tools")
     if isinstance(found, str) and found.strip():
         try:
             found = json.loads(found)
         except (ValueError, RecursionError):
-            raise Drop("wrong_type", "tools") from None
+            raise RowError("wrong_type", "tools") from None
     if not found:
         return ""
     if not isinstance(found, list) or not all(isinstance(tool, Mapping) for tool in found):
-        raise Drop("wrong_type", "tools")
-    return as_json(found, "tools")
+        raise RowError("wrong_type", "tools")
+    return to_json(found, "tools")
 
 
-def as_json(value: object, field: str) -> str:
+def to_json(value: object, field: str) -> str:
     """The value as JSON text that can be encoded; Drop where it is none."""
     try:
-        return checked(json.dumps(value, ensure_ascii=False, allow_nan=False), field)
+        return require_text(json.dumps(value, ensure_ascii=False, allow_nan=False), field)
     except (TypeError, ValueError, RecursionError):
-        raise Drop("wrong_type", field) from None
+        raise RowError("wrong_type", field) from None

@@ -16,16 +16,16 @@ import pyarrow.parquet
 
 from harken.data import folders
 from harken.data.compressed import read_bytes
-from harken.data.formats import Numbered, rows_of
-from harken.errors import UserError, cause, third_party_errors
+from harken.data.formats import LocatedRow, parse_rows
+from harken.errors import UserError, describe_exception, third_party_errors
 
 DEMO = ("preferences", "prompts", "heldout")
-ONE_A_LINE = "Write one JSON object a line, or one JSON array of them"
+FIX_EMPTY = "Write one JSON object a line, or one JSON array of them"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def read_rows(path: str, split: str) -> list[Numbered]:
+def read_rows(path: str, split: str) -> list[LocatedRow]:
     """Every row of a source, in order. `split` names the split of a hub data set, or of a folder with several.
 
     A folder or a pattern means its shards. Raises UserError for a source that is missing, empty, a pipe, unreachable or
@@ -33,13 +33,13 @@ def read_rows(path: str, split: str) -> list[Numbered]:
     """
     rows = list(_rows(path, split))
     if not rows:
-        raise UserError("there are no rows in it", where=path, fix=ONE_A_LINE)
+        raise UserError("there are no rows in it", where=path, fix=FIX_EMPTY)
     return rows
 
 
-def _rows(path: str, split: str) -> Iterator[Numbered]:
+def _rows(path: str, split: str) -> Iterator[LocatedRow]:
     if path.startswith("demo:"):
-        return rows_of(read_bytes(_demo(path), path), path)
+        return parse_rows(read_bytes(_demo(path), path), path)
     file = Path(path).expanduser()
     if path == "-" or (file.exists() and not file.is_file() and not file.is_dir()):
         what = "standard input" if path == "-" else "a pipe or a device"
@@ -53,18 +53,18 @@ def _rows(path: str, split: str) -> Iterator[Numbered]:
     if file.is_file():
         return _file(file, path)
     if folders.is_pattern(path):
-        return _files(folders.matching(path))
+        return _files(folders.match_pattern(path))
     if _HUB_NAME.fullmatch(path) and not path.endswith(folders.SUFFIXES) and not file.parent.is_dir():
         return _hub(path, split)
     raise _missing(file, path)
 
 
-def _files(files: Sequence[Path]) -> Iterator[Numbered]:
+def _files(files: Sequence[Path]) -> Iterator[LocatedRow]:
     for file in files:
         yield from _file(file, str(file))
 
 
-def _file(file: Path, path: str) -> Iterator[Numbered]:
+def _file(file: Path, path: str) -> Iterator[LocatedRow]:
     try:
         with file.open("rb") as opened:
             head = opened.read(8)
@@ -76,7 +76,7 @@ def _file(file: Path, path: str) -> Iterator[Numbered]:
         return _parquet(file)
     if file.suffix == ".arrow" or head.startswith(_ARROW):
         return _arrow(file, head.startswith(_ARROW))
-    return rows_of(read_bytes(file, path), path)
+    return parse_rows(read_bytes(file, path), path)
 
 
 def _demo(path: str) -> Traversable:
@@ -93,7 +93,7 @@ def _demo(path: str) -> Traversable:
     return file
 
 
-def _parquet(file: Path) -> Iterator[Numbered]:
+def _parquet(file: Path) -> Iterator[LocatedRow]:
     # Dates beyond Python's, and text that is no UTF-8, are found only when rows are made.
     with third_party_errors("not a readable parquet file", str(file), "Write or download it again"):
         # The file itself, not its name: a folder called k=v on the way is no column.
@@ -101,21 +101,21 @@ def _parquet(file: Path) -> Iterator[Numbered]:
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 
 
-def _arrow(file: Path, seekable: bool) -> Iterator[Numbered]:
+def _arrow(file: Path, seekable: bool) -> Iterator[LocatedRow]:
     """An Arrow file, or the stream that `datasets` saves."""
     try:
         with pyarrow.memory_map(str(file)) as source:
             reader = pyarrow.ipc.open_file(source) if seekable else pyarrow.ipc.open_stream(source)
             rows = reader.read_all().to_pylist()
     except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
-        reason = cause(error)
+        reason = describe_exception(error)
         raise UserError(
             f"not a readable Arrow file ({reason})", where=str(file), fix="Write or download it again"
         ) from error
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 
 
-def _hub(name: str, split: str) -> Iterator[Numbered]:
+def _hub(name: str, split: str) -> Iterator[LocatedRow]:
     # Imported here because it takes seconds and only hub names need it.
     import datasets
 

@@ -32,7 +32,7 @@ def is_pattern(path: str) -> bool:
     return any(letter in path for letter in "*?[")
 
 
-def matching(pattern: str) -> list[Path]:
+def match_pattern(pattern: str) -> list[Path]:
     """Return the files a pattern means, in order. Raises UserError when there is none."""
     found = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser()), recursive=True))
     files = [file for file in found if file.is_file()]
@@ -63,9 +63,9 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
         groups.setdefault(_group(file), []).append(file)
     if len(groups) == 1:
         return next(iter(groups.values()))
-    named = {known: files for name, files in groups.items() if (known := split_of(name)) is not None}
+    named = {known: files for name, files in groups.items() if (known := canonical_split(name)) is not None}
     if groups and len(named) == len(groups):
-        wanted = split_of(split) or split
+        wanted = canonical_split(split) or split
         if wanted in named:
             return named[wanted]
         raise UserError(
@@ -82,7 +82,7 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
     )
 
 
-def split_of(name: str) -> str | None:
+def canonical_split(name: str) -> str | None:
     """Return the usual name of the split that a file's name stands for; None for any other."""
     return next((split for split, names in _SPLITS.items() if name.lower() in names), None)
 

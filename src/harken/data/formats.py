@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from harken.errors import UserError
 
-Numbered = tuple[str, object]
+LocatedRow = tuple[str, object]
 """Where a row stands, and what stands there."""
 
 FIX_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
@@ -28,10 +28,10 @@ _ONE_ROW = {
     "instances",
 }
 """Columns that hold a list in a single row."""
-LONGEST_FIELD = 1 << 27
+MAX_FIELD_CHARS = 1 << 27
 
 
-def rows_of(content: bytes, path: str) -> Iterator[Numbered]:
+def parse_rows(content: bytes, path: str) -> Iterator[LocatedRow]:
     """Read the rows of a file's contents. What they are follows from the contents; .csv and .tsv from the name.
 
     Raises UserError with the line for what cannot be parsed: nobody can say what else is wrong with such a file.
@@ -50,13 +50,13 @@ def rows_of(content: bytes, path: str) -> Iterator[Numbered]:
     return _lines(content, path)
 
 
-def _lines(content: bytes, path: str) -> Iterator[Numbered]:
+def _lines(content: bytes, path: str) -> Iterator[LocatedRow]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", _parse(line, f"{path}:{number}")
 
 
-def _items(items: object, path: str) -> Iterator[Numbered]:
+def _items(items: object, path: str) -> Iterator[LocatedRow]:
     assert isinstance(items, list)
     yield from ((f"{path}:item {i}", item) for i, item in enumerate(items, start=1))
 
@@ -80,7 +80,7 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _from_object(whole: dict[str, object], path: str) -> Iterator[Numbered]:
+def _from_object(whole: dict[str, object], path: str) -> Iterator[LocatedRow]:
     lists = [value for value in whole.values() if isinstance(value, list)]
     if (
         len(whole) == 1
@@ -113,10 +113,10 @@ def _is_columns(whole: dict[str, object]) -> bool:
     )
 
 
-def _table(content: bytes, path: str, separator: str) -> Iterator[Numbered]:
+def _table(content: bytes, path: str, separator: str) -> Iterator[LocatedRow]:
     """A header line, then a row a record. An empty cell is no value."""
     text = _decoded(content, path)
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         header = next(reader, [])

@@ -19,19 +19,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harken.data import fields
-from harken.data.fields import Drop
+from harken.data.fields import RowError
 from harken.errors import UserError
 
-Sides = tuple[str, str]
+ResponseColumns = tuple[str, str]
 """The two columns that hold the responses."""
-Verdict = tuple[float, float]
+Judgement = tuple[float, float]
 """A score (below 0: the first is better, above 0: the second, 0: a tie) and the probability that it is right."""
 
 TIES = frozenset({"tie", "tied", "equal", "draw", "same", "neither", "both good", "both bad", "bothbad"})
-SHOWN = 8
+MAX_LISTED = 8
 
 
-def _between(second: float) -> Verdict:
+def _from_probability(second: float) -> Judgement:
     """From the probability that the second response is better."""
     if second == 0.5:
         return 0.0, 1.0
@@ -47,7 +47,7 @@ class LabelScale:
     high: float = 0.0
     """The least and the greatest label of the file, for scales that have a middle."""
 
-    def read(self, label: float) -> Verdict | None:
+    def read(self, label: float) -> Judgement | None:
         """Return the verdict a number stands for; None when the scale has no such number."""
         return SCALES[self.name](self, label)
 
@@ -56,10 +56,10 @@ def _in_unit(label: float) -> bool:
     return 0.0 <= label <= 1.0
 
 
-SCALES: Mapping[str, Callable[[LabelScale, float], Verdict | None]] = {
-    "zero_first": lambda _, label: _between(label) if _in_unit(label) else None,
-    "one_first": lambda _, label: _between(1.0 - label) if _in_unit(label) else None,
-    "probability_first": lambda _, label: _between(1.0 - label) if _in_unit(label) else None,
+SCALES: Mapping[str, Callable[[LabelScale, float], Judgement | None]] = {
+    "zero_first": lambda _, label: _from_probability(label) if _in_unit(label) else None,
+    "one_first": lambda _, label: _from_probability(1.0 - label) if _in_unit(label) else None,
+    "probability_first": lambda _, label: _from_probability(1.0 - label) if _in_unit(label) else None,
     "one_two": lambda _, label: {0.0: (0.0, 1.0), 1.0: (-1.0, 1.0), 2.0: (1.0, 1.0)}.get(label),
     "negative_first": lambda _, label: (label, 1.0),
     "positive_first": lambda _, label: (-label + 0.0, 1.0),
@@ -68,49 +68,51 @@ SCALES: Mapping[str, Callable[[LabelScale, float], Verdict | None]] = {
 }
 
 
-class Labels:
+class LabelReader:
     """The labels of one column of one file, read by one scale.
 
     `scale` is a name from `SCALES`, or `auto`. Raises UserError, with the values and their counts, when no scale or
     more than one fits them.
     """
 
-    def __init__(self, values: Sequence[object], sides: Sides, column: str, scale: str, where: str) -> None:
+    def __init__(
+        self, values: Sequence[object], sides: ResponseColumns, column: str, scale: str, where: str
+    ) -> None:
         self.sides, self.column = sides, column
         words: Counter[str] = Counter()
         numbers: Counter[float] = Counter()
         for value in values:
             if value is None:
                 continue
-            number = fields.number(value)
+            number = fields.to_float(value)
             if isinstance(value, bool):
                 words[str(value).lower()] += 1
-            elif number is None or (isinstance(value, str) and word_verdict(value, sides) is not None):
+            elif number is None or (isinstance(value, str) and parse_word_label(value, sides) is not None):
                 words[value.strip() if isinstance(value, str) else type(value).__name__] += 1
             else:
                 numbers[number] += 1
         self.scale: LabelScale | None = None
         self.note = ""
         if numbers:
-            found = scale if scale != "auto" else self._found(numbers, words, where)
+            found = scale if scale != "auto" else self._infer_scale(numbers, words, where)
             self.scale = LabelScale(found, min(numbers), max(numbers))
             strange = [number for number in numbers if self.scale.read(number) is None]
             if strange:
-                raise self._refused(f"{found} has no {strange[0]:g}", numbers, words, where)
-            self.note = f"{column} is read as {found}: {_meaning(found, sides)}"
-        elif words and not any(word_verdict(word, sides) is not None for word in words):
-            raise self._refused("they name neither side nor a tie", numbers, words, where)
+                raise self._error(f"{found} has no {strange[0]:g}", numbers, words, where)
+            self.note = f"{column} is read as {found}: {_scale_meaning(found, sides)}"
+        elif words and not any(parse_word_label(word, sides) is not None for word in words):
+            raise self._error("they name neither side nor a tie", numbers, words, where)
 
-    def verdict(self, value: object) -> Verdict:
+    def verdict(self, value: object) -> Judgement:
         """Return what one label says. Raises Drop for a word that names neither side nor a tie."""
-        if isinstance(value, str) and (said := word_verdict(value, self.sides)) is not None:
+        if isinstance(value, str) and (said := parse_word_label(value, self.sides)) is not None:
             return said
-        number = fields.number(value)
+        number = fields.to_float(value)
         if number is None or self.scale is None or (found := self.scale.read(number)) is None:
-            raise Drop("unknown_label", self.column)
+            raise RowError("unknown_label", self.column)
         return found
 
-    def _found(self, numbers: Counter[float], words: Counter[str], where: str) -> str:
+    def _infer_scale(self, numbers: Counter[float], words: Counter[str], where: str) -> str:
         kinds = set(numbers)
         end = self.sides[0][-1].lower()
         if self.column == "preference_strength" or (min(kinds) < 0 < max(kinds)):
@@ -124,15 +126,15 @@ class Labels:
                 return "one_two"
         if end == "a" and all(map(_in_unit, kinds)):
             return "probability_first"
-        raise self._refused("they fit no scale, or more than one", numbers, words, where)
+        raise self._error("they fit no scale, or more than one", numbers, words, where)
 
-    def _refused(self, why: str, numbers: Counter[float], words: Counter[str], where: str) -> UserError:
+    def _error(self, why: str, numbers: Counter[float], words: Counter[str], where: str) -> UserError:
         counts = [
             *((f"{value:g}", n) for value, n in sorted(numbers.items())),
             *((repr(word), n) for word, n in words.most_common()),
         ]
-        listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:SHOWN])
-        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+        listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:MAX_LISTED])
+        more = f" and {len(counts) - MAX_LISTED} more" if len(counts) > MAX_LISTED else ""
         options = ", ".join(SCALES)
         fix = (
             f"set data.label_scale to what they mean: {options} (docs/input.md)"
@@ -146,7 +148,7 @@ class Labels:
         )
 
 
-def word_verdict(value: str, sides: Sides) -> Verdict | None:
+def parse_word_label(value: str, sides: ResponseColumns) -> Judgement | None:
     """Return what a word says of two sides: the name of one, or of a tie; None for any other."""
     word = " ".join(value.strip().strip("[]()").lower().split())
     if word in TIES or word.startswith(("tie ", "tie(")):
@@ -159,7 +161,7 @@ def word_verdict(value: str, sides: Sides) -> Verdict | None:
     return None
 
 
-def _meaning(scale: str, sides: Sides) -> str:
+def _scale_meaning(scale: str, sides: ResponseColumns) -> str:
     first, second = sides
     return {
         "zero_first": f"0 means {first} is better, 1 {second}",

@@ -24,22 +24,22 @@ class Layout:
     """One way to write a row. Readers raise `fields.Drop` for a row at fault; None: no such thing in it."""
 
     name: str
-    holds: str
+    description: str
     """Its fields, for people."""
     matches: Callable[[Row], bool]
     prompt: Callable[[Row], Conversation] | None
     """The conversation to answer, never with the answer the row gives."""
     demonstration: Callable[[Row], tuple[Conversation, str]] | None = None
     comparisons: Callable[[Row], tuple[Conversation, list[Comparison]]] | None = None
-    for_file: (
+    make_comparisons: (
         Callable[[Sequence[Row], str, str], Callable[[Row], tuple[Conversation, list[Comparison]]]] | None
     ) = None
     """Makes `comparisons` from all rows of a file, `data.label_scale` and the file's name: one scale for all labels."""
 
     @property
-    def compares(self) -> bool:
+    def has_comparisons(self) -> bool:
         """Whether its rows hold comparisons of text."""
-        return self.comparisons is not None or self.for_file is not None
+        return self.comparisons is not None or self.make_comparisons is not None
 
 
 def _has(*names: str) -> Callable[[Row], bool]:
@@ -65,26 +65,26 @@ LAYOUTS: tuple[Layout, ...] = (
         "prompt_chosen_rejected",
         "prompt (text, dialogue or messages) or instruction (+ input) or question, chosen, rejected (text or "
         "messages); preference_strength optional (0: tie)",
-        pair_layouts.is_prompted,
-        pair_layouts.prompted_prompt,
-        comparisons=pair_layouts.prompted,
+        pair_layouts.is_prompt_chosen_rejected,
+        pair_layouts.prompt_chosen_rejected_prompt,
+        comparisons=pair_layouts.prompt_chosen_rejected,
     ),
     Layout(
         "chosen_rejected",
         "chosen, rejected: whole dialogues, as text (HH-RLHF) or messages; "
         "preference_strength optional (0: tie)",
         _has("chosen", "rejected"),
-        pair_layouts.whole_prompt,
-        comparisons=pair_layouts.whole,
+        pair_layouts.chosen_rejected_prompt,
+        comparisons=pair_layouts.chosen_rejected,
     ),
     Layout(
         "a_b_label",
         "prompt or input or instruction; response_a, response_b (or output_1, output_2, …); "
         "label, preference, winner, better_response_id or preference_strength (numbers: data.label_scale), "
         "or votes annotator1, annotator2, …",
-        pair_layouts.is_labelled,
-        pair_layouts.labelled_prompt,
-        for_file=pair_layouts.labelled,
+        pair_layouts.is_a_b_label,
+        pair_layouts.a_b_label_prompt,
+        make_comparisons=pair_layouts.a_b_label_reader,
     ),
     Layout(
         "battle",
@@ -126,35 +126,35 @@ LAYOUTS: tuple[Layout, ...] = (
         "instruction",
         "instruction, context or input (optional), response or output",
         _has("instruction"),
-        response_layouts.prompted_prompt,
-        response_layouts.prompted,
+        response_layouts.prompt_response_prompt,
+        response_layouts.prompt_response,
     ),
     Layout(
         "prompt",
         "prompt (text, dialogue or messages); response, completion, answer or output optional",
         _has("prompt"),
-        response_layouts.prompted_prompt,
-        response_layouts.prompted,
+        response_layouts.prompt_response_prompt,
+        response_layouts.prompt_response,
     ),
     Layout(
         "question",
         "question; answer optional",
         _has("question"),
-        response_layouts.prompted_prompt,
-        response_layouts.prompted,
+        response_layouts.prompt_response_prompt,
+        response_layouts.prompt_response,
     ),
     Layout(
         "turns",
         "turns: a list of user texts, of which the first is used",
         _has("turns"),
-        response_layouts.first_turn,
+        response_layouts.turns_prompt,
     ),
     Layout(
         "text",
         "text: the prompt, a newline, the answer",
         _has("text"),
-        response_layouts.first_line,
-        response_layouts.lines,
+        response_layouts.text_prompt,
+        response_layouts.text,
     ),
 )
 

@@ -24,7 +24,7 @@ _KNOWN = re.compile(
 _MARK = re.compile(r"<\|?[^<>|\s]{2,40}\|?>|\[/?[A-Z_]{3,30}\]|\#{2,3} ?\w+:")
 
 
-class Markup:
+class MarkupDetector:
     """Finds chat markup of any family, and the model's own, in texts."""
 
     def __init__(self, renderer: Renderer | None = None) -> None:
@@ -33,7 +33,7 @@ class Markup:
             own = renderer.special.control | set(_MARK.findall(renderer.template.framing))
         self._own = re.compile("|".join(map(re.escape, sorted(own - {""}, key=len, reverse=True))) or "(?!)")
 
-    def in_text(self, text: str) -> str:
+    def find_markup(self, text: str) -> str:
         """The first markup that a text holds, "" for none."""
         found = _KNOWN.search(text) or self._own.search(text)
         return found[0].strip() if found else ""
@@ -46,7 +46,7 @@ class Markup:
             if isinstance(row, TokenPair):
                 continue
             number += 1
-            marks = dict.fromkeys(mark for text in texts_of(row) if (mark := self.in_text(text)))
+            marks = dict.fromkeys(mark for text in row_texts(row) if (mark := self.find_markup(text)))
             held += bool(marks)
             counted.update(marks.keys())
         if not held:
@@ -58,13 +58,13 @@ class Markup:
         ]
 
 
-def texts_of(row: Prompt | Demonstration | Preference) -> Sequence[str]:
+def row_texts(row: Prompt | Demonstration | Preference) -> Sequence[str]:
     """All texts of a row: its turns, and its responses."""
     turns = [m.content for m in (row if isinstance(row, Prompt) else row.prompt).messages]
-    return [*turns, *responses_of(row)]
+    return [*turns, *row_responses(row)]
 
 
-def responses_of(row: Prompt | Demonstration | Preference) -> list[str]:
+def row_responses(row: Prompt | Demonstration | Preference) -> list[str]:
     """The texts that an assistant is to write, or not to."""
     if isinstance(row, Prompt):
         return []

@@ -12,7 +12,7 @@ from typing import TypeVar
 from harken.config.base import DataConfig, Task
 from harken.data import columns, conversations, fields, files, layouts, token_pairs
 from harken.data.conversations import Conversation
-from harken.data.fields import Drop, Row
+from harken.data.fields import Row, RowError
 from harken.data.layouts import Layout
 from harken.data.preferences import Comparison, agreement, to_preference
 from harken.data.report import DataReport
@@ -23,13 +23,13 @@ from harken.run.terminal import visible
 Record = TypeVar("Record")
 Pair = Preference | TokenPair
 
-LONGEST_TEXT = 1_000_000
+MAX_CHARS = 1_000_000
 """Letters of a text that is tokenised whatever the limit; a tokenizer takes a second or so for them."""
-LETTERS_A_TOKEN = 100
+CHARS_PER_TOKEN = 100
 """Letters that one token may stand for, generously: a longer text for its limit is dropped before it is tokenised."""
-CUT_CONTEXT = "context lost assistant turns at its end"
+RESPONSES_DROPPED = "context lost assistant turns at its end"
 
-_Read = tuple[Sequence[Record | Drop], bool]
+_Read = tuple[Sequence[Record | RowError], bool]
 """The records of one row, or why one is dropped, and whether its context lost assistant turns at its end."""
 
 
@@ -45,11 +45,11 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
     else:
         column = data.prompt_column
         path = _path(data, path, "prompt_only")
-        rows = columns.renamed(files.read_rows(path, data.split), data.columns, path)
+        rows = columns.rename_columns(files.read_rows(path, data.split), data.columns, path)
         report = DataReport(path, f"column {column}")
 
         def read_turns(row: Row) -> Conversation:
-            return conversations.conversation(fields.value(row, column), column)
+            return conversations.parse_conversation(fields.first_value(row, column), column)
 
     seen: set[str] = set()
     ids: set[str] = set()
@@ -57,9 +57,9 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
     def read(row: Row) -> _Read[Prompt]:
         prompt, cut = _prompt(row, read_turns(row))
         if (content := content_hash(prompt.messages, prompt.tools)) in seen:
-            raise Drop("duplicate_prompt")
+            raise RowError("duplicate_prompt")
         if prompt.id in ids:
-            raise Drop("duplicate_id", "id")
+            raise RowError("duplicate_id", "id")
         seen.add(content)
         ids.add(prompt.id)
         return [replace(prompt, reference=_reference(row))], cut
@@ -73,11 +73,11 @@ def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demo
 
     def read(row: Row) -> _Read[Demonstration]:
         if _is_bad(row):
-            raise Drop("labelled_bad", "label")
+            raise RowError("labelled_bad", "label")
         turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
         prompt, cut = _prompt(row, turns)
         if not response.strip():
-            raise Drop("empty_response")
+            raise RowError("empty_response")
         return [Demonstration(prompt, response)], cut
 
     return _convert(rows, read, report, data.max_length), report
@@ -97,12 +97,12 @@ def preferences(
         turns, compared = layout.comparisons(row)
         prompt, cut = _prompt(row, turns)
         scored[_scores(row)] += 1
-        found: list[Pair | Drop] = []
+        found: list[Pair | RowError] = []
         for comparison in compared:
             reason = _fault(comparison)
             if reason is None:
                 judged.append(comparison.raters)
-            found.append(Drop(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
+            found.append(RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
         return found, cut
 
     records: list[Pair] = _convert(rows, read, report, data.max_length)
@@ -131,24 +131,26 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
     return path or data.path
 
 
-def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Numbered], Layout, DataReport]:
+def _open(
+    data: DataConfig, path: str | None, task: Task
+) -> tuple[list[files.LocatedRow], Layout, DataReport]:
     """The rows, a layout that can serve the task, and an empty report."""
     path = _path(data, path, task)
-    rows = columns.renamed(files.read_rows(path, data.split), data.columns, path)
+    rows = columns.rename_columns(files.read_rows(path, data.split), data.columns, path)
     objects = [row for _, row in rows if isinstance(row, dict)]
     layout = layouts.find(data.layout, objects, where=path)
     note = ""
-    if layout.for_file is not None and task != "prompt_only":
-        read = layout.for_file(objects, data.label_scale, path)
+    if layout.make_comparisons is not None and task != "prompt_only":
+        read = layout.make_comparisons(objects, data.label_scale, path)
         layout, note = replace(layout, comparisons=read), getattr(read, "note", "")
     serves = {
         "prompt_only": layout.prompt is not None,
-        "sft": layout.demonstration is not None or layout.compares,
-        "preference": layout.compares or layout.name == layouts.TOKENISED,
+        "sft": layout.demonstration is not None or layout.has_comparisons,
+        "preference": layout.has_comparisons or layout.name == layouts.TOKENISED,
     }
     if not serves[task]:
         raise UserError(
-            f"rows in layout {layout.name!r} ({layout.holds}) cannot be read as {task!r}",
+            f"rows in layout {layout.name!r} ({layout.description}) cannot be read as {task!r}",
             where=path,
             fix="Name other data, or another data.layout",
         )
@@ -156,9 +158,9 @@ def _open(data: DataConfig, path: str | None, task: Task) -> tuple[list[files.Nu
 
 
 def _convert(
-    rows: Sequence[files.Numbered], read: Callable[[Row], _Read[Record]], report: DataReport, limit: int
+    rows: Sequence[files.LocatedRow], read: Callable[[Row], _Read[Record]], report: DataReport, limit: int
 ) -> list[Record]:
-    longest = max(LONGEST_TEXT, LETTERS_A_TOKEN * limit)
+    longest = max(MAX_CHARS, CHARS_PER_TOKEN * limit)
     records: list[Record] = []
     used: set[str] = set()
     there: dict[str, None] = {}
@@ -168,18 +170,18 @@ def _convert(
             continue
         there |= dict.fromkeys(key for key, value in row.items() if value is not None)
         try:
-            found, cut = read(columns.Watched(row, used))
-        except Drop as drop:
+            found, cut = read(columns.TrackedRow(row, used))
+        except RowError as drop:
             report.drop(where, drop.reason, drop.field)
             continue
         for record in found:
-            if isinstance(record, Drop):
+            if isinstance(record, RowError):
                 report.drop(where, record.reason, record.field)
             elif _letters(record) > longest:
                 report.drop(where, "text_too_long")
             else:
                 report.keep()
-                report.shortened[CUT_CONTEXT] += cut
+                report.shortened[RESPONSES_DROPPED] += cut
                 records.append(record)
     report.shortened = +report.shortened
     report.unused = [name for name in there if name not in used]
@@ -196,11 +198,11 @@ def _letters(record: object) -> int:
 
 
 def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
-    messages, cut = conversations.open_conversation(conversations.in_context(row, turns))
+    messages, cut = conversations.drop_trailing_responses(conversations.add_system_and_history(row, turns))
     details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
     if row.get("keywords") is not None:
         details["keywords"] = row["keywords"]
-    tools = fields.tools(row)
+    tools = fields.parse_tools(row)
     prompt = Prompt(
         id=_own_id(row) or content_hash(messages, tools),
         messages=messages,
@@ -220,7 +222,7 @@ def _own_id(row: Row) -> str | None:
 
 def _name(row: Row, field: str) -> str:
     """A text that only names something: "" for anything else that may stand there."""
-    return fields.checked(row[field], field) if isinstance(row.get(field), str) else ""
+    return fields.require_text(row[field], field) if isinstance(row.get(field), str) else ""
 
 
 REFERENCES = ("reference", "reference_answer", "ground_truth", "solution", "answer")
@@ -228,10 +230,10 @@ REFERENCES = ("reference", "reference_answer", "ground_truth", "solution", "answ
 
 
 def _reference(row: Row) -> str | None:
-    name = fields.present(row, REFERENCES)
+    name = fields.first_present(row, REFERENCES)
     if name is None or isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
         return None
-    return fields.checked(str(row[name]), name)
+    return fields.require_text(str(row[name]), name)
 
 
 def _is_bad(row: Row) -> bool:
@@ -239,12 +241,12 @@ def _is_bad(row: Row) -> bool:
     label = row.get("label")
     if isinstance(label, str):
         return label.strip().lower() == "false"
-    return label is False or ("completion" in row and fields.number(label) == 0)
+    return label is False or ("completion" in row and fields.to_float(label) == 0)
 
 
 def _scores(row: Row) -> str:
     """How the two scores of a chosen and a rejected response stand to each other."""
-    chosen, rejected = fields.number(row.get("score_chosen")), fields.number(row.get("score_rejected"))
+    chosen, rejected = fields.to_float(row.get("score_chosen")), fields.to_float(row.get("score_rejected"))
     if chosen is None or rejected is None:
         return "none"
     return "right" if chosen > rejected else "equal" if chosen == rejected else "reversed"
@@ -256,9 +258,9 @@ def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:
     turns, compared = layout.comparisons(row)
     best = compared[0]
     if best.score == 0:
-        raise Drop("tie")
+        raise RowError("tie")
     if reason := _fault(best):
-        raise Drop(reason)
+        raise RowError(reason)
     return turns, best.first if best.score < 0 else best.second
 
 

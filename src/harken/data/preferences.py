@@ -38,7 +38,7 @@ def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft
     """
     score, certainty = comparison.score, comparison.certainty
     if soft and comparison.raters:
-        leaning = lean(comparison.raters)
+        leaning = vote_margin(comparison.raters)
         strength = abs(score) or abs(mean_score(comparison.raters)) or 1.0
         score, certainty = strength * float(np.sign(leaning)), (1.0 + abs(leaning)) / 2
     swap = score > 0
@@ -59,7 +59,7 @@ def mean_score(scores: Sequence[float]) -> float:
     return float(np.mean(scores))
 
 
-def majority(scores: Sequence[float], weights: Sequence[float] | None = None) -> float:
+def majority_vote(scores: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """-1, 0 or 1: the verdict with the most votes; a draw between verdicts is a tie, 0.
 
     Each score votes with its sign; `weights` (one a rater, default 1) say how much a vote counts.
@@ -72,7 +72,7 @@ def majority(scores: Sequence[float], weights: Sequence[float] | None = None) ->
     return winners[0] if len(winners) == 1 else 0.0
 
 
-def lean(scores: Sequence[float]) -> float:
+def vote_margin(scores: Sequence[float]) -> float:
     """The share of raters that favour the second answer minus the share that favour the first: -1 … 1."""
     return float(np.mean(np.sign(scores)))
 

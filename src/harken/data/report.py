@@ -49,19 +49,19 @@ FIXES = {
     "tie": "these rows prefer neither side: name a data set with preferences, or one of demonstrations",
 }
 """What to do where a reason leaves no row."""
-SHOWN = 20
+MAX_LISTED = 20
 """Dropped rows that are listed one by one; all of them stand in rejects.jsonl."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
-MOST_COLUMNS = 6
+MAX_COLUMNS = 6
 """Columns that the short account names."""
-MOST_NAMED = 3
+MAX_REASONS = 3
 """Reasons that the short account names; the others are counted."""
-DETAILS = 12
+MAX_DETAILS = 12
 """Different messages of a chat template that are counted each under its own name."""
 
 
 @dataclass(frozen=True)
-class Reject:
+class DroppedRow:
     """One dropped row: its place (``path:line`` or a prompt id), the field at fault ("" if none), why."""
 
     where: str
@@ -94,7 +94,7 @@ class DataReport:
     dropped: Counter[str] = field(default_factory=Counter)
     shortened: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
+    dropped_rows: list[DroppedRow] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What is wrong with rows that are used, for example prompts that are trained on and held out."""
     agreement: Agreement | None = None
@@ -116,24 +116,24 @@ class DataReport:
         if reason not in REASONS:
             raise ValueError(f"{reason!r} is no reason of harken.data.report.REASONS")
         self.raw += 1
-        name = _counted_as(reason, field, detail)
+        name = _count_key(reason, field, detail)
         if (
             detail
             and name not in self.dropped
-            and sum(f"{reason}:" in known for known in self.dropped) >= DETAILS
+            and sum(f"{reason}:" in known for known in self.dropped) >= MAX_DETAILS
         ):
             name = reason
         self.dropped[name] += 1
         if reason != "over_limit":
-            self.rejects.append(Reject(where, field, reason, detail))
+            self.dropped_rows.append(DroppedRow(where, field, reason, detail))
 
-    def withdraw(self, where: str, reason: str, field: str = "", detail: str = "") -> None:
+    def drop_kept(self, where: str, reason: str, field: str = "", detail: str = "") -> None:
         """Move a record counted as kept to the dropped ones, for example when its tokens do not fit."""
         self.raw -= 1
         self.kept -= 1
         self.drop(where, reason, field, detail)
 
-    def nothing_left(self) -> tuple[str, str]:
+    def explain_empty(self) -> tuple[str, str]:
         """Why not one row is left, and what to do about it: by the reason that most rows were dropped for."""
         if not self.dropped:
             return "there is not one row", "name other data"
@@ -147,39 +147,39 @@ class DataReport:
 
     def summary(self) -> list[str]:
         """The account in two lines, and one a warning: what a training run prints. `lines` has all of it."""
-        parts = [f"dropped {_most(self.dropped)}"] if self.dropped else []
-        parts += [f"shortened {_most(self.shortened)}"] if self.shortened else []
-        parts += [f"changed {_most(self.changed)}"] if self.changed else []
+        parts = [f"dropped {_top_reasons(self.dropped)}"] if self.dropped else []
+        parts += [f"shortened {_top_reasons(self.shortened)}"] if self.shortened else []
+        parts += [f"changed {_top_reasons(self.changed)}"] if self.changed else []
         parts += self.notes
-        parts += [self._not_used(MOST_COLUMNS)] if self.unused else []
+        parts += [self._unused_line(MAX_COLUMNS)] if self.unused else []
         parts += [self.agreement.line()] if self.agreement else []
         warnings = [f"  warning: {warning}" for warning in self.warnings]
-        return [self._head(), *([f"  {'; '.join(parts)}"] if parts else []), *warnings]
+        return [self._totals_line(), *([f"  {'; '.join(parts)}"] if parts else []), *warnings]
 
     def lines(self) -> list[str]:
         """The account for a terminal: totals, each reason, the first dropped rows, warnings, what raters agreed on."""
-        lines = [self._head()]
+        lines = [self._totals_line()]
         first = {
-            _counted_as(r.reason, r.field, r.detail): f"; first {r.where}" for r in reversed(self.rejects)
+            _count_key(r.reason, r.field, r.detail): f"; first {r.where}" for r in reversed(self.dropped_rows)
         }
         for reason, count in self.dropped.most_common():
             meaning = REASONS[reason.partition(":")[0]]
             lines.append(f"  {count:,} dropped: {reason} ({meaning}{first.get(reason, '')})")
-        lines += [f"  {reject.line()}" for reject in self.rejects[:SHOWN]]
-        if len(self.rejects) > SHOWN:
-            lines.append(f"  … and {len(self.rejects) - SHOWN:,} more dropped rows")
+        lines += [f"  {reject.line()}" for reject in self.dropped_rows[:MAX_LISTED]]
+        if len(self.dropped_rows) > MAX_LISTED:
+            lines.append(f"  … and {len(self.dropped_rows) - MAX_LISTED:,} more dropped rows")
         lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
         lines += [f"  {count:,} changed: {what}" for what, count in self.changed.most_common()]
         lines += [f"  {note}" for note in self.notes]
-        lines += [f"  {self._not_used(SHOWN)}"] if self.unused else []
+        lines += [f"  {self._unused_line(MAX_LISTED)}"] if self.unused else []
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
 
-    def _not_used(self, most: int) -> str:
+    def _unused_line(self, most: int) -> str:
         more = f" and {len(self.unused) - most} more" if len(self.unused) > most else ""
         return f"columns not used: {', '.join(self.unused[:most])}{more}"
 
-    def _head(self) -> str:
+    def _totals_line(self) -> str:
         dropped = self.dropped.total()
         head = f"{self.path}: {self.raw:,} rows, {self.kept:,} kept, {dropped:,} dropped"
         return head + (f" (layout {self.layout})" if self.layout else "")
@@ -201,14 +201,14 @@ class DataReport:
         }
 
 
-def _counted_as(reason: str, field: str, detail: str = "") -> str:
+def _count_key(reason: str, field: str, detail: str = "") -> str:
     name = f"{reason}:{field}" if field and reason in _PER_FIELD else reason
     return f"{name}: {detail}" if detail else name
 
 
-def _most(counts: Counter[str]) -> str:
+def _top_reasons(counts: Counter[str]) -> str:
     """``2 tie, 1 no_prompt and 3 for 2 other reasons``."""
-    named = counts.most_common(MOST_NAMED)
+    named = counts.most_common(MAX_REASONS)
     text = ", ".join(f"{count:,} {what}" for what, count in named)
     others = len(counts) - len(named)
     if not others:

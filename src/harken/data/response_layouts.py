@@ -6,20 +6,20 @@ from collections.abc import Mapping
 
 from harken.data import conversations, fields, transcripts
 from harken.data.conversations import Conversation
-from harken.data.fields import Drop, Row
+from harken.data.fields import Row, RowError
 
 _MESSAGES = ("messages", "conversations", "conversation")
-_ANSWERS = ("response", "completion", "answer", "output")
+_RESPONSES = ("response", "completion", "answer", "output")
 
 
-def prompted_prompt(row: Row) -> Conversation:
+def prompt_response_prompt(row: Row) -> Conversation:
     """prompt, instruction (+ context) or question."""
-    return conversations.prompt_of(row)
+    return conversations.parse_prompt(row)
 
 
-def prompted(row: Row) -> tuple[Conversation, str]:
+def prompt_response(row: Row) -> tuple[Conversation, str]:
     """The prompt and its response, completion, answer or output."""
-    return conversations.prompt_of(row), fields.text(row, *_ANSWERS)
+    return conversations.parse_prompt(row), fields.text(row, *_RESPONSES)
 
 
 def has_messages(row: Row) -> bool:
@@ -29,22 +29,22 @@ def has_messages(row: Row) -> bool:
 
 def messages_prompt(row: Row) -> Conversation:
     """Everything up to the last user turn: a final answer is left out."""
-    return conversations.open_conversation(_turns(row))[0]
+    return conversations.drop_trailing_responses(_turns(row))[0]
 
 
 def messages(row: Row) -> tuple[Conversation, str]:
     """The last assistant turn and what came before it."""
-    return conversations.last_answer(_turns(row), "messages")
+    return conversations.split_last_response(_turns(row), "messages")
 
 
 def _turns(row: Row) -> Conversation:
-    name = fields.required(row, _MESSAGES)
-    return fields.messages(row[name], name)
+    name = fields.require_any(row, _MESSAGES)
+    return fields.parse_messages(row[name], name)
 
 
 def instances_prompt(row: Row) -> Conversation:
     """The instruction and the first instance's input."""
-    return conversations.instructed(
+    return conversations.from_instruction(
         {"instruction": row.get("instruction"), "input": _instance(row).get("input")}
     )
 
@@ -55,31 +55,31 @@ def instances(row: Row) -> tuple[Conversation, str]:
 
 
 def _instance(row: Row) -> Row:
-    found = fields.value(row, "instances")
+    found = fields.first_value(row, "instances")
     if not isinstance(found, list) or not found or not isinstance(found[0], Mapping):
-        raise Drop("wrong_type", "instances")
+        raise RowError("wrong_type", "instances")
     return found[0]
 
 
-def first_turn(row: Row) -> Conversation:
+def turns_prompt(row: Row) -> Conversation:
     """The first of several user turns: the later ones ask about the answer to it."""
-    turns = fields.value(row, "turns")
+    turns = fields.first_value(row, "turns")
     if not isinstance(turns, list) or not turns:
-        raise Drop("wrong_type", "turns")
-    return conversations.said_by_user(fields.checked(turns[0], "turns"))
+        raise RowError("wrong_type", "turns")
+    return conversations.user_turn(fields.require_text(turns[0], "turns"))
 
 
-def lines(row: Row) -> tuple[Conversation, str]:
+def text(row: Row) -> tuple[Conversation, str]:
     """The first newline parts the prompt from the answer; a dialogue parts at its last turn."""
     whole = fields.text(row, "text")
     if transcripts.is_transcript(whole):
-        return transcripts.split_answer(whole, "text")
+        return transcripts.split_last_response(whole, "text")
     prompt, newline, answer = whole.strip().partition("\n")
     if not newline:
-        raise Drop("no_newline", "text")
-    return conversations.said_by_user(prompt.strip()), answer.strip()
+        raise RowError("no_newline", "text")
+    return conversations.user_turn(prompt.strip()), answer.strip()
 
 
-def first_line(row: Row) -> Conversation:
+def text_prompt(row: Row) -> Conversation:
     """The prompt of a {text} row."""
-    return lines(row)[0]
+    return text(row)[0]

@@ -67,7 +67,7 @@ def load_split(
     eval_limit = data.limit if data.eval_limit is None else data.eval_limit
     _require_splits(data)
     records, report = load(data.model_copy(update={"limit": None}), None, seed)
-    warn_of_repeats(records, report)
+    warn_duplicates(records, report)
     if data.eval_path is not None or data.eval_split is not None:
         path = data.path if data.eval_path is None else data.eval_path
         split = data.split if data.eval_split is None else data.eval_split
@@ -77,7 +77,7 @@ def load_split(
         train = _limited(records, data.limit, seed, report)
         _warn_of_leaks(train, held_out, second)
         return train, held_out, [report, second]
-    keys = sorted({_prompt_key(r) for r in records}, key=lambda key: seeds.seed(seed, "held out", key))
+    keys = sorted({_prompt_key(r) for r in records}, key=lambda key: seeds.derive_seed(seed, "held out", key))
     aside = set(keys[: max(round(len(keys) * data.eval_fraction), 1)] if data.eval_fraction else [])
     train = [r for r in records if _prompt_key(r) not in aside]
     held_out = [r for r in records if _prompt_key(r) in aside]
@@ -102,7 +102,7 @@ def _require_splits(data: DataConfig) -> None:
         )
 
 
-def warn_of_repeats(records: Sequence[Prompt | Demonstration | Pair], report: DataReport) -> None:
+def warn_duplicates(records: Sequence[Prompt | Demonstration | Pair], report: DataReport) -> None:
     """Put into the report how many rows say what an earlier one says, prompt and answers, whatever their ids."""
     again = len(records) - len({_whole(record) for record in records})
     if again:
@@ -135,7 +135,7 @@ def _some(
         raise UserError(
             f"none of its {report.raw} rows can be used: {reasons}",
             where=report.path,
-            fix=f"First: {report.rejects[0].where}. Mend the rows, or set data.layout (now {report.layout})",
+            fix=f"First: {report.dropped_rows[0].where}. Mend the rows, or set data.layout (now {report.layout})",
         )
     return _limited(records, limit, seed, report), report
 
@@ -145,7 +145,7 @@ def _limited(records: list[Record], limit: int | None, seed: int, report: DataRe
     if limit is None or len(records) <= limit:
         return records
     for _ in range(len(records) - limit):
-        report.withdraw(report.path, "over_limit")
+        report.drop_kept(report.path, "over_limit")
     return [records[i] for i in sorted(seeds.permutation(len(records), seed, "limit")[:limit])]
 
 

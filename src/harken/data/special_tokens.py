@@ -36,15 +36,15 @@ class SpecialTokens:
         self._anywhere, self._in_responses = _any_of(self.all), _any_of(self.all - self.kept)
         self._hidden = {int(i) for i in tokenizer.convert_tokens_to_ids([*(self.all - self.kept)])}
 
-    def broken(self, text: str, *, response: bool = False) -> str:
+    def escape(self, text: str, *, response: bool = False) -> str:
         """The text with every special token it spells broken by a space, but for those that a response keeps."""
-        return (self._in_responses if response else self._anywhere).sub(_broken, text)
+        return (self._in_responses if response else self._anywhere).sub(_insert_space, text)
 
-    def spelled(self, text: str) -> list[str]:
+    def find(self, text: str) -> list[str]:
         """The special tokens that a response spells and that are broken in it."""
         return self._in_responses.findall(text)
 
-    def decoded(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Tokens as text, without the special tokens that are not kept."""
         if not self.kept:
             return str(
@@ -78,10 +78,10 @@ class SpecialTokens:
                     where=f"data.{KEY}",
                     fix=f"did you mean {near[0]!r}?" if near else f"it declares {known}",
                 )
-        chat_template.record(self._tokenizer, **{KEY: names or None})
+        chat_template.set_record(self._tokenizer, **{KEY: names or None})
 
     def _recorded(self) -> set[str]:
-        found = chat_template.record_of(self._tokenizer).get(KEY)
+        found = chat_template.get_record(self._tokenizer).get(KEY)
         names = set(found) if isinstance(found, list) and all(isinstance(n, str) for n in found) else set()
         return (names & self.all) - self.control
 
@@ -91,6 +91,6 @@ def _any_of(tokens: Collection[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
-def _broken(spelled_out: re.Match[str]) -> str:
+def _insert_space(spelled_out: re.Match[str]) -> str:
     token = spelled_out[0]
     return f"{token[0]} {token[1:]}" if len(token) > 1 else ""

@@ -12,7 +12,7 @@ from harken.data.special_tokens import KEY
 from harken.errors import UserError
 from harken.records import Message
 
-ASKED, ANSWER = "Name a colour.", "Blue."
+QUESTION, RESPONSE = "Name a colour.", "Blue."
 PLAIN = ("Blue.", "One, two; three!\nFour: (5 + 6) = 11?", 'She said: "No."')
 RARE = ("naïve café", "Straße, Ærø", "日本語", "🙂")
 TEXTS = 64
@@ -34,11 +34,11 @@ def generation_prompt(renderer: Renderer) -> TokenCheck:
         return TokenCheck(
             "note", "no chat template: turns are written as Human: and Assistant:", "use an instruct model"
         )
-    header, asked = template.header, template.asked
+    header, asked = template.response_prefix, template.generation_prompt
     if template.opened_tag:
         rest = (
-            f"gets {template.closes!r} first, as the template writes"
-            if template.closes
+            f"gets {template.closing_text!r} first, as the template writes"
+            if template.closing_text
             else "stays inside it"
         )
         return TokenCheck(
@@ -55,8 +55,10 @@ def generation_prompt(renderer: Renderer) -> TokenCheck:
         )
     between = header[len(asked) :]
     if between.strip():
-        turns = [{"role": "user", "content": ASKED}]
-        if chat_template.render(tokenizer, turns) == chat_template.render(tokenizer, turns, answer_next=True):
+        turns = [{"role": "user", "content": QUESTION}]
+        if chat_template.render(tokenizer, turns) == chat_template.render(
+            tokenizer, turns, add_generation_prompt=True
+        ):
             return TokenCheck(
                 "error",
                 f"add_generation_prompt writes nothing, and {between!r} is missing before the response",
@@ -68,10 +70,10 @@ def generation_prompt(renderer: Renderer) -> TokenCheck:
             "correct chat_template, or know that Harken trains and samples without that text",
         )
     whole = chat_template.render(
-        tokenizer, [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]
+        tokenizer, [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": RESPONSE}]
     )
-    prompt = renderer.prompt([Message("user", ASKED)])
-    ours = [*prompt, *renderer.response(ANSWER)]
+    prompt = renderer.encode_prompt([Message("user", QUESTION)])
+    ours = [*prompt, *renderer.encode_response(RESPONSE)]
     theirs = tokenizer(whole, add_special_tokens=False)["input_ids"][: len(ours)]
     if ours != theirs:
         return TokenCheck(
@@ -86,7 +88,7 @@ def end_of_turn(renderer: Renderer) -> TokenCheck:
     end = tokenizer.convert_ids_to_tokens(renderer.end_of_turn)
     if renderer.template is None:
         return TokenCheck("ok", f"{end!r} (eos) ends a response")
-    after = renderer.template.after
+    after = renderer.template.response_suffix
     if end not in after:
         return TokenCheck(
             "warning",
@@ -100,7 +102,7 @@ def end_of_turn(renderer: Renderer) -> TokenCheck:
 
 def system_turn(renderer: Renderer) -> TokenCheck:
     """Tell whether the template writes a system turn."""
-    if renderer.template is None or renderer.template.system:
+    if renderer.template is None or renderer.template.supports_system:
         return TokenCheck("ok", "a system turn is written")
     return TokenCheck(
         "note", "the chat template takes no system turn: its text begins the first user turn instead"
@@ -122,11 +124,15 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
     """Encode and decode plain texts and responses of the data; special tokens that are kept have to come back too."""
 
     def lost(said: Sequence[str]) -> list[str]:
-        return [t for t in said if renderer.text(renderer.response(t)) != renderer.as_written(t)]
+        return [
+            t
+            for t in said
+            if renderer.decode_response(renderer.encode_response(t)) != renderer.adjust_opened_tag(t)
+        ]
 
     texts = texts[:TEXTS]
-    spelled = Counter(token for text in texts for token in dict.fromkeys(renderer.special.spelled(text)))
-    data = [text for text in texts if not renderer.special.spelled(text)]
+    spelled = Counter(token for text in texts for token in dict.fromkeys(renderer.special.find(text)))
+    data = [text for text in texts if not renderer.special.find(text)]
     plain, own, rare = lost(PLAIN), lost(data), lost(RARE)
     measured = (
         f"{len(own)} of {len(data)} texts of the data and {len(plain)} of {len(PLAIN)} plain ones changed"
@@ -151,7 +157,7 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
     return TokenCheck("ok", measured)
 
 
-def require(renderer: Renderer, texts: Sequence[str]) -> list[str]:
+def check_tokenizer(renderer: Renderer, texts: Sequence[str]) -> list[str]:
     """Make all checks at the start of a stage; returns what is worth a warning, a line each.
 
     `texts` are responses of the data. Raises UserError for what the doctor calls an error.
@@ -165,7 +171,9 @@ def require(renderer: Renderer, texts: Sequence[str]) -> list[str]:
             where = str(renderer.tokenizer.name_or_path)
             raise UserError(found.measured, where=where, fix=found.fix)
     tag = renderer.template.opened_tag if renderer.template else ""
-    inside = [text for text in texts if tag and tag.replace("<", "</") not in renderer.as_written(text)]
+    inside = [
+        text for text in texts if tag and tag.replace("<", "</") not in renderer.adjust_opened_tag(text)
+    ]
     if inside:
         what = f"{len(inside)} of {len(texts)} responses never close the {tag!r} that the generation prompt opens"
         seen.append(TokenCheck("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from itertools import takewhile
 
-from harken.data.fields import Drop, Row
-from harken.data.fields import value as value_of
+from harken.data.fields import Row, RowError
+from harken.data.fields import first_value as value_of
 from harken.records import TokenPair
 
 
@@ -19,9 +19,9 @@ def read(row: Row, max_length: int, id: str | None = None) -> TokenPair:
     """Both sides without padding (where the mask is 0). Longer than `max_length` is dropped, never cut."""
     chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
     if chosen == rejected:
-        raise Drop("identical_responses")
+        raise RowError("identical_responses")
     if max(len(chosen), len(rejected)) > max_length:
-        raise Drop("response_too_long")
+        raise RowError("response_too_long")
     return TokenPair(
         id or hashlib.sha256(repr((chosen, rejected)).encode()).hexdigest()[:16], chosen, rejected
     )
@@ -41,15 +41,15 @@ def _side(row: Row, side: str) -> tuple[int, ...]:
     if row.get(mask) is not None:
         real = _integers(row, mask)
         if len(real) != len(tokens) or any(flag > 1 for flag in real):
-            raise Drop("wrong_type", mask)
+            raise RowError("wrong_type", mask)
         tokens = tuple(token for token, flag in zip(tokens, real, strict=True) if flag)
     if not tokens:
-        raise Drop("empty_response", f"input_ids_{side}")
+        raise RowError("empty_response", f"input_ids_{side}")
     return tokens
 
 
 def _integers(row: Row, field: str) -> tuple[int, ...]:
     value = value_of(row, field)
     if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
-        raise Drop("wrong_type", field)
+        raise RowError("wrong_type", field)
     return tuple(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harken.data.fields import Drop
+from harken.data.fields import RowError
 from harken.records import Message, Role
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
@@ -37,14 +37,14 @@ def parse(text: str) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def split_answer(text: str, field: str) -> tuple[tuple[Message, ...], str]:
+def split_last_response(text: str, field: str) -> tuple[tuple[Message, ...], str]:
     """A dialogue as the conversation and its last answer: everything after the last "Assistant:".
 
     Drops rows without an answer, and rows whose answer goes on to write the human's next turn.
     """
     before, marker, answer = text.rpartition(ASSISTANT)
     if not marker:
-        raise Drop("no_response", field)
+        raise RowError("no_response", field)
     if HUMAN in answer:
-        raise Drop("turn_marker_in_response", field)
+        raise RowError("turn_marker_in_response", field)
     return parse(before), answer.strip()

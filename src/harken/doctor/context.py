@@ -20,7 +20,7 @@ from harken.config.base import DataConfig
 from harken.config.rewards import RewardPart
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.data import sources
-from harken.data.chat import Rejected, Renderer
+from harken.data.chat import Renderer, RenderFailure
 from harken.data.report import DataReport
 from harken.doctor.cached import part
 from harken.doctor.check import Kind
@@ -142,14 +142,14 @@ class Context:
         for row in self.sample:
             encoded = encode(self.renderer, row, limit)
             report.keep()
-            if isinstance(encoded, Rejected):
-                report.withdraw("", encoded.reason, detail=encoded.detail)
+            if isinstance(encoded, RenderFailure):
+                report.drop_kept("", encoded.reason, detail=encoded.detail)
             else:
                 fitting.append(
                     (tokens_of(encoded), len(fitting), row if isinstance(row, Prompt) else encoded)
                 )
         if not fitting:
-            what, fix = report.nothing_left()
+            what, fix = report.explain_empty()
             raise UserError(what, where=self.config.data.path, fix=fix)
         short = [entry for entry in fitting if entry[0] <= ROW_TOKENS]
         return [entry[2] for entry in (short if len(short) >= FEW else sorted(fitting))]
@@ -230,13 +230,15 @@ def read_rows(data: DataConfig, kind: Kind, seed: int) -> DataSample:
     return DataSample(*sources.load_split(data, sources.load_prompts, seed))
 
 
-def encode(renderer: Renderer, row: Row, limit: int) -> TokenDemonstration | TokenPair | list[int] | Rejected:
+def encode(
+    renderer: Renderer, row: Row, limit: int
+) -> TokenDemonstration | TokenPair | list[int] | RenderFailure:
     """A row as tokens within `limit`, or why it cannot be."""
     if isinstance(row, Demonstration):
-        return renderer.demonstration(row, limit)
+        return renderer.encode_demonstration(row, limit)
     if isinstance(row, Prompt):
-        return renderer.fitted(row, limit)
-    return renderer.preference(row, limit)
+        return renderer.try_fit_prompt(row, limit)
+    return renderer.encode_preference(row, limit)
 
 
 def tokens_of(encoded: TokenDemonstration | TokenPair | list[int]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harken.data.chat import Rejected, Renderer
+from harken.data.chat import Renderer, RenderFailure
 from harken.data.parse import content_hash
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
@@ -97,7 +97,7 @@ def answers_fit(context: PPOContext) -> Outcome:
         return note("nothing says what answers the policy was tuned on")
     rows = read_rows(data.model_copy(update={"limit": SAMPLE}), "sft", context.config.seed).train
     answers = [row.response for row in rows[:SAMPLE] if isinstance(row, Demonstration)]
-    lengths = np.array([len(context.renderer.response(answer)) for answer in answers])
+    lengths = np.array([len(context.renderer.encode_response(answer)) for answer in answers])
     limit = context.settings.max_gen_len
     longer = float((lengths > limit).mean())
     half, most = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
@@ -126,13 +126,13 @@ def ptx_rows(context: PPOContext) -> Outcome:
     for row in rows:
         encoded = encode(context.renderer, row, ptx.data.max_length)
         report.keep()
-        if isinstance(encoded, Rejected):
-            report.withdraw("", encoded.reason, detail=encoded.detail)
+        if isinstance(encoded, RenderFailure):
+            report.drop_kept("", encoded.reason, detail=encoded.detail)
     fits = report.kept
     measured = f"{fits} of {len(rows)} rows fit {ptx.data.max_length} tokens"
-    fix = report.nothing_left()[1].replace("data.max_length", "training.ppo.ptx.data.max_length")
+    fix = report.explain_empty()[1].replace("data.max_length", "training.ppo.ptx.data.max_length")
     if fits == 0:
-        return error(f"{measured}: {report.nothing_left()[0]}", fix)
+        return error(f"{measured}: {report.explain_empty()[0]}", fix)
     return ok(measured) if fits > 0.9 * len(rows) else warning(measured, fix)
 
 
@@ -211,7 +211,7 @@ def preference_direction(context: Context) -> Outcome:
 def _cost(renderer: Renderer, rows: Sequence[Row], lengths: Sequence[int], limit: int) -> tuple[float, float]:
     """Shares of the rows that are dropped, and that are shortened, at a limit."""
     long = [row for row, length in zip(rows, lengths, strict=True) if length > limit]
-    dropped = sum(isinstance(encode(renderer, row, limit), Rejected) for row in long)
+    dropped = sum(isinstance(encode(renderer, row, limit), RenderFailure) for row in long)
     return dropped / len(rows), (len(long) - dropped) / len(rows)
 
 
@@ -246,10 +246,10 @@ def _length(renderer: Renderer, row: Row) -> int | None:
     """Tokens of a row before any cut; None where the template refuses it."""
     try:
         if isinstance(row, Prompt):
-            return len(renderer.prompt(row.messages, row.tools))
+            return len(renderer.encode_prompt(row.messages, row.tools))
         if isinstance(row, TokenPair):
             return max(len(row.chosen_tokens), len(row.rejected_tokens))
-        return renderer.length(row)
+        return renderer.count_tokens(row)
     except UserError:
         return None
 

@@ -76,7 +76,7 @@ def grade(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> 
     for index in permutation(len(source), seed, "doctor", "pairs")[:TRIED]:
         row = source[index]
         assert isinstance(row, Preference | TokenPair)
-        encoded = renderer.preference(row, data.max_length)
+        encoded = renderer.encode_preference(row, data.max_length)
         if isinstance(encoded, TokenPair) and encoded.label != 0.5:
             pairs.append((encoded, row))
     if not pairs:
@@ -84,10 +84,12 @@ def grade(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> 
     pairs = sorted(pairs, key=lambda entry: _tokens(entry[0]) > PAIR_TOKENS)[:PAIRS]
     empty, unknowing = [], []
     for _, asked in pairs[:PROMPTS]:
-        fitted = renderer.fitted(asked.prompt, data.max_length) if isinstance(asked, Preference) else None
+        fitted = (
+            renderer.try_fit_prompt(asked.prompt, data.max_length) if isinstance(asked, Preference) else None
+        )
         if isinstance(fitted, list):
-            empty.append([*fitted, *renderer.response("")])
-            unknowing.append([*fitted, *renderer.response(UNKNOWING)])
+            empty.append([*fitted, *renderer.encode_response("")])
+            unknowing.append([*fitted, *renderer.encode_response(UNKNOWING)])
     chosen = [pair.chosen_tokens for pair, _ in pairs]
     rejected = [pair.rejected_tokens for pair, _ in pairs]
     raw = model.raw_scores([*chosen, *rejected, *empty, *unknowing], BUDGET)

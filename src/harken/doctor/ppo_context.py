@@ -25,7 +25,7 @@ from harken.doctor.context import (
     watched,
 )
 from harken.doctor.grading import Graded, grade
-from harken.errors import FrozenWeightsMoved, UserError
+from harken.errors import FrozenWeightsChanged, UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.records import Prompt, Rollout, ScoredRollout
@@ -144,7 +144,9 @@ class PPOContext(Context):
         positions: int | None = getattr(self.backbone.config, "max_position_embeddings", None)
         if positions is None:
             return limit
-        longest = max(len(self.renderer.prompt(prompt.messages, prompt.tools)) for prompt in self.prompts)
+        longest = max(
+            len(self.renderer.encode_prompt(prompt.messages, prompt.tools)) for prompt in self.prompts
+        )
         return max(min(limit, positions - longest), 1)
 
     @part
@@ -239,7 +241,7 @@ class PPOContext(Context):
         thawed = []
         try:
             self.roles.check()
-        except FrozenWeightsMoved as error:
+        except FrozenWeightsChanged as error:
             thawed = error.names
         return Update(metrics, moved(before, parameters), len(before), thawed)
 
@@ -285,6 +287,6 @@ def _cut(rollout: Rollout, limit: int, renderer: Renderer) -> Rollout:
         rollout,
         response_tokens=rollout.response_tokens[:limit],
         sampler_logprobs=rollout.sampler_logprobs[:limit],
-        text=renderer.text(rollout.response_tokens[:limit]),
+        text=renderer.decode_response(rollout.response_tokens[:limit]),
         stop="length",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harken.data import token_checks
-from harken.data.markup import Markup
+from harken.data.markup import MarkupDetector
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context, Row
 from harken.doctor.finding import Outcome, note, ok, warning
@@ -75,7 +75,7 @@ def template_reads(context: Context) -> Outcome:
 )
 def markup_in_rows(context: Context) -> Outcome:
     """Of any model family, and the model's own."""
-    found = Markup(context.renderer).warnings(context.sample)
+    found = MarkupDetector(context.renderer).warnings(context.sample)
     if not found:
         return ok(f"none in {len(context.sample)} rows")
     measured, _, fix = found[0].partition(". Fix: ")

@@ -63,7 +63,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         before = read_locked_config(folder.config).get("template_time") if folder.config.exists() else None
         moment = datetime.fromisoformat(before) if isinstance(before, str) else moment
         settings["template_time"] = moment.isoformat()
-    with chat_template.clock_at(moment):
+    with chat_template.freeze_clock(moment):
         return _evaluate(config, folder, policies, reward, judges, prompts, report, settings)
 
 

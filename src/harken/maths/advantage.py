@@ -1,4 +1,4 @@
-"""From one score an answer to an advantage a token. Not an action: not read, and 0."""
+"""Compute per-token rewards and advantages. Positions outside the response mask are ignored and set to 0."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def token_rewards(
     response_mask: Bool[Tensor, "batch time"],
     kl_coefficient: float,
 ) -> Float[Tensor, "batch time"]:
-    """Every sampled token pays for its KL; the last one of a row (its end-of-turn token) earns the reward.
+    """Compute per-token rewards: a KL penalty on each token, and the score on the last sampled token of a row.
 
         r_t = -kl_coefficient × kl_t + [t is the last sampled token] × reward
 
-    A row without a sampled token gets nothing.
+    A row without sampled tokens has rewards of 0.
     Source: Ouyang et al. 2022 (arXiv:2203.02155) eq. 2; per token in Huang et al. 2024 (arXiv:2403.17031).
     """
     position = torch.arange(response_mask.shape[1], device=response_mask.device)
@@ -36,16 +36,16 @@ def gae(
     lam: float,
     final_values: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch time"]:
-    """Generalised advantage estimation over the sampled tokens, in order.
+    """Compute generalised advantage estimates over the sampled tokens.
 
         delta_t = r_t + gamma V_{t+1} - V_t        A_t = delta_t + gamma lam A_{t+1}
 
-    "t+1" is the next *sampled* token; after the last, A = 0 and V is the row's entry of `final_values`:
-    0, or what would still have come of an answer that was cut short. 0 where action is False.
+    "t+1" is the next *sampled* token. After the last one A = 0, and V is the row's entry of `final_values`: the
+    bootstrap value of a truncated response, else 0. Advantages are 0 where `response_mask` is False.
     Source: Schulman et al. 2016 (arXiv:1506.02438) eq. 16.
     """
     device = values.device
-    # Small steps one after the other: on a GPU launching them took a seventh of an update.
+    # On the CPU: on a GPU, launching these small sequential kernels took a seventh of an update.
     rewards, values, response_mask = rewards.cpu(), values.cpu(), response_mask.cpu()
     next_value = torch.zeros_like(values[:, 0]) if final_values is None else final_values.cpu()
     next_advantage = torch.zeros_like(next_value)
@@ -62,39 +62,39 @@ def gae(
 def undiscounted_returns(
     rewards: Float[Tensor, "batch time"], response_mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, " batch"]:
-    """The sum of an answer's token rewards: its undiscounted return."""
+    """Compute the undiscounted return of each response: the sum of its token rewards."""
     return torch.where(response_mask, rewards, 0.0).sum(-1)
 
 
 def first_response_token(response_mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time"]:
-    """True at the first sampled token of each row: the place whose value is V(prompt)."""
+    """Mark the first sampled token of each row, where the value is V(prompt)."""
     return response_mask & (response_mask.cumsum(-1) == 1)
 
 
 def group_advantages(
-    returns: Float[Tensor, " batch"], counted: Bool[Tensor, " batch"], group_size: int, kind: str
+    returns: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"], group_size: int, kind: str
 ) -> Float[Tensor, " batch"]:
-    """An answer's return against the other answers to the same prompt: no critic.
+    """Compute advantages relative to the other responses to the same prompt, without a critic.
 
         rloo    A_i = R_i - mean of the others
         grpo    A_i = (R_i - mean) / (standard deviation + 1e-6), both over the group, i included
 
-    Rows i × group_size … are one group. Rows not `counted` take no part and get 0, as does one that is
-    alone. The deviation is the biased one (÷ n). RLOO is unbiased; GRPO's mean includes i and its
-    deviation weights prompts unevenly, so it is not (docs/theory.md).
+    Rows i × group_size … (i + 1) × group_size - 1 are one group. Rows that are not `valid` are left out and get 0, as
+    does the only valid row of a group. The standard deviation is the biased one (÷ n). RLOO is unbiased. GRPO is
+    biased: its mean includes i, and its deviation weights prompts unevenly (docs/theory.md).
     Sources: Ahmadian et al. 2024 (arXiv:2402.14740) eq. 5; Shao et al. 2024 (arXiv:2402.03300) section 4.1.2.
     """
-    grouped, takes_part = returns.view(-1, group_size), counted.view(-1, group_size)
-    among = takes_part.sum(-1, keepdim=True)
-    held = torch.where(takes_part, grouped, 0.0)
+    grouped, mask = returns.view(-1, group_size), valid.view(-1, group_size)
+    count = mask.sum(-1, keepdim=True)
+    masked = torch.where(mask, grouped, 0.0)
     if kind == "rloo":
-        baseline = (held.sum(-1, keepdim=True) - held) / (among - 1).clamp(min=1)
+        baseline = (masked.sum(-1, keepdim=True) - masked) / (count - 1).clamp(min=1)
         advantages = grouped - baseline
     else:
-        centred = torch.where(takes_part, grouped - held.sum(-1, keepdim=True) / among.clamp(min=1), 0.0)
-        deviation = (centred.square().sum(-1, keepdim=True) / among.clamp(min=1)).sqrt()
-        advantages = centred / (deviation + 1e-6)
-    return torch.where(takes_part & (among > 1), advantages, 0.0).reshape(-1)
+        centred = torch.where(mask, grouped - masked.sum(-1, keepdim=True) / count.clamp(min=1), 0.0)
+        std = (centred.square().sum(-1, keepdim=True) / count.clamp(min=1)).sqrt()
+        advantages = centred / (std + 1e-6)
+    return torch.where(mask & (count > 1), advantages, 0.0).reshape(-1)
 
 
 def explained_variance(
@@ -102,14 +102,14 @@ def explained_variance(
     returns: Float[Tensor, "batch time"],
     response_mask: Bool[Tensor, "batch time"],
 ) -> Float[Tensor, ""]:
-    """1 - Var(returns - values) / Var(returns) over the sampled tokens.
+    """Compute 1 - Var(returns - values) / Var(returns) over the sampled tokens.
 
-    1: the critic foresees every return. 0: no better than a constant. Below 0: worse than one.
-    0 as well when the returns do not vary, for then there is nothing to explain.
+    1: the critic predicts every return. 0: no better than a constant. Below 0: worse than a constant.
+    Also 0 when the returns do not vary.
     """
-    spread = _variance(returns, response_mask)
-    left = _variance(returns - values, response_mask)
-    return torch.where(spread > 0, 1.0 - left / spread, 0.0)
+    variance = _variance(returns, response_mask)
+    residual = _variance(returns - values, response_mask)
+    return torch.where(variance > 0, 1.0 - residual / variance, 0.0)
 
 
 def _variance(x: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, ""]:

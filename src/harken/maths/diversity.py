@@ -1,4 +1,4 @@
-"""How varied a set of answers is. Plain Python."""
+"""Measure the diversity of a set of responses. Plain Python."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 def distinct_n(sequences: Iterable[Sequence[Hashable]], n: int) -> float:
-    """Distinct n-grams ÷ all n-grams of the sequences together; none spans two of them. 0 when there are none.
+    """Compute distinct n-grams ÷ all n-grams over all sequences; no n-gram spans two of them. 0 when there are none.
 
-    1: no n-gram occurs twice. It falls as texts grow longer, so compare it at like lengths.
+    1: no n-gram occurs twice. It falls as texts grow longer, so compare it only at similar lengths.
     Source: Li et al. 2016 (arXiv:1510.03055) section 5.
     """
     grams = [tuple(items[i : i + n]) for items in sequences for i in range(len(items) - n + 1)]
@@ -16,5 +16,5 @@ def distinct_n(sequences: Iterable[Sequence[Hashable]], n: int) -> float:
 
 
 def unique_items(sequences: Iterable[Iterable[Hashable]]) -> int:
-    """How many different items (tokens, words) the sequences use together."""
+    """Count the distinct items (tokens, words) over all sequences."""
     return len({item for items in sequences for item in items})

@@ -1,4 +1,4 @@
-"""Estimates of KL(policy ‖ reference) from sampled tokens, and the control of its price.
+"""Estimate KL(policy ‖ reference) from sampled tokens, and control its coefficient.
 
 With Δ = log π(token) - log π_ref(token), in nats per token, and tokens sampled from π:
 k1 is unbiased and may be negative, k2 is biased and positive, k3 is unbiased and positive, |Δ| is biased.
@@ -17,21 +17,21 @@ from torch import Tensor
 def k1(
     logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """Δ: the estimate that belongs in a reward. Never clamped, so its mean stays the KL."""
+    """Return Δ, the estimate to use in a reward. It is not clamped, so its mean is the KL."""
     return logprobs - reference_logprobs
 
 
 def k2(
     logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """Δ² / 2: the estimate whose gradient, on samples of the policy itself, is the KL's in expectation."""
+    """Return Δ² / 2. On samples of the policy itself its expected gradient is that of the KL."""
     return (logprobs - reference_logprobs).square() / 2
 
 
 def k3(
     logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """exp(-Δ) - 1 + Δ: never negative, for logging."""
+    """Return exp(-Δ) - 1 + Δ: never negative, for logging."""
     delta = logprobs - reference_logprobs
     return torch.expm1(-delta) + delta
 
@@ -39,18 +39,18 @@ def k3(
 def absolute(
     logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """|Δ|: a price on any change at all, larger than the KL."""
+    """Return |Δ|: a penalty on any change, larger than the KL."""
     return (logprobs - reference_logprobs).abs()
 
 
 ESTIMATORS = {"k1": k1, "abs": absolute, "k2": k2, "k3": k3}
-"""By the name a configuration gives; `full` is `maths.logprobs.full_kl`, which needs every logit."""
+"""Estimators by their configuration names. `full` is `maths.logprobs.full_kl`, which needs all logits."""
 
 
 def scheduled_coefficient(kind: str, first: float, last: float, update: int, updates: int) -> float:
-    """The KL coefficient of update `update` (from 0) of `updates`: `first` at the first, `last` at the last.
+    """Return the scheduled KL coefficient of update `update` (from 0) of `updates`, going from `first` to `last`.
 
-    `kind` is linear (a straight line) or cosine (half a wave: slow, fast, slow).
+    `kind` is "linear" or "cosine" (half a period).
     """
     done = update / max(updates - 1, 1)
     weight = done if kind == "linear" else 0.5 * (1.0 - math.cos(math.pi * done))
@@ -60,7 +60,7 @@ def scheduled_coefficient(kind: str, first: float, last: float, update: int, upd
 def adaptive_coefficient(
     coefficient: float, observed: float, target: float, horizon: float, sequences: int
 ) -> float:
-    """The KL coefficient after an update that saw `sequences` answers.
+    """Return the adaptive controller's KL coefficient after an update on `sequences` responses.
 
         coefficient × (1 + clip(observed / target - 1, -0.2, 0.2) × sequences / horizon)
 

@@ -1,4 +1,4 @@
-"""From hidden states to logits: the one function that training, sampling, checks and estimates share."""
+"""Compute logits from hidden states, for training, sampling, checks and estimates alike."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class LogitsHead:
 
     def __call__(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n vocab"]:
         """Return the logits of every token of the vocabulary."""
-        return self.finish(to_matmul_dtype(hidden) @ to_matmul_dtype(self.weight).T)
+        return self.from_matmul(to_matmul_dtype(hidden) @ to_matmul_dtype(self.weight).T)
 
-    def finish(self, product: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
+    def from_matmul(self, product: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
         """Turn `hidden @ weight[start:…].T` into logits. `product` may be written to, and must be nobody else's."""
-        logits = wide(product)
+        logits = at_least_fp32(product)
         if self.bias is not None:
-            logits = logits.add_(wide(self.bias[start : start + product.shape[-1]]))
+            logits = logits.add_(at_least_fp32(self.bias[start : start + product.shape[-1]]))
         if self.scale != 1:
             logits = logits.mul_(self.scale)
         if self.softcap is not None:
@@ -42,13 +42,13 @@ class LogitsHead:
             logits = logits.div_(self.softcap).tanh_() * self.softcap
         return logits
 
-    def slope(self, logits: Float[Tensor, "n part"]) -> Tensor | float:
+    def derivative(self, logits: Float[Tensor, "n part"]) -> Tensor | float:
         """Return d logits / d (hidden W' + bias), element by element, given the logits; a number without a cap."""
         if self.softcap is None:
             return self.scale
         return (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)
 
 
-def wide(x: Tensor) -> Tensor:
+def at_least_fp32(x: Tensor) -> Tensor:
     """Return `x` in float32, or as it is where it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from harken.maths.logits import LogitsHead
-from harken.maths.logits import wide as _wide
+from harken.maths.logits import LogitsHead, at_least_fp32
 from harken.maths.matmul_dtype import to_matmul_dtype
 
 TILE = 4096
@@ -24,7 +23,7 @@ def token_logprobs(
     logits: Float[Tensor, "*shape vocab"], tokens: Int[Tensor, "*shape"], temperature: float = 1.0
 ) -> Float[Tensor, "*shape"]:
     """log softmax(logits / temperature) at `tokens`, in float32 or better."""
-    return _at(torch.log_softmax(_wide(logits) / temperature, dim=-1), tokens)
+    return _at(torch.log_softmax(at_least_fp32(logits) / temperature, dim=-1), tokens)
 
 
 def linear_logprobs(
@@ -76,7 +75,7 @@ def full_kl(
 
     pairs = zip(torch.split(hidden, chunk), torch.split(reference_hidden, chunk), strict=True)
     pieces = [checkpoint(part, *pair, use_reentrant=False) for pair in pairs]
-    return torch.cat(pieces) if pieces else _wide(hidden).sum(-1)
+    return torch.cat(pieces) if pieces else at_least_fp32(hidden).sum(-1)
 
 
 class _LinearLogprobs(torch.autograd.Function):
@@ -119,15 +118,15 @@ class _LinearLogprobs(torch.autograd.Function):
         hidden, weight, bias, tokens, entropy, norm = ctx.saved_tensors
         head = LogitsHead(weight, bias, ctx.scale, ctx.softcap)
         # Summed wide: adding many bfloat16 parts would lose the small ones.
-        of_hidden = torch.zeros_like(_wide(hidden)) if ctx.needs_input_grad[0] else None
-        of_weight = torch.zeros_like(_wide(weight)) if ctx.needs_input_grad[1] else None
-        of_bias = torch.zeros_like(_wide(bias)) if ctx.needs_input_grad[2] else None
+        of_hidden = torch.zeros_like(at_least_fp32(hidden)) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(at_least_fp32(weight)) if ctx.needs_input_grad[1] else None
+        of_bias = torch.zeros_like(at_least_fp32(bias)) if ctx.needs_input_grad[2] else None
         token_slopes = torch.zeros_like(norm) if of_logprobs is None else of_logprobs
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
             token_slope, states = token_slopes[rows, None], to_matmul_dtype(hidden[rows])
             for place, tile, logits in _tiles(states, head, ctx.temperature):
-                of_step = head.slope(logits if ctx.temperature == 1 else logits * ctx.temperature)
+                of_step = head.derivative(logits if ctx.temperature == 1 else logits * ctx.temperature)
                 log_p = logits.sub_(norm[rows, None])
                 p = log_p.exp()
                 if of_entropy is None:
@@ -157,7 +156,7 @@ def _summary(
     With m the largest logit of a tile, S = Σ exp(l - m) and D = Σ exp(l - m) (l - m) of each tile are enough: shifted
     to the largest of all they add up to the norm and to the mean logit.
     """
-    parts, picked = [], _wide(states).new_zeros(len(states))
+    parts, picked = [], at_least_fp32(states).new_zeros(len(states))
     for place, _, logits in _tiles(to_matmul_dtype(states), head, temperature):
         at, inside = _inside(targets - place, logits)
         picked = torch.where(inside, logits.gather(-1, at), picked[:, None])[:, 0]
@@ -184,7 +183,7 @@ def _tiles(
     length = TILE if states.device.type == "cpu" else len(head.weight)
     for place in range(0, len(head.weight), length):
         tile = to_matmul_dtype(head.weight[place : place + length])
-        logits = head.finish(states @ tile.T, place)
+        logits = head.from_matmul(states @ tile.T, place)
         yield place, tile, logits if temperature == 1 else logits.div_(temperature)
 
 

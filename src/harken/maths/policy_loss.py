@@ -1,4 +1,4 @@
-"""The two clipped losses of PPO. They give a value for every token; the caller selects and averages.
+"""Compute PPO's two clipped losses per token; the caller masks and averages.
 
 Source: Schulman et al. 2017 (arXiv:1707.06347) eq. 7; the value clip: Huang et al. 2024 (arXiv:2403.17031).
 """
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LOG_RATIO_GUARD = 20.0
+MAX_LOG_RATIO = 20.0
 
 
 def clipped_policy_loss(
@@ -19,17 +19,17 @@ def clipped_policy_loss(
     clip_range: float,
     clip_range_high: float | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """The pessimistic of two losses: nothing is gained by moving the ratio past the clip.
+    """Compute PPO's clipped policy loss: no gain from moving the ratio beyond the clip range.
 
         ratio = exp(logprobs - old_logprobs)
         loss  = max(-A ratio, -A clip(ratio, 1 - clip_range, 1 + clip_range_high))
 
-    `clip_range_high` left out is `clip_range`; a larger one lets unlikely tokens rise further
+    `clip_range_high` defaults to `clip_range`; a larger one lets the probability of unlikely tokens rise further
     (Yu et al. 2025, arXiv:2503.14476, "clip higher").
 
-    The log-ratio is held within ±20, so that a token that became e²⁰ times likelier cannot overflow.
+    The log-ratio is clamped to ±20, so that its exponential cannot overflow.
     """
-    log_ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_GUARD, LOG_RATIO_GUARD)
+    log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
     high = clip_range if clip_range_high is None else clip_range_high
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + high)
@@ -42,7 +42,7 @@ def clipped_value_loss(
     returns: Float[Tensor, "*shape"],
     clip_range: float | None,
 ) -> Float[Tensor, "*shape"]:
-    """Squared error of the critic, in units of reward². Moving far from the old value gains nothing.
+    """Compute the critic's clipped squared error, in units of reward²: no gain from moving far from the old value.
 
         loss = ½ max((V - R)², (clip(V, V_old - clip_range, V_old + clip_range) - R)²)
 
@@ -51,5 +51,5 @@ def clipped_value_loss(
     plain = (values - returns).square()
     if clip_range is None:
         return 0.5 * plain
-    held = torch.clamp(values, old_values - clip_range, old_values + clip_range)
-    return 0.5 * torch.maximum(plain, (held - returns).square())
+    clipped = torch.clamp(values, old_values - clip_range, old_values + clip_range)
+    return 0.5 * torch.maximum(plain, (clipped - returns).square())

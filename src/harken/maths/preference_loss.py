@@ -1,4 +1,4 @@
-"""Losses on pairs of answers, one value a pair. Log-probabilities are in nats."""
+"""Compute preference losses, one value per pair. Log-probabilities are in nats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def bradley_terry(
     rejected: Float[Tensor, " pairs"],
     margin: float | Float[Tensor, " pairs"] = 0.0,
 ) -> Float[Tensor, " pairs"]:
-    """-log σ(chosen - rejected - margin).
+    """Compute the Bradley-Terry loss -log σ(chosen - rejected - margin).
 
     Source: Bradley and Terry 1952; with the margin, Touvron et al. 2023 (arXiv:2307.09288) eq. 2.
     """
@@ -22,7 +22,7 @@ def bradley_terry(
 def soft_bradley_terry(
     chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"], label: Float[Tensor, " pairs"]
 ) -> Float[Tensor, " pairs"]:
-    """Cross-entropy against `label`, the probability that `chosen` is the better one (0.5: a tie).
+    """Compute the cross-entropy against `label`, the probability that `chosen` is better (0.5: a tie).
 
     -label log σ(d) - (1 - label) log σ(-d), with d = chosen - rejected.
     """
@@ -37,7 +37,7 @@ def dpo(
     reference_rejected: Float[Tensor, " pairs"],
     beta: float,
 ) -> Float[Tensor, " pairs"]:
-    """-log σ(β (log-ratio of chosen - log-ratio of rejected)), each log-probability that of a whole answer.
+    """Compute the DPO loss -log σ(β (log-ratio of chosen - log-ratio of rejected)) from summed log-probabilities.
 
     Source: Rafailov et al. 2023 (arXiv:2305.18290) eq. 7.
     """

@@ -1,4 +1,4 @@
-"""How much of a text repeats itself. Plain Python."""
+"""Measure repetition in a text. Plain Python."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 
 def repeated_ngram_fraction(items: Sequence[Hashable], n: int = 4) -> float:
-    """Share of n-grams that occurred before: 1 - unique / all. 0 when `items` is shorter than n.
+    """Compute the share of n-grams that occurred before: 1 - unique / all. 0 when `items` is shorter than n.
 
     `items` are words or token ids.
     """

@@ -1,4 +1,4 @@
-"""Intervals and tests for comparing policies on the same prompts. NumPy only."""
+"""Compute intervals and tests for comparing policies on the same prompts. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 2_000_000
-"""Numbers drawn at a time by the bootstrap: 16 MB, whatever the size of the sample."""
+"""Numbers that the bootstrap draws at a time: 16 MB for any sample size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with the bounds of its confidence interval, in the units of the values."""
+    """Hold a mean and its confidence interval, in the units of the values."""
 
     mean: float
     low: float
@@ -23,9 +23,9 @@ class Interval:
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval (low, high) of a proportion: stays within [0, 1] and is sound for small n.
+    """Compute the Wilson score interval (low, high) of a proportion: within [0, 1], and valid for small n.
 
-    ValueError when n is 0 or successes are not within 0 … n.
+    Raises ValueError when n is 0 or successes are not within 0 … n.
     Source: Wilson 1927, JASA 22:209.
     """
     if n < 1 or not 0 <= successes <= n:
@@ -33,17 +33,20 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    reach = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    # At 0 and n the bound is 0 and 1 exactly; rounding would miss it by 1e-17.
-    return (0.0 if successes == 0 else centre - reach), (1.0 if successes == n else centre + reach)
+    half_width = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    # At 0 and n the bounds are exactly 0 and 1; rounding would be off by 1e-17.
+    return (
+        (0.0 if successes == 0 else centre - half_width),
+        (1.0 if successes == n else centre + half_width),
+    )
 
 
 def bootstrap_mean(
     values: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
-    """Mean of `values` with its percentile bootstrap interval.
+    """Compute the mean of `values` with its percentile bootstrap interval.
 
-    ValueError when there are no values, or one is not finite.
+    Raises ValueError when there are no values, or one is not finite.
     Source: Efron 1979, Annals of Statistics 7:1.
     """
     sample = _finite(values)
@@ -60,10 +63,10 @@ def bootstrap_mean(
 def paired_bootstrap(
     left: ArrayLike, right: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
-    """Mean of right - left, pair by pair, with its percentile bootstrap interval.
+    """Compute the mean of right - left, pair by pair, with its percentile bootstrap interval.
 
-    `left[i]` and `right[i]` belong to the same prompt, and are drawn together.
-    ValueError when the lengths differ, there are no pairs, or a value is not finite.
+    `left[i]` and `right[i]` belong to the same prompt, and are resampled together.
+    Raises ValueError when the lengths differ, there are no pairs, or a value is not finite.
     """
     first, second = _finite(left), _finite(right)
     if len(first) != len(second):
@@ -72,9 +75,9 @@ def paired_bootstrap(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Two-sided exact p-value of `wins` against `losses` when both are equally likely. Ties stay out.
+    """Compute the exact two-sided p-value of `wins` against `losses` when both are equally likely, without ties.
 
-    1 when there is neither. ValueError when a count is negative.
+    1 when both counts are 0. Raises ValueError when a count is negative.
     Source: Arbuthnot 1710; the binomial test at one half.
     """
     if wins < 0 or losses < 0:

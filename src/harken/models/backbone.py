@@ -52,7 +52,7 @@ from harken.models.weights import (
     read_model,
 )
 from harken.run import atomic, checksums, signals
-from harken.seeds import seed as derive_seed
+from harken.seeds import derive_seed as derive_seed
 
 # What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
 transformers_logging.disable_progress_bar()
@@ -269,7 +269,7 @@ class Backbone:
 
     def logits(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
         """Logits, as training computes them: multiplied in the type of that product, float32 from there on."""
-        return self.head.finish(self._unembedding(states)) if self._unembedding else self.head(states)
+        return self.head.from_matmul(self._unembedding(states)) if self._unembedding else self.head(states)
 
     def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
         """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from harken.chat.turn_end import listed_ends
+from harken.chat.turn_end import eos_ids
 from harken.models.load_errors import load_errors
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import response_end_tokens
@@ -17,7 +17,7 @@ def end_tokens(
     """Return every token that ends a response: the one that is taught, eos, those of the generation settings."""
     where = str(source.folder if source else tokenizer.name_or_path)
     settings = getattr(model, "generation_config", None)
-    said = listed_ends(settings.eos_token_id if settings is not None else None)
+    said = eos_ids(settings.eos_token_id if settings is not None else None)
     own = _adapter_end_tokens(source) if source is not None else []
     return list(dict.fromkeys([*response_end_tokens(tokenizer, where=where), *said, *own]))
 
@@ -42,5 +42,5 @@ def _adapter_end_tokens(source: ModelSource) -> list[int]:
             with load_errors(
                 "its generation settings cannot be read", str(path), "restore the file or delete it"
             ):
-                ends += listed_ends(GenerationConfig.from_pretrained(link.folder).eos_token_id)
+                ends += eos_ids(GenerationConfig.from_pretrained(link.folder).eos_token_id)
     return ends

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from harken.errors import UserError, cause
+from harken.errors import UserError, describe_exception
 
 ALLOW_PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 """Weights without pickles, settings, and every form of tokenizer."""
@@ -34,7 +34,7 @@ def hub_folder(name: str) -> Path:
 
 def _reason(error: Exception) -> tuple[str, str]:
     """What went wrong and how to mend it. A gated model counts as missing too: it is asked about first."""
-    said = cause(error)
+    said = describe_exception(error)
     if isinstance(error, GatedRepoError):
         return "this model is gated", "accept its terms on the hub, then `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harken.errors import UserError, cause, is_third_party_error
+from harken.errors import UserError, describe_exception, is_third_party_error
 from harken.errors import third_party_errors as load_errors
 from harken.run.checkpoint import disk_errors
 
@@ -26,5 +26,5 @@ def save_errors(folder: Path) -> Iterator[None]:
             raise
         fix = "the same command goes on from the last checkpoint; harken doctor checks the model and its tokenizer"
         raise UserError(
-            f"the model cannot be written ({cause(error)})", where=str(folder), fix=fix
+            f"the model cannot be written ({describe_exception(error)})", where=str(folder), fix=fix
         ) from error

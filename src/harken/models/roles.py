@@ -23,7 +23,7 @@ from harken.models.quantised import WeightDtype, stored_tensors, weight_count
 from harken.models.resolve import ModelSource
 from harken.models.weights import read_tensors
 from harken.run import json_io
-from harken.seeds import seed as derive_seed
+from harken.seeds import derive_seed as derive_seed
 
 
 class ScalarHead(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from harken.chat import template as chat_template
-from harken.chat.turn_end import padding_id, turn_end
+from harken.chat.turn_end import find_end_of_turn, padding_id
 from harken.errors import UserError
 from harken.models.load_errors import load_errors
 from harken.run import checksums
@@ -78,7 +78,7 @@ def pad_token(tokenizer: PreTrainedTokenizerBase, *, where: str) -> int:
 def response_end_tokens(tokenizer: PreTrainedTokenizerBase, *, where: str) -> list[int]:
     """Return the tokens that end a response in training: the template's end of turn first, then eos."""
     after = _conversation(tokenizer, where).rpartition(_RESPONSE)[2]
-    ends = [turn_end(tokenizer, after) if after else None, tokenizer.eos_token_id]
+    ends = [find_end_of_turn(tokenizer, after) if after else None, tokenizer.eos_token_id]
     return list(dict.fromkeys(int(end) for end in ends if end is not None))
 
 
@@ -110,7 +110,7 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
         return chat_template.render(tokenizer, turns)
     except chat_template.TemplateRefusal as error:
         raise UserError(
-            f"its chat template cannot write a user turn and an answer ({error.said})",
+            f"its chat template cannot write a user turn and an answer ({error.message})",
             where=where,
             fix=chat_template.FIX,
         ) from error
@@ -122,7 +122,7 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
     special = [
         i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in after
     ]
-    end = turn_end(tokenizer, after) if after else None
+    end = find_end_of_turn(tokenizer, after) if after else None
     return special if end is None else [*special, end]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harken.batches import micro_batches
 from harken.config.base import DataConfig
 from harken.data import sources
-from harken.data.chat import Rejected, Renderer
+from harken.data.chat import Renderer, RenderFailure
 from harken.errors import UserError
 from harken.kernels import packing
 from harken.models.find_tokenizer import tokenizer_of
@@ -152,10 +152,10 @@ def _tokens(
 ) -> tuple[Item, int] | None:
     """A row as its loader would encode it, and how many tokens count; None for one it would leave out."""
     if isinstance(row, Prompt):
-        fitted = renderer.fitted(row, limit)
-        return None if isinstance(fitted, Rejected) else ((fitted,), 0)
+        fitted = renderer.try_fit_prompt(row, limit)
+        return None if isinstance(fitted, RenderFailure) else ((fitted,), 0)
     if isinstance(row, Demonstration):
-        shown = renderer.demonstration(row, limit)
-        return None if isinstance(shown, Rejected) else ((shown.tokens,), sum(shown.response_mask))
-    pair = renderer.preference(row, limit)
-    return None if isinstance(pair, Rejected) else ((pair.chosen_tokens, pair.rejected_tokens), 0)
+        shown = renderer.encode_demonstration(row, limit)
+        return None if isinstance(shown, RenderFailure) else ((shown.tokens,), sum(shown.response_mask))
+    pair = renderer.encode_preference(row, limit)
+    return None if isinstance(pair, RenderFailure) else ((pair.chosen_tokens, pair.rejected_tokens), 0)

@@ -156,7 +156,7 @@ class ClassifierReward:
                 text = chat_template.render(self.tokenizer, turns)
             except chat_template.TemplateRefusal as error:
                 raise UserError(
-                    f"the classifier's chat template refuses this conversation ({error.said})",
+                    f"the classifier's chat template refuses this conversation ({error.message})",
                     where=self._at(rollout),
                     fix="use text: answer, or a classifier whose template takes it",
                 ) from error

@@ -27,7 +27,7 @@ from difflib import SequenceMatcher
 from functools import cache
 
 from harken.maths.repetition import repeated_ngram_fraction
-from harken.records import Prompt, Stop
+from harken.records import Prompt, StopReason
 
 GOLD_VERSION = "demo judge v1"
 """Names this formula in data and reports. A change of any constant below is a new version."""
@@ -63,14 +63,14 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _ENDED_PROPERLY = re.compile(r"[.!?…][\"'”’)\]*_]*$")
 
 
-def gold(prompt: Prompt, text: str, stop: Stop) -> float:
+def gold(prompt: Prompt, text: str, stop: StopReason) -> float:
     """The gold score of an answer, in [0, 1]. `prompt.details["keywords"]` lists the strings it looks for."""
     parts = gold_parts(prompt, text, stop)
     topic = OFF_TOPIC + (1.0 - OFF_TOPIC) * parts["topic"]
     return topic * parts["length"] * parts["ending"] * parts["fresh"] * parts["own"] * parts["prose"]
 
 
-def gold_parts(prompt: Prompt, text: str, stop: Stop) -> dict[str, float]:
+def gold_parts(prompt: Prompt, text: str, stop: StopReason) -> dict[str, float]:
     """Each part of the score, in [0, 1], in the order of the module's formula."""
     answer = words(text)
     return {
@@ -131,7 +131,7 @@ def _length(count: int) -> float:
     return LONGEST_FULL / count
 
 
-def _ending(text: str, stop: Stop) -> float:
+def _ending(text: str, stop: StopReason) -> float:
     if stop != "end_of_turn":
         return TRUNCATED
     return 1.0 if _ENDED_PROPERLY.search(text.rstrip()) else UNPUNCTUATED

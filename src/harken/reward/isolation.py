@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harken.errors import cause
+from harken.errors import describe_exception
 from harken.reward import process_state
 from harken.run.signals import Stopped
 from harken.run.terminal import say
@@ -162,4 +162,4 @@ def _thread_failed(told: threading.ExceptHookArgs) -> None:
     last = traceback.extract_tb(told.exc_traceback)[-1:]
     where = f"{last[0].filename}:{last[0].lineno}" if last else "a thread"
     name = told.thread.name if told.thread else "?"
-    say(f"warning: {where}: thread {name} failed ({cause(told.exc_value)})")
+    say(f"warning: {where}: thread {name} failed ({describe_exception(told.exc_value)})")

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 
 from harken.errors import UserError
 from harken.maths.repetition import repeated_ngram_fraction
-from harken.records import Prompt, Rollout, Score, Stop
+from harken.records import Prompt, Rollout, Score, StopReason
 from harken.reward.demo_gold import gold, words
 
-Judge = Callable[[Prompt, str, Stop], float | None]
+Judge = Callable[[Prompt, str, StopReason], float | None]
 """None: the rule does not apply to this prompt."""
 
 REPETITIVE = 0.25
 """Share of repeated word 4-grams above which a response is damaged."""
 
 
-def demo_gold(prompt: Prompt, text: str, stop: Stop) -> float | None:
+def demo_gold(prompt: Prompt, text: str, stop: StopReason) -> float | None:
     """Score a response to a demo prompt by the rule that made the demo's preferences; None for any other prompt.
 
     The rule looks for keywords that only the demo's prompts bring, and likes 6 to 32 words: on other prompts it would
@@ -25,7 +25,7 @@ def demo_gold(prompt: Prompt, text: str, stop: Stop) -> float | None:
     return gold(prompt, text, stop) if "keywords" in prompt.details else None
 
 
-def intact(prompt: Prompt, text: str, stop: Stop) -> float:
+def intact(prompt: Prompt, text: str, stop: StopReason) -> float:
     """Return 1.0 for a response that ended by itself, says something and does not repeat itself, else 0.0."""
     said = words(text)
     return float(stop == "end_of_turn" and bool(said) and repeated_ngram_fraction(said, 4) <= REPETITIVE)

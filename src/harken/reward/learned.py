@@ -61,14 +61,14 @@ class LearnedReward:
         """
         if self._bridge is None:
             return [*rollout.prompt_tokens, *rollout.response_tokens]
-        answer = self._bridge.response(rollout.text, ended=rollout.stop == "end_of_turn")
+        answer = self._bridge.encode_response(rollout.text, ended=rollout.stop == "end_of_turn")
         return [*self._prompt(self._bridge, rollout, len(answer)), *answer]
 
     def _prompt(self, bridge: Renderer, rollout: Rollout, taken: int) -> list[int]:
         prompt = rollout.prompt
         try:
             if self.max_length is None:
-                return bridge.prompt(prompt.messages, prompt.tools)
+                return bridge.encode_prompt(prompt.messages, prompt.tools)
             fitted = bridge.fit_prompt(prompt.messages, self.max_length - taken, prompt.tools)
         except UserError as error:
             raise UserError(error.what, where=f"{self.name}, prompt {prompt.id}", fix=error.fix) from error

@@ -27,13 +27,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harken.errors import NonFinite, UserCodeError, UserError, cause
+from harken.errors import NonFinite, UserCodeError, UserError, describe_exception
 from harken.records import Rollout, Score
 from harken.reward.isolation import Isolation
 from harken.reward.return_value import as_reward, shown
 from harken.reward.time_limit import TimeIsUp, time_limit
 from harken.run import signals
-from harken.seeds import seed
+from harken.seeds import derive_seed
 
 DETAILS = ("prompt_id", "messages", "reference", "domain", "language", "row", "stop", "tokens")
 """What a function may ask for beside prompt and response:
@@ -147,7 +147,7 @@ class PythonReward:
         except BaseException as error:
             if self._isolation.is_request(error):
                 raise
-            what = f"{self._called} failed{when} ({cause(error)})"
+            what = f"{self._called} failed{when} ({describe_exception(error)})"
             raise UserCodeError(what, where=self._line(error), fix=KEPT) from error
 
     def _read(self) -> bytes:
@@ -178,7 +178,9 @@ class PythonReward:
                 raise
             fix = BESIDE if isinstance(error, ImportError) else "run it with `python FILE` to see it whole"
             raise UserError(
-                f"this file failed when it was run ({cause(error)})", where=self._line(error), fix=fix
+                f"this file failed when it was run ({describe_exception(error)})",
+                where=self._line(error),
+                fix=fix,
             ) from error
         return module
 
@@ -210,7 +212,7 @@ class PythonReward:
             signature.bind("prompt", "response", **dict.fromkeys(wants))
         except Exception as error:
             raise UserError(
-                f"{self._called} cannot be called with a prompt, a response and details ({cause(error)})",
+                f"{self._called} cannot be called with a prompt, a response and details ({describe_exception(error)})",
                 where=self._where(),
                 fix=f"write it as {FORM}; the details are {', '.join(DETAILS)}",
             ) from error
@@ -268,4 +270,4 @@ def _details(rollout: Rollout) -> dict[str, Any]:
 def _seed(*rollouts: Rollout) -> int:
     """Of the global generators during a call: a function of what is scored alone, so a resumed run draws the same."""
     names = [name for r in rollouts for name in (r.policy_version, r.prompt.id, r.sample, r.response_tokens)]
-    return seed(0, "reward function", *names)
+    return derive_seed(0, "reward function", *names)

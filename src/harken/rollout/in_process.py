@@ -195,7 +195,7 @@ class InProcessEngine:
             prompt_tokens=row.prompt_tokens,
             response_tokens=tuple(row.tokens),
             sampler_logprobs=tuple(row.logprobs),
-            text=self.renderer.text(row.tokens[:-1] if ended else row.tokens),
+            text=self.renderer.decode_response(row.tokens[:-1] if ended else row.tokens),
             stop="end_of_turn" if ended else "length",
             policy_version=policy_version,
         )

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harken.errors import cause, is_third_party_error
+from harken.errors import describe_exception, is_third_party_error
 from harken.run import atomic, bounded
 from harken.run.terminal import say
 
@@ -122,7 +122,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError:
         raise
     except BaseException as error:
-        if is_third_party_error(error) and (found := _OS_ERROR.search(cause(error))):
+        if is_third_party_error(error) and (found := _OS_ERROR.search(describe_exception(error))):
             number = int(found[1] or found[2])
             raise OSError(number, os.strerror(number), str(path)) from error
         raise

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from harken.errors import cause
+from harken.errors import describe_exception
 from harken.run import atomic, bounded
 from harken.run.folder import RunFolder
 from harken.run.terminal import Clock, bar, counter, progress, say
@@ -164,7 +164,7 @@ def _or_without_scalars(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Exception as error:  # noqa: BLE001  whatever it raises
-        say(f"warning: TensorBoard curves end here, the run goes on: {cause(error)}")
+        say(f"warning: TensorBoard curves end here, the run goes on: {describe_exception(error)}")
         return None
 
 

@@ -14,7 +14,7 @@ from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.data.chat import Renderer
-from harken.errors import FrozenWeightsMoved, UserError
+from harken.errors import FrozenWeightsChanged, UserError
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
 from harken.models.device import choose_device
@@ -52,7 +52,7 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
     with writing(output):
         run = RunFolder(output)
         began = manifest.began(run)
-        with chat_template.clock_at(began):
+        with chat_template.freeze_clock(began):
             return _train(config, run, accept_changes, began)
 
 
@@ -67,7 +67,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
             _check_lineage(manifest.read_lineage(run.manifest), _found_models(config), run, changes)
         say(f"{run.root}: this run is finished; nothing to do")
         if moved := manifest.moved_components(run):
-            say(f"warning: {FrozenWeightsMoved(moved, where=str(run.root))}")
+            say(f"warning: {FrozenWeightsChanged(moved, where=str(run.root))}")
         return run
     checksums.remove_checksums(run.root)  # what it lists is about to change
     source = require_use(resolve(config.model_name), "policy")

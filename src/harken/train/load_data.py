@@ -10,8 +10,8 @@ from typing import TypeVar
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.data import sources, token_checks
-from harken.data.chat import Rejected, Renderer
-from harken.data.markup import Markup, responses_of
+from harken.data.chat import Renderer, RenderFailure
+from harken.data.markup import MarkupDetector, row_responses
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
@@ -34,9 +34,9 @@ def demonstrations(
     """Training and held-out demonstrations as tokens."""
     limit = config.data.max_length
 
-    def encode(row: Demonstration) -> tuple[TokenDemonstration | Rejected, bool]:
-        encoded = renderer.demonstration(row, limit)
-        return encoded, not isinstance(encoded, Rejected) and renderer.length(row) > limit
+    def encode(row: Demonstration) -> tuple[TokenDemonstration | RenderFailure, bool]:
+        encoded = renderer.encode_demonstration(row, limit)
+        return encoded, not isinstance(encoded, RenderFailure) and renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_demonstrations, config.seed)
     return _encoded(train, held_out, reports, encode, renderer, run)
@@ -48,11 +48,11 @@ def preferences(
     """Training and held-out preferences as tokens."""
     limit = config.data.max_length
 
-    def encode(row: Preference | TokenPair) -> tuple[TokenPair | Rejected, bool]:
-        encoded = renderer.preference(row, limit)
-        if isinstance(row, TokenPair) or isinstance(encoded, Rejected):
+    def encode(row: Preference | TokenPair) -> tuple[TokenPair | RenderFailure, bool]:
+        encoded = renderer.encode_preference(row, limit)
+        if isinstance(row, TokenPair) or isinstance(encoded, RenderFailure):
             return encoded, False
-        return encoded, renderer.length(row) > limit
+        return encoded, renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
     return _encoded(train, held_out, reports, encode, renderer, run)
@@ -62,11 +62,11 @@ def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list
     """Training and held-out prompts that fit the token budget, shortened or not."""
     limit = config.data.max_length
 
-    def encode(row: Prompt) -> tuple[Prompt | Rejected, bool]:
-        fitted = renderer.fitted(row, limit)
-        if isinstance(fitted, Rejected):
+    def encode(row: Prompt) -> tuple[Prompt | RenderFailure, bool]:
+        fitted = renderer.try_fit_prompt(row, limit)
+        if isinstance(fitted, RenderFailure):
             return fitted, False
-        return row, len(renderer.prompt(row.messages, row.tools)) > limit
+        return row, len(renderer.encode_prompt(row.messages, row.tools)) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_prompts, config.seed)
     return _encoded(train, held_out, reports, encode, renderer, run)
@@ -98,16 +98,18 @@ def _encoded(
     train: Sequence[Row],
     held_out: Sequence[Row],
     reports: Sequence[DataReport],
-    encode: Callable[[Row], tuple[Encoded | Rejected, bool]],
+    encode: Callable[[Row], tuple[Encoded | RenderFailure, bool]],
     renderer: Renderer,
     run: RunFolder,
 ) -> tuple[list[Encoded], list[Encoded]]:
     """Encode both sides, put what does not fit into their reports, say and write the reports."""
     sample = [row for row in train[:SAMPLE] if not isinstance(row, TokenPair)]
-    for line in token_checks.require(renderer, [text for row in sample for text in responses_of(row)]):
+    for line in token_checks.check_tokenizer(
+        renderer, [text for row in sample for text in row_responses(row)]
+    ):
         say(line)
     for rows, report in ((train, reports[0]), (held_out, reports[-1])):
-        report.warnings += Markup(renderer).warnings(rows)
+        report.warnings += MarkupDetector(renderer).warnings(rows)
     kept = [
         _fitting(rows, encode, renderer, report)
         for rows, report in ((train, reports[0]), (held_out, reports[-1]))
@@ -116,10 +118,10 @@ def _encoded(
         for line in report.summary():
             say(line)
     atomic.write_json(run.data_report, [report.to_dict() for report in reports])
-    rejects = [vars(reject) for report in reports for reject in report.rejects]
+    rejects = [vars(reject) for report in reports for reject in report.dropped_rows]
     atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
     if not kept[0]:
-        what, fix = reports[0].nothing_left()
+        what, fix = reports[0].explain_empty()
         raise UserError(what, where=reports[0].path, fix=fix)
     asked = (
         row if isinstance(row, Prompt) else row.prompt for row in train if not isinstance(row, TokenPair)
@@ -133,15 +135,15 @@ def _encoded(
 
 def _fitting(
     rows: Sequence[Row],
-    encode: Callable[[Row], tuple[Encoded | Rejected, bool]],
+    encode: Callable[[Row], tuple[Encoded | RenderFailure, bool]],
     renderer: Renderer,
     report: DataReport,
 ) -> list[Encoded]:
     kept: list[Encoded] = []
     for row in progress(rows, "encoding"):
         encoded, longer = encode(row)
-        if isinstance(encoded, Rejected):
-            report.withdraw(
+        if isinstance(encoded, RenderFailure):
+            report.drop_kept(
                 row.id if isinstance(row, Prompt | TokenPair) else row.prompt.id,
                 encoded.reason,
                 detail=encoded.detail,

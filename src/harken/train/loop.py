@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harken.config import CheckpointSettings, HealthSettings
-from harken.errors import FrozenWeightsMoved, UserError, cause
+from harken.errors import FrozenWeightsChanged, UserError, describe_exception
 from harken.health.findings import light_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
@@ -25,7 +25,7 @@ from harken.run.lock import require_room
 from harken.run.signals import Stopped
 from harken.run.terminal import is_terminal
 from harken.run.tracking import Tracker, logged, say
-from harken.seeds import seed as derive_seed
+from harken.seeds import derive_seed as derive_seed
 from harken.train import gpu_memory
 from harken.train.best_checkpoint import BestCheckpoint
 from harken.train.nonfinite import NonFiniteHandler
@@ -85,7 +85,7 @@ class Stage(Protocol):
     def save(self, folder: Path) -> None:
         """Write the finished model. Called once, last.
 
-        Raises FrozenWeightsMoved, after everything is written, when weights that had to stay as they were did not.
+        Raises FrozenWeightsChanged, after everything is written, when weights that had to stay as they were did not.
         """
         ...
 
@@ -111,7 +111,7 @@ def run_stage(
     A signal that asks to stop raises Stopped, with a checkpoint of where the run is (see `run.signals`); one that
     comes while `final/` is written raises it when the run is finished.
     Raises UserError when more than `max_skipped_steps` in a row met a number that is not finite, and when the disk
-    has no room for two checkpoints; and FrozenWeightsMoved, after the finished run is saved and marked, when weights
+    has no room for two checkpoints; and FrozenWeightsChanged, after the finished run is saved and marked, when weights
     that had to stay as they were did not.
     """
     nonfinite = NonFiniteHandler(run, seed, max_skipped_steps, stage.total)
@@ -133,7 +133,7 @@ def run_stage(
         raise
     loop.tell(loop.reason or "finished")
     if loop.moved:
-        raise FrozenWeightsMoved(loop.moved, where=str(run.root))
+        raise FrozenWeightsChanged(loop.moved, where=str(run.root))
     signals.settle()
 
 
@@ -245,7 +245,7 @@ class _Loop:
                 f"the checkpoint of step {self.saved} is kept" if self.saved else "there is no checkpoint yet"
             )
             say(f"{self.stage.label}: failed after step {self.done} of {self.stage.total}; {kept}")
-        told = str(error) if isinstance(error, UserError) else cause(error)
+        told = str(error) if isinstance(error, UserError) else describe_exception(error)
         with contextlib.suppress(OSError):
             self.tell(f"failed: {told}")
 
@@ -308,7 +308,7 @@ def _save_final(stage: Stage, run: RunFolder) -> list[str]:
     try:
         with checkpoint.disk_errors(unfinished):
             stage.save(unfinished)
-    except FrozenWeightsMoved as alarm:
+    except FrozenWeightsChanged as alarm:
         moved = alarm.names
         manifest.mark_moved(run, moved)
     checksums.write_checksums(unfinished)

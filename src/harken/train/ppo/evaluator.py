@@ -44,7 +44,7 @@ class Evaluator:
         def attempt() -> Tensor:
             logprobs = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
             for rows in self._micro_batches(batch):
-                piece = batch.rows(rows)
+                piece = batch.select(rows)
                 outputs = model.evaluate(piece, self.settings.temperature)
                 logprobs[rows, : piece.tokens.shape[1]] = outputs.logprobs
             return logprobs
@@ -58,7 +58,7 @@ class Evaluator:
         def attempt() -> Tensor:
             kl = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
             for rows in self._micro_batches(batch):
-                piece = batch.rows(rows)
+                piece = batch.select(rows)
                 states, ref_states = self.policy.response_states(piece), reference.response_states(piece)
                 heads = self.policy.backbone.head, reference.backbone.head
                 of_piece = full_kl(states, heads[0], ref_states, heads[1], self.settings.temperature)
@@ -81,7 +81,7 @@ class Evaluator:
             final_values = torch.zeros(len(batch.tokens), device=batch.tokens.device)
             groups = self.first_minibatch_last(batch, first_minibatch)
             for rows in groups:
-                piece = batch.rows(rows)
+                piece = batch.select(rows)
                 if keep_graph and rows is groups[-1]:
                     outputs = self._forward_keep_graph(piece, rows)
                 else:

@@ -50,7 +50,7 @@ class Minibatch:
 
     def micro_batch(self, index: Sequence[int]) -> Minibatch:
         """Take some of its rows, cut to the longest of them, as a part of the same optimiser step."""
-        batch, at = self.batch.rows(index), list(index)
+        batch, at = self.batch.select(index), list(index)
         width = batch.tokens.shape[1]
         rows = tuple(self.rows[i] for i in at)
         return Minibatch(

@@ -11,7 +11,7 @@ from torch import nn
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.data.chat import Renderer
-from harken.errors import FrozenWeightsMoved
+from harken.errors import FrozenWeightsChanged
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
@@ -73,11 +73,11 @@ class PPOModels:
         return self.config.training
 
     def check(self) -> None:
-        """Frozen means frozen: raise FrozenWeightsMoved if the base or a reward model has changed since the start."""
+        """Frozen means frozen: raise FrozenWeightsChanged if the base or a reward model has changed since the start."""
         now = self._fingerprints()
         moved = [name for name, value in self.frozen.items() if now[name] != value]
         if moved:
-            raise FrozenWeightsMoved(moved)
+            raise FrozenWeightsChanged(moved)
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:

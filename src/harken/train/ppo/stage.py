@@ -289,7 +289,7 @@ class PPOStage:
     def save(self, folder: Path) -> None:
         """Write the policy with its value head: an adapter on its base, exact, or the whole model.
 
-        Raises FrozenWeightsMoved, after everything is written, when `verify` does.
+        Raises FrozenWeightsChanged, after everything is written, when `verify` does.
         """
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
