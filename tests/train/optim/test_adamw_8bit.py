@@ -1,66 +1,21 @@
-"""Moments of eight bits: the published levels, the nearest one, and training that ends where AdamW ends."""
+"""Optimiser state in eight bits: training ends where AdamW ends."""
 
 from __future__ import annotations
+
+import importlib.util
 
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_backbone
-from torch import Tensor, nn
+from torch import nn
 
 from harken.config import RunConfig
 from harken.config.training import SupervisedTraining
+from harken.errors import UserError
 from harken.records import TokenDemonstration
-from harken.train.optim import adamw_chunked
-from harken.train.optim.adamw_8bit import BLOCK, POSITIVE, SIGNED, quantised, restored
 from harken.train.optim.optimiser import Optimiser
 from harken.train.sft import SupervisedStage
-
-
-def test_the_levels_are_the_published_ones() -> None:
-    """By the paper's bits: a sign, k zeros for 10^-k, a one, and the rest a linear fraction of 0.1 … 1."""
-    want = {0.0, 1.0}
-    for zeros in range(7):
-        fraction_bits = 7 - 1 - zeros
-        marks = np.linspace(0.1, 1.0, 2**fraction_bits + 1)
-        middles = (marks[1:] + marks[:-1]) / 2 * 10.0**-zeros
-        want |= set(middles) | set(-middles)
-    assert len(want) == 256
-    assert np.allclose(SIGNED.numpy(), sorted(want), rtol=1e-6, atol=0)
-    assert len(POSITIVE) == 256 and bool((POSITIVE.diff() > 0).all())
-    assert POSITIVE[0] > 0 and POSITIVE[-1] == 1
-
-
-@pytest.mark.parametrize("levels", [SIGNED, POSITIVE], ids=["signed", "positive"])
-def test_every_number_goes_to_the_nearest_level(levels: Tensor) -> None:
-    """Against a search over all levels in float64; a block knows its own scale only."""
-    values = torch.randn(3 * BLOCK + 20, generator=torch.Generator().manual_seed(0))
-    values[BLOCK : 2 * BLOCK] *= 1e-6
-    values[2 * BLOCK : 3 * BLOCK] = 0.0
-    values = values if levels is SIGNED else values.square()
-    index, scale = quantised(values, levels)
-    assert index.dtype == torch.uint8 and index.shape == (4, BLOCK) and scale.shape == (4,)
-    got = restored(index, scale, levels)[: len(values)]
-    for start in range(0, len(values), BLOCK):
-        block = values[start : start + BLOCK].numpy().astype(np.float64)
-        choices = np.abs(block).max() * levels.numpy().astype(np.float64)
-        nearest = np.abs(block[:, None] - choices).min(1)
-        assert np.allclose(
-            np.abs(got[start : start + BLOCK].numpy() - block), nearest, atol=1e-7 * choices[-1]
-        )
-    assert bool((got[2 * BLOCK : 3 * BLOCK] == 0).all())
-
-
-def test_rounding_again_changes_nothing() -> None:
-    """What rests and is opened without a step rests as before."""
-    values = torch.randn(4 * BLOCK, generator=torch.Generator().manual_seed(1))
-    index, scale = quantised(values, SIGNED)
-    again, scale_again = quantised(restored(index, scale, SIGNED), SIGNED)
-    # The largest negative level is -0.993: a block whose largest number is negative shrinks by it.
-    positive = (values.view(-1, BLOCK).amax(1) == scale).nonzero().ravel()
-    assert len(positive)
-    assert torch.equal(again[positive], index[positive])
-    assert torch.equal(scale_again[positive], scale[positive])
 
 
 def regression(kind: str, steps: int = 300) -> list[float]:
@@ -115,7 +70,10 @@ def test_a_language_model_ends_where_adamw_ends() -> None:
     assert abs(found["adamw_8bit"] - found["adamw"]) < 0.01 * (start - found["adamw"])
 
 
-def test_pieces_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = regression("adamw_8bit", 5)
-    monkeypatch.setattr(adamw_chunked, "PIECE", 2 * BLOCK)
-    assert regression("adamw_8bit", 5) == whole
+def test_without_the_library_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
+    )
+    with pytest.raises(UserError, match=r"needs the package bitsandbytes.*harken\[quantised\]"):
+        regression("adamw_8bit", 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harken.config.training import Optimisation
 from harken.errors import NonFinite
 from harken.run import signals
-from harken.train.optim.adamw_8bit import AdamW8bit
+from harken.train.optim.adamw_8bit import adamw_8bit, exported, imported
 from harken.train.optim.adamw_offload import OffloadedAdamW, on_host
 
 WEIGHTS = "parameter/"
@@ -24,7 +24,7 @@ FOREACH_ELEMENTS = 1 << 24
 KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adamw_cpu_offload": OffloadedAdamW,
-    "adamw_8bit": AdamW8bit,
+    "adamw_8bit": adamw_8bit,
 }
 
 
@@ -106,15 +106,16 @@ class Optimiser:
         self._adam.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters and moments, by name, for a checkpoint."""
+        """Parameters and optimiser state, by name, for a checkpoint."""
         saved = {WEIGHTS + name: p.detach() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
-            moments = self._adam.state.get(parameter, {})
+            state = self._adam.state.get(parameter, {})
+            moments = exported(state) if self._in_8_bits else state
             saved |= {f"adam/{part}/{name}": moments[part] for part in MOMENTS if part in moments}
         return saved
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The reverse of `tensors`, in place. Raises KeyError when a parameter is missing."""
+        """Restore `tensors`, in place. Raises KeyError when a parameter is missing."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[WEIGHTS + name])
@@ -122,10 +123,18 @@ class Optimiser:
                 kept = {part: value.clone() for part, value in moments.items() if value is not None}
                 self._adam.state.pop(parameter, None)
                 if kept:
-                    self._adam.state[parameter] = {
-                        part: value if part == "step" else self._placed(value, parameter.device)
-                        for part, value in kept.items()
-                    }
+                    self._adam.state[parameter] = self._state(kept, parameter.device)
+
+    @property
+    def _in_8_bits(self) -> bool:
+        return self.settings.optimizer == "adamw_8bit"
+
+    def _state(self, kept: Mapping[str, Tensor], device: torch.device) -> dict[str, Any]:
+        if self._in_8_bits:
+            return imported(self._adam, kept, device)
+        return {
+            part: value if part == "step" else self._placed(value, device) for part, value in kept.items()
+        }
 
     def _placed(self, moment: Tensor, device: torch.device) -> Tensor:
         offloaded = isinstance(self._adam, OffloadedAdamW)
