@@ -38,13 +38,13 @@ def measure(model: str, dtype: str) -> dict[str, float | bool]:
     before = fingerprint_tensors(base)
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.pack(ROWS)
-        ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
+        ends = [int(where[len(row) - 1]) for where, row in zip(layout.token_index, ROWS, strict=True)]
         expected = backbone.forward_packed(layout, use_cache=False)[ends].float()
         with backbone.decoding():
             decoder = Decoder(backbone, 2, 32)
-            decoder.admit([row[:-1] for row in ROWS], [1, 1])
+            decoder.prefill([row[:-1] for row in ROWS], [1, 1])
             decoder.append(torch.tensor([row[-1] for row in ROWS]))
-            found = decoder.last.float()
+            found = decoder.last_states.float()
     return {
         "gap": float((found - expected).norm() / expected.norm()),
         "frozen": fingerprint_tensors(base) == before,

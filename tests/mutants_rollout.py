@@ -76,19 +76,19 @@ DECODER = [
     ("a row does not see its newest token", '_causal_mask: torch.arange(count, device=at.device) > at[:, None]', "torch.arange(count, device=at.device) >= at[:, None]"),
     ("windows are not kept", "Decoder._mask: at - self._window + 1", "0 * at"),
     ("windows one too long", "Decoder._mask: at - self._window + 1", "at - self._window"),
-    ("a prompt ends at its padding", "Decoder.admit: torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
-    ("copies read the wrong prompt", "Decoder.admit: layout.where[source]", "layout.where[source.flip(0)]"),
-    ("newcomers overwrite the first slots", "Decoder.admit: torch.arange(began, began + count, device=device)", "torch.arange(count, device=device)"),
-    ("a hole keeps the old row's cache", "Decoder.drop: self.cache.move(movers, holes)", "pass"),
+    ("a prompt ends at its padding", "Decoder.prefill: torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
+    ("copies read the wrong prompt", "Decoder.prefill: layout.token_index[source]", "layout.token_index[source.flip(0)]"),
+    ("newcomers overwrite the first slots", "Decoder.prefill: torch.arange(began, began + count, device=device)", "torch.arange(count, device=device)"),
+    ("a hole keeps the old row's cache", "Decoder.drop: self.cache.copy_slots(movers, holes)", "pass"),
     ("lengths do not move", "Decoder.drop: [self.lengths[slot] for slot in order]", "self.lengths[:live]"),
-    ("states do not move", "Decoder.drop: self.last[order]", "self.last[:live]"),
+    ("states do not move", "Decoder.drop: self.last_states[order]", "self.last_states[:live]"),
 ]  # fmt: skip
 
 CACHE = [
     ("a row writes at its neighbours' place", 'KVCache.append: all_values[plan.rows, :, plan.at]', 'all_values[plan.rows, :, plan.at.max()]'),
     ("values of one prompt serve all", 'KVCache.store: new_values.transpose(0, 1)', "new_values.transpose(0, 1)[:1]"),
-    ("only the first line of a forward is kept", 'KVCache.store: t.transpose(0, 1).flatten(1, 2)[:, plan.where]', "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.where % t.shape[2]]"),
-    ("only values move", 'KVCache.move: (*self.keys, *self.values)', "self.values"),
+    ("only the first line of a forward is kept", 'KVCache.store: t.transpose(0, 1).flatten(1, 2)[:, plan.token_index]', "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.token_index % t.shape[2]]"),
+    ("only values move", 'KVCache.copy_slots: (*self.keys, *self.values)', "self.values"),
     ("what was never written may be anything", 'KVCache.store: keys.new_zeros((self.slots, heads, features, self.width), dtype=dtype)', 'keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=dtype)'),
     ("what is new may be anything", '_resize: store.new_zeros(shape)', "store.new_full(shape, torch.nan)"),
     ("a wider table forgets", '_resize: resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))', "kept"),
@@ -104,19 +104,19 @@ ATTENTION = [
 
 PACKING = [
     ("positions go on from row to row", '_add_segments: range(start, end)', "range(place, place + end - start)"),
-    ("rows share less than they agree in", '_pack_rows: _common_prefix(rows[group[0]], rows[group[-1]])', 'max(depth + 1, _common_prefix(rows[group[0]], rows[group[-1]]) - 1)'),
-    ("rows share more than they agree in", '_pack_rows: _common_prefix(rows[group[0]], rows[group[-1]])', 'min(len(rows[group[0]]), _common_prefix(rows[group[0]], rows[group[-1]]) + 1)'),
+    ("rows share less than they agree in", '_pack_group: _common_prefix(rows[group[0]], rows[group[-1]])', 'max(depth + 1, _common_prefix(rows[group[0]], rows[group[-1]]) - 1)'),
+    ("rows share more than they agree in", '_pack_group: _common_prefix(rows[group[0]], rows[group[-1]])', 'min(len(rows[group[0]]), _common_prefix(rows[group[0]], rows[group[-1]]) + 1)'),
     ("a cut row forgets its beginning", '_add_segments: (*before[:-1], (before[-1][0], here[1])) if joins else (*before, here)', "(here,)"),
     ("rows do not see what they share", '_add_segments: Segment(*here, before)', "Segment(*here, ())"),
-    ("sharing cannot be turned off", 'packed: _pack_rows(packing, [tuple(row) for row in rows], order, 0, (), share)', '_pack_rows(packing, rows, sorted(order, key=lambda row: rows[row]), 0, (), True)'),
-    ("nothing is shared", '_pack_rows: bool(groups)', "False"),
+    ("sharing cannot be turned off", 'pack_rows: _pack_group(packing, [tuple(row) for row in rows], order, 0, (), share)', '_pack_group(packing, rows, sorted(order, key=lambda row: rows[row]), 0, (), True)'),
+    ("nothing is shared", '_pack_group: bool(groups)', "False"),
 ]  # fmt: skip
 
 PACKED = [
     ("no scale", '_weights: torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2), alpha=scale)', 'torch.baddbmm(mask, rows, _gather(keys, batch.keys, mask).transpose(1, 2))'),
     ("what is shared learns from one row alone", '_scatter_add: totals.index_add_', "totals.index_copy_"),
     ("the softmax's mean is forgotten", '_Attention.backward: torch._softmax_backward_data(grad_weights, weights, -1, grad_weights.dtype)', 'grad_weights * weights'),
-    ("the scale of queries is forgotten backward", '_Attention.backward: grad_queries.index_select(0, ctx.batches.back).mul_(ctx.scale)', 'grad_queries.index_select(0, ctx.batches.back)'),
+    ("the scale of queries is forgotten backward", '_Attention.backward: grad_queries.index_select(0, ctx.batches.output_index).mul_(ctx.scale)', 'grad_queries.index_select(0, ctx.batches.back)'),
     ("the scale of keys is forgotten backward", '_Attention.backward: grad_keys.mul_(ctx.scale)', 'grad_keys'),
     ("fillers learn", '_Attention.backward: grad_tokens.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)', 'grad_tokens.index_select(0, batch.queries)'),
     ("windows are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
@@ -126,14 +126,14 @@ PACKED = [
 ]  # fmt: skip
 
 SEGMENTS = [
-    ("tokens see what comes after", "batches: -torch.inf", "0.0"),
-    ("padded queries and keys are off by one", "batches: before[:, None, None]", "1 + before[:, None, None]"),
-    ("every segment sees as much as the first", "batches: before[:, None, None]", "before[:1, None, None]"),
-    ("a key is another group's", "batches: keys[:, None] * groups + of_group", "keys[:, None] * groups + of_group.flip(0)"),
-    ("results go to the place beside", "batches: torch.arange(len(segment))", "torch.arange(len(segment)).roll(1)"),
-    ("all batches begin at the first", 'batches: began += len(bucket) * heads * length', "pass"),
+    ("tokens see what comes after", "batch_segments: -torch.inf", "0.0"),
+    ("padded queries and keys are off by one", "batch_segments: before[:, None, None]", "1 + before[:, None, None]"),
+    ("every segment sees as much as the first", "batch_segments: before[:, None, None]", "before[:1, None, None]"),
+    ("a key is another group's", "batch_segments: keys[:, None] * groups + of_group", "keys[:, None] * groups + of_group.flip(0)"),
+    ("results go to the place beside", "batch_segments: torch.arange(len(segment))", "torch.arange(len(segment)).roll(1)"),
+    ("all batches begin at the first", 'batch_segments: began += len(bucket) * heads * length', "pass"),
     ("no segments together", '_split: MAX_BATCH', "1"),
-    ("as many as there are", '_split: while count > 1 and _attention_weights(segments[:count]) > MAX_WEIGHTS:\n    count //= 2', "pass"),
+    ("as many as there are", '_split: while count > 1 and _attention_weights(segments[:count]) > MAX_BATCH_WEIGHTS:\n    count //= 2', "pass"),
     ("any with any", '_bucket: _padding_waste([*waiting, segment]) > MAX_PADDING', "False"),
 ]  # fmt: skip
 
@@ -141,10 +141,10 @@ PACKED_LINEAR = [
     ("adapters are left out while decoding", '_FusedLinear.multiply: y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)', "pass"),
     ("a bias is not filled up for the adapter", '_FusedLinear.__init__: bias.new_zeros(len(down))', "bias[-len(down):]"),
     ("the adapter's scale is left out while decoding", '_FusedLinear.multiply: y[:, :outputs].addmm_(y[:, outputs:], up, alpha=scale)', "y[:, :outputs].addmm_(y[:, outputs:], up, alpha=1.0)"),
-    ("the first input's answer is given to all", '_FusedSlice.__call__: x is not group.read', "group.read is None"),
-    ("what was read is kept for ever", '_FusedSlice.__call__: self.place == len(group.sizes) - 1', "False"),
-    ("every member is the first", '_FusedSlice.__call__: group.parts[self.place]', "group.parts[0]"),
-    ("layers stay packed", "packed: layer.forward = forward", "pass"),
+    ("the first input's answer is given to all", '_FusedSlice.__call__: x is not group.last_input', "group.last_input is None"),
+    ("what was read is kept for ever", '_FusedSlice.__call__: self.index == len(group.sizes) - 1', "False"),
+    ("every member is the first", '_FusedSlice.__call__: group.outputs[self.index]', "group.outputs[0]"),
+    ("layers stay packed", "packed_linears: layer.forward = forward", "pass"),
     ("biases are left out", '_FusedLinear.__init__: any((base.bias is not None for base in bases))', "False"),
     ("a large model is copied", "can_pack: fits and kinds == {('cpu', torch.bfloat16)} and (_multiplies_in_fp32() or _has_exact_packed_matmul(torch.bfloat16))", "kinds == {('cpu', torch.bfloat16)} and (_multiplies_in_fp32() or _has_exact_packed_matmul(torch.bfloat16))"),
 ]  # fmt: skip
@@ -176,14 +176,14 @@ LORA = [
     ("the adapter sends no gradient on", '_LoraLinear.backward: (grad_y @ to_matmul_dtype(weight)).addmm_(grad_low, to_matmul_dtype(down))', 'grad_y @ to_matmul_dtype(weight)'),
     ("the base sends no gradient on", '_LoraLinear.backward: (grad_y @ to_matmul_dtype(weight)).addmm_(grad_low, to_matmul_dtype(down))', 'grad_low @ to_matmul_dtype(down)'),
     ("dropout is skipped", "LoraForward.__call__: dropping or base.weight.requires_grad", "base.weight.requires_grad"),
-    ("adapters are always on", "LoraForward._active: active and (not self.layer.disable_adapters)", "active"),
-    ("a kept cast outlives generation", 'adapters_cast_once: forward.kept = None', "pass"),
+    ("adapters are always on", "LoraForward._active_adapter: active and (not self.layer.disable_adapters)", "active"),
+    ("a kept cast outlives generation", 'adapters_cast_once: forward.cast_weights = None', "pass"),
     ("merged in half precision", '_LoraLinear.forward: with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight), None if bias is None else to_matmul_dtype(bias))\n    y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)', 'with without_autocast(x.device):\n    low = flat @ to_matmul_dtype(down).T\n    y = F.linear(flat, to_matmul_dtype(weight + scale * up @ down), bias)'),
 ]  # fmt: skip
 
 MADE_AGAIN = [
     ("a changed tensor is made as it was", 'get_recompute: recipe is not None and recipe.version == tensor._version', "recipe is not None"),
-    ("recipes hold the graph", 'attach_recompute: tuple((part.detach() for part in of))', "of"),
+    ("recipes hold the graph", 'attach_recompute: tuple((part.detach() for part in inputs))', "inputs"),
 ]  # fmt: skip
 
 RESOLVE = [
@@ -217,7 +217,7 @@ TABLES = [
     ("kernels/segments.py", SEGMENTS, "kernels/test_segments.py kernels/test_attention.py"),
     (
         "models/backbone.py",
-        [("rows share dropout", "Backbone.pack: not lora_linear.drops(self._layers)", "True")],
+        [("rows share dropout", "Backbone.pack: not lora_linear.has_active_dropout(self._layers)", "True")],
         "kernels/test_packing.py",
     ),
     ("kernels/packed_linear.py", PACKED_LINEAR, "kernels/test_packed_linear.py"),

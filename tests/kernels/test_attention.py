@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, Mistral
 from harken.batches import collate
 from harken.kernels import attention, packing
 from harken.kernels.attention import _Attention
-from harken.kernels.packing import packed
+from harken.kernels.packing import pack_rows
 from harken.models.backbone import Backbone
 
 SIZE = {"vocab_size": 300, "hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2}
@@ -36,7 +36,7 @@ def chosen(config: PretrainedConfig) -> bool:
 def test_the_backward_is_the_derivative() -> None:
     """Six heads in two groups; the forward's softmax is float32, so steps are large and bounds are those of float32."""
     torch.manual_seed(0)
-    layout = packed([[1] * 8 + [2, 3], [1] * 8 + [4]])
+    layout = pack_rows([[1] * 8 + [2, 3], [1] * 8 + [4]])
     assert layout.segments is not None and len(layout.segments) == 3
     query = torch.randn(1, 6, 11, 3).requires_grad_()
     key, value = (torch.randn(1, 2, 11, 3).requires_grad_() for _ in range(2))

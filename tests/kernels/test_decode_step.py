@@ -70,13 +70,15 @@ def backbone_of(config: PretrainedConfig) -> Backbone:
 def follow(backbone: Backbone, check: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
     """Three rows of unequal length, six tokens more: every last state, ours and the exact one."""
     rows, decoder = ROWS, Decoder(backbone, 3, 24)
-    decoder.admit(rows, [1, 1, 1])
+    decoder.prefill(rows, [1, 1, 1])
     for step in range(6):
         new = [100 + 3 * step + row for row in range(3)]
         decoder.append(torch.tensor(new))
         rows = [[*tokens, token] for tokens, token in zip(rows, new, strict=True)]
         for row, tokens in enumerate(rows):
-            check(decoder.last[row], backbone.forward("eager", input_ids=torch.tensor([tokens]))[0, -1])
+            check(
+                decoder.last_states[row], backbone.forward("eager", input_ids=torch.tensor([tokens]))[0, -1]
+            )
 
 
 @pytest.mark.parametrize("config", SERVED.values(), ids=SERVED)
@@ -154,7 +156,7 @@ def test_every_token_is_a_place_where_a_run_may_stop(monkeypatch: pytest.MonkeyP
     backbone = tiny_backbone()
     with torch.no_grad(), backbone.decoding():
         decoder = Decoder(backbone, 1, 8)
-        decoder.admit([[5, 6]], [1])
+        decoder.prefill([[5, 6]], [1])
         monkeypatch.setattr(signals, "check", lambda: pytest.exit("stopped"))
         with pytest.raises(pytest.exit.Exception, match="stopped"):
             decoder.append(torch.tensor([7]))

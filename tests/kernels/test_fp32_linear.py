@@ -134,9 +134,9 @@ def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
                         patch.setattr("harken.kernels.packed_linear.MAX_PACKED_WEIGHTS", 0)
                     with backbone.decoding():
                         decoder = Decoder(backbone, 4, 64)
-                        decoder.admit(ROWS, [1] * len(ROWS))
-                        decoder.append(backbone.logits(decoder.last).argmax(-1))
-                        backbone.logits(decoder.last)
+                        decoder.prefill(ROWS, [1] * len(ROWS))
+                        decoder.append(backbone.logits(decoder.last_states).argmax(-1))
+                        backbone.logits(decoder.last_states)
     with Seen(), torch.no_grad(), backbone.role(None):
         Policy(backbone, None).evaluate(batch)
     rotary = {("bmm", torch.float32)}  # transformers' own, in float32 everywhere
@@ -165,12 +165,12 @@ def test_answers_in_the_making_are_those_of_the_training_forward(monkeypatch: py
     with torch.no_grad(), backbone.role("policy"):
         with backbone.decoding():
             decoder = Decoder(backbone, 4, 64)
-            decoder.admit([row[:-1] for row in ROWS], [1] * len(ROWS))
+            decoder.prefill([row[:-1] for row in ROWS], [1] * len(ROWS))
             decoder.append(torch.tensor([row[-1] for row in ROWS]))
-            found = decoder.last.float()
+            found = decoder.last_states.float()
             assert {keys.dtype for keys in decoder.cache.keys} == {torch.float32}
         layout = backbone.pack(ROWS)
-        ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
+        ends = [int(where[len(row) - 1]) for where, row in zip(layout.token_index, ROWS, strict=True)]
         expected = backbone.forward_packed(layout, use_cache=False)[ends].float()
     assert float((found - expected).norm()) <= 2**-7 * float(expected.norm())
 

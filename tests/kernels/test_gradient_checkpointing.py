@@ -115,7 +115,7 @@ def test_another_adapter_at_the_backward_is_refused() -> None:
     made = backbone()
     with made.role("policy"), checkpointed_layers(made.trunk, lambda: made._role):
         late = loss(made.hidden(batch()))
-    with made.role("critic"), pytest.raises(RuntimeError, match="role 'policy' came inside role 'critic'"):
+    with made.role("critic"), pytest.raises(RuntimeError, match="role 'policy' runs inside role 'critic'"):
         late.backward()
     assert all(p.grad is None for p in made.model.parameters())
 

@@ -93,7 +93,7 @@ def test_cast_once_is_exact_and_ends(backbone: Backbone) -> None:
         with pytest.raises(KeyError), adapters_cast_once(installed(backbone)):
             assert torch.equal(backbone.forward(input_ids=TOKENS), before)
             raise KeyError
-        assert all(layer.forward.kept is None for layer in installed(backbone))
+        assert all(layer.forward.cast_weights is None for layer in installed(backbone))
         for name, parameter in backbone.adapter_parameters("policy").items():
             if "lora_B" in name:
                 parameter.zero_()

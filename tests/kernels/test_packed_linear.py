@@ -111,7 +111,7 @@ def test_a_bias_is_added_where_a_layer_has_one() -> None:
     with torch.no_grad():
         expected = [layer(x) for layer in block.children()]
         of_another = block.q_proj(2 * x)
-        with packed_linear.packed(block):
+        with packed_linear.packed_linears(block):
             found = [layer(x) for layer in block.children()]
             block.q_proj(x)
             assert same(block.q_proj(2 * x), of_another)
@@ -122,7 +122,7 @@ def test_what_was_read_is_let_go_when_all_have_their_part() -> None:
     block = nn.Module()
     for name in ("gate_proj", "up_proj"):
         block.add_module(name, nn.Linear(16, 8).bfloat16())
-    with torch.no_grad(), packed_linear.packed(block):
+    with torch.no_grad(), packed_linear.packed_linears(block):
         x = torch.randn(3, 16).bfloat16()
         alive = weakref.ref(x)
         block.gate_proj(x), block.up_proj(x)

@@ -16,8 +16,6 @@ from harken.kernels.packing import (
     MIN_SHARED_PREFIX,
     PackedSequence,
     micro_batches,
-    packed,
-    padded,
 )
 
 # Two letters and long stretches of one of them, so that beginnings agree often, at all depths.
@@ -41,8 +39,8 @@ def seen_by(layout: PackedSequence, place: int) -> list[int]:
 @settings(deadline=None)
 @given(ROWS, st.booleans())
 def test_a_token_sees_its_row_and_nothing_else(rows: list[list[int]], share: bool) -> None:
-    layout = packed(rows, share=share)
-    for places, row in zip(layout.where.tolist(), rows, strict=True):
+    layout = pack_rows(rows, share=share)
+    for places, row in zip(layout.token_index.tolist(), rows, strict=True):
         for time, place in enumerate(places[: len(row)]):
             assert seen_by(layout, place) == row[: time + 1]
             assert int(layout.positions[0, place]) == time
@@ -52,13 +50,13 @@ def test_a_token_sees_its_row_and_nothing_else(rows: list[list[int]], share: boo
 @given(ROWS)
 def test_a_beginning_is_read_once(rows: list[list[int]]) -> None:
     """Two rows that agree in enough tokens use the same places for them, however many rows stand between."""
-    layout = packed(rows)
+    layout = pack_rows(rows)
     for one, row in enumerate(rows):
         for other in range(one):
             agreed = 0
             while agreed < min(len(row), len(rows[other])) and row[agreed] == rows[other][agreed]:
                 agreed += 1
-            shared = int((layout.where[one, :agreed] == layout.where[other, :agreed]).sum())
+            shared = int((layout.token_index[one, :agreed] == layout.token_index[other, :agreed]).sum())
             assert agreed - shared < MIN_SHARED_PREFIX
             assert row != rows[other] or shared == len(row)
 
@@ -82,7 +80,7 @@ def test_a_micro_batch_keeps_the_budget(items: list[list[list[int]]], budget: in
     """Counted as it is laid out; an item larger than the budget stands alone."""
     for group in micro_batches(items, budget):
         rows = [row for item in group for row in items[item]]
-        assert packed(rows).tokens.numel() <= budget or len(group) == 1
+        assert pack_rows(rows).tokens.numel() <= budget or len(group) == 1
 
 
 def test_answers_to_one_prompt_stand_together() -> None:
@@ -99,30 +97,30 @@ def test_both_sides_of_a_pair_count() -> None:
 
 def test_without_sharing_every_row_stands_by_itself() -> None:
     rows = [[1] * 20, [1] * 20]
-    assert packed(rows).tokens.shape == (1, 20)
-    assert packed(rows, share=False).tokens.shape == (1, 40)
+    assert pack_rows(rows).tokens.shape == (1, 20)
+    assert pack_rows(rows, share=False).tokens.shape == (1, 40)
 
 
 def test_long_rows_are_cut_into_segments() -> None:
-    layout = packed([list(range(2 * MAX_SEGMENT_LENGTH + 5))])
+    layout = pack_rows([list(range(2 * MAX_SEGMENT_LENGTH + 5))])
     assert layout.segments is not None
     assert [len(s) for s in layout.segments[:3]] == [MAX_SEGMENT_LENGTH, MAX_SEGMENT_LENGTH, 5]
     assert layout.segments[2].before == ((0, 2 * MAX_SEGMENT_LENGTH),)
 
 
 def test_a_long_sequence_is_filled_up_with_what_no_row_has() -> None:
-    layout = packed([list(range(BUCKETED_FROM + 5))])
+    layout = pack_rows([list(range(BUCKETED_FROM + 5))])
     assert layout.segments is not None
     assert layout.tokens.shape == layout.positions.shape == (1, BUCKETED_FROM + BUCKET_STEP)
     assert layout.segments[-1].spans == ((BUCKETED_FROM + 5, BUCKETED_FROM + BUCKET_STEP),)
-    assert int(layout.where.max()) == BUCKETED_FROM + 4
-    assert packed([list(range(BUCKETED_FROM))]).tokens.shape == (1, BUCKETED_FROM)
+    assert int(layout.token_index.max()) == BUCKETED_FROM + 4
+    assert pack_rows([list(range(BUCKETED_FROM))]).tokens.shape == (1, BUCKETED_FROM)
 
 
 def test_padded_rows_lie_side_by_side() -> None:
-    layout = padded([[5, 6, 7], [8]], 0)
+    layout = pad_rows([[5, 6, 7], [8]], 0)
     assert layout.tokens.tolist() == [[5, 6, 7], [8, 0, 0]]
-    assert layout.where.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert layout.token_index.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert layout.segments is None
 
 

@@ -20,7 +20,7 @@ def test_a_tensor_that_was_changed_has_no_recipe() -> None:
     x = torch.randn(3)
     made = attach_recompute(2 * x, doubled, x)
     recipe = get_recompute(made)
-    assert recipe is not None and torch.equal(recipe.make(*recipe.of), made)
+    assert recipe is not None and torch.equal(recipe.function(*recipe.inputs), made)
     made.add_(1)
     assert get_recompute(made) is None
     assert get_recompute(x) is None
@@ -29,7 +29,7 @@ def test_a_tensor_that_was_changed_has_no_recipe() -> None:
 def test_a_recipe_holds_no_graph() -> None:
     x = torch.randn(3, requires_grad=True)
     recipe = get_recompute(attach_recompute(doubled(x), doubled, x))
-    assert recipe is not None and not any(part.requires_grad for part in recipe.of)
+    assert recipe is not None and not any(part.requires_grad for part in recipe.inputs)
 
 
 def test_gradients_are_those_of_what_is_kept(monkeypatch) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.kernels import segments
-from harken.kernels.packing import packed
-from harken.kernels.segments import MAX_BATCH, SIZE_STEP, Segment, batches
+from harken.kernels.packing import pack_rows
+from harken.kernels.segments import MAX_BATCH, SIZE_STEP, Segment, batch_segments
 
 
 def rows_of(*lengths: int) -> list[list[int]]:
@@ -19,8 +19,8 @@ def rows_of(*lengths: int) -> list[list[int]]:
 
 def sizes(*lengths: int) -> list[tuple[int, int, int]]:
     """Segments, length and visible of every batch, for rows that share nothing."""
-    layout = packed(rows_of(*lengths), share=False)
-    return [(len(p.mask), *p.mask.shape[2:]) for p in layout.batches(2, 1).parts]
+    layout = pack_rows(rows_of(*lengths), share=False)
+    return [(len(p.mask), *p.mask.shape[2:]) for p in layout.segment_batches(2, 1).batches]
 
 
 def test_segments_of_like_size_go_together_in_powers_of_two() -> None:
@@ -36,7 +36,7 @@ def test_filling_up_has_a_price() -> None:
 
 
 def test_long_segments_stay_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "MAX_WEIGHTS", 2 * 64 * 64)
+    monkeypatch.setattr(segments, "MAX_BATCH_WEIGHTS", 2 * 64 * 64)
     assert sizes(60, 60, 60, 60, 60) == [(2, 64, 64), (2, 64, 64), (1, 64, 64)]
 
 
@@ -51,14 +51,14 @@ def test_every_token_sees_what_its_row_holds_up_to_it(rows: list[tuple[int, int]
         [*range(9 * shared), *range(100 * n + 100, 100 * n + 100 + own)]
         for n, (own, shared) in enumerate(rows)
     ]
-    layout = packed(given)
+    layout = pack_rows(given)
     assert layout.segments is not None
-    made = batches(layout.segments, heads, groups)
+    made = batch_segments(layout.segments, heads, groups)
     tokens = layout.tokens.flatten()
     queries, seen = torch.empty(made.rows, dtype=torch.long), [torch.empty(0)] * made.rows
-    for part in made.parts:
+    for part in made.batches:
         count, _, length, _ = part.mask.shape
-        queries[part.began : part.began + len(part.queries)] = part.queries
+        queries[part.first_query : part.first_query + len(part.queries)] = part.queries
         keys = part.keys.view(count, groups, -1)
         mask = part.head_masks(heads, groups, torch.float32).view(count, heads, length, -1)
         for s in range(count):
@@ -67,11 +67,11 @@ def test_every_token_sees_what_its_row_holds_up_to_it(rows: list[tuple[int, int]
                 assert (keys[s, group] % groups == group).all()
                 for t in range(length):
                     visible = keys[s, group][mask[s, h, t] == 0] // groups
-                    seen[part.began + (s * heads + h) * length + t] = tokens[visible]
+                    seen[part.first_query + (s * heads + h) * length + t] = tokens[visible]
         assert not len(part.padding) or int(part.queries[part.padding].max()) < heads
-    back = made.back.view(-1, heads)
-    assert torch.equal(queries[made.back], torch.arange(len(tokens) * heads))
-    for row, where in zip(given, layout.where.tolist(), strict=True):
+    back = made.output_index.view(-1, heads)
+    assert torch.equal(queries[made.output_index], torch.arange(len(tokens) * heads))
+    for row, where in zip(given, layout.token_index.tolist(), strict=True):
         for end, place in enumerate(where[: len(row)]):
             for h in range(heads):
                 assert seen[back[place, h]].tolist() == row[: end + 1]
@@ -79,5 +79,5 @@ def test_every_token_sees_what_its_row_holds_up_to_it(rows: list[tuple[int, int]
 
 def test_segments_may_come_in_any_order() -> None:
     """What they cover is what counts."""
-    made = batches([Segment(3, 5, ((0, 3),)), Segment(0, 3, ())], 1, 1)
-    assert len(made.back) == 5 and len(made.back.unique()) == 5
+    made = batch_segments([Segment(3, 5, ((0, 3),)), Segment(0, 3, ())], 1, 1)
+    assert len(made.output_index) == 5 and len(made.output_index.unique()) == 5

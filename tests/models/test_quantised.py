@@ -229,13 +229,13 @@ def test_decoding_is_the_training_forward(source: ModelSource, kind: str) -> Non
         pass  # asked about the bare base first: what it answers holds for roles with adapters too
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.pack(ROWS)
-        ends = [int(where[len(row) - 1]) for where, row in zip(layout.where, ROWS, strict=True)]
+        ends = [int(where[len(row) - 1]) for where, row in zip(layout.token_index, ROWS, strict=True)]
         expected = backbone.forward_packed(layout, use_cache=False)[ends].float()
         with backbone.decoding():
             decoder = Decoder(backbone, 2, 32)
-            decoder.admit([row[:-1] for row in ROWS], [1, 1])
+            decoder.prefill([row[:-1] for row in ROWS], [1, 1])
             decoder.append(torch.tensor([row[-1] for row in ROWS]))
-            found = decoder.last.float()
+            found = decoder.last_states.float()
     assert float((found - expected).norm()) <= 0.004 * float(expected.norm())
 
 

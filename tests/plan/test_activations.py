@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from harken.batches import collate
 from harken.config import LoraSettings
-from harken.kernels.packing import packed
+from harken.kernels.packing import pack_rows
 from harken.models.backbone import Backbone
 from harken.plan.activations import Pass
 from harken.plan.shape import ModelShape, shape_of
@@ -88,7 +88,7 @@ def test_what_a_layer_keeps_under_an_adapter(
     lora = LoraSettings(rank=RANK, dropout=dropout)
     real = measured(family, 4, dtype, tokens, lora) - measured(family, 2, dtype, tokens, lora)
     passes = [Pass(shape(family, n), dtype.itemsize, RANK, dropout > 0) for n in (4, 2)]
-    rows = packed(distinct(3, tokens)).tokens.numel() / tokens  # filled up
+    rows = pack_rows(distinct(3, tokens)).tokens.numel() / tokens  # filled up
     told = [p.kept(rows, tokens) + p.casts() for p in passes]
     # What fills a sequence up sees little, and keeps fewer weights than is counted.
     assert told[0] - told[1] == pytest.approx(real, rel=0.015)

@@ -153,7 +153,7 @@ def test_the_cache_is_the_one_generation_makes() -> None:
     backbone = tiny_backbone()
     with torch.no_grad(), backbone.role(None), backbone.decoding():
         decoder = Decoder(backbone, 5, 40)
-        decoder.admit([[3] * 40, [6]], [2, 3])
+        decoder.prefill([[3] * 40, [6]], [2, 3])
     real = sum(part.nbytes for part in (*decoder.cache.keys, *decoder.cache.values))
     assert key_value_cache(shape_of(backbone.model.config), 5, 40, 4) == real
 

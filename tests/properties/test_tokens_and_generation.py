@@ -138,11 +138,11 @@ def test_property_03_padding_changes_nothing() -> None:
             for padding in (0, 1, 7, 40):
                 mate = [7] * (len(prompt) + padding)
                 decoder = Decoder(backbone, 4, capacity=len(mate) + 8)
-                decoder.admit([mate, prompt], [1, 1])
+                decoder.prefill([mate, prompt], [1, 1])
                 said = {0: list(mate), 1: list(prompt)}
                 for step in range(4):
                     if step == 2:
-                        decoder.admit([prompt], [1])
+                        decoder.prefill([prompt], [1])
                         said[2] = list(prompt)
                     if step == 3:
                         assert decoder.drop([0]) == [2, 1]
@@ -150,7 +150,7 @@ def test_property_03_padding_changes_nothing() -> None:
                     for row, tokens in said.items():
                         exact = backbone.model(input_ids=torch.tensor([tokens])).logits[0, -1]
                         torch.testing.assert_close(
-                            backbone.logits(decoder.last)[row], exact, atol=1e-5, rtol=1e-5
+                            backbone.logits(decoder.last_states)[row], exact, atol=1e-5, rtol=1e-5
                         )
                     decoder.append(torch.tensor([20 + step + 9 * row for row in said]))
                     for row, tokens in said.items():

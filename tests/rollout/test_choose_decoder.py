@@ -14,7 +14,7 @@ from harken.config import LoraSettings
 from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.kernels.attention import packed_attention
-from harken.kernels.packing import packed
+from harken.kernels.packing import pack_rows
 from harken.models.backbone import Backbone
 from harken.models.positions import position_limit
 from harken.records import Message, Prompt
@@ -54,12 +54,12 @@ def test_the_fastest_right_way_is_taken(name: str) -> None:
     with torch.no_grad(), backbone.decoding():
         assert choose_decoder.fastest_decoder(backbone) == EXPECTED[name]
         decoder = choose_decoder.open_decoder(backbone, 4, 64)
-        decoder.admit(rows, [1, 2, 1])
+        decoder.prefill(rows, [1, 2, 1])
         rows = [rows[0], rows[1], list(rows[1]), rows[2]]
         for step in range(8):
             for row, tokens in enumerate(rows):
                 exact = backbone.trunk(input_ids=torch.tensor([tokens]), use_cache=False).last_hidden_state
-                torch.testing.assert_close(decoder.last[row], exact[0, -1], atol=3e-5, rtol=1e-3)
+                torch.testing.assert_close(decoder.last_states[row], exact[0, -1], atol=3e-5, rtol=1e-3)
             if step == 4:
                 kept = decoder.drop([1])
                 rows = [rows[slot] for slot in kept]
@@ -74,7 +74,7 @@ def test_a_kernel_swallows_no_argument(argument: str) -> None:
     query, keys, values = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8)
     given: dict[str, Any] = {argument: torch.rand(4) if argument == "s_aux" else 2.0}
     mask, module = torch.zeros(1, 1, 1, 5), nn.Identity()
-    layout = packed([[5, 6, 7]])
+    layout = pack_rows([[5, 6, 7]])
     row = query.expand(1, 4, 3, 8), keys[:, :, :3], values[:, :, :3]
     with pytest.raises(TypeError, match=argument):
         packed_attention(module, *row, None, layout=layout, **given)

@@ -48,11 +48,11 @@ def test_layers_that_see_a_window(config: PretrainedConfig) -> None:
     rows = [list(range(10, 22)), list(range(40, 44)), list(range(60, 69))]
     decoder = Decoder(backbone, 3, 24)
     with torch.no_grad():
-        decoder.admit(rows, [1, 1, 1])
+        decoder.prefill(rows, [1, 1, 1])
         for step in range(9):
             for row, tokens in enumerate(rows):
                 exact = backbone.trunk(input_ids=torch.tensor([tokens])).last_hidden_state[0, -1]
-                torch.testing.assert_close(decoder.last[row], exact, atol=2e-5, rtol=1e-4)
+                torch.testing.assert_close(decoder.last_states[row], exact, atol=2e-5, rtol=1e-4)
             new = [100 + 3 * step + row for row in range(3)]
             decoder.append(torch.tensor(new))
             rows = [[*tokens, token] for tokens, token in zip(rows, new, strict=True)]
@@ -84,8 +84,8 @@ def test_samples_share_the_reading_of_their_prompt() -> None:
     )
     decoder = Decoder(backbone, 5, 8)
     with torch.no_grad():
-        decoder.admit([[5, 6, 7], [8, 9]], [4, 1])
+        decoder.prefill([[5, 6, 7], [8, 9]], [4, 1])
     assert read == [6]
     assert decoder.lengths == [3, 3, 3, 3, 2]
-    assert torch.equal(decoder.last[0], decoder.last[3])
-    assert not torch.equal(decoder.last[0], decoder.last[4])
+    assert torch.equal(decoder.last_states[0], decoder.last_states[3])
+    assert not torch.equal(decoder.last_states[0], decoder.last_states[4])

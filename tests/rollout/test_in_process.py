@@ -165,13 +165,13 @@ def test_prompts_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     expected = answers(engine(backbone), sampling, prompts)
     lengths = [len(rollout.prompt_tokens) for rollout in expected if rollout.sample == 0]
     passes: list[list[int]] = []
-    admit = Decoder.admit
+    admit = Decoder.prefill
 
     def noted(self: Decoder, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         passes.append([len(prompt) for prompt in prompts])
         admit(self, prompts, copies)
 
-    monkeypatch.setattr(Decoder, "admit", noted)
+    monkeypatch.setattr(Decoder, "prefill", noted)
     monkeypatch.setattr(in_process, "MAX_PREFILL_TOKENS", 55)
     found = answers(engine(backbone), sampling, prompts)
     assert [r.response_tokens for r in found] == [r.response_tokens for r in expected]

@@ -25,7 +25,7 @@ def test_slots_hold_what_their_rows_were_given(trimmed: bool) -> None:
     cache = KVCache(LAYERS, 3, CAPACITY, trimmed=trimmed)
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in range(3)] for _ in range(LAYERS)]
 
-    def admit(slots: list[int], source: list[int], lengths: list[int]) -> None:
+    def prefill(slots: list[int], source: list[int], lengths: list[int]) -> None:
         width = max(lengths)
         cache.reserve(width)
         where = torch.tensor([[row * width + time for time in range(width)] for row in source])
@@ -51,14 +51,14 @@ def test_slots_hold_what_their_rows_were_given(trimmed: bool) -> None:
                     assert torch.equal(seen[part][row, :, : length + 1], kept[layer][row][part])
                     assert torch.isfinite(seen[part]).all()
 
-    admit([0, 1, 2], [0, 0, 1], [3, 2])
+    prefill([0, 1, 2], [0, 0, 1], [3, 2])
     append([3, 3, 2])
     append([4, 4, 3])
-    cache.move([2], [0])
+    cache.copy_slots([2], [0])
     for layer in range(LAYERS):
         kept[layer][0] = [part.clone() for part in kept[layer][2]]
     append([4, 5])
-    admit([2], [0], [6])
+    prefill([2], [0], [6])
     append([5, 6, 6])
 
 

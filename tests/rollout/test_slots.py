@@ -35,7 +35,7 @@ def test_bytes_are_those_of_a_cache() -> None:
     backbone = tiny_backbone()
     decoder = Decoder(backbone, 1, 32)
     with torch.no_grad():
-        decoder.admit([list(range(3, 35))], [1])
+        decoder.prefill([list(range(3, 35))], [1])
     held = sum(t.numel() * t.element_size() for t in (*decoder.cache.keys, *decoder.cache.values))
     assert cache_bytes(backbone.model.config, 32, torch.float32) == held
 

@@ -1,4 +1,4 @@
-"""How memory that tensors have freed is kept: by the C library, and by torch on a GPU."""
+"""Configure memory allocators to reuse freed blocks: glibc's malloc, and torch's CUDA allocator."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def grow_gpu_segments() -> None:
-    """Let what torch takes from a GPU grow where it lies: phases of one run need blocks of other sizes, and what one
-    has freed would be too small for the next. To no effect once the GPU is in use, or where the user has said how."""
+    """Enable expandable CUDA segments: later phases of a run need larger blocks than earlier ones have freed.
+
+    Has no effect once CUDA is in use, or where the user has set the allocator's environment variable.
+    """
     names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # before torch 2.10, and since
     if sys.platform.startswith("linux") and not any(name in os.environ for name in names):
         since = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10)
@@ -25,9 +27,9 @@ def grow_gpu_segments() -> None:
 def keep_freed_memory() -> bool:
     """Let glibc reuse freed blocks up to 64 MB instead of returning them to the system at once.
 
-    By default every larger tensor of a pass is mapped and unmapped anew, and the system clears its pages one by one:
-    300,000 page faults in one forward and backward of 1,540 tokens of a 135M model, a quarter of the time (LOG.md).
-    At most 2 GB stay unused at the top of the heap. False where the C library is another, and nothing was done.
+    By default glibc maps every larger tensor anew, and the kernel zeroes its pages: 300,000 page faults in one forward
+    and backward of 1,540 tokens of a 135M model, a quarter of the time (LOG.md). At most 2 GB stay unused at the top
+    of the heap. Returns False, and does nothing, where the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

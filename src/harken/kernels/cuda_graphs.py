@@ -1,7 +1,7 @@
-"""TensorFunction on a GPU that comes again with the same shapes, recorded once and replayed.
+"""Capture functions that run repeatedly with the same shapes as CUDA graphs, and replay them.
 
-A step of generation is hundreds of operations of a few microseconds. Launching them one by one takes the processor ten
-times as long as the GPU needs to run them; a recorded graph is launched as a whole.
+A decode step is hundreds of kernels of a few microseconds. Launching them one by one takes the CPU ten times as long
+as the GPU needs to run them; a graph is launched as a whole.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 @runtime_checkable
 class ReplayableGraph(Protocol):
-    """What is asked of a recorded graph."""
+    """The part of `torch.cuda.CUDAGraph` that is used after capture."""
 
     def replay(self) -> object:
-        """Do the work again, on what lies where its inputs lay."""
+        """Run the captured kernels on the current contents of the input tensors."""
         ...
 
 
 @dataclass(frozen=True)
 class CapturedGraph:
-    """A graph, and where it reads and writes."""
+    """A graph with its static input and output tensors."""
 
     graph: ReplayableGraph
     inputs: tuple[Tensor, ...]
@@ -39,68 +39,70 @@ class CapturedGraph:
 
 
 class CudaGraphs:
-    """One graph for each kind of work and shapes of its inputs, in one pool of memory.
+    """One CUDA graph per function and input shapes, in one memory pool.
 
-    What work reads beside its inputs (weights, a cache) has to stay where it is in memory while this object lives. What
-    it writes there, it writes again at every replay.
+    Other tensors that a function reads or writes (weights, a KV cache) must keep their addresses while this object
+    lives; every replay writes to them again.
     """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
         self._seen: set[Hashable] = set()
         self._captured: dict[Hashable, CapturedGraph | None] = {}
-        """None: there was no room to record it."""
+        """None where capturing ran out of memory."""
 
-    def __call__(self, kind: Hashable, work: TensorFunction, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """`work(*inputs)`. `kind` names all that it depends on beside its inputs.
+    def __call__(self, kind: Hashable, function: TensorFunction, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return `function(*inputs)`. `kind` identifies everything it depends on besides the input shapes.
 
-        The first time shapes come they are worked on as usual, which also readies what must not be readied in a
-        recording. A place where a run may stop.
+        The first call with new shapes runs eagerly, which does the lazy initialisation that a capture must not contain.
+        The second captures; later ones replay. This is a safe point for signals.
         """
         signals.raise_if_stopped()
         key = (kind, *(tuple(given.shape) for given in inputs))
         if key not in self._seen:
             self._seen.add(key)
-            return work(*inputs)
+            return function(*inputs)
         if key not in self._captured:
-            self._captured[key] = self._capture_if_it_fits(work, inputs)
+            self._captured[key] = self._capture_if_it_fits(function, inputs)
         found = self._captured[key]
         if found is None:
-            return work(*inputs)
-        for place, given in zip(found.inputs, inputs, strict=True):
-            place.copy_(given)
+            return function(*inputs)
+        for static, given in zip(found.inputs, inputs, strict=True):
+            static.copy_(given)
         found.graph.replay()
-        # Another graph of this pool may write where this one's outputs lie.
-        return tuple(made.clone() for made in found.outputs)
+        # Graphs of one pool may share memory for their outputs.
+        return tuple(output.clone() for output in found.outputs)
 
-    def _capture_if_it_fits(self, work: TensorFunction, inputs: tuple[Tensor, ...]) -> CapturedGraph | None:
-        """A recording allocates in its pool, and what torch has freed elsewhere and kept is no room to it."""
+    def _capture_if_it_fits(
+        self, function: TensorFunction, inputs: tuple[Tensor, ...]
+    ) -> CapturedGraph | None:
+        """Capture, after freeing torch's cached blocks if needed: a capture cannot reuse blocks of other pools."""
         with suppress(torch.OutOfMemoryError):
-            return self._capture(work, inputs)
+            return self._capture(function, inputs)
         torch.cuda.empty_cache()
         with suppress(torch.OutOfMemoryError):
-            return self._capture(work, inputs)
+            return self._capture(function, inputs)
         return None
 
-    def _capture(self, work: TensorFunction, inputs: tuple[Tensor, ...]) -> CapturedGraph:
-        own = tuple(given.clone() for given in inputs)
+    def _capture(self, function: TensorFunction, inputs: tuple[Tensor, ...]) -> CapturedGraph:
+        static = tuple(given.clone() for given in inputs)
         graph, stream = torch.cuda.CUDAGraph(), _capture_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
-        # Not `torch.cuda.graph`, which gives all unused memory back to the driver before each recording.
+        # Not `torch.cuda.graph`, which returns all cached memory to the driver before each capture.
         with torch.cuda.stream(stream):
             graph.capture_begin(pool=self._pool)
             try:
-                outputs = work(*own)
+                outputs = function(*static)
             except BaseException:
-                with suppress(RuntimeError):  # what went wrong is told by the first error
+                with suppress(RuntimeError):  # the first error is the one to report
                     graph.capture_end()
                 raise
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
-        return CapturedGraph(graph, own, outputs)
+        return CapturedGraph(graph, static, outputs)
 
 
 @cache
 def _capture_stream(device: int) -> torch.cuda.Stream:
-    """One for all recordings: the library that multiplies keeps 32 MB for every stream it has seen, for good."""
+    """Return the stream for captures. One for all: cuBLAS keeps a 32 MB workspace for every stream it has seen."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

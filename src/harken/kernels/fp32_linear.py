@@ -1,7 +1,7 @@
-"""Frozen 16-bit layers where a processor multiplies float32 much faster (`maths.matmul_dtype`).
+"""Compute frozen 16-bit linear layers in float32 where the CPU has no fast 16-bit matmul (`maths.matmul_dtype`).
 
-A layer keeps its 16-bit weights. torch's own product of float32 copies would keep those copies until the backward
-pass, for every layer.
+The weights stay in 16 bits. torch's own matmul of float32 copies would save those copies for the backward pass, for
+every layer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype, without_aut
 
 
 def install(model: nn.Module) -> None:
-    """Give every plain linear layer this forward, where it would be another."""
+    """Replace the forward of every plain linear layer whose matmul dtype differs from its weight dtype."""
     for module in model.modules():
         if type(module) is nn.Linear and _needs_fp32(module.weight):
             layer: Any = module
@@ -32,7 +32,7 @@ class Fp32LinearForward:
         self.layer = layer
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[..., in] → [..., out]. A weight that trains goes torch's way."""
+        """[..., in] → [..., out]. A trainable weight uses torch's own linear."""
         weight, bias = self.layer.weight, self.layer.bias
         if weight.requires_grad:
             return F.linear(x, weight, bias)

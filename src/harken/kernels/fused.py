@@ -1,7 +1,7 @@
-"""The small operations between multiplications, in fewer passes and with less kept for the backward pass.
+"""Fuse RMSNorm and SwiGLU into fewer passes over memory, with less saved for the backward pass.
 
-Families define the same two formulas under many class names. A module is given the forward from here only if that
-gives, with the module's own weights, what its own forward gives; every other module stays as it is.
+Model families define these two formulas under many class names. A module's forward is replaced only if the new one
+gives the same result with the module's own weights.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
 def install(model: nn.Module) -> None:
-    """Replace the forward of RMS norms and of SiLU-gated feed-forward blocks that compute what they are named for."""
+    """Replace the forward of RMS norms and of SiLU-gated MLPs where the result is the same."""
     module: Any
     for module in model.modules():
         weighted = isinstance(getattr(module, "weight", None), Tensor)  # some families' norms have no weight
         if weighted and type(module).__name__.endswith("RMSNorm") and _epsilon(module) is not None:
             _replace_if_equal(module, NormForward(module), module.weight)
         elif all(hasattr(module, name) for name in GATED) and isinstance(module.gate_proj, nn.Module):
-            # Experts that are one parameter each are no such block.
+            # Fused experts have parameters of these names instead of modules.
             _replace_if_equal(module, GatedForward(module), module.gate_proj.weight)  # type: ignore[arg-type]
 
 
 class NormForward:
-    """x / √(mean x² + ε) × weight, the quotient in float32 and rounded before the weight, as the families do."""
+    """x / √(mean x² + ε) × weight: normalised in float32, rounded, then scaled, as transformers does."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -43,13 +43,13 @@ class NormForward:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., width] → [..., width], in the type of `x`."""
         weight, epsilon = self.module.weight, _epsilon(self.module) or 0.0
-        in_one_kernel = x.is_cuda and x.dtype == weight.dtype and _has_fused_rms_norm()
-        make = partial(_fused_rms_norm if in_one_kernel else _rms_norm, epsilon=epsilon)
+        use_fused_kernel = x.is_cuda and x.dtype == weight.dtype and _has_fused_rms_norm()
+        function = partial(_fused_rms_norm if use_fused_kernel else _rms_norm, epsilon=epsilon)
         if not torch.is_grad_enabled():
-            return make(x, weight)
+            return function(x, weight)
         normed: Tensor
-        normed = make(x, weight) if in_one_kernel else _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
-        return attach_recompute(normed, make, x, weight)
+        normed = function(x, weight) if use_fused_kernel else _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+        return attach_recompute(normed, function, x, weight)
 
 
 class GatedForward:
@@ -91,8 +91,8 @@ class _Norm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_weight = (grad_y.float() * n).flatten(0, -2).sum(0).to(weight.dtype)
         h = (grad_y * weight).float()
-        slope = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
-        grad_x = h.addcmul(n, slope, value=-1).mul_(inverse)
+        projection = torch.linalg.vecdot(h, n).div_(n.shape[-1]).unsqueeze(-1)
+        grad_x = h.addcmul(n, projection, value=-1).mul_(inverse)
         return grad_x.to(x.dtype), grad_weight, None
 
 
@@ -102,9 +102,9 @@ def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def _fused_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """The same on a GPU, where eight passes over `x` take eight times one's time; rounded once, after the weight.
+    """Compute the same in one CUDA kernel instead of eight; rounded once, after the weight.
 
-    Not `F.rms_norm`, for which autocast may make `x` float32 first.
+    Not `F.rms_norm`, for which autocast may cast `x` to float32 first.
     """
     normed: Tensor = torch.ops.aten._fused_rms_norm(x, weight.shape, weight, epsilon)[0]
     return normed
@@ -112,12 +112,12 @@ def _fused_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 @cache
 def _has_fused_rms_norm() -> bool:
-    """Before torch 2.9 an operation of that name took other arguments, and could not go backward."""
+    """Whether the op has a backward: before torch 2.9 it had other arguments and none."""
     return all(hasattr(torch.ops.aten, f"_fused_rms_norm{which}") for which in ("", "_backward"))
 
 
 def _normalise(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """x / √(mean x² + ε), and what x was multiplied by."""
+    """Return x / √(mean x² + ε), and the factor 1 / √(mean x² + ε)."""
     inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return wide * inverse, inverse
 
@@ -127,7 +127,7 @@ def _product(gate: Tensor, up: Tensor) -> Tensor:
 
 
 class _Gated(torch.autograd.Function):
-    """silu(gate) × up; silu(gate) is computed again backward instead of being kept."""
+    """silu(gate) × up; silu(gate) is recomputed in the backward pass instead of being saved."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def _epsilon(module: Any) -> float | None:
 
 
 def _replace_if_equal(module: Any, forward: Callable[[Tensor], Tensor], weight: Tensor) -> None:
-    """Replace only what agrees, to a unit in the last place of its type, on inputs of more than one size."""
+    """Replace the forward if both agree within 4 units in the last place on inputs of three magnitudes."""
     if weight.is_meta or not weight.is_floating_point():
         return
     width = weight.shape[-1]
@@ -159,7 +159,7 @@ def _replace_if_equal(module: Any, forward: Callable[[Tensor], Tensor], weight: 
         own, ours = module(probe), forward(probe)
     unit = torch.finfo(weight.dtype).eps
     largest = float(own.abs().max())
-    if not math.isfinite(largest):  # a damaged model: `check_output` says so
+    if not math.isfinite(largest):  # a damaged model: `check_logits` reports it
         return
     if torch.allclose(own.float(), ours.float(), rtol=4 * unit, atol=4 * unit * largest):
         module.forward = forward

@@ -1,8 +1,8 @@
-"""Gradient checkpointing: a decoder layer keeps its input alone, and runs again when its gradient is wanted.
+"""Gradient checkpointing: a decoder layer saves its input alone and runs again in the backward pass.
 
-Not transformers' own switch: that one acts only on layers in training mode, and the base stays in evaluation mode
-so that no dropout of its own can wake up. Nor does it know that two things differ between the forward and the
-backward of a role here: which attention a short batch takes, and which adapter is on.
+transformers' own switch is not used: it acts only on layers in training mode, and the base stays in evaluation mode
+so that its own dropout stays off. Nor does it restore the two settings that can differ between the forward and the
+backward pass here: the attention implementation and the active adapter.
 Source: Chen et al. 2016 (arXiv:1604.06174).
 """
 
@@ -23,12 +23,11 @@ from harken.kernels.trunk import tower_of
 
 @contextmanager
 def checkpointed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Iterator[None]:
-    """Inside, a forward of `trunk` with gradients checkpoints each layer; one without gradients is left alone.
+    """Checkpoint each layer in a forward of `trunk` with gradients; without gradients nothing changes.
 
-    `role` names the adapter in force. The layers are put back on leaving, after errors too: generation never meets
-    them. The backward pass may come later, but under the same role: under another it raises RuntimeError.
-    Random draws (adapter dropout) and autocast are those of the forward. Raises UserError for a model whose layers
-    cannot be told apart.
+    `role` returns the name of the active adapter. The layers are restored on exit, also after an error. The backward
+    pass may run later, but must run under the same role; under another it raises RuntimeError. Random draws (adapter
+    dropout) and autocast are those of the forward. Raises UserError for a model whose layers cannot be found.
     """
     if not torch.is_grad_enabled():
         yield
@@ -36,7 +35,7 @@ def checkpointed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Ite
     layers = [module for module in trunk.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(
-            "this model does not say what its layers are, so none can be run again",
+            "this model does not mark its decoder layers, so they cannot be checkpointed",
             where="training.gradient_checkpointing",
             fix="leave it out, and lower training.micro_batch_tokens instead",
         )
@@ -52,7 +51,7 @@ def checkpointed_layers(trunk: nn.Module, role: Callable[[], str | None]) -> Ite
 def _checkpointed(
     forward: Callable[..., Any], config: Any, role: Callable[[], str | None]
 ) -> Callable[..., Any]:
-    """`forward`, checkpointed: its second run sees the attention of the first, and insists on its adapter."""
+    """Return `forward` with checkpointing: the second run uses the attention of the first, and requires its adapter."""
 
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         adapter, attention = role(), config._attn_implementation
@@ -60,14 +59,14 @@ def _checkpointed(
         def run(*args: Any, **kwargs: Any) -> Any:
             if role() != adapter:
                 raise RuntimeError(
-                    f"backward of role {adapter!r} came inside role {role()!r}: its gradient would be wrong"
+                    f"backward of role {adapter!r} runs inside role {role()!r}: its gradient would be wrong"
                 )
-            usual = config._attn_implementation
+            previous = config._attn_implementation
             config._attn_implementation = attention
             try:
                 return forward(*args, **kwargs)
             finally:
-                config._attn_implementation = usual
+                config._attn_implementation = previous
 
         return checkpoint(run, *args, use_reentrant=False, **kwargs)
 

@@ -1,8 +1,8 @@
-"""A linear layer with a low-rank adapter in the fewest passes over memory, for training and for generation alike.
+"""Compute a linear layer with a LoRA adapter in few passes over memory, for training and generation.
 
 peft keeps the adapters' parameters, names and files, and its own `forward` serves every layer that is not plain.
-This one gives the same numbers (in float32 up to the order of a sum) without making the adapter's output a tensor
-of its own: on a CPU a pass over [tokens, features] costs as much as the small multiplications themselves.
+This one gives the same numbers (in float32 up to the order of a sum) without materialising the adapter's output: on a
+CPU a pass over [tokens, features] costs as much as the low-rank matmuls themselves.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
 
 
 def install(layers: Iterable[nn.Module]) -> None:
-    """Give every plain layer this forward. Frozen `nn.Linear` bases alone: others keep peft's own."""
+    """Replace the forward of every plain LoRA layer on a frozen `nn.Linear`; others keep peft's."""
     layer: Any
     for layer in layers:
-        # Named by its weight, a layer is adapted by the same formula (`models.lora_targets`).
-        kind = type(layer) in (Linear, ParamWrapper) and type(layer.base_layer) is nn.Linear
-        plain = kind and not layer.lora_variant
+        # A layer adapted as a parameter (`models.lora_targets`) computes the same formula.
+        is_linear = type(layer) in (Linear, ParamWrapper) and type(layer.base_layer) is nn.Linear
+        plain = is_linear and not layer.lora_variant
         if plain and not isinstance(layer.__dict__.get("forward"), LoraForward):
             layer.forward = LoraForward(layer)
 
 
 @contextmanager
 def adapters_cast_once(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside, adapters are cast to the base's type once instead of at every call: for generation, without gradients.
+    """Cast adapters to the base's dtype once inside, instead of at every call: for generation, without gradients.
 
     They are not merged into the base: rounding W + ΔW to 16 bits would lose a ΔW below half a unit in the last place
-    of W, the very size of PPO's updates, and the sampler would lag behind the policy that is trained.
+    of W, which is the size of PPO's updates, and the sampler would differ from the policy that is trained.
     """
     forwards = [f for layer in layers if isinstance(f := layer.__dict__.get("forward"), LoraForward)]
     try:
         for forward in forwards:
-            forward.keep()
+            forward.cast_adapter()
         yield
     finally:
         for forward in forwards:
-            forward.kept = None
+            forward.cast_weights = None
 
 
 class LoraForward:
@@ -56,12 +56,12 @@ class LoraForward:
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
-        self.kept: tuple[Tensor, Tensor] | None = None
+        self.cast_weights: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """[..., in] → [..., out]. Dropout, or a base that trains, goes peft's way."""
+        """[..., in] → [..., out]. With dropout or a trainable base, peft's own forward runs."""
         layer, base = self.layer, self.layer.base_layer
-        name = self._active()
+        name = self._active_adapter()
         output: Tensor
         if name is None:
             output = base(x)
@@ -70,26 +70,26 @@ class LoraForward:
         if dropping or base.weight.requires_grad:
             output = type(layer).forward(layer, x, *args, **kwargs)
         else:
-            down, up = self.kept or self._cast(name)
+            down, up = self.cast_weights or self._cast(name)
             x = x.to(base.weight.dtype)
             flat = _LoraLinear.apply(
                 x, base.weight, base.bias, down, up, layer.scaling[name], get_recompute(x)
             )  # type: ignore[no-untyped-call]
-            # Viewed here: what a function of autograd gives as a view may not be written to, and some layers do.
+            # The view is outside the autograd function: its outputs may not be views that layers modify in place.
             output = flat.view(*x.shape[:-1], -1)
         return output
 
-    def keep(self) -> None:
-        """Cast the active adapter now, for all calls until `kept` is None again."""
-        name = self._active()
-        self.kept = None if name is None else tuple(t.detach() for t in self._cast(name))  # type: ignore[assignment]
+    def cast_adapter(self) -> None:
+        """Cast the active adapter once, for all calls until `cast_weights` is None again."""
+        name = self._active_adapter()
+        self.cast_weights = None if name is None else tuple(t.detach() for t in self._cast(name))  # type: ignore[assignment]
 
     def active_weights(self) -> tuple[Tensor, Tensor, float] | None:
-        """A and B of the active adapter in the base's type, and the scale; None when there is none."""
-        name = self._active()
+        """Return A and B of the active adapter in the base's dtype, and the scale; None without an adapter."""
+        name = self._active_adapter()
         return None if name is None else (*self._cast(name), self.layer.scaling[name])
 
-    def _active(self) -> str | None:
+    def _active_adapter(self) -> str | None:
         active = [name for name in self.layer.active_adapters if name in self.layer.lora_A]
         assert len(active) <= 1
         return active[0] if active and not self.layer.disable_adapters else None
@@ -114,22 +114,22 @@ class _LoraLinear(torch.autograd.Function):
         down: Float[Tensor, "rank inputs"],
         up: Float[Tensor, "outputs rank"],
         scale: float,
-        recipe: Recompute | None = None,
-    ) -> Float[Tensor, "places outputs"]:
+        recompute: Recompute | None = None,
+    ) -> Float[Tensor, "tokens outputs"]:
         flat = to_matmul_dtype(x.reshape(-1, x.shape[-1]))
         with without_autocast(x.device):
             low = flat @ to_matmul_dtype(down).T
             y = F.linear(flat, to_matmul_dtype(weight), None if bias is None else to_matmul_dtype(bias))
             y.addmm_(low, to_matmul_dtype(up).T, alpha=scale)
-        made, of = (recipe.make, recipe.of) if recipe else (None, (x,))
-        ctx.save_for_backward(low.to(x.dtype), weight, down, up, *of)
-        ctx.scale, ctx.make, ctx.shape = scale, made, x.shape
+        function, inputs = (recompute.function, recompute.inputs) if recompute else (None, (x,))
+        ctx.save_for_backward(low.to(x.dtype), weight, down, up, *inputs)
+        ctx.scale, ctx.function, ctx.shape = scale, function, x.shape
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        low, weight, down, up, *of = ctx.saved_tensors
+        low, weight, down, up, *inputs = ctx.saved_tensors
         wants_x, _, _, wants_down, wants_up, *_ = ctx.needs_input_grad
         dtype = weight.dtype
         grad_y = to_matmul_dtype(grad_y)
@@ -143,15 +143,15 @@ class _LoraLinear(torch.autograd.Function):
                 .view(ctx.shape)
             )
         if wants_down:
-            x = ctx.make(*of) if ctx.make else of[0]
+            x = ctx.function(*inputs) if ctx.function else inputs[0]
             grad_down = (grad_low.T @ to_matmul_dtype(x.reshape(-1, x.shape[-1]))).to(dtype)
         if wants_up:
             grad_up = (grad_y.T @ to_matmul_dtype(low)).mul_(ctx.scale).to(dtype)
         return grad_x, None, None, grad_down, grad_up, None, None
 
 
-def drops(layers: Iterable[Any]) -> bool:
-    """Return whether adapters draw dropout now."""
+def has_active_dropout(layers: Iterable[Any]) -> bool:
+    """Whether any adapter applies dropout now."""
     return any(
         isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
         for layer in layers

@@ -1,10 +1,9 @@
-"""Linear layers while tokens are decoded: a few rows at a time, so that what counts is how the weights lie in memory
-and how many calls there are.
+"""Linear layers for decoding: few rows at a time, so weight layout and the number of calls dominate.
 
-Inside `packed`, weights are copied once, on a CPU into the order in which the multiplication reads them, and layers
-that read the same input (q, k and v; gate and up) are one multiplication, adapters included. The numbers are those of
-`kernels.lora_linear` to the bit where the library sums in the same order, as a CPU's does for bfloat16. Where 16-bit
-products are taken in float32 (`maths.matmul_dtype`), so are these, and the copies are float32.
+Inside `packed_linears`, weights are copied once, on a CPU into the blocked layout that oneDNN reads, and layers with
+the same input (q, k and v; gate and up) become one matmul, adapters included. Results equal those of
+`kernels.lora_linear` bit for bit where the library sums in the same order, as it does for bfloat16 on a CPU. Where
+16-bit matmuls are computed in float32 (`maths.matmul_dtype`), these are too, and the copies are float32.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from harken.maths.matmul_dtype import matmul_dtype, to_matmul_dtype
 FUSABLE = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 CPU = torch.device("cpu")
 ALIGNMENT = 8
-"""Numbers that a line of what a multiplication gives is a multiple of: heads are read as they lie in it, and a GPU's
-attention took lines of other lengths for something else, without a word (test_rollouts_on_gpu.py)."""
-ROWS = 32
-"""Rows the order in memory is chosen for; any number works."""
+"""Row length of a fused output is a multiple of this: heads are views into it, and a GPU's attention kernel silently
+misread rows of other lengths (test_rollouts_on_gpu.py)."""
+LAYOUT_ROWS = 32
+"""Number of rows that the blocked layout is optimised for; any number works."""
 MAX_PACKED_WEIGHTS = 1 << 29
-"""Weights. More are not copied: memory would be the dearer of the two."""
+"""Models with more weights are not copied: memory would cost more than time."""
 
 
 def can_pack(model: nn.Module) -> bool:
-    """Whether this machine and this model have anything to gain."""
+    """Whether packing speeds up this model on this machine."""
     weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
     fits = sum(weight.numel() for weight in weights) <= MAX_PACKED_WEIGHTS
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
@@ -48,8 +47,8 @@ def can_pack(model: nn.Module) -> bool:
 
 
 @contextmanager
-def packed(trunk: nn.Module) -> Iterator[None]:
-    """Inside, without gradients, every linear layer of `trunk` runs packed, under the adapter now in force."""
+def packed_linears(trunk: nn.Module) -> Iterator[None]:
+    """Pack every linear layer of `trunk` inside, with the adapter now active. Use it without gradients."""
     replaced: list[tuple[Any, Any]] = []
     adapted = [layer for layer in trunk.modules() if isinstance(layer.__dict__.get("forward"), LoraForward)]
     inside = {part for layer in adapted for part in layer.modules()}
@@ -57,9 +56,9 @@ def packed(trunk: nn.Module) -> Iterator[None]:
         for parent in (module for module in trunk.modules() if module not in inside):
             for layers in _fusable_groups(parent):
                 group = _FusedLinear(layers)
-                for place, layer in enumerate(layers):
+                for index, layer in enumerate(layers):
                     replaced.append((layer, layer.__dict__.get("forward")))
-                    layer.forward = _FusedSlice(group, place)
+                    layer.forward = _FusedSlice(group, index)
         yield
     finally:
         for layer, forward in replaced:
@@ -70,34 +69,37 @@ def packed(trunk: nn.Module) -> Iterator[None]:
 
 
 def fuse_projections(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
-    """Layers of one input as one: what they give, one beside the other. Made inside `packed`, one multiplication."""
-    members = [layer.__dict__.get("forward") for layer in layers]
-    first = members[0]
+    """Return a function that concatenates the outputs of layers with the same input.
+
+    It is one matmul inside `packed_linears`.
+    """
+    forwards = [layer.__dict__.get("forward") for layer in layers]
+    first = forwards[0]
     if isinstance(first, _FusedSlice) and len(layers) == len(first.group.sizes):
         return first.group.multiply
     return lambda x: torch.cat([layer(x) for layer in layers], -1)
 
 
 class PackedWeight:
-    """x W' + b, with W where the multiplication wants it, in the type it wants."""
+    """x W' + b, with W in the layout and dtype of the matmul."""
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
         plain = to_matmul_dtype(weight.detach()).contiguous()
-        self.packs = plain.device == CPU and _has_exact_packed_matmul(plain.dtype)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS) if self.packs else plain
+        self.reordered = plain.device == CPU and _has_exact_packed_matmul(plain.dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, LAYOUT_ROWS) if self.reordered else plain
         self.bias = None if bias is None else to_matmul_dtype(bias.detach())
 
     def __call__(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
-        """A new tensor, in the type of the multiplication."""
+        """Return a new tensor in the matmul dtype."""
         x = to_matmul_dtype(x)
-        if not self.packs:
+        if not self.reordered:
             return F.linear(x, self.weight, self.bias)
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return y
 
 
 class _FusedLinear:
-    """Layers that read the same input: the first that is called computes all."""
+    """Layers with the same input: the first that is called computes the outputs of all."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
         bases = [_base(layer) for layer in layers]
@@ -109,16 +111,16 @@ class _FusedLinear:
         self.adapter = _fused_adapter(layers, sum(self.sizes))
         weights = [base.weight.detach() for base in bases]
         if self.adapter is not None:
-            # x A' comes with x W': a small multiplication of its own would cost half as much as the large one.
+            # x A' is part of the same matmul: on its own it would cost half as much as x W'.
             down = self.adapter[0]
             weights.append(down)
             bias = None if bias is None else torch.cat([bias, bias.new_zeros(len(down))])
         self.base = PackedWeight(torch.cat(weights), bias)
-        self.read: Tensor | None = None
-        self.parts: Sequence[Tensor] = []
+        self.last_input: Tensor | None = None
+        self.outputs: Sequence[Tensor] = []
 
     def multiply(self, x: Tensor) -> Tensor:
-        """[..., inputs] → [..., outputs of all]."""
+        """[..., inputs] → [..., concatenated outputs]."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         outputs = sum(self.sizes)
         y = self.base(flat)
@@ -131,29 +133,29 @@ class _FusedLinear:
 class _FusedSlice:
     """The forward of one layer of a group."""
 
-    def __init__(self, group: _FusedLinear, place: int) -> None:
-        self.group, self.place = group, place
+    def __init__(self, group: _FusedLinear, index: int) -> None:
+        self.group, self.index = group, index
 
     def __call__(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         group = self.group
-        if x is not group.read:
-            group.read, group.parts = x, torch.split(group.multiply(x), group.sizes, -1)
-        part = group.parts[self.place]
-        if self.place == len(group.sizes) - 1:
-            group.read, group.parts = None, []
-        return part
+        if x is not group.last_input:
+            group.last_input, group.outputs = x, torch.split(group.multiply(x), group.sizes, -1)
+        output = group.outputs[self.index]
+        if self.index == len(group.sizes) - 1:
+            group.last_input, group.outputs = None, []
+        return output
 
 
 def _fusable_groups(parent: nn.Module) -> Iterator[list[nn.Module]]:
-    """The linear layers right under a module, those of one input together."""
+    """Yield the linear children of a module, grouped where they have the same input."""
     linear = {name: child for name, child in parent.named_children() if _is_linear(child)}
     for names in FUSABLE:
-        together = [linear[name] for name in names if name in linear]
-        scales = {adapter and adapter[2] for adapter in map(_active_weights, together)}
-        if len(together) == len(names) and len(scales) == 1:
+        group = [linear[name] for name in names if name in linear]
+        scales = {adapter and adapter[2] for adapter in map(_active_weights, group)}
+        if len(group) == len(names) and len(scales) == 1:
             for name in names:
                 del linear[name]
-            yield together
+            yield group
     yield from ([layer] for layer in linear.values())
 
 
@@ -167,33 +169,37 @@ def _base(layer: Any) -> nn.Linear:
 
 
 def _active_weights(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
-    """A, B and the scale of a layer's active adapter; None without one."""
+    """Return A, B and the scale of a layer's active adapter; None without one."""
     forward = layer.__dict__.get("forward")
     return forward.active_weights() if isinstance(forward, LoraForward) else None
 
 
 def _fused_adapter(layers: Sequence[nn.Module], outputs: int) -> tuple[Tensor, Tensor, float] | None:
-    """A of all layers one below the other [ranks, inputs], B' as blocks on a diagonal [ranks, outputs], the scale.
+    """Return the stacked A [ranks, inputs], block-diagonal B' [ranks, outputs], and the scale.
 
-    Ranks are filled up with zeros, so that outputs and ranks together are `ALIGNMENT`.
+    Ranks are padded with zeros so that outputs plus ranks are a multiple of `ALIGNMENT`.
     """
     found = [adapter for layer in layers if (adapter := _active_weights(layer)) is not None]
     if not found:
         return None
     down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
     blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
-    fill = (0, 0, 0, -(outputs + len(blocks)) % ALIGNMENT)
-    return F.pad(torch.cat(down).detach(), fill), to_matmul_dtype(F.pad(blocks.detach(), fill)), found[0][2]
+    padding = (0, 0, 0, -(outputs + len(blocks)) % ALIGNMENT)
+    return (
+        F.pad(torch.cat(down).detach(), padding),
+        to_matmul_dtype(F.pad(blocks.detach(), padding)),
+        found[0][2],
+    )
 
 
 def _multiplies_in_fp32() -> bool:
-    """Whether 16-bit weights are multiplied in float32."""
+    """Whether 16-bit matmuls run in float32 here."""
     return matmul_dtype(torch.bfloat16, CPU) != torch.bfloat16
 
 
 @cache
 def _has_exact_packed_matmul(dtype: torch.dtype) -> bool:
-    """Whether the library's packed multiplication is there, and is the plain one: in 16 bits to the bit."""
+    """Whether oneDNN's packed matmul exists and equals the plain one: bit for bit in 16 bits."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -201,7 +207,7 @@ def _has_exact_packed_matmul(dtype: torch.dtype) -> bool:
     if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
         return False
     x, weight = (torch.linspace(-2, 3, n * 48).view(n, 48).to(dtype) for n in (3, 40))
-    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, LAYOUT_ROWS)
     found = torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], "")
     expected = F.linear(x, weight)
     if dtype == torch.bfloat16:

@@ -1,7 +1,7 @@
-"""Inputs of a layer that are made again for the backward pass instead of being kept for it.
+"""Recompute a layer's input in the backward pass instead of saving it.
 
-A normed or gated input is a few cheap operations away from what is kept anyway. Who makes it notes how; the layer that
-would keep it keeps that note.
+A normalised or gated input is a few cheap operations away from tensors that are saved anyway. The module that computes
+it attaches the function and its inputs; the linear layer that would save it saves those inputs instead.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Recompute:
-    """`make(*of)` is the tensor, to the bit."""
+    """`function(*inputs)` equals the tensor bit for bit, while the tensor is at `version`."""
 
-    make: Callable[..., Tensor]
-    of: tuple[Tensor, ...]
+    function: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
     version: int
 
 
-def attach_recompute(tensor: Tensor, make: Callable[..., Tensor], *of: Tensor) -> Tensor:
-    """The tensor, with how it was made. `of` should be tensors that the backward pass keeps for others as well."""
-    recipe = Recompute(make, tuple(part.detach() for part in of), tensor._version)
-    tensor._recompute = recipe  # type: ignore[attr-defined]
+def attach_recompute(tensor: Tensor, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Attach to `tensor` how to recompute it; `inputs` should be tensors that are saved for backward anyway."""
+    recompute = Recompute(function, tuple(part.detach() for part in inputs), tensor._version)
+    tensor._recompute = recompute  # type: ignore[attr-defined]
     return tensor
 
 
 def get_recompute(tensor: Tensor) -> Recompute | None:
-    """How it was made; None when nobody said, or when it was changed since."""
-    recipe: Recompute | None = getattr(tensor, "_recompute", None)
-    return recipe if recipe is not None and recipe.version == tensor._version else None
+    """Return how to recompute `tensor`; None if nothing is attached or it was modified in place since."""
+    recompute: Recompute | None = getattr(tensor, "_recompute", None)
+    return recompute if recompute is not None and recompute.version == tensor._version else None

@@ -1,8 +1,8 @@
-"""What sees what in a packed sequence, and which parts of it attention can take in one multiplication.
+"""Segments of a packed sequence, and their batching for attention.
 
-A segment is a stretch that one or more rows own; its tokens see what their rows began with and what precedes them
-inside. One multiplication for each is a few thousand numbers under a fixed price, so segments of like size are filled
-up to the same one and go together.
+A segment is a run of tokens that belongs to one or more rows. Its tokens attend to the earlier segments of those rows
+and to the tokens before them in the segment. One matmul per segment would be too small to pay for its launch, so
+segments of similar size are padded to a common size and batched.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torch import Tensor
 from harken.kernels.shape_buckets import round_up
 
 SIZE_STEP = 32
-"""What the sizes of a multiplication are rounded up to."""
+"""Query and key counts of a batched matmul are rounded up to a multiple of this."""
 
 MAX_BATCH = 8
-"""Segments in one matmul, at most; fewer are a power of two, so that sizes recur (`kernels.shape_buckets`)."""
+"""Most segments in one matmul. Smaller batches are a power of two, so that shapes recur (`kernels.shape_buckets`)."""
 
-MAX_WEIGHTS = 1 << 17
-"""Weights a head has in one multiplication of several segments, at most: more would leave the processor's cache."""
+MAX_BATCH_WEIGHTS = 1 << 17
+"""Most attention weights per head in one batch of segments: more would not fit the processor's cache."""
 
 MAX_PADDING = 1 << 14
-"""Weights a head may have in vain for one multiplication less: computing them costs as much as its fixed price."""
+"""Most attention weights per head spent on padding to save one matmul: they cost as much as its fixed overhead."""
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens [start, end) of the sequence. They see the spans in `before`, and what precedes them inside."""
+    """Tokens [start, end) of the packed sequence. They attend to the spans in `before` and, causally, to each other."""
 
     start: int
     end: int
@@ -45,62 +45,62 @@ class Segment:
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
-        """All that its last token sees, in the order of the row; neighbours are one span."""
+        """Return the spans its last token attends to, in the order of the row; adjacent spans are joined."""
         if self.before and self.before[-1][1] == self.start:
             return (*self.before[:-1], (self.before[-1][0], self.end))
         return (*self.before, (self.start, self.end))
 
     @cached_property
     def visible(self) -> int:
-        """How many tokens its last one sees."""
+        """Return how many tokens its last token attends to."""
         return sum(end - start for start, end in self.spans)
 
 
 @dataclass(frozen=True)
 class SegmentBatch:
-    """Segments that attention takes together, with `heads` heads in `groups` groups.
+    """Segments whose attention is computed in one batched matmul.
 
-    A row is a head of a place, counted flat: p × heads + h of queries, p × groups + g of keys and values. Fillers are
-    rows of place 0, which no real query sees and whose own results nobody reads.
+    A query index is token × heads + head, a key index token × key-value heads + key-value head. Padding points at
+    token 0; it is masked as a key, and its result as a query is discarded.
     """
 
     queries: Int[Tensor, " queries"]
-    """Rows as [segments, heads, length]."""
+    """Query indices, [segments, heads, length] flattened."""
     keys: Int[Tensor, " keys"]
-    """Rows as [segments, groups, visible]."""
-    padding: Int[Tensor, " fillers"]
-    """Which of `queries` are none."""
+    """Key indices, [segments, groups, visible] flattened."""
+    padding: Int[Tensor, " padding"]
+    """Which entries of `queries` are padding."""
     mask: Float[Tensor, "segments 1 length visible"]
-    """0 where a query sees a key, −inf elsewhere."""
-    began: int
-    """The number of its first query among those of all batches."""
+    """Additive: 0 where a query attends to a key, −inf elsewhere."""
+    first_query: int
+    """Offset of its first query among the queries of all batches."""
 
     def head_masks(
         self, heads: int, groups: int, dtype: torch.dtype
     ) -> Float[Tensor, "products queries visible"]:
-        """The mask of every head; heads of a group are queries of one product."""
+        """Return the mask per matmul; the heads of a key-value group are queries of the same matmul."""
         count, _, length, visible = self.mask.shape
-        of_heads = self.mask.to(dtype)[:, :, None].expand(count, groups, heads // groups, length, visible)
-        return of_heads.reshape(count * groups, -1, visible)
+        per_head = self.mask.to(dtype)[:, :, None].expand(count, groups, heads // groups, length, visible)
+        return per_head.reshape(count * groups, -1, visible)
 
 
 @dataclass(frozen=True)
 class SegmentBatches:
-    """All segments of a sequence."""
+    """All segments of a packed sequence, in batches."""
 
-    parts: list[SegmentBatch]
+    batches: list[SegmentBatch]
     rows: int
-    """Queries of all batches, fillers included."""
-    back: Int[Tensor, " rows"]
-    """Which query of all batches is the row of a place and head."""
+    """Number of queries of all batches, with padding."""
+    output_index: Int[Tensor, " rows"]
+    """For each token and head, the index of its query among those of all batches."""
 
 
-def batches(segments: Sequence[Segment], heads: int, groups: int) -> SegmentBatches:
-    """Every segment in one batch; together they cover the sequence."""
-    places = sum(len(segment) for segment in segments)
-    back = torch.zeros(places, heads, dtype=torch.long)
-    parts, began = [], 0
-    of_head, of_group = torch.arange(heads)[:, None], torch.arange(groups)[:, None]
+def batch_segments(segments: Sequence[Segment], heads: int, groups: int) -> SegmentBatches:
+    """Assign every segment to a batch. The segments must cover the sequence."""
+    tokens = sum(len(segment) for segment in segments)
+    output_index = torch.zeros(tokens, heads, dtype=torch.long)
+    batches, first_query = [], 0
+    head_index, group_index = torch.arange(heads)[:, None], torch.arange(groups)[:, None]
     for bucket in _bucket(segments):
         length = round_up(max(len(segment) for segment in bucket), SIZE_STEP)
         visible = round_up(max(segment.visible for segment in bucket), SIZE_STEP)
@@ -110,25 +110,25 @@ def batches(segments: Sequence[Segment], heads: int, groups: int) -> SegmentBatc
         for number, segment in enumerate(bucket):
             queries[number, : len(segment)] = torch.arange(segment.start, segment.end)
             keys[number, : segment.visible] = torch.cat([torch.arange(*span) for span in segment.spans])
-            first = began + number * heads * length
-            mine = torch.arange(len(segment))[:, None] + of_head.T * length
-            back[segment.start : segment.end] = first + mine
+            first = first_query + number * heads * length
+            offsets = torch.arange(len(segment))[:, None] + head_index.T * length
+            output_index[segment.start : segment.end] = first + offsets
         later = torch.arange(visible) > before[:, None, None] + torch.arange(length)[:, None]
-        parts.append(
+        batches.append(
             SegmentBatch(
-                (queries[:, None] * heads + of_head).flatten(),
-                (keys[:, None] * groups + of_group).flatten(),
+                (queries[:, None] * heads + head_index).flatten(),
+                (keys[:, None] * groups + group_index).flatten(),
                 (~real)[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0],
                 torch.zeros(later.shape).masked_fill_(later, -torch.inf)[:, None],
-                began,
+                first_query,
             )
         )
-        began += len(bucket) * heads * length
-    return SegmentBatches(parts, began, back.flatten())
+        first_query += len(bucket) * heads * length
+    return SegmentBatches(batches, first_query, output_index.flatten())
 
 
 def _bucket(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Segments of like size, the largest first."""
+    """Yield segments of similar size bucket, the largest first."""
     waiting: list[Segment] = []
     for segment in sorted(segments, key=lambda s: (-s.visible, -len(s), s.start)):
         if waiting and _padding_waste([*waiting, segment]) > MAX_PADDING:
@@ -139,21 +139,21 @@ def _bucket(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
 
 
 def _split(segments: list[Segment]) -> Iterator[list[Segment]]:
-    """In numbers that are powers of two."""
+    """Split into batches whose sizes are powers of two."""
     while segments:
         count = min(MAX_BATCH, 1 << (len(segments).bit_length() - 1))
-        while count > 1 and _attention_weights(segments[:count]) > MAX_WEIGHTS:
+        while count > 1 and _attention_weights(segments[:count]) > MAX_BATCH_WEIGHTS:
             count //= 2
         yield segments[:count]
         segments = segments[count:]
 
 
-def _attention_weights(together: Sequence[Segment]) -> int:
-    """How many weights a head has of segments in one multiplication."""
-    longest, widest = max(map(len, together)), max(segment.visible for segment in together)
-    return len(together) * round_up(longest, SIZE_STEP) * round_up(widest, SIZE_STEP)
+def _attention_weights(bucket: Sequence[Segment]) -> int:
+    """Return the attention weights per head of these segments in one batch."""
+    longest, widest = max(map(len, bucket)), max(segment.visible for segment in bucket)
+    return len(bucket) * round_up(longest, SIZE_STEP) * round_up(widest, SIZE_STEP)
 
 
-def _padding_waste(together: Sequence[Segment]) -> int:
-    """How many of them each would not have by itself."""
-    return _attention_weights(together) - sum(_attention_weights([segment]) for segment in together)
+def _padding_waste(bucket: Sequence[Segment]) -> int:
+    """Return how many of those weights are padding that separate matmuls would not have."""
+    return _attention_weights(bucket) - sum(_attention_weights([segment]) for segment in bucket)

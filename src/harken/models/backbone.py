@@ -223,7 +223,9 @@ class Backbone:
             return self.forward(kernel, input_ids=batch.tokens, use_cache=False)
         layout = self.pack(batch.sequences())
         states = self.forward_packed(layout, use_cache=False)
-        where = nn.functional.pad(layout.where, (0, batch.tokens.shape[1] - layout.where.shape[1]))
+        where = nn.functional.pad(
+            layout.token_index, (0, batch.tokens.shape[1] - layout.token_index.shape[1])
+        )
         return states.index_select(0, where.flatten()).view(*where.shape, -1)
 
     def micro_batches(self, items: Sequence[Sequence[Sequence[int]]], token_budget: int) -> list[list[int]]:
@@ -240,14 +242,14 @@ class Backbone:
     def pack(self, rows: Sequence[Sequence[int]]) -> packing.PackedSequence:
         """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
         if self.packs:  # dropout draws for every row anew, also where rows agree
-            return packing.packed(rows, share=not lora_linear.drops(self._layers))
-        return packing.padded(rows, self.pad_token)
+            return packing.pack_rows(rows, share=not lora_linear.has_active_dropout(self._layers))
+        return packing.pad_rows(rows, self.pad_token)
 
     def forward_packed(
         self, layout: packing.PackedSequence, **inputs: Any
     ) -> Float[Tensor, "places features"]:
         """The trunk's output at every place of a layout."""
-        kernel = self._attention(layout.where.shape[1])
+        kernel = self._attention(layout.token_index.shape[1])
         if layout.segments is not None:
             kernel, inputs = attention.NAME, {**inputs, "layout": layout}
         tokens, positions = layout.tokens.to(self.device), layout.positions.to(self.device)
@@ -259,7 +261,11 @@ class Backbone:
         packs = pack and packed_linear.can_pack(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
-            with packed_linear.packed(self.trunk) if packs else lora_linear.adapters_cast_once(self._layers):
+            with (
+                packed_linear.packed_linears(self.trunk)
+                if packs
+                else lora_linear.adapters_cast_once(self._layers)
+            ):
                 # Weights that train in float32 need autocast, which the trunk's own forward runs under.
                 plain = self._compute is None and not self.quantised and self._has_decode_step
                 self.decode_step = decode_step.LlamaDecodeStep(self.trunk) if plain else None

@@ -22,7 +22,7 @@ import torch
 
 from harken.kernels.attention import MAX_SAVED_KEYS
 from harken.kernels.packing import MAX_SEGMENT_LENGTH
-from harken.kernels.segments import MAX_WEIGHTS, SIZE_STEP
+from harken.kernels.segments import MAX_BATCH_WEIGHTS, SIZE_STEP
 from harken.kernels.shape_buckets import round_up
 from harken.maths.logprobs import TILE
 from harken.maths.matmul_dtype import matmul_dtype
@@ -85,7 +85,7 @@ class Pass:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
         s, b, tokens = self.shape, self.computed, rows * longest
         # On a CPU attention goes batch of segments by batch: mask, scores and weights, backward their gradients.
-        together = min(max(MAX_WEIGHTS, min(longest, MAX_SEGMENT_LENGTH) * longest), tokens * longest)
+        together = min(max(MAX_BATCH_WEIGHTS, min(longest, MAX_SEGMENT_LENGTH) * longest), tokens * longest)
         weights = s.heads * together if self.on_cpu else 0
         # Where a product is wider than what is kept: its input and output once more, and all of attention.
         m = self.multiplied

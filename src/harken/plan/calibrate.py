@@ -143,7 +143,7 @@ def _decoding(
     with backbone.role(role), backbone.decoding():
         decoder = open_decoder(backbone, slots, filled + steps)
         # One prompt for all slots: reading it is not what is timed.
-        decoder.admit([[1] * filled], [slots])
+        decoder.prefill([[1] * filled], [slots])
         chosen = torch.ones(slots, dtype=torch.long, device=device)
         layers = _seconds(lambda: decoder.append(chosen), device, REPEATS)
         uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
@@ -151,7 +151,7 @@ def _decoding(
         def choose(states: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return draw(head(states).float(), uniforms, 1.0)
 
-        graphs, inputs = decoder.graphs, (decoder.last, uniforms)
+        graphs, inputs = decoder.graphs, (decoder.last_states, uniforms)
         choice = _seconds(lambda: graphs("draw", choose, *inputs) if graphs else choose(*inputs), device)
     return layers, choice
 

@@ -102,7 +102,7 @@ class PlannedRows:
     def _packed(self, rows: list[Sequence[int]]) -> Group:
         """Rows of the longest one that are worth what is really read."""
         longest = max(len(row) for row in rows)
-        return packing.packed(rows).tokens.numel() / longest, longest
+        return packing.pack_rows(rows).tokens.numel() / longest, longest
 
 
 def rows_of(

@@ -132,11 +132,11 @@ def _is_exact_for(
     with _overridden(config, windows):
         decoder = _decoder(backbone, way, len(rows), max(lengths) + PROBE_STEPS, offset)
         decoder.graphs = None
-        decoder.admit([row[:-PROBE_STEPS] for row in rows], [1] * len(rows))
-        states = [decoder.last]
+        decoder.prefill([row[:-PROBE_STEPS] for row in rows], [1] * len(rows))
+        states = [decoder.last_states]
         for step in range(PROBE_STEPS):
             decoder.append(torch.tensor([row[step - PROBE_STEPS] for row in rows], device=backbone.device))
-            states.append(decoder.last)
+            states.append(decoder.last_states)
         found = torch.stack(states, 1)
         expected = torch.stack([_forward_row(backbone, row, offset)[-PROBE_STEPS - 1 :] for row in rows])
     return _outputs_match(found, expected, backbone.dtype)

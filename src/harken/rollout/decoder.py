@@ -60,7 +60,7 @@ class Decoder:
         on_cpu = backbone.device.type == "cpu"
         self.cache = KVCache(config.num_hidden_layers, slots, capacity, trimmed=on_cpu)
         self.lengths: list[int] = []
-        self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
+        self.last_states = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
         self._window = int(getattr(config, "sliding_window", None) or 0)
         self._attention, self._offset = kernel, offset
         self._decode_step = backbone.decode_step if use_decode_step else None
@@ -68,7 +68,7 @@ class Decoder:
         self.graphs = CudaGraphs() if capturable and offset == 0 else None
         """Where the work of a step is recorded, by itself and by who draws tokens; None on a CPU."""
 
-    def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         """`copies[i]` sequences that begin with `prompts[i]`; each prompt is read once."""
         device, began, count = self.backbone.device, len(self.lengths), sum(copies)
         lengths = [len(prompt) for prompt, n in zip(prompts, copies, strict=True) for _ in range(n)]
@@ -76,12 +76,12 @@ class Decoder:
         layout = self.backbone.pack(prompts)
         if self._offset:
             layout = replace(layout, positions=layout.positions + self._offset)
-        where = layout.where[source].to(device)
+        where = layout.token_index[source].to(device)
         self._reserve(max([*self.lengths, *lengths]))
         self.cache.plan = Prefill(torch.arange(began, began + count, device=device), where)
         states = self.backbone.forward_packed(layout, past_key_values=self.cache, use_cache=True)
         ends = torch.tensor(lengths, device=device)[:, None] - 1
-        self.last = torch.cat([self.last, states[where.gather(1, ends)[:, 0]]])
+        self.last_states = torch.cat([self.last_states, states[where.gather(1, ends)[:, 0]]])
         self.lengths += lengths
 
     def append(self, tokens: Int[Tensor, " live"]) -> None:
@@ -92,7 +92,7 @@ class Decoder:
         at = torch.tensor([*self.lengths, *[0] * (rows - live)], device=tokens.device)
         tokens = torch.nn.functional.pad(tokens, (0, rows - live))
         self.lengths = [length + 1 for length in self.lengths]
-        self.last = self._states(tokens, at, places)[:live]
+        self.last_states = self._states(tokens, at, places)[:live]
 
     @property
     def rows(self) -> int:
@@ -133,11 +133,11 @@ class Decoder:
         holes = [slot for slot in order if slot in gone]
         movers = [slot for slot in range(live, len(self.lengths)) if slot not in gone]
         if holes:
-            self.cache.move(movers, holes)
+            self.cache.copy_slots(movers, holes)
         for hole, mover in zip(holes, movers, strict=True):
             order[hole] = mover
         self.lengths = [self.lengths[slot] for slot in order]
-        self.last = self.last[order]
+        self.last_states = self.last_states[order]
         return order
 
     def _reserve(self, longest: int) -> int:

@@ -169,7 +169,7 @@ class InProcessEngine:
     def _sample(self, decoder: AnyDecoder, live: Sequence[_Sequence], temperature: float) -> Tensor:
         """The next token of every live row, [live], written into the rows as well."""
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in live], dtype=torch.float64)
-        states, uniforms = decoder.last, uniforms.to(self.backbone.device)
+        states, uniforms = decoder.last_states, uniforms.to(self.backbone.device)
         work = partial(self._sample_tokens, temperature)
         if decoder.graphs is None:
             chosen, logprobs = work(states, uniforms)
@@ -242,7 +242,7 @@ def _prefill(decoder: AnyDecoder, rows: list[_Sequence]) -> list[_Sequence]:
         else:
             prompts.append(row.prompt_tokens)
             copies.append(1)
-    decoder.admit(prompts, copies)
+    decoder.prefill(prompts, copies)
     return rows
 
 

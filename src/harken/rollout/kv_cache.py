@@ -24,7 +24,7 @@ class Prefill:
     """A forward of whole prompts: the tokens of slot `slots[i]` stand at `where[i]` of the forward, counted flat."""
 
     slots: Int[Tensor, " count"]
-    where: Int[Tensor, "count time"]
+    token_index: Int[Tensor, "count time"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
                 )
         return self.width if self.trimmed else longest
 
-    def move(self, source: Sequence[int], target: Sequence[int]) -> None:
+    def copy_slots(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Slots `target` become copies of slots `source`."""
         there, here = torch.tensor(source), torch.tensor(target)
         for store in (*self.keys, *self.values):
@@ -88,9 +88,11 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
             )
         all_keys, all_values, plan = self.keys[layer], self.values[layer], self.plan
         if isinstance(plan, Prefill):
-            width = plan.where.shape[1]
+            width = plan.token_index.shape[1]
             # [heads, places, features] → [heads, count, time, features]
-            new_keys, new_values = (t.transpose(0, 1).flatten(1, 2)[:, plan.where] for t in (keys, values))
+            new_keys, new_values = (
+                t.transpose(0, 1).flatten(1, 2)[:, plan.token_index] for t in (keys, values)
+            )
             all_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2).to(all_keys.dtype)
             all_values[plan.slots, :, :width] = new_values.transpose(0, 1).to(all_values.dtype)
             return keys, values

@@ -21,7 +21,7 @@ class PlainDecoder:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.lengths: list[int] = []
-        self.last = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
+        self.last_states = torch.empty(0, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
         self._pasts: list[DynamicCache] = []
 
     @property
@@ -29,21 +29,21 @@ class PlainDecoder:
         """How many rows a step is for."""
         return len(self.lengths)
 
-    def admit(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         """`copies[i]` sequences that begin with `prompts[i]`; each prompt is read once."""
-        states = [self.last]
+        states = [self.last_states]
         for prompt, count in zip(prompts, copies, strict=True):
             past = DynamicCache(config=self.backbone.config)
             read = self._read(list(prompt), past)
             self._pasts += [past, *(copy.deepcopy(past) for _ in range(count - 1))]
             states += [read] * count
             self.lengths += [len(prompt)] * count
-        self.last = torch.cat(states)
+        self.last_states = torch.cat(states)
 
     def append(self, tokens: Int[Tensor, " live"]) -> None:
         """One more token for every live sequence."""
         chosen = tokens.tolist()
-        self.last = torch.cat(
+        self.last_states = torch.cat(
             [self._read([token], past) for token, past in zip(chosen, self._pasts, strict=True)]
         )
         self.lengths = [length + 1 for length in self.lengths]
@@ -54,7 +54,7 @@ class PlainDecoder:
         order = [slot for slot in range(len(self.lengths)) if slot not in gone]
         self.lengths = [self.lengths[slot] for slot in order]
         self._pasts = [self._pasts[slot] for slot in order]
-        self.last = self.last[order]
+        self.last_states = self.last_states[order]
         return order
 
     def _read(self, tokens: Sequence[int], past: DynamicCache) -> Float[Tensor, "1 features"]:
