@@ -25,7 +25,7 @@ LOSS, CONFIG, CRITIC, CONTROL = (
 TABLE = [
     (1, "the renderer takes pad = eos", "chat/turn_end.py", "padding_id: pad is not None and pad not in ends", "pad is not None"),
     (2, "a long answer is cut and given an end", CHAT, 'Renderer.encode_demonstration: answer = self.encode_response(row.response)', 'answer = [*self.encode_response(row.response, ended=False)[:max(max_length - 1 - len(self.encode_prompt(row.encode_prompt.messages)), 1)], self.end_of_turn]'),
-    (3, "a generated token stands one position late", "rollout/decoder.py", "Decoder._states: at[:, None]", "at[:, None] + 1"),
+    (3, "a generated token stands one position late", "rollout/decoder.py", "Decoder._states: positions[:, None]", "positions[:, None] + 1"),
     (4, "no positions for packed rows", "models/backbone.py", 'Backbone.forward_packed: self.forward(kernel, input_ids=tokens, position_ids=positions, **inputs)', "self.forward(kernel, input_ids=tokens, **inputs)"),
     (5, "top-k by default", "rollout/sampler.py", "draw: mass[:, :vocab] = logits", "mass[:, :vocab] = torch.where(logits >= logits.topk(min(20, vocab)).values[:, -1:], logits, -torch.inf)"),
     (6, "the reference is scored at temperature 1", 'train/ppo/evaluator.py', 'Evaluator.logprobs: model.evaluate(piece, self.settings.temperature)', 'model.evaluate(piece)'),

@@ -70,28 +70,28 @@ CHECK_OUTPUT = [
 ]  # fmt: skip
 
 DECODER = [
-    ("a token stands one position late", "Decoder._states: at[:, None]", "at[:, None] + 1"),
-    ("free slots keep their states", "Decoder.append: self._states(tokens, at, places)[:live]", "self._states(tokens, at, places)"),
-    ("what lies beyond a row's end is attended to", '_causal_mask: at[:, None]', "at.max()"),
-    ("a row does not see its newest token", '_causal_mask: torch.arange(count, device=at.device) > at[:, None]', "torch.arange(count, device=at.device) >= at[:, None]"),
-    ("windows are not kept", "Decoder._mask: at - self._window + 1", "0 * at"),
-    ("windows one too long", "Decoder._mask: at - self._window + 1", "at - self._window"),
+    ("a token stands one position late", "Decoder._states: positions[:, None]", "positions[:, None] + 1"),
+    ("free slots keep their states", "Decoder.append: self._states(tokens, positions, width)[:live]", "self._states(tokens, positions, width)"),
+    ("what lies beyond a row's end is attended to", '_causal_mask: positions[:, None]', "positions.max()"),
+    ("a row does not see its newest token", '_causal_mask: torch.arange(width, device=positions.device) > positions[:, None]', "torch.arange(width, device=positions.device) >= positions[:, None]"),
+    ("windows are not kept", "Decoder._mask: positions - self._window + 1", "0 * positions"),
+    ("windows one too long", "Decoder._mask: positions - self._window + 1", "positions - self._window"),
     ("a prompt ends at its padding", "Decoder.prefill: torch.tensor(lengths, device=device)[:, None] - 1", "torch.full((count, 1), max(lengths) - 1)"),
     ("copies read the wrong prompt", "Decoder.prefill: layout.token_index[source]", "layout.token_index[source.flip(0)]"),
-    ("newcomers overwrite the first slots", "Decoder.prefill: torch.arange(began, began + count, device=device)", "torch.arange(count, device=device)"),
+    ("newcomers overwrite the first slots", "Decoder.prefill: torch.arange(first, first + count, device=device)", "torch.arange(count, device=device)"),
     ("a hole keeps the old row's cache", "Decoder.drop: self.cache.copy_slots(movers, holes)", "pass"),
     ("lengths do not move", "Decoder.drop: [self.lengths[slot] for slot in order]", "self.lengths[:live]"),
     ("states do not move", "Decoder.drop: self.last_states[order]", "self.last_states[:live]"),
 ]  # fmt: skip
 
 CACHE = [
-    ("a row writes at its neighbours' place", 'KVCache.append: all_values[plan.rows, :, plan.at]', 'all_values[plan.rows, :, plan.at.max()]'),
+    ("a row writes at its neighbours' place", 'KVCache.append: all_values[plan.rows, :, plan.positions]', 'all_values[plan.rows, :, plan.positions.max()]'),
     ("values of one prompt serve all", 'KVCache.store: new_values.transpose(0, 1)', "new_values.transpose(0, 1)[:1]"),
     ("only the first line of a forward is kept", 'KVCache.store: t.transpose(0, 1).flatten(1, 2)[:, plan.token_index]', "t[:1].transpose(0, 1).flatten(1, 2)[:, plan.token_index % t.shape[2]]"),
     ("only values move", 'KVCache.copy_slots: (*self.keys, *self.values)', "self.values"),
     ("what was never written may be anything", 'KVCache.store: keys.new_zeros((self.slots, heads, features, self.width), dtype=dtype)', 'keys.new_full((self.slots, heads, features, self.width), torch.nan, dtype=dtype)'),
     ("what is new may be anything", '_resize: store.new_zeros(shape)', "store.new_full(shape, torch.nan)"),
-    ("a wider table forgets", '_resize: resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))', "kept"),
+    ("a wider table forgets", '_resize: resized.narrow(dim, 0, kept).copy_(store.narrow(dim, 0, kept))', "kept"),
     ("it never shrinks", 'KVCache.reserve: longest > self.width or 2 * longest <= self.width', "longest > self.width"),
 ]  # fmt: skip
 
@@ -103,7 +103,7 @@ ATTENTION = [
 ]  # fmt: skip
 
 PACKING = [
-    ("positions go on from row to row", '_add_segments: range(start, end)', "range(place, place + end - start)"),
+    ("positions go on from row to row", '_add_segments: range(start, end)', "range(index, index + end - start)"),
     ("rows share less than they agree in", '_pack_group: _common_prefix(rows[group[0]], rows[group[-1]])', 'max(depth + 1, _common_prefix(rows[group[0]], rows[group[-1]]) - 1)'),
     ("rows share more than they agree in", '_pack_group: _common_prefix(rows[group[0]], rows[group[-1]])', 'min(len(rows[group[0]]), _common_prefix(rows[group[0]], rows[group[-1]]) + 1)'),
     ("a cut row forgets its beginning", '_add_segments: (*before[:-1], (before[-1][0], here[1])) if joins else (*before, here)', "(here,)"),
@@ -120,7 +120,7 @@ PACKED = [
     ("the scale of keys is forgotten backward", '_Attention.backward: grad_keys.mul_(ctx.scale)', 'grad_keys'),
     ("fillers learn", '_Attention.backward: grad_tokens.index_select(0, batch.queries).index_fill_(0, batch.padding, 0.0)', 'grad_tokens.index_select(0, batch.queries)'),
     ("windows are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
-    ("kept weights go to other batches", '_Attention.backward: next(saved_weights)', "kept[-1]"),
+    ("kept weights go to other batches", '_Attention.backward: next(saved_weights)', "saved[-1]"),
     ("capped scores are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "not windowed"),
     ("it is taken without a look", 'is_equivalent: outputs_match(found, torch.cat(own), dtype)', "True"),
 ]  # fmt: skip
@@ -154,9 +154,9 @@ ONE_TOKEN = [
     ("a model of other parts is read this way", '_has_llama_layout: {name for name, _ in layer.named_children()} != LAYER_MODULES', "False"),
     ("positions turn the other way", 'LlamaDecodeStep.__call__: [-left, right]', "[left, -right]"),
     ("halves are not exchanged", '_apply_rotary: (x * cosines).add_(torch.cat([second, first], -1).mul_(sines))', "(x * cosines).add_(x.mul_(sines))"),
-    ("what is hidden is seen", 'LlamaDecodeStep.__call__: hidden.to(kept_as)', "hidden.to(kept_as).clamp(min=0)"),
-    ("groups see other rows' masks", 'LlamaDecodeStep.__call__: hidden.to(kept_as).repeat_interleave(self.groups, 0)', "hidden.to(kept_as).repeat(self.groups, 1)"),
-    ("norms of heads are left out", '_DecoderLayer.__call__: if self.norms:\n    ...', "if False:\n    ..."),
+    ("what is hidden is seen", 'LlamaDecodeStep.__call__: mask.to(cache_dtype)', "mask.to(cache_dtype).clamp(min=0)"),
+    ("groups see other rows' masks", 'LlamaDecodeStep.__call__: mask.to(cache_dtype).repeat_interleave(self.groups, 0)', "mask.to(cache_dtype).repeat(self.groups, 1)"),
+    ("norms of heads are left out", '_DecoderLayer.__call__: if self.qk_norms:\n    ...', "if False:\n    ..."),
     ("scores are not scaled", '_DecoderLayer.__call__: torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)', "torch.baddbmm(mask, queries, keys.flatten(0, 1))"),
     ("a run cannot stop here", 'LlamaDecodeStep.__call__: signals.raise_if_stopped()', "pass"),
 ]  # fmt: skip

@@ -16,6 +16,8 @@ from harken.kernels.packing import (
     MIN_SHARED_PREFIX,
     PackedSequence,
     micro_batches,
+    pack_rows,
+    pad_rows,
 )
 
 # Two letters and long stretches of one of them, so that beginnings agree often, at all depths.

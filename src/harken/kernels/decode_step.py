@@ -1,9 +1,9 @@
-"""One token a row through the layers of a model of Llama's kind, as answers are generated.
+"""Run one decode step through the layers of a Llama-like model, with fewer operations than the model's own layers.
 
-A step of generation is many small operations, 91 a layer through the library's layers, views among them. Here they are
-64: two norms, four products, a rotation and attention over a cache. A step of 32 rows (135M parameters, two cores) took
-32.3 ms instead of 36.7. On a GPU a step can be recorded and replayed (`kernels.cuda_graphs`). A model is read this way
-only where that gives what its own forward gives (`is_equivalent`).
+A decode step is many small operations: 91 per layer through transformers, views among them, and 64 here (two norms,
+four matmuls, a rotation, and attention over a KV cache). A step of 32 rows (135M parameters, two cores) took 32.3 ms
+instead of 36.7. On a GPU a step can be captured and replayed (`kernels.cuda_graphs`). A model uses this step only where
+it gives the same hidden states as the model's own forward (`is_equivalent`).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ LAYER_MODULES = {"self_attn", "mlp", "input_layernorm", "post_attention_layernor
 ATTENTION_MODULES = {"q_proj", "k_proj", "v_proj", "o_proj"}
 QK_NORMS = {"q_norm", "k_norm"}
 DENSE_MLP = ("gate_proj", "up_proj", "down_proj")
-"""Of a block that takes every token the same way: experts look at which tokens are theirs."""
+"""Modules of a dense MLP; a mixture of experts routes tokens, so its operations depend on them."""
 PROBE_PATTERN = [5, 3, 7, 3, 2]
-"""Which of some ordinary tokens a model is asked about, one after the other."""
+"""Indices of the probe tokens that a model is tested on, in order."""
 LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
-"""Rotations whose frequencies depend on how far a sequence has come."""
+"""RoPE types whose frequencies depend on the length of the sequence."""
 
 
 @runtime_checkable
 class DecodeCache(Protocol):
-    """Keys and values of what rows said before."""
+    """The KV cache that a decode step reads and extends."""
 
     def append(
         self,
@@ -42,15 +42,18 @@ class DecodeCache(Protocol):
         keys: Float[Tensor, "rows groups features"],
         values: Float[Tensor, "rows groups features"],
     ) -> tuple[
-        Float[Tensor, "rows groups features places"],
-        Float[Tensor, "rows groups places features"],
+        Float[Tensor, "rows groups features length"],
+        Float[Tensor, "rows groups length features"],
     ]:
-        """Keep those of one more token a row; returns all there are, the new ones included, for a product."""
+        """Store one token per row; return all keys (transposed) and values, the new ones included."""
         ...
 
 
 class LlamaDecodeStep:
-    """The trunk of a model of Llama's kind. Use it without gradients; the adapter in force when it is made counts."""
+    """The trunk of a Llama-like model for one token per row, without gradients.
+
+    It uses the adapter that is active when it is made.
+    """
 
     def __init__(self, trunk: Any) -> None:
         self.embed, self.rotary, self.norm = trunk.embed_tokens, trunk.rotary_emb, trunk.norm
@@ -62,26 +65,26 @@ class LlamaDecodeStep:
         self.capturable = (
             dense and getattr(trunk.rotary_emb, "rope_type", "default") not in LENGTH_DEPENDENT_ROPE
         )
-        """Whether a step does the same operations whatever the tokens and places are."""
+        """Whether the operations of a step do not depend on tokens or positions, so that it can be captured."""
 
     def __call__(
-        self, tokens: Int[Tensor, " rows"], at: Int[Tensor, " rows"], hidden: Tensor, past: DecodeCache
+        self, tokens: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], mask: Tensor, cache: DecodeCache
     ) -> Float[Tensor, "rows width"]:
-        """The trunk's state at `tokens`, which stand at positions `at`.
+        """Return the trunk's hidden states at `tokens`, one per row, at `positions`.
 
-        `hidden` [rows, places] is 0 where a row sees a place of the past, its own new one included, and −inf
-        elsewhere. A place where a run may stop.
+        `mask` [rows, length] is added to the scores: 0 where a row attends to a cached position, its own included, and
+        −inf elsewhere. This is a safe point for signals.
         """
         signals.raise_if_stopped()
         x = self.embed(tokens)
-        cosines, sines = (table[0, :, None] for table in self.rotary(x, at[None]))
-        # What the second half of the features gives the first is subtracted.
+        cosines, sines = (table[0, :, None] for table in self.rotary(x, positions[None]))
+        # Rotating the halves subtracts the second from the first.
         left, right = sines.chunk(2, -1)
         rotation = cosines, torch.cat([-left, right], -1)
-        kept_as = matmul_dtype(x.dtype, x.device)
-        mask = hidden.to(kept_as).repeat_interleave(self.groups, 0)[:, None]
+        cache_dtype = matmul_dtype(x.dtype, x.device)
+        mask = mask.to(cache_dtype).repeat_interleave(self.groups, 0)[:, None]
         for layer in self.layers:
-            x = layer(x, rotation, mask, past)
+            x = layer(x, rotation, mask, cache)
         return self.norm(x)  # type: ignore[no-any-return]
 
 
@@ -90,48 +93,51 @@ class _DecoderLayer:
         attention = layer.self_attn
         self.number, self.features, self.scale = number, attention.head_dim, attention.scaling
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
-        self.before, self.after, self.mlp = layer.input_layernorm, layer.post_attention_layernorm, layer.mlp
-        self.read = fuse_projections([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.give = attention.o_proj
-        self.norms = [
+        self.input_norm, self.post_attention_norm = layer.input_layernorm, layer.post_attention_layernorm
+        self.mlp = layer.mlp
+        self.qkv_proj = fuse_projections([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.o_proj = attention.o_proj
+        self.qk_norms = [
             getattr(attention, name) for name in sorted(QK_NORMS, reverse=True) if hasattr(attention, name)
         ]
 
-    def __call__(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor, past: DecodeCache) -> Tensor:
+    def __call__(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor, cache: DecodeCache
+    ) -> Tensor:
         rows, heads, groups = len(x), self.heads, self.groups
-        read = self.read(self.before(x)).view(rows, heads + 2 * groups, self.features)
-        turned, values = read[:, : heads + groups], read[:, heads + groups :]
-        if self.norms:
-            of_queries, of_keys = self.norms
-            turned = torch.cat([of_queries(turned[:, :heads]), of_keys(turned[:, heads:])], 1)
-        turned = _apply_rotary(turned, *rotation)
-        keys, values = past.append(self.number, turned[:, heads:], values)
-        # Heads of a group read the same keys: one product for each row and group.
-        queries = turned[:, :heads].reshape(rows * groups, heads // groups, self.features).to(keys.dtype)
+        qkv = self.qkv_proj(self.input_norm(x)).view(rows, heads + 2 * groups, self.features)
+        qk, values = qkv[:, : heads + groups], qkv[:, heads + groups :]
+        if self.qk_norms:
+            q_norm, k_norm = self.qk_norms
+            qk = torch.cat([q_norm(qk[:, :heads]), k_norm(qk[:, heads:])], 1)
+        qk = _apply_rotary(qk, *rotation)
+        keys, values = cache.append(self.number, qk[:, heads:], values)
+        # Heads of a key-value group share keys: one matmul per row and group.
+        queries = qk[:, :heads].reshape(rows * groups, heads // groups, self.features).to(keys.dtype)
         scores = torch.baddbmm(mask, queries, keys.flatten(0, 1), alpha=self.scale)
-        seen = torch.bmm(scores.softmax(-1), values.flatten(0, 1)).to(x.dtype)
-        x = x + self.give(seen.view(rows, heads * self.features))
-        # Experts ask for a batch of sequences.
-        return x + self.mlp(self.after(x)[:, None])[:, 0]  # type: ignore[no-any-return]
+        output = torch.bmm(scores.softmax(-1), values.flatten(0, 1)).to(x.dtype)
+        x = x + self.o_proj(output.view(rows, heads * self.features))
+        # Mixtures of experts require [batch, time, features].
+        return x + self.mlp(self.post_attention_norm(x)[:, None])[:, 0]  # type: ignore[no-any-return]
 
 
 def _apply_rotary(
     x: Float[Tensor, "rows heads features"], cosines: Tensor, sines: Tensor
 ) -> Float[Tensor, "rows heads features"]:
-    """x cos + (halves of x, exchanged) sin, the first half's sines negative."""
+    """Return x cos + (x with its halves swapped) sin, where the first half's sines are negated."""
     first, second = x.chunk(2, -1)
     return (x * cosines).add_(torch.cat([second, first], -1).mul_(sines))
 
 
 def is_equivalent(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bool:
-    """Whether `trunk` is built this way, and its own forward gives the same numbers up to rounding.
+    """Whether `trunk` has Llama's modules, and its own forward gives the same hidden states up to rounding.
 
-    `forward(kernel, **inputs)` is the trunk, [1, places, features], with an attention by its name.
+    `forward(kernel, **inputs)` runs the trunk with the attention of that name: [1, tokens, features].
     """
     if not _has_llama_layout(trunk):
         return False
-    (some,) = probe_tokens(trunk.config.vocab_size, max(PROBE_PATTERN) + 1)
-    tokens = torch.tensor([some[i] for i in PROBE_PATTERN], device=trunk.embed_tokens.weight.device)
+    (probe,) = probe_tokens(trunk.config.vocab_size, max(PROBE_PATTERN) + 1)
+    tokens = torch.tensor([probe[i] for i in PROBE_PATTERN], device=trunk.embed_tokens.weight.device)
     with torch.no_grad():
         expected = forward("eager", input_ids=tokens[None], use_cache=False)[0]
         try:
@@ -141,25 +147,25 @@ def is_equivalent(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype
     return outputs_match(found, expected, dtype)
 
 
-def _decode_all(ours: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
-    past, places = _ConcatenatingCache(), torch.arange(len(tokens), device=tokens.device)
-    steps = (
-        ours(tokens[i : i + 1], places[i : i + 1], torch.zeros(1, i + 1, device=tokens.device), past)
+def _decode_all(step: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
+    cache, positions = _ConcatenatingCache(), torch.arange(len(tokens), device=tokens.device)
+    states = (
+        step(tokens[i : i + 1], positions[i : i + 1], torch.zeros(1, i + 1, device=tokens.device), cache)
         for i in range(len(tokens))
     )
-    return torch.cat(list(steps))
+    return torch.cat(list(states))
 
 
 def _has_llama_layout(trunk: Any) -> bool:
-    """Whether its modules have the names that are read here, and no others."""
+    """Whether the trunk has exactly the modules that the decode step uses."""
     parts = {name for name, _ in trunk.named_children()}
     if parts != {"embed_tokens", "layers", "norm", "rotary_emb"} or not is_full_attention(trunk.config):
         return False
     for layer in trunk.layers:
         if {name for name, _ in layer.named_children()} != LAYER_MODULES:
             return False
-        inside = {name for name, _ in layer.self_attn.named_children()}
-        if inside not in (ATTENTION_MODULES, ATTENTION_MODULES | QK_NORMS):
+        modules = {name for name, _ in layer.self_attn.named_children()}
+        if modules not in (ATTENTION_MODULES, ATTENTION_MODULES | QK_NORMS):
             return False
         if not all(hasattr(layer.self_attn, name) for name in ("head_dim", "scaling")):
             return False
@@ -167,15 +173,15 @@ def _has_llama_layout(trunk: Any) -> bool:
 
 
 class _ConcatenatingCache:
-    """The plainest past there is."""
+    """A KV cache that grows by concatenation, for the equivalence test."""
 
     def __init__(self) -> None:
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = to_matmul_dtype(keys)[..., None], to_matmul_dtype(values)[:, :, None]
-        if layer in self.kept:
-            before = self.kept[layer]
+        if layer in self.layers:
+            before = self.layers[layer]
             keys, values = torch.cat([before[0], keys], -1), torch.cat([before[1], values], 2)
-        self.kept[layer] = keys, values
+        self.layers[layer] = keys, values
         return keys, values

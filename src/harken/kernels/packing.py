@@ -120,7 +120,7 @@ def _pack_group(
     """Pack the tokens from `depth` on of the rows of `order`: sorted, with their first `depth` tokens in common."""
     groups: list[list[int]] = []
     for row in order:
-        near = (
+        shares = (
             bool(groups)
             and share
             and _common_prefix(rows[groups[-1][-1]], rows[row]) - depth >= MIN_SHARED_PREFIX

@@ -1,4 +1,4 @@
-"""Attention of one new token a row over a key-value cache, without repeating keys for grouped heads."""
+"""Attention of one new token per row over a KV cache, without repeating keys for grouped heads."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def decode_attention(
     s_aux: Float[Tensor, " heads"] | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "rows 1 heads width"], None]:
-    """softmax(cap(q k / √d) + mask) v, the softmax in float32; heads of a group share their keys as they lie in memory.
+    """Compute softmax(cap(q k / √d) + mask) v with the softmax in float32, without repeating keys for grouped heads.
 
-    Fast when the keys lie in memory as the cache keeps them, features before time. `attention_mask` is added: 0
-    or −inf; windows are in it. `s_aux` is one more score a head, whose weight falls on nothing. Takes the arguments of
-    transformers' attention interface, and raises TypeError for one that would change the result and is not known here.
+    Fast when keys are stored as the cache stores them, features before time. `attention_mask` is additive, 0 or −inf,
+    and includes sliding windows. `s_aux` is one attention sink per head: a score whose weight goes to no value. Takes
+    the arguments of transformers' attention interface; raises TypeError for one that would change the result and is
+    not supported.
     """
     reject_unknown_arguments(others, masked={"sliding_window"})
     rows, heads, _, features = query.shape
@@ -46,8 +47,8 @@ def decode_attention(
             sinks = s_aux.float().view(1, groups, heads // groups, 1).expand(rows, -1, -1, -1)
             scores = torch.cat([scores, sinks], -1)
         weights = torch.softmax(scores, dim=-1)[..., : key.shape[-2]].to(value.dtype)
-        seen = weights @ value
-    return seen.to(query.dtype).reshape(rows, 1, heads, value.shape[-1]), None
+        output = weights @ value
+    return output.to(query.dtype).reshape(rows, 1, heads, value.shape[-1]), None
 
 
 AttentionInterface.register(NAME, decode_attention)

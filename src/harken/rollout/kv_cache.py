@@ -1,7 +1,7 @@
-"""A key-value cache of slots: each row starts at its own position 0 and grows at its own pace.
+"""A KV cache of slots: each row starts at position 0 of its slot, and rows have different lengths.
 
-transformers' own grows by concatenation, which copies everything at every step, and keeps all rows equally long,
-which pads short prompts and holds finished rows until the last one ends.
+transformers' own cache grows by concatenation, which copies everything at every step. It also keeps all rows at one
+length, which pads short prompts and holds finished rows until the last one ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harken.maths.matmul_dtype import matmul_dtype
 
 @dataclass(frozen=True)
 class Prefill:
-    """A forward of whole prompts: the tokens of slot `slots[i]` stand at `where[i]` of the forward, counted flat."""
+    """A forward over whole prompts: the tokens of slot `slots[i]` are at `token_index[i]` of the flattened input."""
 
     slots: Int[Tensor, " count"]
     token_index: Int[Tensor, "count time"]
@@ -29,30 +29,33 @@ class Prefill:
 
 @dataclass(frozen=True)
 class DecodeOneToken:
-    """A forward of one token for each of the first slots, at position `at[slot]`, over `places` of the past."""
+    """A forward over one token for each of the first slots, at `positions[slot]`, attending to `length` positions."""
 
-    at: Int[Tensor, " rows"]
-    places: int
+    positions: Int[Tensor, " rows"]
+    length: int
 
     @cached_property
     def rows(self) -> Int[Tensor, " rows"]:
-        """Their numbers."""
-        return torch.arange(len(self.at), device=self.at.device)
+        """Return the slot numbers."""
+        return torch.arange(len(self.positions), device=self.positions.device)
 
 
 class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
-    """Made when the first layer shows its shape: of each layer `values` [slots, heads, places, features], and `keys`
-    transposed, [slots, heads, features, places], because a product of few queries with keys that lie the other way
-    begins by copying them (767 against 185 µs a layer for 32 rows of 120 tokens on a CPU). Both are in the type in
-    which they are multiplied (`maths.matmul_dtype`).
+    """The cached keys and values of all layers, allocated at the first forward.
 
-    Say what the coming forward is in `plan`, after `reserve`. Places beyond a slot's length hold whatever was there:
-    the caller's mask hides them, and they are finite, because nothing else may be multiplied by a weight of zero.
+    Per layer, `values` is [slots, heads, positions, features], and `keys` is transposed, [slots, heads, features,
+    positions]: a matmul of few queries with untransposed keys begins by copying them (767 against 185 µs per layer for
+    32 rows of 120 tokens on a CPU). Both are in the matmul dtype (`maths.matmul_dtype`).
+
+    Before a forward, call `reserve` and set `plan`. Positions beyond a slot's length hold old contents, which the
+    caller's mask hides; they are finite, since a weight of 0 times NaN would be NaN.
     """
 
     def __init__(self, layers: int, slots: int, capacity: int, *, trimmed: bool) -> None:
-        """`trimmed`: as wide as the longest slot needs, on a CPU, where a product with a part of a wider table begins
-        by copying that part; else `capacity` places from the start."""
+        """With `trimmed`, the tables are as wide as the longest slot needs, else `capacity` wide from the start.
+
+        For a CPU, where a matmul with a slice of a wider table begins by copying the slice.
+        """
         super().__init__(layers=[_Layer(self, number) for number in range(layers)])
         self.slots, self.capacity, self.trimmed = slots, capacity, trimmed
         self.width = 0 if trimmed else capacity
@@ -61,7 +64,7 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
         self.values: list[Tensor] = []
 
     def reserve(self, longest: int) -> int:
-        """Make room for `longest` places in every slot. Returns how many of them a forward is to attend to."""
+        """Make room for `longest` positions in every slot. Return how many of them a forward attends to."""
         if self.trimmed and (longest > self.width or 2 * longest <= self.width):
             self.width = longest
             for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
@@ -72,13 +75,15 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
         return self.width if self.trimmed else longest
 
     def copy_slots(self, source: Sequence[int], target: Sequence[int]) -> None:
-        """Slots `target` become copies of slots `source`."""
-        there, here = torch.tensor(source), torch.tensor(target)
+        """Copy slots `source` to slots `target`."""
+        from_slots, to_slots = torch.tensor(source), torch.tensor(target)
         for store in (*self.keys, *self.values):
-            store.index_copy_(0, here.to(store.device), store.index_select(0, there.to(store.device)))
+            store.index_copy_(
+                0, to_slots.to(store.device), store.index_select(0, from_slots.to(store.device))
+            )
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep what a layer computed, [rows, heads, tokens, features]; returns what it is to attend to."""
+        """Store a layer's new keys and values, [rows, heads, tokens, features]; return those to attend to."""
         if layer == len(self.keys):
             _, heads, _, features = keys.shape
             dtype = matmul_dtype(keys.dtype, keys.device)
@@ -89,49 +94,51 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
         all_keys, all_values, plan = self.keys[layer], self.values[layer], self.plan
         if isinstance(plan, Prefill):
             width = plan.token_index.shape[1]
-            # [heads, places, features] → [heads, count, time, features]
+            # [heads, tokens, features] → [heads, count, time, features]
             new_keys, new_values = (
                 t.transpose(0, 1).flatten(1, 2)[:, plan.token_index] for t in (keys, values)
             )
             all_keys[plan.slots, :, :, :width] = new_keys.permute(1, 0, 3, 2).to(all_keys.dtype)
             all_values[plan.slots, :, :width] = new_values.transpose(0, 1).to(all_values.dtype)
             return keys, values
-        past = self.append(layer, keys[:, :, 0], values[:, :, 0])
-        return past[0].transpose(-1, -2), past[1]
+        cached = self.append(layer, keys[:, :, 0], values[:, :, 0])
+        return cached[0].transpose(-1, -2), cached[1]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep what a layer computed of one token a row, [rows, heads, features]; returns what it is to attend to,
-        keys as they lie here."""
+        """Store a layer's keys and values of one token per row, [rows, heads, features].
+
+        Returns those to attend to, with keys transposed as they are stored.
+        """
         all_keys, all_values, plan = self.keys[layer], self.values[layer], self.plan
         assert isinstance(plan, DecodeOneToken)
-        all_keys[plan.rows, :, :, plan.at] = keys.to(all_keys.dtype)
-        all_values[plan.rows, :, plan.at] = values.to(all_values.dtype)
-        rows = len(plan.at)
-        return all_keys[:rows, ..., : plan.places], all_values[:rows, :, : plan.places]
+        all_keys[plan.rows, :, :, plan.positions] = keys.to(all_keys.dtype)
+        all_values[plan.rows, :, plan.positions] = values.to(all_values.dtype)
+        rows = len(plan.positions)
+        return all_keys[:rows, ..., : plan.length], all_values[:rows, :, : plan.length]
 
 
-def _resize(store: Tensor, places: int, width: int) -> Tensor:
-    """A table with `width` of what its dimension `places` counts: the first ones stay, new ones are zero."""
+def _resize(store: Tensor, dim: int, width: int) -> Tensor:
+    """Return a copy of `store` with size `width` in `dim`: the first entries are kept, new ones are zero."""
     shape = [*store.shape]
-    kept, shape[places] = min(shape[places], width), width
+    kept, shape[dim] = min(shape[dim], width), width
     resized = store.new_zeros(shape)
-    resized.narrow(places, 0, kept).copy_(store.narrow(places, 0, kept))
+    resized.narrow(dim, 0, kept).copy_(store.narrow(dim, 0, kept))
     return resized
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
-    """What transformers asks of a layer. Masks are the decoder's, but for a prompt's own causal one."""
+    """The cache layer that transformers calls. The decoder makes the masks, except a prompt's own causal one."""
 
     is_sliding = False
 
     def __init__(self, cache: KVCache, number: int) -> None:
         super().__init__()
-        # The cache holds its layers: held by them as well, it would stay in memory until Python looks for circles.
+        # Weak: a reference cycle would keep the cache in memory until Python's cycle collector runs.
         self.cache: KVCache = weakref.proxy(cache)  # type: ignore[assignment]
         self.number = number
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing: the cache makes room for all layers at once."""
+        """Do nothing: the cache allocates all layers itself."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
