@@ -24,7 +24,7 @@ ENGINE = [
     ("rows and slots lose each other", 'InProcessEngine._generate: [live[i] for i in kept]', "[live[i] for i in sorted(kept)]"),
     ("the temperature is ignored", 'InProcessEngine._sample_tokens: temperature', "1.0"),
     ("more prompts in a pass than may be", '_prefill_batches: prompts + 1', "prompts"),
-    ("a long prompt is read for every sample", '_prefill_batches: together and (not again) and ((prompts + 1) * len(together[0].prompt_tokens) > MAX_PREFILL_TOKENS)', 'together and (prompts + 1) * len(together[0].prompt_tokens) > MAX_PREFILL_TOKENS'),
+    ("a long prompt is read for every sample", '_prefill_batches: batch and (not repeated) and ((prompts + 1) * len(batch[0].prompt_tokens) > MAX_PREFILL_TOKENS)', 'batch and (prompts + 1) * len(batch[0].prompt_tokens) > MAX_PREFILL_TOKENS'),
     ("sampled in half precision", 'InProcessEngine._sample_tokens: self.backbone.logits(states).float', "self.backbone.logits(states).bfloat16"),
     ("an answer is one token too long", 'InProcessEngine._generate: len(row.tokens) == sampling.max_tokens', "len(row.tokens) > sampling.max_tokens"),
     ("eos does not end an answer", "InProcessEngine.__init__: {renderer.end_of_turn, *backbone.end_tokens}", "{renderer.end_of_turn}"),
@@ -35,7 +35,7 @@ ENGINE = [
     ("answers in the order they were made", "InProcessEngine.generate: [self._rollout(row, policy_version) for row in rows]", "[self._rollout(row, policy_version) for row in sorted(rows, key=lambda row: -len(row.prompt_tokens))]"),
     ("NaN goes unnoticed", "InProcessEngine.generate: not np.isfinite(row.logprobs).all()", "False"),
     ("different prompts share a reading", '_prefill: prompts[-1] == row.prompt_tokens', "len(prompts[-1]) == len(row.prompt_tokens)"),
-    ("progress is counted twice", 'InProcessEngine._generate: len(over)', "2 * len(over)"),
+    ("progress is counted twice", 'InProcessEngine._generate: len(finished)', "2 * len(finished)"),
 ]  # fmt: skip
 
 LOGITS_HEAD = [
@@ -162,9 +162,9 @@ ONE_TOKEN = [
 ]  # fmt: skip
 
 SLOTS = [
-    ("the cache may be of any size", 'slots: max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one))', 'MAX_SLOTS'),
-    ("a large cache leaves one slot", 'slots: MIN_SLOTS', "1"),
-    ("more slots than answers", 'slots: min(answers, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))', 'min(most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))'),
+    ("the cache may be of any size", 'slot_count: max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot))', 'MAX_SLOTS'),
+    ("a large cache leaves one slot", 'slot_count: MIN_SLOTS', "1"),
+    ("more slots than answers", 'slot_count: min(responses, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))', 'min(most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))'),
     ("values are not counted", "cache_bytes: 2 * config.num_hidden_layers", "config.num_hidden_layers"),
     ("shared heads are counted each", "_cache_width: getattr(config, 'num_key_value_heads', None) or config.num_attention_heads", "config.num_attention_heads"),
 ]  # fmt: skip

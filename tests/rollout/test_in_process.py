@@ -381,7 +381,7 @@ def test_a_prompt_that_does_not_fit_is_the_users_error() -> None:
     small = InProcessEngine(backbone, Renderer(backbone.tokenizer), None, prompt_limit=3)
     with pytest.raises(UserError, match=r"prompt p0: this prompt does not fit in 3 tokens"):
         answers(small, Sampling(4))
-    with pytest.raises(UserError, match=r"prompt p0: .*600 of the answer exceed the model's 512 positions"):
+    with pytest.raises(UserError, match=r"prompt p0: .*600 of the response exceed the model's 512 positions"):
         answers(engine(backbone), Sampling(600))
 
 

@@ -8,7 +8,7 @@ from tiny import tiny_backbone
 from transformers import GPT2Config, Qwen3Config
 
 from harken.rollout.decoder import Decoder
-from harken.rollout.slots import MAX_CACHE_BYTES, MAX_SLOTS, MIN_SLOTS, cache_bytes, slots
+from harken.rollout.slots import MAX_CACHE_BYTES, MAX_SLOTS, MIN_SLOTS, cache_bytes, slot_count
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,15 @@ from harken.rollout.slots import MAX_CACHE_BYTES, MAX_SLOTS, MIN_SLOTS, cache_by
     ],
 )
 def test_memory_takes_from_64_down_to_32(answers: int, of_one: float, expected: int) -> None:
-    assert slots(answers, of_one) == expected
+    assert slot_count(answers, of_one) == expected
 
 
 def test_a_caller_may_want_fewer_or_more() -> None:
-    assert (slots(500, 1, 4), slots(500, 1, 200), slots(500, MAX_CACHE_BYTES, 4)) == (4, 200, 4)
+    assert (slot_count(500, 1, 4), slot_count(500, 1, 200), slot_count(500, MAX_CACHE_BYTES, 4)) == (
+        4,
+        200,
+        4,
+    )
 
 
 def test_bytes_are_those_of_a_cache() -> None:

@@ -23,7 +23,7 @@ from harken.plan.activations import Pass, key_value_cache, multiplied, step_logi
 from harken.plan.job import SCORING_TOKENS, EvaluationJob, Job
 from harken.plan.rows import Group
 from harken.rollout.in_process import MAX_PREFILL_TOKENS
-from harken.rollout.slots import MAX_SLOTS, MIN_SLOTS, slots
+from harken.rollout.slots import MAX_SLOTS, MIN_SLOTS, slot_count
 from harken.seeds import permutation
 
 HEAP_SHARE, HEAP_FLOOR = 0.25, 0.35e9
@@ -151,7 +151,7 @@ def answers_together(job: Job | EvaluationJob) -> int:
         return MIN_SLOTS
     capacity = max(job.rows.lengths) + longest
     number = multiplied(_number(job), on_cpu=job.on_cpu)
-    return slots(count, key_value_cache(job.shape, 1, capacity, number))
+    return slot_count(count, key_value_cache(job.shape, 1, capacity, number))
 
 
 def _number(job: Job | EvaluationJob) -> int:

@@ -1,9 +1,9 @@
-"""Which way of decoding gives what the model's own forward gives of whole rows.
+"""Choose the fastest decoder that gives the same hidden states as the model's own forward over whole rows.
 
-A decode step leaves out, speeds up or masks by itself what a family may do in its own manner: sinks, scales that depend
-on the position, biases by distance, windows measured from the end of a cache. So before the first response each way is
-tried against the trunk, from the fastest to the plainest: rows of unequal length in one batch, several tokens deep,
-past the model's window, and at the furthest positions it has. A model that no way is right for is refused.
+A decode step replaces parts of a model or makes its masks, and families differ there: attention sinks, scales that
+depend on the position, biases by distance, windows measured from the end of a cache. So before the first response each
+decoder is compared with the trunk, from the fastest to the slowest: rows of unequal length in one batch, several
+tokens deep, past the model's window, and at its last positions. A model for which no decoder is exact is refused.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ MODEL_LAYERS_AND_ATTENTION = "model layers and attention"
 ROW_BY_ROW = "row by row"
 KINDS = (FUSED_STEP, MODEL_LAYERS, MODEL_LAYERS_AND_ATTENTION, ROW_BY_ROW)
 PROBE_WINDOWS = {"sliding_window": 8, "attention_chunk_size": 8}
-"""Settings that masks are made from in every forward, and what they are while a long one is tried."""
+"""Settings that every forward makes masks from, with the values that replace long windows during the test."""
 LONG_WINDOW = 300
-"""A window of more tokens is tried as a short one."""
+"""Windows of more tokens are shortened during the test."""
 PROBE_STEPS = 4
 MAX_UNITS = {2: 10, 4: 1000}
-"""Units in the last place that two right ways may be apart, in norm, by the bytes of a number (`kernels.attention`)."""
+"""Tolerance in units in the last place, in norm, by bytes per number (see `kernels.attention.outputs_match`)."""
 
 AnyDecoder = Decoder | PlainDecoder
 
 
 def open_decoder(backbone: Backbone, slots: int, capacity: int) -> AnyDecoder:
-    """Return an empty decoder of the fastest way that is right for this model.
+    """Return an empty decoder of the fastest exact kind for this model.
 
-    Use it as a `Decoder`: without gradients, inside `backbone.decoding()` and a role. Raises UserError for a model
-    that no way is right for.
+    Use it as a `Decoder`: without gradients, inside `backbone.decoding()` and a role. Raises UserError for a model for
+    which no decoder is exact.
     """
-    return _decoder(backbone, fastest_decoder(backbone), slots, capacity)
+    return _make_decoder(backbone, fastest_decoder(backbone), slots, capacity)
 
 
 def require_decodable(backbone: Backbone) -> None:
-    """Raise UserError, in one line, for a model that responses cannot be generated with."""
+    """Raise UserError for a model that cannot generate responses."""
     with torch.no_grad(), backbone.decoding(pack=False):
         fastest_decoder(backbone)
 
 
 def fastest_decoder(backbone: Backbone) -> str:
-    """Return the fastest way that agrees with the trunk; asked once, the same ever after."""
+    """Return the fastest decoder kind that matches the trunk; tested once per backbone."""
     if backbone.decoder_kind is None:
-        ways = [way for way in KINDS if way != FUSED_STEP or backbone.decode_step is not None]
-        found = next((way for way in ways if _is_exact(backbone, way)), None)
+        kinds = [kind for kind in KINDS if kind != FUSED_STEP or backbone.decode_step is not None]
+        found = next((kind for kind in kinds if _is_exact(backbone, kind)), None)
         if found is None:
             raise UserError(
                 f"responses cannot be generated with this model: {_reason(backbone)}",
@@ -74,37 +74,41 @@ def fastest_decoder(backbone: Backbone) -> str:
 
 
 def _reason(backbone: Backbone) -> str:
-    """Say why no way is right: a family that keeps no KV cache, or one whose cache gives something else."""
-    if getattr(backbone.model, "_is_stateful", False) or "past_key_values" not in _inputs(backbone.trunk):
+    """Explain why no decoder is exact: no KV cache, or decode steps that differ from the forward."""
+    if getattr(backbone.model, "_is_stateful", False) or "past_key_values" not in _parameter_names(
+        backbone.trunk
+    ):
         return (
             "it keeps a recurrent state instead of a KV cache, and decode steps from such a state cannot be padded "
-            "or do not give what its forward over the whole row gives"
+            "or differ from its forward over the whole row"
         )
-    return "its decode steps, with transformers' own cache too, do not give what its forward over the whole row gives"
+    return "its decode steps differ from its forward over the whole row, also with transformers' own cache"
 
 
-def _inputs(trunk: Any) -> set[str]:
+def _parameter_names(trunk: Any) -> set[str]:
     forward = trunk.forward
     return set(inspect.signature(getattr(forward, "__wrapped__", forward)).parameters)
 
 
-def _decoder(backbone: Backbone, way: str, slots: int, capacity: int, offset: int = 0) -> AnyDecoder:
-    if way == ROW_BY_ROW:
+def _make_decoder(backbone: Backbone, kind: str, slots: int, capacity: int, offset: int = 0) -> AnyDecoder:
+    if kind == ROW_BY_ROW:
         return PlainDecoder(backbone)
-    kernel = "eager" if way == MODEL_LAYERS_AND_ATTENTION else attention.NAME
-    return Decoder(backbone, slots, capacity, kernel=kernel, use_decode_step=way == FUSED_STEP, offset=offset)
+    kernel = "eager" if kind == MODEL_LAYERS_AND_ATTENTION else attention.NAME
+    return Decoder(
+        backbone, slots, capacity, kernel=kernel, use_decode_step=kind == FUSED_STEP, offset=offset
+    )
 
 
-def _is_exact(backbone: Backbone, way: str) -> bool:
-    """Whether every token of every case comes out as the trunk has it."""
+def _is_exact(backbone: Backbone, kind: str) -> bool:
+    """Whether the decoder's hidden states match the trunk's in every test case."""
     try:
-        return all(_is_exact_for(backbone, way, *case) for case in _cases(backbone, way))
+        return all(_is_exact_for(backbone, kind, *case) for case in _cases(backbone, kind))
     except INCOMPATIBLE_ERRORS:
         return False
 
 
-def _cases(backbone: Backbone, way: str) -> Iterator[tuple[list[int], int, dict[str, int]]]:
-    """Lengths of prompts, the position they begin at, and windows to set meanwhile."""
+def _cases(backbone: Backbone, kind: str) -> Iterator[tuple[list[int], int, dict[str, int]]]:
+    """Yield test cases: prompt lengths, the first position, and the windows to set."""
     config = backbone.config
     windows = {name: getattr(config, name, None) for name in PROBE_WINDOWS}
     shortened = {name: PROBE_WINDOWS[name] for name, size in windows.items() if size and size > LONG_WINDOW}
@@ -120,17 +124,17 @@ def _cases(backbone: Backbone, way: str) -> Iterator[tuple[list[int], int, dict[
         return
     yield [long, min(2, long)], 0, shortened
     offset = furthest - 7 - PROBE_STEPS
-    if limits and offset > 0 and way != ROW_BY_ROW:
+    if limits and offset > 0 and kind != ROW_BY_ROW:
         yield [7, 2], offset, {}
 
 
 def _is_exact_for(
-    backbone: Backbone, way: str, lengths: list[int], offset: int, windows: dict[str, int]
+    backbone: Backbone, kind: str, lengths: list[int], offset: int, windows: dict[str, int]
 ) -> bool:
     config = backbone.config
     rows = probe_tokens(int(config.vocab_size), *(length + PROBE_STEPS for length in lengths))
     with _overridden(config, windows):
-        decoder = _decoder(backbone, way, len(rows), max(lengths) + PROBE_STEPS, offset)
+        decoder = _make_decoder(backbone, kind, len(rows), max(lengths) + PROBE_STEPS, offset)
         decoder.graphs = None
         decoder.prefill([row[:-PROBE_STEPS] for row in rows], [1] * len(rows))
         states = [decoder.last_states]
@@ -143,7 +147,7 @@ def _is_exact_for(
 
 
 def _forward_row(backbone: Backbone, row: Sequence[int], offset: int) -> Tensor:
-    """[time, features]: the trunk's own forward over one row, without a cache."""
+    """Return the trunk's hidden states of one row without a cache, [time, features]."""
     inputs: dict[str, Any] = {"input_ids": torch.tensor([row], device=backbone.device), "use_cache": False}
     if offset:
         inputs["position_ids"] = torch.arange(offset, offset + len(row), device=backbone.device)[None]
@@ -151,7 +155,7 @@ def _forward_row(backbone: Backbone, row: Sequence[int], offset: int) -> Tensor:
 
 
 def _outputs_match(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Whether each row's tokens differ by rounding alone: in 16 bits most of them, where experts may be chosen anew."""
+    """Whether each row's states differ by rounding alone; in 16 bits by median, as rounding may change an expert."""
     found, expected = found.float(), expected.float()
     off = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-9)
     worst = off.median(-1).values if dtype.itemsize < 4 else off.amax(-1)

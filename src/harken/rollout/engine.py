@@ -1,4 +1,4 @@
-"""What makes answers: the protocol, how to sample, and the fake that Harken ships for tests and dry runs."""
+"""The interface of generation engines, the sampling settings, and a scripted engine for tests and dry runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Protocol, runtime_checkable
 from harken.records import Prompt, Rollout
 
 OnProgress = Callable[[int], object]
-"""Called with the number of answers finished since the last call."""
+"""Called with the number of responses finished since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn: from softmax(logits / temperature), whole, and nothing else.
+    """How responses are sampled: from softmax(logits / temperature) over the whole vocabulary.
 
-    There is no top-k, top-p or repetition penalty on purpose: the distribution that samples must be the
-    one that is scored. Temperature 0 is greedy, for evaluation.
+    There is no top-k, top-p or repetition penalty: the distribution that is sampled must be the one that is scored.
+    Temperature 0 is greedy, for evaluation.
     """
 
     max_tokens: int
@@ -28,14 +28,14 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.samples < 1:
-            raise ValueError("max_tokens and samples are at least 1")
+            raise ValueError("max_tokens and samples must be at least 1")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature is {self.temperature}: it is 0 (greedy) or positive")
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or positive")
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Anything that answers prompts."""
+    """Anything that generates responses to prompts."""
 
     def generate(
         self,
@@ -45,26 +45,26 @@ class Engine(Protocol):
         purpose: str,
         on_progress: OnProgress | None = None,
     ) -> list[Rollout]:
-        """`sampling.samples` answers to each prompt, prompt by prompt, sample 0 first.
+        """Generate `sampling.samples` responses to each prompt, prompt by prompt, sample 0 first.
 
-        An answer depends on the weights, (sampling.seed, purpose, prompt.id, sample) and the prompt, never
-        on the other prompts. `policy_version` is written into the rollouts.
+        A response depends on the weights, (sampling.seed, purpose, prompt.id, sample) and the prompt, never on the
+        other prompts. `policy_version` is written into the rollouts.
         """
         ...
 
 
 class ScriptedEngine:
-    """Answers from a script, for tests and dry runs: no model, no tokenizer.
+    """Return scripted responses, for tests and dry runs: no model, no tokenizer.
 
-    `answers` maps a prompt's id to its texts, taken in turn by sample number, or is a function of prompt
-    and sample. A token is a byte of UTF-8, END closes the turn, and every log-probability is −1: a
-    placeholder that is finite and not zero.
+    `responses` maps a prompt's id to its texts, used in turn by sample number, or is a function of prompt and sample.
+    Tokens are the bytes of the UTF-8 text, END ends the turn, and every log-probability is −1: a placeholder that is
+    finite and not zero.
     """
 
     END = 256
 
-    def __init__(self, answers: Mapping[str, Sequence[str]] | Callable[[Prompt, int], str]) -> None:
-        self.answers = answers
+    def __init__(self, responses: Mapping[str, Sequence[str]] | Callable[[Prompt, int], str]) -> None:
+        self.responses = responses
 
     def generate(
         self,
@@ -74,9 +74,9 @@ class ScriptedEngine:
         purpose: str,
         on_progress: OnProgress | None = None,
     ) -> list[Rollout]:
-        """The scripted answers, cut at `max_tokens` bytes. Raises KeyError for a prompt without a script."""
+        """Return the scripted responses, truncated at `max_tokens` bytes. Raises KeyError for an unknown prompt."""
         rollouts = [
-            self._answer(prompt, sample, sampling.max_tokens, policy_version)
+            self._rollout(prompt, sample, sampling.max_tokens, policy_version)
             for prompt in prompts
             for sample in range(sampling.samples)
         ]
@@ -84,23 +84,23 @@ class ScriptedEngine:
             on_progress(len(rollouts))
         return rollouts
 
-    def _answer(self, prompt: Prompt, sample: int, max_tokens: int, policy_version: str) -> Rollout:
-        if callable(self.answers):
-            text = self.answers(prompt, sample)
+    def _rollout(self, prompt: Prompt, sample: int, max_tokens: int, policy_version: str) -> Rollout:
+        if callable(self.responses):
+            text = self.responses(prompt, sample)
         else:
-            texts = self.answers[prompt.id]
+            texts = self.responses[prompt.id]
             text = texts[sample % len(texts)]
-        whole = [*text.encode(), self.END]
-        tokens = whole[:max_tokens]
-        ended = len(tokens) == len(whole)
-        said = bytes(tokens[:-1] if ended else tokens).decode(errors="ignore")
+        full = [*text.encode(), self.END]
+        tokens = full[:max_tokens]
+        ended = len(tokens) == len(full)
+        text = bytes(tokens[:-1] if ended else tokens).decode(errors="ignore")
         return Rollout(
             prompt=prompt,
             sample=sample,
             prompt_tokens=tuple(prompt.last_user_message.encode()),
             response_tokens=tuple(tokens),
             sampler_logprobs=(-1.0,) * len(tokens),
-            text=said,
+            text=text,
             stop="end_of_turn" if ended else "length",
             policy_version=policy_version,
         )

@@ -1,8 +1,8 @@
-"""Answers from a backbone in this process: slots, a key-value cache, one token a step, no waiting for the slowest.
+"""Generate responses in this process: KV cache slots, one token per step, and continuous batching.
 
-Its own loop, not transformers' `generate`, which would apply what a model's generation settings say, pads every
-prompt to the longest and holds every row until the last has ended. Nothing here changes the model: adapters stay
-unmerged, modes are put back.
+This is not transformers' `generate`, which would apply the model's generation settings, pads every prompt to the
+longest, and holds every row until the last has ended. The model is not changed: adapters stay unmerged, and modules'
+training modes are restored.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from harken.records import Prompt, Rollout
 from harken.rollout.choose_decoder import AnyDecoder, open_decoder
 from harken.rollout.engine import OnProgress, Sampling
 from harken.rollout.sampler import draw
-from harken.rollout.slots import MAX_SLOTS, cache_bytes, slots
+from harken.rollout.slots import MAX_SLOTS, cache_bytes, slot_count
 from harken.seeds import generator
 
-# Reading new prompts costs a pass over all weights: it pays once so many slots in eight are free.
+# A prefill reads all weights, so it waits until this many eighths of the slots are free.
 REFILL_EIGHTHS = 1
 
 MAX_PREFILL_TOKENS = 1 << 14
-"""Places of prompts in one pass, all as long as the longest, at most, or one prompt: with more it is no faster, and a
-layer holds more of them."""
+"""Most prompt tokens per prefill, padded to the longest, unless one prompt has more. Larger ones are no faster, and
+their activations take more memory."""
 
 
 @dataclass
 class _Sequence:
-    """One answer in the making."""
+    """A response being generated."""
 
     prompt: Prompt
     sample: int
@@ -52,11 +52,11 @@ class _Sequence:
 
 
 class InProcessEngine:
-    """Samples from `backbone` under one of its roles (None: the bare base).
+    """Sample from `backbone` under one of its roles (None: the bare base).
 
-    Prompts are rendered to at most `prompt_limit` tokens. At most `batch_size` answers are in the making at a
-    time (fewer where memory says so, see `slots`); the next prompts move in as answers end. Which answers are made
-    together changes nothing but rounding.
+    Prompts are rendered to at most `prompt_limit` tokens. At most `batch_size` responses are generated at a time (fewer
+    where memory requires, see `slots`); waiting prompts take the slots of finished responses. Which responses are
+    generated batch changes nothing but rounding.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class InProcessEngine:
         purpose: str,
         on_progress: OnProgress | None = None,
     ) -> list[Rollout]:
-        """`sampling.samples` answers to each prompt, prompt by prompt.
+        """Generate `sampling.samples` responses to each prompt, prompt by prompt.
 
-        An answer ends with its first end token (`stops`), which is one of its actions, or at
-        `max_tokens`. Prompts of equal id draw equal numbers.
-        Raises UserError for a prompt that does not fit, NonFinite when the model gives NaN.
+        A response ends with its first end token (`stop_tokens`), which is part of it, or at `max_tokens`. Prompts of
+        equal id draw equal random numbers. Raises UserError for a prompt that does not fit, NonFinite when the model
+        gives NaN.
         """
         rows = self._rows(prompts, sampling, purpose)
         with (
@@ -95,7 +95,7 @@ class InProcessEngine:
         ):
             self._generate(rows, sampling, on_progress)
         if self.backbone.device.type == "cuda":
-            # What steps were recorded in belongs to nobody now, and would be given back only when memory runs out.
+            # The graphs' memory pool is unused now, and would be freed only when memory runs out.
             torch.cuda.empty_cache()
         for row in rows:
             if not np.isfinite(row.logprobs).all():
@@ -116,7 +116,7 @@ class InProcessEngine:
             tokens = tuple(fitted[0])
             if positions is not None and len(tokens) + sampling.max_tokens > positions:
                 raise UserError(
-                    f"{len(tokens)} prompt tokens and {sampling.max_tokens} of the answer exceed the model's "
+                    f"{len(tokens)} prompt tokens and {sampling.max_tokens} of the response exceed the model's "
                     f"{positions} positions",
                     where=f"prompt {prompt.id}",
                     fix="lower data.max_length or max_gen_len",
@@ -135,49 +135,49 @@ class InProcessEngine:
     def _generate(
         self, rows: Sequence[_Sequence], sampling: Sampling, on_progress: OnProgress | None
     ) -> None:
-        """Fill in the tokens and log-probabilities of these rows."""
-        # Longest prompts first: those read together are of like length, and samples of a prompt stand together.
+        """Generate the tokens and log-probabilities of these rows."""
+        # Longest prompts first: a prefill has prompts of similar length, and samples of a prompt are adjacent.
         order = sorted(
             range(len(rows)), key=lambda i: (-len(rows[i].prompt_tokens), rows[i].prompt_tokens, i)
         )
         waiting = deque(rows[i] for i in order)
         capacity = max((len(row.prompt_tokens) for row in rows), default=0) + sampling.max_tokens
         cache_dtype = matmul_dtype(self.backbone.dtype, self.backbone.device)
-        of_one = cache_bytes(self.backbone.config, capacity, cache_dtype)
-        places = slots(len(rows), of_one, self.batch_size)
-        decoder = open_decoder(self.backbone, places, capacity)
+        bytes_per_slot = cache_bytes(self.backbone.config, capacity, cache_dtype)
+        slots = slot_count(len(rows), bytes_per_slot, self.batch_size)
+        decoder = open_decoder(self.backbone, slots, capacity)
         live: list[_Sequence] = []
         while waiting or live:
-            free = places - len(live)
-            if waiting and 8 * free >= REFILL_EIGHTHS * places:
+            free = slots - len(live)
+            if waiting and 8 * free >= REFILL_EIGHTHS * slots:
                 newcomers = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-                for together in _prefill_batches(newcomers):
-                    live += _prefill(decoder, together)
+                for batch in _prefill_batches(newcomers):
+                    live += _prefill(decoder, batch)
             chosen = self._sample(decoder, live, sampling.temperature)
-            over = [
+            finished = [
                 i for i, row in enumerate(live)
                 if row.tokens[-1] in self.stop_tokens or len(row.tokens) == sampling.max_tokens
             ]  # fmt: skip
-            if over:
-                kept = decoder.drop(over)
+            if finished:
+                kept = decoder.drop(finished)
                 live, chosen = [live[i] for i in kept], chosen[kept]
                 if on_progress:
-                    on_progress(len(over))
+                    on_progress(len(finished))
             if live:
                 decoder.append(chosen)
 
     def _sample(self, decoder: AnyDecoder, live: Sequence[_Sequence], temperature: float) -> Tensor:
-        """The next token of every live row, [live], written into the rows as well."""
+        """Sample the next token of every live row, [live], and append it to the row."""
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in live], dtype=torch.float64)
         states, uniforms = decoder.last_states, uniforms.to(self.backbone.device)
-        work = partial(self._sample_tokens, temperature)
+        sample = partial(self._sample_tokens, temperature)
         if decoder.graphs is None:
-            chosen, logprobs = work(states, uniforms)
+            chosen, logprobs = sample(states, uniforms)
         else:
-            more = decoder.rows - len(live)
-            padded = pad(states, (0, 0, 0, more)), pad(uniforms, (0, more))
-            chosen, logprobs = (drawn[: len(live)] for drawn in decoder.graphs("draw", work, *padded))
-        # Both at once: on a GPU each transfer waits for all that is under way.
+            unused = decoder.rows - len(live)
+            padded = pad(states, (0, 0, 0, unused)), pad(uniforms, (0, unused))
+            chosen, logprobs = (drawn[: len(live)] for drawn in decoder.graphs("sample", sample, *padded))
+        # One transfer: on a GPU each waits for all queued kernels.
         drawn = torch.stack([chosen.double(), logprobs]).tolist()
         for row, token, logprob in zip(live, *drawn, strict=True):
             row.tokens.append(int(token))
@@ -202,10 +202,10 @@ class InProcessEngine:
 
 
 def _not_finite(row: _Sequence) -> NonFinite:
-    """The first log-probability of an answer that is NaN or infinite, with the tokens up to the last."""
+    """Return the error for the first log-probability of a response that is NaN or infinite."""
     first = int(np.flatnonzero(~np.isfinite(row.logprobs))[0])
     token = len(row.prompt_tokens) + first
-    fault = NonFinite(
+    error = NonFinite(
         "sampler_logprob",
         row.logprobs[first],
         where=f"prompt {row.prompt.id}, sample {row.sample}, token {token}",
@@ -213,27 +213,27 @@ def _not_finite(row: _Sequence) -> NonFinite:
         token=token,
     )
     response_mask = [False] * len(row.prompt_tokens) + [True] * len(row.tokens)
-    fault.tensors = vars(collate([[*row.prompt_tokens, *row.tokens]], [response_mask], 0))
-    return fault
+    error.tensors = vars(collate([[*row.prompt_tokens, *row.tokens]], [response_mask], 0))
+    return error
 
 
 def _prefill_batches(rows: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
-    """Rows, longest first, whose prompts are read in one pass; a prompt that stands several times is read once."""
-    together: list[_Sequence] = []
+    """Yield rows whose prompts are processed in one prefill, the longest first; equal prompts count once."""
+    batch: list[_Sequence] = []
     prompts = 0
     for row in rows:
-        again = bool(together) and together[-1].prompt_tokens == row.prompt_tokens
-        if together and not again and (prompts + 1) * len(together[0].prompt_tokens) > MAX_PREFILL_TOKENS:
-            yield together
-            together, prompts = [], 0
-        together.append(row)
-        prompts += not again
-    if together:
-        yield together
+        repeated = bool(batch) and batch[-1].prompt_tokens == row.prompt_tokens
+        if batch and not repeated and (prompts + 1) * len(batch[0].prompt_tokens) > MAX_PREFILL_TOKENS:
+            yield batch
+            batch, prompts = [], 0
+        batch.append(row)
+        prompts += not repeated
+    if batch:
+        yield batch
 
 
 def _prefill(decoder: AnyDecoder, rows: list[_Sequence]) -> list[_Sequence]:
-    """Move rows into free slots; neighbours with the same prompt share its reading."""
+    """Put rows into free slots; adjacent rows with the same prompt share its prefill."""
     prompts: list[tuple[int, ...]] = []
     copies: list[int] = []
     for row in rows:
@@ -248,7 +248,7 @@ def _prefill(decoder: AnyDecoder, rows: list[_Sequence]) -> list[_Sequence]:
 
 @contextmanager
 def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    """No dropout inside; every module's mode is put back, also after an error."""
+    """Set evaluation mode inside, without dropout; restore every module's mode on exit, also after an error."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

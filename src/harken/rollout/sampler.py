@@ -1,4 +1,4 @@
-"""One token a row, drawn from softmax(logits / temperature) with one uniform number."""
+"""Sample one token per row from softmax(logits / temperature) by inverse CDF, with one uniform number per row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BLOCK = 256
 def draw(
     logits: Float[Tensor, "rows vocab"], uniforms: Float[Tensor, " rows"], temperature: float
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """The token whose stretch of the cumulative distribution holds u in [0, 1), and its log-probability.
+    """Return the token whose interval of the cumulative distribution contains u in [0, 1), and its log-probability.
 
-    Log-probabilities are float64, in nats. Temperature 0 takes the likeliest token (the first of equals)
-    and gives its log-probability at 1. A token of probability 0 is never drawn. NaN in gives NaN out.
+    Log-probabilities are float64, in nats. Temperature 0 takes the most likely token (the first on ties) and gives its
+    log-probability at temperature 1. A token of probability 0 is never drawn. NaN in gives NaN out.
 
-    Sums run in two levels, blocks of tokens and tokens in a block: a cumulative sum over everything would cost more
-    than the rest. Blocks add up in float64, so that no tail of a large vocabulary is rounded away.
+    The cumulative sum has two levels, blocks of tokens and tokens in a block, since one over the whole vocabulary would
+    dominate the cost. Blocks are summed in float64, so that the tail of a large vocabulary is not rounded away.
     """
     rows, vocab = logits.shape
     blocks = -(-vocab // BLOCK)
@@ -39,7 +39,7 @@ def draw(
         rest = target - (cumulative.gather(-1, block) - sums.gather(-1, block))
         inside = in_blocks[torch.arange(rows, device=logits.device), block[:, 0]]
         tokens = block * BLOCK + _first_exceeding(inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0))
-        # Only NaN points past the vocabulary: a real token keeps the next step whole until it is reported.
+        # Only NaN gives an index past the vocabulary. Clamp it, so that the next step runs until the NaN is reported.
         tokens = tokens.clamp(max=vocab - 1)
     else:
         tokens = mass[:, :vocab].argmax(-1, keepdim=True)
@@ -48,7 +48,7 @@ def draw(
 
 
 def _first_exceeding(cumulative: Tensor, target: Tensor) -> Tensor:
-    """The first place where the cumulative sum exceeds the target, at most the last that adds anything."""
-    # Rounding can lift the target to the total itself, past the last place of any mass.
+    """Return the first index where the cumulative sum exceeds the target, at most the last with any mass."""
+    # Rounding can lift the target to the total itself, past the last index with mass.
     last = torch.searchsorted(cumulative, cumulative[:, -1:].clone()).clamp(max=cumulative.shape[-1] - 1)
     return torch.minimum(torch.searchsorted(cumulative, target, right=True), last)

@@ -1,7 +1,7 @@
-"""How many answers are in the making at a time.
+"""Choose how many responses are generated at a time.
 
-A step of generation reads all weights, however many rows it is for. 64 rows gave 1.3 times the tokens a second of 32,
-96 no more than 64 (LOG.md). Their keys and values should not become the largest thing in memory.
+A decode step reads all weights, however many rows it computes. 64 rows gave 1.3 times the tokens per second of 32, and
+96 no more than 64 (LOG.md). The KV cache should not dominate memory.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from transformers import PreTrainedConfig
 
 MAX_SLOTS, MIN_SLOTS = 64, 32
 MAX_CACHE_BYTES = 1 << 29
-"""Bytes of keys and values above which it is fewer than `MAX_SLOTS`, down to `MIN_SLOTS`."""
+"""With a larger KV cache there are fewer than `MAX_SLOTS` slots, down to `MIN_SLOTS`."""
 
 
-def slots(answers: int, of_one: float, most: int = MAX_SLOTS) -> int:
-    """For so many answers, the keys and values of each of which take `of_one` bytes."""
-    return min(answers, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // of_one)))
+def slot_count(responses: int, bytes_per_slot: float, most: int = MAX_SLOTS) -> int:
+    """Return the number of slots for this many responses, with a KV cache of `bytes_per_slot` each."""
+    return min(responses, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))
 
 
 def cache_bytes(config: PreTrainedConfig, tokens: int, dtype: torch.dtype) -> int:
-    """Keys and values of one sequence, at most: some families' heads are narrower in some layers."""
+    """Return the bytes of the KV cache of one sequence; an upper bound where layers have different widths."""
     widest = max(map(_cache_width, layer_configs(config)))
     return int(2 * config.num_hidden_layers * tokens * widest * dtype.itemsize)
 
