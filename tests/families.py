@@ -452,23 +452,23 @@ AutoTokenizer.from_pretrained(source).save_pretrained(target)
 
 TOP = f"""# Model families
 
-Made by `python tests/families.py --write`. `make test` checks that the families it takes still come out as told
-here, and `make test-nightly` all of them.
+Made by `python tests/families.py --write`. `make test` checks a part of these families against this
+page, and `make test-nightly` all of them.
 
 Each family is a random model of two layers in float32, with windows of 16 to 20 tokens. It goes through SFT, a reward
 model, one PPO update and an evaluation as the command line runs them, on rows that are mostly longer than the windows.
-What was recorded is then computed again with plain `from_pretrained`: each row alone, one forward over all of it, no
-cache. The largest difference over all tokens is told: log-probabilities of the policy before the update (old), of the
-reference, of the policy after the update (new) and of the sampler in nats, rewards in standard units, and how far the
-logits of greedily chosen tokens were from the largest. At most {LIMIT:g} is allowed.
+The recorded values are then computed again with plain `from_pretrained`: each row alone, one forward over all of it,
+without a cache. The tables give the largest difference over all tokens: log-probabilities of the policy before the
+update (old), of the reference, of the policy after the update (new) and of the sampler in nats, rewards in standard
+units, and how far the logits of greedily chosen tokens were from the largest. At most {LIMIT:g} is allowed.
 
-Decoding takes the fastest way that agrees with the model's own forward over whole rows: one token (a step of our own),
-the model's own layers (with our attention, or its own too), or a row at a time through transformers' cache. The last is
-right and slow. Rows are refused past the positions that longrope and dynamic rotations are fixed for, because a longer
-row would change every row of its batch.
+Decoding uses the fastest decoder that matches the model's own forward over whole rows: `decode step` (Harken's own),
+`model layers` (with Harken's attention, or with the model's), or `row by row` through transformers' cache, which is
+exact but slow. Rows longer than the positions that longrope and dynamic RoPE are fixed for are refused, because a
+longer row would change every row of its batch.
 
-`harken model FOLDER` says of a model of yours what works with it. `tests/every_type.py` takes every other type that
-transformers has a causal language model of through the same stages, in the nightly tests.
+`harken model FOLDER` prints what works with your model. In the nightly tests, `tests/every_type.py` runs every other
+causal language model type of transformers through the same stages.
 
 Of a multimodal checkpoint (Gemma 3 and 4, Fuyu) the language model is trained, on text alone; the other towers stay in
 the folder as they are. Where transformers has a causal language model of the text part alone (Mistral 3), save

@@ -54,7 +54,7 @@ from harken.models.weights import (
 from harken.run import atomic, checksums, signals
 from harken.seeds import derive_seed as derive_seed
 
-# What the user of a run should read is what the run says: no bars for reading a file, no news for library authors.
+# Keep the terminal to the run's own messages: no loading bars, no deprecation warnings for library authors.
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
@@ -74,12 +74,10 @@ class Backbone:
         self._compute: torch.dtype | None = None
         self._unembedding: packed_linear.PackedWeight | None = None
         self.decode_step: decode_step.LlamaDecodeStep | None = None
-        """Inside `decoding`: the trunk for one token a row, where the model is of that kind."""
-        self.decoder_kind: str | None = (
-            None  # which way agrees with the trunk, once asked (`rollout.choose_decoder`)
-        )
+        """Inside `decoding`: the fast decode step, for a Llama-like model."""
+        self.decoder_kind: str | None = None  # set at first use by `rollout.choose_decoder`
         self.gradient_checkpointing = False
-        """Whether passes with gradients keep each layer's input alone (see `kernels.gradient_checkpointing`)."""
+        """Whether forwards with gradients save only each layer's input (see `kernels.gradient_checkpointing`)."""
         self._install()
         where = str(source.folder if source else model.config.model_type)
         check_causal(model, self.trunk, where)
@@ -89,11 +87,11 @@ class Backbone:
         probed = self.forward, self.config, self.dtype
         self._short = attention.max_eager_length(*probed) if self.device.type == "cpu" else 0
         self.packs = self._short > 0 and attention.is_equivalent(*probed)
-        """Whether rows are read as one packed sequence."""
+        """Whether a batch runs as one packed sequence."""
 
     @classmethod
     def load(cls, source: ModelSource, weight_dtype: WeightDtype, device: torch.device | str) -> Backbone:
-        """Read a model from disk. Adapters on the way are merged in float32, then cast once to `held`.
+        """Read a model from disk. Adapters in its chain are merged in float32, then cast once to `weight_dtype`.
 
         Raises UserError for weights that cannot be read, are damaged or missing, and a model Harken cannot work with.
         """
@@ -107,52 +105,52 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, quantised ones aside."""
+        """Return the dtype of the weights that are not quantised."""
         dtype: torch.dtype = next(p.dtype for p in self.model.parameters() if not is_quantised(p))
         return dtype
 
     @property
     def quantised(self) -> bool:
-        """Whether layers of the base are kept in fewer bits than they are computed in."""
+        """Whether layers of the base are quantised."""
         return any(is_quantised(parameter) for parameter in self.model.parameters())
 
     @property
     def config(self) -> PretrainedConfig:
-        """Of the layers that read text."""
+        """Return the configuration of the text layers."""
         return text_config_of(self.model)
 
     @property
     def hidden_size(self) -> int:
-        """Features of a hidden state."""
+        """Return the size of a hidden state."""
         return int(self.model.get_input_embeddings().weight.shape[1])
 
     @property
     def output_weight(self) -> Float[Tensor, "vocab features"]:
-        """The unembedding, which `head` multiplies with."""
+        """Return the weight of the output embedding."""
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
 
     @property
     def head(self) -> LogitsHead:
-        """From hidden states to logits."""
+        """Return the function from hidden states to logits."""
         bias = getattr(self.model.get_output_embeddings(), "bias", None)
         return LogitsHead(self.output_weight, bias, self._scale, self._softcap)
 
     def set_tokenizer(self, source: ModelSource | None, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Take this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
+        """Use this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
         self.tokenizer, self.end_tokens = tokenizer, end_tokens(self.model, tokenizer, source)
         self.pad_token = padding_id(tokenizer.pad_token_id, self.end_tokens)
 
     # -- adapters ---------------------------------------------------------------------------------
 
     def add_adapter(self, name: str, settings: LoraSettings, seed: int) -> None:
-        """One more trainable adapter: A is random (from the seed alone), B is zero, both float32."""
+        """Add a trainable adapter: A is random (from the seed alone), B is zero, both float32."""
         trainable = self._trainable_adapters()
         lora = lora_config(self.model, self.trunk, settings, self.source.folder if self.source else None)
         with torch.random.fork_rng(devices=[]):
@@ -161,38 +159,38 @@ class Backbone:
         self._freeze_all_but(trainable | {name})
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """A frozen adapter from disk. Raises UserError when a sealed file of it is damaged."""
+        """Load a frozen adapter. Raises UserError when a file does not match its checksum."""
         checksums.verify_folder(folder)
         trainable = self._trainable_adapters()
         self._peft = load_adapter(self._peft or self.model, folder, name)
         self._freeze_all_but(trainable)
 
     def copy_adapter(self, source: str, name: str, *, trainable: bool) -> None:
-        """Adapter `name` becomes an exact copy of `source`; it is made when there is none yet."""
+        """Copy adapter `source` to `name`, which is added if it does not exist."""
         assert self._peft is not None
-        learning = self._trainable_adapters()
+        trainable_now = self._trainable_adapters()
         if name not in self._peft.peft_config:
             self._peft.add_adapter(name, self._peft.peft_config[source])
-        here, there = self.adapter_parameters(name), self.adapter_parameters(source)
+        target, origin = self.adapter_parameters(name), self.adapter_parameters(source)
         with torch.no_grad():
-            for key, parameter in here.items():
+            for key, parameter in target.items():
                 parameter.data = parameter.data.float()
-                parameter.copy_(there[key.replace(f".{name}.", f".{source}.")])
-        self._freeze_all_but(learning | {name} if trainable else learning - {name})
+                parameter.copy_(origin[key.replace(f".{name}.", f".{source}.")])
+        self._freeze_all_but(trainable_now | {name} if trainable else trainable_now - {name})
 
     def train_all_weights(self) -> None:
-        """Full fine-tuning: all weights become float32 and trainable, computing stays in the type of base products."""
+        """Make all weights float32 and trainable; computation stays in the base's matmul dtype."""
         self._compute = matmul_dtype(self.dtype, self.device)
         cast_parameters(self.model, torch.float32)
         self.model.requires_grad_(True)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Every weight that trains, by name; a tied one once."""
+        """Return the trainable weights by name; a tied one once."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @contextmanager
     def role(self, adapter: str | None) -> Iterator[None]:
-        """Inside, exactly this adapter is on (None: no adapter). Scopes nest; leaving restores the outer one."""
+        """Activate exactly this adapter inside (None: no adapter). Scopes nest; on exit the outer one is restored."""
         outer = self._role
         self._switch(adapter)
         try:
@@ -201,22 +199,21 @@ class Backbone:
             self._switch(outer)
 
     def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """The adapter's parameters by name."""
+        """Return the adapter's parameters by name."""
         mark = f".{name}."
         return {key: p for key, p in self.model.named_parameters() if "lora_" in key and mark in key}
 
     def set_adapter_dropout(self, on: bool) -> None:
-        """Adapter dropout on or off. The base stays in evaluation mode: some bring dropout of their own."""
+        """Switch adapter dropout on or off. The base stays in evaluation mode, without its own dropout."""
         for layer in self._layers:
             layer.lora_dropout.train(on)
 
     # -- running ----------------------------------------------------------------------------------
 
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time features"]:
-        """The trunk's output at every position, under the role in force.
+        """Return the trunk's hidden states at every position, under the active role.
 
-        Attention is causal, so no real token can see the padding on its right and no mask is needed; outputs at
-        padding are meaningless.
+        Attention is causal, so right padding needs no mask; hidden states at padding are meaningless.
         """
         if not self.packs:
             kernel = self._attention(batch.tokens.shape[1])
@@ -229,9 +226,9 @@ class Backbone:
         return states.index_select(0, where.flatten()).view(*where.shape, -1)
 
     def micro_batches(self, items: Sequence[Sequence[Sequence[int]]], token_budget: int) -> list[list[int]]:
-        """Numbers of items, each some rows that stay together, in groups that hold at most `token_budget` places.
+        """Split items, lists of rows that stay together, into micro-batches of at most `token_budget` tokens.
 
-        One item always fits; every item is in exactly one group.
+        Returns item indices. An item above the budget gets a micro-batch of its own.
         """
         if self.packs:
             return packing.micro_batches(items, token_budget)
@@ -240,15 +237,15 @@ class Backbone:
         return micro_batches(longest, max(token_budget // sides, 1))
 
     def pack(self, rows: Sequence[Sequence[int]]) -> packing.PackedSequence:
-        """How to read rows of tokens. On a CPU they are packed: no padding, and what rows share is read once."""
-        if self.packs:  # dropout draws for every row anew, also where rows agree
+        """Lay out rows as model inputs. On a CPU they are packed without padding, and share common prefixes."""
+        if self.packs:  # with dropout, equal prefixes get different masks
             return packing.pack_rows(rows, share=not lora_linear.has_active_dropout(self._layers))
         return packing.pad_rows(rows, self.pad_token)
 
     def forward_packed(
         self, layout: packing.PackedSequence, **inputs: Any
     ) -> Float[Tensor, "places features"]:
-        """The trunk's output at every place of a layout."""
+        """Return the trunk's hidden states at every token of a layout."""
         kernel = self._attention(layout.token_index.shape[1])
         if layout.segments is not None:
             kernel, inputs = attention.NAME, {**inputs, "layout": layout}
@@ -257,7 +254,7 @@ class Backbone:
 
     @contextmanager
     def decoding(self, *, pack: bool = True) -> Iterator[None]:
-        """Inside, without gradients, layers are laid out for a few tokens at a time, with the adapter now in force."""
+        """Prepare the layers for decoding inside, without gradients, with the adapter now active."""
         packs = pack and packed_linear.can_pack(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
@@ -274,14 +271,14 @@ class Backbone:
             self._unembedding = self.decode_step = None
 
     def logits(self, states: Float[Tensor, "rows features"]) -> Float[Tensor, "rows vocab"]:
-        """Logits, as training computes them: multiplied in the type of that product, float32 from there on."""
+        """Return logits as training computes them: a matmul in the matmul dtype, float32 from there on."""
         return self.head.from_matmul(self._unembedding(states)) if self._unembedding else self.head(states)
 
     def forward(self, kernel: str | None = None, **inputs: Any) -> Float[Tensor, "batch time features"]:
-        """The trunk on whatever inputs it takes; `kernel` is an attention's registered name (None: the model's own).
+        """Run the trunk; `kernel` is the registered name of an attention (None: the model's own).
 
         On a 16-bit base, adapters compute in 16 bits as well. Their parameters and gradients stay float32, as in
-        any mixed-precision training. Every forward is a place where a run may stop.
+        any mixed-precision training. Every forward is a safe point for signals.
         """
         signals.raise_if_stopped()
         config = self.config
@@ -296,17 +293,19 @@ class Backbone:
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
             config._attn_implementation = usual
-        return output.to(self.dtype)  # what autocast ran in float32 must still meet a 16-bit unembedding
+        return output.to(
+            self.dtype
+        )  # autocast may have run the last norm in float32; the output embedding is 16-bit
 
     @property
     def trunk(self) -> nn.Module:
-        """The model without its unembedding."""
+        """Return the model without its output embedding."""
         return trunk_of(self.model)
 
     # -- saving -----------------------------------------------------------------------------------
 
     def save_adapter(self, name: str, folder: Path, base: Path) -> None:
-        """The adapter as a peft folder on `base`, with the tokenizer."""
+        """Save the adapter as a peft folder on `base`, with the tokenizer."""
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
         tensors = get_peft_model_state_dict(self._peft, adapter_name=name)
@@ -319,12 +318,12 @@ class Backbone:
     def merge(self, name: str) -> None:
         """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
 
-        Other adapters do not survive it.
+        Other adapters are lost.
         """
         assert self._peft is not None
         dtype, device = self.dtype, self.device
         self._switch(name)
-        if self.quantised:  # the weights themselves, not what is left of them in a few bits
+        if self.quantised:  # merge into the original weights, not the quantised ones
             assert self.source is not None
             with tempfile.TemporaryDirectory() as folder:
                 self.save_adapter(name, Path(folder), self.source.folder)
@@ -338,7 +337,7 @@ class Backbone:
         self._install()
 
     def save_model(self, folder: Path) -> None:
-        """The base as a plain transformers folder, with the tokenizer. Raises ValueError while adapters are live.
+        """Save the base as a plain transformers folder, with the tokenizer. Raises ValueError while it has adapters.
 
         Weights that trained in float32 are rounded, for good, to the type the model was loaded in.
         """
@@ -352,7 +351,7 @@ class Backbone:
             self.tokenizer.save_pretrained(folder)
 
     def base_folder(self, copy: Path) -> Path:
-        """The whole model on disk that adapters added to this backbone will stand on.
+        """Return the folder of the full model that adapters of this backbone refer to as their base.
 
         The source's own folder, or, when the source is itself an adapter, its merged weights written to `copy`:
         an adapter on an adapter could not be opened by `from_pretrained`. Call it before adding adapters.
@@ -374,7 +373,7 @@ class Backbone:
         fused.install(self.model)
 
     def _mixes(self, compute: torch.dtype) -> bool:
-        """Whether types meet in a forward. Packed layers are all of one, and asking at every operation takes time."""
+        """Whether a forward needs autocast. Packed layers have one dtype, and autocast costs time per operation."""
         return compute != torch.float32 and (self._unembedding is None or self._layer_norms)
 
     @cached_property
@@ -382,7 +381,7 @@ class Backbone:
         return decode_step.is_equivalent(self.trunk, self.forward, self.dtype)
 
     def _attention(self, longest: int) -> str | None:
-        """The attention for padded rows; None is the model's own. Raises UserError for a row that is too long."""
+        """Return the attention for padded rows (None: the model's own). Raises UserError for a row that is too long."""
         check_position_limit(self.config, longest, "a row", "lower data.max_length to {limit}")
         return "eager" if longest <= self._short else None
 
@@ -398,14 +397,14 @@ class Backbone:
             for parameter in self.adapter_parameters(name).values():
                 parameter.requires_grad_(name in trainable)
         for layer in self._layers:
-            # Under autocast a cast to float32 and back would be the only effect of peft's own.
+            # Under autocast, peft's input cast would only convert to float32 and back.
             layer.cast_input_dtype_enabled = self.dtype == torch.float32
         require_switchable(self.model)
         lora_linear.install(self._layers)
         self._switch(self._role)
 
     def _switch(self, adapter: str | None) -> None:
-        # Not by peft's own switches: they flip requires_grad of every parameter as well, which took 40 ms a scope.
+        # Not by peft's own switches: they also set requires_grad of every parameter, which took 40 ms per scope.
         self._role = adapter
         for layer in self._layers:
             layer._disable_adapters = adapter is None
