@@ -31,7 +31,7 @@ def test_collate_keeps_every_token_and_flag(rows):
 
 
 @pytest.mark.parametrize(
-    ("sequences", "actions"),
+    ("sequences", "response_masks"),
     [([], []), ([[1, 2]], [[True]]), ([[1], [2]], [[True]])],
     ids=["none", "short", "rows"],
 )

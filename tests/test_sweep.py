@@ -16,7 +16,7 @@ import yaml
 from tiny import save_tiny
 
 from harken import sweep
-from harken.cli.main import main as cli
+from harken.cli import main as cli
 from harken.config import RunConfig
 from harken.config import files as config_files
 from harken.config.ppo import PPOTraining

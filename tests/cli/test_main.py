@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harken.cli.main import main as cli
+from harken.cli import main as cli
 from harken.errors import UserError
 
 VERBS = (

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from clinic import PAPER, Clinic
 
-from harken.cli.main import main as cli
+from harken.cli import main as cli
 from harken.config import PipelineConfig, RunConfig
 from harken.doctor.check import ALL, Check, Examination
 from harken.doctor.finding import CheckResult, Diagnosis, Level

@@ -14,8 +14,8 @@ from malformed.foreign_cases import EFFECTS, RUN, SECOND
 from malformed.world import PROMPTS, jsonl
 from tiny import save_tiny
 
+from harken.cli import main as cli
 from harken.cli.main import main
-from harken.cli.main import main as cli
 from harken.run import crash_report, signals
 from harken.run.manifest import fingerprint_folder
 from harken.train.optim.optimiser import Optimiser
@@ -151,13 +151,13 @@ def test_threads_of_user_code_do_not_keep_the_process(
     """A process with such a thread ends, with its own exit code."""
     script = tmp_path / "it.py"
     script.write_text(
-        "import sys, threading, time\nfrom harken import cli\nfrom harken.reward import isolation\n"
+        "import sys, threading, time\nfrom harken.cli import main as cli\nfrom harken.reward import isolation\n"
         "cli.PATIENCE = 0.2\n"
         "thread = threading.Thread(target=time.sleep, args=(60,))\nthread.start()\n"
         "isolation._started.add(thread)\nsys.argv = ['harken', 'presets', 'show', 'nothing-of-the-name']\n"
         "sys.exit(cli.main())\n"
     )
-    source = str(Path(cli.__file__).parents[1])
+    source = str(Path(cli.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, str(script)],
         timeout=50,

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from recorded_run import rollouts
 
-from harken.cli.main import main as cli
+from harken.cli import main as cli
 from harken.config import RunConfig
 from harken.config import files as config_files
 from harken.errors import UserError

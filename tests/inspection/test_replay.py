@@ -13,7 +13,7 @@ import pytest
 import torch
 from recorded_run import SCORES
 
-from harken.cli.main import main as cli
+from harken.cli import main as cli
 from harken.errors import UserError
 from harken.inspection.recompute import Replay, StepTensors, as_recorded, recompute, rescore, step_tensors
 from harken.inspection.recorded import RecordedStep, read_step

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tiny_plan import settings, write_rows
 
-from harken.cli.main import main as cli
+from harken.cli import main as cli
 from harken.errors import UserError
 from harken.plan import table
 from harken.plan.clock import Duration
