@@ -91,7 +91,7 @@ def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> 
     told = [line.split(":")[0].strip() for line in plain[2:]]
     assert told == ["prompts", "answers", "sources", "domains", "length"]
     assert "2 distinct in 2 pairs; 1 of them repeat another" in plain[2]
-    assert plain[4].strip() == "sources: prompt_chosen_rejected 100%; single raters are not in the rows"
+    assert plain[4].strip() == "sources: prompt_chosen_rejected 100%; the rows name no raters"
     assert counted[:-1] == plain and "longest" in counted[-1]
 
 

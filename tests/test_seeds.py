@@ -11,7 +11,7 @@ from harken.seeds import derive_seed, generator, permutation
 
 def test_a_seed_is_the_same_in_another_process():
     """P38: randomness is a function of its names, so a resumed run needs no state. `hash` would differ."""
-    program = "from harken.seeds import seed; print(seed(839, 'rollout', 3, 'prompt-7', 0))"
+    program = "from harken.seeds import derive_seed; print(derive_seed(839, 'rollout', 3, 'prompt-7', 0))"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert int(other) == derive_seed(839, "rollout", 3, "prompt-7", 0)
 

@@ -1,7 +1,4 @@
-"""What a data source holds, and how much of it fits a token limit, before anything trains (S0-16, S0-21).
-
-Of preferences also how varied they are, and how far length alone would go (S2-49).
-"""
+"""Check a data source before training: its rows, how many fit a token limit, and the diversity of preferences."""
 
 from __future__ import annotations
 
@@ -22,12 +19,11 @@ from harken.run.terminal import progress
 
 
 def check_data(data: DataConfig, model: str | None = None) -> list[str]:
-    """The account of every row, as lines, and of preferences how varied all that were read are.
+    """Report on all rows, as lines; for preferences also on their diversity.
 
-    With `model`: token counts too, and what `data.max_length` costs.
-
-    Without `data.task` the rows are read as the most they can be: preferences, else demonstrations, else
-    prompts. Raises UserError when the source cannot be read, or `model` names none.
+    With `model`, also count tokens and the rows that `data.max_length` drops or shortens. Without `data.task` the rows
+    are read as preferences if possible, else demonstrations, else prompts. Raises UserError when the source cannot be
+    read, or there is no such model.
     """
     task = data.task or infer_task(data)
     rows: Sequence[Demonstration | Preference | TokenPair | Prompt]
@@ -43,16 +39,18 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     if model is not None:
         renderer = Renderer(tokenizer_of(resolve(model)), data.keep_special_tokens)
         lengths = [
-            n for row in progress(rows, "tokens") if (n := _fit(row, renderer, data.max_length, report))
+            n
+            for row in progress(rows, "tokens")
+            if (n := _count_tokens(row, renderer, data.max_length, report))
         ]
     report.warnings += MarkupDetector(renderer).warnings(rows)
     pairs = [row for row in rows if isinstance(row, Preference | TokenPair)]
     lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in diversity.summary_lines(pairs))]
-    return [*lines, f"  tokens before any cut: {format_quantiles(lengths)}"] if lengths else lines
+    return [*lines, f"  tokens before truncation: {format_quantiles(lengths)}"] if lengths else lines
 
 
 def infer_task(data: DataConfig) -> Task:
-    """What the rows of `data.path` can serve as: preferences, else demonstrations, else prompts."""
+    """Infer the task that the rows of `data.path` support: preferences, else demonstrations, else prompts."""
     if data.prompt_column is not None:
         return "prompt_only"
     numbered = columns.rename_columns(files.read_rows(data.path, data.split), data.columns, data.path)
@@ -60,23 +58,23 @@ def infer_task(data: DataConfig) -> Task:
     layout = layouts.find(data.layout, rows, where=data.path)
     if layout.has_comparisons or layout.prompt is None:
         return "preference"
-    # A layout's answer may be optional: rows that hold none are prompts.
-    answered = layout.demonstration is not None and parse.demonstrations(data)[0]
-    return "sft" if answered else "prompt_only"
+    # A layout's response may be optional: rows without one are prompts.
+    has_responses = layout.demonstration is not None and parse.demonstrations(data)[0]
+    return "sft" if has_responses else "prompt_only"
 
 
 def format_quantiles(counts: Sequence[int]) -> str:
-    """``median 52, 90 % 140, 99 % 230, longest 256`` (smallest count that many rows do not exceed)."""
+    """Format quantiles as ``median 52, 90 % 140, 99 % 230, longest 256`` (inverted CDF)."""
     if not counts:
         return "no row is left"
     half, most, nearly_all = np.quantile(counts, [0.5, 0.9, 0.99], method="inverted_cdf")
     return f"median {half:,}, 90 % {most:,}, 99 % {nearly_all:,}, longest {max(counts):,}"
 
 
-def _fit(
+def _count_tokens(
     row: Demonstration | Preference | TokenPair | Prompt, renderer: Renderer, limit: int, report: DataReport
 ) -> int | None:
-    """The row's tokens before any cut, None where they cannot be counted. Its losses go to the report."""
+    """Count a row's tokens before truncation, None where that fails. Record drops and shortening in the report."""
     name = row.prompt.id if isinstance(row, Demonstration | Preference) else row.id
     fitted: object
     try:
@@ -102,7 +100,7 @@ def _fit(
     if isinstance(fitted, RenderFailure):
         report.drop_kept(name, fitted.reason, detail=fitted.detail)
     elif length > limit:
-        report.shortened["prompt cut to fit the token limit"] += 1
+        report.shortened["prompt truncated to fit the token limit"] += 1
     if not isinstance(fitted, RenderFailure) and not isinstance(row, TokenPair):
         report.changed.update(renderer.changes(row))
     return length or None

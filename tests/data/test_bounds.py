@@ -31,7 +31,10 @@ def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypat
     (tmp_path / "rows.jsonl").write_bytes(pack(b"\0" * (8 << 20)))
     monkeypatch.setattr(compressed, "RATIO_CHECK_BYTES", 1 << 20)
     said = refused(tmp_path / "rows.jsonl")
-    assert "unpacks to more than 200 times its size (2 MB of" in said and "name the unpacked file" in said
+    assert (
+        "decompresses to more than 200 times its size (2 MB from" in said
+        and "name the decompressed file" in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,7 @@ def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypat
         (b"version https://git-lfs.github.com/spec/v1\n", "this is a Git LFS pointer"),
         (b"\n<!DOCTYPE html><p>", "this is a web page"),
         (gzip.compress(b"x" * 257 + b"ustar"), "this is a tar archive"),
-        (gzip.compress(gzip.compress(ROW)), "this is a packed file in a packed file"),
+        (gzip.compress(gzip.compress(ROW)), "this is a compressed file in a compressed file"),
     ],
     ids=["pickle", "SQLite", "LFS pointer", "web page", "tar", "packed twice"],
 )

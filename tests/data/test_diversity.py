@@ -69,17 +69,17 @@ def test_how_often_the_longer_answer_wins() -> None:
     ]
     # Wilson's interval of 8 in 10, from a table; the median ratio is that of seven pairs in twelve and the tie.
     assert diversity.compare_lengths(pairs) == (
-        "length: chosen ÷ rejected 2.20 (median); the longer answer wins 80.0% [49.0%, 94.3%] of 10 pairs"
+        "length: chosen ÷ rejected 2.20 (median); the longer response wins 80.0% [49.0%, 94.3%] of 10 pairs"
     )
 
 
 def test_what_length_alone_would_get_right() -> None:
     longer = diversity.compare_lengths([pair(chosen="xxxx", rejected="x")] * 30)
     shorter = diversity.compare_lengths([pair(chosen="x", rejected="xxxx")] * 27 + [pair(chosen="xx")] * 3)
-    assert longer.endswith("100.0% [88.6%, 100.0%] of 30 pairs, so length alone is right in 100.0%")
-    assert "wins 0.0%" in shorter and shorter.endswith("of 27 pairs, so length alone is right in 100.0%")
+    assert longer.endswith("100.0% [88.6%, 100.0%] of 30 pairs, so length alone predicts 100.0%")
+    assert "wins 0.0%" in shorter and shorter.endswith("of 27 pairs, so length alone predicts 100.0%")
     assert diversity.compare_lengths([pair(label=0.5)]).endswith(
-        "no pair tells whether the longer answer wins"
+        "no pair tells whether the longer response wins"
     )
 
 
@@ -90,16 +90,16 @@ def test_domains_are_named_by_size() -> None:
 
 
 def test_raters() -> None:
-    assert diversity.count_raters([pair(), pair()]) == "single raters are not in the rows"
+    assert diversity.count_raters([pair(), pair()]) == "the rows name no raters"
     rated = [pair(raters=(1.0, 1.0, -1.0)), pair(raters=(1.0, 2.0, 1.0)), pair(raters=(1.0,)), pair()]
-    assert diversity.count_raters(rated) == "raters: 2 a pair (median), 50% of pairs by one or unknown"
+    assert diversity.count_raters(rated) == "raters: 2 per pair (median), 50% of pairs by one or unknown"
 
 
 def test_pre_tokenised_pairs_have_lengths_and_domains_alone() -> None:
     rows = [TokenPair("a", (1, 2, 3, 4), (1, 2), domain="maths"), TokenPair("b", (1, 2), (1, 2, 3, 4))]
     domains, length = diversity.summary_lines(rows)
     assert domains == "domains: maths 50%, none 50%"
-    assert "the longer answer wins 50.0%" in length
+    assert "the longer response wins 50.0%" in length
 
 
 def test_no_pairs_no_lines() -> None:

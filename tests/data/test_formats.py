@@ -81,7 +81,7 @@ def test_empty_cells_of_a_table_are_no_values(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("a.csv", b"prompt,chosen\nq\n", "has 1 cells, its header 2"),
-        ("a.csv", b"prompt,prompt\nq,r\n", "no header"),
+        ("a.csv", b"prompt,prompt\nq,r\n", "not a header"),
         ("a.csv", b'prompt\n"open\n', "not CSV"),
         ("a.csv", b"prompt\n\xff\n", "UTF-8"),
         ("a.json", b'{"a": ["x", "y"], "b": ["z"]}', "different lengths"),

@@ -187,7 +187,7 @@ def test_a_template_without_tools_refuses_rows_with_them():
     )
     row = demonstration(*turns, tools=json.dumps(SCHEMA))
     found = renderer().encode_demonstration(row, 999)
-    reason = "it leaves out the tools, their calls, or what they return"
+    reason = "it leaves out the tools, their calls, or their results"
     assert found == RenderFailure("template_refuses", reason)
     refusing = renderer(
         "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}{{ raise_exception('Only user and assistant') }}"
@@ -197,7 +197,7 @@ def test_a_template_without_tools_refuses_rows_with_them():
         "template_refuses", "Only user and assistant"
     )
     assert renderer(None).encode_demonstration(row, 999) == RenderFailure(
-        "template_refuses", "a model without a chat template has no form for tools"
+        "template_refuses", "a model without a chat template cannot take tools"
     )
 
 
@@ -306,7 +306,10 @@ def test_a_tag_that_is_the_header_is_not_opened():
 def test_what_the_doctor_calls_an_error_ends_training_at_its_start():
     other = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>bot\n{% endif %}")
     nothing = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "")
-    for template, said in ((other, "asks with"), (nothing, "add_generation_prompt writes nothing")):
+    for template, said in (
+        (other, "the generation prompt is"),
+        (nothing, "add_generation_prompt writes nothing"),
+    ):
         with pytest.raises(UserError, match=said):
             token_checks.check_tokenizer(renderer(template), [])
 

@@ -159,7 +159,7 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
     assert train(tmp_path, tmp_path / "refused") != 0
     said = capfd.readouterr().err
     assert "dropped 8 template_refuses: roles must alternate" in said
-    assert "not one row is left: 8 of 8 are dropped as template_refuses" in said.splitlines()[-1]
+    assert "no row is left: 8 of 8 are dropped as template_refuses" in said.splitlines()[-1]
     assert "max_length" not in said
 
     write(
@@ -181,7 +181,10 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
             "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}" + CHATML,
             "does not end",
         ),
-        (CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>bot\n{% endif"), "asks with"),
+        (
+            CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>bot\n{% endif"),
+            "the generation prompt is",
+        ),
         ("{{ ['a', 'b'] | random }}" + CHATML, "draws at random"),
     ],
 )

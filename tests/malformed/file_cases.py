@@ -53,7 +53,7 @@ BYTES: dict[str, tuple[bytes, str]] = {
     "gzip of broken JSON": (gzip.compress(b"{"), "rows.jsonl:1"),
     "gzip with a wrong checksum": (gzip.compress(GOOD)[:-8] + b"\0" * 8, "rows.jsonl"),
     "the magic number of gzip alone": (b"\x1f\x8b", "rows.jsonl"),
-    "a zip": (b"PK\x03\x04" + b"\0" * 60, "packed by zip"),
+    "a zip": (b"PK\x03\x04" + b"\0" * 60, "compressed with zip"),
     "a parquet file of four bytes": (b"PAR1", "rows.jsonl"),
     "an ELF program": (b"\x7fELF" + os.urandom(64).replace(b"\n", b""), "rows.jsonl:1"),
     "a line of five megabytes that is cut": (b'{"prompt": "' + b"x" * 5_000_000, "rows.jsonl:1"),

@@ -98,7 +98,7 @@ def test_what_repeats_and_what_leaks_is_said(
     assert main(train(world, "sft", tmp_path, str(tmp_path / "train.jsonl"), *sets)) == 0
     said = capsys.readouterr().err
     assert "warning: 1 of 7 rows repeat an earlier one" in said
-    assert "warning: 1 of 2 held-out prompts are trained on" in said
+    assert "warning: 1 of 2 held-out prompts are in the training data" in said
     accounts = json.loads((tmp_path / "out" / "data_report.json").read_text())
     assert [len(account["warnings"]) for account in accounts] == [1, 1]
     assert main(["data", str(tmp_path / "train.jsonl"), "--task", "sft"]) == 0

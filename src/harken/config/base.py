@@ -65,7 +65,7 @@ class DataConfig(Strict):
     """Tokens of prompt + response (for PPO: of the prompt). Prompts lose old turns first; a response is never cut."""
     keep_special_tokens: bool | list[str] | None = None
     """Special tokens of the model that responses may hold, each as its one token: a list, or true for all that no chat
-    needs. Left out: as the model's folder records, else none: a text that spells one is broken by a space."""
+    needs. Left out: as the model's folder records, else none: a text that spells one gets a space inserted."""
     limit: PositiveInt | None = None
     """Use only this many rows, chosen by the seed: to train on, and (without `eval_limit`) held out."""
     eval_path: str | None = None

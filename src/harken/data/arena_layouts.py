@@ -1,4 +1,4 @@
-"""Battles of two models: the responses and the winner of a crowd-sourced comparison, and lists of scored responses."""
+"""Parse battles of two models (crowd-sourced comparisons with a winner) and lists of scored responses."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SCORES = ("score", "overall_score", "rating", "reward")
 
 
 def is_battle(row: Row) -> bool:
-    """Whether a row has one column a winner, or two conversations and a winner."""
+    """Tell whether a row has one-hot winner columns, or two conversations and a winner."""
     one_hot = all(name in row for name in WINNERS) and all(side in row for side in SIDES)
     return one_hot or ("winner" in row and "conversation_a" in row and "conversation_b" in row)
 
 
 def battle_prompt(row: Row) -> Conversation:
-    """The conversation that both models answered."""
+    """Parse the conversation that both models responded to."""
     return _sides(row)[0]
 
 
 def battle(row: Row) -> tuple[Conversation, list[Comparison]]:
-    """The last response of each model, and the winner. Turns before it must be the same on both sides."""
+    """Parse the last response of each model, and the winner. The turns before it must be equal on both sides."""
     turns, first, second = _sides(row)
     return turns, [Comparison(first, second, _winner(row))]
 
@@ -64,7 +64,7 @@ def _dialogue(asked: list[str], said: list[str], field: str) -> Conversation:
 
 
 def _texts(row: Row, field: str) -> list[str]:
-    """One text a turn: a list, a list written as JSON, or one text."""
+    """Return one text per turn from a list, a list as JSON text, or a single text."""
     value = fields.first_value(row, field)
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -89,7 +89,7 @@ def _winner(row: Row) -> float:
 
 
 def is_scored_list(row: Row) -> bool:
-    """Whether a column lists responses as objects with a rank or a score."""
+    """Tell whether a column lists responses as objects with a rank or a score."""
     name = next((name for name in LISTS if isinstance(row.get(name), list) and row[name]), None)
     first = row[name][0] if name else None
     return (
@@ -100,12 +100,12 @@ def is_scored_list(row: Row) -> bool:
 
 
 def scored_list_prompt(row: Row) -> Conversation:
-    """The prompt of a list of responses."""
+    """Parse the prompt of a list of responses."""
     return conversations.parse_prompt(row)
 
 
 def scored_list(row: Row) -> tuple[Conversation, list[Comparison]]:
-    """Every pair of the listed responses: a lower rank, or a higher score, is better; equal ones tie."""
+    """Compare every pair of the listed responses: a lower rank or a higher score is better; equal ones tie."""
     name = next((name for name in LISTS if isinstance(row.get(name), list)), None)
     if name is None:
         raise RowError("missing_field", LISTS[0])

@@ -1,15 +1,14 @@
-"""Messages to tokens: the only place where that happens, for training, rollouts and scoring alike.
+"""Encode messages as tokens, for training, rollouts and scoring alike.
 
-A sequence is always prompt tokens + answer tokens, encoded apart, so the context a model is trained on is,
-token for token, the one it samples from. Text that spells a special token of the model ("<|im_end|>" in a
-user turn) is written with a space after its first character before the template sees it: it stays text, and
-cannot end a turn or begin one. Chat markup of other model families is plain text to this tokenizer already.
-Responses keep the special tokens that `data.keep_special_tokens` names.
+A sequence is prompt tokens + response tokens, encoded separately, so that a model is trained on exactly the prompt
+tokens that it samples from. Text that spells a special token of the model ("<|im_end|>" in a user turn) gets a space
+after its first character before it is rendered: it stays text, and cannot end or begin a turn. Chat markup of other
+model families is plain text to this tokenizer. Responses keep the special tokens that `data.keep_special_tokens` names.
 
-A template that takes no system turn gets its text at the beginning of the first user turn. Every text has to reach
-what the template writes: a template that loses one is refused (see `template_probe`).
+Where a template supports no system turn, the system text is put at the beginning of the first user turn. A template
+that drops the text of a turn is refused (see `template_probe`).
 
-A tokenizer without a chat template gets "\\n\\nHuman: …\\n\\nAssistant:", and " " before the answer.
+A tokenizer without a chat template gets "\\n\\nHuman: …\\n\\nAssistant:", and " " before the response.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ TAG_DEDUPLICATED = "the response repeated the tag that the generation prompt ope
 
 @dataclass(frozen=True)
 class RenderFailure:
-    """A record that cannot become tokens: a reason of `report.REASONS`, and what the chat template itself said."""
+    """Hold why a record cannot be encoded: a reason of `report.REASONS`, and the chat template's own message."""
 
     reason: str
     detail: str = ""
@@ -59,14 +58,14 @@ class RenderFailure:
 
 
 class Renderer:
-    """A tokenizer with its chat template.
+    """Encode and decode conversations with a tokenizer and its chat template.
 
-    `end_of_turn` is the token the template writes right after an assistant turn (eos where it writes none),
-    `pad` the id that fills padding, which ends nothing. Raises UserError when no token ends a turn.
+    `end_of_turn` is the token the template writes right after an assistant turn (eos where it writes none), `pad` the
+    padding id, which is no end token. Raises UserError when no token ends a turn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, keep: bool | Sequence[str] | None = None) -> None:
-        """`keep` are the special tokens that responses keep; None: those that the tokenizer records."""
+        """Probe the chat template. `keep`: special tokens that responses keep; None: those the tokenizer records."""
         self.tokenizer = tokenizer
         self.template = template_probe.probe(tokenizer) if tokenizer.chat_template else None
         self._start = self._encode_start()
@@ -80,16 +79,16 @@ class Renderer:
             self.special = SpecialTokens(tokenizer, ends, framing)
 
     def encode_prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
-        """The whole conversation with the header of the assistant's next turn. `tools` is JSON, as in Prompt.
+        """Encode the conversation with the generation prompt. `tools` is JSON, as in Prompt.
 
-        Raises TemplateRefusal when the chat template refuses it (some take no two turns of one side), or leaves the
-        text of a turn out.
+        Raises TemplateRefusal when the chat template refuses it (some need alternating roles), or drops the text of a
+        turn.
         """
         lead = [] if self.tokenizer.chat_template else self._start
         return [*lead, *self._encode(self._render(messages, tools))]
 
     def try_fit_prompt(self, prompt: Prompt, limit: int) -> list[int] | RenderFailure:
-        """The prompt in at most `limit` tokens, as `fit_prompt` shortens it, or why it cannot be written."""
+        """Encode the prompt in at most `limit` tokens as `fit_prompt` does, or return why it cannot be encoded."""
         try:
             found = self.fit_prompt(prompt.messages, limit, prompt.tools)
         except TemplateRefusal as error:
@@ -97,7 +96,7 @@ class Renderer:
         return found[0] if found else RenderFailure("prompt_too_long")
 
     def changes(self, row: Prompt | Demonstration | Preference) -> list[str]:
-        """What is written otherwise than the row says, in words to count by."""
+        """Describe how the rendered row differs from its source, in fixed phrases that can be counted."""
         prompt = row if isinstance(row, Prompt) else row.prompt
         found = [SYSTEM_MERGED] if self._merges_system(prompt.messages) else []
         for text in row_responses(row):
@@ -109,12 +108,11 @@ class Renderer:
     def fit_prompt(
         self, messages: Sequence[Message], limit: int, tools: str = ""
     ) -> tuple[list[int], int] | None:
-        """The conversation in at most `limit` tokens, and how many turns were dropped to make it fit.
+        """Encode the conversation in at most `limit` tokens; also return how many turns were dropped.
 
-        The oldest turns go first (never a system turn or the last user turn, and what is left begins with a
-        user turn). If the last user turn alone is too long it loses its beginning; the template's header,
-        the system turn and the header of the answer stay whole. None when not one token of the user's would
-        be left. Raises UserError as `prompt` does.
+        The oldest turns are dropped first (never a system turn or the last user turn; the rest begins with a user
+        turn). If the last user turn alone is too long, its beginning is truncated; the system turn and the generation
+        prompt stay whole. None when no token of the user's text would be left. Raises as `encode_prompt` does.
         """
         if not messages:
             return None
@@ -128,20 +126,21 @@ class Renderer:
             tokens = self.encode_prompt([*system, *turns], tools)
         if len(tokens) <= limit:
             return tokens, dropped
-        if len(turns) != 1:  # a tool's result waits for an answer, and its call must stay whole
+        if len(turns) != 1:  # a tool result comes last, and its call must stay whole
             return None
         return self._truncate_last_turn(system, turns, limit, dropped, tools)
 
     def encode_response(self, text: str, ended: bool = True) -> list[int]:
-        """An answer's tokens, with the end-of-turn token if it `ended`: one that was cut gets none."""
+        """Encode a response, with the end-of-turn token if it `ended`: a truncated one gets none."""
         lead = "" if self.tokenizer.chat_template else " "
         tokens = self._encode(lead + self._escape(self.adjust_opened_tag(text, ended), response=True))
         return [*tokens, self.end_of_turn] if ended else tokens
 
     def adjust_opened_tag(self, text: str, ended: bool = True) -> str:
-        """A response as it follows the generation prompt where that opens a tag such as "<think>".
+        """Adjust a response to a generation prompt that opens a tag such as "<think>".
 
-        The tag is not repeated. A response that `ended` and does not close it gets what the template writes there.
+        The opening tag is removed from the response. A response that `ended` without closing the tag gets the text
+        with which the template closes it.
         """
         tag = self.template.opened_tag if self.template else ""
         if not tag:
@@ -154,10 +153,10 @@ class Renderer:
         return text if closed else self.template.closing_text + text
 
     def encode_demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration | RenderFailure:
-        """Prompt and answer; loss falls on the answer and its end-of-turn token.
+        """Encode prompt and response; the loss is computed on the response and its end-of-turn token.
 
-        Of a plain text (no messages) loss falls on every token but the first. A prompt is shortened as in
-        `fit_prompt` to leave room; an answer never is.
+        Of a plain text (no messages) the loss is computed on every token but the first. The prompt is shortened as in
+        `fit_prompt` to fit; the response is not.
         """
         if not row.prompt.messages:
             tokens = (
@@ -168,15 +167,15 @@ class Renderer:
             if len(tokens) > max_length:
                 return RenderFailure("response_too_long")
             return TokenDemonstration(row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)))
-        answer = self.encode_response(row.response)
-        prompt = self._fit_prompt_to(row.prompt, max_length - len(answer))
+        response = self.encode_response(row.response)
+        prompt = self._fit_prompt_to(row.prompt, max_length - len(response))
         if isinstance(prompt, RenderFailure):
             return prompt
-        response_mask = (*[False] * len(prompt), *[True] * len(answer))
-        return TokenDemonstration(row.prompt.id, (*prompt, *answer), response_mask)
+        response_mask = (*[False] * len(prompt), *[True] * len(response))
+        return TokenDemonstration(row.prompt.id, (*prompt, *response), response_mask)
 
     def encode_preference(self, row: Preference | TokenPair, max_length: int) -> TokenPair | RenderFailure:
-        """Both sides after the same prompt, shortened for the longer of them. A TokenPair is only checked."""
+        """Encode both sides after the same prompt, shortened for the longer side. A TokenPair is only checked."""
         if isinstance(row, TokenPair):
             return self._check_pair(row, max_length)
         chosen, rejected = self.encode_response(row.chosen), self.encode_response(row.rejected)
@@ -193,16 +192,16 @@ class Renderer:
         )
 
     def count_tokens(self, row: Demonstration | Preference) -> int:
-        """Tokens of the whole record (of its longer side) before anything is shortened."""
+        """Count the tokens of a record (of its longer side) before shortening."""
         prompt = (
             len(self.encode_prompt(row.prompt.messages, row.prompt.tools))
             if row.prompt.messages
             else len(self._start)
         )
-        return prompt + max(len(self.encode_response(answer)) for answer in row_responses(row))
+        return prompt + max(len(self.encode_response(response)) for response in row_responses(row))
 
     def decode_response(self, tokens: Sequence[int]) -> str:
-        """An answer as text, without special tokens but those that responses keep."""
+        """Decode a response, without special tokens except those that responses keep."""
         with third_party_errors(
             "the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _FIX_TOKENIZER
         ):
@@ -220,18 +219,20 @@ class Renderer:
     def _truncate_last_turn(
         self, system: Sequence[Message], turns: Sequence[Message], limit: int, dropped: int, tools: str
     ) -> tuple[list[int], int] | None:
-        """Keep as many of the last tokens of the one turn left as fit. Re-encoding a cut text may take more
-        tokens than were kept, so the share shrinks until it fits."""
+        """Truncate the beginning of the one turn left until the prompt fits.
+
+        Re-encoding a truncated text may take more tokens than were kept, so this repeats until it fits.
+        """
         last = turns[-1]
         content = self._encode(self._escape(last.content))
         keep = len(content) - (len(self.encode_prompt([*system, *turns], tools)) - limit)
         while keep > 0:
             rest = self.tokenizer.decode(content[-keep:], clean_up_tokenization_spaces=False)
-            # A character of several tokens may have lost its first ones.
-            cut = Message(last.role, str(rest).lstrip("\ufffd"))
-            tokens = self.encode_prompt([*system, cut], tools)
+            # Truncation may split a character of several tokens.
+            truncated = Message(last.role, str(rest).lstrip("\ufffd"))
+            tokens = self.encode_prompt([*system, truncated], tools)
             if len(tokens) <= limit:
-                return (tokens, dropped) if cut.content.strip() else None
+                return (tokens, dropped) if truncated.content.strip() else None
             keep -= len(tokens) - limit
         return None
 
@@ -240,10 +241,8 @@ class Renderer:
             messages = _merged(messages)
         if self.template is None:
             if tools or any(m.role == "tool" or m.extra for m in messages):
-                reason = "a model without a chat template has no form for tools"
-                raise TemplateRefusal(
-                    reason, reason, fix="leave rows with tools out, or use an instruct model"
-                )
+                reason = "a model without a chat template cannot take tools"
+                raise TemplateRefusal(reason, reason, fix="remove rows with tools, or use an instruct model")
             written = [f"\n\n{_SPEAKERS[m.role]}: {self._escape(m.content)}" for m in messages]
             return "".join(written) + "\n\nAssistant:"
         turns = [self._template_message(message) for message in messages]
@@ -261,7 +260,7 @@ class Renderer:
         return text
 
     def _template_message(self, message: Message) -> dict[str, Any]:
-        """A turn as the template wants it, no text in it spelling a special token."""
+        """Convert a turn to the form that the template takes, with special tokens escaped."""
         turn: dict[str, Any] = {
             "role": message.role,
             "content": self._escape(message.content, response=message.role == "assistant"),
@@ -281,7 +280,7 @@ class Renderer:
         return turn
 
     def _merges_system(self, messages: Sequence[Message]) -> bool:
-        """Whether system turns become part of the first user turn."""
+        """Tell whether system turns are merged into the first user turn."""
         return (
             self.template is not None
             and not self.template.supports_system
@@ -290,12 +289,12 @@ class Renderer:
         )
 
     def _escape(self, text: str, *, response: bool = False) -> str:
-        """The text with every spelled-out special token broken by a space, but for those that responses keep."""
+        """Insert a space into every special token that the text spells, except those that responses keep."""
         text = self.special.escape(text, response=response)
         return text if self.tokenizer.chat_template else _TURN_OF_FALLBACK.sub("", text)
 
     def _escape_json(self, value: Any) -> Any:
-        """The same of every text in a JSON value."""
+        """Escape every text in a JSON value."""
         if isinstance(value, str):
             return self._escape(value)
         if isinstance(value, dict):
@@ -309,7 +308,7 @@ class Renderer:
             return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encode_start(self) -> list[int]:
-        """What the tokenizer itself puts before a text: [bos] or nothing."""
+        """Return what the tokenizer itself adds before a text: [bos] or nothing."""
         bos = self.tokenizer.bos_token_id
         return [bos] if bos is not None and self.tokenizer(_BOS_PROBE)["input_ids"][:1] == [bos] else []
 
@@ -320,7 +319,7 @@ class Renderer:
                 return end
         if self.tokenizer.eos_token_id is None:
             raise UserError(
-                "the tokenizer has no token that ends an answer",
+                "the tokenizer has no token that ends a response",
                 where=str(self.tokenizer.name_or_path),
                 fix="Set its eos_token",
             )
@@ -336,7 +335,7 @@ class Renderer:
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
-    """The conversation with all system texts, in their order, at the beginning of the first user turn."""
+    """Merge all system texts, in order, into the beginning of the first user turn."""
     system = [m.content for m in messages if m.role == "system"]
     turns = [m for m in messages if m.role != "system"]
     first = next(i for i, turn in enumerate(turns) if turn.role == "user")
@@ -346,6 +345,6 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
 
 
 def _from_next_user_turn(turns: Sequence[Message]) -> list[Message] | None:
-    """The turns from the second user turn on; None when there is no second one."""
+    """Return the turns from the second user turn on; None when there is no second one."""
     later = [i for i, turn in enumerate(turns) if i and turn.role == "user"]
     return list(turns[later[0] :]) if later else None

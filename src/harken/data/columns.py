@@ -1,4 +1,4 @@
-"""Columns of rows: given the names a layout knows, and watched for those that nothing reads."""
+"""Rename the columns of rows to the names of a layout, and track which columns are read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harken.errors import UserError
 
 
 def rename_columns(rows: Sequence[LocatedRow], columns: Mapping[str, str], where: str) -> list[LocatedRow]:
-    """Return the rows with the columns of `data.columns` under the names it gives them.
+    """Rename columns as `data.columns` says.
 
-    `columns` maps a name that layouts know to a column of the file; `outer.inner` reads inside an object. A column that
-    already has the name gives way. Raises UserError for a column that no row has.
+    `columns` maps a layout's column name to a column of the file; `outer.inner` reads inside an object. It replaces a
+    column that already has the name. Raises UserError for a column that no row has.
     """
     if not columns:
         return list(rows)
@@ -50,7 +50,7 @@ def _value(row: dict[str, Any], column: str) -> Any:
 
 
 class TrackedRow(dict[str, Any]):
-    """A row that notes in `used` which of its columns were read."""
+    """Record in `used` which columns of a row were read."""
 
     def __init__(self, row: Mapping[str, Any], used: set[str]) -> None:
         super().__init__(row)
@@ -61,7 +61,7 @@ class TrackedRow(dict[str, Any]):
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """As a dict's; a column that is there counts as read."""
+        """Return a column's value as dict.get does, and record the column as read."""
         if key in self:
             self._used.add(key)
         return super().get(key, default)

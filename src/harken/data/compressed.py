@@ -1,4 +1,4 @@
-"""Files packed by gzip, bzip2 or xz, unpacked as a stream and up to a limit: a small file may hold terabytes."""
+"""Read files, decompressing gzip, bzip2 and xz as a stream with a size limit: a small file may expand to terabytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import IO, Any
 from harken.errors import UserError
 
 MAX_BYTES = 4 * 1024**3
-"""Bytes that are read of one file, unpacked."""
+"""Most bytes read from one file, after decompression."""
 MAX_RATIO = 200
-"""Times its packed size: rows of text unpack to 3 to 50 times theirs."""
+"""Largest accepted compression ratio; rows of text reach 3 to 50."""
 RATIO_CHECK_BYTES = 64 << 20
-"""Bytes that may unpack from anything."""
+"""Decompressed bytes up to which the compression ratio is not checked."""
 _CHUNK = 1 << 20
 _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
@@ -39,16 +39,16 @@ _FOREIGN = (
     (b"\x93NUMPY", "a NumPy array", _SAVE),
     (b"%PDF", "a PDF", _SAVE),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run: git lfs pull"),
-    (b"\x1f\x8b", "a packed file in a packed file", "Unpack it once"),
+    (b"\x1f\x8b", "a compressed file in a compressed file", "Decompress it once"),
 )
-"""First bytes of what holds no rows, what it is, and the fix."""
+"""First bytes of files that hold no rows, what they are, and the fix."""
 
 
 def read_bytes(file: Path | Traversable, path: str) -> bytes:
-    """Return the contents of a file, unpacked where it is packed, whatever its name.
+    """Read a file, decompressed where its first bytes say that it is compressed.
 
-    Raises UserError for a file that cannot be read, is damaged, is packed by a program that is not read, or is larger
-    than MAX_BYTES.
+    Raises UserError for a file that cannot be read, is damaged, has an unsupported compression, or is larger than
+    MAX_BYTES.
     """
     try:
         with file.open("rb") as raw:
@@ -57,21 +57,21 @@ def read_bytes(file: Path | Traversable, path: str) -> bytes:
             for magic, name in _OTHERS.items():
                 if head.startswith(magic):
                     raise UserError(
-                        f"this file is packed by {name.split()[0]}, which is not read",
+                        f"this file is compressed with {name.split()[0]}, which is not supported",
                         where=path,
-                        fix=f"Unpack it first: {name.partition('(')[2].rstrip(')')} {Path(path).name}",
+                        fix=f"Decompress it first: {name.partition('(')[2].rstrip(')')} {Path(path).name}",
                     )
             opener = next((o for magic, o in _PACKED.items() if head.startswith(magic)), None)
             stream: IO[bytes] = raw if opener is None else opener(raw)
-            return _known(_up_to_the_limit(stream, None if opener is None else raw, path), path)
+            return _require_rows(_read_limited(stream, None if opener is None else raw, path), path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"cannot be read ({error})", where=path, fix="If it was copied or downloaded, do that again"
         ) from error
 
 
-def _known(content: bytes, path: str) -> bytes:
-    """The content; UserError where its first bytes say that it holds no rows."""
+def _require_rows(content: bytes, path: str) -> bytes:
+    """Return the content; raise UserError where its first bytes say that it holds no rows."""
     found = next(((what, fix) for magic, what, fix in _FOREIGN if content.startswith(magic)), None)
     if found is None and content[257:262] == b"ustar":
         found = "a tar archive", "Unpack it, and name the file of rows"
@@ -82,24 +82,24 @@ def _known(content: bytes, path: str) -> bytes:
     return content
 
 
-def _up_to_the_limit(stream: IO[bytes], packed: IO[bytes] | None, path: str) -> bytes:
-    """All of a stream. `packed` is the file it unpacks, read as far as it was needed."""
+def _read_limited(stream: IO[bytes], packed: IO[bytes] | None, path: str) -> bytes:
+    """Read a stream up to the limits. `packed` is the compressed file below it, None for an uncompressed one."""
     parts: list[bytes] = []
     size = 0
     while chunk := stream.read(_CHUNK):
         size += len(chunk)
         if size > MAX_BYTES:
             raise UserError(
-                f"it holds more than {MAX_BYTES // 1024**2:,} MiB, unpacked",
+                f"it holds more than {MAX_BYTES // 1024**2:,} MiB after decompression",
                 where=path,
                 fix="Split it into several files and name them with a pattern such as 'rows-*.jsonl', or use parquet",
             )
         if packed is not None and size > max(RATIO_CHECK_BYTES, MAX_RATIO * packed.tell()):
             raise UserError(
-                f"it unpacks to more than {MAX_RATIO} times its size "
-                f"({size / 1e6:,.0f} MB of {packed.tell() / 1e6:,.1f} MB): rows do not",
+                f"it decompresses to more than {MAX_RATIO} times its size "
+                f"({size / 1e6:,.0f} MB from {packed.tell() / 1e6:,.1f} MB), which rows of text do not",
                 where=path,
-                fix="If it is meant, unpack it, and name the unpacked file",
+                fix="If this is intended, decompress it and name the decompressed file",
             )
         parts.append(chunk)
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""A prompt in any of its shapes (plain text, dialogue text, messages) as the conversation to answer."""
+"""Parse a prompt (plain text, dialogue text or messages) as a conversation to respond to."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROMPT_FIELDS = (
 
 
 def user_turn(text: str) -> Conversation:
-    """One user turn."""
+    """Return a conversation of one user turn."""
     return (Message("user", text),)
 
 
 def parse_conversation(value: object, field: str) -> Conversation:
-    """A prompt's value: a list of messages, dialogue text, or plain text, which is one user turn."""
+    """Parse a prompt's value: a list of messages, dialogue text, or plain text, which becomes one user turn."""
     if isinstance(value, list):
         return fields.parse_messages(value, field)
     text = fields.require_text(value, field)
@@ -36,7 +36,7 @@ def parse_conversation(value: object, field: str) -> Conversation:
 
 
 def from_instruction(row: Row) -> Conversation:
-    """An instruction with the text it is about, if any, below it."""
+    """Parse an instruction, with the row's context or input below it."""
     instruction = fields.text(row, "instruction")
     about = next(
         (found for name in ("context", "input") if (found := fields.optional_text(row, name)).strip()), ""
@@ -45,7 +45,7 @@ def from_instruction(row: Row) -> Conversation:
 
 
 def parse_prompt(row: Row) -> Conversation:
-    """The conversation of a row that names its prompt in one of the usual ways."""
+    """Parse the conversation of a row that has its prompt in one of the usual columns."""
     if row.get("instruction") is not None:
         return from_instruction(row)
     name = fields.require_any(row, PROMPT_FIELDS)
@@ -73,10 +73,9 @@ def add_system_and_history(row: Row, turns: Conversation) -> Conversation:
 
 
 def drop_trailing_responses(turns: Sequence[Message]) -> tuple[Conversation, bool]:
-    """The turns up to the last user turn or tool result, which waits for an answer, and whether assistant turns were
-    cut off.
+    """Return the turns up to the last user turn or tool result, and whether later assistant turns were dropped.
 
-    Drops rows with no user turn there, or a blank one.
+    Raises RowError for a conversation without a user turn, or with a blank one at its end.
     """
     end = len(turns)
     while end and turns[end - 1].role == "assistant":
@@ -88,7 +87,7 @@ def drop_trailing_responses(turns: Sequence[Message]) -> tuple[Conversation, boo
 
 
 def split_last_response(turns: Sequence[Message], field: str) -> tuple[Conversation, str]:
-    """The last assistant turn, and the turns before it."""
+    """Split a conversation into the turns before the last assistant turn, and that turn's text."""
     for i in range(len(turns) - 1, -1, -1):
         if turns[i].role == "assistant":
             if "tool_calls" in turns[i].to_dict() and not turns[i].content.strip():
@@ -98,7 +97,7 @@ def split_last_response(turns: Sequence[Message], field: str) -> tuple[Conversat
 
 
 def is_same_conversation(left: Sequence[Message], right: Sequence[Message]) -> bool:
-    """Whether two conversations say the same, but for white space around turns."""
+    """Tell whether two conversations are equal, apart from white space around turns."""
     return [(m.role, m.content.strip(), m.extra) for m in left] == [
         (m.role, m.content.strip(), m.extra) for m in right
     ]

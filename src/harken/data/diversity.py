@@ -1,7 +1,7 @@
-"""How varied preference pairs are, and whether length alone would pick the better answer. No torch.
+"""Measure the diversity of preference pairs, and how well length alone predicts the label. No torch.
 
-A reward model learns what its pairs tell apart. Few prompts, one domain or one rater leave most of what a policy
-can do unjudged, and where the longer answer nearly always wins, length is the easiest thing to learn.
+A reward model learns only what its pairs distinguish. Few prompts, one domain or one rater cover little of what a
+policy can generate, and where the longer response nearly always wins, the reward model may learn length alone.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from harken.maths.statistics import wilson_interval
 from harken.records import Preference, TokenPair
 
 MAX_GROUPS = 6
-"""Groups that a line names; the others are counted."""
+"""Groups named in a line; the others are counted."""
 
 _NO_WORD = {
     code: " "
     for code in range(sys.maxunicode + 1)
     if (kind := unicodedata.category(chr(code)))[0] in "PZ" or kind in ("Cc", "Cf")
 }
-"""Punctuation, spaces and controls. Marks stay: in many scripts they are the vowels."""
+"""Punctuation, spaces and controls. Combining marks stay: in many scripts they are vowels."""
 
 
 def summary_lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
-    """The account for a terminal, [] when there are no pairs.
+    """Summarise the pairs for a terminal, [] when there are no pairs.
 
-    Pre-tokenised pairs have neither prompts nor sources of their own: of these, domains and lengths alone.
+    Of pre-tokenised pairs, only domains and lengths: they have no prompts and sources of their own.
     """
     texts = [pair for pair in pairs if isinstance(pair, Preference)]
-    said = []
+    lines = []
     if texts:
-        said += [
+        lines += [
             count_prompts(texts),
             count_responses(texts),
             f"sources: {format_shares(pair.source for pair in texts)}; {count_raters(texts)}",
         ]
     if pairs:
-        said += [f"domains: {format_shares(_domain(pair) for pair in pairs)}", compare_lengths(pairs)]
-    return said
+        lines += [f"domains: {format_shares(_domain(pair) for pair in pairs)}", compare_lengths(pairs)]
+    return lines
 
 
 def count_prompts(pairs: Sequence[Preference]) -> str:
-    """How many conversations were judged, and how many of these differ in more than case and punctuation."""
+    """Count the distinct prompts, and those that differ from another only in case, spaces and punctuation."""
     exact = {tuple((m.role, m.content) for m in pair.prompt.messages) for pair in pairs}
     alike = {tuple((role, normalise(content)) for role, content in messages) for messages in exact}
     return (
@@ -55,26 +55,25 @@ def count_prompts(pairs: Sequence[Preference]) -> str:
 
 
 def count_responses(pairs: Sequence[Preference]) -> str:
-    """How many different answers there are, case and punctuation aside."""
+    """Count the distinct responses, ignoring case, spaces and punctuation."""
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-    return f"answers: {len(set(map(normalise, texts))):,} distinct of {len(texts):,}, the same way"
+    return f"responses: {len(set(map(normalise, texts))):,} distinct of {len(texts):,}, the same way"
 
 
 def count_raters(pairs: Sequence[Preference]) -> str:
-    """How many judged a pair."""
+    """Summarise the number of raters per pair."""
     counts = [len(pair.raters) for pair in pairs]
     if not any(counts):
-        return "single raters are not in the rows"
+        return "the rows name no raters"
     one = sum(count <= 1 for count in counts) / len(counts)
-    return f"raters: {median(counts):g} a pair (median), {one:.0%} of pairs by one or unknown"
+    return f"raters: {median(counts):g} per pair (median), {one:.0%} of pairs by one or unknown"
 
 
 def compare_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
-    """The median of length(chosen) ÷ length(rejected), and how often the longer answer won, with 95 % interval.
+    """Report the median of length(chosen) ÷ length(rejected), and how often the longer response won (95 % interval).
 
-    In characters, or of pre-tokenised pairs in tokens of prompt and answer together. Ties, in the label or in
-    length, say nothing about the second. The interval takes pairs for independent: with many pairs a prompt it
-    is too narrow.
+    In characters; of pre-tokenised pairs in tokens of prompt and response. The win rate leaves out ties in label or
+    length. The interval assumes independent pairs: with many pairs per prompt it is too narrow.
     """
     both = [_lengths(pair) for pair in pairs]
     ratio = median(chosen / rejected for chosen, rejected in both)
@@ -85,17 +84,17 @@ def compare_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
     ]
     text = f"length: chosen ÷ rejected {ratio:.2f} (median)"
     if not decided:
-        return f"{text}; no pair tells whether the longer answer wins"
+        return f"{text}; no pair tells whether the longer response wins"
     low, high = wilson_interval(sum(decided), len(decided))
     share = sum(decided) / len(decided)
-    text += f"; the longer answer wins {share:.1%} [{low:.1%}, {high:.1%}] of {len(decided):,} pairs"
+    text += f"; the longer response wins {share:.1%} [{low:.1%}, {high:.1%}] of {len(decided):,} pairs"
     if low <= 0.5 <= high:
         return text
-    return f"{text}, so length alone is right in {max(share, 1 - share):.1%}"
+    return f"{text}, so length alone predicts {max(share, 1 - share):.1%}"
 
 
 def format_shares(names: Iterable[str]) -> str:
-    """``a 75 %, b 25 %``, the largest first; rows without a name count as "none"."""
+    """Format the shares of names as ``a 75 %, b 25 %``, the largest first; rows without a name count as "none"."""
     counts = Counter(name or "none" for name in names)
     total = sum(counts.values())
     if set(counts) == {"none"}:
@@ -106,7 +105,7 @@ def format_shares(names: Iterable[str]) -> str:
 
 
 def normalise(text: str) -> str:
-    """The words alone: no case, punctuation, width variants or runs of spaces."""
+    """Normalise a text for comparison: no case, punctuation, width variants or runs of spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_NO_WORD).split())
 
 

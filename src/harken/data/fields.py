@@ -1,4 +1,4 @@
-"""Reading one field of one row: the value, or the reason why the row is dropped."""
+"""Read single fields of a row, and raise RowError for a row that cannot be used."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ROLES: dict[str, Role] = {
     "tool_response": "tool",
 }
 _EXTRA = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking", "reasoning")
-"""Further keys of a turn that chat templates read."""
+"""Further keys of a turn that chat templates use."""
 
 
 class RowError(Exception):
-    """A row cannot be used: the reason (a key of `report.REASONS`) and the field at fault."""
+    """Report a row that cannot be used: the reason (a key of `report.REASONS`) and the field at fault."""
 
     def __init__(self, reason: str, field: str = "") -> None:
         super().__init__(reason, field)
@@ -39,12 +39,12 @@ class RowError(Exception):
 
 
 def first_present(row: Row, names: Iterable[str]) -> str | None:
-    """The first of these fields that the row has and that is not null."""
+    """Return the first of these fields that is not null in the row, None when there is none."""
     return next((name for name in names if row.get(name) is not None), None)
 
 
 def require_any(row: Row, names: Sequence[str]) -> str:
-    """As `present`; Drop("missing_field") names the first alias when there is none."""
+    """Return the first of these fields that is not null; raise RowError("missing_field") when there is none."""
     name = first_present(row, names)
     if name is None:
         raise RowError("missing_field", names[0])
@@ -52,12 +52,12 @@ def require_any(row: Row, names: Sequence[str]) -> str:
 
 
 def first_value(row: Row, *names: str) -> Any:
-    """What the first of these fields that is there holds."""
+    """Return the value of the first of these fields that is not null."""
     return row[require_any(row, names)]
 
 
 def require_text(value: object, field: str) -> str:
-    """The value as text that can be encoded."""
+    """Return the value if it is text that can be encoded as UTF-8; raise RowError otherwise."""
     if not isinstance(value, str):
         raise RowError("wrong_type", field)
     try:
@@ -68,20 +68,20 @@ def require_text(value: object, field: str) -> str:
 
 
 def text(row: Row, *names: str) -> str:
-    """The text in the first of these fields that is there."""
+    """Return the text of the first of these fields that is not null."""
     name = require_any(row, names)
     return require_text(row[name], name)
 
 
 def optional_text(row: Row, name: str) -> str:
-    """The text of an optional field, "" when it is absent or null."""
+    """Return the text of an optional field, "" when it is absent or null."""
     return "" if row.get(name) is None else text(row, name)
 
 
 def to_float(value: object) -> float | None:
-    """A number of single precision, which training computes in, given as one or as text; None otherwise.
+    """Convert a number, or text with a number, to a float within the range of float32; None for anything else.
 
-    Booleans are no numbers.
+    Booleans are not numbers.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -93,7 +93,7 @@ def to_float(value: object) -> float | None:
 
 
 def parse_messages(value: object, field: str) -> tuple[Message, ...]:
-    """A list of {"role", "content"} (or {"from", "value"}) as messages; tool calls and results are kept."""
+    """Parse a list of {"role", "content"} or {"from", "value"} as messages, with tool calls and results."""
     if not isinstance(value, list):
         raise RowError("wrong_type", field)
     return tuple(_message(item, field) for item in value)
@@ -120,7 +120,7 @@ def _message(item: object, field: str) -> Message:
 
 
 def _content(value: object, field: str) -> str:
-    """A turn's text. Of a list of parts, the texts joined; a part that is none (an image …) is a fault of the row."""
+    """Return a turn's text. Text parts of a list are joined; another part (an image …) raises RowError."""
     if not isinstance(value, list):
         return require_text(value, field)
     texts = []
@@ -138,7 +138,7 @@ def _content(value: object, field: str) -> str:
 
 
 def _tool_calls(calls: object) -> list[Any]:
-    """Tool calls with their arguments as objects, whether the row writes them so or as JSON text."""
+    """Return tool calls with their arguments as objects, given as objects or as JSON text."""
     if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
         raise RowError("wrong_type", "tool_calls")
     return [_tool_call(call) for call in calls]
@@ -166,7 +166,7 @@ def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_tools(row: Row) -> str:
-    """The tools a row offers, as JSON text, "" for none; a row may write them as a list or as JSON text of one."""
+    """Return a row's tools as JSON text, "" for none; the row has them as a list or as JSON text of a list."""
     found = row.get("tools")
     if isinstance(found, str) and found.strip():
         try:
@@ -181,7 +181,7 @@ def parse_tools(row: Row) -> str:
 
 
 def to_json(value: object, field: str) -> str:
-    """The value as JSON text that can be encoded; Drop where it is none."""
+    """Serialise a value as JSON text that can be encoded as UTF-8; raise RowError where that fails."""
     try:
         return require_text(json.dumps(value, ensure_ascii=False, allow_nan=False), field)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Rows with their place, from files, folders of shards, the package's demo data, or the hub."""
+"""Read rows with their locations from files, folders of shards, the package's demo data, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from harken.data.formats import LocatedRow, parse_rows
 from harken.errors import UserError, describe_exception, third_party_errors
 
 DEMO = ("preferences", "prompts", "heldout")
-FIX_EMPTY = "Write one JSON object a line, or one JSON array of them"
+FIX_EMPTY = "Write one JSON object per line, or one JSON array of them"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def read_rows(path: str, split: str) -> list[LocatedRow]:
-    """Every row of a source, in order. `split` names the split of a hub data set, or of a folder with several.
+    """Read all rows of a source, in order. `split` names the split of a hub data set, or of a folder with several.
 
-    A folder or a pattern means its shards. Raises UserError for a source that is missing, empty, a pipe, unreachable or
-    damaged: a file with a broken line is refused as a whole, because nobody can say what else is wrong with it.
+    A folder or a pattern is read as shards. Raises UserError for a source that is missing, empty, a pipe, unreachable
+    or damaged: a file with one invalid line is refused as a whole, because the rest of it cannot be trusted.
     """
     rows = list(_rows(path, split))
     if not rows:
@@ -44,7 +44,7 @@ def _rows(path: str, split: str) -> Iterator[LocatedRow]:
     if path == "-" or (file.exists() and not file.is_file() and not file.is_dir()):
         what = "standard input" if path == "-" else "a pipe or a device"
         raise UserError(
-            f"this is {what}, and rows are read again when a run goes on",
+            f"this is {what}, and rows are read again when a run resumes",
             where=path,
             fix="Save the rows to a file first, and name it",
         )
@@ -70,7 +70,7 @@ def _file(file: Path, path: str) -> Iterator[LocatedRow]:
             head = opened.read(8)
     except OSError as error:
         raise UserError(
-            f"cannot be read ({error.strerror})", where=path, fix="Check who may read it, or copy it again"
+            f"cannot be read ({error.strerror})", where=path, fix="Check its permissions, or copy it again"
         ) from error
     if file.suffix == ".parquet" or head.startswith(_PARQUET):
         return _parquet(file)
@@ -94,15 +94,15 @@ def _demo(path: str) -> Traversable:
 
 
 def _parquet(file: Path) -> Iterator[LocatedRow]:
-    # Dates beyond Python's, and text that is no UTF-8, are found only when rows are made.
+    # Dates out of Python's range and invalid UTF-8 show only when rows are converted.
     with third_party_errors("not a readable parquet file", str(file), "Write or download it again"):
-        # The file itself, not its name: a folder called k=v on the way is no column.
+        # ParquetFile, not read_table: a parent folder named k=v must not become a column.
         rows = pyarrow.parquet.ParquetFile(file).read().to_pylist()
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 
 
 def _arrow(file: Path, seekable: bool) -> Iterator[LocatedRow]:
-    """An Arrow file, or the stream that `datasets` saves."""
+    """Read an Arrow file, or the Arrow stream that `datasets` saves."""
     try:
         with pyarrow.memory_map(str(file)) as source:
             reader = pyarrow.ipc.open_file(source) if seekable else pyarrow.ipc.open_stream(source)
@@ -116,11 +116,11 @@ def _arrow(file: Path, seekable: bool) -> Iterator[LocatedRow]:
 
 
 def _hub(name: str, split: str) -> Iterator[LocatedRow]:
-    # Imported here because it takes seconds and only hub names need it.
+    # Imported here because the import takes seconds and only hub names need it.
     import datasets
 
     fix = "Check the name, the split and the connection, or download it and name the file"
-    with third_party_errors(f"split {split!r} of this hub data set cannot be had", name, fix):
+    with third_party_errors(f"split {split!r} of this hub data set cannot be loaded", name, fix):
         table = iter(datasets.load_dataset(name, split=split))
     for number in itertools.count(1):
         with third_party_errors(f"row {number} of this hub data set cannot be read", f"{name}/{split}", fix):

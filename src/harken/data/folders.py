@@ -1,4 +1,4 @@
-"""Which files a folder or a pattern means: the shards of one data set, of the split that is asked for."""
+"""Find the files of a folder or a pattern: the shards of one data set in the requested split."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SUFFIXES = (
     ".parquet",
     ".arrow",
 )
-_ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""What `datasets` writes about a data set beside its rows."""
+_METADATA_FILES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Metadata files that `datasets` writes beside the rows."""
 _SHARD = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{6,})?$")
 _SPLITS = {
     "train": ("train", "training"),
@@ -28,12 +28,12 @@ _SPLITS = {
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path is a pattern such as `rows-*.jsonl`."""
+    """Tell whether a path is a pattern such as `rows-*.jsonl`."""
     return any(letter in path for letter in "*?[")
 
 
 def match_pattern(pattern: str) -> list[Path]:
-    """Return the files a pattern means, in order. Raises UserError when there is none."""
+    """Return the files that match a pattern, in order. Raises UserError when there is none."""
     found = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser()), recursive=True))
     files = [file for file in found if file.is_file()]
     if not files:
@@ -48,8 +48,8 @@ def match_pattern(pattern: str) -> list[Path]:
 def shards(folder: Path, split: str, path: str) -> list[Path]:
     """Return the files of a folder that hold one data set, in order.
 
-    A folder that `datasets` saved is read by its splits. Files with the names of splits are taken by `split`; files
-    that differ in a shard's number alone belong together. Raises UserError for a folder with anything else.
+    A folder saved by `datasets` is read by its splits. Among files named after splits, `split` chooses; files that
+    differ only in a shard number belong together. Raises UserError for any other folder.
     """
     saved = folder / split if (folder / "dataset_dict.json").exists() else folder
     if saved != folder and not saved.is_dir():
@@ -83,7 +83,7 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
 
 
 def canonical_split(name: str) -> str | None:
-    """Return the usual name of the split that a file's name stands for; None for any other."""
+    """Return the canonical split name of a file's name; None for any other name."""
     return next((split for split, names in _SPLITS.items() if name.lower() in names), None)
 
 
@@ -91,7 +91,7 @@ def _data_files(folder: Path) -> list[Path]:
     return sorted(
         entry
         for entry in folder.iterdir()
-        if entry.is_file() and entry.name.lower().endswith(SUFFIXES) and entry.name not in _ABOUT
+        if entry.is_file() and entry.name.lower().endswith(SUFFIXES) and entry.name not in _METADATA_FILES
     )
 
 

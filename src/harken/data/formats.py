@@ -1,4 +1,4 @@
-"""The contents of a file as rows with their place: JSON lines, a JSON array, columns as JSON, CSV or TSV."""
+"""Parse a file's contents as rows with their locations: JSON lines, a JSON array, columns as JSON, CSV or TSV."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import PurePath
 from harken.errors import UserError
 
 LocatedRow = tuple[str, object]
-"""Where a row stands, and what stands there."""
+"""A row's location (``path:line``), and its parsed value."""
 
-FIX_JSON = "Mend or remove it; rows are one JSON object a line, or one JSON array of them"
+FIX_JSON = "Correct or remove it; rows are one JSON object per line, or one JSON array of them"
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _WRAPPERS = ("data", "rows", "examples", "instances", "train")
-"""Keys of an object that holds a list of rows and nothing else."""
+"""Keys of an object that holds only a list of rows."""
 _ONE_ROW = {
     "responses",
     "ranking",
@@ -32,9 +32,9 @@ MAX_FIELD_CHARS = 1 << 27
 
 
 def parse_rows(content: bytes, path: str) -> Iterator[LocatedRow]:
-    """Read the rows of a file's contents. What they are follows from the contents; .csv and .tsv from the name.
+    """Parse the rows of a file's contents. The format follows from the contents; CSV and TSV from the file's name.
 
-    Raises UserError with the line for what cannot be parsed: nobody can say what else is wrong with such a file.
+    Raises UserError with the line number for anything that cannot be parsed: the rest of such a file is not trusted.
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
     names = [suffix.lower() for suffix in PurePath(path).suffixes[-2:]]
@@ -44,7 +44,7 @@ def parse_rows(content: bytes, path: str) -> Iterator[LocatedRow]:
     start = content.lstrip()
     if start.startswith(b"["):
         return _items(_parse(content, path), path)
-    # A file called .jsonl has a row a line, also when it has one line alone.
+    # A .jsonl file has one row per line, even when it has a single line.
     if ".jsonl" not in names and start.startswith(b"{") and (whole := _one_object(content)) is not None:
         return _from_object(whole, path)
     return _lines(content, path)
@@ -62,7 +62,7 @@ def _items(items: object, path: str) -> Iterator[LocatedRow]:
 
 
 def _one_object(content: bytes) -> dict[str, object] | None:
-    """The object that the whole file is: a table of columns, a wrapper around rows, or one row over several lines."""
+    """Return the file's single object: a table of columns, a wrapper around rows, or one row over several lines."""
     if content.strip().count(b"\n") and _is_json(content.lstrip().split(b"\n", 1)[0]):
         return None  # the first line is an object by itself: one row a line
     try:
@@ -104,7 +104,7 @@ def _from_object(whole: dict[str, object], path: str) -> Iterator[LocatedRow]:
 
 
 def _is_columns(whole: dict[str, object]) -> bool:
-    """Every value is a list, and at least one of them a list of texts: a column. Token ids and messages are not."""
+    """Tell whether every value is a list, and one a list of texts: columns. Token ids and messages are not."""
     if _ONE_ROW & whole.keys():
         return False
     lists = [value for value in whole.values() if isinstance(value, list)]
@@ -114,7 +114,7 @@ def _is_columns(whole: dict[str, object]) -> bool:
 
 
 def _table(content: bytes, path: str, separator: str) -> Iterator[LocatedRow]:
-    """A header line, then a row a record. An empty cell is no value."""
+    """Parse a header line and one row per record. An empty cell is null."""
     text = _decoded(content, path)
     csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -122,9 +122,9 @@ def _table(content: bytes, path: str, separator: str) -> Iterator[LocatedRow]:
         header = next(reader, [])
         if len(set(header)) < len(header) or not all(name.strip() for name in header):
             raise UserError(
-                f"its first line is no header: {', '.join(header)[:200]!r}",
+                f"its first line is not a header: {', '.join(header)[:200]!r}",
                 where=f"{path}:1",
-                fix="Let the first line name the columns, each once",
+                fix="Write the column names in the first line, each once",
             )
         for cells in reader:
             place = f"{path}:{reader.line_num}"

@@ -1,13 +1,13 @@
-"""What the labels of a file of comparisons mean. One scale holds for the whole file; no label is read by itself.
+"""Interpret the labels of a file of comparisons. One scale applies to the whole file.
 
-    zero_first          0: the first response is better, 1: the second; between them: a probability of the second
+    zero_first          0: the first response is better, 1: the second; between them: the probability of the second
     one_first           1: the first, 0: the second
     probability_first   the probability that the first is better
     one_two             1: the first, 2: the second, 0: a tie
     negative_first      below 0: the first, above 0: the second, 0: a tie; the size is the strength
     positive_first      above 0: the first, below 0: the second, 0: a tie
     low_first           a scale such as 1 … 5: below its middle the first, above it the second
-    high_first          the other way round
+    high_first          the reverse of low_first
 
 Words need no scale: the name of a side ("A", "response_b", "model_a", "first") or of a tie.
 """
@@ -25,14 +25,14 @@ from harken.errors import UserError
 ResponseColumns = tuple[str, str]
 """The two columns that hold the responses."""
 Judgement = tuple[float, float]
-"""A score (below 0: the first is better, above 0: the second, 0: a tie) and the probability that it is right."""
+"""A score (below 0: the first is better, above 0: the second, 0: a tie) and the probability that it is correct."""
 
 TIES = frozenset({"tie", "tied", "equal", "draw", "same", "neither", "both good", "both bad", "bothbad"})
 MAX_LISTED = 8
 
 
 def _from_probability(second: float) -> Judgement:
-    """From the probability that the second response is better."""
+    """Convert the probability that the second response is better."""
     if second == 0.5:
         return 0.0, 1.0
     return (1.0 if second > 0.5 else -1.0), max(second, 1.0 - second)
@@ -40,7 +40,7 @@ def _from_probability(second: float) -> Judgement:
 
 @dataclass(frozen=True)
 class LabelScale:
-    """How the labels of one file are read."""
+    """Define how the labels of one file are read."""
 
     name: str
     low: float = 0.0
@@ -48,7 +48,7 @@ class LabelScale:
     """The least and the greatest label of the file, for scales that have a middle."""
 
     def read(self, label: float) -> Judgement | None:
-        """Return the verdict a number stands for; None when the scale has no such number."""
+        """Return the judgement of a number; None when it is not on the scale."""
         return SCALES[self.name](self, label)
 
 
@@ -69,10 +69,10 @@ SCALES: Mapping[str, Callable[[LabelScale, float], Judgement | None]] = {
 
 
 class LabelReader:
-    """The labels of one column of one file, read by one scale.
+    """Read the labels of one column of a file with one scale.
 
-    `scale` is a name from `SCALES`, or `auto`. Raises UserError, with the values and their counts, when no scale or
-    more than one fits them.
+    `scale` is a name from `SCALES`, or `auto`. Raises UserError, with the values and their counts, when no scale fits
+    them or more than one does.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class LabelReader:
             raise self._error("they name neither side nor a tie", numbers, words, where)
 
     def verdict(self, value: object) -> Judgement:
-        """Return what one label says. Raises Drop for a word that names neither side nor a tie."""
+        """Return the judgement of one label. Raises RowError for a word that names neither side nor a tie."""
         if isinstance(value, str) and (said := parse_word_label(value, self.sides)) is not None:
             return said
         number = fields.to_float(value)
@@ -149,7 +149,7 @@ class LabelReader:
 
 
 def parse_word_label(value: str, sides: ResponseColumns) -> Judgement | None:
-    """Return what a word says of two sides: the name of one, or of a tie; None for any other."""
+    """Return the judgement of a word that names one of two sides or a tie; None for any other word."""
     word = " ".join(value.strip().strip("[]()").lower().split())
     if word in TIES or word.startswith(("tie ", "tie(")):
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""The row layouts that are understood: what their rows look like, and what can be read from them."""
+"""Define the supported row layouts: how to recognise them, and how to parse their rows."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from harken.errors import UserError
 TOKENISED = "tokenised_pairs"
 
 SAMPLE = 100
-"""Rows that `auto` looks at."""
+"""Rows from which `auto` infers the layout."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to write a row. Readers raise `fields.Drop` for a row at fault; None: no such thing in it."""
+    """Define one row layout. Its parsers raise `fields.RowError` for an invalid row; None where it has no such part."""
 
     name: str
     description: str
-    """Its fields, for people."""
+    """Its fields, as printed by `harken data --layouts`."""
     matches: Callable[[Row], bool]
     prompt: Callable[[Row], Conversation] | None
-    """The conversation to answer, never with the answer the row gives."""
+    """Parses the conversation to respond to, without the row's response."""
     demonstration: Callable[[Row], tuple[Conversation, str]] | None = None
     comparisons: Callable[[Row], tuple[Conversation, list[Comparison]]] | None = None
     make_comparisons: (
         Callable[[Sequence[Row], str, str], Callable[[Row], tuple[Conversation, list[Comparison]]]] | None
     ) = None
-    """Makes `comparisons` from all rows of a file, `data.label_scale` and the file's name: one scale for all labels."""
+    """Builds `comparisons` from all rows of a file, `data.label_scale` and the file's name: one scale per file."""
 
     @property
     def has_comparisons(self) -> bool:
-        """Whether its rows hold comparisons of text."""
+        """Tell whether its rows hold comparisons of text."""
         return self.comparisons is not None or self.make_comparisons is not None
 
 
@@ -110,7 +110,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "messages",
-        "messages or conversations: a list of {role, content}; the last assistant turn is the answer",
+        "messages or conversations: a list of {role, content}; the last assistant turn is the response",
         response_layouts.has_messages,
         response_layouts.messages_prompt,
         response_layouts.messages,
@@ -151,7 +151,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "text",
-        "text: the prompt, a newline, the answer",
+        "text: the prompt, a newline, the response",
         _has("text"),
         response_layouts.text_prompt,
         response_layouts.text,
@@ -160,10 +160,9 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
-    """The layout of this name; for "auto", the one most of the first rows match (the more specific one
-    first).
+    """Return the layout of this name; for "auto", the one that most of the first rows match, the most specific first.
 
-    Raises UserError when no layout has the name or matches, with the fields that the first row has.
+    Raises UserError with the first row's fields when no layout has the name or matches.
     """
     known = [layout.name for layout in LAYOUTS]
     if name != "auto":
@@ -185,7 +184,7 @@ def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
         raise UserError(
             f"no layout fits its rows; the first has the fields: {has[:300]}",
             where=where,
-            fix=f"say which column is which: {_proposal(rows)} (or data.prompt_column for prompts alone; "
+            fix=f"map its columns: {_proposal(rows)} (or data.prompt_column for prompts alone; "
             "`harken data --layouts` lists the layouts)",
         )
     return LAYOUTS[known.index(max(votes, key=lambda layout: votes[layout]))]
@@ -208,11 +207,11 @@ _WORDS = {
     "rejected": ("rejected", "worse", "dispreferred", "worst", "los", "bad", "negative"),
     "response": ("response", "answer", "output", "completion", "reply", "target", "assistant", "summary"),
 }
-"""Parts of column names that hint at what a column holds."""
+"""Parts of column names that suggest what a column holds."""
 
 
 def _proposal(rows: Sequence[Row]) -> str:
-    """A `--set data.columns=…` from the names of the first row's columns, as far as they tell."""
+    """Propose a `--set data.columns=…` from the names of the first row's columns."""
     columns = [str(key) for key, value in (rows[0] if rows else {}).items() if isinstance(value, str | list)]
     found: dict[str, str] = {}
     for name, words in _WORDS.items():

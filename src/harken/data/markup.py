@@ -1,4 +1,4 @@
-"""Chat markup inside texts that a chat template will be written around."""
+"""Find chat markup inside texts that a chat template will wrap."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARK = re.compile(r"<\|?[^<>|\s]{2,40}\|?>|\[/?[A-Z_]{3,30}\]|\#{2,3} ?\w+:")
 
 
 class MarkupDetector:
-    """Finds chat markup of any family, and the model's own, in texts."""
+    """Find chat markup in texts: that of common model families, and the model's own."""
 
     def __init__(self, renderer: Renderer | None = None) -> None:
         own: set[str] = set()
@@ -34,38 +34,38 @@ class MarkupDetector:
         self._own = re.compile("|".join(map(re.escape, sorted(own - {""}, key=len, reverse=True))) or "(?!)")
 
     def find_markup(self, text: str) -> str:
-        """The first markup that a text holds, "" for none."""
+        """Return the first markup in a text, "" for none."""
         found = _KNOWN.search(text) or self._own.search(text)
         return found[0].strip() if found else ""
 
     def warnings(self, rows: Iterable[Prompt | Demonstration | Preference | TokenPair]) -> list[str]:
-        """A line when rows hold markup: how many, which, and what becomes of it. Token ids are not looked at."""
+        """Warn of rows that hold markup: how many, and which. Rows of token ids are skipped."""
         counted: Counter[str] = Counter()
-        number = held = 0
+        number = with_markup = 0
         for row in rows:
             if isinstance(row, TokenPair):
                 continue
             number += 1
             marks = dict.fromkeys(mark for text in row_texts(row) if (mark := self.find_markup(text)))
-            held += bool(marks)
+            with_markup += bool(marks)
             counted.update(marks.keys())
-        if not held:
+        if not with_markup:
             return []
         named = ", ".join(f"{mark!r} in {count:,}" for mark, count in counted.most_common(3))
         return [
-            f"{held:,} of {number:,} rows hold chat markup in their texts ({named}): the model's chat template is "
-            "written around it once more. Fix: give turns as plain text or messages, without the markup"
+            f"{with_markup:,} of {number:,} rows hold chat markup in their texts ({named}): the model's chat template "
+            "adds its own markup around it. Fix: give turns as plain text or messages, without the markup"
         ]
 
 
 def row_texts(row: Prompt | Demonstration | Preference) -> Sequence[str]:
-    """All texts of a row: its turns, and its responses."""
+    """Return all texts of a row: its turns and its responses."""
     turns = [m.content for m in (row if isinstance(row, Prompt) else row.prompt).messages]
     return [*turns, *row_responses(row)]
 
 
 def row_responses(row: Prompt | Demonstration | Preference) -> list[str]:
-    """The texts that an assistant is to write, or not to."""
+    """Return a row's responses, chosen and rejected alike."""
     if isinstance(row, Prompt):
         return []
     return [row.response] if isinstance(row, Demonstration) else [row.chosen, row.rejected]

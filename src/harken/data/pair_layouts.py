@@ -1,4 +1,4 @@
-"""Layouts with two or more answers and a judgement between them."""
+"""Parse layouts with two or more responses and a judgement between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harken.data.preferences import Comparison
 
 Comparisons = tuple[Conversation, list[Comparison]]
 
-# The aliases the reference run of S0 accepts, in its order.
+# The aliases that the reference run accepts, in its order.
 _SCORES = ("preference_score", "overall_preference_score", "overall_preference", "preference", "score")
 _FIRSTS = ("response1", "response_1", "answer1", "answer_1")
 _SECONDS = ("response2", "response_2", "answer2", "answer_2")
@@ -39,12 +39,13 @@ _LABELS = (
 )
 _ANNOTATOR = re.compile(r"annotator_?\d+")
 _VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
-"""What a vote in a column of its own stands for (PandaLM): a tie, the first, the second."""
+"""Scores of votes in annotator columns (PandaLM): 0 is a tie, 1 the first, 2 the second."""
 
 
 def is_helpsteer3(row: Row) -> bool:
-    """Two answers and a signed score. `preference` and `score` alone could mean other scales: they count only
-    beside a context of messages.
+    """Tell whether a row has two responses and a signed score.
+
+    `preference` and `score` may use other scales: they count only beside a context of messages.
     """
     if not (fields.first_present(row, _FIRSTS) and fields.first_present(row, _SECONDS)):
         return False
@@ -56,25 +57,25 @@ def is_helpsteer3(row: Row) -> bool:
 
 
 def helpsteer3_prompt(row: Row) -> Conversation:
-    """The context, in which assistant turns at the end are still to be cut."""
+    """Parse the context, which may still end in assistant turns."""
     name = fields.require_any(row, _CONTEXTS)
     return conversations.parse_conversation(row[name], name)
 
 
 def helpsteer3(row: Row) -> Comparisons:
-    """Score below 0: response1 is better, above 0: response2, 0: tie; without a score, the raters' mean."""
+    """Parse a comparison. Score below 0: response1 is better, above 0: response2, 0: tie; default: the raters' mean."""
     raters = tuple(_individual(row.get("individual_preference")))
     score = fields.to_float(row.get(fields.first_present(row, _SCORES) or ""))
     if score is None:
         if not raters:
             raise RowError("unscored")
         score = preferences.mean_score(raters)
-    answers = fields.text(row, *_FIRSTS), fields.text(row, *_SECONDS)
-    return helpsteer3_prompt(row), [Comparison(*answers, score, raters)]
+    responses = fields.text(row, *_FIRSTS), fields.text(row, *_SECONDS)
+    return helpsteer3_prompt(row), [Comparison(*responses, score, raters)]
 
 
 def _individual(value: object) -> list[float]:
-    """Single scores; an entry without a number is no judgement."""
+    """Return the raters' scores, without entries that have no number."""
     entries = value if isinstance(value, list) else []
     found = [
         fields.to_float(entry.get("score") if isinstance(entry, Mapping) else entry) for entry in entries
@@ -83,21 +84,21 @@ def _individual(value: object) -> list[float]:
 
 
 def is_prompt_chosen_rejected(row: Row) -> bool:
-    """Whether a row has a prompt of its own beside chosen and rejected."""
+    """Tell whether a row has a prompt column beside chosen and rejected."""
     if "chosen" not in row or "rejected" not in row:
         return False
     return fields.first_present(row, _PROMPTS) is not None
 
 
 def prompt_chosen_rejected_prompt(row: Row) -> Conversation:
-    """The prompt, or instruction (+ input), question, …"""
+    """Parse the prompt, or instruction (+ input), question, …"""
     if row.get("prompt") is not None:
         return conversations.parse_conversation(fields.first_value(row, "prompt"), "prompt")
     return conversations.parse_prompt(row)
 
 
 def prompt_chosen_rejected(row: Row) -> Comparisons:
-    """chosen and rejected answer `prompt`; either may repeat it before its answer."""
+    """Parse chosen and rejected responses to `prompt`; either may repeat the prompt before its response."""
     prompt = prompt_chosen_rejected_prompt(row)
     open_prompt, _ = conversations.drop_trailing_responses(prompt)
     chosen, rejected = (_response_to(open_prompt, row, name) for name in ("chosen", "rejected"))
@@ -106,7 +107,7 @@ def prompt_chosen_rejected(row: Row) -> Comparisons:
 
 def _response_to(prompt: Conversation, row: Row, field: str) -> str:
     value = fields.first_value(row, field)
-    if isinstance(value, Mapping):  # one turn, not in a list
+    if isinstance(value, Mapping):  # a single turn, not in a list
         value = [value]
     if isinstance(value, list):
         before, answer = conversations.split_last_response(fields.parse_messages(value, field), field)
@@ -120,12 +121,12 @@ def _response_to(prompt: Conversation, row: Row, field: str) -> str:
 
 
 def chosen_rejected_prompt(row: Row) -> Conversation:
-    """The conversation before the last answer of `chosen`."""
+    """Parse the conversation before the last response of `chosen`."""
     return _dialogue_side(row, "chosen")[0]
 
 
 def chosen_rejected(row: Row) -> Comparisons:
-    """Two whole dialogues that part at their last answer."""
+    """Parse two whole dialogues that differ only in their last response."""
     (left, chosen), (right, rejected) = _dialogue_side(row, "chosen"), _dialogue_side(row, "rejected")
     if not conversations.is_same_conversation(left, right):
         raise RowError("prompts_differ")
@@ -139,7 +140,7 @@ def _dialogue_side(row: Row, field: str) -> tuple[Conversation, str]:
 
 
 def _strength(row: Row) -> float:
-    """How much better `chosen` is: 1 unless the row says; 0 is a tie."""
+    """Return how much better `chosen` is: 1 by default; 0 is a tie."""
     if row.get("preference_strength") is None:
         return 1.0
     strength = fields.to_float(row["preference_strength"])
@@ -153,21 +154,21 @@ def _response_columns(row: Row) -> tuple[str, str] | None:
 
 
 def is_a_b_label(row: Row) -> bool:
-    """Two answers and a label or votes."""
+    """Tell whether a row has two responses and a label or votes."""
     return _response_columns(row) is not None and (
         fields.first_present(row, _LABELS) is not None or bool(_annotators(row))
     )
 
 
 def a_b_label_prompt(row: Row) -> Conversation:
-    """prompt, input, instruction (+ input), …"""
+    """Parse prompt, input, instruction (+ input), …"""
     return conversations.parse_prompt(row)
 
 
 def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[Row], Comparisons]:
-    """Return the reader of a file of labelled rows: the label decides, else the majority_vote of the votes.
+    """Return the parser for a file of labelled rows: the label decides, else the majority vote.
 
-    What the labels mean is found once, from all of them (`data.labels`). Raises UserError when nothing fits them.
+    The label scale is inferred from all labels of the file (`data.labels`). Raises UserError when no scale fits.
     """
     first = next((row for row in rows if _response_columns(row) is not None), None)
     sides = _response_columns(first) if first is not None else None
@@ -188,8 +189,8 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
             score, certainty = preferences.majority_vote(raters), 1.0
         else:
             raise RowError("unscored")
-        answers = fields.text(row, here[0]), fields.text(row, here[1])
-        return a_b_label_prompt(row), [Comparison(*answers, score, raters, certainty)]
+        responses = fields.text(row, here[0]), fields.text(row, here[1])
+        return a_b_label_prompt(row), [Comparison(*responses, score, raters, certainty)]
 
     read.note = labels.note if labels is not None else ""  # type: ignore[attr-defined]
     return read
@@ -209,19 +210,19 @@ def _vote(value: object, field: str, sides: tuple[str, str]) -> float:
 
 
 def ranking_prompt(row: Row) -> Conversation:
-    """The prompt of a ranking."""
+    """Parse the prompt of a ranking."""
     return conversations.parse_prompt(row)
 
 
 def ranking(row: Row) -> Comparisons:
-    """Every pair of the ranked answers."""
-    answers, ranks = fields.first_value(row, "responses"), fields.first_value(row, "ranking")
-    if not isinstance(answers, list) or len(answers) < 2:
+    """Compare every pair of the ranked responses."""
+    responses, ranks = fields.first_value(row, "responses"), fields.first_value(row, "ranking")
+    if not isinstance(responses, list) or len(responses) < 2:
         raise RowError("wrong_type", "responses")
-    if not isinstance(ranks, list) or len(ranks) != len(answers):
+    if not isinstance(ranks, list) or len(ranks) != len(responses):
         raise RowError("wrong_type", "ranking")
     numbers = [found for rank in ranks if (found := fields.to_float(rank)) is not None]
     if len(numbers) != len(ranks):
         raise RowError("wrong_type", "ranking")
-    texts = [fields.require_text(answer, "responses") for answer in answers]
+    texts = [fields.require_text(response, "responses") for response in responses]
     return ranking_prompt(row), preferences.ranked_pairs(texts, numbers)

@@ -1,4 +1,4 @@
-"""Rows to records, every row accounted for. What may be missing or must be limited is up to `sources`."""
+"""Parse rows as records and report every dropped row. `sources` applies limits and splits."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Record = TypeVar("Record")
 Pair = Preference | TokenPair
 
 MAX_CHARS = 1_000_000
-"""Letters of a text that is tokenised whatever the limit; a tokenizer takes a second or so for them."""
+"""Texts up to this length are tokenised at any token limit; a tokenizer takes about a second for one."""
 CHARS_PER_TOKEN = 100
-"""Letters that one token may stand for, generously: a longer text for its limit is dropped before it is tokenised."""
+"""Upper bound of characters per token: a text too long for its token limit is dropped before it is tokenised."""
 RESPONSES_DROPPED = "context lost assistant turns at its end"
 
 _Read = tuple[Sequence[Record | RowError], bool]
-"""The records of one row, or why one is dropped, and whether its context lost assistant turns at its end."""
+"""The records or errors of one row, and whether assistant turns at the end of its context were dropped."""
 
 
 def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], DataReport]:
-    """Conversations to answer, each once. Whatever else a row holds, its answers are not read.
+    """Parse distinct prompts, ignoring responses in the rows.
 
     Raises UserError when the source cannot be read or no layout fits it, as the other functions here do.
     """
@@ -68,7 +68,7 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
 
 
 def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
-    """Prompts with the answer to imitate: of a preference the better side, of a ranking the best answer."""
+    """Parse prompts with their target responses: of a preference the better side, of a ranking the best response."""
     rows, layout, report = _open(data, path, "sft")
 
     def read(row: Row) -> _Read[Demonstration]:
@@ -86,7 +86,7 @@ def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demo
 def preferences(
     data: DataConfig, path: str | None = None, *, soft: bool = False
 ) -> tuple[list[Pair], DataReport]:
-    """Pairs of answers, ties with label 1/2, and how far the raters of the kept rows agree."""
+    """Parse pairs of responses, ties with label 1/2, and compute the rater agreement of the kept rows."""
     rows, layout, report = _open(data, path, "preference")
     judged: list[tuple[float, ...]] = []
     scored: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def preferences(
 
     records: list[Pair] = _convert(rows, read, report, data.max_length)
     report.warnings += [
-        f"{scored[how]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): they count as labelled"
+        f"{scored[how]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): their labels are used"
         for how, what in (("equal", "equally"), ("reversed", "the other way round"))
         if scored[how]
     ]
@@ -116,7 +116,7 @@ def preferences(
 
 
 def content_hash(messages: Conversation, tools: str = "") -> str:
-    """16 hexadecimal digits that depend on the conversation alone: a prompt's id where the data name none."""
+    """Hash a conversation to 16 hexadecimal digits: a prompt's id where the data has none."""
     text = json.dumps([m.to_dict() for m in messages])
     return hashlib.sha256((text + tools).encode()).hexdigest()[:16]
 
@@ -126,7 +126,7 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
         raise UserError(
             f"it is {data.task!r}, but this stage reads rows as {task!r}",
             where="data.task",
-            fix="Leave it out, or name the task of the stage",
+            fix="Remove it, or set it to the task of the stage",
         )
     return path or data.path
 
@@ -134,7 +134,7 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
 def _open(
     data: DataConfig, path: str | None, task: Task
 ) -> tuple[list[files.LocatedRow], Layout, DataReport]:
-    """The rows, a layout that can serve the task, and an empty report."""
+    """Read the rows, and find a layout that supports the task; return both with an empty report."""
     path = _path(data, path, task)
     rows = columns.rename_columns(files.read_rows(path, data.split), data.columns, path)
     objects = [row for _, row in rows if isinstance(row, dict)]
@@ -152,7 +152,7 @@ def _open(
         raise UserError(
             f"rows in layout {layout.name!r} ({layout.description}) cannot be read as {task!r}",
             where=path,
-            fix="Name other data, or another data.layout",
+            fix="Set other data, or another data.layout",
         )
     return rows, layout, DataReport(path, layout.name, notes=[note] if note else [])
 
@@ -189,7 +189,7 @@ def _convert(
 
 
 def _letters(record: object) -> int:
-    """Of the longest text of a record."""
+    """Return the length of the longest text of a record."""
     if isinstance(record, Preference):
         return max(_letters(record.prompt), len(record.chosen), len(record.rejected))
     if isinstance(record, Demonstration):
@@ -215,18 +215,18 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
 
 
 def _own_id(row: Row) -> str | None:
-    """The row's "id", when it is text or a whole number."""
+    """Return the row's "id" if it is text or an integer."""
     found = row.get("id")
     return str(found) if type(found) is int else _name(row, "id") or None
 
 
 def _name(row: Row, field: str) -> str:
-    """A text that only names something: "" for anything else that may stand there."""
+    """Return a field's text, "" for a value of another type."""
     return fields.require_text(row[field], field) if isinstance(row.get(field), str) else ""
 
 
 REFERENCES = ("reference", "reference_answer", "ground_truth", "solution", "answer")
-"""Columns that may hold the right answer to a prompt, for rewards that compare with it; the first that is there."""
+"""Columns with a reference response, for rewards that compare with it; the first one present is used."""
 
 
 def _reference(row: Row) -> str | None:
@@ -237,7 +237,7 @@ def _reference(row: Row) -> str | None:
 
 
 def _is_bad(row: Row) -> bool:
-    """Whether a single response is marked as a bad one (thumbs down): it is not to be imitated."""
+    """Tell whether a single response is labelled as bad (thumbs down), so not a target response."""
     label = row.get("label")
     if isinstance(label, str):
         return label.strip().lower() == "false"
@@ -245,7 +245,7 @@ def _is_bad(row: Row) -> bool:
 
 
 def _scores(row: Row) -> str:
-    """How the two scores of a chosen and a rejected response stand to each other."""
+    """Compare the scores of the chosen and the rejected response: right, equal, reversed or none."""
     chosen, rejected = fields.to_float(row.get("score_chosen")), fields.to_float(row.get("score_rejected"))
     if chosen is None or rejected is None:
         return "none"
@@ -253,7 +253,7 @@ def _scores(row: Row) -> str:
 
 
 def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:
-    """The conversation and the answer judged better; rows at fault are dropped as for preferences."""
+    """Return the conversation and the better response; raise RowError as for preferences."""
     assert layout.comparisons is not None
     turns, compared = layout.comparisons(row)
     best = compared[0]

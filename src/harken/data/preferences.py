@@ -1,6 +1,6 @@
-"""From judgements to pairs: scores and votes of raters, rankings of k answers, and how far raters agree.
+"""Turn judgements into preference pairs (scores, votes, rankings of k responses), and compute rater agreement.
 
-One sign everywhere, HelpSteer3's: below 0 the first answer is better, above 0 the second, 0 is a tie.
+The sign of a score is HelpSteer3's: below 0 the first response is better, above 0 the second, 0 is a tie.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from harken.records import Preference, Prompt
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers and what was judged of them, in the order of the row.
+    """Hold two responses and their judgement, in the order of the row.
 
-    `score` < 0: first better; > 0: second; 0: tie. Its size is the strength. `raters` are single judgements
-    on the same scale. `certainty` is the probability that the better side is better, 1 unless the row gives
-    one.
+    `score` < 0: first better; > 0: second; 0: tie. Its absolute value is the strength. `raters` are single judgements
+    on the same scale. `certainty` is the probability that the better side is better, 1 unless the row gives one.
     """
 
     first: str
@@ -31,10 +30,10 @@ class Comparison:
 
 
 def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft: bool = False) -> Preference:
-    """The comparison as a pair whose `chosen` is the better side; a tie keeps the row's order, label 1/2.
+    """Convert a comparison to a pair whose `chosen` is the better side; a tie keeps the row's order, with label 1/2.
 
-    `raters` of the result are turned so that a positive one favours `chosen`. With `soft`, where raters are
-    known, the label is the share of them that favour `chosen` (a tie counts half) instead of the verdict.
+    The signs of `raters` change so that a positive score favours `chosen`. With `soft`, where raters are
+    known, the label is the share of them that favour `chosen` (a tie counts half) instead of the judgement.
     """
     score, certainty = comparison.score, comparison.certainty
     if soft and comparison.raters:
@@ -55,14 +54,14 @@ def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft
 
 
 def mean_score(scores: Sequence[float]) -> float:
-    """The raters' mean."""
+    """Compute the mean of the raters' scores."""
     return float(np.mean(scores))
 
 
 def majority_vote(scores: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """-1, 0 or 1: the verdict with the most votes; a draw between verdicts is a tie, 0.
+    """Return -1, 0 or 1, the sign with the most votes; 0, a tie, when two signs have equally many.
 
-    Each score votes with its sign; `weights` (one a rater, default 1) say how much a vote counts.
+    Each score votes with its sign; `weights` (one per rater, default 1) weight the votes.
     """
     tally = dict.fromkeys((-1.0, 0.0, 1.0), 0.0)
     for score, weight in zip(scores, weights or [1.0] * len(scores), strict=True):
@@ -73,26 +72,26 @@ def majority_vote(scores: Sequence[float], weights: Sequence[float] | None = Non
 
 
 def vote_margin(scores: Sequence[float]) -> float:
-    """The share of raters that favour the second answer minus the share that favour the first: -1 … 1."""
+    """Compute the share of raters for the second response minus the share for the first: -1 … 1."""
     return float(np.mean(np.sign(scores)))
 
 
-def ranked_pairs(answers: Sequence[str], ranks: Sequence[float]) -> list[Comparison]:
-    """All k·(k-1)/2 pairs of a ranking, best answers first. Rank 1 is the best; equal ranks are a tie.
+def ranked_pairs(responses: Sequence[str], ranks: Sequence[float]) -> list[Comparison]:
+    """Return all k·(k-1)/2 pairs of a ranking, best responses first. Rank 1 is the best; equal ranks are a tie.
 
     The strength of a pair is the difference of its ranks. Raises ValueError when the lengths differ.
     """
-    ordered = sorted(zip(ranks, answers, strict=True), key=lambda pair: pair[0])
+    ordered = sorted(zip(ranks, responses, strict=True), key=lambda pair: pair[0])
     return [Comparison(a, b, score=float(i - j)) for (i, a), (j, b) in combinations(ordered, 2)]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far raters agree over the rows that two or more of them judged.
+    """Measure rater agreement over the rows with two or more raters.
 
-    `unanimous`: rows on which all gave the same verdict. `pairwise`: share of pairs of raters that gave the
-    same verdict, averaged over rows. Verdicts are signs: first, tie, second. `alpha`: Krippendorff's,
-    ordinal, over the scores themselves: 1 perfect, 0 chance, None where every score is the same.
+    `unanimous`: rows on which all scores have the same sign. `pairwise`: share of rater pairs with the same sign,
+    averaged over rows. `alpha`: Krippendorff's ordinal alpha over the scores: 1 perfect, 0 chance, None where every
+    score is the same.
     """
 
     rows: int
@@ -101,7 +100,7 @@ class Agreement:
     alpha: float | None
 
     def line(self) -> str:
-        """One line for a terminal."""
+        """Format the agreement in one line for a terminal."""
         alpha = "not defined" if self.alpha is None else f"{self.alpha:.3f}"
         return (
             f"raters agree: {self.unanimous:,} of {self.rows:,} rows unanimous, "
@@ -109,7 +108,7 @@ class Agreement:
         )
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """The four figures."""
+        """Return the four figures as JSON."""
         return {
             "rows": self.rows,
             "unanimous": self.unanimous,
@@ -119,7 +118,7 @@ class Agreement:
 
 
 def agreement(rows: Sequence[Sequence[float]]) -> Agreement | None:
-    """Agreement over rows of scores; None when no row has two raters."""
+    """Compute agreement over rows of scores; None when no row has two raters."""
     rated = [row for row in rows if len(row) >= 2]
     if not rated:
         return None
@@ -134,12 +133,11 @@ def agreement(rows: Sequence[Sequence[float]]) -> Agreement | None:
 
 
 def krippendorff_alpha(rows: Sequence[Sequence[float]]) -> float | None:
-    """Krippendorff's alpha for ordinal scores: 1 - observed ÷ expected disagreement; None where none is
-    expected.
+    """Compute Krippendorff's alpha for ordinal scores: 1 - observed ÷ expected disagreement.
 
-    Rows may have different numbers of raters; those with fewer than two say nothing. The squared distance
-    of two values is (scores from one to the other, the outer two counted half)². Source: Krippendorff 2011,
-    "Computing Krippendorff's alpha-reliability", section E.
+    None where the expected disagreement is 0. Rows may have different numbers of raters; those with fewer than two are
+    ignored. The squared distance of two values is (number of scores from one to the other, the outer two counted
+    half)². Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability", section E.
     """
     rated = [row for row in rows if len(row) >= 2]
     values = sorted({score for row in rated for score in row})

@@ -1,4 +1,4 @@
-"""What became of every row: read, kept, dropped and why, shortened and how."""
+"""Report on the rows of a source: kept, dropped, shortened and changed, with reasons."""
 
 from __future__ import annotations
 
@@ -10,68 +10,68 @@ from harken.data.preferences import Agreement
 
 REASONS = {
     "not_an_object": "the row is not a JSON object",
-    "missing_field": "a field the layout needs is absent or null",
-    "wrong_type": "a field does not hold what its layout says",
-    "not_unicode": "a text holds half of a surrogate pair, which no tokenizer can read",
-    "unknown_role": "a message is neither from a system, a user, an assistant nor a tool",
-    "no_prompt": "no user turn with text is left to answer",
-    "no_response": "no assistant turn to learn from",
-    "empty_response": "an answer is empty or blank",
-    "identical_responses": "both answers are the same",
-    "prompts_differ": "the two sides answer different conversations",
-    "turn_marker_in_response": "an answer goes on to write the human's next turn",
-    "no_newline": "a {text} row without a newline between prompt and answer",
-    "unscored": "neither a score nor a rater's judgement",
-    "unknown_label": "a label that names neither side nor a tie",
-    "labelled_bad": "the response is marked as a bad one, and is not to be imitated",
-    "tie": "an answer to imitate is wanted, and neither side is the better one",
-    "duplicate_prompt": "the same conversation stands in an earlier row",
+    "missing_field": "a field that the layout needs is absent or null",
+    "wrong_type": "a field has another type than its layout says",
+    "not_unicode": "a text holds half of a surrogate pair, which no tokenizer can encode",
+    "unknown_role": "a message's role is none of system, user, assistant and tool",
+    "no_prompt": "there is no user turn with text to respond to",
+    "no_response": "there is no assistant turn to learn from",
+    "empty_response": "a response is empty or blank",
+    "identical_responses": "both responses are the same",
+    "prompts_differ": "the two sides respond to different conversations",
+    "turn_marker_in_response": "a response contains the human's next turn",
+    "no_newline": "a {text} row has no newline between prompt and response",
+    "unscored": "there is neither a score nor a rater's judgement",
+    "unknown_label": "a label names neither side nor a tie",
+    "labelled_bad": "the response is labelled as bad",
+    "tie": "a target response is needed, and neither side is better",
+    "duplicate_prompt": "an earlier row has the same conversation",
     "duplicate_id": "another prompt in an earlier row has this id",
-    "text_too_long": "a text of more letters than are worth counting for this token limit",
-    "response_too_long": "the answer and the shortest prompt exceed the token limit; answers are never cut",
-    "prompt_too_long": "not one token of the last user turn would be left within the token limit",
-    "template_refuses": "the model's chat template cannot write this conversation",
-    "unsupported_content": "a message holds something else than text",
-    "tool_call_response": "the answer to learn is a tool call, not a text",
-    "token_outside_vocabulary": "a pre-tokenised row holds an id the tokenizer does not have",
-    "over_limit": "left out on purpose: more rows than the limit asked for",
+    "text_too_long": "a text is far too long for this token limit",
+    "response_too_long": "the response and the shortest prompt exceed the token limit; responses are not truncated",
+    "prompt_too_long": "no token of the last user turn would be left within the token limit",
+    "template_refuses": "the model's chat template cannot render this conversation",
+    "unsupported_content": "a message holds content other than text",
+    "tool_call_response": "the target response is a tool call, not text",
+    "token_outside_vocabulary": "a pre-tokenised row holds an id that the tokenizer does not have",
+    "over_limit": "more rows than data.limit allows",
 }
-"""Every reason to drop a row. Faults of one field are counted per field: "missing_field:chosen"."""
+"""All reasons to drop a row. Reasons about one field are counted per field: "missing_field:chosen"."""
 
 FIXES = {
     "text_too_long": "raise data.max_length",
     "response_too_long": "raise data.max_length",
     "prompt_too_long": "raise data.max_length",
     "template_refuses": "remove or merge such turns in the rows, or use a model whose chat template takes them",
-    "unsupported_content": "rows of text alone can be trained on: leave the others out",
-    "tool_call_response": "let the last assistant turn be a text",
+    "unsupported_content": "remove these rows: only text can be trained on",
+    "tool_call_response": "end the rows with an assistant turn of text",
     "token_outside_vocabulary": "tokenise the rows with this model's tokenizer, or give them as text",
-    "tie": "these rows prefer neither side: name a data set with preferences, or one of demonstrations",
+    "tie": "use a data set with preferences or demonstrations: these rows prefer neither side",
 }
-"""What to do where a reason leaves no row."""
+"""The fix when a reason leaves no row."""
 MAX_LISTED = 20
-"""Dropped rows that are listed one by one; all of them stand in rejects.jsonl."""
+"""Dropped rows that are listed one by one; rejects.jsonl has all of them."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
 MAX_COLUMNS = 6
-"""Columns that the short account names."""
+"""Columns named in the summary."""
 MAX_REASONS = 3
-"""Reasons that the short account names; the others are counted."""
+"""Reasons named in the summary; the others are counted."""
 MAX_DETAILS = 12
-"""Different messages of a chat template that are counted each under its own name."""
+"""Distinct chat template messages that are counted separately."""
 
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """One dropped row: its place (``path:line`` or a prompt id), the field at fault ("" if none), why."""
+    """Describe one dropped row: its location (``path:line`` or a prompt id), field ("" for none) and reason."""
 
     where: str
     field: str
     reason: str
     detail: str = ""
-    """What a chat template said, in one line."""
+    """The chat template's own message in one line."""
 
     def line(self) -> str:
-        """``file:row:field: message``."""
+        """Format the row as ``file:row:field: message``."""
         place = ":".join(part for part in (self.where, self.field) if part)
         return f"{place}: {self.reason}: {REASONS[self.reason]}" + (
             f" ({self.detail})" if self.detail else ""
@@ -80,11 +80,11 @@ class DroppedRow:
 
 @dataclass
 class DataReport:
-    """The account of one source; ``raw == kept + sum(dropped.values())`` at all times.
+    """Count the records of one source; ``raw == kept + sum(dropped.values())`` always holds.
 
-    `raw` counts the records the rows hold: a ranking of k answers holds k·(k-1)/2 pairs, every other row one.
-    `shortened` counts kept records that lost something on the way, by what they lost; `changed` those that are written
-    otherwise than the source has them.
+    `raw` counts the records of the rows: a ranking of k responses holds k·(k-1)/2 pairs, every other row one record.
+    `shortened` counts kept records that lost a part, by the part; `changed` counts those whose rendering differs from
+    the source.
     """
 
     path: str
@@ -96,12 +96,12 @@ class DataReport:
     changed: Counter[str] = field(default_factory=Counter)
     dropped_rows: list[DroppedRow] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """What is wrong with rows that are used, for example prompts that are trained on and held out."""
+    """Problems with rows that are used, for example prompts both trained on and held out."""
     agreement: Agreement | None = None
     notes: list[str] = field(default_factory=list)
-    """How the rows were read, where they could be read otherwise: what their labels mean."""
+    """How ambiguous rows were interpreted: the meaning of their labels."""
     unused: list[str] = field(default_factory=list)
-    """Columns with a value in some row that nothing read."""
+    """Columns that have a value in some row and are never read."""
 
     def keep(self) -> None:
         """Count a record that is used."""
@@ -109,7 +109,7 @@ class DataReport:
         self.kept += 1
 
     def drop(self, where: str, reason: str, field: str = "", detail: str = "") -> None:
-        """Count a record that is not used, refusals of a chat template by what it said (`detail`).
+        """Count a dropped record; refusals of a chat template also by its message (`detail`).
 
         Raises ValueError for a reason outside `REASONS`.
         """
@@ -134,19 +134,19 @@ class DataReport:
         self.drop(where, reason, field, detail)
 
     def explain_empty(self) -> tuple[str, str]:
-        """Why not one row is left, and what to do about it: by the reason that most rows were dropped for."""
+        """Return why no row is left, and the fix, for the reason that dropped the most rows."""
         if not self.dropped:
-            return "there is not one row", "name other data"
+            return "there are no rows", "set other data"
         counted, number = self.dropped.most_common(1)[0]
         reason, _, detail = counted.partition(":")
         said = f" ({detail.strip()})" if detail else ""
         return (
-            f"not one row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{said}",
+            f"no row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{said}",
             FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
         )
 
     def summary(self) -> list[str]:
-        """The account in two lines, and one a warning: what a training run prints. `lines` has all of it."""
+        """Summarise in two lines, plus one per warning, for a training run. `lines` gives the whole report."""
         parts = [f"dropped {_top_reasons(self.dropped)}"] if self.dropped else []
         parts += [f"shortened {_top_reasons(self.shortened)}"] if self.shortened else []
         parts += [f"changed {_top_reasons(self.changed)}"] if self.changed else []
@@ -157,7 +157,7 @@ class DataReport:
         return [self._totals_line(), *([f"  {'; '.join(parts)}"] if parts else []), *warnings]
 
     def lines(self) -> list[str]:
-        """The account for a terminal: totals, each reason, the first dropped rows, warnings, what raters agreed on."""
+        """Format the report for a terminal: totals, reasons, first dropped rows, warnings, rater agreement."""
         lines = [self._totals_line()]
         first = {
             _count_key(r.reason, r.field, r.detail): f"; first {r.where}" for r in reversed(self.dropped_rows)
@@ -185,7 +185,7 @@ class DataReport:
         return head + (f" (layout {self.layout})" if self.layout else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """The account as JSON, without the single rejects."""
+        """Return the report as JSON, without the single dropped rows."""
         return {
             "path": self.path,
             "layout": self.layout,
@@ -207,7 +207,7 @@ def _count_key(reason: str, field: str, detail: str = "") -> str:
 
 
 def _top_reasons(counts: Counter[str]) -> str:
-    """``2 tie, 1 no_prompt and 3 for 2 other reasons``."""
+    """Format counts as ``2 tie, 1 no_prompt and 3 for 2 other reasons``."""
     named = counts.most_common(MAX_REASONS)
     text = ", ".join(f"{count:,} {what}" for what, count in named)
     others = len(counts) - len(named)

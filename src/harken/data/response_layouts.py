@@ -1,4 +1,4 @@
-"""Layouts with at most one answer: a prompt, and maybe what a person replied."""
+"""Parse layouts with a prompt and at most one response."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _RESPONSES = ("response", "completion", "answer", "output")
 
 
 def prompt_response_prompt(row: Row) -> Conversation:
-    """prompt, instruction (+ context) or question."""
+    """Parse prompt, instruction (+ context) or question."""
     return conversations.parse_prompt(row)
 
 
 def prompt_response(row: Row) -> tuple[Conversation, str]:
-    """The prompt and its response, completion, answer or output."""
+    """Parse the prompt and its response, completion, answer or output."""
     return conversations.parse_prompt(row), fields.text(row, *_RESPONSES)
 
 
 def has_messages(row: Row) -> bool:
-    """Whether a field holds a list of messages."""
+    """Tell whether a field holds a list of messages."""
     return any(isinstance(row.get(name), list) for name in _MESSAGES)
 
 
 def messages_prompt(row: Row) -> Conversation:
-    """Everything up to the last user turn: a final answer is left out."""
+    """Parse the turns up to the last user turn, without a final response."""
     return conversations.drop_trailing_responses(_turns(row))[0]
 
 
 def messages(row: Row) -> tuple[Conversation, str]:
-    """The last assistant turn and what came before it."""
+    """Parse the last assistant turn and the turns before it."""
     return conversations.split_last_response(_turns(row), "messages")
 
 
@@ -43,14 +43,14 @@ def _turns(row: Row) -> Conversation:
 
 
 def instances_prompt(row: Row) -> Conversation:
-    """The instruction and the first instance's input."""
+    """Parse the instruction and the first instance's input."""
     return conversations.from_instruction(
         {"instruction": row.get("instruction"), "input": _instance(row).get("input")}
     )
 
 
 def instances(row: Row) -> tuple[Conversation, str]:
-    """The same, with the first instance's output."""
+    """Parse the instruction with the first instance's input and output."""
     return instances_prompt(row), fields.text(_instance(row), "output")
 
 
@@ -62,7 +62,7 @@ def _instance(row: Row) -> Row:
 
 
 def turns_prompt(row: Row) -> Conversation:
-    """The first of several user turns: the later ones ask about the answer to it."""
+    """Parse the first of several user turns; later ones refer to the response to it."""
     turns = fields.first_value(row, "turns")
     if not isinstance(turns, list) or not turns:
         raise RowError("wrong_type", "turns")
@@ -70,16 +70,16 @@ def turns_prompt(row: Row) -> Conversation:
 
 
 def text(row: Row) -> tuple[Conversation, str]:
-    """The first newline parts the prompt from the answer; a dialogue parts at its last turn."""
+    """Split a text at its first newline into prompt and response, a dialogue at its last turn."""
     whole = fields.text(row, "text")
     if transcripts.is_transcript(whole):
         return transcripts.split_last_response(whole, "text")
-    prompt, newline, answer = whole.strip().partition("\n")
+    prompt, newline, response = whole.strip().partition("\n")
     if not newline:
         raise RowError("no_newline", "text")
-    return conversations.user_turn(prompt.strip()), answer.strip()
+    return conversations.user_turn(prompt.strip()), response.strip()
 
 
 def text_prompt(row: Row) -> Conversation:
-    """The prompt of a {text} row."""
+    """Parse the prompt of a {text} row."""
     return text(row)[0]

@@ -1,4 +1,4 @@
-"""What a training stage reads: prompts, demonstrations or preferences, limited and split by the seed."""
+"""Load prompts, demonstrations or preferences for a training stage, with limits and held-out splits."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DEFAULT_SEED = 839
 def load_prompts(
     data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
 ) -> tuple[list[Prompt], DataReport]:
-    """Conversations to answer from `path` (default `data.path`), each once, at most `data.limit`.
+    """Load the distinct prompts of `path` (default `data.path`), at most `data.limit`.
 
-    Whatever else a row holds, its answers are not read. Raises UserError when the source cannot be read,
-    when no layout fits it, and when not one row is usable.
+    Responses in the rows are ignored. Raises UserError when the source cannot be read, when no layout fits it, and
+    when no row is usable.
     """
     return _some(*parse.prompts(data, path), data.limit, seed)
 
@@ -34,7 +34,7 @@ def load_prompts(
 def load_demonstrations(
     data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
 ) -> tuple[list[Demonstration], DataReport]:
-    """Prompts with the answer to imitate: of a preference the better side, of a ranking the best answer.
+    """Load prompts with their target responses: of a preference the better side, of a ranking the best response.
 
     Raises UserError as `load_prompts` does.
     """
@@ -44,8 +44,7 @@ def load_demonstrations(
 def load_preferences(
     data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED, *, soft: bool = False
 ) -> tuple[list[Pair], DataReport]:
-    """Pairs of answers; ties are kept with label 1/2. `soft`: the raters' shares as labels, where they are
-    known.
+    """Load pairs of responses; ties have label 1/2. `soft`: use the raters' shares as labels, where they are known.
 
     Raises UserError as `load_prompts` does.
     """
@@ -57,12 +56,12 @@ def load_split(
     load: Callable[[DataConfig, str | None, int], tuple[list[Record], DataReport]],
     seed: int,
 ) -> tuple[list[Record], list[Record], list[DataReport]]:
-    """Training and held-out records of one of the loaders above, and a report for each file read.
+    """Load training and held-out records with one of the loaders above, and a report for each file read.
 
     `eval_path` and `eval_split` name the held-out rows; else `eval_fraction` of the distinct prompts (at least
-    one) is held out with all their rows, so that no prompt is on both sides. Which ones depends on the seed and
-    the conversations alone. `limit` bounds both sides, `eval_limit` the held-out one in its place. Raises
-    UserError when nothing is left to train on, or `eval_split` names a split of a source that has none.
+    one) is held out with all their rows, so that no prompt is on both sides. The choice depends only on the seed and
+    the conversations. `limit` limits both sides; `eval_limit` replaces it for the held-out side. Raises
+    UserError when nothing is left to train on, or `eval_split` is set for a source without splits.
     """
     eval_limit = data.limit if data.eval_limit is None else data.eval_limit
     _require_splits(data)
@@ -85,14 +84,14 @@ def load_split(
         raise UserError(
             f"eval_fraction {data.eval_fraction} leaves none of its {len(keys)} prompts to train on",
             where=report.path,
-            fix="Lower data.eval_fraction or bring more rows",
+            fix="Lower data.eval_fraction or add rows",
         )
     train = _limited(train, data.limit, seed, report)
     return train, _limited(held_out, eval_limit, seed, report), [report]
 
 
 def _require_splits(data: DataConfig) -> None:
-    """Raise UserError where `eval_split` would read the very file that is trained on."""
+    """Raise UserError where `eval_split` would read the training file itself."""
     path = data.path if data.eval_path is None else data.eval_path
     if data.eval_split is not None and (path.startswith("demo:") or Path(path).expanduser().is_file()):
         raise UserError(
@@ -103,12 +102,12 @@ def _require_splits(data: DataConfig) -> None:
 
 
 def warn_duplicates(records: Sequence[Prompt | Demonstration | Pair], report: DataReport) -> None:
-    """Put into the report how many rows say what an earlier one says, prompt and answers, whatever their ids."""
+    """Warn of rows that repeat an earlier row's prompt and responses, regardless of ids."""
     again = len(records) - len({_whole(record) for record in records})
     if again:
         report.warnings.append(
-            f"{again:,} of {len(records):,} rows repeat an earlier one, prompt and answers: "
-            "each weighs as often as it stands there"
+            f"{again:,} of {len(records):,} rows repeat an earlier one, prompt and responses: "
+            "each repetition counts in training"
         )
 
 
@@ -117,13 +116,14 @@ def _warn_of_leaks(
     held_out: Sequence[Prompt | Demonstration | Pair],
     report: DataReport,
 ) -> None:
-    """Put into the report of the held-out rows how many of their prompts are trained on."""
+    """Warn of held-out prompts that are also in the training data."""
     trained = {_prompt_key(record) for record in train}
     leaked = sum(_prompt_key(record) in trained for record in held_out)
     if leaked:
         report.warnings.append(
-            f"{leaked:,} of {len(held_out):,} held-out prompts are trained on (by the hash of the conversation): "
-            "held-out figures are too good; take them out of data.path, or use data.eval_fraction, which never leaks"
+            f"{leaked:,} of {len(held_out):,} held-out prompts are in the training data (by the hash of the "
+            "conversation): held-out figures are too good. Fix: remove them from data.path, or use data.eval_fraction, "
+            "which never leaks"
         )
 
 
@@ -135,13 +135,13 @@ def _some(
         raise UserError(
             f"none of its {report.raw} rows can be used: {reasons}",
             where=report.path,
-            fix=f"First: {report.dropped_rows[0].where}. Mend the rows, or set data.layout (now {report.layout})",
+            fix=f"First: {report.dropped_rows[0].where}. Correct the rows, or set data.layout (now {report.layout})",
         )
     return _limited(records, limit, seed, report), report
 
 
 def _limited(records: list[Record], limit: int | None, seed: int, report: DataReport) -> list[Record]:
-    """At most `limit` of them, chosen by the seed, in their old order."""
+    """Return at most `limit` records, chosen by the seed, in their original order."""
     if limit is None or len(records) <= limit:
         return records
     for _ in range(len(records) - limit):
@@ -154,12 +154,12 @@ def _whole(record: Prompt | Demonstration | Pair) -> object:
         return record.chosen_tokens, record.rejected_tokens
     if isinstance(record, Prompt):
         return _prompt_key(record)
-    answers = (record.response,) if isinstance(record, Demonstration) else (record.chosen, record.rejected)
-    return _prompt_key(record), *answers
+    responses = (record.response,) if isinstance(record, Demonstration) else (record.chosen, record.rejected)
+    return _prompt_key(record), *responses
 
 
 def _prompt_key(record: Prompt | Demonstration | Pair) -> str:
-    """The same for records about one conversation, whatever ids their rows have."""
+    """Return a key that is equal for records with the same conversation, regardless of ids."""
     if isinstance(record, TokenPair):
         return repr(shared_prefix(record))
     prompt = record if isinstance(record, Prompt) else record.prompt

@@ -1,4 +1,4 @@
-"""Text that spells a special token of the model: broken by a space, or kept in responses on request."""
+"""Handle text that spells special tokens of the model: escape it with a space, or keep it in responses on request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ KEY = "keep_special_tokens"
 
 
 class SpecialTokens:
-    """The special tokens of a tokenizer, those that carry the chat, and those that responses keep.
+    """Classify the special tokens of a tokenizer: control tokens, and those that responses keep.
 
-    `written` is what the chat template writes around texts. A special token in it, a turn's end, and those with a
-    part of their own (bos, eos, unk, pad …) are control tokens: a response can never hold them.
+    `written` is what the chat template writes around texts. Special tokens in it, end tokens, and those with a role of
+    their own (bos, eos, unk, pad …) are control tokens: they are never kept in a response.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], written: str) -> None:
@@ -37,15 +37,15 @@ class SpecialTokens:
         self._hidden = {int(i) for i in tokenizer.convert_tokens_to_ids([*(self.all - self.kept)])}
 
     def escape(self, text: str, *, response: bool = False) -> str:
-        """The text with every special token it spells broken by a space, but for those that a response keeps."""
+        """Insert a space into every special token that the text spells, except those that a response keeps."""
         return (self._in_responses if response else self._anywhere).sub(_insert_space, text)
 
     def find(self, text: str) -> list[str]:
-        """The special tokens that a response spells and that are broken in it."""
+        """Return the special tokens that a response spells and that `escape` changes."""
         return self._in_responses.findall(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Tokens as text, without the special tokens that are not kept."""
+        """Decode tokens, without the special tokens that are not kept."""
         if not self.kept:
             return str(
                 self._tokenizer.decode(
@@ -58,23 +58,23 @@ class SpecialTokens:
         )
 
     def keep(self, wanted: bool | Sequence[str]) -> None:
-        """Keep special tokens in responses (True: all but control tokens), and record it with the tokenizer.
+        """Keep special tokens in responses (True: all but control tokens), and record the choice with the tokenizer.
 
-        Raises UserError for a control token, and for what is no single token of the tokenizer.
+        Raises UserError for a control token, and for text that is no special token of the tokenizer.
         """
         names = sorted(self.all - self.control) if wanted is True else [*(wanted or [])]
         for name in names:
             if name in self.control:
                 raise UserError(
-                    f"{name!r} is a control token of the chat: a response that held it would end or begin a turn",
+                    f"{name!r} is a control token of the chat: in a response it would end or begin a turn",
                     where=f"data.{KEY}",
-                    fix="leave it out",
+                    fix="remove it",
                 )
             if name not in self.all:
                 near = get_close_matches(name, self.all, n=1)
                 known = ", ".join(sorted(self.all - self.control)[:8]) or "none but control tokens"
                 raise UserError(
-                    f"{name!r} is no special token of {self._tokenizer.name_or_path or 'the tokenizer'}",
+                    f"{name!r} is not a special token of {self._tokenizer.name_or_path or 'the tokenizer'}",
                     where=f"data.{KEY}",
                     fix=f"did you mean {near[0]!r}?" if near else f"it declares {known}",
                 )

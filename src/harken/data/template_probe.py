@@ -1,4 +1,4 @@
-"""What a chat template does with a conversation, found out by conversations whose texts are known."""
+"""Probe a chat template by rendering conversations with known texts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 _ESCAPE = re.compile(r'\\u[0-9a-fA-F]{4}|\\[nrtbf"\\/]|[\W_]+')
 _CALL_ID = "call00001"
-"""Nine letters: one family takes no others."""
+"""Nine characters: one model family accepts only that length."""
 _OPENED = re.compile(r"(<\w[\w-]*>)\s*\Z")
 
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """How a template takes tools: the role of a result, whether arguments are JSON text, whether a call that says
-    nothing has no content at all."""
+    """Describe how a template takes tools.
+
+    The role of a result, whether arguments are JSON text, and whether a call without text has no `content` key.
+    """
 
     role: str = "tool"
     arguments_as_json: bool = False
@@ -42,24 +44,24 @@ TOOL_FORMATS = tuple(
 
 @dataclass(frozen=True)
 class TemplateInfo:
-    """What a chat template was found to do."""
+    """Describe what a chat template writes."""
 
     supports_system: bool
-    """Whether it writes a system turn."""
+    """Whether the template writes a system turn."""
     response_prefix: str
-    """What stands between a user's text and the response when the response is there."""
+    """Text between a user's text and the response, rendered with a response."""
     generation_prompt: str
-    """What stands after a user's text when a response is asked for."""
+    """Text after a user's text, rendered with add_generation_prompt."""
     response_suffix: str
-    """What follows a response."""
+    """Text after a response."""
     framing: str
-    """All that it writes around the texts of a question and its response."""
+    """All text that it writes around a question and its response."""
 
     @property
     def opened_tag(self) -> str:
-        """The tag that the generation prompt opens before a response, for example "<think>"; "" for none.
+        """Return the tag that the generation prompt opens before a response, for example "<think>"; "" for none.
 
-        A tag that always stands there is the header's own.
+        A tag that is also in the response prefix does not count.
         """
         found = _OPENED.search(self.generation_prompt)
         if found is None or self.response_prefix == self.generation_prompt:
@@ -69,8 +71,10 @@ class TemplateInfo:
 
     @property
     def closing_text(self) -> str:
-        """What the template writes between the opened tag and a response that says nothing of it, for example
-        "\n</think>\n\n"; "" where it writes no such tag with a response."""
+        """Return what the template writes between the opened tag and a response without the tag.
+
+        For example "\\n</think>\\n\\n"; "" where the template closes no such tag.
+        """
         return self._prefix_rest if self.opened_tag and "</" in self._prefix_rest else ""
 
     @property
@@ -81,10 +85,10 @@ class TemplateInfo:
 
 
 def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
-    """Write a few conversations with the tokenizer's chat template and look for their texts.
+    """Render a few conversations with the tokenizer's chat template and search the result for their texts.
 
-    Raises UserError when the text of a user or an assistant is lost, repeated, or in another place: training would
-    run, and learn nothing of what the rows say. Raises TemplateRefusal when not even a question can be written.
+    Raises UserError when the text of a user or an assistant is dropped, repeated, or out of order: training would run
+    without the content of the rows. Raises TemplateRefusal when not even a question can be rendered.
     """
     said = _sentinels(str(tokenizer.chat_template))
     asking = [_message("user", said[0])]
@@ -99,7 +103,7 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
         raise UserError(
             "two different questions become the same tokens",
             where=str(tokenizer.name_or_path),
-            fix="use the tokenizer the model was trained with",
+            fix="use the tokenizer that the model was trained with",
         )
     try:
         turns = [*asking, _message("assistant", said[1]), _message("user", said[2])]
@@ -111,7 +115,7 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
             *("user", "assistant", "user"),
         )
     except TemplateRefusal:
-        pass  # a model of single turns: rows with more are counted
+        pass  # a single-turn model: rows with more turns are counted when they are dropped
     first, header = whole.split(said[0])[0], whole.split(said[0])[-1].split(said[1])[0]
     after = whole.rpartition(said[1])[2]
     left = asked.rpartition(said[0])[2]
@@ -127,9 +131,9 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
 
 
 def probe_tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
-    """How the tokenizer's chat template takes tool calls and their results.
+    """Find the format in which the tokenizer's chat template takes tool calls and their results.
 
-    Raises TemplateRefusal, with the template's own message where it has one, when it writes them in no form.
+    Raises TemplateRefusal, with the template's own message if any, when it renders them in no format.
     """
     said = _sentinels(str(tokenizer.chat_template))
     refusal: TemplateRefusal | None = None
@@ -151,32 +155,32 @@ def probe_tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
             continue
         if all(word in text for word in said[:6]) and f'\\"{said[2]}' not in text:
             return form
-    reason = refusal.message if refusal else "it leaves out the tools, their calls, or what they return"
+    reason = refusal.message if refusal else "it leaves out the tools, their calls, or their results"
     raise TemplateRefusal(
-        f"the chat template writes no tool calls ({reason})",
+        f"the chat template does not support tool calls ({reason})",
         reason,
         where=str(tokenizer.name_or_path),
-        fix="leave rows with tools out, or use a model whose template takes them",
+        fix="remove rows with tools, or use a model whose template supports them",
     )
 
 
 def format_arguments(arguments: object, form: ToolFormat) -> object:
-    """The arguments of a call as an object or as JSON text."""
+    """Return the arguments of a call as an object or as JSON text."""
     return json.dumps(arguments, ensure_ascii=False) if form.arguments_as_json else arguments
 
 
 def reaches(text: str, written: str, role: str) -> bool:
-    """Whether a turn's text stands in what the template wrote.
+    """Tell whether a turn's text is in the rendered conversation.
 
-    Templates trim, write tool results as JSON, and drop what an assistant thought before its response.
+    Templates strip white space, write tool results as JSON, and drop an assistant's reasoning before its response.
     """
-    said = text.strip()
-    if not said or said in written:
+    content = text.strip()
+    if not content or content in written:
         return True
-    if role == "assistant" and said.rpartition("</think>")[2].strip() in written:
+    if role == "assistant" and content.rpartition("</think>")[2].strip() in written:
         return True
     letters = _ESCAPE.sub("", written)
-    return any(_ESCAPE.sub("", form) in letters for form in (said, json.dumps(said)))
+    return any(_ESCAPE.sub("", form) in letters for form in (content, json.dumps(content)))
 
 
 def _supports_system(tokenizer: PreTrainedTokenizerBase, said: Sequence[str]) -> bool:
@@ -215,7 +219,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _sentinels(template: str) -> list[str]:
-    """Six words of seven letters that no template holds, the same for the same template."""
+    """Return six words of seven letters that occur in no template, deterministic for a template."""
     digest = hashlib.sha256(template.encode()).digest()
     letters = [chr(ord("a") + byte % 26) for byte in digest + hashlib.sha256(digest).digest()]
     return ["".join(letters[7 * i : 7 * i + 7]) for i in range(6)]

@@ -1,4 +1,4 @@
-"""Checks of a tokenizer and its chat template that need no weights: the doctor and the start of training make them."""
+"""Check a tokenizer and its chat template, without weights, in the doctor and at the start of training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harken.errors import UserError
 from harken.records import Message
 
 QUESTION, RESPONSE = "Name a colour.", "Blue."
-PLAIN = ("Blue.", "One, two; three!\nFour: (5 + 6) = 11?", 'She said: "No."')
+PLAIN = ("Blue.", "One, two; three!\nFour: (5 + 6) = 11?", 'She lines: "No."')
 RARE = ("naïve café", "Straße, Ærø", "日本語", "🙂")
-TEXTS = 64
-"""Texts of the data that are encoded and decoded."""
+MAX_TEXTS = 64
+"""Most texts of the data to encode and decode."""
 
 
 class TokenCheck(NamedTuple):
-    """What a check saw: how bad it is, the numbers with their units, how to correct it ("" when nothing is to do)."""
+    """Hold the result of a check: its level, the measured numbers with units, and the fix ("" for none)."""
 
     level: Literal["ok", "note", "warning", "error"]
     measured: str
@@ -28,32 +28,32 @@ class TokenCheck(NamedTuple):
 
 
 def generation_prompt(renderer: Renderer) -> TokenCheck:
-    """Compare what asks for a response with what stands before one, as text and as tokens."""
+    """Compare the generation prompt with the text before a rendered response, as text and as tokens."""
     template, tokenizer = renderer.template, renderer.tokenizer
     if template is None:
         return TokenCheck(
             "note", "no chat template: turns are written as Human: and Assistant:", "use an instruct model"
         )
-    header, asked = template.response_prefix, template.generation_prompt
+    prefix, generation = template.response_prefix, template.generation_prompt
     if template.opened_tag:
         rest = (
             f"gets {template.closing_text!r} first, as the template writes"
             if template.closing_text
-            else "stays inside it"
+            else "stays inside the tag"
         )
         return TokenCheck(
             "warning",
-            f"the generation prompt opens {template.opened_tag!r}: a response that brings the tag has it removed, "
-            f"and one without its end {rest}",
-            f"let responses begin with what follows {template.opened_tag!r}, and close it; or correct chat_template",
+            f"the generation prompt opens {template.opened_tag!r}: a response that begins with the tag has it removed, "
+            f"and one that does not close it {rest}",
+            f"begin responses with the text after {template.opened_tag!r}, and close the tag; or correct chat_template",
         )
-    if not header.startswith(asked):
+    if not prefix.startswith(generation):
         return TokenCheck(
             "error",
-            f"the template asks with {asked[-40:]!r}, but writes {header[-40:]!r} there with a response",
-            "correct chat_template: add_generation_prompt must write what stands before a response",
+            f"the generation prompt is {generation[-40:]!r}, but a rendered response follows {prefix[-40:]!r}",
+            "correct chat_template: add_generation_prompt must write the text before a response",
         )
-    between = header[len(asked) :]
+    between = prefix[len(generation) :]
     if between.strip():
         turns = [{"role": "user", "content": QUESTION}]
         if chat_template.render(tokenizer, turns) == chat_template.render(
@@ -66,8 +66,8 @@ def generation_prompt(renderer: Renderer) -> TokenCheck:
             )
         return TokenCheck(
             "warning",
-            f"with a response the template writes {between!r} before it, and asks without it",
-            "correct chat_template, or know that Harken trains and samples without that text",
+            f"with a response the template writes {between!r} before it, which the generation prompt lacks",
+            "correct chat_template, or accept that Harken trains and samples without that text",
         )
     whole = chat_template.render(
         tokenizer, [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": RESPONSE}]
@@ -77,13 +77,13 @@ def generation_prompt(renderer: Renderer) -> TokenCheck:
     theirs = tokenizer(whole, add_special_tokens=False)["input_ids"][: len(ours)]
     if ours != theirs:
         return TokenCheck(
-            "note", "a response's first token depends on the header before it: Harken encodes them apart"
+            "note", "a response's first token depends on the text before it: Harken encodes them separately"
         )
-    return TokenCheck("ok", f"{len(prompt)} tokens ask, then the response begins")
+    return TokenCheck("ok", f"{len(prompt)} prompt tokens, then the response begins")
 
 
 def end_of_turn(renderer: Renderer) -> TokenCheck:
-    """Compare the token that the template ends a response with, which is taught, with eos."""
+    """Compare the token with which the template ends a response, which is trained, with eos."""
     tokenizer = renderer.tokenizer
     end = tokenizer.convert_ids_to_tokens(renderer.end_of_turn)
     if renderer.template is None:
@@ -92,8 +92,8 @@ def end_of_turn(renderer: Renderer) -> TokenCheck:
     if end not in after:
         return TokenCheck(
             "warning",
-            f"the template writes {after!r} after a response and no special token; eos {end!r} is taught instead",
-            "correct chat_template: end the assistant's turn with its token",
+            f"the template writes {after!r} after a response and no special token; eos {end!r} is trained instead",
+            "correct chat_template: end the assistant's turn with its end token",
         )
     if renderer.end_of_turn != tokenizer.eos_token_id:
         return TokenCheck("note", f"{end!r} ends a turn, and so does eos {tokenizer.eos_token!r}")
@@ -105,12 +105,12 @@ def system_turn(renderer: Renderer) -> TokenCheck:
     if renderer.template is None or renderer.template.supports_system:
         return TokenCheck("ok", "a system turn is written")
     return TokenCheck(
-        "note", "the chat template takes no system turn: its text begins the first user turn instead"
+        "note", "the chat template supports no system turn: its text is put into the first user turn"
     )
 
 
 def clock(renderer: Renderer) -> TokenCheck:
-    """Tell whether the template reads the clock, and the time it is frozen at."""
+    """Tell whether the template reads the clock, and the time at which it is frozen."""
     if not chat_template.reads_clock(renderer.tokenizer):
         return TokenCheck("ok", "the chat template reads no clock")
     moment = chat_template.template_time(renderer.tokenizer).isoformat(" ", "seconds")
@@ -121,23 +121,23 @@ def clock(renderer: Renderer) -> TokenCheck:
 
 
 def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
-    """Encode and decode plain texts and responses of the data; special tokens that are kept have to come back too."""
+    """Encode and decode plain texts and responses of the data; kept special tokens must be preserved too."""
 
-    def lost(said: Sequence[str]) -> list[str]:
+    def lost(texts: Sequence[str]) -> list[str]:
         return [
             t
-            for t in said
+            for t in texts
             if renderer.decode_response(renderer.encode_response(t)) != renderer.adjust_opened_tag(t)
         ]
 
-    texts = texts[:TEXTS]
+    texts = texts[:MAX_TEXTS]
     spelled = Counter(token for text in texts for token in dict.fromkeys(renderer.special.find(text)))
     data = [text for text in texts if not renderer.special.find(text)]
     plain, own, rare = lost(PLAIN), lost(data), lost(RARE)
     measured = (
         f"{len(own)} of {len(data)} texts of the data and {len(plain)} of {len(PLAIN)} plain ones changed"
     )
-    fix = "use the tokenizer the model was trained with; no decoder or normaliser may drop or fold characters"
+    fix = "use the tokenizer that the model was trained with; its decoder or normaliser must not drop characters"
     if plain or len(own) > len(data) / 10:
         return TokenCheck("error", f"{measured}, as {(plain or own)[0][:40]!r}", fix)
     if spelled:
@@ -145,10 +145,10 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
         keepable = [token for token in spelled if token not in renderer.special.control]
         return TokenCheck(
             "warning",
-            f"of {len(texts)} responses some spell special tokens of the model ({named}); each is broken by a space",
+            f"of {len(texts)} responses some spell special tokens of the model ({named}); each gets a space inserted",
             f"to keep them, set data.{KEY}: [{', '.join(map(repr, sorted(keepable)))}]"
             if keepable
-            else "take them out of the responses: they end or begin turns",
+            else "remove them from the responses: they end or begin turns",
         )
     if own:
         return TokenCheck("warning", f"{measured}, as {own[0][:40]!r}", fix)
@@ -158,15 +158,15 @@ def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
 
 
 def check_tokenizer(renderer: Renderer, texts: Sequence[str]) -> list[str]:
-    """Make all checks at the start of a stage; returns what is worth a warning, a line each.
+    """Run all checks at the start of a stage; return warnings and notes, one line each.
 
-    `texts` are responses of the data. Raises UserError for what the doctor calls an error.
+    `texts` are responses of the data. Raises UserError for a check that fails with an error.
     """
-    seen = [
+    checks = [
         *(check(renderer) for check in (generation_prompt, end_of_turn, system_turn, clock)),
         round_trip(renderer, texts),
     ]
-    for found in seen:
+    for found in checks:
         if found.level == "error":
             where = str(renderer.tokenizer.name_or_path)
             raise UserError(found.measured, where=where, fix=found.fix)
@@ -176,6 +176,8 @@ def check_tokenizer(renderer: Renderer, texts: Sequence[str]) -> list[str]:
     ]
     if inside:
         what = f"{len(inside)} of {len(texts)} responses never close the {tag!r} that the generation prompt opens"
-        seen.append(TokenCheck("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))
-    said = [f"warning: {found.measured}. Fix: {found.fix}" for found in seen if found.level == "warning"]
-    return [*said, *(f"note: {found.measured}" for found in seen[2:4] if found.level == "note")]
+        checks.append(TokenCheck("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))
+    warnings = [
+        f"warning: {found.measured}. Fix: {found.fix}" for found in checks if found.level == "warning"
+    ]
+    return [*warnings, *(f"note: {found.measured}" for found in checks[2:4] if found.level == "note")]

@@ -1,4 +1,4 @@
-"""Pairs that come as token ids already (S2-77): input_ids_chosen, attention_mask_chosen, …_rejected."""
+"""Parse pre-tokenised pairs: input_ids_chosen, attention_mask_chosen, …_rejected."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harken.records import TokenPair
 
 
 def is_token_pair(row: Row) -> bool:
-    """Whether both sides are there as ids."""
+    """Tell whether a row has both sides as token ids."""
     return "input_ids_chosen" in row and "input_ids_rejected" in row
 
 
 def read(row: Row, max_length: int, id: str | None = None) -> TokenPair:
-    """Both sides without padding (where the mask is 0). Longer than `max_length` is dropped, never cut."""
+    """Parse both sides without padding (mask 0). A pair longer than `max_length` is dropped, not truncated."""
     chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
     if chosen == rejected:
         raise RowError("identical_responses")
@@ -28,7 +28,7 @@ def read(row: Row, max_length: int, id: str | None = None) -> TokenPair:
 
 
 def shared_prefix(pair: TokenPair) -> tuple[int, ...]:
-    """The tokens both sides begin with: their prompt, as far as tokens tell."""
+    """Return the tokens that both sides begin with, in place of the unknown prompt."""
     same = takewhile(
         lambda ids: ids[0] == ids[1], zip(pair.chosen_tokens, pair.rejected_tokens, strict=False)
     )
@@ -39,10 +39,10 @@ def _side(row: Row, side: str) -> tuple[int, ...]:
     tokens = _integers(row, f"input_ids_{side}")
     mask = f"attention_mask_{side}"
     if row.get(mask) is not None:
-        real = _integers(row, mask)
-        if len(real) != len(tokens) or any(flag > 1 for flag in real):
+        attention_mask = _integers(row, mask)
+        if len(attention_mask) != len(tokens) or any(flag > 1 for flag in attention_mask):
             raise RowError("wrong_type", mask)
-        tokens = tuple(token for token, flag in zip(tokens, real, strict=True) if flag)
+        tokens = tuple(token for token, flag in zip(tokens, attention_mask, strict=True) if flag)
     if not tokens:
         raise RowError("empty_response", f"input_ids_{side}")
     return tokens

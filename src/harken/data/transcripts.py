@@ -1,4 +1,4 @@
-"""Dialogues written as text, as in HH-RLHF: "\\n\\nHuman: … \\n\\nAssistant: …"."""
+"""Parse dialogues written as text, as in HH-RLHF: "\\n\\nHuman: … \\n\\nAssistant: …"."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
 def is_transcript(text: str) -> bool:
-    """Whether the text is a dialogue: opens with the human's turn, or ends where the assistant's begins."""
+    """Tell whether a text is a dialogue: it begins with the human's turn, or ends where the assistant's begins."""
     return text.lstrip().startswith("Human:") or (HUMAN in text and text.rstrip().endswith(ASSISTANT))
 
 
 def parse(text: str) -> tuple[Message, ...]:
-    """The turns of a dialogue. White space around a turn is not part of it; a lead-in before the first is a
-    system message; turns of one speaker in a row are one turn; a last "Assistant:" with nothing after it is
-    no turn.
+    """Parse the turns of a dialogue.
+
+    White space around turns is removed. Text before the first turn is a system message. Consecutive turns of one
+    speaker are merged. A final "Assistant:" without text is ignored.
     """
     if text.lstrip().startswith(("Human:", "Assistant:")):
         text = "\n\n" + text.lstrip()
     lead, *rest = _MARKER.split(text)
     turns = [Message("system", lead.strip())] if lead.strip() else []
-    for speaker, said in zip(rest[::2], rest[1::2], strict=True):
-        role, content = _ROLES[speaker], said.strip()
+    for speaker, turn in zip(rest[::2], rest[1::2], strict=True):
+        role, content = _ROLES[speaker], turn.strip()
         if turns and turns[-1].role == role:
             turns[-1] = Message(role, f"{turns[-1].content}\n\n{content}".strip())
         else:
@@ -38,13 +39,13 @@ def parse(text: str) -> tuple[Message, ...]:
 
 
 def split_last_response(text: str, field: str) -> tuple[tuple[Message, ...], str]:
-    """A dialogue as the conversation and its last answer: everything after the last "Assistant:".
+    """Split a dialogue into the conversation and its last response: everything after the last "Assistant:".
 
-    Drops rows without an answer, and rows whose answer goes on to write the human's next turn.
+    Raises RowError for a dialogue without a response, and for a response that contains the human's next turn.
     """
-    before, marker, answer = text.rpartition(ASSISTANT)
+    before, marker, response = text.rpartition(ASSISTANT)
     if not marker:
         raise RowError("no_response", field)
-    if HUMAN in answer:
+    if HUMAN in response:
         raise RowError("turn_marker_in_response", field)
-    return parse(before), answer.strip()
+    return parse(before), response.strip()

@@ -90,7 +90,7 @@ def markup_in_rows(context: Context) -> Outcome:
 )
 def round_trip(context: Context) -> Outcome:
     """Special tokens that answers keep have to come back; others are broken on purpose, and counted."""
-    texts = [text for row in context.sample[: token_checks.TEXTS] for text in _texts(row)]
+    texts = [text for row in context.sample[: token_checks.MAX_TEXTS] for text in _texts(row)]
     return Outcome(*token_checks.round_trip(context.renderer, texts))
 
 

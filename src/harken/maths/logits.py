@@ -31,24 +31,24 @@ class LogitsHead:
         return self.from_matmul(to_matmul_dtype(hidden) @ to_matmul_dtype(self.weight).T)
 
     def from_matmul(self, product: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
-        """Turn `hidden @ weight[start:…].T` into logits. `product` may be written to, and must be nobody else's."""
+        """Turn `hidden @ weight[start:…].T` into logits. May overwrite `product`."""
         logits = at_least_fp32(product)
         if self.bias is not None:
             logits = logits.add_(at_least_fp32(self.bias[start : start + product.shape[-1]]))
         if self.scale != 1:
             logits = logits.mul_(self.scale)
         if self.softcap is not None:
-            # Not in place at the end: the gradient of tanh reads what tanh gave.
+            # The last product is not in place: the gradient of tanh needs tanh's output.
             logits = logits.div_(self.softcap).tanh_() * self.softcap
         return logits
 
     def derivative(self, logits: Float[Tensor, "n part"]) -> Tensor | float:
-        """Return d logits / d (hidden W' + bias), element by element, given the logits; a number without a cap."""
+        """Return d logits / d (hidden W' + bias) elementwise, given the logits; a number without a softcap."""
         if self.softcap is None:
             return self.scale
         return (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """Return `x` in float32, or as it is where it is wider."""
+    """Cast `x` to float32; return it unchanged where its dtype is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
