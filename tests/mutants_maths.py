@@ -18,7 +18,7 @@ LOGPROBS = [
     ("temperature ignored", 'token_logprobs: at_least_fp32(logits) / temperature', 'at_least_fp32(logits)'),
     ("temperature ignored when projecting", "_tiles: logits if temperature == 1 else logits.div_(temperature)", "logits if temperature else logits"),
     ("temperature ignored in the whole distribution", "_log_p: head(hidden).div_(temperature)", "head(hidden)"),
-    ("temperature ignored in the gradient", '_LinearLogprobs.backward: of_step / ctx.temperature', "of_step"),
+    ("temperature ignored in the gradient", '_LinearLogprobs.backward: head_derivative / ctx.temperature', "head_derivative"),
     ("logits multiplied by the temperature", 'token_logprobs: at_least_fp32(logits) / temperature', 'at_least_fp32(logits) * temperature'),
     ("log-softmax in half precision", 'token_logprobs: at_least_fp32(logits)', "logits"),
     ("entropy negative", "_logprob_stats: total.log() - mean", "mean - total.log()"),
@@ -31,8 +31,8 @@ LOGPROBS = [
     ("gradient of the other tokens lost", '_LinearLogprobs.backward: log_p.add_(entropy[rows, None]).mul_(-entropy_grad).sub_(token_grad)', "log_p.add_(entropy[rows, None]).mul_(-entropy_grad)"),
     ("all logits at once", '_LinearLogprobs.forward: zip(torch.split(hidden, chunk), torch.split(tokens, chunk), strict=True)', "zip([hidden], [tokens], strict=True)"),
     ("the head's slope at other logits", '_LinearLogprobs.backward: logits if ctx.temperature == 1 else logits * ctx.temperature', "logits"),
-    ("no gradient of the bias", '_LinearLogprobs.backward: of_bias[place:place + len(tile)] += slope.sum(0)', "pass"),
-    ("weight gradient of the last chunk only", '_LinearLogprobs.backward: of_weight[place:place + len(tile)] += of_products.T @ states', "of_weight[place:place + len(tile)] = (of_products.T @ states).float()"),
+    ("no gradient of the bias", '_LinearLogprobs.backward: grad_bias[vocab_start:vocab_start + len(tile)] += logits_grad.sum(0)', "pass"),
+    ("weight gradient of the last chunk only", '_LinearLogprobs.backward: grad_weight[vocab_start:vocab_start + len(tile)] += grad_matmul.T @ states', "grad_weight[vocab_start:vocab_start + len(tile)] = (grad_matmul.T @ states).float()"),
 ]  # fmt: skip
 
 LOGITS = [
