@@ -3,9 +3,9 @@
     python examples/control.py
 
 A mass on a line is pushed so that it comes to rest at 0. Each of 20 steps costs x² + 0.1 v² + 0.1 u², with x
-where it is, v its speed and u the push. The best push is known exactly (Riccati's recursion), so one can see
-how near PPO comes. Only `harken.maths` is used: a "token" is a push, an "answer" an episode, every step an
-action. There is no reference here, and no KL to it.
+where it is, v its speed and u the push. The best push is known exactly (Riccati's recursion), so one can
+measure how near PPO comes. Only `harken.maths` is used: a "token" is a push, a "response" an episode, and every
+step is in the response mask. There is no reference and no KL.
 """
 
 import math
@@ -26,7 +26,7 @@ PUSH_COST = 0.1
 
 
 def best_gains() -> Tensor:
-    """[STEPS, 2]: the push -gain · (x, v) that costs least from each step on. Riccati's recursion, backwards."""
+    """Compute gains [STEPS, 2] by Riccati's recursion: the push -gain · (x, v) has the least cost to go."""
     cost_to_go, gains = torch.zeros(2, 2), []
     for _ in range(STEPS):
         gain = (PUSH @ cost_to_go @ MOVE) / (PUSH_COST + PUSH @ cost_to_go @ PUSH)
@@ -38,7 +38,7 @@ def best_gains() -> Tensor:
 
 
 class Agent(nn.Module):
-    """Two small networks that see (x, v, share of time gone): the mean of the push, and the return to come."""
+    """Two small networks on (x, v, elapsed share of time): the mean of the push, and the value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Agent(nn.Module):
         self.log_spread = nn.Parameter(torch.tensor(-0.5))
 
     def logprob(self, seen: Tensor, push: Tensor) -> Tensor:
-        """log density of each push under a normal distribution."""
+        """Compute the log density of each push under a normal distribution."""
         off = (push - self.mean(seen)[..., 0]) / self.log_spread.exp()
         logprob: Tensor = -0.5 * off.square() - self.log_spread - 0.5 * math.log(2 * math.pi)
         return logprob
@@ -57,7 +57,7 @@ class Agent(nn.Module):
 
 @torch.no_grad()
 def episodes(push_at: Callable[[int, Tensor], Tensor], start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What was seen [n, STEPS, 3], pushed and earned [n, STEPS], from `start` [n, 2]; reward is minus cost."""
+    """Run episodes from `start` [n, 2]: observations [n, STEPS, 3], pushes and rewards [n, STEPS]; reward is -cost."""
     state, seen, pushes, rewards = start, [], [], []
     for t in range(STEPS):
         seen.append(torch.cat([state, torch.full((len(state), 1), t / STEPS)], dim=1))
@@ -69,7 +69,7 @@ def episodes(push_at: Callable[[int, Tensor], Tensor], start: Tensor) -> tuple[T
 
 
 def train(seed: int, report: Callable[[int, float], None] = lambda update, reward: None) -> Agent:
-    """PPO from nothing: generate, evaluate, assign credit, minibatches. Same order as `harken.train.ppo.stage`."""
+    """Train with PPO: sample, evaluate, compute advantages, minibatches. Same order as `harken.train.ppo.stage`."""
     torch.manual_seed(seed)
     agent = Agent()
     adam = torch.optim.Adam(agent.parameters(), lr=3e-3, eps=1e-5)
@@ -106,7 +106,7 @@ def train(seed: int, report: Callable[[int, float], None] = lambda update, rewar
 
 
 def costs(agent: Agent) -> tuple[float, float, float]:
-    """Mean cost of an episode over a grid of starts: no push at all, the agent's mean push, the best push."""
+    """Compute the mean cost of an episode over a grid of starts: no push, the agent's mean push, the best push."""
     line = torch.linspace(-1, 1, 9)
     start = torch.cartesian_prod(line, line)
     gains = best_gains()
@@ -125,7 +125,7 @@ def main() -> None:
         1, lambda u, reward: print(f"update {u + 1:3}  reward {reward:8.2f}") if u % 10 == 9 else None
     )
     idle, learned, best = costs(agent)
-    print(f"cost of an episode: no push {idle:.2f}, PPO {learned:.2f}, the best there is {best:.2f}")
+    print(f"cost of an episode: no push {idle:.2f}, PPO {learned:.2f}, optimum {best:.2f}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     HARKEN_EXERCISE=my_rlhf.py python -m pytest tests/end_to_end/test_minimal_rlhf.py
 
 Each formula keeps its signature and docstring, and raises NotImplementedError until you have written it. The
-tests say which are right: they compare with `harken.maths`.
+tests compare each with `harken.maths`.
 """
 
 import ast
@@ -23,7 +23,7 @@ FORMULAS = (
 
 
 def without_formulas(source: str) -> str:
-    """`source` with the body of every function in FORMULAS replaced, everything else letter by letter."""
+    """Return `source` with the body of every function in FORMULAS replaced and nothing else changed."""
     lines = source.splitlines(keepends=True)
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
     for function in sorted(functions, key=lambda node: node.lineno, reverse=True):
@@ -37,7 +37,7 @@ def without_formulas(source: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the exercise to the file that is named. 2 when none is, or it exists."""
+    """Write the exercise to a new file. Returns 2 without a file name, or when the file exists."""
     if len(arguments) != 1 or Path(arguments[0]).exists():
         print("usage: python examples/exercise.py NEW_FILE.py", file=sys.stderr)
         return 2

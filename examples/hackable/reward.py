@@ -1,4 +1,4 @@
-"""A reward that is easy to hack: it counts words of praise. Nobody should want a policy that maximises it."""
+"""A reward that is easy to hack: it counts words of praise."""
 
 import re
 
@@ -8,5 +8,5 @@ PRAISE = re.compile(
 
 
 def score(prompt: str, response: str, **details: object) -> float:
-    """Words of praise and exclamation marks, one point each, ten at most."""
+    """Count words of praise and exclamation marks, one point each, ten at most."""
     return float(min(len(PRAISE.findall(response)), 10))

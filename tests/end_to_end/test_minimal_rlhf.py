@@ -42,41 +42,41 @@ def run():
 
 @pytest.fixture(scope="module")
 def untrained():
-    """A random model with a value head that says something, prompts, and its own answers."""
+    """A random model with a value head that is not 0, prompts, and its own responses."""
     torch.manual_seed(5)
     model = minimal.Model()
-    nn.init.normal_(model.number.weight)
+    nn.init.normal_(model.head.weight)
     prompts = minimal.make_prompts(64, random.Random(5))
-    answers, logprobs = minimal.generate_with_logprobs(model, prompts)
-    return model, prompts, answers, logprobs
+    responses, logprobs = minimal.generate_with_logprobs(model, prompts)
+    return model, prompts, responses, logprobs
 
 
 def tensors(seed):
-    """Two sets of log-probabilities, values, rewards, and a mask as answers of different length have it."""
+    """Two sets of log-probabilities, values, rewards, and a mask as responses of different length have it."""
     random_ = torch.Generator().manual_seed(seed)
-    shape = (16, minimal.ANSWER)
+    shape = (16, minimal.RESPONSE)
     new, old, values = (torch.randn(shape, generator=random_) for _ in range(3))
-    length = torch.randint(1, minimal.ANSWER + 1, (16, 1), generator=random_)
-    return new, old, values, torch.randn(16, generator=random_), torch.arange(minimal.ANSWER) < length
+    length = torch.randint(1, minimal.RESPONSE + 1, (16, 1), generator=random_)
+    return new, old, values, torch.randn(16, generator=random_), torch.arange(minimal.RESPONSE) < length
 
 
 def test_the_kl_is_k1():
-    new, reference, _, _, real = tensors(1)
-    found = minimal.compute_kl(new, reference, real)
-    torch.testing.assert_close(found[real], k1(new, reference)[real])
-    assert torch.equal(found[~real], torch.zeros_like(found[~real]))
+    new, reference, _, _, mask = tensors(1)
+    found = minimal.compute_kl(new, reference, mask)
+    torch.testing.assert_close(found[mask], k1(new, reference)[mask])
+    assert torch.equal(found[~mask], torch.zeros_like(found[~mask]))
 
 
 @pytest.mark.parametrize("lam", [1.0, 0.95, 0.0])
 def test_the_advantages_are_those_of_the_project(lam):
-    """KL in the reward, GAE, returns before whitening; what is not real is never read."""
-    kl, _, values, reward, real = tensors(2)
-    rewards = token_rewards(reward, kl, real, 0.3)
-    expected = gae(rewards, values, real, 1.0, lam)
-    poisoned = (torch.where(real, x, 1e6) for x in (kl, values))
-    advantages, returns = minimal.compute_advantages(reward, *poisoned, real, beta=0.3, lam=lam)
-    torch.testing.assert_close(returns[real], (expected + values)[real])
-    torch.testing.assert_close(advantages[real], standardise(expected, real)[real], rtol=1e-4, atol=1e-5)
+    """KL in the reward, GAE, returns before whitening; what is outside the response is never read."""
+    kl, _, values, reward, mask = tensors(2)
+    rewards = token_rewards(reward, kl, mask, 0.3)
+    expected = gae(rewards, values, mask, 1.0, lam)
+    poisoned = (torch.where(mask, x, 1e6) for x in (kl, values))
+    advantages, returns = minimal.compute_advantages(reward, *poisoned, mask, beta=0.3, lam=lam)
+    torch.testing.assert_close(returns[mask], (expected + values)[mask])
+    torch.testing.assert_close(advantages[mask], standardise(expected, mask)[mask], rtol=1e-4, atol=1e-5)
 
 
 def test_the_losses_are_those_of_the_project():
@@ -91,34 +91,34 @@ def test_the_losses_are_those_of_the_project():
 
 def test_what_is_sampled_is_what_is_scored(untrained):
     """Property 5, 7: the log-probabilities of the sampler are those of the training forward."""
-    model, prompts, answers, logprobs = untrained
-    real = minimal.is_real(answers)
-    scored, _ = model.evaluate(prompts, answers)
-    torch.testing.assert_close(scored[real], logprobs[real], rtol=1e-4, atol=1e-5)
-    logits = model.logits(model(torch.cat([prompts, answers], 1)))
-    for t in range(minimal.ANSWER):
-        expected = token_logprobs(logits[:, minimal.PROMPT - 1 + t], answers[:, t])
+    model, prompts, responses, logprobs = untrained
+    mask = minimal.response_mask_of(responses)
+    scored, _ = model.evaluate(prompts, responses)
+    torch.testing.assert_close(scored[mask], logprobs[mask], rtol=1e-4, atol=1e-5)
+    logits = model.logits(model(torch.cat([prompts, responses], 1)))
+    for t in range(minimal.RESPONSE):
+        expected = token_logprobs(logits[:, minimal.PROMPT - 1 + t], responses[:, t])
         torch.testing.assert_close(scored[:, t], expected)
 
 
-def test_an_answer_is_real_up_to_its_end_and_padding_after_it(untrained):
+def test_the_response_mask_ends_with_the_end_token(untrained):
     """Property 8."""
-    for row, real in zip(untrained[2].tolist(), minimal.is_real(untrained[2]).tolist(), strict=True):
-        length = row.index(minimal.END) + 1 if minimal.END in row else minimal.ANSWER
-        assert real == [t < length for t in range(minimal.ANSWER)]
-        assert row[length:] == [minimal.PAD] * (minimal.ANSWER - length)
+    for row, mask in zip(untrained[2].tolist(), minimal.response_mask_of(untrained[2]).tolist(), strict=True):
+        length = row.index(minimal.END) + 1 if minimal.END in row else minimal.RESPONSE
+        assert mask == [t < length for t in range(minimal.RESPONSE)]
+        assert row[length:] == [minimal.PAD] * (minimal.RESPONSE - length)
 
 
 def test_values_and_rewards_see_what_they_should(untrained):
-    """Properties 13, 25: V before a token does not know it; the reward knows the last real token, no padding."""
-    model, prompts, answers, _ = untrained
-    _, values = model.evaluate(prompts, answers)
-    for t in range(minimal.ANSWER):
-        changed = answers.clone()
+    """Properties 13, 25: V before a token does not know it; the reward knows the last response token, no padding."""
+    model, prompts, responses, _ = untrained
+    _, values = model.evaluate(prompts, responses)
+    for t in range(minimal.RESPONSE):
+        changed = responses.clone()
         changed[:, t] = (changed[:, t] + 1) % len(minimal.LETTERS)
         _, other = model.evaluate(prompts, changed)
         torch.testing.assert_close(other[:, : t + 1], values[:, : t + 1])
-        assert t == minimal.ANSWER - 1 or not torch.allclose(other[:, t + 1], values[:, t + 1])
+        assert t == minimal.RESPONSE - 1 or not torch.allclose(other[:, t + 1], values[:, t + 1])
     short = torch.tensor([[0, 1, minimal.END, minimal.PAD, minimal.PAD, minimal.PAD]]).expand(64, -1)
     behind = short.clone()
     behind[:, 3:] = 2
@@ -132,7 +132,7 @@ def test_a_step_starts_at_ratio_one_and_moves_the_policy_alone():
     """Properties 28, 37, and S4-56: several optimiser steps an update, reference and reward model frozen."""
     torch.manual_seed(6)
     policy, reward_model = minimal.Model(), minimal.Model()
-    nn.init.normal_(reward_model.number.weight)
+    nn.init.normal_(reward_model.head.weight)
     rlhf = minimal.MinimalRLHF(policy, reward_model)
     before = [p.clone() for m in (policy, rlhf.reference, reward_model) for p in m.parameters()]
     measured = rlhf.ppo_step(minimal.make_prompts(32, random.Random(6)))
@@ -144,36 +144,36 @@ def test_a_step_starts_at_ratio_one_and_moves_the_policy_alone():
     assert {int(state["step"]) for state in rlhf.adam.state.values()} == {4}
 
 
-def test_sft_answers_end(run):
-    """S4-56. Demonstrations taught the end token: the SFT model stops, copies or turns round."""
+def test_sft_responses_end(run):
+    """S4-56. Demonstrations taught the end token: the SFT model stops, copies or reverses."""
     rlhf, _ = run
     prompts = minimal.make_prompts(400, random.Random(7))
-    answers, _ = minimal.generate_with_logprobs(rlhf.reference, prompts)
-    assert (answers == minimal.END).any(1).float().mean() > 0.97
+    responses, _ = minimal.generate_with_logprobs(rlhf.reference, prompts)
+    assert (responses == minimal.END).any(1).float().mean() > 0.97
     letters = prompts[:, :4]
-    copied = (answers[:, :4] == letters).all(1).float().mean()
-    turned = (answers[:, :4] == letters.flip(1)).all(1).float().mean()
+    copied = (responses[:, :4] == letters).all(1).float().mean()
+    turned = (responses[:, :4] == letters.flip(1)).all(1).float().mean()
     assert copied + turned > 0.8 and 0.25 < copied < 0.75
 
 
-def test_the_reward_model_knows_the_taste(run):
+def test_the_reward_model_agrees_with_the_gold_score(run):
     """S4-56. On fresh pairs that differ, it prefers what people prefer nine times in ten."""
     rlhf, _ = run
     prompts = minimal.make_prompts(400, random.Random(8))
     one, two = (minimal.generate_with_logprobs(rlhf.reference, prompts)[0] for _ in range(2))
-    liked = minimal.taste(prompts, one) - minimal.taste(prompts, two)
+    liked = minimal.gold_score(prompts, one) - minimal.gold_score(prompts, two)
     scored = rlhf.reward_model.reward(prompts, one) - rlhf.reward_model.reward(prompts, two)
     assert ((liked > 0) == (scored > 0))[liked != 0].float().mean() > 0.9
 
 
 def test_reward_rises_at_a_price_that_stays_bounded(run):
-    """S4-56. Ten updates: reward and taste up, KL above 0 and near log 2, four measures an update."""
+    """S4-56. Ten updates: reward and gold score up, KL above 0 and near log 2, four measures an update."""
     _, history = run
     assert len(history) == 10
     assert {"reward", "kl", "policy loss", "value loss"} <= set(history[0])
     first, last = history[0], history[-1]
     assert last["reward"] > first["reward"] + 1.0
-    assert last["taste"] > max(first["taste"] + 0.2, 0.9)
+    assert last["gold score"] > max(first["gold score"] + 0.2, 0.9)
     assert first["kl"] == pytest.approx(0.0, abs=1e-5)
     assert 0.3 < last["kl"] < 2.0
 
@@ -186,7 +186,7 @@ def test_a_high_price_holds_the_policy(run):
     held = minimal.MinimalRLHF(start, rlhf.reward_model, beta=50.0)
     last = held.train(random.Random(9))[-1]
     assert last["kl"] < 0.1
-    assert last["taste"] < history[-1]["taste"] - 0.1
+    assert last["gold score"] < history[-1]["gold score"] - 0.1
 
 
 def test_it_is_short_and_stands_alone():
