@@ -18,13 +18,13 @@ KILL   ?=
 help:
 	@echo "make demo     the whole pipeline on the embedded model and data, then the report"
 	@echo "make test     the test suite (under ten minutes on two cores)"
-	@echo "make test-nightly  what takes longer: every processor capability in turn, and more"
-	@echo "make test-kill  kills every kind of work at 500 moments or more, starts it again, compares; KILL='ppo --points 5000'"
+	@echo "make test-nightly  slow tests: every processor capability in turn, and more"
+	@echo "make test-kill  kills every stage at 500 moments or more, resumes, and compares; KILL='ppo --points 5000'"
 	@echo "make check    lint, format, types, architecture"
-	@echo "make audit    asks for known vulnerabilities of the pinned packages; needs the network"
-	@echo "make mutants  plants known mistakes; each must turn the suite red"
-	@echo "make bench    seconds, memory and tokens/s beside other libraries, and their plots; BENCH=--quick: does it run?"
-	@echo "make bench-peers  $(PEERS), the environment of the libraries that bench compares with"
+	@echo "make audit    looks up known vulnerabilities of the pinned packages; needs the network"
+	@echo "make mutants  plants known mistakes; a test must fail on each"
+	@echo "make bench    seconds, memory and tokens/s beside other libraries, and their plots; BENCH=--quick: only checks that it runs"
+	@echo "make bench-peers  sets up $(PEERS) with the libraries that bench compares with"
 	@echo "make format   rewrites the sources in the project's format"
 	@echo "make clean    removes $(VENV) and caches; outputs/ stays"
 
@@ -55,7 +55,7 @@ audit:
 mutants: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutants.py
 
-# Without bench-peers the peers' lines are left out, and said to be. HARKEN_DATA names the folder of real rows.
+# Without bench-peers the other libraries are left out, with a line that says so. HARKEN_DATA names the folder of real rows.
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	@for one in ppo_update supervised rollouts lengths; do \
@@ -74,7 +74,7 @@ format: $(READY)
 clean:
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist
 
-# The stamp is written last, so an interrupted set-up is taken up again by the next call.
+# The stamp is written last, so the next call resumes an interrupted set-up.
 # torch comes first: the second install then finds it in place, whichever index it came from.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
