@@ -189,7 +189,7 @@ MADE_AGAIN = [
 RESOLVE = [
     ("a bad path becomes the embedded model", "_resolve: raise UserError('no such model', where=name or 'model_name', fix=_suggest_fix(path))", "return _resolve('embedded', ()) or UserError('no such model', where=name or 'model_name', fix=_suggest_fix(path))"),
     ("a bad path goes to the hub", "_resolve: not name or _looks_like_path(name)", "not name"),
-    ("a circle goes unnoticed", "_from_folder: folder in on_the_way", "False"),
+    ("a circle goes unnoticed", "_from_folder: folder in ancestors", "False"),
     ("a pickle is taken", "_check_weights: (folder / WEIGHTS).exists()", "list(folder.glob('*model*.*'))"),
     ("a misfit head is taken", "_check_head: trained_on != has", "False"),
     ("missing shards are ignored", "_check_weights: missing or not shards", "not shards"),

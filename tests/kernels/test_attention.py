@@ -41,7 +41,7 @@ def test_the_backward_is_the_derivative() -> None:
     query = torch.randn(1, 6, 11, 3).requires_grad_()
     key, value = (torch.randn(1, 2, 11, 3).requires_grad_() for _ in range(2))
     assert torch.autograd.gradcheck(
-        lambda q, k, v: _Attention.apply(q, k, v, layout.batches(6, 2), 0.6),
+        lambda q, k, v: _Attention.apply(q, k, v, layout.segment_batches(6, 2), 0.6),
         (query, key, value),
         eps=1e-2,
         atol=3e-3,

@@ -60,7 +60,9 @@ def test_only_safetensors_settings_and_tokenizer_are_fetched(
 def test_switched_off_and_not_in_its_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The real library, offline as all tests are."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"^org/no-such-model-here: the hub is out of reach.*HF_HUB_OFFLINE"):
+    with pytest.raises(
+        UserError, match=r"^org/no-such-model-here: the hub cannot be reached.*HF_HUB_OFFLINE"
+    ):
         hub.hub_folder("org/no-such-model-here")
 
 
@@ -76,9 +78,9 @@ def bare(kind: type[Exception], text: str) -> Exception:
     [
         (GatedRepoError, r"org/name: this model is gated\. .*hf auth login"),
         (RepositoryNotFoundError, r"org/name: the hub has no such model.*check the name"),
-        (HFValidationError, r"org/name: is no hub name \(HFValidationError: odd\).*org/name"),
-        (LocalEntryNotFoundError, r"org/name: the hub is out of reach"),
-        (HfHubHTTPError, r"org/name: the download failed \(HfHubHTTPError: odd\).*goes on where it stopped"),
+        (HFValidationError, r"org/name: is not a hub name \(HFValidationError: odd\).*org/name"),
+        (LocalEntryNotFoundError, r"org/name: the hub cannot be reached"),
+        (HfHubHTTPError, r"org/name: the download failed \(HfHubHTTPError: odd\).*the download resumes"),
     ],
 )
 def test_each_refusal_has_its_own_line(

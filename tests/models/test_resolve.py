@@ -279,8 +279,8 @@ def on_itself(folder: Path) -> None:
         (broken_card, r"adapter_config\.json: is not JSON"),
         (on_a_reward_model, r"its base .*rm is a reward model"),
         (misfit, r"the reward head takes hidden size 960, its base .* has 576"),
-        (round_and_round, r"goes round in a circle: .*model → .*other → .*model"),
-        (on_itself, r"goes round in a circle"),
+        (round_and_round, r"bases form a cycle: .*model → .*other → .*model"),
+        (on_itself, r"bases form a cycle"),
     ],
 )
 def test_a_folder_that_is_not_whole(make: Any, says: str, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_a_model_serves_as_what_it_is(tmp_path: Path) -> None:
         require_use(base, "reward")
     with pytest.raises(UserError, match="ppo: is not a reward model: it is an adapter on sft"):
         require_use(ppo, "reward")
-    with pytest.raises(UserError, match="rm: cannot answer prompts: it is a reward model on sft"):
+    with pytest.raises(UserError, match="rm: cannot generate responses: it is a reward model on sft"):
         require_use(judge, "policy")
 
 
@@ -394,10 +394,10 @@ def test_a_model_for_another_task_is_no_policy(tmp_path: Path, head: str) -> Non
     """With tied embeddings it would load as a language model without a missing weight."""
     folder = full(tmp_path / "classifier")
     write_json(folder / "config.json", {"model_type": "llama", "hidden_size": 32, "architectures": [head]})
-    with pytest.raises(UserError, match=rf"cannot answer prompts: its config\.json names {head}"):
+    with pytest.raises(UserError, match=rf"cannot generate responses: its config\.json names {head}"):
         require_use(resolve(str(folder)), "policy")
     adapter(tmp_path / "on", folder)
-    with pytest.raises(UserError, match="cannot answer prompts"):
+    with pytest.raises(UserError, match="cannot generate responses"):
         require_use(resolve(str(tmp_path / "on")), "policy")
 
 

@@ -1,4 +1,4 @@
-"""Which device to run on."""
+"""Choose the device to run on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _set_current(index: int, name: str) -> None:
-    """Streams, recordings and readings of memory are those of the current GPU."""
+    """Make a GPU the current one: streams, graph captures and memory statistics use the current GPU."""
     there = torch.cuda.device_count()
     if index >= there:
         raise UserError(

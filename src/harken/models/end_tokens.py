@@ -1,4 +1,4 @@
-"""Which tokens end a response of a model: what stops a rollout is what plain transformers stops at."""
+"""Collect the end tokens of a model, so that a rollout stops where transformers' `generate` stops."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def end_tokens(
 def generation_settings(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> GenerationConfig:
     """Make the settings with which `generate` of plain transformers stops at the tokens that end a response here.
 
-    What a sampler left in the base's own settings does not travel on (property 5).
+    Sampling settings of the base are not copied.
     """
-    pad = tokenizer.pad_token_id  # what follows an end in a batch: eos where there is nothing else
+    pad = tokenizer.pad_token_id  # padding after the end of a row in a batch; eos if there is no pad token
     return GenerationConfig(
         eos_token_id=(ends[0] if len(ends) == 1 else ends) or None,
         pad_token_id=pad if pad is not None else tokenizer.eos_token_id,

@@ -1,4 +1,4 @@
-"""Which tokenizer and chat template a model speaks through: one rule for every stage and command."""
+"""Find the tokenizer and chat template of a model: one rule for every stage and command."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FILES = (
     ),
     *("vocab.json", "vocab.txt", "tekken.json", "tiktoken.model"),
 )
-"""What a folder with a tokenizer holds at least one of."""
+"""A folder with a tokenizer has at least one of these files."""
 _TEMPLATE = "chat_template.jinja"
 
 
 def tokenizer_folder(source: ModelSource) -> Path:
-    """Find the folder whose tokenizer speaks for `source`: its own, else that of the nearest model under it."""
+    """Return the folder of the tokenizer of `source`: its own, else that of the nearest model below it."""
     links = list(reversed(source.chain()))
     return next((link.folder for link in links if _has_tokenizer(link.folder)), links[-1].folder)
 
@@ -33,7 +33,7 @@ def tokenizer_folder(source: ModelSource) -> Path:
 def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer and chat template that `source` is trained, sampled, evaluated and scored with.
 
-    Those of an adapter or reward model come before those of its base; a folder may hold a chat template alone.
+    Those of an adapter or reward model override those of its base; a folder may have only a chat template.
     Raises UserError as `load_tokenizer` does.
     """
     folder = tokenizer_folder(source)

@@ -1,8 +1,4 @@
-"""A GGUF file → a plain transformers folder (bfloat16 safetensors and tokenizer), converted once.
-
-Besides `backbone`, the only file that touches model code of transformers: it reads a format, and the
-model it builds lives only until it is saved.
-"""
+"""Convert a GGUF file to a plain transformers folder (bfloat16 safetensors and tokenizer), once per file."""
 
 from __future__ import annotations
 
@@ -23,11 +19,11 @@ from harken.run import atomic
 
 MAGIC = b"GGUF"
 REVISION = 1
-"""Of the conversion: a change of it makes new folders."""
+"""Version of the conversion; raise it to convert files again."""
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether the file begins as GGUF files do, whatever it is called."""
+    """Whether the file begins with GGUF's magic bytes."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
@@ -39,7 +35,7 @@ def file_sha256(path: Path) -> str:
 
 
 def gguf_folder(path: Path, cache: Path | None = None) -> Path:
-    """The converted folder of a GGUF file, in the cache under its sha256. Raises UserError as `convert`."""
+    """Return the converted folder of a GGUF file, cached under its sha256. Raises UserError as `convert` does."""
     sha256 = file_sha256(path)
     folder = (cache or cache_root()) / f"{path.stem}-{sha256[:16]}-{REVISION}"
     provenance = {"source": path.name, "sha256": sha256}
@@ -56,14 +52,14 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
     """
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     dequantise = GgufConfig(dequantize=True)
-    fix = "fetch it again if it is cut short, or use the safetensors folder of the model"
+    fix = "download it again if it is truncated, or use the safetensors folder of the model"
     with load_errors("this GGUF file cannot be converted", str(path), fix):
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent), **where, dtype=torch.float32, quantization_config=dequantise
         )
     choose_pad(tokenizer, where=str(path))
-    # Some versions leave these behind, and the saved folder would still call itself quantised.
+    # Some versions keep these, and the saved folder would be marked as quantised.
     vars(model.config).pop("quantization_config", None)
     model.hf_quantizer = None
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -1,4 +1,4 @@
-"""A hub name → the local snapshot of its safetensors, settings and tokenizer."""
+"""Download a model's safetensors, settings and tokenizer from the hub."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from huggingface_hub.errors import (
 from harken.errors import UserError, describe_exception
 
 ALLOW_PATTERNS = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-"""Weights without pickles, settings, and every form of tokenizer."""
+"""Safetensors weights, settings, and every tokenizer format."""
 IGNORE_PATTERNS = ["*/*", "consolidated*"]
-"""Sub-folders and second copies of the weights in a publisher's own format."""
+"""Sub-folders, and copies of the weights in a publisher's own format."""
 
 
 def hub_folder(name: str) -> Path:
-    """Download `org/name`, or take it from the hub's cache when the hub is switched off or out of reach.
+    """Download `org/name`, or use the hub's cache when offline.
 
     Raises UserError when it is not there, may not be read, or cannot be reached.
     """
@@ -33,15 +33,15 @@ def hub_folder(name: str) -> Path:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """What went wrong and how to mend it. A gated model counts as missing too: it is asked about first."""
+    """Return the problem and its fix. GatedRepoError is a RepositoryNotFoundError, so it is tested first."""
     said = describe_exception(error)
     if isinstance(error, GatedRepoError):
         return "this model is gated", "accept its terms on the hub, then `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):
         return "the hub has no such model, or it is private", "check the name, or `hf auth login`"
     if isinstance(error, HFValidationError):
-        return f"is no hub name ({said})", "hub names look like org/name"
+        return f"is not a hub name ({said})", "hub names look like org/name"
     if isinstance(error, LocalEntryNotFoundError):
         fix = "connect once (HF_HUB_OFFLINE unset), name a folder on disk, or take `embedded`"
-        return "the hub is out of reach, and this model is not in its cache", fix
-    return f"the download failed ({said})", "try again: it goes on where it stopped"
+        return "the hub cannot be reached, and this model is not in its cache", fix
+    return f"the download failed ({said})", "run it again: the download resumes"

@@ -1,4 +1,4 @@
-"""Calls into the code of others that reads and writes a model's files: what it raises becomes one line."""
+"""Translate errors of other libraries that read and write model files into UserError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["load_errors", "save_errors"]
 
 @contextmanager
 def save_errors(folder: Path) -> Iterator[None]:
-    """Write a model with other libraries inside. A fault of the disk is an OSError, any other a UserError."""
+    """Write a model with other libraries inside. Disk errors stay OSError; any other becomes a UserError."""
     try:
         with disk_errors(folder):
             yield
@@ -24,7 +24,7 @@ def save_errors(folder: Path) -> Iterator[None]:
     except BaseException as error:
         if not is_third_party_error(error):
             raise
-        fix = "the same command goes on from the last checkpoint; harken doctor checks the model and its tokenizer"
+        fix = "run the same command again to resume; harken doctor checks the model and its tokenizer"
         raise UserError(
             f"the model cannot be written ({describe_exception(error)})", where=str(folder), fix=fix
         ) from error

@@ -1,4 +1,4 @@
-"""The user's cache: model folders made once per machine, by whichever process comes first."""
+"""The user's model cache: folders built once per machine, with a lock between processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harken.run.terminal import say
 
 
 def cache_root() -> Path:
-    """`$XDG_CACHE_HOME/harken`, or `~/.cache/harken`."""
+    """Return `$XDG_CACHE_HOME/harken`, or `~/.cache/harken`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harken"
 
 
 def build_once(folder: Path, notice: str, build: Callable[[Path], None]) -> Path:
-    """`folder`, made by `build` if it is not there yet; `notice` is said before.
+    """Return `folder`, after `build` has created it if needed; `notice` is printed first.
 
-    `build` gets an empty folder beside it, which is renamed when it returns: `folder` is whole or absent.
+    `build` writes into a temporary folder beside it, which is renamed at the end: `folder` is complete or absent.
     Processes that want the same folder at once wait for the first. Raises UserError when the place
     cannot be written to, and whatever `build` raises.
     """
@@ -45,7 +45,7 @@ def build_once(folder: Path, notice: str, build: Callable[[Path], None]) -> Path
 
 
 def _build(folder: Path, build: Callable[[Path], None]) -> None:
-    # A process that was killed leaves its part behind; nobody else is at work on it under the lock.
+    # Left by killed processes; under the lock no other process uses them.
     for abandoned in folder.parent.glob(f".{folder.name}.making-*"):
         shutil.rmtree(abandoned)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.making-", dir=folder.parent))

@@ -1,4 +1,4 @@
-"""How far a row may go before what is computed of it depends on the rows beside it."""
+"""Limit row lengths where a longer row would change the other rows of its batch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _limits(config: PretrainedConfig) -> list[tuple[int, str]]:
 
 
 def check_position_limit(config: PretrainedConfig, tokens: int, what: str, fix: str) -> None:
-    """Raise UserError for a row of so many tokens past the limit."""
+    """Raise UserError for a row of `tokens` tokens if it exceeds the limit."""
     limit, part = min(_limits(config), default=(tokens, ""))
     if tokens > limit:
         raise UserError(

@@ -21,13 +21,13 @@ Kind = Literal["int8", "nf4"]
 
 @dataclass(frozen=True)
 class Quantised:
-    """How the linear layers of a frozen base are kept; everything else is in `dtype`."""
+    """The storage of a frozen base's linear layers; everything else is in `dtype`."""
 
     kind: Kind
     dtype: torch.dtype = torch.bfloat16
 
     def settings(self) -> BitsAndBytesConfig:
-        """For transformers. Raises UserError where the library is not installed."""
+        """Return the settings for transformers. Raises UserError if bitsandbytes is not installed."""
         if importlib.util.find_spec("bitsandbytes") is None:
             raise UserError(
                 f"{self.kind} needs the package bitsandbytes",
@@ -45,7 +45,7 @@ class Quantised:
 
 
 WeightDtype = torch.dtype | Quantised
-"""What the weights of a frozen base are kept in."""
+"""The storage type of a frozen base's weights."""
 
 WEIGHT_DTYPES: dict[str, WeightDtype] = {
     "float32": torch.float32,
@@ -53,28 +53,28 @@ WEIGHT_DTYPES: dict[str, WeightDtype] = {
     "int8": Quantised("int8"),
     "nf4": Quantised("nf4"),
 }
-"""By the names that a configuration gives them (`dtype`)."""
+"""By the values of the `dtype` setting."""
 
 
 def compute_dtype(weight_dtype: WeightDtype) -> torch.dtype:
-    """The type of activations, and of every weight that is not quantised."""
+    """Return the dtype of activations, and of every weight that is not quantised."""
     return weight_dtype.dtype if isinstance(weight_dtype, Quantised) else weight_dtype
 
 
 def is_quantised(parameter: torch.Tensor) -> bool:
-    """Whether it holds other numbers than those it stands for."""
+    """Whether a parameter is stored quantised."""
     return not parameter.is_floating_point()
 
 
 def weight_count(parameter: torch.Tensor) -> int:
-    """How many weights it stands for: in 4 bits, two in a byte."""
+    """Return how many weights a parameter represents: in 4 bits, two per byte."""
     state = getattr(parameter, "quant_state", None)
     shape = state.shape if state is not None else parameter.shape
     return int(torch.Size(shape).numel())
 
 
 def stored_tensors(parameter: torch.Tensor) -> list[torch.Tensor]:
-    """Every tensor that says what a parameter's weights are: itself, and the scales and tables of a quantised one."""
+    """Return the tensors that define a parameter: itself, and the scales and tables of a quantised one."""
     parts = [parameter]
     if not is_quantised(parameter):
         return parts
@@ -89,6 +89,6 @@ def stored_tensors(parameter: torch.Tensor) -> list[torch.Tensor]:
 
 
 def int8_scales(weight: Any) -> torch.Tensor:
-    """[outputs], float32: what 127 steps of an 8-bit weight are worth."""
+    """Return the scale per output of 8-bit weights, float32: the value of 127 steps."""
     scales: torch.Tensor = weight.SCB
     return scales

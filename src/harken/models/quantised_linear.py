@@ -1,4 +1,4 @@
-"""Linear layers whose weights are kept in 8 or 4 bits: x W' + b with W as it is stored, the same on every processor.
+"""Linear layers whose weights are stored in 8 or 4 bits: x W' + b with W as it is stored, the same on every processor.
 
 bitsandbytes chooses a layer's product by processor, by device and by whether gradients are wanted. Two of its choices
 do not fit a policy whose samples are scored by another forward. On a CPU with avx512_bf16 it repacks 4-bit weights in
@@ -24,20 +24,20 @@ from harken.models.quantised import int8_scales, is_quantised
 
 
 def install(model: nn.Module, dtype: torch.dtype) -> None:
-    """Give every quantised linear layer this forward; `dtype` is the compute type."""
+    """Replace the forward of every quantised linear layer; `dtype` is the compute dtype."""
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if not isinstance(module, nn.Linear) or weight is None or not is_quantised(weight):
             continue
         layer: Any = module
         if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False  # should anything call the library's own forward
+            layer.support_avx512bf16_for_cpu = False  # in case the library's own forward is called
         if weight.device.type == "cpu" or not hasattr(weight, "quant_state"):
             layer.forward = QuantisedForward(layer, dtype)
 
 
 def dequantise(weight: Any, dtype: torch.dtype) -> Float[Tensor, "outputs inputs"]:
-    """The weights a quantised parameter stands for, in `dtype`.
+    """Return the weights of a quantised parameter in `dtype`.
 
         8 bits: W = q × s / 127, a scale s per output        4 bits: W = table[q] × s, a scale s per block
 
@@ -71,7 +71,7 @@ class QuantisedForward:
 class _QuantisedLinear(torch.autograd.Function):
     """y = x W' + b      dx = dy W
 
-    W is dequantised again for the backward pass: kept until then, it would be the whole model in 16 bits.
+    W is dequantised again for the backward pass: saving it would keep the whole model in 16 bits.
     """
 
     @staticmethod

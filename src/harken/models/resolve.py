@@ -1,4 +1,4 @@
-"""A model's name → the folder that holds it, and every model it stands on. Strict: it never guesses.
+"""Resolve a model's name to its folder and its chain of base models, without guessing.
 
 What a folder is follows from its contents alone:
 
@@ -42,7 +42,7 @@ SAFETENSORS = "load it once in transformers or peft: save_pretrained(folder) wri
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model on disk: `folder` holds its own weights, `base` what an adapter or reward model stands on."""
+    """A model on disk: `folder` holds its own weights, `base` is the base of an adapter or reward model."""
 
     kind: Kind
     name: str
@@ -50,21 +50,21 @@ class ModelSource:
     base: ModelSource | None = None
 
     def chain(self) -> list[ModelSource]:
-        """Every model on the way, the base first, this one last."""
+        """Return the chain of models, the base first, this one last."""
         return [*(self.base.chain() if self.base else []), self]
 
     def describe(self) -> str:
-        """One line: the name as given, what it is, its folder, the first digits of its fingerprint."""
+        """Return one line: the name as given, what it is, its folder, the first digits of its fingerprint."""
         return f"{self.name}: {self.description} in {self.folder} [{self.fingerprint[:12]}]"
 
     def check(self) -> None:
-        """Raise UserError when a sealed file of this model, or of one on the way, is damaged. All are read."""
+        """Verify the checksums of this model and its bases; raise UserError for a damaged file."""
         for link in self.chain():
             checksums.verify_folder(link.folder)
 
     @property
     def description(self) -> str:
-        """In words, for messages."""
+        """Return its kind in words, for messages."""
         if self.base is None:
             return "a full model"
         return f"{'a reward model' if self.kind == 'reward' else 'an adapter'} on {self.base.name}"
@@ -77,7 +77,7 @@ class ModelSource:
 
     @property
     def lineage_fingerprint(self) -> str:
-        """One hash for the model and everything it stands on."""
+        """Return one hash for the model and its chain of bases."""
         return hashlib.sha256("\n".join(link.fingerprint for link in self.chain()).encode()).hexdigest()
 
 
@@ -86,7 +86,7 @@ def resolve(name: str) -> ModelSource:
 
     Links are followed to the end, however many. No weights are read into memory.
     Raises UserError for a path that does not exist (with the nearest that does), an unfinished run,
-    a folder with a part missing, weights in pickles, a base that is missing or goes round in a circle,
+    a folder with a part missing, weights in pickles, a base that is missing or part of a cycle,
     a reward head that does not fit its base, a sealed file that is damaged (weights: see `ModelSource.check`),
     and a hub that cannot be reached.
     """
@@ -103,13 +103,13 @@ def require_use(source: ModelSource, use: Use) -> ModelSource:
         )
     if use == "policy" and source.kind == "reward":
         raise UserError(
-            f"cannot answer prompts: it is {source.description}",
+            f"cannot generate responses: it is {source.description}",
             where=source.name,
             fix="name a full model, an SFT run or a PPO run",
         )
     if use == "policy" and (heads := _other_architectures(source.chain()[0].folder)):
         raise UserError(
-            f"cannot answer prompts: its config.json names {heads}",
+            f"cannot generate responses: its config.json names {heads}",
             where=source.name,
             fix="name a causal language model; a classifier can be a reward (training.rewards, type: classifier)",
         )
@@ -127,7 +127,7 @@ def _other_architectures(folder: Path) -> str:
     return ", ".join(names) if names and all(_NOT_CAUSAL_LM.search(name) for name in names) else ""
 
 
-def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
+def _resolve(name: str, ancestors: tuple[Path, ...]) -> ModelSource:
     if name == "embedded":
         return ModelSource("full", name, embedded_folder())
     path = Path(name).expanduser()
@@ -136,10 +136,10 @@ def _resolve(name: str, on_the_way: tuple[Path, ...]) -> ModelSource:
             raise UserError("is a file, and not a GGUF file", where=name, fix="name the model's folder")
         return ModelSource("full", name, gguf_folder(path))
     if path.is_dir():
-        return _from_folder(name, _model_folder(name, path).resolve(), on_the_way)
+        return _from_folder(name, _model_folder(name, path).resolve(), ancestors)
     if not name or _looks_like_path(name):
         raise UserError("no such model", where=name or "model_name", fix=_suggest_fix(path))
-    return _from_folder(name, hub_folder(name), on_the_way)
+    return _from_folder(name, hub_folder(name), ancestors)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -178,7 +178,7 @@ def _model_folder(name: str, folder: Path) -> Path:
         raise UserError(
             f"this run has not finished{_progress(run)}",
             where=name,
-            fix="run its command again with the same folder: it goes on where it stopped",
+            fix="run its command again with the same folder: it resumes where it stopped",
         )
     stages = [p.name for p in sorted(folder.iterdir()) if RunFolder(p).final.is_dir()]
     if stages:
@@ -196,20 +196,22 @@ def _progress(run: RunFolder) -> str:
     return f" ({status.get('completed')} of {status.get('requested')} steps{f', {reason}' if reason else ''})"
 
 
-def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> ModelSource:
-    if folder in on_the_way:
-        circle = " → ".join(str(p) for p in [*on_the_way[on_the_way.index(folder) :], folder])
+def _from_folder(name: str, folder: Path, ancestors: tuple[Path, ...]) -> ModelSource:
+    if folder in ancestors:
+        circle = " → ".join(str(p) for p in [*ancestors[ancestors.index(folder) :], folder])
         raise UserError(
-            f"its base goes round in a circle: {circle}", where=name, fix="mend a base in one of them"
+            f"its bases form a cycle: {circle}",
+            where=name,
+            fix="set another base_model_name_or_path in one of them",
         )
     checksums.verify_folder(folder, weights=False)
     if (folder / "reward.json").exists():
         for needed in ("adapter_config.json", "reward_head.safetensors"):
             if not (folder / needed).exists():
                 raise UserError(f"this reward model has no {needed}", where=str(folder), fix="train it again")
-        return _on_base("reward", name, folder, on_the_way)
+        return _on_base("reward", name, folder, ancestors)
     if (folder / "adapter_config.json").exists():
-        return _on_base("adapter", name, folder, on_the_way)
+        return _on_base("adapter", name, folder, ancestors)
     if (folder / "config.json").exists():
         _check_weights(folder)
         return ModelSource("full", name, folder)
@@ -221,7 +223,7 @@ def _from_folder(name: str, folder: Path, on_the_way: tuple[Path, ...]) -> Model
 
 
 def _on_base(
-    kind: Literal["adapter", "reward"], name: str, folder: Path, on_the_way: tuple[Path, ...]
+    kind: Literal["adapter", "reward"], name: str, folder: Path, ancestors: tuple[Path, ...]
 ) -> ModelSource:
     if not (folder / "adapter_model.safetensors").exists():
         _missing_weights(folder, "adapter_model.safetensors")
@@ -233,7 +235,7 @@ def _on_base(
     beside = folder / base
     here = beside.resolve() if beside.is_dir() else _find_moved_base(folder, Path(base))
     try:
-        under = _resolve(str(here or base), (*on_the_way, folder))
+        under = _resolve(str(here or base), (*ancestors, folder))
     except UserError as error:
         raise UserError(f"its base model: {error}", where=str(folder)) from error
     if under.kind == "reward":

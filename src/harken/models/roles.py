@@ -1,4 +1,4 @@
-"""What a backbone is used as: policy (with a value head), reference, reward model."""
+"""The roles of a backbone: policy (with a value head), critic, reference, reward model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from harken.seeds import derive_seed as derive_seed
 
 
 class ScalarHead(nn.Module):
-    """A linear map from a hidden state to one number, in float32 whatever the trunk's type."""
+    """A linear map from a hidden state to one number, in float32 for any trunk dtype."""
 
     def __init__(self, features: int, std: float, seed: int = 0) -> None:
         super().__init__()
@@ -36,27 +36,27 @@ class ScalarHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, hidden: Float[Tensor, "*any features"]) -> Float[Tensor, "*any"]:
-        """One number for each state."""
+        """Return one number per hidden state."""
         return hidden.float() @ self.weight + self.bias
 
 
 class Policy:
-    """Log-probabilities, entropy and, with a value head, values of the action tokens: one forward for all.
+    """Log-probabilities, entropy and, with a value head, values of the response tokens, from one forward.
 
-    `adapter` None is the backbone as it is: the reference, or a policy that trains every weight.
+    `adapter` None is the bare backbone: the reference, or a policy with full fine-tuning.
     """
 
     def __init__(self, backbone: Backbone, adapter: str | None, value_head: ScalarHead | None = None) -> None:
         self.backbone, self.adapter, self.value_head = backbone, adapter, value_head
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What trains, by name: the adapter, or every weight. Without the value head."""
+        """Return the trainable parameters by name: the adapter, or all weights. Without the value head."""
         if self.adapter is not None:
             return self.backbone.adapter_parameters(self.adapter)
         return self.backbone.trainable_parameters()
 
-    def response_states(self, batch: TokenBatch) -> Float[Tensor, "actions width"]:
-        """The hidden state that each action token was drawn from, in the order of `batch.action`."""
+    def response_states(self, batch: TokenBatch) -> Float[Tensor, "tokens width"]:
+        """Return the hidden state that predicts each response token, in the order of `batch.response_mask`."""
         with self.backbone.role(self.adapter):
             states: Tensor = shift_right(self.backbone.hidden(batch))[batch.response_mask]
         return states
@@ -64,7 +64,7 @@ class Policy:
     def evaluate(
         self, batch: TokenBatch, temperature: float = 1.0, *, detach_states: bool = False
     ) -> PolicyOutputs:
-        """Evaluate the tokens where `action` is True; elsewhere the result is 0.
+        """Evaluate the response tokens (`response_mask`); elsewhere the result is 0.
 
         For a backward pass, call it and `backward()` inside `backbone.role(adapter)`. With `detach_states`
         the gradient of values stops at the head.
@@ -90,17 +90,17 @@ class Policy:
 
 
 class Critic:
-    """Values from an adapter or a model of their own, when the policy's states are not to serve two ends."""
+    """Values from an adapter or a model of their own, separate from the policy's hidden states."""
 
     def __init__(self, backbone: Backbone, adapter: str, head: ScalarHead) -> None:
         self.backbone, self.adapter, self.head = backbone, adapter, head
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Its adapter, by name. Without the head."""
+        """Return the adapter's parameters by name. Without the head."""
         return {f"critic/{n}": p for n, p in self.backbone.adapter_parameters(self.adapter).items()}
 
     def values(self, batch: TokenBatch) -> tuple[Float[Tensor, "batch time"], Float[Tensor, " batch"]]:
-        """V before each action token (0 elsewhere), and V of each whole row."""
+        """Return V before each response token (0 elsewhere), and V of each whole row."""
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
             values = self.head(shift_right(hidden)[batch.response_mask])
@@ -108,7 +108,7 @@ class Critic:
 
 
 class RewardModel:
-    """A scalar for a whole sequence, read at its last real token, in standard units (see `standard`)."""
+    """A reward model: a scalar per sequence, from the hidden state of its last non-padding token."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class RewardModel:
         self.offset, self.scale = offset, scale
 
     def rewards(self, batch: TokenBatch) -> Float[Tensor, " batch"]:
-        """Raw rewards, as trained: no offset, no scale. Differentiable inside `backbone.role(adapter)`."""
+        """Return raw rewards, without offset and scale. Differentiable inside `backbone.role(adapter)`."""
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
             rewards: Tensor = self.head(_last_states(hidden, batch))
@@ -132,10 +132,10 @@ class RewardModel:
 
     @torch.no_grad()
     def raw_scores(self, sequences: Sequence[Sequence[int]], micro_batch_tokens: int) -> list[float]:
-        """Raw rewards of token sequences, in the order given.
+        """Return raw rewards of token sequences, in order.
 
         Equal sequences are scored once: rounding depends on a row's batch mates, and two policies that give
-        the same answer must tie.
+        the same response must tie.
         """
         distinct = list(dict.fromkeys(tuple(s) for s in sequences))
         scores: dict[tuple[int, ...], float] = {}
@@ -146,16 +146,16 @@ class RewardModel:
         return [scores[tuple(s)] for s in sequences]
 
     def standardize(self, raw: float) -> float:
-        """A raw reward with the saved offset and scale applied: mean 0 on the data it was calibrated on."""
+        """Apply the saved offset and scale to a raw reward: mean 0 on the data it was calibrated on."""
         return (raw - self.offset) * self.scale
 
     @property
     def pad_token(self) -> int:
-        """What fills padding."""
+        """Return the padding token id."""
         return self.backbone.pad_token
 
     def save(self, folder: Path, base: Path, base_fingerprint: str, facts: dict[str, object]) -> None:
-        """Adapter, head, offset, scale and tokenizer: all that scoring needs besides the base."""
+        """Save adapter, head, offset, scale and tokenizer: all that scoring needs besides the base."""
         assert self.adapter is not None
         self.backbone.save_adapter(self.adapter, folder, base)
         save_file(dict(self.head.state_dict()), folder / "reward_head.safetensors")
@@ -178,10 +178,9 @@ class RewardModel:
         share: Backbone | None = None,
         adapter: str = "reward",
     ) -> RewardModel:
-        """A trained reward model, frozen, as `adapter`. It moves in with `share` when that is the base it was
-        trained on.
+        """Load a trained reward model, frozen, as `adapter`. It shares `share` if that is the base it was trained on.
 
-        Raises UserError when the head does not fit the base, naming both sizes, and when a sealed file is damaged.
+        Raises UserError when the head does not fit the base, and when a file does not match its checksum.
         """
         assert source.base is not None
         source.check()
@@ -213,22 +212,22 @@ class RewardModel:
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
         head.requires_grad_(False)
-        # Its own, also on a base that it shares: a policy may speak through another chat template.
+        # Its own tokenizer also on a shared base: the policy may use another chat template.
         return cls(backbone, adapter, head, card.offset, card.scale, tokenizer_of(source))
 
 
 class RewardModelCard(json_io.Schema):
-    """What a trained reward model says of itself in reward.json."""
+    """The contents of a reward model's reward.json."""
 
     offset: float
     scale: float
     base_fingerprint: str
     max_length: int | None = None
-    """Tokens it was trained to read."""
+    """Longest sequence it was trained on, in tokens."""
 
 
 def read_card(folder: Path) -> RewardModelCard:
-    """The card of the reward model in `folder`. Raises UserError when it cannot be read or lacks a key."""
+    """Read the reward.json in `folder`. Raises UserError when it cannot be read or lacks a key."""
     path, fix = folder / "reward.json", "restore the file, or train the reward model again"
     card = json_io.read_object(path, fix)
     json_io.validate(card, RewardModelCard, str(path), fix)
@@ -237,7 +236,7 @@ def read_card(folder: Path) -> RewardModelCard:
 
 @dataclass(frozen=True)
 class RoleRow:
-    """One line of the role table."""
+    """One row of the role table."""
 
     component: str
     trainable: bool
@@ -267,14 +266,14 @@ def fingerprint_tensors(tensors: Iterable[Tensor]) -> str:
 
 
 def lineage_fingerprint(source: ModelSource) -> str:
-    """One hash for a model and everything it stands on."""
+    """Return one hash for a model and its chain of bases."""
     return source.lineage_fingerprint
 
 
 def scatter_to_mask(
-    values: Float[Tensor, " actions"], response_mask: Bool[Tensor, "batch time"]
+    values: Float[Tensor, " tokens"], response_mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time"]:
-    """One value an action token, put where it belongs; 0 elsewhere."""
+    """Scatter one value per response token to its position; 0 elsewhere."""
     return torch.zeros(response_mask.shape, dtype=values.dtype, device=values.device).masked_scatter(
         response_mask, values
     )
@@ -283,7 +282,7 @@ def scatter_to_mask(
 def _last_states(
     hidden: Float[Tensor, "batch time width"], batch: TokenBatch
 ) -> Float[Tensor, "batch width"]:
-    """The state at each row's last real token, whatever the padding behind it."""
+    """Return the hidden state at each row's last non-padding token."""
     last = batch.attention_mask.sum(-1) - 1
     states: Tensor = hidden[torch.arange(len(last), device=last.device), last]
     return states

@@ -1,4 +1,4 @@
-"""The tokenizer in a folder: which of its tokens pads, and which end a response."""
+"""Load a folder's tokenizer, and determine its padding and end tokens."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _RESPONSE = "the answer"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`; its pad token, where it has one to spare, differs from every token that ends a turn.
+    """Load the tokenizer in `folder`, with a pad token that does not end a turn, where it has one.
 
     A folder whose pad token is missing or is one of those gets another of its special tokens as pad
-    (see `choose_pad`), said once on stderr. Nothing in Harken pads through the tokenizer: pad only fills
-    places that no mask reads. Code shipped in the folder is never run.
+    (see `choose_pad`), reported once on stderr. Nothing in Harken pads through the tokenizer: pad only fills
+    masked positions. Code shipped in the folder is never run.
     Raises UserError when the folder has no readable tokenizer, or a damaged one.
     """
     checksums.verify_folder(folder, weights=False)
@@ -42,7 +42,7 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
 
     Order of preference: a special token with "pad" in its name, `<|endoftext|>`, unk, any other special
     token that the chat template does not write, one that it does, bos. A tokenizer without any (GPT-2 has one
-    special token) stays as it is: an ordinary token must not become special. `pad_token` names an id all the same.
+    special token) stays as it is: an ordinary token must not become special. `pad_token` still returns an id.
     """
     ends = {tokenizer.eos_token_id, *_turn_ends(tokenizer, where)}
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
@@ -71,7 +71,7 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase, *, where: str) -> int:
-    """Return the id that fills padding: the pad token where it ends nothing, else an ordinary id."""
+    """Return the padding id: the pad token if it ends no turn, else an ordinary id."""
     return padding_id(tokenizer.pad_token_id, {tokenizer.eos_token_id, *_turn_ends(tokenizer, where)})
 
 
@@ -83,7 +83,7 @@ def response_end_tokens(tokenizer: PreTrainedTokenizerBase, *, where: str) -> li
 
 
 def same_tokenizer(left: PreTrainedTokenizerBase, right: PreTrainedTokenizerBase) -> bool:
-    """Whether token ids of one mean the same to the other, so that they may be passed on unchanged.
+    """Whether two tokenizers assign the same ids, so that token ids can be reused without re-tokenising.
 
     Compares the vocabulary, bos, eos, unk, which tokens are special, and the chat template. Pad is left
     out: no model reads it.
@@ -102,7 +102,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
-    """One user turn and one answer, as the chat template writes them; "" without a template."""
+    """Render one user turn and one response with the chat template; "" without a template."""
     if not tokenizer.chat_template:
         return ""
     turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": _RESPONSE}]
@@ -110,14 +110,14 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, where: str) -> str:
         return chat_template.render(tokenizer, turns)
     except chat_template.TemplateRefusal as error:
         raise UserError(
-            f"its chat template cannot write a user turn and an answer ({error.message})",
+            f"its chat template cannot render a user turn and a response ({error.message})",
             where=where,
             fix=chat_template.FIX,
         ) from error
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-    """Special tokens the template writes after an answer, and the end of the turn, which may not be special."""
+    """Return the special tokens after a response, and the end of the turn, which may not be special."""
     after = _conversation(tokenizer, where).rpartition(_RESPONSE)[2]
     special = [
         i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in after

@@ -1,6 +1,6 @@
-"""Weights from a folder into memory: a tensor that is missing, cut short or of another shape is an error.
+"""Load weights from a folder, and fail for a tensor that is missing, truncated or of another shape.
 
-transformers and peft fill what a file lacks with random numbers and go on with a warning.
+transformers and peft fill missing tensors with random numbers and only warn.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 def read_model(
     folder: Path, weight_dtype: WeightDtype, device: torch.device | None = None
 ) -> PreTrainedModel:
-    """A whole causal language model. Code in the folder is never run, pickles are never read.
+    """Load a causal language model. Code in the folder is never run, pickles are never read.
 
     A quantised one is made on `device`: it cannot move afterwards. Raises UserError when transformers cannot read it,
     or a weight is missing.
@@ -72,7 +72,7 @@ def read_model(
 
 
 def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftModel:
-    """The model with a frozen adapter from disk beside those it has.
+    """Load a frozen adapter from disk and add it to the model.
 
     Raises UserError when peft cannot read the adapter, it does not fit the model, or a weight of it is missing.
     """
@@ -81,12 +81,12 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
             model.load_adapter(folder, adapter_name=name)
         else:
             model = PeftModel.from_pretrained(model, folder, adapter_name=name)
-        # Without embeddings: for those peft would ask the hub about the base.
+        # Without embeddings, for which peft would query the hub about the base.
         wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
             found = set(file.keys())
     missing = [key for key in wanted if key not in found]
-    # An older peft had other names for some tensors, and as many of them.
+    # Older peft versions used other names for the same number of tensors.
     renamed = len(missing) <= len(found - wanted.keys())
     _require_all([] if renamed else missing, folder, RETRAIN)
     given = read_tensors(folder / ADAPTER_WEIGHTS, [])
@@ -120,7 +120,7 @@ def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
 
 
 def merge_adapter(model: PeftModel, name: str) -> PreTrainedModel:
-    """The base with the adapter called `name` (the one that is on, where none is) added to its weights, for good."""
+    """Merge the adapter `name` (or the active one, if there is none of that name) into the base's weights."""
     names = [name] if name in model.peft_config else None
     with load_errors(NOT_MERGED, name, MEMORY):
         merged: PreTrainedModel = model.merge_and_unload(progressbar=False, adapter_names=names)
@@ -128,7 +128,7 @@ def merge_adapter(model: PeftModel, name: str) -> PreTrainedModel:
 
 
 def read_merged(source: ModelSource, weight_dtype: WeightDtype, device: torch.device) -> PreTrainedModel:
-    """A model with the adapters it is made of: merged in float32, and rounded once.
+    """Load a model and merge the adapters in its chain in float32, rounded once.
 
     Raises UserError as `read_model` does, and for adapters under a base that is to be quantised.
     """
@@ -151,7 +151,7 @@ def read_merged(source: ModelSource, weight_dtype: WeightDtype, device: torch.de
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
-    """These tensors of a safetensors file. Raises UserError when it cannot be read or lacks one."""
+    """Load these tensors of a safetensors file. Raises UserError when it cannot be read or lacks one."""
     with load_errors("not readable safetensors", str(path), RETRAIN):
         tensors: dict[str, Tensor] = load_file(path)
     _require_all([name for name in names if name not in tensors], path, RETRAIN)
@@ -159,7 +159,7 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
-    """Parameters alone: buffers such as rotary frequencies are float32 by design."""
+    """Cast the parameters; buffers such as rotary frequencies are float32 by design."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
 
