@@ -50,7 +50,7 @@ def test_entry_t_describes_token_t():
     assert described.tolist() == [[0.0, 3.0, 4.0, 8.0], [0.0, 2.0, 9.0, 10.0]]
 
 
-def test_describe_next_carries_features_and_gradients():
+def test_shift_right_keeps_features_and_gradients():
     hidden = torch.randn(2, 5, 3, requires_grad=True)
     described = shift_right(hidden)
     assert torch.equal(described[:, 1:], hidden[:, :-1])
@@ -60,7 +60,7 @@ def test_describe_next_carries_features_and_gradients():
     assert torch.equal(hidden.grad[:, -1], torch.zeros(2, 3))
 
 
-def test_rows_are_cut_to_the_longest_of_them():
+def test_selected_rows_are_padded_to_the_longest_of_them():
     batch = collate([[1, 2, 3, 4], [5], [6, 7]], [[True] * 4, [True], [False, True]], pad_token=0)
     some = batch.select([2, 1])
     assert some.tokens.tolist() == [[6, 7], [5, 0]]

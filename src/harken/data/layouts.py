@@ -56,7 +56,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "helpsteer3",
         "context, response1, response2, overall_preference (below 0: response1 is better; 0: tie), "
-        "individual_preference, domain, language; aliases of S0",
+        "individual_preference, domain, language; common aliases are accepted",
         pair_layouts.is_helpsteer3,
         pair_layouts.helpsteer3_prompt,
         comparisons=pair_layouts.helpsteer3,

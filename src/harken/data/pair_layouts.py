@@ -110,14 +110,14 @@ def _response_to(prompt: Conversation, row: Row, field: str) -> str:
     if isinstance(value, Mapping):  # a single turn, not in a list
         value = [value]
     if isinstance(value, list):
-        before, answer = conversations.split_last_response(fields.parse_messages(value, field), field)
+        before, response = conversations.split_last_response(fields.parse_messages(value, field), field)
     elif transcripts.is_transcript(text := fields.text(row, field)):
-        before, answer = transcripts.split_last_response(text, field)
+        before, response = transcripts.split_last_response(text, field)
     else:
         return text
     if before and not conversations.is_same_conversation(before, prompt):
         raise RowError("prompts_differ", field)
-    return answer
+    return response
 
 
 def chosen_rejected_prompt(row: Row) -> Conversation:
