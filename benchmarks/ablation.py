@@ -36,14 +36,14 @@ VARIANTS = {
 
 
 def keys(name: str, updates: int, prompts: int) -> list[str]:
-    """The overrides of a variant, as the command line would give them."""
+    """Return the overrides of a variant, as on the command line."""
     asked = prompts // 4 if name in ("rloo", "grpo") else prompts
     own = [*VARIANTS[name], f"updates={updates}", f"prompts_per_update={asked}"]
     return [f"ppo.training.ppo.{key}" for key in own]
 
 
 def train_all(demo: Path, out: Path, names: list[str], seeds: list[int], updates: int, prompts: int) -> None:
-    """The named variants with every seed."""
+    """Train the named variants with every seed."""
     for seed in seeds:
         for name in names:
             overrides = [*keys(name, updates, prompts), f"seed={seed}", "tensorboard=false"]
@@ -52,12 +52,12 @@ def train_all(demo: Path, out: Path, names: list[str], seeds: list[int], updates
 
 
 def run_of(out: Path, name: str, seed: int) -> Path:
-    """Where a run goes."""
+    """Return the folder of a run."""
     return out / f"{name.replace(' ', '-')}-{seed}"
 
 
 def evaluate(demo: Path, out: Path, seed: int) -> dict[str, dict[str, Any]]:
-    """Greedy answers of SFT and of every variant to the demo's held-out prompts: mean reward and gold."""
+    """Evaluate greedy responses of SFT and of every variant to the demo's held-out prompts: mean reward, gold score."""
     folder = PipelineFolder(demo)
     config = pipeline.evaluation(config_files.load_pipeline("demo", [], demo), folder).model_dump()
     runs = {name: str(run_of(out, name, seed) / "final") for name in VARIANTS}
@@ -68,7 +68,7 @@ def evaluate(demo: Path, out: Path, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def spread(values: list[float]) -> str:
-    """Mean and standard error over seeds."""
+    """Return mean and standard error over seeds."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return f"{statistics.fmean(values):+.3f} ± {error:.3f}"
 

@@ -1,12 +1,12 @@
-"""What a real token costs in an update of PPO, against batch, response length and the spread of lengths.
+"""Measure milliseconds a token of a PPO update against batch size, response length and spread of lengths.
 
     python benchmarks/lengths.py
 
-Every line is a whole update of Harken's PPO stage (LoRA 16, bfloat16, one epoch). Of *passes* (score, old policy,
-reference, learn) the lengths are laid down: rows of random tokens, uniform, or half of them ten times as long as
-the others with the same number of real tokens in all. With *generation* answers are sampled: either all run to the
-same length, or each ends at the first of a set of common tokens, which makes short and long answers in any batch, to
-prompts of every length. A real token is one of a prompt or an answer; padding is none.
+Every line is a whole update of Harken's PPO stage (LoRA 16, bfloat16, one epoch). For *passes* (score, old policy,
+reference, learn) the lengths are fixed: rows of random tokens, uniform, or half of them ten times as long as
+the others with the same number of real tokens in all. With *generation* responses are sampled: either all have the
+same length, or each ends at the first of a set of common tokens, which gives short and long responses in any batch, to
+prompts of every length. Real tokens are those of prompts and responses, without padding.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Shape:
 
 
 def shapes(rows_: int, prompt: int, response: int) -> list[Shape]:
-    """The uniform batch first: what the others are compared with."""
+    """List the batches; the first is uniform, and the others are compared with it."""
     short = prompt * 2 // 11, response * 2 // 11
     long = 2 * prompt - short[0], 2 * response - short[1]
     whole = prompt + response
@@ -66,8 +66,8 @@ def shapes(rows_: int, prompt: int, response: int) -> list[Shape]:
     return found
 
 
-class LaidDown:
-    """An engine whose answers are random tokens of the lengths asked for."""
+class FixedLengths:
+    """An engine whose responses are random tokens of given lengths."""
 
     def __init__(self, shape: Shape, vocabulary: int, end: int) -> None:
         draw = generator(SEED, "benchmark lengths")
@@ -90,12 +90,12 @@ class LaidDown:
         purpose: str,
         on_progress: OnProgress | None = None,
     ) -> list[Rollout]:
-        """The answers laid down."""
+        """Return random responses of the fixed lengths."""
         return [self.rollouts[prompt.id] for prompt in prompts]
 
 
 class Recorded:
-    """An engine that keeps the lengths of what another one answered."""
+    """An engine that records the lengths of another engine's responses."""
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
@@ -109,14 +109,14 @@ class Recorded:
         purpose: str,
         on_progress: OnProgress | None = None,
     ) -> list[Rollout]:
-        """The other one's answers."""
+        """Return the other engine's responses."""
         rollouts = self.inner.generate(prompts, sampling, policy_version, purpose, on_progress)
         self.lengths = [(len(r.prompt_tokens), len(r.response_tokens)) for r in rollouts]
         return rollouts
 
 
 def config(count: int, response: int, micro_batch_tokens: int, model: str) -> RunConfig:
-    """An update of `count` rows that hardly moves the policy: each repeat samples alike."""
+    """Configure an update of `count` rows that hardly changes the policy, so that repeats sample alike."""
     ppo = {"updates": 2, "prompts_per_update": count, "epochs": 1, "max_gen_len": response, "trace_every": 9}
     training = {"type": "ppo", "lr": 1e-9, "reward_model": {"random_for_debugging": True}, "ppo": ppo}
     return RunConfig.model_validate(
@@ -131,7 +131,7 @@ def config(count: int, response: int, micro_batch_tokens: int, model: str) -> Ru
 
 @dataclass
 class Bench:
-    """The models, loaded once, and a folder for what an update writes."""
+    """The models, loaded once, and a folder for the files of an update."""
 
     given: argparse.Namespace
     roles: PPOModels
@@ -140,7 +140,7 @@ class Bench:
     def update(
         self, engine: Engine, prompts: Sequence[Prompt], response: int
     ) -> Callable[[], dict[str, float]]:
-        """One update by these answers, ready to be timed."""
+        """Build an update on these responses, ready to be timed."""
         asked = config(len(prompts), response, self.given.micro_batch_tokens, self.given.model)
         roles = self.roles
         stage = PPOStage(
@@ -157,17 +157,17 @@ class Bench:
         return lambda: stage.step(0)
 
     def passes(self, shape: Shape) -> Work:
-        """The passes over rows of these lengths."""
+        """Build the passes over rows of these lengths."""
         backbone = self.roles.policy.backbone
         vocabulary = backbone.output_weight.shape[0]
-        engine = LaidDown(shape, vocabulary, backbone.tokenizer.eos_token_id)
+        engine = FixedLengths(shape, vocabulary, backbone.tokenizer.eos_token_id)
         update = self.update(engine, engine.prompts, max(r for _, r in shape.lengths))
         return Work(shape.name, update, PASSES, lambda: shape.lengths)
 
     def whole(
         self, name: str, engine: InProcessEngine, prompts: Sequence[Prompt], cap: int, stops: list[int]
     ) -> Work:
-        """The same with generation, in which answers end at any of `stops`."""
+        """Build the same with generation, in which responses end at any of `stops`."""
         recorded = Recorded(engine)
         update = self.update(recorded, prompts, cap)
 
@@ -180,7 +180,7 @@ class Bench:
 
 @dataclass
 class Work:
-    """What is timed: an update, the parts of it that count, and how long its rows were."""
+    """A timed update: its function, the phases that count, and the lengths of its rows."""
 
     name: str
     update: Callable[[], dict[str, float]]
@@ -189,7 +189,7 @@ class Work:
 
 
 def in_turns(works: Sequence[Work], repeats: int) -> list[dict[str, object]]:
-    """A slow minute of the machine falls on all. Of each the median."""
+    """Time all in turns, so that a slow minute of the machine affects each alike; return medians."""
     measured: list[list[dict[str, float]]] = [[] for _ in works]
     for _ in range(repeats):
         for found, work in zip(measured, works, strict=True):
@@ -198,7 +198,7 @@ def in_turns(works: Sequence[Work], repeats: int) -> list[dict[str, object]]:
 
 
 def figure(work: Work, measured: list[dict[str, float]]) -> dict[str, object]:
-    """Milliseconds a real token, and what the lengths were."""
+    """Return milliseconds a real token, and the lengths."""
     lengths = work.lengths()
     real, answers = sum(p + r for p, r in lengths), sum(r for _, r in lengths)
     low, high = np.percentile([r for _, r in lengths], [10, 90])
@@ -218,7 +218,7 @@ def figure(work: Work, measured: list[dict[str, float]]) -> dict[str, object]:
 
 
 def common_stops(engine: InProcessEngine, prompts: Sequence[Prompt], tokens: int, mean: int) -> list[int]:
-    """Tokens that together are one in `mean` of what the model says: ending there makes answers of every length."""
+    """Return tokens that together are one in `mean` of those sampled: ending there gives responses of all lengths."""
     engine.stops = []
     rollouts = engine.generate(prompts, Sampling(tokens, 1.0, SEED), "benchmark", "stops")
     counts = Counter(token for rollout in rollouts for token in rollout.response_tokens)
@@ -231,14 +231,14 @@ def common_stops(engine: InProcessEngine, prompts: Sequence[Prompt], tokens: int
 
 
 def generations(bench: Bench) -> list[dict[str, object]]:
-    """Sampled answers of one length, then of spread lengths, with as many response tokens on average."""
+    """Measure responses of one length, then of spread lengths with as many tokens on average."""
     given = bench.given
     renderer = Renderer(bench.roles.policy.backbone.tokenizer)
     engine = bench.roles.engine(renderer, PROMPT_LIMIT)
     spread = rows.spread(renderer, given.sampled, PROMPT_LIMIT)
     stops = common_stops(engine, spread[: max(given.sampled // 3, 1)], 2 * given.mean, given.mean)
     mixed = bench.whole("sampled, lengths spread", engine, spread, 4 * given.mean, stops)
-    mixed.update()  # warms up, and tells how long answers get
+    mixed.update()  # warms up, and records the lengths of responses
 
     sizes = {
         prompt.id: len(renderer.encode_prompt(prompt.messages))
@@ -252,7 +252,7 @@ def generations(bench: Bench) -> list[dict[str, object]]:
 
 
 def show(figures: list[dict[str, object]]) -> None:
-    """A table; each cost beside that of the first line."""
+    """Print a table; each cost beside that of the first line."""
     base = figures[0]["ms/real token"]
     generated = "generation ms/response token" in figures[0]
     print()

@@ -1,4 +1,4 @@
-"""What a figure was measured on, and how: machine facts, seconds of a call, seconds and memory of a child."""
+"""Machine facts, seconds of a call, seconds and memory of a child process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 
 def facts() -> dict[str, object]:
-    """Cores, memory, instruction sets, versions, and what this machine reaches in plain matmuls and copies.
+    """Return cores, memory, instruction sets, versions, and the rates of plain matmuls and copies.
 
     Needs 1 GB for a moment: call it after the children that are measured, for on Linux a child's peak starts at
     its parent's.
@@ -43,7 +43,7 @@ def facts() -> dict[str, object]:
 
 
 def busy(for_seconds: float = 1.0) -> float:
-    """Share of all cores in use now, by anything; 0 where /proc/stat does not say."""
+    """Return the share of all cores in use now, by any process; 0 without /proc/stat."""
     if not (before := _ticks()):
         return 0.0
     time.sleep(for_seconds)
@@ -52,20 +52,20 @@ def busy(for_seconds: float = 1.0) -> float:
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Median wall seconds of `work()`, after one call that does not count."""
+    """Return median wall seconds of `work()`, after one warm-up call."""
     work()
     return median(once(work) for _ in range(repeats))
 
 
 def once(work: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
+    """Return wall seconds of one call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a large square multiplication as a layer multiplies, x W': what a pass can hope for.
+    """Return GFLOP/s of a large square product x W', as in a linear layer.
 
     (The other way round, x W, a processor without 16-bit multiplications took minutes for one.)
     """
@@ -74,7 +74,7 @@ def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def copy_rate(megabytes: int = 512) -> float:
-    """GB/s read and written by a large copy."""
+    """Return GB/s read and written by a large copy."""
     a = torch.ones(megabytes << 20, dtype=torch.uint8)
     b = torch.empty_like(a)
     return 2 * len(a) / seconds(lambda: b.copy_(a)) / 1e9
@@ -82,19 +82,19 @@ def copy_rate(megabytes: int = 512) -> float:
 
 @dataclass(frozen=True)
 class Finished:
-    """A child process that ended well: its stdout, its seconds, its own peak of resident memory."""
+    """A child process that ended without error: stdout, seconds, peak resident memory."""
 
     output: str
     seconds: float
     peak_bytes: int
 
     def lines(self) -> list[dict[str, float]]:
-        """The JSON objects it printed, one a line; a trainer prints dictionaries of its own beside them."""
+        """Return the JSON objects it printed, one a line; other output is skipped."""
         return [json.loads(line) for line in self.output.splitlines() if line.startswith('{"')]
 
 
 def run(command: list[str], **environment: str) -> Finished:
-    """Run a child to its end. Raises RuntimeError with its last words when it fails."""
+    """Run a child to its end. Raises RuntimeError with its last output when it fails."""
     began = time.perf_counter()
     # To a file: bars and warnings on stderr would end up in the middle of the lines on stdout, or fill a pipe.
     with tempfile.TemporaryFile() as said:
@@ -117,7 +117,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _ticks() -> list[int]:
-    """Of all cores together: user, nice, system, idle, waiting for disks, … (proc(5))."""
+    """Return ticks of all cores together: user, nice, system, idle, waiting for disks, … (proc(5))."""
     return [int(n) for line in _lines("/proc/stat")[:1] for n in line.split()[1:]]
 
 

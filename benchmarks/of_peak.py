@@ -1,6 +1,6 @@
-"""How near the phases of an update come to what a GPU can do: arithmetic and bytes that they need, over their seconds.
+"""Share of a GPU's peak that the phases of an update reach: needed arithmetic and bytes over seconds.
 
-What is needed, not what is done: no padding, nothing computed twice, every weight read once a step of generation. Both
+Needed, not done: no padding, nothing computed twice, every weight read once a decode step. Both
 peaks are measured on the same GPU just before, a large product of bfloat16 matrices and a large copy.
 """
 
@@ -20,7 +20,7 @@ NUMBER = 2
 
 @dataclass(frozen=True)
 class Update:
-    """One update: as many rows as answers in the making, one reward model of the base's size, one epoch."""
+    """One update: all rows generated at once, one reward model of the base's size, one epoch."""
 
     shape: Shape
     rows: int
@@ -28,12 +28,12 @@ class Update:
     answer: float
 
     def forward(self, length: float) -> float:
-        """Operations of a trunk's pass over every row; attention is causal."""
+        """Return operations of the base's forward over every row; attention is causal."""
         s = self.shape
         return self.rows * length * (2 * s.linear + 2 * s.layers * s.heads * s.features * length)
 
     def needs(self) -> dict[str, tuple[float, float]]:
-        """Operations and bytes of each phase."""
+        """Return operations and bytes of each phase."""
         s, length = self.shape, self.prompt + self.answer
         unembedding = s.vocabulary * s.width
         head, whole = 2 * self.rows * self.answer * unembedding, self.forward(length)
@@ -52,7 +52,7 @@ class Update:
 
 
 def peaks() -> dict[str, float]:
-    """Operations and bytes a second of the GPU at hand; {} without one."""
+    """Measure operations and bytes a second of the GPU; {} without one."""
     if not torch.cuda.is_available():
         return {}
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
@@ -68,7 +68,7 @@ def peaks() -> dict[str, float]:
 
 
 def shares(update: Update, took: dict[str, float], peak: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Of each phase: what it needs, the least seconds that takes, and the share of either peak it reached."""
+    """Return of each phase its needs, the least seconds for them, and the share of either peak."""
     found = {}
     for phase, (operations, moved) in update.needs().items():
         least = max(operations / peak["operations"], moved / peak["bytes"])

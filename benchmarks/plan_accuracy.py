@@ -1,4 +1,4 @@
-"""What `harken plan` predicts against what training takes: peak memory and seconds, on a handful of small runs.
+"""Compare `harken plan` with measurements: peak memory and seconds of small runs.
 
     python benchmarks/plan_accuracy.py [--quick]
 
@@ -69,7 +69,7 @@ def harken(*arguments: str) -> machine.Finished:
 
 
 def compared(name: str, settings: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """One case planned, then trained."""
+    """Plan one case, then train it."""
     with tempfile.TemporaryDirectory() as folder:
         file, output = Path(folder, "run.yml"), Path(folder, "run")
         file.write_text(yaml.safe_dump({"model_name": model, **settings}))

@@ -1,4 +1,4 @@
-"""One picture for each benchmark's JSON file.
+"""Draw one picture for each benchmark's JSON file.
 
     python benchmarks/plots.py                            # outputs/bench/*.json → docs/pictures/bench-*.svg
 
@@ -27,7 +27,7 @@ PHASES = {
 
 
 def ppo_update(figures: dict[str, Any]) -> Figure:
-    """Seconds of an update by phase, and peak memory."""
+    """Draw seconds of an update by phase, and peak memory."""
     names = [{"harken": "Harken", "trl": "TRL 1.11.0"}[side] for side in figures]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), width_ratios=(2, 1))
     starts = [0.0] * len(names)
@@ -49,7 +49,7 @@ def ppo_update(figures: dict[str, Any]) -> Figure:
 
 
 def supervised(figures: dict[str, Any]) -> Figure:
-    """Real tokens a second of each side."""
+    """Draw real tokens a second of each side."""
     figure, axes = plt.subplots(1, len(figures), figsize=(9, 2.2), squeeze=False)
     for one, (kind, sides) in zip(axes[0], figures.items(), strict=True):
         bars(one, {name: side["tokens_per_second"] for name, side in sides.items()}, "real tokens a second")
@@ -59,7 +59,7 @@ def supervised(figures: dict[str, Any]) -> Figure:
 
 
 def rollouts(figures: dict[str, Any]) -> Figure:
-    """Response tokens a second of each engine, without and with an adapter."""
+    """Draw response tokens a second of each engine, without and with an adapter."""
     sampled = figures["sampled"]
     figure, axes = plt.subplots(1, len(sampled), figsize=(9, 1.9), squeeze=False, sharex=True)
     for one, (adapter, engines) in zip(axes[0], sampled.items(), strict=True):
@@ -71,7 +71,7 @@ def rollouts(figures: dict[str, Any]) -> Figure:
 
 
 def lengths(figures: dict[str, Any]) -> Figure:
-    """Cost of a real token of every shape, beside the uniform batch ± 20 %."""
+    """Draw the cost of a real token of every shape, beside the uniform batch ± 20 %."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.4), width_ratios=(2, 1))
     for one, key, what in zip(axes, ("passes", "sampled"), ("passes", "with generation"), strict=True):
         costs = {line["name"]: line["ms/real token"] for line in figures[key]}
@@ -88,7 +88,7 @@ DRAW: dict[str, Callable[[dict[str, Any]], Figure]] = {
 
 
 def bars(axes: Axes, values: dict[str, float], label: str) -> None:
-    """A bar a name with its number; the first name, or Harken's, in the project's colour."""
+    """Draw one bar for each name with its number; the first name, or Harken's, in the project's colour."""
     ours = "Harken" if "Harken" in values else next(iter(values))
     drawn = axes.barh(
         list(values), list(values.values()), color=[OURS if n == ours else THEIRS for n in values]
@@ -99,7 +99,7 @@ def bars(axes: Axes, values: dict[str, float], label: str) -> None:
 
 
 def main() -> None:
-    """Draw what has been measured."""
+    """Draw all measured files."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     asked.add_argument("--input-dir", type=Path, default=Path("outputs/bench"))
     asked.add_argument("--output-dir", type=Path, default=Path("docs/pictures"))

@@ -1,14 +1,14 @@
-"""One update of PPO: Harken beside TRL 1.11.0 (the last TRL with PPO). Seconds, peak memory, share of each phase.
+"""Measure one update of PPO, Harken beside TRL 1.11.0 (the last TRL with PPO): seconds, memory, phases.
 
     python benchmarks/ppo_update.py                       # needs the peer's environment: make bench-peers
     python benchmarks/ppo_update.py --updates 5 --micro-batch-tokens 1536
 
 The same model in bfloat16, LoRA 16 on every projection, the same Dolly prompts in the same updates, one epoch, one
-minibatch, an untrained reward head, as many threads. Micro-batches are as large as serves each side: an update's rows
+minibatch, an untrained reward head, as many threads. Each side has the micro-batch that suits it: an update's rows
 at once for Harken, 8 rows for TRL, which with 32 is no faster in three times the memory. The first update of each
-counts for neither.
+side is not counted.
 
-The published PPO run of Qwen2.5-0.5B, in the sizes that cost time (2 prompts an update, answers of 512 tokens):
+The published PPO run of Qwen2.5-0.5B, in its expensive sizes (2 prompts an update, responses of 512 tokens):
 
     python benchmarks/ppo_update.py --model random:Qwen/Qwen2.5-0.5B --batch 2 --micro 2 --long --prompt-limit 768 \\
         --response 512 --updates 2 --micro-batch-tokens 16384
@@ -40,7 +40,7 @@ SEED = 839
 
 
 def harken_config(given: argparse.Namespace, model: Path, prompts: Path) -> dict[str, object]:
-    """The same update as `peers/trl_ppo.py` describes it. No held-out rows: nothing else runs inside an update."""
+    """Configure the update of `peers/trl_ppo.py`. No held-out rows, so nothing else runs inside an update."""
     return {
         "model_name": str(model),
         "dtype": given.dtype,
@@ -68,7 +68,7 @@ def harken_config(given: argparse.Namespace, model: Path, prompts: Path) -> dict
 
 
 def of_harken(steps: list[dict[str, float]], finished: Finished, batch: int) -> dict[str, object]:
-    """Figures over the counted updates."""
+    """Return figures over the counted updates."""
     counted = steps[1:]
     phases = {name: fmean(step[f"time/{name}"] for step in counted) for name in PHASES}
     whole = fmean(step["seconds"] for step in counted)
@@ -84,7 +84,7 @@ def of_harken(steps: list[dict[str, float]], finished: Finished, batch: int) -> 
 
 
 def of_trl(finished: Finished, batch: int) -> dict[str, object]:
-    """Figures over the counted updates."""
+    """Return figures over the counted updates."""
     steps = finished.lines()
     counted = steps[1:]
     generation = fmean(step["generation"] for step in counted)
@@ -99,7 +99,7 @@ def of_trl(finished: Finished, batch: int) -> dict[str, object]:
 
 
 def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, object]]:
-    """Both sides, one after the other."""
+    """Measure both sides, one after the other."""
     model = sides.whole_model(given.model)
     renderer = Renderer(load_tokenizer(model))
     count = given.batch * given.updates
@@ -134,12 +134,12 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, dict[str, obje
 
 
 def taken(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts in the order in which Harken's updates take them."""
+    """Return the prompts in the order of Harken's updates."""
     return [prompts[i] for i in infinite_indices(0, len(prompts), len(prompts), SEED, "PPO prompts")]
 
 
 def show(figures: dict[str, dict[str, object]]) -> None:
-    """A table of both sides, and of each phase's share."""
+    """Print a table of both sides and of each phase's share."""
     sides_of = {"harken": "Harken", "trl": "TRL 1.11.0"}
     print()
     result.table(

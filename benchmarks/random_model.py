@@ -1,7 +1,7 @@
-"""A randomly initialised model of a published architecture, for timing where its weights cannot be had.
+"""A randomly initialised model of a published architecture, for timing without its weights.
 
-Arithmetic and memory are those of the real model; answers are noise that hardly ever ends, so they are as long as they
-may be. Its tokenizer is the embedded model's: one more token costs what any other does.
+Arithmetic and memory are those of the real model; responses are noise that hardly ever ends, so they reach the token
+limit. Its tokenizer is the embedded model's; the cost of a token does not depend on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT = Path("outputs/bench/models")
 
 
 def folder_of(name: str) -> Path:
-    """The folder of `random:org/name`, in bfloat16; made once. Exits for an architecture that is not known."""
+    """Return the folder of `random:org/name` in bfloat16, creating it once. Exits for an unknown architecture."""
     architecture = name.removeprefix(PREFIX)
     config = known_config(architecture)
     if config is None:

@@ -12,11 +12,11 @@ import machine
 
 MEASURED, QUICK = Path("outputs/bench"), Path("outputs/bench-quick")
 QUIET = 0.05
-"""Above this share of the cores in use beforehand, seconds mean little."""
+"""With a larger share of the cores in use beforehand, seconds mean little."""
 
 
 def arguments(about: str) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes."""
+    """Return a parser with the options of every benchmark."""
     asked = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     asked.add_argument(
         "--model", default="embedded", help="`embedded`, a whole model's folder, or random:org/name"
@@ -29,7 +29,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
 
 
 def parsed(asked: argparse.ArgumentParser, quick: Mapping[str, object]) -> argparse.Namespace:
-    """The options as given; under --quick those in `quick` are the defaults, and no measured file is written over."""
+    """Parse the options; --quick takes defaults from `quick` and does not overwrite measured files."""
     if "--quick" in sys.argv[1:]:
         asked.set_defaults(**{"output_dir": QUICK} | quick)
     given = asked.parse_args()
@@ -47,7 +47,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def save(name: str, given: argparse.Namespace, settings: Mapping[str, object], figures: object) -> None:
-    """Write NAME.json: the command, what was asked, the machine, the figures."""
+    """Write NAME.json: the command, its options, the machine, the figures."""
     given.output_dir.mkdir(parents=True, exist_ok=True)
     file = given.output_dir / f"{name}.json"
     written = {
@@ -66,5 +66,5 @@ def save(name: str, given: argparse.Namespace, settings: Mapping[str, object], f
 
 
 def gigabytes(count: float) -> str:
-    """Bytes for people."""
+    """Format bytes as gigabytes."""
     return f"{count / 1e9:.2f} GB"

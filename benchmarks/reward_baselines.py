@@ -1,8 +1,8 @@
-"""What a reward model has to beat on a preference file: "the longer answer wins", and a bag of words.
+"""Baselines of a reward model on a preference file: "the longer response wins", and a bag of words.
 
     python benchmarks/reward_baselines.py TRAIN TEST
 
-Bag of words: the difference of log(1 + count) between the two answers, words seen at least 5 times, logistic
+Bag of words: the difference of log(1 + count) between the two responses, words seen at least 5 times, logistic
 regression without an intercept, L2 strength chosen on a tenth of the training pairs. Accuracies with 95 % Wilson
 intervals; a tie in length counts half.
 """
@@ -27,13 +27,13 @@ WORD = re.compile(r"[a-z']+|[0-9]+|[^\sa-z0-9]")
 
 
 def pairs_of(path: str) -> list[Preference]:
-    """The preferences of a file."""
+    """Read the preferences of a file."""
     rows, _ = load_preferences(DataConfig(path=path), path, 839)
     return [row for row in rows if isinstance(row, Preference)]
 
 
 def features(pairs: Sequence[Preference], words: dict[str, int]) -> sparse.csr_matrix:
-    """[pairs, words]: log(1 + count) in the chosen answer minus that in the rejected one."""
+    """Return [pairs, words]: log(1 + count) in the chosen response minus that in the rejected one."""
     rows, columns, values = [], [], []
     for number, pair in enumerate(pairs):
         for text, sign in ((pair.chosen, 1.0), (pair.rejected, -1.0)):
@@ -46,7 +46,7 @@ def features(pairs: Sequence[Preference], words: dict[str, int]) -> sparse.csr_m
 
 
 def fit(x: sparse.csr_matrix, strength: float) -> np.ndarray:
-    """Weights that maximise the likelihood of "chosen wins" under an L2 penalty."""
+    """Fit weights that maximise the likelihood of "chosen wins" under an L2 penalty."""
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         margin = x @ w
@@ -57,7 +57,7 @@ def fit(x: sparse.csr_matrix, strength: float) -> np.ndarray:
 
 
 def right(x: sparse.csr_matrix, w: np.ndarray) -> float:
-    """Pairs whose chosen side scores higher; ties count half."""
+    """Count pairs whose chosen response scores higher; ties count half."""
     margin = x @ w
     return float((margin > 0).sum() + 0.5 * (margin == 0).sum())
 

@@ -1,12 +1,12 @@
-"""Response tokens a second: Harken's engine beside transformers' `generate` and `generate_batch`, in one process.
+"""Measure response tokens a second of Harken's engine, transformers' `generate` and `generate_batch`.
 
     python benchmarks/rollouts.py
     python benchmarks/rollouts.py --model outputs/demo/01_sft --repeats 5
 
 64 Dolly prompts of spread lengths, whole softmax at temperature 1, in bfloat16, without an adapter and with LoRA 16.
-`generate` answers them in the order given, left-padded, `--batch` at a time; the other two keep `--batch` answers
-in the making. Medians over repeats, each with draws of its own; a response token is one up to and with the end of
-its turn. Then greedy answers in float32, which must be the same token for token.
+`generate` takes them in the order given, left-padded, `--batch` at a time; the other two keep `--batch` responses
+active. Medians over repeats, each with its own random draws; response tokens are counted up to and with the end
+token. Then greedy responses in float32, which must be the same token for token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SEED, ADAPTER, PAGE = 839, "policy", 32
 
 
 class Transformers:
-    """The same model and adapter as a user of transformers and peft holds them."""
+    """The same model and adapter through transformers and peft."""
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, stops: Sequence[int], batch: int) -> None:
         self.model, self.renderer, self.stops, self.batch = model, renderer, list(stops), batch
@@ -48,7 +48,7 @@ class Transformers:
         model.generation_config = GenerationConfig()
 
     def settings(self, response: int, temperature: float) -> GenerationConfig:
-        """The whole softmax at a temperature; 0: greedy."""
+        """Return settings for the whole softmax at a temperature; 0: greedy."""
         how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
         return GenerationConfig(
             max_new_tokens=response, eos_token_id=self.stops, pad_token_id=self.renderer.pad, **how
@@ -56,7 +56,7 @@ class Transformers:
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Answers:
-        """Left-padded batches in the order given."""
+        """Generate left-padded batches in the order given."""
         ids = [self.renderer.encode_prompt(prompt.messages) for prompt in prompts]
         answers: Answers = []
         for start in range(0, len(ids), self.batch):
@@ -72,9 +72,9 @@ class Transformers:
 
     @torch.no_grad()
     def generate_batch(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Answers:
-        """Continuous batching. Left to itself its cache takes over half of the memory: here it holds one batch.
+        """Generate with continuous batching, with a KV cache of one batch (its default is over half of the memory).
 
-        Raises RuntimeError when it loses answers.
+        Raises RuntimeError when it loses responses.
         """
         ids = [self.renderer.encode_prompt(prompt.messages) for prompt in prompts]
         longest = max(len(prompt) for prompt in ids)
@@ -94,7 +94,7 @@ class Transformers:
         return [self.ended(list(one.generated_tokens)) for one in found.values()]
 
     def ended(self, tokens: list[int]) -> list[int]:
-        """Up to and with the first token that ends an answer."""
+        """Cut a row after the first end token."""
         end = next((i for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         return tokens[: end + 1]
 
@@ -119,14 +119,14 @@ class Pair:
         self.peer = Transformers(model, renderer, self.engine.stops, given.batch)
 
     def harken(self, prompts: Sequence[Prompt], response: int, temperature: float, repeat: int) -> Answers:
-        """Harken's answers."""
+        """Generate with Harken."""
         sampling = Sampling(response, temperature, SEED)
         rollouts = self.engine.generate(prompts, sampling, "benchmark", f"repeat {repeat}")
         return [list(rollout.response_tokens) for rollout in rollouts]
 
 
 def perturb(backbone: Backbone) -> None:
-    """As if it had trained: B, zero at first, gets small values."""
+    """Set B, which is zero at first, to small values, as after training."""
     draw = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for name, parameter in backbone.adapter_parameters(ADAPTER).items():
@@ -135,7 +135,7 @@ def perturb(backbone: Backbone) -> None:
 
 
 def sampled(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> dict[str, dict[str, object]]:
-    """Tokens a second of each engine, in turns, so that a slow minute of the machine falls on all."""
+    """Measure tokens a second of each engine in turns, so that a slow minute affects each alike."""
     response, peer = given.response, pair.peer
     engines: dict[str, Callable[[int, int], Answers]] = {
         "Harken": lambda repeat, most: pair.harken(prompts, most, 1.0, repeat),
@@ -165,7 +165,7 @@ def sampled(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) ->
 
 
 def greedy(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> dict[str, int]:
-    """How many greedy answers, and how many of their tokens, are the same as those of `generate`."""
+    """Count greedy responses, and their tokens, that equal those of `generate`."""
     ours = pair.harken(prompts, given.greedy_tokens, 0.0, 0)
     theirs = pair.peer.generate(prompts, given.greedy_tokens, 0.0)
     same = [a == b for a, b in zip(ours, theirs, strict=True)]
@@ -178,7 +178,7 @@ def greedy(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> 
 
 
 def show(figures: dict[str, dict[str, dict[str, object]]]) -> None:
-    """A table; Harken's rate as a multiple of each other's."""
+    """Print a table; Harken's rate as a multiple of each other's."""
     lines = []
     for adapter, engines in figures.items():
         ours = engines["Harken"]["tokens_per_second"]
@@ -199,7 +199,7 @@ def show(figures: dict[str, dict[str, dict[str, object]]]) -> None:
 
 
 def main() -> None:
-    """Measure, print, write; exit code 1 when greedy answers differ."""
+    """Measure, print, write; exit code 1 when greedy responses differ."""
     asked = result.arguments(__doc__)
     asked.add_argument("--prompts", type=int, default=64)
     asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")

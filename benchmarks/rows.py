@@ -20,25 +20,25 @@ SEED = 839
 
 
 def name(of: tuple[str, str]) -> str:
-    """What to call them in a result: without the folder."""
+    """Return their name in a result, without the folder."""
     return of[0] if os.environ.get("HARKEN_DATA") else of[1]
 
 
 def source(of: tuple[str, str]) -> str:
-    """The file in HARKEN_DATA, or the demo's rows."""
+    """Return the file in HARKEN_DATA, or the demo's rows."""
     folder = os.environ.get("HARKEN_DATA")
     return str(Path(folder) / of[0]) if folder else of[1]
 
 
 def prompts(renderer: Renderer, limit: int) -> list[Prompt]:
-    """Every Dolly prompt that renders to at most `limit` tokens, in an order drawn by the seed."""
+    """Return every Dolly prompt that renders to at most `limit` tokens, in an order drawn by the seed."""
     found, _ = sources.load_prompts(DataConfig(path=source(DOLLY), task="prompt_only"))
     fitting = [prompt for prompt in found if len(renderer.encode_prompt(prompt.messages)) <= limit]
     return [fitting[i] for i in permutation(len(fitting), SEED, "benchmark prompts")]
 
 
 def long_prompts(renderer: Renderer, limit: int, count: int) -> list[Prompt]:
-    """`count` prompts of nearly `limit` tokens each: Dolly's, as many as fit, one after the other.
+    """Return `count` prompts of nearly `limit` tokens each: Dolly's, as many as fit, one after the other.
 
     When all are used up they come again in another order. None where no prompt fits.
     """
@@ -58,7 +58,7 @@ def long_prompts(renderer: Renderer, limit: int, count: int) -> list[Prompt]:
 
 
 def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
-    """`count` prompts whose lengths are spread as evenly as those of all, in an order drawn by the seed."""
+    """Return `count` prompts whose lengths are spread as evenly as those of all, in an order drawn by the seed."""
     by_length = sorted(
         prompts(renderer, limit), key=lambda prompt: len(renderer.encode_prompt(prompt.messages))
     )
@@ -67,7 +67,7 @@ def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
 
 
 def pairs(renderer: Renderer, count: int, limit: int) -> list[Preference]:
-    """`count` HH pairs, neither side above `limit` tokens; without answers that read like transcripts of their own."""
+    """Return `count` HH pairs of at most `limit` tokens a side, without responses that look like transcripts."""
     found, _ = sources.load_preferences(DataConfig(path=source(HH), task="preference"))
     plain = [pair for pair in found if isinstance(pair, Preference) and pair.label == 1.0]
     said = [p for p in plain if not any("Human:" in side for side in (p.chosen, p.rejected))]
@@ -76,18 +76,18 @@ def pairs(renderer: Renderer, count: int, limit: int) -> list[Preference]:
 
 
 def write(path: Path, lines: Iterable[object]) -> Path:
-    """JSON, one a line."""
+    """Write JSON, one object a line."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 
 def write_prompts(path: Path, of: Sequence[Prompt]) -> Path:
-    """Prompts as Harken reads them."""
+    """Write prompts as Harken reads them."""
     return write(path, ({"messages": _turns(prompt.messages)} for prompt in of))
 
 
 def write_pairs(path: Path, of: Sequence[Preference]) -> Path:
-    """Pairs as Harken reads them: for a reward model, or, of the chosen side, for supervised fine-tuning."""
+    """Write pairs as Harken reads them: for a reward model, or their chosen responses for SFT."""
     rows = (
         {"prompt": _turns(p.prompt.messages), "chosen": p.chosen, "rejected": p.rejected}
         for p in of

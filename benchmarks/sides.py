@@ -22,7 +22,7 @@ PEER_PYTHON = Path(".venv-trl/bin/python")
 
 
 def peer_options(asked: argparse.ArgumentParser) -> None:
-    """What a comparison with a peer takes."""
+    """Add the options of a comparison with another library."""
     asked.add_argument("--peer-python", type=Path, default=PEER_PYTHON)
     asked.add_argument(
         "--peer-dtype",
@@ -33,7 +33,7 @@ def peer_options(asked: argparse.ArgumentParser) -> None:
 
 
 def whole_model(name: str) -> Path:
-    """The folder both sides load; `random:org/name` is a model of that architecture (`random_model`).
+    """Return the model folder of both sides; `random:org/name` is a model of that architecture (`random_model`).
 
     Raises UserError for an adapter: a peer would merge it otherwise than Harken.
     """
@@ -46,7 +46,7 @@ def whole_model(name: str) -> Path:
 
 
 def harken(config: dict[str, Any], folder: Path, rows: int) -> tuple[list[dict[str, float]], Finished]:
-    """Train by a configuration: one dictionary of metrics a step, and the process.
+    """Train by a configuration and return one dictionary of metrics a step, and the process.
 
     Raises RuntimeError when it did not train on all `rows` rows: then the sides would not be compared on the same.
     """
@@ -63,7 +63,7 @@ def harken(config: dict[str, Any], folder: Path, rows: int) -> tuple[list[dict[s
 
 
 def peer(python: Path, script: str, **options: object) -> Finished | None:
-    """Run a peer's script; None, with a line saying so, where its environment is not there."""
+    """Run the script of another library; None, with a printed line, without its environment."""
     if not python.exists():
         print(f"{script}: skipped, there is no {python} (make bench-peers, or --peer-python)")
         return None
@@ -74,7 +74,7 @@ def peer(python: Path, script: str, **options: object) -> Finished | None:
 
 
 def peak_bytes(finished: Finished, steps: list[dict[str, float]]) -> float:
-    """Where a GPU was used, the most its steps say was taken from it; else the process' own peak."""
+    """Return peak GPU memory by the metrics of the steps; without a GPU the process's own peak."""
     of_gpu = [step["memory/gpu_reserved"] for step in steps if "memory/gpu_reserved" in step]
     return max(of_gpu, default=finished.peak_bytes)
 

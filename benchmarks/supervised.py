@@ -1,11 +1,11 @@
-"""SFT and reward-model training: real tokens a second, Harken beside TRL's SFTTrainer and RewardTrainer.
+"""Measure SFT and reward-model training: real tokens a second, Harken beside TRL's SFTTrainer and RewardTrainer.
 
     python benchmarks/supervised.py                       # needs the peer's environment: make bench-peers
     python benchmarks/supervised.py --only reward --steps 11
 
 The same HH helpful rows as the same token ids in the same steps, the same model in bfloat16, LoRA 16 on every
 projection, 16 rows or pairs a step, as many threads. Real tokens (no padding) of a side's steps ÷ their seconds; the
-first step of each counts for neither. TRL runs with its defaults, once more without gradient checkpointing (which
+first step of each side is not counted. TRL runs with its defaults, once more without gradient checkpointing (which
 is its default and costs time), and packed.
 """
 
@@ -40,7 +40,7 @@ TRL = {
 
 
 def encoded(kind: str, file: Path, renderer: Renderer, length: int) -> list[dict[str, list[int]]]:
-    """The rows as Harken renders them, under the names TRL reads."""
+    """Return the rows as Harken renders them, under the names that TRL reads."""
     if kind == "sft":
         demonstrations, _ = sources.load_demonstrations(DataConfig(path=str(file)))
         found = [renderer.encode_demonstration(row, length) for row in demonstrations]
@@ -54,12 +54,12 @@ def encoded(kind: str, file: Path, renderer: Renderer, length: int) -> list[dict
 
 
 def real_tokens(row: dict[str, list[int]]) -> int:
-    """Of a row, or of both sides of a pair."""
+    """Count the tokens of a row, or of both sides of a pair."""
     return sum(len(ids) for name, ids in row.items() if name.endswith("_ids"))
 
 
 def harken_config(kind: str, given: argparse.Namespace, model: Path, file: Path) -> dict[str, object]:
-    """One pass over the rows; no held-out rows: nothing else runs inside a step."""
+    """Configure one pass over the rows; no held-out rows, so nothing else runs inside a step."""
     return {
         "model_name": str(model),
         "seed": SEED,
@@ -76,7 +76,7 @@ def harken_config(kind: str, given: argparse.Namespace, model: Path, file: Path)
 
 
 def line(steps: list[dict[str, float]], tokens: list[int], finished: Finished) -> dict[str, float]:
-    """Figures over the counted steps."""
+    """Return figures over the counted steps."""
     seconds = [step["seconds"] for step in steps]
     return {
         "tokens_per_second": sum(tokens[1:]) / sum(seconds[1:]),
@@ -87,7 +87,7 @@ def line(steps: list[dict[str, float]], tokens: list[int], finished: Finished) -
 
 
 def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> dict[str, dict[str, float]]:
-    """Harken and every way of running TRL, by name."""
+    """Measure Harken and every way of running TRL, by name."""
     folder.mkdir()
     renderer = Renderer(load_tokenizer(model))
     count = given.batch * given.steps
@@ -116,7 +116,7 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
 
 
 def show(kind: str, figures: dict[str, dict[str, float]]) -> None:
-    """A table; Harken's rate as a multiple of each other's."""
+    """Print a table; Harken's rate as a multiple of each other's."""
     ours = figures["Harken"]["tokens_per_second"]
     print()
     result.table(

@@ -1,4 +1,4 @@
-"""CPU seconds of one training forward and backward of the trunk, by attention kernel and adapter precision.
+"""Measure CPU seconds of one training forward and backward of the base, by attention kernel and adapter precision.
 
     python benchmarks/training_forward.py [rows] [tokens]
 
