@@ -55,14 +55,14 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
     ids: set[str] = set()
 
     def read(row: Row) -> _Read[Prompt]:
-        prompt, context_shortened = _prompt(row, read_turns(row))
+        prompt, shortened = _prompt(row, read_turns(row))
         if (content := content_hash(prompt.messages, prompt.tools)) in seen:
             raise RowError("duplicate_prompt")
         if prompt.id in ids:
             raise RowError("duplicate_id", "id")
         seen.add(content)
         ids.add(prompt.id)
-        return [replace(prompt, reference=_reference(row))], context_shortened
+        return [replace(prompt, reference=_reference(row))], shortened
 
     return _convert(rows, read, report, data.max_length), report
 
@@ -75,10 +75,10 @@ def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demo
         if _is_bad(row):
             raise RowError("labelled_bad", "label")
         turns, response = layout.demonstration(row) if layout.demonstration else _better(layout, row)
-        prompt, context_shortened = _prompt(row, turns)
+        prompt, shortened = _prompt(row, turns)
         if not response.strip():
             raise RowError("empty_response")
-        return [Demonstration(prompt, response)], context_shortened
+        return [Demonstration(prompt, response)], shortened
 
     return _convert(rows, read, report, data.max_length), report
 
@@ -95,7 +95,7 @@ def preferences(
         if layout.comparisons is None:
             return [token_pairs.read(row, data.max_length, _own_id(row))], False
         turns, compared = layout.comparisons(row)
-        prompt, context_shortened = _prompt(row, turns)
+        prompt, shortened = _prompt(row, turns)
         scored[_scores(row)] += 1
         found: list[Pair | RowError] = []
         for comparison in compared:
@@ -103,7 +103,7 @@ def preferences(
             if reason is None:
                 judged.append(comparison.raters)
             found.append(RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
-        return found, context_shortened
+        return found, shortened
 
     records: list[Pair] = _convert(rows, read, report, data.max_length)
     report.warnings += [
@@ -170,7 +170,7 @@ def _convert(
             continue
         there |= dict.fromkeys(key for key, value in row.items() if value is not None)
         try:
-            found, context_shortened = read(columns.TrackedRow(row, used))
+            found, shortened = read(columns.TrackedRow(row, used))
         except RowError as drop:
             report.drop(where, drop.reason, drop.field)
             continue
@@ -181,7 +181,7 @@ def _convert(
                 report.drop(where, "text_too_long")
             else:
                 report.keep()
-                report.shortened[RESPONSES_DROPPED] += context_shortened
+                report.shortened[RESPONSES_DROPPED] += shortened
                 records.append(record)
     report.shortened = +report.shortened
     report.unused = [name for name in there if name not in used]
@@ -198,7 +198,7 @@ def _letters(record: object) -> int:
 
 
 def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
-    messages, context_shortened = conversations.drop_trailing_responses(
+    messages, shortened = conversations.drop_trailing_responses(
         conversations.add_system_and_history(row, turns)
     )
     details = dict(row["details"]) if isinstance(row.get("details"), dict) else {}
@@ -213,7 +213,7 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
         details=details,
         tools=tools,
     )
-    return prompt, context_shortened
+    return prompt, shortened
 
 
 def _own_id(row: Row) -> str | None:
