@@ -109,7 +109,7 @@ def test_a_system_turn_the_template_refuses_begins_the_first_user_turn(template:
 def test_each_refusal_is_counted_under_the_templates_own_message(condition: str, said: str, turns: Any):
     strict = renderer("{% if " + condition + " %}{{ raise_exception('" + said + "') }}{% endif %}" + CHATML)
     for row in (demonstration(*turns), Preference(Prompt("p", turns), "a", "b")):
-        encode = strict.demonstration if isinstance(row, Demonstration) else strict.preference
+        encode = strict.encode_demonstration if isinstance(row, Demonstration) else strict.encode_preference
         assert encode(row, 999) == RenderFailure("template_refuses", " ".join(said.split()))  # type: ignore[arg-type]
     assert strict.try_fit_prompt(Prompt("p", turns), 999) == RenderFailure(
         "template_refuses", " ".join(said.split())
