@@ -65,7 +65,7 @@ def test_packed_rows_are_transformers_plain_attention_of_each_row(
     """States and gradients of a model with grouped heads, in float32 up to the order of sums; segments cut small,
     weights kept for all of them or for those that see little."""
     monkeypatch.setattr(packing, "MAX_SEGMENT_LENGTH", 7)
-    monkeypatch.setattr(attention, "KEPT", kept)
+    monkeypatch.setattr(attention, "MAX_SAVED_KEYS", kept)
     backbone = tiny_backbone()
     assert backbone.packs
     backbone.model.requires_grad_(True)

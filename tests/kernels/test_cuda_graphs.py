@@ -69,7 +69,7 @@ def test_work_is_recorded_when_it_comes_again(recorded: list[Replays]) -> None:
 def test_a_run_may_stop_before_a_replay(recorded: list[Replays], monkeypatch: pytest.MonkeyPatch) -> None:
     """The work itself looks whether it should, and a replay is not the work."""
     graphs, looks = CudaGraphs(), []
-    monkeypatch.setattr(signals, "check", lambda: looks.append(1))
+    monkeypatch.setattr(signals, "raise_if_stopped", lambda: looks.append(1))
     for _ in range(3):
         graphs("twice", doubled, torch.ones(2))
     assert len(looks) == 3

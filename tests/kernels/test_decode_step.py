@@ -157,7 +157,7 @@ def test_every_token_is_a_place_where_a_run_may_stop(monkeypatch: pytest.MonkeyP
     with torch.no_grad(), backbone.decoding():
         decoder = Decoder(backbone, 1, 8)
         decoder.prefill([[5, 6]], [1])
-        monkeypatch.setattr(signals, "check", lambda: pytest.exit("stopped"))
+        monkeypatch.setattr(signals, "raise_if_stopped", lambda: pytest.exit("stopped"))
         with pytest.raises(pytest.exit.Exception, match="stopped"):
             decoder.append(torch.tensor([7]))
 
@@ -176,6 +176,9 @@ def test_other_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode_step.is_equivalent(backbone.trunk, backbone.forward, torch.float32)
     monkeypatch.setattr(backbone.trunk.layers[1].self_attn, "scaling", 0.5)
     monkeypatch.setattr(
-        decode_step._Layer, "scale", property(lambda self: 8**-0.5, lambda self, value: None), raising=False
+        decode_step._DecoderLayer,
+        "scale",
+        property(lambda self: 8**-0.5, lambda self, value: None),
+        raising=False,
     )
     assert not decode_step.is_equivalent(backbone.trunk, backbone.forward, torch.float32)

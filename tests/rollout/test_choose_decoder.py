@@ -161,7 +161,7 @@ def ways_past(at: Tensor, count: int) -> Tensor:
 
 def test_a_model_that_no_way_is_right_for_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = loaded("qwen3")
-    monkeypatch.setattr(PlainDecoder, "_read", lambda self, tokens, past: torch.zeros(1, 32))
+    monkeypatch.setattr(PlainDecoder, "_forward", lambda self, tokens, past: torch.zeros(1, 32))
     monkeypatch.setattr(
         choose_decoder.Decoder, "_states", lambda self, tokens, at, places: torch.zeros(len(tokens), 32)
     )
