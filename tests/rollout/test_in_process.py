@@ -209,7 +209,7 @@ def test_few_shapes_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.sampler_logprobs, other.sampler_logprobs, atol=1e-5)
     assert {rows for _, *inputs in AsOnAGPU.shapes for rows in inputs} == {8, 16, 20}
-    assert len({kind for kind, *_ in AsOnAGPU.shapes if kind != "draw"}) == 1
+    assert len({kind for kind, *_ in AsOnAGPU.shapes if kind != "sample"}) == 1
 
 
 def test_a_longer_limit_only_adds() -> None:
