@@ -107,7 +107,7 @@ def test_the_page_flags_responses_as_the_audit_does(finished: tuple[PipelineFold
     summary = read_summary(folder.evaluation.summary)
     audited = audit.audit(read_responses(folder.evaluation.responses, summary), summary["baseline"])
     data = page(folder)
-    shown = {(e["id"], 0, a["policy"]): a["flags"] for e in data["examples"] for a in e["answers"]}
+    shown = {(e["id"], 0, a["policy"]): a["flags"] for e in data["examples"] for a in e["responses"]}
     assert shown == {key: found["flags"] for key, found in audited.items()}
     assert any(shown.values())
     assert data["flags"] == audit.MEANINGS

@@ -45,7 +45,7 @@ def test_the_folder_that_holds_all_stages(made: Path, capsys: pytest.CaptureFixt
     assert data["summary"]["policies"] == ["Base", "SFT", "PPO"]
     assert len(data["examples"]) == 6
     assert "evaluation prompts 6 in PPO's training" in data["notice"], "what the pipeline's page warns of"
-    assert any(answer["flags"] for example in data["examples"] for answer in example["answers"])
+    assert any(response["flags"] for example in data["examples"] for response in example["responses"])
     assert main(["report", str(made / "stages")]) == 0, "its own page is no stage"
 
 

@@ -46,7 +46,7 @@ def data(page):
 
 
 def test_the_texts_come_back_as_they_were(page, run):
-    shown = {(e["id"], a["policy"]): a["text"] for e in data(page)["examples"] for a in e["answers"]}
+    shown = {(e["id"], a["policy"]): a["text"] for e in data(page)["examples"] for a in e["responses"]}
     assert shown == {(row["prompt_id"], row["policy"]): row["response"] for row in run["responses"]}
 
 

@@ -70,7 +70,7 @@ def test_the_data_fit_their_schema(data):
         lambda d: d["verdict"][0].update(word="Great"),
         lambda d: d["summary"]["table"][0]["win_rate"].update(value=1.2),
         lambda d: d["summary"]["pairs"][0].update(wins=True),
-        lambda d: d["examples"][0]["answers"][0].update(text=None),
+        lambda d: d["examples"][0]["responses"][0].update(text=None),
         lambda d: d["stages"][0]["charts"][0]["series"][0]["points"].append([1, "2"]),
     ],
 )
@@ -96,14 +96,14 @@ def test_a_run_of_one_policy_and_no_stage_fits_too():
         stage_metrics={}, stage_info={}, headline=[], audited={}, flags={},
     )  # fmt: skip
     assert faults(json.loads(json.dumps(made)), SCHEMA) == []
-    assert made["examples"][0]["winner"] == "A" and made["examples"][0]["answers"][0]["flags"] == []
+    assert made["examples"][0]["winner"] == "A" and made["examples"][0]["responses"][0]["flags"] == []
 
 
 def test_the_examples_agree_with_the_table(data):
     """The page's filters count the same winners and cap hits as the summary beside them."""
     for row in data["summary"]["table"]:
-        answers = [a for e in data["examples"] for a in e["answers"] if a["policy"] == row["policy"]]
-        assert row["cap_hit"]["count"] == sum("cap_hit" in a["flags"] for a in answers)
+        shown = [a for e in data["examples"] for a in e["responses"] if a["policy"] == row["policy"]]
+        assert row["cap_hit"]["count"] == sum("cap_hit" in a["flags"] for a in shown)
         assert row["win_rate"]["count"] == sum(e["winner"] == row["policy"] for e in data["examples"])
     assert data["summary"]["ties"]["count"] == sum(e["winner"] is None for e in data["examples"])
 

@@ -84,7 +84,7 @@ def test_a_planted_image_is_stopped_by_the_policy_alone(opened):
 
 
 def test_characters_that_cannot_be_seen_are_named(opened):
-    assert "U+202E" in text(opened, ".answer .text") and "\u202e" not in text(opened, ".answer .text")
+    assert "U+202E" in text(opened, ".response .text") and "\u202e" not in text(opened, ".response .text")
 
 
 def test_keys_move_through_the_answers(opened, run):
@@ -106,14 +106,18 @@ def test_keys_move_through_the_answers(opened, run):
 
 
 def test_the_answers_of_all_policies_stand_side_by_side(opened, run):
-    shown = opened.value("[...document.querySelectorAll('.answer h4')].map((h) => h.firstChild.textContent)")
+    shown = opened.value(
+        "[...document.querySelectorAll('.response h4')].map((h) => h.firstChild.textContent)"
+    )
     assert shown == ["Base", "SFT", "PPO"]
-    tops = opened.value("[...document.querySelectorAll('.answer')].map((a) => a.getBoundingClientRect().top)")
+    tops = opened.value(
+        "[...document.querySelectorAll('.response')].map((a) => a.getBoundingClientRect().top)"
+    )
     assert len(set(tops)) == 1
     for _ in range(12):
         opened.press("j")
-    chips = text(opened, ".answer:last-child .chips")
-    for chip in ("reward +3.000", "gold −3.000", "tokens 20", "cut at limit", "reward mismatch", "loop × 4"):
+    chips = text(opened, ".response:last-child .chips")
+    for chip in ("reward +3.000", "gold −3.000", "tokens 20", "truncated", "reward mismatch", "loop × 4"):
         assert chip in chips
 
 
@@ -136,8 +140,8 @@ def test_filters_agree_with_the_rows(opened, run):
     choose(opened, "Domain", "")
     choose(opened, "Flag", "cap_hit|PPO")
     assert len(found(opened)) == 24
-    choose(opened, "Best answer", "=SFT")
-    assert found(opened) == [] and "No prompt fits" in text(opened, "#answers")
+    choose(opened, "Best response", "=SFT")
+    assert found(opened) == [] and "No prompt matches" in text(opened, "#responses")
 
 
 def test_search_finds_and_marks(opened, run):

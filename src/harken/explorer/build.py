@@ -31,7 +31,7 @@ SCRIPTS = (
     "curves.js",
     "facts.js",
     "cards.js",
-    "answers.js",
+    "responses.js",
     "main.js",
 )
 """Inlined in this order, in one function: a file may use what the ones before it define."""

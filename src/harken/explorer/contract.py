@@ -9,7 +9,7 @@ from typing import Any
 from harken.explorer.charts import figures
 from harken.run.manifest import redact
 
-VERSION = 1
+VERSION = 2
 WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
 """The words a sentence of the verdict may open with. Any other sentence is a note."""
 TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
@@ -69,8 +69,8 @@ def _examples(responses: Rows, summary: Mapping[str, Any], audited: Audited) -> 
                 "language": rows[0]["language"] or "",
                 "messages": json.loads(rows[0]["messages"]),
                 "winner": _winner(rows, summary["tie_epsilon"]),
-                "answers": [
-                    _answer(row, audited.get((prompt, sample, row["policy"]), {}), summary["judges"])
+                "responses": [
+                    _response(row, audited.get((prompt, sample, row["policy"]), {}), summary["judges"])
                     for row in rows
                 ],
             }
@@ -78,7 +78,7 @@ def _examples(responses: Rows, summary: Mapping[str, Any], audited: Audited) -> 
     return examples
 
 
-def _answer(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
+def _response(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
     return {
         "policy": row["policy"],
         "text": row["response"],

@@ -1,6 +1,6 @@
-// One prompt and all policies' answers to it, side by side.
+// Show one prompt with the responses of all policies side by side.
 
-const flagName = (flag) => (flag === "cap_hit" ? "cut at limit" : flag.replaceAll("_", " "));
+const flagName = (flag) => (flag === "cap_hit" ? "truncated" : flag.replaceAll("_", " "));
 
 /** The address of an example within the page. */
 const linkTo = (example) => `#example=${encodeURIComponent(example.id)}`;
@@ -25,37 +25,37 @@ function exampleView(data, example, needle) {
     el(
       "div",
       { class: "columns" },
-      example.answers.map((answer, i) => answerCard(data, example, answer, i, needle)),
+      example.responses.map((response, i) => responseCard(data, example, response, i, needle)),
     ),
   ];
 }
 
-function answerCard(data, example, answer, index, needle) {
+function responseCard(data, example, response, index, needle) {
   const chip = (name, value) => el("li", {}, `${name} `, el("b", {}, value));
-  const best = example.winner === answer.policy ? el("span", {}, "best reward") : null;
+  const best = example.winner === response.policy ? el("span", {}, "best reward") : null;
   return el(
     "article",
-    { class: `card answer ${tint(index)}`, "aria-label": `Answer of ${answer.policy}` },
-    el("h4", {}, answer.policy, best),
+    { class: `card response ${tint(index)}`, "aria-label": `Response of ${response.policy}` },
+    el("h4", {}, response.policy, best),
     el(
       "ul",
       { class: "chips" },
-      chip("reward", number(answer.reward, 3, true)),
-      data.summary.judges.map((judge) => chip(judge, number(answer.scores[judge], 3, true))),
-      chip("tokens", String(answer.tokens)),
-      answer.flags.includes("cap_hit")
+      chip("reward", number(response.reward, 3, true)),
+      data.summary.judges.map((judge) => chip(judge, number(response.scores[judge], 3, true))),
+      chip("tokens", String(response.tokens)),
+      response.flags.includes("cap_hit")
         ? null
-        : el("li", {}, answer.stop === "length" ? flagName("cap_hit") : "ended"),
-      answer.repeated_4grams > 0 ? chip("repeated 4-grams", percent(answer.repeated_4grams, 0)) : null,
-      answer.flags.map((name) =>
+        : el("li", {}, response.stop === "length" ? flagName("cap_hit") : "ended"),
+      response.repeated_4grams > 0 ? chip("repeated 4-grams", percent(response.repeated_4grams, 0)) : null,
+      response.flags.map((name) =>
         el(
           "li",
           { class: name === "qualified_win" ? "flag good" : "flag", title: data.flags[name] },
           flagName(name),
-          name === "loop" ? ` × ${answer.loop}` : null,
+          name === "loop" ? ` × ${response.loop}` : null,
         ),
       ),
     ),
-    prose(answer.text, needle, example.language),
+    prose(response.text, needle, example.language),
   );
 }

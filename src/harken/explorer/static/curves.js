@@ -1,4 +1,4 @@
-// Training curves: a small line chart with axes, and a readout that follows the pointer or the arrow keys.
+// Training curves: a line chart with axes, and a readout that follows the pointer or the arrow keys.
 
 const FRAME = { width: 346, height: 180, left: 50, right: 10, top: 10, bottom: 26 };
 
@@ -19,7 +19,7 @@ function extent(values, room) {
   return [low - margin, high + margin];
 }
 
-/** Labels for ticks that lie `step` apart: as many digits as tell neighbours apart. */
+/** Labels for ticks `step` apart, with enough digits to distinguish neighbours. */
 function tickLabels(values, step, share) {
   const digits = Math.max(0, -Math.floor(Math.log10(step) + (share ? 2 : 0) + 1e-9));
   const largest = Math.max(...values.map(Math.abs));
@@ -95,7 +95,7 @@ function curve(chart, noun) {
   return { drawing, steps, x, show };
 }
 
-/** What a chart shows, for those who do not see it. */
+/** Describe a chart for screen readers. */
 function describe(chart, show, noun) {
   const parts = chart.series.map(({ label, points: line }) => {
     const [start, end] = [line[0], line[line.length - 1]];

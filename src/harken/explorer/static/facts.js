@@ -1,4 +1,4 @@
-// What the run read and what it was made from: data reports, models, fingerprints, seeds, configuration.
+// Data reports, models, fingerprints, seeds and configuration of each run.
 
 const reasons = (counts) =>
   Object.entries(counts || {})
@@ -37,13 +37,13 @@ function dataSection(data) {
     el(
       "p",
       { class: "muted" },
-      "Every row that was read is either used or counted under the reason it was dropped for.",
+      "Every row that was read is either used or counted under the reason for dropping it.",
     ),
-    tableCard("What became of the rows", heads, body, "wrap"),
+    tableCard("Rows read, used, dropped and shortened, by source", heads, body, "wrap"),
   );
 }
 
-/** [dotted name, value] of everything in a nested value. */
+/** Flatten a nested value into [dotted name, value] pairs. */
 function flat(value, name = "") {
   if (value === null || typeof value !== "object") return [[name, value === null ? "none" : String(value)]];
   const inner = Object.entries(value);

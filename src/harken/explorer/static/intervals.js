@@ -1,8 +1,8 @@
-// Intervals as drawings: a point, its range, and the line at zero or one half that decides.
+// Draw intervals: a point, its range, and a reference line at zero.
 
 const PLOT = { width: 116, height: 22, pad: 6 };
 
-/** A scale over all intervals of a column that always holds `anchor`. */
+/** A scale over all intervals of a column; it always contains `anchor`. */
 function scaleOf(intervals, anchor) {
   const ends = intervals.filter(Boolean).flatMap((interval) => [interval.low, interval.high]);
   const low = Math.min(anchor, ...ends);
@@ -12,7 +12,7 @@ function scaleOf(intervals, anchor) {
   return { low, high, anchor, at: (value) => PLOT.pad + ((value - low) / span) * inner };
 }
 
-/** The class of a difference: filled when its interval leaves zero out, hollow when it does not. */
+/** The class of a difference: filled when its interval excludes zero, hollow otherwise. */
 const effect = (interval) => (interval && (interval.low > 0 || interval.high < 0) ? "effect" : "effect none");
 
 function plot(interval, scale, kind, label) {
@@ -35,7 +35,7 @@ function plot(interval, scale, kind, label) {
   );
 }
 
-/** A cell with the drawing, the value and its interval in words. */
+/** A cell with the drawing, the value and its interval as text. */
 function intervalCell(interval, scale, kind, show) {
   if (!interval) return el("td", {}, "–");
   const range = `${show(interval.low)} to ${show(interval.high)}`;
@@ -49,12 +49,12 @@ function intervalCell(interval, scale, kind, show) {
 }
 
 /** Wins, ties and losses of the right policy as one bar and as numbers, and its win rate: wins ÷ (wins + ties + losses). */
-function contestCell(pair, left, right) {
+function comparisonCell(pair, left, right) {
   const at = (count) => (count / pair.n) * PLOT.width;
   const piece = (name, from, count) =>
     svg("rect", { class: `part ${name}`, x: at(from), y: 6, width: at(count), height: 10 });
   const range = `${number(100 * pair.win_rate.low, 1)} to ${number(100 * pair.win_rate.high, 1)}`;
-  const words = `${pair.wins} won, ${pair.ties} tied, ${pair.losses} lost`;
+  const words = `${pair.wins} wins, ${pair.ties} ties, ${pair.losses} losses`;
   return el(
     "td",
     {},

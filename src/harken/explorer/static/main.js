@@ -1,4 +1,4 @@
-// Unpack the data, put the sections on the page, follow the address.
+// Unpack the data, draw the sections and show the example that the address names.
 
 async function unpack(node) {
   const packed = atob(node.textContent.trim());
@@ -17,12 +17,12 @@ function draw(data) {
     ? `${summary.policies.join(", ")} on ${counted(summary.prompts, "held-out prompt")}${samples}` +
       ` · intervals are 95 % · seed ${summary.seed}`
     : `training of ${data.stages.map((stage) => stage.title).join(", ")}`;
-  const answers = summary ? answersSection(data) : null;
+  const responses = summary ? responsesSection(data) : null;
   const sections = [
     verdictSection(data),
     summary ? comparisonSection(data) : null,
     trainingSection(data),
-    answers?.element,
+    responses?.element,
     dataSection(data),
     factsSection(data),
   ].filter(Boolean);
@@ -33,7 +33,7 @@ function draw(data) {
   document
     .getElementById("contents")
     .replaceChildren(...sections.map((part) => el("a", { href: `#${part.id}` }, part.firstChild.textContent)));
-  answers?.follow();
+  responses?.follow();
   window.addEventListener("beforeprint", () =>
     document.querySelectorAll("details").forEach((part) => {
       part.open = true;
@@ -45,5 +45,5 @@ unpack(document.getElementById("data"))
   .then(draw)
   .catch((error) => {
     document.getElementById("state").textContent =
-      `This page could not show its data (${error.message}). It needs a browser of 2023 or newer.`;
+      `This page could not show its data (${error.message}). It needs a browser from 2023 or later.`;
   });

@@ -1,4 +1,4 @@
-// The pieces a page is made of: elements, numbers, policies. Text enters the page through text nodes alone.
+// Helpers for elements, numbers and policies. Text enters the page only through text nodes.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,13 +12,13 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** An HTML element. Functions among the attributes listen to the event of their name; strings become text. */
+/** Create an HTML element. Attributes that are functions become event listeners; strings become text. */
 const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 
-/** The same in SVG. */
+/** Create an SVG element. */
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** A number with a fixed count of digits and a true minus; with `sign` also a plus. */
+/** Format a number with fixed digits and a minus sign (−); with `sign`, also a plus. */
 function number(value, digits = 2, sign = false) {
   if (value === null || value === undefined) return "–";
   const text = Math.abs(value).toFixed(digits);
@@ -29,7 +29,7 @@ function number(value, digits = 2, sign = false) {
 
 const percent = (share, digits = 1) => `${number(100 * share, digits)} %`;
 
-/** A number as short as it can be and still tell its neighbours apart. */
+/** Format a number with about three significant digits. */
 function short(value) {
   const size = Math.abs(value);
   if (size !== 0 && (size < 0.001 || size >= 1e5)) return value.toExponential(1).replace("-", "−");
@@ -40,7 +40,7 @@ const probability = (p) => (p < 0.001 ? "< 0.001" : p.toFixed(3));
 
 const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
-/** The class that gives a policy its colour, the same everywhere. */
+/** The CSS class of a policy's colour. */
 const tint = (index) => `p${index % 6}`;
 
 function policyName(data, name) {
@@ -48,7 +48,7 @@ function policyName(data, name) {
   return [el("span", { class: `dot ${tint(index)}`, "aria-hidden": "true" }), name];
 }
 
-/** A table that scrolls on its own when it is wider than the page. */
+/** A table that scrolls when it is wider than the page. */
 function tableCard(caption, head, body, kind = "") {
   return el(
     "div",

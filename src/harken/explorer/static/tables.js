@@ -55,7 +55,7 @@ function policyTable(data) {
       cell: (row) =>
         el("td", { class: "number" }, number(row.median_response_tokens, row.median_response_tokens % 1 ? 1 : 0)),
     },
-    measure("cut at limit", percent, (row) => row.cap_hit, 0),
+    measure("truncated", percent, (row) => row.cap_hit, 0),
     measure("empty", percent, (row) => row.empty, 0),
     measure("repetitive", percent, (row) => row.repetition, 0),
   ];
@@ -68,8 +68,8 @@ function policyTable(data) {
     ),
   );
   const none =
-    `No single best answer: ${ties.count} of ${data.summary.n} (${percent(ties.value)}). ` +
-    `Repetitive: more than ${percent(data.summary.repetitive_above, 0)} of word 4-grams occurred before.`;
+    `No single best response: ${ties.count} of ${data.summary.n} (${percent(ties.value)}). ` +
+    `Repetitive: more than ${percent(data.summary.repetitive_above, 0)} of the word 4-grams occur earlier in the response.`;
   return [
     tableCard(
       "Every policy on the same prompts, with 95 % intervals",
@@ -80,27 +80,27 @@ function policyTable(data) {
   ];
 }
 
-/** The columns that pairs and domains share; a row has its pair and its contest. */
-function contestColumns(data, rows) {
+/** Columns that the tables of pairs and of domains share. Each row holds a pair and its comparison. */
+function comparisonColumns(data, rows) {
   const { judges, policies } = data.summary;
   const scale = scaleOf(
-    rows.map((row) => row.contest.reward),
+    rows.map((row) => row.comparison.reward),
     0,
   );
   const scales = judges.map((judge) =>
     scaleOf(
-      rows.map((row) => row.contest.judges[judge]),
+      rows.map((row) => row.comparison.judges[judge]),
       0,
     ),
   );
   const colour = (name) => tint(policies.indexOf(name));
   return {
-    heads: [column("won / tied / lost"), column("learned reward"), ...judges.map((judge) => column(judge))],
-    cells: ({ pair, contest }) => [
-      contestCell(contest, colour(pair.left), colour(pair.right)),
-      intervalCell(contest.reward, scale, effect(contest.reward), signed),
+    heads: [column("wins / ties / losses"), column("learned reward"), ...judges.map((judge) => column(judge))],
+    cells: ({ pair, comparison }) => [
+      comparisonCell(comparison, colour(pair.left), colour(pair.right)),
+      intervalCell(comparison.reward, scale, effect(comparison.reward), signed),
       ...judges.map((judge, i) =>
-        intervalCell(contest.judges[judge], scales[i], effect(contest.judges[judge]), signed),
+        intervalCell(comparison.judges[judge], scales[i], effect(comparison.judges[judge]), signed),
       ),
     ],
   };
@@ -111,8 +111,8 @@ const pairHead = (data, pair) => rowHead(policyName(data, pair.left), " → ", p
 function pairTables(data) {
   const { pairs } = data.summary;
   if (!pairs.length) return [];
-  const rows = pairs.map((pair) => ({ pair, contest: pair }));
-  const columns = contestColumns(data, rows);
+  const rows = pairs.map((pair) => ({ pair, comparison: pair }));
+  const columns = comparisonColumns(data, rows);
   const change = (name) => {
     const scale = scaleOf(
       pairs.map((pair) => pair[name]),
@@ -125,7 +125,7 @@ function pairTables(data) {
   const heads = [
     column("left → right"),
     ...columns.heads,
-    column("cut at limit"),
+    column("truncated"),
     column("repetitive"),
     column("p", true),
   ];
@@ -142,10 +142,10 @@ function pairTables(data) {
   );
   const legend =
     "Differences are right minus left, with 95 % intervals. Wins and losses are the right policy's, by learned " +
-    "reward; win rate = wins ÷ (wins + ties + losses): a tie is no win. A hollow point means that the interval holds zero: no clear difference. " +
-    "p: exact sign test, adjusted by Holm for the number of pairs.";
+    "reward; win rate = wins ÷ (wins + ties + losses): a tie is no win. A hollow point means that the interval contains zero: no clear difference. " +
+    "p: exact sign test, Holm-adjusted for the number of pairs.";
   return [
-    tableCard("Each two policies, right against left", heads, body),
+    tableCard("Every pair of policies: right compared with left", heads, body),
     el("p", { class: "small" }, legend),
     domainTables(data),
   ];
@@ -160,25 +160,25 @@ function domainTables(data) {
   const names = Object.keys(data.summary.domains);
   if (names.length < 2) return null;
   const rows = data.summary.pairs.flatMap((pair) =>
-    names.map((name) => ({ pair, name, contest: pair.domains[name] })),
+    names.map((name) => ({ pair, name, comparison: pair.domains[name] })),
   );
-  const columns = contestColumns(data, rows);
+  const columns = comparisonColumns(data, rows);
   const body = rows.map((row) =>
     el(
       "tr",
       {},
       pairHead(data, row.pair),
       el("td", {}, row.name || "(none)"),
-      el("td", { class: "number" }, String(row.contest.n)),
+      el("td", { class: "number" }, String(row.comparison.n)),
       columns.cells(row),
     ),
   );
-  const heads = [column("left → right"), column("domain"), column("answers", true), ...columns.heads];
+  const heads = [column("left → right"), column("domain"), column("responses", true), ...columns.heads];
   return el(
     "details",
     {},
     el("summary", {}, `By domain (${names.length})`),
-    tableCard("Each two policies by domain: to explore, not corrected for looking often", heads, body),
+    tableCard("Every pair of policies by domain. Exploratory: not corrected for multiple comparisons", heads, body),
   );
 }
 

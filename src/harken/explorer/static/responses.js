@@ -1,23 +1,23 @@
-// The ways to find the prompt worth reading: search, filters, order, keys and addresses.
+// Find a prompt: search, filters, order, keyboard shortcuts and links.
 
-function answersSection(data) {
+function responsesSection(data) {
   const { examples, flags } = data;
   const { policies, pairs, judges } = data.summary;
   if (!examples.length) return null;
   examples.forEach((example) => {
     example.haystack = [
       ...example.messages.map((m) => m.content),
-      ...example.answers.map((a) => a.text),
+      ...example.responses.map((a) => a.text),
       example.id,
     ]
       .join("\n")
       .toLowerCase();
   });
   const asked = (example) => [...example.messages].reverse().find((m) => m.role === "user")?.content ?? "";
-  const valueOf = (answer, measure) => (measure === "" ? answer.reward : answer.scores[measure]);
+  const valueOf = (response, measure) => (measure === "" ? response.reward : response.scores[measure]);
   const difference = (example, pair, measure) => {
     const [left, right] = [pair.left, pair.right].map((name) =>
-      valueOf(example.answers[policies.indexOf(name)], measure),
+      valueOf(example.responses[policies.indexOf(name)], measure),
     );
     return left === null || right === null ? null : right - left;
   };
@@ -31,7 +31,7 @@ function answersSection(data) {
   const tally = (test) => examples.filter(test).length;
   const query = el("input", {
     type: "search",
-    placeholder: "words in prompts and answers",
+    placeholder: "words in prompts and responses",
     autocomplete: "off",
     input: () => later(),
   });
@@ -43,15 +43,15 @@ function answersSection(data) {
     ]),
   );
   const [winner, winnerLabel] = choose(
-    "Best answer",
+    "Best response",
     options([
       ["", "any"],
       ...policies.map((name) => [`=${name}`, `${name} (${tally((e) => e.winner === name)})`]),
-      ["none", `no single one (${tally((e) => e.winner === null)})`],
+      ["none", `no single best (${tally((e) => e.winner === null)})`],
     ]),
   );
   const carries = (example, flag, policy) =>
-    example.answers.some((a) => (!policy || a.policy === policy) && a.flags.includes(flag));
+    example.responses.some((a) => (!policy || a.policy === policy) && a.flags.includes(flag));
   const flagOptions = (policy) =>
     Object.keys(flags)
       .map((flag) => [`${flag}|${policy}`, tally((e) => carries(e, flag, policy)), flag])
@@ -112,7 +112,7 @@ function answersSection(data) {
     }
     rail.replaceChildren(
       ...found.map((example) => {
-        const value = pair ? difference(example, pair, measure) : example.answers[0].reward;
+        const value = pair ? difference(example, pair, measure) : example.responses[0].reward;
         return el(
           "li",
           {},
@@ -127,7 +127,7 @@ function answersSection(data) {
     );
     if (!found.length) {
       count.replaceChildren("nothing found");
-      stage.replaceChildren(el("p", { class: "muted" }, "No prompt fits these filters. Clear them to see all."));
+      stage.replaceChildren(el("p", { class: "muted" }, "No prompt matches these filters. Clear them to see all."));
       previous.disabled = next.disabled = random.disabled = true;
       return;
     }
@@ -172,7 +172,7 @@ function answersSection(data) {
     timer = setTimeout(update, 120);
   };
 
-  /** Show what the address asks for. */
+  /** Show the example that the address names. */
   function follow() {
     const [, id] = location.hash.match(/^#example=(.+)$/) ?? [];
     if (!id) return;
@@ -180,13 +180,13 @@ function answersSection(data) {
     try {
       wanted = decodeURIComponent(id);
     } catch {
-      /* a broken address is taken as it stands */
+      /* an address that cannot be decoded is used unchanged */
     }
     const example = examples.find((e) => e.id === wanted);
     if (!example) return;
     if (!found.includes(example)) clearAll();
     show(example, false);
-    document.getElementById("answers").scrollIntoView();
+    document.getElementById("responses").scrollIntoView();
   }
 
   document.addEventListener("keydown", (event) => {
@@ -214,8 +214,8 @@ function answersSection(data) {
     " search",
   );
   const element = section(
-    "answers",
-    "Answers",
+    "responses",
+    "Responses",
     el(
       "div",
       { class: "card tools", role: "search" },
