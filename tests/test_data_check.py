@@ -89,7 +89,7 @@ def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> 
     path = written(tmp_path / "pairs.jsonl", rows)
     plain, counted = check_data(DataConfig(path=path)), check_data(DataConfig(path=path), model)
     told = [line.split(":")[0].strip() for line in plain[2:]]
-    assert told == ["prompts", "answers", "sources", "domains", "length"]
+    assert told == ["prompts", "responses", "sources", "domains", "length"]
     assert "2 distinct in 2 pairs; 1 of them repeat another" in plain[2]
     assert plain[4].strip() == "sources: prompt_chosen_rejected 100%; the rows name no raters"
     assert counted[:-1] == plain and "longest" in counted[-1]
