@@ -117,7 +117,7 @@ def test_no_text_can_write_an_undeclared_end_of_turn() -> None:
 
 def test_a_broken_chat_template_is_the_users_error() -> None:
     tokenizer = words("<|im_end|>", "<s>", template="{{ raise_exception('no') }}", eos_token="<|im_end|>")
-    with pytest.raises(UserError, match=r"here: its chat template cannot write.*chat_template\.jinja"):
+    with pytest.raises(UserError, match=r"here: its chat template cannot render.*chat_template\.jinja"):
         choose_pad(tokenizer, where="here")
 
 

@@ -152,7 +152,7 @@ def _decoding(
             return draw(head(states).float(), uniforms, 1.0)
 
         graphs, inputs = decoder.graphs, (decoder.last_states, uniforms)
-        choice = _seconds(lambda: graphs("draw", choose, *inputs) if graphs else choose(*inputs), device)
+        choice = _seconds(lambda: graphs("sample", choose, *inputs) if graphs else choose(*inputs), device)
     return layers, choice
 
 
