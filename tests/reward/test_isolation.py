@@ -129,7 +129,7 @@ def test_a_request_to_stop_is_none_of_the_functions_failures(tmp_path: Path) -> 
         tmp_path,
         "import os, signal\ndef score(p, r):\n    os.kill(os.getpid(), signal.SIGTERM)\n    return 1\n",
     )
-    with pytest.raises(signals.Stopped), signals.listening():
+    with pytest.raises(signals.Stopped), signals.handle_signals():
         made.score([answer("a"), answer("b")])
 
 

@@ -80,8 +80,8 @@ def test_a_thread_does_not_listen() -> None:
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
     code = (
-        "import os, signal\nfrom harken.run.signals import begun, listening\n"
-        "with listening():\n    begun()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "import os, signal\nfrom harken.run.signals import begun, handle_signals\n"
+        "with handle_signals():\n    begun()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n    print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -90,7 +90,7 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
 
 def test_the_command_line_makes_sigterm_an_orderly_end() -> None:
     code = (
-        "import os, signal\nfrom harken.run import stopping\nstopping.raise_on_terminate()\n"
+        "import os, signal\nfrom harken.run import signals\nsignals.raise_on_terminate()\n"
         "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nfinally:\n    print('put away')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
