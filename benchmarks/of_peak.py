@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from machine import seconds
 
-from harken.plan.shape import Shape
+from harken.plan.shape import ModelShape
 
 NUMBER = 2
 """Bytes of a bfloat16."""
@@ -22,7 +22,7 @@ NUMBER = 2
 class Update:
     """One update: all rows generated at once, one reward model of the base's size, one epoch."""
 
-    shape: Shape
+    shape: ModelShape
     rows: int
     prompt: float
     answer: float

@@ -20,7 +20,7 @@ from harken.cli.main import main
 from harken.config import PipelineConfig
 from harken.config.rewards import ClassifierPart
 from harken.doctor.check import Examination
-from harken.doctor.context import Around, Subject, recorded
+from harken.doctor.context import Around, Context, recorded
 from harken.doctor.environment import output_folder
 from harken.errors import UserError
 from harken.evaluate import suite
@@ -276,7 +276,7 @@ def test_the_doctor_finds_a_damaged_record(again: Path) -> None:
     with pytest.raises(UserError, match=r"config.yml: is damaged"):
         recorded(resolve(str(again / "01_sft")))
     config = pipeline.stage(settings(again), settings(again).sft, "embedded")
-    seen = Examination("sft", Subject(config, again / "01_sft", again, Around())).make(output_folder)
+    seen = Examination("sft", Context(config, again / "01_sft", again, Around())).make(output_folder)
     assert seen.level == "error" and "config.yml: is damaged" in seen.measured
 
 
