@@ -116,7 +116,7 @@ class Pair:
             model = PeftModel.from_pretrained(model, folder).get_base_model()
         role = ADAPTER if adapter else None
         self.engine = InProcessEngine(backbone, renderer, role, given.prompt_limit, given.batch)
-        self.peer = Transformers(model, renderer, self.engine.stops, given.batch)
+        self.peer = Transformers(model, renderer, self.engine.stop_tokens, given.batch)
 
     def harken(self, prompts: Sequence[Prompt], response: int, temperature: float, repeat: int) -> Answers:
         """Generate with Harken."""

@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
@@ -35,14 +34,14 @@ from harken.kernels.trunk import text_config_of, trunk_of
 from harken.maths.logits import LogitsHead
 from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.check_logits import check_causal, check_logits
-from harken.models.end_tokens import end_tokens, generation_settings
+from harken.models.end_tokens import end_tokens
 from harken.models.find_tokenizer import tokenizer_of
-from harken.models.load_errors import save_errors
 from harken.models.logits_head import find_head
-from harken.models.lora_targets import adapter_settings, lora_config, require_switchable
+from harken.models.lora_targets import lora_config, require_switchable
 from harken.models.positions import check_position_limit
 from harken.models.quantised import WeightDtype, is_quantised
 from harken.models.resolve import ModelSource
+from harken.models.save import write_adapter, write_model
 from harken.models.weights import (
     cast_parameters,
     load_adapter,
@@ -307,13 +306,7 @@ class Backbone:
     def save_adapter(self, name: str, folder: Path, base: Path) -> None:
         """Save the adapter as a peft folder on `base`, with the tokenizer."""
         assert self._peft is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = get_peft_model_state_dict(self._peft, adapter_name=name)
-        with save_errors(folder):
-            save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
-            self.tokenizer.save_pretrained(folder)
-        text = adapter_settings(self._peft.peft_config[name], base)
-        (folder / "adapter_config.json").write_text(text)
+        write_adapter(self._peft, name, self.tokenizer, folder, base)
 
     def merge(self, name: str) -> None:
         """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
@@ -345,10 +338,7 @@ class Backbone:
             raise ValueError("merge the adapter before saving the whole model")
         if self._compute is not None:
             cast_parameters(self.model, self._compute)
-        self.model.generation_config = generation_settings(self.tokenizer, self.end_tokens)
-        with save_errors(folder):
-            self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+        write_model(self.model, self.tokenizer, self.end_tokens, folder)
 
     def base_folder(self, copy: Path) -> Path:
         """Return the folder of the full model that adapters of this backbone refer to as their base.
