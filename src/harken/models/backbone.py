@@ -356,8 +356,6 @@ class Backbone:
             atomic.publish(unfinished, copy)
         return copy.resolve()
 
-    # -- inside -----------------------------------------------------------------------------------
-
     def _install(self) -> None:
         fp32_linear.install(self.model)
         fused.install(self.model)
