@@ -16,7 +16,7 @@ import yaml
 from tiny import save_tiny
 
 from harken.cli.main import main
-from harken.run.terminal import plain
+from harken.run.terminal import strip_control
 
 ROOT = Path(__file__).resolve().parents[1]
 BANNED = {
@@ -69,8 +69,8 @@ def test_the_lint_is_part_of_make_check() -> None:
     assert "ruff check ." in check
 
 
-def test_text_for_the_terminal_is_plain() -> None:
-    assert plain(f"a{CONTROLS}b\tc\nd é → 中") == "ab\tc\nd é → 中"
+def test_text_for_the_terminal_is_strip_control() -> None:
+    assert strip_control(f"a{CONTROLS}b\tc\nd é → 中") == "ab\tc\nd é → 中"
 
 
 def tree(root: Path, but: Path) -> dict[str, str]:
@@ -188,7 +188,7 @@ def test_no_verb_lets_a_row_or_a_name_steer_the_terminal(
 ) -> None:
     main(words.format(root=hostile[0]).split(" "))
     said = "".join(capsys.readouterr())
-    assert said and plain(said) == said.replace("\r", "")
+    assert said and strip_control(said) == said.replace("\r", "")
 
 
 def test_a_run_needs_no_network(tmp_path: Path) -> None:

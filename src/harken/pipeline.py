@@ -19,7 +19,7 @@ from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.json_io import Schema, validate
 from harken.run.lock import writing
 from harken.run.resume_check import Changes
-from harken.run.terminal import show, width
+from harken.run.terminal import show
 from harken.run.tracking import say
 from harken.train.launch import train
 
@@ -140,7 +140,7 @@ def report(root: Path) -> Path:
         flags=audit.MEANINGS,
     )
     checksums.write_checksums(root, [folder.config, folder.results, folder.report])
-    show(tables.tables(summary, width(tables.WIDTH)))
+    show(tables.tables(summary))
     show("\n".join(headline))
     show(f"\nfigures  {folder.results}\nreport   {folder.report}")
     return folder.report

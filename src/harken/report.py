@@ -23,7 +23,7 @@ from harken.run import atomic
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.moved import is_same_place
-from harken.run.terminal import show, width
+from harken.run.terminal import show
 
 PAGE = Path("05_report") / "report.html"
 ORDER = ("sft", "reward", "ppo")
@@ -203,7 +203,7 @@ def _write(page: Path, found: Found) -> Path:
         flags=audit.MEANINGS,
     )
     if summary:
-        show(tables.tables(summary, width(tables.WIDTH)))
+        show(tables.tables(summary))
     show("\n".join(headline))
     show(f"\nfigures  {figures}\nreport   {page}")
     return page

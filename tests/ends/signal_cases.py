@@ -23,7 +23,7 @@ DATA = "data {dir}/rows.jsonl"
 REPORT = "report {world}/done --output-dir {dir}/out"
 
 PHASES = [
-    ("imports", PLAN, "import harken.plan.table"),
+    ("imports", PLAN, "import harken.plan.report"),
     ("plans", PLAN, "harken.plan.plan:make"),
     ("looks at rows", DATA, "harken.data_check:check"),
     ("reads its rows", SFT, "harken.data.sources:load_split"),

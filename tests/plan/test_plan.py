@@ -13,9 +13,9 @@ from tiny_plan import settings, write_rows
 
 from harken.cli import main as cli
 from harken.errors import UserError
-from harken.plan import table
+from harken.plan import report
 from harken.plan.clock import Duration
-from harken.plan.table import parse_memory
+from harken.plan.report import parse_memory
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,10 @@ def test_a_pipeline_with_seconds_and_cost(folder: Path, capsys: pytest.CaptureFi
 def test_held_out_evaluation_has_a_line_of_its_own() -> None:
     """G5: what held-out rows take beside the steps; a stage without them has no such line."""
     steps = Duration("ppo", 4, {"learn": 2.0}, 0.0)
-    assert [line.split() for line in table._duration(steps)] == [
-        ["ppo", "2.0", "s", "4", "8.0", "s", "learn", "2.0", "s"]
-    ]
-    own = table._duration(replace(steps, beside=30.0))
-    assert len(own) == 2 and own[1].split("   ")[-1] == "of it: held-out evaluation" and "30 s" in own[1]
-    assert "38 s" in own[0]  # it is part of the whole
+    assert report._duration(steps) == [("ppo", "2.0 s", "4", "8.0 s", "learn 2.0 s")]
+    own = report._duration(replace(steps, beside=30.0))
+    assert len(own) == 2 and own[1] == ("", "", "", "30 s", "of which held-out evaluation")
+    assert own[0][3] == "38 s"  # it is part of the total
 
 
 def test_the_table_is_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +83,7 @@ def test_the_table_is_for_people(folder: Path, capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert text.count("← peak") == 1
     assert text.splitlines()[-1].startswith("peak ") and "--memory" in text.splitlines()[-1]
-    assert "updates" not in text and "a step" in text
+    assert "updates" not in text and "per step" in text
 
 
 def test_what_to_set_makes_it_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

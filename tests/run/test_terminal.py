@@ -11,7 +11,7 @@ import termios
 import textwrap
 
 from harken.run import terminal
-from harken.run.terminal import visible
+from harken.run.terminal import escape_invisible
 
 
 def on_a_terminal(code):
@@ -121,7 +121,7 @@ def test_on_a_terminal_lines_stay_above_one_bar(tmp_path):
 
 def test_what_cannot_be_seen_in_a_name_is_written_out():
     """Two names that look alike are alike; letters cannot be turned round."""
-    assert visible("code\u202egnp.exe") == "code\\u202egnp.exe"
-    assert visible("general\u200b") == "general\\u200b" != "general"
-    assert visible("a\x1b[31mb\ufeff\U000e0041") == "a\\u001b[31mb\\ufeff\\U000e0041"
-    assert visible("Zürich, 北京 ✓ e\u0301") == "Zürich, 北京 ✓ e\u0301"
+    assert escape_invisible("code\u202egnp.exe") == "code\\u202egnp.exe"
+    assert escape_invisible("general\u200b") == "general\\u200b" != "general"
+    assert escape_invisible("a\x1b[31mb\ufeff\U000e0041") == "a\\x1b[31mb\\ufeff\\U000e0041"
+    assert escape_invisible("Zürich, 北京 ✓ e\u0301") == "Zürich, 北京 ✓ e\u0301"

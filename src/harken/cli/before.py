@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import Annotated
 
 import typer
@@ -13,7 +11,7 @@ from harken.cli.options import Set
 from harken.config import files as config_files
 from harken.config.base import DataConfig
 from harken.errors import UserError
-from harken.run.terminal import show
+from harken.run.terminal import columns, has_colour, show, table
 
 before = typer.Typer(rich_markup_mode=None)
 
@@ -41,8 +39,7 @@ def doctor(
     if as_json:
         show(json.dumps(diagnosis.to_dict(), ensure_ascii=False, indent=2))
     else:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        typer.echo("\n".join(diagnosis.lines(colour=colour)))
+        typer.echo("\n".join(diagnosis.lines(colour=has_colour())))
     raise typer.Exit(diagnosis.exit_code)
 
 
@@ -72,12 +69,12 @@ def plan(
       harken plan my_run.yml --price 2.5 --set training.micro_batch_tokens=8192
     """
     from harken.plan import plan as plans
-    from harken.plan import table
+    from harken.plan import report
 
-    room = None if memory is None else table.parse_memory(memory)
+    room = None if memory is None else report.parse_memory(memory)
     config = config_files.load_run_or_pipeline(name, set_ or [])
     made = plans.make(config, name, memory=room, device=device, price=price, timed=not no_measure)
-    show(json.dumps(table.to_dict(made), indent=2) if as_json else "\n".join(table.lines(made)))
+    show(json.dumps(report.to_dict(made), indent=2) if as_json else "\n".join(report.lines(made)))
     raise typer.Exit(0 if made.fits else 1)
 
 
@@ -117,7 +114,7 @@ def model(
     if as_json:
         show(json.dumps(model_support.to_json(source, found), ensure_ascii=False, indent=2))
     else:
-        show("\n" + "\n".join(one.line() for one in found or []))
+        show("\n" + model_support.support_table(found or []))
 
 
 @before.command()
@@ -150,8 +147,11 @@ def data(
     if layouts:
         from harken.data.layouts import LAYOUTS
 
-        for known in LAYOUTS:
-            typer.echo(f"{known.name:<24}{known.description}")
+        cells = {
+            "layout": [known.name for known in LAYOUTS],
+            "description": [known.description for known in LAYOUTS],
+        }
+        show(table(cells, width=columns(), wrap=True))
         return
     if path is None:
         raise UserError("no data named", fix="Try: harken data demo:preferences")

@@ -25,7 +25,7 @@ from harken.errors import UserError, describe_exception, is_third_party_error
 from harken.run import crash_report, signals, streams
 from harken.run.lock import what_next
 from harken.run.signals import Stopped
-from harken.run.terminal import plain, show, width
+from harken.run.terminal import has_colour, show, strip_control
 
 PATIENCE = 5.0
 """Seconds that threads of user code have to end after everything else."""
@@ -130,7 +130,7 @@ def _end_in_time(code: int) -> None:
 
 
 def _complain(text: str, code: int = 2) -> int:
-    line = " ".join(plain(text).split())
+    line = " ".join(strip_control(text).split())
     if len(line) > LONGEST:  # the end often says how to mend it
         line = f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}"
     print(f"harken: {line}", file=sys.stderr)
@@ -282,7 +282,7 @@ def evaluate(
     from harken.evaluate.summary import read_summary
 
     folder = suite.run(config, Path(str(config.output_dir)))
-    show(tables.tables(read_summary(folder.summary), width(tables.WIDTH)))
+    show(tables.tables(read_summary(folder.summary)))
 
 
 @app.command()
@@ -358,8 +358,7 @@ def trace(
     """
     from harken.inspection import trace as traces
 
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for line in traces.trace(run, step, rows, prompt, out, everything=all_, colour=colour):
+    for line in traces.trace(run, step, rows, prompt, out, everything=all_, colour=has_colour()):
         typer.echo(line)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harken.config import files as config_files
+from harken.run.terminal import columns, show, table
 
 presets = typer.Typer(help="List or show the shipped configurations.", rich_markup_mode=None)
 
@@ -19,10 +20,13 @@ def list_presets() -> None:
     Examples:
       harken presets list
     """
-    found = config_files.list_presets()
-    width = max(len(preset.name) for preset in found)
-    for preset in sorted(found, key=lambda preset: (preset.kind, preset.name)):
-        typer.echo(f"{preset.kind:<10}  {preset.name:<{width}}  {preset.summary}")
+    found = sorted(config_files.list_presets(), key=lambda preset: (preset.kind, preset.name))
+    cells: dict[str, list[str]] = {
+        "kind": [preset.kind for preset in found],
+        "name": [preset.name for preset in found],
+        "summary": [preset.summary for preset in found],
+    }
+    show(table(cells, width=columns(), wrap=True))
 
 
 @presets.command("show")

@@ -18,7 +18,7 @@ from harken.data.preferences import Comparison, agreement, to_preference
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenPair
-from harken.run.terminal import visible
+from harken.run.terminal import escape_invisible
 
 Record = TypeVar("Record")
 Pair = Preference | TokenPair
@@ -208,8 +208,8 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
     prompt = Prompt(
         id=_own_id(row) or content_hash(messages, tools),
         messages=messages,
-        domain=visible(_name(row, "domain") or _name(row, "category")),
-        language=visible(_name(row, "language")),
+        domain=escape_invisible(_name(row, "domain") or _name(row, "category")),
+        language=escape_invisible(_name(row, "language")),
         details=details,
         tools=tools,
     )

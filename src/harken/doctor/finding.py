@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from harken.run.terminal import plain
+from harken.run.terminal import strip_control, styled
 
 Level = Literal["ok", "note", "warning", "error"]
 
 LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
 EXIT_CODES: dict[Level, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
-COLOURS: dict[Level, str] = {"ok": "32", "note": "36", "warning": "33", "error": "31"}
+COLOURS: dict[Level, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
 class Outcome(NamedTuple):
@@ -80,14 +80,14 @@ class Diagnosis:
         name = max((len(f.name) for f in self.findings), default=0)
         text = []
         for found in self.findings:
-            level = f"{found.level:<8}"
-            if colour:
-                level = f"\x1b[{COLOURS[found.level]}m{level}\x1b[0m"
-            text.append(f"{level}{found.stage:<{stage}}  {found.name:<{name}}  {plain(found.measured)}")
+            level = styled(f"{found.level:<8}", COLOURS[found.level], colour=colour)
+            text.append(
+                f"{level}{found.stage:<{stage}}  {found.name:<{name}}  {strip_control(found.measured)}"
+            )
             if found.level in ("warning", "error"):
                 text.append(f"{'':<8}{'':<{stage}}  why:   {found.why}")
             if found.fix and found.level != "ok":
-                text.append(f"{'':<8}{'':<{stage}}  fix:  {plain(found.fix)}")
+                text.append(f"{'':<8}{'':<{stage}}  fix:  {strip_control(found.fix)}")
         return [*text, "", self.summary()]
 
     def summary(self) -> str:

@@ -5,7 +5,7 @@ The answers are those of the stages themselves: what is refused here is refused 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from harken.models.lora_targets import coverage, expert_parameters
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
 from harken.rollout.choose_decoder import ROW_BY_ROW, require_decodable
+from harken.run.terminal import columns, table
 
 STAGES = ("supervised fine-tuning", "reward model", "PPO", "evaluation")
 NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: rows are padded"
@@ -32,10 +33,15 @@ class Support:
     works: bool
     detail: str = ""
 
-    def line(self) -> str:
-        """`name  yes: detail` or `name  no: reason`."""
-        answer = "yes" if self.works else "no"
-        return f"{self.name:<24}{answer}{f': {self.detail}' if self.detail else ''}"
+
+def support_table(found: Sequence[Support]) -> str:
+    """Return what works and what does not, and why, as a table."""
+    cells = {
+        "": [one.name for one in found],
+        "works": ["yes" if one.works else "no" for one in found],
+        "detail": [one.detail for one in found],
+    }
+    return table(cells, width=columns(), wrap=True)
 
 
 def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harken.errors import UserError
 from harken.health.findings import LIGHTS
-from harken.run import json_io
+from harken.run import json_io, terminal
 from harken.run.folder import RunFolder
 
 FIX = "restore the file, or remove the line"
@@ -133,19 +133,15 @@ def table(groups: Sequence[tuple[Mapping[str, str], Sequence[Outcome]]]) -> str:
     averages = [means(outcomes) for _, outcomes in groups]
     names = {name for average in averages for name in average}
     judges = sorted(name for name in names if name.startswith(JUDGE))
-    columns = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
-    columns["runs"] = [str(len(outcomes)) for _, outcomes in groups]
+    cells = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
+    cells["runs"] = [str(len(outcomes)) for _, outcomes in groups]
     for name in (REWARD, HELD_OUT, *judges, KL, CUT, SECONDS):
         if name in names:
             title = _TITLES.get(name, name.removeprefix(JUDGE))
-            columns[title] = [_cell(name, average.get(name)) for average in averages]
+            cells[title] = [_cell(name, average.get(name)) for average in averages]
     if any(one.light for _, outcomes in groups for one in outcomes):
-        columns["health"] = [_lights(outcomes) for _, outcomes in groups]
-    widths = [max(map(len, (title, *cells))) for title, cells in columns.items()]
-    lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+        cells["health"] = [_lights(outcomes) for _, outcomes in groups]
+    return terminal.table(cells, width=terminal.columns(), repeat=len(groups[0][0]))
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], metric: str) -> float | None:

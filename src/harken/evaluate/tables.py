@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.evaluate.verdict import between, late_kl, policy
 from harken.maths.statistics import wilson_interval
+from harken.run.terminal import columns, table
 
-WIDTH = 100
 LONGEST = 36
-"""Columns of the widest cell; a longer name is cut."""
-GAP = "  "
+"""Columns of the widest cell; a longer name is shortened."""
 CONTEST = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
 """What is said of two policies besides their difference. `win_rate` is wins ÷ n: a tie is no win."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]")
 
 Figures = Mapping[str, Any]
 
 
-def tables(summary: Figures, width: int = WIDTH) -> str:
-    """The N-way and pairwise tables as text, `width` columns at most, without colours or controls.
+def tables(summary: Figures, width: int | None = None) -> str:
+    """Return the N-way and pairwise tables as text of at most `width` columns (those of the terminal).
 
-    Columns that do not fit beside the others follow below, each block with the names again.
+    Columns that do not fit follow below, each block with the names again.
     """
+    width = columns() if width is None else width
     judges, rows, pairs, ties = (summary[key] for key in ("judges", "table", "pairs", "ties"))
     scores = {
         "policy": [*(row["policy"] for row in rows), "(no single best)"],
@@ -40,7 +37,7 @@ def tables(summary: Figures, width: int = WIDTH) -> str:
         **{
             label: [_percent(row[name]) for row in rows]
             for label, name in (
-                ("cut at limit %", "cap_hit"),
+                ("truncated %", "cap_hit"),
                 ("empty %", "empty"),
                 ("repetitive %", "repetition"),
             )
@@ -54,9 +51,9 @@ def tables(summary: Figures, width: int = WIDTH) -> str:
         "learned reward": [_value(pair["reward"], sign=True) for pair in pairs],
         **{judge: [_value(pair["judges"][judge], sign=True) for pair in pairs] for judge in judges},
     }
-    head = f"{summary['prompts']} prompts, {summary['n']} answers a policy, 95 % intervals"
+    head = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
     rule = "win rate = W / (W + T + L), of the right policy: a tie is no win"
-    blocks = [head, *(_block(columns, width) for columns in (scores, texts, contests) if columns)]
+    blocks = [head, *(_block(cells, width) for cells in (scores, texts, contests) if cells)]
     if pairs:
         blocks.append(rule)
     return "\n\n".join(blocks) + "\n"
@@ -121,43 +118,8 @@ def _accuracy(metrics: Sequence[Figures]) -> dict[str, Any] | None:
     return {"value": accuracy, "low": low, "high": high, "n": pairs}
 
 
-def _block(columns: Mapping[str, Sequence[str]], width: int) -> str:
-    """A table, its first column left-aligned; what is too wide goes on under it with that column again."""
-    names, *others = [_column(title, cells, left=i == 0) for i, (title, cells) in enumerate(columns.items())]
-    parts, part = [], [names]
-    for column in others:
-        if sum(_width(c[0]) + len(GAP) for c in [*part, column]) - len(GAP) > width:
-            parts.append(part)
-            part = [names]
-        part.append(column)
-    return "\n\n".join(
-        "\n".join(GAP.join(cells).rstrip() for cells in zip(*part, strict=True)) for part in [*parts, part]
-    )
-
-
-def _column(title: str, cells: Sequence[str], left: bool) -> list[str]:
-    """Title and cells, padded to one width on the right or the left."""
-    lines = [_plain(cell) for cell in [title, *cells]]
-    widest = max(map(_width, lines))
-    pads = [" " * (widest - _width(line)) for line in lines]
-    return [line + pad if left else pad + line for line, pad in zip(lines, pads, strict=True)]
-
-
-def _plain(text: str) -> str:
-    """Names come from users: nothing that moves a cursor or turns text round, and no more than fits."""
-    text = _CONTROL.sub("\ufffd", text)
-    if _width(text) <= LONGEST:
-        return text
-    while _width(text) > LONGEST - 1:
-        text = text[:-1]
-    return text + "…"
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal: East Asian wide characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+def _block(cells: Mapping[str, Sequence[str]], width: int) -> str:
+    return table(cells, right=[*cells][1:], width=width, longest=LONGEST)
 
 
 def _percent(rate: Figures) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from harken.explorer.contract import Audited, contract
 from harken.run import atomic
 from harken.run.manifest import redact_text
-from harken.run.terminal import visible
+from harken.run.terminal import escape_invisible
 
 SCRIPTS = (
     "page.js",
@@ -63,7 +63,7 @@ def build_report(
     each flag (`audit.MEANINGS`); without them answers carry no flags. What looks like a secret is redacted.
     Raises ValueError when a figure is NaN or infinite.
     """
-    title, notice = (redact_text(visible(text)) for text in (title, notice))
+    title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))
     data = contract(
         title=title,
         notice=notice,

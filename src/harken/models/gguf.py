@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from harken.models.load_errors import load_errors, save_errors
 from harken.models.model_cache import build_once, cache_root
 from harken.models.tokenizer import choose_pad
 from harken.run import atomic
+from harken.run.checksums import file_sha256
 
 MAGIC = b"GGUF"
 REVISION = 1
@@ -26,12 +26,6 @@ def is_gguf(path: Path) -> bool:
     """Whether the file begins with GGUF's magic bytes."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def gguf_folder(path: Path, cache: Path | None = None) -> Path:

@@ -10,7 +10,6 @@ safetensors and JSON only: opening a checkpoint never runs code from it.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from harken.errors import describe_exception, is_third_party_error
 from harken.run import atomic, bounded
+from harken.run.checksums import file_sha256
 from harken.run.terminal import say
 
 FORMAT = 1
@@ -133,7 +133,7 @@ def _fill(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping
         save_file(_separate(tensors), folder / TENSORS)
     atomic.sync(folder / TENSORS)
     atomic.write_new(folder / STATE, json.dumps(state, allow_nan=False).encode())
-    files = {name: [(folder / name).stat().st_size, _sha256(folder / name)] for name in (TENSORS, STATE)}
+    files = {name: [(folder / name).stat().st_size, file_sha256(folder / name)] for name in (TENSORS, STATE)}
     atomic.write_new(folder / MANIFEST, _manifest(step, files))
     atomic.sync(folder)
 
@@ -182,7 +182,7 @@ def checkpoint_problem(path: Path) -> str | None:
         for name, (size, sha256) in files.items():
             if (path / name).stat().st_size != size:
                 return f"{name} has the wrong size"
-            if _sha256(path / name) != sha256:
+            if file_sha256(path / name) != sha256:
                 return f"{name} has the wrong sha256"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -263,8 +263,3 @@ def _require_json(value: Any, where: str) -> None:
             _require_json(item, f"{where}[{index}]")
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise ValueError(f"{where} is of type {type(value).__name__}, which JSON does not have")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,15 +1,26 @@
-"""What a person sees while Harken works: lines and bars on stderr, plain lines where it is no terminal."""
+"""Print to a terminal or a log: clean text, tables and colours (rich), bars and lines of progress (tqdm).
+
+The bars stay with tqdm: datasets, transformers and the hub draw theirs with it, and `tqdm.write` keeps lines above
+all of them. A live display of rich would hide the cursor, and a killed run could not show it again.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, TypeVar
 
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from tqdm import tqdm
 
 Item = TypeVar("Item")
@@ -25,37 +36,143 @@ NARROWEST = 60
 _CONTROL = re.compile(
     r"(?:\x1b\[|\x9b)[0-9;?]*[ -/]*[@-~]"  # colours, cursor movements
     r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, links, the clipboard: texts for the terminal itself
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # and what turns the order of letters round
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # and what reverses the order of letters
 )
-
-
-_HIDDEN = re.compile(
+_INVISIBLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e"
     r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-"""What has no width, or turns the order of letters round."""
+"""Characters without a width, and those that reverse the order of letters."""
+_TRAILING = re.compile(r"(?:\s|\x1b\[[\d;]*m)+$")
 
 
-def width(most: int) -> int:
-    """Return the columns a table may take: those of the terminal (or COLUMNS), `most` at most."""
-    return min(most, max(shutil.get_terminal_size((most, 24)).columns, NARROWEST))
-
-
-def plain(text: str) -> str:
-    """The text without anything that acts on a terminal. Line breaks and tabs stay."""
+def strip_control(text: str) -> str:
+    """Remove everything that acts on a terminal. Line breaks and tabs stay."""
     return _CONTROL.sub("", text)
 
 
-def visible(name: str) -> str:
-    """Return a name in which every character that cannot be seen is written out, as \\u202e.
+def escape_invisible(text: str, *, whitespace: bool = False) -> str:
+    """Write out characters that cannot be seen, as \\u202e; with `whitespace` also every space but the common one.
 
-    For names that are compared or shown beside others (domains, titles, models): two that look alike must be alike.
+    For names that are compared or shown beside others (domains, titles, models): names that look alike must be equal.
     """
-    return "".join(_written_out(letter) if _HIDDEN.match(letter) else letter for letter in name)
+
+    def escaped(letter: str) -> str:
+        hidden = _INVISIBLE.match(letter) or (
+            whitespace and letter != " " and unicodedata.category(letter)[0] in "CZ"
+        )
+        return letter.encode("unicode_escape").decode() if hidden else letter
+
+    return "".join(map(escaped, text))
 
 
-def _written_out(letter: str) -> str:
-    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+def shorten(text: str, width: int) -> str:
+    """Return text of at most `width` columns; an ellipsis stands for what is left out."""
+    shortened = Text(text)
+    shortened.truncate(width, overflow="ellipsis")
+    return shortened.plain
+
+
+def columns() -> int:
+    """Return the width of the terminal (or COLUMNS), `NARROWEST` at least; 80 where stdout is no terminal."""
+    return max(shutil.get_terminal_size((80, 24)).columns, NARROWEST)
+
+
+def has_colour() -> bool:
+    """Whether results may be coloured: stdout is a terminal, and NO_COLOR is not set."""
+    if not is_terminal(sys.stdout) or os.environ.get("NO_COLOR"):
+        return False
+    return Console(file=sys.stdout).color_system is not None
+
+
+def styled(text: str, style: str, *, colour: bool) -> str:
+    """Return one line of text in a style of rich (``"red"``, ``"dim"``), or as it is without `colour`."""
+    return _render(Text(text, style), max(cell_len(text), 1), colour=colour)
+
+
+def table(
+    cells: Mapping[str, Sequence[str] | Sequence[Text]],
+    *,
+    right: Collection[str] = (),
+    width: int | None = None,
+    wrap: bool = False,
+    repeat: int = 1,
+    longest: int | None = None,
+    header: bool = True,
+    gap: int = 2,
+    colour: bool = False,
+) -> str:
+    """Return a table without lines: title → cells. Titles in `right` align right. Invisible characters are written out.
+
+    With a `width`, the last column wraps if `wrap`; otherwise columns that do not fit follow below, each block with the
+    first `repeat` columns again. `longest`: columns of the widest cell.
+    """
+    clean = {
+        title: [cell if isinstance(cell, Text) else Text(escape_invisible(cell)) for cell in column]
+        for title, column in cells.items()
+    }
+    widths = {
+        title: max(cell_len(title) if header else 0, *(cell.cell_len for cell in column), 1)
+        for title, column in clean.items()
+    }
+    if longest is not None:
+        widths = {title: min(size, longest) for title, size in widths.items()}
+    titles = list(clean)
+    blocks = [titles] if width is None or wrap else _split(titles, widths, repeat, gap, width)
+    texts = []
+    for block in blocks:
+        made = Table(
+            box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header, header_style="bold"
+        )
+        for title in block:
+            folds = wrap and title == titles[-1]
+            made.add_column(
+                Text(escape_invisible(title)),
+                justify="right" if title in right else "left",
+                no_wrap=not folds,
+                overflow="fold" if folds else "ellipsis",
+                max_width=longest,
+            )
+        for row in zip(*(clean[title] for title in block), strict=True):
+            made.add_row(*row)
+        natural = sum(widths[title] for title in block) + gap * (len(block) - 1)
+        texts.append(_render(made, min(natural, width) if width and wrap else natural, colour=colour))
+    return "\n\n".join(texts)
+
+
+def _split(
+    titles: Sequence[str], widths: Mapping[str, int], repeat: int, gap: int, width: int
+) -> list[list[str]]:
+    """Titles of each block of columns: as many as fit beside the first `repeat`, one at least."""
+    first = list(titles[:repeat])
+    blocks, block = [], first
+    for title in titles[repeat:]:
+        size = sum(widths[name] + gap for name in [*block, title]) - gap
+        if size > width and len(block) > repeat:
+            blocks.append(block)
+            block = first
+        block = [*block, title]
+    return [*blocks, block]
+
+
+def _render(renderable: Any, width: int, *, colour: bool) -> str:
+    """What rich prints, without blanks at the ends of lines."""
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(renderable)
+    return "\n".join(
+        _TRAILING.sub(lambda end: re.sub(r"\s", "", end[0]), line) for line in out.getvalue().splitlines()
+    )
 
 
 def say(text: str, file: Any = None) -> None:
@@ -64,12 +181,12 @@ def say(text: str, file: Any = None) -> None:
     A stream that is closed or full loses the line and ends nothing.
     """
     with suppress(OSError, ValueError):
-        tqdm.write(plain(text), file=file or sys.stderr)
+        tqdm.write(strip_control(text), file=file or sys.stderr)
 
 
 def show(text: str) -> None:
     """Print a result to stdout, as `say` does: it may hold what a user or a model wrote."""
-    print(plain(text))
+    print(strip_control(text))
 
 
 def is_terminal(stream: TextIO | None) -> bool:

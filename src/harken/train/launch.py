@@ -29,7 +29,7 @@ from harken.run import checkpoint, checksums, config_lock, manifest, status
 from harken.run.folder import RunFolder
 from harken.run.lock import writing
 from harken.run.resume_check import Changes, of_versions
-from harken.run.tracking import say
+from harken.run.terminal import say, table
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo.models import build_ppo_models
@@ -117,11 +117,15 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
 
 
 def print_roles(rows: Sequence[RoleRow]) -> None:
-    """The role table: what is loaded, what trains, where it came from."""
-    say(f"{'component':<16}{'':<11}{'parameters':>13}  {'fingerprint':<14}source")
-    for row in rows:
-        kind = "trainable" if row.trainable else "frozen"
-        say(f"{row.component:<16}{kind:<11}{row.parameters:>13,}  {row.fingerprint:<14}{row.source}")
+    """Print which models are loaded, which of them train, and where each came from."""
+    cells = {
+        "component": [row.component for row in rows],
+        "": ["trainable" if row.trainable else "frozen" for row in rows],
+        "parameters": [f"{row.parameters:,}" for row in rows],
+        "fingerprint": [row.fingerprint for row in rows],
+        "source": [row.source for row in rows],
+    }
+    say(table(cells, right={"parameters"}))
 
 
 def _supervised(

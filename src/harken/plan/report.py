@@ -1,8 +1,9 @@
-"""A plan as lines for a person, and as JSON for a program."""
+"""Print a plan: tables for a terminal, a dict for JSON."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from harken.errors import UserError
@@ -10,6 +11,7 @@ from harken.plan.clock import Duration
 from harken.plan.fit import ROOM
 from harken.plan.phases import Phase
 from harken.plan.plan import Plan
+from harken.run.terminal import columns, table
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 SMALL = 0.02
@@ -27,21 +29,38 @@ def parse_memory(text: str) -> float:
 
 
 def lines(plan: Plan) -> list[str]:
-    """The table, what it takes in time, notes, the verdict."""
+    """Return the memory table, the time table, notes and the verdict."""
     head = f"{plan.config}: {plan.model}, {plan.parameters:,} parameters in {plan.dtype}, {plan.trained:,} trained"
-    text = [f"{head}, on {plan.device}", "", f"{'stage':<8}{'phase':<10}{'memory':>9}   what takes it"]
-    stage = ""
-    for phase in plan.phases:
-        mark = "  ← peak" if phase is plan.peak else ""
-        named = phase.stage if phase.stage != stage else ""
-        text.append(f"{named:<8}{phase.name:<10}{_size(phase.total):>9}   {_parts(phase)}{mark}")
-        stage = phase.stage
+    text = [f"{head}, on {plan.device}", "", _memory_table(plan)]
     if plan.durations:
-        text += ["", f"{'stage':<8}{'a step':>9}{'steps':>8}{'in all':>10}   where a step goes"]
-        text += [line for d in plan.durations for line in _duration(d)]
+        text += ["", _time_table(plan.durations)]
     text += [""] if plan.notes else []
     text += [f"note: {note}" for note in plan.notes]
     return [*text, "", verdict(plan)]
+
+
+def _memory_table(plan: Plan) -> str:
+    phases = plan.phases
+    cells = {
+        "stage": [_unless_repeated(phases, index) for index in range(len(phases))],
+        "phase": [phase.name for phase in phases],
+        "memory": [_size(phase.total) for phase in phases],
+        "": ["← peak" if phase is plan.peak else "" for phase in phases],
+        "parts": [_parts(phase) for phase in phases],
+    }
+    return table(cells, right={"memory"}, width=columns(), wrap=True)
+
+
+def _unless_repeated(phases: Sequence[Phase], index: int) -> str:
+    stage = phases[index].stage
+    return "" if index and phases[index - 1].stage == stage else stage
+
+
+def _time_table(durations: Sequence[Duration]) -> str:
+    rows = [row for duration in durations for row in _duration(duration)]
+    titles = ("stage", "per step", "steps", "total", "parts")
+    cells = dict(zip(titles, zip(*rows, strict=True), strict=True))
+    return table(cells, right={"per step", "steps", "total"}, width=columns(), wrap=True)
 
 
 def verdict(plan: Plan) -> str:
@@ -109,16 +128,16 @@ def _parts(phase: Phase) -> str:
     return ", ".join(named)
 
 
-def _duration(duration: Duration) -> list[str]:
-    """The steps of a stage and, on a line of its own, what its held-out rows take beside them."""
+def _duration(duration: Duration) -> list[tuple[str, str, str, str, str]]:
+    """Rows of the time table: the steps of a stage, then the time of its held-out evaluation."""
     shares = sorted(duration.parts.items(), key=lambda part: -part[1])
-    where = ", ".join(f"{name} {_span(seconds)}" for name, seconds in shares if seconds > 0)
+    parts = ", ".join(f"{name} {_span(seconds)}" for name, seconds in shares if seconds > 0)
     steps = "?" if duration.steps is None else f"{duration.steps:,}"
     total = "?" if duration.total is None else _span(duration.total)
-    text = [f"{duration.stage:<8}{_span(duration.step):>9}{steps:>8}{total:>10}   {where}"]
+    rows = [(duration.stage, _span(duration.step), steps, total, parts)]
     if duration.beside > 0:
-        text.append(f"{'':<25}{_span(duration.beside):>10}   of it: held-out evaluation")
-    return text
+        rows.append(("", "", "", _span(duration.beside), "of which held-out evaluation"))
+    return rows
 
 
 def _size(size: float) -> str:
