@@ -77,7 +77,8 @@ def test_means_over_seeds_with_their_standard_error() -> None:
     assert found["cut"] == run_summary.Mean(0.5, None, 1)
 
 
-def test_the_table() -> None:
+def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     figures = {"reward": 1.5, "kl_per_sequence": 2.0, "cut": 0.25, "seconds_per_update": 9.96}
     groups = [
         ({"kl_coef": "0"}, [made("red", **figures), made("green", **figures | {"reward": 2.5})]),

@@ -10,6 +10,8 @@ import sys
 import termios
 import textwrap
 
+from rich.cells import cell_len
+
 from harken.run import terminal
 from harken.run.terminal import escape_invisible
 
@@ -125,3 +127,42 @@ def test_what_cannot_be_seen_in_a_name_is_written_out():
     assert escape_invisible("general\u200b") == "general\\u200b" != "general"
     assert escape_invisible("a\x1b[31mb\ufeff\U000e0041") == "a\\x1b[31mb\\ufeff\\U000e0041"
     assert escape_invisible("Zürich, 北京 ✓ e\u0301") == "Zürich, 北京 ✓ e\u0301"
+
+
+CELLS = {"policy": ["Base", "猫" * 4], "reward": ["1.5", "-0.25"], "note": ["a b", "one two three"]}
+
+
+def test_a_table_lines_up_by_the_width_of_its_letters():
+    assert terminal.table(CELLS, right={"reward"}).splitlines() == [
+        "policy    reward  note",
+        "Base         1.5  a b",
+        "猫猫猫猫   -0.25  one two three",
+    ]
+
+
+def test_columns_that_do_not_fit_follow_below_or_wrap():
+    below = terminal.table(CELLS, width=20).split("\n\n")
+    assert [block.splitlines()[0].split() for block in below] == [["policy", "reward"], ["policy", "note"]]
+    assert all(cell_len(line) <= 24 for line in terminal.table(CELLS, width=24, wrap=True).splitlines())
+    assert "one two three" not in terminal.table(CELLS, width=24, wrap=True)
+
+
+def test_a_table_holds_no_control_characters_and_no_long_cell():
+    text = terminal.table({"name": ["\x1b[31mred\n", "x" * 50]}, longest=20)
+    assert "\\x1b[31mred\\n" in text and "x" * 19 + "…" in text and "x" * 20 not in text
+
+
+def test_colour_is_for_a_terminal_without_no_color(monkeypatch):
+    assert not terminal.has_colour()
+    monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not terminal.has_colour()
+    assert terminal.styled("bad", "red", colour=True) == "\x1b[31mbad\x1b[0m"
+    assert terminal.styled("bad", "red", colour=False) == "bad"
+
+
+def test_tables_are_as_wide_as_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    assert terminal.columns() == 90
+    monkeypatch.setenv("COLUMNS", "1")
+    assert terminal.columns() == terminal.NARROWEST

@@ -41,7 +41,7 @@ def support_table(found: Sequence[Support]) -> str:
         "works": ["yes" if one.works else "no" for one in found],
         "detail": [one.detail for one in found],
     }
-    return table(cells, width=columns(), wrap=True)
+    return table(cells, width=columns(), wrap=True, header=False)
 
 
 def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
