@@ -27,7 +27,7 @@ INPUT = [
     Mutant("account: the short one forgets warnings", "data/report.py", 'DataReport.summary: [self._totals_line(), *([f"  {\'; \'.join(parts)}"] if parts else []), *warnings]', '[self._totals_line(), *([f"  {\'; \'.join(parts)}"] if parts else []), *warnings[:1]]', "data/test_report.py"),
     Mutant("plan: held-out rows are told nowhere", "plan/report.py", "_duration: duration.beside > 0", "duration.beside < 0", "plan/test_plan.py::test_held_out_evaluation_has_a_line_of_its_own"),
     Mutant("advice: a key that is none", "health/learning_rules.py", "<module>: 'lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token'", "'lower training.lr, ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token'", "test_advice.py"),
-    Mutant("advice: a size is called a count", "config/errors.py", "_suggestion: CONVERSIONS", "()", "config/test_files.py"),
+    Mutant("advice: a size is called a count", "config/errors.py", "_suggestion: foreign.conversion", "False", "config/test_files.py"),
     Mutant("advice: eval is offered what it has not", "run/config_lock.py", 'lock_config: Changes(offered=False)', "Changes()", "test_advice.py"),
     Mutant("bounds: what unpacks without end is unpacked", "data/compressed.py", '_read_limited: size > max(RATIO_CHECK_BYTES, MAX_RATIO * packed.tell())', "size < 0", "data/test_bounds.py"),
     Mutant("bounds: a text of any length is tokenised", "data/parse.py", "_convert: _letters(record) > longest", "_letters(record) < 0", "data/test_bounds.py"),

@@ -139,4 +139,4 @@ def test_an_evaluation_is_not_told_to_accept_changes(tmp_path: Path):
 def test_hints_for_foreign_names_are_keys():
     """A name of another tool leads to a key that there is, whole or as the end of one."""
     for foreign, ours in FOREIGN_NAMES.items():
-        assert any(f".{key}".endswith(f".{ours}") for key in keys()), (foreign, ours)
+        assert any(f".{key}".endswith(f".{ours.key}") for key in keys()), (foreign, ours)

@@ -1,11 +1,11 @@
-"""What pydantic found wrong with a configuration, as one line that says where it is and how to mend it."""
+"""Turn pydantic's validation errors into one line: where, problem, fix."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,70 +13,104 @@ from pydantic_core import ErrorDetails
 from harken.config.yaml import KeyPath, Settings, dotted
 from harken.errors import UserError
 
+
+class Foreign(NamedTuple):
+    """A name that another tool or a paper uses: the nearest Harken key, and the conversion where the values differ."""
+
+    key: str
+    conversion: str = ""
+    """Empty: the same meaning and unit, so the value can be taken over."""
+
+
 FOREIGN_NAMES = {
-    "adam_epsilon": "adam_eps",
-    "base_model": "model_name",
-    "batch": "batch_size",
-    "beta": "kl_coef",
-    "beta_kl": "kl_coef",
-    "clip_eps": "clip_range",
-    "clip_ratio": "clip_range",
-    "cliprange": "clip_range",
-    "cliprange_value": "value_clip_range",
-    "discount": "gamma",
-    "ent_coef": "entropy_coef",
-    "entropy_coeff": "entropy_coef",
-    "eps": "clip_range",
-    "gae_lambda": "lam",
-    "gradient_accumulation_steps": "micro_batch_tokens",
-    "horizon": "kl_horizon",
-    "init_kl_coef": "kl_coef",
-    "kl_coeff": "kl_coef",
-    "kl_penalty_coef": "kl_coef",
-    "label_smooth": "label_smoothing",
-    "learning_rate": "lr",
-    "lora_alpha": "lora.alpha",
-    "lora_dropout": "lora.dropout",
-    "lora_r": "lora.rank",
-    "lora_target_modules": "lora.target_modules",
-    "lr_scheduler_type": "lr_schedule",
-    "max_new_tokens": "max_gen_len",
-    "max_response_length": "max_gen_len",
-    "max_seq_length": "data.max_length",
-    "mini_batch_size": "minibatches",
-    "missing_eos_coef": "missing_eos_penalty",
-    "model": "model_name",
-    "model_name_or_path": "model_name",
-    "num_generations_per_prompt": "samples_per_prompt",
-    "num_mini_batches": "minibatches",
-    "num_ppo_epochs": "ppo.epochs",
-    "num_rollouts": "samples_per_prompt",
-    "num_train_epochs": "training.epochs",
-    "per_device_train_batch_size": "batch_size",
-    "ppo_epochs": "ppo.epochs",
-    "response_length": "max_gen_len",
-    "reward_clip": "score_clip",
-    "reward_model_path": "reward_model.checkpoint_path",
-    "rm_path": "reward_model.checkpoint_path",
-    "rollout_batch_size": "prompts_per_update",
-    "save_steps": "checkpoints.every",
-    "save_total_limit": "checkpoints.keep",
-    "seq_length": "data.max_length",
-    "target": "kl_target",
-    "target_kl": "kl_target",
-    "vf_coeff": "vf_coef",
-    "warmup_ratio": "warmup_steps",
+    "adam_epsilon": Foreign("adam_eps"),
+    "base_model": Foreign("model_name"),
+    "batch": Foreign("batch_size"),
+    "beta": Foreign("kl_coef"),
+    "beta_kl": Foreign("kl_coef"),
+    "clip_eps": Foreign("clip_range"),
+    "clip_ratio": Foreign("clip_range"),
+    "cliprange": Foreign("clip_range"),
+    "cliprange_value": Foreign("value_clip_range"),
+    "discount": Foreign("gamma"),
+    "ent_coef": Foreign("entropy_coef"),
+    "entropy_coeff": Foreign("entropy_coef"),
+    "eps": Foreign("clip_range", "if it is PPO's ε; the ε of Adam is training.adam_eps"),
+    "gae_lambda": Foreign("lam"),
+    "gradient_accumulation_steps": Foreign(
+        "micro_batch_tokens",
+        "in tokens, not a count; batch_size is the rows of a whole optimiser step here, "
+        "so it is per_device_train_batch_size × gradient_accumulation_steps",
+    ),
+    "horizon": Foreign("kl_horizon", "in sequences, if it is that of an adaptive KL coefficient (old TRL)"),
+    "init_kl_coef": Foreign("kl_coef"),
+    "kl_coeff": Foreign("kl_coef"),
+    "kl_penalty_coef": Foreign("kl_coef"),
+    "label_smooth": Foreign("label_smoothing"),
+    "learning_rate": Foreign("lr"),
+    "lora_alpha": Foreign("lora.alpha"),
+    "lora_dropout": Foreign("lora.dropout"),
+    "lora_r": Foreign("lora.rank"),
+    "lora_target_modules": Foreign("lora.target_modules"),
+    "lr_scheduler_type": Foreign(
+        "lr_schedule", "constant, linear or cosine; constant_with_warmup is constant with warmup_steps"
+    ),
+    "max_new_tokens": Foreign("max_gen_len"),
+    "max_response_length": Foreign("max_gen_len"),
+    "max_seq_length": Foreign(
+        "data.max_length",
+        "in tokens: of prompt and response for SFT and reward models, of the prompt for PPO",
+    ),
+    "mini_batch_size": Foreign(
+        "minibatches", "a count: prompts_per_update × samples_per_prompt ÷ mini_batch_size"
+    ),
+    "missing_eos_coef": Foreign("missing_eos_penalty"),
+    "model": Foreign("model_name"),
+    "model_name_or_path": Foreign("model_name"),
+    "num_generations_per_prompt": Foreign("samples_per_prompt"),
+    "num_mini_batches": Foreign("minibatches"),
+    "num_ppo_epochs": Foreign("ppo.epochs"),
+    "num_rollouts": Foreign(
+        "samples_per_prompt",
+        "responses per prompt; if num_rollouts counts those of an update (trlX), divide it by prompts_per_update",
+    ),
+    "num_train_epochs": Foreign("training.epochs", "a whole number"),
+    "per_device_train_batch_size": Foreign(
+        "batch_size",
+        "the rows of a whole optimiser step: per_device_train_batch_size × gradient_accumulation_steps × devices",
+    ),
+    "ppo_epochs": Foreign("ppo.epochs"),
+    "response_length": Foreign("max_gen_len"),
+    "reward_clip": Foreign("score_clip"),
+    "reward_model_path": Foreign(
+        "reward_model.checkpoint_path",
+        "the folder of a reward model that Harken trained; a classifier of the hub is a part of training.rewards",
+    ),
+    "rm_path": Foreign(
+        "reward_model.checkpoint_path",
+        "the folder of a reward model that Harken trained; a classifier of the hub is a part of training.rewards",
+    ),
+    "rollout_batch_size": Foreign(
+        "prompts_per_update",
+        "in prompts; if rollout_batch_size counts responses, divide it by samples_per_prompt",
+    ),
+    "save_steps": Foreign("checkpoints.every", "in steps; for PPO in updates"),
+    "save_total_limit": Foreign("checkpoints.keep"),
+    "seq_length": Foreign(
+        "data.max_length",
+        "in tokens: of prompt and response for SFT and reward models, of the prompt for PPO",
+    ),
+    "target": Foreign("kl_target", "in nats per sequence"),
+    "target_kl": Foreign(
+        "kl_target",
+        "for the target of an adaptive KL coefficient (old TRL), in nats per sequence; for an early stop within an "
+        "update (cleanrl, Stable-Baselines3) set training.ppo.target_kl_per_token, in nats per token: Harken stops "
+        "above it, Stable-Baselines3 above 1.5 × target_kl, so multiply that by 1.5",
+    ),
+    "vf_coeff": Foreign("vf_coef"),
+    "warmup_ratio": Foreign("warmup_steps", "a count: warmup_ratio × the number of optimiser steps"),
 }
-"""Names other tools and papers use → the Harken key with the same job. The schema knows its full path."""
-CONVERSIONS = {
-    "gradient_accumulation_steps": "in tokens, not a count; batch_size is the rows of a whole optimiser step here, "
-    "so it is per_device_train_batch_size × gradient_accumulation_steps",
-    "mini_batch_size": "a count: prompts_per_update × samples_per_prompt ÷ mini_batch_size",
-    "target_kl": "for the target of an adaptive KL coefficient (old TRL), in nats per sequence; for an early stop "
-    "within an update (cleanrl, Stable-Baselines3) set training.ppo.target_kl_per_token, in nats per token",
-    "warmup_ratio": "a count: warmup_ratio × the number of optimiser steps",
-}
-"""Of those that measure something else: how to convert the value."""
+"""Names of other tools and papers → the nearest Harken key. The schema knows its full path."""
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -117,12 +151,12 @@ def explain(
     else:
         what, fix = _describe(problem, annotation, dotted(path))
     if len(problems) > 1:
-        what += f" (and {len(problems) - 1} more to mend)"
+        what += f" (and {len(problems) - 1} more problems)"
     return UserError(what, where=settings.where(path), fix=fix)
 
 
 def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, str]:
-    """What is wrong with a known key, and how to mend it. `annotation` is what may stand there."""
+    """What is wrong with a known key, and the fix. `annotation` is what may stand there."""
     kind, given = problem["type"], _shown(problem["input"])
     if kind == "missing":
         return "this key is needed", f"Write it in the file, or give --set {name}=…"
@@ -141,15 +175,18 @@ def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, s
 
 
 def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) -> str:
-    """How to mend an unknown key: `here` are the keys of its section, `known` all dotted keys of the file."""
+    """The fix of an unknown key: `here` are the keys of its section, `known` all dotted keys of the file."""
     keys = f"Keys here: {', '.join(here)}"
-    target = FOREIGN_NAMES.get(key, key)
+    foreign = FOREIGN_NAMES.get(key)
+    target = foreign.key if foreign else key
     elsewhere = [name for name in known if f".{name}".endswith(f".{target}")]
     close = difflib.get_close_matches(key, here, n=1)
     if elsewhere:
-        verb = "Harken calls it" if key in FOREIGN_NAMES else "It belongs at"
         ours = min(elsewhere, key=len)
-        fix = f"Nearest is {ours}, {CONVERSIONS[key]}." if key in CONVERSIONS else f"{verb} {ours}."
+        if foreign and foreign.conversion:
+            fix = f"Nearest is {ours}, {foreign.conversion}."
+        else:
+            fix = f"Harken calls it {ours}." if foreign else f"It belongs at {ours}."
     elif close:
         fix = f"Did you mean {close[0]}?"
     else:
