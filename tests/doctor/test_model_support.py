@@ -41,7 +41,7 @@ def test_what_does_not_work_has_its_reason(tmp_path: Path, capsys: pytest.Captur
     assert not support["PPO"]["works"] and "recurrent state instead of a KV cache" in support["PPO"]["detail"]
     assert not support["decoding"]["works"]
     said = asked([folder_of(Family("bert"), tmp_path / "b")], capsys)
-    assert "supervised fine-tuning  no   this model is not causal" in said
+    assert "supervised fine-tuning  no  this model is not causal" in said
 
 
 def test_experts_have_a_line_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
