@@ -134,7 +134,7 @@ MISFITS: dict[str, tuple[str, Spoil]] = {
         PPO,
         _state(lambda s: s | {"control": s["control"] | {"coefficient": "x"}}),
     ),
-    "a probe that is text": (PPO, _state(lambda s: s | {"probe": {"start": "x", "judged": 3}})),
+    "held-out scores that are text": (PPO, _state(lambda s: s | {"heldout": {"start": "x", "judged": 3}})),
     "a reference that moved and is not there": (PPO, _state(lambda s: s | {"reference": {"moved": 3}})),
     "no tensors": (SFT, _tensors(lambda t: {})),
     "a weight that is missing": (SFT, _tensors(_first("parameter/", lambda t: None))),

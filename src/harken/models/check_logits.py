@@ -22,12 +22,7 @@ def check_logits(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, whe
         ours = head(
             trunk(input_ids=tokens, use_cache=False).last_hidden_state[0].to(head.weight.dtype)
         ).float()
-    if not torch.isfinite(full).all():
-        raise UserError(
-            "this model's logits are not finite numbers",
-            where=where,
-            fix="copy or download the folder again",
-        )
+    _require_finite(full, "logits", where)
     if float((full - ours).abs().max()) > tolerance(head.weight.dtype) * float(full.abs().max()):
         raise UserError(
             "this model's logits depend on more than the hidden state of its trunk", where=where, fix=FIX
@@ -52,6 +47,7 @@ def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
             .float()
             for row in rows
         )
+    _require_finite(given, "hidden states", where)
     size = given.norm(dim=-1).clamp(min=1e-9)
     later, earlier = ((state - given).norm(dim=-1) / size for state in (of_later, of_earlier))
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
@@ -75,4 +71,13 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, unembedding: Tensor, wh
             f"its tokenizer has a token {largest}, and its model embeds {rows} tokens, from 0",
             where=where,
             fix="copy the tokenizer of the very model, or resize the model's embeddings",
+        )
+
+
+def _require_finite(values: Tensor, name: str, where: str) -> None:
+    if not torch.isfinite(values).all():
+        raise UserError(
+            f"this model's {name} are not finite numbers",
+            where=where,
+            fix="copy or download the folder again",
         )
