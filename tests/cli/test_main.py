@@ -55,7 +55,7 @@ def broken(tmp_path: Path) -> Path:
         (["pipeline", "hh-dolly-smollm2"], "the environment variable HARKEN_DATA is not set"),
         (["eval", "--config", "demo"], "an evaluation is needed"),
         (["presets", "show", "dmeo"], "Did you mean demo?"),
-        (["data"], "no data named"),
+        (["data"], "no data source given"),
         (["data", "{folder}/none.jsonl"], "none.jsonl: there is no such file"),
         (["data", "demo:preferences", "--task", "rlhf"], "task: expected 'sft', 'preference' or"),
         (["data", "demo:preferences", "--max-length", "0"], "max_length: should be greater than 0"),

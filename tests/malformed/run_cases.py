@@ -317,7 +317,7 @@ WORDS: tuple[tuple[str, str, str], ...] = (
     ("sweep, seeds that are text", "sweep smollm2-135m_ppo --seeds x", "--seeds"),
     ("sweep, of a pipeline that is not there", "sweep demo --from {tmp} --seeds 1", "--from"),
     ("plan, memory that is text", "plan demo --memory lots", "lots"),
-    ("data, nothing", "data", "no data named"),
+    ("data, nothing", "data", "no data source given"),
     ("data, a limit below zero", "data demo:prompts --max-length -1", "max_length"),
     ("doctor, nothing of the name", "doctor none", "none"),
     ("presets, nothing of the name", "presets show none", "none"),

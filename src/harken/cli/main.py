@@ -1,7 +1,7 @@
-"""The command line: each verb is one call into a package.
+"""The command line: each command is one call into a package.
 
-The verbs import what they call when they run. That is no dodge of a cycle: torch and transformers take
-seconds to import, and `harken --help`, `harken presets` and a mistyped key should answer at once.
+Commands import what they call when they run: torch and transformers take seconds to import, and
+`harken --help`, `harken presets` and a mistyped key should respond at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from harken import __version__
-from harken.cli.before import before
 from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
+from harken.cli.preflight import preflight
 from harken.cli.presets import presets
 from harken.config import files as config_files
 from harken.errors import UserError, describe_exception, is_third_party_error
@@ -42,7 +42,7 @@ FIXES = {
     errno.EIO: "Check the disk",
     errno.ENOENT: "Something removed it: run the command again",
 }
-"""What a file system refuses for a reason of the user's, and how to mend it. Any other fault is ours."""
+"""What a file system refuses for a reason of the user's, and the fix. Any other error is a bug in Harken."""
 
 FILES = {"demo", "train", "pipeline", "sweep", "eval", "report"}
 """Verbs whose result is in files: what they print may be lost."""
@@ -53,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.add_typer(before)
+app.add_typer(preflight)
 app.add_typer(presets, name="presets")
 
 
@@ -131,7 +131,7 @@ def _end_in_time(code: int) -> None:
 
 def _complain(text: str, code: int = 2) -> int:
     line = " ".join(strip_control(text).split())
-    if len(line) > LONGEST:  # the end often says how to mend it
+    if len(line) > LONGEST:  # the end often states the fix
         line = f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}"
     print(f"harken: {line}", file=sys.stderr)
     return code
@@ -161,7 +161,7 @@ def options(
 @app.command()
 def demo(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Two steps a stage: does the installation work?")
+        bool, typer.Option("--quick", help="Run two steps per stage, to test the installation.")
     ] = False,
     output_dir: OutputDir = None,
 ) -> None:
@@ -234,12 +234,16 @@ def pipeline(
 @app.command()
 def sweep(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A PPO run, or a pipeline with --from.")],
-    over: Annotated[list[str] | None, typer.Option(metavar="KEY=V,V", help="Try each. Repeatable.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="Each combination with each seed.")] = None,
+    over: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=V,V", help="Values to try for one key. Repeatable.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Seeds to run each combination with.")
+    ] = None,
     set_: Set = None,
     from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="A finished pipeline.")] = None,
     output_dir: OutputDir = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Also more than 50 runs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow more than 50 runs.")] = False,
 ) -> None:
     """Train PPO under every combination of settings.
 
@@ -261,15 +265,13 @@ def sweep(
 
 @app.command("eval")
 def evaluate(
-    config_file: Annotated[
-        str, typer.Option("--config", metavar="NAME|FILE", help="What to compare, on which prompts.")
-    ],
+    config_file: Annotated[str, typer.Option("--config", metavar="NAME|FILE", help="The evaluation to run.")],
     set_: Set = None,
     output_dir: OutputDir = None,
 ) -> None:
     """Compare policies on the same held-out prompts.
 
-    Every policy answers every prompt once, and one reward model scores all answers.
+    Each policy generates one response per prompt, and one reward model scores all responses.
 
     \b
     Examples:
@@ -294,7 +296,7 @@ def report(
         ),
     ],
     output_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the page goes. [05_report in the folder]")
+        Path | None, typer.Option(metavar="DIR", help="Where to write the page. [05_report in the folder]")
     ] = None,
 ) -> None:
     """Build the page of a pipeline, or of runs and an evaluation.
@@ -320,7 +322,7 @@ def verify(
     """Find damaged and missing files.
 
     Reads every file of every finished run, final model, evaluation and report under the folder, and every
-    checkpoint, and compares them with the sums that were written with them. Exit code 1: something is damaged.
+    checkpoint, and compares them with their checksums. Exit code 1: a file is damaged or missing.
 
     \b
     Examples:
@@ -340,15 +342,19 @@ def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
     step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
     rows: Annotated[
-        str | None, typer.Option(metavar="0,3", help="These answers. [the best, median and worst reward]")
+        str | None, typer.Option(metavar="0,3", help="Rows to show. [the best, median and worst reward]")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(metavar="ID", help="The answers to one prompt.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write one row a token.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="With --out: the tokens of every answer.")] = False,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="ID", help="Show the responses to one prompt.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write one row per token.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="With --out: write the tokens of every response.")
+    ] = False,
 ) -> None:
-    """Show every token of an update's answers.
+    """Show recorded responses of an update, token by token.
 
-    Log-probabilities, ratio, advantage, return, value, KL and reward, one line a token.
+    Log-probabilities, ratio, advantage, return, value, KL and reward, one line per token.
 
     \b
     Examples:
@@ -367,11 +373,13 @@ def replay(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
     step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Write the new credit.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="Write the recomputed values.")
+    ] = None,
 ) -> None:
-    """Credit a recorded update again under other settings.
+    """Recompute a recorded update's advantages and losses under other settings.
 
-    Rewards, advantages and losses from what was recorded: no generation, no model. Keys of training.ppo:
+    Uses the recorded rewards and log-probabilities: no generation, no model. Keys of training.ppo:
     kl_coef, kl_estimator, kl_in, gamma, lam, advantage, whiten_advantages, truncated, missing_eos_penalty,
     missing_eos_score, score_clip, length_penalty, repetition_penalty, clip_range, clip_range_high, vf_coef;
     and training.reward_model.weight, training.rewards[0].weight.

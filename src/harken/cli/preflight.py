@@ -1,4 +1,4 @@
-"""The verbs that look before anything trains: doctor, plan, model, data. Imports: see `cli`."""
+"""Commands that check before training: doctor, plan, model, data. Imports: see `cli.main`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harken.config.base import DataConfig
 from harken.errors import UserError
 from harken.run.terminal import columns, has_colour, show, table
 
-before = typer.Typer(rich_markup_mode=None)
+preflight = typer.Typer(rich_markup_mode=None)
 
 
-@before.command()
+@preflight.command()
 def doctor(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
     set_: Set = None,
@@ -25,7 +25,7 @@ def doctor(
     """Examine a training run or a pipeline before it starts.
 
     The real code runs on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
-    is written. Exit code 0: well; 1: warnings; 2: errors.
+    is written. Exit code 0: no warnings; 1: warnings; 2: errors.
 
     \b
     Examples:
@@ -43,18 +43,19 @@ def doctor(
     raise typer.Exit(diagnosis.exit_code)
 
 
-@before.command()
+@preflight.command()
 def plan(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
     set_: Set = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="12GB", help="Find micro-batches that fit it.")
+        str | None, typer.Option(metavar="12GB", help="Find micro-batches that fit into this.")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where it is to run.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="cpu|cuda", help="The device to plan for.")] = None,
     price: Annotated[
-        float | None, typer.Option(min=0, metavar="N", help="Of an hour of the machine: what a run costs.")
+        float | None,
+        typer.Option(min=0, metavar="N", help="Price per hour of the machine: also print the cost of a run."),
     ] = None,
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Memory alone: time nothing.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Predict memory only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Predict memory, seconds and cost of a run or a pipeline before it starts.
@@ -78,16 +79,14 @@ def plan(
     raise typer.Exit(0 if made.fits else 1)
 
 
-@before.command()
+@preflight.command()
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whatever model_name accepts.")],
-    brief: Annotated[bool, typer.Option("--brief", help="Only what the name is: nothing is loaded.")] = False,
-    dtype: Annotated[
-        str, typer.Option(metavar="bfloat16|float32", help="What it is loaded in.")
-    ] = "bfloat16",
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Only resolve the name: load nothing.")] = False,
+    dtype: Annotated[str, typer.Option(metavar="bfloat16|float32", help="The weight dtype.")] = "bfloat16",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Say what a model name resolves to, and what works with the model.
+    """Resolve a model name, and report what works with the model.
 
     Its kind, its folder, and every model under it, the base first. Then the model is loaded, and a table says
     whether it can be trained, how it decodes, whether rows are packed, and which modules an adapter is on.
@@ -117,7 +116,7 @@ def model(
         show("\n" + model_support.support_table(found or []))
 
 
-@before.command()
+@preflight.command()
 def data(
     path: Annotated[
         str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
@@ -125,18 +124,18 @@ def data(
     task: Annotated[
         str | None, typer.Option(help="sft, preference or prompt_only. [the most the rows can serve as]")
     ] = None,
-    layout: Annotated[str, typer.Option(help="How a row is written; auto finds it.")] = "auto",
-    layouts: Annotated[bool, typer.Option("--layouts", help="List the layouts that are understood.")] = False,
+    layout: Annotated[str, typer.Option(help="The row layout; auto detects it.")] = "auto",
+    layouts: Annotated[bool, typer.Option("--layouts", help="List the supported layouts.")] = False,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Count tokens with this model's tokenizer.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="With --model: what would not fit N tokens. [1024]")
+        int | None, typer.Option(metavar="N", help="With --model: count rows that exceed N tokens. [1024]")
     ] = None,
 ) -> None:
-    """Say what becomes of every row of a data source.
+    """Report which rows of a data source are kept, changed or dropped, and why.
 
-    Rows read, kept, dropped and why, how varied preferences are; with --model what a token limit costs.
+    Also reports how varied preferences are, and with --model how many rows exceed a token limit.
 
     \b
     Examples:
@@ -154,7 +153,7 @@ def data(
         show(table(cells, width=columns(), wrap=True))
         return
     if path is None:
-        raise UserError("no data named", fix="Try: harken data demo:preferences")
+        raise UserError("no data source given", fix="Try: harken data demo:preferences")
     given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
     settings = {key: value for key, value in given.items() if value is not None}
     config = config_files.checked(DataConfig, settings, "harken data")
