@@ -17,7 +17,7 @@ from harken.run import atomic, checksums, manifest
 from harken.run.config_lock import lock_config, read_locked_config, replace
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.json_io import Schema, validate
-from harken.run.lock import writing
+from harken.run.lock import write_lock
 from harken.run.resume_check import Changes
 from harken.run.terminal import show
 from harken.run.tracking import say
@@ -32,7 +32,7 @@ def run(config: PipelineConfig, output: Path, *, accept_changes: bool = False) -
     Raises UserError when the folder holds another pipeline (unless `accept_changes`, for stages that are not
     finished), another process writes it, or a stage cannot start.
     """
-    with writing(output):
+    with write_lock(output):
         return _run(config, PipelineFolder(output), output, accept_changes)
 
 

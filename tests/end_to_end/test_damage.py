@@ -160,7 +160,7 @@ def test_every_file_is_sealed_but_those_that_may_change(finished: Path) -> None:
     unsealed = set()
     for path in finished.rglob("*"):
         if path.is_file() and path.name != checksums.CHECKSUMS:
-            listed = [checksums.listed(folder) or {} for folder in path.parents[:2]]
+            listed = [checksums.read_checksums(folder) or {} for folder in path.parents[:2]]
             names = [path.relative_to(folder).as_posix() for folder in path.parents[:2]]
             if not any(name in sums for name, sums in zip(names, listed, strict=True)):
                 unsealed.add(path.relative_to(finished).as_posix())

@@ -25,7 +25,7 @@ from harken.run import (
     trained_prompts,
 )
 from harken.run.folder import RunFolder
-from harken.run.lock import LOCK, OWNER, writing
+from harken.run.lock import LOCK, OWNER, write_lock
 
 SOURCE = Path(bounded.__file__).parents[1]
 SPARSE = 1 << 32
@@ -41,7 +41,7 @@ KINDS: dict[str, Callable[[Path], object]] = {"sparse": sparse, "pipe": os.mkfif
 
 
 def claimed(folder: Path) -> object:
-    with writing(folder):
+    with write_lock(folder):
         return None
 
 
@@ -56,7 +56,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a manifest": ("manifest.json", lambda folder: manifest.read_manifest(folder / "manifest.json")),
     "a configuration": ("config.yml", lambda folder: config_lock.read_locked_config(folder / "config.yml")),
     "a status": ("status.json", lambda folder: status.is_over(RunFolder(folder))),
-    "a seal": (checksums.CHECKSUMS, checksums.listed),
+    "a seal": (checksums.CHECKSUMS, checksums.read_checksums),
     "trained prompts": (
         "trained_prompts.txt",
         lambda folder: trained_prompts.read_prompt_hashes(RunFolder(folder)),

@@ -119,7 +119,7 @@ def test_what_no_seal_lists_passes(sealed: Path) -> None:
     checksums.verify_file(elsewhere / "config.yml")
     checksums.verify_folder(elsewhere)
     checksums.verify_folder(elsewhere / "none")
-    assert checksums.listed(elsewhere) is None
+    assert checksums.read_checksums(elsewhere) is None
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_sums_of_another_tool_are_no_seal(sealed: Path, text: str) -> None:
     (folder / "SHA256SUMS").write_text(text)
     checksums.verify_file(folder / "config.yml")
     checksums.verify_folder(folder)
-    assert checksums.listed(folder) is None
+    assert checksums.read_checksums(folder) is None
 
 
 def test_the_nearest_seal_decides(sealed: Path) -> None:
@@ -163,7 +163,7 @@ def test_without_weights_they_are_passed_over(tmp_path: Path) -> None:
 def test_only_named_files_are_sealed_and_a_new_seal_replaces_the_old(sealed: Path) -> None:
     (sealed / "config.yml").write_text("seed: 2\n")
     checksums.write_checksums(sealed, [sealed / "config.yml"])
-    assert list(checksums.listed(sealed) or {}) == ["config.yml"]
+    assert list(checksums.read_checksums(sealed) or {}) == ["config.yml"]
     checksums.verify_file(sealed / "config.yml")
     checksums.remove_checksums(sealed)
     checksums.remove_checksums(sealed)

@@ -23,7 +23,7 @@ from harken.reward.build import FoundParts, find_parts
 from harken.run import atomic, checksums, signals
 from harken.run.config_lock import lock_config, read_locked_config, replace
 from harken.run.folder import EvaluationFolder
-from harken.run.lock import writing
+from harken.run.lock import write_lock
 from harken.run.tables import write_rows
 from harken.run.tracking import say
 
@@ -35,7 +35,7 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     prompts is mixed in. Raises UserError when a policy or the reward model is not what its name says, the folder
     holds another evaluation, or another process writes it.
     """
-    with writing(output):
+    with write_lock(output):
         with signals.handle_signals():
             folder = _run(config, EvaluationFolder(output))
         signals.settle()
@@ -79,7 +79,9 @@ def _evaluate(
 ) -> EvaluationFolder:
     if lock_config(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
         shutil.rmtree(folder.parts, ignore_errors=True)
-        if checksums.listed(folder.root) is None:  # the process that finished it ended before it could
+        if (
+            checksums.read_checksums(folder.root) is None
+        ):  # the process that finished it ended before it could
             checksums.write_checksums(folder.root, folder.records())
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder

@@ -65,14 +65,14 @@ def verify_file(path: Path) -> None:
     path = path.absolute()
     for folder in path.parents[:DEEPEST]:
         name = path.relative_to(folder).as_posix()
-        if (sha256 := (listed(folder) or {}).get(name)) is not None:
+        if (sha256 := (read_checksums(folder) or {}).get(name)) is not None:
             _require(path, sha256)
             return
 
 
 def verify_folder(folder: Path, *, weights: bool = True) -> None:
     """`check` every file that the seal of `folder` itself lists. Without `weights`, no *.safetensors is read."""
-    for name, sha256 in (listed(folder) or {}).items():
+    for name, sha256 in (read_checksums(folder) or {}).items():
         if weights or not name.endswith(".safetensors"):
             _require(folder / name, sha256)
 
@@ -86,7 +86,7 @@ def read_verified_text(path: Path, largest: int = bounded.OBJECT) -> str:
         raise _unreadable(path, error) from error
 
 
-def listed(folder: Path) -> dict[str, str] | None:
+def read_checksums(folder: Path) -> dict[str, str] | None:
     """Path within `folder` → sha256 of every file its seal lists. None without a seal; another tool's
     SHA256SUMS is none.
 

@@ -24,7 +24,7 @@ def lock_config(path: Path, config: dict[str, Any], *made: Path, changes: Change
     configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
-        (changes or Changes(offered=False)).meet(
+        (changes or Changes(offered=False)).require_accepted(
             "this folder holds a run of another configuration",
             differences(path, config),
             where=path.parent,

@@ -25,7 +25,7 @@ _KEPT = ("checkpoints/step-*", "final", "parts/*", "*/final", "summary.json")
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path) -> Iterator[None]:
     """Be the only writer of a folder, which is made when there is none.
 
     The kernel drops the lock when the process ends, however it ends. Raises UserError, naming the other process,
@@ -69,7 +69,7 @@ def what_next() -> str:
     return "Nothing was saved yet: the same command starts again"
 
 
-def require_room(folder: Path, needed: int, what: str) -> None:
+def require_disk_space(folder: Path, needed: int, what: str) -> None:
     """Raise UserError when the disk of `folder` has fewer than `needed` bytes free. `what` will take them."""
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -24,7 +24,7 @@ class Changes:
         self.accept, self.offered = accept and offered, offered
         self.accepted: list[str] = []
 
-    def meet(self, problem: str, differences: Sequence[str], *, where: Path, fix: str) -> None:
+    def require_accepted(self, problem: str, differences: Sequence[str], *, where: Path, fix: str) -> None:
         """Raises UserError with the differences, unless there are none or they are accepted."""
         if differences and not self.accept:
             what = f"{problem}: {'; '.join(differences)}"

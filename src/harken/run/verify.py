@@ -32,7 +32,7 @@ def verify(root: Path) -> list[Verified]:
     checkpoints = []
     for folder in sorted([root, *(path for path in root.rglob("*") if path.is_dir())]):
         try:
-            if (sums := checksums.listed(folder)) is not None:
+            if (sums := checksums.read_checksums(folder)) is not None:
                 sealed[folder] = sums
         except UserError as error:
             sealed[folder] = error

@@ -27,7 +27,7 @@ from harken.reward.build import find_rewards
 from harken.rollout.choose_decoder import require_decodable
 from harken.run import checkpoint, checksums, config_lock, manifest, status
 from harken.run.folder import RunFolder
-from harken.run.lock import writing
+from harken.run.lock import write_lock
 from harken.run.resume_check import Changes, of_versions
 from harken.run.terminal import say, table
 from harken.train import load_data
@@ -49,7 +49,7 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
         require_use(
             resolve(config.model_name), "policy"
         )  # before a folder is made for a run that cannot begin
-    with writing(output):
+    with write_lock(output):
         run = RunFolder(output)
         began = manifest.began(run)
         with chat_template.freeze_clock(began):
@@ -81,7 +81,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     print_roles(rows)
     if already and run.manifest.exists():
         _check_lineage(manifest.read_lineage(run.manifest), lineage, run, changes)
-        changes.meet(
+        changes.require_accepted(
             "this run began with other versions",
             of_versions(manifest.read_manifest(run.manifest), manifest.versions()),
             where=run.root,
@@ -208,7 +208,7 @@ def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, 
             pairs[f"{what} {name}"] = (before.get(kind, {}).get(name), part)
     for what, (old, new) in pairs.items():
         if old and new and old["fingerprint"] != new["fingerprint"]:
-            changes.meet(
+            changes.require_accepted(
                 f"the {what} ({new.get('model') or new.get('name')}) changed since it began",
                 [f"{what}: {old['fingerprint'][:12]} → {new['fingerprint'][:12]}"],
                 where=run.root,
@@ -229,7 +229,7 @@ def _check_frozen(
     before: Mapping[str, str], now: Mapping[str, str], run: RunFolder, changes: Changes
 ) -> None:
     """The frozen weights in memory, too: rounding, merging and quantising files may differ between processors."""
-    changes.meet(
+    changes.require_accepted(
         "the frozen weights in memory are not those it began with",
         [
             f"{name}: {before[name][:12]} → {found[:12]}"

@@ -21,7 +21,7 @@ from harken.health.monitor import Monitor
 from harken.health.rule import Kind
 from harken.run import atomic, bounded, checkpoint, checksums, manifest, signals, status
 from harken.run.folder import RunFolder
-from harken.run.lock import require_room
+from harken.run.lock import require_disk_space
 from harken.run.signals import Stopped
 from harken.run.terminal import is_terminal
 from harken.run.tracking import Tracker, logged, say
@@ -170,7 +170,7 @@ class _Loop:
         self.best = BestCheckpoint(run.best)
         self.reason = stage.stop_reason()
         self.tell(None)
-        require_room(run.root, 2 * _bytes_of_checkpoint(stage.tensors()), "two checkpoints")
+        require_disk_space(run.root, 2 * _bytes_of_checkpoint(stage.tensors()), "two checkpoints")
 
     def train(self, seed: int, eval_every: int, patience: int | None, tensorboard: bool) -> None:
         """Every step that is left."""
