@@ -16,8 +16,8 @@ from harken.errors import UserError
 from harken.run import lock
 from harken.run.lock import require_disk_space, write_lock
 
-HOLD = "import sys, time\nfrom pathlib import Path\nfrom harken.run.lock import writing\n" + (
-    "with writing(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+HOLD = "import sys, time\nfrom pathlib import Path\nfrom harken.run.lock import write_lock\n" + (
+    "with write_lock(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
 )
 
 

@@ -118,7 +118,7 @@ def test_a_disk_without_room_for_two_checkpoints_is_told_before_the_first_step(
 ) -> None:
     """A parameter and its two moments, four bytes each, twice: 24; what is no parameter once."""
     found: list[int] = []
-    monkeypatch.setattr(loop, "require_room", lambda folder, needed, what: found.append(needed))
+    monkeypatch.setattr(loop, "require_disk_space", lambda folder, needed, what: found.append(needed))
     stage = Counting({})
     stage.tensors = lambda: {  # type: ignore[method-assign]
         "parameter/weight": torch.zeros(1), "adam/moment": torch.zeros(1), "reference/x": torch.zeros(10),
