@@ -13,7 +13,7 @@ from clinic import PAPER, Clinic
 
 from harken.cli import main as cli
 from harken.config import PipelineConfig, RunConfig
-from harken.doctor.check import ALL, Check, Examination
+from harken.doctor.check import ALL, Check, StageChecks
 from harken.doctor.finding import CheckResult, Diagnosis, Level
 from harken.doctor.registry import CHECKS
 from harken.doctor.runner import diagnose
@@ -61,8 +61,8 @@ def test_a_pipeline_before_its_first_stage(
     assert "stands in" in found["ppo", "model_found"].measured and found["ppo", "model_found"].level == "note"
     assert "untrained head stands in" in found["ppo", "reward_found"].measured
     assert found["ppo", "sft_first"].level == "ok"
-    # The untuned base never ends an answer. It is not what PPO will start from: no warning.
-    assert found["ppo", "answers_end"].level == "note"
+    # The sft_missing base never ends an answer. It is not what PPO will start from: no warning.
+    assert found["ppo", "responses_end"].level == "note"
     assert diagnosis.exit_code == 0, "\n".join(diagnosis.lines(colour=False))
 
 
@@ -84,7 +84,7 @@ def test_a_fault_is_told_once_by_the_first_that_meets_it(clinic: Clinic) -> None
     told = [f for f in diagnosis.findings if f.level == "error"]
     assert [f.name for f in told] == ["model_found"]
     assert told[0].measured == "/no/such/model: no such model" and told[0].fix
-    blind = [f for f in diagnosis.findings if f.measured == "not examined: see model_found"]
+    blind = [f for f in diagnosis.findings if f.measured == "not checked: see model_found"]
     assert len(blind) > 20 and {f.level for f in blind} == {"note"}
     assert {"kl_coefficient", "rows_kept"} <= {f.name for f in diagnosis.findings if f.level == "ok"}
 
@@ -94,7 +94,7 @@ def test_what_a_check_raises_is_its_finding(fault: Exception) -> None:
     def look(context: object) -> Any:
         raise fault
 
-    found = Examination("ppo", None).make(Check("broken", ALL, "", "it matters", "", "", look))
+    found = StageChecks("ppo", None).run(Check("broken", ALL, "", "it matters", "", "", look))
     assert (found.level, found.name, found.why) == ("error", "broken", "it matters")
     assert "bad" in found.measured and found.fix
 
@@ -104,7 +104,7 @@ def test_a_bug_of_the_doctors_own_is_raised() -> None:
         raise AttributeError("no such part")
 
     with pytest.raises(AttributeError):
-        Examination("ppo", None).make(Check("broken", ALL, "", "", "", "", look))
+        StageChecks("ppo", None).run(Check("broken", ALL, "", "", "", "", look))
 
 
 def finding(level: Level) -> CheckResult:

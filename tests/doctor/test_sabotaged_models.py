@@ -301,7 +301,7 @@ def a_reference_that_is_another_model(clinic: Clinic, folder: Path, patch: pytes
     return clinic.config("ppo")
 
 
-@names("answers_end", "warning")
+@names("responses_end", "warning")
 def a_policy_that_never_ends(clinic: Clinic, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P22: the unembedding of its end-of-turn token is turned round, so it writes on until it is cut."""
     shutil.copytree(clinic.root / "sft", folder / "sft", ignore=UNSEALED)

@@ -144,7 +144,7 @@ def chosen_and_rejected_swapped(clinic: Clinic, folder: Path) -> Spoilt:
     return clinic.config("reward") | {"data": {"path": path, "eval_fraction": 0.2}}
 
 
-@names("answers_fit", "warning")
+@names("responses_fit", "warning")
 def answers_longer_than_max_gen_len(clinic: Clinic, folder: Path) -> Spoilt:
     """S0-21, P22: the policy was taught what it may not write."""
     return ppo(clinic, max_gen_len=6)

@@ -1,33 +1,33 @@
-"""Parts of a subject, made when a check first asks for them."""
+"""Cache what checks share, errors included."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-from harken.doctor.check import FAULTS
+from harken.doctor.check import REPORTED_ERRORS
 
 Value = TypeVar("Value")
 
 
-class part(Generic[Value]):
-    """A property that is made once. If making it fails, it fails again with the very same exception."""
+class cached(Generic[Value]):
+    """A property that is computed once. If that raises, every later access raises the same exception."""
 
     def __init__(self, make: Callable[[Any], Value]) -> None:
         self.make, self.__doc__ = make, make.__doc__
 
     @overload
-    def __get__(self, context: None, owner: type) -> part[Value]: ...
+    def __get__(self, context: None, owner: type) -> cached[Value]: ...
     @overload
     def __get__(self, context: object, owner: type) -> Value: ...
-    def __get__(self, context: object | None, owner: type) -> Value | part[Value]:
+    def __get__(self, context: object | None, owner: type) -> Value | cached[Value]:
         if context is None:
             return self
-        kept = vars(context).setdefault("_parts", {})
+        kept = vars(context).setdefault("_cache", {})
         if self.make.__name__ not in kept:
             try:
                 kept[self.make.__name__] = (self.make(context), None)
-            except FAULTS as fault:
+            except REPORTED_ERRORS as fault:
                 kept[self.make.__name__] = (None, fault)
         value, failed = kept[self.make.__name__]
         if failed is not None:

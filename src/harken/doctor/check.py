@@ -1,4 +1,4 @@
-"""What a check is, and what becomes of a check that cannot be made."""
+"""Define a check, run it, and report the errors it meets."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from harken.errors import UserError
 Kind = Literal["sft", "reward", "ppo"]
 ALL: tuple[Kind, ...] = ("sft", "reward", "ppo")
 
-FAULTS = (UserError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
-"""What the real code raises on a model, data or settings it cannot work with. Each becomes a finding."""
+REPORTED_ERRORS = (UserError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
+"""Errors that training code raises for a model, data or settings it cannot use. Each becomes a finding."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question that is asked of a stage."""
+    """One check of a stage."""
 
     name: str
     kinds: tuple[Kind, ...]
     what: str
-    """What is looked at, in a few words."""
+    """What it measures, in a few words."""
     why: str
     """Why it matters, in a sentence."""
     items: str
     """The properties (P) and requirements (S) behind it."""
     cost: str
-    look: Callable[[Any], Outcome]
+    measure: Callable[[Any], Outcome]
 
 
 def check(
     kinds: tuple[Kind, ...], *, what: str, why: str, items: str, cost: str = "none"
 ) -> Callable[[Callable[[Any], Outcome]], Check]:
-    """Make a check of a function, under the function's name."""
+    """Turn a function into a check that bears its name."""
 
-    def make(look: Callable[[Any], Outcome]) -> Check:
-        return Check(look.__name__, kinds, what, why, items, cost, look)
+    def make(measure: Callable[[Any], Outcome]) -> Check:
+        return Check(measure.__name__, kinds, what, why, items, cost, measure)
 
     return make
 
 
-class Examination:
-    """The checks of one stage, made in order. A fault is told once, by the first check that meets it."""
+class StageChecks:
+    """Run the checks of one stage in order. An error is reported once, by the first check that meets it."""
 
     def __init__(self, stage: str, context: object) -> None:
         self.stage, self.context = stage, context
-        self._told: list[tuple[Exception, str]] = []
+        self._reported: list[tuple[Exception, str]] = []
 
-    def make(self, check: Check) -> CheckResult:
-        """The finding of one check. What the code under it says on stderr is no news here and is left out."""
+    def run(self, check: Check) -> CheckResult:
+        """Run one check and return its result. What the checked code prints on stderr is dropped."""
         began = time.perf_counter()
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                seen = check.look(self.context)
-        except FAULTS as fault:
+                seen = check.measure(self.context)
+        except REPORTED_ERRORS as fault:
             seen = self._failed(fault, check)
         seconds = time.perf_counter() - began
         return CheckResult(self.stage, check.name, seen.level, seen.measured, check.why, seen.fix, seconds)
 
     def _failed(self, fault: Exception, check: Check) -> Outcome:
-        first = next((name for known, name in self._told if known is fault), None)
+        first = next((name for known, name in self._reported if known is fault), None)
         if first is not None:
-            return note(f"not examined: see {first}")
-        self._told.append((fault, check.name))
+            return note(f"not checked: see {first}")
+        self._reported.append((fault, check.name))
         if isinstance(fault, UserError):
             where = f"{fault.where}: " if fault.where else ""
             return error(f"{where}{fault.what}", fault.fix)
         what = " ".join(str(fault).split()) or "no reason given"
-        return error(f"{type(fault).__name__}: {what}", "training would end here as well: mend what it names")
+        return error(f"{type(fault).__name__}: {what}", "training would fail here too: fix what it names")

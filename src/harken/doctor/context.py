@@ -1,6 +1,6 @@
-"""The stage under examination: its settings, tokenizer, rows, model and one small update of its real code.
+"""What the checks of a stage share: its settings, tokenizer, rows, model and one small update by its own code.
 
-Everything is made when a check first asks for it and shared by all checks. Nothing is written but into `scratch`.
+Everything is built on first access and cached. Files are written only into `scratch`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harken.config.training import RewardTraining, SupervisedTraining
 from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.report import DataReport
-from harken.doctor.cached import part
+from harken.doctor.cached import cached
 from harken.doctor.check import Kind
 from harken.errors import UserError
 from harken.health.limits import Limits, limits_for
@@ -46,34 +46,34 @@ SAMPLE = 400
 FEW = 4
 """Rows of the small update."""
 ROW_TOKENS = 160
-"""Rows up to this long are taken for it where there are some: a check should not take minutes."""
+"""The small update prefers rows up to this long, so that a check does not take minutes."""
 SPLIT_TOKENS = 1_000_000
-"""A micro-batch that holds everything."""
+"""Token budget that keeps everything in one micro-batch."""
 
 
 @dataclass(frozen=True)
-class Around:
-    """What stands around a stage of a pipeline: data of the stages before and after it, and what stands in."""
+class PipelineInfo:
+    """What a check knows of the other stages of the pipeline: their data, and which models replace missing ones."""
 
-    answers: DataConfig | None = None
-    """Demonstrations the policy was, or will be, tuned on."""
+    demonstrations: DataConfig | None = None
+    """Demonstrations of the SFT stage."""
     pairs: DataConfig | None = None
-    """Preferences the reward model was, or will be, trained on."""
-    tested: DataConfig | None = None
-    """What the pipeline's evaluation reads."""
-    untuned: str = ""
-    """Why the base model stands in for the fine-tuned one; "" when it does not."""
-    unrewarded: str = ""
-    """Why an untrained head stands in for the reward model; "" when none does."""
+    """Preferences of the reward stage."""
+    evaluation_data: DataConfig | None = None
+    """Prompts of the evaluation."""
+    sft_missing: str = ""
+    """Why the base model replaces the fine-tuned one; "" when it does not."""
+    reward_model_missing: str = ""
+    """Why an untrained head replaces the reward model; "" when it does not."""
     judges: tuple[RewardPart, ...] = ()
-    """Scorers of the evaluation."""
-    tuned: bool = False
-    """Whether supervised fine-tuning comes before this stage in the pipeline."""
+    """Judges of the evaluation."""
+    sft_before: bool = False
+    """Whether the pipeline runs SFT before this stage."""
 
 
 @dataclass(frozen=True)
 class DataSample:
-    """A stage's rows as its loader gives them, and the account of them."""
+    """A stage's rows as its loader returns them, with the data reports."""
 
     train: Sequence[Row]
     held_out: Sequence[Row]
@@ -82,62 +82,66 @@ class DataSample:
 
 @dataclass(frozen=True)
 class Update:
-    """One step of the stage's own code on a few rows."""
+    """One optimiser step by the stage's own code on a few rows."""
 
     metrics: dict[str, float]
-    moved: int
-    watched: int
-    """Trainable tensors that were compared, and how many of them changed."""
-    thawed: list[str]
-    """Frozen weights that changed, by component."""
+    changed: int
+    compared: int
+    """Trainable tensors that were compared; `changed` of them differ."""
+    changed_frozen: list[str]
+    """Components whose frozen weights changed."""
 
 
 class Context:
-    """One stage, as its configuration describes it."""
+    """One stage, built from its configuration."""
 
-    def __init__(self, config: RunConfig, output: Path, scratch: Path, around: Around | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, output: Path, scratch: Path, pipeline: PipelineInfo | None = None
+    ) -> None:
         self.config, self.output, self.scratch = config, output, RunFolder(scratch)
-        self.around = around or Around()
+        self.pipeline = pipeline or PipelineInfo()
 
     @property
     def kind(self) -> Kind:
-        """What is trained."""
+        """The type of training."""
         return self.config.training.type
 
     @property
     def limits(self) -> Limits:
-        """The monitor's limits, for the type that is computed in."""
+        """The health monitor's limits for the compute dtype."""
         return limits_for(self.config.dtype)
 
     # -- what is read -----------------------------------------------------------------------------
 
-    @part
+    @cached
     def source(self) -> ModelSource:
-        """The model training starts from."""
+        """The model that training starts from."""
         return require_use(resolve(self.config.model_name), "policy")
 
-    @part
+    @cached
     def renderer(self) -> Renderer:
         """Its tokenizer and chat template."""
         return Renderer(tokenizer_of(self.source), self.config.data.keep_special_tokens)
 
-    @part
+    @cached
     def rows(self) -> DataSample:
-        """What the stage reads."""
-        return read_rows(self.config.data, self.kind, self.config.seed)
+        """The rows that the stage reads."""
+        return read_stage_rows(self.config.data, self.kind, self.config.seed)
 
-    @part
+    @cached
     def sample(self) -> list[Row]:
-        """At most `SAMPLE` training rows, chosen by the seed."""
+        """At most `SAMPLE` training rows, drawn with the seed."""
         order = permutation(len(self.rows.train), self.config.seed, "doctor", "sample")
         return [self.rows.train[i] for i in order[:SAMPLE]]
 
-    @part
-    def fitting(self) -> list[Any]:
-        """The sample as the stage's loader would hand it on: rows that fit `data.max_length`, as tokens (SFT and
-        reward models) or as they are (PPO). Short ones first."""
+    @cached
+    def fitting_rows(self) -> list[Any]:
+        """The rows of the sample that fit `data.max_length`, as tokens (SFT and reward models) or unchanged (PPO).
+
+        Short rows come first.
+        """
         limit = self.config.data.max_length
-        fitting: list[tuple[int, int, Any]] = []
+        fitting_rows: list[tuple[int, int, Any]] = []
         report = DataReport(self.config.data.path)
         for row in self.sample:
             encoded = encode(self.renderer, row, limit)
@@ -145,51 +149,51 @@ class Context:
             if isinstance(encoded, RenderFailure):
                 report.drop_kept("", encoded.reason, detail=encoded.detail)
             else:
-                fitting.append(
-                    (tokens_of(encoded), len(fitting), row if isinstance(row, Prompt) else encoded)
+                fitting_rows.append(
+                    (tokens_of(encoded), len(fitting_rows), row if isinstance(row, Prompt) else encoded)
                 )
-        if not fitting:
+        if not fitting_rows:
             what, fix = report.explain_empty()
             raise UserError(what, where=self.config.data.path, fix=fix)
-        short = [entry for entry in fitting if entry[0] <= ROW_TOKENS]
-        return [entry[2] for entry in (short if len(short) >= FEW else sorted(fitting))]
+        short = [entry for entry in fitting_rows if entry[0] <= ROW_TOKENS]
+        return [entry[2] for entry in (short if len(short) >= FEW else sorted(fitting_rows))]
 
     # -- what is loaded ---------------------------------------------------------------------------
 
-    @part
+    @cached
     def device(self) -> torch.device:
-        """Where training would run."""
+        """The device that training would use."""
         return choose_device(self.config.device)
 
-    @part
+    @cached
     def backbone(self) -> Backbone:
-        """The model, with the adapter that trains once `trainer` was asked for."""
+        """The model; `trainer` adds the adapter that is trained."""
         return Backbone.load(self.source, WEIGHT_DTYPES[self.config.dtype], self.device)
 
     @property
     def base_parameters(self) -> list[nn.Parameter]:
-        """The weights under the adapters."""
+        """The weights below the adapters."""
         return [p for name, p in self.backbone.model.named_parameters() if "lora_" not in name]
 
-    @part
+    @cached
     def trainer(self) -> SupervisedStage | RewardStage:
         """The stage itself, over a few rows."""
-        size = min(FEW, len(self.fitting))
-        config = changed(self.config, batch_size=size, max_steps=None, epochs=1, warmup_steps=0)
+        size = min(FEW, len(self.fitting_rows))
+        config = with_training(self.config, batch_size=size, max_steps=None, epochs=1, warmup_steps=0)
         if isinstance(config.training, SupervisedTraining):
-            return SupervisedStage(config, self.backbone, self.fitting[:size], [])
+            return SupervisedStage(config, self.backbone, self.fitting_rows[:size], [])
         assert isinstance(config.training, RewardTraining)
-        return RewardStage(config, self.backbone, self.scratch.root, self.fitting[:size], [])
+        return RewardStage(config, self.backbone, self.scratch.root, self.fitting_rows[:size], [])
 
     @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """Everything that trains, by name."""
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All trainable parameters, by name."""
         return self.trainer.optimiser.parameters
 
-    @part
+    @cached
     def batch(self) -> TokenBatch:
         """A few rows of different lengths in one padded batch."""
-        rows = self.fitting[:FEW]
+        rows = self.fitting_rows[:FEW]
         if isinstance(rows[0], TokenDemonstration):
             return self.padded([row.tokens for row in rows], [row.response_mask for row in rows])
         return self.padded([r.chosen_tokens for r in rows], [[True] * len(r.chosen_tokens) for r in rows])
@@ -199,8 +203,8 @@ class Context:
         return collate(tokens, response_mask, self.renderer.pad).to(self.device)
 
     @torch.no_grad()
-    def said(self, batch: TokenBatch) -> Tensor:
-        """What the trained model says of a batch: a log-probability an action token, or a reward a row."""
+    def outputs(self, batch: TokenBatch) -> Tensor:
+        """Compute the trained model's outputs: log-probabilities of response tokens, or one reward per row."""
         trainer = self.trainer
         if isinstance(trainer, RewardStage):
             return trainer.model.rewards(batch)
@@ -208,21 +212,23 @@ class Context:
 
     # -- what is run ------------------------------------------------------------------------------
 
-    @part
+    @cached
     def update(self) -> Update:
         """One optimiser step."""
-        trainer, before = self.trainer, watched(self.trained)
+        trainer, before = self.trainer, copy_trainable(self.trainable)
         frozen = fingerprint_tensors(self.base_parameters) if self.config.lora else ""
         metrics = trainer.step(0)
         changed = self.config.lora is not None and fingerprint_tensors(self.base_parameters) != frozen
-        return Update(metrics, moved(before, self.trained), len(before), ["base"] if changed else [])
+        return Update(
+            metrics, count_changed(before, self.trainable), len(before), ["base"] if changed else []
+        )
 
 
 # -- shared with PPO --------------------------------------------------------------------------------
 
 
-def read_rows(data: DataConfig, kind: Kind, seed: int) -> DataSample:
-    """Rows read as a stage of this kind reads them. Raises UserError as its loader does."""
+def read_stage_rows(data: DataConfig, kind: Kind, seed: int) -> DataSample:
+    """Read rows as a stage of this kind does. Raises UserError as its loader does."""
     if kind == "sft":
         return DataSample(*sources.load_split(data, sources.load_demonstrations, seed))
     if kind == "reward":
@@ -233,7 +239,7 @@ def read_rows(data: DataConfig, kind: Kind, seed: int) -> DataSample:
 def encode(
     renderer: Renderer, row: Row, limit: int
 ) -> TokenDemonstration | TokenPair | list[int] | RenderFailure:
-    """A row as tokens within `limit`, or why it cannot be."""
+    """Encode a row within `limit` tokens, or return why it does not fit."""
     if isinstance(row, Demonstration):
         return renderer.encode_demonstration(row, limit)
     if isinstance(row, Prompt):
@@ -242,20 +248,20 @@ def encode(
 
 
 def tokens_of(encoded: TokenDemonstration | TokenPair | list[int]) -> int:
-    """Tokens of the longest sequence in it."""
+    """Count the tokens of the longest sequence in it."""
     if isinstance(encoded, TokenPair):
         return max(len(encoded.chosen_tokens), len(encoded.rejected_tokens))
     return len(encoded.tokens if isinstance(encoded, TokenDemonstration) else encoded)
 
 
-def changed(config: RunConfig, **training: Any) -> RunConfig:
-    """The configuration with other training keys, validated again."""
+def with_training(config: RunConfig, **training: Any) -> RunConfig:
+    """Return the configuration with other training keys, validated again."""
     said = config.model_dump(exclude_unset=True)
     return RunConfig.model_validate(said | {"training": said["training"] | training})
 
 
-def recorded(source: ModelSource) -> RunConfig | None:
-    """The configuration of the run that made a model; None where none is recorded or it is of another version."""
+def recorded_config(source: ModelSource) -> RunConfig | None:
+    """Return the configuration of the run that made a model; None if none is recorded or its version differs."""
     path = RunFolder(source.folder.parent).config
     if not path.exists():
         return None
@@ -266,21 +272,23 @@ def recorded(source: ModelSource) -> RunConfig | None:
         return None
 
 
-def watched(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Copies of what has to move in the first step: every B of an adapter (A has no gradient while B is zero), or
-    eight tensors of a whole model."""
+def copy_trainable(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Copy the tensors that must change in the first step: every B of an adapter, or eight tensors of a whole model.
+
+    A has no gradient while B is zero.
+    """
     names = list(parameters)
     chosen = [name for name in names if "lora_B" in name] or names[:: max(len(names) // 8, 1)]
     return {name: parameters[name].detach().clone() for name in chosen}
 
 
-def moved(before: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> int:
-    """How many of the watched tensors are no longer what they were."""
+def count_changed(before: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> int:
+    """Count the copied tensors that differ now."""
     return sum(not torch.equal(tensor, parameters[name]) for name, tensor in before.items())
 
 
-def with_pads(batch: TokenBatch, vocabulary: int, more: int = 5) -> TokenBatch:
-    """The same rows with `more` columns of padding, and random tokens in place of all padding."""
+def with_padding(batch: TokenBatch, vocabulary: int, more: int = 5) -> TokenBatch:
+    """Add `more` columns of padding, and put random tokens into all padding."""
     pad = torch.nn.functional.pad
     attention_mask, response_mask = pad(batch.attention_mask, (0, more)), pad(batch.response_mask, (0, more))
     draw = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Checks of the rows: what is dropped, what does not fit, what is seen twice, what leaks."""
+"""Check the rows: dropped rows, lengths, duplicates, leaks and the direction of preferences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harken.data.parse import content_hash
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.context import SAMPLE, Context, Row, encode, read_rows, recorded
+from harken.doctor.context import SAMPLE, Context, Row, encode, read_stage_rows, recorded_config
 from harken.doctor.finding import Outcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.errors import UserError
@@ -21,18 +21,18 @@ from harken.maths.statistics import wilson_interval
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 
 ON_PURPOSE = ("over_limit", "tie", "duplicate_prompt")
-"""Reasons to leave a row out that are no fault of the row."""
+"""Reasons to drop a row that are intended."""
 UNSURE = ("i don't know", "i do not know", "i'm not sure", "i can't help", "i cannot help", "as an ai")
 
 
 @check(
     ALL,
     what="rows read, kept and dropped, with the reasons",
-    why="Rows that are silently left out are data that were paid for and are not used.",
+    why="Rows dropped without notice waste data and change what is trained on.",
     items="S0-16, S0-26",
 )
 def rows_kept(context: Context) -> Outcome:
-    """As `harken data` counts them."""
+    """Count rows as `harken data` does."""
     reports = context.rows.reports
     raw = sum(report.raw - sum(report.dropped[r] for r in ON_PURPOSE) for report in reports)
     dropped: Counter[str] = sum((report.dropped for report in reports), Counter())
@@ -51,15 +51,15 @@ def rows_kept(context: Context) -> Outcome:
 @check(
     ALL,
     what="rows that data.max_length drops or shortens, at half of it, as set, and doubled",
-    why="What does not fit is never learnt: an answer is never cut, so its row is left out.",
+    why="Rows that do not fit are not trained on: a response is never truncated, so its row is dropped.",
     items="S0-20, S0-21",
     cost="tokens of 400 rows",
 )
 def max_length(context: Context) -> Outcome:
-    """A shortened row loses the beginning of its prompt."""
+    """Count rows dropped and shortened; shortening removes the beginning of the prompt."""
     limit, sample = context.config.data.max_length, context.sample
     counted = [(row, _length(context.renderer, row)) for row in sample]
-    # What the template refuses, no limit brings back.
+    # Rows that the chat template rejects fit under no limit.
     rows, lengths = [r for r, n in counted if n is not None], [n for _, n in counted if n is not None]
     if not rows:
         return error(
@@ -67,7 +67,7 @@ def max_length(context: Context) -> Outcome:
             f"`harken data {context.config.data.path} --model {context.config.model_name}` counts its messages",
         )
     shares = {n: _cost(context.renderer, rows, lengths, n) for n in (max(limit // 2, 1), limit, 2 * limit)}
-    text = "; ".join(f"{n}: {dropped:.1%}, {cut:.1%}" for n, (dropped, cut) in shares.items())
+    text = "; ".join(f"{n}: {dropped:.1%}, {shortened:.1%}" for n, (dropped, shortened) in shares.items())
     refused = len(sample) - len(rows)
     left_out = f"; the chat template refuses {refused} more" if refused else ""
     measured = f"dropped, shortened at {text} (of {len(rows)} rows{left_out})"
@@ -82,29 +82,29 @@ def max_length(context: Context) -> Outcome:
 
 @check(
     ("ppo",),
-    what="the answers the policy was tuned on against max_gen_len",
-    why="A policy that was taught longer answers than it may write is cut, and punished for what it was taught.",
+    what="lengths of the SFT responses, compared with max_gen_len",
+    why="If SFT responses are longer than max_gen_len, the policy is truncated and penalised for what SFT taught it.",
     items="S0-21, P22",
     cost="tokens of 400 rows",
 )
-def answers_fit(context: PPOContext) -> Outcome:
-    """Of the pipeline's demonstrations, or of those the policy's own run recorded."""
-    data = context.around.answers
-    record = recorded(context.source)
+def responses_fit(context: PPOContext) -> Outcome:
+    """Use the pipeline's demonstrations, or those that the policy's own run recorded."""
+    data = context.pipeline.demonstrations
+    record = recorded_config(context.source)
     if data is None and record is not None and record.training.type == "sft":
         data = record.data
     if data is None:
-        return note("nothing says what answers the policy was tuned on")
-    rows = read_rows(data.model_copy(update={"limit": SAMPLE}), "sft", context.config.seed).train
-    answers = [row.response for row in rows[:SAMPLE] if isinstance(row, Demonstration)]
-    lengths = np.array([len(context.renderer.encode_response(answer)) for answer in answers])
+        return note("the policy's SFT data are unknown")
+    rows = read_stage_rows(data.model_copy(update={"limit": SAMPLE}), "sft", context.config.seed).train
+    responses = [row.response for row in rows[:SAMPLE] if isinstance(row, Demonstration)]
+    lengths = np.array([len(context.renderer.encode_response(response)) for response in responses])
     limit = context.settings.max_gen_len
     longer = float((lengths > limit).mean())
     half, most = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
     measured = (
-        f"{longer:.0%} of {len(lengths)} answers exceed max_gen_len {limit} (median {half}, 90 % {most})"
+        f"{longer:.0%} of {len(lengths)} responses exceed max_gen_len {limit} (median {half}, 90 % {most})"
     )
-    fix = f"set training.ppo.max_gen_len to about {most}, or tune on shorter answers"
+    fix = f"set training.ppo.max_gen_len to about {most}, or run SFT on shorter responses"
     if longer > 0.5:
         return warning(measured, fix)
     return note(measured, fix) if longer > 0.1 else ok(measured)
@@ -112,16 +112,16 @@ def answers_fit(context: PPOContext) -> Outcome:
 
 @check(
     ("ppo",),
-    what="the supervised rows that training.ppo.ptx mixes in",
-    why="A path that is mistyped there is met only after every model has been loaded.",
+    what="SFT rows that training.ppo.ptx mixes in",
+    why="A wrong path here would fail only after all models have been loaded.",
     items="S0-16",
 )
 def ptx_rows(context: PPOContext) -> Outcome:
-    """Read, and counted by what fits."""
+    """Read them and count those that fit."""
     ptx = context.settings.ptx
     if ptx is None:
         return ok("none are mixed in")
-    rows = read_rows(ptx.data, "sft", context.config.seed).train[:SAMPLE]
+    rows = read_stage_rows(ptx.data, "sft", context.config.seed).train[:SAMPLE]
     report = DataReport(ptx.data.path)
     for row in rows:
         encoded = encode(context.renderer, row, ptx.data.max_length)
@@ -138,12 +138,12 @@ def ptx_rows(context: PPOContext) -> Outcome:
 
 @check(
     ("sft", "reward"),
-    what="rows that stand there twice",
-    why="A row that is repeated weighs as often as it stands there, and its twin in the held-out rows flatters.",
+    what="duplicate rows",
+    why="A duplicate counts twice in training, and a duplicate among the held-out rows makes their metrics too good.",
     items="S0-16",
 )
 def repeated_rows(context: Context) -> Outcome:
-    """The whole row: prompt and answers."""
+    """Compare whole rows: prompt and responses."""
     rows = context.rows.train
     again = len(rows) - len({_whole(row) for row in rows})
     measured = f"{again:,} of {len(rows):,} rows repeat an earlier one"
@@ -156,22 +156,22 @@ def repeated_rows(context: Context) -> Outcome:
 @check(
     ALL,
     what="prompts that are trained on and also held out, or evaluated on",
-    why="A model is better on prompts it has seen: a leak makes every held-out number too good.",
+    why="A model does better on prompts it was trained on, so a leak makes every held-out metric too good.",
     items="S0-25, S2-94",
 )
 def leakage(context: Context) -> Outcome:
-    """By the conversation itself, whatever the rows' ids."""
+    """Compare conversations, not row ids."""
     trained = {_asked(row) for row in context.rows.train}
     tests = {"held-out": [_asked(row) for row in context.rows.held_out]}
-    if context.around.tested is not None:
-        tested = read_rows(context.around.tested, "ppo", context.config.seed).train
+    if context.pipeline.evaluation_data is not None:
+        tested = read_stage_rows(context.pipeline.evaluation_data, "ppo", context.config.seed).train
         tests["evaluation"] = [_asked(row) for row in tested]
     shares = {name: _share(asked, trained) for name, asked in tests.items() if asked}
     if not shares:
-        return note("no held-out rows: nothing can leak, and nothing can be measured")
+        return note("no held-out rows: nothing can leak, and nothing is measured")
     text = ", ".join(f"{share:.1%} of {len(tests[name]):,} {name}" for name, share in shares.items())
     measured = f"{text} prompts are trained on"
-    fix = "take them out of data.path, or hold out by data.eval_fraction, which never leaks"
+    fix = "remove them from data.path, or use data.eval_fraction, which never leaks"
     worst = max(shares.values())
     if worst > 0.1:
         return error(measured, fix)
@@ -180,12 +180,12 @@ def leakage(context: Context) -> Outcome:
 
 @check(
     ("reward",),
-    what="which side of a pair is the empty, repetitive, unfinished or unknowing one",
-    why="With chosen and rejected swapped everything runs, and the model learns to prefer the worse answer.",
+    what="which side of a pair is the empty, repetitive, unfinished or evasive one",
+    why="With chosen and rejected swapped, training runs and the model learns to prefer the worse response.",
     items="S1-49, S0-23",
 )
 def preference_direction(context: Context) -> Outcome:
-    """Only pairs count in which one side alone is visibly poor."""
+    """Count the pairs in which exactly one side is visibly poor."""
     worse = {"chosen": 0, "rejected": 0}
     longer, decided = 0, 0
     for row in context.rows.train:
@@ -201,15 +201,15 @@ def preference_direction(context: Context) -> Outcome:
         return note("no pair comes as text")
     measured = (
         f"poor side chosen {worse['chosen']:,}, rejected {worse['rejected']:,} times; "
-        f"the longer answer is chosen in {longer / decided:.0%} of {decided:,}"
+        f"the longer response is chosen in {longer / decided:.0%} of {decided:,}"
     )
     if seen and wilson_interval(worse["chosen"], seen)[0] > 0.5:
-        return warning(measured, "look at some pairs: are chosen and rejected swapped, or the label's order?")
+        return warning(measured, "read some pairs: are chosen and rejected, or the label's order, swapped?")
     return ok(measured)
 
 
 def _cost(renderer: Renderer, rows: Sequence[Row], lengths: Sequence[int], limit: int) -> tuple[float, float]:
-    """Shares of the rows that are dropped, and that are shortened, at a limit."""
+    """Return the shares of rows that a limit drops and shortens."""
     long = [row for row, length in zip(rows, lengths, strict=True) if length > limit]
     dropped = sum(isinstance(encode(renderer, row, limit), RenderFailure) for row in long)
     return dropped / len(rows), (len(long) - dropped) / len(rows)
@@ -235,7 +235,7 @@ def _share(asked: Sequence[str], trained: set[str]) -> float:
 
 
 def _poor(text: str) -> bool:
-    """Visibly: hardly a word, the same words again and again, a refusal to answer."""
+    """Detect responses of a word at most, repetition, and refusals."""
     words = text.lower().replace("’", "'").split()
     if len(words) < 2 or repeated_ngram_fraction(words, 3) > 0.3:
         return True
@@ -243,7 +243,7 @@ def _poor(text: str) -> bool:
 
 
 def _length(renderer: Renderer, row: Row) -> int | None:
-    """Tokens of a row before any cut; None where the template refuses it."""
+    """Count the tokens of a whole row; None where the template rejects it."""
     try:
         if isinstance(row, Prompt):
             return len(renderer.encode_prompt(row.messages, row.tools))
@@ -257,7 +257,7 @@ def _length(renderer: Renderer, row: Row) -> int | None:
 ROWS: tuple[Check, ...] = (rows_kept,)
 DATA: tuple[Check, ...] = (
     max_length,
-    answers_fit,
+    responses_fit,
     ptx_rows,
     repeated_rows,
     leakage,

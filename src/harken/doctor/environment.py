@@ -1,4 +1,4 @@
-"""Checks of the place where the run will live: folder, disk, device."""
+"""Check the environment of the run: output folder and disk."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ GIB = 2**30
 @check(
     ALL,
     what="whether output_dir can be written, and what it holds already",
-    why="A folder that refuses the first checkpoint loses the hours before it.",
+    why="If the first checkpoint cannot be written, all training before it is lost.",
     items="S1-20",
 )
 def output_folder(context: Context) -> Outcome:
-    """Nothing is written to find out."""
+    """Check without writing anything."""
     output = context.output
     there = _existing(output)
     if not os.access(there, os.W_OK | os.X_OK):
@@ -33,27 +33,29 @@ def output_folder(context: Context) -> Outcome:
     settings = context.config.model_dump(mode="json", exclude={"output_dir"})
     differences = config_lock.differences(run.config, settings)
     made = run.final.exists() or run.checkpoints.exists()
-    stand_in = context.around.untuned or context.around.unrewarded
+    stand_in = context.pipeline.sft_missing or context.pipeline.reward_model_missing
     if differences and made and not stand_in:
         return error(
             f"{output} holds a run of another configuration: {'; '.join(differences[:3])}",
             "choose another --output-dir, or restore the configuration",
         )
-    return note(f"{output} holds {'a finished run' if run.final.exists() else 'a run that will go on'}")
+    return note(
+        f"{output} holds {'a finished run' if run.final.exists() else 'an unfinished run, which will resume'}"
+    )
 
 
 @check(
     ALL,
-    what="free space against checkpoints and the finished model",
-    why="A full disk ends the run; what it learnt since the last checkpoint is lost.",
+    what="free disk space, compared with checkpoints and the final model",
+    why="A full disk ends the run and loses everything since the last checkpoint.",
     items="S1-20",
     cost="the model",
 )
 def disk_room(context: Context) -> Outcome:
-    """Checkpoints hold what trains three times over, in float32: weights and two moments."""
+    """Compare free space with checkpoints: weights, m and v of all trainable parameters in float32."""
     free = shutil.disk_usage(_existing(context.output)).free
     whole = sum(p.numel() * p.element_size() for p in context.base_parameters)
-    trained = sum(p.numel() for p in context.trained.values())
+    trained = sum(p.numel() for p in context.trainable.values())
     final = whole if context.kind == "sft" or not context.config.lora else 4 * trained
     needed = final + 12 * trained * (context.config.checkpoints.keep + 1)
     measured = f"{free / GIB:.1f} GiB free, about {needed / GIB:.2f} GiB needed"
@@ -65,7 +67,7 @@ def disk_room(context: Context) -> Outcome:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder on the way that is there."""
+    """Return the nearest parent that exists."""
     path = path.absolute()
     while not path.exists():
         path = path.parent

@@ -1,4 +1,4 @@
-"""What the doctor says: a finding a check, and the diagnosis over all of them."""
+"""Results of checks, and the diagnosis over all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS: dict[Level, str] = {"ok": "green", "note": "cyan", "warning": "yellow",
 
 
 class Outcome(NamedTuple):
-    """What a check saw: how bad it is, the numbers with their units, how to mend it ("" when nothing is to do)."""
+    """What a check measured: its level, the numbers with their units, and the fix ("" if there is nothing to do)."""
 
     level: Level
     measured: str
@@ -23,28 +23,28 @@ class Outcome(NamedTuple):
 
 
 def ok(measured: str) -> Outcome:
-    """As it should be."""
+    """Return an outcome of level ok: as it should be."""
     return Outcome("ok", measured)
 
 
 def note(measured: str, fix: str = "") -> Outcome:
-    """Worth knowing; nothing is wrong."""
+    """Return an outcome of level note: worth knowing, nothing is wrong."""
     return Outcome("note", measured, fix)
 
 
 def warning(measured: str, fix: str) -> Outcome:
-    """Training runs, and probably not as it is meant to."""
+    """Return an outcome of level warning: training runs, but probably not as intended."""
     return Outcome("warning", measured, fix)
 
 
 def error(measured: str, fix: str) -> Outcome:
-    """Training fails, or learns something else."""
+    """Return an outcome of level error: training fails or learns something else."""
     return Outcome("error", measured, fix)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found at one stage."""
+    """The result of one check of one stage."""
 
     stage: str
     name: str
@@ -66,7 +66,7 @@ class Diagnosis:
 
     @property
     def level(self) -> Level:
-        """That of the worst finding."""
+        """The worst level of any finding."""
         return max((f.level for f in self.findings), key=LEVELS.index, default="ok")
 
     @property
@@ -75,7 +75,7 @@ class Diagnosis:
         return EXIT_CODES[self.level]
 
     def lines(self, *, colour: bool) -> list[str]:
-        """One line a check; under a warning or an error why it matters, under all but ok how to mend it."""
+        """Format one line per check, with the reason under a warning or error, and the fix under all but ok."""
         stage = max((len(f.stage) for f in self.findings), default=0)
         name = max((len(f.name) for f in self.findings), default=0)
         text = []
@@ -100,7 +100,7 @@ class Diagnosis:
         return f"{self.config}: {len(self.findings)} checks in {self.seconds:.0f} s: {told}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The diagnosis as JSON."""
+        """Return the diagnosis as JSON-ready data."""
         return {
             "config": self.config,
             "level": self.level,

@@ -1,4 +1,4 @@
-"""What a reward model says of preferences, and of answers that say nothing."""
+"""Score preferences, empty responses and evasive responses with a reward model."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from harken.records import Preference, TokenPair
 from harken.seeds import permutation
 
 PAIRS = 48
-"""Preferences it is asked about."""
+"""Preferences that are scored."""
 TRIED = 4 * PAIRS
-"""Rows that are looked at to find so many of a length that does not take minutes."""
+"""Rows that are searched for short pairs."""
 PAIR_TOKENS = 320
-"""Such a length, both sides together; longer ones are taken where there are no others."""
+"""Tokens of a short pair, both sides together. Longer pairs are used only if there are too few short ones."""
 PROMPTS = 16
-"""Prompts at which empty and unknowing answers are scored."""
-UNKNOWING = "I don't know."
+"""Prompts at which empty and evasive responses are scored."""
+DONT_KNOW = "I don't know."
 BUDGET = 4096
 """Tokens in one forward."""
 
 
 @dataclass(frozen=True)
-class Graded:
-    """Standardised scores, pair by pair, and prompt by prompt for the answers that say nothing.
+class RewardScores:
+    """Standardised scores per pair, and per prompt for empty and evasive responses.
 
     `label` is the probability that `chosen` is the better one, never one half. Lengths are tokens of prompt and
-    answer: both sides share the prompt.
+    response; both sides share the prompt.
     """
 
     chosen: list[float]
@@ -38,12 +38,12 @@ class Graded:
     chosen_length: list[int]
     rejected_length: list[int]
     empty: list[float]
-    unknowing: list[float]
+    dont_know: list[float]
     where: str
 
     @property
     def margins(self) -> list[float]:
-        """Score of the preferred side less that of the other."""
+        """Score of the preferred side minus that of the other."""
         pairs = zip(self.chosen, self.rejected, self.label, strict=True)
         return [(c - r) * (1 if label > 0.5 else -1) for c, r, label in pairs]
 
@@ -55,19 +55,19 @@ class Graded:
 
     @property
     def scores(self) -> list[float]:
-        """Of all real answers."""
+        """Scores of all responses of the pairs."""
         return [*self.chosen, *self.rejected]
 
     @property
     def lengths(self) -> list[int]:
-        """Of the same answers, with their prompts."""
+        """Lengths of the same responses in tokens, prompts included."""
         return [*self.chosen_length, *self.rejected_length]
 
 
-def grade(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> Graded:
-    """Score preferences of `data`: those held out from its training where there are some, else training rows.
+def score_preferences(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> RewardScores:
+    """Score preferences of `data`: held-out rows if there are any, else training rows.
 
-    Raises ValueError when none of them is decided and fits.
+    Raises ValueError when no pair is decided and fits.
     """
     held_out = bool(rows.held_out)
     source = rows.held_out if held_out else rows.train
@@ -82,20 +82,20 @@ def grade(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> 
     if not pairs:
         raise ValueError(f"no pair of {data.path} is decided and fits {data.max_length} tokens")
     pairs = sorted(pairs, key=lambda entry: _tokens(entry[0]) > PAIR_TOKENS)[:PAIRS]
-    empty, unknowing = [], []
+    empty, dont_know = [], []
     for _, asked in pairs[:PROMPTS]:
         fitted = (
             renderer.try_fit_prompt(asked.prompt, data.max_length) if isinstance(asked, Preference) else None
         )
         if isinstance(fitted, list):
             empty.append([*fitted, *renderer.encode_response("")])
-            unknowing.append([*fitted, *renderer.encode_response(UNKNOWING)])
+            dont_know.append([*fitted, *renderer.encode_response(DONT_KNOW)])
     chosen = [pair.chosen_tokens for pair, _ in pairs]
     rejected = [pair.rejected_tokens for pair, _ in pairs]
-    raw = model.raw_scores([*chosen, *rejected, *empty, *unknowing], BUDGET)
+    raw = model.raw_scores([*chosen, *rejected, *empty, *dont_know], BUDGET)
     scores = iter([model.standardize(value) for value in raw])
-    parts = [[next(scores) for _ in part] for part in (chosen, rejected, empty, unknowing)]
-    return Graded(
+    parts = [[next(scores) for _ in part] for part in (chosen, rejected, empty, dont_know)]
+    return RewardScores(
         parts[0], parts[1], [pair.label for pair, _ in pairs],
         [len(tokens) for tokens in chosen], [len(tokens) for tokens in rejected],
         parts[2], parts[3], f"{len(pairs)} {'held-out' if held_out else 'training'} pairs of {data.path}",

@@ -1,4 +1,4 @@
-"""Checks of the model itself: what it computes must not depend on padding, batch mates or chance."""
+"""Check that the model's outputs depend on neither padding nor chance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.context import Context, with_pads
+from harken.doctor.context import Context, with_padding
 from harken.doctor.finding import Outcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 
@@ -15,27 +15,27 @@ LEFT_PADDING = 7
 
 @check(
     ALL,
-    what="whether every model that the stage needs can be read and put together",
-    why="What cannot be loaded now cannot be loaded in the middle of the night.",
+    what="whether every model that the stage needs can be loaded",
+    why="A model that cannot be loaded would stop the run later.",
     items="S1-20",
     cost="the models",
 )
 def models_load(context: Context) -> Outcome:
-    """With adapters, heads and optimisers."""
-    trained = sum(p.numel() for p in context.trained.values())
+    """Load models with adapters, heads and optimisers."""
+    trained = sum(p.numel() for p in context.trainable.values())
     base = sum(p.numel() for p in context.base_parameters)
     return ok(f"{base:,} weights, {trained:,} train, on {context.device} in {context.config.dtype}")
 
 
 @check(
     ALL,
-    what="the tokenizer's ids against the rows of the embedding",
-    why="A token without an embedding ends the run at the first row that holds it.",
+    what="size of the tokenizer, compared with the embedding",
+    why="A token without an embedding stops the run at the first row that contains it.",
     items="P7",
     cost="the models",
 )
 def vocabulary(context: Context) -> Outcome:
-    """Some embeddings are padded to a round number: more rows than tokens are fine."""
+    """Compare sizes; an embedding may have more rows than there are tokens."""
     embeddings = context.backbone.model.get_input_embeddings().weight.shape[0]
     tokens = len(context.renderer.tokenizer)
     measured = f"{tokens:,} tokens, {embeddings:,} embeddings"
@@ -49,13 +49,13 @@ def vocabulary(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="the longest sequence against the model's positions",
-    why="Beyond its positions a model writes noise, and the engine refuses such a prompt in the middle of a run.",
+    what="longest sequence, compared with the model's positions",
+    why="Beyond its positions a model generates noise, and the engine rejects such a prompt during the run.",
     items="S0-20",
     cost="the models",
 )
 def positions(context: Context) -> Outcome:
-    """Of PPO: prompt and answer."""
+    """Of PPO: prompt and response."""
     has = getattr(context.backbone.config, "max_position_embeddings", None)
     needed = context.config.data.max_length
     named = f"data.max_length {needed}"
@@ -74,14 +74,14 @@ def positions(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="logits at real tokens with and without padding on the left",
-    why="Sampling pads prompts on the left: if that moves the logits, a policy is not the one that is scored.",
+    what="logits of non-padding tokens with and without left padding",
+    why="Sampling may pad prompts on the left. If that changes the logits, sampler and trainer differ.",
     items="P3, P4",
     cost="2 forwards of a row",
 )
 @torch.no_grad()
 def left_padding(context: Context) -> Outcome:
-    """Positions count real tokens only, as in sampling."""
+    """Compare log-probabilities; position_ids skip padding, as in sampling."""
     backbone, batch = context.backbone, context.batch
     row = batch.tokens[0][batch.attention_mask[0]][None]
     pads = row.new_full((1, LEFT_PADDING), context.renderer.pad)
@@ -103,20 +103,20 @@ def left_padding(context: Context) -> Outcome:
         context,
         gap,
         f"by {LEFT_PADDING} pads",
-        "this model cannot be padded: its positions must follow position_ids and its attention the mask",
+        "this model does not support padding: it must use position_ids and the attention mask",
     )
 
 
 @check(
     ALL,
-    what="the same rows twice",
-    why="Dropout, or anything else left to chance, makes the policy that samples another than the one scored.",
+    what="two forwards of the same rows",
+    why="Dropout or other randomness makes the sampling policy differ from the one that is scored.",
     items="P33",
     cost="2 forwards of a few rows",
 )
 def repeatable(context: Context) -> Outcome:
-    """Kernels that add in no fixed order (CUDA) may differ by rounding."""
-    gap = float((context.said(context.batch) - context.said(context.batch)).abs().max())
+    """Compare two forwards. CUDA kernels that add in no fixed order may differ by rounding."""
+    gap = float((context.outputs(context.batch) - context.outputs(context.batch)).abs().max())
     measured = f"largest difference {gap:.2g} {_unit(context)}"
     if gap == 0:
         return ok(measured)
@@ -129,28 +129,26 @@ def repeatable(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="the same rows with other padding behind them, filled with random tokens",
-    why="What stands in the padding is nobody's word: a loss that hears it learns from noise.",
+    what="the same rows with more padding, filled with random tokens",
+    why="Padding must not affect the outputs: a loss that depends on it learns from noise.",
     items="P13, P24, P32",
     cost="2 forwards of a few rows",
 )
 def padding_ignored(context: Context) -> Outcome:
-    """Attention is causal, so a token behind a row can only be heard by mistake."""
+    """Compare outputs; with causal attention, padding on the right has no effect."""
     size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
-    gap = context.said(context.batch) - context.said(with_pads(context.batch, size))
-    return _agree(
-        context, gap, "by random padding", "this model reads what comes after a token: it is not a causal one"
-    )
+    gap = context.outputs(context.batch) - context.outputs(with_padding(context.batch, size))
+    return _agree(context, gap, "by random padding", "this model reads later tokens: it is not causal")
 
 
 def _next(context: Context, tokens: Tensor, hidden: Tensor) -> Tensor:
-    """Log-probability of every token but the first, given those before it."""
+    """Compute the log-probability of every token but the first."""
     logits = (hidden[:, :-1] @ context.backbone.output_weight.T).float()
     return torch.log_softmax(logits, -1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
 def _agree(context: Context, gap: Tensor, how: str, fix: str) -> Outcome:
-    """Whether two ways to the same numbers agree up to rounding of the type that is computed in."""
+    """Judge whether two computations agree up to rounding of the compute dtype."""
     mean = float(gap.abs().mean())
     measured = f"mean change {mean:.2g} {_unit(context)} {how}"
     if not mean <= context.limits.sampler_gap_amber:  # so written, NaN is an error

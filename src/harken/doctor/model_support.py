@@ -1,6 +1,6 @@
 """What works with a model: training, decoding, packing and adapters, found by loading it and asking.
 
-The answers are those of the stages themselves: what is refused here is refused there, in the same words.
+The responses are those of the stages themselves: what is refused here is refused there, in the same words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A PPO stage under examination: every role built as a run builds it, a few answers, one small update."""
+"""What the checks of a PPO stage share: its models, a few responses and one small update."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from harken.config import RunConfig
 from harken.config.base import DataConfig
 from harken.config.ppo import PPOSettings, PPOTraining
 from harken.data.chat import Renderer
-from harken.doctor.cached import part
+from harken.doctor.cached import cached
 from harken.doctor.context import (
     FEW,
     SPLIT_TOKENS,
     Context,
     DataSample,
     Update,
-    moved,
-    read_rows,
-    recorded,
-    watched,
+    copy_trainable,
+    count_changed,
+    read_stage_rows,
+    recorded_config,
 )
-from harken.doctor.grading import Graded, grade
+from harken.doctor.grading import RewardScores, score_preferences
 from harken.errors import FrozenWeightsChanged, UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES
@@ -41,14 +41,14 @@ from harken.train.ppo.stage import PPOStage
 from harken.train.ppo.targets import PPOTargets, compute_targets
 
 TOKENS = 16
-"""Longest answer of the small update."""
-ANSWERS = 8
+"""Longest response of the small update."""
+RESPONSES = 8
 LONGEST = 128
-"""Answers, and their longest, by which ends and cuts are counted."""
+"""Number and longest length of the responses that are checked for their end."""
 
 
 class PPOContext(Context):
-    """A PPO stage, as its configuration describes it."""
+    """A PPO stage, built from its configuration."""
 
     @property
     def training(self) -> PPOTraining:
@@ -58,21 +58,21 @@ class PPOContext(Context):
 
     @property
     def settings(self) -> PPOSettings:
-        """Its keys of PPO."""
+        """Its `training.ppo` keys."""
         return self.training.ppo
 
     # -- what is loaded ---------------------------------------------------------------------------
 
-    @part
-    def found(self) -> FoundRewards:
-        """The rewards the configuration names; no weights are read."""
+    @cached
+    def found_rewards(self) -> FoundRewards:
+        """The rewards that the configuration names; no weights are read."""
         # Judges have a check of their own, which names them.
         ppo = self.training.ppo.model_copy(update={"judges": []})
         return find_rewards(self.training.model_copy(update={"ppo": ppo}))
 
-    @part
-    def small(self) -> RunConfig:
-        """The same run, made so small that one update takes seconds. What could take the update back is off."""
+    @cached
+    def small_config(self) -> RunConfig:
+        """The same run, small enough for an update in seconds. Nothing may roll the update back."""
         ppo = self.settings.model_dump(exclude_unset=True) | {
             "updates": 1,
             "prompts_per_update": FEW,
@@ -92,54 +92,54 @@ class PPOContext(Context):
             said | {"training": said["training"] | {"ppo": ppo, "warmup_steps": 0}}
         )
 
-    @part
-    def roles(self) -> PPOModels:
-        """Policy, reference, critic and rewards, as a run loads them."""
-        _ = self.found  # a reward model that is not there is told before weights are read
+    @cached
+    def models(self) -> PPOModels:
+        """Policy, reference, critic and rewards, loaded as in a run."""
+        _ = self.found_rewards  # report a missing reward model before any weights are read
         return build_ppo_models(
-            self.small, self.source, self.scratch, WEIGHT_DTYPES[self.config.dtype], self.device
+            self.small_config, self.source, self.scratch, WEIGHT_DTYPES[self.config.dtype], self.device
         )
 
-    @part
+    @cached
     def backbone(self) -> Backbone:
-        """The policy's."""
-        return self.roles.policy.backbone
+        """The policy's backbone."""
+        return self.models.policy.backbone
 
     @property
     def sources(self) -> list[RewardSource]:
         """Every part of the reward."""
-        return self.roles.rewards.sources
+        return self.models.rewards.sources
 
-    @part
+    @cached
     def engine(self) -> InProcessEngine:
-        """What samples."""
-        return self.roles.engine(self.renderer, self.config.data.max_length)
+        """The engine that samples responses."""
+        return self.models.engine(self.renderer, self.config.data.max_length)
 
-    @part
-    def stage_itself(self) -> PPOStage:
-        """The stage over a few prompts."""
-        roles = self.roles
+    @cached
+    def stage(self) -> PPOStage:
+        """The PPO stage on a few prompts."""
+        models = self.models
         return PPOStage(
-            self.small, roles.policy, roles.reference, self.engine, self.sources, self.prompts, [],
-            self.scratch, roles.base, critic=roles.critic,
+            self.small_config, models.policy, models.reference, self.engine, self.sources, self.prompts, [],
+            self.scratch, models.base, critic=models.critic,
         )  # fmt: skip
 
     @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """Everything that trains, by name."""
-        optimisers = self.stage_itself.learner.optimisers.values()
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All trainable parameters, by name."""
+        optimisers = self.stage.learner.optimisers.values()
         return {name: p for optimiser in optimisers for name, p in optimiser.parameters.items()}
 
     # -- what is sampled --------------------------------------------------------------------------
 
-    @part
+    @cached
     def prompts(self) -> list[Prompt]:
         """A few prompts that fit."""
-        return self.fitting[:ANSWERS]
+        return self.fitting_rows[:RESPONSES]
 
-    @part
+    @cached
     def followed(self) -> int:
-        """The tokens an answer is followed to: `max_gen_len` twice over, but no further than `LONGEST`."""
+        """Sampling limit in tokens: twice `max_gen_len`, at most `LONGEST`."""
         limit = min(2 * self.settings.max_gen_len, LONGEST)
         positions: int | None = getattr(self.backbone.config, "max_position_embeddings", None)
         if positions is None:
@@ -149,138 +149,138 @@ class PPOContext(Context):
         )
         return max(min(limit, positions - longest), 1)
 
-    @part
+    @cached
     def rollouts(self) -> list[Rollout]:
-        """An answer to each, at the configuration's temperature. Under a lower limit it would be the same, cut."""
+        """A response to each prompt. A lower limit would give the same response, truncated."""
         sampling = Sampling(self.followed, self.settings.temperature, self.config.seed)
         return self.engine.generate(self.prompts, sampling, "doctor", "doctor")
 
-    @part
-    def answers(self) -> list[Rollout]:
-        """The beginnings of these answers, short enough for a backward pass."""
-        return [_cut(r, min(self.settings.max_gen_len, TOKENS), self.renderer) for r in self.rollouts]
+    @cached
+    def responses(self) -> list[Rollout]:
+        """These responses, truncated for a cheap backward pass."""
+        return [_truncate(r, min(self.settings.max_gen_len, TOKENS), self.renderer) for r in self.rollouts]
 
-    @part
+    @cached
     def batch(self) -> TokenBatch:
-        """The prompts and answers in one padded batch; the answers' tokens are actions."""
-        answers = self.answers
+        """Prompts and responses in one padded batch."""
+        responses = self.responses
         return self.padded(
-            [[*r.prompt_tokens, *r.response_tokens] for r in answers],
-            [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in answers],
+            [[*r.prompt_tokens, *r.response_tokens] for r in responses],
+            [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in responses],
         )
 
-    @part
+    @cached
     @torch.no_grad()
-    def old(self) -> PolicyOutputs:
-        """What the policy and critic say of them."""
+    def old_outputs(self) -> PolicyOutputs:
+        """Outputs of the policy and the critic before the update."""
         batch = self.batch
-        now = self.roles.policy.evaluate(batch, self.settings.temperature)
-        if self.roles.critic is None:
+        now = self.models.policy.evaluate(batch, self.settings.temperature)
+        if self.models.critic is None:
             return now
-        values, final_values = self.roles.critic.values(batch)
+        values, final_values = self.models.critic.values(batch)
         return replace(now, values=values, final_values=final_values)
 
-    @part
+    @cached
     @torch.no_grad()
     def reference_logprobs(self) -> Tensor:
-        """What the reference says of them."""
-        return self.roles.reference.evaluate(self.batch, self.settings.temperature).logprobs
+        """The reference's log-probabilities."""
+        return self.models.reference.evaluate(self.batch, self.settings.temperature).logprobs
 
-    def said(self, batch: TokenBatch) -> Tensor:
-        """The policy's log-probability of every action token."""
+    def outputs(self, batch: TokenBatch) -> Tensor:
+        """Compute the policy's log-probability of every response token."""
         with torch.no_grad():
-            return self.roles.policy.evaluate(batch, self.settings.temperature).logprobs[batch.response_mask]
+            return self.models.policy.evaluate(batch, self.settings.temperature).logprobs[batch.response_mask]
 
-    @part
+    @cached
     def scored(self) -> list[ScoredRollout]:
-        """The answers with every part of their reward."""
-        return score_all(self.sources, self.answers)
+        """The responses with every part of their reward."""
+        return score_all(self.sources, self.responses)
 
-    def credit(self, old: PolicyOutputs, reference_logprobs: Tensor) -> PPOTargets:
-        """The credit of the answers, with rewards that differ from row to row whatever the reward model says."""
+    def targets(self, old: PolicyOutputs, reference_logprobs: Tensor) -> PPOTargets:
+        """Compute PPO targets from rewards that rise from −1 to 1 over the rows, independent of the reward model."""
         response_mask = self.batch.response_mask
         rewards = torch.linspace(-1, 1, len(response_mask), device=response_mask.device)
         settings = self.settings
-        if (
-            settings.group_baseline
-        ):  # one answer a prompt makes no group: a critic-free stand-in of the same kind
+        if settings.group_baseline:  # one response per prompt is no group, so all rows form one
             settings = settings.model_copy(update={"samples_per_prompt": len(response_mask)})
-        cut = torch.tensor([r.stop == "length" for r in self.answers], device=response_mask.device)
-        # The exact KL to the reference would cost two projections more, and its value is not what is looked at.
+        truncated = torch.tensor([r.stop == "length" for r in self.responses], device=response_mask.device)
+        # The exact KL to the reference would cost two more projections, and no check reads its value.
         exact = torch.zeros_like(old.logprobs) if settings.kl_estimator == "full" else None
-        cut = cut & (settings.truncated == "bootstrap")
-        return compute_targets(old, reference_logprobs, response_mask, cut, rewards, 1.0, settings, exact)
+        truncated = truncated & (settings.truncated == "bootstrap")
+        return compute_targets(
+            old, reference_logprobs, response_mask, truncated, rewards, 1.0, settings, exact
+        )
 
-    @part
+    @cached
     def losses(self) -> dict[str, float]:
-        """Those of the answers, all in one micro-batch."""
-        targets = self.credit(self.old, self.reference_logprobs)
-        return self.learned(self.batch, targets, self.reference_logprobs)
+        """Losses on the responses, in one micro-batch."""
+        targets = self.targets(self.old_outputs, self.reference_logprobs)
+        return self.zero_lr_step(self.batch, targets, self.reference_logprobs)
 
-    def learned(
+    def zero_lr_step(
         self, batch: TokenBatch, targets: PPOTargets, reference: Tensor, budget: int = SPLIT_TOKENS
     ) -> dict[str, float]:
-        """Losses and gradient norm of one optimiser step whose learning rate is 0: nothing changes."""
-        said = self.small.training.model_dump(exclude_unset=True)
+        """Return losses and gradient norm of one optimiser step with learning rate 0, which changes no weight."""
+        said = self.small_config.training.model_dump(exclude_unset=True)
         one = {"micro_batch_tokens": budget, "ppo": said["ppo"] | {"minibatches": 1}}
         training = PPOTraining.model_validate(said | one)
-        roles, seed = self.roles, self.config.seed
-        learner = Learner(training, roles.policy, roles.reference, roles.critic, None, seed)
+        models, seed = self.models, self.config.seed
+        learner = Learner(training, models.policy, models.reference, models.critic, None, seed)
         return learner.learn(0, Minibatch.whole(batch, targets, reference), 0.0, 1.0).metrics()
 
     # -- what is run ------------------------------------------------------------------------------
 
-    @part
+    @cached
     def update(self) -> Update:
-        """One update of PPO: generate, score, evaluate, credit, learn."""
-        _ = self.scored  # a reward that cannot score is told once
-        stage = self.stage_itself
+        """One PPO update: generate, score, evaluate, compute targets, learn."""
+        _ = self.scored  # report a reward that cannot score once
+        stage = self.stage
         parameters = stage.policy.parameters()
-        before = watched(parameters)
+        before = copy_trainable(parameters)
         metrics = stage.step(0)
-        thawed = []
+        changed_frozen = []
         try:
-            self.roles.check()
+            self.models.check()
         except FrozenWeightsChanged as error:
-            thawed = error.names
-        return Update(metrics, moved(before, parameters), len(before), thawed)
+            changed_frozen = error.names
+        return Update(metrics, count_changed(before, parameters), len(before), changed_frozen)
 
     # -- the reward model -------------------------------------------------------------------------
 
     @property
     def reward_model(self) -> LearnedReward | None:
-        """The trained reward model as a source (the first, of several); None when there is none."""
+        """The first trained reward model among the reward sources; None if there is none."""
         learned = (s for s in self.sources if isinstance(s, LearnedReward))
         return next((source for source in learned if source.model.adapter is not None), None)
 
-    @part
+    @cached
     def pairs(self) -> tuple[DataConfig, DataSample] | None:
-        """The preferences it was trained on, as its own run recorded them, or the pipeline's; None without any."""
-        main = self.found.reward_model
-        record = recorded(main) if main is not None else None
+        """The preferences it was trained on, from its own run or the pipeline; None if unknown."""
+        main = self.found_rewards.reward_model
+        record = recorded_config(main) if main is not None else None
         known = (
             [(record.data, record.seed)] if record is not None and record.training.type == "reward" else []
         )
-        if self.around.pairs is not None:
-            known.append((self.around.pairs, self.config.seed))
+        if self.pipeline.pairs is not None:
+            known.append((self.pipeline.pairs, self.config.seed))
         for data, seed in known:
             try:
-                return data, read_rows(data, "reward", seed)
-            except UserError:  # a reward model may come from a machine whose data are not here
+                return data, read_stage_rows(data, "reward", seed)
+            except UserError:  # its data may be on another machine
                 continue
         return None
 
-    @part
-    def graded(self) -> Graded | None:
-        """Its scores on some of them; None without a trained reward model or without preferences."""
+    @cached
+    def reward_scores(self) -> RewardScores | None:
+        """Its scores on some of these; None without a trained reward model or preferences."""
         if self.reward_model is None or self.pairs is None:
             return None
         data, rows = self.pairs
-        return grade(self.reward_model.model, rows, data, self.config.seed)
+        return score_preferences(self.reward_model.model, rows, data, self.config.seed)
 
 
-def _cut(rollout: Rollout, limit: int, renderer: Renderer) -> Rollout:
-    """The answer as it is under a lower limit."""
+def _truncate(rollout: Rollout, limit: int, renderer: Renderer) -> Rollout:
+    """Truncate the response as a lower limit would."""
     if len(rollout.response_tokens) <= limit:
         return rollout
     return replace(

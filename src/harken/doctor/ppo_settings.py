@@ -1,4 +1,4 @@
-"""Checks that read the keys of PPO alone: ranges, units, and settings that do not go together."""
+"""Check PPO settings: ranges, units, and combinations that fail."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ from harken.models.roles import lineage_fingerprint
 from harken.reward.build import FoundParts, find_parts
 
 PER_TOKEN = 0.5
-"""A target of fewer nats per sequence than this was most likely meant per token."""
+"""A target below this many nats per sequence was probably meant per token."""
 
 
 @check(
     ("ppo",),
     what="training.ppo.kl_coef against 0.01 … 0.1",
-    why="The KL is all that ties the policy to a language it knows: without it the score is hacked.",
+    why="The KL penalty keeps the policy near its reference. Without it, PPO exploits the reward model.",
     items="S2-34, S2-82, P16",
 )
 def kl_coefficient(context: PPOContext) -> Outcome:
-    """What else holds the policy counts."""
+    """Count kl_budget, update_kl_limit and an adaptive coefficient as limits too."""
     settings = context.settings
     measured = f"kl_coef {settings.kl_coef:g}, {settings.kl_control} (advised 0.01 to 0.1)"
     if settings.kl_coef == 0 or settings.kl_coef_final == 0:
         weight_dtype = [key for key in ("kl_budget", "update_kl_limit") if getattr(settings, key) is not None]
         weight_dtype += ["kl_control adaptive"] if settings.kl_control == "adaptive" else []
         if weight_dtype:
-            return note(f"{measured}; held by {', '.join(weight_dtype)}")
-        return warning(f"{measured}: nothing holds the policy", "set training.ppo.kl_coef to 0.01 … 0.1")
+            return note(f"{measured}; limited by {', '.join(weight_dtype)}")
+        return warning(f"{measured}: nothing limits the KL", "set training.ppo.kl_coef to 0.01 … 0.1")
     if not 0.001 <= settings.kl_coef <= 1:
         return warning(measured, "set training.ppo.kl_coef to 0.01 … 0.1")
     if not 0.01 <= settings.kl_coef <= 0.1:
-        return note(measured, "watch kl/mean: below the range it runs away, above it nothing is learnt")
+        return note(
+            measured, "watch kl/mean: below the range the KL grows without limit, above it nothing is learnt"
+        )
     return ok(measured)
 
 
 @check(
     ("ppo",),
     what="KL target, bounds, budget and limit, in nats per sequence",
-    why="Every KL setting of Harken is in nats per sequence; a target per token is some fifty times too strict.",
+    why="Every KL setting of Harken is in nats per sequence; a target per token is about fifty times too strict.",
     items="S2-91, S4-33, S4-34, P18",
 )
 def kl_units(context: PPOContext) -> Outcome:
-    """A target is compared with the longest answer."""
+    """Warn about targets that are probably per token."""
     settings = context.settings
     named = {"kl_target": settings.kl_target} if settings.kl_control == "adaptive" else {}
     limits = {"kl_budget": settings.kl_budget, "update_kl_limit": settings.update_kl_limit}
@@ -53,12 +55,12 @@ def kl_units(context: PPOContext) -> Outcome:
     small = [key for key, value in named.items() if value < PER_TOKEN and key != "update_kl_limit"]
     if small:
         longest = settings.max_gen_len
-        fix = f"if {small[0]} was meant per token, multiply it by the answers' tokens (at most {longest})"
+        fix = f"if {small[0]} was meant per token, multiply it by the responses' tokens (at most {longest})"
         return warning(measured, fix)
     if settings.kl_control != "adaptive":
         return ok(measured)
     if settings.kl_budget is not None and settings.kl_budget <= settings.kl_target:
-        return warning(measured, "set kl_budget above kl_target: the controller swings around its target")
+        return warning(measured, "set kl_budget above kl_target: the KL oscillates around its target")
     if not settings.kl_coef_min <= settings.kl_coef <= settings.kl_coef_max:
         return warning(
             f"{measured}; kl_coef {settings.kl_coef:g} outside {settings.kl_coef_min:g} … {settings.kl_coef_max:g}",
@@ -69,17 +71,17 @@ def kl_units(context: PPOContext) -> Outcome:
 
 @check(
     ("ppo",),
-    what="passes over a rollout batch, minibatches, and rollouts in each",
-    why="Rollouts are stale after a few passes; a minibatch of few answers is mostly noise.",
+    what="epochs per rollout batch, minibatches, and rollouts per minibatch",
+    why="Rollouts are stale after a few epochs, and a minibatch of few responses is mostly noise.",
     items="S2-41, S2-82, P36",
 )
 def epochs_and_batches(context: PPOContext) -> Outcome:
-    """Counts answers, not tokens."""
+    """Count responses, not tokens."""
     settings = context.settings
     rollouts = settings.prompts_per_update * settings.samples_per_prompt
     each = rollouts / settings.minibatches
     measured = (
-        f"{rollouts} answers an update, {settings.epochs} epochs (advised 1 to 4) of {each:g} a minibatch"
+        f"{rollouts} responses an update, {settings.epochs} epochs (advised 1 to 4) of {each:g} a minibatch"
     )
     if settings.epochs > 8:
         return warning(measured, "set training.ppo.epochs to 1 … 4")
@@ -87,7 +89,7 @@ def epochs_and_batches(context: PPOContext) -> Outcome:
         return warning(measured, "lower training.ppo.minibatches or raise prompts_per_update")
     if settings.epochs > 4 or each < 8:
         return note(
-            measured, "watch policy/clipfrac and kl/mean; fewer epochs or larger minibatches calm them"
+            measured, "watch policy/clipfrac and kl/mean; fewer epochs or larger minibatches lower them"
         )
     return ok(measured)
 
@@ -95,11 +97,11 @@ def epochs_and_batches(context: PPOContext) -> Outcome:
 @check(
     ("ppo",),
     what="clip_range, clip_range_high, value_clip_range",
-    why="The clip is what keeps an update near the policy that sampled.",
+    why="The clip keeps an update near the policy that sampled.",
     items="S0-29, P29, P30",
 )
 def clip_range(context: PPOContext) -> Outcome:
-    """The upper clip may be wider."""
+    """Check both bounds; the upper clip may be wider."""
     settings = context.settings
     high = settings.clip_range_high or settings.clip_range
     measured = f"ratios within {1 - settings.clip_range:g} … {1 + high:g} (advised 0.8 … 1.2)"
@@ -111,11 +113,11 @@ def clip_range(context: PPOContext) -> Outcome:
 @check(
     ("ppo",),
     what="training.ppo.temperature",
-    why="A cold policy has nothing to choose from, a hot one writes noise; both teach little.",
+    why="A low temperature leaves no variety, a high one gives noise; PPO learns little from either.",
     items="P5, P9",
 )
 def temperature(context: PPOContext) -> Outcome:
-    """Of sampling and of every log-probability."""
+    """Check the temperature of sampling, which also scales every log-probability."""
     given = context.settings.temperature
     measured = f"temperature {given:g} (advised 0.7 to 1)"
     if not 0.3 <= given <= 1.5:
@@ -125,34 +127,35 @@ def temperature(context: PPOContext) -> Outcome:
 
 @check(
     ("ppo",),
-    what="what an answer that is cut at max_gen_len costs",
-    why="Where running on costs nothing, answers grow until they are all cut.",
+    what="reward of a response that is truncated at max_gen_len",
+    why="If truncation costs nothing, responses grow until all of them are truncated.",
     items="S2-48, P20, P22",
 )
-def cut_answers(context: PPOContext) -> Outcome:
-    """Only `penalise` can be free of charge."""
+def truncated_responses(context: PPOContext) -> Outcome:
+    """Warn if `penalise` has no penalty."""
     settings = context.settings
     if settings.truncated != "penalise":
         return ok(f"truncated: {settings.truncated}")
     if settings.missing_eos_penalty == 0 and settings.missing_eos_score is None:
         return note(
-            "cut answers cost nothing (missing_eos_penalty 0)", "set training.ppo.missing_eos_penalty: 1.0"
+            "truncated responses cost nothing (missing_eos_penalty 0)",
+            "set training.ppo.missing_eos_penalty: 1.0",
         )
     replaced = settings.missing_eos_score
     kl_penalty = f"score {replaced:g}" if replaced is not None else f"{settings.missing_eos_penalty:g} less"
-    return ok(f"a cut answer gets {kl_penalty}")
+    return ok(f"a truncated response gets {kl_penalty}")
 
 
 @check(
     ("ppo",),
-    what="pairs of settings that are known to fail together",
-    why="Each of them alone is sound; together they undo each other.",
+    what="combinations of settings that are known to fail",
+    why="Each setting works alone, but the combination does not.",
     items="P12, P21, P34, S2-82",
 )
 def combinations(context: PPOContext) -> Outcome:
-    """The first that is found; errors before warnings."""
+    """Report the first combination found, errors before warnings."""
     training, settings = context.training, context.settings
-    if training.random_reward and not context.around.unrewarded:
+    if training.random_reward and not context.pipeline.reward_model_missing:
         return warning(
             "an untrained head scores (random_for_debugging)", "set training.reward_model.checkpoint_path"
         )
@@ -164,7 +167,7 @@ def combinations(context: PPOContext) -> Outcome:
         return warning("the critic does not learn (vf_coef 0)", "set vf_coef: 0.1, or advantage: rloo")
     if settings.entropy_coef > 0.05:
         return warning(
-            f"entropy_coef {settings.entropy_coef:g} pays more for noise than rewards differ",
+            f"entropy_coef {settings.entropy_coef:g} rewards noise more than rewards differ",
             "set training.ppo.entropy_coef to 0 … 0.01",
         )
     if settings.reference_update_every is not None and settings.kl_coef < 0.01:
@@ -187,48 +190,48 @@ def combinations(context: PPOContext) -> Outcome:
 
 @check(
     ("ppo",),
-    what="prompts against what a run asks for",
-    why="A policy that meets the same few prompts at every update learns their answers by heart.",
+    what="number of prompts, compared with what the run uses",
+    why="With few prompts, the policy memorises responses to them.",
     items="S2-82",
 )
 def enough_prompts(context: PPOContext) -> Outcome:
-    """Visits of each prompt over the whole run."""
+    """Count how often each prompt is used in the whole run."""
     prompts, settings = len(context.rows.train), context.settings
     visits = settings.updates * settings.prompts_per_update / prompts
-    measured = f"{prompts:,} prompts, each met {visits:.1f} times in {settings.updates} updates"
+    measured = f"{prompts:,} prompts, each used {visits:.1f} times in {settings.updates} updates"
     if prompts < settings.prompts_per_update:
-        return warning(measured, "bring more prompts, or lower training.ppo.prompts_per_update")
+        return warning(measured, "add prompts, or lower training.ppo.prompts_per_update")
     if visits > 20:
-        return note(measured, "bring more prompts, and hold some out: data.eval_path")
+        return note(measured, "add prompts, and hold some out: data.eval_path")
     return ok(measured)
 
 
 @check(
     ("ppo",),
-    what="the judges of held-out answers and of the evaluation",
-    why="A judge the policy does not learn from is what tells a gain from a hacked score.",
+    what="the judges of held-out responses and of the evaluation",
+    why="Only a judge that the policy is not trained on can tell improvement from reward hacking.",
     items="S2-94",
 )
 def judges(context: PPOContext) -> Outcome:
-    """What the evaluation would look up hours later, and whether a judge is one of the rewards."""
-    parts = {part.column: part for part in [*context.around.judges, *context.settings.judges]}
+    """Resolve all judges, and warn if one is part of the reward."""
+    parts = {part.column: part for part in [*context.pipeline.judges, *context.settings.judges]}
     find_parts(list(parts.values()))
     measured = ", ".join(parts) or "none is named"
-    rewards = context.found
+    rewards = context.found_rewards
     trained_on = _contents(rewards.rewards)
     if rewards.reward_model is not None:
         trained_on.add(lineage_fingerprint(rewards.reward_model))
     same = [name for name, part in parts.items() if _contents(find_parts([part])) & trained_on]
     if same:
         return warning(
-            f"{measured}; {same[0]} is a part of the reward",
+            f"{measured}; {same[0]} is part of the reward",
             "name a judge that the policy does not learn from",
         )
     return ok(measured)
 
 
 def _contents(found: FoundParts) -> set[str]:
-    """Fingerprints of the models and functions of some parts."""
+    """Return the fingerprints of all models and functions of these parts."""
     models = {lineage_fingerprint(model) for members in found.models.values() for model in members}
     return models | {function.sha256 for function in found.functions.values()}
 
@@ -239,7 +242,7 @@ PPO_SETTINGS: tuple[Check, ...] = (
     epochs_and_batches,
     clip_range,
     temperature,
-    cut_answers,
+    truncated_responses,
     combinations,
     enough_prompts,
     judges,

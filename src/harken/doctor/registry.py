@@ -1,4 +1,4 @@
-"""Every check, in the order it is made: what explains a fault comes before what suffers from it."""
+"""All checks, in order: the check that explains an error comes before those that meet its effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what a PPO policy samples, and of what its loss is made of."""
+"""Check what a PPO policy samples, and the terms of its loss."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from harken.batches import PolicyOutputs
 from harken.doctor.check import Check, check
-from harken.doctor.context import with_pads
+from harken.doctor.context import with_padding
 from harken.doctor.finding import Outcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 
-COST = "8 answers"
+COST = "8 responses"
 FAR, VERY_FAR = 4.0, 6.0
-"""Standard errors. Of a fair sampler 4 happens once in 16,000 examinations."""
+"""Standard errors. A correct sampler exceeds 4 once in 16,000 runs of the check."""
 CENTRED = 0.01
-"""Standard deviations that the mean of whitened advantages may be away from 0."""
+"""Largest |mean| of whitened advantages, in standard deviations."""
 SAME = {"float32": 1e-3, "bfloat16": 0.1}
-"""Relative difference between two ways to one loss or gradient norm that is put down to rounding."""
+"""Largest relative difference between two computations of one loss or gradient norm."""
 
 
 @check(
@@ -30,9 +30,9 @@ SAME = {"float32": 1e-3, "bfloat16": 0.1}
     cost=COST,
 )
 def sampler_is_scorer(context: PPOContext) -> Outcome:
-    """At the configuration's temperature."""
-    trainer = context.old.logprobs[context.batch.response_mask]
-    sampler = trainer.new_tensor([lp for r in context.answers for lp in r.sampler_logprobs])
+    """Compare them at the configuration's temperature."""
+    trainer = context.old_outputs.logprobs[context.batch.response_mask]
+    sampler = trainer.new_tensor([lp for r in context.responses for lp in r.sampler_logprobs])
     gap, limits = float((trainer - sampler).abs().mean()), context.limits
     bias = float((trainer - sampler).mean())
     measured = f"mean gap {gap:.2g}, bias {bias:+.2g} nats a token over {len(trainer)} tokens"
@@ -44,17 +44,17 @@ def sampler_is_scorer(context: PPOContext) -> Outcome:
 
 @check(
     ("ppo",),
-    what="surprise of the sampled tokens against the policy's entropy",
-    why="Greedy, top-k or colder sampling shows here even if the sampler reports the right log-probabilities.",
+    what="−log π of the sampled tokens, compared with the policy's entropy",
+    why="This finds greedy, top-k or colder sampling even if the sampler reports correct log-probabilities.",
     items="P5, P9",
     cost=COST,
 )
 @torch.no_grad()
 def sampling_is_fair(context: PPOContext) -> Outcome:
-    """Of fair samples −log π is the entropy on average; the difference is told in standard errors."""
-    batch, policy = context.batch, context.roles.policy
+    """Compare mean −log π with the entropy, which it equals for correct sampling, in standard errors."""
+    batch, policy = context.batch, context.models.policy
     states = policy.response_states(batch)
-    surprise = -context.old.logprobs[batch.response_mask]
+    surprise = -context.old_outputs.logprobs[batch.response_mask]
     expected, variance = _entropies(states, policy.backbone.output_weight, context.settings.temperature)
     spread = float(variance.sum()) ** 0.5
     away = float((surprise - expected).sum()) / max(spread, 1e-6)
@@ -70,40 +70,40 @@ def sampling_is_fair(context: PPOContext) -> Outcome:
 
 @check(
     ("ppo",),
-    what="answers that end by half of max_gen_len, by it, and by twice as much",
-    why="A cut answer is scored for what it did not say; if most are cut, PPO learns little but to stop.",
+    what="share of responses that end within half of max_gen_len, within it, and within twice as much",
+    why="A truncated response is scored unfinished. If most are truncated, PPO learns little but to stop.",
     items="S0-40, P8, P22, S2-48",
     cost=COST,
 )
-def answers_end(context: PPOContext) -> Outcome:
-    """The same answers under three limits."""
+def responses_end(context: PPOContext) -> Outcome:
+    """Count the same responses under three limits."""
     limit, followed, rollouts = context.settings.max_gen_len, context.followed, context.rollouts
     lengths = [len(r.response_tokens) if r.stop == "end_of_turn" else math.inf for r in rollouts]
     asked = sorted({max(limit // 2, 1), limit, 2 * limit, followed})
     shares = {n: sum(length <= n for length in lengths) / len(lengths) for n in asked if n <= followed}
     text = ", ".join(f"{share:.0%} by {n}" for n, share in shares.items())
     empty = sum(not r.text.strip() for r in rollouts) / len(rollouts)
-    measured = f"of {len(rollouts)} answers ended {text} tokens (max_gen_len {limit}); {empty:.0%} empty"
-    fix = "raise training.ppo.max_gen_len, or tune on answers that end"
-    cut = 1 - shares[limit] if limit in shares else 0.0
+    measured = f"of {len(rollouts)} responses ended {text} tokens (max_gen_len {limit}); {empty:.0%} empty"
+    fix = "raise training.ppo.max_gen_len, or run SFT on responses that end"
+    truncated = 1 - shares[limit] if limit in shares else 0.0
     if empty > 0.5:
-        return warning(measured, "the policy says nothing: tune it first")
-    if cut > context.limits.cut_red and not context.around.untuned:
+        return warning(measured, "most responses are empty: run SFT first")
+    if truncated > context.limits.cut_red and not context.pipeline.sft_missing:
         return warning(measured, fix)
-    return note(measured, fix) if cut > context.limits.cut_amber else ok(measured)
+    return note(measured, fix) if truncated > context.limits.cut_amber else ok(measured)
 
 
 @check(
     ("ppo",),
-    what="credit and loss with NaN wherever no token was sampled, and random tokens in the padding",
-    why="Multiplying by a mask lets NaN through and means over padding through: what is masked must be unread.",
+    what="PPO targets and loss with NaN outside the response mask and random tokens in the padding",
+    why="Masked positions must be selected away: multiplying by a mask keeps NaN, and a mean may include padding.",
     items="P24, P26, P32",
     cost="2 backwards of 8 rows",
 )
 def loss_ignores_padding(context: PPOContext) -> Outcome:
-    """The whole way from scores to gradient norm, by the code that trains."""
+    """Compute everything from scores to gradient norm with the training code."""
     size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
-    old, outside = context.old, ~context.batch.response_mask
+    old, outside = context.old_outputs, ~context.batch.response_mask
 
     def poisoned(values: Tensor) -> Tensor:
         return values.masked_fill(outside, torch.nan)
@@ -112,29 +112,29 @@ def loss_ignores_padding(context: PPOContext) -> Outcome:
         poisoned(old.logprobs), poisoned(old.entropy), poisoned(old.values), old.final_values
     )
     reference = poisoned(context.reference_logprobs)
-    targets = context.credit(poison, reference)
-    losses = context.learned(with_pads(context.batch, size, more=0), targets, reference)
+    targets = context.targets(poison, reference)
+    losses = context.zero_lr_step(with_padding(context.batch, size, more=0), targets, reference)
     return _same_losses(context, losses, "select by the mask (torch.where), never multiply by it")
 
 
 @check(
     ("ppo",),
-    what="loss and gradient norm of one optimiser step in one micro-batch, and in many",
-    why="If the split into micro-batches changes the loss, memory settings change what is learnt.",
+    what="loss and gradient norm of one optimiser step, in one micro-batch and in many",
+    why="If the split into micro-batches changes the loss, memory settings change the training.",
     items="P31",
     cost="2 backwards of 8 rows",
 )
 def split_invariance(context: PPOContext) -> Outcome:
-    """One row at a time against all together."""
-    targets = context.credit(context.old, context.reference_logprobs)
-    losses = context.learned(context.batch, targets, context.reference_logprobs, budget=1)
+    """Compare one row at a time with all rows together."""
+    targets = context.targets(context.old_outputs, context.reference_logprobs)
+    losses = context.zero_lr_step(context.batch, targets, context.reference_logprobs, budget=1)
     return _same_losses(context, losses, "sum over tokens, divide by the count of the whole optimiser step")
 
 
 @check(
     ("ppo",),
     what="mean of the advantages as the loss uses them",
-    why="Whitening that keeps the mean pushes every token the same way, whatever it earned.",
+    why="Advantages with a mean other than 0 push all tokens in the same direction.",
     items="P26",
     cost="2 backwards of 8 rows",
 )
@@ -145,13 +145,15 @@ def advantages_centred(context: PPOContext) -> Outcome:
     if not context.settings.whitens:
         return ok(f"{measured}; not whitened, as configured")
     if not abs(mean) <= CENTRED:
-        return error(measured, "whiten over all learnable tokens of the batch, and take the mean away")
+        return error(measured, "whiten over all learnable tokens of the batch, and subtract the mean")
     return ok(f"{measured}, spread 1")
 
 
 def _same_losses(context: PPOContext, losses: dict[str, float], fix: str) -> Outcome:
-    """Losses and gradient norm of one optimiser step, made another way. The policy's loss is 0 at ratio 1 and
-    whitened advantages: it is compared on the scale of the gradient."""
+    """Compare losses and gradient norm of two computations of one optimiser step.
+
+    The policy loss is 0 at ratio 1 with whitened advantages, so it is compared on the scale of the gradient.
+    """
     clean = context.losses
     away = {"grad_norm": abs(losses["grad_norm"] / clean["grad_norm"] - 1)}
     away["policy/loss"] = abs(losses["policy/loss"] - clean["policy/loss"]) / clean["grad_norm"]
@@ -164,7 +166,7 @@ def _same_losses(context: PPOContext, losses: dict[str, float], fix: str) -> Out
 
 
 def _entropies(states: Tensor, weight: Tensor, temperature: float, chunk: int = 64) -> tuple[Tensor, Tensor]:
-    """Mean and variance of −log π under π, for the distribution of each state; [n] each, nats and nats²."""
+    """Compute mean and variance of −log π under π for each state: [n] each, nats and nats²."""
     means, variances = [], []
     for piece in torch.split(states, chunk):
         log_p = torch.log_softmax((piece @ weight.T).float() / temperature, -1)
@@ -178,7 +180,7 @@ def _entropies(states: Tensor, weight: Tensor, temperature: float, chunk: int = 
 SAMPLING: tuple[Check, ...] = (
     sampler_is_scorer,
     sampling_is_fair,
-    answers_end,
+    responses_end,
     loss_ignores_padding,
     split_invariance,
     advantages_centred,

@@ -1,4 +1,4 @@
-"""Checks that read the configuration alone: ranges that are known to work, for every kind of training (S2-82)."""
+"""Check settings that every type of training has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harken.train.sampler import num_steps
 
 
 class Range(NamedTuple):
-    """Learning rates: advised from `low` to `high`; outside `least` … `most` they are hardly meant."""
+    """Learning rates: advised from `low` to `high`; probably a mistake outside `least` … `most`."""
 
     least: float
     low: float
@@ -26,24 +26,24 @@ ADAPTER: dict[Kind, Range] = {
     "reward": Range(1e-6, 1e-5, 1e-4, 3e-3),
     "ppo": Range(1e-7, 1e-6, 1e-5, 2e-3),
 }
-"""With LoRA. The advice is S2-82's, which is for models of billions of weights; small ones take much more."""
+"""With LoRA. The advice is for models with billions of weights; small ones need higher rates."""
 WHOLE: dict[Kind, Range] = {
     "sft": Range(1e-8, 1e-6, 5e-5, 3e-4),
     "ppo": Range(1e-9, 1e-7, 5e-6, 5e-5),
 }
-"""With every weight trained: a tenth to a hundredth of an adapter's."""
+"""With all weights trained: a tenth to a hundredth of an adapter's rate."""
 DIVERGES = 10
-"""So many times the most is an error: the weights are lost in the first steps."""
+"""A learning rate above `most` times this is an error."""
 
 
 @check(
     ALL,
-    what="training.lr against the range for the stage, with LoRA or without",
-    why="A rate too high destroys the model in its first steps; one too low trains for nothing.",
+    what="training.lr, compared with the range for the stage, with or without LoRA",
+    why="A learning rate that is too high destroys the model in a few steps; one that is too low learns nothing.",
     items="S2-82",
 )
 def learning_rate(context: Context) -> Outcome:
-    """The range is that of the stage, and of what trains."""
+    """Compare with the range for the stage and the trained weights."""
     lr, kind = context.config.training.lr, context.kind
     ranges = ADAPTER if context.config.lora else WHOLE
     span, what = ranges[kind], "LoRA" if context.config.lora else "every weight"
@@ -54,18 +54,18 @@ def learning_rate(context: Context) -> Outcome:
     if not span.least <= lr <= span.most:
         return warning(measured, fix)
     if not span.low <= lr <= span.high:
-        return note(measured, "watch the first steps: loss or KL that jumps asks for less")
+        return note(measured, "watch the first steps: if loss or KL jumps, lower it")
     return ok(measured)
 
 
 @check(
     ("sft", "reward"),
-    what="epochs, batch size, warm-up and evaluations against the number of steps",
-    why="Few rows seen often are learnt by heart; a warm-up longer than the run never reaches its rate.",
+    what="epochs, batch size and warm-up, compared with the number of steps",
+    why="Many epochs over few rows overfit; a warm-up longer than the run never reaches the learning rate.",
     items="S2-82, S2-41",
 )
 def schedule_and_batches(context: Context) -> Outcome:
-    """Counts steps as training does."""
+    """Count steps as training does."""
     training = context.config.training
     assert isinstance(training, SupervisedTraining | RewardTraining)
     rows = len(context.rows.train)
@@ -84,12 +84,12 @@ def schedule_and_batches(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="whether there are held-out rows to choose and to judge by",
-    why="Without held-out rows nobody sees a model that learns its rows by heart, and the last weights are kept.",
+    what="whether there are held-out rows to select a checkpoint by",
+    why="Without held-out rows overfitting goes unnoticed, and the last weights are kept.",
     items="S0-24",
 )
 def held_out_rows(context: Context) -> Outcome:
-    """PPO's may be few: they are answered again and again."""
+    """Count held-out rows. A few are enough for PPO, which samples responses to them repeatedly."""
     count = len(context.rows.held_out)
     if count == 0:
         return note(
@@ -100,12 +100,12 @@ def held_out_rows(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="the names in health.stop_on",
-    why="A finding that is misspelled would never end the run it should end.",
+    what="names in health.stop_on",
+    why="A misspelled finding would never stop the run.",
     items="S0-40",
 )
 def stop_on(context: Context) -> Outcome:
-    """As the monitor itself reads them."""
+    """Validate the names as the monitor does."""
     Monitor(context.config.health.stop_on, context.kind)
     named = ", ".join(context.config.health.stop_on)
     return ok(f"ends on {named}" if named else "no finding ends the run")

@@ -1,4 +1,4 @@
-"""Checks of the tokenizer and its chat template."""
+"""Check the tokenizer and its chat template."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harken.run import json_io
 
 @check(
     ALL,
-    what="pad against eos and the end of a turn",
-    why="A pad that ends turns is masked with them: the model is never taught to stop, or stops being scored there.",
+    what="pad token, compared with eos and the end of turn",
+    why="If the pad token also ends turns, the end is masked as padding and the model does not learn to stop.",
     items="P1, P8",
 )
 def pad_is_no_end(context: Context) -> Outcome:
-    """Harken replaces a pad that ends something; what it took is told."""
+    """Report the pad token; Harken replaces one that ends a turn."""
     tokenizer, renderer = context.renderer.tokenizer, context.renderer
     ends = {renderer.end_of_turn: tokenizer.convert_ids_to_tokens(renderer.end_of_turn)}
     if tokenizer.eos_token_id is not None:
@@ -34,34 +34,34 @@ def pad_is_no_end(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="whether the prompt of an answer is the beginning of the conversation with that answer",
-    why="The policy must be asked in the very words it was tuned on, up to the first token of its answer.",
+    what="whether the prompt is a prefix of the conversation with the response",
+    why="The prompt in sampling must equal the prompt in SFT, up to the first response token.",
     items="P2, P7",
 )
 def generation_prompt(context: Context) -> Outcome:
-    """With the header of the answer, as text and as tokens."""
+    """Compare both as text and as tokens, with the header of the response."""
     return Outcome(*token_checks.generation_prompt(context.renderer))
 
 
 @check(
     ALL,
-    what="the token the template ends an answer with, against eos",
-    why="An end that is taught and an end that is looked for must be the same token, or answers never stop.",
+    what="the token with which the template ends a response, compared with eos",
+    why="The end token that is trained and the one that stops sampling must be the same, or responses never end.",
     items="P2, P8",
 )
 def end_of_turn(context: Context) -> Outcome:
-    """Either of the two ends an answer; the first is what is taught."""
+    """Report both tokens: either ends a response, the first is the trained one."""
     return Outcome(*token_checks.end_of_turn(context.renderer))
 
 
 @check(
     ALL,
     what="whether the template writes system turns, and whether it reads the clock",
-    why="A system turn that is not written is not obeyed, and a date that moves makes every prompt another one.",
+    why="A system turn that the template drops has no effect, and a current date changes every prompt.",
     items="P7",
 )
 def template_reads(context: Context) -> Outcome:
-    """Both are handled, and said."""
+    """Report both; Harken handles either case."""
     system, clock = token_checks.system_turn(context.renderer), token_checks.clock(context.renderer)
     said = [seen.measured for seen in (system, clock) if seen.level == "note"]
     return note("; ".join(said)) if said else ok(f"{system.measured}; {clock.measured}")
@@ -69,12 +69,12 @@ def template_reads(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="chat markup inside the texts of the rows",
-    why="The template is written around it once more: the model reads, and learns to write, markup as text.",
+    what="chat markup inside the texts of rows",
+    why="The template adds markup again, so the model reads markup as text and learns to write it.",
     items="P7",
 )
 def markup_in_rows(context: Context) -> Outcome:
-    """Of any model family, and the model's own."""
+    """Search for markup of known model families and of the model itself."""
     found = MarkupDetector(context.renderer).warnings(context.sample)
     if not found:
         return ok(f"none in {len(context.sample)} rows")
@@ -84,18 +84,18 @@ def markup_in_rows(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="text → tokens → text, on plain texts and on answers of the data",
-    why="Rewards, judges and pages read the decoded answer: what the tokenizer loses, they never see.",
+    what="round trip text → tokens → text, for plain texts and responses of the data",
+    why="Rewards, judges and pages read the decoded response, so they miss what the tokenizer loses.",
     items="P7",
 )
 def round_trip(context: Context) -> Outcome:
-    """Special tokens that answers keep have to come back; others are broken on purpose, and counted."""
+    """Compare texts; special tokens that responses keep must survive, others are split on purpose and counted."""
     texts = [text for row in context.sample[: token_checks.MAX_TEXTS] for text in _texts(row)]
     return Outcome(*token_checks.round_trip(context.renderer, texts))
 
 
 def _own_pad(context: Context) -> str | None:
-    """The pad token that the model's folder names."""
+    """Return the pad token that the model's folder names."""
     path = tokenizer_folder(context.source) / "tokenizer_config.json"
     said = json_io.read_object(path).get("pad_token") if path.exists() else None
     said = said.get("content") if isinstance(said, dict) else said

@@ -1,4 +1,4 @@
-"""Checks of one update by the stage's own code, on a few rows: it learns, and changes only what trains."""
+"""Check one update by the stage's own code: it changes the trainable weights and nothing else."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NO_KL = 0.05
 @check(
     ALL,
     what="loss and gradient of one update",
-    why="A loss that is not finite destroys the weights at the first step.",
+    why="A loss that is not finite destroys the weights in the first step.",
     items="P29",
     cost=COST,
 )
 def update_runs(context: Context) -> Outcome:
-    """Nothing of it is kept on disk."""
+    """Run one update and check that loss and gradient norm are finite."""
     metrics = context.update.metrics
     loss = metrics["ppo_loss"] if isinstance(context, PPOContext) else metrics["loss"]
     norm = metrics["grad_norm"]
@@ -34,23 +34,23 @@ def update_runs(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="whether the gradient reaches what trains",
-    why="An adapter that gets no gradient stays what it was while every metric looks alive.",
+    what="whether gradients reach the trainable weights",
+    why="An adapter without gradients does not change, although the metrics do.",
     items="S0-13, P28",
     cost=COST,
 )
 def adapter_learns(context: Context) -> Outcome:
-    """The B matrices of the adapter, or eight tensors of a whole model, before and after."""
+    """Compare the adapter's B matrices, or eight tensors of a whole model, before and after."""
     update = context.update
-    measured = f"{update.moved} of {update.watched} watched tensors changed"
-    if update.moved == update.watched:
+    measured = f"{update.changed} of {update.compared} compared tensors changed"
+    if update.changed == update.compared:
         return ok(measured)
     if update.metrics.get("reward/std") == 0 and isinstance(context, PPOContext):
         return warning(
-            f"{measured}; every answer earned the same reward",
-            "look at the parts of the reward: nothing differs",
+            f"{measured}; every response got the same reward",
+            "check the parts of the reward: they are constant",
         )
-    if update.moved == 0:
+    if update.changed == 0:
         return error(
             measured,
             "no gradient reaches the adapter: check lora.target_modules, and that nothing freezes or switches it",
@@ -60,32 +60,33 @@ def adapter_learns(context: Context) -> Outcome:
 
 @check(
     ALL,
-    what="fingerprints of the base, the reference and the reward model before and after",
-    why="A reference that moves measures no KL, a reward model that moves is judge in its own cause.",
+    what="fingerprints of base, reference and reward model before and after the update",
+    why="If the reference changes, the KL is meaningless; if the reward model changes, so is the reward.",
     items="S0-13, P37",
     cost=COST,
 )
 def frozen_weights(context: Context) -> Outcome:
-    """To the last bit."""
-    if thawed := context.update.thawed:
+    """Compare the weights bit by bit."""
+    if changed_frozen := context.update.changed_frozen:
         return error(
-            "; ".join(thawed), "something besides the adapter trains: no weight of these may be touched"
+            "; ".join(changed_frozen),
+            "something besides the adapter is trained: these weights must stay frozen",
         )
-    return ok("unchanged to the bit" if context.config.lora else "every weight trains; rewards unchanged")
+    return ok("unchanged" if context.config.lora else "all weights are trained; rewards unchanged")
 
 
 @check(
     ("ppo",),
     what="ratio and KL(old‖new) of the first minibatch",
-    why="Before its first step the policy is the one that sampled: any other ratio clips and biases at once.",
+    why="Before the first step the policy is the one that sampled, so every ratio must be 1.",
     items="P28",
     cost=COST,
 )
 def first_ratio(context: PPOContext) -> Outcome:
-    """The largest ratio of any token."""
+    """Report the largest |ratio − 1| of any token."""
     gap, limits = context.update.metrics.get("policy/first_ratio_gap"), context.limits
     if gap is None:
-        return note("the update took no step on the policy: every answer was cut and masked")
+        return note("the update took no step on the policy: every response was truncated and masked")
     measured = f"largest |ratio − 1| {gap:.2g}"
     fix = "old log-probabilities must come from the training forward: set dtype: float32, look for dropout"
     if not gap <= limits.first_ratio_red:
@@ -96,16 +97,18 @@ def first_ratio(context: PPOContext) -> Outcome:
 @check(
     ("ppo",),
     what="KL(policy ‖ reference) before the first update",
-    why="PPO starts at its reference: a KL at the start means they are not the same model.",
+    why="PPO starts from its reference, so a KL at the start means that they differ.",
     items="S0-27, P16",
     cost=COST,
 )
 def kl_at_start(context: PPOContext) -> Outcome:
-    """Of another reference than `sft` it is a fact, not a fault."""
+    """Report the KL; with a reference other than `sft` it need not be 0."""
     kl = context.update.metrics["kl/mean"]
     measured = f"{kl:.3g} nats per sequence to the reference ({context.settings.reference})"
     if context.settings.reference != "sft":
-        return note(measured, "the KL is measured from there: kl_budget and kl_target have to allow for it")
+        return note(
+            measured, "the KL is measured from this reference: kl_budget and kl_target must allow for it"
+        )
     if not abs(kl) <= NO_KL:
         return error(measured, "the reference must be the model PPO starts from")
     return ok(measured)
