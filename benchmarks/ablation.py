@@ -84,7 +84,7 @@ def main() -> None:
     asked.add_argument(
         "--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="train these alone"
     )
-    asked.add_argument("--train-only", response_mask="store_true", help="leave evaluation to a later call")
+    asked.add_argument("--train-only", action="store_true", help="leave evaluation to a later call")
     given = asked.parse_args()
     train_all(given.demo, given.output_dir, given.only, given.seeds, given.updates, given.prompts)
     if given.train_only:

@@ -103,7 +103,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     asked.add_argument("--input-dir", type=Path, default=Path("outputs/bench"))
     asked.add_argument("--output-dir", type=Path, default=Path("docs/pictures"))
-    asked.add_argument("--quick", response_mask="store_true", help="both folders are outputs/bench-quick")
+    asked.add_argument("--quick", action="store_true", help="both folders are outputs/bench-quick")
     given = asked.parse_args()
     if given.quick:
         given.input_dir = given.output_dir = Path("outputs/bench-quick")

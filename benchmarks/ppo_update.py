@@ -180,7 +180,7 @@ def main() -> None:
     asked.add_argument("--response", type=int, default=64, help="tokens an answer may have")
     asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
     asked.add_argument(
-        "--long", response_mask="store_true", help="prompts that fill the limit, put together from short ones"
+        "--long", action="store_true", help="prompts that fill the limit, put together from short ones"
     )
     asked.add_argument("--updates", type=int, default=3, help="the first does not count")
     asked.add_argument("--micro", type=int, default=8, help="rows in a micro-batch of the peer")

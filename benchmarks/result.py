@@ -23,7 +23,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
     )
     asked.add_argument("--output-dir", type=Path, default=MEASURED)
     asked.add_argument(
-        "--quick", response_mask="store_true", help="does it run? Smallest sizes: figures mean nothing"
+        "--quick", action="store_true", help="does it run? Smallest sizes: figures mean nothing"
     )
     return asked
 

@@ -48,7 +48,7 @@ SEALS = [
     Mutant("inspect: the configuration is read unchecked", "inspection/recorded.py", 'read_config: checksums.verify_file(run.config)', "pass", COMMAND),
     Mutant("inspect: a damaged tokenizer is passed over in silence", "inspection/tokens.py", '_tokenizer: checksums.verify_folder(tokenizer_folder(source), weights=False)', "pass", COMMAND),
     Mutant("plan: settings are read unchecked", "plan/architecture.py", '_read: checksums.verify_folder(folder, weights=False)', "pass", COMMAND),
-    Mutant("doctor: the record of another run is read unchecked", "doctor/context.py", 'recorded: checksums.verify_file(path)', "pass", f"{DAMAGE}::test_the_doctor_finds_a_damaged_record"),
+    Mutant("doctor: the record of another run is read unchecked", "doctor/context.py", 'recorded_config: checksums.verify_file(path)', "pass", f"{DAMAGE}::test_the_doctor_finds_a_damaged_record"),
     Mutant("resolve: settings are read unchecked", "models/resolve.py", '_from_folder: checksums.verify_folder(folder, weights=False)', "pass", f"{KINDS}[03_ppo/final/adapter_config.json]"),
     Mutant("resolve: damaged weights get a fingerprint", "models/resolve.py", 'ModelSource.fingerprint: checksums.verify_folder(self.folder)', "pass", LOADING),
     Mutant("tokenizer: read unchecked", "models/tokenizer.py", 'load_tokenizer: checksums.verify_folder(folder, weights=False)', "pass", f"{KINDS}[03_ppo/final/tokenizer_config.json]"),

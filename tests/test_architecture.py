@@ -205,7 +205,9 @@ def test_no_import_is_hidden_in_a_function(path: Path) -> None:
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
-    declared = {re.split(r"[<>=\[]", d)[0].lower() for d in PROJECT["project"]["dependencies"]}
+    optional = [d for extra in PROJECT["project"]["optional-dependencies"].values() for d in extra]
+    every = [*PROJECT["project"]["dependencies"], *optional]
+    declared = {re.split(r"[<>=\[]", d)[0].lower() for d in every}
     known = {IMPORT_NAMES.get(d, d) for d in declared} | set(sys.stdlib_module_names) | {"harken"}
     used = {m.split(".")[0] for path in FILES for node in ast.walk(tree(path)) for m in imported(node)}
     # torch, transformers and pydantic bring these with them and raise or return their types.

@@ -74,7 +74,7 @@ trainer = PPOTrainer(
     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
 )  # fmt: skip
 in_order = DataLoader(data, batch_size=given.batch, collate_fn=trainer.data_collator, drop_last=True)
-trainer.dataloader = trainer.accelerator.forward_keep_graph(in_order)
+trainer.dataloader = trainer.accelerator.prepare(in_order)
 
 last, now, generate = [0.0], {"generation": 0.0, "response_tokens": 0.0}, module.batch_generation
 

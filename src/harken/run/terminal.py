@@ -87,7 +87,8 @@ def has_colour() -> bool:
 
 def styled(text: str, style: str, *, colour: bool) -> str:
     """Return one line of text in a style of rich (``"red"``, ``"dim"``), or as it is without `colour`."""
-    return _render(Text(text, style), max(cell_len(text), 1), colour=colour)
+    body = text.rstrip(" ")  # the renderer drops spaces at the end of a line
+    return _render(Text(body, style), max(cell_len(body), 1), colour=colour) + text[len(body) :]
 
 
 def table(
