@@ -64,7 +64,7 @@ def test_the_data_fit_their_schema(data):
 @pytest.mark.parametrize(
     "break_it",
     [
-        lambda d: d.update(version=2),
+        lambda d: d.update(version=1),
         lambda d: d.update(extra=1),
         lambda d: d.pop("notice"),
         lambda d: d["verdict"][0].update(word="Great"),
