@@ -284,7 +284,7 @@ def start(
     if before is not None:
         before(folder)
     sys.argv = ["harken", *command]
-    code = harken.cli.main() if make is None else int(bool(make()))
+    code = harken.cli.main.main() if make is None else int(bool(make()))
     try:  # as the interpreter's own exit, which takes seconds where torch is
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -309,7 +309,7 @@ def make_world(root: Path) -> None:
     }
     for name, said in settings.items():
         (root / f"{name}.yml").write_text(yaml.safe_dump(said))
-    assert harken.cli.main(["eval", "--config", f"{root}/eval.yml", "--output-dir", f"{root}/done"]) == 0
+    assert harken.cli.main.main(["eval", "--config", f"{root}/eval.yml", "--output-dir", f"{root}/done"]) == 0
 
 
 def main(word: str) -> int:

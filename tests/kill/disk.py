@@ -187,12 +187,12 @@ def watch(
 
 def _watch_safetensors(disk: Disk) -> None:
     """Its files are written by Rust, which no audit hook sees."""
-    import harken.models.backbone as backbone
     import harken.models.roles as roles
+    import harken.models.save as models
     import harken.run.checkpoint as checkpoint
     import harken.train.ppo.stage as ppo
 
-    for module in (backbone, roles, checkpoint, ppo):
+    for module in (models, roles, checkpoint, ppo):
         save = module.save_file
 
         def saved(tensors: Any, path: Any, *rest: Any, save: Any = save) -> None:

@@ -47,7 +47,7 @@ def prepare(world: Path) -> None:
         said = stages.run_config(world, kind).model_dump(mode="json", exclude={"output_dir"})
         (world / f"{kind}.yml").write_text(yaml.safe_dump(said))
     (world / "evaluation.yml").write_text(yaml.safe_dump(stages.evaluation_settings(world)))
-    assert harken.cli.main(command(world, "evaluation", world / "done")) == 0
+    assert harken.cli.main.main(command(world, "evaluation", world / "done")) == 0
 
 
 def child(words: list[str], limit: int | None = None) -> tuple[int, str]:
@@ -64,7 +64,7 @@ def child(words: list[str], limit: int | None = None) -> tuple[int, str]:
         if limit is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        os._exit(harken.cli.main(words))
+        os._exit(harken.cli.main.main(words))
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read().decode(errors="replace")

@@ -183,12 +183,8 @@ def main() -> None:
     )
     parser.add_argument("kinds", nargs="*", default=["sft", "reward", "ppo", "evaluation"])
     parser.add_argument("--every", type=int, default=1, help="of the forwards [%(default)s]")
-    parser.add_argument(
-        "--moves", action="store_true", help="after an optimiser moved, not before a forward"
-    )
-    parser.add_argument(
-        "--writes", action="store_true", help="before a disk operation, not before a forward"
-    )
+    parser.add_argument("--moves", action="store_true", help="after an optimiser moved, not before a forward")
+    parser.add_argument("--writes", action="store_true", help="before a disk operation, not before a forward")
     parser.add_argument("--rare", action="store_true", help="how much is lost with rare checkpoints")
     given = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = "0"
