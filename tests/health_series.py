@@ -72,7 +72,7 @@ def lines(kind: Kind, steps: int, bent: Bent) -> list[dict[str, float]]:
 def run(kind: Kind, steps: int, bent: Bent, limits: Limits | None = None) -> list[Report]:
     """What the monitor says after every step."""
     monitor = Monitor((), kind, limits)
-    return [monitor.see(t, metrics) for t, metrics in enumerate(lines(kind, steps, bent), 1)]
+    return [monitor.update(t, metrics) for t, metrics in enumerate(lines(kind, steps, bent), 1)]
 
 
 def level(report: Report, name: str) -> Level | None:

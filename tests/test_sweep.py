@@ -103,7 +103,7 @@ def test_the_figures_are_those_of_the_runs(swept: Path) -> None:
         assert run["figures"]["kl_per_sequence"] == pytest.approx(sum(x["kl/mean"] for x in lines[2:]) / 3)
         assert run["figures"]["held_out_reward"] == lines[4]["eval/reward_mean"]
         assert run["figures"]["judge_demo_gold"] == lines[4]["eval/judge_demo_gold"]
-        assert run["light"] in ("green", "amber", "red")
+        assert run["health"] in ("healthy", "warning", "unhealthy")
     for mean in told(swept)["means"]:
         pair = [r["figures"]["reward"] for r in runs if r["keys"] == mean["keys"]]
         assert mean["figures"]["reward"]["mean"] == pytest.approx(sum(pair) / 2)

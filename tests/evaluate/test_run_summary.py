@@ -36,7 +36,7 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
         line(100.0, 100.0, **{"eval/reward_mean": 7.0, "eval/judge_gold": 0.7}),
         line(1.0, 2.0, **{"eval/reward_mean": 8.0, "eval/judge_gold": 0.9}),
         line(3.0, 4.0),
-        line(5.0, 6.0, **{"health/light": 2.0, "health/kl_drift": 2.0, "health/entropy": 0.0}),
+        line(5.0, 6.0, **{"health/status": 2.0, "health/kl_drift": 2.0, "health/entropy": 0.0}),
     ]
     one = run_summary.outcome(written(tmp_path / "run", lines))
     assert one.figures == {
@@ -47,13 +47,13 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
         "held_out_reward": 8.0,
         "judge_gold": 0.9,
     }
-    assert (one.state, one.updates, one.light, one.findings) == ("completed", 4, "red", ("kl_drift",))
+    assert (one.state, one.updates, one.health, one.findings) == ("completed", 4, "unhealthy", ("kl_drift",))
 
 
 def test_what_was_not_measured_is_not_a_figure(tmp_path: Path) -> None:
     one = run_summary.outcome(written(tmp_path / "run", [line(None, 1.0), line(2.0, 3.0)], why="KL budget"))
     assert one.figures["reward"] == 2.0 and one.figures["kl_per_sequence"] == 2.0
-    assert "held_out_reward" not in one.figures and one.light is None
+    assert "held_out_reward" not in one.figures and one.health is None
     assert (one.state, one.why) == ("stopped", "KL budget")
 
 
@@ -65,8 +65,8 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
     assert run_summary.read_metrics(RunFolder(tmp_path / "none")) == []
 
 
-def made(light: str | None = None, **figures: float) -> Outcome:
-    return Outcome("completed", "finished", 1, figures, light)
+def made(health: str | None = None, **figures: float) -> Outcome:
+    return Outcome("completed", "finished", 1, figures, health)
 
 
 def test_means_over_seeds_with_their_standard_error() -> None:
@@ -81,14 +81,14 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     figures = {"reward": 1.5, "kl_per_sequence": 2.0, "cut": 0.25, "seconds_per_update": 9.96}
     groups = [
-        ({"kl_coef": "0"}, [made("red", **figures), made("green", **figures | {"reward": 2.5})]),
-        ({"kl_coef": "0.1"}, [made("green", **figures, judge_gold=0.5)]),
+        ({"kl_coef": "0"}, [made("unhealthy", **figures), made("healthy", **figures | {"reward": 2.5})]),
+        ({"kl_coef": "0.1"}, [made("healthy", **figures, judge_gold=0.5)]),
         ({"kl_coef": "1"}, []),
     ]
     assert run_summary.table(groups).splitlines() == [
         "kl_coef  runs  reward        gold   KL nats/seq  cut %   s/update    health",
-        "0        2     +2.00 ± 0.50  –      2.00 ± 0.00  25 ± 0  10.0 ± 0.0  1 green, 1 red",
-        "0.1      1     +1.50         +0.50  2.00         25      10.0        green",
+        "0        2     +2.00 ± 0.50  –      2.00 ± 0.00  25 ± 0  10.0 ± 0.0  1 healthy, 1 unhealthy",
+        "0.1      1     +1.50         +0.50  2.00         25      10.0        healthy",
         "1        0     –             –      –            –       –",
     ]
 

@@ -71,8 +71,11 @@ def test_alarm_lines_stand_where_the_monitor_turns_red():
     limits = Limits()
     drawn = figures("ppo", [{"step": 1, "kl/mean": 1.0, "policy/clipfrac": 0.1}])
     marks = {c["series"][0]["metric"]: [(m["value"], m["label"]) for m in c["marks"]] for c in drawn}
-    assert marks == {"kl/mean": [(limits.kl_red, "alarm")], "policy/clipfrac": [(limits.clip_red, "alarm")]}
-    assert limits.kl_red == KL_ALARM
+    assert marks == {
+        "kl/mean": [(limits.kl_unhealthy, "alarm")],
+        "policy/clipfrac": [(limits.clip_unhealthy, "alarm")],
+    }
+    assert limits.kl_unhealthy == KL_ALARM
     drawn = figures("reward", [{"step": 1, "accuracy": 0.5, "loss": 0.7, "margin": 0.0}])
     assert [[m["value"] for m in c["marks"]] for c in drawn] == [[0.5], [0.6931], [0.0]]
 

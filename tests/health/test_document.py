@@ -16,8 +16,8 @@ DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "health.md").read_tex
 
 
 def thresholds(rule: Rule) -> str:
-    amber, red = rule.thresholds(Limits())
-    return f"| `{rule.name}` | {', '.join(rule.kinds)} | {amber} | {red} | {rule.items} |"
+    warning, unhealthy = rule.thresholds(Limits())
+    return f"| `{rule.name}` | {', '.join(rule.kinds)} | {warning} | {unhealthy} | {rule.items} |"
 
 
 def advice(rule: Rule) -> str:
@@ -38,7 +38,7 @@ def test_the_document_has_no_rule_more() -> None:
 
 def test_every_threshold_is_in_a_rules_words() -> None:
     """Whoever adds a limit says it where users read; `gradient_past` and the rest stand in the tables too."""
-    words = " ".join(rule.amber + rule.red for rule in RULES)
+    words = " ".join(rule.warning + rule.unhealthy for rule in RULES)
     said = set(re.findall(r"{(\w+)(?::[^}]*)?}", words))
     assert {field.name for field in fields(Limits)} == said
 

@@ -24,10 +24,10 @@ DEMO = {
 
 def test_the_demo_is_green() -> None:
     monitor = Monitor((), "ppo")
-    lights = [
-        monitor.see(t, {name: series[t - 1] for name, series in DEMO.items()}).light for t in range(1, 13)
+    statuses = [
+        monitor.update(t, {name: series[t - 1] for name, series in DEMO.items()}).status for t in range(1, 13)
     ]
-    assert lights == ["green"] * 12
+    assert statuses == ["healthy"] * 12
 
 
 def test_an_untuned_model_that_learns_to_end_is_green() -> None:
@@ -35,7 +35,7 @@ def test_an_untuned_model_that_learns_to_end_is_green() -> None:
     monitor = Monitor((), "ppo")
     for t in range(1, 41):
         cut = max(0.6 - 0.06 * t, 0.02)
-        report = monitor.see(
+        report = monitor.update(
             t,
             {
                 "reward/mean": -1 + 0.05 * t,
@@ -69,8 +69,8 @@ NOISE = {
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_noise_raises_nothing(kind: Kind) -> None:
-    """30 runs of 120 steps: no red at all, amber in at most one line of 200."""
-    lights: Counter[str] = Counter()
+    """30 runs of 120 steps: none unhealthy, warnings in at most one line of 200."""
+    statuses: Counter[str] = Counter()
     for seed in range(30):
         draw, monitor = np.random.default_rng(seed), Monitor((), kind)
         for t in range(1, 121):
@@ -79,9 +79,9 @@ def test_noise_raises_nothing(kind: Kind) -> None:
                 value = series(t)
                 assert value is not None
                 metrics[name] = value + NOISE.get(name, 0.0) * float(draw.normal())
-            lights[monitor.see(t, metrics).light] += 1
-    assert lights["red"] == 0
-    assert lights["amber"] <= 30 * 120 / 200
+            statuses[monitor.update(t, metrics).status] += 1
+    assert statuses["unhealthy"] == 0
+    assert statuses["warning"] <= 30 * 120 / 200
 
 
 @pytest.mark.parametrize("start", [-3.0, 0.0, 3.0])
@@ -91,7 +91,7 @@ def test_a_slow_start_is_not_a_flat_reward(start: float) -> None:
         draw, monitor = np.random.default_rng(seed), Monitor((), "ppo")
         for t in range(1, 101):
             rise = 1 / (1 + math.exp(-(t - 25) / 8))
-            report = monitor.see(
+            report = monitor.update(
                 t,
                 {
                     "reward/mean": start + rise + 0.1 * float(draw.normal()),
@@ -99,4 +99,4 @@ def test_a_slow_start_is_not_a_flat_reward(start: float) -> None:
                     "kl/mean": 4.0 * rise,
                 },
             )
-            assert report.light == "green", report.findings
+            assert report.status == "healthy", report.findings

@@ -56,119 +56,119 @@ def hacked(judge: list[float]) -> Bent:
 
 CASES = [
     # KL, nats per sequence
-    Case("kl_explosion", "amber", "ppo", 6, {"kl/mean": always(10.1)}, {"kl/mean": always(10.0)}),
-    Case("kl_explosion", "red", "ppo", 6, {"kl/mean": always(15.1)}, {"kl/mean": always(15.0)}, "amber"),
-    Case("kl_explosion", "red", "ppo", 6, {"kl/mean": then(3, 5, 16)}, {"kl/mean": then(3, 6, 900)}),
-    Case("kl_explosion", "red", "ppo", 2, {"kl/mean": then(0, 2, 90)}, {"kl/mean": then(0, 2, 19)}),
-    Case("kl_drift", "red", "ppo", 6, {"kl/mean": always(20.1)}, {"kl/mean": always(20.0)}),
-    Case("kl_unrewarded", "amber", "ppo", 20, {**FLAT, "kl/mean": always(2.1)}, {**FLAT, "kl/mean": always(2.0)}),
-    Case("kl_unrewarded", "amber", "ppo", 20, {**FLAT, "kl/mean": always(4.0)}, {"kl/mean": always(4.0)}),
-    Case("kl_too_tight", "amber", "ppo", 20, {**FLAT, "kl/mean": always(0.096)}, {**FLAT, "kl/mean": always(0.1)}),
-    Case("kl_too_tight", "amber", "ppo", 20, {**FLAT, "kl/mean": always(0.05)}, {"kl/mean": always(0.05)}),
+    Case("kl_explosion", "warning", "ppo", 6, {"kl/mean": always(10.1)}, {"kl/mean": always(10.0)}),
+    Case("kl_explosion", "unhealthy", "ppo", 6, {"kl/mean": always(15.1)}, {"kl/mean": always(15.0)}, "warning"),
+    Case("kl_explosion", "unhealthy", "ppo", 6, {"kl/mean": then(3, 5, 16)}, {"kl/mean": then(3, 6, 900)}),
+    Case("kl_explosion", "unhealthy", "ppo", 2, {"kl/mean": then(0, 2, 90)}, {"kl/mean": then(0, 2, 19)}),
+    Case("kl_drift", "unhealthy", "ppo", 6, {"kl/mean": always(20.1)}, {"kl/mean": always(20.0)}),
+    Case("kl_unrewarded", "warning", "ppo", 20, {**FLAT, "kl/mean": always(2.1)}, {**FLAT, "kl/mean": always(2.0)}),
+    Case("kl_unrewarded", "warning", "ppo", 20, {**FLAT, "kl/mean": always(4.0)}, {"kl/mean": always(4.0)}),
+    Case("kl_too_tight", "warning", "ppo", 20, {**FLAT, "kl/mean": always(0.096)}, {**FLAT, "kl/mean": always(0.1)}),
+    Case("kl_too_tight", "warning", "ppo", 20, {**FLAT, "kl/mean": always(0.05)}, {"kl/mean": always(0.05)}),
     Case(
-        "kl_negative", "amber", "ppo", 6,
+        "kl_negative", "warning", "ppo", 6,
         {"kl/mean": always(-0.2), "kl/std_error": always(0.113)},  # 0.2 ÷ (0.113 ÷ √3) = 3.07
         {"kl/mean": always(-0.2), "kl/std_error": always(0.118)},  # 2.94
     ),
     Case(
-        "kl_negative", "amber", "ppo", 6,
+        "kl_negative", "warning", "ppo", 6,
         {"kl/mean": always(-0.102), "kl/std_error": always(0.01)},
         {"kl/mean": always(-0.099), "kl/std_error": always(0.01)},
     ),
-    Case("kl_negative", "red", "ppo", 6, {"kl/mean": always(-1.02)}, {"kl/mean": always(-0.99)}, "amber"),
+    Case("kl_negative", "unhealthy", "ppo", 6, {"kl/mean": always(-1.02)}, {"kl/mean": always(-0.99)}, "warning"),
     # The sampler is the policy that is scored
-    Case("sampler_gap", "amber", "ppo", 3, {"sampler/logprob_gap": always(0.102)}, {"sampler/logprob_gap": always(0.1)}),
-    Case("sampler_gap", "red", "ppo", 1, {"sampler/logprob_gap": always(0.31)}, {"sampler/logprob_gap": always(0.3)}, "amber"),
-    Case("first_ratio", "amber", "ppo", 3, {"policy/first_ratio_gap": always(0.21)}, {"policy/first_ratio_gap": always(0.2)}),
-    Case("first_ratio", "red", "ppo", 1, {"policy/first_ratio_gap": always(1.02)}, {"policy/first_ratio_gap": always(1.0)}, "amber"),
+    Case("sampler_gap", "warning", "ppo", 3, {"sampler/logprob_gap": always(0.102)}, {"sampler/logprob_gap": always(0.1)}),
+    Case("sampler_gap", "unhealthy", "ppo", 1, {"sampler/logprob_gap": always(0.31)}, {"sampler/logprob_gap": always(0.3)}, "warning"),
+    Case("first_ratio", "warning", "ppo", 3, {"policy/first_ratio_gap": always(0.21)}, {"policy/first_ratio_gap": always(0.2)}),
+    Case("first_ratio", "unhealthy", "ppo", 1, {"policy/first_ratio_gap": always(1.02)}, {"policy/first_ratio_gap": always(1.0)}, "warning"),
     # Reward
-    Case("reward_collapse", "red", "ppo", 6, {"reward/std": then(1, 4, 0.0099)}, {"reward/std": then(1, 4, 0.01)}),
-    Case("reward_collapse", "red", "ppo", 6, {"reward/std": then(1, 5, 0.0)}, {"reward/std": then(1, 6, 0.0)}),
-    Case("reward_collapse", "red", "ppo", 6, {"reward/mean": then(0, 4, -10.1)}, {"reward/mean": then(0, 4, -10.0)}),
-    Case("reward_collapse", "red", "ppo", 6, {"reward/mean": then(-9, 4, -11)}, {"reward/mean": always(-11)}, "amber"),
-    Case("reward_collapse", "amber", "ppo", 6, {"reward/mean": always(-10.1)}, {"reward/mean": always(-10.0)}),
-    Case("reward_flat", "red", "ppo", 5, {"reward/mean": line(0.4, 0.24e-6)}, {"reward/mean": line(0.4, 0.26e-6)}),
-    Case("reward_flat", "red", "ppo", 5, {"reward/mean": always(0.4)}, {"reward/mean": then(0.3, 2, 0.4)}),
-    Case("reward_flat", "amber", "ppo", 30, {"reward/mean": apart(1.95, 30)}, {"reward/mean": apart(2.05, 30)}),
-    Case("reward_flat", "amber", "ppo", 30, {"reward/mean": apart(1.95, 30, -9)}, {"reward/mean": apart(2.05, 30, -9)}),
-    Case("reward_falling", "amber", "ppo", 15, {"reward/mean": apart(-3.05, 15)}, {"reward/mean": apart(-2.95, 15)}),
+    Case("reward_collapse", "unhealthy", "ppo", 6, {"reward/std": then(1, 4, 0.0099)}, {"reward/std": then(1, 4, 0.01)}),
+    Case("reward_collapse", "unhealthy", "ppo", 6, {"reward/std": then(1, 5, 0.0)}, {"reward/std": then(1, 6, 0.0)}),
+    Case("reward_collapse", "unhealthy", "ppo", 6, {"reward/mean": then(0, 4, -10.1)}, {"reward/mean": then(0, 4, -10.0)}),
+    Case("reward_collapse", "unhealthy", "ppo", 6, {"reward/mean": then(-9, 4, -11)}, {"reward/mean": always(-11)}, "warning"),
+    Case("reward_collapse", "warning", "ppo", 6, {"reward/mean": always(-10.1)}, {"reward/mean": always(-10.0)}),
+    Case("reward_flat", "unhealthy", "ppo", 5, {"reward/mean": line(0.4, 0.24e-6)}, {"reward/mean": line(0.4, 0.26e-6)}),
+    Case("reward_flat", "unhealthy", "ppo", 5, {"reward/mean": always(0.4)}, {"reward/mean": then(0.3, 2, 0.4)}),
+    Case("reward_flat", "warning", "ppo", 30, {"reward/mean": apart(1.95, 30)}, {"reward/mean": apart(2.05, 30)}),
+    Case("reward_flat", "warning", "ppo", 30, {"reward/mean": apart(1.95, 30, -9)}, {"reward/mean": apart(2.05, 30, -9)}),
+    Case("reward_falling", "warning", "ppo", 15, {"reward/mean": apart(-3.05, 15)}, {"reward/mean": apart(-2.95, 15)}),
     Case("reward_negative", "note", "ppo", 1, {"reward/mean": always(-0.01)}, {"reward/mean": always(0.0)}),
     Case("reward_negative", "note", "ppo", 1, {"reward/mean": always(-3.0)}, {"reward/mean": always(3.0)}),
-    Case("length_bias", "amber", "ppo", 6, {"reward/length_correlation": always(0.51)}, {"reward/length_correlation": always(0.5)}),
-    Case("length_bias", "amber", "ppo", 6, {"reward/length_correlation": always(0.6)}, {"reward/length_correlation": then(0.6, 5, 0.3)}),
-    Case("length_bias", "red", "ppo", 12,
+    Case("length_bias", "warning", "ppo", 6, {"reward/length_correlation": always(0.51)}, {"reward/length_correlation": always(0.5)}),
+    Case("length_bias", "warning", "ppo", 6, {"reward/length_correlation": always(0.6)}, {"reward/length_correlation": then(0.6, 5, 0.3)}),
+    Case("length_bias", "unhealthy", "ppo", 12,
          {"reward/length_correlation": always(0.6), "response/tokens_mean": then(20, 6, 31)},
-         {"reward/length_correlation": always(0.6), "response/tokens_mean": then(20, 6, 30)}, "amber"),
-    Case("reward_hacking", "amber", "ppo", 30, hacked([0.5, 0.4, 0.6, 0.5, 0.6, 0.4]), hacked([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])),
-    Case("reward_hacking", "red", "ppo", 30, hacked([0.6, 0.5, 0.4, 0.3, 0.2, 0.1]), hacked([0.5, 0.4, 0.6, 0.5, 0.6, 0.4]), "amber"),
-    Case("reward_hacking", "amber", "ppo", 35, hacked([9, 0.5, 0.4, 0.6, 0.5, 0.6, 0.4]), hacked([9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])),
-    Case("reward_hacking", "amber", "ppo", 30, hacked([0.2, 0.5, 0.2, 0.5, 0.45, 0.2]), hacked([0, 0.2, 0.5, 0.5, 0.45, 0.5])),
-    Case("reward_hacking", "red", "ppo", 20, hacked([0.6, 0.5, 0.4, 0.3]), hacked([0.6, 0.5, 0.4])),
-    Case("reward_hacking", "amber", "ppo", 30,
+         {"reward/length_correlation": always(0.6), "response/tokens_mean": then(20, 6, 30)}, "warning"),
+    Case("reward_hacking", "warning", "ppo", 30, hacked([0.5, 0.4, 0.6, 0.5, 0.6, 0.4]), hacked([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])),
+    Case("reward_hacking", "unhealthy", "ppo", 30, hacked([0.6, 0.5, 0.4, 0.3, 0.2, 0.1]), hacked([0.5, 0.4, 0.6, 0.5, 0.6, 0.4]), "warning"),
+    Case("reward_hacking", "warning", "ppo", 35, hacked([9, 0.5, 0.4, 0.6, 0.5, 0.6, 0.4]), hacked([9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])),
+    Case("reward_hacking", "warning", "ppo", 30, hacked([0.2, 0.5, 0.2, 0.5, 0.45, 0.2]), hacked([0, 0.2, 0.5, 0.5, 0.45, 0.5])),
+    Case("reward_hacking", "unhealthy", "ppo", 20, hacked([0.6, 0.5, 0.4, 0.3]), hacked([0.6, 0.5, 0.4])),
+    Case("reward_hacking", "warning", "ppo", 30,
          {"eval/reward_mean": UP, "eval/judge_gold": evaluations([0.5] * 6)},
          {"eval/reward_mean": evaluations([0.5] * 6), "eval/judge_gold": evaluations([0.5] * 6)}),
-    Case("reward_hacking", "red", "ppo", 30,
+    Case("reward_hacking", "unhealthy", "ppo", 30,
          {"eval/reward_mean": UP, "eval/guard_intact": evaluations([0.9, 0.8, 0.7, 0.5, 0.4, 0.3])},
          {"eval/reward_mean": UP, "eval/guard_intact": evaluations([1.0] * 6)}),
     # Answers
-    Case("policy_collapse", "amber", "ppo", 9, {"response/unique": then(1, 7, 0.7)}, {"response/unique": then(1, 7, 0.71)}),
-    Case("policy_collapse", "red", "ppo", 9, {"response/unique": then(1, 7, 0.5)}, {"response/unique": then(1, 7, 0.51)}, "amber"),
-    Case("policy_collapse", "red", "ppo", 9, {"response/distinct_2": then(0.9, 7, 0.44)}, {"response/distinct_2": then(0.9, 7, 0.64)}),
-    Case("policy_collapse", "red", "ppo", 9, {"response/unique": then(1, 8, 0.1)}, {"response/unique": then(1, 9, 0.1)}),
-    Case("policy_collapse", "amber", "ppo", 9, {"response/tokens_std": then(20, 7, 4)}, {"response/tokens_std": then(20, 7, 4.1)}),
-    Case("policy_collapse", "red", "ppo", 10, {"eval/unique": evaluations([1.0, 0.5])}, {"eval/unique": evaluations([1.0, 0.75])}),
-    Case("policy_collapse", "amber", "ppo", 10, {"eval/distinct_2": evaluations([1.0, 0.7])}, {"eval/distinct_2": evaluations([0.3, 0.3])}),
-    Case("length_collapse", "amber", "ppo", 12, {"response/tokens_mean": then(40, 9, 20)}, {"response/tokens_mean": then(40, 9, 20.1)}),
-    Case("length_collapse", "red", "ppo", 12, {"response/tokens_mean": then(40, 9, 10)}, {"response/tokens_mean": then(40, 9, 10.1)}, "amber"),
-    Case("length_collapse", "red", "ppo", 20,
+    Case("policy_collapse", "warning", "ppo", 9, {"response/unique": then(1, 7, 0.7)}, {"response/unique": then(1, 7, 0.71)}),
+    Case("policy_collapse", "unhealthy", "ppo", 9, {"response/unique": then(1, 7, 0.5)}, {"response/unique": then(1, 7, 0.51)}, "warning"),
+    Case("policy_collapse", "unhealthy", "ppo", 9, {"response/distinct_2": then(0.9, 7, 0.44)}, {"response/distinct_2": then(0.9, 7, 0.64)}),
+    Case("policy_collapse", "unhealthy", "ppo", 9, {"response/unique": then(1, 8, 0.1)}, {"response/unique": then(1, 9, 0.1)}),
+    Case("policy_collapse", "warning", "ppo", 9, {"response/tokens_std": then(20, 7, 4)}, {"response/tokens_std": then(20, 7, 4.1)}),
+    Case("policy_collapse", "unhealthy", "ppo", 10, {"eval/unique": evaluations([1.0, 0.5])}, {"eval/unique": evaluations([1.0, 0.75])}),
+    Case("policy_collapse", "warning", "ppo", 10, {"eval/distinct_2": evaluations([1.0, 0.7])}, {"eval/distinct_2": evaluations([0.3, 0.3])}),
+    Case("length_collapse", "warning", "ppo", 12, {"response/tokens_mean": then(40, 9, 20)}, {"response/tokens_mean": then(40, 9, 20.1)}),
+    Case("length_collapse", "unhealthy", "ppo", 12, {"response/tokens_mean": then(40, 9, 10)}, {"response/tokens_mean": then(40, 9, 10.1)}, "warning"),
+    Case("length_collapse", "unhealthy", "ppo", 20,
          {"response/tokens_mean": then(64, 5, 16), "response/cap_hit": then(0.5, 5, 0)},
          {"response/tokens_mean": then(64, 5, 16), "response/cap_hit": then(0.6, 5, 0)}),
-    Case("empty_answers", "amber", "ppo", 6, {"response/empty": always(0.0104)}, {"response/empty": always(0.01)}),
-    Case("empty_answers", "red", "ppo", 10, {"response/empty": always(0.031)}, {"response/empty": always(0.03)}, "amber"),
-    Case("empty_answers", "amber", "ppo", 9, {"response/empty": always(0.2)}, {"response/empty": always(0)}),
-    Case("cut_answers", "amber", "ppo", 10, {"response/cap_hit": always(0.51)}, {"response/cap_hit": always(0.5)}),
-    Case("cut_answers", "amber", "ppo", 10, {"response/cap_hit": always(1)}, {"response/cap_hit": then(1, 8, 0)}),
-    Case("cut_answers", "red", "ppo", 12, {"response/cap_hit": then(0.4, 6, 0.91)}, {"response/cap_hit": then(0.4, 6, 0.9)}, "amber"),
-    Case("cut_answers", "red", "ppo", 12, {"response/cap_hit": then(0.4, 6, 1)}, {"response/cap_hit": then(0.5, 6, 1)}, "amber"),
-    Case("repetition", "amber", "ppo", 6, {"response/repetition": always(0.104)}, {"response/repetition": always(0.099)}),
-    Case("repetition", "red", "ppo", 6, {"response/repetition": always(0.26)}, {"response/repetition": always(0.25)}, "amber"),
-    Case("repetition", "red", "ppo", 6, {"eval/repetition": evaluations([0.3])}, {"eval/repetition": evaluations([0.09])}),
+    Case("empty_responses", "warning", "ppo", 6, {"response/empty": always(0.0104)}, {"response/empty": always(0.01)}),
+    Case("empty_responses", "unhealthy", "ppo", 10, {"response/empty": always(0.031)}, {"response/empty": always(0.03)}, "warning"),
+    Case("empty_responses", "warning", "ppo", 9, {"response/empty": always(0.2)}, {"response/empty": always(0)}),
+    Case("truncated_responses", "warning", "ppo", 10, {"response/cap_hit": always(0.51)}, {"response/cap_hit": always(0.5)}),
+    Case("truncated_responses", "warning", "ppo", 10, {"response/cap_hit": always(1)}, {"response/cap_hit": then(1, 8, 0)}),
+    Case("truncated_responses", "unhealthy", "ppo", 12, {"response/cap_hit": then(0.4, 6, 0.91)}, {"response/cap_hit": then(0.4, 6, 0.9)}, "warning"),
+    Case("truncated_responses", "unhealthy", "ppo", 12, {"response/cap_hit": then(0.4, 6, 1)}, {"response/cap_hit": then(0.5, 6, 1)}, "warning"),
+    Case("repetition", "warning", "ppo", 6, {"response/repetition": always(0.104)}, {"response/repetition": always(0.099)}),
+    Case("repetition", "unhealthy", "ppo", 6, {"response/repetition": always(0.26)}, {"response/repetition": always(0.25)}, "warning"),
+    Case("repetition", "unhealthy", "ppo", 6, {"eval/repetition": evaluations([0.3])}, {"eval/repetition": evaluations([0.09])}),
     # Learning
-    Case("not_finite", "red", "sft", 3, {"loss": then(2, 3, float("nan"))}, {"loss": then(2, 2, 9)}),
-    Case("not_finite", "red", "reward", 3, {"grad_norm": then(2, 3, float("inf"))}, {"grad_norm": lambda t: float("inf") if t == 2 else 1.0}),
-    Case("not_finite", "red", "ppo", 3, {"policy/loss": then(0, 3, float("-inf"))}, {"policy/loss": always(0)}),
-    Case("gradient_explosion", "amber", "sft", 13, {"grad_norm": then(1, 12, 10.1)}, {"grad_norm": then(1, 12, 10)}),
-    Case("gradient_explosion", "amber", "ppo", 13, {"grad_norm": then(1, 12, 11)}, {"grad_norm": then(1, 13, 11)}),
-    Case("gradient_explosion", "red", "reward", 13, {"grad_norm": then(1, 12, 101)}, {"grad_norm": then(1, 12, 100)}, "amber"),
+    Case("not_finite", "unhealthy", "sft", 3, {"loss": then(2, 3, float("nan"))}, {"loss": then(2, 2, 9)}),
+    Case("not_finite", "unhealthy", "reward", 3, {"grad_norm": then(2, 3, float("inf"))}, {"grad_norm": lambda t: float("inf") if t == 2 else 1.0}),
+    Case("not_finite", "unhealthy", "ppo", 3, {"policy/loss": then(0, 3, float("-inf"))}, {"policy/loss": always(0)}),
+    Case("gradient_explosion", "warning", "sft", 13, {"grad_norm": then(1, 12, 10.1)}, {"grad_norm": then(1, 12, 10)}),
+    Case("gradient_explosion", "warning", "ppo", 13, {"grad_norm": then(1, 12, 11)}, {"grad_norm": then(1, 13, 11)}),
+    Case("gradient_explosion", "unhealthy", "reward", 13, {"grad_norm": then(1, 12, 101)}, {"grad_norm": then(1, 12, 100)}, "warning"),
     # 25 norms of 1 and 25 of 2 are looked back at: their median is 1.5
-    Case("gradient_explosion", "amber", "ppo", 56, {"grad_norm": two_levels(15.1)}, {"grad_norm": two_levels(14.9)}),
-    Case("entropy", "red", "ppo", 3, {"policy/entropy": always(0.099)}, {"policy/entropy": always(0.1)}),
-    Case("entropy", "amber", "ppo", 13, {"policy/entropy": then(2, 11, 0.99)}, {"policy/entropy": then(2, 11, 1)}),
-    Case("entropy", "amber", "ppo", 13, {"policy/entropy": lambda t: 2 * 0.93**t}, {"policy/entropy": lambda t: 2 * 0.94**t}),
-    Case("entropy", "amber", "ppo", 30, {"policy/entropy": then(2, 20, 0.9)}, {"policy/entropy": then(2, 19, 0.9)}),
-    Case("clip_fraction", "amber", "ppo", 4, {"policy/clipfrac": always(0.31)}, {"policy/clipfrac": always(0.3)}),
-    Case("clip_fraction", "red", "ppo", 4, {"policy/clipfrac": always(0.51)}, {"policy/clipfrac": always(0.5)}, "amber"),
-    Case("clip_fraction", "amber", "ppo", 4, {"policy/clipfrac": then(0.1, 3, 0.5)}, {"policy/clipfrac": then(0.1, 4, 0.5)}),
-    Case("explained_variance", "red", "ppo", 20, {"value/explained_var": always(-0.01)}, {"value/explained_var": always(0)}),
-    Case("explained_variance", "amber", "ppo", 50, {"value/explained_var": always(0.49)}, {"value/explained_var": always(0.5)}),
-    Case("explained_variance", "red", "ppo", 20, {"value/explained_var": then(0.3, 18, -0.5)}, {"value/explained_var": then(0.3, 20, -0.5)}),
+    Case("gradient_explosion", "warning", "ppo", 56, {"grad_norm": two_levels(15.1)}, {"grad_norm": two_levels(14.9)}),
+    Case("entropy", "unhealthy", "ppo", 3, {"policy/entropy": always(0.099)}, {"policy/entropy": always(0.1)}),
+    Case("entropy", "warning", "ppo", 13, {"policy/entropy": then(2, 11, 0.99)}, {"policy/entropy": then(2, 11, 1)}),
+    Case("entropy", "warning", "ppo", 13, {"policy/entropy": lambda t: 2 * 0.93**t}, {"policy/entropy": lambda t: 2 * 0.94**t}),
+    Case("entropy", "warning", "ppo", 30, {"policy/entropy": then(2, 20, 0.9)}, {"policy/entropy": then(2, 19, 0.9)}),
+    Case("clip_fraction", "warning", "ppo", 4, {"policy/clipfrac": always(0.31)}, {"policy/clipfrac": always(0.3)}),
+    Case("clip_fraction", "unhealthy", "ppo", 4, {"policy/clipfrac": always(0.51)}, {"policy/clipfrac": always(0.5)}, "warning"),
+    Case("clip_fraction", "warning", "ppo", 4, {"policy/clipfrac": then(0.1, 3, 0.5)}, {"policy/clipfrac": then(0.1, 4, 0.5)}),
+    Case("explained_variance", "unhealthy", "ppo", 20, {"value/explained_var": always(-0.01)}, {"value/explained_var": always(0)}),
+    Case("explained_variance", "warning", "ppo", 50, {"value/explained_var": always(0.49)}, {"value/explained_var": always(0.5)}),
+    Case("explained_variance", "unhealthy", "ppo", 20, {"value/explained_var": then(0.3, 18, -0.5)}, {"value/explained_var": then(0.3, 20, -0.5)}),
     # Supervised stages
-    Case("loss_rising", "amber", "sft", 40, {"loss": then(2.0, 31, 2.41)}, {"loss": then(2.0, 31, 2.39)}),
-    Case("loss_rising", "red", "reward", 40, {"loss": then(0.5, 31, 1.01)}, {"loss": then(0.5, 31, 0.99)}, "amber"),
-    Case("loss_rising", "amber", "sft", 40,
+    Case("loss_rising", "warning", "sft", 40, {"loss": then(2.0, 31, 2.41)}, {"loss": then(2.0, 31, 2.39)}),
+    Case("loss_rising", "unhealthy", "reward", 40, {"loss": then(0.5, 31, 1.01)}, {"loss": then(0.5, 31, 0.99)}, "warning"),
+    Case("loss_rising", "warning", "sft", 40,
          {"loss": apart(4.05, 40, 4.0, first=10)}, {"loss": apart(3.95, 40, 4.0, first=10)}),
-    Case("overfitting", "amber", "sft", 40, {"eval/loss": evaluations([2, 1.9, 1.8, 1.84, 1.84])}, {"eval/loss": evaluations([2, 1.9, 1.8, 1.83, 1.83])}),
-    Case("overfitting", "amber", "sft", 40, {"eval/loss": evaluations([2, 1.8, 1.9, 1.9])}, {"eval/loss": evaluations([2, 1.8, 1.8, 1.9])}),
-    Case("overfitting", "red", "reward", 40, {"eval/loss": evaluations([0.5, 0.55, 0.56])}, {"eval/loss": evaluations([0.5, 0.54, 0.56])}, "amber"),
-    Case("overfitting", "red", "sft", 40, {"eval/loss": evaluations([1, 2, 2])}, {"eval/loss": evaluations([1, 2, 2]), "loss": always(2)}),
-    Case("reward_accuracy", "amber", "reward", 50, {"accuracy": always(0.54)}, {"accuracy": always(0.55)}),
-    Case("reward_accuracy", "amber", "reward", 50, {"accuracy": then(0.9, 31, 0.54)}, {"accuracy": then(0.9, 32, 0.54)}),
-    Case("reward_accuracy", "amber", "reward", 5,
+    Case("overfitting", "warning", "sft", 40, {"eval/loss": evaluations([2, 1.9, 1.8, 1.84, 1.84])}, {"eval/loss": evaluations([2, 1.9, 1.8, 1.83, 1.83])}),
+    Case("overfitting", "warning", "sft", 40, {"eval/loss": evaluations([2, 1.8, 1.9, 1.9])}, {"eval/loss": evaluations([2, 1.8, 1.8, 1.9])}),
+    Case("overfitting", "unhealthy", "reward", 40, {"eval/loss": evaluations([0.5, 0.55, 0.56])}, {"eval/loss": evaluations([0.5, 0.54, 0.56])}, "warning"),
+    Case("overfitting", "unhealthy", "sft", 40, {"eval/loss": evaluations([1, 2, 2])}, {"eval/loss": evaluations([1, 2, 2]), "loss": always(2)}),
+    Case("reward_accuracy", "warning", "reward", 50, {"accuracy": always(0.54)}, {"accuracy": always(0.55)}),
+    Case("reward_accuracy", "warning", "reward", 50, {"accuracy": then(0.9, 31, 0.54)}, {"accuracy": then(0.9, 32, 0.54)}),
+    Case("reward_accuracy", "warning", "reward", 5,
          {"eval/accuracy": evaluations([0.54]), "eval/accuracy_high": evaluations([0.6])},
          {"eval/accuracy": evaluations([0.55]), "eval/accuracy_high": evaluations([0.6])}),
-    Case("reward_accuracy", "red", "reward", 5,
+    Case("reward_accuracy", "unhealthy", "reward", 5,
          {"eval/accuracy": evaluations([0.4]), "eval/accuracy_high": evaluations([0.49])},
-         {"eval/accuracy": evaluations([0.4]), "eval/accuracy_high": evaluations([0.5])}, "amber"),
+         {"eval/accuracy": evaluations([0.4]), "eval/accuracy_high": evaluations([0.5])}, "warning"),
 ]  # fmt: skip
 
 
@@ -182,8 +182,8 @@ def test_a_finding_is_raised_at_its_line_and_not_before(case: Case) -> None:
 def test_every_finding_and_level_has_a_case() -> None:
     shown = {(case.name, case.level) for case in CASES}
     for rule in RULES:
-        assert (not rule.amber.startswith("–")) == ((rule.name, "amber") in shown)
-        assert (rule.red != "–") == ((rule.name, "red") in shown)
+        assert (not rule.warning.startswith("–")) == ((rule.name, "warning") in shown)
+        assert (rule.unhealthy != "–") == ((rule.name, "unhealthy") in shown)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_every_finding_and_level_has_a_case() -> None:
         ("reward_flat", 29, FLAT),
         ("kl_unrewarded", 19, {**FLAT, "kl/mean": always(4.0)}),
         ("kl_too_tight", 19, {**FLAT, "kl/mean": always(0.0)}),
-        ("cut_answers", 9, {"response/cap_hit": always(1.0)}),
+        ("truncated_responses", 9, {"response/cap_hit": always(1.0)}),
         ("explained_variance", 19, {"value/explained_var": always(-0.5)}),
         ("explained_variance", 49, {"value/explained_var": always(0.3)}),
         ("reward_accuracy", 49, {"accuracy": always(0.5)}),
@@ -219,7 +219,7 @@ def test_a_policy_that_waits_for_its_critic_is_not_blamed_for_a_flat_reward() ->
     """While critic/warming is 1 the policy does not learn: patience counts from there (property 34)."""
     waiting: Bent = {**FLAT, "kl/mean": always(0.0), "critic/warming": then(1, 26, 0)}
     assert not [r for r in run("ppo", 44, waiting) if level(r, "kl_too_tight") or level(r, "reward_flat")]
-    assert level(run("ppo", 45, waiting)[-1], "kl_too_tight") == "amber"
+    assert level(run("ppo", 45, waiting)[-1], "kl_too_tight") == "warning"
 
 
 @pytest.mark.parametrize(
@@ -230,11 +230,11 @@ def test_float32_has_to_agree_better_than_bfloat16(metric: str, name: str, value
     """Property 28: what is rounding in bfloat16 is a mistake in float32."""
     bent: Bent = {metric: always(value)}
     assert level(run("ppo", 3, bent, limits_for("bfloat16"))[-1], name) is None
-    assert level(run("ppo", 3, bent, limits_for("float32"))[-1], name) == "amber"
+    assert level(run("ppo", 3, bent, limits_for("float32"))[-1], name) == "warning"
     near: Bent = {metric: always(value / 1.1)}
     assert level(run("ppo", 3, near, limits_for("float32"))[-1], name) is None
 
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_the_run_that_is_bent_here_is_healthy(kind: Kind) -> None:
-    assert {report.light for report in run(kind, 200, {})} == {"green"}
+    assert {report.status for report in run(kind, 200, {})} == {"healthy"}

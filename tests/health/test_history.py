@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harken.health.history import History, errors_moved
+from harken.health.history import History, welch_t
 
 VALUES = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=2, max_size=20)
 
@@ -27,13 +27,13 @@ def test_standard_errors_are_welchs_t(before: list[float], after: list[float]) -
     if len(set(before)) == 1 and len(set(after)) == 1:
         return
     wanted = stats.ttest_ind(after, before, equal_var=False).statistic
-    assert errors_moved(before, after) == pytest.approx(float(wanted), rel=1e-6, abs=1e-6)
+    assert welch_t(before, after) == pytest.approx(float(wanted), rel=1e-6, abs=1e-6)
 
 
 def test_series_that_do_not_vary() -> None:
-    assert errors_moved([1.0, 1.0], [1.0, 1.0]) == 0.0
-    assert errors_moved([1.0, 1.0], [2.0, 2.0]) == math.inf
-    assert errors_moved([1.0, 1.0], [0.0, 0.0]) == -math.inf
+    assert welch_t([1.0, 1.0], [1.0, 1.0]) == 0.0
+    assert welch_t([1.0, 1.0], [2.0, 2.0]) == math.inf
+    assert welch_t([1.0, 1.0], [0.0, 0.0]) == -math.inf
 
 
 def test_levels_of_the_latest_and_of_the_first_values() -> None:
@@ -52,10 +52,10 @@ def test_the_start_is_not_compared_with_itself() -> None:
 
 def test_what_is_not_a_finite_number_is_no_value() -> None:
     made = History()
-    made.add(1, {"a": math.nan, "b": 1.0, "c": None, "health/light": 2.0})
+    made.add(1, {"a": math.nan, "b": 1.0, "c": None, "health/status": 2.0})
     assert made.nonfinite == ("a",)
     assert (made.values("a"), made.values("b"), made.values("c")) == ([], [1.0], [])
-    assert made.values("health/light") == []
+    assert made.values("health/status") == []
     made.add(2, {"a": None, "b": 2.0, "nonfinite": ["a"]})
     assert made.nonfinite == ("a",)
     made.add(3, {"a": 3.0})
@@ -67,4 +67,4 @@ def test_values_since_the_policy_learns() -> None:
     made = History()
     for step, warming in enumerate([1.0, 1.0, 0.0, 0.0], 1):
         made.add(step, {"reward/mean": float(step), "critic/warming": warming})
-    assert made.learning("reward/mean") == [3.0, 4.0]
+    assert made.after_warmup("reward/mean") == [3.0, 4.0]

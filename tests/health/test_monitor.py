@@ -10,7 +10,7 @@ import pytest
 from health_series import always, level, lines, run, then, wobble
 
 from harken.errors import UserError
-from harken.health.findings import LIGHTS, SEVERITY, Finding, Report, light_mark
+from harken.health.findings import SEVERITY, STATUSES, Finding, Report, status_mark
 from harken.health.monitor import RULES, Monitor
 from harken.health.rule import Kind
 from harken.run.folder import RunFolder
@@ -25,17 +25,17 @@ def finding(name: str, level: str) -> Finding:
     return Finding(name, level, f"{name} is high", "a cause", "a mend")  # type: ignore[arg-type]
 
 
-def test_the_light_is_that_of_the_worst_finding() -> None:
-    assert report().light == "green"
-    assert report(finding("a", "note")).light == "green"
-    assert report(finding("a", "amber"), finding("b", "note")).light == "amber"
-    assert report(finding("a", "amber"), finding("b", "red")).light == "red"
+def test_the_status_is_that_of_the_worst_finding() -> None:
+    assert report().status == "healthy"
+    assert report(finding("a", "note")).status == "healthy"
+    assert report(finding("a", "warning"), finding("b", "note")).status == "warning"
+    assert report(finding("a", "warning"), finding("b", "unhealthy")).status == "unhealthy"
 
 
 def test_columns_of_a_line() -> None:
-    assert report(finding("b", "red")).metrics() == {"health/light": 2, "health/a": 0, "health/b": 2}
-    assert report(finding("a", "amber")).metrics() == {"health/light": 1, "health/a": 1, "health/b": 0}
-    assert report(finding("a", "note")).metrics() == {"health/light": 0, "health/a": 0, "health/b": 0}
+    assert report(finding("b", "unhealthy")).metrics() == {"health/status": 2, "health/a": 0, "health/b": 2}
+    assert report(finding("a", "warning")).metrics() == {"health/status": 1, "health/a": 1, "health/b": 0}
+    assert report(finding("a", "note")).metrics() == {"health/status": 0, "health/a": 0, "health/b": 0}
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
@@ -44,26 +44,26 @@ def test_every_line_of_a_kind_has_the_same_columns(kind: Kind) -> None:
     ill = {"grad_norm": then(1, 5, 1e9), "kl/mean": always(99), "loss": then(1, 20, math.nan)}
     columns = [list(r.metrics()) for r in run(kind, 40, ill)]
     assert all(c == columns[0] for c in columns)
-    assert set(columns[0]) == {"health/light"} | {f"health/{r.name}" for r in RULES if kind in r.kinds}
+    assert set(columns[0]) == {"health/status"} | {f"health/{r.name}" for r in RULES if kind in r.kinds}
     assert all(isinstance(v, float) for v in run(kind, 1, ill)[0].metrics().values())
 
 
 def test_a_finding_is_told_when_it_appears_or_worsens_and_when_it_goes() -> None:
-    amber, red = report(finding("a", "amber")), report(finding("a", "red"))
-    assert amber.news(None) == ["amber a: a is high. Likely cause: a cause. Fix: a mend"]
-    assert amber.news(amber) == []
-    assert red.news(amber) == ["red a: a is high. Likely cause: a cause. Fix: a mend"]
-    assert amber.news(red) == []
-    assert report().news(red) == ["cleared a at 7"]
-    assert report().news(report(finding("a", "note"))) == []
-    assert len(report(finding("a", "red"), finding("b", "amber")).news(amber)) == 2
+    warning, unhealthy = report(finding("a", "warning")), report(finding("a", "unhealthy"))
+    assert warning.changes(None) == ["warning a: a is high. Likely cause: a cause. Fix: a mend"]
+    assert warning.changes(warning) == []
+    assert unhealthy.changes(warning) == ["unhealthy a: a is high. Likely cause: a cause. Fix: a mend"]
+    assert warning.changes(unhealthy) == []
+    assert report().changes(unhealthy) == ["cleared a at 7"]
+    assert report().changes(report(finding("a", "note"))) == []
+    assert len(report(finding("a", "unhealthy"), finding("b", "warning")).changes(warning)) == 2
 
 
 def test_what_is_printed_is_one_plain_line() -> None:
     """S4-59: what is wrong, with its unit; why; what to do."""
-    printed = run("ppo", 3, {"kl/mean": always(17.2)})[0].news(None)
+    printed = run("ppo", 3, {"kl/mean": always(17.2)})[0].changes(None)
     assert printed == [
-        "red kl_explosion: KL to the reference is 17.2 nats per sequence, above 15. "
+        "unhealthy kl_explosion: KL to the reference is 17.2 nats per sequence, above 15. "
         "Likely cause: the learning rate is too high or kl_coef too low. "
         "Fix: raise training.ppo.kl_coef, lower training.lr, or set kl_control: adaptive with a kl_target"
     ]
@@ -72,25 +72,25 @@ def test_what_is_printed_is_one_plain_line() -> None:
 
 
 def test_the_mark_is_a_dot_on_a_terminal_and_a_word_in_a_log() -> None:
-    assert [light_mark(light, terminal=False) for light in LIGHTS] == ["green", "amber", "red"]
-    assert [light_mark(light, terminal=True) for light in LIGHTS] == ["🟢", "🟡", "🔴"]
-    assert SEVERITY == {"note": 0, "amber": 1, "red": 2}
+    assert [status_mark(status, terminal=False) for status in STATUSES] == ["healthy", "warning", "unhealthy"]
+    assert [status_mark(status, terminal=True) for status in STATUSES] == ["🟢", "🟡", "🔴"]
+    assert SEVERITY == {"note": 0, "warning": 1, "unhealthy": 2}
 
 
 def test_a_run_stops_only_for_what_it_was_told_to_stop_on() -> None:
-    """S0-40: a guard that stops the run; amber is no reason."""
+    """S0-40: a guard that stops the run; a warning is no reason."""
 
     def after(stop_on: list[str], kl: float) -> str | None:
         monitor = Monitor(stop_on, "ppo")
         for step, metrics in enumerate(lines("ppo", 6, {"kl/mean": always(kl)}), 1):
-            monitor.see(step, metrics)
+            monitor.update(step, metrics)
         return monitor.stop_reason()
 
     assert after(["kl_explosion"], 16) == (
         "health: kl_explosion: KL to the reference is 16.0 nats per sequence, above 15"
     )
     assert after(["kl_explosion"], 14) is None
-    assert after(["empty_answers"], 16) is None
+    assert after(["empty_responses"], 16) is None
     assert after([], 16) is None
 
 
@@ -120,7 +120,7 @@ def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, cut: int) -
     with Tracker(folder, 30, "PPO", False) as tracker:
         tracker.start(0)
         for step, metrics in enumerate(lines("ppo", 30, bent), 1):
-            reports.append(monitor.see(step, metrics))
+            reports.append(monitor.update(step, metrics))
             tracker.log(step, metrics | reports[-1].metrics())
     written = folder.metrics.read_text().splitlines()
     assert json.loads(written[4])["policy/loss"] is None
@@ -128,16 +128,16 @@ def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, cut: int) -
     assert again.replay(written[:cut]) == reports[cut - 1]
     assert again.report == reports[cut - 1]
     for step, metrics in list(enumerate(lines("ppo", 30, bent), 1))[cut:]:
-        assert again.see(step, metrics) == reports[step - 1]
-    assert {r.light for r in reports} == {"green", "amber", "red"}
+        assert again.update(step, metrics) == reports[step - 1]
+    assert {r.status for r in reports} == {"healthy", "warning", "unhealthy"}
 
 
 def test_nothing_to_replay() -> None:
     monitor = Monitor((), "ppo")
-    assert (monitor.replay([]).light, monitor.report.findings) == ("green", ())
+    assert (monitor.replay([]).status, monitor.report.findings) == ("healthy", ())
 
 
 def test_a_finding_clears_when_the_run_recovers() -> None:
     reports = run("ppo", 12, {"kl/mean": lambda t: 16.0 if 4 <= t <= 7 else 3.0})
-    assert [level(r, "kl_explosion") for r in reports] == [None] * 4 + ["red"] * 4 + [None] * 4
-    assert reports[8].news(reports[7]) == ["cleared kl_explosion at 9"]
+    assert [level(r, "kl_explosion") for r in reports] == [None] * 4 + ["unhealthy"] * 4 + [None] * 4
+    assert reports[8].changes(reports[7]) == ["cleared kl_explosion at 9"]

@@ -47,7 +47,7 @@ def test_clipped_means_outside_the_runs_own_range(make_run: MakeRun) -> None:
     assert {1.5 < t["ratio"] < 2.5 for t in tokens} == {True, False}, "the bounds tell the two ranges apart"
 
 
-def test_cut_answers_that_are_masked_say_so(make_run: MakeRun) -> None:
+def test_truncated_responses_that_are_masked_say_so(make_run: MakeRun) -> None:
     step = read_step(make_run(ppo={"truncated": "mask"}), 3)
     for row, record in enumerate(step.rollouts):
         assert {t["policy_mask"] for t in token_rows(step, row, str)} == {record["stop"] == "end_of_turn"}

@@ -51,7 +51,7 @@ def test_scores_are_standardised_then_clipped_then_weighted() -> None:
     assert [s.value for s in clipped] == pytest.approx([max(-bound, min(bound, v)) for v in wanted], abs=1e-5)
 
 
-def test_a_cut_answers_score_may_be_replaced() -> None:
+def test_a_truncated_responses_score_may_be_replaced() -> None:
     """Property 20: `missing_eos_score` stands where the score stood, unclipped; ended answers keep theirs."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     rollouts = answers(renderer)

@@ -359,7 +359,7 @@ class Scripted(Counted):
 @pytest.mark.parametrize(
     ("name", "metrics", "after"),
     [
-        ("empty_answers", {"response/empty": 0.2}, 10),
+        ("empty_responses", {"response/empty": 0.2}, 10),
         ("kl_explosion", {"kl/mean": 16.0}, 1),
         ("kl_drift", {"kl/mean": 21.0}, 1),
         ("first_ratio", {"policy/first_ratio_gap": 0.2}, 1),

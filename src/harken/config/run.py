@@ -42,7 +42,7 @@ class HealthSettings(Strict):
     """When a run is called ill, and when it ends for it. docs/health.md lists every finding with its threshold."""
 
     stop_on: list[str] = Field(default_factory=list)
-    """Findings that end the run when they turn red, for example `kl_explosion`. `harken doctor` knows the names."""
+    """Findings that end the run when unhealthy, for example `kl_explosion`. `harken doctor` knows the names."""
 
 
 class CheckpointSettings(Strict):

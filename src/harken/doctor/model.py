@@ -120,7 +120,7 @@ def repeatable(context: Context) -> Outcome:
     measured = f"largest difference {gap:.2g} {_unit(context)}"
     if gap == 0:
         return ok(measured)
-    if context.device.type != "cpu" and gap < context.limits.sampler_gap_amber:
+    if context.device.type != "cpu" and gap < context.limits.sampler_gap_warning:
         return note(f"{measured}: rounding of the device")
     return error(
         measured, "set every dropout of the model's config.json to 0; nothing may call model.train()"
@@ -151,7 +151,7 @@ def _agree(context: Context, gap: Tensor, how: str, fix: str) -> Outcome:
     """Judge whether two computations agree up to rounding of the compute dtype."""
     mean = float(gap.abs().mean())
     measured = f"mean change {mean:.2g} {_unit(context)} {how}"
-    if not mean <= context.limits.sampler_gap_amber:  # so written, NaN is an error
+    if not mean <= context.limits.sampler_gap_warning:  # so written, NaN is an error
         return error(measured, fix)
     return ok(measured)
 

@@ -37,9 +37,9 @@ def sampler_is_scorer(context: PPOContext) -> Outcome:
     bias = float((trainer - sampler).mean())
     measured = f"mean gap {gap:.2g}, bias {bias:+.2g} nats a token over {len(trainer)} tokens"
     fix = "sample with the training weights, at training.ppo.temperature, without top-k, top-p or penalties"
-    if not gap <= limits.sampler_gap_red:
+    if not gap <= limits.sampler_gap_unhealthy:
         return error(measured, fix)
-    return ok(measured) if gap <= limits.sampler_gap_amber else warning(measured, fix)
+    return ok(measured) if gap <= limits.sampler_gap_warning else warning(measured, fix)
 
 
 @check(
@@ -88,9 +88,9 @@ def responses_end(context: PPOContext) -> Outcome:
     truncated = 1 - shares[limit] if limit in shares else 0.0
     if empty > 0.5:
         return warning(measured, "most responses are empty: run SFT first")
-    if truncated > context.limits.cut_red and not context.pipeline.sft_missing:
+    if truncated > context.limits.truncated_unhealthy and not context.pipeline.sft_missing:
         return warning(measured, fix)
-    return note(measured, fix) if truncated > context.limits.cut_amber else ok(measured)
+    return note(measured, fix) if truncated > context.limits.truncated_warning else ok(measured)
 
 
 @check(

@@ -89,9 +89,9 @@ def first_ratio(context: PPOContext) -> Outcome:
         return note("the update took no step on the policy: every response was truncated and masked")
     measured = f"largest |ratio − 1| {gap:.2g}"
     fix = "old log-probabilities must come from the training forward: set dtype: float32, look for dropout"
-    if not gap <= limits.first_ratio_red:
+    if not gap <= limits.first_ratio_unhealthy:
         return error(measured, fix)
-    return ok(measured) if gap <= limits.first_ratio_amber else warning(measured, fix)
+    return ok(measured) if gap <= limits.first_ratio_warning else warning(measured, fix)
 
 
 @check(

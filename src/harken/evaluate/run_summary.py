@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from harken.errors import UserError
-from harken.health.findings import LIGHTS
+from harken.health.findings import STATUSES
 from harken.run import json_io, terminal
 from harken.run.folder import RunFolder
 
@@ -40,14 +40,14 @@ _TITLES = {
 class Outcome:
     """One run. `figures` has the measures that were taken: rewards, KL in nats per sequence, `cut` a share.
 
-    `light` is that of the last update, and `findings` what stood behind it. Without an update: no figures.
+    `health` is the health status of the last update, `findings` its findings. Without an update: no figures.
     """
 
     state: str
     why: str
     updates: int
     figures: dict[str, float]
-    light: str | None = None
+    health: str | None = None
     findings: tuple[str, ...] = ()
 
 
@@ -101,8 +101,8 @@ def outcome(run: RunFolder) -> Outcome:
     figures[HELD_OUT] = evaluated.get("eval/reward_mean")
     figures |= {k.removeprefix("eval/"): v for k, v in evaluated.items() if k.startswith(f"eval/{JUDGE}")}
     last = lines[-1] if lines else {}
-    light = last.get("health/light")
-    ill = [
+    code = last.get("health/status")
+    findings = [
         name.removeprefix("health/") for name, level in last.items() if name.startswith("health/") and level
     ]
     return Outcome(
@@ -110,8 +110,8 @@ def outcome(run: RunFolder) -> Outcome:
         why=status["stopped_because"] or "",
         updates=status["completed"],
         figures={name: value for name, value in figures.items() if value is not None},
-        light=None if light is None else LIGHTS[min(max(int(light), 0), len(LIGHTS) - 1)],
-        findings=tuple(name for name in ill if name != "light"),
+        health=None if code is None else STATUSES[min(max(int(code), 0), len(STATUSES) - 1)],
+        findings=tuple(name for name in findings if name != "status"),
     )
 
 
@@ -128,7 +128,7 @@ def means(outcomes: Sequence[Outcome]) -> dict[str, Mean]:
 def table(groups: Sequence[tuple[Mapping[str, str], Sequence[Outcome]]]) -> str:
     """One line a group of runs that differ in their seed alone: its keys, then mean ± standard error.
 
-    Figures that no run has make no column. "health" counts the lights of the last updates.
+    Figures that no run has make no column. "health" counts the statuses of the last updates.
     """
     averages = [means(outcomes) for _, outcomes in groups]
     names = {name for average in averages for name in average}
@@ -139,8 +139,8 @@ def table(groups: Sequence[tuple[Mapping[str, str], Sequence[Outcome]]]) -> str:
         if name in names:
             title = _TITLES.get(name, name.removeprefix(JUDGE))
             cells[title] = [_cell(name, average.get(name)) for average in averages]
-    if any(one.light for _, outcomes in groups for one in outcomes):
-        cells["health"] = [_lights(outcomes) for _, outcomes in groups]
+    if any(one.health for _, outcomes in groups for one in outcomes):
+        cells["health"] = [_statuses(outcomes) for _, outcomes in groups]
     return terminal.table(cells, width=terminal.columns(), repeat=len(groups[0][0]))
 
 
@@ -157,7 +157,7 @@ def _cell(name: str, mean: Mean | None) -> str:
     return text if mean.standard_error is None else f"{text} ± {scale * mean.standard_error:.{places}f}"
 
 
-def _lights(outcomes: Sequence[Outcome]) -> str:
-    seen = Counter(one.light for one in outcomes if one.light is not None)
-    lights = [light for light in LIGHTS if seen[light]]
-    return lights[0] if len(lights) == 1 else ", ".join(f"{seen[light]} {light}" for light in lights)
+def _statuses(outcomes: Sequence[Outcome]) -> str:
+    seen = Counter(one.health for one in outcomes if one.health is not None)
+    statuses = [status for status in STATUSES if seen[status]]
+    return statuses[0] if len(statuses) == 1 else ", ".join(f"{seen[s]} {s}" for s in statuses)

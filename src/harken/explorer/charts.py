@@ -24,8 +24,8 @@ class Chart:
     format: Literal["number", "share"] = "number"
 
 
-KL_ALARM, CLIP_ALARM = Limits().kl_red, Limits().clip_red
-"""The lines of a chart are where the health monitor turns red."""
+KL_ALARM, CLIP_ALARM = Limits().kl_unhealthy, Limits().clip_unhealthy
+"""The lines of a chart are where the health monitor reports unhealthy."""
 _HELD_OUT = "Steps without a point were not evaluated."
 
 CHARTS: dict[str, tuple[Chart, ...]] = {

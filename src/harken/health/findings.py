@@ -1,26 +1,26 @@
-"""What the monitor says: findings, each with cause and mend, and the light of an update."""
+"""Findings of the health monitor, each with cause and fix, and the status of a step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["note", "amber", "red"]
-Status = Literal["green", "amber", "red"]
+Level = Literal["note", "warning", "unhealthy"]
+Status = Literal["healthy", "warning", "unhealthy"]
 
-SEVERITY: dict[Level, int] = {"note": 0, "amber": 1, "red": 2}
-LIGHTS: tuple[Status, ...] = ("green", "amber", "red")
-DOTS: dict[Status, str] = {"green": "🟢", "amber": "🟡", "red": "🔴"}
+SEVERITY: dict[Level, int] = {"note": 0, "warning": 1, "unhealthy": 2}
+STATUSES: tuple[Status, ...] = ("healthy", "warning", "unhealthy")
+DOTS: dict[Status, str] = {"healthy": "🟢", "warning": "🟡", "unhealthy": "🔴"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was seen. A note explains what looks ill and is not: it changes no light."""
+    """A problem that was detected. A note explains what looks unhealthy and is not: it does not change the status."""
 
     name: str
     level: Level
     what: str
-    """What was seen, with its unit and the line it crossed."""
+    """What was measured, with its unit and the threshold it crossed."""
     cause: str
     fix: str
 
@@ -30,28 +30,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of one update."""
+    """All findings of one step."""
 
     step: int
-    light: Status
+    status: Status
     findings: tuple[Finding, ...]
     names: tuple[str, ...]
     """Every finding that this kind of training can have: the columns of `metrics`."""
 
     @classmethod
     def of(cls, step: int, findings: tuple[Finding, ...], names: tuple[str, ...]) -> Report:
-        """The light is that of the worst finding."""
+        """Make the report of a step; its status is that of the worst finding."""
         worst = max((SEVERITY[f.level] for f in findings), default=0)
-        return cls(step, LIGHTS[worst], findings, names)
+        return cls(step, STATUSES[worst], findings, names)
 
     def metrics(self) -> dict[str, float]:
-        """`health/light` (0 green, 1 amber, 2 red) and `health/<finding>` (0 absent or a note, 1 amber, 2 red)."""
+        """Return `health/status` and `health/<finding>`: 0 healthy (or a note), 1 warning, 2 unhealthy."""
         columns = {f"health/{name}": 0.0 for name in self.names}
         columns |= {f"health/{f.name}": float(SEVERITY[f.level]) for f in self.findings}
-        return {"health/light": float(LIGHTS.index(self.light))} | columns
+        return {"health/status": float(STATUSES.index(self.status))} | columns
 
-    def news(self, previous: Report | None) -> list[str]:
-        """A line for each finding that appeared or worsened since `previous`, and for each that went."""
+    def changes(self, previous: Report | None) -> list[str]:
+        """Return a line for each finding that appeared or worsened since `previous`, and for each that cleared."""
         before = {f.name: f for f in previous.findings} if previous else {}
         now = {f.name for f in self.findings}
         lines = [
@@ -63,6 +63,6 @@ class Report:
         return lines + [f"cleared {name} at {self.step}" for name in gone]
 
 
-def light_mark(light: Status, *, terminal: bool) -> str:
-    """The light in front of a progress line: a coloured dot on a terminal, else the word."""
-    return DOTS[light] if terminal else light
+def status_mark(status: Status, *, terminal: bool) -> str:
+    """Return the status as a progress line shows it: a green, yellow or red dot on a terminal, else the word."""
+    return DOTS[status] if terminal else status

@@ -1,4 +1,4 @@
-"""Rules on the optimisation of PPO and of every other stage."""
+"""Health rules on the optimisation of PPO and of every other stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harken.health.rule import Observation, Rule
 def _not_finite(history: History, limits: Limits) -> Observation | None:
     if not history.nonfinite:
         return None
-    return Observation("red", f"NaN or infinite: {', '.join(history.nonfinite)}")
+    return Observation("unhealthy", f"NaN or infinite: {', '.join(history.nonfinite)}")
 
 
 def _gradient(history: History, limits: Limits) -> Observation | None:
@@ -21,10 +21,12 @@ def _gradient(history: History, limits: Limits) -> Observation | None:
     if len(past) < limits.gradient_past // 5:
         return None
     usual, now = median(past), median(norms[-limits.window :])
-    if not usual or now <= limits.gradient_amber * usual:
+    if not usual or now <= limits.gradient_warning * usual:
         return None
-    red = now > limits.gradient_red * usual
-    return Observation("red" if red else "amber", f"the gradient norm is {now:.3g}, it was {usual:.3g}")
+    unhealthy = now > limits.gradient_unhealthy * usual
+    return Observation(
+        "unhealthy" if unhealthy else "warning", f"the gradient norm is {now:.3g}, it was {usual:.3g}"
+    )
 
 
 def _entropy(history: History, limits: Limits) -> Observation | None:
@@ -32,23 +34,27 @@ def _entropy(history: History, limits: Limits) -> Observation | None:
     now = history.median("policy/entropy", limits.window)
     if now is None:
         return None
-    if now < limits.entropy_red:
-        return Observation("red", f"the entropy is {now:.3f} nats per token, below {limits.entropy_red:g}")
+    if now < limits.entropy_unhealthy:
+        return Observation(
+            "unhealthy", f"the entropy is {now:.3f} nats per token, below {limits.entropy_unhealthy:g}"
+        )
     if len(values) < 2 * limits.window:
         return None
     earlier = max(len(values) - limits.window - limits.entropy_updates, 0)
     before = median(values[earlier : earlier + limits.window])
     if now >= limits.entropy_fall * before:
         return None
-    return Observation("amber", f"the entropy fell from {before:.2f} to {now:.2f} nats per token")
+    return Observation("warning", f"the entropy fell from {before:.2f} to {now:.2f} nats per token")
 
 
 def _clipped(history: History, limits: Limits) -> Observation | None:
     share = history.mean("policy/clipfrac", limits.window)
-    if share is None or share <= limits.clip_amber:
+    if share is None or share <= limits.clip_warning:
         return None
-    red = share > limits.clip_red
-    return Observation("red" if red else "amber", f"{share:.0%} of the tokens leave the clip range")
+    unhealthy = share > limits.clip_unhealthy
+    return Observation(
+        "unhealthy" if unhealthy else "warning", f"{share:.0%} of the tokens leave the clip range"
+    )
 
 
 def _explained(history: History, limits: Limits) -> Observation | None:
@@ -57,13 +63,13 @@ def _explained(history: History, limits: Limits) -> Observation | None:
     if explained is None or not history.values("value/loss"):
         return None
     updates = len(history.values("value/explained_var"))
-    if explained < limits.explained_red and updates >= limits.explained_red_from:
+    if explained < limits.explained_unhealthy and updates >= limits.explained_unhealthy_from:
         return Observation(
-            "red", f"explained variance is {explained:.2f}: the critic is worse than a constant"
+            "unhealthy", f"explained variance is {explained:.2f}: the critic is worse than a constant"
         )
-    if explained < limits.explained_amber and updates >= limits.explained_amber_from:
+    if explained < limits.explained_warning and updates >= limits.explained_warning_from:
         return Observation(
-            "amber", f"explained variance is {explained:.2f}, below {limits.explained_amber:g}"
+            "warning", f"explained variance is {explained:.2f}, below {limits.explained_warning:g}"
         )
     return None
 
@@ -72,54 +78,55 @@ LEARNING_RULES = (
     Rule(
         name="not_finite",
         kinds=("sft", "reward", "ppo"),
-        amber="–",
-        red="a metric of the latest step is NaN or infinite",
+        warning="–",
+        unhealthy="a metric of the latest step is NaN or infinite",
         cause="numbers overflowed: the learning rate is too high, or bfloat16 too coarse",
         fix="lower training.lr, set dtype: float32, resume from the last checkpoint",
         items="S0-39, property 32",
-        look=_not_finite,
+        observe=_not_finite,
     ),
     Rule(
         name="gradient_explosion",
         kinds=("sft", "reward", "ppo"),
-        amber="gradient norm (median of {window}) > {gradient_amber:g} × its median over the {gradient_past} "
+        warning="gradient norm (median of {window}) > {gradient_warning:g} × its median over the {gradient_past} "
         "steps before",
-        red="the same > {gradient_red:g} ×",
-        cause="the learning rate is too high, or a few rows are very unlike the rest",
+        unhealthy="the same > {gradient_unhealthy:g} ×",
+        cause="the learning rate is too high, or a few rows are very different from the rest",
         fix="lower training.lr or max_grad_norm; add warmup_steps",
         items="S4-11",
-        look=_gradient,
+        observe=_gradient,
     ),
     Rule(
         name="entropy",
         kinds=("ppo",),
-        amber="entropy < {entropy_fall:g} × its level {entropy_updates} updates before (or at the start), "
+        warning="entropy < {entropy_fall:g} × its level {entropy_updates} updates before (or at the start), "
         "medians of {window}",
-        red="entropy < {entropy_red:g} nats per token, median of {window} updates",
-        cause="the policy becomes certain too fast: large steps, or a reward that a few words earn",
+        unhealthy="entropy < {entropy_unhealthy:g} nats per token, median of {window} updates",
+        cause="the policy becomes certain too fast: large steps, or a reward that a few words suffice for",
         fix="lower training.lr, raise kl_coef, set entropy_coef to about 0.001",
         items="S1-47, S2-54, S4-43",
-        look=_entropy,
+        observe=_entropy,
     ),
     Rule(
         name="clip_fraction",
         kinds=("ppo",),
-        amber="tokens outside the clip range > {clip_amber:g} (share, mean of {window} updates)",
-        red="the same > {clip_red:g}",
-        cause="an update moves the policy further than its rollouts can vouch for",
+        warning="tokens outside the clip range > {clip_warning:g} (share, mean of {window} updates)",
+        unhealthy="the same > {clip_unhealthy:g}",
+        cause="an update moves the policy too far from the one that sampled its rollouts",
         fix="lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token",
         items="S4-44",
-        look=_clipped,
+        observe=_clipped,
     ),
     Rule(
         name="explained_variance",
         kinds=("ppo",),
-        amber="explained variance < {explained_amber:g}, mean of {long_window} updates, from update "
-        "{explained_amber_from}",
-        red="explained variance < {explained_red:g}, mean of {long_window} updates, from update {explained_red_from}",
-        cause="the critic does not foresee the returns, so advantages are mostly noise",
+        warning="explained variance < {explained_warning:g}, mean of {long_window} updates, from update "
+        "{explained_warning_from}",
+        unhealthy="explained variance < {explained_unhealthy:g}, mean of {long_window} updates, from update "
+        "{explained_unhealthy_from}",
+        cause="the critic does not predict the returns, so advantages are mostly noise",
         fix="raise critic_lr; set critic: adapter with critic_init: reward_model; give it critic_warmup_updates",
         items="S4-45, property 34",
-        look=_explained,
+        observe=_explained,
     ),
 )

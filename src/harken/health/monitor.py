@@ -1,4 +1,4 @@
-"""The health of a run, judged after every step from the metrics it has logged."""
+"""Health monitor: checks a run after every step by the metrics it has logged."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from harken.health.history import History
 from harken.health.kl_rules import KL_RULES
 from harken.health.learning_rules import LEARNING_RULES
 from harken.health.limits import Limits
-from harken.health.response_rules import ANSWER_RULES
+from harken.health.response_rules import RESPONSE_RULES
 from harken.health.reward_rules import REWARD_RULES
 from harken.health.rule import Kind, Rule
 from harken.health.supervised_rules import SUPERVISED_RULES
 
-RULES: tuple[Rule, ...] = (*LEARNING_RULES, *KL_RULES, *REWARD_RULES, *ANSWER_RULES, *SUPERVISED_RULES)
+RULES: tuple[Rule, ...] = (*LEARNING_RULES, *KL_RULES, *REWARD_RULES, *RESPONSE_RULES, *SUPERVISED_RULES)
 
 
 class Monitor:
-    """Sees every line of metrics in order. What it says depends on these lines and the limits alone."""
+    """Check every line of metrics in order. The reports depend only on these lines and the limits."""
 
     def __init__(self, stop_on: Sequence[str], kind: Kind, limits: Limits | None = None) -> None:
-        """Raises UserError when `stop_on` names a finding that no stage has."""
+        """Raise UserError when `stop_on` names a finding that no stage has."""
         known = [rule.name for rule in RULES]
         for name in stop_on:
             if name not in known:
@@ -34,28 +34,28 @@ class Monitor:
         self.stop_on, self.limits = tuple(stop_on), limits or Limits()
         self.rules = tuple(rule for rule in RULES if kind in rule.kinds)
         self.history = History()
-        self.report = self._judge()
+        self.report = self._evaluate()
 
-    def see(self, step: int, metrics: Mapping[str, float | None]) -> Report:
-        """Judge the run after `step` (from 1), given what is about to be logged of it."""
+    def update(self, step: int, metrics: Mapping[str, float | None]) -> Report:
+        """Check the run after `step` (from 1), given the metrics that are about to be logged."""
         self.history.add(step, metrics)
-        self.report = self._judge()
+        self.report = self._evaluate()
         return self.report
 
     def replay(self, lines: Iterable[str]) -> Report:
-        """Read what an interrupted run logged: the lines of metrics.jsonl. Returns the last line's report."""
+        """Read the lines of metrics.jsonl of an interrupted run. Returns the last line's report."""
         for line in lines:
             metrics = json.loads(line)
             self.history.add(int(metrics.pop("step")), metrics)
-        self.report = self._judge()
+        self.report = self._evaluate()
         return self.report
 
     def stop_reason(self) -> str | None:
-        """Why the run should end: the first finding of `stop_on` that is red; None to go on."""
-        ill = (f for f in self.report.findings if f.level == "red" and f.name in self.stop_on)
-        return next((f"health: {f.name}: {f.what}" for f in ill), None)
+        """Return why the run should end: the first finding of `stop_on` that is unhealthy; None to go on."""
+        unhealthy = (f for f in self.report.findings if f.level == "unhealthy" and f.name in self.stop_on)
+        return next((f"health: {f.name}: {f.what}" for f in unhealthy), None)
 
-    def _judge(self) -> Report:
+    def _evaluate(self) -> Report:
         found: list[Finding] = []
         for rule in self.rules:
             if (finding := rule.finding(self.history, self.limits)) is not None:

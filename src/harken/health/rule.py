@@ -1,4 +1,4 @@
-"""What a rule of the monitor is."""
+"""Rules of the health monitor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["sft", "reward", "ppo"]
 
 
 class Observation(NamedTuple):
-    """What a rule saw, with numbers and units."""
+    """Level and description of a problem, with numbers and units."""
 
     level: Level
     what: str
@@ -22,27 +22,27 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """One finding: when it is raised, why it mostly happens, what helps.
+    """Define one finding: its thresholds, likely cause and fix.
 
-    `amber` and `red` say the thresholds in words; `{name}` in them is a field of `Limits`.
+    `warning` and `unhealthy` describe the thresholds; `{name}` in them is a field of `Limits`.
     """
 
     name: str
     kinds: tuple[Kind, ...]
-    amber: str
-    red: str
+    warning: str
+    unhealthy: str
     cause: str
     fix: str
     items: str
-    """The requirements and properties that ask for it."""
-    look: Callable[[History, Limits], Observation | None]
+    """Requirements and properties it covers (docs/coverage.md)."""
+    observe: Callable[[History, Limits], Observation | None]
 
     def finding(self, history: History, limits: Limits) -> Finding | None:
-        """What the rule says of the latest line, None when all is well."""
-        seen = self.look(history, limits)
+        """Return the rule's finding for the latest line; None when there is none."""
+        seen = self.observe(history, limits)
         return Finding(self.name, seen.level, seen.what, self.cause, self.fix) if seen else None
 
     def thresholds(self, limits: Limits) -> tuple[str, str]:
-        """The amber and the red line in words."""
+        """Describe the thresholds of warning and unhealthy."""
         values = asdict(limits)
-        return self.amber.format(**values), self.red.format(**values)
+        return self.warning.format(**values), self.unhealthy.format(**values)

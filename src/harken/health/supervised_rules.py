@@ -1,10 +1,10 @@
-"""Rules for supervised fine-tuning and for the reward model."""
+"""Health rules for supervised fine-tuning and for the reward model."""
 
 from __future__ import annotations
 
 from statistics import fmean
 
-from harken.health.history import History, errors_moved
+from harken.health.history import History, welch_t
 from harken.health.limits import Limits
 from harken.health.rule import Observation, Rule
 
@@ -17,11 +17,12 @@ def _rising(history: History, limits: Limits) -> Observation | None:
         return None
     best = min(blocks, key=fmean)
     now, then = fmean(latest), fmean(best)
-    if now < limits.loss_amber * then or errors_moved(best, latest) < limits.loss_errors:
+    if now < limits.loss_warning * then or welch_t(best, latest) < limits.loss_errors:
         return None
-    red = now >= limits.loss_red * then
+    unhealthy = now >= limits.loss_unhealthy * then
     return Observation(
-        "red" if red else "amber", f"the loss rose from {then:.3f} to {now:.3f} (means of {size} steps)"
+        "unhealthy" if unhealthy else "warning",
+        f"the loss rose from {then:.3f} to {now:.3f} (means of {size} steps)",
     )
 
 
@@ -30,11 +31,11 @@ def _overfitting(history: History, limits: Limits) -> Observation | None:
     if len(held_out) < 3 or len(losses) < 2 * size:
         return None
     best, least = min(held_out[:-2]), min(held_out[-2:])
-    if least < limits.overfit_amber * best or fmean(losses[-size:]) >= fmean(losses[:size]):
+    if least < limits.overfit_warning * best or fmean(losses[-size:]) >= fmean(losses[:size]):
         return None
-    red = least >= limits.overfit_red * best
+    unhealthy = least >= limits.overfit_unhealthy * best
     return Observation(
-        "red" if red else "amber",
+        "unhealthy" if unhealthy else "warning",
         f"held-out loss rose from {best:.3f} to {held_out[-1]:.3f} while the training loss fell",
     )
 
@@ -45,46 +46,48 @@ def _accuracy(history: History, limits: Limits) -> Observation | None:
         what = f"{held_out:.1%} of the held-out pairs are ordered as labelled"
         high = history.median("eval/accuracy_high", 1)
         if high is not None and high < 0.5:
-            return Observation("red", f"{what}, fewer than by chance")
-        return Observation("amber", f"{what}, 50 % is chance") if held_out < limits.accuracy else None
+            return Observation("unhealthy", f"{what}, fewer than by chance")
+        return Observation("warning", f"{what}, 50 % is chance") if held_out < limits.accuracy else None
     share = history.mean("accuracy", limits.accuracy_window)
     if share is None or history.step < limits.accuracy_from or share >= limits.accuracy:
         return None
-    return Observation("amber", f"{share:.1%} of the training pairs are ordered as labelled, 50 % is chance")
+    return Observation(
+        "warning", f"{share:.1%} of the training pairs are ordered as labelled, 50 % is chance"
+    )
 
 
 SUPERVISED_RULES = (
     Rule(
         name="loss_rising",
         kinds=("sft", "reward"),
-        amber="mean loss of {loss_block} steps ≥ {loss_amber:g} × the best earlier block of {loss_block}, and "
+        warning="mean loss of {loss_block} steps ≥ {loss_warning:g} × the best earlier block of {loss_block}, and "
         "{loss_errors:g} standard errors above it",
-        red="the same ≥ {loss_red:g} ×",
+        unhealthy="the same ≥ {loss_unhealthy:g} ×",
         cause="the learning rate is too high",
         fix="lower training.lr, add warmup_steps, resume from an earlier checkpoint",
         items="S2-40",
-        look=_rising,
+        observe=_rising,
     ),
     Rule(
         name="overfitting",
         kinds=("sft", "reward"),
-        amber="held-out loss ≥ {overfit_amber:g} × its best in two evaluations running, while the training loss "
+        warning="held-out loss ≥ {overfit_warning:g} × its best in two evaluations running, while the training loss "
         "(mean of {loss_block} steps) is below its start",
-        red="the same ≥ {overfit_red:g} ×",
-        cause="the rows are learnt by heart",
+        unhealthy="the same ≥ {overfit_unhealthy:g} ×",
+        cause="the model memorises the training rows",
         fix="stop here: the best checkpoint is kept; fewer epochs, a lower lr, more rows, lora.dropout",
         items="S2-42, S0-24",
-        look=_overfitting,
+        observe=_overfitting,
     ),
     Rule(
         name="reward_accuracy",
         kinds=("reward",),
-        amber="share of pairs ordered as labelled < {accuracy:g}: held-out, or else of the training pairs of "
+        warning="share of pairs ordered as labelled < {accuracy:g}: held-out, or else of the training pairs of "
         "{accuracy_window} steps from step {accuracy_from}",
-        red="the 95 % interval of the held-out accuracy lies below 0.5",
-        cause="the labels are noise or swapped, answers are cut before they differ, or the lr is far off",
+        unhealthy="the 95 % interval of the held-out accuracy lies below 0.5",
+        cause="the labels are noise or swapped, responses are truncated before they differ, or training.lr is far off",
         fix="run harken data on the pairs (label balance, truncation); read a few; try another training.lr",
         items="S1-49, S4-30",
-        look=_accuracy,
+        observe=_accuracy,
     ),
 )

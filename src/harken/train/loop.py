@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harken.config import CheckpointSettings, HealthSettings
 from harken.errors import FrozenWeightsChanged, UserError, describe_exception
-from harken.health.findings import light_mark
+from harken.health.findings import status_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import Kind
@@ -280,12 +280,12 @@ class _Loop:
         return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _log(self, tracker: Tracker, metrics: dict[str, float], skipped: str | None) -> None:
-        before, report = self.monitor.report, self.monitor.see(self.done, metrics)
+        before, report = self.monitor.report, self.monitor.update(self.done, metrics)
         metrics |= report.metrics()
-        mark = light_mark(report.light, terminal=is_terminal(sys.stderr))
+        mark = status_mark(report.status, terminal=is_terminal(sys.stderr))
         summary = self.stage.summary(metrics) if skipped is None else f"skipped: {skipped}"
         tracker.log(self.done, metrics, f"{mark}  {summary}", skipped=skipped)
-        for news in report.news(before):
+        for news in report.changes(before):
             say(f"{self.stage.label}: {news}")
 
 
