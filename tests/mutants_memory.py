@@ -51,7 +51,7 @@ TABLE = [
     ("the update: its snapshot is not taken", STAGE, "PPOStage._update: self.snapshot.take()", "pass", "train/test_nonfinite.py::test_an_update_that_meets_a_number_that_is_not_finite_never_was"),
     ("the update: its snapshot is not dropped", STAGE, "PPOStage._rolled_back_if_not_finite: self.snapshot.drop()", "pass", "train/test_nonfinite.py::test_the_copy_lives_as_long_as_an_update_of_several_steps"),
     ("the update: a micro-batch has counts of its own", MINIBATCH, "Minibatch.micro_batch: self.counts", "_count(self.targets.rows(at, width))", "train/ppo/test_stage.py::test_the_split_into_micro_batches_changes_nothing"),
-    ("the update: a minibatch has the counts of the rollout batch", MINIBATCH, "Minibatch.select: _count(part.targets)", "self.counts", "train/ppo/test_stage.py"),
+    ("the update: a minibatch has the counts of the rollout batch", MINIBATCH, "Minibatch.select: _count(part.targets)", "self.counts", "train/ppo/test_minibatch.py"),
     ("the update: a micro-batch is numbered by its place in the minibatch", MINIBATCH, "Minibatch.micro_batch: self.rows[i]", "i", "train/test_ready.py train/ppo/test_stage.py"),
     ("the update: a forward of other rows is used", LEARN, "Learner._gradients: cached is not None and m.rows == cached.rows", "cached is not None", "train/test_ready.py"),
     ("the update: the first minibatch is not last", EVALUATOR, "Evaluator.first_minibatch_last: [*self._micro_batches(batch, others), *of_first]", "[*of_first, *self._micro_batches(batch, others)]", "train/test_ready.py"),
