@@ -11,6 +11,7 @@ import torch
 from ppo_stage import ppo_config
 
 from harken.maths.kl import scheduled_coefficient
+from harken.train.ppo.kl_control import KLEarlyStop, UpdateRollback
 from harken.train.ppo.stage import PPOStage
 
 MakeStage = Callable[..., PPOStage]
@@ -116,3 +117,18 @@ def test_a_budget_survives_a_resume(make_stage: MakeStage) -> None:
     second.step(1)
     assert "kl_budget" in str(second.stop_reason())
     assert same(inside, weights(second))
+
+
+def test_an_update_ends_early_above_its_limit_alone() -> None:
+    assert [KLEarlyStop(0.1).reached(kl) for kl in (0.05, 0.1, 0.2)] == [False, False, True]
+    assert not KLEarlyStop(None).reached(1e9)
+
+
+def test_an_update_within_the_limit_ends_a_row_of_rollbacks() -> None:
+    rollback, restored = UpdateRollback(1.0), []
+    old, mask = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
+    for new in (-5.0, -5.0, 0.0, -5.0, -5.0):
+        rollback.judge(old, torch.full((1, 1), new), mask, lambda: restored.append(1))
+    assert (rollback.in_a_row, len(restored), rollback.stop_reason) == (2, 4, None)
+    rollback.judge(old, torch.full((1, 1), -5.0), mask, lambda: None)
+    assert rollback.stop_reason is not None and "3 updates in a row" in rollback.stop_reason
