@@ -342,7 +342,7 @@ def _ran(command: list[str], stage: str, outcome: Outcome) -> bool:
     try:
         with redirect_stderr(told), redirect_stdout(io.StringIO()):
             code = harken(command)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  an internal error of any kind is a finding, recorded with its traceback
         outcome.broken, outcome.stage = traceback.format_exc().strip(), stage
         return False
     if code:

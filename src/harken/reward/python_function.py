@@ -44,7 +44,7 @@ ids.
 """
 
 FORM = "def score(prompt, response, **details): return a number"
-KEPT = "mend it; a run that has checkpoints goes on with the new function under --accept-changes"
+KEPT = "correct it; a run that has checkpoints goes on with the new function under --accept-changes"
 BESIDE = "put what it needs in this file, or install it: files beside it are not found"
 
 

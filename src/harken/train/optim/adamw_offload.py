@@ -1,41 +1,72 @@
-"""AdamW whose moments live in the computer's memory, not in the GPU's."""
+"""AdamW whose moments are in host memory, not in the GPU's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
-from harken.train.optim.adamw_chunked import AdamWChunked
+BETAS = (0.9, 0.999)
+CHUNK = 1 << 22
+"""Elements whose moments are on the device at a time: 32 MiB of float32, whatever the size of a parameter."""
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class OffloadedAdamW(AdamWChunked):
-    """The very numbers of AdamW: moments visit the parameter's device a piece at a time, for their step.
+class OffloadedAdamW(torch.optim.Optimizer):
+    """torch's AdamW, bit for bit: moments are copied to the parameter's device a chunk at a time, for their step.
 
-    So the GPU holds no moments between steps, and the arithmetic is the same, bit for bit. The other way round,
-    stepping on the CPU, would move half as many bytes, and cost a second copy of the weights and another rounding.
+    What an element becomes depends on that element alone, so chunks change memory and nothing else. Stepping on the
+    CPU would move half as many bytes, and cost a second copy of the weights and another rounding. Parameters are
+    float32 and contiguous.
     """
 
-    def init(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """Zeros on the host, in the parameter's shape."""
-        zeros = torch.zeros(parameter.shape)
-        return {name: on_host(zeros, parameter.device) for name in ("exp_avg", "exp_avg_sq")}
+    def __init__(
+        self, groups: Iterable[Mapping[str, Any]], eps: float = 1e-8, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__([dict(group) for group in groups], {"eps": eps, "weight_decay": weight_decay})
 
-    def dequantize(
-        self, state: Mapping[str, Tensor], piece: slice, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Copies on `device`; on the CPU the moments themselves."""
-        first, second = (state[name].view(-1)[piece] for name in ("exp_avg", "exp_avg_sq"))
-        return first.to(device, non_blocking=True), second.to(device, non_blocking=True)
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, group)
 
-    def quantize(self, state: Mapping[str, Tensor], piece: slice, first: Tensor, second: Tensor) -> None:
-        """Back to the host, waiting for it: a checkpoint may read the moments at once."""
-        state["exp_avg"].view(-1)[piece].copy_(first)
-        state["exp_avg_sq"].view(-1)[piece].copy_(second)
+    def _step(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if not state:
+            zeros = torch.zeros(parameter.shape)
+            state.update({name: on_host(zeros, parameter.device) for name in MOMENTS}, step=torch.tensor(0.0))
+        values, gradient = parameter.view(-1), parameter.grad.reshape(-1)
+        for start in range(0, len(values), CHUNK):
+            chunk = slice(start, min(start + CHUNK, len(values)))
+            moments = copied_to(state, chunk, parameter.device)
+            adamw(
+                [values[chunk]], [gradient[chunk]], [moments[0]], [moments[1]], [], [state["step"].clone()],
+                amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=group["lr"],
+                weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+            )  # fmt: skip
+            copy_back(state, chunk, moments)
+        state["step"] += 1
+
+
+def copied_to(state: Mapping[str, Tensor], chunk: slice, device: torch.device) -> list[Tensor]:
+    """Copy both moments of a chunk to `device`; on the CPU, return views of the moments themselves."""
+    return [state[name].view(-1)[chunk].to(device, non_blocking=True) for name in MOMENTS]
+
+
+def copy_back(state: Mapping[str, Tensor], chunk: slice, moments: Iterable[Tensor]) -> None:
+    """Copy both moments of a chunk to the host, and wait for it: a checkpoint may read them at once."""
+    for name, moment in zip(MOMENTS, moments, strict=True):
+        state[name].view(-1)[chunk].copy_(moment)
 
 
 def on_host(moment: Tensor, device: torch.device) -> Tensor:
-    """A copy in the computer's memory; pinned, which makes copies to a GPU fast, when `device` is one."""
+    """Copy to host memory; pinned, which makes copies to a GPU fast, when `device` is one."""
     copy = torch.empty(moment.shape, dtype=moment.dtype, pin_memory=device.type == "cuda")
     return copy.copy_(moment)

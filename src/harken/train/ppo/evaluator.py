@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,33 +39,18 @@ class Evaluator:
 
     def logprobs(self, model: Policy, batch: TokenBatch) -> Float[Tensor, "batch time"]:
         """Log-probabilities of the response tokens under `model`, nats."""
-
-        @torch.no_grad()
-        def attempt() -> Tensor:
-            logprobs = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
-            for rows in self._micro_batches(batch):
-                piece = batch.select(rows)
-                outputs = model.evaluate(piece, self.settings.temperature)
-                logprobs[rows, : piece.tokens.shape[1]] = outputs.logprobs
-            return logprobs
-
-        return self.budget.retry_on_oom(attempt)
+        return self._per_token(batch, lambda piece: model.evaluate(piece, self.settings.temperature).logprobs)
 
     def full_kl(self, reference: Policy, batch: TokenBatch) -> Float[Tensor, "batch time"]:
         """KL(policy ‖ reference) of the whole distribution that each response token was sampled from, nats."""
+        heads = self.policy.backbone.head, reference.backbone.head
 
-        @torch.no_grad()
-        def attempt() -> Tensor:
-            kl = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
-            for rows in self._micro_batches(batch):
-                piece = batch.select(rows)
-                states, ref_states = self.policy.response_states(piece), reference.response_states(piece)
-                heads = self.policy.backbone.head, reference.backbone.head
-                of_piece = full_kl(states, heads[0], ref_states, heads[1], self.settings.temperature)
-                kl[rows, : piece.tokens.shape[1]] = scatter_to_mask(of_piece, piece.response_mask)
-            return kl
+        def of_piece(piece: TokenBatch) -> Tensor:
+            states, ref_states = self.policy.response_states(piece), reference.response_states(piece)
+            kl = full_kl(states, heads[0], ref_states, heads[1], self.settings.temperature)
+            return scatter_to_mask(kl, piece.response_mask)
 
-        return self.budget.retry_on_oom(attempt)
+        return self._per_token(batch, of_piece)
 
     def policy_and_values(
         self, batch: TokenBatch, first_minibatch: Sequence[int], *, keep_graph: bool
@@ -114,6 +99,21 @@ class Evaluator:
     def drop_cached(self) -> None:
         """Free the kept forward and its graph."""
         self.cached = None
+
+    def _per_token(
+        self, batch: TokenBatch, forward: Callable[[TokenBatch], Tensor]
+    ) -> Float[Tensor, "batch time"]:
+        """Put together what `forward` gives of each micro-batch; zero in the padding."""
+
+        @torch.no_grad()
+        def attempt() -> Tensor:
+            values = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
+            for rows in self._micro_batches(batch):
+                piece = batch.select(rows)
+                values[rows, : piece.tokens.shape[1]] = forward(piece)
+            return values
+
+        return self.budget.retry_on_oom(attempt)
 
     def _forward_keep_graph(self, piece: TokenBatch, rows: Sequence[int]) -> PolicyOutputs:
         with torch.enable_grad(), self.policy.backbone.role(self.policy.adapter):
