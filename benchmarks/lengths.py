@@ -172,7 +172,7 @@ class Bench:
         update = self.update(recorded, prompts, cap)
 
         def stopping_there() -> dict[str, float]:
-            engine.stops = stops
+            engine.stop_tokens = stops
             return update()
 
         return Work(name, stopping_there, (GENERATE, *PASSES), lambda: recorded.lengths)
@@ -219,7 +219,7 @@ def figure(work: Work, measured: list[dict[str, float]]) -> dict[str, object]:
 
 def common_stops(engine: InProcessEngine, prompts: Sequence[Prompt], tokens: int, mean: int) -> list[int]:
     """Return tokens that together are one in `mean` of those sampled: ending there gives responses of all lengths."""
-    engine.stops = []
+    engine.stop_tokens = []
     rollouts = engine.generate(prompts, Sampling(tokens, 1.0, SEED), "benchmark", "stops")
     counts = Counter(token for rollout in rollouts for token in rollout.response_tokens)
     chosen, room = [], counts.total() / mean

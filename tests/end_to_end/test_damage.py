@@ -19,8 +19,8 @@ from harken import pipeline
 from harken.cli.main import main
 from harken.config import PipelineConfig
 from harken.config.rewards import ClassifierPart
-from harken.doctor.check import Examination
-from harken.doctor.context import Around, Context, recorded
+from harken.doctor.check import StageChecks
+from harken.doctor.context import Context, PipelineInfo, recorded_config
 from harken.doctor.environment import output_folder
 from harken.errors import UserError
 from harken.evaluate import suite
@@ -274,9 +274,9 @@ def test_the_doctor_finds_a_damaged_record(again: Path) -> None:
     """Of the run behind a model, and of the run that is there already."""
     flip(again / "01_sft" / "config.yml")
     with pytest.raises(UserError, match=r"config.yml: is damaged"):
-        recorded(resolve(str(again / "01_sft")))
+        recorded_config(resolve(str(again / "01_sft")))
     config = pipeline.stage(settings(again), settings(again).sft, "embedded")
-    seen = Examination("sft", Context(config, again / "01_sft", again, Around())).make(output_folder)
+    seen = StageChecks("sft", Context(config, again / "01_sft", again, PipelineInfo())).run(output_folder)
     assert seen.level == "error" and "config.yml: is damaged" in seen.measured
 
 

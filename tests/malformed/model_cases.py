@@ -197,7 +197,7 @@ ADAPTER: dict[str, tuple[Spoil, str]] = {
     "a base of 5,000 letters": (_keys(CARD, base_model_name_or_path="/" + "x" * 5000), "too long"),
     "a base with a NUL": (_keys(CARD, base_model_name_or_path="/a\0b"), "no such model"),
     "a base out of reach": (_keys(CARD, base_model_name_or_path="nobody/nothing"), "nobody/nothing"),
-    "itself as its base": (_keys(CARD, base_model_name_or_path="."), "circle"),
+    "itself as its base": (_keys(CARD, base_model_name_or_path="."), "cycle"),
     "no weights": (_remove("adapter_model.safetensors"), "adapter_model.safetensors"),
     "a pickle": (
         lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"),

@@ -190,7 +190,7 @@ class AsOnAGPU(Decoder):
 
     def __init__(self, backbone: Backbone, slots: int, capacity: int, **settings: Any) -> None:
         super().__init__(backbone, slots, capacity, **settings)
-        self.cache.fitted, self.cache.width = False, capacity
+        self.cache.trimmed, self.cache.width = False, capacity
         self.graphs = self._noted  # type: ignore[assignment]
 
     def _noted(self, kind: object, work: Callable[..., Any], *inputs: torch.Tensor) -> Any:
