@@ -55,7 +55,7 @@ TABLE = [
     ("the update: a forward of other rows is used", LEARN, "Learner._gradients: cached is not None and m.rows == cached.rows", "cached is not None", "train/test_ready.py"),
     ("the update: the first minibatch is not last", EVALUATOR, "Evaluator.first_minibatch_last: [*self._micro_batches(batch, others), *of_first]", "[*of_first, *self._micro_batches(batch, others)]", "train/test_ready.py"),
     ("the update: the kept forward is handed over twice", EVALUATOR, "Evaluator.take_cached: cached, self.cached = (self.cached, None)", "cached = self.cached", "train/test_ready.py"),
-    ("the update: a forward is kept for the critic alone", STAGE, "PPOStage._update: self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming)", "self.evaluator.policy_and_values(batch, first, keep_graph=True)", "train/test_ppo_modes.py"),
+    ("the update: a forward is kept for the critic alone", STAGE, 'PPOStage._update: self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming_up)', "self.evaluator.policy_and_values(batch, first, keep_graph=True)", "train/test_ppo_modes.py"),
     ("the update: the early stop is ignored", LEARN, "Learner.learn: self.early_stop.reached(stats.latest_approxkl)", "False", "train/ppo/test_stage.py::test_target_kl_stops_an_update_early"),
     ("the update: the early stop ignores its limit", KL, "KLEarlyStop.reached: approxkl > self.limit", "True", "train/ppo/test_kl_control.py"),
     ("the update: a good update does not end a row of rollbacks", KL, "UpdateRollback.judge: self.in_a_row + 1 if too_far else 0", "self.in_a_row + 1", "train/ppo/test_kl_control.py"),

@@ -216,8 +216,8 @@ def test_a_critic_that_is_not_there_explains_nothing_and_is_not_blamed() -> None
 
 
 def test_a_policy_that_waits_for_its_critic_is_not_blamed_for_a_flat_reward() -> None:
-    """While critic/warming is 1 the policy does not learn: patience counts from there (property 34)."""
-    waiting: Bent = {**FLAT, "kl/mean": always(0.0), "critic/warming": then(1, 26, 0)}
+    """While critic/warming_up is 1 the policy does not learn: patience counts from there (property 34)."""
+    waiting: Bent = {**FLAT, "kl/mean": always(0.0), "critic/warming_up": then(1, 26, 0)}
     assert not [r for r in run("ppo", 44, waiting) if level(r, "kl_too_tight") or level(r, "reward_flat")]
     assert level(run("ppo", 45, waiting)[-1], "kl_too_tight") == "warning"
 

@@ -66,5 +66,5 @@ def test_what_is_not_a_finite_number_is_no_value() -> None:
 def test_values_since_the_policy_learns() -> None:
     made = History()
     for step, warming in enumerate([1.0, 1.0, 0.0, 0.0], 1):
-        made.add(step, {"reward/mean": float(step), "critic/warming": warming})
+        made.add(step, {"reward/mean": float(step), "critic/warming_up": warming})
     assert made.after_warmup("reward/mean") == [3.0, 4.0]

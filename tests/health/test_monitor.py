@@ -112,7 +112,7 @@ def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, cut: int) -
         "kl/mean": lambda t: 0.7 * t,
         "policy/loss": lambda t: math.nan if t % 5 == 0 else 0.1 / 3,
         "response/unique": lambda t: 0.97**t,
-        "critic/warming": then(1.0, 4, 0.0),
+        "critic/warming_up": then(1.0, 4, 0.0),
         "eval/loss": lambda t: None if t % 5 else 1.0 / t,
     }
     folder = RunFolder(tmp_path)

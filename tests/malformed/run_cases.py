@@ -380,8 +380,8 @@ def cases() -> list[Case]:
         make = _whole(_report, _write("03_ppo/metrics.jsonl", content))
         found.append(Case(f"report, metrics.jsonl holds {name}", make, ("metrics.jsonl:1",)))
     best: dict[str, Spoil] = {
-        "no quality": _state(lambda s: {}, "best"),
-        "a quality that is text": _state(lambda s: {"quality": "good"}, "best"),
+        "no selection metric": _state(lambda s: {}, "best"),
+        "a selection metric that is text": _state(lambda s: {"selection_metric": "good"}, "best"),
         "a weight of another shape": _worse,
     }
     for name, spoil in best.items():

@@ -22,15 +22,15 @@ from harken.train.ppo.stage import PPOStage
 
 
 class Counting:
-    """A stage whose only weight is the number of its steps, and whose quality is given."""
+    """A stage whose only weight is the number of its steps, and whose selection metric is given."""
 
     label, total = "count", 5
 
-    def __init__(self, qualities: Mapping[int, float], stop_after: int = 99) -> None:
-        self.qualities, self.stop_after = qualities, stop_after
+    def __init__(self, values: Mapping[int, float], stop_after: int = 99) -> None:
+        self.values, self.stop_after = values, stop_after
         self.weight, self.moment, self.done = torch.zeros(1), torch.zeros(1), 0
 
-    def before(self) -> None:
+    def on_train_begin(self) -> None:
         pass
 
     def step(self, number: int) -> dict[str, float]:
@@ -39,10 +39,10 @@ class Counting:
         return {"loss": 0.0}
 
     def evaluate(self, done: int) -> dict[str, float]:
-        return {"eval/quality": self.qualities.get(done, 0.0)}
+        return {"eval/metric": self.values.get(done, 0.0)}
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
-        return metrics.get("eval/quality") or None
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
+        return metrics.get("eval/metric") or None
 
     def stop_reason(self) -> str | None:
         return "enough" if self.done >= self.stop_after else None
@@ -74,7 +74,7 @@ def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("qualities", "wanted"),
+    ("values", "wanted"),
     [
         ({2: 3.0, 4: 1.0}, "2.0"),
         ({1: 1.0, 5: 2.0}, "5.0"),
@@ -84,9 +84,9 @@ def final_of(tmp_path: Path, stage: Counting) -> tuple[str, str]:
         ({2: -math.inf, 4: 1.0}, "4.0"),
     ],
 )
-def test_final_is_the_best_step(tmp_path: Path, qualities: dict[int, float], wanted: str) -> None:
-    """The highest quality; of equals the earlier; nothing measured: the last; none fit: the first measured."""
-    assert final_of(tmp_path, Counting(qualities))[0] == wanted
+def test_final_is_the_best_step(tmp_path: Path, values: dict[int, float], wanted: str) -> None:
+    """The highest metric wins, ties keep the earlier step; none measured: the last; none eligible: the first."""
+    assert final_of(tmp_path, Counting(values))[0] == wanted
 
 
 def test_no_room_for_the_best_ends_the_run_and_the_next_start_finds_it(
@@ -108,7 +108,7 @@ def test_no_room_for_the_best_ends_the_run_and_the_next_start_finds_it(
 def test_what_a_killed_save_left_to_drop_is_dropped(tmp_path: Path) -> None:
     """Killed after a new best had its name and before the one before it went."""
     for step in (1, 2):
-        assert checkpoint.save(tmp_path, step, {}, {"quality": float(step)}, keep=2)
+        assert checkpoint.save(tmp_path, step, {}, {"selection_metric": float(step)}, keep=2)
     assert BestCheckpoint(tmp_path).step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
 
@@ -165,7 +165,7 @@ def test_a_best_of_before_a_resume_is_known(tmp_path: Path) -> None:
     BestCheckpoint(tmp_path / "best").consider(1, stage, stage.evaluate(1))
     later = BestCheckpoint(tmp_path / "best")
     assert (later.step, later.value) == (1, 2.0)
-    later.consider(2, stage, {"eval/quality": 1.5})
+    later.consider(2, stage, {"eval/metric": 1.5})
     assert BestCheckpoint(tmp_path / "best").step == 1
 
 
@@ -198,11 +198,11 @@ def test_what_is_fit_to_be_chosen(
     """Rates within 5 points of the start, no judge 2 standard errors below it, KL inside the budget."""
     stage = make_stage(ppo_config(ppo={"kl_budget": 8.0, "judges": ["demo_gold"]}))
     stage.heldout.start = measured()
-    assert stage.quality(measured(**changed)) == (1.0 if fit else -math.inf)
+    assert stage.selection_metric(measured(**changed)) == (1.0 if fit else -math.inf)
 
 
 def test_without_a_held_out_measure_nothing_is_chosen(make_stage: Callable[..., PPOStage]) -> None:
-    assert make_stage(ppo_config()).quality({"kl/mean": 0.0}) is None
+    assert make_stage(ppo_config()).selection_metric({"kl/mean": 0.0}) is None
 
 
 def test_a_judges_change_is_paired_with_the_start(make_stage: Callable[..., PPOStage]) -> None:

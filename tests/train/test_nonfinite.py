@@ -227,7 +227,7 @@ def test_a_schedule_and_a_warm_up_are_taken_back(
     }
     stage = make_stage(ppo_config(ppo=keys))
     before = everything(stage)
-    assert stage.warming
+    assert stage.warming_up
     clip_nan(monkeypatch, 0, "value_head")
     with pytest.raises(NonFinite, match="value_head"):
         stage.step(1)

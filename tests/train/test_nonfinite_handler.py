@@ -1,4 +1,4 @@
-"""Skipped steps: what is told of them, when they end the run, their bundles; and trip-wires that end a run."""
+"""Skipped steps: what is told of them, when they end the run, their dumps; and trip-wires that end a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import logged
 from harken.train import nonfinite
 from harken.train.loop import run_stage
-from harken.train.nonfinite import KEPT, NonFiniteHandler, check_finite
+from harken.train.nonfinite import MAX_DUMPS, NonFiniteHandler, check_finite
 from harken.train.ppo.loss import UpdateStats, policy_loss
 from harken.train.ppo.minibatch import TokenCounts
 
@@ -58,13 +58,13 @@ class Counted:
         self.weight = self.weight + 1
         return {"loss": 1.0 / (1 + number), "grad_norm": 1.0}
 
-    def before(self) -> None: ...
+    def on_train_begin(self) -> None: ...
 
     def evaluate(self, done: int) -> dict[str, float]:
         self.evaluated.append(done)
         return {}
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         return None
 
     def stop_reason(self) -> str | None:
@@ -143,7 +143,7 @@ def test_too_many_in_a_row_end_the_run(tmp_path: Path, ill: set[int], most: int,
     assert told["state"] == "failed" and told["stopped_because"].startswith("failed: ")
     assert (told["completed"], told["skipped"]) == (ends - most - 1, most + 1)
     assert len(lines(folder)) == ends and not folder.final.exists()
-    assert (folder.faults / f"step-{ends:06d}").is_dir()
+    assert (folder.nan_dumps / f"step-{ends:06d}").is_dir()
 
 
 def test_a_run_of_which_every_step_was_skipped_is_not_finished(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def killed_at(stage: Counted, number: int) -> Counted:
 
 @pytest.mark.parametrize("kill", [3, 4, 5, 7])
 def test_a_resumed_run_counts_as_if_never_stopped(tmp_path: Path, kill: int) -> None:
-    """In the middle of a streak and behind it: metrics, counts, bundles, weights."""
+    """In the middle of a streak and behind it: metrics, counts, dumps, weights."""
     ill = {2, 3, 4, 6}
     whole = run(tmp_path / "whole", Counted(ill), every=2)
     with pytest.raises(Killed):
@@ -188,7 +188,7 @@ def test_a_resumed_run_counts_as_if_never_stopped(tmp_path: Path, kill: int) -> 
     cut = run(tmp_path / "cut", Counted(ill), every=2)
     assert lines(cut) == lines(whole)
     assert status(cut) == status(whole)
-    assert files(cut.faults) == files(whole.faults)
+    assert files(cut.nan_dumps) == files(whole.nan_dumps)
     assert (cut.final / "weight").read_text() == (whole.final / "weight").read_text()
 
 
@@ -199,8 +199,8 @@ def test_a_streak_goes_on_behind_a_checkpoint(tmp_path: Path) -> None:
         json.dumps({"step": n} | ({"skipped": "x"} if n in (1, 3, 4, 5) else {})) + "\n" for n in range(1, 6)
     ) + '{"step": 4, "sk')  # fmt: skip
     counted = NonFiniteHandler(folder, 0, 3, 9)
-    counted.replay(logged(folder.metrics, 4))
-    assert (counted.skipped, counted.in_a_row) == (3, 2)
+    counted.count_logged(logged(folder.metrics, 4))
+    assert (counted.skipped, counted.skipped_in_a_row) == (3, 2)
 
 
 def test_a_health_rule_may_end_the_run_at_the_first(tmp_path: Path) -> None:
@@ -209,32 +209,32 @@ def test_a_health_rule_may_end_the_run_at_the_first(tmp_path: Path) -> None:
     assert (status(folder)["completed"], status(folder)["skipped"]) == (2, 1)
 
 
-# -- the bundle -----------------------------------------------------------------------------------------
+# -- the dump -----------------------------------------------------------------------------------------
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_a_bundle_shows_the_fault_again(tmp_path: Path) -> None:
+def test_a_dump_reproduces_the_nan(tmp_path: Path) -> None:
     """From the files alone: the same quantity is not finite at the same row and token, and the loss with it."""
     ill = first_batch(supervised(), 1)[2]
     place = len(DEMONSTRATIONS[ill].tokens) - 2
     rows = with_bad_rows({ill: place})
     folder = run(tmp_path, supervised(rows, max_steps=3))
-    bundle = folder.faults / "step-000002"
-    assert sorted(p.name for p in bundle.iterdir()) == [
+    dump = folder.nan_dumps / "step-000002"
+    assert sorted(p.name for p in dump.iterdir()) == [
         "batch.safetensors",
-        "fault.json",
+        "dump.json",
         "parameters.safetensors",
     ]
-    told = json.loads((bundle / "fault.json").read_text())
+    told = json.loads((dump / "dump.json").read_text())
     assert (told["stage"], told["step"], told["quantity"], told["value"]) == ("SFT", 2, "logprob", "nan")
     assert (told["seed"], told["config"], told["token"]) == (7, "config.yml", place + 1)
     fresh = supervised(rows)
-    fresh.step(0)  # the parameters of the bundle are those after it: wipe them first
+    fresh.step(0)  # the parameters of the dump are those after it: wipe them first
     fresh.step(2)
-    saved, shown = load_file(bundle / "parameters.safetensors"), load_file(bundle / "batch.safetensors")
+    saved, shown = load_file(dump / "parameters.safetensors"), load_file(dump / "batch.safetensors")
     with torch.no_grad():
         for name, parameter in fresh.policy.parameters().items():
             parameter.copy_(saved[name])
@@ -248,15 +248,15 @@ def test_a_bundle_shows_the_fault_again(tmp_path: Path) -> None:
     assert broken == [[told["row"], told["token"]]]
 
 
-def test_a_bundle_of_ppo_holds_what_its_loss_takes(
+def test_a_dump_of_ppo_holds_what_its_loss_takes(
     tmp_path: Path, make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the files alone the loss of the micro-batch: before the update the ratio is 1, so it is −Σ advantage."""
     stage = make_stage(ppo_config(ppo={"updates": 2}, **WHOLE))
     evaluate_nan(monkeypatch, 2)
     folder = run(tmp_path / "run", stage, kind="ppo")
-    shown = load_file(folder.faults / "step-000001" / "batch.safetensors")
-    told = json.loads((folder.faults / "step-000001" / "fault.json").read_text())
+    shown = load_file(folder.nan_dumps / "step-000001" / "batch.safetensors")
+    told = json.loads((folder.nan_dumps / "step-000001" / "dump.json").read_text())
     assert told["what"].startswith(
         f"learning, row {int(shown['rows'][0])} of the update, token {told['token']}: "
     )
@@ -270,7 +270,7 @@ def test_a_bundle_of_ppo_holds_what_its_loss_takes(
         "value_mask",
     } <= shown.keys()
     assert len(shown["rows"]) == len(shown["tokens"]) == 3
-    parameters = load_file(folder.faults / "step-000001" / "parameters.safetensors")
+    parameters = load_file(folder.nan_dumps / "step-000001" / "parameters.safetensors")
     fresh = make_stage(ppo_config(ppo={"updates": 2}, **WHOLE), folder="fresh")
     start = {
         n.removeprefix("parameter/"): t for n, t in fresh.tensors().items() if n.startswith("parameter/")
@@ -288,13 +288,13 @@ def test_a_bundle_of_ppo_holds_what_its_loss_takes(
     assert float(loss) == pytest.approx(-float(shown["advantages"][shown["policy_mask"]].sum()), abs=1e-4)
 
 
-def test_the_latest_few_bundles_are_kept(tmp_path: Path) -> None:
+def test_the_latest_few_dumps_are_kept(tmp_path: Path) -> None:
     folder = run(tmp_path, Counted({0, 1, 3, 5, 6, 7}, total=9))
-    kept = [f"step-{n:06d}" for n in (2, 4, 6, 7, 8)][-KEPT:]
-    assert sorted(p.name for p in folder.faults.iterdir()) == kept
+    kept = [f"step-{n:06d}" for n in (2, 4, 6, 7, 8)][-MAX_DUMPS:]
+    assert sorted(p.name for p in folder.nan_dumps.iterdir()) == kept
 
 
-def test_a_full_disk_costs_the_bundle_and_not_the_run(
+def test_a_full_disk_costs_the_dump_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     def full(path: Path, data: bytes) -> None:
@@ -305,10 +305,8 @@ def test_a_full_disk_costs_the_bundle_and_not_the_run(
     watched = NonFiniteHandler(RunFolder(tmp_path), 0, 3, 9)
     metrics, why = watched.step(Counted({0}), 0)
     assert math.isnan(metrics["gradient"]) and why is not None
-    assert list((tmp_path / "faults").iterdir()) == []
-    assert (
-        "warning: no bundle of the fault in step 1, the run goes on: No space left" in capfd.readouterr().err
-    )
+    assert list((tmp_path / "nan_dumps").iterdir()) == []
+    assert "warning: no NaN dump of step 1, the run continues: No space left" in capfd.readouterr().err
 
     def broken(path: Path, data: bytes) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -319,13 +317,13 @@ def test_a_full_disk_costs_the_bundle_and_not_the_run(
 
 
 def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
-    left = tmp_path / "faults" / ".unfinished-step-000001"
+    left = tmp_path / "nan_dumps" / ".unfinished-step-000001"
     left.mkdir(parents=True)
     (left / "batch.safetensors").write_bytes(b"torn")
     watched = NonFiniteHandler(RunFolder(tmp_path), 0, 3, 9)
-    for _ in range(2):  # the second time in place of the first's bundle
+    for _ in range(2):  # the second time in place of the first's dump
         watched.step(Counted({2}), 2)
-    assert [p.name for p in (tmp_path / "faults").iterdir()] == ["step-000003"]
+    assert [p.name for p in (tmp_path / "nan_dumps").iterdir()] == ["step-000003"]
 
 
 def test_the_first_in_order_is_named_and_what_does_not_count_is_not_read() -> None:

@@ -221,19 +221,19 @@ def test_while_the_critic_warms_up_the_policy_stays_to_the_last_bit(tmp_path: Pa
     warm = {"critic": critic, "critic_warmup_updates": 2, "critic_warmup_until": 1.0}
     stage = build_stage(tmp_path, ppo_config(ppo=warm))
     before = weights(stage)
-    assert stage.step(0)["critic/warming"] == 1.0
+    assert stage.step(0)["critic/warming_up"] == 1.0
     assert not policy_moved(stage, before)
     assert any(not torch.equal(t, before[n]) for n, t in weights(stage).items())
     stage.step(1)
     assert not policy_moved(stage, before)
-    assert stage.step(2)["critic/warming"] == 0.0
+    assert stage.step(2)["critic/warming_up"] == 0.0
     assert policy_moved(stage, before)
 
 
 def test_a_critic_that_foresees_enough_ends_its_warm_up(tmp_path: Path) -> None:
     warm = {"critic_warmup_updates": 50, "critic_warmup_until": -1000.0}
     stage = build_stage(tmp_path, ppo_config(ppo=warm))
-    assert stage.step(0)["critic/warming"] == 0.0
+    assert stage.step(0)["critic/warming_up"] == 0.0
 
 
 def test_a_separate_critic_leaves_the_policys_gradient_alone(tmp_path: Path) -> None:

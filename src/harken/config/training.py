@@ -31,7 +31,7 @@ class Optimisation(Strict):
     max_skipped_steps: Count = 3
     """Steps in a row that are skipped because a number in them is NaN or infinite; one more ends the run.
 
-    0: the first ends it. A skipped step changes nothing, and leaves a folder in faults/ (docs/health.md).
+    0: the first ends it. A skipped step changes nothing, and leaves a dump in nan_dumps/ (docs/health.md).
     """
     eval_every: PositiveInt = 50
     """Steps between evaluations on the held-out rows; there is always one at the end."""

@@ -32,7 +32,7 @@ class History:
             else:
                 broken.append(name)
         self.step, self.lines, self.nonfinite = step, self.lines + 1, tuple(dict.fromkeys(broken))
-        if metrics.get("critic/warming") == 1.0:
+        if metrics.get("critic/warming_up") == 1.0:
             self.critic_warmup += 1
 
     def values(self, name: str) -> list[float]:

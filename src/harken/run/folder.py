@@ -1,7 +1,7 @@
 """Every path of a run, named once.
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
-      tensorboard/  checkpoints/step-N/  faults/step-N/  rollouts/*.parquet  credit/*.parquet  final/
+      tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  final/
 
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
       pipeline.yml  results.json
@@ -68,9 +68,9 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
-    def faults(self) -> Path:
-        """What shows a number again that was not finite, one folder a skipped step; the latest few are kept."""
-        return self.root / "faults"
+    def nan_dumps(self) -> Path:
+        """Dumps of skipped steps that reproduce their NaN or infinity, one folder a step; the latest few are kept."""
+        return self.root / "nan_dumps"
 
     @property
     def best(self) -> Path:

@@ -25,7 +25,7 @@ class Selectable(Protocol):
     label: str
     total: int
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         """How good the weights are; −∞ when they are not fit to be chosen, None when nothing was measured."""
         ...
 
@@ -54,7 +54,7 @@ class BestCheckpoint:
         kept = checkpoint.latest(folder)
         checkpoint.prune(folder, keep=1)
         self.step = kept.step if kept else None
-        self.value = _known(kept.state.get("quality", ""), folder) if kept else None
+        self.value = _known(kept.state.get("selection_metric", ""), folder) if kept else None
 
     def out_of_patience(self, step: int, eval_every: int, patience: int | None) -> str | None:
         """Why to end after `step`: `patience` evaluations came and went without a better one. None to go on."""
@@ -68,12 +68,12 @@ class BestCheckpoint:
         So where no step is fit to be chosen (−∞), the first that was measured is kept: the least has happened to it.
         Raises OSError when the disk has no room for them.
         """
-        value = stage.quality(metrics)
+        value = stage.selection_metric(metrics)
         if value is None or (self.value is not None and value <= self.value):
             return
         weights = {name: t for name, t in stage.tensors().items() if name.startswith(WEIGHTS)}
         known = None if value == -math.inf else value
-        if not checkpoint.save(self.folder, step, weights, {"quality": known}, keep=1):
+        if not checkpoint.save(self.folder, step, weights, {"selection_metric": known}, keep=1):
             # Without them the run would end with other weights than it should, and nobody would know.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
         self.step, self.value = step, value

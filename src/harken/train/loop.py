@@ -50,7 +50,7 @@ class Stage(Protocol):
         """
         ...
 
-    def before(self) -> None:
+    def on_train_begin(self) -> None:
         """What has to be measured before the first step of a fresh run."""
         ...
 
@@ -58,7 +58,7 @@ class Stage(Protocol):
         """Metrics on held-out data after `done` steps ({} when there are none)."""
         ...
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         """How good the weights are by a step's metrics, higher is better; −∞: not fit to be chosen; None: unknown."""
         ...
 
@@ -161,7 +161,7 @@ class _Loop:
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
             self.saved, self.done = kept.step, kept.step - bool(self.unlogged)
             say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
-            nonfinite.replay(logged(run.metrics, self.done))
+            nonfinite.count_logged(logged(run.metrics, self.done))
         self.skipped = nonfinite.skipped
         """Of the steps that the newest checkpoint has."""
         checkpoint.prune(run.checkpoints, checkpoints.keep)
@@ -177,7 +177,7 @@ class _Loop:
         stage, total, owed = self.stage, self.stage.total, False
         self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
         if self.saved == 0:
-            stage.before()
+            stage.on_train_begin()
             self.before = stage.state()
         with Tracker(self.run, total, stage.label, tensorboard) as tracker:
             tracker.start(self.done)
@@ -203,7 +203,7 @@ class _Loop:
                 metrics |= {"seconds": time.perf_counter() - began, **gpu_memory.peaks()}
                 self._log(tracker, metrics, skipped)
                 self.logged = True
-                self.nonfinite.require_room(skipped)
+                self.nonfinite.raise_if_too_many(skipped)
                 self.reason = self.reason or self.monitor.stop_reason()
                 if self.done < total:
                     self.reason = self.reason or self.best.out_of_patience(self.done, eval_every, patience)
@@ -236,7 +236,11 @@ class _Loop:
 
         What ended the run is told, whatever this meets.
         """
-        whole = not signals.in_step() and not self.nonfinite.in_a_row and not isinstance(error, MemoryError)
+        whole = (
+            not signals.in_step()
+            and not self.nonfinite.skipped_in_a_row
+            and not isinstance(error, MemoryError)
+        )
         if whole and self.logged and not self.finishing:
             with contextlib.suppress(Exception):
                 self._save_here()

@@ -1,12 +1,12 @@
-"""Numbers that are not finite: a step that meets one changes nothing, is written down, and is skipped.
+"""Skip steps that meet a NaN or an infinity, and write a dump of each.
 
-Who computes a number looks at it where it is on its way to Python anyway, and raises `NonFinite` before anything that
-trains has moved, or takes back what has. `Guard` writes the bundle, counts, and ends the run when too many steps in a
-row were skipped.
+Values are checked where they are already copied to the host. A step that meets a non-finite value raises `NonFinite`
+before it changes a weight, or rolls back what it changed. `NonFiniteHandler` writes the dump, counts skipped steps, and
+ends the run after too many in a row.
 
-    <run>/faults/step-000012/   fault.json             what was not finite, where; seed, versions, configuration
-                                batch.safetensors      the rows it was met in, with what belongs to them
-                                parameters.safetensors what trains, as it was before the step
+    <run>/nan_dumps/step-000012/   dump.json              which value, where; seed, versions, configuration
+                                   batch.safetensors      the rows it occurred in, with their targets
+                                   parameters.safetensors the trainable weights before the step
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train.optim.optimiser import WEIGHTS
 
-KEPT = 4
-"""Bundles of the latest faults: as many as a run leaves that ends under the default `max_skipped_steps`."""
+MAX_DUMPS = 4
+"""Dumps that are kept. A run that ends under the default `max_skipped_steps` writes this many."""
 SKIPPED = "skipped"
 """The key of a skipped step's line in metrics.jsonl: why it was skipped."""
 _UNFINISHED = ".unfinished-"
 
 Checked = tuple[str, Tensor, Tensor | None]
-"""A quantity's name, its values, and where they count (None: everywhere)."""
+"""A quantity's name, its values, and the mask of those that are checked (None: all)."""
 
 
 def check_finite(
@@ -45,25 +45,25 @@ def check_finite(
     tensors: Callable[[], Mapping[str, Tensor]],
     names: Sequence[str] = (),
 ) -> None:
-    """One look at the device for all quantities. Raises NonFinite for the first, in order, that is not finite.
+    """Raise NonFinite for the first quantity, in order, that is not finite. Costs one device synchronisation.
 
-    Values are [rows] or [rows, time]. `tensors` shows the fault again, `names` are what the rows are called.
+    Values are [rows] or [rows, time]. `tensors` returns what the dump holds; `names` are the names of the rows.
     """
-    broken = [
-        ~torch.isfinite(values) if counts is None else ~torch.isfinite(values) & counts
-        for _, values, counts in checked
+    nonfinite = [
+        ~torch.isfinite(values) if mask is None else ~torch.isfinite(values) & mask
+        for _, values, mask in checked
     ]
-    found = torch.stack([places.any() for places in broken]).tolist()
+    found = torch.stack([places.any() for places in nonfinite]).tolist()
     if not any(found):
         return
     first = found.index(True)
     name, values, _ = checked[first]
-    place = broken[first].nonzero()[0].tolist()
-    row, token = place[0], place[1] if len(place) > 1 else None
+    index = nonfinite[first].nonzero()[0].tolist()
+    row, token = index[0], index[1] if len(index) > 1 else None
     at = f"{where}, row {names[row] if names else row}" + (f", token {token}" if token is not None else "")
-    fault = NonFinite(name, float(values[tuple(place)]), where=at, row=row, token=token)
-    fault.tensors = dict(tensors())
-    raise fault
+    error = NonFinite(name, float(values[tuple(index)]), where=at, row=row, token=token)
+    error.tensors = dict(tensors())
+    raise error
 
 
 def check_finite_loss(
@@ -73,145 +73,145 @@ def check_finite_loss(
     tensors: Callable[[], Mapping[str, Tensor]],
     names: Sequence[str] = (),
 ) -> None:
-    """Nothing for a finite `loss`, which Python has already: no look at the device. Raises NonFinite otherwise.
+    """Raise NonFinite if `loss` is not finite; free for a finite loss, which is on the host already.
 
-    For the quantity that made the loss what it is, where one of `looked` did, else for the loss itself.
+    The error names the first of `checked` that is not finite, or the loss if all of them are.
     """
     if math.isfinite(loss):
         return
     check_finite(checked, where, tensors, names)
-    fault = NonFinite("loss", loss, where=where)
-    fault.tensors = dict(tensors())
-    raise fault
+    error = NonFinite("loss", loss, where=where)
+    error.tensors = dict(tensors())
+    raise error
 
 
 @contextmanager
 def attach_tensors(tensors: Callable[[], Mapping[str, Tensor]]) -> Iterator[None]:
-    """A NonFinite that leaves this scope and shows nothing yet is shown by these."""
+    """Attach `tensors` to a NonFinite that leaves this scope without any."""
     try:
         yield
-    except NonFinite as fault:
-        fault.tensors = fault.tensors or dict(tensors())
+    except NonFinite as error:
+        error.tensors = error.tensors or dict(tensors())
         raise
 
 
 @runtime_checkable
-class Steps(Protocol):
-    """The part of a stage that is guarded."""
+class Steppable(Protocol):
+    """The part of a stage that the handler calls."""
 
     label: str
 
     def step(self, number: int) -> dict[str, float]:
-        """Do step `number` (from 0), or raise NonFinite and leave everything as it was."""
+        """Run step `number` (from 0), or raise NonFinite and leave everything as it was."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors a resumed run needs; those that train begin with `parameter/`."""
+        """Return all tensors a resumed run needs; trainable ones begin with `parameter/`."""
         ...
 
 
 class NonFiniteHandler:
-    """Skips steps that meet a number that is not finite: at most `most` one after the other."""
+    """Skips steps that meet a non-finite value: at most `max_skipped` in a row."""
 
-    def __init__(self, run: RunFolder, seed: int, most: int, total: int) -> None:
-        self.run, self.seed, self.most, self.total = run, seed, most, total
+    def __init__(self, run: RunFolder, seed: int, max_skipped: int, total: int) -> None:
+        self.run, self.seed, self.max_skipped, self.total = run, seed, max_skipped, total
         self.skipped = 0
-        """Steps of this run that were skipped."""
-        self.in_a_row = 0
-        """The latest of them, without a step between that was done."""
+        """Skipped steps of this run."""
+        self.skipped_in_a_row = 0
+        """Skipped steps since the last step that was not skipped."""
 
-    def replay(self, lines: Iterable[bytes]) -> None:
-        """Count what an interrupted run skipped, from the lines of metrics.jsonl."""
+    def count_logged(self, lines: Iterable[bytes]) -> None:
+        """Count the skipped steps of an interrupted run, from the lines of metrics.jsonl."""
         for line in lines:
             self._count(SKIPPED in json.loads(line))
 
-    def step(self, stage: Steps, number: int) -> tuple[dict[str, float], str | None]:
-        """The step's metrics and None; or of a skipped one the quantity that was not finite, and why, in a line."""
+    def step(self, stage: Steppable, number: int) -> tuple[dict[str, float], str | None]:
+        """Run step `number`. Returns its metrics and None; if skipped, the non-finite value and the reason."""
         try:
             metrics = stage.step(number)
-        except NonFinite as fault:
-            why, metrics = str(fault), {fault.quantity: fault.value}
-            self._write(stage, number + 1, fault)
+        except NonFinite as error:
+            reason, metrics = str(error), {error.quantity: error.value}
+            self._write_dump(stage, number + 1, error)
             self._count(True)
-            return metrics, why
+            return metrics, reason
         self._count(False)
         return metrics, None
 
-    def require_room(self, why: str | None) -> None:
-        """Raises RunFailed when the latest step was skipped (`why`) and there may be no more of them.
+    def raise_if_too_many(self, reason: str | None) -> None:
+        """Raise RunFailed if the latest step was skipped (for `reason`) and too many were skipped in a row.
 
-        A run of which nothing is left to be trained on is not a finished one either.
+        Also when every step of the run was skipped: such a run trained nothing.
         """
-        if why is None or (self.in_a_row <= self.most and self.in_a_row < self.total):
+        if reason is None or (
+            self.skipped_in_a_row <= self.max_skipped and self.skipped_in_a_row < self.total
+        ):
             return
-        steps = "a step" if self.in_a_row == 1 else f"{self.in_a_row} steps in a row"
+        steps = "a step" if self.skipped_in_a_row == 1 else f"{self.skipped_in_a_row} steps in a row"
         raise RunFailed(
-            f"{steps} met a number that is not finite, and max_skipped_steps is {self.most}; the last: {why}",
-            where=str(self.run.faults),
-            fix="docs/health.md tells how to see it again",
+            f"{steps} met a NaN or infinite value, and max_skipped_steps is {self.max_skipped}; the last: {reason}",
+            where=str(self.run.nan_dumps),
+            fix="docs/health.md shows how to reproduce it from the dump",
         )
 
     def _count(self, skipped: bool) -> None:
         self.skipped += skipped
-        self.in_a_row = self.in_a_row + 1 if skipped else 0
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
 
-    def _write(self, stage: Steps, step: int, fault: NonFinite) -> None:
-        """The bundle, whole or not at all. A full disk costs the bundle, with a warning."""
+    def _write_dump(self, stage: Steppable, step: int, error: NonFinite) -> None:
+        """Write the dump atomically. On a full disk, warn and write none."""
         parameters = {
             name.removeprefix(WEIGHTS): tensor
             for name, tensor in stage.tensors().items()
             if name.startswith(WEIGHTS)
         }
-        folder, name = self.run.faults, f"step-{step:06d}"
+        folder, name = self.run.nan_dumps, f"step-{step:06d}"
         unfinished = folder / (_UNFINISHED + name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(f"{_UNFINISHED}*"):  # by a run that was killed here
-                shutil.rmtree(left)
+            for leftover in folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed here
+                shutil.rmtree(leftover)
             unfinished.mkdir()
-            atomic.write_new(unfinished / "batch.safetensors", save(_plain(fault.tensors)))
-            atomic.write_new(unfinished / "parameters.safetensors", save(_plain(parameters)))
-            atomic.write_json(unfinished / "fault.json", self._card(stage.label, step, fault))
-            if (folder / name).exists():  # of the same step before the run was resumed
-                self._drop(name)
+            atomic.write_new(unfinished / "batch.safetensors", save(_to_cpu(error.tensors)))
+            atomic.write_new(unfinished / "parameters.safetensors", save(_to_cpu(parameters)))
+            atomic.write_json(unfinished / "dump.json", self._dump_info(stage.label, step, error))
+            if (folder / name).exists():  # the same step, before the run was resumed
+                self._delete_dump(name)
             os.rename(unfinished, folder / name)
             atomic.sync(folder)
             atomic.sync(self.run.root)
-            for old in sorted(path.name for path in folder.glob("step-*"))[:-KEPT]:
-                self._drop(old)
-        except OSError as error:
+            for old in sorted(path.name for path in folder.glob("step-*"))[:-MAX_DUMPS]:
+                self._delete_dump(old)
+        except OSError as failure:
             shutil.rmtree(unfinished, ignore_errors=True)
-            if not atomic.disk_is_full(error):
+            if not atomic.disk_is_full(failure):
                 raise
-            say(
-                f"warning: no bundle of the fault in step {step}, the run goes on: {error.strerror} ({folder})"
-            )
+            say(f"warning: no NaN dump of step {step}, the run continues: {failure.strerror} ({folder})")
 
-    def _drop(self, name: str) -> None:
-        """Delete a bundle. It loses its name first: a half-deleted one is never taken for whole."""
-        nameless = self.run.faults / f"{_UNFINISHED}old-{name}"
-        os.rename(self.run.faults / name, nameless)
-        shutil.rmtree(nameless)
+    def _delete_dump(self, name: str) -> None:
+        """Delete a dump. Rename it first, so that a partly deleted one is never read as whole."""
+        renamed = self.run.nan_dumps / f"{_UNFINISHED}old-{name}"
+        os.rename(self.run.nan_dumps / name, renamed)
+        shutil.rmtree(renamed)
 
-    def _card(self, label: str, step: int, fault: NonFinite) -> dict[str, Any]:
-        """fault.json: nothing in it depends on when or how often the step was tried."""
-        made = manifest.read_manifest(self.run.manifest) if self.run.manifest.exists() else {}
+    def _dump_info(self, label: str, step: int, error: NonFinite) -> dict[str, Any]:
+        """Return the content of dump.json: nothing that depends on when or how often the step was tried."""
+        record = manifest.read_manifest(self.run.manifest) if self.run.manifest.exists() else {}
         versions = ("harken", "python", *manifest.PACKAGES)
         return {
             "stage": label,
             "step": step,
-            "quantity": fault.quantity,
-            "value": str(fault.value),
-            "row": fault.row,
-            "token": fault.token,
-            "what": str(fault),
+            "quantity": error.quantity,
+            "value": str(error.value),
+            "row": error.row,
+            "token": error.token,
+            "what": str(error),
             "seed": self.seed,
             "config": self.run.config.name,
-            "device": made.get("device"),
-            "versions": {name: made.get(name) for name in versions},
+            "device": record.get("device"),
+            "versions": {name: record.get(name) for name in versions},
         }
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, each in a memory of its own."""
+def _to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy to the CPU, each tensor into its own storage."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

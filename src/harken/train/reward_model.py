@@ -154,10 +154,10 @@ class RewardStage:
                 metrics[f"eval/accuracy_{name or 'none'}"] = right / len(index)
         return metrics
 
-    def before(self) -> None:
+    def on_train_begin(self) -> None:
         """Nothing: the first step's loss is that of the start."""
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         """None, always: the last weights are kept, for an accuracy that also chose them would flatter the model."""
         return None
 

@@ -113,10 +113,10 @@ class SupervisedStage:
         )
         return {"eval/loss": loss / sum(sum(row.response_mask) for row in self.held_out)}
 
-    def before(self) -> None:
+    def on_train_begin(self) -> None:
         """Nothing: the first step's loss is that of the start."""
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         """The lower the held-out loss, the better."""
         return -metrics["eval/loss"] if "eval/loss" in metrics else None
 

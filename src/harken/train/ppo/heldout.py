@@ -81,7 +81,7 @@ class HeldOutEvaluator:
             metrics[f"eval/change_error_{name}"] = _standard_error(changes)
         return metrics
 
-    def quality(self, metrics: Mapping[str, float], kl_budget: float | None) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float], kl_budget: float | None) -> float | None:
         """The held-out reward; −∞ for a checkpoint that is not fit to be chosen; None where nothing was measured.
 
         Not fit: cut, empty or repetitive answers rose by more than 5 points over the start, a judge fell below it by

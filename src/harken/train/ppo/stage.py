@@ -76,7 +76,7 @@ class PPOStage:
         self.snapshot = Snapshot(self.learner, self.settings)
         self.recorder = Recorder(run, has_critic=not self.settings.group_baseline)
         self.heldout = HeldOutEvaluator(engine, rewards, judges, held_out, self.settings, config.seed)
-        self.warming = self.settings.critic_warmup_updates > 0
+        self.warming_up = self.settings.critic_warmup_updates > 0
 
     def step(self, number: int) -> dict[str, float]:
         """Run update `number` (from 0) and return its metrics.
@@ -102,7 +102,7 @@ class PPOStage:
         ref_logprobs = self.evaluator.logprobs(self.reference.policy, batch)
         full_kl = self._full_kl(batch)
         first = minibatch_indices(number, 0, 0, len(rollouts), self.settings, self.seed)
-        old = self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming)
+        old = self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming_up)
         watch.lap("time/evaluate")
 
         # Penalise each token by its KL, and assign advantages and returns.
@@ -115,11 +115,11 @@ class PPOStage:
         metrics = rollout_metrics(scored, batch, old, targets, score_clip=self.settings.score_clip)
 
         # Epochs of clipped updates.
-        self.warming = self.warming and self._still_warming(number, metrics["value/explained_var"])
+        self.warming_up = self.warming_up and self._still_warming_up(number, metrics["value/explained_var"])
         self.snapshot.take()
         lr_scale = lr_multiplier(number, self.total, self.training)
         rollout_batch = Minibatch.whole(batch, targets, ref_logprobs)
-        stats = self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming)
+        stats = self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming_up)
         watch.lap("time/learn")
 
         # Control the KL, record, move the reference.
@@ -193,7 +193,7 @@ class PPOStage:
 
         check_finite(checked, "rollouts", tensors, [f"of prompt {r.prompt.id}" for r in rollouts])
 
-    def _still_warming(self, number: int, explained: float) -> bool:
+    def _still_warming_up(self, number: int, explained: float) -> bool:
         """Whether the critic goes on alone: it has updates left and does not predict returns well enough."""
         return number < self.settings.critic_warmup_updates and explained < self.settings.critic_warmup_until
 
@@ -220,26 +220,26 @@ class PPOStage:
     def _run_metrics(self, lr_scale: float) -> dict[str, float]:
         return {
             "lr": self.training.lr * lr_scale,
-            "critic/warming": float(self.warming),
+            "critic/warming_up": float(self.warming_up),
             "memory/micro_batch_tokens": float(self.learner.budget.tokens),
         }
 
     @contextmanager
     def _rolled_back_if_not_finite(self) -> Iterator[None]:
-        kl_coef, warming = self.kl.coefficient.value, self.warming
+        kl_coef, warming_up = self.kl.coefficient.value, self.warming_up
         try:
             yield
         except NonFinite:
             self.learner.discard_gradients()
             self.snapshot.restore()
-            self.kl.coefficient.value, self.warming = kl_coef, warming
+            self.kl.coefficient.value, self.warming_up = kl_coef, warming_up
             raise
         finally:
             self.snapshot.drop()
 
     # -- what the loop asks for -------------------------------------------------------------------
 
-    def before(self) -> None:
+    def on_train_begin(self) -> None:
         """Evaluate the untrained policy on held-out prompts, to compare checkpoints with."""
         if start := self.heldout.measure(0):
             say(f"PPO: before the first update, held-out reward {start['eval/reward_mean']:+.2f}")
@@ -248,14 +248,14 @@ class PPOStage:
         """Evaluate on held-out prompts: sampled responses, with the same draws every time."""
         return self.heldout.measure(done)
 
-    def quality(self, metrics: Mapping[str, float]) -> float | None:
+    def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         """Held-out reward, for choosing the best checkpoint; −∞ for one that is not eligible."""
-        return self.heldout.quality(metrics, self.settings.kl_budget)
+        return self.heldout.selection_metric(metrics, self.settings.kl_budget)
 
     def summary(self, metrics: Mapping[str, float]) -> str:
         """Reward, KL per sequence, length, truncated responses, seconds."""
         held_out = f"  held-out {metrics['eval/reward_mean']:+.2f}" if "eval/reward_mean" in metrics else ""
-        alone = "  (critic warming up)" if self.warming else ""
+        alone = "  (critic warming up)" if self.warming_up else ""
         undone = "  (update rolled back)" if metrics.get("update/rolled_back") else ""
         return (
             f"reward {metrics['reward/mean']:+.2f}{held_out}  KL {metrics['kl/mean']:.2f} nats/seq"
@@ -274,7 +274,7 @@ class PPOStage:
             "control": self.kl.state(),
             "reference": self.reference.state(),
             "heldout": self.heldout.state(),
-            "warming": self.warming,
+            "warming_up": self.warming_up,
         }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -284,7 +284,7 @@ class PPOStage:
         self.reference.load(tensors, state["reference"])
         self.kl.load(tensors, state["control"])
         self.heldout.load(state["heldout"])
-        self.warming = bool(state["warming"])
+        self.warming_up = bool(state["warming_up"])
 
     def save(self, folder: Path) -> None:
         """Write the policy with its value head: an adapter on its base, exact, or the whole model.

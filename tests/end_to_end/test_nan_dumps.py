@@ -26,7 +26,7 @@ training: {{type: sft, lr: 1e-3, batch_size: 3, epochs: 1}}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rows; the model's state of the letter q is infinite, and one prompt has a q."""
-    root = tmp_path_factory.mktemp("faults")
+    root = tmp_path_factory.mktemp("nan_dumps")
     model = tiny_model()
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
@@ -48,18 +48,18 @@ def train(folder: Path, out: str, *settings: str) -> int:
 def test_the_step_is_skipped_and_the_page_shows_it_again(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The run finishes; the lines of docs/health.md, as they stand there, find the NaN from the bundle."""
+    """The run finishes; the lines of docs/health.md, as they stand there, find the NaN from the dump."""
     assert train(folder, "run") == 0
     status = json.loads((folder / "run" / "status.json").read_text())
     assert (status["state"], status["completed"], status["skipped"]) == ("completed", 3, 1)
-    (fault,) = (folder / "run" / "faults").iterdir()
-    told = json.loads((fault / "fault.json").read_text())
+    (dump,) = (folder / "run" / "nan_dumps").iterdir()
+    told = json.loads((dump / "dump.json").read_text())
     assert told["versions"]["torch"] == torch.__version__
     assert told["quantity"] == "logprob"
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert code.count("outputs/my_run/faults/step-000012") == 1
+    assert code.count("outputs/my_run/nan_dumps/step-000012") == 1
     capfd.readouterr()
-    exec(code.replace("outputs/my_run/faults/step-000012", str(fault)), {})
+    exec(code.replace("outputs/my_run/nan_dumps/step-000012", str(dump)), {})
     what, row = capfd.readouterr().out.split("\n", 1)
     assert what == told["what"]
     assert "nan" in row
@@ -69,7 +69,7 @@ def test_one_too_many_is_one_line_and_an_exit_code(folder: Path, capfd: pytest.C
     assert train(folder, "strict", "training.max_skipped_steps=0") == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
     assert re.match(
-        r"harken: \S+faults: a step met a number that is not finite, and max_skipped_steps is 0; the last: "
+        r"harken: \S+nan_dumps: a step met a NaN or infinite value, and max_skipped_steps is 0; the last: "
         r"training, row \S+, token \d+: the logprob is nan\. ",
         last,
     )
