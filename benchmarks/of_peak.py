@@ -30,18 +30,18 @@ class Update:
     def forward(self, length: float) -> float:
         """Return operations of the base's forward over every row; attention is causal."""
         s = self.shape
-        return self.rows * length * (2 * s.linear + 2 * s.layers * s.heads * s.features * length)
+        return self.rows * length * (2 * s.linear_parameters + 2 * s.layers * s.heads * s.head_dim * length)
 
     def needs(self) -> dict[str, tuple[float, float]]:
         """Return operations and bytes of each phase."""
         s, length = self.shape, self.prompt + self.answer
-        unembedding = s.vocabulary * s.width
+        unembedding = s.vocab_size * s.hidden_size
         head, whole = 2 * self.rows * self.answer * unembedding, self.forward(length)
-        key_value = 2 * s.layers * s.groups * s.features * NUMBER
+        key_value = 2 * s.layers * s.kv_heads * s.head_dim * NUMBER
         seen = self.rows * (self.prompt + self.answer / 2)
-        steps = self.answer * (NUMBER * (s.linear + unembedding) + seen * key_value)
-        each = 2 * s.linear * self.rows * self.answer
-        weights = NUMBER * s.linear
+        steps = self.answer * (NUMBER * (s.linear_parameters + unembedding) + seen * key_value)
+        each = 2 * s.linear_parameters * self.rows * self.answer
+        weights = NUMBER * s.linear_parameters
         return {
             "generate": (self.forward(self.prompt) + each + head, steps + weights),
             "score": (whole, weights),

@@ -9,7 +9,7 @@ from mutants_record import Mutant
 
 AUDIT, COMPARE, VERDICT = "evaluate/test_audit.py", "evaluate/test_compare.py", "evaluate/test_verdict.py"
 LAYOUTS, KEYS, PIPELINE = "data/test_layouts.py", "config/test_files.py", "end_to_end/test_pipeline.py"
-MODES, CLOCK, DOCTOR = "train/test_ppo_modes.py", "plan/test_clock.py", "doctor/test_sabotaged_paper.py"
+MODES, CLOCK, DOCTOR = "train/test_ppo_modes.py", "plan/test_duration.py", "doctor/test_sabotaged_paper.py"
 
 MODES_REF = f"{MODES}::test_a_reference_that_moves_is_the_policy_of_then"
 MODES_BASE = f"{MODES}::test_another_model_may_be_the_reference"
@@ -54,7 +54,7 @@ TABLE = [
     ("S4-21 the reference moves at every update", "train/ppo/reference.py", "Reference.after: updates_done % self._every == 0", "True", MODES_REF),
     ("S4-21 base is the supervised model", "train/ppo/reference.py", "load_reference: name == 'sft'", "name in ('sft', 'base')", MODES_BASE),
     ("S4-23 every estimator is k1", 'train/ppo/targets.py', '_kl_penalty: ESTIMATORS[settings.kl_estimator]', "ESTIMATORS['k1']", MODES_KL),
-    ("S2-43 epochs cost nothing", "plan/clock.py", "_ppo: settings.epochs * learn", "learn", CLOCK),
+    ("S2-43 epochs cost nothing", "plan/duration.py", "_ppo: settings.epochs * learn", "learn", CLOCK),
     ("S2-49 the longer response is the rejected one", "data/diversity.py", 'compare_lengths: (chosen > rejected) == (pair.label > 0.5)', "(chosen < rejected) == (pair.label > 0.5)", "test_data_check.py data/test_diversity.py"),
     ("S2-55 a schedule ends an update early", 'train/ppo/kl_control.py', 'KLCoefficient.for_update: scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number, s.updates)', 'scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number + 1, s.updates)', "train/ppo/test_kl_control.py"),
     ("S2-75 the response begins at the last newline", "data/response_layouts.py", "text: whole.strip().partition('\\n')", "whole.strip().rpartition('\\n')", LAYOUTS),

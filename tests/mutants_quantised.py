@@ -44,7 +44,7 @@ QUANTISED = [
     Mutant(
         "a plan takes every weight to be quantised",
         "plan/shape.py",
-        "ModelShape.kept: each * self.linear + number * (self.parameters - self.linear)",
+        "ModelShape.weight_bytes: each * self.linear_parameters + number * (self.parameters - self.linear_parameters)",
         "each * self.parameters",
         TESTS,
     ),

@@ -15,7 +15,7 @@ REPORT = [
     Mutant("results: no accuracy of the reward model", "evaluate/tables.py", "results: _accuracy(metrics.get('reward', ()))", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
     Mutant("evaluation: tie_epsilon is ignored", "evaluate/suite.py", "_evaluate: compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)", "compare.compare(rows, judges=names, seed=config.seed)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
     Mutant("evaluation: the seed of the intervals is ignored", "evaluate/suite.py", "_evaluate: compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)", "compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
-    Mutant("charts: no alarm lines", "explorer/charts.py", "figures: [{'value': value, 'label': label} for value, label in chart.marks]", "[]", CHARTS),
+    Mutant("charts: no alarm lines", "explorer/charts.py", "chart_data: [{'value': value, 'label': label} for value, label in chart.marks]", "[]", CHARTS),
     Mutant("charts: every part of the reward is a judge", "explorer/charts.py", "_family_charts: family.caption", "FAMILIES[0].caption", CHARTS),
     Mutant("charts: the judge's metric has another name", "explorer/charts.py", "<module>: 'eval/judge_'", "'eval/gold_'", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
     Mutant("charts: a metric that nobody writes", "explorer/charts.py", "<module>: 'eval/margin'", "'eval/margins'", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
@@ -24,6 +24,6 @@ REPORT = [
     Mutant("verdict: the tests never disagree", "evaluate/verdict.py", "_disagreement: few or signs == direction(pair['reward'])", "True", "evaluate/test_verdict.py"),
     Mutant("verdict: the p is not adjusted", "evaluate/verdict.py", "_disagreement: votes if pair['holm_p'] < SIGNIFICANT else 0", "votes", "evaluate/test_verdict.py"),
     Mutant("compare: a tie is half a win", "evaluate/compare.py", "_contest: {'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws), 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "{'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws) | {'value': (int(wins.sum()) + ties / 2) / reward.size}, 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "evaluate/test_compare.py evaluate/test_tables.py"),
-    Mutant("trace: an update that was not measured is suggested", "inspection/recorded.py", "measured_hint: row['new_logprobs'] is not None", "True", "inspection/test_trace_table.py"),
+    Mutant("trace: an update that was not measured is suggested", "inspection/recorded.py", "new_logprobs_hint: row['new_logprobs'] is not None", "True", "inspection/test_trace_table.py"),
     Mutant("report: any run's policy is PPO's", "report.py", "_made_by: name in models and any((is_same_place(str(models[name]), place, folder) for place in places))", "name in models", "end_to_end/test_report.py::test_the_verdict_knows_policies_by_the_runs_that_made_them"),
 ]  # fmt: skip

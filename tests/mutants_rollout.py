@@ -39,10 +39,10 @@ ENGINE = [
 ]  # fmt: skip
 
 LOGITS_HEAD = [
-    ("a head of another kind is let through", "find_head: tolerance(weight.dtype)", "1000000000.0"),
+    ("a head of another kind is let through", 'detect_head: tolerance(weight.dtype)', "1000000000.0"),
     ("a head is only asked about ordinary logits", "<module>: (0.0, 0.01, 1.0, 30.0, 1000.0)", "(1.0,)"),
     ("a scale only ever multiplies", "_candidates: [number, 1 / number]", "[number]"),
-    ("numbers are believed by their names", "find_head: min(range(len(heads)), key=off.__getitem__)", "len(heads) - 1"),
+    ("numbers are believed by their names", 'detect_head: min(range(len(heads)), key=off.__getitem__)', "len(heads) - 1"),
 ]  # fmt: skip
 
 WAYS = [

@@ -18,7 +18,7 @@ from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config.errors import FOREIGN_NAMES, _models
 from harken.errors import UserError
 from harken.run import config_lock
-from harken.run.resume_check import Changes
+from harken.run.resume_check import AcceptedChanges
 
 SOURCE = Path(__file__).parents[1] / "src" / "harken"
 SECTIONS = "data|training|lora|health|checkpoints|evaluation|sft|reward|ppo"
@@ -133,7 +133,7 @@ def test_an_evaluation_is_not_told_to_accept_changes(tmp_path: Path):
         config_lock.lock_config(config, {"seed": 2}, made)
     assert "seed: 1 → 2" in str(caught.value) and "--accept-changes" not in str(caught.value)
     with pytest.raises(UserError, match="--accept-changes of `harken train` or `harken pipeline`"):
-        config_lock.lock_config(config, {"seed": 2}, made, changes=Changes())
+        config_lock.lock_config(config, {"seed": 2}, made, changes=AcceptedChanges())
 
 
 def test_hints_for_foreign_names_are_keys():

@@ -230,8 +230,8 @@ def test_a_pipelines_own_ppo_tells_the_cost(root: Path, tmp_path: Path) -> None:
 def test_large_grids_need_a_yes(
     root: Path, tmp_path: Path, trained: list[RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sweep.MOST_RUNS == 50
-    monkeypatch.setattr(sweep, "MOST_RUNS", 2)
+    assert sweep.MAX_RUNS == 50
+    monkeypatch.setattr(sweep, "MAX_RUNS", 2)
     command = ["sweep", str(root / "run.yml"), "--output-dir", str(tmp_path), "--seeds"]
     assert cli.main([*command, "1,2,3"]) == 2 and not trained
     assert cli.main([*command, "1,2"]) == 0 and len(trained) == 2
@@ -262,7 +262,7 @@ def test_the_grid_in_order(root: Path, tmp_path: Path) -> None:
     ],
 )
 def test_values_are_split_where_they_end(text: str, values: list[str]) -> None:
-    assert sweep.axis(text) == ("a", values)
+    assert sweep.parse_axis(text) == ("a", values)
 
 
 def test_a_folder_of_its_own_for_every_value() -> None:
@@ -321,7 +321,7 @@ def test_every_command_on_the_page_can_be_run(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S4-15, S4-17: each `harken sweep` of docs/sweep.md and of the verb's help, up to the grid it stands for."""
-    planned: list[sweep.Planned] = []
+    planned: list[sweep.PlannedRun] = []
 
     def pretend(*arguments: Any, yes: bool) -> int:
         planned.extend(sweep.plan(*arguments))

@@ -9,7 +9,7 @@ from typing import Any
 from tiny import save_tiny
 
 from harken.config import RunConfig
-from harken.plan.architecture import find
+from harken.plan.architecture import find_model
 from harken.plan.job import Job, job
 
 
@@ -46,4 +46,4 @@ def settings(folder: Path, kind: str, **keys: Any) -> dict[str, Any]:
 def stage(folder: Path, kind: str, *, on_cpu: bool = True, **keys: Any) -> Job:
     """That stage as a job."""
     config = RunConfig.model_validate(settings(folder, kind, **keys))
-    return job(kind, config, find(config.model_name), on_cpu=on_cpu)
+    return job(kind, config, find_model(config.model_name), on_cpu=on_cpu)

@@ -14,11 +14,11 @@ from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_accounts, read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic, checksums, manifest
-from harken.run.config_lock import lock_config, read_locked_config, replace
+from harken.run.config_lock import lock_config, read_locked_config, write_config
 from harken.run.folder import PipelineFolder, RunFolder
 from harken.run.json_io import Schema, validate
 from harken.run.lock import write_lock
-from harken.run.resume_check import Changes
+from harken.run.resume_check import AcceptedChanges
 from harken.run.terminal import show
 from harken.run.tracking import say
 from harken.train.launch import train
@@ -39,11 +39,14 @@ def run(config: PipelineConfig, output: Path, *, accept_changes: bool = False) -
 def _run(
     config: PipelineConfig, folder: PipelineFolder, output: Path, accept_changes: bool
 ) -> PipelineFolder:
-    settings, changes = config.model_dump(mode="json", exclude={"output_dir"}), Changes(accept_changes)
+    settings, changes = (
+        config.model_dump(mode="json", exclude={"output_dir"}),
+        AcceptedChanges(accept_changes),
+    )
     lock_config(folder.config, settings, folder.sft.final, changes=changes)
     checksums.remove_checksums(output)  # the report is made again, and sealed with it
     if read_locked_config(folder.config) != settings:  # stages write down what was accepted
-        replace(folder.config, settings)
+        write_config(folder.config, settings)
     if config.notice:
         say(config.notice)
     say("\n== 1/5 supervised fine-tuning")
@@ -130,7 +133,7 @@ def report(root: Path) -> Path:
     build_report(
         folder.report,
         title=config.title or config.name,
-        notice=" ".join([notice, *alarms(stages)]).strip(),
+        notice=" ".join([notice, *frozen_weight_warnings(stages)]).strip(),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,
@@ -146,7 +149,7 @@ def report(root: Path) -> Path:
     return folder.report
 
 
-def alarms(stages: Mapping[str, RunFolder]) -> list[str]:
+def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
     """What a reader of the page must know before any figure on it: frozen weights that moved."""
     moved = {name: manifest.moved_components(run) for name, run in stages.items()}
     return [

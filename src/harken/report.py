@@ -31,14 +31,14 @@ ORDER = ("sft", "reward", "ppo")
 
 
 @dataclass
-class Found:
+class FoundFolders:
     """What the folders hold: runs with their training type, evaluations, pipelines."""
 
     runs: list[tuple[str, RunFolder]] = field(default_factory=list)
     evaluations: list[EvaluationFolder] = field(default_factory=list)
     pipelines: list[Path] = field(default_factory=list)
 
-    def add(self, other: Found) -> None:
+    def add(self, other: FoundFolders) -> None:
         """Take over what `other` holds; a folder that is named twice counts once."""
         trained_prompts = {run.root.resolve() for _, run in self.runs} | {
             one.root.resolve() for one in self.evaluations
@@ -56,26 +56,26 @@ def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
     Raises UserError, naming what was found, when the folders hold nothing, several evaluations, or a pipeline
     beside other folders.
     """
-    found = Found()
+    found = FoundFolders()
     for path in paths:
-        found.add(_look(path))
+        found.add(_find(path))
     if found.pipelines:
         return _pipeline(found, paths, output_dir)
     _require_one_of_each(found, paths)
-    page = (output_dir / PAGE.name) if output_dir else _common(paths) / PAGE
+    page = (output_dir / PAGE.name) if output_dir else _common_folder(paths) / PAGE
     return _write(page, found)
 
 
-def _look(path: Path) -> Found:
+def _find(path: Path) -> FoundFolders:
     """What one folder is, or what lies right inside it."""
     if not path.is_dir():
         problem = "a file, and a folder is needed" if path.exists() else "no such folder"
         raise UserError(problem, where=str(path), fix="Name the folder of a run, an evaluation or a pipeline")
-    if (found := _is(path)) is not None:
+    if (found := _identify(path)) is not None:
         return found
-    inside = Found()
+    inside = FoundFolders()
     for child in sorted(child for child in path.iterdir() if child.is_dir()):
-        if (found := _is(child)) is not None:
+        if (found := _identify(child)) is not None:
             inside.add(found)
     if inside.runs or inside.evaluations:
         inside.pipelines = []
@@ -87,7 +87,7 @@ def _look(path: Path) -> Found:
             where=str(path),
             fix=f"Name one of them: harken report {inside.pipelines[0]}",
         )
-    if (found := _is(path.parent)) is not None and found.runs:
+    if (found := _identify(path.parent)) is not None and found.runs:
         raise UserError("this is a part of a run", where=str(path), fix=f"Run: harken report {path.parent}")
     raise UserError(
         "neither a run, an evaluation nor a pipeline, and none right inside",
@@ -96,19 +96,19 @@ def _look(path: Path) -> Found:
     )
 
 
-def _is(path: Path) -> Found | None:
+def _identify(path: Path) -> FoundFolders | None:
     if PipelineFolder(path).config.is_file():
-        return Found(pipelines=[path])
+        return FoundFolders(pipelines=[path])
     if not RunFolder(path).config.is_file():
         return None
     config = read_locked_config(RunFolder(path).config)
     training = config.get("training")
     if isinstance(training, Mapping):
-        return Found(runs=[(str(training.get("type")), RunFolder(path))])
-    return Found(evaluations=[EvaluationFolder(path)]) if "policies" in config else None
+        return FoundFolders(runs=[(str(training.get("type")), RunFolder(path))])
+    return FoundFolders(evaluations=[EvaluationFolder(path)]) if "policies" in config else None
 
 
-def _pipeline(found: Found, paths: Sequence[Path], output_dir: Path | None) -> Path:
+def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None) -> Path:
     others = [str(run.root) for _, run in found.runs] + [str(one.root) for one in found.evaluations]
     if len(set(found.pipelines)) > 1 or others:
         raise UserError(
@@ -126,7 +126,7 @@ def _pipeline(found: Found, paths: Sequence[Path], output_dir: Path | None) -> P
     return pipeline.report(found.pipelines[0])
 
 
-def _require_one_of_each(found: Found, paths: Sequence[Path]) -> None:
+def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
     """Raise UserError where a page would have to guess which runs and evaluation belong together."""
     where = ", ".join(map(str, paths))
     if len(found.evaluations) > 1:
@@ -153,14 +153,14 @@ def _require_one_of_each(found: Found, paths: Sequence[Path]) -> None:
             )
 
 
-def _common(paths: Sequence[Path]) -> Path:
+def _common_folder(paths: Sequence[Path]) -> Path:
     if len(paths) == 1:
         return paths[0]
     common = Path(os.path.commonpath([path.resolve() for path in paths]))
     return Path(os.path.relpath(common)) if common.is_relative_to(Path.cwd()) else common
 
 
-def _write(page: Path, found: Found) -> Path:
+def _write(page: Path, found: FoundFolders) -> Path:
     order = sorted(found.runs, key=lambda one: ORDER.index(one[0]) if one[0] in ORDER else len(ORDER))
     often = Counter(kind for kind, _ in order)
     stages = {kind if often[kind] == 1 else f"{kind} {run.root}": run for kind, run in order}
@@ -193,7 +193,7 @@ def _write(page: Path, found: Found) -> Path:
     build_report(
         page,
         title=title,
-        notice=" ".join(part for part in (not_held_out, *pipeline.alarms(stages)) if part),
+        notice=" ".join(part for part in (not_held_out, *pipeline.frozen_weight_warnings(stages)) if part),
         summary=summary,
         responses=rows,
         stage_metrics=metrics,

@@ -30,9 +30,9 @@ from harken.run.terminal import show
 from harken.run.tracking import say
 from harken.train.launch import train
 
-MOST_RUNS = 50
+MAX_RUNS = 50
 """A larger grid is more likely a slip than a wish: it needs --yes."""
-LONGEST_NAME = 40
+MAX_VALUE_NAME = 40
 """Characters of one value in a folder's name."""
 CHANGES_REWARD = (
     *("training.reward", "data.", "training.ppo.score_clip", "training.ppo.truncated"),
@@ -44,7 +44,7 @@ CHANGES_KL = ("training.ppo.reference", "training.ppo.temperature", "model_name"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of the grid. `keys` has the swept settings as they were written, under their short names."""
 
     folder: Path
@@ -81,27 +81,27 @@ def sweep(
     without `yes`.
     """
     runs = plan(name, over, output, seeds, overrides, source)
-    if len(runs) > MOST_RUNS and not yes:
+    if len(runs) > MAX_RUNS and not yes:
         raise UserError(
-            f"{len(runs)} runs are more than {MOST_RUNS}",
+            f"{len(runs)} runs are more than {MAX_RUNS}",
             where="--over",
             fix="Fewer values, or --yes for all",
         )
     say(announcement(runs, source))
-    notes = cautions([axis(text)[0] for text in over])
+    notes = cautions([parse_axis(text)[0] for text in over])
     about = {
         "config": name,
         "from": source and str(source),
-        "over": dict(map(axis, over)),
+        "over": dict(map(parse_axis, over)),
         "set": [*overrides],
     }
     outcomes: list[Outcome] = []
     for number, run in enumerate(runs, start=1):
         say(f"\n== {number}/{len(runs)} {run.folder.name}")
         outcomes.append(_train(run))
-        _write(output, about | {"notes": notes}, runs[:number], outcomes)
+        _write_results(output, about | {"notes": notes}, runs[:number], outcomes)
     failed = [one for one in outcomes if one.state == "failed"]
-    show(run_summary.table(_groups(runs, outcomes)))
+    show(run_summary.table(_outcomes_by_settings(runs, outcomes)))
     for run, one in zip(runs, outcomes, strict=True):
         if one.state != "completed":
             show(f"{one.state}: {run.folder.name}: {one.why}")
@@ -120,21 +120,21 @@ def plan(
     seeds: str | None = None,
     overrides: Sequence[str] = (),
     source: Path | None = None,
-) -> list[Planned]:
+) -> list[PlannedRun]:
     """Every run of the grid, checked: the last `--over` changes fastest, then the seed.
 
     `over` are ``key=value,value``, with the keys of a PPO run; `overrides` go to every run. `name` is a PPO run,
     or with `source` a pipeline whose PPO starts from the models in that finished pipeline's folder. `seeds` is
     ``839,840``; left out, the configuration's one. Raises UserError for what cannot be run, or would run twice.
     """
-    axes = [axis(text) for text in over]
+    axes = [parse_axis(text) for text in over]
     if not axes and seeds is None:
         raise UserError("nothing to sweep", fix="For example: --over training.ppo.kl_coef=0.01,0.1,1")
     if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
         fix = "Give seeds as --seeds 839,840" if "seed" in taken else "Name all its values in one --over"
         raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
     load = _loader(name, source)
-    runs: list[Planned] = []
+    runs: list[PlannedRun] = []
     seen: dict[str, str] = {}
     for chosen in product(*([(key, value) for value in values] for key, values in axes)):
         for seed in [None] if seeds is None else _seeds(seeds):
@@ -153,11 +153,11 @@ def plan(
                 )
             seen[content] = folder.name
             config = config.model_copy(update={"output_dir": str(folder)})
-            runs.append(Planned(folder, keys, config.seed, config))
+            runs.append(PlannedRun(folder, keys, config.seed, config))
     return runs
 
 
-def axis(text: str) -> tuple[str, list[str]]:
+def parse_axis(text: str) -> tuple[str, list[str]]:
     """``key=a,b`` → the key and its values, as written. A comma within [] or {} belongs to a value.
 
     Raises UserError for another form, and for an empty value.
@@ -185,15 +185,15 @@ def folder_name(keys: dict[str, str], seed: int) -> str:
 
     def safe(value: str) -> str:
         plain = re.sub(r"[^\w.+-]+", "-", value)
-        if plain == value and len(value) <= LONGEST_NAME:
+        if plain == value and len(value) <= MAX_VALUE_NAME:
             return value
-        return f"{plain[:LONGEST_NAME]}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+        return f"{plain[:MAX_VALUE_NAME]}-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
 
     parts = [f"{re.sub(r'[^a-z0-9_.]+', '-', key)}={safe(value)}" for key, value in keys.items()]
     return "_".join([*parts, f"seed={seed}"])
 
 
-def announcement(runs: Sequence[Planned], source: Path | None) -> str:
+def announcement(runs: Sequence[PlannedRun], source: Path | None) -> str:
     """How many runs, how many are finished, and what the rest costs where something like them was timed."""
     rest = [run for run in runs if not run.finished]
     text = f"sweep: {len(runs)} runs, {len(runs) - len(rest)} of them finished"
@@ -273,7 +273,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _train(run: Planned) -> Outcome:
+def _train(run: PlannedRun) -> Outcome:
     """Train one run and say what it came to; of one that fails, why."""
     try:
         train(run.config, run.folder)
@@ -289,8 +289,8 @@ def _train(run: Planned) -> Outcome:
     return Outcome("failed", why, 0, {})
 
 
-def _groups(
-    runs: Sequence[Planned], outcomes: Sequence[Outcome]
+def _outcomes_by_settings(
+    runs: Sequence[PlannedRun], outcomes: Sequence[Outcome]
 ) -> list[tuple[dict[str, str], list[Outcome]]]:
     """The outcomes of each combination that did not fail, whatever their seed."""
     groups: dict[tuple[str, ...], tuple[dict[str, str], list[Outcome]]] = {}
@@ -301,7 +301,9 @@ def _groups(
     return list(groups.values())
 
 
-def _write(output: Path, about: dict[str, Any], runs: Sequence[Planned], outcomes: Sequence[Outcome]) -> None:
+def _write_results(
+    output: Path, about: dict[str, Any], runs: Sequence[PlannedRun], outcomes: Sequence[Outcome]
+) -> None:
     """sweep.json and frontier.html of the runs so far."""
     pairs = list(zip(runs, outcomes, strict=True))
     rows = [
@@ -309,7 +311,7 @@ def _write(output: Path, about: dict[str, Any], runs: Sequence[Planned], outcome
     ]
     averages = [
         {"keys": keys, "figures": {name: asdict(mean) for name, mean in run_summary.means(group).items()}}
-        for keys, group in _groups(runs, outcomes)
+        for keys, group in _outcomes_by_settings(runs, outcomes)
     ]
     atomic.write_json(output / "sweep.json", about | {"runs": rows, "means": averages})
     panels = []
@@ -318,7 +320,7 @@ def _write(output: Path, about: dict[str, Any], runs: Sequence[Planned], outcome
     for name, title, caption in (
         (run_summary.REWARD, "Reward", "Of the sampled answers, penalties included: what was trained for."),
         (run_summary.HELD_OUT, "Held-out reward", "The same reward on prompts that were not trained on."),
-        *((name, name.removeprefix(run_summary.JUDGE), JUDGED) for name in judges),
+        *((name, name.removeprefix(run_summary.JUDGE), JUDGE_CAPTION) for name in judges),
     ):
         points = [
             Point(run.group, f"{run.group}, seed {run.seed}", one.figures[run_summary.KL], one.figures[name])
@@ -329,11 +331,16 @@ def _write(output: Path, about: dict[str, Any], runs: Sequence[Planned], outcome
             panels.append(Panel(title, caption, tuple(points)))
     if panels:
         title = f"{Path(about['config']).stem}: reward against KL"
-        write_frontier(output / "frontier.html", title=title, notes=[READING, *about["notes"]], panels=panels)
+        write_frontier(
+            output / "frontier.html", title=title, notes=[FRONTIER_NOTE, *about["notes"]], panels=panels
+        )
 
 
-JUDGED = "A judge that was not trained for. Where the reward rises to the right and this falls, the reward is gamed."
-READING = (
+JUDGE_CAPTION = (
+    "A judge that the policy is not trained on. If the reward rises with the KL and this falls, the policy games the "
+    "reward."
+)
+FRONTIER_NOTE = (
     "One circle is one run at its end. Filled: on the front, no other run has as much reward for as little KL. The "
     "dashed steps are the most reward that some run reached within each KL. To the right is further from the "
     "reference; were rewards of answers normal, the best there is would be a straight line on this scale."

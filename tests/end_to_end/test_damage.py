@@ -303,7 +303,7 @@ def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finishe
     shutil.rmtree(run.final)
     shutil.rmtree(run.checkpoints / "step-000004")
     seen: dict[str, bool] = {}
-    step, write, publish = PPOStage.step, status.write_status, atomic.publish
+    step, write, publish = PPOStage.step, status.write_status, atomic.publish_folder
 
     def stepped(self: PPOStage, number: int) -> dict[str, float]:
         seen["while it trains"] = (run.root / checksums.CHECKSUMS).exists()
@@ -323,7 +323,7 @@ def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finishe
 
     monkeypatch.setattr(PPOStage, "step", stepped)
     monkeypatch.setattr(status, "write_status", written)
-    monkeypatch.setattr(atomic, "publish", published)
+    monkeypatch.setattr(atomic, "publish_folder", published)
     train(pipeline.ppo_stage(settings(finished), PipelineFolder(finished)), run.root)
     assert seen == {"while it trains": False, "when final comes": True, "when it is finished": True}
     assert main(["verify", str(run.root)]) == 0

@@ -91,10 +91,10 @@ def test_a_step_half_done_is_not_kept(
         "every: 50, and memory holds half a step"
     )
     line = capsys.readouterr().err.splitlines()[-1]
-    kept = tmp_path / "out" / crash_report.NAME
+    kept = tmp_path / "out" / crash_report.FILE_NAME
     assert "internal error (KeyError: 'a bug'). This is a bug in Harken" in line and str(kept) in line
     assert "Traceback" in kept.read_text() and "in broken" in kept.read_text()
-    assert signals.in_step()
+    assert signals.stopped_mid_step()
     assert state(tmp_path)["state"] == "failed"
     monkeypatch.setattr(Optimiser, "step", original)
     assert train(root, tmp_path, "def score(prompt, response): return len(response)\n") == 0
@@ -126,7 +126,7 @@ def test_an_error_without_a_run_leaves_its_traceback_in_the_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("harken.config.files.load_run", broken)
     assert main(["train", "--preset", "x"]) == 1
-    kept = tmp_path / f"harken-{crash_report.NAME}"
+    kept = tmp_path / f"harken-{crash_report.FILE_NAME}"
     assert str(kept) in capsys.readouterr().err
     assert "AssertionError" in kept.read_text() and "aaaa" not in kept.read_text()
 

@@ -4,7 +4,7 @@ import pytest
 
 from harken.config.ppo import PPOSettings
 from harken.evaluate.verdict import KL_ALARM
-from harken.explorer.charts import CHARTS, MOST_POINTS, PENALTIES, figures
+from harken.explorer.charts import CHARTS, MAX_POINTS, PENALTIES, chart_data
 from harken.health.limits import Limits
 from harken.reward.rules import penalties
 
@@ -14,18 +14,20 @@ def titles(drawn):
 
 
 def test_a_chart_needs_a_value():
-    drawn = figures("sft", [{"step": 1, "loss": 2.0, "lr": None}, {"step": 2, "loss": 1.0}])
+    drawn = chart_data("sft", [{"step": 1, "loss": 2.0, "lr": None}, {"step": 2, "loss": 1.0}])
     assert titles(drawn) == ["Loss"]
     assert drawn[0]["series"] == [{"label": "training", "metric": "loss", "points": [[1, 2.0], [2, 1.0]]}]
 
 
 def test_a_metric_of_some_steps_has_points_at_those_alone():
     lines = [{"step": 1, "loss": 1.0, "eval/loss": None}, {"step": 2, "loss": 1.0, "eval/loss": 0.5}]
-    assert [s["points"] for s in figures("sft", lines)[0]["series"]] == [[[1, 1.0], [2, 1.0]], [[2, 0.5]]]
+    assert [s["points"] for s in chart_data("sft", lines)[0]["series"]] == [[[1, 1.0], [2, 1.0]], [[2, 0.5]]]
 
 
 def chart_of(metric):
-    (chart,) = (c for c in figures("ppo", [{"step": 1, metric: 0.5}]) if c["series"][0]["metric"] == metric)
+    (chart,) = (
+        c for c in chart_data("ppo", [{"step": 1, metric: 0.5}]) if c["series"][0]["metric"] == metric
+    )
     return chart
 
 
@@ -51,7 +53,7 @@ def test_judges_stand_before_guards_and_parts_of_the_reward():
         "reward/mean",
         "kl/mean",
     )
-    drawn = figures("ppo", [{"step": 1} | dict.fromkeys(names, 1.0)])
+    drawn = chart_data("ppo", [{"step": 1} | dict.fromkeys(names, 1.0)])
     assert titles(drawn) == [
         *("Reward", "KL to the reference", "Held-out judge: second", "Held-out guard: intact"),
         *("Penalty: missing_eos", "Part of the reward: other"),
@@ -59,7 +61,7 @@ def test_judges_stand_before_guards_and_parts_of_the_reward():
 
 
 def test_a_metric_of_no_known_kind_gets_no_chart():
-    assert figures("ppo", [{"step": 1, "gold": 1.0, "eval/gold": 1.0, "eval/change_gold": 1.0}]) == []
+    assert chart_data("ppo", [{"step": 1, "gold": 1.0, "eval/gold": 1.0, "eval/change_gold": 1.0}]) == []
 
 
 def test_every_penalty_has_its_meaning():
@@ -69,14 +71,14 @@ def test_every_penalty_has_its_meaning():
 
 def test_alarm_lines_stand_where_the_monitor_turns_red():
     limits = Limits()
-    drawn = figures("ppo", [{"step": 1, "kl/mean": 1.0, "policy/clipfrac": 0.1}])
+    drawn = chart_data("ppo", [{"step": 1, "kl/mean": 1.0, "policy/clipfrac": 0.1}])
     marks = {c["series"][0]["metric"]: [(m["value"], m["label"]) for m in c["marks"]] for c in drawn}
     assert marks == {
         "kl/mean": [(limits.kl_unhealthy, "alarm")],
         "policy/clipfrac": [(limits.clip_unhealthy, "alarm")],
     }
     assert limits.kl_unhealthy == KL_ALARM
-    drawn = figures("reward", [{"step": 1, "accuracy": 0.5, "loss": 0.7, "margin": 0.0}])
+    drawn = chart_data("reward", [{"step": 1, "accuracy": 0.5, "loss": 0.7, "margin": 0.0}])
     assert [[m["value"] for m in c["marks"]] for c in drawn] == [[0.5], [0.6931], [0.0]]
 
 
@@ -101,11 +103,11 @@ def test_a_long_run_keeps_its_extremes():
     noise = random.Random(0)
     lines = [{"step": i, "loss": noise.random()} for i in range(1, 50_001)]
     lines[31_234]["loss"], lines[7]["loss"] = 99.0, -99.0
-    points = figures("sft", lines)[0]["series"][0]["points"]
-    assert len(points) <= MOST_POINTS
+    points = chart_data("sft", lines)[0]["series"][0]["points"]
+    assert len(points) <= MAX_POINTS
     assert [31_235, 99.0] in points and [8, -99.0] in points
     assert [step for step, _ in points] == sorted(step for step, _ in points)
 
 
 def test_an_unknown_stage_has_no_figures():
-    assert figures("dpo", [{"step": 1, "loss": 1.0}]) == []
+    assert chart_data("dpo", [{"step": 1, "loss": 1.0}]) == []

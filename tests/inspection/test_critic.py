@@ -1,4 +1,4 @@
-"""Values against returns, by fifths of the tokens."""
+"""Values against returns, by quintile of the tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def with_pairs(step: RecordedStep, value_of: Callable[[float], float]) -> Record
 def test_a_critic_that_foresees_everything_says_what_comes(make_run: MakeRun) -> None:
     """S0-12: explained variance 1, and mean value = mean return in every fifth."""
     lines = critic_lines(with_pairs(read_step(make_run(), 3), lambda r: r))
-    assert "explained variance +1.000 over the 34 tokens of 6 answers" in lines[0]
+    assert "explained variance +1.000 over the 34 tokens of 6 responses" in lines[0]
     rows = [line.split()[-2:] for line in lines[2:]]
     assert len(rows) == 5 and all(value == earned for value, earned in rows)
     assert [float(value) for value, _ in rows] == sorted(float(value) for value, _ in rows)
@@ -49,7 +49,7 @@ def test_a_critic_that_says_the_same_of_all_shows_no_fifths(make_run: MakeRun) -
     """A new critic is 0 everywhere: sorting its tokens by anything else would invent a foresight."""
     step = read_step(make_run(), 3)
     assert critic_lines(with_pairs(step, lambda _: 0.0)) == [
-        "critic: explained variance +0.000 over the 34 tokens of 6 answers, +0.000 for each of them"
+        "critic: explained variance +0.000 over the 34 tokens of 6 responses, +0.000 for each of them"
     ]
     step.credit[0]["values"][0] = 1.0
     wanted = [r for row in step.credit for r in row["returns"]][1:7]

@@ -13,14 +13,14 @@ from harken.cli import main as cli
 from harken.config import RunConfig
 from harken.config import files as config_files
 from harken.errors import UserError
-from harken.inspection.recorded import read_step, rollout, spans
+from harken.inspection.recorded import format_ranges, read_step, to_rollout
 
 MakeRun = Callable[..., Path]
 
 
 def test_a_recorded_answer_comes_back_as_it_was(make_run: MakeRun) -> None:
     step = read_step(make_run(), 3)
-    assert [rollout(row) for row in step.rollouts] == rollouts()
+    assert [to_rollout(row) for row in step.rollouts] == rollouts()
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_recorded_answer_comes_back_as_it_was(make_run: MakeRun) -> None:
     [([], ""), ([4], "4"), ([1, 2, 3], "1–3"), ([1, 3, 4, 5, 9, 11, 12], "1, 3–5, 9, 11–12")],
 )
 def test_spans(numbers: list[int], text: str) -> None:
-    assert spans(numbers) == text
+    assert format_ranges(numbers) == text
 
 
 def test_a_missing_update_names_those_that_exist(make_run: MakeRun) -> None:
@@ -51,17 +51,17 @@ def test_a_run_of_before_has_no_credit(make_run: MakeRun) -> None:
 
 
 def test_a_folder_without_a_run_or_with_another_one(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no run here .*Name the folder of a PPO run"):
+    with pytest.raises(UserError, match=r"not a run: .*Name the folder of a PPO run"):
         read_step(tmp_path, 3)
     pipeline = tmp_path / "pipeline"
     make_run("pipeline/03_ppo")
-    with pytest.raises(UserError, match=r"Name the run itself: .*03_ppo"):
+    with pytest.raises(UserError, match=r"Name the PPO run: .*03_ppo"):
         read_step(pipeline, 3)
     sft = tmp_path / "sft"
     sft.mkdir()
     config = RunConfig.model_validate({"data": {"path": "x"}, "training": {"type": "sft"}})
     (sft / "config.yml").write_text(config_files.dump(config))
-    with pytest.raises(UserError, match=r"this is a run of type sft. Only PPO credits single tokens"):
+    with pytest.raises(UserError, match=r"this is a run of type sft. Name the folder of a PPO run"):
         read_step(sft, 3)
 
 
@@ -71,7 +71,7 @@ def test_tables_of_different_answers_are_refused(make_run: MakeRun) -> None:
     table = pq.read_table(path)
     for wrong in (table.slice(1), table.take([1, 0, 2, 3, 4, 5])):
         pq.write_table(wrong, path)
-        with pytest.raises(UserError, match="tell of different answers"):
+        with pytest.raises(UserError, match="describe different responses"):
             read_step(root, 3)
 
 
@@ -80,10 +80,10 @@ def test_tables_of_different_answers_are_refused(make_run: MakeRun) -> None:
     [
         (["trace", "{run}"], "Missing option '--step'"),
         (["trace", "{run}", "--step", "0"], "Recorded updates: 3"),
-        (["trace", "{run}", "--step", "3", "--rows", "6"], "the update has 6 answers, numbered from 0"),
-        (["trace", "{run}", "--step", "3", "--rows", "a"], "'a' are no row numbers"),
+        (["trace", "{run}", "--step", "3", "--rows", "6"], "the update has 6 responses, numbered from 0"),
+        (["trace", "{run}", "--step", "3", "--rows", "a"], "'a' is not a list of row numbers"),
         (["trace", "{run}", "--step", "3", "--prompt", "x"], "no prompt 'x' in update 3"),
-        (["trace", "{run}", "--step", "3", "--prompt", "x", "--rows", "1"], "exclude each other"),
+        (["trace", "{run}", "--step", "3", "--prompt", "x", "--rows", "1"], "cannot be combined"),
         (["trace", "{run}", "--step", "3", "--all"], "--out tokens.parquet"),
         (["replay", "{run}", "--step", "3", "--set", "training.ppo.klcoef=1"], "Did you mean kl_coef?"),
         (["replay", "{run}", "--step", "3", "--set", "training.ppo.gamma=2"], "gamma"),

@@ -49,7 +49,7 @@ def test_new_logprobs_are_those_of_the_model_after_the_update(train: Callable[..
             want = float(logits[place - 1].log_softmax(-1)[t["token_id"]])
             assert t["logprob_new"] == pytest.approx(want, abs=1e-4)
             assert t["logprob_old"] == pytest.approx(t["logprob_sampler"], abs=1e-4)
-    assert not read_step(root, 1).measured()
+    assert not read_step(root, 1).has_new_logprobs()
 
 
 def test_totals_are_the_metrics_of_the_update(train: Callable[..., Trained]) -> None:

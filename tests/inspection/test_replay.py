@@ -18,8 +18,8 @@ from harken.errors import UserError
 from harken.inspection.recompute import Replay, StepTensors, as_recorded, recompute, rescore, step_tensors
 from harken.inspection.recorded import RecordedStep, read_step
 from harken.inspection.replay import replay
-from harken.inspection.replay_report import measures, reproduction, sign_changes
-from harken.inspection.replay_settings import REPLAYABLE, coefficient, replay_config
+from harken.inspection.replay_report import replay_metrics, reproduction, sign_changes
+from harken.inspection.replay_settings import REPLAYABLE, kl_coefficient, replay_config
 from harken.run.credit_table import read_credit
 
 MakeRun = Callable[..., Path]
@@ -30,7 +30,7 @@ def replayed(root: Path, *overrides: str) -> tuple[RecordedStep, StepTensors, Re
     step = read_step(root, 3)
     config = replay_config(step, overrides)
     tensors = step_tensors(step)
-    return step, tensors, recompute(step, tensors, config, coefficient(step, config, overrides))
+    return step, tensors, recompute(step, tensors, config, kl_coefficient(step, config, overrides))
 
 
 def ragged(tensors: StepTensors, grid: torch.Tensor) -> list[list[float]]:
@@ -207,8 +207,8 @@ def test_masked_answers_leave_the_figures(make_run: MakeRun) -> None:
     )
     hand = by_hand(step, list(SCORES), 0.05, 0.97, 0.9)
     kept = [a for row in (1, 2, 3, 4) for a in hand[row]["advantages"]]
-    figures = measures(tensors, made)
-    assert figures["tokens learnt from"] == len(kept) == 18
+    figures = replay_metrics(tensors, made)
+    assert figures["tokens in the policy loss"] == len(kept) == 18
     assert figures["advantage, mean"] == pytest.approx(statistics.fmean(kept), abs=1e-5)
     assert figures["advantage, standard deviation"] == pytest.approx(statistics.pstdev(kept), abs=1e-5)
 
@@ -230,11 +230,11 @@ def test_the_figures_are_those_of_the_definition(make_run: MakeRun) -> None:
             outside += held != ratio
     want = {
         "reward, mean": sum(SCORES) / 6,
-        "KL to the reference, nats per answer": kl,
-        "KL as it is priced, nats per answer": kl,
-        "KL cost per answer": 0.2 * kl,
-        "token rewards, sum per answer": sum(SCORES) / 6 - 0.2 * kl,
-        "tokens learnt from": 34,
+        "KL to the reference, nats per response": kl,
+        "KL by kl_estimator, nats per response": kl,
+        "KL penalty per response": 0.2 * kl,
+        "token rewards, sum per response": sum(SCORES) / 6 - 0.2 * kl,
+        "tokens in the policy loss": 34,
         "advantage, mean": 0.0,
         "advantage, standard deviation": 1.0,
         "return, mean": statistics.fmean(returns),
@@ -243,9 +243,9 @@ def test_the_figures_are_those_of_the_definition(make_run: MakeRun) -> None:
         "value loss before the update": statistics.fmean(e * e / 2 for e in errors),
         "value loss × vf_coef": 0.1 * statistics.fmean(e * e / 2 for e in errors),
         "policy loss after the update": statistics.fmean(losses),
-        "ratios outside the clip": outside / 34,
+        "ratios outside the clip range": outside / 34,
     }
-    got = measures(tensors, made)
+    got = replay_metrics(tensors, made)
     assert got.keys() == want.keys()
     for name, figure in want.items():
         assert got[name] == pytest.approx(figure, abs=1e-5), name
@@ -258,11 +258,11 @@ def test_kl_in_the_loss_is_its_coefficient_times_the_estimate_after_the_update(m
         for row in step.credit
         for n, r in zip(row["new_logprobs"], row["reference_logprobs"], strict=True)
     ]
-    figures = measures(tensors, made)
+    figures = replay_metrics(tensors, made)
     assert figures["KL in the loss after the update"] == pytest.approx(
         0.05 * statistics.fmean(d * d / 2 for d in deltas), rel=1e-4
     )
-    assert figures["token rewards, sum per answer"] == pytest.approx(sum(SCORES) / 6, abs=1e-5)
+    assert figures["token rewards, sum per response"] == pytest.approx(sum(SCORES) / 6, abs=1e-5)
 
 
 def test_sign_changes_are_counted_by_token(make_run: MakeRun) -> None:
@@ -278,9 +278,9 @@ def test_the_table_shows_both_sides_and_the_difference(make_run: MakeRun) -> Non
     root = make_run()
     step, tensors, _ = replayed(root)
     lines = replay(root, 3, ["training.ppo.kl_coef=0.2"])
-    kl = measures(tensors, as_recorded(step, tensors))["KL to the reference, nats per answer"]
+    kl = replay_metrics(tensors, as_recorded(step, tensors))["KL to the reference, nats per response"]
     assert kl is not None
-    cost = next(line for line in lines if line.startswith("KL cost per answer"))
+    cost = next(line for line in lines if line.startswith("KL penalty per response"))
     assert cost.split()[-3:] == [f"{0.05 * kl:.4f}", f"{0.2 * kl:.4f}", f"{0.15 * kl:+.4f}"]
     assert "training.ppo.kl_coef: 0.1 → 0.2" in lines and "KL coefficient: 0.05 → 0.2" in lines
     assert max(map(len, lines[1:])) <= 100
@@ -314,15 +314,15 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
         ({}, "training.reward_model.checkpoint_path=x", "forward pass|exclude each other"),
         ({}, "training.ppo.kl_target=3.0", "set training.ppo.kl_coef"),
         ({}, "training.ppo.kl_control=adaptive", "set training.ppo.kl_coef"),
-        ({}, "training.lr=0.1", "how the policy learns from its credit"),
-        ({}, "training.ppo.epochs=3", "how the policy learns from its credit"),
+        ({}, "training.lr=0.1", "changes the optimisation"),
+        ({}, "training.ppo.epochs=3", "changes the optimisation"),
         (
             {"kl_estimator": "k2", "kl_in": "loss"},
             "training.ppo.kl_estimator=full",
             "sums over the vocabulary",
         ),
         ({"score_clip": 2.0}, "training.ppo.score_clip=null", "clipped to ± 2 before they were recorded"),
-        ({"missing_eos_score": -1.0}, "training.ppo.missing_eos_score=null", "took the place of"),
+        ({"missing_eos_score": -1.0}, "training.ppo.missing_eos_score=null", "replaced the reward model"),
         ({"advantage": "rloo", "samples_per_prompt": 2}, "training.ppo.advantage=gae", "rloo trained none"),
         ({}, "training.ppo.advantage=rloo", "samples_per_prompt must be at least 2"),
     ],
@@ -344,7 +344,7 @@ def test_bootstrap_needs_the_value_an_answer_was_cut_at(make_run: MakeRun) -> No
     step = read_step(make_run(), 3)
     for row in step.credit:
         row["final_value"] = None
-    with pytest.raises(UserError, match="V of the state an answer was cut at"):
+    with pytest.raises(UserError, match="V of the last state of a truncated response"):
         replay_config(step, ["training.ppo.truncated=bootstrap"])
 
 

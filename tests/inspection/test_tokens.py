@@ -12,7 +12,7 @@ import pytest
 from tiny import END, tiny_tokenizer
 
 from harken.inspection.recorded import read_step
-from harken.inspection.tokens import COLUMNS, choose, token_rows, token_text, write_trace
+from harken.inspection.tokens import COLUMNS, select_rows, token_decoder, token_rows, write_trace
 from harken.inspection.trace import trace
 from harken.run.folder import RunFolder
 from harken.run.tables import read_rows
@@ -63,25 +63,29 @@ def test_what_was_not_measured_is_none(make_run: MakeRun) -> None:
 def test_best_median_and_worst_are_chosen_by_reward(make_run: MakeRun) -> None:
     """Rewards are 1.5, −2, 0.25, 3, −0.5, 0.75."""
     step = read_step(make_run(), 3)
-    assert {row: why.split()[0] for row, why in choose(step).items()} == {3: "best", 2: "median", 1: "worst"}
-    assert list(choose(step, rows="4,0")) == [4, 0]
+    assert {row: why.split()[0] for row, why in select_rows(step).items()} == {
+        3: "best",
+        2: "median",
+        1: "worst",
+    }
+    assert list(select_rows(step, rows="4,0")) == [4, 0]
 
 
 def test_a_prompt_is_found_by_its_id_or_how_it_begins(make_run: MakeRun) -> None:
     step = read_step(make_run(prompts=["ab", "ab", "abc", "abc", "x", "y"]), 3)
-    assert list(choose(step, prompt="ab")) == [0, 1]
-    assert list(choose(step, prompt="a")) == [0, 1, 2, 3]
-    assert list(choose(step, prompt="abc")) == [2, 3]
+    assert list(select_rows(step, prompt="ab")) == [0, 1]
+    assert list(select_rows(step, prompt="a")) == [0, 1, 2, 3]
+    assert list(select_rows(step, prompt="abc")) == [2, 3]
 
 
 def test_tokens_are_text_of_the_runs_tokenizer(make_run: MakeRun, tmp_path: Path) -> None:
     run = RunFolder(make_run())
-    text_of, is_text = token_text(run)
+    text_of, is_text = token_decoder(run)
     line_break, letter = tiny_tokenizer().encode("\nA", add_special_tokens=False)
     assert is_text and [text_of(t) for t in (line_break, letter, END)] == ["\n", "A", "<|im_end|>"]
     for file in run.final.iterdir():
         file.unlink()
-    text_of, is_text = token_text(run)
+    text_of, is_text = token_decoder(run)
     assert not is_text and text_of(letter) == str(letter)
 
 
@@ -89,7 +93,7 @@ def test_an_unfinished_run_takes_the_tokenizer_it_started_from(make_run: MakeRun
     run = RunFolder(make_run())
     run.final.rename(tmp_path / "base")
     run.manifest.write_text(f'{{"created": "now", "lineage": {{"folder": "{tmp_path / "base"}"}}}}')
-    assert token_text(run)[0](END) == "<|im_end|>"
+    assert token_decoder(run)[0](END) == "<|im_end|>"
 
 
 def test_the_file_holds_one_row_a_token(make_run: MakeRun, tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ def test_the_heading_adds_up(make_run: MakeRun) -> None:
     text = "\n".join(trace_lines(step, 0, tokens, "", colour=False)[:4])
     kl, rewards = sum(t["kl"] for t in tokens), sum(t["reward"] for t in tokens)
     assert "reward +1.000 = reward_model +1.500 + missing_eos +1.000 × -0.5" in text
-    assert f"KL {kl:.3f} nats   0.1 × {kl:.3f} = {0.1 * kl:.3f} paid in the reward" in text
+    assert f"KL {kl:.3f} nats   0.1 × {kl:.3f} = {0.1 * kl:.3f} as KL penalty in the reward" in text
     assert f"rewards sum to {rewards:+.3f}" in text
-    assert "8 tokens, cut off" in text
+    assert "8 tokens, truncated" in text
     assert rewards == pytest.approx(1.0 - 0.1 * kl, abs=1e-5)
 
 

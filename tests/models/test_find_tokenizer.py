@@ -22,7 +22,7 @@ from harken.models.end_tokens import generation_settings
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
-from harken.plan.architecture import find
+from harken.plan.architecture import find_model
 from harken.records import Message, Prompt
 from harken.reward.learned import LearnedReward
 from harken.rollout.engine import Sampling
@@ -68,7 +68,7 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
     assert list(rollout.prompt_tokens) == wanted
     said = responses.answer(0, "a", source, [ASKED], config, tmp_path / "parts")
     assert said.renderer.encode_prompt(ASKED.messages) == wanted
-    planned = find(source.name)
+    planned = find_model(source.name)
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "hi", "response": "yes"}) + "\n")

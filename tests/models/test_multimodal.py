@@ -39,7 +39,7 @@ def test_the_plan_counts_the_language_models_adapter() -> None:
     settings = LoraSettings(rank=2)
     backbone.add_adapter("policy", settings, seed=0)
     real = sum(p.numel() for p in backbone.adapter_parameters("policy").values())
-    assert shape_of(backbone.model.config, settings).lora(2) == real
+    assert shape_of(backbone.model.config, settings).lora_parameters(2) == real
 
 
 @pytest.mark.parametrize("kind", ["mistral3", "qwen2_5_vl"])

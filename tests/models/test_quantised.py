@@ -285,7 +285,7 @@ def test_a_plan_counts_the_bytes_that_are_there(source: ModelSource, kind: str) 
         state = getattr(parameter, "quant_state", None)
         if state is not None:
             attention_mask += state.absmax.nbytes
-    assert shape_of(config).kept(WEIGHT_DTYPES[kind]) == pytest.approx(attention_mask, rel=0.02)
+    assert shape_of(config).weight_bytes(WEIGHT_DTYPES[kind]) == pytest.approx(attention_mask, rel=0.02)
 
 
 @needs_library

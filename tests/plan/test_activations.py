@@ -15,7 +15,7 @@ from harken.batches import collate
 from harken.config import LoraSettings
 from harken.kernels.packing import pack_rows
 from harken.models.backbone import Backbone
-from harken.plan.activations import Pass
+from harken.plan.activations import PassMemory
 from harken.plan.shape import ModelShape, shape_of
 
 RANK = 4
@@ -87,9 +87,9 @@ def test_what_a_layer_keeps_under_an_adapter(
     """The difference between four layers and two: what stands before and behind the layers drops out."""
     lora = LoraSettings(rank=RANK, dropout=dropout)
     real = measured(family, 4, dtype, tokens, lora) - measured(family, 2, dtype, tokens, lora)
-    passes = [Pass(shape(family, n), dtype.itemsize, RANK, dropout > 0) for n in (4, 2)]
+    passes = [PassMemory(shape(family, n), dtype.itemsize, RANK, dropout > 0) for n in (4, 2)]
     rows = pack_rows(distinct(3, tokens)).tokens.numel() / tokens  # filled up
-    told = [p.kept(rows, tokens) + p.casts() for p in passes]
+    told = [p.saved(rows, tokens) + p.weight_casts() for p in passes]
     # What fills a sequence up sees little, and keeps fewer weights than is counted.
     assert told[0] - told[1] == pytest.approx(real, rel=0.015)
 
@@ -97,14 +97,14 @@ def test_what_a_layer_keeps_under_an_adapter(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_what_a_layer_keeps_when_every_weight_trains(dtype: torch.dtype) -> None:
     real = measured("llama", 4, dtype, 60, None) - measured("llama", 2, dtype, 60, None)
-    passes = [Pass(shape("llama", n), dtype.itemsize, None) for n in (4, 2)]
-    told = [p.kept(3, 60) + p.casts() for p in passes]
+    passes = [PassMemory(shape("llama", n), dtype.itemsize, None) for n in (4, 2)]
+    told = [p.saved(3, 60) + p.weight_casts() for p in passes]
     assert told[0] - told[1] == pytest.approx(real, rel=0.01)
 
 
 def test_a_checkpointed_pass_keeps_the_inputs_of_layers() -> None:
     """A layer more costs its input alone: rows × tokens × width numbers."""
-    told = [Pass(shape("llama", n), 2, RANK, checkpointing=True).kept(3, 60) for n in (4, 3)]
+    told = [PassMemory(shape("llama", n), 2, RANK, checkpointing=True).saved(3, 60) for n in (4, 3)]
     assert told[0] - told[1] == pytest.approx(3 * 60 * WIDTHS["hidden_size"] * 2)
 
 
@@ -114,4 +114,6 @@ def test_adapters_are_counted_as_peft_makes_them() -> None:
     backbone.add_adapter("policy", LoraSettings(rank=RANK), 0)
     counted = shape("llama", 2)
     assert counted.parameters == whole
-    assert counted.lora(RANK) == sum(p.numel() for p in backbone.adapter_parameters("policy").values())
+    assert counted.lora_parameters(RANK) == sum(
+        p.numel() for p in backbone.adapter_parameters("policy").values()
+    )

@@ -17,7 +17,7 @@ from harken.config.training import SupervisedTraining
 from harken.maths import matmul_dtype
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy
-from harken.plan.activations import key_value_cache
+from harken.plan.activations import kv_cache_bytes
 from harken.plan.job import Job, Scorer
 from harken.plan.phases import Phase, phases
 from harken.plan.shape import shape_of
@@ -61,9 +61,9 @@ def test_a_model_of_its_own_is_one_more_base(folder: Path, ppo: dict[str, Any], 
 
 def test_a_reward_model_shares_the_base_or_brings_its_own(folder: Path) -> None:
     job = stage(folder, "ppo")
-    sharing = replace(job, scorers=(Scorer(job.shape, 4, own_base=False),))
-    alone = replace(job, scorers=(Scorer(job.shape, 4, own_base=True),))
-    adapter = 4 * job.shape.lora(4)
+    sharing = replace(job, scorers=(Scorer(job.shape, 4, has_own_base=False),))
+    alone = replace(job, scorers=(Scorer(job.shape, 4, has_own_base=True),))
+    adapter = 4 * job.shape.lora_parameters(4)
     assert phase(sharing, "load").parts["weights"] == 4 * PARAMETERS + adapter
     assert phase(alone, "load").parts["weights"] == 2 * 4 * PARAMETERS + adapter
 
@@ -114,14 +114,14 @@ def test_moments_are_those_the_optimiser_makes(folder: Path, optimizer: str) -> 
     real.step(1.0)
     moments = sum(t.nbytes for name, t in real.tensors().items() if name.startswith("adam/exp"))
     job = stage(folder, "sft", optimizer=optimizer)
-    told = phase(job, "learn").parts["moments"] / job.trained
+    told = phase(job, "learn").parts["moments"] / job.trained_parameters
     assert told == pytest.approx(moments / weight.numel(), rel=0.01)
 
 
 def test_offloaded_moments_are_on_the_cpu(folder: Path) -> None:
     at_home = stage(folder, "sft", optimizer="adamw_cpu_offload")
     away = stage(folder, "sft", optimizer="adamw_cpu_offload", on_cpu=False)
-    assert phase(at_home, "learn").parts["moments"] == 8 * at_home.trained
+    assert phase(at_home, "learn").parts["moments"] == 8 * at_home.trained_parameters
     assert phase(away, "learn").parts["moments"] == 0
 
 
@@ -130,11 +130,11 @@ def test_a_way_back_is_one_copy_with_its_moments(folder: Path) -> None:
     one = {"epochs": 1, "minibatches": 1}
     for keys in ({}, one | {"update_kl_limit": 1.0}):
         job = stage(folder, "ppo", ppo=keys)
-        assert phase(job, "learn").parts["way back"] == 12 * job.trained
+        assert phase(job, "learn").parts["way back"] == 12 * job.trained_parameters
         assert "way back" not in phase(job, "generate").parts
     job = stage(folder, "ppo", ppo={"kl_budget": 1.0})
-    assert phase(job, "learn").parts["way back"] == 16 * job.trained
-    assert phase(job, "generate").parts["way back"] == 4 * job.trained
+    assert phase(job, "learn").parts["way back"] == 16 * job.trained_parameters
+    assert phase(job, "generate").parts["way back"] == 4 * job.trained_parameters
     assert "way back" not in phase(stage(folder, "ppo", ppo=one), "learn").parts
     assert "way back" not in phase(stage(folder, "ppo", on_cpu=False), "learn").parts
 
@@ -155,13 +155,13 @@ def test_the_cache_is_the_one_generation_makes() -> None:
         decoder = Decoder(backbone, 5, 40)
         decoder.prefill([[3] * 40, [6]], [2, 3])
     real = sum(part.nbytes for part in (*decoder.cache.keys, *decoder.cache.values))
-    assert key_value_cache(shape_of(backbone.model.config), 5, 40, 4) == real
+    assert kv_cache_bytes(shape_of(backbone.model.config), 5, 40, 4) == real
 
 
 def test_generation_has_room_for_the_longest_prompt_and_a_whole_answer(folder: Path) -> None:
     job = stage(folder, "ppo")
     slots, capacity = 8, max(job.rows.lengths) + 16
-    assert phase(job, "generate").parts["cache"] == key_value_cache(job.shape, slots, capacity, 4)
+    assert phase(job, "generate").parts["cache"] == kv_cache_bytes(job.shape, slots, capacity, 4)
 
 
 def test_more_tokens_a_micro_batch_take_more_memory(folder: Path) -> None:

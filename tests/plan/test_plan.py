@@ -14,7 +14,7 @@ from tiny_plan import settings, write_rows
 from harken.cli import main as cli
 from harken.errors import UserError
 from harken.plan import report
-from harken.plan.clock import Duration
+from harken.plan.duration import Duration
 from harken.plan.report import parse_memory
 
 
@@ -73,7 +73,7 @@ def test_held_out_evaluation_has_a_line_of_its_own() -> None:
     """G5: what held-out rows take beside the steps; a stage without them has no such line."""
     steps = Duration("ppo", 4, {"learn": 2.0}, 0.0)
     assert report._duration(steps) == [("ppo", "2.0 s", "4", "8.0 s", "learn 2.0 s")]
-    own = report._duration(replace(steps, beside=30.0))
+    own = report._duration(replace(steps, outside_steps=30.0))
     assert len(own) == 2 and own[1] == ("", "", "", "30 s", "of which held-out evaluation")
     assert own[0][3] == "38 s"  # it is part of the total
 

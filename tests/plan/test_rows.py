@@ -27,9 +27,9 @@ def test_lengths_are_those_of_the_rows_that_train(folder: Path) -> None:
     renderer = Renderer(load_tokenizer(folder / "model"))
     train, held_out = load_data.demonstrations(config, renderer, RunFolder(folder / "run"))
     rows = stage(folder, "sft", run=weight_dtype).rows
-    assert rows.known
+    assert rows.lengths_known
     assert Counter(rows.lengths) == Counter(len(row.tokens) for row in train)
-    assert Counter(rows.answers) == Counter(sum(row.response_mask) for row in train)
+    assert Counter(rows.target_tokens) == Counter(sum(row.response_mask) for row in train)
     assert (rows.train, rows.held_out) == (len(train), len(held_out))
 
 
@@ -51,8 +51,8 @@ def test_a_limit_fills_every_micro_batch(folder: Path) -> None:
     """Shorter rows than the limit would: 250 tokens are two and a half rows of 100."""
     job = stage(folder, "sft", run={"data": {"path": str(folder / "none.jsonl"), "max_length": 100}})
     items = [job.rows.items[0]] * 6
-    groups = job.rows.groups(items, 250)
+    groups = job.rows.micro_batches(items, 250)
     assert groups == [(2.5, 100), (2.5, 100), (1.0, 100)]
     assert sum(rows for rows, _ in groups) == 6
-    assert job.rows.groups(items, 10) == [(1.0, 100)] * 6  # a row is never split
-    assert job.rows.groups(items, 100_000) == [(6.0, 100)]
+    assert job.rows.micro_batches(items, 10) == [(1.0, 100)] * 6  # a row is never split
+    assert job.rows.micro_batches(items, 100_000) == [(6.0, 100)]

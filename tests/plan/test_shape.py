@@ -9,7 +9,7 @@ from transformers import Gemma2Config, GPT2Config, Qwen3Config
 
 from harken.config import LoraSettings
 from harken.models.lora_targets import PROJECTIONS
-from harken.plan.activations import CHUNK, Pass, step_logits
+from harken.plan.activations import LOGIT_ROWS, PassMemory, decode_logits_bytes
 from harken.plan.builtin_configs import known_config
 from harken.plan.shape import shape_of
 
@@ -28,7 +28,7 @@ def test_known_models_have_their_published_size(name: str, parameters: int) -> N
     assert config is not None
     shape = shape_of(config)
     assert shape.parameters == parameters
-    assert shape.plain
+    assert shape.is_llama_like
 
 
 def test_an_adapter_is_counted_by_hand() -> None:
@@ -36,16 +36,18 @@ def test_an_adapter_is_counted_by_hand() -> None:
     config = known_config("Qwen/Qwen2.5-0.5B")
     assert config is not None
     sides = 2 * (896 + 896) + 2 * (896 + 128) + 3 * (896 + 4864)
-    assert shape_of(config).lora(16) == 24 * 16 * sides
-    assert shape_of(config, LoraSettings(target_modules=["q_proj"])).lora(8) == 24 * 8 * (896 + 896)
+    assert shape_of(config).lora_parameters(16) == 24 * 16 * sides
+    assert shape_of(config, LoraSettings(target_modules=["q_proj"])).lora_parameters(8) == 24 * 8 * (
+        896 + 896
+    )
 
 
 def test_a_convolution_of_gpt2_is_read_the_other_way_round() -> None:
     config = GPT2Config(n_embd=48, n_layer=2, n_head=4, vocab_size=100, n_positions=64)
     shape = shape_of(config)
     assert (48, 3 * 48) in shape.projections and (3 * 48, 48) not in shape.projections
-    assert shape.inner == 4 * 48 and shape.groups == shape.heads == 4
-    assert not shape.plain
+    assert shape.intermediate_size == 4 * 48 and shape.kv_heads == shape.heads == 4
+    assert not shape.is_llama_like
     assert {"c_attn", "c_proj", "c_fc"} <= PROJECTIONS
 
 
@@ -54,7 +56,7 @@ def test_norms_inside_attention_are_no_plain_layer() -> None:
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
         head_dim=8, vocab_size=64,
     )  # fmt: skip
-    assert not shape_of(config).plain
+    assert not shape_of(config).is_llama_like
 
 
 def test_a_classifier_has_no_unembedding() -> None:
@@ -73,6 +75,8 @@ def test_a_cap_is_one_more_copy_of_the_logits(cap: float | None) -> None:
     shape = shape_of(config)
     assert shape.softcapped == (cap is not None)
     plain = replace(shape, softcapped=False)
-    of_chunk = Pass(shape, 4, 8, on_cpu=False).head(500) - Pass(plain, 4, 8, on_cpu=False).head(500)
-    assert of_chunk == (4 * CHUNK * 5000 if cap else 0)
-    assert step_logits(shape, 3, 4) - step_logits(plain, 3, 4) == (4 * 3 * 5000 if cap else 0)
+    of_chunk = PassMemory(shape, 4, 8, on_cpu=False).unembedding(500) - PassMemory(
+        plain, 4, 8, on_cpu=False
+    ).unembedding(500)
+    assert of_chunk == (4 * LOGIT_ROWS * 5000 if cap else 0)
+    assert decode_logits_bytes(shape, 3, 4) - decode_logits_bytes(plain, 3, 4) == (4 * 3 * 5000 if cap else 0)

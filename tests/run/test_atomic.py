@@ -100,7 +100,7 @@ def test_a_folder_is_published_with_all_it_holds_on_the_disk(tmp_path, monkeypat
         (ready / "a").write_text(round_)
         (ready / "inner" / "b").write_text(round_)
         found = synced(monkeypatch)
-        atomic.publish(ready, final)
+        atomic.publish_folder(ready, final)
         assert {(final / "a").read_text(), (final / "inner" / "b").read_text()} == {round_}
         assert sorted(path.name for path in tmp_path.iterdir()) == ["final"]
         before, name = found[:-1], found[-1]

@@ -230,7 +230,7 @@ def in_child(response_mask, die_before=None):
             return wrapped
 
         for module, name in [(os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"),
-                             (checkpoint, "save_file"), (atomic, "write_new")]:  # fmt: skip
+                             (checkpoint, "save_file"), (atomic, "write_and_sync")]:  # fmt: skip
             setattr(module, name, dying(getattr(module, name)))
         status = 1
         try:
@@ -283,7 +283,7 @@ def full_disk(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("where", [(os, "fsync"), (os, "rename"), (atomic, "write_new")])
+@pytest.mark.parametrize("where", [(os, "fsync"), (os, "rename"), (atomic, "write_and_sync")])
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, monkeypatch, capsys, where):
     save(tmp_path, 1, tensors(1), state(1), keep=1)
     with monkeypatch.context() as patch:

@@ -290,6 +290,6 @@ def test_a_folder_with_nothing_to_compare_with_is_an_error(
 
 def test_verify_may_be_told_a_checkpoint_itself(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(kept / "checkpoints" / "step-000002")
-    assert [one.said for one in verify.verify(Path("."))] == ["checkpoint whole"]
+    assert [one.summary for one in verify.verify(Path("."))] == ["checkpoint whole"]
     with pytest.raises(UserError):
         verify.verify(kept / "checkpoints" / "quarantine")

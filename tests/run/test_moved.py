@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harken.run.moved import brought_along, is_same_place
+from harken.run.moved import is_same_place, translate_moved_paths
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_every_name_of_a_configuration(project: Path) -> None:
         "gone": 1,
     }
     new = {"data": {"path": "rows.jsonl", "limit": 4}, "rewards": [{"path": "score.py:f"}]}
-    assert brought_along(old, new, project / "out") == {
+    assert translate_moved_paths(old, new, project / "out") == {
         "data": {"path": "rows.jsonl", "limit": 3},
         "rewards": [{"path": "score.py:f"}],
         "gone": 1,

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from harken.run import signals
-from harken.run.signals import Stopped, begun, handle_signals, raise_if_stopped, step
+from harken.run.signals import Stopped, handle_signals, mark_weights_changing, raise_if_stopped, step
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -33,7 +33,7 @@ def test_a_signal_is_heeded_at_the_next_check(
 
 def test_a_step_that_has_begun_is_finished_first_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with handle_signals(), step():
-        begun()
+        mark_weights_changing()
         send()
         raise_if_stopped()
         monkeypatch.setattr(signals, "GRACE", 0.0)
@@ -42,7 +42,7 @@ def test_a_step_that_has_begun_is_finished_first_but_not_for_ever(monkeypatch: p
         assert caught.value.late
     with handle_signals():
         with step():
-            begun()
+            mark_weights_changing()
             send()
         with pytest.raises(Stopped) as caught:
             raise_if_stopped()
@@ -54,13 +54,13 @@ def test_outside_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> No
     with handle_signals():
         with handle_signals():
             pass
-        assert signal.getsignal(signal.SIGTERM) is signals._note
+        assert signal.getsignal(signal.SIGTERM) is signals._record
         send()
         with pytest.raises(Stopped):  # the inner one has not ended the outer
             raise_if_stopped()
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
     raise_if_stopped()
-    begun()
+    mark_weights_changing()
     with handle_signals():
         raise_if_stopped()  # what was asked of another run is forgotten, and so is its step
 
@@ -75,7 +75,7 @@ def test_a_thread_does_not_listen() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [signal.getsignal(signal.SIGTERM)] and found[0] is not signals._note
+    assert found == [signal.getsignal(signal.SIGTERM)] and found[0] is not signals._record
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
@@ -101,9 +101,9 @@ def test_a_signal_after_the_last_safe_point_is_answered_when_the_work_is_marked_
     with handle_signals():
         send()
     with pytest.raises(Stopped) as caught:
-        signals.settle()
+        signals.raise_if_pending()
     assert caught.value.code == 143
-    signals.settle()  # once
+    signals.raise_if_pending()  # once
 
 
 def test_a_signal_after_the_last_safe_point_keeps_the_next_work_from_beginning() -> None:
@@ -122,4 +122,4 @@ def test_an_error_does_not_answer_a_signal() -> None:
         send()
         raise ZeroDivisionError
     with pytest.raises(Stopped):
-        signals.settle()
+        signals.raise_if_pending()

@@ -94,12 +94,12 @@ def test_a_new_status_replaces_the_old(tmp_path):
 def test_a_run_is_over_when_it_ended_of_its_own(tmp_path, reason, over):
     run = RunFolder(tmp_path)
     status.write_status(run, requested=4, completed=4, stopped_because=reason)
-    assert status.is_over(run) is over
+    assert status.has_ended(run) is over
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": 1}', '{"state": "stopped"}'])
 def test_a_status_that_tells_nothing_is_not_over(tmp_path, text):
     run = RunFolder(tmp_path)
-    assert not status.is_over(run)
+    assert not status.has_ended(run)
     run.status.write_text(text)
-    assert not status.is_over(run)
+    assert not status.has_ended(run)

@@ -165,4 +165,4 @@ def test_tables_are_as_wide_as_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "90")
     assert terminal.columns() == 90
     monkeypatch.setenv("COLUMNS", "1")
-    assert terminal.columns() == terminal.NARROWEST
+    assert terminal.columns() == terminal.MIN_WIDTH

@@ -30,7 +30,7 @@ from harken.config import CheckpointSettings, HealthSettings
 from harken.errors import NonFinite, UserError
 from harken.run import atomic
 from harken.run.folder import RunFolder
-from harken.run.tracking import logged
+from harken.run.tracking import logged_lines
 from harken.train import nonfinite
 from harken.train.loop import run_stage
 from harken.train.nonfinite import MAX_DUMPS, NonFiniteHandler, check_finite
@@ -199,7 +199,7 @@ def test_a_streak_goes_on_behind_a_checkpoint(tmp_path: Path) -> None:
         json.dumps({"step": n} | ({"skipped": "x"} if n in (1, 3, 4, 5) else {})) + "\n" for n in range(1, 6)
     ) + '{"step": 4, "sk')  # fmt: skip
     counted = NonFiniteHandler(folder, 0, 3, 9)
-    counted.count_logged(logged(folder.metrics, 4))
+    counted.count_logged(logged_lines(folder.metrics, 4))
     assert (counted.skipped, counted.skipped_in_a_row) == (3, 2)
 
 
@@ -301,7 +301,7 @@ def test_a_full_disk_costs_the_dump_and_not_the_run(
         path.write_bytes(data[:3])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(nonfinite.atomic, "write_new", full)
+    monkeypatch.setattr(nonfinite.atomic, "write_and_sync", full)
     watched = NonFiniteHandler(RunFolder(tmp_path), 0, 3, 9)
     metrics, why = watched.step(Counted({0}), 0)
     assert math.isnan(metrics["gradient"]) and why is not None
@@ -311,7 +311,7 @@ def test_a_full_disk_costs_the_dump_and_not_the_run(
     def broken(path: Path, data: bytes) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(nonfinite.atomic, "write_new", broken)
+    monkeypatch.setattr(nonfinite.atomic, "write_and_sync", broken)
     with pytest.raises(OSError, match="Input/output"):
         watched.step(Counted({1}), 1)
 

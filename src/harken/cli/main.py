@@ -23,21 +23,21 @@ from harken.cli.presets import presets
 from harken.config import files as config_files
 from harken.errors import UserError, describe_exception, is_third_party_error
 from harken.run import crash_report, signals, streams
-from harken.run.lock import what_next
+from harken.run.lock import resume_hint
 from harken.run.signals import Stopped
 from harken.run.terminal import has_colour, show, strip_control
 
-PATIENCE = 5.0
+THREAD_TIMEOUT = 5.0
 """Seconds that threads of user code have to end after everything else."""
-LONGEST = 2000
+MAX_MESSAGE = 2000
 """Characters of a complaint: what it quotes may have any length."""
-_ROOM = "Make room, or choose another folder"
-_RIGHTS = "Change who may read and write there, or choose another place"
-_NAME = "Choose another name or folder"
+_FIX_DISK_FULL = "Make room, or choose another folder"
+_FIX_PERMISSIONS = "Change who may read and write there, or choose another place"
+_FIX_NAME = "Choose another name or folder"
 FIXES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _NAME),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FIX_PERMISSIONS),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FIX_DISK_FULL),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _FIX_NAME),
     **dict.fromkeys((errno.EOVERFLOW, errno.ENXIO), "Restore the file"),
     errno.EIO: "Check the disk",
     errno.ENOENT: "Something removed it: run the command again",
@@ -80,15 +80,15 @@ def _run(arguments: list[str] | None) -> int:
     try:
         code = app(given or ["--help"], prog_name="harken", standalone_mode=False) or 0
     except UserError as error:
-        return _complain(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "harken"
-        return _complain(f"{error.format_message().rstrip('.')}. Try: {command} --help")
+        return _print_error(f"{error.format_message().rstrip('.')}. Try: {command} --help")
     except OSError as error:
         if error.errno not in FIXES:
-            return _bug(error)
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}. {FIXES[error.errno]}")
+            return _report_bug(error)
+        return _print_error(f"{error.filename or 'a file'}: {error.strerror}. {FIXES[error.errno]}")
     except Stopped as stop:
         code = int(stop.code or 0)
     except KeyboardInterrupt:
@@ -96,21 +96,23 @@ def _run(arguments: list[str] | None) -> int:
     except BaseException as error:
         if not is_third_party_error(error) and not isinstance(error, SystemExit):
             raise
-        return _bug(error)
+        return _report_bug(error)
     if code in (129, 130, 143):
-        _complain(f"interrupted. {what_next()}".strip())
+        _print_error(f"interrupted. {resume_hint()}".strip())
     # A reader that has seen enough, as in `harken … | head`, is no fault; an answer that could not be written is.
-    problem = streams.lost("stdout")
+    problem = streams.write_error("stdout")
     if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
-        return _complain(f"standard output: {problem.strerror}. {FIXES.get(problem.errno or 0, _ROOM)}")
+        return _print_error(
+            f"standard output: {problem.strerror}. {FIXES.get(problem.errno or 0, _FIX_DISK_FULL)}"
+        )
     return code
 
 
-def _bug(error: BaseException) -> int:
+def _report_bug(error: BaseException) -> int:
     """What nobody expected is a mistake of Harken's own, and the traceback is for the one who mends it."""
     path = crash_report.write_crash_report(error)
     kept = f"send {path}" if path else "HARKEN_DEBUG=1 shows the traceback: send it"
-    return _complain(
+    return _print_error(
         f"internal error ({describe_exception(error)}). This is a bug in Harken, please report it: {kept}. "
         "What was finished is kept: the same command goes on from there",
         1,
@@ -124,15 +126,15 @@ def _end_in_time(code: int) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    timer = threading.Timer(PATIENCE, os._exit, (code,))
+    timer = threading.Timer(THREAD_TIMEOUT, os._exit, (code,))
     timer.daemon = True
     timer.start()
 
 
-def _complain(text: str, code: int = 2) -> int:
+def _print_error(text: str, code: int = 2) -> int:
     line = " ".join(strip_control(text).split())
-    if len(line) > LONGEST:  # the end often states the fix
-        line = f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}"
+    if len(line) > MAX_MESSAGE:  # the end often states the fix
+        line = f"{line[: MAX_MESSAGE * 2 // 3]} … {line[-MAX_MESSAGE // 3 :]}"
     print(f"harken: {line}", file=sys.stderr)
     return code
 

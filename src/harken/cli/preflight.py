@@ -74,7 +74,7 @@ def plan(
 
     room = None if memory is None else report.parse_memory(memory)
     config = config_files.load_run_or_pipeline(name, set_ or [])
-    made = plans.make(config, name, memory=room, device=device, price=price, timed=not no_measure)
+    made = plans.make_plan(config, name, memory=room, device=device, price=price, timed=not no_measure)
     show(json.dumps(report.to_dict(made), indent=2) if as_json else "\n".join(report.lines(made)))
     raise typer.Exit(0 if made.fits else 1)
 

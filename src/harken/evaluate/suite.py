@@ -21,7 +21,7 @@ from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
 from harken.reward.build import FoundParts, find_parts
 from harken.run import atomic, checksums, signals
-from harken.run.config_lock import lock_config, read_locked_config, replace
+from harken.run.config_lock import lock_config, read_locked_config, write_config
 from harken.run.folder import EvaluationFolder
 from harken.run.lock import write_lock
 from harken.run.tables import write_rows
@@ -38,7 +38,7 @@ def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     with write_lock(output):
         with signals.handle_signals():
             folder = _run(config, EvaluationFolder(output))
-        signals.settle()
+        signals.raise_if_pending()
         return folder
 
 
@@ -77,17 +77,17 @@ def _evaluate(
     report: DataReport,
     settings: dict[str, Any],
 ) -> EvaluationFolder:
-    if lock_config(folder.config, settings, folder.summary, folder.parts) and folder.summary.exists():
-        shutil.rmtree(folder.parts, ignore_errors=True)
+    if lock_config(folder.config, settings, folder.summary, folder.shards) and folder.summary.exists():
+        shutil.rmtree(folder.shards, ignore_errors=True)
         if (
             checksums.read_checksums(folder.root) is None
         ):  # the process that finished it ended before it could
-            checksums.write_checksums(folder.root, folder.records())
+            checksums.write_checksums(folder.root, folder.checksummed_files())
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
     checksums.remove_checksums(folder.root)
     if read_locked_config(folder.config) != settings:  # its names moved with it
-        replace(folder.config, settings)
+        write_config(folder.config, settings)
     for line in report.summary():
         say(line)
     if report.dropped:
@@ -96,11 +96,11 @@ def _evaluate(
     if told := trained_prompts.warning(known, len(prompts)):
         say(f"warning: {told}")
     answers = {
-        name: answer(number, name, source, prompts, config, folder.parts)
+        name: answer(number, name, source, prompts, config, folder.shards)
         for number, (name, source) in enumerate(policies.items())
     }
-    rewards = score(reward, answers, config, folder.parts)
-    judged = judge(judges, answers, config, folder.parts)
+    rewards = score(reward, answers, config, folder.shards)
+    judged = judge(judges, answers, config, folder.shards)
     rows = [
         _row(name, rollout, value, scores)
         for name, said in answers.items()
@@ -110,8 +110,8 @@ def _evaluate(
     names = [part.column for part in judges.parts]
     summary = compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)
     atomic.write_json(folder.summary, summary | {"trained_on": known})
-    checksums.write_checksums(folder.root, folder.records())
-    shutil.rmtree(folder.parts, ignore_errors=True)
+    checksums.write_checksums(folder.root, folder.checksummed_files())
+    shutil.rmtree(folder.shards, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} answers a policy compared")
     return folder
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harken.explorer.contract import Audited, contract
+from harken.explorer.page_data import Audited, page_data
 from harken.run import atomic
 from harken.run.manifest import redact_text
 from harken.run.terminal import escape_invisible
@@ -64,7 +64,7 @@ def build_report(
     Raises ValueError when a figure is NaN or infinite.
     """
     title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))
-    data = contract(
+    data = page_data(
         title=title,
         notice=notice,
         summary=summary,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from harken.health.limits import Limits
 
-MOST_POINTS = 800
+MAX_POINTS = 800
 """Points of one series in the page. Longer runs keep the lowest and highest of each stretch."""
 
 
@@ -152,7 +152,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ChartFamily:
     """Charts of metrics that share a prefix; what follows the prefix is the name of a reward part or a judge."""
 
     prefix: str
@@ -162,21 +162,21 @@ class Family:
 
 
 FAMILIES = (
-    Family(
+    ChartFamily(
         "eval/judge_",
         "Held-out judge: {}",
         "Mean of a scorer that the policy is not trained on, over the held-out responses. When it falls while the "
         "reward rises, the reward is gamed. " + _HELD_OUT,
         "held out",
     ),
-    Family(
+    ChartFamily(
         "eval/guard_",
         "Held-out guard: {}",
         "Mean of a rule that detects damaged responses, over the held-out ones. A fall is an alarm; a constant "
         "value says only that nothing broke. " + _HELD_OUT,
         "held out",
     ),
-    Family(
+    ChartFamily(
         "score/",
         "Part of the reward: {}",
         "Mean of one part of the reward that PPO trains on, before its weight. The policy is trained to raise it, so "
@@ -217,7 +217,7 @@ def _family_charts(names: Iterable[str]) -> list[Chart]:
     return [chart for charts in found.values() for chart in charts]
 
 
-def figures(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The charts of a stage as the page reads them; charts and series without any value are left out."""
     names = dict.fromkeys(name for line in metrics for name in line)
     charts = [*CHARTS.get(kind, ())]
@@ -247,9 +247,9 @@ def figures(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> list[list[float]]:
     """[step, value] of the steps that have a value; of a long run the extremes of each stretch."""
     points = [[line["step"], line[name]] for line in metrics if line.get(name) is not None]
-    if len(points) <= MOST_POINTS:
+    if len(points) <= MAX_POINTS:
         return points
-    stretch = -(-len(points) // (MOST_POINTS // 2))
+    stretch = -(-len(points) // (MAX_POINTS // 2))
     kept: list[list[float]] = []
     for start in range(0, len(points), stretch):
         part = points[start : start + stretch]

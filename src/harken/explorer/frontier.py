@@ -15,13 +15,13 @@ from harken.run import atomic
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 44, 44
 """Of the picture and its margins, in pixels."""
-APART = 0.07
+MIN_TICK_GAP = 0.07
 """Ticks are at least this share of an axis apart."""
-SHORTEST = 0.1
+MIN_KL_RANGE = 0.1
 """Nats: the axis of KLs never ends before this."""
-LETTER, ROW = 6.7, 14
+CHAR_WIDTH, LINE_HEIGHT = 6.7, 14
 """Pixels: about the width of a letter of a label, and the height of a line of them."""
-LONGEST = 48
+MAX_LABEL = 48
 """Letters of a label in the picture; the table has all of it."""
 
 _STYLE = """
@@ -124,15 +124,15 @@ def _picture(panel: Panel, front: Sequence[int]) -> str:
         raise ValueError(f"{panel.title}: a point of the frontier is not finite")
     lowest, highest = min(p.reward for p in points), max(p.reward for p in points)
     margin = 0.08 * (highest - lowest) or 0.5
-    furthest = max(*(1.1 * p.kl for p in points), SHORTEST)
+    furthest = max(*(1.1 * p.kl for p in points), MIN_KL_RANGE)
     x = _Axis(0.0, furthest, LEFT, WIDTH - RIGHT, _root)
     y = _Axis(lowest - margin, highest + margin, HEIGHT - BOTTOM, TOP, float)
-    drawn = [*_grid(x, y), _stairs([(x.at(points[i].kl), y.at(points[i].reward)) for i in front])]
+    drawn = [*_grid(x, y), _front_line([(x.pixel(points[i].kl), y.pixel(points[i].reward)) for i in front])]
     for i, point in enumerate(points):
         tip = f"{point.label}: KL {point.kl:.2f} nats per sequence, reward {point.reward:+.3f}"
         drawn.append(
-            f'<circle class="{"front" if i in front else "beaten"}" cx="{x.at(point.kl):.1f}" '
-            f'cy="{y.at(point.reward):.1f}" r="5"><title>{html.escape(tip)}</title></circle>'
+            f'<circle class="{"front" if i in front else "beaten"}" cx="{x.pixel(point.kl):.1f}" '
+            f'cy="{y.pixel(point.reward):.1f}" r="5"><title>{html.escape(tip)}</title></circle>'
         )
     drawn += _labels(points, x, y)
     return (
@@ -147,16 +147,16 @@ class _Axis:
     high: float
     start: float
     end: float
-    bend: Callable[[float], float]
+    transform: Callable[[float], float]
 
-    def share(self, value: float) -> float:
+    def fraction(self, value: float) -> float:
         """How far along the axis a value lies, 0 … 1."""
-        low = self.bend(self.low)
-        return (self.bend(value) - low) / (self.bend(self.high) - low)
+        low = self.transform(self.low)
+        return (self.transform(value) - low) / (self.transform(self.high) - low)
 
-    def at(self, value: float) -> float:
+    def pixel(self, value: float) -> float:
         """Its pixel."""
-        return self.start + self.share(value) * (self.end - self.start)
+        return self.start + self.fraction(value) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
         """Round numbers far enough apart to be read."""
@@ -168,12 +168,12 @@ class _Axis:
             for digit in (1, 2, 5)
             if digit * 10.0**p <= self.high - self.low
         )
-        if self.bend is _root:
+        if self.transform is _root:
             for value in [0.0, *round_numbers]:
-                if not ticks or self.share(value) - self.share(ticks[-1]) >= APART:
+                if not ticks or self.fraction(value) - self.fraction(ticks[-1]) >= MIN_TICK_GAP:
                     ticks.append(value)
             return ticks
-        step = next(s for s in round_numbers if self.share(self.low + s) >= 2 * APART)
+        step = next(s for s in round_numbers if self.fraction(self.low + s) >= 2 * MIN_TICK_GAP)
         first = math.ceil(self.low / step)
         return [step * n for n in range(first, math.floor(self.high / step) + 1)]
 
@@ -186,14 +186,16 @@ def _root(value: float) -> float:
 def _grid(x: _Axis, y: _Axis) -> list[str]:
     lines = []
     for value in x.ticks():
+        across = f"{x.pixel(value):.1f}"
         lines += [
-            f'<line class="grid" x1="{x.at(value):.1f}" x2="{x.at(value):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
-            f'<text x="{x.at(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:g}</text>',
+            f'<line class="grid" x1="{across}" x2="{across}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
+            f'<text x="{across}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:g}</text>',
         ]
     for value in y.ticks():
+        up = y.pixel(value)
         lines += [
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.at(value):.1f}" y2="{y.at(value):.1f}"/>',
-            f'<text x="{LEFT - 8}" y="{y.at(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>',
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>',
+            f'<text x="{LEFT - 8}" y="{up + 4:.1f}" text-anchor="end">{value:.6g}</text>',
         ]
     middle = (LEFT + WIDTH - RIGHT) / 2
     words = "KL to the reference, nats per sequence (square-root scale)"
@@ -206,13 +208,13 @@ def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
     taken: list[tuple[float, float, float]] = []
     highest = {p.group: p for p in sorted(points, key=lambda p: p.reward)}
     for group, point in sorted(highest.items(), key=lambda pair: pair[1].reward):
-        name = group if len(group) <= LONGEST else f"{group[: LONGEST - 1]}…"
-        across, up, width = x.at(point.kl), y.at(point.reward) - 9, LETTER * len(name)
+        name = group if len(group) <= MAX_LABEL else f"{group[: MAX_LABEL - 1]}…"
+        across, up, width = x.pixel(point.kl), y.pixel(point.reward) - 9, CHAR_WIDTH * len(name)
         side = across > WIDTH / 2
         left = across - width if side else across
-        while any(abs(up - u) < ROW and left < e and s < left + width for s, e, u in taken):
-            up -= ROW
-        if up < ROW:
+        while any(abs(up - u) < LINE_HEIGHT and left < e and s < left + width for s, e, u in taken):
+            up -= LINE_HEIGHT
+        if up < LINE_HEIGHT:
             continue
         taken.append((left, left + width, up))
         anchor = "end" if side else "start"
@@ -222,7 +224,7 @@ def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
     return texts
 
 
-def _stairs(corners: Sequence[tuple[float, float]]) -> str:
+def _front_line(corners: Sequence[tuple[float, float]]) -> str:
     """The most reward that some run reached within each KL."""
     (across, up), *later = corners
     path = f"M{across:.1f} {up:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in later)

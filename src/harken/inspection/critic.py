@@ -1,4 +1,4 @@
-"""Values against returns: whether the critic of an update foresaw what came."""
+"""Compare the critic's values with the returns of an update."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from harken.inspection.recorded import RecordedStep
 from harken.maths.advantage import explained_variance
 from harken.run.terminal import table
 
-FIFTHS = ("lowest values", "low", "middle", "high", "highest values")
+QUINTILES = ("lowest values", "low", "middle", "high", "highest values")
 
 
 def critic_lines(step: RecordedStep) -> list[str]:
-    """Explained variance over every token the critic learns from, and mean value and return by fifths of them.
+    """Print the explained variance over all tokens of the value mask, and mean value and return per quintile of values.
 
-    A critic that can be trusted says in each fifth what came: mean value = mean return. No fifths of values
-    that are all the same (a new critic's are 0), and [] without a critic.
+    For a calibrated critic the two means agree in each quintile. If all values are equal (a new critic predicts 0
+    everywhere), the quintiles are left out. Returns [] without a critic.
     """
     pairs = [
-        (value, earned)
+        (value, return_)
         for row in step.credit
-        for value, earned, counts in zip(row["values"] or [], row["returns"], row["value_mask"], strict=False)
+        for value, return_, counts in zip(
+            row["values"] or [], row["returns"], row["value_mask"], strict=False
+        )
         if counts
     ]
-    pairs.sort(key=lambda pair: pair[0])  # by the value alone: among equal values the return may not decide
-    if len(pairs) < len(FIFTHS):
+    pairs.sort(key=lambda pair: pair[0])  # by value alone: sorting ties by return would bias the quintiles
+    if len(pairs) < len(QUINTILES):
         return []
     values, returns = (torch.tensor(side).unsqueeze(0) for side in zip(*pairs, strict=True))
     explained = float(explained_variance(values, returns, torch.ones_like(values, dtype=torch.bool)))
-    where = f"the {len(pairs)} tokens of {len(step.credit)} answers"
+    where = f"the {len(pairs)} tokens of {len(step.credit)} responses"
     if pairs[0][0] == pairs[-1][0]:
         return [
             f"critic: explained variance {explained:+.3f} over {where}, {pairs[0][0]:+.3f} for each of them"
@@ -39,12 +41,12 @@ def critic_lines(step: RecordedStep) -> list[str]:
         f"critic: explained variance {explained:+.3f} over {where}",
     ]
     means = []
-    for number in range(len(FIFTHS)):
-        part = pairs[number * len(pairs) // len(FIFTHS) : (number + 1) * len(pairs) // len(FIFTHS)]
+    for number in range(len(QUINTILES)):
+        part = pairs[number * len(pairs) // len(QUINTILES) : (number + 1) * len(pairs) // len(QUINTILES)]
         means.append([f"{fmean(side):+.3f}" for side in zip(*part, strict=True)])
     cells = {
-        "tokens, by fifths": FIFTHS,
+        "tokens, by quintile": QUINTILES,
         "value": [value for value, _ in means],
-        "return": [earned for _, earned in means],
+        "return": [return_ for _, return_ in means],
     }
     return [*lines, *table(cells, right={"value", "return"}).splitlines()]

@@ -1,4 +1,4 @@
-"""The credit of a recorded update, computed again under other settings. Nothing is generated."""
+"""Recompute the PPO targets of a recorded update under other settings, without generating anything."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from harken.batches import PolicyOutputs, collate
 from harken.config import RunConfig
-from harken.inspection.recorded import RecordedStep, ppo_settings, rollout
-from harken.inspection.replay_settings import REWARD_MODEL, weights
+from harken.inspection.recorded import RecordedStep, ppo_settings, to_rollout
+from harken.inspection.replay_settings import REWARD_MODEL, source_weights
 from harken.records import Score, ScoredRollout
 from harken.reward.rules import Length, MissingEos, Repetition, penalties
 from harken.reward.source import clipped, score_all
@@ -24,7 +24,7 @@ _RULES = {MissingEos.name, Length.name, Repetition.name}
 
 @dataclass(frozen=True)
 class StepTensors:
-    """The recorded update as the tensors it was computed from, in the run's own layout. Float32, on the CPU."""
+    """Hold the tensors of a recorded update in the run's own padded layout. Float32, on the CPU."""
 
     response_mask: Bool[Tensor, "batch time"]
     truncated: Bool[Tensor, " batch"]
@@ -32,12 +32,12 @@ class StepTensors:
     reference_logprobs: Float[Tensor, "batch time"]
     recorded: PPOTargets
     new_logprobs: Float[Tensor, "batch time"] | None
-    """After the update; None when they were not measured."""
+    """Log-probabilities after the update; None if they were not measured."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One way to credit the update: as it was recorded, or under other settings."""
+    """Hold rewards and PPO targets of the update: as recorded, or under other settings."""
 
     config: RunConfig
     kl_coefficient: float
@@ -46,25 +46,31 @@ class Replay:
 
 
 def step_tensors(step: RecordedStep) -> StepTensors:
-    """Prompts and padding included, because whitening sums in that order; they hold zeros and are never read."""
+    """Build the tensors of a recorded update.
+
+    Prompts and padding are included because whitening sums in that order. They are filled with zeros and never read.
+    """
     prompts = [len(row["prompt_tokens"]) for row in step.rollouts]
-    answers = [row["response_tokens"] for row in step.rollouts]
+    responses = [row["response_tokens"] for row in step.rollouts]
     batch = collate(
-        [[0] * before + answer for before, answer in zip(prompts, answers, strict=True)],
-        [[False] * before + [True] * len(answer) for before, answer in zip(prompts, answers, strict=True)],
+        [[0] * before + response for before, response in zip(prompts, responses, strict=True)],
+        [
+            [False] * before + [True] * len(response)
+            for before, response in zip(prompts, responses, strict=True)
+        ],
         pad_token=0,
     )
 
     def column(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        whole = torch.zeros(batch.response_mask.shape, dtype=dtype)
+        padded = torch.zeros(batch.response_mask.shape, dtype=dtype)
         values = [value for row in step.credit for value in row[name] or [0.0] * len(row["old_logprobs"])]
-        whole[batch.response_mask] = torch.tensor(values, dtype=dtype)
-        return whole
+        padded[batch.response_mask] = torch.tensor(values, dtype=dtype)
+        return padded
 
     finals = [row["final_value"] for row in step.credit]
-    nothing = torch.zeros(batch.response_mask.shape)
+    zeros = torch.zeros(batch.response_mask.shape)
     old = PolicyOutputs(
-        column("old_logprobs"), nothing, column("values"), None if None in finals else torch.tensor(finals)
+        column("old_logprobs"), zeros, column("values"), None if None in finals else torch.tensor(finals)
     )
     recorded = PPOTargets(
         old_logprobs=old.logprobs,
@@ -77,19 +83,19 @@ def step_tensors(step: RecordedStep) -> StepTensors:
         kl=column("kl"),
         kl_penalty=column("kl_penalty"),
     )
-    new = column("new_logprobs") if step.measured() else None
+    new = column("new_logprobs") if step.has_new_logprobs() else None
     truncated = torch.tensor([row["stop"] == "length" for row in step.rollouts])
     return StepTensors(batch.response_mask, truncated, old, column("reference_logprobs"), recorded, new)
 
 
 def as_recorded(step: RecordedStep, tensors: StepTensors) -> Replay:
-    """The update as the run saw it."""
+    """Return the update as it was recorded."""
     coefficient = float(step.credit[0]["kl_coefficient"])
     return Replay(step.config, coefficient, rescore(step, step.config), tensors.recorded)
 
 
 def recompute(step: RecordedStep, tensors: StepTensors, config: RunConfig, kl_coefficient: float) -> Replay:
-    """The update credited under `config`, by the code that a run uses. `config` is one of `replay_config`'s."""
+    """Compute the update's PPO targets under `config` with the training code. `config` comes from `replay_config`."""
     scored = rescore(step, config)
     targets = compute_targets(
         tensors.old,
@@ -105,28 +111,32 @@ def recompute(step: RecordedStep, tensors: StepTensors, config: RunConfig, kl_co
 
 
 def rescore(step: RecordedStep, config: RunConfig) -> list[ScoredRollout]:
-    """Every answer's reward under `config`: recorded scores of models, rules computed anew."""
-    settings, weight_of = ppo_settings(config), weights(config)
-    rollouts = [rollout(row) for row in step.rollouts]
+    """Compute the reward of every response under `config`: recorded model scores, rule scores computed again."""
+    settings, weight_of = ppo_settings(config), source_weights(config)
+    rollouts = [to_rollout(row) for row in step.rollouts]
     scored = []
     for number, by_rules in enumerate(score_all(penalties(settings), rollouts)):
-        answer = by_rules.rollout
+        response = by_rules.rollout
         kept = []
         for source, (value, recorded_weight) in step.scores(number).items():
-            if source == REWARD_MODEL and settings.missing_eos_score is not None and answer.stop == "length":
+            if (
+                source == REWARD_MODEL
+                and settings.missing_eos_score is not None
+                and response.stop == "length"
+            ):
                 value = settings.missing_eos_score
             elif source == REWARD_MODEL and value is not None:
                 value = clipped(value, settings.score_clip)
             if source not in _RULES:
                 kept.append(Score(source, value, weight_of.get(source, recorded_weight)))
-        scored.append(ScoredRollout(answer, (*kept, *by_rules.scores)))
+        scored.append(ScoredRollout(response, (*kept, *by_rules.scores)))
     return scored
 
 
-def differences(
+def max_differences(
     recorded: PPOTargets, again: PPOTargets, response_mask: Bool[Tensor, "batch time"]
 ) -> dict[str, float]:
-    """The largest |difference| of each quantity between what was recorded and what was computed again."""
+    """Return the largest |difference| of each quantity between the recorded and the recomputed targets."""
     pairs = {
         "KL": (recorded.kl, again.kl),
         "rewards": (recorded.rewards, again.rewards),
@@ -139,16 +149,16 @@ def differences(
     }
 
 
-def write_replay(path: Path, step: RecordedStep, tensors: StepTensors, made: Replay) -> None:
-    """The recomputed update as a credit table."""
-    targets, finals = made.targets, tensors.old.final_values
+def write_replay(path: Path, step: RecordedStep, tensors: StepTensors, replay: Replay) -> None:
+    """Write the recomputed update as a credit table."""
+    targets, finals = replay.targets, tensors.old.final_values
     has_critic = all(row["values"] is not None for row in step.credit)
     write_credit(
         path,
-        made.scored,
+        replay.scored,
         tensors.response_mask,
         token_columns(targets, tensors.reference_logprobs, tensors.new_logprobs, critic=has_critic),
-        kl_coefficient=made.kl_coefficient,
+        kl_coefficient=replay.kl_coefficient,
         final_values=None if finals is None else finals.tolist(),
         step=step.number,
     )

@@ -1,4 +1,4 @@
-"""`harken replay`: one recorded update under other settings, beside what was recorded."""
+"""Run `harken replay`: recompute one recorded update under other settings and compare."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from pathlib import Path
 from harken.inspection.recompute import as_recorded, recompute, step_tensors, write_replay
 from harken.inspection.recorded import read_step
 from harken.inspection.replay_report import report
-from harken.inspection.replay_settings import coefficient, replay_config
+from harken.inspection.replay_settings import kl_coefficient, replay_config
 
 
 def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None = None) -> list[str]:
-    """The lines to print; `out` gets the new credit, a table like the recorded one.
+    """Return the lines to print, and write the recomputed credit table to `out`.
 
-    Raises UserError when the run or the update is not there, and for settings that need a model or a new
-    generation, with the reason.
+    Raises UserError if the run or the update is missing, and for settings that need a model or a new generation.
     """
     step = read_step(root, number)
     config = replay_config(step, overrides)
     tensors = step_tensors(step)
     before = as_recorded(step, tensors)
     again = recompute(step, tensors, step.config, before.kl_coefficient)
-    after = recompute(step, tensors, config, coefficient(step, config, overrides))
+    after = recompute(step, tensors, config, kl_coefficient(step, config, overrides))
     lines = report(step, tensors, before, again, after)
     if out is not None:
         write_replay(out, step, tensors, after)
-        lines.append(f"{out}: the credit of {len(step.rollouts)} answers")
+        lines.append(f"{out}: the credit of {len(step.rollouts)} responses")
     return lines

@@ -1,4 +1,4 @@
-"""What a replay changed, as a table: recorded beside replayed."""
+"""Report what a replay changes, as a table of recorded and replayed values."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from harken.batches import PolicyOutputs
-from harken.inspection.recompute import Replay, StepTensors, differences
-from harken.inspection.recorded import RecordedStep, measured_hint, ppo_settings
+from harken.inspection.recompute import Replay, StepTensors, max_differences
+from harken.inspection.recorded import RecordedStep, new_logprobs_hint, ppo_settings
 from harken.maths.advantage import explained_variance
 from harken.maths.kl import ESTIMATORS
 from harken.run import manifest
@@ -15,94 +15,96 @@ from harken.run.terminal import table
 from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
 from harken.train.ppo.minibatch import TokenCounts
 
-REPRODUCED = 1e-6
-"""A replay under the recorded settings that is further from what was recorded is not the same computation."""
+TOLERANCE = 1e-6
+"""Largest difference, relative to the largest return, at which a replay still counts as a reproduction."""
 
 
-def measures(tensors: StepTensors, made: Replay) -> dict[str, float | int | None]:
-    """Name with unit → figure, None where it does not apply or was not recorded.
+def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | int | None]:
+    """Compute metrics by name with unit; None where one does not apply or was not recorded.
 
-    Rewards and KL are means over answers; advantages, returns and losses over the tokens they are used at.
+    Rewards and KL are means over responses; advantages, returns and losses are means over the tokens of their mask.
     """
-    settings, targets, answers = ppo_settings(made.config), made.targets, len(made.scored)
+    settings, targets, responses = ppo_settings(replay.config), replay.targets, len(replay.scored)
     policy_mask, value_mask, old = targets.policy_mask, targets.value_mask, tensors.old
     advantages, returns = targets.advantages[policy_mask], targets.returns[policy_mask]
-    paid = float(targets.kl_penalty.sum()) / answers
-    figures: dict[str, float | int | None] = {
-        "reward, mean": sum(row.reward for row in made.scored) / answers,
-        "KL to the reference, nats per answer": float(targets.kl.sum()) / answers,
-        "KL as it is priced, nats per answer": paid,
-        "KL cost per answer": made.kl_coefficient * paid,
-        "token rewards, sum per answer": float(targets.rewards.sum()) / answers,
-        "tokens learnt from": int(policy_mask.sum()),
+    kl_penalty = float(targets.kl_penalty.sum()) / responses
+    metrics: dict[str, float | int | None] = {
+        "reward, mean": sum(row.reward for row in replay.scored) / responses,
+        "KL to the reference, nats per response": float(targets.kl.sum()) / responses,
+        "KL by kl_estimator, nats per response": kl_penalty,
+        "KL penalty per response": replay.kl_coefficient * kl_penalty,
+        "token rewards, sum per response": float(targets.rewards.sum()) / responses,
+        "tokens in the policy loss": int(policy_mask.sum()),
         "advantage, mean": _mean(advantages),
-        "advantage, standard deviation": _spread(advantages),
+        "advantage, standard deviation": _std(advantages),
         "return, mean": _mean(returns),
-        "return, standard deviation": _spread(returns),
+        "return, standard deviation": _std(returns),
         "explained variance of the critic": None,
         "value loss before the update": None,
         "value loss × vf_coef": None,
         "policy loss after the update": None,
-        "ratios outside the clip": None,
+        "ratios outside the clip range": None,
     }
     stats = UpdateStats()
     stats.begin_step(TokenCounts(int(policy_mask.sum()), int(value_mask.sum())))
     if value_mask.any():
         explained = explained_variance(old.values, targets.returns, value_mask)
-        figures["explained variance of the critic"] = float(explained)
+        metrics["explained variance of the critic"] = float(explained)
         weighted = value_loss(old.values, targets, settings, stats) / int(value_mask.sum())
-        figures["value loss before the update"] = stats.steps[-1]["value/loss"]
-        figures["value loss × vf_coef"] = float(weighted)
+        metrics["value loss before the update"] = stats.steps[-1]["value/loss"]
+        metrics["value loss × vf_coef"] = float(weighted)
     if tensors.new_logprobs is not None and policy_mask.any():
         new = PolicyOutputs(tensors.new_logprobs, torch.zeros_like(tensors.new_logprobs), old.values)
         policy_loss(new, targets, settings, stats)
-        figures["policy loss after the update"] = stats.steps[-1]["policy/loss"]
-        figures["ratios outside the clip"] = stats.steps[-1]["policy/clipfrac"]
+        metrics["policy loss after the update"] = stats.steps[-1]["policy/loss"]
+        metrics["ratios outside the clip range"] = stats.steps[-1]["policy/clipfrac"]
         if settings.kl_in == "loss" and settings.kl_estimator != "full":
-            kl_penalty = ESTIMATORS[settings.kl_estimator](tensors.new_logprobs, tensors.reference_logprobs)
-            figures["KL in the loss after the update"] = made.kl_coefficient * _mean(kl_penalty[policy_mask])
-    return figures
+            kl = ESTIMATORS[settings.kl_estimator](tensors.new_logprobs, tensors.reference_logprobs)
+            metrics["KL in the loss after the update"] = replay.kl_coefficient * _mean(kl[policy_mask])
+    return metrics
 
 
 def sign_changes(before: Replay, after: Replay) -> float:
-    """The share of tokens, of those learnt from in both, whose advantage changes sign."""
+    """Return the share of tokens in both policy masks whose advantage changes sign."""
     both = before.targets.policy_mask & after.targets.policy_mask
     old, new = before.targets.advantages[both], after.targets.advantages[both]
     return _mean((old.sign() != new.sign()).float())
 
 
 def reproduction(tensors: StepTensors, before: Replay, again: Replay) -> str:
-    """Whether the recorded settings give the recorded credit again. `again` is a replay under them."""
-    gaps = differences(before.targets, again.targets, tensors.response_mask)
+    """Report whether a replay under the recorded settings (`again`) reproduces the recorded credit."""
+    gaps = max_differences(before.targets, again.targets, tensors.response_mask)
     largest = ", ".join(f"{name} {gap:.1g}" for name, gap in gaps.items())
     returns = torch.where(tensors.response_mask, before.targets.returns, 0.0)
-    if max(gaps.values()) <= REPRODUCED * max(1.0, float(returns.abs().max())):
+    if max(gaps.values()) <= TOLERANCE * max(1.0, float(returns.abs().max())):
         return f"reproduces the recorded advantages: max difference {largest}"
     return (
         f"warning: DOES NOT reproduce the recorded credit: max difference {largest}. "
-        "The run was made by another version, or its files were changed"
+        "Another version wrote the run, or its files were changed"
     )
 
 
 def report(
     step: RecordedStep, tensors: StepTensors, before: Replay, again: Replay, after: Replay
 ) -> list[str]:
-    """The lines that `harken replay` prints. `again` is under the recorded settings, `after` under the asked."""
+    """Return the lines that `harken replay` prints. `again` uses the recorded settings, `after` the new ones."""
     changed = manifest.config_difference(step.config.model_dump(), after.config.model_dump())
     count = int(tensors.response_mask.sum())
     lines = [
-        f"{step.run.root} update {step.number}: {len(step.rollouts)} answers, {count} tokens",
+        f"{step.run.root} update {step.number}: {len(step.rollouts)} responses, {count} tokens",
         reproduction(tensors, before, again),
         *changed,
         f"KL coefficient: {before.kl_coefficient:g} → {after.kl_coefficient:g}",
         "",
     ]
-    lines += _table(measures(tensors, before), measures(tensors, after), sign_changes(before, after))
+    lines += _table(
+        replay_metrics(tensors, before), replay_metrics(tensors, after), sign_changes(before, after)
+    )
     if tensors.new_logprobs is None:
         lines += [
             "",
             "policy loss: log-probabilities were not measured again after this update",
-            measured_hint(step),
+            new_logprobs_hint(step),
         ]
     return lines
 
@@ -114,17 +116,17 @@ def _table(
     changes = []
     for name in names:
         old, new = before.get(name), after.get(name)
-        changes.append("" if old is None or new is None else _shown(new - old, "+"))
+        changes.append("" if old is None or new is None else _format(new - old, "+"))
     cells = {
         "": [*names, "tokens whose advantage changes sign"],
-        "recorded": [*(_shown(before.get(name)) for name in names), ""],
-        "replayed": [*(_shown(after.get(name)) for name in names), f"{signs:.1%}"],
+        "recorded": [*(_format(before.get(name)) for name in names), ""],
+        "replayed": [*(_format(after.get(name)) for name in names), f"{signs:.1%}"],
         "change": [*changes, ""],
     }
     return table(cells, right={"recorded", "replayed", "change"}).splitlines()
 
 
-def _shown(value: float | int | None, sign: str = "") -> str:
+def _format(value: float | int | None, sign: str = "") -> str:
     if value is None:
         return "—"
     return format(value, f"{sign}d") if isinstance(value, int) else format(value, f"{sign}z.4f")
@@ -134,5 +136,5 @@ def _mean(values: Tensor) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _spread(values: Tensor) -> float:
+def _std(values: Tensor) -> float:
     return float(values.std(correction=0)) if len(values) else 0.0

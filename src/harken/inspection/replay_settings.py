@@ -1,4 +1,4 @@
-"""Which settings a recorded update can be computed again under, and why others need the models."""
+"""Decide under which settings a recorded update can be recomputed, and explain why others need the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harken.errors import UserError
 from harken.inspection.recorded import RecordedStep, ppo_settings, read_config
 
 REWARD_MODEL = "reward_model"
-"""The source that `training.reward_model` scores under."""
+"""Name of the source of `training.reward_model`."""
 REPLAYABLE = (
     "training.ppo.kl_coef",
     "training.ppo.kl_estimator",
@@ -32,14 +32,12 @@ REPLAYABLE = (
     "training.reward_model.weight",
     "training.rewards[0].weight",
 )
-"""`training.rewards` by any number."""
+"""The index of `training.rewards` may be any."""
 
-_SAMPLED = "the answers were sampled under it, so another value needs a new generation"
+_SAMPLED = "the responses were sampled with it, so another value needs a new generation"
 _MODEL = "another value needs a forward pass of a model that is not recorded"
-_CONTROL = (
-    "it steers the coefficient over a run; for one update set training.ppo.kl_coef to the price you mean"
-)
-_LEARNING = "it changes how the policy learns from its credit, not the credit"
+_CONTROL = "it controls the coefficient over a run; for one update set training.ppo.kl_coef"
+_LEARNING = "it changes the optimisation, not rewards, advantages or returns"
 _REASONS = {
     "seed": _SAMPLED,
     "model_name": _SAMPLED,
@@ -56,46 +54,50 @@ _REASONS = {
     "training.ppo.kl_control": _CONTROL,
     "training.ppo.kl_": _CONTROL,
 }
-"""By the longest beginning of a key that is here."""
+"""Reason by key prefix; the longest matching prefix counts."""
 
 
 def replay_config(step: RecordedStep, overrides: Sequence[str]) -> RunConfig:
-    """The run's configuration under `overrides`, when the recorded update can be computed again under it.
+    """Return the run's configuration with `overrides`.
 
-    Raises UserError with the reason for a setting that needs a new generation or a model, and for a
-    value that what was recorded does not suffice for.
+    Raises UserError with the reason for a setting that needs a new generation or a model, or data that were not
+    recorded.
     """
     config = read_config(step.run.root, overrides)
     for text in overrides:
         key = text.partition("=")[0]
         if re.sub(r"\[\d+\]", "[0]", key) not in REPLAYABLE:
-            beginnings = [name for name in _REASONS if key.startswith(name)]
-            reason = _REASONS[max(beginnings, key=len)] if beginnings else _LEARNING
+            prefixes = [name for name in _REASONS if key.startswith(name)]
+            reason = _REASONS[max(prefixes, key=len)] if prefixes else _LEARNING
             raise UserError(
-                f"no replay: {reason}", where=f"--set {text}", fix="harken replay --help lists the keys"
+                f"cannot be replayed: {reason}",
+                where=f"--set {text}",
+                fix="harken replay --help lists the keys",
             )
     if (missing := _not_recorded(step, config)) is not None:
-        raise UserError(f"no replay: {missing}", where=str(step.run.root), fix="Run the update under it")
+        raise UserError(
+            f"cannot be replayed: {missing}", where=str(step.run.root), fix="Train with these settings"
+        )
     return config
 
 
-def coefficient(step: RecordedStep, config: RunConfig, overrides: Sequence[str]) -> float:
-    """The price of a nat: kl_coef when it was set for the replay, else what the update was recorded with."""
-    asked = any(text.partition("=")[0] == "training.ppo.kl_coef" for text in overrides)
-    return ppo_settings(config).kl_coef if asked else float(step.credit[0]["kl_coefficient"])
+def kl_coefficient(step: RecordedStep, config: RunConfig, overrides: Sequence[str]) -> float:
+    """Return the KL coefficient: kl_coef if it is set for the replay, else the recorded coefficient."""
+    overridden = any(text.partition("=")[0] == "training.ppo.kl_coef" for text in overrides)
+    return ppo_settings(config).kl_coef if overridden else float(step.credit[0]["kl_coefficient"])
 
 
 def _not_recorded(step: RecordedStep, config: RunConfig) -> str | None:
-    """What these settings need and the tables lack, in words."""
+    """Describe what these settings need and the tables lack; None if nothing."""
     old, new = step.settings, ppo_settings(config)
     if new.kl_estimator == "full" != old.kl_estimator:
-        return "kl_estimator full sums over the vocabulary, and only the sampled tokens were recorded"
+        return "kl_estimator full sums over the vocabulary, but only the sampled tokens were recorded"
     if old.group_baseline and not new.group_baseline:
         return f"advantage {new.advantage} needs a critic, and {old.advantage} trained none"
     if new.truncated == "bootstrap" and any(row["final_value"] is None for row in step.credit):
-        return "truncated bootstrap needs V of the state an answer was cut at, and it was not recorded"
-    if old.missing_eos_score is not None and new.missing_eos_score is None and _any_cut(step):
-        return "missing_eos_score took the place of the reward model's score of cut answers"
+        return "truncated bootstrap needs V of the last state of a truncated response, which was not recorded"
+    if old.missing_eos_score is not None and new.missing_eos_score is None and _any_truncated(step):
+        return "missing_eos_score replaced the reward model's scores of truncated responses"
     if (bound := old.score_clip) is not None and (new.score_clip is None or new.score_clip > bound):
         values = [step.scores(row).get(REWARD_MODEL, (None, 0.0))[0] for row in range(len(step.rollouts))]
         if any(value is not None and abs(value) >= bound for value in values):
@@ -103,12 +105,12 @@ def _not_recorded(step: RecordedStep, config: RunConfig) -> str | None:
     return None
 
 
-def _any_cut(step: RecordedStep) -> bool:
+def _any_truncated(step: RecordedStep) -> bool:
     return any(row["stop"] == "length" for row in step.rollouts)
 
 
-def weights(config: RunConfig) -> dict[str, float]:
-    """Source → weight, of every part of the reward that is scored by more than a rule on the answer's tokens."""
+def source_weights(config: RunConfig) -> dict[str, float]:
+    """Return source → weight of every part of the reward except the rules on response tokens."""
     training = config.training
     assert isinstance(training, PPOTraining)
     parts = {part.column: part.weight for part in training.rewards}

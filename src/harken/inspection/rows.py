@@ -1,4 +1,4 @@
-"""What the rows of a recorded update must hold before anything is computed from them."""
+"""Validate the rows of a recorded update before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harken.records import Message
 from harken.run.credit_table import TOKEN_COLUMNS
 from harken.run.json_io import Schema, validate
 
-RESTORE = "restore the file, or look at another update"
+FIX = "restore the file, or choose another update"
 
 
 class _Row(Schema):
-    # What a run that went wrong recorded is what one wants to look at: NaN and infinity are let through.
+    # NaN and infinity are allowed: failed runs are the ones that need inspection.
     model_config = ConfigDict(allow_inf_nan=True)
 
 
 class RolloutRow(_Row):
-    """One answer, as rollouts/*.parquet has it."""
+    """Describe a row of rollouts/*.parquet: one response."""
 
     prompt_id: str
     sample: int
@@ -40,14 +40,14 @@ class RolloutRow(_Row):
     reward: float
 
     @model_validator(mode="after")
-    def _of_one_answer(self) -> RolloutRow:
+    def _check_consistent(self) -> RolloutRow:
         if len(self.sampler_logprobs) != len(self.response_tokens):
-            raise ValueError("sampler_logprobs and response_tokens are of different lengths")
+            raise ValueError("sampler_logprobs and response_tokens have different lengths")
         parts = self.model_extra or {}
         for name, value in parts.items():
             weight = parts.get(f"weight_{name.removeprefix('score_')}")
-            if name.startswith("score_") and not (_number(value) and _number(weight)):
-                raise ValueError(f"{name} and its weight are no numbers")
+            if name.startswith("score_") and not (_is_number(value) and _is_number(weight)):
+                raise ValueError(f"{name} and its weight are not numbers")
         return self
 
 
@@ -61,7 +61,7 @@ class _Conversation(Schema):
 
 
 class CreditRow(_Row):
-    """How the tokens of one answer were credited, as credit/*.parquet has it."""
+    """Describe a row of credit/*.parquet: the per-token values of one response."""
 
     prompt_id: str
     sample: int
@@ -80,32 +80,32 @@ class CreditRow(_Row):
     new_logprobs: list[float] | None
 
     @model_validator(mode="after")
-    def _of_one_answer(self) -> CreditRow:
+    def _check_consistent(self) -> CreditRow:
         columns = {name: getattr(self, name) for name in TOKEN_COLUMNS}
         lengths = {len(column) for column in columns.values() if column is not None}
         if len(lengths) > 1:
-            raise ValueError(f"its columns are of different lengths ({', '.join(map(str, sorted(lengths)))})")
+            raise ValueError(f"its columns have different lengths ({', '.join(map(str, sorted(lengths)))})")
         return self
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return value is None or isinstance(value, float)
 
 
-def require_rows(rows: Sequence[dict[str, Any]], shape: type[Schema], path: Path) -> None:
-    """Raise UserError, naming the row and the column, for a table with a row of another shape, or with none."""
+def require_rows(rows: Sequence[dict[str, Any]], schema: type[Schema], path: Path) -> None:
+    """Raise UserError, naming row and column, if a row does not fit the schema or the table is empty."""
     if not rows:
-        raise UserError("there are no answers in it", where=str(path), fix=RESTORE)
+        raise UserError("the table has no rows", where=str(path), fix=FIX)
     for number, row in enumerate(rows):
-        validate(row, shape, f"{path}:row {number}", RESTORE)
+        validate(row, schema, f"{path}:row {number}", FIX)
 
 
-def messages_of(record: dict[str, Any]) -> tuple[Message, ...]:
-    """The conversation of a row of rollouts. Raises UserError when it is none."""
-    where = f"the answer to {record['prompt_id']}"
+def parse_messages(record: dict[str, Any]) -> tuple[Message, ...]:
+    """Parse the conversation of a rollouts row. Raises UserError if it is not one."""
+    where = f"the response to {record['prompt_id']}"
     try:
-        told = {"messages": json.loads(record["messages"])}
+        conversation = {"messages": json.loads(record["messages"])}
     except (ValueError, RecursionError) as error:
-        raise UserError(f"its messages are not JSON ({error})", where=where, fix=RESTORE) from None
-    validate(told, _Conversation, where, RESTORE)
-    return tuple(Message.from_dict(turn) for turn in told["messages"])
+        raise UserError(f"its messages are not JSON ({error})", where=where, fix=FIX) from None
+    validate(conversation, _Conversation, where, FIX)
+    return tuple(Message.from_dict(turn) for turn in conversation["messages"])

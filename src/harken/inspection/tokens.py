@@ -1,4 +1,4 @@
-"""Every token of chosen answers of one update, with all that PPO knew of it."""
+"""List the tokens of selected responses of one update with their recorded PPO values."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ COLUMNS: dict[str, pa.DataType] = {
     "policy_mask": pa.bool_(),
 }
 
-TextOf = Callable[[int], str]
+DecodeToken = Callable[[int], str]
 
 
-def token_rows(step: RecordedStep, row: int, text_of: TextOf) -> list[dict[str, Any]]:
-    """One record a response token of answer `row`, with the keys of COLUMNS.
+def token_rows(step: RecordedStep, row: int, text_of: DecodeToken) -> list[dict[str, Any]]:
+    """Return one record per token of response `row`, with the keys of COLUMNS.
 
-    `position` counts response tokens from 0. ratio = exp(logprob_new - logprob_old), and `clipped` says
-    that it lies outside the run's clip range; both are None when log-probabilities were not measured
-    after the update. `value` is None without a critic. Raises IndexError for a row that is not there.
+    `position` counts response tokens from 0. ratio = exp(logprob_new - logprob_old); `clipped` is True where it is
+    outside the clip range. Both are None if log-probabilities were not measured after the update. `value` is None
+    without a critic. Raises IndexError for a row that does not exist.
     """
     rollout, credit = step.rollouts[row], step.credit[row]
     low = 1.0 - step.settings.clip_range
@@ -85,19 +85,19 @@ def token_rows(step: RecordedStep, row: int, text_of: TextOf) -> list[dict[str, 
     return records
 
 
-def write_trace(path: Path, step: RecordedStep, rows: Sequence[int], text_of: TextOf) -> None:
-    """The tokens of these answers as parquet, one row a token."""
+def write_trace(path: Path, step: RecordedStep, rows: Sequence[int], text_of: DecodeToken) -> None:
+    """Write the tokens of these responses as parquet, one row per token."""
     write_table(path, COLUMNS, [record for row in rows for record in token_rows(step, row, text_of)])
 
 
-def choose(step: RecordedStep, rows: str | None = None, prompt: str | None = None) -> dict[int, str]:
-    """Row → why it is shown: those in `rows` (``0,3``), those of a prompt (its id, or how it begins), or
-    without either the best, the median and the worst by reward.
+def select_rows(step: RecordedStep, rows: str | None = None, prompt: str | None = None) -> dict[int, str]:
+    """Select rows and return row → label.
 
-    Raises UserError for rows and prompts that the update does not have.
+    `rows` lists them (``0,3``); `prompt` is an id or its beginning. Without either, the responses with the best, the
+    median and the worst reward are selected. Raises UserError for rows and prompts that the update does not have.
     """
     if rows is not None and prompt is not None:
-        raise UserError("--rows and --prompt exclude each other")
+        raise UserError("--rows and --prompt cannot be combined")
     if rows is not None:
         return dict.fromkeys(_numbers(rows, len(step.rollouts)), "")
     ids = [record["prompt_id"] for record in step.rollouts]
@@ -109,7 +109,7 @@ def choose(step: RecordedStep, rows: str | None = None, prompt: str | None = Non
             raise UserError(
                 f"no prompt {prompt!r} in update {step.number}",
                 where="--prompt",
-                fix=f"There are: {some}, …",
+                fix=f"Name one of: {some}, …",
             )
         return dict.fromkeys(found, "")
     order = sorted(range(len(ids)), key=lambda row: -step.rollouts[row]["reward"])
@@ -121,19 +121,19 @@ def choose(step: RecordedStep, rows: str | None = None, prompt: str | None = Non
     return chosen
 
 
-def token_text(run: RunFolder) -> tuple[TextOf, bool]:
-    """How to write a token id of this run, and whether that is text.
+def token_decoder(run: RunFolder) -> tuple[DecodeToken, bool]:
+    """Return a function from token id to text, and whether it decodes.
 
-    The tokenizer is that of the trained model, or of the model the run started from. Where neither can
-    be read, an id is written as its number.
+    It uses the tokenizer of the trained model, or of the model the run started from. If neither can be read, the
+    function returns the id as a number.
     """
     tokenizer = _tokenizer(run)
-    return (str, False) if tokenizer is None else (lambda token: _decoded(tokenizer, token), True)
+    return (str, False) if tokenizer is None else (lambda token: _decode(tokenizer, token), True)
 
 
-def _decoded(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+def _decode(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     text = tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    # SentencePiece drops the space in front of what it takes for the first word.
+    # SentencePiece drops the space before the first word.
     begins_word = str(tokenizer.convert_ids_to_tokens(token)).startswith("▁")
     return f" {text}" if begins_word and not text.startswith(" ") else str(text)
 
@@ -142,18 +142,18 @@ def _tokenizer(run: RunFolder) -> PreTrainedTokenizerBase | None:
     sources = [ModelSource("full", str(run.final), run.final)] if run.final.is_dir() else []
     if run.manifest.is_file():
         lineage = manifest.read_manifest(run.manifest).get("lineage")
-        made_from = lineage.get("folder") if isinstance(lineage, dict) else None
-        if isinstance(made_from, str) and Path(made_from).is_dir():
+        source_folder = lineage.get("folder") if isinstance(lineage, dict) else None
+        if isinstance(source_folder, str) and Path(source_folder).is_dir():
             try:
-                sources.append(resolve(made_from))
-            except UserError:  # its base may be gone, and its tokenizer still there
-                sources.append(ModelSource("full", made_from, Path(made_from)))
+                sources.append(resolve(source_folder))
+            except UserError:  # the base may be missing although the tokenizer is there
+                sources.append(ModelSource("full", source_folder, Path(source_folder)))
     for source in sources:
         checksums.verify_folder(tokenizer_folder(source), weights=False)
         try:
             return tokenizer_of(source)
         except UserError:
-            continue  # a trace of numbers is better than none, and says so
+            continue  # without a tokenizer the trace shows token ids and says so
     return None
 
 
@@ -162,13 +162,13 @@ def _numbers(text: str, count: int) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
-            f"{text!r} are no row numbers", where="--rows", fix="For example: --rows 0,3"
+            f"{text!r} is not a list of row numbers", where="--rows", fix="For example: --rows 0,3"
         ) from None
     if wrong := [number for number in numbers if not 0 <= number < count]:
         raise UserError(
-            f"no row {wrong[0]}: the update has {count} answers, numbered from 0",
+            f"no row {wrong[0]}: the update has {count} responses, numbered from 0",
             where="--rows",
-            fix="Choose among them",
+            fix=f"Choose from 0 to {count - 1}",
         )
     return numbers
 

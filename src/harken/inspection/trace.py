@@ -1,4 +1,4 @@
-"""`harken trace`: chosen answers of one recorded update, token by token."""
+"""Run `harken trace`: show selected responses of one recorded update, token by token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from harken.errors import UserError
 from harken.inspection.critic import critic_lines
 from harken.inspection.recorded import read_step
-from harken.inspection.tokens import choose, token_rows, token_text, write_trace
+from harken.inspection.tokens import select_rows, token_decoder, token_rows, write_trace
 from harken.inspection.trace_table import legend, trace_lines
 from harken.run.terminal import escape_invisible
 
@@ -23,15 +23,15 @@ def trace(
     everything: bool = False,
     colour: bool = False,
 ) -> Iterator[str]:
-    """The lines to print. `out` gets the same tokens as parquet, or with `everything` those of all answers.
+    """Yield the lines to print. Write the same tokens to `out` as parquet, or all with `everything`.
 
-    Raises UserError when the run, the update or the answers asked for are not there.
+    Raises UserError if the run, the update or the selected responses are missing.
     """
     if everything and out is None:
-        raise UserError("--all is about the file", fix="Name one: --out tokens.parquet")
+        raise UserError("--all needs --out", fix="Name a file: --out tokens.parquet")
     step = read_step(root, number)
-    chosen = choose(step, rows, prompt)
-    text_of, is_text = token_text(step.run)
+    chosen = select_rows(step, rows, prompt)
+    text_of, is_text = token_decoder(step.run)
     for row, why in chosen.items():
         yield from trace_lines(step, row, token_rows(step, row, text_of), why, colour)
         yield ""
@@ -40,4 +40,4 @@ def trace(
     if out is not None:
         written = range(len(step.rollouts)) if everything else list(chosen)
         write_trace(out, step, written, text_of)
-        yield f"{escape_invisible(str(out))}: the tokens of {len(written)} of {len(step.rollouts)} answers"
+        yield f"{escape_invisible(str(out))}: the tokens of {len(written)} of {len(step.rollouts)} responses"

@@ -1,4 +1,4 @@
-"""A trace as lines for a terminal: one a token, aligned, at most 100 columns wide."""
+"""Format a trace for the terminal: one line per token, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from harken.inspection.recorded import RecordedStep, measured_hint
+from harken.inspection.recorded import RecordedStep, new_logprobs_hint
 from harken.run.terminal import escape_invisible, shorten, table
 
 WIDTH = 100
@@ -29,7 +29,7 @@ _NUMBERS = {
 def trace_lines(
     step: RecordedStep, row: int, tokens: Sequence[dict[str, Any]], why: str, colour: bool
 ) -> list[str]:
-    """A heading with prompt, reward and totals, then one line a token. `tokens` are its `token_rows`."""
+    """Return a heading with prompt, reward and totals, then one line per token. `tokens` comes from `token_rows`."""
     titles = [" pos", f"{'token':<{_TOKEN}}", *(f"{name:>{_NUMBER}}" for name in _NUMBERS), " "]
     rows = [_cells(token, colour) for token in tokens]
     cells = {title: [row[index] for row in rows] for index, title in enumerate(titles)}
@@ -38,22 +38,22 @@ def trace_lines(
 
 
 def legend(step: RecordedStep, is_text: bool) -> list[str]:
-    """What the columns mean, and what is missing and why."""
+    """Explain the columns, and what is missing and why."""
     settings = step.settings
     low, high = 1 - settings.clip_range, 1 + (settings.clip_range_high or settings.clip_range)
     lines = [
         "old, new, ref: log-probability (nats) before and after the update, of the reference; kl = old − ref",
-        f"c: ratio outside {low:g} … {high:g}    m: left out of the loss    ·: a space",
+        f"c: ratio outside {low:g} … {high:g}    m: not in the policy loss    ·: a space",
     ]
-    if not step.measured():
-        lines += ["new, ratio: not measured after this update", measured_hint(step)]
+    if not step.has_new_logprobs():
+        lines += ["new, ratio: not measured after this update", new_logprobs_hint(step)]
     if not is_text:
         lines.append("tokens are shown as ids: the tokenizer of this run cannot be read")
     return [shorten(line, WIDTH) for line in lines]
 
 
 def number(value: float | None) -> str:
-    """A number in seven columns; — for none."""
+    """Format a number in seven columns; None becomes —."""
     if value is None:
         return f"{'—':>{_NUMBER}}"
     if abs(value) < 99.9995:
@@ -70,15 +70,15 @@ def _heading(step: RecordedStep, row: int, why: str) -> list[str]:
     ]
     kl, kl_penalty, coefficient = sum(credit["kl"]), sum(credit["kl_penalty"]), credit["kl_coefficient"]
     length = len(rollout["response_tokens"])
-    ended = "ended" if rollout["stop"] == "end_of_turn" else "cut off"
+    ended = "ended" if rollout["stop"] == "end_of_turn" else "truncated"
     lines = [
         f"update {step.number} row {row}{f' ({why})' if why else ''}   "
         f"prompt {_escaped(rollout['prompt_id'])}, sample {rollout['sample']}",
         f"prompt: {_escaped(rollout['prompt'])}",
         f"{length} token{'s' if length != 1 else ''}, {ended}   "
-        f"reward {rollout['reward']:+.3f} = {' + '.join(parts) or 'nothing'}",
+        f"reward {rollout['reward']:+.3f} = {' + '.join(parts) or '0'}",
         f"KL {kl:.3f} nats   {coefficient:g} × {kl_penalty:.3f} = {coefficient * kl_penalty:.3f} "
-        f"paid in the {step.settings.kl_in}   rewards sum to {sum(credit['rewards']):+.3f}",
+        f"as KL penalty in the {step.settings.kl_in}   rewards sum to {sum(credit['rewards']):+.3f}",
     ]
     return [shorten(line, WIDTH) for line in lines]
 
@@ -88,7 +88,7 @@ def _escaped(text: str) -> str:
 
 
 def _cells(token: dict[str, Any], colour: bool) -> list[Text]:
-    """One row of the table: position, token, numbers, flags."""
+    """Return one row of the table: position, token, numbers, flags."""
     text = shorten(_escaped(token["token"]).replace(" ", "·"), _TOKEN)
     styles = dict.fromkeys(_NUMBERS.values(), "")
     if not token["policy_mask"]:

@@ -36,7 +36,7 @@ from harken.maths.matmul_dtype import matmul_dtype
 from harken.models.check_logits import check_causal, check_logits
 from harken.models.end_tokens import end_tokens
 from harken.models.find_tokenizer import tokenizer_of
-from harken.models.logits_head import find_head
+from harken.models.logits_head import detect_head
 from harken.models.lora_targets import lora_config, require_switchable
 from harken.models.positions import check_position_limit
 from harken.models.quantised import WeightDtype, is_quantised
@@ -80,7 +80,7 @@ class Backbone:
         self._install()
         where = str(source.folder if source else model.config.model_type)
         check_causal(model, self.trunk, where)
-        found = find_head(model, self.trunk, where)
+        found = detect_head(model, self.trunk, where)
         self._scale, self._softcap = found.scale, found.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         probed = self.forward, self.config, self.dtype
@@ -353,7 +353,7 @@ class Backbone:
             unfinished = copy.with_name(f".{copy.name}-unfinished")
             self.save_model(unfinished)
             checksums.write_checksums(unfinished)
-            atomic.publish(unfinished, copy)
+            atomic.publish_folder(unfinished, copy)
         return copy.resolve()
 
     def _install(self) -> None:

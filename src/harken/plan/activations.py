@@ -28,16 +28,16 @@ from harken.maths.logprobs import TILE
 from harken.maths.matmul_dtype import matmul_dtype
 from harken.plan.shape import ModelShape
 
-CHUNK = 256
+LOGIT_ROWS = 256
 """Rows of logits that exist at a time (`maths.logprobs.projected`)."""
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassMemory:
     """How a model is run: in which precision, with which adapter, on which kind of device."""
 
     shape: ModelShape
-    number: int
+    itemsize: int
     """Bytes of a number that is computed with: 2 in bfloat16, 4 in float32."""
     rank: int | None
     """Of the adapter that trains; None: every weight trains; 0: nothing does."""
@@ -46,88 +46,91 @@ class Pass:
     checkpointing: bool = False
 
     @property
-    def multiplied(self) -> int:
+    def matmul_itemsize(self) -> int:
         """Bytes of a number while it is multiplied."""
-        return multiplied(self.number, on_cpu=self.on_cpu)
+        return matmul_itemsize(self.itemsize, on_cpu=self.on_cpu)
 
     @property
-    def mixed(self) -> bool:
+    def mixed_precision(self) -> bool:
         """Whether float32 weights are trained in a 16-bit computation."""
-        return self.rank is None and self.computed < 4
+        return self.rank is None and self.compute_itemsize < 4
 
     @property
-    def computed(self) -> int:
+    def compute_itemsize(self) -> int:
         """Bytes of a number between two products: where every weight trains, in the type of the products."""
-        return self.multiplied if self.rank is None else self.number
+        return self.matmul_itemsize if self.rank is None else self.itemsize
 
-    def kept(self, rows: float, longest: int) -> float:
+    def saved(self, rows: float, longest: int) -> float:
         """Bytes that a forward with gradients over `rows` × `longest` tokens leaves for the backward."""
-        tokens, layer = rows * longest, self._kept_in_layer(longest)
+        tokens, layer = rows * longest, self._saved_per_layer(longest)
         if self.checkpointing:
             # Every layer's input, and one layer that is being run again.
-            stream = 4 if self.mixed else self.computed
-            return tokens * (self.shape.layers * stream * self.shape.width + layer) + self._experts()
-        return tokens * self.shape.layers * layer + self.shape.layers * self._experts()
+            stream = 4 if self.mixed_precision else self.compute_itemsize
+            return (
+                tokens * (self.shape.layers * stream * self.shape.hidden_size + layer)
+                + self._adapted_experts()
+            )
+        return tokens * self.shape.layers * layer + self.shape.layers * self._adapted_experts()
 
-    def _experts(self) -> float:
+    def _adapted_experts(self) -> float:
         """Bytes of a layer's experts with their adapter added: peft makes them anew in every forward."""
         total = sum(count * inputs * outputs for count, inputs, outputs in self.shape.experts)
-        return float(self.computed * total / self.shape.layers) if self.rank else 0.0
+        return float(self.compute_itemsize * total / self.shape.layers) if self.rank else 0.0
 
-    def casts(self) -> float:
+    def weight_casts(self) -> float:
         """Bytes of the 16-bit copies of what trains, alive from forward to backward."""
-        if self.computed == 4:
+        if self.compute_itemsize == 4:
             return 0.0
-        trained = self.shape.parameters if self.rank is None else self.shape.lora(self.rank)
-        return float(self.computed * trained)
+        trained = self.shape.parameters if self.rank is None else self.shape.lora_parameters(self.rank)
+        return float(self.compute_itemsize * trained)
 
-    def in_passing(self, rows: float, longest: int, *, backward: bool = False) -> float:
+    def workspace(self, rows: float, longest: int, *, backward: bool = False) -> float:
         """Bytes that come and go within one layer: the most of feed-forward, attention and norm."""
-        s, b, tokens = self.shape, self.computed, rows * longest
+        s, b, tokens = self.shape, self.compute_itemsize, rows * longest
         # On a CPU attention goes batch of segments by batch: mask, scores and weights, backward their gradients.
         together = min(max(MAX_BATCH_WEIGHTS, min(longest, MAX_SEGMENT_LENGTH) * longest), tokens * longest)
         weights = s.heads * together if self.on_cpu else 0
         # Where a product is wider than what is kept: its input and output once more, and all of attention.
-        m = self.multiplied
-        copies = m * (s.width + s.inner) if m > b else 0
-        rows = tokens * m * 2 * (s.heads + s.groups) * s.features if m > b else 0
+        m = self.matmul_itemsize
+        copies = m * (s.hidden_size + s.intermediate_size) if m > b else 0
+        rows = tokens * m * 2 * (s.heads + s.kv_heads) * s.head_dim if m > b else 0
         if backward:
-            whole = tokens * (4 * b * s.inner + copies)
-            return float(max(whole, rows + 4 * m * weights, tokens * 16 * s.width))
-        block = b * (2 * s.width + 3 * s.inner) + copies
-        return float(max(tokens * block, rows + 3 * m * weights, tokens * (12 + 2 * b) * s.width))
+            whole = tokens * (4 * b * s.intermediate_size + copies)
+            return float(max(whole, rows + 4 * m * weights, tokens * 16 * s.hidden_size))
+        block = b * (2 * s.hidden_size + 3 * s.intermediate_size) + copies
+        return float(max(tokens * block, rows + 3 * m * weights, tokens * (12 + 2 * b) * s.hidden_size))
 
-    def head(self, response_masks: float, *, weight_trains: bool = False) -> float:
+    def unembedding(self, response_masks: float, *, weight_trains: bool = False) -> float:
         """Bytes around the unembedding of `actions` tokens: states and their gradient, and of a chunk's logits (on a
         CPU of a tile of the vocabulary) one copy as multiplied and two wide, three where they are capped."""
-        s, b = self.shape, self.computed
-        tile = min(TILE, s.vocabulary) if self.on_cpu else s.vocabulary
-        chunk = min(CHUNK, response_masks) * tile * (b + (12 if s.softcapped else 8))
-        of_tile = tile * s.width * self.multiplied if self.multiplied > b else 0
-        of_weight = 2 * 4 * s.vocabulary * s.width if weight_trains else 0
-        return float(chunk + of_tile + of_weight + response_masks * s.width * (b + 4))
+        s, b = self.shape, self.compute_itemsize
+        tile = min(TILE, s.vocab_size) if self.on_cpu else s.vocab_size
+        chunk = min(LOGIT_ROWS, response_masks) * tile * (b + (12 if s.softcapped else 8))
+        of_tile = tile * s.hidden_size * self.matmul_itemsize if self.matmul_itemsize > b else 0
+        of_weight = 2 * 4 * s.vocab_size * s.hidden_size if weight_trains else 0
+        return float(chunk + of_tile + of_weight + response_masks * s.hidden_size * (b + 4))
 
-    def _weights(self, longest: int) -> float:
+    def _attention_weights(self, longest: int) -> float:
         """Bytes of saved attention weights per token: of segments that see at most `MAX_SAVED_KEYS` keys."""
         if not self.on_cpu:
             return 4.0 * self.shape.heads
         seen = round_up(min(longest, MAX_SAVED_KEYS), SIZE_STEP)
-        return self.computed * self.shape.heads * seen * seen / longest
+        return self.compute_itemsize * self.shape.heads * seen * seen / longest
 
-    def _kept_in_layer(self, longest: int) -> float:
-        s, b = self.shape, self.computed
-        seen, shared = s.heads * s.features, s.groups * s.features
-        stream = 4 if self.mixed else b
+    def _saved_per_layer(self, longest: int) -> float:
+        s, b = self.shape, self.compute_itemsize
+        seen, shared = s.heads * s.head_dim, s.kv_heads * s.head_dim
+        stream = 4 if self.mixed_precision else b
         # Under autocast each of q, k, v, gate and up makes its own 16-bit copy of a float32 input, and rotation
         # leaves queries and keys in float32.
-        inputs = 5 * b * s.width if self.mixed else 2 * b * s.width
-        weights = self._weights(longest)
-        kept = float(2 * stream * s.width + 8 + inputs)
+        inputs = 5 * b * s.hidden_size if self.mixed_precision else 2 * b * s.hidden_size
+        weights = self._attention_weights(longest)
+        kept = float(2 * stream * s.hidden_size + 8 + inputs)
         kept += stream * (seen + shared) + b * shared + weights + b * seen
-        kept += 3 * b * s.inner
+        kept += 3 * b * s.intermediate_size
         if self.rank is not None:
             kept += b * self.rank * len(s.projections) / s.layers
-            kept -= b * (2 * s.width + s.inner)
+            kept -= b * (2 * s.hidden_size + s.intermediate_size)
             if self.dropout:
                 # peft's own way: the dropped copy and the mask of each matrix's input, in place of the input.
                 mask = b if self.on_cpu else 1
@@ -137,17 +140,17 @@ class Pass:
         return kept
 
 
-def multiplied(number: int, *, on_cpu: bool) -> int:
+def matmul_itemsize(number: int, *, on_cpu: bool) -> int:
     """Bytes in which a number that is kept in `number` bytes is multiplied (`maths.matmul_dtype`)."""
     kept_as = torch.bfloat16 if number == 2 else torch.float32
     return matmul_dtype(kept_as, torch.device("cpu" if on_cpu else "cuda")).itemsize
 
 
-def key_value_cache(shape: ModelShape, slots: int, capacity: int, number: int) -> float:
+def kv_cache_bytes(shape: ModelShape, slots: int, capacity: int, number: int) -> float:
     """Bytes of keys and values of `slots` sequences of `capacity` tokens."""
-    return float(2 * shape.layers * slots * capacity * shape.groups * shape.features * number)
+    return float(2 * shape.layers * slots * capacity * shape.kv_heads * shape.head_dim * number)
 
 
-def step_logits(shape: ModelShape, slots: int, number: int) -> float:
+def decode_logits_bytes(shape: ModelShape, slots: int, number: int) -> float:
     """Bytes of one decoding step's logits: as multiplied, wide, and as masses with their running sums."""
-    return float(slots * shape.vocabulary * (number + (4 if shape.softcapped else 3) * 4))
+    return float(slots * shape.vocab_size * (number + (4 if shape.softcapped else 3) * 4))

@@ -22,20 +22,20 @@ from harken.config import LoraSettings
 from harken.maths.logits import LogitsHead
 from harken.maths.logprobs import linear_logprobs
 from harken.models.backbone import Backbone
-from harken.plan.activations import CHUNK
+from harken.plan.activations import LOGIT_ROWS
 from harken.plan.shape import ModelShape
 from harken.rollout.choose_decoder import open_decoder
 from harken.rollout.sampler import draw
 
 LAYERS = 2
 ROLE = "timed"
-ARITHMETIC = 6e10
+TIMED_MULTIPLICATIONS = 6e10
 """Multiplications in a timed pass, about: more on a GPU, where less would time the launch of kernels."""
 REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Rates:
+class Timings:
     """Seconds on this machine."""
 
     forward: float
@@ -47,13 +47,13 @@ class Rates:
     head_training: float
     decode: float
     """One token for every slot, in one layer."""
-    draw: float
+    sample: float
     """One token for every slot, at the unembedding and the choice."""
-    took: float
+    measuring: float
     """Seconds it took to find out."""
 
 
-def measure(
+def measure_timings(
     config: PretrainedConfig,
     shape: ModelShape,
     lora: LoraSettings | None,
@@ -65,10 +65,10 @@ def measure(
     slots: int,
     capacity: int,
     checkpointing: bool = False,
-) -> Rates:
+) -> Timings:
     """Time rows of `tokens` tokens, as many as `budget` tokens allow, and decoding in `slots` half of `capacity` in."""
     began = time.perf_counter()
-    backbone = _thin(config, dtype, device)
+    backbone = _two_layer_model(config, dtype, device)
     backbone.gradient_checkpointing = checkpointing
     if lora:
         backbone.add_adapter(ROLE, lora.model_copy(update={"dropout": 0.0}), 0)
@@ -77,7 +77,7 @@ def measure(
     role = ROLE if lora else None
     per_token = LAYERS * shape.parameters / shape.layers
     scale = 100 if device.type == "cuda" else 1
-    rows = max(min(round(scale * ARITHMETIC / (6 * per_token * tokens)), budget // tokens), 1)
+    rows = max(min(round(scale * TIMED_MULTIPLICATIONS / (6 * per_token * tokens)), budget // tokens), 1)
     # No two rows begin alike: what is timed is reading, not finding out that it was read before.
     ids = [[(37 * row + t) % 251 + 1 for t in range(tokens)] for row in range(rows)]
     batch = collate(ids, [[True] * tokens] * rows, 0).to(device)
@@ -91,13 +91,13 @@ def measure(
             backbone.hidden(batch).float().mean().backward()  # type: ignore[no-untyped-call]
 
     # A base whose every weight trains is float32, its unembedding too.
-    states = torch.randn(CHUNK, shape.width, device=device).to(backbone.dtype).requires_grad_()
-    weight = torch.full((shape.vocabulary, shape.width), 0.01, device=device, dtype=backbone.dtype)
+    states = torch.randn(LOGIT_ROWS, shape.hidden_size, device=device).to(backbone.dtype).requires_grad_()
+    weight = torch.full((shape.vocab_size, shape.hidden_size), 0.01, device=device, dtype=backbone.dtype)
     weight.requires_grad_(lora is None)
     thin = backbone.head
-    bias = None if thin.bias is None else weight.detach().new_zeros(shape.vocabulary)
+    bias = None if thin.bias is None else weight.detach().new_zeros(shape.vocab_size)
     head = replace(thin, weight=weight, bias=bias)
-    picked = torch.arange(CHUNK, device=device)
+    picked = torch.arange(LOGIT_ROWS, device=device)
 
     def through_head() -> None:
         with torch.no_grad():
@@ -107,19 +107,19 @@ def measure(
         linear_logprobs(states, head, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
 
     in_layers = rows * tokens * LAYERS
-    decode, choice = _decoding(backbone, role, head, slots, capacity)
-    return Rates(
-        forward=_seconds(forward, device) / in_layers,
-        training=_seconds(training, device) / in_layers,
-        head_forward=_seconds(through_head, device) / CHUNK,
-        head_training=_seconds(head_training, device) / CHUNK,
+    decode, choice = _time_decoding(backbone, role, head, slots, capacity)
+    return Timings(
+        forward=_median_seconds(forward, device) / in_layers,
+        training=_median_seconds(training, device) / in_layers,
+        head_forward=_median_seconds(through_head, device) / LOGIT_ROWS,
+        head_training=_median_seconds(head_training, device) / LOGIT_ROWS,
         decode=decode / LAYERS,
-        draw=choice,
-        took=time.perf_counter() - began,
+        sample=choice,
+        measuring=time.perf_counter() - began,
     )
 
 
-def _thin(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> Backbone:
+def _two_layer_model(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> Backbone:
     """The same model with two layers and few words, all random."""
     settings: dict[str, Any] = config.to_dict() | {"vocab_size": 256, "num_hidden_layers": LAYERS}
     for special in ("pad_token_id", "bos_token_id", "eos_token_id"):
@@ -133,7 +133,7 @@ def _thin(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) ->
 
 
 @torch.no_grad()
-def _decoding(
+def _time_decoding(
     backbone: Backbone, role: str | None, head: LogitsHead, slots: int, capacity: int
 ) -> tuple[float, float]:
     """Seconds of one token for every slot: the layers; the unembedding with the choice."""
@@ -145,18 +145,20 @@ def _decoding(
         # One prompt for all slots: reading it is not what is timed.
         decoder.prefill([[1] * filled], [slots])
         chosen = torch.ones(slots, dtype=torch.long, device=device)
-        layers = _seconds(lambda: decoder.append(chosen), device, REPEATS)
+        layers = _median_seconds(lambda: decoder.append(chosen), device, REPEATS)
         uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
 
         def choose(states: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return draw(head(states).float(), uniforms, 1.0)
 
         graphs, inputs = decoder.graphs, (decoder.last_states, uniforms)
-        choice = _seconds(lambda: graphs("sample", choose, *inputs) if graphs else choose(*inputs), device)
+        choice = _median_seconds(
+            lambda: graphs("sample", choose, *inputs) if graphs else choose(*inputs), device
+        )
     return layers, choice
 
 
-def _seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
+def _median_seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
     """Median seconds of `work()`, after one call that does not count."""
     took = []
     for _ in range(repeats + 1):

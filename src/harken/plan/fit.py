@@ -9,41 +9,41 @@ from harken.config.training import RewardTraining
 from harken.plan.job import EvaluationJob, Job
 from harken.plan.phases import phases
 
-ROOM = 0.9
+USABLE_MEMORY = 0.9
 """Of the memory: a tenth is left for what a prediction misses."""
-SIZES = sorted({round(2**power * part) for power in range(7, 18) for part in (1.0, 1.5)}, reverse=True)
+CANDIDATES = sorted({round(2**power * part) for power in range(7, 18) for part in (1.0, 1.5)}, reverse=True)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """A stage, changed so that it fits, and the keys that changed."""
 
     job: Job | EvaluationJob
-    keys: dict[str, object]
+    changes: dict[str, object]
     fits: bool
 
 
-def fit(job: Job | EvaluationJob, process: float, memory: float) -> Fitted:
+def fit(job: Job | EvaluationJob, process: float, memory: float) -> FitResult:
     """The stage with the largest `micro_batch_tokens` whose predicted peak is within nine tenths of `memory` bytes.
 
     If none is small enough, the same with gradient checkpointing; if that is not enough either, as it was.
     """
     if isinstance(job, EvaluationJob):
-        return Fitted(job, {}, _peak(job, process) <= ROOM * memory)
+        return FitResult(job, {}, _peak(job, process) <= USABLE_MEMORY * memory)
     for more in ({}, {"gradient_checkpointing": True}):
         changed = job.with_training(**more)
-        for tokens in _sizes(job):
+        for tokens in _candidates(job):
             tried = changed.with_training(micro_batch_tokens=tokens)
-            if _peak(tried, process) <= ROOM * memory:
-                return Fitted(tried, {**more, "micro_batch_tokens": tokens}, fits=True)
-    return Fitted(job, {}, fits=False)
+            if _peak(tried, process) <= USABLE_MEMORY * memory:
+                return FitResult(tried, {**more, "micro_batch_tokens": tokens}, fits=True)
+    return FitResult(job, {}, fits=False)
 
 
 def _peak(job: Job | EvaluationJob, process: float) -> float:
     return max(phase.total for phase in phases(job, process))
 
 
-def _sizes(job: Job) -> list[int]:
+def _candidates(job: Job) -> list[int]:
     """Budgets worth trying, the largest first: from a whole batch in one pass to one row, which is never split."""
     lengths, training = job.rows.lengths, job.config.training
     answer = 0
@@ -54,5 +54,5 @@ def _sizes(job: Job) -> list[int]:
     else:
         rows = training.batch_size * (2 if isinstance(training, RewardTraining) else 1)
     longest = max(lengths) + answer
-    between = [size for size in SIZES if longest < size < rows * longest]
+    between = [size for size in CANDIDATES if longest < size < rows * longest]
     return [rows * longest, *between, longest]

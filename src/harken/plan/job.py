@@ -14,13 +14,13 @@ from harken.errors import UserError
 from harken.kernels import attention
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.models.resolve import resolve
-from harken.plan.activations import Pass
-from harken.plan.architecture import Found, find, maker
-from harken.plan.rows import PlannedRows, rows_of
+from harken.plan.activations import PassMemory
+from harken.plan.architecture import ModelInfo, find_model, preset_of_path
+from harken.plan.rows import PlannedRows, plan_rows
 from harken.plan.shape import ModelShape, shape_of
 from harken.run.folder import PipelineFolder
 
-SCORING_TOKENS = 4096
+EVALUATION_MICRO_BATCH = 4096
 """What an evaluation reads at a time (`evaluate.responses`)."""
 
 
@@ -31,9 +31,9 @@ class Scorer:
     shape: ModelShape
     rank: int
     """Of its adapter; 0: none."""
-    own_base: bool
+    has_own_base: bool
     """Whether it brings a base of its own instead of sharing the policy's."""
-    judge: bool = False
+    is_judge: bool = False
     """Whether it scores held-out responses alone."""
 
 
@@ -51,7 +51,7 @@ class Job:
 
     name: str
     config: RunConfig
-    found: Found
+    model: ModelInfo
     shape: ModelShape
     rows: PlannedRows
     on_cpu: bool
@@ -59,23 +59,23 @@ class Job:
     notes: tuple[str, ...] = ()
 
     @property
-    def number(self) -> int:
+    def itemsize(self) -> int:
         """Bytes of an activation, and of a frozen weight that is not quantised."""
         return compute_dtype(WEIGHT_DTYPES[self.config.dtype]).itemsize
 
     @property
-    def trained(self) -> int:
+    def trained_parameters(self) -> int:
         """Parameters that train, heads left out."""
         lora = self.config.lora
-        return self.shape.lora(lora.rank) if lora else self.shape.parameters
+        return self.shape.lora_parameters(lora.rank) if lora else self.shape.parameters
 
     @property
-    def passing(self) -> Pass:
+    def pass_memory(self) -> PassMemory:
         """How the trained model is run."""
         lora, training = self.config.lora, self.config.training
-        return Pass(
+        return PassMemory(
             self.shape,
-            self.number,
+            self.itemsize,
             lora.rank if lora else None,
             bool(lora and lora.dropout),
             self.on_cpu,
@@ -108,16 +108,16 @@ class EvaluationJob:
 def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | EvaluationJob]:
     """The stages that are planned, in order. Raises UserError when a model is not to be found."""
     if isinstance(config, RunConfig):
-        yield job(config.training.type, config, find(config.model_name), on_cpu=on_cpu)
+        yield job(config.training.type, config, find_model(config.model_name), on_cpu=on_cpu)
         return
-    found = find(config.model_name)
+    found = find_model(config.model_name)
     folder = PipelineFolder(Path(str(config.output_dir)))
-    yield job("sft", _stage(config, config.sft), found, on_cpu=on_cpu)
-    yield job("reward", _stage(config, config.reward), found, on_cpu=on_cpu)
+    yield job("sft", _stage_config(config, config.sft), found, on_cpu=on_cpu)
+    yield job("reward", _stage_config(config, config.reward), found, on_cpu=on_cpu)
     training = {"reward_model": {"checkpoint_path": str(folder.reward.final)}, **config.ppo.training}
     ppo = config.ppo.model_copy(update={"training": training})
     coming = PlannedRewardModel(folder.reward.final, config.reward.lora or LoraSettings())
-    yield job("ppo", _stage(config, ppo), found, coming, on_cpu=on_cpu)
+    yield job("ppo", _stage_config(config, ppo), found, coming, on_cpu=on_cpu)
     evaluation = EvaluationConfig.model_validate(
         {
             "policies": {"Base": "base", "SFT": "sft", "PPO": "ppo"},
@@ -127,21 +127,21 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
         }
     )
     packs = on_cpu and attention.is_full_attention(found.config)
-    rows = rows_of("ppo", evaluation.data, found.source, config.seed, packs=packs)
+    rows = plan_rows("ppo", evaluation.data, found.source, config.seed, packs=packs)
     yield EvaluationJob(
         "eval", evaluation, shape_of(found.config, config.ppo.lora), rows, config.ppo.lora, on_cpu
     )
 
 
 def job(
-    name: str, config: RunConfig, found: Found, coming: PlannedRewardModel | None = None, *, on_cpu: bool
+    name: str, config: RunConfig, found: ModelInfo, coming: PlannedRewardModel | None = None, *, on_cpu: bool
 ) -> Job:
     """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
     shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_full_attention(found.config)
-    rows = rows_of(config.training.type, config.data, found.source, config.seed, packs=packs)
+    rows = plan_rows(config.training.type, config.data, found.source, config.seed, packs=packs)
     notes = [found.note, rows.note and f"{name}: {rows.note}"]
-    if not shape.plain:
+    if not shape.is_llama_like:
         kind = found.config.model_type
         notes.append(f"{kind} layers are counted as if they were Llama's: expect to be further off")
     scorers: list[Scorer] = []
@@ -151,24 +151,24 @@ def job(
                 scorers.append(Scorer(shape, coming.lora.rank, config.lora is None, judge))
                 continue
             scorer, note = _scorer(path, shape, found, config.lora)
-            scorers.append(replace(scorer, judge=judge))
+            scorers.append(replace(scorer, is_judge=judge))
             notes.append(note)
-        for part, judge in _parts(config.training):
+        for part, judge in _reward_parts(config.training):
             if isinstance(part, ClassifierPart):
-                read = shape_of(find(part.model_name).config, classifier=True)
+                read = shape_of(find_model(part.model_name).config, classifier=True)
                 scorers.append(Scorer(read, 0, True, judge))
         if config.training.random_reward:
-            scorers.append(Scorer(shape, 0, own_base=config.lora is None))
+            scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
     said = tuple(dict.fromkeys(note for note in notes if note))
     return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), said)
 
 
-def _stage(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
+def _stage_config(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
     shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard", "model_name")}
     return RunConfig.model_validate({**shared, **overrides.model_dump()})
 
 
-def _parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:
+def _reward_parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:
     """The parts of the reward, and the judges, marked True."""
     return [*((part, False) for part in training.rewards), *((part, True) for part in training.ppo.judges)]
 
@@ -178,13 +178,13 @@ def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
     paths: list[tuple[str, bool]] = []
     if training.reward_model is not None and not training.random_reward:
         paths.append((training.reward_model.checkpoint_path, False))
-    for part, judge in _parts(training):
+    for part, judge in _reward_parts(training):
         paths += [(part.checkpoint_path, judge)] if isinstance(part, ModelPart) else []
         paths += [(path, judge) for path in part.checkpoint_paths] if isinstance(part, EnsemblePart) else []
     return paths
 
 
-def _scorer(path: str, policy: ModelShape, start: Found, lora: LoraSettings | None) -> tuple[Scorer, str]:
+def _scorer(path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings | None) -> tuple[Scorer, str]:
     """A reward model as it is, or as what will train it makes it. The policy shares its base only under an adapter."""
     rank = (lora or LoraSettings()).rank
     try:
@@ -193,21 +193,21 @@ def _scorer(path: str, policy: ModelShape, start: Found, lora: LoraSettings | No
         return _future_scorer(path, policy, start, lora)
     base = source.chain()[0].folder
     shared = lora is not None and start.folder is not None and base.resolve() == start.folder.resolve()
-    return Scorer(shape_of(find(str(base)).config), rank, own_base=not shared), ""
+    return Scorer(shape_of(find_model(str(base)).config), rank, has_own_base=not shared), ""
 
 
 def _future_scorer(
-    path: str, policy: ModelShape, start: Found, lora: LoraSettings | None
+    path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings | None
 ) -> tuple[Scorer, str]:
     """A reward model that is not there yet: what the preset that writes there would make, else one like the policy."""
-    preset = maker(path)
+    preset = preset_of_path(path)
     if preset is None:
         note = f"reward model {path} is not there yet: counted as an adapter on the policy's own base"
-        return Scorer(policy, (lora or LoraSettings()).rank, own_base=lora is None), note
+        return Scorer(policy, (lora or LoraSettings()).rank, has_own_base=lora is None), note
     run = config_files.load_run(preset, [])
     own = lora is None or run.model_name != start.name
     where = "a base of its own" if own else "the policy's own base"
     note = f"reward model {path} is not there yet: counted as preset {preset} makes it, on {where}"
     return Scorer(
-        shape_of(find(run.model_name).config, run.lora), (run.lora or LoraSettings()).rank, own
+        shape_of(find_model(run.model_name).config, run.lora), (run.lora or LoraSettings()).rank, own
     ), note

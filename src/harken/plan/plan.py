@@ -12,13 +12,13 @@ from harken.config.ppo import PPOTraining
 from harken.errors import UserError
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
-from harken.plan.architecture import find
-from harken.plan.calibrate import Rates, measure
-from harken.plan.clock import Duration, duration
-from harken.plan.fit import Fitted, fit
-from harken.plan.job import SCORING_TOKENS, EvaluationJob, Job, jobs
-from harken.plan.phases import CUDA_CONTEXT, Phase, answers_together, phases
-from harken.plan.rss import resident
+from harken.plan.architecture import find_model
+from harken.plan.calibrate import Timings, measure_timings
+from harken.plan.duration import Duration, duration
+from harken.plan.fit import FitResult, fit
+from harken.plan.job import EVALUATION_MICRO_BATCH, EvaluationJob, Job, jobs
+from harken.plan.phases import CUDA_CONTEXT, Phase, concurrent_responses, phases
+from harken.plan.rss import resident_bytes
 from harken.run.terminal import say
 
 LONGEST_TIMED = 1024
@@ -45,7 +45,7 @@ class Plan:
     """`--set` arguments that make it fit, or use what there is."""
     price: float | None
     notes: tuple[str, ...]
-    took: float
+    planning_seconds: float
 
     @property
     def peak(self) -> Phase:
@@ -66,7 +66,7 @@ class Plan:
         return None if self.price is None or self.seconds is None else self.price * self.seconds / 3600
 
 
-def make(
+def make_plan(
     config: RunConfig | PipelineConfig,
     name: str,
     *,
@@ -87,7 +87,7 @@ def make(
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     todo = list(jobs(config, on_cpu=kind == "cpu"))
     # Measured now: Python, libraries, tokenizer and rows are here, as they will be in training; nothing else is.
-    process = resident() if kind == "cpu" else CUDA_CONTEXT
+    process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
     fitted = [fit(job, process, memory) for job in todo] if memory is not None else []
     if all(f.fits for f in fitted):
         todo = [f.job for f in fitted] or todo
@@ -99,14 +99,14 @@ def make(
     if timed and kind == "cuda" and not torch.cuda.is_available():
         notes.append("no seconds: there is no CUDA device here to time it on")
     elif timed:
-        durations = _timed(config, todo, choose_device(kind))
+        durations = _durations(config, todo, choose_device(kind))
     return Plan(
         config=name,
         device=kind,
         dtype=config.dtype,
-        model=first.found.name,
+        model=first.model.name,
         parameters=first.shape.parameters,
-        trained=first.trained,
+        trained=first.trained_parameters,
         phases=found,
         durations=durations,
         memory=memory,
@@ -114,30 +114,30 @@ def make(
         advice=_advice(fitted, pipeline=isinstance(config, PipelineConfig)),
         price=price,
         notes=tuple(notes),
-        took=time.perf_counter() - began,
+        planning_seconds=time.perf_counter() - began,
     )
 
 
-def _timed(
+def _durations(
     config: RunConfig | PipelineConfig, todo: list[Job | EvaluationJob], device: torch.device
 ) -> tuple[Duration, ...]:
     """Every stage at the rates of its own row lengths; stages of like rows share a measurement."""
     say("timing a few layers on this machine …")
-    kept: dict[tuple[object, ...], Rates] = {}
+    kept: dict[tuple[object, ...], Timings] = {}
     durations = []
     for job in todo:
         lora = job.lora if isinstance(job, EvaluationJob) else job.config.lora
-        answer = _answer(job)
+        answer = _max_response(job)
         typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + answer
         # To the next multiple of 64: stages of like rows are timed once.
         tokens = min(-(-typical // 64) * 64, LONGEST_TIMED)
         checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
-        budget = job.budget if isinstance(job, Job) else SCORING_TOKENS
-        slots = answers_together(job)
+        budget = job.budget if isinstance(job, Job) else EVALUATION_MICRO_BATCH
+        slots = concurrent_responses(job)
         key = (tokens, budget, slots, bool(lora), checkpointing)
         if key not in kept:
-            kept[key] = measure(
-                find(config.model_name).config, job.shape, lora or _no_lora(job),
+            kept[key] = measure_timings(
+                find_model(config.model_name).config, job.shape, lora or _evaluation_lora(job),
                 compute_dtype(WEIGHT_DTYPES[config.dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
@@ -145,22 +145,22 @@ def _timed(
     return tuple(durations)
 
 
-def _no_lora(job: Job | EvaluationJob) -> LoraSettings | None:
+def _evaluation_lora(job: Job | EvaluationJob) -> LoraSettings | None:
     """An evaluation trains nothing: it is timed as an adapter is, whatever the policies are."""
     return LoraSettings() if isinstance(job, EvaluationJob) else None
 
 
-def _answer(job: Job | EvaluationJob) -> int:
+def _max_response(job: Job | EvaluationJob) -> int:
     if isinstance(job, EvaluationJob):
         return job.config.max_gen_len
     training = job.config.training
     return training.ppo.max_gen_len if isinstance(training, PPOTraining) else 0
 
 
-def _advice(fitted: list[Fitted], *, pipeline: bool) -> tuple[str, ...]:
+def _advice(fitted: list[FitResult], *, pipeline: bool) -> tuple[str, ...]:
     advice = []
     for stage in fitted:
         prefix = f"{stage.job.name}." if pipeline else ""
-        for key, value in stage.keys.items():
+        for key, value in stage.changes.items():
             advice.append(f"{prefix}training.{key}={str(value).lower()}")
     return tuple(advice)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harken.errors import UserError
-from harken.plan.clock import Duration
-from harken.plan.fit import ROOM
+from harken.plan.duration import Duration
+from harken.plan.fit import USABLE_MEMORY
 from harken.plan.phases import Phase
 from harken.plan.plan import Plan
 from harken.run.terminal import columns, table
@@ -75,7 +75,7 @@ def verdict(plan: Plan) -> str:
         return f"{said}. Will it fit? Add --memory, for example --memory {max(round(1.2 * peak.total / 1e9), 1)}GB"
     room = _size(plan.memory)
     if not plan.fits:
-        least = f"{_size(peak.total / ROOM)} would be needed as it is"
+        least = f"{_size(peak.total / USABLE_MEMORY)} would be needed as it is"
         return (
             f"does not fit {room}, whatever the micro-batch and with gradient checkpointing: {least}. "
             "Lower data.max_length, training.ppo.max_gen_len or lora.rank, or take a smaller model"
@@ -108,7 +108,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
                 "steps": d.steps,
                 "seconds_a_step": d.step,
                 "seconds": d.total,
-                "seconds_held_out": d.beside,
+                "seconds_held_out": d.outside_steps,
                 "parts": d.parts,
             }
             for d in plan.durations
@@ -135,8 +135,8 @@ def _duration(duration: Duration) -> list[tuple[str, str, str, str, str]]:
     steps = "?" if duration.steps is None else f"{duration.steps:,}"
     total = "?" if duration.total is None else _span(duration.total)
     rows = [(duration.stage, _span(duration.step), steps, total, parts)]
-    if duration.beside > 0:
-        rows.append(("", "", "", _span(duration.beside), "of which held-out evaluation"))
+    if duration.outside_steps > 0:
+        rows.append(("", "", "", _span(duration.outside_steps), "of which held-out evaluation"))
     return rows
 
 

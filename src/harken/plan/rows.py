@@ -21,10 +21,10 @@ Item = Sequence[Sequence[int]]
 """Rows of tokens that stay in one pass."""
 SAMPLE = 400
 """Rows whose tokens are counted."""
-Group = tuple[float, int]
+MicroBatch = tuple[float, int]
 """A micro-batch: rows, and tokens of the longest of them; times each other, the tokens that are read. Rows are a
 fraction where they are packed, and where lengths are only limits."""
-BATCHES = 32
+SAMPLED_BATCHES = 32
 """Batches that are put together from the sample, to see how full and how padded they are."""
 
 
@@ -34,7 +34,7 @@ class PlannedRows:
 
     items: tuple[Item, ...]
     """Tokens: of a pair both its sides, of a prompt the prompt alone. Where none can be read, rows of zeros."""
-    answers: tuple[int, ...]
+    target_tokens: tuple[int, ...]
     """Tokens of each that a supervised loss falls on."""
     train: int | None
     """Rows to train on; None where the data cannot be read."""
@@ -51,7 +51,7 @@ class PlannedRows:
         return tuple(max(len(row) for row in item) for item in self.items)
 
     @property
-    def known(self) -> bool:
+    def lengths_known(self) -> bool:
         """Whether lengths are those of rows, and not only what rows may be."""
         return not self.note
 
@@ -60,31 +60,31 @@ class PlannedRows:
         items = self.items
         size = min(size, self.train or size)
         batches = []
-        for number in range(BATCHES):
+        for number in range(SAMPLED_BATCHES):
             order: list[int] = []
             while len(order) < size:
                 order += permutation(len(items), self.seed, "plan", number, len(order))
             batches.append([items[i] for i in order[:size]])
         return batches
 
-    def answered(self, prompts: int, samples: int, tokens: int) -> list[list[Item]]:
+    def with_responses(self, prompts: int, samples: int, tokens: int) -> list[list[Item]]:
         """The rollouts of some updates: each prompt with `samples` answers of so many tokens, no two alike."""
         repeated = [[item[0] for item in batch for _ in range(samples)] for batch in self.batches(prompts)]
         return [
             [((*prompt, *[-1 - place] * tokens),) for place, prompt in enumerate(batch)] for batch in repeated
         ]
 
-    def groups(self, items: list[Item], tokens: int) -> list[Group]:
+    def micro_batches(self, items: list[Item], tokens: int) -> list[MicroBatch]:
         """Micro-batches of these items.
 
         Where lengths are only limits every micro-batch is as full as `tokens` allows: shorter rows would fill it.
         """
         sides = len(items[0])
         longest_of = [max(len(row) for row in item) for item in items]
-        if self.known and self.packs:
+        if self.lengths_known and self.packs:
             made = [[items[i] for i in group] for group in packing.micro_batches(items, tokens)]
             return [self._packed([row for item in group for row in item]) for group in made]
-        if self.known:
+        if self.lengths_known:
             padded = micro_batches(longest_of, max(tokens // sides, 1))
             return [(sides * len(group), max(longest_of[i] for i in group)) for group in padded]
         longest, left = max(longest_of), float(sides * len(items))
@@ -92,34 +92,34 @@ class PlannedRows:
         full, rest = divmod(left, size)
         return [(size, longest)] * int(full) + ([(rest, longest)] if rest else [])
 
-    def reading(self, prompts: int, at_once: int) -> float:
+    def prefill_tokens(self, prompts: int, at_once: int) -> float:
         """Tokens that go through the model when so many prompts are read, `at_once` of them together."""
         batches = self.batches(min(prompts, at_once))
-        groups = [group for batch in batches for group in self.groups(batch, sys.maxsize)]
+        groups = [group for batch in batches for group in self.micro_batches(batch, sys.maxsize)]
         weight_dtype = sum(rows * longest for rows, longest in groups) / len(batches)
         return weight_dtype * prompts / len(batches[0])
 
-    def _packed(self, rows: list[Sequence[int]]) -> Group:
+    def _packed(self, rows: list[Sequence[int]]) -> MicroBatch:
         """Rows of the longest one that are worth what is really read."""
         longest = max(len(row) for row in rows)
         return packing.pack_rows(rows).tokens.numel() / longest, longest
 
 
-def rows_of(
+def plan_rows(
     kind: str, data: DataConfig, source: ModelSource | None, seed: int, *, packs: bool
 ) -> PlannedRows:
     """The rows of a stage of this kind (`sft`, `reward` or `ppo`). Every length is `max_length` where none is known."""
     if source is None:
-        return _limits(kind, data, seed, "no tokenizer to count with")
+        return _rows_of_max_length(kind, data, seed, "no tokenizer to count with")
     try:
         renderer = Renderer(tokenizer_of(source), data.keep_special_tokens)
         train, held_out = _read(kind, data, seed)
     except UserError as error:
-        return _limits(kind, data, seed, str(error))
+        return _rows_of_max_length(kind, data, seed, str(error))
     order = permutation(len(train), seed, "plan", "sample")[:SAMPLE]
     counted = [item for i in order if (item := _tokens(renderer, train[i], data.max_length)) is not None]
     if not counted:
-        return _limits(kind, data, seed, f"not one of {len(order)} rows fits max_length")
+        return _rows_of_max_length(kind, data, seed, f"not one of {len(order)} rows fits max_length")
     fitting = len(counted) / len(order)
     return PlannedRows(
         tuple(item for item, _ in counted),
@@ -131,7 +131,7 @@ def rows_of(
     )
 
 
-def _limits(kind: str, data: DataConfig, seed: int, why: str) -> PlannedRows:
+def _rows_of_max_length(kind: str, data: DataConfig, seed: int, why: str) -> PlannedRows:
     note = f"every row is taken as {data.max_length} tokens long ({why})"
     item = ([0] * data.max_length,) * (2 if kind == "reward" else 1)
     return PlannedRows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)

@@ -9,7 +9,7 @@ from pathlib import Path
 STATM = Path("/proc/self/statm")
 
 
-def resident() -> float:
+def resident_bytes() -> float:
     """Bytes of this process in memory now; where only the peak is known, the peak."""
     if STATM.exists():
         return float(int(STATM.read_text().split()[1]) * resource.getpagesize())

@@ -23,39 +23,39 @@ class ModelShape:
 
     parameters: int
     """All of them; a tied one once."""
-    linear: int
+    linear_parameters: int
     """Those of the linear layers that can be quantised: all but the unembedding."""
-    largest: int
+    largest_matrix: int
     """Numbers in the largest single matrix."""
     layers: int
-    width: int
+    hidden_size: int
     """Features of a hidden state."""
-    inner: int
+    intermediate_size: int
     """Features inside the feed-forward block."""
     heads: int
-    groups: int
+    kv_heads: int
     """Key and value heads: fewer than `heads` where heads share them."""
-    features: int
+    head_dim: int
     """Of one head."""
-    vocabulary: int
+    vocab_size: int
     projections: tuple[tuple[int, int], ...]
     """(inputs, outputs) of every module that an adapter is put on."""
-    plain: bool
+    is_llama_like: bool
     """Whether a layer is what is counted: two RMS norms, attention, a gated block."""
     softcapped: bool = False
     """Whether logits are capped, which takes one more copy of them."""
     experts: tuple[tuple[int, int, int], ...] = ()
     """(experts, inputs, outputs) of every fused parameter that an adapter is put on."""
 
-    def kept(self, weight_dtype: WeightDtype) -> float:
+    def weight_bytes(self, weight_dtype: WeightDtype) -> float:
         """Bytes of the frozen base. Its scales take 1/64 of a byte a weight in 4 bits; in 8 they are not counted."""
         number = compute_dtype(weight_dtype).itemsize
         if not isinstance(weight_dtype, Quantised):
             return float(number * self.parameters)
         each = 1.0 if weight_dtype.kind == "int8" else 0.5 + 1 / 64
-        return each * self.linear + number * (self.parameters - self.linear)
+        return each * self.linear_parameters + number * (self.parameters - self.linear_parameters)
 
-    def lora(self, rank: int) -> int:
+    def lora_parameters(self, rank: int) -> int:
         """Parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] on every matrix."""
         each = sum(inputs + outputs for inputs, outputs in self.projections)
         return rank * (each + sum(count * (inputs + outputs) for count, inputs, outputs in self.experts))
@@ -77,18 +77,20 @@ def shape_of(
     heads = int(config.num_attention_heads)
     return ModelShape(
         parameters=sum(parameters),
-        linear=sum(m.weight.numel() for m in model.modules() if type(m) is nn.Linear and m not in outer),
-        largest=max(parameters),
+        linear_parameters=sum(
+            m.weight.numel() for m in model.modules() if type(m) is nn.Linear and m not in outer
+        ),
+        largest_matrix=max(parameters),
         layers=int(config.num_hidden_layers),
-        width=int(config.hidden_size),
-        inner=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+        hidden_size=int(config.hidden_size),
+        intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
         heads=heads,
-        groups=int(getattr(config, "num_key_value_heads", None) or heads),
-        features=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-        vocabulary=int(config.vocab_size),
+        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        vocab_size=int(config.vocab_size),
         projections=_projections(model, targets),
         experts=_experts(model, targets),
-        plain=_is_plain(model, int(config.num_hidden_layers)),
+        is_llama_like=_is_llama_like(model, int(config.num_hidden_layers)),
         softcapped=bool(softcaps(config)) and not classifier,
     )
 
@@ -119,7 +121,7 @@ def _experts(model: nn.Module, targets: Targets) -> tuple[tuple[int, int, int], 
     return tuple((int(count), int(inputs), int(outputs)) for count, inputs, outputs in shapes)
 
 
-def _is_plain(model: nn.Module, layers: int) -> bool:
+def _is_llama_like(model: nn.Module, layers: int) -> bool:
     modules = list(model.modules())
     norms = sum(type(module).__name__.endswith("RMSNorm") for module in modules)
     gated = sum(hasattr(module, "gate_proj") for module in modules)

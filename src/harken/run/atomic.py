@@ -21,7 +21,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
-        write_new(unfinished, data)
+        write_and_sync(unfinished, data)
         os.replace(unfinished, path)
     except OSError:
         unfinished.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_new(path: Path, data: bytes) -> None:
+def write_and_sync(path: Path, data: bytes) -> None:
     """Write a file in place and flush it to the disk. Only for folders that are not yet in use."""
     with path.open("wb") as file:
         file.write(data)
@@ -55,7 +55,7 @@ def write_new(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def publish(unfinished: Path, folder: Path) -> None:
+def publish_folder(unfinished: Path, folder: Path) -> None:
     """A folder that is ready takes its name, with every file in it on the disk; an older one of that name goes.
 
     No rename replaces a whole folder: a kill in between may leave none of that name, never a part of one.

@@ -9,13 +9,13 @@ import errno
 import os
 from pathlib import Path
 
-OBJECT = 1 << 26
+MAX_OBJECT = 1 << 26
 """Bytes of a file that is one JSON object or array, or a list of checksums."""
-LINES = 1 << 30
+MAX_LINES = 1 << 30
 """Bytes of a file of many lines: metrics, shards, hashes of prompts."""
 
 
-def read_bytes(path: Path, largest: int = OBJECT) -> bytes:
+def read_bytes(path: Path, largest: int = MAX_OBJECT) -> bytes:
     """Read a regular file of at most `largest` bytes.
 
     Raises OSError as `open` does, and with a message of its own for a larger file or one that is not regular.
@@ -31,6 +31,6 @@ def read_bytes(path: Path, largest: int = OBJECT) -> bytes:
     return content
 
 
-def read_text(path: Path, largest: int = OBJECT) -> str:
+def read_text(path: Path, largest: int = MAX_OBJECT) -> str:
     """`read_bytes` as UTF-8."""
     return read_bytes(path, largest).decode("utf-8")

@@ -34,7 +34,7 @@ from harken.run.terminal import say
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
-HOLDERS = ("checkpoints", "best")
+CHECKPOINT_FOLDERS = ("checkpoints", "best")
 """The folders of a run that hold checkpoints."""
 
 _UNFINISHED = ".tmp-"
@@ -66,7 +66,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     unfinished = folder / f"{_UNFINISHED}{name}-{uuid.uuid4().hex[:8]}"
     try:
         unfinished.mkdir(parents=True)
-        _fill(unfinished, step, tensors, state)
+        _write_files(unfinished, step, tensors, state)
         _publish(unfinished, folder / name)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -81,7 +81,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
 def prune(folder: Path, keep: int) -> None:
     """Drop all but the newest `keep`. `save` does; a run that was killed in it has some left to drop."""
     for old in _steps(folder)[keep:] if folder.is_dir() else []:
-        _drop(old)
+        _delete(old)
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -101,14 +101,14 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def newest(folder: Path) -> int:
+def newest_step(folder: Path) -> int:
     """The step of the newest checkpoint by its name; 0 when there is none."""
-    return max((_number(path) for path in _steps(folder)), default=0) if folder.is_dir() else 0
+    return max((_step_number(path) for path in _steps(folder)), default=0) if folder.is_dir() else 0
 
 
-def is_kept(path: Path) -> bool:
+def is_checkpoint(path: Path) -> bool:
     """Whether this is the folder of a checkpoint, by its name and place. One in quarantine is none."""
-    return _STEP.fullmatch(path.name) is not None and path.parent.name in HOLDERS
+    return _STEP.fullmatch(path.name) is not None and path.parent.name in CHECKPOINT_FOLDERS
 
 
 @contextmanager
@@ -128,13 +128,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _fill(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def _write_files(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     with disk_errors(folder / TENSORS):
-        save_file(_separate(tensors), folder / TENSORS)
+        save_file(_without_shared_memory(tensors), folder / TENSORS)
     atomic.sync(folder / TENSORS)
-    atomic.write_new(folder / STATE, json.dumps(state, allow_nan=False).encode())
+    atomic.write_and_sync(folder / STATE, json.dumps(state, allow_nan=False).encode())
     files = {name: [(folder / name).stat().st_size, file_sha256(folder / name)] for name in (TENSORS, STATE)}
-    atomic.write_new(folder / MANIFEST, _manifest(step, files))
+    atomic.write_and_sync(folder / MANIFEST, _manifest(step, files))
     atomic.sync(folder)
 
 
@@ -147,21 +147,21 @@ def _publish(unfinished: Path, final: Path) -> None:
     atomic.sync(final.parent)
     atomic.sync(final.parent.parent)
     if replaced.exists():
-        _drop(replaced)
+        _delete(replaced)
 
 
 def _clean_up(folder: Path) -> None:
     for path in sorted(folder.glob(f"{_REPLACED}*")):
         final = path.with_name(path.name.removeprefix(_REPLACED))
         if final.exists():
-            _drop(path)
+            _delete(path)
         else:
             os.rename(path, final)
     for path in sorted(folder.glob(f"{_UNFINISHED}*")):
         shutil.rmtree(path)
 
 
-def _drop(path: Path) -> None:
+def _delete(path: Path) -> None:
     """Delete a folder. It loses its name first: a half-deleted one is never taken for a checkpoint."""
     nameless = path.with_name(f"{_UNFINISHED}{path.name}-{uuid.uuid4().hex[:8]}")
     os.rename(path, nameless)
@@ -177,7 +177,7 @@ def checkpoint_problem(path: Path) -> str | None:
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']}, this Harken reads {FORMAT}"
         # Rebuilding it leaves no byte of the manifest itself unchecked.
-        if written != _manifest(_number(path), files) or set(files) != {TENSORS, STATE}:
+        if written != _manifest(_step_number(path), files) or set(files) != {TENSORS, STATE}:
             return f"{MANIFEST} is not as it was written"
         for name, (size, sha256) in files.items():
             if (path / name).stat().st_size != size:
@@ -200,13 +200,15 @@ def checkpoint_problem(path: Path) -> str | None:
 def _read(path: Path) -> Checkpoint | str:
     """What a checkpoint holds, or why it cannot be read: a manifest may be right about files that are wrong."""
     try:
-        state = json.loads(bounded.read_bytes(path / STATE, bounded.LINES))
+        state = json.loads(bounded.read_bytes(path / STATE, bounded.MAX_LINES))
         tensors = load_file(path / TENSORS)
     except SafetensorError as error:
         return f"{TENSORS} is not readable: {error}"
     except (ValueError, RecursionError):
         return f"{STATE} is not JSON"
-    return Checkpoint(_number(path), tensors, state) if isinstance(state, dict) else f"{STATE} is no object"
+    return (
+        Checkpoint(_step_number(path), tensors, state) if isinstance(state, dict) else f"{STATE} is no object"
+    )
 
 
 def _manifest(step: int, files: Mapping[str, list[Any]]) -> bytes:
@@ -228,14 +230,14 @@ def _quarantine(path: Path) -> Path:
 
 def _steps(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
-    return sorted((p for p in folder.iterdir() if _STEP.fullmatch(p.name)), key=_number, reverse=True)
+    return sorted((p for p in folder.iterdir() if _STEP.fullmatch(p.name)), key=_step_number, reverse=True)
 
 
-def _number(path: Path) -> int:
+def _step_number(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU, contiguous, no two in one memory: a clone is made only where it is needed."""
     separate: dict[str, Tensor] = {}
     seen: set[int] = set()

@@ -77,7 +77,7 @@ def verify_folder(folder: Path, *, weights: bool = True) -> None:
             _require(folder / name, sha256)
 
 
-def read_verified_text(path: Path, largest: int = bounded.OBJECT) -> str:
+def read_verified_text(path: Path, largest: int = bounded.MAX_OBJECT) -> str:
     """The UTF-8 text of a file. Raises UserError as `check` does, and when it cannot be read or is too large."""
     verify_file(path)
     try:

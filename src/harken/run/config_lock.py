@@ -10,12 +10,14 @@ from harken.errors import UserError
 from harken.run import checksums, moved
 from harken.run.atomic import write_text
 from harken.run.manifest import config_difference
-from harken.run.resume_check import Changes
+from harken.run.resume_check import AcceptedChanges
 
 RESTORE = "restore the file, or choose another --output-dir"
 
 
-def lock_config(path: Path, config: dict[str, Any], *made: Path, changes: Changes | None = None) -> bool:
+def lock_config(
+    path: Path, config: dict[str, Any], *made: Path, changes: AcceptedChanges | None = None
+) -> bool:
     """Write the resolved configuration, or check it against the one that is there. True: something was made already.
 
     A configuration under which none of `made` came to be is replaced: a first try that failed on a mistyped
@@ -24,7 +26,7 @@ def lock_config(path: Path, config: dict[str, Any], *made: Path, changes: Change
     configuration that is there is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
-        (changes or Changes(offered=False)).require_accepted(
+        (changes or AcceptedChanges(can_accept=False)).require_accepted(
             "this folder holds a run of another configuration",
             differences(path, config),
             where=path.parent,
@@ -32,7 +34,7 @@ def lock_config(path: Path, config: dict[str, Any], *made: Path, changes: Change
         )
         return True
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, config)
+    write_config(path, config)
     return False
 
 
@@ -41,10 +43,12 @@ def differences(path: Path, config: dict[str, Any]) -> list[str]:
 
     A name of a place in a project that was moved as a whole, the folder with it, is no difference (`run.moved`).
     """
-    return config_difference(moved.brought_along(read_locked_config(path), config, path.parent), config)
+    return config_difference(
+        moved.translate_moved_paths(read_locked_config(path), config, path.parent), config
+    )
 
 
-def replace(path: Path, config: dict[str, Any]) -> None:
+def write_config(path: Path, config: dict[str, Any]) -> None:
     """Write the resolved configuration, whatever is there."""
     write_text(path, config_yaml.write(config))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harken.run import manifest
 
-NAME = "traceback.txt"
+FILE_NAME = "traceback.txt"
 _FOLDER = "harken_folder"
 
 
@@ -29,7 +29,9 @@ def write_crash_report(error: BaseException) -> Path | None:
     text = "".join([*lines, "\n", *traceback.format_exception(error)])
     for folder in (getattr(error, _FOLDER, None), Path(tempfile.gettempdir())):
         if folder is not None:
-            path = Path(folder) / (NAME if folder != Path(tempfile.gettempdir()) else f"harken-{NAME}")
+            path = Path(folder) / (
+                FILE_NAME if folder != Path(tempfile.gettempdir()) else f"harken-{FILE_NAME}"
+            )
             with contextlib.suppress(OSError):
                 path.write_text(str(manifest.redact(text)), encoding="utf-8", errors="backslashreplace")
                 return path

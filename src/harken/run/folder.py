@@ -53,7 +53,7 @@ class RunFolder:
         return self.root / "rejects.jsonl"
 
     @property
-    def seen(self) -> Path:
+    def trained_prompts(self) -> Path:
         """Hashes of the prompts it was trained on, one a line (`run.trained_prompts`)."""
         return self.root / "trained_prompts.txt"
 
@@ -92,10 +92,17 @@ class RunFolder:
         """The trained model, loadable by `from_pretrained`."""
         return self.root / "final"
 
-    def records(self) -> list[Path]:
+    def checksummed_files(self) -> list[Path]:
         """What is there of the files that no longer change when the run is finished, `final` aside: its seal's."""
         tables = [*self.rollouts.glob("*.parquet"), *self.credit.glob("*.parquet")]
-        named = (self.config, self.manifest, self.data_report, self.rejects, self.seen, self.metrics)
+        named = (
+            self.config,
+            self.manifest,
+            self.data_report,
+            self.rejects,
+            self.trained_prompts,
+            self.metrics,
+        )
         return [path for path in (*named, *tables) if path.exists()]
 
 
@@ -153,7 +160,7 @@ class EvaluationFolder:
         return self.root / "config.yml"
 
     @property
-    def parts(self) -> Path:
+    def shards(self) -> Path:
         """Finished parts of an unfinished evaluation (`run.shards`); gone when it is finished."""
         return self.root / "parts"
 
@@ -167,6 +174,6 @@ class EvaluationFolder:
         """The N-way and pairwise tables with intervals (JSON)."""
         return self.root / "summary.json"
 
-    def records(self) -> list[Path]:
+    def checksummed_files(self) -> list[Path]:
         """The files of a finished evaluation: its seal's."""
         return [self.config, self.responses, self.summary]

@@ -42,7 +42,7 @@ def read_lines(path: Path, fix: str = RESTORE) -> list[tuple[str, dict[str, Any]
 
     Raises UserError, naming the line, for one that is no JSON object.
     """
-    lines = _content(path, fix, bounded.LINES).split(b"\n")[:-1]
+    lines = _content(path, fix, bounded.MAX_LINES).split(b"\n")[:-1]
     places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
     return [(where, parse_object(line, where, fix)) for where, line in zip(places, lines, strict=True)]
 
@@ -66,7 +66,7 @@ def parse_object(content: bytes, where: str, fix: str = RESTORE) -> dict[str, An
     return value
 
 
-def _content(path: Path, fix: str, largest: int = bounded.OBJECT) -> bytes:
+def _content(path: Path, fix: str, largest: int = bounded.MAX_OBJECT) -> bytes:
     checksums.verify_file(path)
     try:
         return bounded.read_bytes(path, largest)

@@ -20,7 +20,7 @@ from harken.run.terminal import say
 LOCK, OWNER = ".writer.lock", ".writer.json"
 _opened: list[Path] = []
 """Folders this process has written."""
-_KEPT = ("checkpoints/step-*", "final", "parts/*", "*/final", "summary.json")
+_RESUMABLE = ("checkpoints/step-*", "final", "parts/*", "*/final", "summary.json")
 """What a command that is given again does not make again: of a run, an evaluation, a pipeline, a sweep."""
 
 
@@ -49,7 +49,7 @@ def write_lock(folder: Path) -> Iterator[None]:
             OSError
         ):  # it only names the owner to others: a full disk must not refuse the command for it
             (folder / OWNER).unlink(missing_ok=True)  # a pipe of that name would wait for a reader
-            (folder / OWNER).write_text(json.dumps(_me()) + "\n")
+            (folder / OWNER).write_text(json.dumps(_this_process()) + "\n")
         yield
     except BaseException as error:
         crash_report.note_folder(error, folder)
@@ -60,11 +60,11 @@ def write_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def what_next() -> str:
+def resume_hint() -> str:
     """What the command that was interrupted does when it is given again; "" for one that wrote to no folder."""
     if not _opened:
         return ""
-    if any(next(folder.glob(kept), None) for folder in _opened for kept in _KEPT):
+    if any(next(folder.glob(kept), None) for folder in _opened for kept in _RESUMABLE):
         return "The same command with the same folder goes on from what is saved there"
     return "Nothing was saved yet: the same command starts again"
 
@@ -80,7 +80,7 @@ def require_disk_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def _me() -> dict[str, str | int]:
+def _this_process() -> dict[str, str | int]:
     return {
         "pid": os.getpid(),
         "host": platform.node(),

@@ -23,7 +23,7 @@ from harken.run import atomic, bounded, checksums, json_io
 from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
-HIDDEN = "[redacted]"
+REDACTED = "[redacted]"
 MOVED = "frozen_weights_moved"
 """The key under which a manifest and a status name components whose frozen weights changed."""
 FIX = "Restore or delete it"
@@ -55,7 +55,7 @@ _SECRET_PARAMETER = re.compile(
 """A parameter of an address that authorises whoever has it, as signed downloads bring one."""
 
 
-def began(run: RunFolder) -> datetime:
+def created_at(run: RunFolder) -> datetime:
     """The time the run was created: of a run that has no manifest yet, now, or what SOURCE_DATE_EPOCH says."""
     said = read_manifest(run.manifest)["created"] if run.manifest.exists() else _now()
     try:
@@ -148,25 +148,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-class _Made(json_io.Schema):
+class _ModelRecord(json_io.Schema):
     fingerprint: str | None
 
 
-class _Lineage(_Made):
-    reward_model: _Made | None = None
-    rewards: dict[str, _Made] = Field(default_factory=dict)
+class _Lineage(_ModelRecord):
+    reward_model: _ModelRecord | None = None
+    rewards: dict[str, _ModelRecord] = Field(default_factory=dict)
     frozen: dict[str, str] = Field(default_factory=dict)
     """Component → fingerprint of frozen weights in memory."""
 
 
-class _Lineaged(json_io.Schema):
+class _WithLineage(json_io.Schema):
     lineage: _Lineage
 
 
 def read_lineage(path: Path) -> dict[str, Any]:
     """What the run with the manifest at `path` was made from. Raises UserError when it does not say."""
     manifest = read_manifest(path)
-    json_io.validate(manifest, _Lineaged, str(path), FIX)
+    json_io.validate(manifest, _WithLineage, str(path), FIX)
     found: dict[str, Any] = manifest["lineage"]
     return found
 
@@ -176,7 +176,7 @@ def redact(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: redact(item, str(key)) for key, item in value.items()}
     if value is not None and _SECRET_NAME.search(name):
-        return HIDDEN
+        return REDACTED
     if isinstance(value, list | tuple):
         return [redact(item) for item in value]
     return redact_text(value) if isinstance(value, str) else value
@@ -184,7 +184,7 @@ def redact(value: Any, name: str = "") -> Any:
 
 def redact_text(text: str) -> str:
     """Return a text without what looks like a secret: tokens, passwords in addresses, keys of signed addresses."""
-    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _SECRET_VALUE.sub(HIDDEN, text))
+    return _SECRET_PARAMETER.sub(rf"\1{REDACTED}", _SECRET_VALUE.sub(REDACTED, text))
 
 
 def redact_command(words: Sequence[str]) -> list[str]:
@@ -194,7 +194,7 @@ def redact_command(words: Sequence[str]) -> list[str]:
     for word in words:
         name, equals, _ = word.partition("=")
         if equals and _SECRET_NAME.search(name):
-            shown.append(name + equals + HIDDEN)
+            shown.append(name + equals + REDACTED)
         else:
             shown.append(str(redact(word, option)))
         option = word if word.startswith("-") and not equals else ""
@@ -211,7 +211,7 @@ def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
     """One line for each value that differs: ``training.lr: 1e-06 → 2e-06``. [] when none does."""
     before, after = _flat(old), _flat(new)
     return [
-        f"{key}: {_shown(before, key)} → {_shown(after, key)}"
+        f"{key}: {_format(before, key)} → {_format(after, key)}"
         for key in dict.fromkeys([*before, *after])
         if not (key in before and key in after and _same(before[key], after[key]))
     ]
@@ -264,7 +264,7 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 
-def _shown(flat: Mapping[str, Any], key: str) -> str:
+def _format(flat: Mapping[str, Any], key: str) -> str:
     if key not in flat:
         return "(absent)"
     return json.dumps(redact(flat[key], key), ensure_ascii=False, default=str)

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 
-def brought_along(recorded: Any, config: Any, folder: Path) -> Any:
+def translate_moved_paths(recorded: Any, config: Any, folder: Path) -> Any:
     """Return `recorded`, with the name that `config` gives where both name the same place (see `is_same_place`).
 
     `folder` holds the run that was recorded.
     """
     if isinstance(recorded, Mapping) and isinstance(config, Mapping):
         return {
-            key: brought_along(value, config[key], folder) if key in config else value
+            key: translate_moved_paths(value, config[key], folder) if key in config else value
             for key, value in recorded.items()
         }
     if isinstance(recorded, list) and isinstance(config, list) and len(recorded) == len(config):
-        return [brought_along(old, new, folder) for old, new in zip(recorded, config, strict=True)]
+        return [translate_moved_paths(old, new, folder) for old, new in zip(recorded, config, strict=True)]
     if isinstance(recorded, str) and isinstance(config, str) and is_same_place(recorded, config, folder):
         return config
     return recorded

@@ -35,7 +35,7 @@ def load_or_make_shard(path: Path, make: Callable[[], Sequence[Any]]) -> list[An
 
 def _read(path: Path) -> list[Any] | None:
     try:
-        written = bounded.read_bytes(path, bounded.LINES)
+        written = bounded.read_bytes(path, bounded.MAX_LINES)
     except FileNotFoundError:
         return None
     except OSError as error:

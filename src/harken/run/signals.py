@@ -40,14 +40,14 @@ class _State:
     """Of the process: signals are."""
 
     handle_signals = False
-    asked: int | None = None
-    asked_at = 0.0
-    answered = False
+    requested: int | None = None
+    requested_at = 0.0
+    delivered = False
     """Whether Stopped was raised for it."""
-    begun = False
-    changing = False
+    in_critical_section = False
+    weights_changing = False
     """Weights of the step under way have begun to change. Kept where a step ended with an exception."""
-    ended = False
+    signalled = False
     """A signal has come: the next one does not wait for what this one unwinds or saves."""
 
 
@@ -61,14 +61,19 @@ def handle_signals() -> Iterator[None]:
     if _State.handle_signals or threading.current_thread() is not threading.main_thread():
         yield
         return
-    settle()
-    before = {number: signal.signal(number, _note) for number in SIGNALS if not _ignored(number)}
-    _State.handle_signals, _State.asked, _State.answered, _State.begun = True, None, False, False
-    _State.ended = False
+    raise_if_pending()
+    before = {number: signal.signal(number, _record) for number in SIGNALS if not _ignored(number)}
+    _State.handle_signals, _State.requested, _State.delivered, _State.in_critical_section = (
+        True,
+        None,
+        False,
+        False,
+    )
+    _State.signalled = False
     try:
         yield
     finally:
-        _State.handle_signals = _State.begun = False
+        _State.handle_signals = _State.in_critical_section = False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -76,40 +81,40 @@ def handle_signals() -> Iterator[None]:
 @contextmanager
 def step() -> Iterator[None]:
     """A step of training: what `begun` in it ends with it."""
-    _State.changing = False
+    _State.weights_changing = False
     try:
         yield
-        _State.changing = False
+        _State.weights_changing = False
     finally:
-        _State.begun = False
+        _State.in_critical_section = False
 
 
-def begun() -> None:
+def mark_weights_changing() -> None:
     """Weights change from here on: a step that stopped now would be half done."""
-    _State.begun = _State.handle_signals
-    _State.changing = True
+    _State.in_critical_section = _State.handle_signals
+    _State.weights_changing = True
 
 
-def in_step() -> bool:
+def stopped_mid_step() -> bool:
     """Whether the latest step ended with an exception after weights had begun to change."""
-    return _State.changing
+    return _State.weights_changing
 
 
 def raise_if_stopped() -> None:
     """Raise Stopped if a signal asked for it and this is a safe point, or has waited for one long enough."""
-    if _State.asked is None or not _State.handle_signals:
+    if _State.requested is None or not _State.handle_signals:
         return
-    late = time.monotonic() - _State.asked_at > GRACE
-    if late or not _State.begun:
-        _State.answered = True
-        raise Stopped(_State.asked, late=_State.begun)
+    late = time.monotonic() - _State.requested_at > GRACE
+    if late or not _State.in_critical_section:
+        _State.delivered = True
+        raise Stopped(_State.requested, late=_State.in_critical_section)
 
 
-def settle() -> None:
+def raise_if_pending() -> None:
     """Raise Stopped for a signal that no safe point has answered yet. Call it when finished work is marked as such."""
-    if not _State.handle_signals and _State.asked is not None and not _State.answered:
-        _State.answered = True
-        raise Stopped(_State.asked)
+    if not _State.handle_signals and _State.requested is not None and not _State.delivered:
+        _State.delivered = True
+        raise Stopped(_State.requested)
 
 
 def raise_on_terminate() -> None:
@@ -126,24 +131,24 @@ def _ignored(number: int) -> bool:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if _State.ended:
+    if _State.signalled:
         if number == signal.SIGHUP:
             return
         os._exit(128 + number)
-    _State.ended = True
+    _State.signalled = True
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Stopped(number)
 
 
-def _note(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGHUP and _State.asked is not None:
+def _record(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP and _State.requested is not None:
         return  # the kernel and the shell both send one when a terminal closes
-    if _State.asked not in (None, signal.SIGHUP):
+    if _State.requested not in (None, signal.SIGHUP):
         os._exit(128 + number)
-    _State.asked, _State.asked_at = number, time.monotonic()
+    _State.requested, _State.requested_at = number, time.monotonic()
     # Also once `listening` is left: a second SIGHUP must not end the checkpoint that this one asks for.
-    _State.ended = True
+    _State.signalled = True
     name = signal.Signals(number).name
     streams.write_now(
         f"\n{name}: stopping at the next safe point, with a checkpoint. Once more: at once, without.\n"

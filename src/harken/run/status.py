@@ -52,7 +52,7 @@ def write_status(
         say(f"warning: the status stays as it was, the run goes on: {error.strerror} ({run.status})")
 
 
-def is_over(run: RunFolder) -> bool:
+def has_ended(run: RunFolder) -> bool:
     """Whether the run came to an end of its own: all steps, or a reason to stop early. False also without a status."""
     try:
         return _is_end(json.loads(bounded.read_bytes(run.status)))

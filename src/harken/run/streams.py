@@ -14,11 +14,11 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-PATIENCE = 5.0
+WRITE_TIMEOUT = 5.0
 """Seconds to wait for a reader of a non-blocking pipe before what was to be written is dropped."""
 
 
-class _Lasting(io.FileIO):
+class _NonFailingFile(io.FileIO):
     """A file descriptor whose writes do not fail. `error` is the first that did."""
 
     error: OSError | None = None
@@ -27,7 +27,7 @@ class _Lasting(io.FileIO):
         size = memoryview(data).nbytes
         try:
             written = super().write(data)
-            if written is None and select.select([], [self.fileno()], [], PATIENCE)[1]:
+            if written is None and select.select([], [self.fileno()], [], WRITE_TIMEOUT)[1]:
                 written = super().write(data)
         except OSError as error:
             self.error = self.error or error
@@ -35,7 +35,7 @@ class _Lasting(io.FileIO):
         return size if written is None else written
 
 
-_raw: dict[str, _Lasting] = {}
+_raw: dict[str, _NonFailingFile] = {}
 
 
 def protect() -> None:
@@ -52,11 +52,11 @@ def protect() -> None:
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
-    sys.stdout = _lasting(sys.stdout, "stdout", 1)
-    sys.stderr = _lasting(sys.stderr, "stderr", 2)
+    sys.stdout = _non_failing(sys.stdout, "stdout", 1)
+    sys.stderr = _non_failing(sys.stderr, "stderr", 2)
 
 
-def lost(name: str) -> OSError | None:
+def write_error(name: str) -> OSError | None:
     """Why something written to "stdout" or "stderr" was lost; None when nothing was, or nothing is protected."""
     if name in _raw:
         getattr(sys, name).flush()
@@ -70,10 +70,10 @@ def write_now(text: str) -> None:
         os.write(sys.stderr.fileno(), text.encode())
 
 
-def _lasting(stream: TextIO | None, name: str, number: int) -> TextIO:
+def _non_failing(stream: TextIO | None, name: str, number: int) -> TextIO:
     if stream is not None and not isinstance(stream, io.TextIOWrapper):
         return stream  # someone else's: a notebook's, a test's
-    raw = _raw[name] = _Lasting(number, "w", closefd=False)
+    raw = _raw[name] = _NonFailingFile(number, "w", closefd=False)
     if stream is not None:
         try:
             stream.flush()

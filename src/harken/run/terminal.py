@@ -30,7 +30,7 @@ DELAY = 1.0
 HEARTBEAT = 30.0
 """Seconds between lines of progress in a log."""
 
-NARROWEST = 60
+MIN_WIDTH = 60
 """Columns of a table in a terminal that has fewer."""
 
 _CONTROL = re.compile(
@@ -75,7 +75,7 @@ def shorten(text: str, width: int) -> str:
 
 def columns() -> int:
     """Return the width of the terminal (or COLUMNS), `NARROWEST` at least; 80 where stdout is no terminal."""
-    return max(shutil.get_terminal_size((80, 24)).columns, NARROWEST)
+    return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
 
 
 def has_colour() -> bool:

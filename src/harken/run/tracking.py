@@ -36,11 +36,11 @@ class Tracker:
         A run that starts at 0 starts empty. A torn last line of metrics.jsonl is dropped.
         """
         atomic.make_folder(self._run.root)
-        _cut_back(self._run.metrics, step)
+        _remove_later_lines(self._run.metrics, step)
         self._file = self._run.metrics.open("ab", buffering=_BUFFER)
         atomic.sync(self._run.root)  # the lines are flushed one by one; so must be their file's name
         if self._tensorboard:
-            self._scalars = _or_without_scalars(lambda: _scalar_writer(self._run.tensorboard, step))
+            self._scalars = _ignore_tensorboard_errors(lambda: _scalar_writer(self._run.tensorboard, step))
         self._clock = Clock(step, self._total)
         self._bar: tqdm[Any] = bar(self._label, self._total, initial=step, leave=True)
 
@@ -80,9 +80,9 @@ class Tracker:
         if self._file is None:
             return
         file, self._file = self._file, None
-        _unless_full("metrics.jsonl", file.close)
+        _tolerate_full_disk("metrics.jsonl", file.close)
         if self._scalars is not None:
-            _or_without_scalars(self._scalars.close)
+            _ignore_tensorboard_errors(self._scalars.close)
         self._bar.close()
 
     def __enter__(self) -> Tracker:
@@ -109,9 +109,9 @@ class Tracker:
             self._scalars.flush()
             return self._scalars
 
-        _unless_full("metrics.jsonl", append)
+        _tolerate_full_disk("metrics.jsonl", append)
         if self._scalars is not None:
-            self._scalars = _or_without_scalars(scalars)
+            self._scalars = _ignore_tensorboard_errors(scalars)
 
     def _show(self, step: int, summary: str, keep: bool) -> None:
         self._clock.done = step
@@ -129,17 +129,17 @@ def _number(value: float) -> float | int:
     return value if type(value) is int else float(value)
 
 
-def logged(path: Path, step: int) -> list[bytes]:
+def logged_lines(path: Path, step: int) -> list[bytes]:
     """The lines of a metrics.jsonl up to `step`, [] when there is none. Torn lines are left out."""
-    lines = bounded.read_bytes(path, bounded.LINES).split(b"\n") if step and path.exists() else []
+    lines = bounded.read_bytes(path, bounded.MAX_LINES).split(b"\n") if step and path.exists() else []
     return [line for line in lines if _step_of(line) <= step]
 
 
-def _cut_back(path: Path, step: int) -> None:
+def _remove_later_lines(path: Path, step: int) -> None:
     if not path.exists():
         return
-    kept = b"".join(line + b"\n" for line in logged(path, step))
-    if kept != bounded.read_bytes(path, bounded.LINES):
+    kept = b"".join(line + b"\n" for line in logged_lines(path, step))
+    if kept != bounded.read_bytes(path, bounded.MAX_LINES):
         atomic.write_bytes(path, kept)
 
 
@@ -159,7 +159,7 @@ def _scalar_writer(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
 
 
-def _or_without_scalars(call: Callable[[], Any]) -> Any:
+def _ignore_tensorboard_errors(call: Callable[[], Any]) -> Any:
     """What a call into TensorBoard gives, or None and a warning: its curves only repeat metrics.jsonl."""
     try:
         return call()
@@ -168,7 +168,7 @@ def _or_without_scalars(call: Callable[[], Any]) -> Any:
         return None
 
 
-def _unless_full(what: str, write: Callable[[], None]) -> bool:
+def _tolerate_full_disk(what: str, write: Callable[[], None]) -> bool:
     """Whether there was room for a write; a warning when there was none."""
     try:
         write()

@@ -20,9 +20,13 @@ def digest(messages: Sequence[Message]) -> str:
 def write_prompt_hashes(run: RunFolder, prompts: Iterable[Sequence[Message]]) -> None:
     """Write the hashes of a run's training prompts, each once, sorted."""
     digests = sorted({digest(messages) for messages in prompts if messages})
-    atomic.write_text(run.seen, "".join(f"{one}\n" for one in digests))
+    atomic.write_text(run.trained_prompts, "".join(f"{one}\n" for one in digests))
 
 
 def read_prompt_hashes(run: RunFolder) -> set[str]:
     """Read them back; none of a run of an older version. Raises UserError when the file is damaged."""
-    return set(checksums.read_verified_text(run.seen, bounded.LINES).split()) if run.seen.exists() else set()
+    return (
+        set(checksums.read_verified_text(run.trained_prompts, bounded.MAX_LINES).split())
+        if run.trained_prompts.exists()
+        else set()
+    )

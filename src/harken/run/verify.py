@@ -15,12 +15,12 @@ class Verified:
     """A folder: what was found of it, and one line for each file that is damaged or missing."""
 
     folder: Path
-    said: str
+    summary: str
     problems: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """A line, and one more for each problem."""
-        return [f"{self.folder}: {self.said}", *(f"  {text}" for text in self.problems)]
+        return [f"{self.folder}: {self.summary}", *(f"  {text}" for text in self.problems)]
 
 
 def verify(root: Path) -> list[Verified]:
@@ -36,7 +36,7 @@ def verify(root: Path) -> list[Verified]:
                 sealed[folder] = sums
         except UserError as error:
             sealed[folder] = error
-        if checkpoint.is_kept(folder.absolute()):
+        if checkpoint.is_checkpoint(folder.absolute()):
             checkpoints.append(folder)
     if not sealed and not checkpoints:
         raise UserError(
@@ -46,12 +46,12 @@ def verify(root: Path) -> list[Verified]:
         )
     files = sum(len(sums) for sums in sealed.values() if not isinstance(sums, UserError))
     with counter("verifying", files + len(checkpoints)) as count:
-        found = [_sealed(folder, sums, count) for folder, sums in sealed.items()]
-        found += [_checkpoint(folder, count) for folder in checkpoints]
+        found = [_verify_folder(folder, sums, count) for folder, sums in sealed.items()]
+        found += [_verify_checkpoint(folder, count) for folder in checkpoints]
     return sorted(found, key=lambda one: one.folder)
 
 
-def _sealed(folder: Path, sums: dict[str, str] | UserError, count: Counter) -> Verified:
+def _verify_folder(folder: Path, sums: dict[str, str] | UserError, count: Counter) -> Verified:
     if isinstance(sums, UserError):
         return Verified(folder, "nothing in it can be checked", (f"{checksums.CHECKSUMS} {sums.what}",))
     problems = []
@@ -62,7 +62,7 @@ def _sealed(folder: Path, sums: dict[str, str] | UserError, count: Counter) -> V
     return Verified(folder, f"{len(sums) - len(problems)} of {len(sums)} files whole", tuple(problems))
 
 
-def _checkpoint(folder: Path, count: Counter) -> Verified:
+def _verify_checkpoint(folder: Path, count: Counter) -> Verified:
     wrong = checkpoint.checkpoint_problem(folder.absolute())
     count.update(1)
     if wrong is None:

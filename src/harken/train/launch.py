@@ -28,7 +28,7 @@ from harken.rollout.choose_decoder import require_decodable
 from harken.run import checkpoint, checksums, config_lock, manifest, status
 from harken.run.folder import RunFolder
 from harken.run.lock import write_lock
-from harken.run.resume_check import Changes, of_versions
+from harken.run.resume_check import AcceptedChanges, of_versions
 from harken.run.terminal import say, table
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
@@ -51,15 +51,15 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
         )  # before a folder is made for a run that cannot begin
     with write_lock(output):
         run = RunFolder(output)
-        began = manifest.began(run)
+        began = manifest.created_at(run)
         with chat_template.freeze_clock(began):
             return _train(config, run, accept_changes, began)
 
 
 def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datetime) -> RunFolder:
     settings = config.model_dump(mode="json", exclude={"output_dir"})
-    finished = run.final.exists() and status.is_over(run)
-    changes = Changes(accept_changes, offered=not finished)
+    finished = run.final.exists() and status.has_ended(run)
+    changes = AcceptedChanges(accept_changes, can_accept=not finished)
     already = config_lock.lock_config(run.config, settings, run.checkpoints, run.final, changes=changes)
     names_moved = already and config_lock.read_locked_config(run.config) != settings
     if already and finished:
@@ -89,7 +89,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         )
     extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
     if changes.accepted:
-        step = checkpoint.newest(run.checkpoints)
+        step = checkpoint.newest_step(run.checkpoints)
         say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")
         extra["changes"] = [{"after_step": step, "accepted": changes.accepted}]
     if isinstance(config.training, PPOTraining) and config.training.random_reward:
@@ -98,7 +98,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         extra["template_time"] = began.isoformat(timespec="seconds")
     manifest.write_manifest(run, settings, lineage, extra, began)
     if changes.accepted or names_moved:  # after they are told: a kill in between asks once more
-        config_lock.replace(run.config, settings)
+        config_lock.write_config(run.config, settings)
     run_stage(
         stage,
         run,
@@ -196,7 +196,9 @@ def _ppo(
     return stage, roles.table(), lineage
 
 
-def _check_lineage(before: dict[str, Any], now: dict[str, Any], run: RunFolder, changes: Changes) -> None:
+def _check_lineage(
+    before: dict[str, Any], now: dict[str, Any], run: RunFolder, changes: AcceptedChanges
+) -> None:
     """A resumed run stands on the very weights and rows it began with: same names are not enough."""
     pairs = {
         "weights of its model": (before, now),
@@ -226,7 +228,7 @@ def _found_models(config: RunConfig) -> dict[str, Any]:
 
 
 def _check_frozen(
-    before: Mapping[str, str], now: Mapping[str, str], run: RunFolder, changes: Changes
+    before: Mapping[str, str], now: Mapping[str, str], run: RunFolder, changes: AcceptedChanges
 ) -> None:
     """The frozen weights in memory, too: rounding, merging and quantising files may differ between processors."""
     changes.require_accepted(

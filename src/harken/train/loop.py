@@ -24,7 +24,7 @@ from harken.run.folder import RunFolder
 from harken.run.lock import require_disk_space
 from harken.run.signals import Stopped
 from harken.run.terminal import is_terminal
-from harken.run.tracking import Tracker, logged, say
+from harken.run.tracking import Tracker, logged_lines, say
 from harken.seeds import derive_seed as derive_seed
 from harken.train import gpu_memory
 from harken.train.best_checkpoint import BestCheckpoint
@@ -134,7 +134,7 @@ def run_stage(
     loop.tell(loop.reason or "finished")
     if loop.moved:
         raise FrozenWeightsChanged(loop.moved, where=str(run.root))
-    signals.settle()
+    signals.raise_if_pending()
 
 
 class _Loop:
@@ -161,7 +161,7 @@ class _Loop:
             self.unlogged = {name: float(text) for name, text in kept.state.get(_UNLOGGED, {}).items()}
             self.saved, self.done = kept.step, kept.step - bool(self.unlogged)
             say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
-            nonfinite.count_logged(logged(run.metrics, self.done))
+            nonfinite.count_logged(logged_lines(run.metrics, self.done))
         self.skipped = nonfinite.skipped
         """Of the steps that the newest checkpoint has."""
         checkpoint.prune(run.checkpoints, checkpoints.keep)
@@ -183,7 +183,7 @@ class _Loop:
             tracker.start(self.done)
             if self.done:
                 # Not splitlines: a metric's name may hold a character that ends a line elsewhere.
-                self.monitor.replay(bounded.read_text(self.run.metrics, bounded.LINES).split("\n")[:-1])
+                self.monitor.replay(bounded.read_text(self.run.metrics, bounded.MAX_LINES).split("\n")[:-1])
                 self.reason = self.reason or self.monitor.stop_reason()
             while self.done < total and (self.reason is None or self.unlogged):
                 signals.raise_if_stopped()
@@ -237,7 +237,7 @@ class _Loop:
         What ended the run is told, whatever this meets.
         """
         whole = (
-            not signals.in_step()
+            not signals.stopped_mid_step()
             and not self.nonfinite.skipped_in_a_row
             and not isinstance(error, MemoryError)
         )
@@ -316,6 +316,6 @@ def _save_final(stage: Stage, run: RunFolder) -> list[str]:
         moved = alarm.names
         manifest.mark_moved(run, moved)
     checksums.write_checksums(unfinished)
-    checksums.write_checksums(run.root, run.records())
-    atomic.publish(unfinished, run.final)
+    checksums.write_checksums(run.root, run.checksummed_files())
+    atomic.publish_folder(unfinished, run.final)
     return moved

@@ -171,8 +171,8 @@ class NonFiniteHandler:
             for leftover in folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed here
                 shutil.rmtree(leftover)
             unfinished.mkdir()
-            atomic.write_new(unfinished / "batch.safetensors", save(_to_cpu(error.tensors)))
-            atomic.write_new(unfinished / "parameters.safetensors", save(_to_cpu(parameters)))
+            atomic.write_and_sync(unfinished / "batch.safetensors", save(_to_cpu(error.tensors)))
+            atomic.write_and_sync(unfinished / "parameters.safetensors", save(_to_cpu(parameters)))
             atomic.write_json(unfinished / "dump.json", self._dump_info(stage.label, step, error))
             if (folder / name).exists():  # the same step, before the run was resumed
                 self._delete_dump(name)

@@ -97,7 +97,7 @@ class Optimiser:
         """Step with every learning rate × `lr_scale`, and zero the gradients."""
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * lr_scale
-        signals.begun()
+        signals.mark_weights_changing()
         self._adam.step()
         self.zero_grad()
 

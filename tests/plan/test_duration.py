@@ -14,11 +14,11 @@ from tiny_plan import settings, stage, write_rows
 from harken.config import RunConfig
 from harken.kernels.packing import PackedSequence
 from harken.models.backbone import Backbone
-from harken.plan.calibrate import Rates
-from harken.plan.clock import duration
+from harken.plan.calibrate import Timings
+from harken.plan.duration import duration
 from harken.train.launch import train
 
-NOTHING = Rates(forward=0, training=0, head_forward=0, head_training=0, decode=0, draw=0, took=0)
+NOTHING = Timings(forward=0, training=0, head_forward=0, head_training=0, decode=0, sample=0, measuring=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +80,14 @@ def test_an_update_of_ppo_by_hand(folder: Path) -> None:
         "forward": (1.1 * tokens + tokens + 8 * 40) * layers,
         "head_forward": 1.1 * response_masks,
         "decode": 16 * layers,
-        "draw": 16,
+        "sample": 16,
     }
     for name, units in told.items():
         assert duration(job, replace(NOTHING, **{name: 1.0})).step == pytest.approx(units), name
 
 
 def test_answers_beyond_the_slots_take_more_rounds(folder: Path) -> None:
-    rates = replace(NOTHING, draw=1.0)
+    rates = replace(NOTHING, sample=1.0)
     few, many = (stage(folder, "ppo", ppo={"prompts_per_update": n}) for n in (8, 192))
     assert duration(few, rates).step == 16
     assert duration(many, rates).step == 3 * 16
@@ -101,7 +101,7 @@ def test_samples_of_a_prompt_share_its_reading(folder: Path) -> None:
         duration(job, replace(NOTHING, forward=1.0)).parts["generate"] for job in (alone, shared)
     )
     # Not a quarter: different prompts share what the chat template puts before them.
-    assert second == pytest.approx(alone.shape.layers * alone.rows.reading(2, 32))
+    assert second == pytest.approx(alone.shape.layers * alone.rows.prefill_tokens(2, 32))
     assert second < 0.4 * first
 
 

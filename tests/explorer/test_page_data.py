@@ -5,7 +5,7 @@ import pytest
 
 from harken.evaluate.compare import compare
 from harken.explorer import contract as module
-from harken.explorer.contract import contract
+from harken.explorer.page_data import page_data
 
 SCHEMA = json.loads((Path(module.__file__).parent / "schema.json").read_text())
 TYPES = {
@@ -54,7 +54,7 @@ def faults(value, schema, path="$"):
 
 @pytest.fixture(scope="module")
 def data(run):
-    return json.loads(json.dumps(contract(**run), allow_nan=False))
+    return json.loads(json.dumps(page_data(**run), allow_nan=False))
 
 
 def test_the_data_fit_their_schema(data):
@@ -91,7 +91,7 @@ def test_a_run_of_one_policy_and_no_stage_fits_too():
         "messages": "[]", "response": "", "prompt_tokens": 1, "response_tokens": 1, "stop": "length", "reward": 1,
         "repeated_4grams": 0.0, "empty": True, "cap_hit": True,
     }  # fmt: skip
-    made = contract(
+    made = page_data(
         title="", notice="", summary=compare([row], draws=10), responses=[row],
         stage_metrics={}, stage_info={}, headline=[], audited={}, flags={},
     )  # fmt: skip
@@ -110,7 +110,7 @@ def test_the_examples_agree_with_the_table(data):
 
 def test_samples_of_one_prompt_have_addresses_of_their_own(run):
     rows = [row | {"sample": s} for row in run["responses"] for s in range(2)]
-    made = contract(**run | {"responses": rows, "summary": compare(rows, judges=["gold"], draws=10)})
+    made = page_data(**run | {"responses": rows, "summary": compare(rows, judges=["gold"], draws=10)})
     ids = [example["id"] for example in made["examples"]]
     assert len(set(ids)) == len(ids) == 48 and ids[0].endswith("/0")
 

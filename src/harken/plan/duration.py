@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from harken.config.ppo import PPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
-from harken.plan.calibrate import Rates
+from harken.plan.calibrate import Timings
 from harken.plan.job import EvaluationJob, Job, Scorer
-from harken.plan.phases import answers_together, rollout_groups, supervised_groups
-from harken.plan.rows import BATCHES, Group
+from harken.plan.phases import concurrent_responses, rollout_micro_batches, supervised_micro_batches
+from harken.plan.rows import SAMPLED_BATCHES, MicroBatch
 from harken.train.reward_model import CALIBRATION_PAIRS
 from harken.train.sampler import num_steps
 
@@ -24,7 +24,7 @@ class Duration:
     """Optimiser steps, or updates of PPO; None where the data cannot be read."""
     parts: dict[str, float]
     """Seconds a step, by what they go to."""
-    beside: float
+    outside_steps: float
     """Seconds of the run outside its steps: held-out rows, calibration."""
 
     @property
@@ -35,25 +35,25 @@ class Duration:
     @property
     def total(self) -> float | None:
         """Seconds of the stage; None where the number of steps is unknown."""
-        return None if self.steps is None else self.steps * self.step + self.beside
+        return None if self.steps is None else self.steps * self.step + self.outside_steps
 
 
-def duration(job: Job | EvaluationJob, rates: Rates) -> Duration:
+def duration(job: Job | EvaluationJob, rates: Timings) -> Duration:
     """The time of a stage at these rates. Answers are taken to be as long as they may be."""
     if isinstance(job, EvaluationJob):
-        return _comparison(job, rates)
+        return _evaluation(job, rates)
     if isinstance(job.config.training, PPOTraining):
         return _ppo(job, rates)
     return _supervised(job, rates)
 
 
-def _supervised(job: Job, rates: Rates) -> Duration:
+def _supervised(job: Job, rates: Timings) -> Duration:
     training = job.config.training
     assert isinstance(training, SupervisedTraining | RewardTraining)
     layers = job.shape.layers
     size = min(training.batch_size, job.rows.train or training.batch_size)
-    padded = _tokens(supervised_groups(job)) / BATCHES
-    answered = sum(job.rows.answers) / len(job.rows.answers) * size
+    padded = _padded_tokens(supervised_micro_batches(job)) / SAMPLED_BATCHES
+    answered = sum(job.rows.target_tokens) / len(job.rows.target_tokens) * size
     parts = {"trunk": padded * layers * rates.training}
     held_out = job.rows.held_out * padded / size * layers * rates.forward
     calibration = 0.0
@@ -71,57 +71,59 @@ def _supervised(job: Job, rates: Rates) -> Duration:
     return Duration(job.name, steps, parts, looks * held_out + calibration)
 
 
-def _ppo(job: Job, rates: Rates) -> Duration:
+def _ppo(job: Job, rates: Timings) -> Duration:
     training = job.config.training
     assert isinstance(training, PPOTraining)
     settings, layers = training.ppo, job.shape.layers
     count = settings.prompts_per_update * settings.samples_per_prompt
-    padded = _tokens(rollout_groups(job)) / BATCHES
+    padded = _padded_tokens(rollout_micro_batches(job)) / SAMPLED_BATCHES
     response_masks = count * settings.max_gen_len
     own_critic = settings.critic != "shared"
     look = padded * layers * rates.forward + response_masks * rates.head_forward
     again = settings.update_kl_limit is not None
     # The largest micro-batch of the first optimiser step is evaluated and learnt from in one forward.
-    largest = max(rows * longest for rows, longest in rollout_groups(job, 1, settings.minibatches))
+    largest = max(rows * longest for rows, longest in rollout_micro_batches(job, 1, settings.minibatches))
     looks = 2 - min(largest / padded, 1.0) + (1 if again else 1 / settings.trace_every)
     learn = padded * layers * rates.training * (2 if own_critic else 1) + response_masks * rates.head_training
     parts = {
-        "generate": _generating(job, settings.prompts_per_update, count, settings.max_gen_len, rates),
-        "score": padded * rates.forward * sum(_like(job)(s) for s in job.scorers if not s.judge),
+        "generate": _generation(job, settings.prompts_per_update, count, settings.max_gen_len, rates),
+        "score": padded * rates.forward * sum(_scoring_layers(job)(s) for s in job.scorers if not s.is_judge),
         "evaluate": looks * look + (padded * layers * rates.forward if own_critic else 0.0),
         "learn": settings.epochs * learn,
     }
     held_out = job.rows.held_out
     probe = 0.0
     if held_out:
-        probe = _generating(job, held_out, held_out, settings.max_gen_len, rates)
-        probe += padded * rates.forward * sum(map(_like(job), job.scorers)) * held_out / count
+        probe = _generation(job, held_out, held_out, settings.max_gen_len, rates)
+        probe += padded * rates.forward * sum(map(_scoring_layers(job), job.scorers)) * held_out / count
     probes = settings.updates // training.eval_every + 2
     return Duration(job.name, settings.updates, parts, probes * probe)
 
 
-def _comparison(job: EvaluationJob, rates: Rates) -> Duration:
+def _evaluation(job: EvaluationJob, rates: Timings) -> Duration:
     layers, count, longest = job.shape.layers, job.rows.train or 0, job.config.max_gen_len
-    answers = _generating(job, count, count, longest, rates)
-    tokens = job.rows.reading(count, answers_together(job)) + count * longest
+    answers = _generation(job, count, count, longest, rates)
+    tokens = job.rows.prefill_tokens(count, concurrent_responses(job)) + count * longest
     policies = len(job.config.policies)
     parts = {"generate": answers, "score": tokens * layers * rates.forward}
     return Duration(job.name, policies, parts, 0.0)
 
 
-def _generating(job: Job | EvaluationJob, prompts: int, answers: int, longest: int, rates: Rates) -> float:
+def _generation(job: Job | EvaluationJob, prompts: int, answers: int, longest: int, rates: Timings) -> float:
     """Reading the prompts once, then one step a token for as many rounds of full slots as it takes."""
-    together = answers_together(job)
-    reading = job.rows.reading(prompts, together) * job.shape.layers * rates.forward if prompts else 0.0
+    together = concurrent_responses(job)
+    reading = (
+        job.rows.prefill_tokens(prompts, together) * job.shape.layers * rates.forward if prompts else 0.0
+    )
     rounds = max(answers / together, 1.0)
-    return reading + rounds * longest * (job.shape.layers * rates.decode + rates.draw)
+    return reading + rounds * longest * (job.shape.layers * rates.decode + rates.sample)
 
 
-def _tokens(groups: list[Group]) -> float:
+def _padded_tokens(groups: list[MicroBatch]) -> float:
     """Padding included."""
     return sum(rows * longest for rows, longest in groups)
 
 
-def _like(job: Job) -> Callable[[Scorer], float]:
+def _scoring_layers(job: Job) -> Callable[[Scorer], float]:
     """How many of the policy's layers a reward model is worth, roughly: by its parameters."""
     return lambda scorer: job.shape.layers * scorer.shape.parameters / job.shape.parameters

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.explorer.charts import figures
+from harken.explorer.charts import chart_data
 from harken.run.manifest import redact
 
 VERSION = 2
@@ -19,7 +19,7 @@ Audited = Mapping[tuple[str, int, str], Mapping[str, Any]]
 """What is known of an answer's text, by (prompt_id, sample, policy): its "flags" and its "loop"."""
 
 
-def contract(
+def page_data(
     *,
     title: str,
     notice: str,
@@ -106,7 +106,7 @@ def _stage(name: str, metrics: Rows, info: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "title": info.get("title") or TITLES.get(kind, name),
         "steps": max((line["step"] for line in metrics), default=0),
-        "charts": figures(kind, metrics),
+        "charts": chart_data(kind, metrics),
         "data": redact(list(info.get("data", []))),
         "facts": redact(facts),
     }
