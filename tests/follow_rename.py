@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from mutants import MUTANTS, fault
+from mutants import MUTANTS, misfit
 
 HERE = Path(__file__).parent
 
@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
         return 2
     if words != ["check"]:
         return 0
-    faults = [told for mutant in MUTANTS if (told := fault(mutant)) is not None]
+    faults = [told for mutant in MUTANTS if (told := misfit(mutant)) is not None]
     print("\n".join(faults) or f"all {len(MUTANTS)} fit")
     return 1 if faults else 0
 

@@ -10,14 +10,12 @@ no longer fit.
 """
 
 import ast
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from forked import Job, preload, run_jobs
 from mutants_chat import CHAT
 from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
@@ -87,7 +85,7 @@ def plant(mutant: Mutant) -> str:
         raise DoesNotFit(f"{mutant.name}: {mutant.file}: {error}") from None
 
 
-def fault(mutant: Mutant) -> str | None:
+def misfit(mutant: Mutant) -> str | None:
     """Return why a mistake cannot be planted any more; None when it can."""
     try:
         ast.parse(plant(mutant))
@@ -96,49 +94,36 @@ def fault(mutant: Mutant) -> str | None:
     return None
 
 
-def run(folder: Path, tests: list[str], seconds: int) -> tuple[int | None, str]:
-    """Pytest's exit code (None: out of time) and output, with `folder` in place of src."""
-    environment = os.environ | {
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
-    }
-    where = "import harken; print(harken.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if Path(found) != folder / "harken" / "__init__.py":
-        raise RuntimeError(f"the tests would run on {found}, not on the copy in {folder}")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(
-            [*command, *(f"tests/{test}" for test in tests)],
-            env=environment, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None, ""
-    return done.returncode, done.stdout + done.stderr
+def write_source(file: str | None, text: str, folder: Path) -> None:
+    """Copy the package into `folder`, with `text` in place of one of its files."""
+    shutil.copytree(SOURCE, folder / "harken", ignore=shutil.ignore_patterns("__pycache__"))
+    if file:
+        (folder / "harken" / file).write_text(text)
 
 
-def with_copy(file: str | None, text: str, tests: list[str], seconds: int) -> tuple[int | None, str]:
-    """Run `tests` on a fresh copy of the source in which `file` holds `text`."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name).resolve()
-        shutil.copytree(SOURCE, folder / "harken", ignore=shutil.ignore_patterns("__pycache__"))
-        if file:
-            (folder / "harken" / file).write_text(text)
-        return run(folder, tests, seconds)
+def job_of(mutant: Mutant) -> Job:
+    """Return the run of the mutant's tests on a copy that holds its mistake."""
+    source = partial(write_source, mutant.file, plant(mutant))
+    return Job(mutant.tests.split(), source, SECONDS, subject=mutant)
 
 
-def verdict(mutant: Mutant) -> bool:
-    """Plant one mistake, run its tests, print a line; True when it was caught."""
-    code, output = with_copy(mutant.file, plant(mutant), mutant.tests.split(), SECONDS)
-    failed = next((line for line in output.splitlines() if line.startswith("FAILED ")), "")
-    caught = code == 1 and bool(failed)
-    seen = failed.removeprefix("FAILED tests/").split(" - ")[0] if caught else f"pytest ended with {code}"
+def was_caught(job: Job) -> bool:
+    """Print a line on one mutant; True when a test failed."""
+    mutant = job.subject
+    failed = next((line for line in job.output.splitlines() if line.startswith("FAILED ")), "")
+    caught = job.code == 1 and bool(failed)
+    seen = failed.removeprefix("FAILED tests/").split(" - ")[0] if caught else f"pytest ended with {job.code}"
     print(f"{'caught' if caught else 'MISSED'}  {mutant.name}  ({mutant.file})  {seen}", flush=True)
     return caught
+
+
+def failures_without_mistakes(chosen: list[Mutant]) -> list[Job]:
+    """Run the tests on the source as it is; return the runs that did not pass."""
+    failed: list[Job] = []
+    groups = sorted({mutant.tests for mutant in chosen})
+    jobs = [Job(group.split(), partial(write_source, None, ""), SECONDS * 5) for group in groups]
+    run_jobs(jobs, ROOT, AT_ONCE, lambda job: failed.append(job) if job.code != 0 else None)
+    return failed
 
 
 def main(words: list[str]) -> int:
@@ -147,19 +132,24 @@ def main(words: list[str]) -> int:
     if not chosen:
         print(f"no mutant holds {' or '.join(words)}")
         return 1
-    faults = [told for mutant in chosen if (told := fault(mutant)) is not None]
-    if faults:  # a table that no longer fits the source is told before anything runs
-        print("\n".join(faults), f"{len(faults)} of {len(chosen)} cannot be planted", sep="\n")
+    misfits = [told for mutant in chosen if (told := misfit(mutant)) is not None]
+    if misfits:  # a table that no longer fits the source is told before anything runs
+        print("\n".join(misfits), f"{len(misfits)} of {len(chosen)} cannot be planted", sep="\n")
         return 1
-    tests = sorted({test for mutant in chosen for test in mutant.tests.split()})
-    code, output = with_copy(None, "", tests, SECONDS * 5)
-    if code != 0:
-        print(output, "the tests do not pass without a mistake", sep="\n")
+    preload()
+    if failed := failures_without_mistakes(chosen):
+        for job in failed:
+            print(job.output[-2000:], f"{' '.join(job.tests)}: does not pass without a mistake", sep="\n")
         return 1
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        caught = sum(pool.map(verdict, chosen))
-    print(f"planted {len(chosen)}, caught {caught}")
-    return 0 if caught == len(chosen) else 1
+    missed: list[Mutant] = []
+    run_jobs(
+        map(job_of, chosen),
+        ROOT,
+        AT_ONCE,
+        lambda job: None if was_caught(job) else missed.append(job.subject),
+    )
+    print(f"planted {len(chosen)}, caught {len(chosen) - len(missed)}")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from mutants import MUTANTS, fault
+from mutants import MUTANTS, misfit
 from mutants_properties import PROPERTIES, TESTS
 
 TESTS_FOLDER = Path(__file__).parent
@@ -82,4 +82,4 @@ def test_paths_exist() -> None:
 @pytest.mark.nightly
 def test_every_planted_mistake_fits_the_source() -> None:
     """Code that moves on leaves mistakes behind that nobody plants any more (`make mutants` checks it first)."""
-    assert [told for mutant in MUTANTS if (told := fault(mutant)) is not None] == []
+    assert [told for mutant in MUTANTS if (told := misfit(mutant)) is not None] == []
