@@ -71,10 +71,10 @@ TABLE = [
     (34, "the warm-up never ends early", PPO, 'PPOStage._still_warming_up: number < self.settings.critic_warmup_updates and explained < self.settings.critic_warmup_until', "number < self.settings.critic_warmup_updates"),
     (35, "eps stays PyTorch's default", "train/optim/optimiser.py", "Optimiser.__init__: kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)", "kind(groups, weight_decay=settings.weight_decay)"),
     (36, "the same order every epoch", 'train/ppo/minibatch.py', "minibatch_indices: permutation(size, seed, 'PPO minibatches', number, epoch)", "permutation(size, seed, 'PPO minibatches', number)"),
-    (36, "every minibatch is the first", 'train/ppo/minibatch.py', 'minibatch_indices: order[part::settings.minibatches]', 'order[:size // settings.minibatches]'),
+    (36, "every minibatch is the first", 'train/ppo/minibatch.py', 'minibatch_indices: order[position::settings.minibatches]', 'order[:size // settings.minibatches]'),
     (37, "the reward model looks through the policy's adapter", ROLES, "RewardModel.rewards: self.adapter", "'policy'"),
     (38, "a resumed critic starts anew", LEARN, "Learner.load: for optimiser in self.optimisers.values():\n    optimiser.load(tensors)", "self.optimisers['policy'].load(tensors)"),
-    (38, "a resumed reference starts anew", "train/ppo/reference.py", "Reference.load: int(state['moved'])", "0"),
+    (38, "a resumed reference starts anew", "train/ppo/reference.py", "Reference.load: int(state['times_updated'])", "0"),
     (38, "a resumed coefficient starts anew", CONTROL, "KLControl.load: self.coefficient.value, self.rollback.in_a_row = (float(state['coefficient']), int(state['rollbacks']))", "self.rollback.in_a_row = int(state['rollbacks'])"),
 ]  # fmt: skip
 

@@ -134,8 +134,14 @@ MISFITS: dict[str, tuple[str, Spoil]] = {
         PPO,
         _state(lambda s: s | {"control": s["control"] | {"coefficient": "x"}}),
     ),
-    "held-out scores that are text": (PPO, _state(lambda s: s | {"heldout": {"start": "x", "judged": 3}})),
-    "a reference that moved and is not there": (PPO, _state(lambda s: s | {"reference": {"moved": 3}})),
+    "held-out scores that are text": (
+        PPO,
+        _state(lambda s: s | {"heldout": {"baseline": "x", "baseline_scores": 3}}),
+    ),
+    "a reference that moved and is not there": (
+        PPO,
+        _state(lambda s: s | {"reference": {"times_updated": 3}}),
+    ),
     "no tensors": (SFT, _tensors(lambda t: {})),
     "a weight that is missing": (SFT, _tensors(_first("parameter/", lambda t: None))),
     "a weight of another shape": (SFT, _tensors(_first("parameter/", lambda t: t[:1].contiguous()))),

@@ -197,7 +197,7 @@ def test_what_is_fit_to_be_chosen(
 ) -> None:
     """Rates within 5 points of the start, no judge 2 standard errors below it, KL inside the budget."""
     stage = make_stage(ppo_config(ppo={"kl_budget": 8.0, "judges": ["demo_gold"]}))
-    stage.heldout.start = measured()
+    stage.heldout.baseline = measured()
     assert stage.selection_metric(measured(**changed)) == (1.0 if fit else -math.inf)
 
 
@@ -210,8 +210,8 @@ def test_a_judges_change_is_paired_with_the_start(make_stage: Callable[..., PPOS
     stage = make_stage(ppo_config(ppo={"judges": ["demo_gold"]}))
     first = stage.heldout.measure(0)
     assert first["eval/change_demo_gold"] == first["eval/change_error_demo_gold"] == 0.0
-    stage.heldout.judged["demo_gold"] = [
-        v - shift for v, shift in zip(stage.heldout.judged["demo_gold"], (0.1, 0.4), strict=True)
+    stage.heldout.baseline_scores["demo_gold"] = [
+        v - shift for v, shift in zip(stage.heldout.baseline_scores["demo_gold"], (0.1, 0.4), strict=True)
     ]
     later = stage.heldout.measure(1)
     assert later["eval/change_demo_gold"] == pytest.approx(0.25)
@@ -222,7 +222,7 @@ def test_the_probe_asks_the_same_prompts_with_the_same_draws(make_stage: Callabl
     """S4-32: only the weights differ from one look to the next."""
     stage = make_stage(ppo_config(), rule=lambda r: float(sum(r.response_tokens)))
     one, two = stage.heldout.measure(0), stage.heldout.measure(3)
-    assert one == two == stage.heldout.start
+    assert one == two == stage.heldout.baseline
     assert {"eval/unique", "eval/tokens_mean", "eval/distinct_2", "eval/cap_hit"} <= one.keys()
     with torch.no_grad():
         for name, parameter in stage.policy.parameters().items():

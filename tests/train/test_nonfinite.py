@@ -258,7 +258,7 @@ def test_the_supervised_mix_is_looked_at(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config(), ptx=mixed)
     poisoned(stage.policy.backbone)
     before = everything(stage)
-    with pytest.raises(NonFinite, match=r"the supervised mix, row r3, token .*: the logprob is nan"):
+    with pytest.raises(NonFinite, match=r"PPO-ptx, row r3, token .*: the logprob is nan"):
         stage.step(0)
     assert same(before, everything(stage))
 

@@ -240,7 +240,7 @@ class PPOContext(Context):
         metrics = stage.step(0)
         changed_frozen = []
         try:
-            self.models.check()
+            self.models.check_frozen()
         except FrozenWeightsChanged as error:
             changed_frozen = error.names
         return Update(metrics, count_changed(before, parameters), len(before), changed_frozen)

@@ -181,7 +181,7 @@ def _ppo(
         held_out,
         run,
         roles.base,
-        roles.check,
+        roles.check_frozen,
         roles.critic,
         ptx,
         roles.rewards.judges,
@@ -193,7 +193,7 @@ def _ppo(
             "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
             "untuned answers make scores meaningless and KL grow. Fix: train --preset …_sft first"
         )
-    return stage, roles.table(), lineage
+    return stage, roles.role_table(), lineage
 
 
 def _check_lineage(

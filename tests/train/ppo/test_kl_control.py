@@ -128,7 +128,7 @@ def test_an_update_within_the_limit_ends_a_row_of_rollbacks() -> None:
     rollback, restored = UpdateRollback(1.0), []
     old, mask = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
     for new in (-5.0, -5.0, 0.0, -5.0, -5.0):
-        rollback.judge(old, torch.full((1, 1), new), mask, lambda: restored.append(1))
+        rollback.check(old, torch.full((1, 1), new), mask, lambda: restored.append(1))
     assert (rollback.in_a_row, len(restored), rollback.stop_reason) == (2, 4, None)
-    rollback.judge(old, torch.full((1, 1), -5.0), mask, lambda: None)
+    rollback.check(old, torch.full((1, 1), -5.0), mask, lambda: None)
     assert rollback.stop_reason is not None and "3 updates in a row" in rollback.stop_reason

@@ -1,4 +1,4 @@
-"""A critic of its own: an adapter on the policy's base or a model apart, new or from the reward model."""
+"""Build a separate critic: an adapter on the policy's base or its own model, new or from the reward model."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def build_critic(
     weight_dtype: WeightDtype,
     device: torch.device,
 ) -> Critic:
-    """The critic that `critic` (adapter or model) and `critic_init` (zero or reward_model) describe.
+    """Build the critic that `critic` (adapter or model) and `critic_init` (zero or reward_model) describe.
 
-    From the reward model, its first value of a state is the standardised score that the reward model would
-    give there. Raises UserError when base or tokenizer do not allow what is asked for.
+    Initialised from the reward model, it starts with the value of each prefix equal to the reward model's standardised
+    score of it. Raises UserError if the base or the tokenizer does not allow that.
     """
     training = config.training
     assert isinstance(training, PPOTraining)
     settings, lora = training.ppo, config.lora
     if lora is None:
-        raise _cannot(
-            "a critic of its own is trained as an adapter", "give `lora` its keys, or use critic: shared"
+        raise _critic_error(
+            "a separate critic is trained as a LoRA adapter", "set lora, or use critic: shared"
         )
     if settings.critic_init == "zero":
         backbone = (
@@ -44,22 +44,24 @@ def build_critic(
         backbone.add_adapter(ADAPTER, lora, config.seed)
         return Critic(backbone, ADAPTER, ScalarHead(backbone.hidden_size, 0.0).to(device))
     if reward_source is None or reward_model is None:
-        raise _cannot("there is no trained reward model to start from", "set critic_init: zero")
-    rewards = reward_model
+        raise _critic_error("there is no trained reward model to initialise it from", "set critic_init: zero")
+    initial = reward_model
     if settings.critic == "model":
-        rewards = RewardModel.load(reward_source, weight_dtype, device)
-    elif rewards.backbone is not shared:
-        raise _cannot("the reward model has another base than the policy", "set critic: model")
-    if shared and not same_tokenizer(rewards.tokenizer, shared.tokenizer):
-        raise _cannot("the reward model reads other tokens than the policy writes", "set critic_init: zero")
-    assert rewards.adapter is not None
-    rewards.backbone.copy_adapter(rewards.adapter, ADAPTER, trainable=True)
-    head = ScalarHead(rewards.backbone.hidden_size, 0.0).to(device)
+        initial = RewardModel.load(reward_source, weight_dtype, device)
+    elif initial.backbone is not shared:
+        raise _critic_error("the reward model and the policy have different bases", "set critic: model")
+    if shared and not same_tokenizer(initial.tokenizer, shared.tokenizer):
+        raise _critic_error(
+            "the reward model and the policy have different tokenizers", "set critic_init: zero"
+        )
+    assert initial.adapter is not None
+    initial.backbone.copy_adapter(initial.adapter, ADAPTER, trainable=True)
+    head = ScalarHead(initial.backbone.hidden_size, 0.0).to(device)
     with torch.no_grad():
-        head.weight.copy_(rewards.head.weight * rewards.scale)
-        head.bias.copy_((rewards.head.bias - rewards.offset) * rewards.scale)
-    return Critic(rewards.backbone, ADAPTER, head)
+        head.weight.copy_(initial.head.weight * initial.scale)
+        head.bias.copy_((initial.head.bias - initial.offset) * initial.scale)
+    return Critic(initial.backbone, ADAPTER, head)
 
 
-def _cannot(why: str, fix: str) -> UserError:
-    return UserError(why, where="training.ppo.critic", fix=fix)
+def _critic_error(what: str, fix: str) -> UserError:
+    return UserError(what, where="training.ppo.critic", fix=fix)

@@ -1,4 +1,4 @@
-"""A look at the policy on held-out prompts, and whether a checkpoint is fit to be the best."""
+"""Evaluate the policy on held-out prompts, and decide whether a checkpoint is eligible as the best."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harken.run.tracking import say
 from harken.train.ppo.metrics import response_metrics
 
 RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
-WORSE = 0.05
-"""So much may a rate rise above its value before training, and the checkpoint still be chosen."""
+MAX_RATE_INCREASE = 0.05
+"""A checkpoint is ineligible if one of `RATES` is higher than before training by more than this."""
 
 
 class HeldOutEvaluator:
-    """The same held-out prompts, the same draws, every time: only the weights differ."""
+    """Samples responses to the held-out prompts with the same random draws each time, and scores them."""
 
     def __init__(
         self,
@@ -35,14 +35,15 @@ class HeldOutEvaluator:
         self.engine, self.rewards, self.prompts = engine, rewards, prompts
         self.judges = list(judges)
         self.sampling = Sampling(settings.max_gen_len, settings.temperature, seed)
-        self.start: dict[str, float] = {}
-        self.judged: dict[str, list[float | None]] = {}
-        """By judge: its score of each held-out response before training, None where it could not judge."""
+        self.baseline: dict[str, float] = {}
+        """The metrics before training."""
+        self.baseline_scores: dict[str, list[float | None]] = {}
+        """By judge: its score of each held-out response before training; None where it gave none."""
 
     def measure(self, done: int) -> dict[str, float]:
-        """Rewards, judges' means, lengths and rates of the held-out answers after `done` updates.
+        """Measure reward, judges' means, lengths and rates of the held-out responses after `done` updates.
 
-        {} without held-out prompts. What is measured before the first update is kept to compare with.
+        Returns {} without held-out prompts. Metrics before the first update (`done` 0) are kept as the baseline.
         """
         if not self.prompts:
             return {}
@@ -52,27 +53,29 @@ class HeldOutEvaluator:
             rollouts, "eval"
         )
         for judge in self.judges:
-            metrics |= self._judged(judge, rollouts, first=done == 0)
+            metrics |= self._judge_metrics(judge, rollouts, is_baseline=done == 0)
         if done == 0:
-            self.start = metrics
+            self.baseline = metrics
         return metrics
 
-    def _judged(self, judge: RewardSource, rollouts: Sequence[Rollout], *, first: bool) -> dict[str, float]:
-        """The judge's mean, and its paired change since the start; {} where it could judge no response."""
+    def _judge_metrics(
+        self, judge: RewardSource, rollouts: Sequence[Rollout], *, is_baseline: bool
+    ) -> dict[str, float]:
+        """Compute the judge's mean and its paired change since the baseline; {} if it scored no response."""
         name = judge.name
-        values = [row.scores[0].value for row in score_all([judge], rollouts)]
-        if first:
-            self.judged[name] = values
-            if all(value is None for value in values):
+        scores = [row.scores[0].value for row in score_all([judge], rollouts)]
+        if is_baseline:
+            self.baseline_scores[name] = scores
+            if all(score is None for score in scores):
                 say(
-                    f"warning: judge {name} scores none of the held-out responses: it watches nothing here. "
+                    f"warning: judge {name} scores none of the held-out responses, so it cannot detect a gamed reward. "
                     "Fix: name another judge in training.ppo.judges"
                 )
-        known = [value for value in values if value is not None]
+        known = [score for score in scores if score is not None]
         if not known:
             return {}
-        before = self.judged.get(name, values)
-        pairs = zip(values, before, strict=True)
+        before = self.baseline_scores.get(name, scores)
+        pairs = zip(scores, before, strict=True)
         changes = [now - then for now, then in pairs if now is not None and then is not None]
         kind = "guard" if isinstance(judge, JudgeReward) and name in GUARDS else "judge"
         metrics = {f"eval/{kind}_{name}": statistics.fmean(known)}
@@ -82,29 +85,30 @@ class HeldOutEvaluator:
         return metrics
 
     def selection_metric(self, metrics: Mapping[str, float], kl_budget: float | None) -> float | None:
-        """The held-out reward; −∞ for a checkpoint that is not fit to be chosen; None where nothing was measured.
+        """Return the held-out reward; −∞ for an ineligible checkpoint; None if nothing was measured.
 
-        Not fit: cut, empty or repetitive answers rose by more than 5 points over the start, a judge fell below it by
-        more than two standard errors of the paired change, or the KL is outside the budget.
+        A checkpoint is ineligible if the rate of truncated, empty or repetitive responses rose by more than 5 points
+        since the baseline, if a judge fell by more than two standard errors of its paired change, or if the KL is over
+        budget.
         """
         if "eval/reward_mean" not in metrics:
             return None
-        outside = kl_budget is not None and metrics["kl/mean"] > kl_budget
-        worse = any(metrics[rate] > self.start.get(rate, 1.0) + WORSE for rate in RATES)
-        fell = any(
+        over_budget = kl_budget is not None and metrics["kl/mean"] > kl_budget
+        degraded = any(metrics[rate] > self.baseline.get(rate, 1.0) + MAX_RATE_INCREASE for rate in RATES)
+        judge_fell = any(
             metrics[change] < -2.0 * metrics[f"eval/change_error_{judge.name}"]
             for judge in self.judges
             if (change := f"eval/change_{judge.name}") in metrics
         )
-        return -math.inf if outside or worse or fell else metrics["eval/reward_mean"]
+        return -math.inf if over_budget or degraded or judge_fell else metrics["eval/reward_mean"]
 
     def state(self) -> dict[str, Any]:
-        """What was measured before the first update."""
-        return {"start": self.start, "judged": self.judged}
+        """Return the baseline, as JSON."""
+        return {"baseline": self.baseline, "baseline_scores": self.baseline_scores}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Put it back."""
-        self.start, self.judged = dict(state["start"]), dict(state["judged"])
+        """Restore `state`."""
+        self.baseline, self.baseline_scores = dict(state["baseline"]), dict(state["baseline_scores"])
 
 
 def _standard_error(values: Sequence[float]) -> float:

@@ -1,9 +1,9 @@
-"""The four limits on KL, from the gentlest to the last (docs/kl_control.md).
+"""Control the KL: a coefficient and three limits (docs/kl_control.md).
 
-KLCoefficient    how much a nat costs                          kl_coef, kl_control
-KLEarlyStop      ends the epochs of an update                  target_kl_per_token
-UpdateRollback   undoes an update that moved too far           update_kl_limit
-KLBudget         ends the run that is too far from the start   kl_budget
+KLCoefficient    weights the KL penalty                                   kl_coef, kl_control
+KLEarlyStop      ends the epochs of an update                             target_kl_per_token
+UpdateRollback   rolls back an update that changed the policy too much    update_kl_limit
+KLBudget         ends a run that is too far from the reference            kl_budget
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from harken.config.ppo import PPOSettings
 from harken.maths.kl import adaptive_coefficient, k3, scheduled_coefficient
 
 MAX_ROLLBACKS_IN_A_ROW = 3
-"""After this many updates were rolled back in a row the run ends: the next would be no better."""
-_BUDGET = "inside_budget/"
+"""After this many updates rolled back in a row the run ends: the next would fare no better."""
+_WITHIN_BUDGET = "inside_budget/"
+"""Prefix of the budget's tensors in a checkpoint."""
 
 
 class KLCoefficient:
-    """Constant, scheduled, or adapted to a target KL in nats per sequence."""
+    """The KL coefficient β: constant, scheduled, or adapted to a target KL in nats per sequence."""
 
     def __init__(self, settings: PPOSettings) -> None:
         self.settings, self.value = settings, settings.kl_coef
 
     def for_update(self, number: int) -> float:
-        """The coefficient of update `number` (from 0)."""
+        """Return the coefficient of update `number` (from 0)."""
         s = self.settings
         if s.kl_control in ("linear", "cosine"):
             assert s.kl_coef_final is not None
@@ -38,7 +39,7 @@ class KLCoefficient:
         return self.value
 
     def adapt(self, kl: float, sequences: int) -> None:
-        """Move an adaptive coefficient by the KL of `sequences` responses to the reference."""
+        """Adapt the coefficient to `kl`, the mean KL to the reference over `sequences` responses."""
         s = self.settings
         if s.kl_control == "adaptive":
             proposed = adaptive_coefficient(self.value, kl, s.kl_target, s.kl_horizon, sequences)
@@ -46,43 +47,43 @@ class KLCoefficient:
 
 
 class KLEarlyStop:
-    """Ends an update whose policy is `limit` nats per token from the one that sampled. None: never."""
+    """Ends an update once KL(old‖new) exceeds `limit` nats per token. None: never."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
 
     def reached(self, approxkl: float) -> bool:
-        """Whether no further optimiser step should follow one that measured `approxkl`, nats per token."""
+        """Tell whether `approxkl`, measured by the latest optimiser step, exceeds the limit."""
         return self.limit is not None and approxkl > self.limit
 
 
 class UpdateRollback:
-    """Undoes an update that moved the policy more than `limit` nats per sequence. None: never."""
+    """Rolls back an update whose KL(old‖new) exceeds `limit` nats per sequence. None: never."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit, self.in_a_row = limit, 0
         self.stop_reason: str | None = None
 
-    def judge(
+    def check(
         self,
         old_logprobs: Float[Tensor, "batch time"],
         new_logprobs: Float[Tensor, "batch time"],
         response_mask: Bool[Tensor, "batch time"],
         restore: Callable[[], None],
     ) -> dict[str, float]:
-        """Measure an update by its own rollouts and `restore` what was before it, if it went too far."""
+        """Measure KL(old‖new) on the update's own rollouts, and call `restore` if it exceeds the limit."""
         k3_sum = torch.where(response_mask, k3(old_logprobs, new_logprobs), 0.0).sum()
-        moved = float(k3_sum) / len(old_logprobs)
-        too_far = self.limit is not None and not moved <= self.limit  # NaN is too far as well
-        self.in_a_row = self.in_a_row + 1 if too_far else 0
-        if too_far:
+        update_kl = float(k3_sum) / len(old_logprobs)
+        exceeded = self.limit is not None and not update_kl <= self.limit  # also for NaN
+        self.in_a_row = self.in_a_row + 1 if exceeded else 0
+        if exceeded:
             restore()
         if self.in_a_row == MAX_ROLLBACKS_IN_A_ROW:
             self.stop_reason = (
-                f"{MAX_ROLLBACKS_IN_A_ROW} updates in a row moved more than update_kl_limit "
+                f"{MAX_ROLLBACKS_IN_A_ROW} updates in a row exceeded update_kl_limit, "
                 f"{self.limit:g} nats per sequence: lower training.lr or training.ppo.epochs"
             )
-        return {"kl/update": moved, "update/rolled_back": float(too_far)}
+        return {"kl/update": update_kl, "update/rolled_back": float(exceeded)}
 
 
 class KLBudget:
@@ -91,54 +92,55 @@ class KLBudget:
     def __init__(self, budget: float | None) -> None:
         self.budget = budget
         self.stop_reason: str | None = None
-        self._inside: dict[str, Tensor] = {}
-        """The weights of the last policy known to be inside the budget."""
+        self._within: dict[str, Tensor] = {}
+        """The weights of the last policy known to be within the budget."""
 
-    def judge(
+    def check(
         self, kl: float, weights: Mapping[str, Tensor], restore: Callable[[Mapping[str, Tensor]], None]
     ) -> None:
-        """Judge the policy that sampled, whose `weights` these were, by its KL to the reference.
+        """Compare `kl`, that of the sampling policy (with these `weights`) to the reference, with the budget.
 
-        Rollouts show the policy before the update: over budget, the one before that was the last inside.
+        Rollouts measure the policy before the update. So when they exceed the budget, the last policy within it is that
+        of the update before, and `restore` gets its weights.
         """
         if self.budget is None:
             return
         if kl <= self.budget:
-            self._inside = {name: t for name, t in weights.items() if name.startswith("parameter/")}
+            self._within = {name: t for name, t in weights.items() if name.startswith("parameter/")}
             return
-        outcome = "the policy was outside from the start"
-        if self._inside:
-            restore(self._inside)
-            outcome = "the weights of the last policy inside are kept"
-        self.stop_reason = (
-            f"kl_budget: {kl:.1f} nats per sequence from the reference exceed {self.budget:g}; {outcome}"
-        )
+        outcome = "the policy exceeded it from the start"
+        if self._within:
+            restore(self._within)
+            outcome = "the weights of the last policy within it are kept"
+        self.stop_reason = f"kl_budget: {kl:.1f} nats per sequence exceed {self.budget:g}; {outcome}"
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights of the last policy known to be inside the budget."""
-        return {_BUDGET + name: t for name, t in self._inside.items()}
+        """Return the weights of the last policy known to be within the budget."""
+        return {_WITHIN_BUDGET + name: t for name, t in self._within.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore `tensors`."""
-        self._inside = {n.removeprefix(_BUDGET): t for n, t in tensors.items() if n.startswith(_BUDGET)}
+        self._within = {
+            n.removeprefix(_WITHIN_BUDGET): t for n, t in tensors.items() if n.startswith(_WITHIN_BUDGET)
+        }
 
 
 class KLControl:
-    """What of the four outlives an update, and its saved state."""
+    """Holds the parts of KL control that last longer than one update, with their saved state."""
 
     def __init__(self, settings: PPOSettings) -> None:
         self.coefficient = KLCoefficient(settings)
         self.rollback = UpdateRollback(settings.update_kl_limit)
         self.budget = KLBudget(settings.kl_budget)
-        self._stop: str | None = None
+        self._loaded_stop_reason: str | None = None
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the run should end; None to go on."""
-        return self.budget.stop_reason or self.rollback.stop_reason or self._stop
+        """Why the run should end; None to continue."""
+        return self.budget.stop_reason or self.rollback.stop_reason or self._loaded_stop_reason
 
     def state(self) -> dict[str, Any]:
-        """The coefficient, the count of rollbacks, and why the run was told to stop."""
+        """Return the coefficient, the rollbacks in a row and the stop reason, as JSON."""
         return {
             "coefficient": self.coefficient.value,
             "rollbacks": self.rollback.in_a_row,
@@ -146,7 +148,7 @@ class KLControl:
         }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Restore what `state` and the budget's `tensors` gave."""
+        """Restore `state` and the budget's `tensors`."""
         self.coefficient.value, self.rollback.in_a_row = float(state["coefficient"]), int(state["rollbacks"])
-        self._stop = None if state["stop"] is None else str(state["stop"])
+        self._loaded_stop_reason = None if state["stop"] is None else str(state["stop"])
         self.budget.load(tensors)

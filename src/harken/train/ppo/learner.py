@@ -1,4 +1,4 @@
-"""The optimiser steps of one PPO update: epochs, minibatches, micro-batches."""
+"""Run the optimiser steps of one PPO update: epochs, minibatches, micro-batches."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from harken.train.sampler import infinite_indices
 
 @dataclass(frozen=True)
 class Ptx:
-    """Demonstrations whose likelihood is mixed into every optimiser step."""
+    """Demonstrations whose log-likelihood is added to every optimiser step's loss (PPO-ptx)."""
 
     rows: Sequence[TokenDemonstration]
     settings: PtxSettings
 
 
 class Learner:
-    """Trains the policy (and its critic) on the targets of a rollout batch."""
+    """Trains policy and critic on the PPO targets of a rollout batch."""
 
     def __init__(
         self,
@@ -53,35 +53,38 @@ class Learner:
         self.early_stop = KLEarlyStop(training.ppo.target_kl_per_token)
         policy.backbone.gradient_checkpointing = training.gradient_checkpointing
         critic_lr = training.critic_lr or training.lr
-        head = _named("value_head", policy.value_head)
+        value_head = _named("value_head", policy.value_head)
         self.optimisers = {
-            "policy": Optimiser({**policy.parameters(), **head}, training, dict.fromkeys(head, critic_lr))
+            "policy": Optimiser(
+                {**policy.parameters(), **value_head}, training, dict.fromkeys(value_head, critic_lr)
+            )
         }
         if critic is not None:
             critic.backbone.gradient_checkpointing = training.gradient_checkpointing
-            own = {**critic.parameters(), **_named("critic_head", critic.head)}
-            self.optimisers["critic"] = Optimiser(own, training, dict.fromkeys(own, critic_lr))
+            parameters = {**critic.parameters(), **_named("critic_head", critic.head)}
+            self.optimisers["critic"] = Optimiser(parameters, training, dict.fromkeys(parameters, critic_lr))
 
     def learn(
         self, number: int, rollouts: Minibatch, lr_scale: float, kl_coef: float, *, train_policy: bool = True
     ) -> UpdateStats:
-        """Run `epochs` × `minibatches` optimiser steps, each normalised by its own count of tokens.
+        """Run `epochs` × `minibatches` optimiser steps of update `number` (from 0).
 
-        Without `train_policy` the critic warms up alone, and the policy stays bit for bit what it is.
-        Raises NonFinite for a log-probability, value, loss or gradient that is not finite, before the optimiser step
-        that met it changed any weight; steps before it were taken.
+        Each is normalised by its own token count. Without `train_policy` only the critic is trained, and the policy stays
+        bit for bit the same.
+        Raises NonFinite for a non-finite log-probability, value, loss or gradient, before that optimiser step changes a
+        weight. The optimiser steps before it stay taken.
         """
         stats, settings = UpdateStats(), self.settings
         for epoch in range(settings.epochs):
-            for part in range(settings.minibatches):
-                index = minibatch_indices(number, epoch, part, len(rollouts.rows), settings, self.seed)
+            for position in range(settings.minibatches):
+                index = minibatch_indices(number, epoch, position, len(rollouts.rows), settings, self.seed)
                 minibatch = rollouts.select(index)
                 if not (minibatch.counts.policy if train_policy else minibatch.counts.value):
                     continue
-                step = (number * settings.epochs + epoch) * settings.minibatches + part
+                step = (number * settings.epochs + epoch) * settings.minibatches + position
                 stats.begin_step(minibatch.counts)
                 self.budget.retry_on_oom(
-                    partial(self._gradients, step, minibatch, kl_coef, train_policy, stats),
+                    partial(self._accumulate_gradients, step, minibatch, kl_coef, train_policy, stats),
                     reset=partial(self._restart_step, stats),
                 )
                 with attach_tensors(minibatch.tensors):
@@ -91,18 +94,18 @@ class Learner:
                     return stats
         return stats
 
-    def _gradients(
+    def _accumulate_gradients(
         self, step: int, minibatch: Minibatch, kl_coef: float, train_policy: bool, stats: UpdateStats
     ) -> None:
-        """Accumulate the gradients of one optimiser step. The micro-batch whose forward was kept comes first."""
+        """Accumulate the gradients of one optimiser step. The micro-batch with a cached forward comes first."""
         cached = self.evaluator.take_cached()
         micro_batches = self._micro_batches(minibatch)
-        kept = [m for m in micro_batches if cached is not None and m.rows == cached.rows]
-        outputs = cached.outputs if cached is not None and kept else None
+        first = [m for m in micro_batches if cached is not None and m.rows == cached.rows]
+        outputs = cached.outputs if cached is not None and first else None
         del cached
-        for micro_batch in [*kept, *(m for m in micro_batches if m not in kept)]:
+        for micro_batch in [*first, *(m for m in micro_batches if m not in first)]:
             self._backward(micro_batch, kl_coef, train_policy, stats, outputs)
-            outputs = None  # with its graph
+            outputs = None  # frees its graph
         if self.ptx is not None and train_policy:
             self._ptx_backward(self.ptx, step, stats)
 
@@ -121,7 +124,7 @@ class Learner:
         batch, targets, counts = micro_batch.batch, micro_batch.targets, micro_batch.counts
         values = None
         if train_policy or self.critic is None:
-            ref_hidden = self._reference_states(batch)
+            ref_hidden = self._reference_hidden(batch)
             with self.policy.backbone.role(self.policy.adapter):
                 outputs = outputs or self.policy.evaluate(
                     batch, self.settings.temperature, detach_states=not train_policy
@@ -149,21 +152,21 @@ class Learner:
         check_finite_loss(stats.latest_loss, checked, "learning", micro_batch.tensors, names)
 
     @torch.no_grad()
-    def _reference_states(self, batch: TokenBatch) -> Tensor | None:
-        wanted = self.settings.kl_in != "reward" and self.settings.kl_estimator == "full"
-        return self.reference.response_states(batch) if wanted else None
+    def _reference_hidden(self, batch: TokenBatch) -> Tensor | None:
+        needed = self.settings.kl_in != "reward" and self.settings.kl_estimator == "full"
+        return self.reference.response_states(batch) if needed else None
 
     def _kl_loss(
         self, outputs: PolicyOutputs, batch: TokenBatch, ref_logprobs: Tensor, ref_hidden: Tensor | None
     ) -> Float[Tensor, "batch time"] | None:
-        """Estimate each token's KL to the reference with a gradient; None when the KL is in the reward alone."""
+        """Compute each token's KL to the reference, with gradient; None if the KL is only in the reward."""
         if self.settings.kl_in == "reward":
             return None
         if ref_hidden is None:
             return ESTIMATORS[self.settings.kl_estimator](outputs.logprobs, ref_logprobs)
-        states = self.policy.response_states(batch)
-        heads = self.policy.backbone.head, self.reference.backbone.head
-        kl = full_kl(states, heads[0], ref_hidden, heads[1], self.settings.temperature)
+        hidden = self.policy.response_states(batch)
+        head, ref_head = self.policy.backbone.head, self.reference.backbone.head
+        kl = full_kl(hidden, head, ref_hidden, ref_head, self.settings.temperature)
         return scatter_to_mask(kl, batch.response_mask)
 
     def _ptx_backward(self, ptx: Ptx, step: int, stats: UpdateStats) -> None:
@@ -174,8 +177,10 @@ class Learner:
         pad = self.policy.backbone.pad_token
         total = 0.0
         for group in self.budget.split([[row.tokens] for row in rows]):
-            picked = [rows[i] for i in group]
-            batch = collate([r.tokens for r in picked], [r.response_mask for r in picked], pad)
+            demonstrations = [rows[i] for i in group]
+            batch = collate(
+                [d.tokens for d in demonstrations], [d.response_mask for d in demonstrations], pad
+            )
             batch = batch.to(self.policy.backbone.device)
             with self.policy.backbone.role(self.policy.adapter):
                 logprobs = self.policy.evaluate(batch).logprobs
@@ -183,14 +188,15 @@ class Learner:
                 (ptx.settings.coef * loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             checked = ("logprob", logprobs.detach(), batch.response_mask)
-            names = [row.id for row in picked]
-            check_finite_loss(total, [checked], "the supervised mix", partial(vars, batch), names)
+            names = [d.id for d in demonstrations]
+            check_finite_loss(total, [checked], "PPO-ptx", partial(vars, batch), names)
         stats.steps[-1]["ptx/loss"] = total
 
     def _optimiser_step(self, lr_scale: float) -> float:
-        """Step every optimiser; return the policy's gradient norm (the critic's when it trains alone)."""
+        """Step every optimiser; return the policy's gradient norm (the critic's if only the critic trains)."""
         norms = {name: optimiser.clip() for name, optimiser in self.optimisers.items()}
-        for optimiser in self.optimisers.values():  # none steps before all gradients are known to be finite
+        # After all have clipped: none steps unless all gradients are finite.
+        for optimiser in self.optimisers.values():
             optimiser.step(lr_scale)
         return norms["policy"] or norms.get("critic", 0.0)
 
@@ -199,7 +205,7 @@ class Learner:
         self.discard_gradients()
 
     def discard_gradients(self) -> None:
-        """Drop the gradients of an optimiser step that is not taken, and a forward kept for it."""
+        """Drop the gradients of an optimiser step that is not taken, and the cached forward."""
         self.evaluator.drop_cached()
         for optimiser in self.optimisers.values():
             optimiser.zero_grad()
@@ -207,7 +213,7 @@ class Learner:
     # -- state ------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that trains, with its optimiser state."""
+        """Return all trainable parameters and their optimiser state."""
         return {name: t for optimiser in self.optimisers.values() for name, t in optimiser.tensors().items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The losses of one optimiser step, and its statistics."""
+"""Compute the losses of one optimiser step, and collect its statistics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def policy_loss(
     stats: UpdateStats,
     kl_loss: Float[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Clipped loss − entropy_coef × entropy (+ `kl_loss`, coefficient included), *summed* over the policy mask.
+    """Compute clipped loss − entropy_coef × entropy (+ `kl_loss`, coefficient included), *summed* over tokens.
 
-    The caller divides by the optimiser step's count of tokens, so the result does not depend on how the step was split
-    into micro-batches.
+    The caller divides by the optimiser step's token count, so the result does not depend on the split into
+    micro-batches.
     """
     mask = targets.policy_mask
     logprobs, old_logprobs = outputs.logprobs[mask], targets.old_logprobs[mask]
@@ -43,7 +43,7 @@ def policy_loss(
         stats.add("policy/approxkl", ratio - 1 - log_ratio)
         stats.add("policy/clipfrac", clipped.float())
         stats.add_ratio(ratio)
-    if settings.entropy_coef:  # zero times the entropy would still cost its backward pass
+    if settings.entropy_coef:  # without this test, 0 × entropy would still cost a backward pass
         per_token = per_token - settings.entropy_coef * entropy
     if kl_loss is not None:
         stats.add("policy/kl_loss", kl_loss[mask])
@@ -55,7 +55,7 @@ def policy_loss(
 def value_loss(
     values: Float[Tensor, "batch time"], targets: PPOTargets, settings: PPOSettings, stats: UpdateStats
 ) -> Float[Tensor, ""]:
-    """Clipped squared error of the critic, times vf_coef, *summed* over the value mask."""
+    """Compute vf_coef × the critic's clipped squared error, *summed* over the value mask."""
     mask = targets.value_mask
     per_token = clipped_value_loss(
         values[mask], targets.old_values[mask], targets.returns[mask], settings.value_clip_range
@@ -67,67 +67,67 @@ def value_loss(
 
 @dataclass
 class UpdateStats:
-    """Token means of an update's optimiser steps, each step weighted alike."""
+    """Averages of an update's optimiser steps: over tokens within a step, then over steps with equal weight."""
 
     stopped_early: bool = False
     steps: list[dict[str, float]] = field(default_factory=list)
-    ratio_gaps: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
+    max_ratio_gaps: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
     _counts: TokenCounts = field(default_factory=lambda: TokenCounts(0, 0))
 
     def begin_step(self, counts: TokenCounts) -> None:
-        """Begin an optimiser step over this many tokens."""
+        """Begin an optimiser step over `counts` tokens."""
         self._counts = counts
         self.steps.append({})
 
     def restart_step(self) -> None:
-        """Forget the means of the latest optimiser step; its largest ratio comes out the same."""
+        """Reset the means of the latest optimiser step; its largest ratio gap will be the same again."""
         self.steps[-1] = {}
 
     def end_step(self, grad_norm: float) -> None:
-        """End the optimiser step."""
-        self.norms.append(grad_norm)
+        """Record the gradient norm of an optimiser step that was taken."""
+        self.grad_norms.append(grad_norm)
 
     def add(self, name: str, per_token: Float[Tensor, " n"], critic: bool = False) -> None:
-        """Add a micro-batch's share of a mean over the step's tokens."""
+        """Add a micro-batch's contribution to a mean over the step's tokens."""
         step, count = self.steps[-1], self._counts.value if critic else self._counts.policy
-        share = float(per_token.detach().sum()) / max(count, 1)
-        step[name] = step.get(name, 0.0) + share
+        contribution = float(per_token.detach().sum()) / max(count, 1)
+        step[name] = step.get(name, 0.0) + contribution
 
     def add_ratio(self, ratio: Float[Tensor, " n"]) -> None:
-        """Keep the step's largest |ratio − 1|."""
+        """Update the step's largest |ratio − 1|."""
         gap = float((ratio - 1).abs().max()) if len(ratio) else 0.0
-        if len(self.ratio_gaps) < len(self.steps):
-            self.ratio_gaps.append(gap)
-        self.ratio_gaps[-1] = max(self.ratio_gaps[-1], gap)
+        if len(self.max_ratio_gaps) < len(self.steps):
+            self.max_ratio_gaps.append(gap)
+        self.max_ratio_gaps[-1] = max(self.max_ratio_gaps[-1], gap)
 
     @property
     def latest_loss(self) -> float:
-        """Loss of the latest optimiser step, as far as its micro-batches are done."""
+        """Loss of the latest optimiser step, summed over the micro-batches so far."""
         return self.steps[-1].get("loss/total", 0.0)
 
     @property
     def latest_approxkl(self) -> float:
-        """KL(old‖new), nats per token, of the latest optimiser step (0 while only the critic trains)."""
+        """KL(old‖new), nats per token, of the latest optimiser step (0 if only the critic trains)."""
         return self.steps[-1].get("policy/approxkl", 0.0)
 
     def metrics(self) -> dict[str, float]:
-        """Average over the update. A correct PPO has `policy/first_ratio_gap` 0 up to rounding."""
+        """Return the averages over the update. `policy/first_ratio_gap` must be 0 up to rounding."""
         if not self.steps:
             return {"update/optimiser_steps": 0.0}
         names = dict.fromkeys(name for step in self.steps for name in step)
         mean = {name: sum(s[name] for s in self.steps if name in s) / len(self.steps) for name in names}
         metrics = {
             **mean,
-            "grad_norm": sum(self.norms) / len(self.norms),
-            "update/optimiser_steps": float(len(self.norms)),
+            "grad_norm": sum(self.grad_norms) / len(self.grad_norms),
+            "update/optimiser_steps": float(len(self.grad_norms)),
             "update/stopped_early": float(self.stopped_early),
             "ppo_loss": mean["loss/total"],
         }
-        if self.ratio_gaps:
+        if self.max_ratio_gaps:
             metrics |= {
-                "policy/ratio_gap_max": max(self.ratio_gaps),
-                "policy/first_ratio_gap": self.ratio_gaps[0],
+                "policy/ratio_gap_max": max(self.max_ratio_gaps),
+                "policy/first_ratio_gap": self.max_ratio_gaps[0],
                 "policy/approxkl_last": self.latest_approxkl,
                 "entropy": mean["policy/entropy"],
             }

@@ -1,4 +1,4 @@
-"""What a rollout batch says before anything is learnt from it. Units: nats, tokens, reward."""
+"""Compute the metrics of a rollout batch before its optimiser steps. Units: nats, tokens, reward."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Rollout, ScoredRollout
 from harken.train.ppo.targets import PPOTargets
 
-LEARNED = "reward_model"
-"""The reward source whose score is `score/mean`."""
-MOST_GROUPS = 12
-"""With more domains (or languages) than this a line of metrics would be nothing else."""
-CORRELATES = 8
-"""A correlation of fewer answers than this says nothing: it is given as 0."""
+REWARD_MODEL = "reward_model"
+"""The reward source whose mean score is `score/mean`."""
+MAX_GROUPS = 12
+"""With more domains (or languages) than this, no metrics per group: they would crowd out all others."""
+MIN_RESPONSES_TO_CORRELATE = 8
+"""The correlation over fewer responses than this is noise and is set to 0."""
 
 
 def rollout_metrics(
@@ -33,9 +33,9 @@ def rollout_metrics(
     *,
     score_clip: float | None = None,
 ) -> dict[str, float]:
-    """Means over the batch: rewards by part, KL to the reference per sequence and per token, lengths, stops.
+    """Average over the batch: rewards by source, KL to the reference per sequence and per token, lengths, stops.
 
-    `score_clip` is the bound that the reward model's scores were clipped to.
+    `score_clip` is the bound to which the reward model's scores were clipped.
     """
     rollouts = [s.rollout for s in scored]
     metrics = _rewards(scored, score_clip) | _kl(batch, targets)
@@ -46,18 +46,19 @@ def rollout_metrics(
         "sampler/logprob_gap": _sampler_gap(rollouts, batch, old),
     }
     metrics |= response_metrics(rollouts, "response")
-    # The names under which users of other tools look for the two.
-    reward, nats = metrics["reward/mean"], metrics["kl/mean"]
+    # The names of the two in other tools.
+    reward, kl = metrics["reward/mean"], metrics["kl/mean"]
     return metrics | {
-        "reward_mean": reward, "ppo/mean_scores": reward, "kl_divergence": nats, "objective/kl": nats,
+        "reward_mean": reward, "ppo/mean_scores": reward, "kl_divergence": kl, "objective/kl": kl,
     }  # fmt: skip
 
 
 def response_metrics(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
-    """Length, end, emptiness and variety of answers, as `<prefix>/…`. Lengths in tokens, n-grams of tokens.
+    """Measure length, truncation, emptiness and diversity of responses, as `<prefix>/…`. Lengths and n-grams in tokens.
 
-    `unique`, `cap_hit` and `empty` are shares of the answers; `distinct_1` and `distinct_2` are taken over
-    all answers together; `repetition` is the mean share of an answer's 4-grams that it said before.
+    `cap_hit` (truncated), `empty` and `unique` are fractions of the responses. `distinct_1` and `distinct_2` are
+    computed over all responses together. `repetition` is the mean fraction of a response's 4-grams that occurred in it
+    before.
     """
     n = len(rollouts)
     tokens = [r.response_tokens for r in rollouts]
@@ -81,23 +82,23 @@ def _rewards(scored: Sequence[ScoredRollout], score_clip: float | None) -> dict[
     metrics = {"reward/mean": fmean(rewards), "reward/std": pstdev(rewards)}
     metrics |= _by_group("reward/mean_", [s.rollout.prompt.domain for s in scored], rewards)
     metrics |= _by_group("reward/mean_language_", [s.rollout.prompt.language for s in scored], rewards)
-    judged: list[tuple[float, int]] = []
+    score_and_length: list[tuple[float, int]] = []
     for part in scored[0].scores:
-        pairs = list(_values(scored, part.source))
+        pairs = list(_scores_and_lengths(scored, part.source))
         if not pairs:
             continue
         values = [value for value, _ in pairs]
-        metrics["score/mean" if part.source == LEARNED else f"score/{part.source}"] = fmean(values)
-        if part.source == LEARNED:
-            judged = pairs
+        metrics["score/mean" if part.source == REWARD_MODEL else f"score/{part.source}"] = fmean(values)
+        if part.source == REWARD_MODEL:
+            score_and_length = pairs
             if score_clip is not None:
                 metrics["reward/score_clipped"] = sum(abs(v) >= score_clip for v in values) / len(values)
-    judged = judged or [(s.reward, len(s.rollout.response_tokens)) for s in scored]
-    return metrics | {"reward/length_correlation": _correlation(judged)}
+    score_and_length = score_and_length or [(s.reward, len(s.rollout.response_tokens)) for s in scored]
+    return metrics | {"reward/length_correlation": _correlation(score_and_length)}
 
 
-def _values(scored: Sequence[ScoredRollout], source: str) -> Iterable[tuple[float, int]]:
-    """A source's known scores, each with its answer's length in tokens."""
+def _scores_and_lengths(scored: Sequence[ScoredRollout], source: str) -> Iterable[tuple[float, int]]:
+    """Yield a source's scores that are not None, each with the length of its response in tokens."""
     for row in scored:
         for score in row.scores:
             if score.source == source and score.value is not None:
@@ -105,8 +106,8 @@ def _values(scored: Sequence[ScoredRollout], source: str) -> Iterable[tuple[floa
 
 
 def _correlation(pairs: Sequence[tuple[float, int]]) -> float:
-    """Pearson's r; 0 where it is undefined (too few answers, or one side does not vary)."""
-    if len(pairs) < CORRELATES:
+    """Compute Pearson's r; 0 if there are too few responses or one variable is constant."""
+    if len(pairs) < MIN_RESPONSES_TO_CORRELATE:
         return 0.0
     try:
         return correlation([score for score, _ in pairs], [length for _, length in pairs])
@@ -115,17 +116,17 @@ def _correlation(pairs: Sequence[tuple[float, int]]) -> float:
 
 
 def _by_group(name: str, groups: Sequence[str], rewards: Sequence[float]) -> dict[str, float]:
-    """Mean reward of each group, where there are some and not too many."""
+    """Compute the mean reward of each group; {} unless there are 2 to `MAX_GROUPS` of them."""
     members: dict[str, list[float]] = defaultdict(list)
     for group, reward in zip(groups, rewards, strict=True):
         members[group or "none"].append(reward)
-    if not 2 <= len(members) <= MOST_GROUPS:
+    if not 2 <= len(members) <= MAX_GROUPS:
         return {}
     return {f"{name}{group}": fmean(values) for group, values in sorted(members.items())}
 
 
 def _kl(batch: TokenBatch, targets: PPOTargets) -> dict[str, float]:
-    """k1 and k3 per sequence and per token. `kl/std_error` is of `kl/mean`, and needs two sequences."""
+    """Average k1 and k3 per sequence and per token. `kl/std_error`, that of `kl/mean`, needs two sequences."""
     kl = torch.where(batch.response_mask, targets.kl, 0.0)
     k3 = torch.expm1(-kl) + kl
     n = len(kl)
@@ -141,7 +142,7 @@ def _kl(batch: TokenBatch, targets: PPOTargets) -> dict[str, float]:
 
 
 def _sampler_gap(rollouts: Sequence[Rollout], batch: TokenBatch, old: PolicyOutputs) -> float:
-    """Mean |log-probability of the sampler − of the trainer| over the sampled tokens, nats."""
+    """Average |log-probability in the sampler − in training| over the sampled tokens, nats."""
     sampler: Tensor = torch.zeros_like(old.logprobs)
     sampler[batch.response_mask] = sampler.new_tensor([lp for r in rollouts for lp in r.sampler_logprobs])
     gap = torch.where(batch.response_mask, (old.logprobs - sampler).abs(), 0.0)

@@ -1,4 +1,4 @@
-"""The rows of one optimiser step, with everything that their losses take."""
+"""Select the rows of an optimiser step, with all that its losses need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harken.train.ppo.targets import PPOTargets
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """How many tokens the policy's and the critic's loss of an optimiser step average over."""
+    """Numbers of tokens over which an optimiser step averages the policy loss and the value loss."""
 
     policy: int
     value: int
@@ -25,13 +25,13 @@ class TokenCounts:
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
-    """Rows of a rollout batch. In a micro-batch, `counts` are still those of the whole optimiser step.
+    """Rows of a rollout batch with their PPO targets.
 
-    So the loss of a step does not depend on how it is split into micro-batches.
+    A micro-batch keeps the `counts` of its optimiser step, so the loss does not depend on the split into micro-batches.
     """
 
     rows: tuple[int, ...]
-    """Their numbers in the rollout batch."""
+    """Row numbers in the rollout batch."""
     batch: TokenBatch
     targets: PPOTargets
     ref_logprobs: Float[Tensor, "batch time"]
@@ -44,21 +44,21 @@ class Minibatch:
         return cls(rows, batch, targets, ref_logprobs, _count(targets))
 
     def select(self, index: Sequence[int]) -> Minibatch:
-        """Take some of its rows as the minibatch of an optimiser step, with counts of its own."""
-        part = self.micro_batch(index)
-        return Minibatch(part.rows, part.batch, part.targets, part.ref_logprobs, _count(part.targets))
+        """Take the rows `index` as the minibatch of an optimiser step, with its own counts."""
+        rows = self.micro_batch(index)
+        return Minibatch(rows.rows, rows.batch, rows.targets, rows.ref_logprobs, _count(rows.targets))
 
     def micro_batch(self, index: Sequence[int]) -> Minibatch:
-        """Take some of its rows, cut to the longest of them, as a part of the same optimiser step."""
-        batch, at = self.batch.select(index), list(index)
+        """Take the rows `index`, padded to the longest of them, as part of the same optimiser step."""
+        batch, index = self.batch.select(index), list(index)
         width = batch.tokens.shape[1]
-        rows = tuple(self.rows[i] for i in at)
+        rows = tuple(self.rows[i] for i in index)
         return Minibatch(
-            rows, batch, self.targets.rows(at, width), self.ref_logprobs[at, :width], self.counts
+            rows, batch, self.targets.rows(index, width), self.ref_logprobs[index, :width], self.counts
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Name its tensors as the dump of a non-finite step holds them."""
+        """Return its tensors by name, for a NaN dump."""
         return {
             **vars(self.batch),
             **vars(self.targets),
@@ -68,11 +68,11 @@ class Minibatch:
 
 
 def minibatch_indices(
-    number: int, epoch: int, part: int, size: int, settings: PPOSettings, seed: int
+    number: int, epoch: int, position: int, size: int, settings: PPOSettings, seed: int
 ) -> list[int]:
-    """Which of `size` rows optimiser step `part` of an epoch of update `number` learns from."""
+    """Return which of `size` rows the minibatch at `position` of an epoch of update `number` has."""
     order = permutation(size, seed, "PPO minibatches", number, epoch)
-    return list(order[part :: settings.minibatches])
+    return list(order[position :: settings.minibatches])
 
 
 def _count(targets: PPOTargets) -> TokenCounts:

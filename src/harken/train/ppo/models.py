@@ -1,4 +1,4 @@
-"""Who plays what in PPO: policy, value head, reference and reward model, on one base where they can be."""
+"""Build PPO's models: policy, critic, reference and reward model, on one shared base where possible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADAPTER = "policy"
 
 @dataclass
 class PPOModels:
-    """The models of a PPO run, and the fingerprints of those that must not change."""
+    """The models of a PPO run, and the fingerprints of the frozen ones."""
 
     config: RunConfig
     source: ModelSource
@@ -38,32 +38,32 @@ class PPOModels:
     found: FoundRewards
     rewards: Rewards
     base: Path
-    """The whole model on disk that the policy's adapter stands on."""
+    """Folder of the whole model that the policy's adapter belongs to."""
 
     def __post_init__(self) -> None:
         self.frozen = self._fingerprints()
-        """Component → fingerprint of the weights in memory when the run started."""
+        """Component → fingerprint of its weights in memory at the start of the run."""
 
     def engine(self, renderer: Renderer, prompt_limit: int) -> InProcessEngine:
-        """Samples from the policy with the weights that train."""
+        """Return an engine that samples from the policy with its training weights."""
         return InProcessEngine(self.policy.backbone, renderer, self.policy.adapter, prompt_limit)
 
-    def table(self) -> list[RoleRow]:
-        """The role table."""
+    def role_table(self) -> list[RoleRow]:
+        """Return the rows of the role table."""
         backbone, head = self.policy.backbone, self.policy.value_head
         rows = [role_row("base", _base_parameters(backbone), self.source.name)]
-        what = "new adapter on the base" if self.policy.adapter else "every weight of the base"
-        rows.append(role_row("policy", self.policy.parameters().values(), what))
+        trained = "new adapter on the base" if self.policy.adapter else "every weight of the base"
+        rows.append(role_row("policy", self.policy.parameters().values(), trained))
         if head is not None:
             rows.append(role_row("value head", head.parameters(), "new, zero"))
         if self.critic is not None:
             where = "its adapter on the shared base" if self.critic.backbone is backbone else "its own model"
-            started = self._training.ppo.critic_init.replace("_", " ")
-            own = [*self.critic.parameters().values(), *self.critic.head.parameters()]
-            rows.append(role_row("critic", own, f"{where}, from {started}"))
-        apart = self.reference.backbone is not backbone
+            init = self._training.ppo.critic_init.replace("_", " ")
+            parameters = [*self.critic.parameters().values(), *self.critic.head.parameters()]
+            rows.append(role_row("critic", parameters, f"{where}, from {init}"))
+        separate = self.reference.backbone is not backbone
         source = self.reference.backbone.source
-        where = source.name if apart and source else "the base, adapters off"
+        where = source.name if separate and source else "the base, adapters off"
         rows.append(role_row("reference", _base_parameters(self.reference.backbone), where))
         return [*rows, *self.rewards.rows()]
 
@@ -72,32 +72,33 @@ class PPOModels:
         assert isinstance(self.config.training, PPOTraining)
         return self.config.training
 
-    def check(self) -> None:
-        """Frozen means frozen: raise FrozenWeightsChanged if the base or a reward model has changed since the start."""
+    def check_frozen(self) -> None:
+        """Raise FrozenWeightsChanged if the base, the reference or a reward model has changed since the start."""
         now = self._fingerprints()
-        moved = [name for name, value in self.frozen.items() if now[name] != value]
-        if moved:
-            raise FrozenWeightsChanged(moved)
+        changed = [name for name, value in self.frozen.items() if now[name] != value]
+        if changed:
+            raise FrozenWeightsChanged(changed)
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:
-        prints = {name: fingerprint_tensors(parameters) for name, parameters in self.rewards.frozen.items()}
+        fingerprints = {
+            name: fingerprint_tensors(parameters) for name, parameters in self.rewards.frozen.items()
+        }
         if self.policy.adapter is not None:
-            prints["base"] = fingerprint_tensors(_base_parameters(self.policy.backbone))
-        moves = self._training.ppo.reference_update_every is not None
-        if self.reference.backbone is not self.policy.backbone and not moves:
-            prints["reference"] = fingerprint_tensors(_base_parameters(self.reference.backbone))
-        return prints
+            fingerprints["base"] = fingerprint_tensors(_base_parameters(self.policy.backbone))
+        updated = self._training.ppo.reference_update_every is not None
+        if self.reference.backbone is not self.policy.backbone and not updated:
+            fingerprints["reference"] = fingerprint_tensors(_base_parameters(self.reference.backbone))
+        return fingerprints
 
 
 def build_ppo_models(
     config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
 ) -> PPOModels:
-    """Load everything. The reward model is checked before any weights are read.
+    """Load all models. The reward model is checked before any weights are read.
 
-    Raises UserError when it is missing, is no reward model, or stands on another base than the
-    configuration names; when the reference cannot be compared token by token; when a critic cannot start
-    from the reward model.
+    Raises UserError if it is missing, is not a reward model, or has another base than the configuration names; if the
+    reference has another tokenizer; if a critic cannot be initialised from the reward model.
     """
     training = config.training
     assert isinstance(training, PPOTraining)
@@ -105,7 +106,7 @@ def build_ppo_models(
     backbone = Backbone.load(source, weight_dtype, device)
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     base = backbone.base_folder(run.root / "base")
-    shared = None if config.lora is None else backbone  # a base that trains is nobody else's
+    shared = None if config.lora is None else backbone  # a base that is trained cannot be shared
     rewards = load_rewards(found, config, source, shared, renderer, weight_dtype, device)
     if config.lora is None:
         backbone.train_all_weights()

@@ -1,4 +1,4 @@
-"""The policy that the KL is measured to, and when it moves."""
+"""Load the reference policy, to which the KL is measured, and update it at intervals."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _SAVED = "reference/"
 
 
 class Reference:
-    """Frozen between its moves: every `update_every` updates it becomes the present policy (None: never).
+    """Frozen, except that the policy is copied into it every `update_every` updates (None: never).
 
-    On the policy's own base it starts as "no adapter" and becomes a frozen copy of the policy's adapter; as a
-    model of its own, its weights are overwritten.
+    A reference that shares the policy's base starts without an adapter and gets a frozen copy of the policy's. The
+    weights of a separate model are overwritten.
     """
 
-    def __init__(self, policy: Policy, learner: Policy, update_every: int | None) -> None:
-        self.policy, self._learner, self._every = policy, learner, update_every
-        self.moved = 0
+    def __init__(self, policy: Policy, trained: Policy, update_every: int | None) -> None:
+        self.policy, self._trained, self._every = policy, trained, update_every
+        self.times_updated = 0
 
-    def after(self, updates_done: int) -> None:
-        """Move, if this many finished updates are a multiple of the interval."""
+    def update_if_due(self, updates_done: int) -> None:
+        """Copy the policy into the reference if `updates_done` is a multiple of the interval."""
         if self._every is not None and updates_done % self._every == 0:
-            self._become(self._learner)
-            self.moved += 1
+            self._copy_from(self._trained)
+            self.times_updated += 1
 
-    def _become(self, learner: Policy) -> None:
-        if learner.adapter is not None:
-            self.policy.backbone.copy_adapter(learner.adapter, ADAPTER, trainable=False)
+    def _copy_from(self, policy: Policy) -> None:
+        if policy.adapter is not None:
+            self.policy.backbone.copy_adapter(policy.adapter, ADAPTER, trainable=False)
             self.policy.adapter = ADAPTER
             return
         with torch.no_grad():
-            there = learner.parameters()
+            source = policy.parameters()
             for name, parameter in self.policy.backbone.model.named_parameters():
-                parameter.copy_(there[name])
+                parameter.copy_(source[name])
 
     def _weights(self) -> dict[str, Tensor]:
         if self.policy.adapter is not None:
@@ -54,20 +54,22 @@ class Reference:
         return dict(self.policy.backbone.model.named_parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its weights once it has moved; before that it is what it was loaded as."""
-        return {_SAVED + name: t.detach() for name, t in self._weights().items()} if self.moved else {}
+        """Return its weights if it was ever updated; until then it is as it was loaded."""
+        return (
+            {_SAVED + name: t.detach() for name, t in self._weights().items()} if self.times_updated else {}
+        )
 
     def state(self) -> dict[str, Any]:
-        """How often it moved."""
-        return {"moved": self.moved}
+        """Return how often it was updated, as JSON."""
+        return {"times_updated": self.times_updated}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put both back."""
-        self.moved = int(state["moved"])
-        if not self.moved:
+        """Restore `tensors` and `state`."""
+        self.times_updated = int(state["times_updated"])
+        if not self.times_updated:
             return
-        if self._learner.adapter is not None:
-            self._become(self._learner)
+        if self._trained.adapter is not None:
+            self._copy_from(self._trained)
         with torch.no_grad():
             for name, weight in self._weights().items():
                 weight.copy_(tensors[_SAVED + name])
@@ -81,34 +83,34 @@ def load_reference(
     weight_dtype: WeightDtype,
     device: torch.device,
 ) -> Policy:
-    """The reference a configuration names: `sft`, `base`, or any model.
+    """Load the reference that the configuration names: `sft`, `base`, or any model.
 
-    `sft` on a base that stays frozen (`shared`) costs no memory: it is the base without adapters. Everything
-    else is a model of its own. Raises UserError when there is no base to be found or the tokenizers differ.
+    `sft` on a frozen base (`shared`) costs no memory: it is the base without adapters. Any other reference is a
+    separate model. Raises UserError if the base is not known or the tokenizers differ.
     """
     if name == "sft":
         return Policy(shared or Backbone.load(source, weight_dtype, device), None)
-    other = _under(source) if name == "base" else require_use(resolve(name), "policy")
+    other = _base_of(source) if name == "base" else require_use(resolve(name), "policy")
     backbone = Backbone.load(other, weight_dtype, device)
     if not same_tokenizer(backbone.tokenizer, policy.tokenizer):
         raise UserError(
-            f"the reference {other.name} has another tokenizer than the policy: their tokens cannot be compared",
+            f"the tokenizers of the reference {other.name} and the policy differ: their tokens cannot be compared",
             where="training.ppo.reference",
-            fix="name a model of the policy's own family, or sft",
+            fix="name a model with the policy's tokenizer, or sft",
         )
     return Policy(backbone, None)
 
 
-def _under(source: ModelSource) -> ModelSource:
-    """The model that supervised fine-tuning, or whatever made `source`, started from."""
+def _base_of(source: ModelSource) -> ModelSource:
+    """Return the model that the training which produced `source` started from."""
     if source.base is not None:
         return source.base
     record = RunFolder(source.folder.parent).manifest
     made_from = manifest.read_lineage(record).get("folder") if record.exists() else None
     if not isinstance(made_from, str):
         raise UserError(
-            f"nothing says what {source.name} was trained from",
+            f"nothing records what {source.name} was trained from",
             where="training.ppo.reference",
-            fix="name the base model itself instead of `base`",
+            fix="name the base model instead of `base`",
         )
     return require_use(resolve(made_from), "policy")

@@ -1,4 +1,4 @@
-"""What trains, as it was before an update, so that the update can be rolled back."""
+"""Copy the trainable state before an update, so that the update can be rolled back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harken.train.ppo.learner import Learner
 
 
 class Snapshot:
-    """Weights and optimiser state before an update, in the computer's memory while it runs."""
+    """Weights and optimiser state before an update, held in host memory during it."""
 
     def __init__(self, learner: Learner, settings: PPOSettings) -> None:
         self.learner = learner
-        # A single optimiser step meets a non-finite number before it changes a weight: nothing to roll back.
-        self.wanted = (
+        # A single optimiser step is checked for non-finite values before it changes a weight: nothing to roll back.
+        self.needed = (
             settings.epochs * settings.minibatches > 1
             or settings.update_kl_limit is not None
             or settings.kl_budget is not None
@@ -24,8 +24,8 @@ class Snapshot:
         self.tensors: Mapping[str, Tensor] = {}
 
     def take(self) -> None:
-        """Copy what trains."""
-        if self.wanted:
+        """Copy weights and optimiser state, if a rollback can be needed."""
+        if self.needed:
             self.tensors = {n: t.detach().to("cpu", copy=True) for n, t in self.learner.tensors().items()}
 
     def restore(self) -> None:

@@ -1,4 +1,4 @@
-"""Token-level PPO. `PPOStage._update` reads in the paper's order.
+"""Train by token-level PPO. `PPOStage._update` follows the order of the paper.
 
 Sources: Schulman et al. 2017 (arXiv:1707.06347); Stiennon et al. 2020 (arXiv:2009.01325);
 Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).
@@ -44,7 +44,7 @@ from harken.train.sampler import infinite_indices
 
 
 class PPOStage:
-    """One step = one update: a rollout batch, `epochs` × `minibatches` optimiser steps on it."""
+    """One step is one update: a rollout batch, then `epochs` × `minibatches` optimiser steps on it."""
 
     label = "PPO"
 
@@ -81,16 +81,16 @@ class PPOStage:
     def step(self, number: int) -> dict[str, float]:
         """Run update `number` (from 0) and return its metrics.
 
-        Raises NonFinite, with everything rolled back, when a reward, log-probability, value, advantage, loss or
-        gradient is not finite.
+        Raises NonFinite, with the update rolled back, if a reward, log-probability, value, advantage, loss or gradient
+        is not finite.
         """
-        with self._rolled_back_if_not_finite():
+        with self._rollback_on_nonfinite():
             return self._update(number)
 
     def _update(self, number: int) -> dict[str, float]:
         watch = Stopwatch(self.policy.backbone.device)
 
-        # Sample a batch of responses, and score them.
+        # Sample a batch of responses and score them.
         rollouts = self._generate(number)
         batch = self._collate(rollouts)
         watch.lap("time/generate")
@@ -101,20 +101,20 @@ class PPOStage:
         # Evaluate their tokens under the reference, the policy and the critic.
         ref_logprobs = self.evaluator.logprobs(self.reference.policy, batch)
         full_kl = self._full_kl(batch)
-        first = minibatch_indices(number, 0, 0, len(rollouts), self.settings, self.seed)
-        old = self.evaluator.policy_and_values(batch, first, keep_graph=not self.warming_up)
+        first_minibatch = minibatch_indices(number, 0, 0, len(rollouts), self.settings, self.seed)
+        old = self.evaluator.policy_and_values(batch, first_minibatch, keep_graph=not self.warming_up)
         watch.lap("time/evaluate")
 
-        # Penalise each token by its KL, and assign advantages and returns.
+        # Penalise each token by its KL; compute advantages and returns.
         kl_coef = self.kl.coefficient.for_update(number)
-        reward, truncated = self._per_response(scored, batch)
+        reward, truncated = self._reward_and_truncated(scored, batch)
         targets = compute_targets(
             old, ref_logprobs, batch.response_mask, truncated, reward, kl_coef, self.settings, full_kl
         )
         self._check_finite(batch, reward, ref_logprobs, old, targets, rollouts)
         metrics = rollout_metrics(scored, batch, old, targets, score_clip=self.settings.score_clip)
 
-        # Epochs of clipped updates.
+        # Train on the batch for several epochs.
         self.warming_up = self.warming_up and self._still_warming_up(number, metrics["value/explained_var"])
         self.snapshot.take()
         lr_scale = lr_multiplier(number, self.total, self.training)
@@ -122,19 +122,19 @@ class PPOStage:
         stats = self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming_up)
         watch.lap("time/learn")
 
-        # Control the KL, record, move the reference.
+        # Control the KL, record the update, update the reference.
         metrics |= stats.metrics() | {"kl/coef": kl_coef}
         new_logprobs = self._new_logprobs(number, batch)
         metrics |= self._control_kl(metrics["kl/mean"], batch, old, new_logprobs)
         self.recorder.write(number + 1, scored, batch, old, ref_logprobs, new_logprobs, targets, kl_coef)
-        self.reference.after(number + 1)
+        self.reference.update_if_due(number + 1)
         return metrics | self._run_metrics(lr_scale) | watch.laps
 
     def stop_reason(self) -> str | None:
-        """Why the run should end before all its updates; None to go on."""
+        """Return why the run should end before all its updates; None to continue."""
         return self.kl.stop_reason
 
-    # -- the parts of an update -------------------------------------------------------------------
+    # -- parts of an update ----------------------------------------------------------------------------
 
     def _generate(self, number: int) -> list[Rollout]:
         count = self.settings.prompts_per_update
@@ -145,12 +145,12 @@ class PPOStage:
             seed=self.seed,
             samples=self.settings.samples_per_prompt,
         )
-        # A response is a function of (purpose, prompt, sample): a prompt that is drawn again within an update needs
-        # a purpose of its own, or it would get the same response.
+        # A response is a function of (purpose, prompt, sample): a prompt drawn twice in an update needs two purposes,
+        # or it would get the same response twice.
         rollouts: list[Rollout] = []
-        for again, indices in enumerate(_without_repeats(rows)):
+        for repeat, indices in enumerate(_split_repeats(rows)):
             prompts = [self.prompts[i] for i in indices]
-            purpose = f"ppo/{number}/{again}" if again else f"ppo/{number}"
+            purpose = f"ppo/{number}/{repeat}" if repeat else f"ppo/{number}"
             rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
         return rollouts
 
@@ -165,8 +165,10 @@ class PPOStage:
             return None
         return self.evaluator.full_kl(self.reference.policy, batch)
 
-    def _per_response(self, scored: Sequence[ScoredRollout], batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Each response's reward, and whether it was truncated."""
+    def _reward_and_truncated(
+        self, scored: Sequence[ScoredRollout], batch: TokenBatch
+    ) -> tuple[Tensor, Tensor]:
+        """Return each response's reward and whether it was truncated, as tensors [batch]."""
         device = batch.tokens.device
         reward = torch.tensor([s.reward for s in scored], dtype=torch.float32, device=device)
         truncated = [s.rollout.stop == "length" for s in scored]
@@ -176,8 +178,8 @@ class PPOStage:
         self, batch: TokenBatch, reward: Tensor, ref_logprobs: Tensor, old: PolicyOutputs, targets: PPOTargets,
         rollouts: Sequence[Rollout],
     ) -> None:  # fmt: skip
-        """Raise NonFinite, before anything is learnt, for the first quantity that is not finite."""
-        tables = {
+        """Raise NonFinite for the first quantity that is not finite, before any optimiser step."""
+        per_token = {
             "reference_logprob": (ref_logprobs, batch.response_mask),
             "logprob": (old.logprobs, batch.response_mask),
             "value": (old.values, batch.response_mask),
@@ -186,19 +188,21 @@ class PPOStage:
             "return": (targets.returns, targets.value_mask),
         }
         checked: list[Checked] = [("reward", reward, None)]
-        checked += [(name, table, mask) for name, (table, mask) in tables.items()]
+        checked += [(name, values, mask) for name, (values, mask) in per_token.items()]
 
         def tensors() -> dict[str, Tensor]:
-            return {**vars(batch), **{name: table for name, table, _ in checked}}
+            return {**vars(batch), **{name: values for name, values, _ in checked}}
 
         check_finite(checked, "rollouts", tensors, [f"of prompt {r.prompt.id}" for r in rollouts])
 
-    def _still_warming_up(self, number: int, explained: float) -> bool:
-        """Whether the critic goes on alone: it has updates left and does not predict returns well enough."""
-        return number < self.settings.critic_warmup_updates and explained < self.settings.critic_warmup_until
+    def _still_warming_up(self, number: int, explained_var: float) -> bool:
+        """Tell whether update `number` trains the critic alone: warm-up updates are left and it predicts too poorly."""
+        return (
+            number < self.settings.critic_warmup_updates and explained_var < self.settings.critic_warmup_until
+        )
 
     def _new_logprobs(self, number: int, batch: TokenBatch) -> Tensor | None:
-        """Log-probabilities of the same tokens after the update; None where nothing needs them."""
+        """Compute log-probabilities of the same tokens after the update; None if nothing needs them."""
         traced = (number + 1) % self.settings.trace_every == 0
         if self.settings.update_kl_limit is None and not traced:
             return None
@@ -207,13 +211,13 @@ class PPOStage:
     def _control_kl(
         self, kl_mean: float, batch: TokenBatch, old: PolicyOutputs, new_logprobs: Tensor | None
     ) -> dict[str, float]:
-        """Roll back an update that moved too far, watch the run's budget, adapt the coefficient."""
+        """Roll back an update that exceeds its limit, check the run's budget, adapt the coefficient."""
         metrics = {}
         if new_logprobs is not None:
-            metrics = self.kl.rollback.judge(
+            metrics = self.kl.rollback.check(
                 old.logprobs, new_logprobs, batch.response_mask, self.snapshot.restore
             )
-        self.kl.budget.judge(kl_mean, self.snapshot.tensors, self.learner.load)
+        self.kl.budget.check(kl_mean, self.snapshot.tensors, self.learner.load)
         self.kl.coefficient.adapt(kl_mean, len(batch.tokens))
         return metrics
 
@@ -225,7 +229,8 @@ class PPOStage:
         }
 
     @contextmanager
-    def _rolled_back_if_not_finite(self) -> Iterator[None]:
+    def _rollback_on_nonfinite(self) -> Iterator[None]:
+        """Undo everything that an update changed if it raises NonFinite."""
         kl_coef, warming_up = self.kl.coefficient.value, self.warming_up
         try:
             yield
@@ -237,38 +242,38 @@ class PPOStage:
         finally:
             self.snapshot.drop()
 
-    # -- what the loop asks for -------------------------------------------------------------------
+    # -- the interface of the loop ----------------------------------------------------------------------
 
     def on_train_begin(self) -> None:
-        """Evaluate the untrained policy on held-out prompts, to compare checkpoints with."""
-        if start := self.heldout.measure(0):
-            say(f"PPO: before the first update, held-out reward {start['eval/reward_mean']:+.2f}")
+        """Evaluate the untrained policy on held-out prompts, as the baseline for checkpoints."""
+        if baseline := self.heldout.measure(0):
+            say(f"PPO: before the first update, held-out reward {baseline['eval/reward_mean']:+.2f}")
 
     def evaluate(self, done: int) -> dict[str, float]:
-        """Evaluate on held-out prompts: sampled responses, with the same draws every time."""
+        """Evaluate on held-out prompts, with the same random draws every time."""
         return self.heldout.measure(done)
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """Held-out reward, for choosing the best checkpoint; −∞ for one that is not eligible."""
+        """Return the held-out reward; −∞ if these weights are not eligible as the best checkpoint."""
         return self.heldout.selection_metric(metrics, self.settings.kl_budget)
 
     def summary(self, metrics: Mapping[str, float]) -> str:
-        """Reward, KL per sequence, length, truncated responses, seconds."""
+        """Summarise the update in one line."""
         held_out = f"  held-out {metrics['eval/reward_mean']:+.2f}" if "eval/reward_mean" in metrics else ""
-        alone = "  (critic warming up)" if self.warming_up else ""
-        undone = "  (update rolled back)" if metrics.get("update/rolled_back") else ""
+        warm_up = "  (critic warming up)" if self.warming_up else ""
+        rollback = "  (update rolled back)" if metrics.get("update/rolled_back") else ""
         return (
             f"reward {metrics['reward/mean']:+.2f}{held_out}  KL {metrics['kl/mean']:.2f} nats/seq"
             f"  {metrics['response/tokens_mean']:.0f} tokens  truncated {metrics['response/cap_hit']:.0%}"
-            f"  {metrics['seconds']:.0f} s{alone}{undone}"
+            f"  {metrics['seconds']:.0f} s{warm_up}{rollback}"
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that trains with its optimiser state, a moved reference, and the KL budget's weights."""
+        """Return weights and optimiser state, an updated reference, and the KL budget's weights."""
         return self.learner.tensors() | self.reference.tensors() | self.kl.budget.tensors()
 
     def state(self) -> dict[str, Any]:
-        """KL control, warm-up, held-out scores before training, the token budget: all that no step determines."""
+        """Return all other state that a resumed run needs, as JSON."""
         return {
             "micro_batch_tokens": self.learner.budget.tokens,
             "control": self.kl.state(),
@@ -287,9 +292,9 @@ class PPOStage:
         self.warming_up = bool(state["warming_up"])
 
     def save(self, folder: Path) -> None:
-        """Write the policy with its value head: an adapter on its base, exact, or the whole model.
+        """Write the policy (as an adapter on its base, unrounded, or as a whole model) and the value head.
 
-        Raises FrozenWeightsChanged, after everything is written, when `verify` does.
+        Raises FrozenWeightsChanged, after everything is written, if `verify` does.
         """
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
@@ -304,13 +309,13 @@ class PPOStage:
         self.verify()
 
 
-def _without_repeats(rows: Sequence[int]) -> list[list[int]]:
-    """Split rows into lists in which none occurs twice; one list when all differ."""
+def _split_repeats(rows: Sequence[int]) -> list[list[int]]:
+    """Split rows into lists without repeated entries; one list if all rows differ."""
     lists: list[list[int]] = []
-    times: Counter[int] = Counter()
+    seen: Counter[int] = Counter()
     for row in rows:
-        if times[row] == len(lists):
+        if seen[row] == len(lists):
             lists.append([])
-        lists[times[row]].append(row)
-        times[row] += 1
+        lists[seen[row]].append(row)
+        seen[row] += 1
     return lists

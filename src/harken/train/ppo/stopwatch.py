@@ -1,4 +1,4 @@
-"""Seconds of each part of an update."""
+"""Measure the seconds of each part of an update."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Stopwatch:
-    """Measures laps; pending GPU work counts towards the lap that queued it."""
+    """Measures laps. Synchronises with the GPU, so queued work counts in the lap that queued it."""
 
     def __init__(self, device: torch.device) -> None:
         self.laps: dict[str, float] = {}
@@ -16,7 +16,7 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """End the lap `name`."""
+        """End the current lap under `name`."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()

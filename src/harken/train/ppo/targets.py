@@ -1,4 +1,4 @@
-"""From scores to PPO's targets: the KL penalty in the reward, advantages, returns, whitening."""
+"""Compute PPO's targets from scores: KL penalty, token rewards, advantages, returns, whitening."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from harken.run.credit_table import TokenColumns
 
 @dataclass(frozen=True)
 class PPOTargets:
-    """What PPO learns from: computed once for a rollout batch, fixed for all its epochs.
+    """The targets of a rollout batch: computed once, and fixed for all its epochs.
 
-    The policy's loss falls on the tokens of `policy_mask`, the critic's on those of `value_mask`. Undefined outside
-    the response. `kl` is always k1, whose mean is the KL; `kl_penalty` is the estimator that the configuration chose.
+    The policy loss is summed over `policy_mask`, the value loss over `value_mask`. All tensors are undefined outside
+    the response. `kl` is always k1, whose mean is the KL; `kl_penalty` is by the configured estimator, without its
+    coefficient.
     """
 
     old_logprobs: Float[Tensor, "batch time"]
@@ -42,7 +43,7 @@ class PPOTargets:
     kl_penalty: Float[Tensor, "batch time"]
 
     def rows(self, index: Sequence[int], width: int) -> PPOTargets:
-        """Select rows and cut them to `width` tokens, as `TokenBatch.rows` does."""
+        """Select rows, and their first `width` tokens, as `TokenBatch.select` does."""
         where = torch.as_tensor(list(index), device=self.returns.device)
         return PPOTargets(*(getattr(self, field.name)[where, :width] for field in fields(self)))
 
@@ -59,9 +60,9 @@ def compute_targets(
 ) -> PPOTargets:
     """Compute token rewards, advantages and returns of a rollout batch.
 
-    A response's `reward` falls on its last token, the KL penalty on each token (unless the KL is in the loss).
-    Returns are computed before whitening. `truncated` responses take no part in the loss (mask), or get V of the state
-    they were truncated at in place of their score (bootstrap). `kl_estimator: full` needs `full_kl`.
+    A response's `reward` is added to its last token, the KL penalty to every token (unless the KL is only in the loss).
+    Returns are computed before whitening. `truncated` responses are left out of the loss (mask), or the value of their
+    last state replaces their score (bootstrap). `kl_estimator: full` needs `full_kl`.
     """
     kl = torch.where(response_mask, k1(old.logprobs, ref_logprobs), 0.0)
     kl_penalty = _kl_penalty(old.logprobs, ref_logprobs, response_mask, settings, full_kl)
@@ -112,9 +113,9 @@ def _advantages(
         baseline = torch.where(first, old.values, 0.0).sum(-1)
         advantages = torch.where(response_mask, (total - baseline)[:, None], 0.0)
         return advantages, returns, first & policy_mask
-    counted = policy_mask.any(-1)
-    of_group = group_advantages(total, counted, settings.samples_per_prompt, settings.advantage)
-    return torch.where(response_mask, of_group[:, None], 0.0), returns, torch.zeros_like(response_mask)
+    in_loss = policy_mask.any(-1)
+    per_response = group_advantages(total, in_loss, settings.samples_per_prompt, settings.advantage)
+    return torch.where(response_mask, per_response[:, None], 0.0), returns, torch.zeros_like(response_mask)
 
 
 def token_columns(
@@ -124,7 +125,7 @@ def token_columns(
     *,
     critic: bool,
 ) -> TokenColumns:
-    """Collect what is recorded of every token of an update, for `harken trace` and `harken replay`."""
+    """Collect the per-token columns that `harken trace` and `harken replay` read."""
     return TokenColumns(
         old_logprobs=targets.old_logprobs,
         reference_logprobs=ref_logprobs,
