@@ -112,7 +112,9 @@ class KLBudget:
         if self._within:
             restore(self._within)
             outcome = "the weights of the last policy within it are kept"
-        self.stop_reason = f"kl_budget: {kl:.1f} nats per sequence exceed {self.budget:g}; {outcome}"
+        self.stop_reason = (
+            f"kl_budget: {kl:.1f} nats per sequence to the reference exceed {self.budget:g}; {outcome}"
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights of the last policy known to be within the budget."""

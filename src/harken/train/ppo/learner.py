@@ -69,10 +69,9 @@ class Learner:
     ) -> UpdateStats:
         """Run `epochs` × `minibatches` optimiser steps of update `number` (from 0).
 
-        Each is normalised by its own token count. Without `train_policy` only the critic is trained, and the policy stays
-        bit for bit the same.
-        Raises NonFinite for a non-finite log-probability, value, loss or gradient, before that optimiser step changes a
-        weight. The optimiser steps before it stay taken.
+        Each is normalised by its own token count. Without `train_policy` only the critic is trained, and the policy
+        stays bit for bit the same. Raises NonFinite for a non-finite log-probability, value, loss or gradient, before
+        that optimiser step changes a weight. The optimiser steps before it stay taken.
         """
         stats, settings = UpdateStats(), self.settings
         for epoch in range(settings.epochs):
