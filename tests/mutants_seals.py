@@ -34,7 +34,7 @@ SEALS = [
     Mutant("verify: checkpoints are passed over", "run/verify.py", "verify: checkpoint.is_checkpoint(folder.absolute())", "False", SEALS_TESTS),
     Mutant("verify: what is in quarantine counts", "run/checkpoint.py", 'is_checkpoint: _STEP.fullmatch(path.name) is not None and path.parent.name in CHECKPOINT_FOLDERS', "_STEP.fullmatch(path.name) is not None", SEALS_TESTS),
     Mutant("loop: final is not sealed", "train/loop.py", '_save_final: checksums.write_checksums(unfinished)', "pass", ORDER),
-    Mutant("loop: a run is sealed after its final came", "train/loop.py", '_save_final: checksums.write_checksums(run.root, run.checksummed_files())\natomic.publish_folder(unfinished, run.final)', 'atomic.publish(unfinished, run.final)\nchecksums.write_checksums(run.root, run.records())', ORDER),
+    Mutant("loop: a run is sealed after its final came", "train/loop.py", '_save_final: checksums.write_checksums(run.root, run.checksummed_files())\natomic.publish_folder(unfinished, run.final)', 'atomic.publish_folder(unfinished, run.final)\nchecksums.write_checksums(run.root, run.checksummed_files())', ORDER),
     Mutant("run: the old seal stays while training goes on", "train/launch.py", '_train: checksums.remove_checksums(run.root)', "pass", ORDER),
     Mutant("run: credit is not sealed", "run/folder.py", "RunFolder.checksummed_files: [*self.rollouts.glob('*.parquet'), *self.credit.glob('*.parquet')]", "[*self.rollouts.glob('*.parquet')]", f"{DAMAGE}::test_every_file_is_sealed_but_those_that_may_change"),
     Mutant("evaluation: the old seal stays", "evaluate/suite.py", '_evaluate: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_an_evaluation_that_starts_again_has_no_seal_until_its_end"),

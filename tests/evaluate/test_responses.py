@@ -48,7 +48,7 @@ def cut_before_the_comparison(world: Path, folder: Path, monkeypatch: pytest.Mon
         patch.setattr(suite, "write_rows", end)
         with pytest.raises(Cut):
             suite.run(evaluation(world), folder)
-    return {path.name for path in (folder / "parts").iterdir()}
+    return {path.name for path in (folder / "shards").iterdir()}
 
 
 def test_missing_and_damaged_parts_are_made_again_and_no_others(
@@ -56,12 +56,12 @@ def test_missing_and_damaged_parts_are_made_again_and_no_others(
 ) -> None:
     suite.run(evaluation(world), tmp_path / "whole")
     expected = tree(tmp_path / "whole")
-    assert not (tmp_path / "whole" / "parts").exists()
+    assert not (tmp_path / "whole" / "shards").exists()
     folder = tmp_path / "cut"
     names = cut_before_the_comparison(world, folder, monkeypatch)
     parts = {f"answers-{policy:02d}-{start:06d}.jsonl" for policy in (0, 1) for start in (0, 2, 4)}
     assert parts < names and "scores-000000.jsonl" in names
-    (folder / "parts" / "answers-01-000002.jsonl").unlink()
+    (folder / "shards" / "answers-01-000002.jsonl").unlink()
     damaged = folder / "parts" / "answers-00-000004.jsonl"
     damaged.write_bytes(damaged.read_bytes().replace(b"Ask", b"ask").replace(b"0", b"1"))
     asked: list[list[str]] = []

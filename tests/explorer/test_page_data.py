@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from harken.evaluate.compare import compare
-from harken.explorer import contract as module
+from harken.explorer import page_data as module
 from harken.explorer.page_data import page_data
 
 SCHEMA = json.loads((Path(module.__file__).parent / "schema.json").read_text())

@@ -66,7 +66,7 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
     engine = responses._engine(source, config)
     (rollout,) = engine.generate([ASKED], Sampling(2, 0.0), "v", "evaluation")
     assert list(rollout.prompt_tokens) == wanted
-    said = responses.answer(0, "a", source, [ASKED], config, tmp_path / "parts")
+    said = responses.answer(0, "a", source, [ASKED], config, tmp_path / "shards")
     assert said.renderer.encode_prompt(ASKED.messages) == wanted
     planned = find_model(source.name)
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER

@@ -175,7 +175,7 @@ def test_what_sha256sum_would_write_in_another_way_is_refused(tmp_path: Path) ->
     for name in ("a/b/c.json", "two\nlines", "back\\slash"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-        with pytest.raises(ValueError, match="cannot be sealed"):
+        with pytest.raises(ValueError, match="cannot be listed"):
             checksums.write_checksums(tmp_path)
         (tmp_path / name).unlink()
     assert not (tmp_path / "SHA256SUMS").exists()
@@ -249,9 +249,9 @@ def kept(sealed: Path) -> Path:
 def test_whole_folders_are_listed_with_their_files(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(kept)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{kept}: 3 of 3 files whole",
-        f"{kept}/checkpoints/step-000002: checkpoint whole",
-        f"{kept}/final: 3 of 3 files whole",
+        f"{kept}: 3 of 3 files intact",
+        f"{kept}/checkpoints/step-000002: checkpoint intact",
+        f"{kept}/final: 3 of 3 files intact",
     ]
 
 
@@ -262,13 +262,13 @@ def test_each_damaged_and_missing_file_is_named(kept: Path, capsys: pytest.Captu
     (kept / "checkpoints" / "step-000002" / "state.json").write_text('{"step": 3}')
     assert main(["verify", str(kept.parent)]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"{kept}: 1 of 3 files whole",
+        f"{kept}: 1 of 3 files intact",
         "  metrics.jsonl is missing",
         "  rollouts/a b.parquet is damaged: its sha256 is not the one in SHA256SUMS",
-        f"{kept}/checkpoints/step-000002: checkpoint damaged: a run passes it over",
+        f"{kept}/checkpoints/step-000002: checkpoint damaged: a resumed run skips it",
         "  state.json has the wrong sha256",
-        f"{kept}/final: nothing in it can be checked",
-        "  SHA256SUMS is damaged, and without it nothing tells whether the files beside it are whole",
+        f"{kept}/final: cannot be verified",
+        "  SHA256SUMS is damaged, so the files it lists cannot be verified",
     ]
 
 
@@ -285,11 +285,11 @@ def test_a_folder_with_nothing_to_compare_with_is_an_error(
 ) -> None:
     for folder in (sealed.parent / "open", sealed.parent / "none"):
         assert main(["verify", str(folder)]) == 2
-        assert "nothing here is sealed" in capsys.readouterr().err
+        assert "neither checksums nor checkpoints are here" in capsys.readouterr().err
 
 
 def test_verify_may_be_told_a_checkpoint_itself(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(kept / "checkpoints" / "step-000002")
-    assert [one.summary for one in verify.verify(Path("."))] == ["checkpoint whole"]
+    assert [one.summary for one in verify.verify(Path("."))] == ["checkpoint intact"]
     with pytest.raises(UserError):
         verify.verify(kept / "checkpoints" / "quarantine")

@@ -137,7 +137,7 @@ def test_a_mask_that_does_not_fit_the_answers_is_refused(tmp_path: Path) -> None
 
 
 def test_a_table_that_is_missing_or_another_is_the_users_to_mend(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such table"):
+    with pytest.raises(UserError, match="file not found"):
         read_credit(tmp_path / "none.parquet")
     write_rows(tmp_path / "t.parquet", [{"prompt_id": "p", "sample": 0}])
     with pytest.raises(UserError, match="no column advantages, "):

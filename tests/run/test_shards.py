@@ -18,7 +18,7 @@ def never() -> list[object]:
 
 
 def test_a_part_is_made_once_and_read_back_equal(tmp_path: Path) -> None:
-    path = tmp_path / "parts" / "a.jsonl"
+    path = tmp_path / "shards" / "a.jsonl"
     assert load_or_make_shard(path, lambda: ROWS) == ROWS
     assert load_or_make_shard(path, never) == ROWS
 
@@ -38,7 +38,7 @@ def test_every_flipped_byte_and_every_cut_is_found(
     for _ in range(100):
         path.write_bytes(whole[: draw.randrange(len(whole))])
         assert load_or_make_shard(path, lambda: ["made again"]) == ["made again"]
-    assert "is damaged: it is made again" in capsys.readouterr().err
+    assert "is damaged and is computed again" in capsys.readouterr().err
     path.unlink()
     assert load_or_make_shard(path, lambda: ROWS) == ROWS
     assert path.read_bytes() == whole
@@ -52,4 +52,4 @@ def test_a_full_disk_costs_the_part_and_not_the_work(
 
     monkeypatch.setattr(atomic, "write_bytes", full)
     assert load_or_make_shard(tmp_path / "a.jsonl", lambda: ROWS) == ROWS
-    assert "could not be kept" in capsys.readouterr().err
+    assert "could not be stored" in capsys.readouterr().err

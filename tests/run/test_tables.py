@@ -122,7 +122,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
 
 
 def test_missing_and_damaged_tables_are_the_users_to_mend(tmp_path):
-    with pytest.raises(UserError, match="no such table"):
+    with pytest.raises(UserError, match="file not found"):
         read_rows(tmp_path / "nothing.parquet")
     path = tmp_path / "t.parquet"
     write_rows(path, [{"text": f"row {i}"} for i in range(200)])

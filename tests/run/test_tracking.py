@@ -188,4 +188,4 @@ def test_a_full_disk_delays_lines_and_does_not_end_the_run(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert [line["step"] for line in lines(RunFolder(tmp_path))] == list(range(1, 22))
-    assert "warning: metrics.jsonl could not be written, the run goes on: File too large" in shown
+    assert "warning: metrics.jsonl could not be written, the run continues: File too large" in shown

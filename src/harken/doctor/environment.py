@@ -36,7 +36,7 @@ def output_folder(context: Context) -> Outcome:
     stand_in = context.pipeline.sft_missing or context.pipeline.reward_model_missing
     if differences and made and not stand_in:
         return error(
-            f"{output} holds a run of another configuration: {'; '.join(differences[:3])}",
+            f"{output} contains a run with another configuration: {'; '.join(differences[:3])}",
             "choose another --output-dir, or restore the configuration",
         )
     return note(

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are on the disk when the call returns."""
+"""Write files and folders atomically and flush them to the disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, making its folder when there is none.
+    """Replace the content of `path` atomically; missing folders are created.
 
-    A reader sees the old content or the new, never a part, even after a power cut. Raises OSError;
-    the old content is then untouched. One writer at a time.
+    A reader sees either the old or the new content, even after a power failure. Raises OSError and then leaves the old
+    content as it was. Only one process may write at a time.
     """
     make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
@@ -30,7 +30,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder, and those above it that are missing, with their names on the disk."""
+    """Create a folder and its missing parents, and flush their directory entries."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -38,17 +38,17 @@ def make_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8."""
+    """Write text as UTF-8 with `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of indented JSON. Raises ValueError on NaN and infinities, which JSON does not have."""
+    """Write indented JSON with `write_bytes`. Raises ValueError on NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_and_sync(path: Path, data: bytes) -> None:
-    """Write a file in place and flush it to the disk. Only for folders that are not yet in use."""
+    """Write a file in place and flush it. Use it only in folders that are not published yet."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -56,9 +56,10 @@ def write_and_sync(path: Path, data: bytes) -> None:
 
 
 def publish_folder(unfinished: Path, folder: Path) -> None:
-    """A folder that is ready takes its name, with every file in it on the disk; an older one of that name goes.
+    """Rename a finished folder to its final name after flushing its files, and delete an older folder of that name.
 
-    No rename replaces a whole folder: a kill in between may leave none of that name, never a part of one.
+    A rename cannot replace a folder that has files. A kill between the two renames leaves no folder of that name, but
+    never an incomplete one.
     """
     replaced = folder.with_name(f".replaced-{folder.name}")
     for path in [*sorted(unfinished.rglob("*")), unfinished]:
@@ -72,16 +73,16 @@ def publish_folder(unfinished: Path, folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file that is already written, or a folder's list of names, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and orders renames itself
+    """Flush a written file or the entries of a directory to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and keeps renames in order itself
         return
-    number = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def disk_is_full(error: OSError) -> bool:
-    """Whether there was no room: a full disk, a spent quota or a limit on file size."""
+    """Return whether the error means no space: a full disk, an exhausted quota or a limit on file size."""
     return error.errno in _FULL

@@ -1,10 +1,10 @@
-"""Exact training state that survives a kill, a full disk and a flipped bit.
+"""Save and load exact training state. Checkpoints survive kills and full disks, and corruption is detected.
 
     checkpoints/.tmp-step-000050-…/   state.safetensors, state.json, MANIFEST.json, each flushed to the disk
-              → step-000050/          by one rename; then all but the newest are dropped
-              quarantine/             folders whose manifest does not verify
+              → step-000050/          by one rename; then all but the newest are deleted
+              quarantine/             folders that do not match their manifest
 
-safetensors and JSON only: opening a checkpoint never runs code from it.
+Only safetensors and JSON are used, so loading a checkpoint never runs code from it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from harken.run.terminal import say
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 CHECKPOINT_FOLDERS = ("checkpoints", "best")
-"""The folders of a run that hold checkpoints."""
+"""Folders of a run that contain checkpoints."""
 
 _UNFINISHED = ".tmp-"
 _REPLACED = ".replaced-"
@@ -45,7 +45,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` finished steps. Tensors are on the CPU."""
+    """Hold the training state after `step` steps. Tensors are on the CPU."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -53,14 +53,14 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int) -> bool:
-    """Write `folder/step-N`, then drop all but the newest `keep`. False, and a warning, on a full disk.
+    """Write `folder/step-N`, then delete all but the newest `keep`. On a full disk, warn and return False.
 
-    At every moment a kill leaves the checkpoints of before or the new one, whole. `state` comes back
-    equal but for tuples, which become lists. Raises ValueError when JSON could not give `state` back
-    (NaN, infinities, keys that are not text), and OSError on any other fault of the disk.
+    The write is atomic: a kill at any time leaves complete checkpoints only. `state` is restored unchanged, except
+    that tuples become lists. Raises ValueError if JSON cannot represent `state` (NaN, infinities, keys that are not
+    text), and OSError on any other disk error.
     """
     if keep < 1 or step < 0:
-        raise ValueError(f"keep at least one checkpoint of a step ≥ 0, not keep={keep}, step={step}")
+        raise ValueError(f"keep must be at least 1 and step at least 0, not keep={keep}, step={step}")
     _require_json(state, "state")
     name = f"step-{step:06d}"
     unfinished = folder / f"{_UNFINISHED}{name}-{uuid.uuid4().hex[:8]}"
@@ -72,23 +72,24 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
         shutil.rmtree(unfinished, ignore_errors=True)
         if not atomic.disk_is_full(error):
             raise
-        say(f"warning: no checkpoint of step {step}, the run goes on: {error.strerror} ({folder})")
+        say(
+            f"warning: checkpoint of step {step} was not saved, the run continues: {error.strerror} ({folder})"
+        )
         return False
     prune(folder, keep)
     return True
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Drop all but the newest `keep`. `save` does; a run that was killed in it has some left to drop."""
+    """Delete all but the newest `keep` checkpoints. `save` calls this, but a kill during `save` may leave old ones."""
     for old in _steps(folder)[keep:] if folder.is_dir() else []:
         _delete(old)
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose manifest verifies; None when there is none.
+    """Load the newest checkpoint that matches its manifest; None if there is none.
 
-    Newer ones that do not verify move to `quarantine/`, with a warning each. What a killed `save`
-    left behind is cleaned up.
+    Newer ones that do not match move to `quarantine/`, each with a warning. Leftovers of a killed `save` are deleted.
     """
     if not folder.is_dir():
         return None
@@ -102,20 +103,20 @@ def latest(folder: Path) -> Checkpoint | None:
 
 
 def newest_step(folder: Path) -> int:
-    """The step of the newest checkpoint by its name; 0 when there is none."""
+    """Return the step of the newest checkpoint by name; 0 if there is none."""
     return max((_step_number(path) for path in _steps(folder)), default=0) if folder.is_dir() else 0
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether this is the folder of a checkpoint, by its name and place. One in quarantine is none."""
+    """Return whether this is a checkpoint folder, by name and parent. Quarantined ones do not count."""
     return _STEP.fullmatch(path.name) is not None and path.parent.name in CHECKPOINT_FOLDERS
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Let what a library written in Rust says of the disk while it writes to `path` be the OSError that it is.
+    """Convert disk errors of libraries written in Rust to OSError while they write to `path`.
 
-    safetensors has an exception of its own for it, tokenizers raises Exception itself, and either may panic.
+    safetensors raises its own exception, tokenizers raises Exception, and either may panic.
     """
     try:
         yield
@@ -139,7 +140,7 @@ def _write_files(folder: Path, step: int, tensors: Mapping[str, Tensor], state: 
 
 
 def _publish(unfinished: Path, final: Path) -> None:
-    """Give a finished folder its name. No rename replaces a whole folder, so an old one steps aside first."""
+    """Rename a finished folder to its final name. A rename cannot replace a folder, so an old one is renamed first."""
     replaced = final.with_name(_REPLACED + final.name)
     if final.exists():
         os.rename(final, replaced)
@@ -162,23 +163,23 @@ def _clean_up(folder: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Delete a folder. It loses its name first: a half-deleted one is never taken for a checkpoint."""
-    nameless = path.with_name(f"{_UNFINISHED}{path.name}-{uuid.uuid4().hex[:8]}")
-    os.rename(path, nameless)
-    shutil.rmtree(nameless)
+    """Delete a folder. It is renamed first, so that a half-deleted one is never mistaken for a checkpoint."""
+    renamed = path.with_name(f"{_UNFINISHED}{path.name}-{uuid.uuid4().hex[:8]}")
+    os.rename(path, renamed)
+    shutil.rmtree(renamed)
 
 
 def checkpoint_problem(path: Path) -> str | None:
-    """Why a checkpoint cannot be trusted, or None. Its files are read."""
+    """Describe why a checkpoint is damaged, or return None. Reads all its files."""
     try:
         written = bounded.read_bytes(path / MANIFEST)
         manifest = json.loads(written)
         files = manifest["files"]
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']}, this Harken reads {FORMAT}"
-        # Rebuilding it leaves no byte of the manifest itself unchecked.
+        # Writing the manifest again also detects any changed byte in it.
         if written != _manifest(_step_number(path), files) or set(files) != {TENSORS, STATE}:
-            return f"{MANIFEST} is not as it was written"
+            return f"{MANIFEST} was changed"
         for name, (size, sha256) in files.items():
             if (path / name).stat().st_size != size:
                 return f"{name} has the wrong size"
@@ -198,7 +199,7 @@ def checkpoint_problem(path: Path) -> str | None:
 
 
 def _read(path: Path) -> Checkpoint | str:
-    """What a checkpoint holds, or why it cannot be read: a manifest may be right about files that are wrong."""
+    """Read a checkpoint, or describe why it cannot be read: checksums may match files that were wrong when saved."""
     try:
         state = json.loads(bounded.read_bytes(path / STATE, bounded.MAX_LINES))
         tensors = load_file(path / TENSORS)
@@ -207,7 +208,9 @@ def _read(path: Path) -> Checkpoint | str:
     except (ValueError, RecursionError):
         return f"{STATE} is not JSON"
     return (
-        Checkpoint(_step_number(path), tensors, state) if isinstance(state, dict) else f"{STATE} is no object"
+        Checkpoint(_step_number(path), tensors, state)
+        if isinstance(state, dict)
+        else f"{STATE} is not a JSON object"
     )
 
 
@@ -229,7 +232,7 @@ def _quarantine(path: Path) -> Path:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
+    """List checkpoint folders, newest first."""
     return sorted((p for p in folder.iterdir() if _STEP.fullmatch(p.name)), key=_step_number, reverse=True)
 
 
@@ -238,7 +241,7 @@ def _step_number(path: Path) -> int:
 
 
 def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, contiguous, no two in one memory: a clone is made only where it is needed."""
+    """Return contiguous CPU tensors that share no memory. Clones only where needed."""
     separate: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -250,7 +253,7 @@ def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _require_json(value: Any, where: str) -> None:
-    """Raise ValueError, naming the place, for a value that JSON would change or refuse."""
+    """Raise ValueError, naming the key, for a value that JSON would change or reject."""
     if isinstance(value, torch.Tensor):
         raise ValueError(f"{where} is a tensor: save it among the tensors")
     if isinstance(value, float) and not math.isfinite(value):

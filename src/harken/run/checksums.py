@@ -1,12 +1,12 @@
-"""SHA256SUMS: what a finished folder holds, so that a damaged file is found before it is used.
+"""Write and verify SHA256SUMS of finished folders, so that a damaged file is detected before it is used.
 
-    # sealed by Harken: sha256sum -c SHA256SUMS
+    # checksums by Harken: sha256sum -c SHA256SUMS
     9f86d081…  config.yml
     60303ae2…  rollouts/update-000001.parquet
     # sha256 of the lines above: 2c26b46b…
 
-`sha256sum -c` passes over lines that begin with #. The last one covers the seal itself: also a line that is
-gone is found. A seal finds damage, not forgery. No torch.
+`sha256sum -c` ignores lines that begin with #. The last one is a checksum of the lines above, so that missing lines are
+detected too. This protects against corruption, not against tampering. No torch.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from harken.run import atomic, bounded
 
 CHECKSUMS = "SHA256SUMS"
 DEEPEST = 2
-"""Parts of the longest sealed path: a file of the folder, or of a folder in it."""
+"""Most components of a listed path: a file in the folder, or in a folder inside it."""
 RECENT = 2 * 10**9
-"""Nanoseconds. Two changes within a tick of the disk's clock leave the same time: what is newer is read again."""
+"""Nanoseconds. Files changed more recently are always read again: two changes within one tick of the disk's clock get
+the same timestamp."""
 
-_FIRST = f"# sealed by Harken: sha256sum -c {CHECKSUMS}\n".encode()
+_FIRST = f"# checksums by Harken: sha256sum -c {CHECKSUMS}\n".encode()
 _LAST = re.compile(rb"^# sha256 of the lines above: [0-9a-f]{64}\n\Z", re.MULTILINE)
 
 
 def write_checksums(folder: Path, files: Iterable[Path] | None = None) -> None:
-    """Write the seal of `folder` over `files` (None: every file in it), last of all.
+    """Write the checksums of `files` (None: every file) in `folder`. Call it after all files are written.
 
-    They are flushed to the disk before: a power cut leaves no seal over files that were lost.
-    Raises ValueError for a file that lies too deep, or whose name `sha256sum` would write in another way.
+    The files are flushed to the disk first, so that a power failure cannot leave checksums of lost files.
+    Raises ValueError for a file that is nested too deeply, or whose name `sha256sum` would escape.
     """
     found = folder.rglob("*") if files is None else files
     chosen = [path for path in found if path.is_file() and path.name != CHECKSUMS]
@@ -45,7 +46,7 @@ def write_checksums(folder: Path, files: Iterable[Path] | None = None) -> None:
     for path in chosen:
         name = path.relative_to(folder).as_posix()
         if len(Path(name).parts) > DEEPEST or "\n" in name or "\\" in name:
-            raise ValueError(f"{name!r} cannot be sealed")
+            raise ValueError(f"{name!r} cannot be listed in {CHECKSUMS}")
         atomic.sync(path)
         sums[name] = file_sha256(path)
     for inner in {path.parent for path in chosen}:
@@ -54,14 +55,14 @@ def write_checksums(folder: Path, files: Iterable[Path] | None = None) -> None:
 
 
 def remove_checksums(folder: Path) -> None:
-    """Take the seal away, for good, before anything in `folder` changes."""
+    """Delete the checksums of `folder`. Call it before any listed file changes."""
     if (folder / CHECKSUMS).exists():
         (folder / CHECKSUMS).unlink()
         atomic.sync(folder)
 
 
 def verify_file(path: Path) -> None:
-    """Raise UserError when a seal lists `path` and it is not as it was sealed. What no seal lists passes."""
+    """Raise UserError if checksums list `path` and it does not match. Unlisted files pass."""
     path = path.absolute()
     for folder in path.parents[:DEEPEST]:
         name = path.relative_to(folder).as_posix()
@@ -71,14 +72,14 @@ def verify_file(path: Path) -> None:
 
 
 def verify_folder(folder: Path, *, weights: bool = True) -> None:
-    """`check` every file that the seal of `folder` itself lists. Without `weights`, no *.safetensors is read."""
+    """Verify every file that the checksums of `folder` list. Without `weights`, *.safetensors are skipped."""
     for name, sha256 in (read_checksums(folder) or {}).items():
         if weights or not name.endswith(".safetensors"):
             _require(folder / name, sha256)
 
 
 def read_verified_text(path: Path, largest: int = bounded.MAX_OBJECT) -> str:
-    """The UTF-8 text of a file. Raises UserError as `check` does, and when it cannot be read or is too large."""
+    """Verify and read UTF-8 text. Raises UserError as `verify_file` does, or if the file is unreadable or too large."""
     verify_file(path)
     try:
         return bounded.read_text(path, largest)
@@ -87,10 +88,9 @@ def read_verified_text(path: Path, largest: int = bounded.MAX_OBJECT) -> str:
 
 
 def read_checksums(folder: Path) -> dict[str, str] | None:
-    """Path within `folder` → sha256 of every file its seal lists. None without a seal; another tool's
-    SHA256SUMS is none.
+    """Read relative path → sha256 of every listed file. None if there is no SHA256SUMS, or another tool wrote it.
 
-    Raises UserError when the seal is not as it was written.
+    Raises UserError if the file was changed.
     """
     path = folder / CHECKSUMS
     try:
@@ -101,21 +101,21 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
         raise _unreadable(path, error) from error
     lines = written.decode(errors="replace").split("\n")
     sums = {line[66:]: line[:64] for line in lines[1:-2]}
-    # Writing it again leaves no byte of the seal unchecked.
+    # Writing it again also detects any changed byte in it.
     if written == _text(sums):
         return sums
-    # A cut leaves the first line or its beginning; one wrong byte leaves the first line or the last.
+    # A truncated file still begins like the first line; one wrong byte leaves the first or the last line intact.
     if not _FIRST.startswith(written[: len(_FIRST)]) and not _LAST.search(written):
         return None
     raise UserError(
-        "is damaged, and without it nothing tells whether the files beside it are whole",
+        "is damaged, so the files it lists cannot be verified",
         where=str(path),
-        fix="Restore it from a copy, or delete it to read them unchecked",
+        fix="Restore it from a copy, or delete it to read the files without verification",
     )
 
 
 def file_problem(path: Path, sha256: str) -> str | None:
-    """What is wrong with a sealed file, in words; None when it is whole."""
+    """Describe what is wrong with a listed file; None if its checksum matches."""
     try:
         found = file_sha256(path)
     except FileNotFoundError:
@@ -126,10 +126,10 @@ def file_problem(path: Path, sha256: str) -> str | None:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex. A file that keeps its path, size and times is read once a process."""
+    """Compute the sha256 of a file in hex. The result is cached while path, size and timestamps stay the same."""
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
-        raise OSError(errno.ENXIO, "it is no regular file", str(path))
+        raise OSError(errno.ENXIO, "it is not a regular file", str(path))
     key = (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     recent = time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < RECENT
     return _digest.__wrapped__(*key) if recent else _digest(*key)
@@ -150,8 +150,8 @@ def _require(path: Path, sha256: str) -> None:
         raise UserError(
             wrong,
             where=str(path),
-            fix="Restore it from a copy, or let the command that wrote it write another folder; "
-            f"if it was changed on purpose, delete the {CHECKSUMS} that lists it",
+            fix="Restore it from a copy, or run the command that wrote it with another output folder; "
+            f"if you changed it on purpose, delete the {CHECKSUMS} that lists it",
         )
 
 

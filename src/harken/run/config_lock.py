@@ -1,4 +1,4 @@
-"""One folder, one configuration: the first run writes it, later ones must bring the same."""
+"""Lock a folder to one configuration: the first run writes it, later runs must match it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ RESTORE = "restore the file, or choose another --output-dir"
 def lock_config(
     path: Path, config: dict[str, Any], *made: Path, changes: AcceptedChanges | None = None
 ) -> bool:
-    """Write the resolved configuration, or check it against the one that is there. True: something was made already.
+    """Write the resolved configuration, or compare it with the existing one. Returns whether any of `made` exists.
 
-    A configuration under which none of `made` came to be is replaced: a first try that failed on a mistyped
-    path must not lock the folder. One whose differences `changes` lets through, or whose names moved with the folder,
-    stays until `replace`. Raises UserError with the differences when something was made under another, and when the
-    configuration that is there is damaged.
+    If none of `made` exists, the configuration is replaced: a first attempt that failed on a mistyped path must not
+    lock the folder. Otherwise the existing one is kept until `write_config`, even if `changes` accepts its differences
+    or its paths moved with the folder. Raises UserError with the differences if they are not accepted, and if the
+    existing configuration is damaged.
     """
     if path.exists() and any(result.exists() for result in made):
         (changes or AcceptedChanges(can_accept=False)).require_accepted(
-            "this folder holds a run of another configuration",
+            "this folder contains a run with another configuration",
             differences(path, config),
             where=path.parent,
             fix="choose another --output-dir, or restore the configuration",
@@ -39,9 +39,9 @@ def lock_config(
 
 
 def differences(path: Path, config: dict[str, Any]) -> list[str]:
-    """What differs between the configuration a folder was claimed with and `config`, one line each.
+    """List the differences between the folder's configuration and `config`, one line each.
 
-    A name of a place in a project that was moved as a whole, the folder with it, is no difference (`run.moved`).
+    A path that changed because the whole project was moved does not count (`run.moved`).
     """
     return config_difference(
         moved.translate_moved_paths(read_locked_config(path), config, path.parent), config
@@ -49,12 +49,12 @@ def differences(path: Path, config: dict[str, Any]) -> list[str]:
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:
-    """Write the resolved configuration, whatever is there."""
+    """Write the resolved configuration, replacing any existing one."""
     write_text(path, config_yaml.write(config))
 
 
 def read_locked_config(path: Path) -> dict[str, Any]:
-    """The configuration a folder was claimed with. Raises UserError when the file cannot be read as one."""
+    """Read the configuration that a folder is locked to. Raises UserError if the file cannot be read."""
     try:
         return config_yaml.parse(checksums.read_verified_text(path), str(path)).data
     except (OSError, UnicodeDecodeError) as error:

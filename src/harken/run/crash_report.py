@@ -1,4 +1,4 @@
-"""An exception that nobody expected: where its traceback is kept, for the one who has to find the bug."""
+"""Save the traceback of an unexpected exception for a bug report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _FOLDER = "harken_folder"
 
 
 def note_folder(error: BaseException, folder: Path) -> None:
-    """Remember which folder was being written when `error` was raised: the innermost one counts."""
+    """Remember which folder was being written when `error` was raised. The innermost folder wins."""
     if not hasattr(error, _FOLDER):
         with contextlib.suppress(AttributeError):
             setattr(error, _FOLDER, folder)
 
 
 def write_crash_report(error: BaseException) -> Path | None:
-    """Write the traceback, without secrets, into the folder that was being written, else into the temporary folder.
+    """Write the traceback, without secrets, to the folder that was being written, or else to the temporary folder.
 
-    Returns the file; None where neither takes it.
+    Returns the file, or None if neither is writable.
     """
     lines = [f"{name} {version}\n" for name, version in manifest.versions().items()]
     text = "".join([*lines, "\n", *traceback.format_exception(error)])

@@ -1,7 +1,7 @@
-"""credit/update-NNNNNN.parquet: how every token of an update's rollouts was credited. No torch.
+"""Write and read credit/update-NNNNNN.parquet: the PPO targets of every token of an update's rollouts. No torch.
 
-One row a rollout, in the order of rollouts/update-NNNNNN.parquet; lists over the response tokens. Numbers are
-float32, as they were computed, so that a replay starts from exactly what the run saw.
+One row per rollout, in the order of rollouts/update-NNNNNN.parquet; lists have one entry per response token. Numbers
+are float32, as they were computed, so that a replay starts from exactly the values of the run.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from harken.run.tables import read_rows, write_table
 
 
 class Grid(Protocol):
-    """A [batch, time] tensor or array."""
+    """Describe a [batch, time] tensor or array."""
 
     def tolist(self) -> Any:
-        """Its rows as lists."""
+        """Return the rows as lists."""
         ...
 
 
 @dataclass(frozen=True)
 class TokenColumns:
-    """What is known of each token, [batch, time] each; read where `action` is True and nowhere else.
+    """Hold the values of each token, [batch, time] each. Only entries in the response mask are read.
 
-    Log-probabilities, `kl` and `price` are in nats, `rewards`, `values` and `returns` in units of reward.
+    Log-probabilities, `kl` and `kl_penalty` are in nats; `rewards`, `values` and `returns` in units of reward.
     """
 
     old_logprobs: Grid
@@ -38,19 +38,19 @@ class TokenColumns:
     kl: Grid
     """k1, whatever the estimator."""
     kl_penalty: Grid
-    """The estimate of the KL that is paid for."""
+    """The KL estimate that the penalty uses (`kl_estimator`), before the coefficient."""
     rewards: Grid
     advantages: Grid
-    """As the loss used them: whitened, when the run whitens."""
+    """As the loss used them: whitened if the run whitens."""
     returns: Grid
     policy_mask: Grid
-    """True where the policy's loss falls."""
+    """True where the policy loss is computed."""
     value_mask: Grid
-    """True where the critic's loss falls."""
+    """True where the value loss is computed."""
     values: Grid | None = None
-    """None: there is no critic."""
+    """None without a critic."""
     new_logprobs: Grid | None = None
-    """Under the policy after the update; None when they were not measured."""
+    """Of the policy after the update; None if they were not measured."""
 
 
 TOKEN_COLUMNS = tuple(field.name for field in fields(TokenColumns))
@@ -78,19 +78,20 @@ def write_credit(
     final_values: Sequence[float] | None,
     step: int,
 ) -> None:
-    """One parquet row a rollout, whole or not at all.
+    """Write one parquet row per rollout, atomically.
 
-    `action` [batch, time] marks the response tokens. `score` becomes the weighted sum of a rollout's
-    sources, `final_values` V of each whole sequence (None without a critic), `kl_coefficient` the price
-    of a nat in this update. Raises ValueError when `action` marks another number of tokens in a row than
-    its rollout has, or a column has another shape.
+    `response_mask` [batch, time] marks the response tokens. The column `score` is the weighted sum of a rollout's
+    sources, `final_values` V after the last token (None without a critic), `kl_coefficient` the KL coefficient of this
+    update. Raises ValueError if a row of `response_mask` does not match the length of its response, or a column has
+    another shape.
     """
     flags = response_mask.tolist()
     ragged = {name: _selected(getattr(tokens, name), flags, name) for name in TOKEN_COLUMNS}
     for row, length in zip(scored, (sum(row) for row in flags), strict=True):
         if length != len(row.rollout.response_tokens):
             raise ValueError(
-                f"{length} actions for the {len(row.rollout.response_tokens)} tokens of {row.rollout.prompt.id!r}"
+                f"the mask has {length} tokens, the response to {row.rollout.prompt.id!r} "
+                f"{len(row.rollout.response_tokens)}"
             )
     finals = [None] * len(scored) if final_values is None else final_values
     records = [
@@ -109,25 +110,25 @@ def write_credit(
 
 
 def read_credit(path: Path) -> list[dict[str, Any]]:
-    """The rows of a credit table. Raises UserError when it is missing, damaged or lacks a column."""
+    """Read the rows of a credit table. Raises UserError if it is missing, damaged or lacks a column."""
     rows = read_rows(path)
     if rows and (missing := _SCHEMA.keys() - rows[0].keys()):
         raise UserError(
             f"not a credit table of this version: no column {', '.join(sorted(missing))}",
             where=str(path),
-            fix="look at a run of this version",
+            fix="use a run that this version wrote",
         )
     return rows
 
 
 def _selected(grid: Grid | None, flags: Sequence[Sequence[bool]], name: str) -> list[list[Any] | None]:
-    """The values of each row where its flags are True."""
+    """Return the values of each row where its flags are True."""
     if grid is None:
         return [None] * len(flags)
     rows = grid.tolist()
     if [len(row) for row in rows] != [len(row) for row in flags]:
-        raise ValueError(f"{name} has another shape than action")
+        raise ValueError(f"{name} and response_mask have different shapes")
     return [
-        [value for value, is_action in zip(row, row_flags, strict=True) if is_action]
+        [value for value, flag in zip(row, row_flags, strict=True) if flag]
         for row, row_flags in zip(rows, flags, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Every path of a run, named once.
+"""Define every path of a run, a pipeline and an evaluation.
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
       tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  final/
@@ -6,8 +6,8 @@
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
       pipeline.yml  results.json
 
-A finished run, its final, an evaluation and a pipeline are sealed: SHA256SUMS lists their files (run/checksums.py). A
-run's own lists neither what may still change (status.json, tensorboard, checkpoints) nor final, which has its own.
+SHA256SUMS lists the files of a finished run, its final/, an evaluation and a pipeline (run/checksums.py). That of a run
+lists neither files that may still change (status.json, tensorboard, checkpoints) nor final/, which has its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one training run."""
+    """Name the files of one training run."""
 
     root: Path
 
@@ -39,22 +39,22 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON line a step."""
+        """One JSON line per step."""
         return self.root / "metrics.jsonl"
 
     @property
     def data_report(self) -> Path:
-        """Rows raw, kept, dropped by reason, shortened by reason (JSON)."""
+        """Counts of rows read, kept, dropped by reason and shortened by reason (JSON)."""
         return self.root / "data_report.json"
 
     @property
     def rejects(self) -> Path:
-        """Each dropped row with its place and reason (JSONL)."""
+        """Each dropped row with its location and reason (JSONL)."""
         return self.root / "rejects.jsonl"
 
     @property
     def trained_prompts(self) -> Path:
-        """Hashes of the prompts it was trained on, one a line (`run.trained_prompts`)."""
+        """Hashes of the training prompts, one per line (`run.trained_prompts`)."""
         return self.root / "trained_prompts.txt"
 
     @property
@@ -64,7 +64,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Exact training state, one folder a kept step."""
+        """Exact training state, one folder per saved step."""
         return self.root / "checkpoints"
 
     @property
@@ -74,17 +74,17 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The weights of the best step so far, for choosing what becomes `final`."""
+        """Weights of the best step so far, a candidate for `final`."""
         return self.root / "best"
 
     @property
     def rollouts(self) -> Path:
-        """Scored rollouts, one parquet file an update."""
+        """Scored rollouts, one parquet file per update."""
         return self.root / "rollouts"
 
     @property
     def credit(self) -> Path:
-        """How every token of those rollouts was credited, one parquet file an update."""
+        """PPO targets of every token of those rollouts, one parquet file per update."""
         return self.root / "credit"
 
     @property
@@ -93,7 +93,7 @@ class RunFolder:
         return self.root / "final"
 
     def checksummed_files(self) -> list[Path]:
-        """What is there of the files that no longer change when the run is finished, `final` aside: its seal's."""
+        """List the existing files that no longer change once the run is finished, without `final`."""
         tables = [*self.rollouts.glob("*.parquet"), *self.credit.glob("*.parquet")]
         named = (
             self.config,
@@ -108,7 +108,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """The stages of one pipeline, in order."""
+    """Name the folders and files of one pipeline."""
 
     root: Path
 
@@ -139,7 +139,7 @@ class PipelineFolder:
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """The report page (HTML)."""
         return self.root / "05_report" / "report.html"
 
     @property
@@ -150,7 +150,7 @@ class PipelineFolder:
 
 @dataclass(frozen=True)
 class EvaluationFolder:
-    """The files of one evaluation."""
+    """Name the files of one evaluation."""
 
     root: Path
 
@@ -161,12 +161,12 @@ class EvaluationFolder:
 
     @property
     def shards(self) -> Path:
-        """Finished parts of an unfinished evaluation (`run.shards`); gone when it is finished."""
-        return self.root / "parts"
+        """Finished shards of an unfinished evaluation (`run.shards`); deleted when it is finished."""
+        return self.root / "shards"
 
     @property
     def responses(self) -> Path:
-        """One row per (policy, prompt): the answer and all its scores. Everything else derives from it."""
+        """One row per (policy, prompt, sample): the response and all its scores. All other results derive from it."""
         return self.root / "responses.parquet"
 
     @property
@@ -175,5 +175,5 @@ class EvaluationFolder:
         return self.root / "summary.json"
 
     def checksummed_files(self) -> list[Path]:
-        """The files of a finished evaluation: its seal's."""
+        """List the files of a finished evaluation."""
         return [self.config, self.responses, self.summary]

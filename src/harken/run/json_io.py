@@ -1,6 +1,6 @@
-"""JSON that a run wrote, read back whole and in the shape it was written in, or refused in one line. No torch.
+"""Read and validate JSON files of a run; a wrong file is one error line. No torch.
 
-A file may have been cut short, edited, or be another program's: nothing in it is believed before it was looked at.
+A file may be truncated, edited or written by another program, so everything is validated before use.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ RESTORE = "restore the file"
 
 
 class Schema(BaseModel):
-    """What a stored value has to hold at least. Further keys may stand beside these."""
+    """Describe the required keys of a stored value. Further keys are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 def read_object(path: Path, fix: str = RESTORE) -> dict[str, Any]:
-    """The JSON object in a file. Raises UserError when the file cannot be read, or holds anything else."""
+    """Read a file with one JSON object. Raises UserError if it cannot be read or contains anything else."""
     return parse_object(_content(path, fix), str(path), fix)
 
 
 def read_list(path: Path, fix: str = RESTORE) -> list[Any]:
-    """The JSON array in a file. Raises UserError as `read_object` does."""
+    """Read a file with one JSON array. Raises UserError as `read_object` does."""
     value = _parse(_content(path, fix), str(path), fix)
     if not isinstance(value, list):
         raise UserError("is not a JSON array", where=str(path), fix=fix)
@@ -38,28 +38,28 @@ def read_list(path: Path, fix: str = RESTORE) -> list[Any]:
 
 
 def read_lines(path: Path, fix: str = RESTORE) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a JSONL file, each with its place. A last line that was cut short is left out.
+    """Read the objects of a JSONL file, each with its location. An incomplete last line is skipped.
 
-    Raises UserError, naming the line, for one that is no JSON object.
+    Raises UserError, naming the line, for a line that is not a JSON object.
     """
     lines = _content(path, fix, bounded.MAX_LINES).split(b"\n")[:-1]
     places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
     return [(where, parse_object(line, where, fix)) for where, line in zip(places, lines, strict=True)]
 
 
-def validate(value: object, shape: type[Schema], where: str, fix: str = RESTORE) -> None:
-    """Raise UserError, naming the first key at fault, when `value` does not have a shape."""
+def validate(value: object, schema: type[Schema], where: str, fix: str = RESTORE) -> None:
+    """Raise UserError, naming the first wrong key, if `value` does not fit a schema."""
     try:
-        shape.model_validate(value)
+        schema.model_validate(value)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(map(str, fault["loc"]))
-        what = fault["msg"].removeprefix("Input ")
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        what = first["msg"].removeprefix("Input ")
         raise UserError(what, where=f"{where}: {key}" if key else where, fix=fix) from None
 
 
 def parse_object(content: bytes, where: str, fix: str = RESTORE) -> dict[str, Any]:
-    """The JSON object that `content` is. Raises UserError for anything else."""
+    """Parse a JSON object. Raises UserError for anything else."""
     value = _parse(content, where, fix)
     if not isinstance(value, dict):
         raise UserError("is not a JSON object", where=where, fix=fix)
@@ -82,7 +82,7 @@ def _parse(content: bytes, where: str, fix: str) -> Any:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -1,4 +1,4 @@
-"""One process writes a folder, and there is room for what it will write."""
+"""Lock a folder for one writing process, and check the free disk space."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from harken.run.terminal import say
 
 LOCK, OWNER = ".writer.lock", ".writer.json"
 _opened: list[Path] = []
-"""Folders this process has written."""
-_RESUMABLE = ("checkpoints/step-*", "final", "parts/*", "*/final", "summary.json")
-"""What a command that is given again does not make again: of a run, an evaluation, a pipeline, a sweep."""
+"""Folders that this process has locked."""
+_RESUMABLE = ("checkpoints/step-*", "final", "shards/*", "*/final", "summary.json")
+"""Files from which a repeated command resumes: of a run, an evaluation, a pipeline, a sweep."""
 
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Be the only writer of a folder, which is made when there is none.
+    """Lock a folder for writing; create it if it is missing.
 
-    The kernel drops the lock when the process ends, however it ends. Raises UserError, naming the other process,
-    when there is one. File systems without locks get a warning.
+    The kernel releases the lock when the process ends for any reason. Raises UserError, naming the other process, if
+    the folder is locked. On file systems without locks, print a warning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -42,12 +42,12 @@ def write_lock(folder: Path) -> Iterator[None]:
             fix="wait until it has finished, stop it, or choose another --output-dir",
         ) from None
     except NotImplementedError:
-        say(f"warning: {folder} is on a file system without locks: let no second process write there")
+        say(
+            f"warning: {folder} is on a file system without locks: do not start a second process that writes there"
+        )
     _opened.append(folder)
     try:
-        with suppress(
-            OSError
-        ):  # it only names the owner to others: a full disk must not refuse the command for it
+        with suppress(OSError):  # the file only names the owner: a full disk must not fail the command here
             (folder / OWNER).unlink(missing_ok=True)  # a pipe of that name would wait for a reader
             (folder / OWNER).write_text(json.dumps(_this_process()) + "\n")
         yield
@@ -61,16 +61,16 @@ def write_lock(folder: Path) -> Iterator[None]:
 
 
 def resume_hint() -> str:
-    """What the command that was interrupted does when it is given again; "" for one that wrote to no folder."""
+    """Say what the interrupted command does when it is run again; "" if it wrote to no folder."""
     if not _opened:
         return ""
     if any(next(folder.glob(kept), None) for folder in _opened for kept in _RESUMABLE):
-        return "The same command with the same folder goes on from what is saved there"
-    return "Nothing was saved yet: the same command starts again"
+        return "Run the same command with the same folder to resume"
+    return "Nothing was saved yet: the same command starts from the beginning"
 
 
 def require_disk_space(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError when the disk of `folder` has fewer than `needed` bytes free. `what` will take them."""
+    """Raise UserError if the disk of `folder` has less than `needed` bytes free for `what`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
@@ -92,5 +92,5 @@ def _owner(folder: Path) -> str:
     try:
         owner = json.loads(bounded.read_bytes(folder / OWNER))
         return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+    except (OSError, ValueError, KeyError, TypeError):  # the other process has just started
         return "another process"

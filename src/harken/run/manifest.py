@@ -1,4 +1,4 @@
-"""manifest.json: what a run was made with and from. Fingerprints of weights, differences of configs."""
+"""Write and read manifest.json: versions, lineage and hashes of a run. Compare configurations and redact secrets."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from harken.run.folder import RunFolder
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
 REDACTED = "[redacted]"
 MOVED = "frozen_weights_moved"
-"""The key under which a manifest and a status name components whose frozen weights changed."""
+"""Key of a manifest and a status that lists components whose frozen weights changed."""
 FIX = "Restore or delete it"
 
-# `pad_token` and `kl_per_token` are no secrets: after an underscore, "token" needs a word that makes it one.
+# `pad_token` and `kl_per_token` are not secrets, so "_token" needs a word before it that makes it one.
 _SECRET_NAME = re.compile(
     r"(?:^|[.-])token$"
     r"|(?:^|[._-])(?:auth|authorization|bearer|credentials?|passw(?:or)?d|passphrase|secret)$"
@@ -52,16 +52,16 @@ _SECRET_PARAMETER = re.compile(
     r"|sig|auth|authorization|pwd|key)=)[^&#;\s\"'<>]+",
     re.IGNORECASE,
 )
-"""A parameter of an address that authorises whoever has it, as signed downloads bring one."""
+"""A URL parameter that authorises its holder, as in signed download links."""
 
 
 def created_at(run: RunFolder) -> datetime:
-    """The time the run was created: of a run that has no manifest yet, now, or what SOURCE_DATE_EPOCH says."""
-    said = read_manifest(run.manifest)["created"] if run.manifest.exists() else _now()
+    """Return when the run was created: from its manifest, or else now (or SOURCE_DATE_EPOCH)."""
+    text = read_manifest(run.manifest)["created"] if run.manifest.exists() else _now()
     try:
-        return datetime.fromisoformat(said)
+        return datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        raise UserError(f"created: {said!r} is no time", where=str(run.manifest), fix=FIX) from None
+        raise UserError(f"created: {text!r} is not a time", where=str(run.manifest), fix=FIX) from None
 
 
 def write_manifest(
@@ -71,10 +71,10 @@ def write_manifest(
     extra: dict[str, Any],
     created: datetime | None = None,
 ) -> None:
-    """Write the manifest; `extra` stands beside the other keys, and secrets are redacted.
+    """Write the manifest with the keys of `extra` added and secrets redacted.
 
-    A run that is resumed keeps the time it was created, the changes that were accepted before, and frozen weights that
-    moved; a new one gets `created` (see `began`). Raises ValueError when `extra` has a key of the manifest's own.
+    A resumed run keeps its creation time, its accepted changes and its list of changed frozen weights. A new run gets
+    `created` (see `created_at`). Raises ValueError if `extra` has a key of the manifest.
     """
     new = created.isoformat(timespec="seconds") if created else _now()
     before = read_manifest(run.manifest) if run.manifest.exists() else {"created": new}
@@ -88,7 +88,7 @@ def write_manifest(
         "lineage": lineage,
     }
     if taken := own.keys() & extra.keys():
-        raise ValueError(f"extra may not hold {sorted(taken)}")
+        raise ValueError(f"extra may not have the keys {sorted(taken)}")
     if accepted := [*before.get("changes", []), *extra.get("changes", [])]:
         extra = {**extra, "changes": accepted}
     if before.get(MOVED):
@@ -97,18 +97,18 @@ def write_manifest(
 
 
 def mark_moved(run: RunFolder, names: Sequence[str]) -> None:
-    """Say in the manifest that the frozen weights of these components moved during the run."""
+    """Record in the manifest that the frozen weights of these components changed during the run."""
     atomic.write_json(run.manifest, read_manifest(run.manifest) | {MOVED: list(names)})
 
 
 def moved_components(run: RunFolder) -> list[str]:
-    """Components whose frozen weights moved during the run, by its manifest; [] without a manifest."""
+    """List components whose frozen weights changed during the run, from its manifest; [] without a manifest."""
     names = read_manifest(run.manifest).get(MOVED, []) if run.manifest.exists() else []
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def versions() -> dict[str, str | None]:
-    """Of Harken, of its source files as a whole, and of the libraries its numbers come from."""
+    """Return the versions of Harken and of the libraries that affect its results, and a hash of Harken's source."""
     return {
         "harken": harken.__version__,
         "harken_code": code_sha256(),
@@ -117,13 +117,13 @@ def versions() -> dict[str, str | None]:
 
 
 def recorded_versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run's manifest says of `versions()` and Python, as it was when the run was made."""
+    """Return the entries of `versions()` and Python that a manifest recorded."""
     return {name: manifest[name] for name in (*versions(), "python") if name in manifest}
 
 
 @cache
 def code_sha256() -> str:
-    """Of the names and contents of Harken's own source files."""
+    """Hash the names and contents of Harken's source files."""
     root = Path(harken.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -133,18 +133,18 @@ def code_sha256() -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest at `path`. Raises UserError when there is none or it is damaged."""
+    """Read the manifest at `path`. Raises UserError if it is missing or damaged."""
     checksums.verify_file(path)
     try:
         manifest = json.loads(bounded.read_bytes(path))
     except FileNotFoundError:
-        raise UserError("no manifest here", where=str(path), fix="Name the folder of a run") from None
+        raise UserError("no manifest", where=str(path), fix="Name the folder of a run") from None
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path), fix=FIX) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"damaged manifest ({error})", where=str(path), fix=FIX) from None
     if not isinstance(manifest, dict) or "created" not in manifest:
-        raise UserError("not the manifest of a run", where=str(path), fix=FIX)
+        raise UserError("not a manifest of a run", where=str(path), fix=FIX)
     return manifest
 
 
@@ -164,7 +164,7 @@ class _WithLineage(json_io.Schema):
 
 
 def read_lineage(path: Path) -> dict[str, Any]:
-    """What the run with the manifest at `path` was made from. Raises UserError when it does not say."""
+    """Read the lineage from the manifest at `path`. Raises UserError if it has none."""
     manifest = read_manifest(path)
     json_io.validate(manifest, _WithLineage, str(path), FIX)
     found: dict[str, Any] = manifest["lineage"]
@@ -172,7 +172,7 @@ def read_lineage(path: Path) -> dict[str, Any]:
 
 
 def redact(value: Any, name: str = "") -> Any:
-    """The same JSON value without what looks like a secret, by the name of a key or the look of a text."""
+    """Return a JSON value with probable secrets redacted, detected by key name or by the form of the text."""
     if isinstance(value, Mapping):
         return {key: redact(item, str(key)) for key, item in value.items()}
     if value is not None and _SECRET_NAME.search(name):
@@ -183,12 +183,12 @@ def redact(value: Any, name: str = "") -> Any:
 
 
 def redact_text(text: str) -> str:
-    """Return a text without what looks like a secret: tokens, passwords in addresses, keys of signed addresses."""
+    """Redact probable secrets in a text: tokens, passwords in URLs, keys of signed URLs."""
     return _SECRET_PARAMETER.sub(rf"\1{REDACTED}", _SECRET_VALUE.sub(REDACTED, text))
 
 
 def redact_command(words: Sequence[str]) -> list[str]:
-    """A command line without secrets: also those after ``--token`` and in ``a.b.token=…``."""
+    """Redact secrets in a command line, including those after ``--token`` and in ``a.b.token=…``."""
     shown: list[str] = []
     option = ""
     for word in words:
@@ -202,13 +202,13 @@ def redact_command(words: Sequence[str]) -> list[str]:
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
-    """The sha256 of a configuration, whatever the order of its keys. Raises ValueError on NaN."""
+    """Compute the sha256 of a configuration, independent of key order. Raises ValueError on NaN."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line for each value that differs: ``training.lr: 1e-06 → 2e-06``. [] when none does."""
+    """Return one line per value that differs: ``training.lr: 1e-06 → 2e-06``."""
     before, after = _flat(old), _flat(new)
     return [
         f"{key}: {_format(before, key)} → {_format(after, key)}"
@@ -218,13 +218,15 @@ def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """The sha256 over names and contents of the *.safetensors files right in `folder`, sorted by name.
+    """Compute the sha256 over names and contents of the *.safetensors files directly in `folder`, sorted by name.
 
-    Raises UserError when there is no such file.
+    Raises UserError if there is no such file.
     """
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.name)
     if not files:
-        raise UserError("no *.safetensors weights here", where=str(folder), fix="Name a folder of a model")
+        raise UserError(
+            "no *.safetensors weights in this folder", where=str(folder), fix="Name a folder of a model"
+        )
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\0{checksums.file_sha256(path)}\n".encode())
@@ -237,9 +239,9 @@ def _now() -> str:
         moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
     except (ValueError, OverflowError):
         raise UserError(
-            f"{epoch!r} is no time",
+            f"{epoch!r} is not a time",
             where="SOURCE_DATE_EPOCH",
-            fix="Give whole seconds since 1970, or unset it",
+            fix="Set it to whole seconds since 1970, or unset it",
         ) from None
     return moment.isoformat(timespec="seconds")
 

@@ -1,7 +1,7 @@
-"""Names of files and folders in a recorded configuration that mean the same place after a project was moved.
+"""Recognise paths in a recorded configuration after the whole project was moved.
 
-A configuration says where a model or rows lie, from the working directory or from the root. When the folder that holds
-a run and what it names is moved as a whole, every such name is another, and the place within that folder is the same.
+A configuration names models and data by absolute paths or relative to the working directory. If a folder that contains
+both the run and those files is moved, their paths change, but their location within that folder does not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 
 def translate_moved_paths(recorded: Any, config: Any, folder: Path) -> Any:
-    """Return `recorded`, with the name that `config` gives where both name the same place (see `is_same_place`).
+    """Return `recorded` with each moved path replaced by the path in `config` (see `is_same_place`).
 
-    `folder` holds the run that was recorded.
+    `folder` contains the recorded run.
     """
     if isinstance(recorded, Mapping) and isinstance(config, Mapping):
         return {
@@ -30,10 +30,10 @@ def translate_moved_paths(recorded: Any, config: Any, folder: Path) -> Any:
 
 
 def is_same_place(old: str, new: str, folder: Path) -> bool:
-    """Whether `new` names what `old` named before the run in `folder` was moved together with it.
+    """Return whether `new` is the file that `old` named before it and the run in `folder` were moved together.
 
-    That is: `new` is there; `old` is gone, or the same file; and the path to `new` within the closest folder that
-    holds both it and the run is how `old` ends. What is in it is for fingerprints to tell.
+    True if `new` exists, `old` is missing or the same file, and `old` ends with the path of `new` relative to the
+    closest folder that contains both `new` and the run. Fingerprints verify the contents elsewhere.
     """
     (old, old_function), (new, new_function) = _split(old), _split(new)
     if old == new or old_function != new_function:
@@ -59,6 +59,6 @@ def _abspath(path: str | Path) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The file and the function of `file.py:function`; of any other name, itself and nothing."""
+    """Split `file.py:function` into file and function; any other name gets an empty function."""
     file, colon, function = name.rpartition(":")
     return (file, function) if colon and file.endswith(".py") else (name, "")

@@ -1,4 +1,4 @@
-"""What is different from how a run began: refused with its difference, or accepted for once and written down."""
+"""Check a resumed run for changes since it began: reject them, or accept and record them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harken.run import manifest
 
 ACCEPT = "--accept-changes of `harken train` or `harken pipeline`"
 RESULTS_DEPEND_ON = ("harken", "harken_code", "torch", "transformers", "peft", "tokenizers", "numpy")
-"""Entries of a manifest whose change may change a run's numbers."""
+"""Manifest entries that can affect a run's results."""
 
 
 class AcceptedChanges:
-    """Meets every difference of a run that goes on. `accepted` holds what was let through.
+    """Collect the accepted differences of a resumed run in `accepted`, and reject others.
 
-    `offered`: whether there is a command that accepts; of an evaluation and a finished run there is none.
+    `can_accept`: whether the command has --accept-changes; for an evaluation and a finished run it has not.
     """
 
     def __init__(self, accept: bool = False, *, can_accept: bool = True) -> None:
@@ -25,15 +25,15 @@ class AcceptedChanges:
         self.accepted: list[str] = []
 
     def require_accepted(self, problem: str, differences: Sequence[str], *, where: Path, fix: str) -> None:
-        """Raises UserError with the differences, unless there are none or they are accepted."""
+        """Raise UserError with the differences, unless there are none or they are accepted."""
         if differences and not self.accept:
             what = f"{problem}: {'; '.join(differences)}"
-            way = f", or go on all the same with {ACCEPT}" if self.can_accept else ""
-            raise UserError(what, where=str(where), fix=f"{fix}{way}")
+            alternative = f", or resume anyway with {ACCEPT}" if self.can_accept else ""
+            raise UserError(what, where=str(where), fix=f"{fix}{alternative}")
         self.accepted += differences
 
 
 def of_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each version that differs between two manifests. What one of them does not say is no difference."""
+    """Return one line per version that differs between two manifests. Entries that only one has are ignored."""
     both = [name for name in RESULTS_DEPEND_ON if name in before and name in now]
     return manifest.config_difference({n: before[n] for n in both}, {n: now[n] for n in both})

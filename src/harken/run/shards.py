@@ -1,6 +1,6 @@
-"""Finished parts of a long piece of work, so that a second start makes only those that are missing.
+"""Store finished shards of a long computation, so that a resumed run computes only the missing ones.
 
-parts/<name>.jsonl   the sha256 of all that follows, then one JSON value a line
+shards/<name>.jsonl   the sha256 of everything after the first line, then one JSON value per line
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from harken.run.terminal import say
 
 
 def load_or_make_shard(path: Path, make: Callable[[], Sequence[Any]]) -> list[Any]:
-    """The JSON values of a part: read, or, where it is missing or damaged, made and kept.
+    """Load the JSON values of a shard, or compute and store them if it is missing or damaged.
 
-    Made or read, they are what JSON gives back: tuples become lists. A full disk costs the part, not the work.
+    In both cases the values have passed through JSON: tuples become lists. On a full disk the shard is not stored.
     """
-    if (kept := _read(path)) is not None:
-        return kept
+    if (stored := _read(path)) is not None:
+        return stored
     lines = [json.dumps(value, ensure_ascii=False) for value in make()]
     body = "".join(f"{line}\n" for line in lines).encode()
     try:
@@ -29,7 +29,7 @@ def load_or_make_shard(path: Path, make: Callable[[], Sequence[Any]]) -> list[An
     except OSError as error:
         if not atomic.disk_is_full(error):
             raise
-        say(f"warning: {path} could not be kept, the work goes on: {error.strerror}")
+        say(f"warning: {path} could not be stored, the run continues: {error.strerror}")
     return [json.loads(line) for line in lines]
 
 
@@ -39,10 +39,10 @@ def _read(path: Path) -> list[Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        say(f"warning: {path} cannot be read ({error.strerror}): it is made again")
+        say(f"warning: {path} cannot be read ({error.strerror}) and is computed again")
         return None
     digest, _, body = written.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        say(f"warning: {path} is damaged: it is made again")
+        say(f"warning: {path} is damaged and is computed again")
         return None
     return [json.loads(line) for line in body.splitlines()]

@@ -1,10 +1,10 @@
-"""SIGTERM, SIGINT and SIGHUP ask a run to stop; it stops where nothing is lost.
+"""Handle SIGTERM, SIGINT and SIGHUP: a run stops at the next safe point, where nothing is lost.
 
-a signal      →  a note                  the handler does nothing else
-check()       →  Stopped                 at safe points: every forward of a model, between steps
-settle()      →  Stopped                 when work is finished whose last safe point had passed
-begun()       →  the step is finished    from the first change of weights on check() waits, at most GRACE
-a second one  →  the process ends        the last checkpoint is good; a closed terminal's SIGHUP never counts
+a signal                    the handler only records it
+raise_if_stopped()          raises Stopped at safe points: in every forward of a model and between steps
+raise_if_pending()          raises Stopped once work is finished, for a signal after its last safe point
+mark_weights_changing()     from here on raise_if_stopped() waits for the end of the step, at most GRACE
+a second signal             ends the process, the last checkpoint is complete; a second SIGHUP is ignored
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from harken.run import streams
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 25.0
-"""Seconds a step that has begun to change weights may go on after the signal."""
+"""Seconds after the signal that a step may continue once it has begun to change weights."""
 
 
 class Stopped(SystemExit):
-    """A signal asked, and this is a safe point. Its code is 128 + the signal's number, as shells have it.
+    """Stop the run at a safe point after a signal. The exit code is 128 + the signal's number, as in shells.
 
-    `late`: a step was given up half done, and what it left in memory is of no use.
+    `late`: a step was abandoned halfway, and the weights in memory must not be saved.
     """
 
     def __init__(self, number: int, *, late: bool = False) -> None:
@@ -37,26 +37,26 @@ class Stopped(SystemExit):
 
 
 class _State:
-    """Of the process: signals are."""
+    """Hold the signal state, which belongs to the process."""
 
     handle_signals = False
     requested: int | None = None
     requested_at = 0.0
     delivered = False
-    """Whether Stopped was raised for it."""
+    """Whether Stopped was raised for the requested signal."""
     in_critical_section = False
     weights_changing = False
-    """Weights of the step under way have begun to change. Kept where a step ended with an exception."""
+    """The current step has begun to change weights. Stays True if the step ended with an exception."""
     signalled = False
-    """A signal has come: the next one does not wait for what this one unwinds or saves."""
+    """A signal has arrived: a further one does not wait for cleanup or a checkpoint."""
 
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Inside, signals ask. Outside, and in any thread but the main one, they do what they did before.
+    """Record signals inside this context. Outside, and in other threads, the previous handlers stay in effect.
 
-    A signal that came after the last safe point is kept: `settle` raises Stopped for it, and so does the next
-    `listening` before anything in it begins.
+    A signal after the last safe point stays pending: `raise_if_pending` raises Stopped for it, and so does the next
+    `handle_signals` on entry.
     """
     if _State.handle_signals or threading.current_thread() is not threading.main_thread():
         yield
@@ -80,7 +80,7 @@ def handle_signals() -> Iterator[None]:
 
 @contextmanager
 def step() -> Iterator[None]:
-    """A step of training: what `begun` in it ends with it."""
+    """Delimit a training step. The effect of `mark_weights_changing` ends with the step."""
     _State.weights_changing = False
     try:
         yield
@@ -90,18 +90,18 @@ def step() -> Iterator[None]:
 
 
 def mark_weights_changing() -> None:
-    """Weights change from here on: a step that stopped now would be half done."""
+    """Mark that the step changes weights from here on, so that it should not be interrupted."""
     _State.in_critical_section = _State.handle_signals
     _State.weights_changing = True
 
 
 def stopped_mid_step() -> bool:
-    """Whether the latest step ended with an exception after weights had begun to change."""
+    """Return whether the last step ended with an exception after it had begun to change weights."""
     return _State.weights_changing
 
 
 def raise_if_stopped() -> None:
-    """Raise Stopped if a signal asked for it and this is a safe point, or has waited for one long enough."""
+    """Raise Stopped after a signal, if this is a safe point or GRACE has passed."""
     if _State.requested is None or not _State.handle_signals:
         return
     late = time.monotonic() - _State.requested_at > GRACE
@@ -111,14 +111,14 @@ def raise_if_stopped() -> None:
 
 
 def raise_if_pending() -> None:
-    """Raise Stopped for a signal that no safe point has answered yet. Call it when finished work is marked as such."""
+    """Raise Stopped for a pending signal. Call it after finished work is marked as finished."""
     if not _State.handle_signals and _State.requested is not None and not _State.delivered:
         _State.delivered = True
         raise Stopped(_State.requested)
 
 
 def raise_on_terminate() -> None:
-    """Let every signal end the process as Ctrl-C does, so that what is open is put away. For the command line."""
+    """Let every signal end the process by an exception, as Ctrl-C does, so that cleanup runs. For the command line."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if not _ignored(number):
@@ -126,7 +126,7 @@ def raise_on_terminate() -> None:
 
 
 def _ignored(number: int) -> bool:
-    """Whether `nohup` started the process: a run under it outlives its terminal."""
+    """Return whether `nohup` started the process, which then outlives its terminal."""
     return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
@@ -143,13 +143,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _record(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGHUP and _State.requested is not None:
-        return  # the kernel and the shell both send one when a terminal closes
+        return  # when a terminal closes, both the kernel and the shell send one
     if _State.requested not in (None, signal.SIGHUP):
         os._exit(128 + number)
     _State.requested, _State.requested_at = number, time.monotonic()
-    # Also once `listening` is left: a second SIGHUP must not end the checkpoint that this one asks for.
+    # This stays set after `handle_signals` exits: a second SIGHUP must not interrupt the checkpoint.
     _State.signalled = True
     name = signal.Signals(number).name
     streams.write_now(
-        f"\n{name}: stopping at the next safe point, with a checkpoint. Once more: at once, without.\n"
+        f"\n{name}: stopping at the next safe point, with a checkpoint. Repeat to stop at once, without one.\n"
     )

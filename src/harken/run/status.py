@@ -1,4 +1,4 @@
-"""status.json: how many steps were asked for, how many are done, and why the run stopped."""
+"""Write and read status.json: requested and completed steps, and why the run stopped."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ def write_status(
     skipped: int = 0,
     frozen_weights_moved: Sequence[str] = (),
 ) -> None:
-    """Replace the status.
+    """Write the status.
 
-    `stopped_because` is None while the run goes on, "finished" when it did all that was asked,
-    "failed: …" after an error, and otherwise the reason for stopping early ("interrupted", …).
-    A completed step was trained on; a skipped one was passed over, for example for a NaN. `frozen_weights_moved`
-    stands in the file where there are any.
-    Raises ValueError for counts that contradict the reason or each other. On a full disk the old status stays, with a
-    warning, unless the run came to its end: then that is an error, for the next start would do the end again.
+    `stopped_because` is None while the run continues, "finished" after all steps, "failed: …" after an error, and
+    otherwise the reason for stopping early ("interrupted", …). Skipped steps, for example because of NaN, are not
+    completed. `frozen_weights_moved` is written if it is not empty.
+    Raises ValueError for counts that contradict the reason or each other. On a full disk the old status is kept with a
+    warning. If the run has ended, a full disk is an error instead, because a restart would repeat its last phase.
     """
     if min(requested, completed, skipped) < 0 or completed + skipped > requested:
-        raise ValueError(f"{completed} completed and {skipped} skipped of {requested} steps cannot be")
+        raise ValueError(f"{completed} completed and {skipped} skipped of {requested} steps is impossible")
     if stopped_because == "finished" and completed + skipped < requested:
-        raise ValueError(f"a run that did {completed + skipped} of {requested} steps is not finished")
-    told: dict[str, Any] = {
+        raise ValueError(f"a run with {completed + skipped} of {requested} steps is not finished")
+    record: dict[str, Any] = {
         "state": state(stopped_because),
         "requested": requested,
         "completed": completed,
@@ -43,32 +42,32 @@ def write_status(
         "stopped_because": stopped_because,
     }
     if frozen_weights_moved:
-        told[manifest.MOVED] = list(frozen_weights_moved)
+        record[manifest.MOVED] = list(frozen_weights_moved)
     try:
-        atomic.write_json(run.status, told)
+        atomic.write_json(run.status, record)
     except OSError as error:
-        if not atomic.disk_is_full(error) or _is_end(told):
+        if not atomic.disk_is_full(error) or _is_end(record):
             raise
-        say(f"warning: the status stays as it was, the run goes on: {error.strerror} ({run.status})")
+        say(f"warning: status.json could not be updated, the run continues: {error.strerror} ({run.status})")
 
 
 def has_ended(run: RunFolder) -> bool:
-    """Whether the run came to an end of its own: all steps, or a reason to stop early. False also without a status."""
+    """Return whether the run ended by itself: after all steps or by an early stop. False without a status."""
     try:
         return _is_end(json.loads(bounded.read_bytes(run.status)))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _is_end(told: Mapping[str, Any]) -> bool:
-    reason = told["stopped_because"] or ""
-    return told["state"] == "completed" or (
-        told["state"] == "stopped" and not reason.startswith("interrupted")
+def _is_end(record: Mapping[str, Any]) -> bool:
+    reason = record["stopped_because"] or ""
+    return record["state"] == "completed" or (
+        record["state"] == "stopped" and not reason.startswith("interrupted")
     )
 
 
 def state(stopped_because: str | None) -> State:
-    """The state a reason stands for."""
+    """Return the state that a reason stands for."""
     if stopped_because is None:
         return "running"
     if stopped_because == "finished":

@@ -1,8 +1,8 @@
-"""Output that may go away: a closed terminal, a pipe without a reader, a log on a full disk.
+"""Keep a run alive when its output fails: a closed terminal, a pipe without a reader, a log on a full disk.
 
-What a run writes to its folder is the record; what it prints is for whoever watches. So a write to stdout or stderr
-never raises here: what cannot be written is dropped, and `lost` tells why. The streams are replaced below Python's
-text layer, so warnings, logging, progress bars and the flush of the interpreter's exit go the same way.
+The run folder has all results, so printed output is not essential: a write to stdout or stderr never raises here. What
+cannot be written is dropped, and `write_error` returns why. The streams are replaced below Python's text layer, so this
+includes warnings, logging, progress bars and the flush at interpreter exit.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import suppress
 from typing import TextIO
 
 WRITE_TIMEOUT = 5.0
-"""Seconds to wait for a reader of a non-blocking pipe before what was to be written is dropped."""
+"""Seconds to wait for the reader of a non-blocking pipe before output is dropped."""
 
 
 class _NonFailingFile(io.FileIO):
-    """A file descriptor whose writes do not fail. `error` is the first that did."""
+    """Write to a file descriptor without raising. `error` is the first error."""
 
     error: OSError | None = None
 
@@ -39,10 +39,10 @@ _raw: dict[str, _NonFailingFile] = {}
 
 
 def protect() -> None:
-    """Replace stdout and stderr by streams that outlast what reads them. For the command line, before anything prints.
+    """Replace stdout and stderr by streams whose writes do not fail. Call it on the command line before any output.
 
-    A descriptor that was closed at the start is opened on the null device: the next file that is opened would get its
-    number otherwise, and the words of a C library with it.
+    Descriptors that were closed at the start are opened on the null device. Otherwise the next opened file would get
+    such a number, and receive what a C library prints.
     """
     for number in (0, 1, 2):
         try:
@@ -57,7 +57,7 @@ def protect() -> None:
 
 
 def write_error(name: str) -> OSError | None:
-    """Why something written to "stdout" or "stderr" was lost; None when nothing was, or nothing is protected."""
+    """Return the first write error of "stdout" or "stderr"; None if there was none or `protect` was not called."""
     if name in _raw:
         getattr(sys, name).flush()
         return _raw[name].error
@@ -65,14 +65,14 @@ def write_error(name: str) -> OSError | None:
 
 
 def write_now(text: str) -> None:
-    """Write to stderr past every buffer. For a signal handler: it may have interrupted a write."""
-    with suppress(AttributeError, OSError, ValueError):  # none, gone, or no file
+    """Write to stderr without buffers. For signal handlers, which may interrupt a buffered write."""
+    with suppress(AttributeError, OSError, ValueError):  # stderr is missing, closed or not a file
         os.write(sys.stderr.fileno(), text.encode())
 
 
 def _non_failing(stream: TextIO | None, name: str, number: int) -> TextIO:
     if stream is not None and not isinstance(stream, io.TextIOWrapper):
-        return stream  # someone else's: a notebook's, a test's
+        return stream  # replaced by a notebook or a test
     raw = _raw[name] = _NonFailingFile(number, "w", closefd=False)
     if stream is not None:
         try:
@@ -80,7 +80,7 @@ def _non_failing(stream: TextIO | None, name: str, number: int) -> TextIO:
         except OSError as error:
             raw.error = error
     encoding = "utf-8" if stream is None else stream.encoding
-    # backslashreplace: a letter that a terminal's encoding lacks must not end what prints it.
+    # backslashreplace: a character that the encoding lacks must not raise.
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=encoding,

@@ -1,4 +1,4 @@
-"""Records as parquet, and back as plain rows. The same rows give the same bytes. No torch."""
+"""Write records as parquet and read them as plain rows. The same rows give the same bytes. No torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _COLUMNS: dict[str, pa.DataType] = {
 
 
 def write_scored_rollouts(path: Path, rows: Sequence[ScoredRollout], *, step: int) -> None:
-    """One parquet row a rollout, whole or not at all.
+    """Write one parquet row per rollout, atomically.
 
     Columns: prompt_id, sample, domain, language, prompt (the last user message), messages (JSON),
     response, prompt_tokens and response_tokens (int32), sampler_logprobs (nats, float32), stop,
-    policy_version, step, reward, and for each source of the reward `score_<source>` (null where it
-    could not judge) and `weight_<source>`. Raises ValueError when a rollout has two scores of one source.
+    policy_version, step, reward, and for each reward source `score_<source>` (null if it gave no score)
+    and `weight_<source>`. Raises ValueError if a rollout has two scores from one source.
     """
     sources = list(dict.fromkeys(score.source for row in rows for score in row.scores))
     columns = dict(_COLUMNS)
@@ -49,9 +49,9 @@ def write_scored_rollouts(path: Path, rows: Sequence[ScoredRollout], *, step: in
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One parquet row a mapping, whole or not at all; columns as in the first row, types from the values.
+    """Write one parquet row per mapping, atomically. Columns come from the first row, types from the values.
 
-    Raises ValueError when a row has other keys than the first, or a column mixes types.
+    Raises ValueError if a row has other keys than the first, or a column mixes types.
     """
     for number, row in enumerate(rows):
         if odd := row.keys() ^ rows[0].keys():
@@ -61,42 +61,42 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_table(path: Path, columns: Mapping[str, pa.DataType], records: Sequence[Mapping[str, Any]]) -> None:
-    """Records as parquet with the types that are given, whole or not at all; a column may be null throughout."""
+    """Write records as parquet with the given types, atomically. A column may be all null."""
     _write(path, pa.Table.from_pylist(list(records), schema=pa.schema(list(columns.items()))))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a parquet file. Raises UserError when there is none or it is damaged.
+    """Read the rows of a parquet file. Raises UserError if it is missing or damaged.
 
-    In a sealed file any changed byte is found. In another that was written here, one of the data; names and types
-    of columns have no checksum there.
+    If SHA256SUMS lists the file, any changed byte is detected. Otherwise changes in the data are detected, but not in
+    the names and types of columns, which have no checksum.
     """
     checksums.verify_file(path)
     if path.exists() and not path.is_file():
-        raise _damaged(path, "it is no regular file")
+        raise _damaged(path, "it is not a regular file")
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         table = file.read()
         rows: list[dict[str, Any]] = table.to_pylist()
     except FileNotFoundError:
-        raise UserError("no such table", where=str(path), fix="Name a file that a run wrote") from None
+        raise UserError("file not found", where=str(path), fix="Name a file that a run wrote") from None
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
-    # A page's checksum leaves out its header, and the header says how many values to read.
+    # Page checksums do not cover the page header, which has the number of values.
     if table.num_rows != file.metadata.num_rows:
         raise _damaged(path, f"{table.num_rows} rows instead of {file.metadata.num_rows}")
     return rows
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"not a readable parquet file ({why})", where=str(path), fix="Write it anew")
+    return UserError(f"not a readable parquet file ({why})", where=str(path), fix="Write it again")
 
 
 def _scored_rollout(row: ScoredRollout, sources: Sequence[str], step: int) -> dict[str, Any]:
     rollout, prompt = row.rollout, row.rollout.prompt
     parts: dict[str, Score] = {score.source: score for score in row.scores}
     if len(parts) != len(row.scores):
-        raise ValueError(f"rollout {prompt.id!r} has two scores of one source")
+        raise ValueError(f"rollout {prompt.id!r} has two scores from one source")
     record: dict[str, Any] = {
         "prompt_id": prompt.id,
         "sample": rollout.sample,

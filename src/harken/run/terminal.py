@@ -26,12 +26,12 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 DELAY = 1.0
-"""Seconds before a bar shows: work that is done by then needs none."""
+"""Seconds before a progress bar appears. Faster work shows none."""
 HEARTBEAT = 30.0
 """Seconds between lines of progress in a log."""
 
 MIN_WIDTH = 60
-"""Columns of a table in a terminal that has fewer."""
+"""Least width of a table, also in a narrower terminal."""
 
 _CONTROL = re.compile(
     r"(?:\x1b\[|\x9b)[0-9;?]*[ -/]*[@-~]"  # colours, cursor movements
@@ -52,9 +52,9 @@ def strip_control(text: str) -> str:
 
 
 def escape_invisible(text: str, *, whitespace: bool = False) -> str:
-    """Write out characters that cannot be seen, as \\u202e; with `whitespace` also every space but the common one.
+    """Escape invisible characters, as \\u202e; with `whitespace` also every space except U+0020.
 
-    For names that are compared or shown beside others (domains, titles, models): names that look alike must be equal.
+    For names that readers compare (domains, titles, models): names that appear equal must be equal.
     """
 
     def escaped(letter: str) -> str:
@@ -79,7 +79,7 @@ def columns() -> int:
 
 
 def has_colour() -> bool:
-    """Whether results may be coloured: stdout is a terminal, and NO_COLOR is not set."""
+    """Return whether to colour results: stdout is a terminal, and NO_COLOR is not set."""
     if not is_terminal(sys.stdout) or os.environ.get("NO_COLOR"):
         return False
     return Console(file=sys.stdout).color_system is not None
@@ -144,7 +144,7 @@ def table(
 def _split(
     titles: Sequence[str], widths: Mapping[str, int], repeat: int, gap: int, width: int
 ) -> list[list[str]]:
-    """Titles of each block of columns: as many as fit beside the first `repeat`, one at least."""
+    """Split titles into blocks of columns that fit beside the first `repeat`, at least one per block."""
     first = list(titles[:repeat])
     blocks, block = [], first
     for title in titles[repeat:]:
@@ -177,21 +177,21 @@ def _render(renderable: Any, width: int, *, colour: bool) -> str:
 
 
 def say(text: str, file: Any = None) -> None:
-    """Print to stderr (or `file`) without breaking a live bar. Control characters are left out, line breaks stay.
+    """Print to stderr (or `file`) above a live progress bar. Control characters are removed, line breaks stay.
 
-    A stream that is closed or full loses the line and ends nothing.
+    If the stream is closed or full, the line is dropped.
     """
     with suppress(OSError, ValueError):
         tqdm.write(strip_control(text), file=file or sys.stderr)
 
 
 def show(text: str) -> None:
-    """Print a result to stdout, as `say` does: it may hold what a user or a model wrote."""
+    """Print a result to stdout without control characters: it may contain text from users or models."""
     print(strip_control(text))
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether someone watches a stream. One that is closed has no one."""
+    """Return whether a stream is a terminal. A closed stream is not."""
     try:
         return stream is not None and stream.isatty()
     except (OSError, ValueError):
@@ -199,7 +199,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with a bar and the time left on a terminal, and a line now and then in a log."""
+    """Yield the items with a progress bar on a terminal, or a line every `HEARTBEAT` seconds in a log."""
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     with counter(label, total) as count:
@@ -210,7 +210,7 @@ def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> 
 
 @contextmanager
 def counter(label: str, total: int | None) -> Iterator[Counter]:
-    """`progress` for work that reports how many it has done: call `.update(n)` on what this gives."""
+    """Show progress of work that reports its own count: call `.update(n)` on the yielded counter."""
     count = Counter(label, total)
     try:
         yield count
@@ -219,7 +219,7 @@ def counter(label: str, total: int | None) -> Iterator[Counter]:
 
 
 class Counter:
-    """A count of things done, shown after `DELAY` and gone when it closes."""
+    """Count finished items. The bar appears after `DELAY` seconds and disappears on close."""
 
     def __init__(self, label: str, total: int | None) -> None:
         self.clock = Clock(0, total)
@@ -228,7 +228,7 @@ class Counter:
         self._next_line = time.monotonic() + HEARTBEAT
 
     def update(self, n: int) -> None:
-        """`n` more are done."""
+        """Add `n` finished items."""
         self.clock.done += n
         self._bar.update(n)
         if self._bar.disable and time.monotonic() >= self._next_line:
@@ -236,19 +236,19 @@ class Counter:
             say(f"{self._label} {self.clock}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
 
 class Clock:
-    """How far a piece of work is and how long the rest will take, as text: ``7/20 [00:12<00:22]``."""
+    """Format progress and remaining time: ``7/20 [00:12<00:22]``."""
 
     def __init__(self, done: int, total: int | None) -> None:
         self.done, self.total = done, total
         self._first, self._began = done, time.monotonic()
 
     def count(self) -> str:
-        """``7/20``, padded so that lines align."""
+        """Return ``7/20``, padded so that lines align."""
         return str(self.done) if self.total is None else f"{self.done:>{len(str(self.total))}}/{self.total}"
 
     def __str__(self) -> str:
@@ -261,7 +261,7 @@ class Clock:
 
 
 def bar(label: str, total: int | None, *, initial: int = 0, leave: bool, delay: float = 0) -> tqdm[Any]:
-    """A bar on stderr as wide as the terminal; it does nothing where stderr is no terminal."""
+    """Create a progress bar on stderr as wide as the terminal; disabled if stderr is not a terminal."""
     return tqdm(
         total=total,
         initial=initial,

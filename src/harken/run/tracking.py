@@ -1,4 +1,4 @@
-"""What is recorded of a run step by step: metrics.jsonl, TensorBoard scalars, a line and a bar."""
+"""Record a run step by step: metrics.jsonl, TensorBoard scalars, log lines and a progress bar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BUFFER = 1 << 20
 
 
 class Tracker:
-    """Records one run. `start` it once, `log` every step, `finish` it (a `with` block does)."""
+    """Record one run: call `start` once, `log` after every step, and `finish` (a `with` block does)."""
 
     def __init__(self, run: RunFolder, total: int, label: str, tensorboard: bool) -> None:
         self._run, self._total, self._label, self._tensorboard = run, total, label, tensorboard
@@ -31,14 +31,14 @@ class Tracker:
         self._scalars: Any = None
 
     def start(self, step: int) -> None:
-        """Begin after `step` finished steps: what was recorded of later ones is taken back.
+        """Begin after `step` finished steps, and delete what was recorded of later ones.
 
-        A run that starts at 0 starts empty. A torn last line of metrics.jsonl is dropped.
+        A run that starts at 0 starts empty. An incomplete last line of metrics.jsonl is deleted.
         """
         atomic.make_folder(self._run.root)
         _remove_later_lines(self._run.metrics, step)
         self._file = self._run.metrics.open("ab", buffering=_BUFFER)
-        atomic.sync(self._run.root)  # the lines are flushed one by one; so must be their file's name
+        atomic.sync(self._run.root)  # the lines are flushed one by one, so the directory entry must be too
         if self._tensorboard:
             self._scalars = _ignore_tensorboard_errors(lambda: _scalar_writer(self._run.tensorboard, step))
         self._clock = Clock(step, self._total)
@@ -55,11 +55,10 @@ class Tracker:
     ) -> None:
         """Record one step (counted from 1).
 
-        A metric that is NaN or infinite becomes null, and its name joins the line's `nonfinite` list;
-        None is a metric without a value. `skipped` is why the step was passed over; it joins the line under
-        this name. `summary` is printed as a line that stays, or with
-        `keep=False` shown behind the bar until the next step. A full disk delays lines and does not
-        end the run. Raises ValueError when a metric has a name that the line itself uses.
+        A metric that is NaN or infinite becomes null, and its name is added to the line's `nonfinite` list. None is a
+        metric without a value. `skipped` is the reason why the step was skipped, if it was. `summary` is printed as a
+        line of its own, or with `keep=False` next to the bar until the next step. A full disk delays lines but does
+        not end the run. Raises ValueError if a metric has a reserved name.
         """
         if self._file is None:
             raise RuntimeError("start the tracker before logging")
@@ -76,7 +75,7 @@ class Tracker:
         self._show(step, summary.replace("\n", " "), keep)
 
     def finish(self) -> None:
-        """Close files and the bar. May be called twice."""
+        """Close files and the bar. Further calls do nothing."""
         if self._file is None:
             return
         file, self._file = self._file, None
@@ -98,7 +97,7 @@ class Tracker:
         assert file is not None
 
         def append() -> None:
-            # What a full disk refuses stays in the buffer, in order, and goes out with a later line.
+            # On a full disk the line stays in the buffer and is written with a later one.
             file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
@@ -116,7 +115,7 @@ class Tracker:
     def _show(self, step: int, summary: str, keep: bool) -> None:
         self._clock.done = step
         if summary and keep:
-            # On a terminal the bar already tells the time left; in a log the line has to.
+            # On a terminal the bar shows the remaining time; in a log the line has to.
             where = self._clock if self._bar.disable else self._clock.count()
             say(f"{self._label} {where}  {summary}")
         self._bar.set_postfix_str("" if keep else summary, refresh=False)
@@ -125,12 +124,12 @@ class Tracker:
 
 
 def _number(value: float) -> float | int:
-    """A plain Python number: metrics may come as NumPy or torch scalars."""
+    """Convert to a Python number: metrics may be NumPy or torch scalars."""
     return value if type(value) is int else float(value)
 
 
 def logged_lines(path: Path, step: int) -> list[bytes]:
-    """The lines of a metrics.jsonl up to `step`, [] when there is none. Torn lines are left out."""
+    """Return the lines of a metrics.jsonl up to `step`, without incomplete ones; [] if there is no file."""
     lines = bounded.read_bytes(path, bounded.MAX_LINES).split(b"\n") if step and path.exists() else []
     return [line for line in lines if _step_of(line) <= step]
 
@@ -144,7 +143,7 @@ def _remove_later_lines(path: Path, step: int) -> None:
 
 
 def _step_of(line: bytes) -> float:
-    """The step a line tells of; infinite, so never kept, for a line that is torn or tells of none."""
+    """Return the step of a line; infinity, so that it is never kept, if the line is incomplete or has no step."""
     try:
         step = json.loads(line.decode())["step"]
     except (LookupError, RecursionError, TypeError, ValueError):
@@ -153,28 +152,28 @@ def _step_of(line: bytes) -> float:
 
 
 def _scalar_writer(folder: Path, step: int) -> Any:
-    # Imported late because it brings torch: a page or a table that prints progress needs none.
+    # Imported here because it imports torch, which reports and tables do not need.
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
 
 
 def _ignore_tensorboard_errors(call: Callable[[], Any]) -> Any:
-    """What a call into TensorBoard gives, or None and a warning: its curves only repeat metrics.jsonl."""
+    """Call into TensorBoard; on an error warn and return None, since metrics.jsonl has the same values."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001  whatever it raises
-        say(f"warning: TensorBoard curves end here, the run goes on: {describe_exception(error)}")
+        say(f"warning: TensorBoard logging stops here, the run continues: {describe_exception(error)}")
         return None
 
 
 def _tolerate_full_disk(what: str, write: Callable[[], None]) -> bool:
-    """Whether there was room for a write; a warning when there was none."""
+    """Write and return True; on a full disk warn and return False."""
     try:
         write()
     except OSError as error:
         if not atomic.disk_is_full(error):
             raise
-        say(f"warning: {what} could not be written, the run goes on: {error.strerror}")
+        say(f"warning: {what} could not be written, the run continues: {error.strerror}")
         return False
     return True

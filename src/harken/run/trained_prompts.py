@@ -1,4 +1,4 @@
-"""Which prompts a run was trained on, as hashes: an evaluation can tell whether it asks the same ones again."""
+"""Store hashes of a run's training prompts, so that an evaluation can detect prompts that were trained on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_prompt_hashes(run: RunFolder, prompts: Iterable[Sequence[Message]]) ->
 
 
 def read_prompt_hashes(run: RunFolder) -> set[str]:
-    """Read them back; none of a run of an older version. Raises UserError when the file is damaged."""
+    """Read the hashes; empty for a run of an older version. Raises UserError if the file is damaged."""
     return (
         set(checksums.read_verified_text(run.trained_prompts, bounded.MAX_LINES).split())
         if run.trained_prompts.exists()
