@@ -62,7 +62,7 @@ def evaluate(demo: Path, out: Path, seed: int) -> dict[str, dict[str, Any]]:
     config = pipeline.evaluation(config_files.load_pipeline("demo", [], demo), folder).model_dump()
     runs = {name: str(run_of(out, name, seed) / "final") for name in VARIANTS}
     config |= {"policies": {"SFT": str(folder.sft.final)} | runs, "output_dir": None}
-    done = suite.run(EvaluationConfig.model_validate(config), out / f"eval-{seed}")
+    done = suite.run_evaluation(EvaluationConfig.model_validate(config), out / f"eval-{seed}")
     summary = json.loads(done.summary.read_text())
     return {row["policy"]: row for row in summary["table"]}
 

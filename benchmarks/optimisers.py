@@ -10,7 +10,7 @@ import time
 import torch
 
 from harken.config.training import SupervisedTraining
-from harken.train.optim.optimiser import KINDS, Optimiser
+from harken.train.optim.optimiser import OPTIMISERS, Optimiser
 
 WIDTH, STEPS = 512, 300
 
@@ -36,6 +36,6 @@ def fit(kind: str) -> tuple[float, float]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name in KINDS:
+    for name in OPTIMISERS:
         end, milliseconds = fit(name)
         print(f"{name:<18} loss {end:.5f}   {milliseconds:6.1f} ms a step")

@@ -26,7 +26,7 @@ import numpy as np
 
 from harken import seeds
 from harken.records import Message, Prompt
-from harken.reward.demo_gold import GOLD_VERSION, gold, keyword_hits, words
+from harken.reward.demo_gold import GOLD_VERSION, gold, keyword_hits, normalised_words
 
 SEED = 839
 DOMAINS = ("facts", "advice", "writing", "explain")
@@ -136,7 +136,7 @@ def make_pairs(prompts: list[Prompt], candidates: list[Row]) -> list[Row]:
     ended: dict[str, list[str]] = {p.id: [] for p in prompts}
     for row in candidates:
         text = row["text"].strip()
-        if row["stop"] == "end_of_turn" and words(text) and text not in ended[row["id"]]:
+        if row["stop"] == "end_of_turn" and normalised_words(text) and text not in ended[row["id"]]:
             ended[row["id"]].append(text)
     pairs = []
     for prompt in prompts:
@@ -223,13 +223,13 @@ def pair_facts(prompts: dict[str, Prompt], pairs: list[Row]) -> dict[str, float]
         return prompts[row["id"].rsplit("-pair-", 1)[0]]
 
     def hits(row: Row, text: str) -> int:
-        return keyword_hits(row["keywords"], words(text))
+        return keyword_hits(row["keywords"], normalised_words(text))
 
     return {
         "ties": 1 - len(decided) / len(pairs),
         "flips": 1 - agreement(lambda row, text: gold(prompt_of(row), text, "end_of_turn")),
-        "shorter wins": agreement(lambda row, text: -len(words(text))),
-        "longer wins": agreement(lambda row, text: len(words(text))),
+        "shorter wins": agreement(lambda row, text: -len(normalised_words(text))),
+        "longer wins": agreement(lambda row, text: len(normalised_words(text))),
         "more keywords wins": agreement(hits),
     }
 

@@ -13,7 +13,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from harken.config import RunConfig
 from harken.doctor.check import Check
-from harken.doctor.finding import LEVELS, Level
+from harken.doctor.finding import LEVELS, CheckLevel
 from harken.doctor.registry import CHECKS
 from harken.doctor.runner import diagnose
 from harken.train.launch import train
@@ -110,8 +110,8 @@ def open_clinic(root: Path) -> Clinic:
 
 
 def first_cause(
-    config: dict[str, Any], at_least: Level, checks: Sequence[Check] = CHECKS
-) -> tuple[str, Level]:
+    config: dict[str, Any], at_least: CheckLevel, checks: Sequence[Check] = CHECKS
+) -> tuple[str, CheckLevel]:
     """Name and level of the first finding that is as bad as this, or worse; ("", "ok") when there is none."""
     diagnosis = diagnose(RunConfig.model_validate(config), "spoilt", checks)
     print("\n".join(diagnosis.lines(colour=False)))  # pytest shows it where a test fails

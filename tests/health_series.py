@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from harken.health.findings import Level, Report
 from harken.health.limits import Limits
 from harken.health.monitor import Monitor
-from harken.health.rule import Kind
+from harken.health.rule import TrainingType
 
 Series = Callable[[int], float | None]
 Bent = Mapping[str, Series]
@@ -31,7 +31,7 @@ def wobble(step: int) -> float:
     return (1.0, -1.0, -1.0, 1.0)[step % 4]
 
 
-HEALTHY: dict[Kind, dict[str, Series]] = {
+HEALTHY: dict[TrainingType, dict[str, Series]] = {
     "ppo": {
         "reward/mean": lambda t: min(0.05 * t, 1.0) + 0.05 * wobble(t),
         "reward/std": always(1.0),
@@ -62,14 +62,14 @@ HEALTHY: dict[Kind, dict[str, Series]] = {
 }
 
 
-def lines(kind: Kind, steps: int, bent: Bent) -> list[dict[str, float]]:
+def lines(kind: TrainingType, steps: int, bent: Bent) -> list[dict[str, float]]:
     """Metrics of steps 1 … `steps` of the healthy run, with some replaced; None leaves one out of a line."""
     series = HEALTHY[kind] | dict(bent)
     made = ({name: value(t) for name, value in series.items()} for t in range(1, steps + 1))
     return [{name: value for name, value in metrics.items() if value is not None} for metrics in made]
 
 
-def run(kind: Kind, steps: int, bent: Bent, limits: Limits | None = None) -> list[Report]:
+def run(kind: TrainingType, steps: int, bent: Bent, limits: Limits | None = None) -> list[Report]:
     """What the monitor says after every step."""
     monitor = Monitor((), kind, limits)
     return [monitor.update(t, metrics) for t, metrics in enumerate(lines(kind, steps, bent), 1)]

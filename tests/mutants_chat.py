@@ -35,5 +35,5 @@ CHAT = [
     Mutant("rows: markup is not looked for in responses", "data/markup.py", "row_texts: [*turns, *row_responses(row)]", "turns", PROBE),
     Mutant("tokens: train says nothing of the checks", "train/load_data.py", "_encoded: for line in token_checks.check_tokenizer(renderer, [text for row in sample for text in row_responses(row)]):\n    say(line)", "for line in token_checks.check_tokenizer(renderer, [text for row in sample for text in row_responses(row)]):\n    pass", STAGES),
     Mutant("tokens: errors of the checks do not end training", "data/token_checks.py", "check_tokenizer: 'error'", "'never'", PROBE),
-    Mutant("rows: the advice is always max_length", "data/report.py", "DataReport.explain_empty: FIXES.get(reason, 'correct the rows; rejects.jsonl names each with its reason')", "FIXES.get('response_too_long', 'correct the rows; rejects.jsonl names each with its reason')", STAGES),
+    Mutant("rows: the advice is always max_length", "data/report.py", "DataReport.explain_empty: DROP_FIXES.get(reason, 'correct the rows; rejects.jsonl names each with its reason')", "DROP_FIXES.get('response_too_long', 'correct the rows; rejects.jsonl names each with its reason')", STAGES),
 ]  # fmt: skip

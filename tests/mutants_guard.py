@@ -56,7 +56,7 @@ TABLE = [
     ("skipped steps count as done", LOOP, "_Loop.tell: steps - skipped", "steps"),
     ("a streak pushes good checkpoints out", LOOP, "_Loop.train: (owed or self._long_ago()) and skipped is None", "owed"),
     ("a checkpoint due in a streak is forgotten", LOOP, "_Loop.train: owed or self.done % self.checkpoints.every == 0", "self.done % self.checkpoints.every == 0"),
-    ("the dump holds the moments", GUARDS, 'NonFiniteHandler._write_dump: {name.removeprefix(WEIGHTS): tensor for name, tensor in stage.tensors().items() if name.startswith(WEIGHTS)}', "{name.removeprefix(WEIGHTS): tensor for name, tensor in stage.tensors().items()}"),
+    ("the dump holds the moments", GUARDS, 'NonFiniteHandler._write_dump: {name.removeprefix(PARAMETER_PREFIX): tensor for name, tensor in stage.tensors().items() if name.startswith(PARAMETER_PREFIX)}', '{name.removeprefix(PARAMETER_PREFIX): tensor for name, tensor in stage.tensors().items()}'),
     ("every dump is kept", GUARDS, 'NonFiniteHandler._write_dump: -MAX_DUMPS', "0"),
     ("the oldest dumps are kept", GUARDS, "NonFiniteHandler._write_dump: sorted((path.name for path in folder.glob('step-*')))[:-MAX_DUMPS]", "sorted((path.name for path in folder.glob('step-*')))[MAX_DUMPS:]"),
     ("a full disk ends the run", GUARDS, 'NonFiniteHandler._write_dump: if not atomic.disk_is_full(failure):\n    raise', "raise"),

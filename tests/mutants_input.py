@@ -18,7 +18,7 @@ INPUT = [
     Mutant("stored: the last key at fault is named", "run/json_io.py", 'validate: error.errors(include_url=False)[0]', "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),
     Mutant("weights: what the model's file lacks is made up", "models/weights.py", "read_model: told['missing_keys']", "[]", WEIGHTS),
     Mutant("weights: what an adapter's file lacks is made up", "models/weights.py", 'load_adapter: [key for key in wanted if key not in found]', "[key for key in found if key not in wanted]", WEIGHTS),
-    Mutant("rows: every dropped row is listed", "data/report.py", "DataReport.lines: self.dropped_rows[:MAX_LISTED]", "self.rejects", DROPPED),
+    Mutant("rows: every dropped row is listed", "data/report.py", 'DataReport.lines: self.dropped_rows[:MAX_LISTED_ROWS]', "self.rejects", DROPPED),
     Mutant("rows: the field at fault is not named", "data/report.py", "DroppedRow.line: (self.where, self.field)", "(self.where,)", DROPPED),
     Mutant("rows: leaks are the prompts that do not leak", "data/sources.py", "_warn_of_leaks: (_prompt_key(record) in trained for record in held_out)", "(_prompt_key(record) not in trained for record in held_out and [held_out[0]])", DROPPED),
     Mutant("rows: what repeats is told by prompt alone", "data/sources.py", "_whole: (_prompt_key(record), *answers)", "(_prompt_key(record), record.prompt.id)", DROPPED),

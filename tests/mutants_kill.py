@@ -37,7 +37,7 @@ TABLE = [
     ("what was answered is answered again", STOPPING, 'raise_if_stopped: _State.delivered = True', "pass", "run/test_signals.py"),
     ("a signal while final is written is forgotten", LOOP, 'run_stage: signals.raise_if_pending()', "pass", "kill/test_signals.py::test_a_signal_while_final_is_written_is_not_forgotten"),
     ("a file of any size is read", "run/bounded.py", "read_bytes: size > largest or len(content) > largest", "False", "run/test_bounded.py"),
-    ("a folder that moved is another", "run/config_lock.py", 'differences: moved.translate_moved_paths(read_locked_config(path), config, path.parent)', 'read_locked_config(path)', "end_to_end/test_moved_project.py"),
+    ("a folder that moved is another", "run/config_lock.py", 'locked_config_differences: moved.translate_moved_paths(read_locked_config(path), config, path.parent)', 'read_locked_config(path)', "end_to_end/test_moved_project.py"),
     ("what is still there moved", "run/moved.py", "is_same_place: os.path.samefile(here, there)", "True", "run/test_moved.py"),
     ("any place within is the same", "run/moved.py", "_ends_alike: Path(old).parts[-len(within):] == within", "Path(old).name == Path(new).name", "run/test_moved.py"),
     ("a finished run that moved may stand on other weights", "train/launch.py", "_train: if names_moved:\n    _check_lineage(manifest.read_lineage(run.manifest), _found_models(config), run, changes)", "pass", "end_to_end/test_moved_project.py"),

@@ -42,7 +42,7 @@ TABLE = [
     ("out of memory: other draws the second time", OUT, 'TokenBudget.retry_on_oom: with torch.random.fork_rng([torch.cuda.current_device()] if _on_cuda() else []):\n    ...', "if True:\n    ...", "train/test_oom_retry.py"),
     ("out of memory: half of a budget never filled", OUT, "TokenBudget._halve: before, self.tokens = (self.tokens, most[True] // 2)", "before, self.tokens = (self.tokens, before // 2)", "train/test_oom_retry.py"),
     ("out of memory: every error is taken for it", OUT, 'TokenBudget.retry_on_oom: if not is_out_of_memory(error):\n    raise', "pass", "train/test_oom_retry.py"),
-    ("out of memory: one side of a pair counts", "kernels/packing.py", "micro_batches: len(first) + others", "len(first)", "kernels/test_packing.py"),
+    ("out of memory: one side of a pair counts", "kernels/packing.py", 'packed_micro_batches: len(first) + others', "len(first)", "kernels/test_packing.py"),
     ("out of memory: measures count twice", LEARN, 'Learner._restart_step: stats.restart_step()', 'pass', "train/test_oom_retry.py"),
     ("out of memory: the critic's gradients stay", LEARN, 'Learner.discard_gradients: for optimiser in self.optimisers.values():\n    optimiser.zero_grad()', "self.optimisers['policy'].zero_grad()", "train/test_oom_retry.py"),
     ("out of memory: a resumed run starts with the old budget", "train/sft.py", "SupervisedStage.load: self.budget.tokens = int(state['micro_batch_tokens'])", "pass", "train/test_oom_retry.py"),

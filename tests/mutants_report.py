@@ -7,11 +7,11 @@ from mutants_record import Mutant
 PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 
 REPORT = [
-    Mutant("page: no response is audited", "pipeline.py", "report: audit.audit(rows, summary['baseline'])", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
-    Mutant("page: flags have no meaning", "pipeline.py", "report: audit.MEANINGS", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: no response is audited", "pipeline.py", "report_pipeline: audit.audit(rows, summary['baseline'])", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: flags have no meaning", "pipeline.py", 'report_pipeline: audit.MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
     Mutant("page: no versions", "pipeline.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
     Mutant("page: no role table", "pipeline.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
-    Mutant("results: the verdict does not know the KL", "pipeline.py", "report: verdict.late_kl(metrics['ppo'])", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
+    Mutant("results: the verdict does not know the KL", "pipeline.py", "report_pipeline: verdict.late_kl(metrics['ppo'])", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
     Mutant("results: no accuracy of the reward model", "evaluate/tables.py", "results: _accuracy(metrics.get('reward', ()))", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
     Mutant("evaluation: tie_epsilon is ignored", "evaluate/suite.py", "_evaluate: compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)", "compare.compare(rows, judges=names, seed=config.seed)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
     Mutant("evaluation: the seed of the intervals is ignored", "evaluate/suite.py", "_evaluate: compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)", "compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),

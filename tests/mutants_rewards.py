@@ -44,9 +44,9 @@ PARTS = [
 ]  # fmt: skip
 
 ISOLATION = [
-    ("what a call changed stays", 'Isolation._inside: process_state.put(outer)', "pass"),
+    ("what a call changed stays", 'Isolation._inside: process_state.restore_state(outer)', "pass"),
     ("the run's random draws are disturbed", 'Isolation._inside: process_state.put_random_state(drawn)', "pass"),
-    ("a call begins where the one before left", 'Isolation.begin_call: process_state.put(self._before)', "pass"),
+    ("a call begins where the one before left", 'Isolation.begin_call: process_state.restore_state(self._before)', "pass"),
     ("Ctrl-C is taken for the code's own", "Isolation._noting_interrupts.note: True", "False"),
     ("what it prints is swallowed", "_Output._say: self._lines <= MOST_LINES", "False"),
 ]  # fmt: skip

@@ -122,7 +122,7 @@ PACKED = [
     ("windows are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "getattr(config, 'attn_logit_softcapping', None) is None"),
     ("kept weights go to other batches", '_Attention.backward: next(saved_weights)', "saved[-1]"),
     ("capped scores are ignored", "is_full_attention: not windowed and getattr(config, 'attn_logit_softcapping', None) is None", "not windowed"),
-    ("it is taken without a look", 'is_equivalent: outputs_match(found, torch.cat(own), dtype)', "True"),
+    ("it is taken without a look", 'is_packing_equivalent: outputs_match(found, torch.cat(own), dtype)', "True"),
 ]  # fmt: skip
 
 SEGMENTS = [
@@ -190,7 +190,7 @@ RESOLVE = [
     ("a bad path becomes the embedded model", "_resolve: raise UserError('no such model', where=name or 'model_name', fix=_suggest_fix(path))", "return _resolve('embedded', ()) or UserError('no such model', where=name or 'model_name', fix=_suggest_fix(path))"),
     ("a bad path goes to the hub", "_resolve: not name or _looks_like_path(name)", "not name"),
     ("a circle goes unnoticed", "_from_folder: folder in ancestors", "False"),
-    ("a pickle is taken", "_check_weights: (folder / WEIGHTS).exists()", "list(folder.glob('*model*.*'))"),
+    ("a pickle is taken", '_check_weights: (folder / WEIGHTS_FILE).exists()', "list(folder.glob('*model*.*'))"),
     ("a misfit head is taken", "_check_head: trained_on != has", "False"),
     ("missing shards are ignored", "_check_weights: missing or not shards", "not shards"),
     ("a policy serves as reward model", "require_use: use == 'reward' and source.kind != 'reward'", "False"),

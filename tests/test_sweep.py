@@ -210,11 +210,11 @@ def test_a_pipelines_ppo_starts_from_its_models(tmp_path: Path, trained: list[Ru
 def test_the_cost_is_told_before_it_is_spent(root: Path, tmp_path: Path, trained: list[RunConfig]) -> None:
     """Five updates of 7 s each, where a finished run of the grid took 7 s for one."""
     run = str(root / "run.yml")
-    assert sweep.announcement(sweep.plan(run, [], tmp_path, "1,2"), None) == (
+    assert sweep.announcement(sweep.plan_runs(run, [], tmp_path, "1,2"), None) == (
         "sweep: 2 runs, 0 of them finished"
     )
     sweep.sweep(run, [], tmp_path, "1")
-    said = sweep.announcement(sweep.plan(run, [], tmp_path, "1,2,3,4,5"), None)
+    said = sweep.announcement(sweep.plan_runs(run, [], tmp_path, "1,2,3,4,5"), None)
     assert said.startswith("sweep: 5 runs, 1 of them finished. An update took 7.0 s in ")
     assert said.endswith("seed=1: about 35 s a run, 2 min in all")
 
@@ -223,7 +223,7 @@ def test_a_pipelines_own_ppo_tells_the_cost(root: Path, tmp_path: Path) -> None:
     source = finished_pipeline(tmp_path / "demo")
     (source / "03_ppo").mkdir()
     (source / "03_ppo" / "metrics.jsonl").write_text('{"step": 1, "seconds": 600.0}\n')
-    runs = sweep.plan("demo", [], tmp_path / "out", "1,2", source=source)
+    runs = sweep.plan_runs("demo", [], tmp_path / "out", "1,2", source=source)
     assert sweep.announcement(runs, source).endswith("03_ppo: about 2.0 h a run, 4.0 h in all")
 
 
@@ -240,7 +240,9 @@ def test_large_grids_need_a_yes(
 
 def test_the_grid_in_order(root: Path, tmp_path: Path) -> None:
     over = ["training.lr=1e-4,1e-3", "training.ppo.advantage=rloo,grpo"]
-    runs = sweep.plan(str(root / "run.yml"), over, tmp_path, "1,2", ["training.ppo.samples_per_prompt=2"])
+    runs = sweep.plan_runs(
+        str(root / "run.yml"), over, tmp_path, "1,2", ["training.ppo.samples_per_prompt=2"]
+    )
     expected = list(product(("1e-4", "1e-3"), ("rloo", "grpo"), (1, 2)))
     assert [(*run.keys.values(), run.seed) for run in runs] == expected
     assert runs[0].folder == tmp_path / "lr=1e-4_advantage=rloo_seed=1"
@@ -324,7 +326,7 @@ def test_every_command_on_the_page_can_be_run(
     planned: list[sweep.PlannedRun] = []
 
     def pretend(*arguments: Any, yes: bool) -> int:
-        planned.extend(sweep.plan(*arguments))
+        planned.extend(sweep.plan_runs(*arguments))
         return 0
 
     monkeypatch.setattr(sweep, "sweep", pretend)

@@ -28,11 +28,11 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     task = data.task or infer_task(data)
     rows: Sequence[Demonstration | Preference | TokenPair | Prompt]
     if task == "preference":
-        rows, report = parse.preferences(data)
+        rows, report = parse.parse_preference_rows(data)
     elif task == "sft":
-        rows, report = parse.demonstrations(data)
+        rows, report = parse.parse_demonstration_rows(data)
     else:
-        rows, report = parse.prompts(data)
+        rows, report = parse.parse_prompt_rows(data)
     sources.warn_duplicates(rows, report)
     lengths: list[int] = []
     renderer = None
@@ -53,13 +53,13 @@ def infer_task(data: DataConfig) -> Task:
     """Infer the task that the rows of `data.path` support: preferences, else demonstrations, else prompts."""
     if data.prompt_column is not None:
         return "prompt_only"
-    numbered = columns.rename_columns(files.read_rows(data.path, data.split), data.columns, data.path)
+    numbered = columns.rename_columns(files.read_source_rows(data.path, data.split), data.columns, data.path)
     rows = [row for _, row in numbered if isinstance(row, dict)]
-    layout = layouts.find(data.layout, rows, where=data.path)
+    layout = layouts.find_layout(data.layout, rows, where=data.path)
     if layout.has_comparisons or layout.prompt is None:
         return "preference"
     # A layout's response may be optional: rows without one are prompts.
-    has_responses = layout.demonstration is not None and parse.demonstrations(data)[0]
+    has_responses = layout.demonstration is not None and parse.parse_demonstration_rows(data)[0]
     return "sft" if has_responses else "prompt_only"
 
 

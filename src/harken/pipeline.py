@@ -26,7 +26,7 @@ from harken.train.launch import train
 BASE, SFT, PPO = "Base", "SFT", "PPO"
 
 
-def run(config: PipelineConfig, output: Path, *, accept_changes: bool = False) -> PipelineFolder:
+def run_pipeline(config: PipelineConfig, output: Path, *, accept_changes: bool = False) -> PipelineFolder:
     """Every stage in order. With the same folder and configuration, go on where it stopped.
 
     Raises UserError when the folder holds another pipeline (unless `accept_changes`, for stages that are not
@@ -58,9 +58,9 @@ def _run(
     say("\n== 3/5 PPO")
     train(ppo_stage(config, folder), folder.ppo.root, accept_changes=accept_changes)
     say("\n== 4/5 evaluation")
-    suite.run(evaluation(config, folder), folder.evaluation.root)
+    suite.run_evaluation(evaluation(config, folder), folder.evaluation.root)
     say("\n== 5/5 report")
-    report(output)
+    report_pipeline(output)
     return folder
 
 
@@ -95,7 +95,7 @@ def evaluation(config: PipelineConfig, folder: PipelineFolder) -> EvaluationConf
     )
 
 
-def report(root: Path) -> Path:
+def report_pipeline(root: Path) -> Path:
     """Write the page and `results.json` of a finished pipeline from its files, and print the verdict.
 
     Raises UserError when `root` holds no finished evaluation.
@@ -124,7 +124,7 @@ def report(root: Path) -> Path:
     roles = {"base": BASE, "sft": SFT, "ppo": PPO}
     results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
     checksums.remove_checksums(root)  # all was read that could be damaged: now its files change
-    told = trained_prompts.warning(summary.get("trained_on", {}), summary["prompts"])
+    told = trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
     notice = " ".join(part for part in (config.notice, f"Warning: {told}." if told else "") if part)
     atomic.write_json(
         folder.results,

@@ -123,7 +123,7 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
             where="--output-dir",
             fix="Leave it out",
         )
-    return pipeline.report(found.pipelines[0])
+    return pipeline.report_pipeline(found.pipelines[0])
 
 
 def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
@@ -211,7 +211,11 @@ def _write(page: Path, found: FoundFolders) -> Path:
 
 def _not_held_out(summary: Mapping[str, Any] | None) -> str:
     """The warning that policies were trained on prompts of the evaluation; "" where none was."""
-    told = trained_prompts.warning(summary.get("trained_on", {}), summary["prompts"]) if summary else ""
+    told = (
+        trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
+        if summary
+        else ""
+    )
     return f"Warning: {told}." if told else ""
 
 

@@ -21,7 +21,7 @@ from harken.config.ppo import PPOTraining
 from harken.config.yaml import Settings
 from harken.errors import UserError
 from harken.evaluate import run_summary
-from harken.evaluate.run_summary import Outcome
+from harken.evaluate.run_summary import RunSummary
 from harken.explorer.frontier import Panel, Point, write_frontier
 from harken.run import atomic
 from harken.run.folder import PipelineFolder, RunFolder
@@ -80,7 +80,7 @@ def sweep(
     Raises UserError before anything trains when a setting is wrong, or the grid is larger than `MOST_RUNS`
     without `yes`.
     """
-    runs = plan(name, over, output, seeds, overrides, source)
+    runs = plan_runs(name, over, output, seeds, overrides, source)
     if len(runs) > MAX_RUNS and not yes:
         raise UserError(
             f"{len(runs)} runs are more than {MAX_RUNS}",
@@ -95,13 +95,13 @@ def sweep(
         "over": dict(map(parse_axis, over)),
         "set": [*overrides],
     }
-    outcomes: list[Outcome] = []
+    outcomes: list[RunSummary] = []
     for number, run in enumerate(runs, start=1):
         say(f"\n== {number}/{len(runs)} {run.folder.name}")
         outcomes.append(_train(run))
         _write_results(output, about | {"notes": notes}, runs[:number], outcomes)
     failed = [one for one in outcomes if one.state == "failed"]
-    show(run_summary.table(_outcomes_by_settings(runs, outcomes)))
+    show(run_summary.format_run_groups(_outcomes_by_settings(runs, outcomes)))
     for run, one in zip(runs, outcomes, strict=True):
         if one.state != "completed":
             show(f"{one.state}: {run.folder.name}: {one.why}")
@@ -113,7 +113,7 @@ def sweep(
     return len(failed)
 
 
-def plan(
+def plan_runs(
     name: str,
     over: Sequence[str],
     output: Path,
@@ -273,7 +273,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _train(run: PlannedRun) -> Outcome:
+def _train(run: PlannedRun) -> RunSummary:
     """Train one run and say what it came to; of one that fails, why."""
     try:
         train(run.config, run.folder)
@@ -286,14 +286,14 @@ def _train(run: PlannedRun) -> Outcome:
     finally:
         gc.collect()  # models are webs of references: without this two runs' would be in memory together
     say(f"failed: {run.folder.name}: {why}")
-    return Outcome("failed", why, 0, {})
+    return RunSummary("failed", why, 0, {})
 
 
 def _outcomes_by_settings(
-    runs: Sequence[PlannedRun], outcomes: Sequence[Outcome]
-) -> list[tuple[dict[str, str], list[Outcome]]]:
+    runs: Sequence[PlannedRun], outcomes: Sequence[RunSummary]
+) -> list[tuple[dict[str, str], list[RunSummary]]]:
     """The outcomes of each combination that did not fail, whatever their seed."""
-    groups: dict[tuple[str, ...], tuple[dict[str, str], list[Outcome]]] = {}
+    groups: dict[tuple[str, ...], tuple[dict[str, str], list[RunSummary]]] = {}
     for run, one in zip(runs, outcomes, strict=True):
         group = groups.setdefault(tuple(run.keys.values()), (run.keys, []))
         if one.state != "failed":
@@ -302,7 +302,7 @@ def _outcomes_by_settings(
 
 
 def _write_results(
-    output: Path, about: dict[str, Any], runs: Sequence[PlannedRun], outcomes: Sequence[Outcome]
+    output: Path, about: dict[str, Any], runs: Sequence[PlannedRun], outcomes: Sequence[RunSummary]
 ) -> None:
     """sweep.json and frontier.html of the runs so far."""
     pairs = list(zip(runs, outcomes, strict=True))
@@ -316,11 +316,11 @@ def _write_results(
     atomic.write_json(output / "sweep.json", about | {"runs": rows, "means": averages})
     panels = []
     names = {name for one in outcomes for name in one.figures}
-    judges = sorted(name for name in names if name.startswith(run_summary.JUDGE))
+    judges = sorted(name for name in names if name.startswith(run_summary.JUDGE_PREFIX))
     for name, title, caption in (
         (run_summary.REWARD, "Reward", "Of the sampled answers, penalties included: what was trained for."),
         (run_summary.HELD_OUT, "Held-out reward", "The same reward on prompts that were not trained on."),
-        *((name, name.removeprefix(run_summary.JUDGE), JUDGE_CAPTION) for name in judges),
+        *((name, name.removeprefix(run_summary.JUDGE_PREFIX), JUDGE_CAPTION) for name in judges),
     ):
         points = [
             Point(run.group, f"{run.group}, seed {run.seed}", one.figures[run_summary.KL], one.figures[name])

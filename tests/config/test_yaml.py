@@ -13,7 +13,7 @@ from harken.errors import UserError
 
 
 def read(text: str) -> object:
-    return config_yaml.parse(f"key: {text}", "a.yml").data["key"]
+    return config_yaml.parse_yaml(f"key: {text}", "a.yml").data["key"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ SCALARS = st.one_of(
     )
 )
 def test_what_is_written_is_read_back(data: dict[str, object]) -> None:
-    assert config_yaml.parse(config_yaml.write(data), "a.yml").data == data
+    assert config_yaml.parse_yaml(config_yaml.write(data), "a.yml").data == data
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_what_is_written_is_read_back(data: dict[str, object]) -> None:
 )
 def test_broken_text_is_one_line_with_its_place(text: str, says: str) -> None:
     with pytest.raises(UserError) as error:
-        config_yaml.parse(text, "a.yml")
+        config_yaml.parse_yaml(text, "a.yml")
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
 def test_places_are_the_lines_of_the_keys() -> None:
-    settings = config_yaml.parse("a: 1\nb:\n  c:\n    - 1\n    - d: 2\n", "a.yml")
+    settings = config_yaml.parse_yaml("a: 1\nb:\n  c:\n    - 1\n    - d: 2\n", "a.yml")
     assert settings.place(("b", "c")) == "a.yml:3"
     assert settings.place(("b", "c", 1, "d")) == "a.yml:5"
     assert settings.place(("b", "x", "y")) == "a.yml:2", "an unwritten key is placed at the section around it"
 
 
 def test_overrides_replace_add_and_index() -> None:
-    settings = config_yaml.parse("a: {b: 1, c: [1, {d: 2}]}\n", "a.yml")
+    settings = config_yaml.parse_yaml("a: {b: 1, c: [1, {d: 2}]}\n", "a.yml")
     settings = config_yaml.override(settings, ["a.b=1e-3", "a.c[1].d=text", "e.f=[1, 2]", "a.b=2", "g=x=y"])
     assert settings.data == {"a": {"b": 2, "c": [1, {"d": "text"}]}, "e": {"f": [1, 2]}, "g": "x=y"}
     assert settings.place(("a", "b")) == "--set a.b=2"
@@ -111,7 +111,7 @@ def test_overrides_replace_add_and_index() -> None:
 
 
 def test_an_override_does_not_change_the_settings_it_was_given() -> None:
-    settings = config_yaml.parse("a: {b: 1}\n", "a.yml")
+    settings = config_yaml.parse_yaml("a: {b: 1}\n", "a.yml")
     config_yaml.override(settings, ["a.b=2"])
     assert settings.data == {"a": {"b": 1}}
 
@@ -133,13 +133,13 @@ def test_an_override_does_not_change_the_settings_it_was_given() -> None:
 def test_a_wrong_override_names_itself(override: str, says: str) -> None:
     """S1-42."""
     with pytest.raises(UserError) as error:
-        config_yaml.override(config_yaml.parse("a: {b: 1, c: [1, 2]}\n", "a.yml"), [override])
+        config_yaml.override(config_yaml.parse_yaml("a: {b: 1, c: [1, 2]}\n", "a.yml"), [override])
     assert str(error.value).startswith(f"--set {override}: ") and says in str(error.value)
 
 
 def test_variables_are_replaced_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARKEN_TEST_FOLDER", "/data: [x")
-    settings = config_yaml.parse(
+    settings = config_yaml.parse_yaml(
         "a: ['${HARKEN_TEST_FOLDER}/x', {b: 'p${HARKEN_TEST_FOLDER}q'}]\nc: $HOME\n", "a.yml"
     )
     assert config_yaml.expand(settings).data == {"a": ["/data: [x/x", {"b": "p/data: [xq"}], "c": "$HOME"}
@@ -148,7 +148,7 @@ def test_variables_are_replaced_at_any_depth(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_unset_variable_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARKEN_TEST_FOLDER", raising=False)
     with pytest.raises(UserError) as error:
-        config_yaml.expand(config_yaml.parse("x: 1\na: {b: ['${HARKEN_TEST_FOLDER}/x']}\n", "a.yml"))
+        config_yaml.expand(config_yaml.parse_yaml("x: 1\na: {b: ['${HARKEN_TEST_FOLDER}/x']}\n", "a.yml"))
     assert str(error.value) == (
         "a.yml:2: a.b[0]: the environment variable HARKEN_TEST_FOLDER is not set. "
         "For example: export HARKEN_TEST_FOLDER=/path/to/folder"
@@ -157,7 +157,7 @@ def test_an_unset_variable_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch
 
 def test_the_value_written_is_the_float_that_was_meant() -> None:
     text = config_yaml.write({"lr": 1e-6, "tiny": 5e-324, "huge": 1.7e308, "third": 1 / 3})
-    back = config_yaml.parse(text, "a.yml").data
+    back = config_yaml.parse_yaml(text, "a.yml").data
     assert all(
         math.isclose(back[k], v, rel_tol=0, abs_tol=0) for k, v in {"lr": 1e-6, "third": 1 / 3}.items()
     )
@@ -167,15 +167,15 @@ def test_the_value_written_is_the_float_that_was_meant() -> None:
 def test_nesting_and_aliases_have_an_end() -> None:
     """A few lines of aliases can stand for billions of values."""
     with pytest.raises(UserError, match="nesting is too deep"):
-        config_yaml.parse("a: " + "{a: " * 50 + "}" * 50, "x.yml")
+        config_yaml.parse_yaml("a: " + "{a: " * 50 + "}" * 50, "x.yml")
     bomb = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     for here, before in zip("bcdefghi", "abcdefgh", strict=True):
         bomb += f"{here}: &{here} [{', '.join([f'*{before}'] * 9)}]\n"
     with pytest.raises(UserError, match="more than 20,000 values"):
-        config_yaml.parse(bomb, "x.yml")
+        config_yaml.parse_yaml(bomb, "x.yml")
 
 
 @pytest.mark.parametrize("text", ['a: "x\\0"', 'a: "\\ud800"', '"\\udfff": 1'])
 def test_text_that_no_file_can_hold_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"x\.yml:1: a (text|key) holds"):
-        config_yaml.parse(text, "x.yml")
+        config_yaml.parse_yaml(text, "x.yml")

@@ -20,7 +20,7 @@ ROW = b'{"prompt": "q", "chosen": "a", "rejected": "b"}\n'
 
 def refused(file: Path) -> str:
     with pytest.raises(UserError) as caught:
-        files.read_rows(str(file), "train")
+        files.read_source_rows(str(file), "train")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -61,13 +61,13 @@ def test_a_text_far_beyond_the_token_limit_is_dropped_before_it_is_tokenised(tmp
     rows = [good, good | {"prompt": long}, good | {"chosen": long}, good | {"rejected": long}]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs, report = parse.preferences(DataConfig(path=str(file)))
+    pairs, report = parse.parse_preference_rows(DataConfig(path=str(file)))
     assert len(pairs) == 1 and report.dropped == {"text_too_long": 3}
     assert [r.where for r in report.dropped_rows] == [f"{file}:{i}" for i in (2, 3, 4)]
     assert (
-        len(parse.demonstrations(DataConfig(path=str(file)))[0]) == 2
+        len(parse.parse_demonstration_rows(DataConfig(path=str(file)))[0]) == 2
     )  # the rejected side is not read for it
-    assert len(parse.preferences(DataConfig(path=str(file), max_length=20_000))[0]) == 4
+    assert len(parse.parse_preference_rows(DataConfig(path=str(file), max_length=20_000))[0]) == 4
 
 
 def test_a_folder_has_splits(tmp_path: Path):

@@ -24,7 +24,7 @@ def write(folder: Path, *rows: Any) -> str:
 
 
 def pair(folder: Path, row: dict[str, Any], **data: Any) -> Preference:
-    [found], _ = parse.preferences(DataConfig(path=write(folder, row), **data))
+    [found], _ = parse.parse_preference_rows(DataConfig(path=write(folder, row), **data))
     assert isinstance(found, Preference)
     return found
 
@@ -74,9 +74,9 @@ def test_layouts_in_common_use_give_the_right_pair(
 ) -> None:
     found = pair(tmp_path, row)
     assert (found.prompt.messages, found.chosen, found.rejected) == (prompt, "Blue.", "No.")
-    [demonstration], _ = parse.demonstrations(DataConfig(path=write(tmp_path, row)))
+    [demonstration], _ = parse.parse_demonstration_rows(DataConfig(path=write(tmp_path, row)))
     assert (demonstration.prompt.messages, demonstration.response) == (prompt, "Blue.")
-    [alone], _ = parse.prompts(DataConfig(path=write(tmp_path, row)))
+    [alone], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, row)))
     assert alone.messages == prompt
 
 
@@ -84,22 +84,24 @@ def test_a_battle_whose_earlier_turns_differ_has_no_common_prompt(tmp_path: Path
     row = {"prompt": '["a", "b"]', "response_a": '["1", "2"]', "response_b": '["3", "4"]'}
     flags = {"winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
     same = row | {"response_b": '["1", "4"]'}
-    found, report = parse.preferences(DataConfig(path=write(tmp_path, row | flags, same | flags)))
+    found, report = parse.parse_preference_rows(DataConfig(path=write(tmp_path, row | flags, same | flags)))
     assert report.dropped == {"prompts_differ": 1}
     assert [m.content for m in found[0].prompt.messages] == ["a", "1", "b"]  # type: ignore[union-attr]
     two = flags | {"winner_tie": 1}
-    assert parse.preferences(DataConfig(path=write(tmp_path, same | two)))[1].dropped == {"unknown_label": 1}
+    assert parse.parse_preference_rows(DataConfig(path=write(tmp_path, same | two)))[1].dropped == {
+        "unknown_label": 1
+    }
 
 
 def test_a_system_column_reaches_every_task(tmp_path: Path) -> None:
     row = {"system": "Be terse.", "conversations": [*SAID, {"from": "gpt", "value": "Blue."}]}
     path = write(tmp_path, row)
-    [demonstration], report = parse.demonstrations(DataConfig(path=path))
-    [prompt], _ = parse.prompts(DataConfig(path=path))
+    [demonstration], report = parse.parse_demonstration_rows(DataConfig(path=path))
+    [prompt], _ = parse.parse_prompt_rows(DataConfig(path=path))
     assert demonstration.prompt.messages == prompt.messages == SYSTEM
     assert report.unused == []
     own = {"system": "Ignored.", "messages": [{"role": "system", "content": "Be terse."}, *SAID, {"role": "assistant", "content": "Blue."}]}  # fmt: skip
-    [demonstration], _ = parse.demonstrations(DataConfig(path=write(tmp_path, own)))
+    [demonstration], _ = parse.parse_demonstration_rows(DataConfig(path=write(tmp_path, own)))
     assert demonstration.prompt.messages == SYSTEM, "a system turn of the messages themselves stays"
 
 
@@ -129,15 +131,15 @@ def test_what_the_refusal_proposes_works_when_followed(
 ) -> None:
     path = write(tmp_path, row)
     with pytest.raises(UserError, match="no layout fits") as caught:
-        parse.preferences(DataConfig(path=path))
+        parse.parse_preference_rows(DataConfig(path=path))
     proposed = str(caught.value).split("--set '", 1)[1].split("'", 1)[0]
     (tmp_path / "run.yml").write_text(f"data: {{path: {path}}}\ntraining: {{type: sft}}\n")
     data = config_files.load_run(str(tmp_path / "run.yml"), [proposed]).data
     if task == "preference":
-        [found], _ = parse.preferences(data)
+        [found], _ = parse.parse_preference_rows(data)
         assert (found.prompt.messages, found.chosen, found.rejected) == (USER, "Blue.", "No.")  # type: ignore[union-attr]
     else:
-        [shown], _ = parse.demonstrations(data)
+        [shown], _ = parse.parse_demonstration_rows(data)
         assert (shown.prompt.messages, shown.response) == (USER, "Blue.")
 
 
@@ -152,7 +154,7 @@ def test_columns_that_nothing_reads_are_named(tmp_path: Path) -> None:
         "tags": ["a"],
         "empty": None,
     }
-    _, report = parse.preferences(DataConfig(path=write(tmp_path, row)))
+    _, report = parse.parse_preference_rows(DataConfig(path=write(tmp_path, row)))
     assert report.unused == ["rating", "tags"]
     assert "  columns not used: rating, tags" in report.lines()
     assert report.to_dict()["columns_not_used"] == ["rating", "tags"]
@@ -163,7 +165,7 @@ def test_scores_of_chosen_and_rejected_are_compared(tmp_path: Path) -> None:
     rows = [
         PAIR | {"prompt": f"q{i}", "score_chosen": a, "score_rejected": b} for i, (a, b) in enumerate(scores)
     ]
-    found, report = parse.preferences(DataConfig(path=write(tmp_path, *rows)))
+    found, report = parse.parse_preference_rows(DataConfig(path=write(tmp_path, *rows)))
     assert len(found) == 4 and report.unused == []
     said = " ".join(report.warnings)
     assert "2 rows score chosen and rejected equally" in said
@@ -176,15 +178,15 @@ def test_a_response_marked_as_bad_is_never_imitated(tmp_path: Path, bad: object)
         {"prompt": "a", "completion": "good", "label": True},
         {"prompt": "b", "completion": "bad", "label": bad},
     ]
-    found, report = parse.demonstrations(DataConfig(path=write(tmp_path, *rows)))
+    found, report = parse.parse_demonstration_rows(DataConfig(path=write(tmp_path, *rows)))
     assert [shown.response for shown in found] == ["good"]
     assert report.dropped == {"labelled_bad": 1}
 
 
 @pytest.mark.parametrize("column", parse.REFERENCES)
 def test_the_right_answer_of_a_prompt_is_its_reference(tmp_path: Path, column: str) -> None:
-    [text], _ = parse.prompts(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: "4"})))
-    [number], _ = parse.prompts(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: 4})))
+    [text], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: "4"})))
+    [number], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: 4})))
     assert text.reference == number.reference == "4"
-    [none], _ = parse.prompts(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: None})))
+    [none], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: None})))
     assert none.reference is None

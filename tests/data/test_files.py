@@ -22,7 +22,7 @@ def lines(rows: list[dict]) -> str:
 
 def fails(path: object) -> UserError:
     with pytest.raises(UserError) as caught:
-        files.read_rows(str(path), "train")
+        files.read_source_rows(str(path), "train")
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -33,13 +33,15 @@ def test_jsonl_plain_gzipped_and_with_a_byte_order_mark(tmp_path: Path):
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n"))
     for file in (plain, packed, marked):
-        assert files.read_rows(str(file), "train") == [(f"{file}:{i}", row) for i, row in enumerate(ROWS, 1)]
+        assert files.read_source_rows(str(file), "train") == [
+            (f"{file}:{i}", row) for i, row in enumerate(ROWS, 1)
+        ]
 
 
 def test_blank_lines_keep_the_numbering_of_the_file(tmp_path: Path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"a": 1}\n\n  \n{"a": 2}')
-    assert [where for where, _ in files.read_rows(str(file), "train")] == [f"{file}:1", f"{file}:4"]
+    assert [where for where, _ in files.read_source_rows(str(file), "train")] == [f"{file}:1", f"{file}:4"]
 
 
 def test_json_array_and_parquet(tmp_path: Path):
@@ -47,7 +49,7 @@ def test_json_array_and_parquet(tmp_path: Path):
     array.write_text(json.dumps(ROWS, indent=1))
     pq.write_table(pa.Table.from_pylist(ROWS), table)
     for file in (array, table):
-        assert [row for _, row in files.read_rows(str(file), "train")] == ROWS
+        assert [row for _, row in files.read_source_rows(str(file), "train")] == ROWS
 
 
 def test_broken_json_names_its_line_and_stops(tmp_path: Path):
@@ -105,5 +107,5 @@ def test_demo_names_resolve_inside_the_package(tmp_path: Path, monkeypatch: pyte
     demo = tmp_path / "harken.data" / "demo"
     demo.mkdir(parents=True)
     (demo / "prompts.jsonl.gz").write_bytes(gzip.compress(lines(ROWS).encode()))
-    assert files.read_rows("demo:prompts", "train")[1] == ("demo:prompts:2", ROWS[1])
+    assert files.read_source_rows("demo:prompts", "train")[1] == ("demo:prompts:2", ROWS[1])
     assert "demo:heldout" in fails("demo:sft").fix

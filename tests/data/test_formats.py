@@ -26,12 +26,12 @@ CSV = b'prompt,chosen,rejected\n"a, b","Blue\n\xe2\x80\x9cyes\xe2\x80\x9d.",No.\
 
 
 def rows(path: Path | str, split: str = "train") -> list[object]:
-    return [row for _, row in files.read_rows(str(path), split)]
+    return [row for _, row in files.read_source_rows(str(path), split)]
 
 
 def refused(path: Path | str, split: str = "train") -> str:
     with pytest.raises(UserError) as caught:
-        files.read_rows(str(path), split)
+        files.read_source_rows(str(path), split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -108,7 +108,9 @@ def test_a_pattern_and_a_folder_of_shards_are_one_data_set(tmp_path: Path) -> No
     for number, row in enumerate(ROWS):
         shard(tmp_path / "shards", f"train-0000{number}-of-00002.jsonl", row)
     assert rows(tmp_path / "shards") == rows(tmp_path / "shards" / "train-*.jsonl") == ROWS
-    assert files.read_rows(str(tmp_path / "shards"), "train")[1][0].endswith("train-00001-of-00002.jsonl:1")
+    assert files.read_source_rows(str(tmp_path / "shards"), "train")[1][0].endswith(
+        "train-00001-of-00002.jsonl:1"
+    )
     assert "no file matches" in refused(tmp_path / "shards" / "test-*.jsonl")
 
 

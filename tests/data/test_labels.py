@@ -27,7 +27,7 @@ def read(
     ]
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found, _ = parse.preferences(DataConfig(path=str(file), **data))
+    found, _ = parse.parse_preference_rows(DataConfig(path=str(file), **data))
     assert all(isinstance(pair, Preference) for pair in found)
     return found  # type: ignore[return-value]
 
@@ -115,6 +115,6 @@ def test_strengths_and_ties_come_from_the_scale(tmp_path: Path) -> None:
 
 def test_the_account_says_how_labels_were_read(tmp_path: Path) -> None:
     read(tmp_path, "label", [0, 1, 0, 1], NUMBERED)
-    _, report = parse.preferences(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    _, report = parse.parse_preference_rows(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert "  label is read as zero_first: 0 means response_1 is better, 1 response_2" in report.lines()
     assert report.to_dict()["notes"]

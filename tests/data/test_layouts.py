@@ -28,7 +28,7 @@ def write(folder: Path, *rows: Any) -> str:
 
 
 def pairs(folder: Path, *rows: Any, **data: Any) -> tuple[list[Any], DataReport]:
-    return parse.preferences(DataConfig(path=write(folder, *rows), **data))
+    return parse.parse_preference_rows(DataConfig(path=write(folder, *rows), **data))
 
 
 PAIRS = {
@@ -100,9 +100,9 @@ def test_every_pair_layout_reads_the_same_pair(tmp_path: Path, name: str):
         1.0,
     )
     data = DataConfig(path=write(tmp_path, row))
-    [demonstration], _ = parse.demonstrations(data)
+    [demonstration], _ = parse.parse_demonstration_rows(data)
     assert (demonstration.prompt, demonstration.response) == (pair.prompt, pair.chosen)
-    [prompt], _ = parse.prompts(data)
+    [prompt], _ = parse.parse_prompt_rows(data)
     assert prompt == pair.prompt
 
 
@@ -121,7 +121,7 @@ def test_ties_stay_ties(tmp_path: Path, row: dict):
     """S2-06. A tie teaches supervised training nothing."""
     [pair], _ = pairs(tmp_path, row)
     assert (pair.chosen, pair.rejected, pair.label, pair.strength) == ("good", "bad", 0.5, 0.0)
-    demonstrations, report = parse.demonstrations(DataConfig(path=write(tmp_path, row)))
+    demonstrations, report = parse.parse_demonstration_rows(DataConfig(path=write(tmp_path, row)))
     assert not demonstrations and report.dropped == {"tie": 1}
 
 
@@ -198,7 +198,7 @@ def test_pre_tokenised_pairs_lose_their_padding(tmp_path: Path):
         assert pairs(tmp_path, row | flaw)[1].dropped == {reason: 1}
     assert pairs(tmp_path, row, max_length=2)[1].dropped == {"response_too_long": 1}
     with pytest.raises(UserError, match="prompt_only"):
-        parse.prompts(DataConfig(path=write(tmp_path, row)))
+        parse.parse_prompt_rows(DataConfig(path=write(tmp_path, row)))
 
 
 DEMONSTRATIONS = {
@@ -221,9 +221,9 @@ def test_every_demonstration_layout(tmp_path: Path, name: str):
     """S1-33, S2-75; as prompts the same rows never show their answer (S1-29, S1-32)."""
     row, prompt = DEMONSTRATIONS[name]
     data = DataConfig(path=write(tmp_path, row))
-    [found], _ = parse.demonstrations(data)
+    [found], _ = parse.parse_demonstration_rows(data)
     assert (found.prompt.messages, found.response) == ((Message("user", prompt),), "a")
-    [alone], _ = parse.prompts(data)
+    [alone], _ = parse.parse_prompt_rows(data)
     assert replace(alone, reference=None) == found.prompt
     assert alone.reference == ("a" if "answer" in row else None)
 
@@ -232,10 +232,10 @@ def test_messages_split_at_the_last_assistant_turn(tmp_path: Path):
     system = {"role": "system", "content": "s"}
     row = {"messages": [system, USER, BAD, USER, REPLY]}
     data = DataConfig(path=write(tmp_path, row, {"messages": [USER, BAD, USER]}))
-    (first, second), _ = parse.demonstrations(data)
+    (first, second), _ = parse.parse_demonstration_rows(data)
     assert [m.content for m in first.prompt.messages] == ["s", "q", "bad", "q"] and first.response == "good"
     assert [m.content for m in second.prompt.messages] == ["q"] and second.response == "bad"
-    (_, open_end), _ = parse.prompts(data)
+    (_, open_end), _ = parse.parse_prompt_rows(data)
     assert [m.content for m in open_end.messages] == ["q", "bad", "q"]
 
 
@@ -253,14 +253,14 @@ def test_messages_split_at_the_last_assistant_turn(tmp_path: Path):
 )
 def test_every_prompt_layout(tmp_path: Path, row: dict, wanted: list[str]):
     """S1-29."""
-    [prompt], _ = parse.prompts(DataConfig(path=write(tmp_path, row)))
+    [prompt], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, row)))
     assert [m.content for m in prompt.messages] == wanted
 
 
 def test_prompt_column_wins_over_the_layout(tmp_path: Path):
     """S1-32."""
     path = write(tmp_path, {"biased": "b", "prompt": "p", "response": "gold"}, {"prompt": "p"})
-    prompts, report = parse.prompts(DataConfig(path=path, prompt_column="biased"))
+    prompts, report = parse.parse_prompt_rows(DataConfig(path=path, prompt_column="biased"))
     assert [p.last_user_message for p in prompts] == ["b"]
     assert report.dropped == {"missing_field:biased": 1}
 
@@ -272,7 +272,7 @@ def test_ids_details_and_names(tmp_path: Path):
         {"id": True, "prompt": "c"},
         {"prompt": "d"},
     ]
-    prompts, _ = parse.prompts(DataConfig(path=write(tmp_path, *rows)))
+    prompts, _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, *rows)))
     assert [p.id for p in prompts[:2]] == ["x-1", "7"]
     assert [(p.domain, p.details) for p in prompts[:2]] == [
         ("advice", {"keywords": ["k"]}),
@@ -353,14 +353,14 @@ def test_a_word_that_names_no_side_drops_its_row_alone(tmp_path: Path):
 def test_text_without_a_newline_is_dropped(tmp_path: Path):
     """S2-75."""
     path = write(tmp_path, {"text": "q\na"}, {"text": "only a prompt"})
-    assert parse.demonstrations(DataConfig(path=path))[1].dropped == {"no_newline": 1}
+    assert parse.parse_demonstration_rows(DataConfig(path=path))[1].dropped == {"no_newline": 1}
 
 
 def test_duplicate_prompts_are_dropped(tmp_path: Path):
     path = write(
         tmp_path, {"prompt": "a"}, {"prompt": "b", "id": "x"}, {"prompt": "a"}, {"prompt": "c", "id": "x"}
     )
-    prompts, report = parse.prompts(DataConfig(path=path))
+    prompts, report = parse.parse_prompt_rows(DataConfig(path=path))
     assert len(prompts) == 2 and report.dropped == {"duplicate_prompt": 1, "duplicate_id": 1}
 
 

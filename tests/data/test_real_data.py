@@ -119,7 +119,7 @@ def test_the_malformed_rows_are_all_dropped_for_the_right_reason(harken_data: Pa
         return "identical_responses" if answer == other_answer else "usable"
 
     expected = {f"{file}:{i}": reason(row) for i, row in enumerate(rows(file), start=1)}
-    pairs, report = parse.preferences(DataConfig(path=str(file)))
+    pairs, report = parse.parse_preference_rows(DataConfig(path=str(file)))
     assert not pairs and {r.where: r.reason for r in report.dropped_rows} == expected
     assert report.dropped == Counter(expected.values())
     assert report.dropped["identical_responses"] == 36 and report.raw == 64

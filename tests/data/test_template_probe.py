@@ -160,7 +160,7 @@ def test_tool_turns_go_through_the_template(
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     from harken.config import DataConfig
 
-    rows, report = parse.demonstrations(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    rows, report = parse.parse_demonstration_rows(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert (report.kept, report.raw) == (1, 1)
     found = renderer(template)
     made = found.encode_demonstration(rows[0], 999)
@@ -175,7 +175,7 @@ def test_tool_turns_go_through_the_template(
         call["function"]["arguments"] = {"q": "1"}
         theirs = found.tokenizer.apply_chat_template(turns, tools=SCHEMA, tokenize=False)
         assert written(found, made.tokens) == theirs.removesuffix("\n")
-    asked, _ = parse.prompts(DataConfig(path=str(tmp_path / "rows.jsonl")))
+    asked, _ = parse.parse_prompt_rows(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert asked[0].messages[-1].role == "tool" and asked[0].tools == json.dumps(SCHEMA)
     assert written(found, found.encode_prompt(asked[0].messages, asked[0].tools)).endswith("assistant\n")
 
@@ -244,7 +244,7 @@ def test_a_response_does_not_repeat_the_tag_the_prompt_opens():
         assert isinstance(made, TokenDemonstration)
         assert written(found, made.tokens).replace("< |", "<|") == f"{prompt}sky</think>Blue.<|im_end|>"
         assert found.changes(row) == ([TAG_DEDUPLICATED] if response.startswith("<think>") else [])
-    assert token_checks.generation_prompt(found).level == "warning"
+    assert token_checks.check_generation_prompt(found).level == "warning"
     assert any(
         "opens '<think>'" in line for line in token_checks.check_tokenizer(found, ["sky</think>Blue."])
     )
@@ -290,8 +290,8 @@ def test_a_response_outside_the_opened_tag_gets_the_templates_own_end(
     assert (
         found.decode_response(found.encode_response("sky", ended=False)) == "sky"
     )  # truncated: still inside
-    assert token_checks.round_trip(found, ["Blue."]).level in ("ok", "note")
-    assert token_checks.generation_prompt(found).level == "warning"
+    assert token_checks.check_round_trip(found, ["Blue."]).level in ("ok", "note")
+    assert token_checks.check_generation_prompt(found).level == "warning"
 
 
 def test_a_tag_that_is_the_header_is_not_opened():
@@ -331,9 +331,9 @@ def test_special_tokens_in_responses_are_kept_on_request_and_broken_in_user_turn
     made = kept.encode_demonstration(row, 999)
     assert isinstance(made, TokenDemonstration)
     assert made.tokens.count(first) == 1 and "user\n< |answer|>" in written(kept, made.tokens)
-    seen = token_checks.round_trip(broken, [text] * 8)
+    seen = token_checks.check_round_trip(broken, [text] * 8)
     assert seen.level == "warning" and "in 8" in seen.measured and "keep_special_tokens" in seen.fix
-    assert token_checks.round_trip(kept, [text] * 8).level in ("ok", "note")
+    assert token_checks.check_round_trip(kept, [text] * 8).level in ("ok", "note")
     # What is recorded with the tokenizer is kept without being asked for again: evaluation, PPO, reward models.
     assert Renderer(kept.tokenizer).encode_response(text) == kept.encode_response(text)
     assert renderer(CHATML, *SPECIAL, keep=True).encode_response(text) == kept.encode_response(text)

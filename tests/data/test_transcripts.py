@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.data.fields import RowError
-from harken.data.transcripts import is_transcript, parse, split_last_response
+from harken.data.transcripts import is_transcript, parse_transcript, split_transcript
 from harken.records import Message
 
 turn_text = st.text("abc \n.", min_size=1).map(str.strip).filter(bool)
@@ -16,15 +16,15 @@ def test_what_was_written_is_read_again(said: list[str]):
     roles = ["user" if i % 2 == 0 else "assistant" for i in range(len(said))]
     names = {"user": "Human", "assistant": "Assistant"}
     text = "".join(f"\n\n{names[r]}: {s}" for r, s in zip(roles, said, strict=True))
-    assert parse(text) == tuple(Message(r, s) for r, s in zip(roles, said, strict=True))
+    assert parse_transcript(text) == tuple(Message(r, s) for r, s in zip(roles, said, strict=True))
 
 
 def test_open_prompt_drops_the_empty_header():
-    assert parse("\n\nHuman: hi\n\nAssistant:") == (Message("user", "hi"),)
+    assert parse_transcript("\n\nHuman: hi\n\nAssistant:") == (Message("user", "hi"),)
 
 
 def test_empty_turn_in_the_middle_is_kept_and_two_turns_of_one_speaker_are_joined():
-    assert parse("\n\nHuman: a\n\nAssistant: \n\nHuman: b\n\nAssistant: c\n\nAssistant: d") == (
+    assert parse_transcript("\n\nHuman: a\n\nAssistant: \n\nHuman: b\n\nAssistant: c\n\nAssistant: d") == (
         Message("user", "a"),
         Message("assistant", ""),
         Message("user", "b"),
@@ -33,11 +33,11 @@ def test_empty_turn_in_the_middle_is_kept_and_two_turns_of_one_speaker_are_joine
 
 
 def test_lead_in_is_a_system_message():
-    assert parse("Be kind.\n\nHuman: hi\n\nAssistant:")[0] == Message("system", "Be kind.")
+    assert parse_transcript("Be kind.\n\nHuman: hi\n\nAssistant:")[0] == Message("system", "Be kind.")
 
 
 def test_answer_is_all_after_the_last_marker():
-    messages, answer = split_last_response(
+    messages, answer = split_transcript(
         "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d\n\n1. e ", "chosen"
     )
     assert [m.content for m in messages] == ["a", "b", "c"] and answer == "d\n\n1. e"
@@ -52,7 +52,7 @@ def test_answer_is_all_after_the_last_marker():
 )
 def test_rows_without_a_clean_answer_are_dropped(text: str, reason: str):
     with pytest.raises(RowError) as caught:
-        split_last_response(text, "chosen")
+        split_transcript(text, "chosen")
     assert caught.value.reason == reason
 
 

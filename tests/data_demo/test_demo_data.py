@@ -13,7 +13,7 @@ import pytest
 
 import harken.data
 from harken.records import Message, Prompt
-from harken.reward.demo_gold import GOLD_VERSION, gold, words
+from harken.reward.demo_gold import GOLD_VERSION, gold, normalised_words
 
 DEMO = Path(harken.data.__file__).parent / "demo"
 DOMAINS = {"facts", "advice", "writing", "explain"}
@@ -52,7 +52,7 @@ def gold_difference(row: dict[str, Any]) -> float:
 
 
 def plain(text: str) -> str:
-    return " ".join(words(text))
+    return " ".join(normalised_words(text))
 
 
 def test_sizes(preferences: Rows, prompts: Rows, heldout: Rows) -> None:
@@ -79,7 +79,7 @@ def test_heldout_prompts_are_never_trained_on(preferences: Rows, prompts: Rows, 
 
 def test_prompts_are_short_distinct_and_balanced(prompts: Rows, heldout: Rows) -> None:
     rows = prompts + heldout
-    assert all(len(words(row["prompt"])) <= 25 for row in rows)
+    assert all(len(normalised_words(row["prompt"])) <= 25 for row in rows)
     assert len({plain(row["prompt"]) for row in rows}) == len(rows)
     assert Counter(row["domain"] for row in prompts) == dict.fromkeys(DOMAINS, 104)
     assert Counter(row["domain"] for row in heldout) == dict.fromkeys(DOMAINS, 24)
@@ -114,8 +114,8 @@ def test_every_row_says_that_it_is_synthetic(preferences: Rows, prompts: Rows, h
 
 def test_pairs_are_real_choices(preferences: Rows) -> None:
     for row in preferences:
-        assert words(row["response_a"])
-        assert words(row["response_b"])
+        assert normalised_words(row["response_a"])
+        assert normalised_words(row["response_b"])
         assert row["response_a"] != row["response_b"]
         assert row["label"] in {"A", "B", "tie"}
         assert row["language"] == "en"
@@ -146,7 +146,9 @@ def test_label_noise_is_as_documented(preferences: Rows) -> None:
 def test_length_alone_does_not_decide(preferences: Rows) -> None:
     """README: "the shorter answer wins" is right for at most 70 % of the decided pairs."""
     decided = [row for row in preferences if row["label"] != "tie"]
-    a_shorter = [len(words(row["response_a"])) < len(words(row["response_b"])) for row in decided]
+    a_shorter = [
+        len(normalised_words(row["response_a"])) < len(normalised_words(row["response_b"])) for row in decided
+    ]
     right = sum(short == (row["label"] == "A") for short, row in zip(a_shorter, decided, strict=True))
     assert 0.30 < right / len(decided) < 0.70
 

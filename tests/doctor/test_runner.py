@@ -14,7 +14,7 @@ from clinic import PAPER, Clinic
 from harken.cli import main as cli
 from harken.config import PipelineConfig, RunConfig
 from harken.doctor.check import ALL, Check, StageChecks
-from harken.doctor.finding import CheckResult, Diagnosis, Level
+from harken.doctor.finding import CheckLevel, CheckResult, Diagnosis
 from harken.doctor.registry import CHECKS
 from harken.doctor.runner import diagnose
 from harken.errors import UserError
@@ -107,7 +107,7 @@ def test_a_bug_of_the_doctors_own_is_raised() -> None:
         StageChecks("ppo", None).run(Check("broken", ALL, "", "", "", "", look))
 
 
-def finding(level: Level) -> CheckResult:
+def finding(level: CheckLevel) -> CheckResult:
     return CheckResult("ppo", f"a_{level}", level, "1 nat", "it matters", "mend it", 0.5)
 
 
@@ -115,7 +115,7 @@ def finding(level: Level) -> CheckResult:
     ("levels", "code"),
     [(["ok"], 0), (["ok", "note"], 0), (["warning", "note"], 1), (["warning", "error", "ok"], 2), ([], 0)],
 )
-def test_the_exit_code_is_that_of_the_worst(levels: list[Level], code: int) -> None:
+def test_the_exit_code_is_that_of_the_worst(levels: list[CheckLevel], code: int) -> None:
     assert Diagnosis("x", tuple(map(finding, levels)), 1.0).exit_code == code
 
 

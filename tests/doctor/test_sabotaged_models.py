@@ -15,7 +15,7 @@ from tiny import END, tiny_backbone, tiny_model, tiny_tokenizer
 from torch import Tensor
 
 from harken.batches import TokenBatch
-from harken.doctor.finding import Level
+from harken.doctor.finding import CheckLevel
 from harken.models import roles
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy, RewardModel
@@ -29,10 +29,10 @@ from harken.train.ppo.stage import PPOStage
 
 Spoilt = dict[str, Any]
 Spoil = Callable[[Clinic, Path, pytest.MonkeyPatch], Spoilt]
-CASES: list[tuple[Spoil, str, Level]] = []
+CASES: list[tuple[Spoil, str, CheckLevel]] = []
 
 
-def names(finding: str, level: Level) -> Callable[[Spoil], Spoil]:
+def names(finding: str, level: CheckLevel) -> Callable[[Spoil], Spoil]:
     """What the function spoils has to be called this."""
 
     def keep(spoil: Spoil) -> Spoil:
@@ -314,7 +314,12 @@ def a_policy_that_never_ends(clinic: Clinic, folder: Path, patch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("spoil", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_the_cause_is_named(
-    clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, finding: str, level: Level
+    clinic: Clinic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Spoil,
+    finding: str,
+    level: CheckLevel,
 ) -> None:
     """The first finding as bad as this one has the right name."""
     assert first_cause(spoil(clinic, tmp_path, monkeypatch), level) == (finding, level)

@@ -14,14 +14,14 @@ from tiny_rewards import save_reward_model
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
-from harken.doctor.finding import Level
+from harken.doctor.finding import CheckLevel
 
 Spoilt = dict[str, Any]
 Spoil = Callable[[Clinic, Path], Spoilt]
-CASES: list[tuple[Spoil, str, Level]] = []
+CASES: list[tuple[Spoil, str, CheckLevel]] = []
 
 
-def names(finding: str, level: Level) -> Callable[[Spoil], Spoil]:
+def names(finding: str, level: CheckLevel) -> Callable[[Spoil], Spoil]:
     """What the function spoils has to be called this."""
 
     def keep(spoil: Spoil) -> Spoil:
@@ -297,6 +297,8 @@ def a_finding_that_is_misspelt(clinic: Clinic, folder: Path) -> Spoilt:
 
 
 @pytest.mark.parametrize(("spoil", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
-def test_the_cause_is_named(clinic: Clinic, tmp_path: Path, spoil: Spoil, finding: str, level: Level) -> None:
+def test_the_cause_is_named(
+    clinic: Clinic, tmp_path: Path, spoil: Spoil, finding: str, level: CheckLevel
+) -> None:
     """The first finding as bad as this one, among the checks that need no model, has the right name."""
     assert first_cause(spoil(clinic, tmp_path), level, PAPER) == (finding, level)

@@ -116,12 +116,12 @@ def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatc
         max_gen_len=2,
         dtype="float32",
     )
-    folder = suite.run(config, tmp_path / "eval")
+    folder = suite.run_evaluation(config, tmp_path / "eval")
     times = {text.split("\n")[0] for text in asked}
     assert times == {"Now: 2026-01-31 23:59:30", "Now: 2026-03-01 00:00:00"}
     assert "template_time: '2026-03-01T00:00:00+00:00'" in checksums.read_verified_text(folder.config)
     at("2026-03-02 00:00:00", monkeypatch)
-    assert suite.run(config, tmp_path / "eval").summary.exists()  # the same evaluation, finished
+    assert suite.run_evaluation(config, tmp_path / "eval").summary.exists()  # the same evaluation, finished
 
 
 def test_kept_special_tokens_stay_single_from_training_to_evaluation(tmp_path: Path, capfd: Any):

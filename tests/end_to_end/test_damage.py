@@ -90,10 +90,10 @@ READERS: dict[str, Callable[[Path], object]] = {
     "04_eval/responses.parquet": lambda out: read_rows(out / "04_eval" / "responses.parquet"),
     "04_eval/summary.json": text("04_eval/summary.json"),
     "04_eval/SHA256SUMS": text("04_eval/summary.json"),
-    "pipeline.yml": pipeline.report,
+    "pipeline.yml": pipeline.report_pipeline,
     "results.json": text("results.json"),
     "05_report/report.html": text("05_report/report.html"),
-    "SHA256SUMS": pipeline.report,
+    "SHA256SUMS": pipeline.report_pipeline,
 }
 """File → what Harken reads it with. The tests of commands below show that these are what they read with."""
 
@@ -335,10 +335,10 @@ def test_an_evaluation_that_ended_before_its_seal_is_sealed_by_the_same_command(
     evaluation = pipeline.evaluation(settings(finished), PipelineFolder(finished))
     before = (again / "04_eval" / checksums.CHECKSUMS).read_bytes()
     (again / "04_eval" / checksums.CHECKSUMS).unlink()
-    suite.run(evaluation, again / "04_eval")
+    suite.run_evaluation(evaluation, again / "04_eval")
     assert (again / "04_eval" / checksums.CHECKSUMS).read_bytes() == before
     (again / "04_eval" / "summary.json").unlink()
-    suite.run(evaluation, again / "04_eval")
+    suite.run_evaluation(evaluation, again / "04_eval")
     assert main(["verify", str(again / "04_eval")]) == 0
 
 
@@ -351,7 +351,9 @@ def test_an_evaluation_that_starts_again_has_no_seal_until_its_end(
     (again / "04_eval" / "summary.json").unlink()
     monkeypatch.setattr(suite, "write_rows", ended)
     with pytest.raises(KeyboardInterrupt):
-        suite.run(pipeline.evaluation(settings(finished), PipelineFolder(finished)), again / "04_eval")
+        suite.run_evaluation(
+            pipeline.evaluation(settings(finished), PipelineFolder(finished)), again / "04_eval"
+        )
     assert not (again / "04_eval" / checksums.CHECKSUMS).exists()
 
 
@@ -379,5 +381,5 @@ def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
     monkeypatch.setattr(pipeline, "train", ended)
     shutil.rmtree(again / "01_sft" / "final")
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(settings(finished).model_copy(update={"title": "Another"}), again)
+        pipeline.run_pipeline(settings(finished).model_copy(update={"title": "Another"}), again)
     assert "Another" in checksums.read_verified_text(again / "pipeline.yml")

@@ -97,7 +97,7 @@ def test_the_readme_shows_the_files_it_uses() -> None:
 def test_the_demo_ends_with_what_to_do_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harken.pipeline.run", lambda config, folder: None)
+    monkeypatch.setattr("harken.pipeline.run_pipeline", lambda config, folder: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert main(["demo", "--output-dir", str(tmp_path / "demo")]) == 0
     lines = capsys.readouterr().out.strip().splitlines()

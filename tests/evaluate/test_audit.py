@@ -9,9 +9,9 @@ from harken.evaluate.audit import (
     Loop,
     Thresholds,
     audit,
+    audit_response,
     copied_run,
     loop,
-    measures,
     most_repeated,
     queues,
     repetition,
@@ -143,21 +143,21 @@ def test_copied_run_is_the_definition(left, right):
 
 def test_restatement_is_the_copied_share_of_the_answer():
     """S0-55."""
-    found = measures(
+    found = audit_response(
         row(prompt="Name three uses of salt in a kitchen.", response="Three uses of salt: many!")
     )
     assert found["copied_words"] == 4 and found["restatement"] == pytest.approx(4 / 5)
 
 
 def test_an_empty_answer_has_no_measure_above_zero():
-    found = measures(row(response=" \n\u3000"))
+    found = audit_response(row(response=" \n\u3000"))
     assert found["empty"] and found["repeated_4grams"] == 0 and found["restatement"] == 0
 
 
 def test_cap_hit_is_what_the_sampler_said():
     """S0-47: never inferred from the length of the text."""
-    assert measures(row(response="x", stop="length"))["cap_hit"]
-    assert not measures(row(response="x " * 5000, stop="end_of_turn"))["cap_hit"]
+    assert audit_response(row(response="x", stop="length"))["cap_hit"]
+    assert not audit_response(row(response="x " * 5000, stop="end_of_turn"))["cap_hit"]
 
 
 LOOPING = "the same four words " * 8

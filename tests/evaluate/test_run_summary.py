@@ -10,7 +10,7 @@ import pytest
 
 from harken.errors import UserError
 from harken.evaluate import run_summary
-from harken.evaluate.run_summary import Outcome
+from harken.evaluate.run_summary import RunSummary
 from harken.run.folder import RunFolder
 
 
@@ -65,8 +65,8 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
     assert run_summary.read_metrics(RunFolder(tmp_path / "none")) == []
 
 
-def made(health: str | None = None, **figures: float) -> Outcome:
-    return Outcome("completed", "finished", 1, figures, health)
+def made(health: str | None = None, **figures: float) -> RunSummary:
+    return RunSummary("completed", "finished", 1, figures, health)
 
 
 def test_means_over_seeds_with_their_standard_error() -> None:
@@ -85,7 +85,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"kl_coef": "0.1"}, [made("healthy", **figures, judge_gold=0.5)]),
         ({"kl_coef": "1"}, []),
     ]
-    assert run_summary.table(groups).splitlines() == [
+    assert run_summary.format_run_groups(groups).splitlines() == [
         "kl_coef  runs  reward        gold   KL nats/seq  cut %   s/update    health",
         "0        2     +2.00 ± 0.50  –      2.00 ± 0.00  25 ± 0  10.0 ± 0.0  1 healthy, 1 unhealthy",
         "0.1      1     +1.50         +0.50  2.00         25      10.0        healthy",

@@ -51,7 +51,7 @@ def test_every_policy_is_scored_as_text_its_reward_model_can_read(tmp_path: Path
             "dtype": "float32",
         }
     )
-    folder = suite.run(config, tmp_path / "out")
+    folder = suite.run_evaluation(config, tmp_path / "out")
     renderer = Renderer(tiny_tokenizer())
     found = read_rows(folder.responses)
     for row in (row for row in found if row["policy"] == "B"):

@@ -10,7 +10,7 @@ import pytest
 from health_series import HEALTHY
 
 from harken.health.monitor import Monitor
-from harken.health.rule import Kind
+from harken.health.rule import TrainingType
 
 DEMO = {
     "reward/mean": [-0.13, 0.29, 0.34, 0.63, 0.06, 0.57, 0.62, 0.40, 0.33, 0.56, 0.52, 0.77],
@@ -68,7 +68,7 @@ NOISE = {
 
 
 @pytest.mark.parametrize("kind", HEALTHY)
-def test_noise_raises_nothing(kind: Kind) -> None:
+def test_noise_raises_nothing(kind: TrainingType) -> None:
     """30 runs of 120 steps: none unhealthy, warnings in at most one line of 200."""
     statuses: Counter[str] = Counter()
     for seed in range(30):

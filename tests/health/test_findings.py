@@ -13,7 +13,7 @@ from health_series import HEALTHY, Bent, Series, always, level, line, run, then,
 from harken.health.findings import Level
 from harken.health.limits import limits_for
 from harken.health.monitor import RULES
-from harken.health.rule import Kind
+from harken.health.rule import TrainingType
 
 
 class Case(NamedTuple):
@@ -21,7 +21,7 @@ class Case(NamedTuple):
 
     name: str
     level: Level
-    kind: Kind
+    kind: TrainingType
     steps: int
     ill: Bent
     near: Bent
@@ -203,7 +203,7 @@ def test_every_finding_and_level_has_a_case() -> None:
     ],
 )
 def test_a_finding_waits_for_enough_updates(name: str, early: int, bent: Bent) -> None:
-    kind: Kind = "reward" if name == "reward_accuracy" else "ppo"
+    kind: TrainingType = "reward" if name == "reward_accuracy" else "ppo"
     reports = run(kind, early + 1, bent)
     assert not any(level(report, name) for report in reports[:-1])
     assert level(reports[-1], name)
@@ -236,5 +236,5 @@ def test_float32_has_to_agree_better_than_bfloat16(metric: str, name: str, value
 
 
 @pytest.mark.parametrize("kind", HEALTHY)
-def test_the_run_that_is_bent_here_is_healthy(kind: Kind) -> None:
+def test_the_run_that_is_bent_here_is_healthy(kind: TrainingType) -> None:
     assert {report.status for report in run(kind, 200, {})} == {"healthy"}

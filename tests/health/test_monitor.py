@@ -12,7 +12,7 @@ from health_series import always, level, lines, run, then, wobble
 from harken.errors import UserError
 from harken.health.findings import SEVERITY, STATUSES, Finding, Report, status_mark
 from harken.health.monitor import RULES, Monitor
-from harken.health.rule import Kind
+from harken.health.rule import TrainingType
 from harken.run.folder import RunFolder
 from harken.run.tracking import Tracker
 
@@ -39,7 +39,7 @@ def test_columns_of_a_line() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
-def test_every_line_of_a_kind_has_the_same_columns(kind: Kind) -> None:
+def test_every_line_of_a_kind_has_the_same_columns(kind: TrainingType) -> None:
     """So that metrics.jsonl is a table."""
     ill = {"grad_norm": then(1, 5, 1e9), "kl/mean": always(99), "loss": then(1, 20, math.nan)}
     columns = [list(r.metrics()) for r in run(kind, 40, ill)]

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from harken.inspection.recorded import read_step
 from harken.inspection.tokens import token_rows
 from harken.inspection.trace import trace
-from harken.inspection.trace_table import WIDTH, number, trace_lines
+from harken.inspection.trace_table import TABLE_WIDTH, number, trace_lines
 from harken.run.terminal import escape_invisible, shorten
 
 MakeRun = Callable[..., Path]
@@ -65,7 +65,7 @@ def odd_lines(make_run: MakeRun) -> list[str]:
 
 
 def test_every_line_fits_and_lines_up(odd_lines: list[str]) -> None:
-    assert max(map(cell_len, odd_lines)) <= WIDTH
+    assert max(map(cell_len, odd_lines)) <= TABLE_WIDTH
     assert all(line.isprintable() for line in odd_lines)
     head, *rows = odd_lines[4:]
     assert len(rows) == 8

@@ -92,8 +92,10 @@ def test_it_is_not_taken_without_a_look(packed_gives: Callable[[int], Tensor] | 
         return packed_gives(places)
 
     config = MistralConfig(sliding_window=None, **SIZE)
-    assert not attention.is_equivalent(forward, config, torch.float32)
-    assert attention.is_equivalent(lambda kernel, **inputs: forward("eager", **inputs), config, torch.float32)
+    assert not attention.is_packing_equivalent(forward, config, torch.float32)
+    assert attention.is_packing_equivalent(
+        lambda kernel, **inputs: forward("eager", **inputs), config, torch.float32
+    )
 
 
 def test_it_is_chosen_for_plain_causal_attention_alone() -> None:

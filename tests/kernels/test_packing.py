@@ -15,8 +15,8 @@ from harken.kernels.packing import (
     MAX_SEGMENT_LENGTH,
     MIN_SHARED_PREFIX,
     PackedSequence,
-    micro_batches,
     pack_rows,
+    packed_micro_batches,
     pad_rows,
 )
 
@@ -71,7 +71,7 @@ ITEMS = ROWS.flatmap(
 @settings(deadline=None)
 @given(ITEMS, st.integers(1, 120))
 def test_every_item_is_in_exactly_one_micro_batch(items: list[list[list[int]]], budget: int) -> None:
-    groups = micro_batches(items, budget)
+    groups = packed_micro_batches(items, budget)
     assert sorted(item for group in groups for item in group) == list(range(len(items)))
     assert all(groups)
 
@@ -80,7 +80,7 @@ def test_every_item_is_in_exactly_one_micro_batch(items: list[list[list[int]]], 
 @given(ITEMS, st.integers(1, 120))
 def test_a_micro_batch_keeps_the_budget(items: list[list[list[int]]], budget: int) -> None:
     """Counted as it is laid out; an item larger than the budget stands alone."""
-    for group in micro_batches(items, budget):
+    for group in packed_micro_batches(items, budget):
         rows = [row for item in group for row in items[item]]
         assert pack_rows(rows).tokens.numel() <= budget or len(group) == 1
 
@@ -88,13 +88,13 @@ def test_a_micro_batch_keeps_the_budget(items: list[list[list[int]]], budget: in
 def test_answers_to_one_prompt_stand_together() -> None:
     """Four answers to each of two prompts of 60 tokens, in turns: a micro-batch for each prompt."""
     items = [[[*([prompt] * 60), 10 + answer, 11]] for answer in range(4) for prompt in (1, 2)]
-    assert micro_batches(items, 100) == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert packed_micro_batches(items, 100) == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
 def test_both_sides_of_a_pair_count() -> None:
     items = [[[2 * pair] * 20, [2 * pair + 1] * 20] for pair in range(3)]
-    assert micro_batches(items, 80) == [[0, 1], [2]]
-    assert micro_batches(items, 79) == [[0], [1], [2]]
+    assert packed_micro_batches(items, 80) == [[0, 1], [2]]
+    assert packed_micro_batches(items, 79) == [[0], [1], [2]]
 
 
 def test_without_sharing_every_row_stands_by_itself() -> None:

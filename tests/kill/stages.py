@@ -44,10 +44,10 @@ def work(root: Path, kind: str) -> Callable[[Path], object]:
     """What to run, given where to."""
     if kind == "evaluation":
         evaluation = EvaluationConfig.model_validate(evaluation_settings(root))
-        return lambda folder: suite.run(evaluation, folder)
+        return lambda folder: suite.run_evaluation(evaluation, folder)
     if kind == "pipeline":
         whole = PipelineConfig.model_validate(pipeline_settings(root))
-        return lambda folder: pipeline.run(whole, folder)
+        return lambda folder: pipeline.run_pipeline(whole, folder)
     return training(run_config(root, kind))
 
 

@@ -12,7 +12,7 @@ from malformed.row_cases import ROWS, rows
 from malformed.world import World, make_world
 
 from harken.cli.main import main
-from harken.data.report import MAX_LISTED
+from harken.data.report import MAX_LISTED_ROWS
 
 GOOD = 8
 STAGES = {
@@ -64,11 +64,11 @@ def test_training_goes_on_without_them(
     assert main(["data", str(path), "--task", task, "--layout", layout]) == 0
     said = capsys.readouterr().out
     listed = [line for line in said.splitlines() if line.startswith(f"  {path}:")]
-    assert len(listed) == min(len(bad), MAX_LISTED)
+    assert len(listed) == min(len(bad), MAX_LISTED_ROWS)
     for line, reject in zip(listed, rejects, strict=False):
         place = ":".join(part for part in (reject["where"], reject["field"]) if part)
         assert line.startswith(f"  {place}: {reject['reason']}: ")
-    assert (f"… and {len(bad) - MAX_LISTED:,} more dropped rows" in said) == (len(bad) > MAX_LISTED)
+    assert (f"… and {len(bad) - MAX_LISTED_ROWS:,} more dropped rows" in said) == (len(bad) > MAX_LISTED_ROWS)
 
 
 def test_a_huge_row_is_read_and_dropped(

@@ -84,10 +84,10 @@ def spoilt_rows(draw: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 READERS: dict[str, Callable[[DataConfig], tuple[list[Any], DataReport]]] = {
-    "prompts": parse.prompts,
-    "demonstrations": parse.demonstrations,
-    "preferences": parse.preferences,
-    "soft preferences": lambda data: parse.preferences(data, soft=True),
+    "prompts": parse.parse_prompt_rows,
+    "demonstrations": parse.parse_demonstration_rows,
+    "preferences": parse.parse_preference_rows,
+    "soft preferences": lambda data: parse.parse_preference_rows(data, soft=True),
 }
 
 
@@ -123,7 +123,7 @@ def test_any_bytes_are_rows_or_refused(content: bytes, tmp_path: Path) -> None:
     for name in ("rows.jsonl", "rows.parquet"):
         (tmp_path / name).write_bytes(content)
         try:
-            parse.prompts(DataConfig(path=str(tmp_path / name)))
+            parse.parse_prompt_rows(DataConfig(path=str(tmp_path / name)))
         except UserError as error:
             assert error.fix and str(tmp_path / name) in str(error)
 
@@ -181,7 +181,7 @@ def load(text: str, folder: Path) -> None:
             assert str(error)
             continue
         # What was accepted can be written down, and read back as the same.
-        assert config_yaml.parse(config_files.dump(config), "again").data == config.model_dump()
+        assert config_yaml.parse_yaml(config_files.dump(config), "again").data == config.model_dump()
 
 
 @CALMLY

@@ -112,7 +112,7 @@ def test_the_seed_decides(monkeypatch):
     first = bootstrap_mean(values, draws=500, seed=1)
     assert first == bootstrap_mean(values, draws=500, seed=1)
     assert first != bootstrap_mean(values, draws=500, seed=2)
-    monkeypatch.setattr(statistics, "BLOCK", 300)
+    monkeypatch.setattr(statistics, "BOOTSTRAP_BLOCK", 300)
     assert first == bootstrap_mean(values, draws=500, seed=1), "the size of a block is no part of the result"
 
 

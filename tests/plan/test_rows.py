@@ -25,7 +25,7 @@ def test_lengths_are_those_of_the_rows_that_train(folder: Path) -> None:
     weight_dtype = {"data": {"path": str(folder / "pairs.jsonl"), "max_length": 90, "eval_fraction": 0.2}}
     config = RunConfig.model_validate(settings(folder, "sft", run=weight_dtype))
     renderer = Renderer(load_tokenizer(folder / "model"))
-    train, held_out = load_data.demonstrations(config, renderer, RunFolder(folder / "run"))
+    train, held_out = load_data.encode_demonstrations(config, renderer, RunFolder(folder / "run"))
     rows = stage(folder, "sft", run=weight_dtype).rows
     assert rows.lengths_known
     assert Counter(rows.lengths) == Counter(len(row.tokens) for row in train)
@@ -36,7 +36,7 @@ def test_lengths_are_those_of_the_rows_that_train(folder: Path) -> None:
 def test_of_a_pair_the_longer_side_counts(folder: Path) -> None:
     config = RunConfig.model_validate(settings(folder, "reward"))
     renderer = Renderer(load_tokenizer(folder / "model"))
-    pairs, _ = load_data.preferences(config, renderer, RunFolder(folder / "run"))
+    pairs, _ = load_data.encode_preferences(config, renderer, RunFolder(folder / "run"))
     longer = [max(len(p.chosen_tokens), len(p.rejected_tokens)) for p in pairs]
     assert Counter(stage(folder, "reward").rows.lengths) == Counter(longer)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.records import Message, Prompt
-from harken.reward.demo_gold import GOLD_VERSION, gold, gold_parts, keyword_hits, words
+from harken.reward.demo_gold import GOLD_VERSION, gold, gold_parts, keyword_hits, normalised_words
 
 FACT = Prompt(
     "f", (Message("user", "What is the capital of Italy?"),), "facts", "en", details={"keywords": ["rome"]}
@@ -147,7 +147,9 @@ def test_repeated_sentences_count_even_when_they_are_short() -> None:
 
 
 def test_keywords_match_words_and_their_common_endings_only() -> None:
-    answer = words("Freezing BAGS, the baker's stories; eighteen were running and a co-worker’s H2O")
+    answer = normalised_words(
+        "Freezing BAGS, the baker's stories; eighteen were running and a co-worker’s H2O"
+    )
     assert keyword_hits(["freeze"], answer) == 1
     assert keyword_hits(["bag", "story", "run", "h2o"], answer) == 4
     assert keyword_hits(["eight", "stor", "ice", "e"], answer) == 0

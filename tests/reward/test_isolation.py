@@ -33,11 +33,11 @@ def reward(folder: Path, code: str, *, timeout_s: float | None = None) -> Python
 
 @pytest.mark.parametrize("code", EFFECTS.values(), ids=list(EFFECTS))
 def test_what_a_call_changes_is_undone(code: str, tmp_path: Path) -> None:
-    before, drawn = process_state.read(), process_state.random_state()
+    before, drawn = process_state.read_state(), process_state.random_state()
     made = reward(tmp_path, f"{FORM}{code}\n    return 0.5\n")
     rollout = answer("four", details={"keywords": ["k"]})
     assert [s.value for s in made.score([rollout, rollout])] == [0.5, 0.5]
-    after = dict(zip((a.name for a in process_state.ASPECTS), process_state.read(), strict=True))
+    after = dict(zip((a.name for a in process_state.ASPECTS), process_state.read_state(), strict=True))
     for aspect, value in zip(process_state.ASPECTS, before, strict=True):
         if aspect.name == "signals":
             assert after[aspect.name][0] == value[0]

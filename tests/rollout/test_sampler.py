@@ -8,7 +8,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from harken.rollout.sampler import BLOCK, draw
+from harken.rollout.sampler import CUMSUM_BLOCK, draw
 
 
 def spread(vocab: int, seed: int = 0, scale: float = 2.0) -> np.ndarray:
@@ -20,7 +20,9 @@ def drawn(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> tuple
     return draw(rows, torch.tensor(uniforms), temperature)
 
 
-@pytest.mark.parametrize("vocab", [3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 17])
+@pytest.mark.parametrize(
+    "vocab", [3, CUMSUM_BLOCK - 1, CUMSUM_BLOCK, CUMSUM_BLOCK + 1, 5 * CUMSUM_BLOCK + 17]
+)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 def test_a_token_holds_its_stretch_of_the_unit_interval(vocab: int, temperature: float) -> None:
     """P5: against the cumulative sum in float64, at the middle of every token's stretch."""
@@ -36,7 +38,7 @@ def test_a_token_holds_its_stretch_of_the_unit_interval(vocab: int, temperature:
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 def test_frequencies_are_the_softmax(temperature: float) -> None:
     """P5, P6: chi-square over 40,000 draws, with tokens across two blocks."""
-    logits = spread(BLOCK + 40, seed=3)
+    logits = spread(CUMSUM_BLOCK + 40, seed=3)
     counts = np.bincount(
         drawn(logits, np.random.default_rng(5).random(40_000), temperature)[0].numpy(), minlength=len(logits)
     )
@@ -49,8 +51,8 @@ def test_frequencies_are_the_softmax(temperature: float) -> None:
 
 def test_a_token_without_probability_is_never_drawn() -> None:
     """Also not by the smallest and largest numbers a generator gives, in any block."""
-    possible = [5, BLOCK + 3, BLOCK + 200]
-    logits = np.full(3 * BLOCK, -np.inf)
+    possible = [5, CUMSUM_BLOCK + 3, CUMSUM_BLOCK + 200]
+    logits = np.full(3 * CUMSUM_BLOCK, -np.inf)
     logits[possible] = 0.0
     uniforms = np.array(
         [0.0, 5e-324, 1 / 3, 2 / 3, np.nextafter(1, 0), *np.random.default_rng(0).random(500)]

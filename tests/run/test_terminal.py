@@ -133,7 +133,7 @@ CELLS = {"policy": ["Base", "猫" * 4], "reward": ["1.5", "-0.25"], "note": ["a 
 
 
 def test_a_table_lines_up_by_the_width_of_its_letters():
-    assert terminal.table(CELLS, right={"reward"}).splitlines() == [
+    assert terminal.format_table(CELLS, right={"reward"}).splitlines() == [
         "policy    reward  note",
         "Base         1.5  a b",
         "猫猫猫猫   -0.25  one two three",
@@ -141,14 +141,16 @@ def test_a_table_lines_up_by_the_width_of_its_letters():
 
 
 def test_columns_that_do_not_fit_follow_below_or_wrap():
-    below = terminal.table(CELLS, width=20).split("\n\n")
+    below = terminal.format_table(CELLS, width=20).split("\n\n")
     assert [block.splitlines()[0].split() for block in below] == [["policy", "reward"], ["policy", "note"]]
-    assert all(cell_len(line) <= 24 for line in terminal.table(CELLS, width=24, wrap=True).splitlines())
-    assert "one two three" not in terminal.table(CELLS, width=24, wrap=True)
+    assert all(
+        cell_len(line) <= 24 for line in terminal.format_table(CELLS, width=24, wrap=True).splitlines()
+    )
+    assert "one two three" not in terminal.format_table(CELLS, width=24, wrap=True)
 
 
 def test_a_table_holds_no_control_characters_and_no_long_cell():
-    text = terminal.table({"name": ["\x1b[31mred\n", "x" * 50]}, longest=20)
+    text = terminal.format_table({"name": ["\x1b[31mred\n", "x" * 50]}, longest=20)
     assert "\\x1b[31mred\\n" in text and "x" * 19 + "…" in text and "x" * 20 not in text
 
 

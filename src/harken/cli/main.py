@@ -34,7 +34,7 @@ MAX_MESSAGE = 2000
 _FIX_DISK_FULL = "Make room, or choose another folder"
 _FIX_PERMISSIONS = "Change who may read and write there, or choose another place"
 _FIX_NAME = "Choose another name or folder"
-FIXES = {
+OS_ERROR_FIXES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FIX_PERMISSIONS),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FIX_DISK_FULL),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _FIX_NAME),
@@ -86,9 +86,9 @@ def _run(arguments: list[str] | None) -> int:
         command = context.command_path if context else "harken"
         return _print_error(f"{error.format_message().rstrip('.')}. Try: {command} --help")
     except OSError as error:
-        if error.errno not in FIXES:
+        if error.errno not in OS_ERROR_FIXES:
             return _report_bug(error)
-        return _print_error(f"{error.filename or 'a file'}: {error.strerror}. {FIXES[error.errno]}")
+        return _print_error(f"{error.filename or 'a file'}: {error.strerror}. {OS_ERROR_FIXES[error.errno]}")
     except Stopped as stop:
         code = int(stop.code or 0)
     except KeyboardInterrupt:
@@ -103,7 +103,7 @@ def _run(arguments: list[str] | None) -> int:
     problem = streams.write_error("stdout")
     if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
         return _print_error(
-            f"standard output: {problem.strerror}. {FIXES.get(problem.errno or 0, _FIX_DISK_FULL)}"
+            f"standard output: {problem.strerror}. {OS_ERROR_FIXES.get(problem.errno or 0, _FIX_DISK_FULL)}"
         )
     return code
 
@@ -179,7 +179,7 @@ def demo(
 
     from harken import pipeline as pipelines
 
-    pipelines.run(config, folder)
+    pipelines.run_pipeline(config, folder)
     show(after_demo(folder))
 
 
@@ -230,7 +230,7 @@ def pipeline(
 
     from harken import pipeline as pipelines
 
-    pipelines.run(config, Path(str(config.output_dir)), accept_changes=accept_changes)
+    pipelines.run_pipeline(config, Path(str(config.output_dir)), accept_changes=accept_changes)
 
 
 @app.command()
@@ -285,7 +285,7 @@ def evaluate(
     from harken.evaluate import suite, tables
     from harken.evaluate.summary import read_summary
 
-    folder = suite.run(config, Path(str(config.output_dir)))
+    folder = suite.run_evaluation(config, Path(str(config.output_dir)))
     show(tables.tables(read_summary(folder.summary)))
 
 

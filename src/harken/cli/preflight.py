@@ -11,7 +11,7 @@ from harken.cli.options import Set
 from harken.config import files as config_files
 from harken.config.base import DataConfig
 from harken.errors import UserError
-from harken.run.terminal import columns, has_colour, show, table
+from harken.run.terminal import columns, format_table, has_colour, show
 
 preflight = typer.Typer(rich_markup_mode=None)
 
@@ -111,7 +111,7 @@ def model(
         raise UserError("is neither bfloat16 nor float32", where=f"--dtype {dtype}", fix="Name one of them")
     found = None if brief else model_support.support(source, dtype)
     if as_json:
-        show(json.dumps(model_support.to_json(source, found), ensure_ascii=False, indent=2))
+        show(json.dumps(model_support.support_to_dict(source, found), ensure_ascii=False, indent=2))
     else:
         show("\n" + model_support.support_table(found or []))
 
@@ -150,7 +150,7 @@ def data(
             "layout": [known.name for known in LAYOUTS],
             "description": [known.description for known in LAYOUTS],
         }
-        show(table(cells, width=columns(), wrap=True))
+        show(format_table(cells, width=columns(), wrap=True))
         return
     if path is None:
         raise UserError("no data source given", fix="Try: harken data demo:preferences")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harken.config import files as config_files
-from harken.run.terminal import columns, show, table
+from harken.run.terminal import columns, format_table, show
 
 presets = typer.Typer(help="List or show the shipped configurations.", rich_markup_mode=None)
 
@@ -26,7 +26,7 @@ def list_presets() -> None:
         "name": [preset.name for preset in found],
         "summary": [preset.summary for preset in found],
     }
-    show(table(cells, width=columns(), wrap=True))
+    show(format_table(cells, width=columns(), wrap=True))
 
 
 @presets.command("show")

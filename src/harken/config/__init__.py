@@ -13,7 +13,7 @@ from harken.config.run import (
     LoraSettings,
     RunConfig,
     Training,
-    WeightDtype,
+    WeightDtypeName,
 )
 
 __all__ = [
@@ -28,5 +28,5 @@ __all__ = [
     "StageOverrides",
     "Strict",
     "Training",
-    "WeightDtype",
+    "WeightDtypeName",
 ]

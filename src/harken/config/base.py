@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["sft", "preference", "prompt_only"]
-LARGEST = 1e9
+MAX_NUMBER = 1e9
 """Of a factor, a distance or a time. The square of anything larger is no float32 number that could be added to."""
-NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST)]
-Signed = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=MAX_NUMBER)]
+Positive = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
+Signed = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 """A learning rate. Adam moves every weight by about as much in a step: far above 1 only noise is left."""
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]

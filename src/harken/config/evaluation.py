@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
 from harken.config.rewards import Judges
-from harken.config.run import WeightDtype
+from harken.config.run import WeightDtypeName
 
 
 class EvaluationConfig(Strict):
@@ -30,7 +30,7 @@ class EvaluationConfig(Strict):
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"
-    dtype: WeightDtype = "bfloat16"
+    dtype: WeightDtypeName = "bfloat16"
 
     @model_validator(mode="after")
     def _held_out_alone(self) -> EvaluationConfig:

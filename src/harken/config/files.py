@@ -18,7 +18,7 @@ from harken.config.errors import explain
 from harken.config.yaml import Settings
 from harken.errors import UserError
 
-Kind = Literal["run", "pipeline", "evaluation"]
+ConfigKind = Literal["run", "pipeline", "evaluation"]
 Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
@@ -33,7 +33,7 @@ class PresetInfo:
     """A configuration that ships with Harken. `summary` is the comment in its first line."""
 
     name: str
-    kind: Kind
+    kind: ConfigKind
     summary: str
 
 
@@ -77,7 +77,7 @@ def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None
 
 def load_run_or_pipeline(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
     """Whichever of the two the preset or file describes; arguments as in `load_run`. UserError for an evaluation."""
-    kind = _kind(config_yaml.parse((source := _find(name)).text, source.label).data)
+    kind = _kind(config_yaml.parse_yaml((source := _find(name)).text, source.label).data)
     return load_pipeline(name, overrides) if kind == "pipeline" else load_run(name, overrides)
 
 
@@ -86,7 +86,7 @@ def list_presets() -> list[PresetInfo]:
     found = []
     for name in sorted(_shipped()):
         source = _preset(name)
-        kind = _kind(config_yaml.parse(source.text, source.label).data)
+        kind = _kind(config_yaml.parse_yaml(source.text, source.label).data)
         if kind is None:
             raise UserError("neither a run, a pipeline nor an evaluation", where=source.label)
         found.append(PresetInfo(name, kind, source.text.splitlines()[0].removeprefix("#").strip()))
@@ -108,9 +108,9 @@ def checked(model: type[Config], settings: dict[str, Any], where: str) -> Config
     return _validated(model, Settings(settings, {(): where}))
 
 
-def _settings(name: str, wanted: Kind, overrides: list[str]) -> tuple[Settings, str]:
+def _settings(name: str, wanted: ConfigKind, overrides: list[str]) -> tuple[Settings, str]:
     source = _find(name)
-    settings = config_yaml.parse(source.text, source.label)
+    settings = config_yaml.parse_yaml(source.text, source.label)
     kind = _kind(settings.data)
     if kind not in (None, wanted):
         raise UserError(
@@ -121,8 +121,8 @@ def _settings(name: str, wanted: Kind, overrides: list[str]) -> tuple[Settings, 
     return config_yaml.expand(config_yaml.override(settings, overrides)), source.stem
 
 
-def _kind(data: dict[str, Any]) -> Kind | None:
-    kinds: dict[str, Kind] = {"training": "run", "sft": "pipeline", "policies": "evaluation"}
+def _kind(data: dict[str, Any]) -> ConfigKind | None:
+    kinds: dict[str, ConfigKind] = {"training": "run", "sft": "pipeline", "policies": "evaluation"}
     return next((kind for key, kind in kinds.items() if key in data), None)
 
 
@@ -150,8 +150,8 @@ def _text(path: Path, name: str) -> str:
     if path.exists() and not path.is_file():
         raise UserError("cannot be read as text (not a regular file)", where=name, fix=config_yaml.IS_IT)
     with path.open("rb") as file:
-        content = file.read(config_yaml.LARGEST + 1)
-    if len(content) > config_yaml.LARGEST:
+        content = file.read(config_yaml.MAX_YAML_BYTES + 1)
+    if len(content) > config_yaml.MAX_YAML_BYTES:
         raise UserError(config_yaml.TOO_LARGE, where=name, fix=config_yaml.IS_IT)
     return content.decode("utf-8-sig")
 

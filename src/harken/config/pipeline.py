@@ -6,7 +6,7 @@ from pydantic import Field
 
 from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
 from harken.config.rewards import Judges
-from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, WeightDtype
+from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, WeightDtypeName
 
 
 class StageOverrides(Strict):
@@ -41,7 +41,7 @@ class PipelineConfig(Strict):
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"
-    dtype: WeightDtype = "bfloat16"
+    dtype: WeightDtypeName = "bfloat16"
     tensorboard: bool = True
     sft: StageOverrides
     reward: StageOverrides

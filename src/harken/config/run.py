@@ -56,7 +56,7 @@ class CheckpointSettings(Strict):
     """How many of the newest stay on disk."""
 
 
-WeightDtype = Literal["float32", "bfloat16", "int8", "nf4"]
+WeightDtypeName = Literal["float32", "bfloat16", "int8", "nf4"]
 
 Training = Annotated[SupervisedTraining | RewardTraining | PPOTraining, Field(discriminator="type")]
 
@@ -70,7 +70,7 @@ class RunConfig(Strict):
     seed: Seed = 839
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU."""
-    dtype: WeightDtype = "bfloat16"
+    dtype: WeightDtypeName = "bfloat16"
     """Of frozen weights and activations; int8 and nf4: layers of a frozen base in 8 or 4 bits (package bitsandbytes),
     and activations in bfloat16. What is trained is always float32."""
     data: DataConfig

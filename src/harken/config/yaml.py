@@ -22,13 +22,13 @@ NESTED = "not usable: a YAML alias contains itself, or nesting is too deep"
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float", "seq", "map")}
 QUOTE = "Indent with spaces, close what is open, and put a text with special characters in quotes"
 FLATTEN = "A configuration has six levels of sections at most: see `harken presets show NAME`"
-DEEPEST = 40
+MAX_DEPTH = 40
 """Sections and lists within one another: a configuration has six."""
-MOST = 20_000
+MAX_VALUES = 20_000
 """Values in a configuration, aliases counted at each place: a few lines of them can stand for billions."""
-LARGEST = 4 << 20
+MAX_YAML_BYTES = 4 << 20
 """Bytes of a configuration: the largest that ships has four thousand."""
-TOO_LARGE = f"larger than a configuration may be ({LARGEST >> 20} MB)"
+TOO_LARGE = f"larger than a configuration may be ({MAX_YAML_BYTES >> 20} MB)"
 IS_IT = "Is it a configuration? `harken presets show NAME` prints one to start from"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d{1,6}\])*(\.[^.\[\]=]+(\[\d{1,6}\])*)*\Z")
@@ -45,9 +45,9 @@ class _Loader(yaml.SafeLoader):
         self.read += 1
         self.depth += 1
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        if self.read > 2 * MOST:  # keys are read as values
-            raise _TooMuch(f"it holds more than {MOST:,} values", "Write fewer", mark.line + 1)
-        if self.depth > 2 * DEEPEST:
+        if self.read > 2 * MAX_VALUES:  # keys are read as values
+            raise _TooMuch(f"it holds more than {MAX_VALUES:,} values", "Write fewer", mark.line + 1)
+        if self.depth > 2 * MAX_DEPTH:
             raise _TooMuch(NESTED, FLATTEN, mark.line + 1)
         try:
             return super().compose_node(parent, index)
@@ -98,7 +98,7 @@ class Settings:
         return place if not path or place.startswith(f"--set {name}=") else f"{place}: {name}"
 
 
-def parse(text: str, name: str) -> Settings:
+def parse_yaml(text: str, name: str) -> Settings:
     """Read one YAML document whose top level is a section. `name` is its file name in errors.
 
     Raises UserError with the line for broken YAML, a repeated key, or a top level that is no section.
@@ -127,7 +127,7 @@ def override(settings: Settings, overrides: list[str]) -> Settings:
                 "not of the form key=value", where=where, fix="For example: --set training.lr=1e-6"
             )
         path = tuple(int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"[^.\[\]]+|\[\d+\]", key))
-        if len(path) > DEEPEST:
+        if len(path) > MAX_DEPTH:
             raise UserError(NESTED, where=where[:80], fix=FLATTEN)
         places = {p: w for p, w in settings.places.items() if p[: len(path)] != path}
         for length in range(1, len(path) + 1):
@@ -165,7 +165,7 @@ def write(data: dict[str, Any]) -> str:
 
 
 def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
-    if len(text) > LARGEST:
+    if len(text) > MAX_YAML_BYTES:
         raise UserError(TOO_LARGE, where=_place(name), fix=IS_IT)
     try:
         loader = _Loader(text)
@@ -197,10 +197,10 @@ def _place(name: str, line: int | None = None) -> str:
 def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]) -> Any:
     here = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
     places.setdefault(path, here)
-    if len(path) > DEEPEST:
+    if len(path) > MAX_DEPTH:
         raise UserError(NESTED, where=here, fix=FLATTEN)
-    if len(places) > MOST:
-        raise UserError(f"it holds more than {MOST:,} values", where=here, fix="Write its aliases out")
+    if len(places) > MAX_VALUES:
+        raise UserError(f"it holds more than {MAX_VALUES:,} values", where=here, fix="Write its aliases out")
     if node.tag not in _TAGS:
         raise UserError(
             f"the YAML tag {node.tag} is not understood here",

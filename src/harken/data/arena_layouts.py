@@ -78,7 +78,7 @@ def _texts(row: Row, field: str) -> list[str]:
 
 def _winner(row: Row) -> float:
     if "winner" in row and WINNERS[0] not in row:
-        said = labels.parse_word_label(fields.text(row, "winner"), SIDES)
+        said = labels.parse_word_label(fields.first_text(row, "winner"), SIDES)
         if said is None:
             raise RowError("unknown_label", "winner")
         return said[0]
@@ -113,7 +113,7 @@ def scored_list(row: Row) -> tuple[Conversation, list[Comparison]]:
     for item in row[name]:
         if not isinstance(item, Mapping):
             raise RowError("wrong_type", name)
-        texts.append(fields.text(item, *TEXTS))
+        texts.append(fields.first_text(item, *TEXTS))
         by_rank = fields.first_present(item, RANKS)
         by_score = fields.first_present(item, SCORES)
         number = fields.to_float(item[by_rank or by_score]) if by_rank or by_score else None

@@ -44,7 +44,7 @@ _FOREIGN = (
 """First bytes of files that hold no rows, what they are, and the fix."""
 
 
-def read_bytes(file: Path | Traversable, path: str) -> bytes:
+def read_decompressed(file: Path | Traversable, path: str) -> bytes:
     """Read a file, decompressed where its first bytes say that it is compressed.
 
     Raises UserError for a file that cannot be read, is damaged, has an unsupported compression, or is larger than

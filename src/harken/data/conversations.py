@@ -32,12 +32,12 @@ def parse_conversation(value: object, field: str) -> Conversation:
     if isinstance(value, list):
         return fields.parse_messages(value, field)
     text = fields.require_text(value, field)
-    return transcripts.parse(text) if transcripts.is_transcript(text) else user_turn(text)
+    return transcripts.parse_transcript(text) if transcripts.is_transcript(text) else user_turn(text)
 
 
 def from_instruction(row: Row) -> Conversation:
     """Parse an instruction, with the row's context or input below it."""
-    instruction = fields.text(row, "instruction")
+    instruction = fields.first_text(row, "instruction")
     about = next(
         (found for name in ("context", "input") if (found := fields.optional_text(row, name)).strip()), ""
     )

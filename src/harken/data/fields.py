@@ -67,7 +67,7 @@ def require_text(value: object, field: str) -> str:
     return value
 
 
-def text(row: Row, *names: str) -> str:
+def first_text(row: Row, *names: str) -> str:
     """Return the text of the first of these fields that is not null."""
     name = require_any(row, names)
     return require_text(row[name], name)
@@ -75,7 +75,7 @@ def text(row: Row, *names: str) -> str:
 
 def optional_text(row: Row, name: str) -> str:
     """Return the text of an optional field, "" when it is absent or null."""
-    return "" if row.get(name) is None else text(row, name)
+    return "" if row.get(name) is None else first_text(row, name)
 
 
 def to_float(value: object) -> float | None:
@@ -104,7 +104,7 @@ def _message(item: object, field: str) -> Message:
         raise RowError("wrong_type", field)
     extra = {key: item[key] for key in _EXTRA if item.get(key) not in (None, [], "")}
     try:
-        role = text(item, "role", "from")
+        role = first_text(item, "role", "from")
         name = first_present(item, ("content", "value"))
         if name is None and "tool_calls" not in extra:
             raise RowError("missing_field", "content")
@@ -133,7 +133,7 @@ def _content(value: object, field: str) -> str:
         kind = str(part.get("type", "text" if "text" in part else "unknown"))
         if kind not in ("text", "input_text", "output_text"):
             raise RowError("unsupported_content", f"{field}.{kind[:40]}")
-        texts.append(text(part, "text"))
+        texts.append(first_text(part, "text"))
     return "".join(texts)
 
 

@@ -15,7 +15,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from harken.data import folders
-from harken.data.compressed import read_bytes
+from harken.data.compressed import read_decompressed
 from harken.data.formats import LocatedRow, parse_rows
 from harken.errors import UserError, describe_exception, third_party_errors
 
@@ -25,7 +25,7 @@ _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def read_rows(path: str, split: str) -> list[LocatedRow]:
+def read_source_rows(path: str, split: str) -> list[LocatedRow]:
     """Read all rows of a source, in order. `split` names the split of a hub data set, or of a folder with several.
 
     A folder or a pattern is read as shards. Raises UserError for a source that is missing, empty, a pipe, unreachable
@@ -39,7 +39,7 @@ def read_rows(path: str, split: str) -> list[LocatedRow]:
 
 def _rows(path: str, split: str) -> Iterator[LocatedRow]:
     if path.startswith("demo:"):
-        return parse_rows(read_bytes(_demo(path), path), path)
+        return parse_rows(read_decompressed(_demo(path), path), path)
     file = Path(path).expanduser()
     if path == "-" or (file.exists() and not file.is_file() and not file.is_dir()):
         what = "standard input" if path == "-" else "a pipe or a device"
@@ -76,7 +76,7 @@ def _file(file: Path, path: str) -> Iterator[LocatedRow]:
         return _parquet(file)
     if file.suffix == ".arrow" or head.startswith(_ARROW):
         return _arrow(file, head.startswith(_ARROW))
-    return parse_rows(read_bytes(file, path), path)
+    return parse_rows(read_decompressed(file, path), path)
 
 
 def _demo(path: str) -> Traversable:

@@ -28,7 +28,7 @@ Judgement = tuple[float, float]
 """A score (below 0: the first is better, above 0: the second, 0: a tie) and the probability that it is correct."""
 
 TIES = frozenset({"tie", "tied", "equal", "draw", "same", "neither", "both good", "both bad", "bothbad"})
-MAX_LISTED = 8
+MAX_LISTED_LABELS = 8
 
 
 def _from_probability(second: float) -> Judgement:
@@ -133,8 +133,8 @@ class LabelReader:
             *((f"{value:g}", n) for value, n in sorted(numbers.items())),
             *((repr(word), n) for word, n in words.most_common()),
         ]
-        listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:MAX_LISTED])
-        more = f" and {len(counts) - MAX_LISTED} more" if len(counts) > MAX_LISTED else ""
+        listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:MAX_LISTED_LABELS])
+        more = f" and {len(counts) - MAX_LISTED_LABELS} more" if len(counts) > MAX_LISTED_LABELS else ""
         options = ", ".join(SCALES)
         fix = (
             f"set data.label_scale to what they mean: {options} (docs/input.md)"

@@ -15,7 +15,7 @@ from harken.errors import UserError
 
 TOKENISED = "tokenised_pairs"
 
-SAMPLE = 100
+LAYOUT_SAMPLE_ROWS = 100
 """Rows from which `auto` infers the layout."""
 
 
@@ -159,7 +159,7 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
+def find_layout(name: str, rows: Sequence[Row], *, where: str) -> Layout:
     """Return the layout of this name; for "auto", the one that most of the first rows match, the most specific first.
 
     Raises UserError with the first row's fields when no layout has the name or matches.
@@ -175,7 +175,7 @@ def find(name: str, rows: Sequence[Row], *, where: str) -> Layout:
             fix=(f"Did you mean {near[0]!r}? " if near else "") + f"Layouts: auto, {', '.join(known)}",
         )
     votes: dict[str, int] = {}
-    for row in rows[:SAMPLE]:
+    for row in rows[:LAYOUT_SAMPLE_ROWS]:
         match = next((layout.name for layout in LAYOUTS if layout.matches(row)), None)
         if match:
             votes[match] = votes.get(match, 0) + 1

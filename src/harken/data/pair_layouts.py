@@ -70,7 +70,7 @@ def helpsteer3(row: Row) -> Comparisons:
         if not raters:
             raise RowError("unscored")
         score = preferences.mean_score(raters)
-    responses = fields.text(row, *_FIRSTS), fields.text(row, *_SECONDS)
+    responses = fields.first_text(row, *_FIRSTS), fields.first_text(row, *_SECONDS)
     return helpsteer3_prompt(row), [Comparison(*responses, score, raters)]
 
 
@@ -111,8 +111,8 @@ def _response_to(prompt: Conversation, row: Row, field: str) -> str:
         value = [value]
     if isinstance(value, list):
         before, response = conversations.split_last_response(fields.parse_messages(value, field), field)
-    elif transcripts.is_transcript(text := fields.text(row, field)):
-        before, response = transcripts.split_last_response(text, field)
+    elif transcripts.is_transcript(text := fields.first_text(row, field)):
+        before, response = transcripts.split_transcript(text, field)
     else:
         return text
     if before and not conversations.is_same_conversation(before, prompt):
@@ -136,7 +136,7 @@ def chosen_rejected(row: Row) -> Comparisons:
 def _dialogue_side(row: Row, field: str) -> tuple[Conversation, str]:
     if isinstance(row.get(field), list):
         return conversations.split_last_response(fields.parse_messages(row[field], field), field)
-    return transcripts.split_last_response(fields.text(row, field), field)
+    return transcripts.split_transcript(fields.first_text(row, field), field)
 
 
 def _strength(row: Row) -> float:
@@ -189,7 +189,7 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
             score, certainty = preferences.majority_vote(raters), 1.0
         else:
             raise RowError("unscored")
-        responses = fields.text(row, here[0]), fields.text(row, here[1])
+        responses = fields.first_text(row, here[0]), fields.first_text(row, here[1])
         return a_b_label_prompt(row), [Comparison(*responses, score, raters, certainty)]
 
     read.note = labels.note if labels is not None else ""  # type: ignore[attr-defined]

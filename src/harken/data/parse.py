@@ -33,7 +33,7 @@ _Read = tuple[Sequence[Record | RowError], bool]
 """The records or errors of one row, and whether assistant turns at the end of its context were dropped."""
 
 
-def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], DataReport]:
+def parse_prompt_rows(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], DataReport]:
     """Parse distinct prompts, ignoring responses in the rows.
 
     Raises UserError when the source cannot be read or no layout fits it, as the other functions here do.
@@ -45,7 +45,7 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
     else:
         column = data.prompt_column
         path = _path(data, path, "prompt_only")
-        rows = columns.rename_columns(files.read_rows(path, data.split), data.columns, path)
+        rows = columns.rename_columns(files.read_source_rows(path, data.split), data.columns, path)
         report = DataReport(path, f"column {column}")
 
         def read_turns(row: Row) -> Conversation:
@@ -67,7 +67,9 @@ def prompts(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], Da
     return _convert(rows, read, report, data.max_length), report
 
 
-def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
+def parse_demonstration_rows(
+    data: DataConfig, path: str | None = None
+) -> tuple[list[Demonstration], DataReport]:
     """Parse prompts with their target responses: of a preference the better side, of a ranking the best response."""
     rows, layout, report = _open(data, path, "sft")
 
@@ -83,7 +85,7 @@ def demonstrations(data: DataConfig, path: str | None = None) -> tuple[list[Demo
     return _convert(rows, read, report, data.max_length), report
 
 
-def preferences(
+def parse_preference_rows(
     data: DataConfig, path: str | None = None, *, soft: bool = False
 ) -> tuple[list[Pair], DataReport]:
     """Parse pairs of responses, ties with label 1/2, and compute the rater agreement of the kept rows."""
@@ -93,7 +95,7 @@ def preferences(
 
     def read(row: Row) -> _Read[Pair]:
         if layout.comparisons is None:
-            return [token_pairs.read(row, data.max_length, _own_id(row))], False
+            return [token_pairs.parse_token_pair(row, data.max_length, _own_id(row))], False
         turns, compared = layout.comparisons(row)
         prompt, shortened = _prompt(row, turns)
         scored[_scores(row)] += 1
@@ -136,9 +138,9 @@ def _open(
 ) -> tuple[list[files.LocatedRow], Layout, DataReport]:
     """Read the rows, and find a layout that supports the task; return both with an empty report."""
     path = _path(data, path, task)
-    rows = columns.rename_columns(files.read_rows(path, data.split), data.columns, path)
+    rows = columns.rename_columns(files.read_source_rows(path, data.split), data.columns, path)
     objects = [row for _, row in rows if isinstance(row, dict)]
-    layout = layouts.find(data.layout, objects, where=path)
+    layout = layouts.find_layout(data.layout, objects, where=path)
     note = ""
     if layout.make_comparisons is not None and task != "prompt_only":
         read = layout.make_comparisons(objects, data.label_scale, path)

@@ -38,7 +38,7 @@ REASONS = {
 }
 """All reasons to drop a row. Reasons about one field are counted per field: "missing_field:chosen"."""
 
-FIXES = {
+DROP_FIXES = {
     "text_too_long": "raise data.max_length",
     "response_too_long": "raise data.max_length",
     "prompt_too_long": "raise data.max_length",
@@ -49,7 +49,7 @@ FIXES = {
     "tie": "use a data set with preferences or demonstrations: these rows prefer neither side",
 }
 """The fix when a reason leaves no row."""
-MAX_LISTED = 20
+MAX_LISTED_ROWS = 20
 """Dropped rows that are listed one by one; rejects.jsonl has all of them."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
 MAX_COLUMNS = 6
@@ -142,7 +142,7 @@ class DataReport:
         said = f" ({detail.strip()})" if detail else ""
         return (
             f"no row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{said}",
-            FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
+            DROP_FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
         )
 
     def summary(self) -> list[str]:
@@ -165,13 +165,13 @@ class DataReport:
         for reason, count in self.dropped.most_common():
             meaning = REASONS[reason.partition(":")[0]]
             lines.append(f"  {count:,} dropped: {reason} ({meaning}{first.get(reason, '')})")
-        lines += [f"  {reject.line()}" for reject in self.dropped_rows[:MAX_LISTED]]
-        if len(self.dropped_rows) > MAX_LISTED:
-            lines.append(f"  … and {len(self.dropped_rows) - MAX_LISTED:,} more dropped rows")
+        lines += [f"  {reject.line()}" for reject in self.dropped_rows[:MAX_LISTED_ROWS]]
+        if len(self.dropped_rows) > MAX_LISTED_ROWS:
+            lines.append(f"  … and {len(self.dropped_rows) - MAX_LISTED_ROWS:,} more dropped rows")
         lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
         lines += [f"  {count:,} changed: {what}" for what, count in self.changed.most_common()]
         lines += [f"  {note}" for note in self.notes]
-        lines += [f"  {self._unused_line(MAX_LISTED)}"] if self.unused else []
+        lines += [f"  {self._unused_line(MAX_LISTED_ROWS)}"] if self.unused else []
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
 

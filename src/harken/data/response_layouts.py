@@ -19,7 +19,7 @@ def prompt_response_prompt(row: Row) -> Conversation:
 
 def prompt_response(row: Row) -> tuple[Conversation, str]:
     """Parse the prompt and its response, completion, answer or output."""
-    return conversations.parse_prompt(row), fields.text(row, *_RESPONSES)
+    return conversations.parse_prompt(row), fields.first_text(row, *_RESPONSES)
 
 
 def has_messages(row: Row) -> bool:
@@ -51,7 +51,7 @@ def instances_prompt(row: Row) -> Conversation:
 
 def instances(row: Row) -> tuple[Conversation, str]:
     """Parse the instruction with the first instance's input and output."""
-    return instances_prompt(row), fields.text(_instance(row), "output")
+    return instances_prompt(row), fields.first_text(_instance(row), "output")
 
 
 def _instance(row: Row) -> Row:
@@ -71,9 +71,9 @@ def turns_prompt(row: Row) -> Conversation:
 
 def text(row: Row) -> tuple[Conversation, str]:
     """Split a text at its first newline into prompt and response, a dialogue at its last turn."""
-    whole = fields.text(row, "text")
+    whole = fields.first_text(row, "text")
     if transcripts.is_transcript(whole):
-        return transcripts.split_last_response(whole, "text")
+        return transcripts.split_transcript(whole, "text")
     prompt, newline, response = whole.strip().partition("\n")
     if not newline:
         raise RowError("no_newline", "text")

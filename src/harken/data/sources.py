@@ -28,7 +28,7 @@ def load_prompts(
     Responses in the rows are ignored. Raises UserError when the source cannot be read, when no layout fits it, and
     when no row is usable.
     """
-    return _some(*parse.prompts(data, path), data.limit, seed)
+    return _some(*parse.parse_prompt_rows(data, path), data.limit, seed)
 
 
 def load_demonstrations(
@@ -38,7 +38,7 @@ def load_demonstrations(
 
     Raises UserError as `load_prompts` does.
     """
-    return _some(*parse.demonstrations(data, path), data.limit, seed)
+    return _some(*parse.parse_demonstration_rows(data, path), data.limit, seed)
 
 
 def load_preferences(
@@ -48,7 +48,7 @@ def load_preferences(
 
     Raises UserError as `load_prompts` does.
     """
-    return _some(*parse.preferences(data, path, soft=soft), data.limit, seed)
+    return _some(*parse.parse_preference_rows(data, path, soft=soft), data.limit, seed)
 
 
 def load_split(

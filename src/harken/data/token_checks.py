@@ -27,7 +27,7 @@ class TokenCheck(NamedTuple):
     fix: str = ""
 
 
-def generation_prompt(renderer: Renderer) -> TokenCheck:
+def check_generation_prompt(renderer: Renderer) -> TokenCheck:
     """Compare the generation prompt with the text before a rendered response, as text and as tokens."""
     template, tokenizer = renderer.template, renderer.tokenizer
     if template is None:
@@ -82,7 +82,7 @@ def generation_prompt(renderer: Renderer) -> TokenCheck:
     return TokenCheck("ok", f"{len(prompt)} prompt tokens, then the response begins")
 
 
-def end_of_turn(renderer: Renderer) -> TokenCheck:
+def check_end_of_turn(renderer: Renderer) -> TokenCheck:
     """Compare the token with which the template ends a response, which is trained, with eos."""
     tokenizer = renderer.tokenizer
     end = tokenizer.convert_ids_to_tokens(renderer.end_of_turn)
@@ -100,7 +100,7 @@ def end_of_turn(renderer: Renderer) -> TokenCheck:
     return TokenCheck("ok", f"{end!r} ends a turn and is eos")
 
 
-def system_turn(renderer: Renderer) -> TokenCheck:
+def check_system_turn(renderer: Renderer) -> TokenCheck:
     """Tell whether the template writes a system turn."""
     if renderer.template is None or renderer.template.supports_system:
         return TokenCheck("ok", "a system turn is written")
@@ -109,7 +109,7 @@ def system_turn(renderer: Renderer) -> TokenCheck:
     )
 
 
-def clock(renderer: Renderer) -> TokenCheck:
+def check_clock(renderer: Renderer) -> TokenCheck:
     """Tell whether the template reads the clock, and the time at which it is frozen."""
     if not chat_template.reads_clock(renderer.tokenizer):
         return TokenCheck("ok", "the chat template reads no clock")
@@ -120,7 +120,7 @@ def clock(renderer: Renderer) -> TokenCheck:
     )
 
 
-def round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
+def check_round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
     """Encode and decode plain texts and responses of the data; kept special tokens must be preserved too."""
 
     def lost(texts: Sequence[str]) -> list[str]:
@@ -163,8 +163,11 @@ def check_tokenizer(renderer: Renderer, texts: Sequence[str]) -> list[str]:
     `texts` are responses of the data. Raises UserError for a check that fails with an error.
     """
     checks = [
-        *(check(renderer) for check in (generation_prompt, end_of_turn, system_turn, clock)),
-        round_trip(renderer, texts),
+        *(
+            check(renderer)
+            for check in (check_generation_prompt, check_end_of_turn, check_system_turn, check_clock)
+        ),
+        check_round_trip(renderer, texts),
     ]
     for found in checks:
         if found.level == "error":

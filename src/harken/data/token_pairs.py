@@ -15,7 +15,7 @@ def is_token_pair(row: Row) -> bool:
     return "input_ids_chosen" in row and "input_ids_rejected" in row
 
 
-def read(row: Row, max_length: int, id: str | None = None) -> TokenPair:
+def parse_token_pair(row: Row, max_length: int, id: str | None = None) -> TokenPair:
     """Parse both sides without padding (mask 0). A pair longer than `max_length` is dropped, not truncated."""
     chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
     if chosen == rejected:

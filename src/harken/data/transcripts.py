@@ -17,7 +17,7 @@ def is_transcript(text: str) -> bool:
     return text.lstrip().startswith("Human:") or (HUMAN in text and text.rstrip().endswith(ASSISTANT))
 
 
-def parse(text: str) -> tuple[Message, ...]:
+def parse_transcript(text: str) -> tuple[Message, ...]:
     """Parse the turns of a dialogue.
 
     White space around turns is removed. Text before the first turn is a system message. Consecutive turns of one
@@ -38,7 +38,7 @@ def parse(text: str) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def split_last_response(text: str, field: str) -> tuple[tuple[Message, ...], str]:
+def split_transcript(text: str, field: str) -> tuple[tuple[Message, ...], str]:
     """Split a dialogue into the conversation and its last response: everything after the last "Assistant:".
 
     Raises RowError for a dialogue without a response, and for a response that contains the human's next turn.
@@ -48,4 +48,4 @@ def split_last_response(text: str, field: str) -> tuple[tuple[Message, ...], str
         raise RowError("no_response", field)
     if HUMAN in response:
         raise RowError("turn_marker_in_response", field)
-    return parse(before), response.strip()
+    return parse_transcript(before), response.strip()

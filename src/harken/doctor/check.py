@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harken.doctor.finding import CheckResult, Outcome, error, note
+from harken.doctor.finding import CheckOutcome, CheckResult, error, note
 from harken.errors import UserError
 
-Kind = Literal["sft", "reward", "ppo"]
-ALL: tuple[Kind, ...] = ("sft", "reward", "ppo")
+TrainingType = Literal["sft", "reward", "ppo"]
+ALL: tuple[TrainingType, ...] = ("sft", "reward", "ppo")
 
 REPORTED_ERRORS = (UserError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
 """Errors that training code raises for a model, data or settings it cannot use. Each becomes a finding."""
@@ -24,7 +24,7 @@ class Check:
     """One check of a stage."""
 
     name: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[TrainingType, ...]
     what: str
     """What it measures, in a few words."""
     why: str
@@ -32,15 +32,15 @@ class Check:
     items: str
     """The properties (P) and requirements (S) behind it."""
     cost: str
-    measure: Callable[[Any], Outcome]
+    measure: Callable[[Any], CheckOutcome]
 
 
 def check(
-    kinds: tuple[Kind, ...], *, what: str, why: str, items: str, cost: str = "none"
-) -> Callable[[Callable[[Any], Outcome]], Check]:
+    kinds: tuple[TrainingType, ...], *, what: str, why: str, items: str, cost: str = "none"
+) -> Callable[[Callable[[Any], CheckOutcome]], Check]:
     """Turn a function into a check that bears its name."""
 
-    def make(measure: Callable[[Any], Outcome]) -> Check:
+    def make(measure: Callable[[Any], CheckOutcome]) -> Check:
         return Check(measure.__name__, kinds, what, why, items, cost, measure)
 
     return make
@@ -64,7 +64,7 @@ class StageChecks:
         seconds = time.perf_counter() - began
         return CheckResult(self.stage, check.name, seen.level, seen.measured, check.why, seen.fix, seconds)
 
-    def _failed(self, fault: Exception, check: Check) -> Outcome:
+    def _failed(self, fault: Exception, check: Check) -> CheckOutcome:
         first = next((name for known, name in self._reported if known is fault), None)
         if first is not None:
             return note(f"not checked: see {first}")

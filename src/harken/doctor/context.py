@@ -23,7 +23,7 @@ from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.report import DataReport
 from harken.doctor.cached import cached
-from harken.doctor.check import Kind
+from harken.doctor.check import TrainingType
 from harken.errors import UserError
 from harken.health.limits import Limits, limits_for
 from harken.models.backbone import Backbone
@@ -39,9 +39,9 @@ from harken.seeds import permutation
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
 
-Row = Demonstration | Preference | TokenPair | Prompt
+ParsedRow = Demonstration | Preference | TokenPair | Prompt
 
-SAMPLE = 400
+SAMPLE_ROWS = 400
 """Rows whose tokens are counted."""
 FEW = 4
 """Rows of the small update."""
@@ -75,8 +75,8 @@ class PipelineInfo:
 class DataSample:
     """A stage's rows as its loader returns them, with the data reports."""
 
-    train: Sequence[Row]
-    held_out: Sequence[Row]
+    train: Sequence[ParsedRow]
+    held_out: Sequence[ParsedRow]
     reports: Sequence[DataReport]
 
 
@@ -102,7 +102,7 @@ class Context:
         self.pipeline = pipeline or PipelineInfo()
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> TrainingType:
         """The type of training."""
         return self.config.training.type
 
@@ -129,10 +129,10 @@ class Context:
         return read_stage_rows(self.config.data, self.kind, self.config.seed)
 
     @cached
-    def sample(self) -> list[Row]:
+    def sample(self) -> list[ParsedRow]:
         """At most `SAMPLE` training rows, drawn with the seed."""
         order = permutation(len(self.rows.train), self.config.seed, "doctor", "sample")
-        return [self.rows.train[i] for i in order[:SAMPLE]]
+        return [self.rows.train[i] for i in order[:SAMPLE_ROWS]]
 
     @cached
     def fitting_rows(self) -> list[Any]:
@@ -227,7 +227,7 @@ class Context:
 # -- shared with PPO --------------------------------------------------------------------------------
 
 
-def read_stage_rows(data: DataConfig, kind: Kind, seed: int) -> DataSample:
+def read_stage_rows(data: DataConfig, kind: TrainingType, seed: int) -> DataSample:
     """Read rows as a stage of this kind does. Raises UserError as its loader does."""
     if kind == "sft":
         return DataSample(*sources.load_split(data, sources.load_demonstrations, seed))
@@ -237,7 +237,7 @@ def read_stage_rows(data: DataConfig, kind: Kind, seed: int) -> DataSample:
 
 
 def encode(
-    renderer: Renderer, row: Row, limit: int
+    renderer: Renderer, row: ParsedRow, limit: int
 ) -> TokenDemonstration | TokenPair | list[int] | RenderFailure:
     """Encode a row within `limit` tokens, or return why it does not fit."""
     if isinstance(row, Demonstration):

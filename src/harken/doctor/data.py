@@ -12,8 +12,8 @@ from harken.data.parse import content_hash
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.context import SAMPLE, Context, Row, encode, read_stage_rows, recorded_config
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.context import SAMPLE_ROWS, Context, ParsedRow, encode, read_stage_rows, recorded_config
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.errors import UserError
 from harken.maths.repetition import repeated_ngram_fraction
@@ -31,7 +31,7 @@ UNSURE = ("i don't know", "i do not know", "i'm not sure", "i can't help", "i ca
     why="Rows dropped without notice waste data and change what is trained on.",
     items="S0-16, S0-26",
 )
-def rows_kept(context: Context) -> Outcome:
+def rows_kept(context: Context) -> CheckOutcome:
     """Count rows as `harken data` does."""
     reports = context.rows.reports
     raw = sum(report.raw - sum(report.dropped[r] for r in ON_PURPOSE) for report in reports)
@@ -55,7 +55,7 @@ def rows_kept(context: Context) -> Outcome:
     items="S0-20, S0-21",
     cost="tokens of 400 rows",
 )
-def max_length(context: Context) -> Outcome:
+def max_length(context: Context) -> CheckOutcome:
     """Count rows dropped and shortened; shortening removes the beginning of the prompt."""
     limit, sample = context.config.data.max_length, context.sample
     counted = [(row, _length(context.renderer, row)) for row in sample]
@@ -87,7 +87,7 @@ def max_length(context: Context) -> Outcome:
     items="S0-21, P22",
     cost="tokens of 400 rows",
 )
-def responses_fit(context: PPOContext) -> Outcome:
+def responses_fit(context: PPOContext) -> CheckOutcome:
     """Use the pipeline's demonstrations, or those that the policy's own run recorded."""
     data = context.pipeline.demonstrations
     record = recorded_config(context.source)
@@ -95,8 +95,8 @@ def responses_fit(context: PPOContext) -> Outcome:
         data = record.data
     if data is None:
         return note("the policy's SFT data are unknown")
-    rows = read_stage_rows(data.model_copy(update={"limit": SAMPLE}), "sft", context.config.seed).train
-    responses = [row.response for row in rows[:SAMPLE] if isinstance(row, Demonstration)]
+    rows = read_stage_rows(data.model_copy(update={"limit": SAMPLE_ROWS}), "sft", context.config.seed).train
+    responses = [row.response for row in rows[:SAMPLE_ROWS] if isinstance(row, Demonstration)]
     lengths = np.array([len(context.renderer.encode_response(response)) for response in responses])
     limit = context.settings.max_gen_len
     longer = float((lengths > limit).mean())
@@ -116,12 +116,12 @@ def responses_fit(context: PPOContext) -> Outcome:
     why="A wrong path here would fail only after all models have been loaded.",
     items="S0-16",
 )
-def ptx_rows(context: PPOContext) -> Outcome:
+def ptx_rows(context: PPOContext) -> CheckOutcome:
     """Read them and count those that fit."""
     ptx = context.settings.ptx
     if ptx is None:
         return ok("none are mixed in")
-    rows = read_stage_rows(ptx.data, "sft", context.config.seed).train[:SAMPLE]
+    rows = read_stage_rows(ptx.data, "sft", context.config.seed).train[:SAMPLE_ROWS]
     report = DataReport(ptx.data.path)
     for row in rows:
         encoded = encode(context.renderer, row, ptx.data.max_length)
@@ -142,7 +142,7 @@ def ptx_rows(context: PPOContext) -> Outcome:
     why="A duplicate counts twice in training, and a duplicate among the held-out rows makes their metrics too good.",
     items="S0-16",
 )
-def repeated_rows(context: Context) -> Outcome:
+def repeated_rows(context: Context) -> CheckOutcome:
     """Compare whole rows: prompt and responses."""
     rows = context.rows.train
     again = len(rows) - len({_whole(row) for row in rows})
@@ -159,7 +159,7 @@ def repeated_rows(context: Context) -> Outcome:
     why="A model does better on prompts it was trained on, so a leak makes every held-out metric too good.",
     items="S0-25, S2-94",
 )
-def leakage(context: Context) -> Outcome:
+def leakage(context: Context) -> CheckOutcome:
     """Compare conversations, not row ids."""
     trained = {_asked(row) for row in context.rows.train}
     tests = {"held-out": [_asked(row) for row in context.rows.held_out]}
@@ -184,7 +184,7 @@ def leakage(context: Context) -> Outcome:
     why="With chosen and rejected swapped, training runs and the model learns to prefer the worse response.",
     items="S1-49, S0-23",
 )
-def preference_direction(context: Context) -> Outcome:
+def preference_direction(context: Context) -> CheckOutcome:
     """Count the pairs in which exactly one side is visibly poor."""
     worse = {"chosen": 0, "rejected": 0}
     longer, decided = 0, 0
@@ -208,21 +208,23 @@ def preference_direction(context: Context) -> Outcome:
     return ok(measured)
 
 
-def _cost(renderer: Renderer, rows: Sequence[Row], lengths: Sequence[int], limit: int) -> tuple[float, float]:
+def _cost(
+    renderer: Renderer, rows: Sequence[ParsedRow], lengths: Sequence[int], limit: int
+) -> tuple[float, float]:
     """Return the shares of rows that a limit drops and shortens."""
     long = [row for row, length in zip(rows, lengths, strict=True) if length > limit]
     dropped = sum(isinstance(encode(renderer, row, limit), RenderFailure) for row in long)
     return dropped / len(rows), (len(long) - dropped) / len(rows)
 
 
-def _asked(row: Row) -> str:
+def _asked(row: ParsedRow) -> str:
     if isinstance(row, TokenPair):
         return repr(shared_prefix(row))
     prompt = row if isinstance(row, Prompt) else row.prompt
     return content_hash(prompt.messages, prompt.tools)
 
 
-def _whole(row: Row) -> object:
+def _whole(row: ParsedRow) -> object:
     if isinstance(row, TokenPair):
         return row.chosen_tokens, row.rejected_tokens
     if isinstance(row, Preference):
@@ -242,7 +244,7 @@ def _poor(text: str) -> bool:
     return " ".join(words).startswith(UNSURE)
 
 
-def _length(renderer: Renderer, row: Row) -> int | None:
+def _length(renderer: Renderer, row: ParsedRow) -> int | None:
     """Count the tokens of a whole row; None where the template rejects it."""
     try:
         if isinstance(row, Prompt):
@@ -254,8 +256,8 @@ def _length(renderer: Renderer, row: Row) -> int | None:
         return None
 
 
-ROWS: tuple[Check, ...] = (rows_kept,)
-DATA: tuple[Check, ...] = (
+ROW_CHECKS: tuple[Check, ...] = (rows_kept,)
+DATA_CHECKS: tuple[Check, ...] = (
     max_length,
     responses_fit,
     ptx_rows,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.run import config_lock
 from harken.run.folder import RunFolder
 
@@ -21,7 +21,7 @@ GIB = 2**30
     why="If the first checkpoint cannot be written, all training before it is lost.",
     items="S1-20",
 )
-def output_folder(context: Context) -> Outcome:
+def output_folder(context: Context) -> CheckOutcome:
     """Check without writing anything."""
     output = context.output
     there = _existing(output)
@@ -31,7 +31,7 @@ def output_folder(context: Context) -> Outcome:
     if not run.config.exists():
         return ok(f"{output} is new")
     settings = context.config.model_dump(mode="json", exclude={"output_dir"})
-    differences = config_lock.differences(run.config, settings)
+    differences = config_lock.locked_config_differences(run.config, settings)
     made = run.final.exists() or run.checkpoints.exists()
     stand_in = context.pipeline.sft_missing or context.pipeline.reward_model_missing
     if differences and made and not stand_in:
@@ -51,7 +51,7 @@ def output_folder(context: Context) -> Outcome:
     items="S1-20",
     cost="the model",
 )
-def disk_room(context: Context) -> Outcome:
+def disk_room(context: Context) -> CheckOutcome:
     """Compare free space with checkpoints: weights, m and v of all trainable parameters in float32."""
     free = shutil.disk_usage(_existing(context.output)).free
     whole = sum(p.numel() * p.element_size() for p in context.base_parameters)
@@ -74,5 +74,5 @@ def _existing(path: Path) -> Path:
     return path
 
 
-FOLDER: tuple[Check, ...] = (output_folder,)
-DISK: tuple[Check, ...] = (disk_room,)
+FOLDER_CHECKS: tuple[Check, ...] = (output_folder,)
+DISK_CHECKS: tuple[Check, ...] = (disk_room,)

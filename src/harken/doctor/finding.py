@@ -7,39 +7,39 @@ from typing import Any, Literal, NamedTuple
 
 from harken.run.terminal import strip_control, styled
 
-Level = Literal["ok", "note", "warning", "error"]
+CheckLevel = Literal["ok", "note", "warning", "error"]
 
-LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
-EXIT_CODES: dict[Level, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
-COLOURS: dict[Level, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
+LEVELS: tuple[CheckLevel, ...] = ("ok", "note", "warning", "error")
+EXIT_CODES: dict[CheckLevel, int] = {"ok": 0, "note": 0, "warning": 1, "error": 2}
+COLOURS: dict[CheckLevel, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
-class Outcome(NamedTuple):
+class CheckOutcome(NamedTuple):
     """What a check measured: its level, the numbers with their units, and the fix ("" if there is nothing to do)."""
 
-    level: Level
+    level: CheckLevel
     measured: str
     fix: str = ""
 
 
-def ok(measured: str) -> Outcome:
+def ok(measured: str) -> CheckOutcome:
     """Return an outcome of level ok: as it should be."""
-    return Outcome("ok", measured)
+    return CheckOutcome("ok", measured)
 
 
-def note(measured: str, fix: str = "") -> Outcome:
+def note(measured: str, fix: str = "") -> CheckOutcome:
     """Return an outcome of level note: worth knowing, nothing is wrong."""
-    return Outcome("note", measured, fix)
+    return CheckOutcome("note", measured, fix)
 
 
-def warning(measured: str, fix: str) -> Outcome:
+def warning(measured: str, fix: str) -> CheckOutcome:
     """Return an outcome of level warning: training runs, but probably not as intended."""
-    return Outcome("warning", measured, fix)
+    return CheckOutcome("warning", measured, fix)
 
 
-def error(measured: str, fix: str) -> Outcome:
+def error(measured: str, fix: str) -> CheckOutcome:
     """Return an outcome of level error: training fails or learns something else."""
-    return Outcome("error", measured, fix)
+    return CheckOutcome("error", measured, fix)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CheckResult:
 
     stage: str
     name: str
-    level: Level
+    level: CheckLevel
     measured: str
     why: str
     """Why it matters."""
@@ -65,7 +65,7 @@ class Diagnosis:
     seconds: float
 
     @property
-    def level(self) -> Level:
+    def level(self) -> CheckLevel:
         """The worst level of any finding."""
         return max((f.level for f in self.findings), key=LEVELS.index, default="ok")
 

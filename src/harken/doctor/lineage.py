@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.roles import lineage_fingerprint
@@ -19,7 +19,7 @@ from harken.train.launch import has_sft
     why="Training starts from this model, so it must be the intended one.",
     items="S0-27, S1-20",
 )
-def model_found(context: Context) -> Outcome:
+def model_found(context: Context) -> CheckOutcome:
     """Resolve the model without reading its weights."""
     source = context.source
     chain = " on ".join(f"{link.name} [{link.fingerprint[:12]}]" for link in reversed(source.chain()))
@@ -34,7 +34,7 @@ def model_found(context: Context) -> Outcome:
     why="PPO improves what the policy already writes. Without SFT, scores mean little and the KL grows.",
     items="S0-27",
 )
-def sft_first(context: PPOContext) -> Outcome:
+def sft_first(context: PPOContext) -> CheckOutcome:
     """Look for SFT in the pipeline or in the records of the runs that made the model."""
     if context.pipeline.sft_before:
         return ok("this pipeline runs SFT first")
@@ -52,7 +52,7 @@ def sft_first(context: PPOContext) -> Outcome:
     why="The whole run learns from the reward model, so it must be the intended one.",
     items="S0-27, S1-49",
 )
-def reward_found(context: PPOContext) -> Outcome:
+def reward_found(context: PPOContext) -> CheckOutcome:
     """Report names and fingerprints; Python functions run once."""
     lineage = context.found_rewards.lineage()
     parts = [lineage["reward_model"]] if lineage["reward_model"] else []
@@ -69,7 +69,7 @@ def reward_found(context: PPOContext) -> Outcome:
     why="A reward model of another model family has not seen this policy's responses and may be exploited sooner.",
     items="S0-27",
 )
-def reward_base(context: PPOContext) -> Outcome:
+def reward_base(context: PPOContext) -> CheckOutcome:
     """Compare weights, then tokenizers: with another tokenizer the response is decoded and tokenised again."""
     reward = context.found_rewards.reward_model
     if reward is None:
@@ -93,4 +93,4 @@ def reward_base(context: PPOContext) -> Outcome:
     )
 
 
-LINEAGE: tuple[Check, ...] = (model_found, sft_first, reward_found, reward_base)
+LINEAGE_CHECKS: tuple[Check, ...] = (model_found, sft_first, reward_found, reward_base)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context, with_padding
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 
 LEFT_PADDING = 7
@@ -20,7 +20,7 @@ LEFT_PADDING = 7
     items="S1-20",
     cost="the models",
 )
-def models_load(context: Context) -> Outcome:
+def models_load(context: Context) -> CheckOutcome:
     """Load models with adapters, heads and optimisers."""
     trained = sum(p.numel() for p in context.trainable.values())
     base = sum(p.numel() for p in context.base_parameters)
@@ -34,7 +34,7 @@ def models_load(context: Context) -> Outcome:
     items="P7",
     cost="the models",
 )
-def vocabulary(context: Context) -> Outcome:
+def vocabulary(context: Context) -> CheckOutcome:
     """Compare sizes; an embedding may have more rows than there are tokens."""
     embeddings = context.backbone.model.get_input_embeddings().weight.shape[0]
     tokens = len(context.renderer.tokenizer)
@@ -54,7 +54,7 @@ def vocabulary(context: Context) -> Outcome:
     items="S0-20",
     cost="the models",
 )
-def positions(context: Context) -> Outcome:
+def positions(context: Context) -> CheckOutcome:
     """Of PPO: prompt and response."""
     has = getattr(context.backbone.config, "max_position_embeddings", None)
     needed = context.config.data.max_length
@@ -80,7 +80,7 @@ def positions(context: Context) -> Outcome:
     cost="2 forwards of a row",
 )
 @torch.no_grad()
-def left_padding(context: Context) -> Outcome:
+def left_padding(context: Context) -> CheckOutcome:
     """Compare log-probabilities; position_ids skip padding, as in sampling."""
     backbone, batch = context.backbone, context.batch
     row = batch.tokens[0][batch.attention_mask[0]][None]
@@ -114,7 +114,7 @@ def left_padding(context: Context) -> Outcome:
     items="P33",
     cost="2 forwards of a few rows",
 )
-def repeatable(context: Context) -> Outcome:
+def repeatable(context: Context) -> CheckOutcome:
     """Compare two forwards. CUDA kernels that add in no fixed order may differ by rounding."""
     gap = float((context.outputs(context.batch) - context.outputs(context.batch)).abs().max())
     measured = f"largest difference {gap:.2g} {_unit(context)}"
@@ -134,7 +134,7 @@ def repeatable(context: Context) -> Outcome:
     items="P13, P24, P32",
     cost="2 forwards of a few rows",
 )
-def padding_ignored(context: Context) -> Outcome:
+def padding_ignored(context: Context) -> CheckOutcome:
     """Compare outputs; with causal attention, padding on the right has no effect."""
     size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
     gap = context.outputs(context.batch) - context.outputs(with_padding(context.batch, size))
@@ -147,7 +147,7 @@ def _next(context: Context, tokens: Tensor, hidden: Tensor) -> Tensor:
     return torch.log_softmax(logits, -1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
-def _agree(context: Context, gap: Tensor, how: str, fix: str) -> Outcome:
+def _agree(context: Context, gap: Tensor, how: str, fix: str) -> CheckOutcome:
     """Judge whether two computations agree up to rounding of the compute dtype."""
     mean = float(gap.abs().mean())
     measured = f"mean change {mean:.2g} {_unit(context)} {how}"
@@ -160,5 +160,5 @@ def _unit(context: Context) -> str:
     return "of reward" if context.kind == "reward" else "nats"
 
 
-LOADED: tuple[Check, ...] = (models_load, vocabulary, positions)
-MODEL: tuple[Check, ...] = (left_padding, repeatable, padding_ignored)
+LOADING_CHECKS: tuple[Check, ...] = (models_load, vocabulary, positions)
+MODEL_CHECKS: tuple[Check, ...] = (left_padding, repeatable, padding_ignored)

@@ -19,7 +19,7 @@ from harken.models.lora_targets import coverage, expert_parameters
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
 from harken.rollout.choose_decoder import ROW_BY_ROW, require_decodable
-from harken.run.terminal import columns, table
+from harken.run.terminal import columns, format_table
 
 STAGES = ("supervised fine-tuning", "reward model", "PPO", "evaluation")
 NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: rows are padded"
@@ -41,7 +41,7 @@ def support_table(found: Sequence[Support]) -> str:
         "works": ["yes" if one.works else "no" for one in found],
         "detail": [one.detail for one in found],
     }
-    return table(cells, width=columns(), wrap=True, header=False)
+    return format_table(cells, width=columns(), wrap=True, header=False)
 
 
 def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
@@ -62,7 +62,7 @@ def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
     return found
 
 
-def to_json(source: ModelSource, found: list[Support] | None) -> dict[str, Any]:
+def support_to_dict(source: ModelSource, found: list[Support] | None) -> dict[str, Any]:
     """Return a model's links, the base first, and what works with it."""
     links = [
         {

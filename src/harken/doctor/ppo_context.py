@@ -40,10 +40,10 @@ from harken.train.ppo.models import PPOModels, build_ppo_models
 from harken.train.ppo.stage import PPOStage
 from harken.train.ppo.targets import PPOTargets, compute_targets
 
-TOKENS = 16
+UPDATE_RESPONSE_TOKENS = 16
 """Longest response of the small update."""
 RESPONSES = 8
-LONGEST = 128
+MAX_RESPONSE_TOKENS = 128
 """Number and longest length of the responses that are checked for their end."""
 
 
@@ -79,7 +79,7 @@ class PPOContext(Context):
             "samples_per_prompt": min(self.settings.samples_per_prompt, 2),
             "epochs": 1,
             "minibatches": min(self.settings.minibatches, 2),
-            "max_gen_len": min(self.settings.max_gen_len, TOKENS),
+            "max_gen_len": min(self.settings.max_gen_len, UPDATE_RESPONSE_TOKENS),
             "critic_warmup_updates": 0,
             "target_kl_per_token": None,
             "update_kl_limit": None,
@@ -140,7 +140,7 @@ class PPOContext(Context):
     @cached
     def followed(self) -> int:
         """Sampling limit in tokens: twice `max_gen_len`, at most `LONGEST`."""
-        limit = min(2 * self.settings.max_gen_len, LONGEST)
+        limit = min(2 * self.settings.max_gen_len, MAX_RESPONSE_TOKENS)
         positions: int | None = getattr(self.backbone.config, "max_position_embeddings", None)
         if positions is None:
             return limit
@@ -158,7 +158,10 @@ class PPOContext(Context):
     @cached
     def responses(self) -> list[Rollout]:
         """These responses, truncated for a cheap backward pass."""
-        return [_truncate(r, min(self.settings.max_gen_len, TOKENS), self.renderer) for r in self.rollouts]
+        return [
+            _truncate(r, min(self.settings.max_gen_len, UPDATE_RESPONSE_TOKENS), self.renderer)
+            for r in self.rollouts
+        ]
 
     @cached
     def batch(self) -> TokenBatch:

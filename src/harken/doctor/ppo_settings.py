@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harken.doctor.check import Check, check
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.models.roles import lineage_fingerprint
 from harken.reward.build import FoundParts, find_parts
@@ -18,7 +18,7 @@ PER_TOKEN = 0.5
     why="The KL penalty keeps the policy near its reference. Without it, PPO exploits the reward model.",
     items="S2-34, S2-82, P16",
 )
-def kl_coefficient(context: PPOContext) -> Outcome:
+def kl_coefficient(context: PPOContext) -> CheckOutcome:
     """Count kl_budget, update_kl_limit and an adaptive coefficient as limits too."""
     settings = context.settings
     measured = f"kl_coef {settings.kl_coef:g}, {settings.kl_control} (advised 0.01 to 0.1)"
@@ -43,7 +43,7 @@ def kl_coefficient(context: PPOContext) -> Outcome:
     why="Every KL setting of Harken is in nats per sequence; a target per token is about fifty times too strict.",
     items="S2-91, S4-33, S4-34, P18",
 )
-def kl_units(context: PPOContext) -> Outcome:
+def kl_units(context: PPOContext) -> CheckOutcome:
     """Warn about targets that are probably per token."""
     settings = context.settings
     named = {"kl_target": settings.kl_target} if settings.kl_control == "adaptive" else {}
@@ -75,7 +75,7 @@ def kl_units(context: PPOContext) -> Outcome:
     why="Rollouts are stale after a few epochs, and a minibatch of few responses is mostly noise.",
     items="S2-41, S2-82, P36",
 )
-def epochs_and_batches(context: PPOContext) -> Outcome:
+def epochs_and_batches(context: PPOContext) -> CheckOutcome:
     """Count responses, not tokens."""
     settings = context.settings
     rollouts = settings.prompts_per_update * settings.samples_per_prompt
@@ -100,7 +100,7 @@ def epochs_and_batches(context: PPOContext) -> Outcome:
     why="The clip keeps an update near the policy that sampled.",
     items="S0-29, P29, P30",
 )
-def clip_range(context: PPOContext) -> Outcome:
+def clip_range(context: PPOContext) -> CheckOutcome:
     """Check both bounds; the upper clip may be wider."""
     settings = context.settings
     high = settings.clip_range_high or settings.clip_range
@@ -116,7 +116,7 @@ def clip_range(context: PPOContext) -> Outcome:
     why="A low temperature leaves no variety, a high one gives noise; PPO learns little from either.",
     items="P5, P9",
 )
-def temperature(context: PPOContext) -> Outcome:
+def temperature(context: PPOContext) -> CheckOutcome:
     """Check the temperature of sampling, which also scales every log-probability."""
     given = context.settings.temperature
     measured = f"temperature {given:g} (advised 0.7 to 1)"
@@ -131,7 +131,7 @@ def temperature(context: PPOContext) -> Outcome:
     why="If truncation costs nothing, responses grow until all of them are truncated.",
     items="S2-48, P20, P22",
 )
-def truncated_responses(context: PPOContext) -> Outcome:
+def truncated_responses(context: PPOContext) -> CheckOutcome:
     """Warn if `penalise` has no penalty."""
     settings = context.settings
     if settings.truncated != "penalise":
@@ -152,7 +152,7 @@ def truncated_responses(context: PPOContext) -> Outcome:
     why="Each setting works alone, but the combination does not.",
     items="P12, P21, P34, S2-82",
 )
-def combinations(context: PPOContext) -> Outcome:
+def combinations(context: PPOContext) -> CheckOutcome:
     """Report the first combination found, errors before warnings."""
     training, settings = context.training, context.settings
     if training.random_reward and not context.pipeline.reward_model_missing:
@@ -194,7 +194,7 @@ def combinations(context: PPOContext) -> Outcome:
     why="With few prompts, the policy memorises responses to them.",
     items="S2-82",
 )
-def enough_prompts(context: PPOContext) -> Outcome:
+def enough_prompts(context: PPOContext) -> CheckOutcome:
     """Count how often each prompt is used in the whole run."""
     prompts, settings = len(context.rows.train), context.settings
     visits = settings.updates * settings.prompts_per_update / prompts
@@ -212,7 +212,7 @@ def enough_prompts(context: PPOContext) -> Outcome:
     why="Only a judge that the policy is not trained on can tell improvement from reward hacking.",
     items="S2-94",
 )
-def judges(context: PPOContext) -> Outcome:
+def judges(context: PPOContext) -> CheckOutcome:
     """Resolve all judges, and warn if one is part of the reward."""
     parts = {part.column: part for part in [*context.pipeline.judges, *context.settings.judges]}
     find_parts(list(parts.values()))
@@ -236,7 +236,7 @@ def _contents(found: FoundParts) -> set[str]:
     return models | {function.sha256 for function in found.functions.values()}
 
 
-PPO_SETTINGS: tuple[Check, ...] = (
+PPO_SETTINGS_CHECKS: tuple[Check, ...] = (
     kl_coefficient,
     kl_units,
     epochs_and_batches,

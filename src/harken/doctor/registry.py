@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from harken.doctor.check import Check
-from harken.doctor.data import DATA, ROWS
-from harken.doctor.environment import DISK, FOLDER
-from harken.doctor.lineage import LINEAGE
-from harken.doctor.model import LOADED, MODEL
-from harken.doctor.ppo_settings import PPO_SETTINGS
-from harken.doctor.reward import REWARD
-from harken.doctor.sampling import SAMPLING
-from harken.doctor.settings import SETTINGS
-from harken.doctor.tokens import TOKENS
-from harken.doctor.update import UPDATE
+from harken.doctor.data import DATA_CHECKS, ROW_CHECKS
+from harken.doctor.environment import DISK_CHECKS, FOLDER_CHECKS
+from harken.doctor.lineage import LINEAGE_CHECKS
+from harken.doctor.model import LOADING_CHECKS, MODEL_CHECKS
+from harken.doctor.ppo_settings import PPO_SETTINGS_CHECKS
+from harken.doctor.reward import REWARD_CHECKS
+from harken.doctor.sampling import SAMPLING_CHECKS
+from harken.doctor.settings import SETTINGS_CHECKS
+from harken.doctor.tokens import TOKEN_CHECKS
+from harken.doctor.update import UPDATE_CHECKS
 
 CHECKS: tuple[Check, ...] = (
-    *FOLDER,
-    *LINEAGE,
-    *ROWS,
-    *TOKENS,
-    *DATA,
-    *SETTINGS,
-    *PPO_SETTINGS,
-    *LOADED,
-    *DISK,
-    *MODEL,
-    *REWARD,
-    *SAMPLING,
-    *UPDATE,
+    *FOLDER_CHECKS,
+    *LINEAGE_CHECKS,
+    *ROW_CHECKS,
+    *TOKEN_CHECKS,
+    *DATA_CHECKS,
+    *SETTINGS_CHECKS,
+    *PPO_SETTINGS_CHECKS,
+    *LOADING_CHECKS,
+    *DISK_CHECKS,
+    *MODEL_CHECKS,
+    *REWARD_CHECKS,
+    *SAMPLING_CHECKS,
+    *UPDATE_CHECKS,
 )

@@ -6,9 +6,9 @@ import math
 from statistics import fmean, pstdev
 
 from harken.doctor.check import Check, check
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.grading import DONT_KNOW, RewardScores
-from harken.doctor.ppo_context import TOKENS, PPOContext
+from harken.doctor.ppo_context import UPDATE_RESPONSE_TOKENS, PPOContext
 from harken.maths.statistics import wilson_interval
 
 COST = "scores of 128 responses"
@@ -27,7 +27,7 @@ USUAL_SPREAD = (0.2, 5.0)
     items="S4-30, S1-48",
     cost=COST,
 )
-def reward_spread(context: PPOContext) -> Outcome:
+def reward_spread(context: PPOContext) -> CheckOutcome:
     """Compute mean and standard deviation of the standardised scores."""
     graded = context.reward_scores
     if graded is None:
@@ -55,7 +55,7 @@ def reward_spread(context: PPOContext) -> Outcome:
     items="S1-49, S0-25",
     cost=COST,
 )
-def reward_accuracy(context: PPOContext) -> Outcome:
+def reward_accuracy(context: PPOContext) -> CheckOutcome:
     """Compute accuracy with its 95 % Wilson interval; equal scores count as wrong."""
     graded = context.reward_scores
     if graded is None or not _informative(graded, context):
@@ -85,7 +85,7 @@ def reward_accuracy(context: PPOContext) -> Outcome:
     items="S2-48",
     cost=COST,
 )
-def reward_length(context: PPOContext) -> Outcome:
+def reward_length(context: PPOContext) -> CheckOutcome:
     """Correlate score differences with length differences within pairs, which removes the prompt's effect."""
     graded = context.reward_scores
     if graded is None or not _informative(graded, context):
@@ -110,7 +110,7 @@ def reward_length(context: PPOContext) -> Outcome:
     items="S1-49, S2-48, S0-40",
     cost=COST,
 )
-def reward_of_nothing(context: PPOContext) -> Outcome:
+def reward_of_nothing(context: PPOContext) -> CheckOutcome:
     """Compute the share of real responses that score below."""
     graded = context.reward_scores
     if graded is None or not _informative(graded, context):
@@ -139,7 +139,7 @@ def reward_of_nothing(context: PPOContext) -> Outcome:
     items="S1-49, P14, P19",
     cost=COST,
 )
-def reward_units(context: PPOContext) -> Outcome:
+def reward_units(context: PPOContext) -> CheckOutcome:
     """Check scale and clip; the sign of the mean is arbitrary, only differences are learnt from."""
     graded, reward = context.reward_scores, context.reward_model
     if graded is None or reward is None or not _informative(graded, context):
@@ -164,7 +164,7 @@ def reward_units(context: PPOContext) -> Outcome:
     items="S4-30, P15",
     cost="8 responses, scored",
 )
-def reward_parts(context: PPOContext) -> Outcome:
+def reward_parts(context: PPOContext) -> CheckOutcome:
     """Compute the mean of each part, and the spread of their weighted sum."""
     scored = context.scored
     values: dict[str, list[float]] = {}
@@ -174,9 +174,8 @@ def reward_parts(context: PPOContext) -> Outcome:
     silent = [name for name, known in values.items() if not known]
     parts = ", ".join(f"{name} {fmean(known):+.2f}" for name, known in values.items() if known)
     spread = pstdev(row.reward for row in scored)
-    measured = (
-        f"{parts or 'no part'}; spread of the sum {spread:.2f}, {len(scored)} responses of ≤ {TOKENS} tokens"
-    )
+    responses = f"{len(scored)} responses of ≤ {UPDATE_RESPONSE_TOKENS} tokens"
+    measured = f"{parts or 'no part'}; spread of the sum {spread:.2f}, {responses}"
     if silent:
         return warning(
             f"{measured}; {', '.join(silent)} gave no score", "check what this part needs to score a response"
@@ -201,7 +200,7 @@ def _informative(graded: RewardScores, context: PPOContext) -> bool:
     return finite and pstdev(graded.scores) >= context.limits.reward_std
 
 
-REWARD: tuple[Check, ...] = (
+REWARD_CHECKS: tuple[Check, ...] = (
     reward_spread,
     reward_accuracy,
     reward_length,

@@ -10,7 +10,7 @@ from torch import Tensor
 from harken.batches import PolicyOutputs
 from harken.doctor.check import Check, check
 from harken.doctor.context import with_padding
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 
 COST = "8 responses"
@@ -29,7 +29,7 @@ SAME = {"float32": 1e-3, "bfloat16": 0.1}
     items="P5, P6, P7",
     cost=COST,
 )
-def sampler_is_scorer(context: PPOContext) -> Outcome:
+def sampler_is_scorer(context: PPOContext) -> CheckOutcome:
     """Compare them at the configuration's temperature."""
     trainer = context.old_outputs.logprobs[context.batch.response_mask]
     sampler = trainer.new_tensor([lp for r in context.responses for lp in r.sampler_logprobs])
@@ -50,7 +50,7 @@ def sampler_is_scorer(context: PPOContext) -> Outcome:
     cost=COST,
 )
 @torch.no_grad()
-def sampling_is_fair(context: PPOContext) -> Outcome:
+def sampling_is_fair(context: PPOContext) -> CheckOutcome:
     """Compare mean −log π with the entropy, which it equals for correct sampling, in standard errors."""
     batch, policy = context.batch, context.models.policy
     states = policy.response_states(batch)
@@ -75,7 +75,7 @@ def sampling_is_fair(context: PPOContext) -> Outcome:
     items="S0-40, P8, P22, S2-48",
     cost=COST,
 )
-def responses_end(context: PPOContext) -> Outcome:
+def responses_end(context: PPOContext) -> CheckOutcome:
     """Count the same responses under three limits."""
     limit, followed, rollouts = context.settings.max_gen_len, context.followed, context.rollouts
     lengths = [len(r.response_tokens) if r.stop == "end_of_turn" else math.inf for r in rollouts]
@@ -100,7 +100,7 @@ def responses_end(context: PPOContext) -> Outcome:
     items="P24, P26, P32",
     cost="2 backwards of 8 rows",
 )
-def loss_ignores_padding(context: PPOContext) -> Outcome:
+def loss_ignores_padding(context: PPOContext) -> CheckOutcome:
     """Compute everything from scores to gradient norm with the training code."""
     size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
     old, outside = context.old_outputs, ~context.batch.response_mask
@@ -124,7 +124,7 @@ def loss_ignores_padding(context: PPOContext) -> Outcome:
     items="P31",
     cost="2 backwards of 8 rows",
 )
-def split_invariance(context: PPOContext) -> Outcome:
+def split_invariance(context: PPOContext) -> CheckOutcome:
     """Compare one row at a time with all rows together."""
     targets = context.targets(context.old_outputs, context.reference_logprobs)
     losses = context.zero_lr_step(context.batch, targets, context.reference_logprobs, budget=1)
@@ -138,7 +138,7 @@ def split_invariance(context: PPOContext) -> Outcome:
     items="P26",
     cost="2 backwards of 8 rows",
 )
-def advantages_centred(context: PPOContext) -> Outcome:
+def advantages_centred(context: PPOContext) -> CheckOutcome:
     """At ratio 1 the policy's loss is minus their mean."""
     mean = -context.losses["policy/loss"]
     measured = f"mean {mean:+.1e} of the whole batch"
@@ -149,7 +149,7 @@ def advantages_centred(context: PPOContext) -> Outcome:
     return ok(f"{measured}, spread 1")
 
 
-def _same_losses(context: PPOContext, losses: dict[str, float], fix: str) -> Outcome:
+def _same_losses(context: PPOContext, losses: dict[str, float], fix: str) -> CheckOutcome:
     """Compare losses and gradient norm of two computations of one optimiser step.
 
     The policy loss is 0 at ratio 1 with whitened advantages, so it is compared on the scale of the gradient.
@@ -177,7 +177,7 @@ def _entropies(states: Tensor, weight: Tensor, temperature: float, chunk: int = 
     return torch.cat(means), torch.cat(variances)
 
 
-SAMPLING: tuple[Check, ...] = (
+SAMPLING_CHECKS: tuple[Check, ...] = (
     sampler_is_scorer,
     sampling_is_fair,
     responses_end,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from harken.config.training import RewardTraining, SupervisedTraining
-from harken.doctor.check import ALL, Check, Kind, check
+from harken.doctor.check import ALL, Check, TrainingType, check
 from harken.doctor.context import Context
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.health.monitor import Monitor
 from harken.train.sampler import num_steps
 
@@ -21,13 +21,13 @@ class Range(NamedTuple):
     most: float
 
 
-ADAPTER: dict[Kind, Range] = {
+ADAPTER_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-6, 1e-4, 5e-4, 3e-3),
     "reward": Range(1e-6, 1e-5, 1e-4, 3e-3),
     "ppo": Range(1e-7, 1e-6, 1e-5, 2e-3),
 }
 """With LoRA. The advice is for models with billions of weights; small ones need higher rates."""
-WHOLE: dict[Kind, Range] = {
+FULL_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-8, 1e-6, 5e-5, 3e-4),
     "ppo": Range(1e-9, 1e-7, 5e-6, 5e-5),
 }
@@ -42,10 +42,10 @@ DIVERGES = 10
     why="A learning rate that is too high destroys the model in a few steps; one that is too low learns nothing.",
     items="S2-82",
 )
-def learning_rate(context: Context) -> Outcome:
+def learning_rate(context: Context) -> CheckOutcome:
     """Compare with the range for the stage and the trained weights."""
     lr, kind = context.config.training.lr, context.kind
-    ranges = ADAPTER if context.config.lora else WHOLE
+    ranges = ADAPTER_LR if context.config.lora else FULL_LR
     span, what = ranges[kind], "LoRA" if context.config.lora else "every weight"
     measured = f"lr {lr:g} ({what}; advised {span.low:g} to {span.high:g})"
     fix = f"set training.lr between {span.low:g} and {span.high:g}, and start low"
@@ -64,7 +64,7 @@ def learning_rate(context: Context) -> Outcome:
     why="Many epochs over few rows overfit; a warm-up longer than the run never reaches the learning rate.",
     items="S2-82, S2-41",
 )
-def schedule_and_batches(context: Context) -> Outcome:
+def schedule_and_batches(context: Context) -> CheckOutcome:
     """Count steps as training does."""
     training = context.config.training
     assert isinstance(training, SupervisedTraining | RewardTraining)
@@ -88,7 +88,7 @@ def schedule_and_batches(context: Context) -> Outcome:
     why="Without held-out rows overfitting goes unnoticed, and the last weights are kept.",
     items="S0-24",
 )
-def held_out_rows(context: Context) -> Outcome:
+def held_out_rows(context: Context) -> CheckOutcome:
     """Count held-out rows. A few are enough for PPO, which samples responses to them repeatedly."""
     count = len(context.rows.held_out)
     if count == 0:
@@ -104,11 +104,11 @@ def held_out_rows(context: Context) -> Outcome:
     why="A misspelled finding would never stop the run.",
     items="S0-40",
 )
-def stop_on(context: Context) -> Outcome:
+def stop_on(context: Context) -> CheckOutcome:
     """Validate the names as the monitor does."""
     Monitor(context.config.health.stop_on, context.kind)
     named = ", ".join(context.config.health.stop_on)
     return ok(f"ends on {named}" if named else "no finding ends the run")
 
 
-SETTINGS: tuple[Check, ...] = (learning_rate, schedule_and_batches, held_out_rows, stop_on)
+SETTINGS_CHECKS: tuple[Check, ...] = (learning_rate, schedule_and_batches, held_out_rows, stop_on)

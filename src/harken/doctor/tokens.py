@@ -5,8 +5,8 @@ from __future__ import annotations
 from harken.data import token_checks
 from harken.data.markup import MarkupDetector
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.context import Context, Row
-from harken.doctor.finding import Outcome, note, ok, warning
+from harken.doctor.context import Context, ParsedRow
+from harken.doctor.finding import CheckOutcome, note, ok, warning
 from harken.models.find_tokenizer import tokenizer_folder
 from harken.records import Demonstration, Preference, Prompt
 from harken.run import json_io
@@ -18,7 +18,7 @@ from harken.run import json_io
     why="If the pad token also ends turns, the end is masked as padding and the model does not learn to stop.",
     items="P1, P8",
 )
-def pad_is_no_end(context: Context) -> Outcome:
+def pad_is_no_end(context: Context) -> CheckOutcome:
     """Report the pad token; Harken replaces one that ends a turn."""
     tokenizer, renderer = context.renderer.tokenizer, context.renderer
     ends = {renderer.end_of_turn: tokenizer.convert_ids_to_tokens(renderer.end_of_turn)}
@@ -38,9 +38,9 @@ def pad_is_no_end(context: Context) -> Outcome:
     why="The prompt in sampling must equal the prompt in SFT, up to the first response token.",
     items="P2, P7",
 )
-def generation_prompt(context: Context) -> Outcome:
+def generation_prompt(context: Context) -> CheckOutcome:
     """Compare both as text and as tokens, with the header of the response."""
-    return Outcome(*token_checks.generation_prompt(context.renderer))
+    return CheckOutcome(*token_checks.check_generation_prompt(context.renderer))
 
 
 @check(
@@ -49,9 +49,9 @@ def generation_prompt(context: Context) -> Outcome:
     why="The end token that is trained and the one that stops sampling must be the same, or responses never end.",
     items="P2, P8",
 )
-def end_of_turn(context: Context) -> Outcome:
+def end_of_turn(context: Context) -> CheckOutcome:
     """Report both tokens: either ends a response, the first is the trained one."""
-    return Outcome(*token_checks.end_of_turn(context.renderer))
+    return CheckOutcome(*token_checks.check_end_of_turn(context.renderer))
 
 
 @check(
@@ -60,9 +60,12 @@ def end_of_turn(context: Context) -> Outcome:
     why="A system turn that the template drops has no effect, and a current date changes every prompt.",
     items="P7",
 )
-def template_reads(context: Context) -> Outcome:
+def template_reads(context: Context) -> CheckOutcome:
     """Report both; Harken handles either case."""
-    system, clock = token_checks.system_turn(context.renderer), token_checks.clock(context.renderer)
+    system, clock = (
+        token_checks.check_system_turn(context.renderer),
+        token_checks.check_clock(context.renderer),
+    )
     said = [seen.measured for seen in (system, clock) if seen.level == "note"]
     return note("; ".join(said)) if said else ok(f"{system.measured}; {clock.measured}")
 
@@ -73,7 +76,7 @@ def template_reads(context: Context) -> Outcome:
     why="The template adds markup again, so the model reads markup as text and learns to write it.",
     items="P7",
 )
-def markup_in_rows(context: Context) -> Outcome:
+def markup_in_rows(context: Context) -> CheckOutcome:
     """Search for markup of known model families and of the model itself."""
     found = MarkupDetector(context.renderer).warnings(context.sample)
     if not found:
@@ -88,10 +91,10 @@ def markup_in_rows(context: Context) -> Outcome:
     why="Rewards, judges and pages read the decoded response, so they miss what the tokenizer loses.",
     items="P7",
 )
-def round_trip(context: Context) -> Outcome:
+def round_trip(context: Context) -> CheckOutcome:
     """Compare texts; special tokens that responses keep must survive, others are split on purpose and counted."""
     texts = [text for row in context.sample[: token_checks.MAX_TEXTS] for text in _texts(row)]
-    return Outcome(*token_checks.round_trip(context.renderer, texts))
+    return CheckOutcome(*token_checks.check_round_trip(context.renderer, texts))
 
 
 def _own_pad(context: Context) -> str | None:
@@ -102,7 +105,7 @@ def _own_pad(context: Context) -> str | None:
     return said if isinstance(said, str) else None
 
 
-def _texts(row: Row) -> list[str]:
+def _texts(row: ParsedRow) -> list[str]:
     if isinstance(row, Demonstration):
         return [row.response]
     if isinstance(row, Preference):
@@ -110,7 +113,7 @@ def _texts(row: Row) -> list[str]:
     return [row.last_user_message] if isinstance(row, Prompt) else []
 
 
-TOKENS: tuple[Check, ...] = (
+TOKEN_CHECKS: tuple[Check, ...] = (
     pad_is_no_end,
     generation_prompt,
     end_of_turn,

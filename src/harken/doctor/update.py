@@ -6,7 +6,7 @@ import math
 
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context
-from harken.doctor.finding import Outcome, error, note, ok, warning
+from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 
 COST = "an update of 4 rows"
@@ -21,7 +21,7 @@ NO_KL = 0.05
     items="P29",
     cost=COST,
 )
-def update_runs(context: Context) -> Outcome:
+def update_runs(context: Context) -> CheckOutcome:
     """Run one update and check that loss and gradient norm are finite."""
     metrics = context.update.metrics
     loss = metrics["ppo_loss"] if isinstance(context, PPOContext) else metrics["loss"]
@@ -39,7 +39,7 @@ def update_runs(context: Context) -> Outcome:
     items="S0-13, P28",
     cost=COST,
 )
-def adapter_learns(context: Context) -> Outcome:
+def adapter_learns(context: Context) -> CheckOutcome:
     """Compare the adapter's B matrices, or eight tensors of a whole model, before and after."""
     update = context.update
     measured = f"{update.changed} of {update.compared} compared tensors changed"
@@ -65,7 +65,7 @@ def adapter_learns(context: Context) -> Outcome:
     items="S0-13, P37",
     cost=COST,
 )
-def frozen_weights(context: Context) -> Outcome:
+def frozen_weights(context: Context) -> CheckOutcome:
     """Compare the weights bit by bit."""
     if changed_frozen := context.update.changed_frozen:
         return error(
@@ -82,7 +82,7 @@ def frozen_weights(context: Context) -> Outcome:
     items="P28",
     cost=COST,
 )
-def first_ratio(context: PPOContext) -> Outcome:
+def first_ratio(context: PPOContext) -> CheckOutcome:
     """Report the largest |ratio − 1| of any token."""
     gap, limits = context.update.metrics.get("policy/first_ratio_gap"), context.limits
     if gap is None:
@@ -101,7 +101,7 @@ def first_ratio(context: PPOContext) -> Outcome:
     items="S0-27, P16",
     cost=COST,
 )
-def kl_at_start(context: PPOContext) -> Outcome:
+def kl_at_start(context: PPOContext) -> CheckOutcome:
     """Report the KL; with a reference other than `sft` it need not be 0."""
     kl = context.update.metrics["kl/mean"]
     measured = f"{kl:.3g} nats per sequence to the reference ({context.settings.reference})"
@@ -114,4 +114,4 @@ def kl_at_start(context: PPOContext) -> Outcome:
     return ok(measured)
 
 
-UPDATE: tuple[Check, ...] = (update_runs, adapter_learns, frozen_weights, first_ratio, kl_at_start)
+UPDATE_CHECKS: tuple[Check, ...] = (update_runs, adapter_learns, frozen_weights, first_ratio, kl_at_start)

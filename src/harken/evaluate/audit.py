@@ -123,7 +123,7 @@ def copied_run(prompt: str, response: str) -> int:
     return SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match().size
 
 
-def measures(row: Mapping[str, Any]) -> dict[str, Any]:
+def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
     """Every measure of one row of `responses.parquet`.
 
     `cap_hit` is what the sampler said (stop == "length"), never a guess from the length (S0-47).
@@ -170,7 +170,7 @@ def audit(
         rewards.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row["reward"]
     audited: dict[Key, dict[str, Any]] = {}
     for row in rows:
-        found = measures(row)
+        found = audit_response(row)
         found["flags"] = flags(row, found, at)
         if row["policy"] != baseline:
             others = rewards[row["prompt_id"], row["sample"]]

@@ -25,7 +25,7 @@ REWARD, HELD_OUT, KL, CUT, SECONDS = (
     "cut",
     "seconds_per_update",
 )
-JUDGE = "judge_"
+JUDGE_PREFIX = "judge_"
 _LATE = {REWARD: "reward/mean", KL: "kl/mean", CUT: "response/cap_hit"}
 _TITLES = {
     REWARD: "reward",
@@ -37,7 +37,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunSummary:
     """One run. `figures` has the measures that were taken: rewards, KL in nats per sequence, `cut` a share.
 
     `health` is the health status of the last update, `findings` its findings. Without an update: no figures.
@@ -86,7 +86,7 @@ def _is_metric(name: str, value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def outcome(run: RunFolder) -> Outcome:
+def outcome(run: RunFolder) -> RunSummary:
     """What a PPO run came to, whether it did all its updates or stopped early.
 
     Reward, KL and cut answers: means over the last `LATE_UPDATES`. Held-out reward and judges: the last
@@ -99,13 +99,15 @@ def outcome(run: RunFolder) -> Outcome:
     figures[SECONDS] = _mean(lines, "seconds")
     evaluated: dict[str, Any] = next((line for line in reversed(lines) if "eval/reward_mean" in line), {})
     figures[HELD_OUT] = evaluated.get("eval/reward_mean")
-    figures |= {k.removeprefix("eval/"): v for k, v in evaluated.items() if k.startswith(f"eval/{JUDGE}")}
+    figures |= {
+        k.removeprefix("eval/"): v for k, v in evaluated.items() if k.startswith(f"eval/{JUDGE_PREFIX}")
+    }
     last = lines[-1] if lines else {}
     code = last.get("health/status")
     findings = [
         name.removeprefix("health/") for name, level in last.items() if name.startswith("health/") and level
     ]
-    return Outcome(
+    return RunSummary(
         state=status["state"],
         why=status["stopped_because"] or "",
         updates=status["completed"],
@@ -115,7 +117,7 @@ def outcome(run: RunFolder) -> Outcome:
     )
 
 
-def means(outcomes: Sequence[Outcome]) -> dict[str, Mean]:
+def means(outcomes: Sequence[RunSummary]) -> dict[str, Mean]:
     """Each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
     found = {}
     for name in dict.fromkeys(name for one in outcomes for name in one.figures):
@@ -125,23 +127,23 @@ def means(outcomes: Sequence[Outcome]) -> dict[str, Mean]:
     return found
 
 
-def table(groups: Sequence[tuple[Mapping[str, str], Sequence[Outcome]]]) -> str:
+def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSummary]]]) -> str:
     """One line a group of runs that differ in their seed alone: its keys, then mean ± standard error.
 
     Figures that no run has make no column. "health" counts the statuses of the last updates.
     """
     averages = [means(outcomes) for _, outcomes in groups]
     names = {name for average in averages for name in average}
-    judges = sorted(name for name in names if name.startswith(JUDGE))
+    judges = sorted(name for name in names if name.startswith(JUDGE_PREFIX))
     cells = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
     cells["runs"] = [str(len(outcomes)) for _, outcomes in groups]
     for name in (REWARD, HELD_OUT, *judges, KL, CUT, SECONDS):
         if name in names:
-            title = _TITLES.get(name, name.removeprefix(JUDGE))
+            title = _TITLES.get(name, name.removeprefix(JUDGE_PREFIX))
             cells[title] = [_cell(name, average.get(name)) for average in averages]
     if any(one.health for _, outcomes in groups for one in outcomes):
         cells["health"] = [_statuses(outcomes) for _, outcomes in groups]
-    return terminal.table(cells, width=terminal.columns(), repeat=len(groups[0][0]))
+    return terminal.format_table(cells, width=terminal.columns(), repeat=len(groups[0][0]))
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], metric: str) -> float | None:
@@ -157,7 +159,7 @@ def _cell(name: str, mean: Mean | None) -> str:
     return text if mean.standard_error is None else f"{text} ± {scale * mean.standard_error:.{places}f}"
 
 
-def _statuses(outcomes: Sequence[Outcome]) -> str:
+def _statuses(outcomes: Sequence[RunSummary]) -> str:
     seen = Counter(one.health for one in outcomes if one.health is not None)
     statuses = [status for status in STATUSES if seen[status]]
     return statuses[0] if len(statuses) == 1 else ", ".join(f"{seen[s]} {s}" for s in statuses)

@@ -28,7 +28,7 @@ from harken.run.tables import write_rows
 from harken.run.tracking import say
 
 
-def run(config: EvaluationConfig, output: Path) -> EvaluationFolder:
+def run_evaluation(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     """Generate, score, compare, write. A finished evaluation of the same configuration is left as it is.
 
     An interrupted one goes on: parts that are whole are not made again, and nothing of other settings, weights or
@@ -93,7 +93,7 @@ def _evaluate(
     if report.dropped:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
     known = trained_prompts.trained_on({**policies, "the reward model": reward}, prompts)
-    if told := trained_prompts.warning(known, len(prompts)):
+    if told := trained_prompts.trained_prompts_warning(known, len(prompts)):
         say(f"warning: {told}")
     answers = {
         name: answer(number, name, source, prompts, config, folder.shards)

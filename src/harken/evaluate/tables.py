@@ -7,9 +7,9 @@ from typing import Any
 
 from harken.evaluate.verdict import between, late_kl, policy
 from harken.maths.statistics import wilson_interval
-from harken.run.terminal import columns, table
+from harken.run.terminal import columns, format_table
 
-LONGEST = 36
+MAX_CELL_WIDTH = 36
 """Columns of the widest cell; a longer name is shortened."""
 CONTEST = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
 """What is said of two policies besides their difference. `win_rate` is wins ÷ n: a tie is no win."""
@@ -119,7 +119,7 @@ def _accuracy(metrics: Sequence[Figures]) -> dict[str, Any] | None:
 
 
 def _block(cells: Mapping[str, Sequence[str]], width: int) -> str:
-    return table(cells, right=[*cells][1:], width=width, longest=LONGEST)
+    return format_table(cells, right=[*cells][1:], width=width, longest=MAX_CELL_WIDTH)
 
 
 def _percent(rate: Figures) -> str:

@@ -32,7 +32,7 @@ def trained_on(models: Mapping[str, ModelSource], prompts: Sequence[Prompt]) -> 
     return found
 
 
-def warning(found: Mapping[str, Mapping[str, int]], total: int) -> str:
+def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) -> str:
     """Say it in one sentence; "" where nothing was found."""
     parts = [
         f"{count} in {name}'s training ({Path(run).name})"

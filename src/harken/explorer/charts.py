@@ -24,7 +24,7 @@ class Chart:
     format: Literal["number", "share"] = "number"
 
 
-KL_ALARM, CLIP_ALARM = Limits().kl_unhealthy, Limits().clip_unhealthy
+KL_UNHEALTHY, CLIP_UNHEALTHY = Limits().kl_unhealthy, Limits().clip_unhealthy
 """The lines of a chart are where the health monitor reports unhealthy."""
 _HELD_OUT = "Steps without a point were not evaluated."
 
@@ -88,7 +88,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             "How far the policy has moved, summed over an answer. Healthy below 10; above 15 it no longer "
             "speaks like its reference.",
             (("kl/mean", "KL"),),
-            ((KL_ALARM, "alarm"),),
+            ((KL_UNHEALTHY, "alarm"),),
         ),
         Chart(
             "Entropy",
@@ -103,7 +103,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             "Tokens whose probability moved beyond the clip range within an update. "
             "Usually below 30 %; above 50 % the steps are too large.",
             (("policy/clipfrac", "clipped"),),
-            ((CLIP_ALARM, "alarm"),),
+            ((CLIP_UNHEALTHY, "alarm"),),
             "share",
         ),
         Chart(

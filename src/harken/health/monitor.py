@@ -14,7 +14,7 @@ from harken.health.learning_rules import LEARNING_RULES
 from harken.health.limits import Limits
 from harken.health.response_rules import RESPONSE_RULES
 from harken.health.reward_rules import REWARD_RULES
-from harken.health.rule import Kind, Rule
+from harken.health.rule import Rule, TrainingType
 from harken.health.supervised_rules import SUPERVISED_RULES
 
 RULES: tuple[Rule, ...] = (*LEARNING_RULES, *KL_RULES, *REWARD_RULES, *RESPONSE_RULES, *SUPERVISED_RULES)
@@ -23,7 +23,7 @@ RULES: tuple[Rule, ...] = (*LEARNING_RULES, *KL_RULES, *REWARD_RULES, *RESPONSE_
 class Monitor:
     """Check every line of metrics in order. The reports depend only on these lines and the limits."""
 
-    def __init__(self, stop_on: Sequence[str], kind: Kind, limits: Limits | None = None) -> None:
+    def __init__(self, stop_on: Sequence[str], kind: TrainingType, limits: Limits | None = None) -> None:
         """Raise UserError when `stop_on` names a finding that no stage has."""
         known = [rule.name for rule in RULES]
         for name in stop_on:

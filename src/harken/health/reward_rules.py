@@ -8,8 +8,8 @@ from harken.health.history import History, welch_t
 from harken.health.limits import Limits
 from harken.health.rule import Observation, Rule
 
-JUDGE = "eval/judge_"
-GUARD = "eval/guard_"
+JUDGE_METRIC_PREFIX = "eval/judge_"
+GUARD_METRIC_PREFIX = "eval/guard_"
 """A rule that detects damage: its fall is an alarm, a constant one is not."""
 
 
@@ -85,12 +85,12 @@ def _hacking(history: History, limits: Limits) -> Observation | None:
     if len(rewards) < limits.hacking_least or _half_trend(rewards) <= limits.rise_errors:
         return None
     worst: Observation | None = None
-    for name in [*history.names(JUDGE), *history.names(GUARD)]:
+    for name in [*history.names(JUDGE_METRIC_PREFIX), *history.names(GUARD_METRIC_PREFIX)]:
         judged = history.values(name)[-limits.hacking_evaluations :]
         if len(judged) < limits.hacking_least or (errors := _half_trend(judged)) >= limits.rise_errors / 2:
             continue
         fell = errors < -limits.rise_errors
-        if name.startswith(GUARD) and not fell:
+        if name.startswith(GUARD_METRIC_PREFIX) and not fell:
             continue
         kind, _, who = name.removeprefix("eval/").partition("_")
         seen = Observation(

@@ -10,7 +10,7 @@ from harken.health.findings import Finding, Level
 from harken.health.history import History
 from harken.health.limits import Limits
 
-Kind = Literal["sft", "reward", "ppo"]
+TrainingType = Literal["sft", "reward", "ppo"]
 
 
 class Observation(NamedTuple):
@@ -28,7 +28,7 @@ class Rule:
     """
 
     name: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[TrainingType, ...]
     warning: str
     unhealthy: str
     cause: str

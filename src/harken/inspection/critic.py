@@ -8,7 +8,7 @@ import torch
 
 from harken.inspection.recorded import RecordedStep
 from harken.maths.advantage import explained_variance
-from harken.run.terminal import table
+from harken.run.terminal import format_table
 
 QUINTILES = ("lowest values", "low", "middle", "high", "highest values")
 
@@ -49,4 +49,4 @@ def critic_lines(step: RecordedStep) -> list[str]:
         "value": [value for value, _ in means],
         "return": [return_ for _, return_ in means],
     }
-    return [*lines, *table(cells, right={"value", "return"}).splitlines()]
+    return [*lines, *format_table(cells, right={"value", "return"}).splitlines()]

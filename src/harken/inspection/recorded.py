@@ -12,7 +12,7 @@ from harken.config import RunConfig
 from harken.config import files as config_files
 from harken.config.ppo import PPOSettings, PPOTraining
 from harken.errors import UserError
-from harken.inspection.rows import FIX, CreditRow, RolloutRow, parse_messages, require_rows
+from harken.inspection.rows import FIX, CreditRow, RolloutRow, read_messages, require_rows
 from harken.records import Prompt, Rollout
 from harken.run import checksums
 from harken.run.credit_table import read_credit
@@ -124,7 +124,7 @@ def ppo_settings(config: RunConfig) -> PPOSettings:
 def to_rollout(record: dict[str, Any]) -> Rollout:
     """Convert a row of rollouts/*.parquet to a Rollout. `reference` and `details` are not recorded."""
     return Rollout(
-        prompt=Prompt(record["prompt_id"], parse_messages(record), record["domain"], record["language"]),
+        prompt=Prompt(record["prompt_id"], read_messages(record), record["domain"], record["language"]),
         sample=record["sample"],
         prompt_tokens=tuple(record["prompt_tokens"]),
         response_tokens=tuple(record["response_tokens"]),

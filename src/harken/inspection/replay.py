@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harken.inspection.recompute import as_recorded, recompute, step_tensors, write_replay
 from harken.inspection.recorded import read_step
-from harken.inspection.replay_report import report
-from harken.inspection.replay_settings import kl_coefficient, replay_config
+from harken.inspection.replay_report import format_replay
+from harken.inspection.replay_settings import replay_config, replay_kl_coefficient
 
 
 def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None = None) -> list[str]:
@@ -21,8 +21,8 @@ def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None =
     tensors = step_tensors(step)
     before = as_recorded(step, tensors)
     again = recompute(step, tensors, step.config, before.kl_coefficient)
-    after = recompute(step, tensors, config, kl_coefficient(step, config, overrides))
-    lines = report(step, tensors, before, again, after)
+    after = recompute(step, tensors, config, replay_kl_coefficient(step, config, overrides))
+    lines = format_replay(step, tensors, before, again, after)
     if out is not None:
         write_replay(out, step, tensors, after)
         lines.append(f"{out}: the credit of {len(step.rollouts)} responses")

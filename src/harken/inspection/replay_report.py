@@ -11,7 +11,7 @@ from harken.inspection.recorded import RecordedStep, new_logprobs_hint, ppo_sett
 from harken.maths.advantage import explained_variance
 from harken.maths.kl import ESTIMATORS
 from harken.run import manifest
-from harken.run.terminal import table
+from harken.run.terminal import format_table
 from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
 from harken.train.ppo.minibatch import TokenCounts
 
@@ -84,7 +84,7 @@ def reproduction(tensors: StepTensors, before: Replay, again: Replay) -> str:
     )
 
 
-def report(
+def format_replay(
     step: RecordedStep, tensors: StepTensors, before: Replay, again: Replay, after: Replay
 ) -> list[str]:
     """Return the lines that `harken replay` prints. `again` uses the recorded settings, `after` the new ones."""
@@ -123,7 +123,7 @@ def _table(
         "replayed": [*(_format(after.get(name)) for name in names), f"{signs:.1%}"],
         "change": [*changes, ""],
     }
-    return table(cells, right={"recorded", "replayed", "change"}).splitlines()
+    return format_table(cells, right={"recorded", "replayed", "change"}).splitlines()
 
 
 def _format(value: float | int | None, sign: str = "") -> str:

@@ -100,7 +100,7 @@ def require_rows(rows: Sequence[dict[str, Any]], schema: type[Schema], path: Pat
         validate(row, schema, f"{path}:row {number}", FIX)
 
 
-def parse_messages(record: dict[str, Any]) -> tuple[Message, ...]:
+def read_messages(record: dict[str, Any]) -> tuple[Message, ...]:
     """Parse the conversation of a rollouts row. Raises UserError if it is not one."""
     where = f"the response to {record['prompt_id']}"
     try:

@@ -8,9 +8,9 @@ from typing import Any
 from rich.text import Text
 
 from harken.inspection.recorded import RecordedStep, new_logprobs_hint
-from harken.run.terminal import escape_invisible, shorten, table
+from harken.run.terminal import escape_invisible, format_table, shorten
 
-WIDTH = 100
+TABLE_WIDTH = 100
 _TOKEN = 18
 _NUMBER = 7
 _NUMBERS = {
@@ -33,7 +33,7 @@ def trace_lines(
     titles = [" pos", f"{'token':<{_TOKEN}}", *(f"{name:>{_NUMBER}}" for name in _NUMBERS), " "]
     rows = [_cells(token, colour) for token in tokens]
     cells = {title: [row[index] for row in rows] for index, title in enumerate(titles)}
-    text = table(cells, right=[" pos", *titles[2:-1]], gap=1, colour=colour)
+    text = format_table(cells, right=[" pos", *titles[2:-1]], gap=1, colour=colour)
     return [*_heading(step, row, why), *text.splitlines()]
 
 
@@ -49,7 +49,7 @@ def legend(step: RecordedStep, is_text: bool) -> list[str]:
         lines += ["new, ratio: not measured after this update", new_logprobs_hint(step)]
     if not is_text:
         lines.append("tokens are shown as ids: the tokenizer of this run cannot be read")
-    return [shorten(line, WIDTH) for line in lines]
+    return [shorten(line, TABLE_WIDTH) for line in lines]
 
 
 def number(value: float | None) -> str:
@@ -80,7 +80,7 @@ def _heading(step: RecordedStep, row: int, why: str) -> list[str]:
         f"KL {kl:.3f} nats   {coefficient:g} × {kl_penalty:.3f} = {coefficient * kl_penalty:.3f} "
         f"as KL penalty in the {step.settings.kl_in}   rewards sum to {sum(credit['rewards']):+.3f}",
     ]
-    return [shorten(line, WIDTH) for line in lines]
+    return [shorten(line, TABLE_WIDTH) for line in lines]
 
 
 def _escaped(text: str) -> str:

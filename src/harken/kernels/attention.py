@@ -20,7 +20,7 @@ from harken.kernels.packing import MIN_SHARED_PREFIX, PackedSequence, pack_rows
 from harken.kernels.segments import SegmentBatch, SegmentBatches
 from harken.maths.matmul_dtype import to_matmul_dtype, without_autocast
 
-NAME = "harken_packed"
+PACKED_ATTENTION = "harken_packed"
 
 # Up to this many tokens, eager attention over padded rows is faster on a CPU than torch's fused attention.
 MAX_EAGER_LENGTH = 256
@@ -224,7 +224,9 @@ def max_eager_length(forward: Callable[..., Tensor], config: PreTrainedConfig, d
     return MAX_EAGER_LENGTH if outputs_match(plain, own, dtype) else 0
 
 
-def is_equivalent(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> bool:
+def is_packing_equivalent(
+    forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype
+) -> bool:
     """Whether packed rows give the same hidden states as the model's own attention row by row, up to rounding.
 
     `forward(kernel, **inputs)` runs the trunk on the CPU with the attention of that name: [1, tokens, features].
@@ -238,7 +240,11 @@ def is_equivalent(forward: Callable[..., Tensor], config: PreTrainedConfig, dtyp
         with torch.no_grad():
             own = [forward("eager", input_ids=torch.tensor([row]), use_cache=False)[0] for row in rows]
             ours = forward(
-                NAME, input_ids=layout.tokens, position_ids=layout.positions, layout=layout, use_cache=False
+                PACKED_ATTENTION,
+                input_ids=layout.tokens,
+                position_ids=layout.positions,
+                layout=layout,
+                use_cache=False,
             )[0]
     except INCOMPATIBLE_ERRORS:
         return False
@@ -246,4 +252,4 @@ def is_equivalent(forward: Callable[..., Tensor], config: PreTrainedConfig, dtyp
     return outputs_match(found, torch.cat(own), dtype)
 
 
-AttentionInterface.register(NAME, packed_attention)
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -73,7 +73,7 @@ def pack_rows(rows: Sequence[Sequence[int]], *, share: bool = True) -> PackedSeq
     )
 
 
-def micro_batches(items: Sequence[Sequence[Sequence[int]]], token_budget: int) -> list[list[int]]:
+def packed_micro_batches(items: Sequence[Sequence[Sequence[int]]], token_budget: int) -> list[list[int]]:
     """Split items into micro-batches of at most `token_budget` packed tokens, before padding to a bucket.
 
     An item is a list of rows that stay together. Returns item indices; items with a common prefix are adjacent. An

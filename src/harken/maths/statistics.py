@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BLOCK = 2_000_000
+BOOTSTRAP_BLOCK = 2_000_000
 """Numbers that the bootstrap draws at a time: 16 MB for any sample size."""
 
 
@@ -51,7 +51,7 @@ def bootstrap_mean(
     """
     sample = _finite(values)
     random = np.random.default_rng(seed)
-    rows = max(BLOCK // len(sample), 1)
+    rows = max(BOOTSTRAP_BLOCK // len(sample), 1)
     means = [
         sample[random.integers(len(sample), size=(min(rows, draws - done), len(sample)))].mean(axis=1)
         for done in range(0, draws, rows)

@@ -85,7 +85,7 @@ class Backbone:
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
         probed = self.forward, self.config, self.dtype
         self._short = attention.max_eager_length(*probed) if self.device.type == "cpu" else 0
-        self.packs = self._short > 0 and attention.is_equivalent(*probed)
+        self.packs = self._short > 0 and attention.is_packing_equivalent(*probed)
         """Whether a batch runs as one packed sequence."""
 
     @classmethod
@@ -230,7 +230,7 @@ class Backbone:
         Returns item indices. An item above the budget gets a micro-batch of its own.
         """
         if self.packs:
-            return packing.micro_batches(items, token_budget)
+            return packing.packed_micro_batches(items, token_budget)
         sides = max((len(item) for item in items), default=1)
         longest = [max(len(row) for row in item) for item in items]
         return micro_batches(longest, max(token_budget // sides, 1))
@@ -247,7 +247,7 @@ class Backbone:
         """Return the trunk's hidden states at every token of a layout."""
         kernel = self._attention(layout.token_index.shape[1])
         if layout.segments is not None:
-            kernel, inputs = attention.NAME, {**inputs, "layout": layout}
+            kernel, inputs = attention.PACKED_ATTENTION, {**inputs, "layout": layout}
         tokens, positions = layout.tokens.to(self.device), layout.positions.to(self.device)
         return self.forward(kernel, input_ids=tokens, position_ids=positions, **inputs).flatten(0, 1)
 

@@ -16,14 +16,14 @@ from transformers import BitsAndBytesConfig
 
 from harken.errors import UserError
 
-Kind = Literal["int8", "nf4"]
+QuantType = Literal["int8", "nf4"]
 
 
 @dataclass(frozen=True)
 class Quantised:
     """The storage of a frozen base's linear layers; everything else is in `dtype`."""
 
-    kind: Kind
+    kind: QuantType
     dtype: torch.dtype = torch.bfloat16
 
     def settings(self) -> BitsAndBytesConfig:

@@ -29,10 +29,10 @@ from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
 from harken.run.manifest import fingerprint_folder
 
-Kind = Literal["full", "adapter", "reward"]
+CheckpointKind = Literal["full", "adapter", "reward"]
 Use = Literal["policy", "reward"]
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _NOT_CAUSAL_LM = re.compile(
     r"For(Sequence|Token|Image|Audio)Classification|ForQuestionAnswering|ForMultipleChoice|ForMaskedLM|RewardModel"
@@ -44,7 +44,7 @@ SAFETENSORS = "load it once in transformers or peft: save_pretrained(folder) wri
 class ModelSource:
     """A model on disk: `folder` holds its own weights, `base` is the base of an adapter or reward model."""
 
-    kind: Kind
+    kind: CheckpointKind
     name: str
     folder: Path
     base: ModelSource | None = None
@@ -289,8 +289,8 @@ def _check_head(source: ModelSource) -> None:
 
 
 def _check_weights(folder: Path) -> None:
-    if (folder / INDEX).exists():
-        named = read_object(folder / INDEX).get("weight_map")
+    if (folder / INDEX_FILE).exists():
+        named = read_object(folder / INDEX_FILE).get("weight_map")
         shards = sorted({str(shard) for shard in named.values()}) if isinstance(named, dict) else []
         # A file elsewhere would be read and be in no fingerprint.
         missing = [s for s in shards if Path(s).name != s or not (folder / s).is_file()]
@@ -300,8 +300,8 @@ def _check_weights(folder: Path) -> None:
                 where=str(folder),
                 fix="copy or download the folder again",
             )
-    elif not (folder / WEIGHTS).exists():
-        _missing_weights(folder, WEIGHTS)
+    elif not (folder / WEIGHTS_FILE).exists():
+        _missing_weights(folder, WEIGHTS_FILE)
 
 
 def _missing_weights(folder: Path, wanted: str) -> None:

@@ -22,8 +22,8 @@ from harken.models.load_errors import load_errors
 from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 from harken.models.resolve import ModelSource
 
-AGAIN = "copy or download the folder again; or its model is too large for this machine's memory"
-RETRAIN = "copy the folder again, or train the adapter again"
+COPY_MODEL_FIX = "copy or download the folder again; or its model is too large for this machine's memory"
+COPY_ADAPTER_FIX = "copy the folder again, or train the adapter again"
 FIX = "choose a model of a family in docs/models.md"
 NOT_MERGED = "the adapter cannot be added to the weights of its base"
 MEMORY = "its model in float32 has to fit into memory; if it does, train the adapter again"
@@ -44,7 +44,7 @@ def read_model(
             "quantization_config": weight_dtype.settings(),
             "device_map": {"": device or torch.device("cpu")},
         }
-    with load_errors("this model cannot be read", str(folder), AGAIN):
+    with load_errors("this model cannot be read", str(folder), COPY_MODEL_FIX):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         inner = config.get_text_config()
@@ -54,7 +54,7 @@ def read_model(
             where=str(folder),
             fix="save its language model by itself, as docs/models.md shows" if alone else FIX,
         )
-    with load_errors("this model cannot be read", str(folder), AGAIN):
+    with load_errors("this model cannot be read", str(folder), COPY_MODEL_FIX):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute_dtype(weight_dtype),
@@ -64,7 +64,7 @@ def read_model(
             local_files_only=True,
             output_loading_info=True,
         )
-    _require_all(told["missing_keys"], folder, AGAIN)
+    _require_all(told["missing_keys"], folder, COPY_MODEL_FIX)
     if isinstance(weight_dtype, Quantised):
         quantised_linear.install(model, weight_dtype.dtype)
     read: PreTrainedModel = model
@@ -76,7 +76,7 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
 
     Raises UserError when peft cannot read the adapter, it does not fit the model, or a weight of it is missing.
     """
-    with load_errors("this adapter cannot be read", str(folder), RETRAIN):
+    with load_errors("this adapter cannot be read", str(folder), COPY_ADAPTER_FIX):
         if isinstance(model, PeftModel):
             model.load_adapter(folder, adapter_name=name)
         else:
@@ -88,12 +88,14 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     missing = [key for key in wanted if key not in found]
     # Older peft versions used other names for the same number of tensors.
     renamed = len(missing) <= len(found - wanted.keys())
-    _require_all([] if renamed else missing, folder, RETRAIN)
+    _require_all([] if renamed else missing, folder, COPY_ADAPTER_FIX)
     given = read_tensors(folder / ADAPTER_WEIGHTS, [])
     lost = [key for key in wanted if key in given and not _same_values(wanted[key], given[key])]
     if lost:
         raise UserError(
-            f"peft did not load all of this adapter: {_first_names(lost)}", where=str(folder), fix=RETRAIN
+            f"peft did not load all of this adapter: {_first_names(lost)}",
+            where=str(folder),
+            fix=COPY_ADAPTER_FIX,
         )
     return model
 
@@ -152,9 +154,9 @@ def read_merged(source: ModelSource, weight_dtype: WeightDtype, device: torch.de
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     """Load these tensors of a safetensors file. Raises UserError when it cannot be read or lacks one."""
-    with load_errors("not readable safetensors", str(path), RETRAIN):
+    with load_errors("not readable safetensors", str(path), COPY_ADAPTER_FIX):
         tensors: dict[str, Tensor] = load_file(path)
-    _require_all([name for name in names if name not in tensors], path, RETRAIN)
+    _require_all([name for name in names if name not in tensors], path, COPY_ADAPTER_FIX)
     return {name: tensors[name] for name in names}
 
 

@@ -11,7 +11,7 @@ from harken.plan.duration import Duration
 from harken.plan.fit import USABLE_MEMORY
 from harken.plan.phases import Phase
 from harken.plan.plan import Plan
-from harken.run.terminal import columns, table
+from harken.run.terminal import columns, format_table
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 SMALL = 0.02
@@ -48,7 +48,7 @@ def _memory_table(plan: Plan) -> str:
         "": ["← peak" if phase is plan.peak else "" for phase in phases],
         "parts": [_parts(phase) for phase in phases],
     }
-    return table(cells, right={"memory"}, width=columns(), wrap=True)
+    return format_table(cells, right={"memory"}, width=columns(), wrap=True)
 
 
 def _unless_repeated(phases: Sequence[Phase], index: int) -> str:
@@ -60,7 +60,7 @@ def _time_table(durations: Sequence[Duration]) -> str:
     rows = [row for duration in durations for row in _duration(duration)]
     titles = ("stage", "per step", "steps", "total", "parts")
     cells = dict(zip(titles, zip(*rows, strict=True), strict=True))
-    return table(cells, right={"per step", "steps", "total"}, width=columns(), wrap=True)
+    return format_table(cells, right={"per step", "steps", "total"}, width=columns(), wrap=True)
 
 
 def verdict(plan: Plan) -> str:

@@ -19,7 +19,7 @@ from harken.seeds import permutation
 
 Item = Sequence[Sequence[int]]
 """Rows of tokens that stay in one pass."""
-SAMPLE = 400
+SAMPLE_ROWS = 400
 """Rows whose tokens are counted."""
 MicroBatch = tuple[float, int]
 """A micro-batch: rows, and tokens of the longest of them; times each other, the tokens that are read. Rows are a
@@ -82,7 +82,7 @@ class PlannedRows:
         sides = len(items[0])
         longest_of = [max(len(row) for row in item) for item in items]
         if self.lengths_known and self.packs:
-            made = [[items[i] for i in group] for group in packing.micro_batches(items, tokens)]
+            made = [[items[i] for i in group] for group in packing.packed_micro_batches(items, tokens)]
             return [self._packed([row for item in group for row in item]) for group in made]
         if self.lengths_known:
             padded = micro_batches(longest_of, max(tokens // sides, 1))
@@ -116,7 +116,7 @@ def plan_rows(
         train, held_out = _read(kind, data, seed)
     except UserError as error:
         return _rows_of_max_length(kind, data, seed, str(error))
-    order = permutation(len(train), seed, "plan", "sample")[:SAMPLE]
+    order = permutation(len(train), seed, "plan", "sample")[:SAMPLE_ROWS]
     counted = [item for i in order if (item := _tokens(renderer, train[i], data.max_length)) is not None]
     if not counted:
         return _rows_of_max_length(kind, data, seed, f"not one of {len(order)} rows fits max_length")

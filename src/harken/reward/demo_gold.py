@@ -72,18 +72,18 @@ def gold(prompt: Prompt, text: str, stop: StopReason) -> float:
 
 def gold_parts(prompt: Prompt, text: str, stop: StopReason) -> dict[str, float]:
     """Each part of the score, in [0, 1], in the order of the module's formula."""
-    answer = words(text)
+    answer = normalised_words(text)
     return {
         "topic": _topic(prompt, answer),
         "length": _length(len(answer)),
         "ending": _ending(text, stop),
         "fresh": _fresh(text, answer),
-        "own": _own(words(prompt.last_user_message), answer),
+        "own": _own(normalised_words(prompt.last_user_message), answer),
         "prose": _prose(answer),
     }
 
 
-def words(text: str) -> list[str]:
+def normalised_words(text: str) -> list[str]:
     """Lower-case words without punctuation; an apostrophe inside a word stays."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
 
@@ -91,7 +91,7 @@ def words(text: str) -> list[str]:
 def keyword_hits(keywords: list[str], answer: list[str]) -> int:
     """How many keywords the words of an answer hold, as themselves or with a common ending."""
     joined = " ".join(answer)
-    stems = [stem for keyword in keywords if (stem := " ".join(words(keyword)))]
+    stems = [stem for keyword in keywords if (stem := " ".join(normalised_words(keyword)))]
     return sum(bool(_forms(stem).search(joined)) for stem in stems)
 
 
@@ -121,7 +121,7 @@ def _topic(prompt: Prompt, answer: list[str]) -> float:
 
 def _content_words(text: str) -> list[str]:
     """What a prompt is about: its words but for function words and those that only name the task."""
-    found = [word for word in words(text) if word not in FUNCTION_WORDS and word not in TASK_WORDS]
+    found = [word for word in normalised_words(text) if word not in FUNCTION_WORDS and word not in TASK_WORDS]
     return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in found]
 
 
@@ -138,7 +138,7 @@ def _ending(text: str, stop: StopReason) -> float:
 
 
 def _fresh(text: str, answer: list[str]) -> float:
-    sentences = [" ".join(found) for part in _SENTENCE_END.split(text) if (found := words(part))]
+    sentences = [" ".join(found) for part in _SENTENCE_END.split(text) if (found := normalised_words(part))]
     return 1.0 - max(repeated_ngram_fraction(answer, 4), repeated_ngram_fraction(sentences, 1))
 
 

@@ -45,21 +45,21 @@ class Isolation:
         """Run the file itself inside. Its random draws are the same every time."""
         with self._inside():
             process_state.seed_generators(0)
-            before = process_state.read()
+            before = process_state.read_state()
             yield
-            self._own = process_state.changed(before, process_state.read())
+            self._own = process_state.changed(before, process_state.read_state())
 
     @contextmanager
     def calling(self) -> Iterator[None]:
         """Make calls inside, each after `begin_call`."""
         with self._inside():
-            now = process_state.read()
+            now = process_state.read_state()
             self._before = [self._own.get(number, found) for number, found in enumerate(now)]
             yield
 
     def begin_call(self, seed: int) -> None:
         """Undo what the call before has changed. What a call draws depends on `seed` alone."""
-        process_state.put(self._before)
+        process_state.restore_state(self._before)
         process_state.seed_generators(seed)
 
     def is_request(self, error: BaseException) -> bool:
@@ -68,7 +68,7 @@ class Isolation:
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        outer, drawn = process_state.read(), process_state.random_state()
+        outer, drawn = process_state.read_state(), process_state.random_state()
         streams = sys.stdin, sys.stdout, sys.stderr
         threads = set(threading.enumerate())
         self._output.terminal = sys.stderr
@@ -79,7 +79,7 @@ class Isolation:
                 yield
         finally:
             sys.stdin, sys.stdout, sys.stderr = streams
-            process_state.put(outer)
+            process_state.restore_state(outer)
             process_state.put_random_state(drawn)
             self._output.end()
             _started.update(set(threading.enumerate()) - threads)

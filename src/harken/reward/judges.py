@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from harken.errors import UserError
 from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Prompt, Rollout, Score, StopReason
-from harken.reward.demo_gold import gold, words
+from harken.reward.demo_gold import gold, normalised_words
 
 Judge = Callable[[Prompt, str, StopReason], float | None]
 """None: the rule does not apply to this prompt."""
@@ -27,7 +27,7 @@ def demo_gold(prompt: Prompt, text: str, stop: StopReason) -> float | None:
 
 def intact(prompt: Prompt, text: str, stop: StopReason) -> float:
     """Return 1.0 for a response that ended by itself, says something and does not repeat itself, else 0.0."""
-    said = words(text)
+    said = normalised_words(text)
     return float(stop == "end_of_turn" and bool(said) and repeated_ngram_fraction(said, 4) <= REPETITIVE)
 
 

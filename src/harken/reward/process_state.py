@@ -206,12 +206,12 @@ ASPECTS = (
 """What is the same again after user code."""
 
 
-def read() -> list[Any]:
+def read_state() -> list[Any]:
     """The surroundings as they are now."""
     return [aspect.read() for aspect in ASPECTS]
 
 
-def put(surroundings: list[Any]) -> None:
+def restore_state(surroundings: list[Any]) -> None:
     """Make them again what was read."""
     for aspect, found in zip(ASPECTS, surroundings, strict=True):
         aspect.set(found)

@@ -44,8 +44,10 @@ ids.
 """
 
 FORM = "def score(prompt, response, **details): return a number"
-KEPT = "correct it; a run that has checkpoints goes on with the new function under --accept-changes"
-BESIDE = "put what it needs in this file, or install it: files beside it are not found"
+CORRECT_FUNCTION_FIX = (
+    "correct it; a run that has checkpoints goes on with the new function under --accept-changes"
+)
+SINGLE_FILE_FIX = "put what it needs in this file, or install it: files beside it are not found"
 
 
 class PythonReward:
@@ -126,7 +128,7 @@ class PythonReward:
 
     def _reward(self, row: int, rollout: Rollout, returned: _Returned) -> float | None:
         what = f"{self._called} returned {returned.text} for prompt {rollout.prompt.id}"
-        fix = f"return a finite number, or None where there is nothing to say; {KEPT}"
+        fix = f"return a finite number, or None where there is nothing to say; {CORRECT_FUNCTION_FIX}"
         if returned.refused:
             raise UserCodeError(what, where=self._where(), fix=fix)
         value = returned.value
@@ -142,13 +144,13 @@ class PythonReward:
             yield
         except TimeIsUp as error:
             what = f"{self._called} took longer than timeout_s: {self._timeout:g}{when}"
-            fix = f"raise timeout_s, or bound what it waits for; {KEPT}"
+            fix = f"raise timeout_s, or bound what it waits for; {CORRECT_FUNCTION_FIX}"
             raise UserCodeError(what, where=self._line(error), fix=fix) from error
         except BaseException as error:
             if self._isolation.is_request(error):
                 raise
             what = f"{self._called} failed{when} ({describe_exception(error)})"
-            raise UserCodeError(what, where=self._line(error), fix=KEPT) from error
+            raise UserCodeError(what, where=self._line(error), fix=CORRECT_FUNCTION_FIX) from error
 
     def _read(self) -> bytes:
         fix = "a path is resolved from the folder the command is run in"
@@ -176,7 +178,11 @@ class PythonReward:
         except BaseException as error:
             if self._isolation.is_request(error):
                 raise
-            fix = BESIDE if isinstance(error, ImportError) else "run it with `python FILE` to see it whole"
+            fix = (
+                SINGLE_FILE_FIX
+                if isinstance(error, ImportError)
+                else "run it with `python FILE` to see it whole"
+            )
             raise UserError(
                 f"this file failed when it was run ({describe_exception(error)})",
                 where=self._line(error),

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 LAST_RESORT = 30.0
 """Seconds after the limit."""
-AGAIN = 1.0
+INTERRUPT_INTERVAL = 1.0
 """Seconds between two attempts to interrupt."""
 
 
@@ -47,7 +47,7 @@ def time_limit(seconds: float | None, what: str) -> Iterator[None]:
     try:
         if by_clock:
             before = signal.signal(signal.SIGALRM, ring)
-            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_INTERVAL)
         yield
     finally:
         over.set()
@@ -61,10 +61,10 @@ def time_limit(seconds: float | None, what: str) -> Iterator[None]:
 def _watch(over: threading.Event, seconds: float, target: int | None, what: str) -> None:
     if over.wait(seconds):
         return
-    for _ in range(int(LAST_RESORT / AGAIN)):
+    for _ in range(int(LAST_RESORT / INTERRUPT_INTERVAL)):
         if target is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), ctypes.py_object(TimeIsUp))
-        if over.wait(AGAIN):
+        if over.wait(INTERRUPT_INTERVAL):
             return
     line = f"harken: {what}: its timeout_s of {seconds:g} passed, and it cannot be interrupted: it is outside Python. "
     line += (

@@ -12,7 +12,7 @@ from transformers import AttentionInterface
 from harken.kernels.attention import reject_unknown_arguments
 from harken.maths.matmul_dtype import without_autocast
 
-NAME = "harken_decode"
+DECODE_ATTENTION = "harken_decode"
 
 
 def decode_attention(
@@ -51,4 +51,4 @@ def decode_attention(
     return output.to(query.dtype).reshape(rows, 1, heads, value.shape[-1]), None
 
 
-AttentionInterface.register(NAME, decode_attention)
+AttentionInterface.register(DECODE_ATTENTION, decode_attention)

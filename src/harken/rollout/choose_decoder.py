@@ -29,7 +29,7 @@ FUSED_STEP = "decode step"
 MODEL_LAYERS = "model layers"
 MODEL_LAYERS_AND_ATTENTION = "model layers and attention"
 ROW_BY_ROW = "row by row"
-KINDS = (FUSED_STEP, MODEL_LAYERS, MODEL_LAYERS_AND_ATTENTION, ROW_BY_ROW)
+DECODERS = (FUSED_STEP, MODEL_LAYERS, MODEL_LAYERS_AND_ATTENTION, ROW_BY_ROW)
 PROBE_WINDOWS = {"sliding_window": 8, "attention_chunk_size": 8}
 """Settings that every forward makes masks from, with the values that replace long windows during the test."""
 LONG_WINDOW = 300
@@ -59,7 +59,7 @@ def require_decodable(backbone: Backbone) -> None:
 def fastest_decoder(backbone: Backbone) -> str:
     """Return the fastest decoder kind that matches the trunk; tested once per backbone."""
     if backbone.decoder_kind is None:
-        kinds = [kind for kind in KINDS if kind != FUSED_STEP or backbone.decode_step is not None]
+        kinds = [kind for kind in DECODERS if kind != FUSED_STEP or backbone.decode_step is not None]
         found = next((kind for kind in kinds if _is_exact(backbone, kind)), None)
         if found is None:
             raise UserError(
@@ -93,7 +93,7 @@ def _parameter_names(trunk: Any) -> set[str]:
 def _make_decoder(backbone: Backbone, kind: str, slots: int, capacity: int, offset: int = 0) -> AnyDecoder:
     if kind == ROW_BY_ROW:
         return PlainDecoder(backbone)
-    kernel = "eager" if kind == MODEL_LAYERS_AND_ATTENTION else attention.NAME
+    kernel = "eager" if kind == MODEL_LAYERS_AND_ATTENTION else attention.DECODE_ATTENTION
     return Decoder(
         backbone, slots, capacity, kernel=kernel, use_decode_step=kind == FUSED_STEP, offset=offset
     )

@@ -41,7 +41,7 @@ class Decoder:
         slots: int,
         capacity: int,
         *,
-        kernel: str = attention.NAME,
+        kernel: str = attention.DECODE_ATTENTION,
         use_decode_step: bool = True,
         offset: int = 0,
     ) -> None:

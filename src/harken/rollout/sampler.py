@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BLOCK = 256
+CUMSUM_BLOCK = 256
 
 
 def draw(
@@ -21,15 +21,15 @@ def draw(
     dominate the cost. Blocks are summed in float64, so that the tail of a large vocabulary is not rounded away.
     """
     rows, vocab = logits.shape
-    blocks = -(-vocab // BLOCK)
-    mass = torch.empty(rows, blocks * BLOCK, device=logits.device)
+    blocks = -(-vocab // CUMSUM_BLOCK)
+    mass = torch.empty(rows, blocks * CUMSUM_BLOCK, device=logits.device)
     mass[:, :vocab] = logits
     mass[:, vocab:] = -torch.inf
     if temperature:
         mass.div_(temperature)
     mass.sub_(mass.amax(-1, keepdim=True)).exp_()
 
-    in_blocks = mass.view(rows, blocks, BLOCK)
+    in_blocks = mass.view(rows, blocks, CUMSUM_BLOCK)
     sums = in_blocks.sum(-1).double()
     cumulative = sums.cumsum(-1)
     total = cumulative[:, -1:].clone()
@@ -38,7 +38,9 @@ def draw(
         block = _first_exceeding(cumulative, target)
         rest = target - (cumulative.gather(-1, block) - sums.gather(-1, block))
         inside = in_blocks[torch.arange(rows, device=logits.device), block[:, 0]]
-        tokens = block * BLOCK + _first_exceeding(inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0))
+        tokens = block * CUMSUM_BLOCK + _first_exceeding(
+            inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0)
+        )
         # Only NaN gives an index past the vocabulary. Clamp it, so that the next step runs until the NaN is reported.
         tokens = tokens.clamp(max=vocab - 1)
     else:

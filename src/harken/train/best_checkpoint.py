@@ -14,7 +14,7 @@ from torch import Tensor
 from harken.errors import UserError
 from harken.run import checkpoint
 from harken.run.tracking import say
-from harken.train.optim.optimiser import WEIGHTS
+from harken.train.optim.optimiser import PARAMETER_PREFIX
 from harken.train.restore import restore
 
 
@@ -71,7 +71,7 @@ class BestCheckpoint:
         value = stage.selection_metric(metrics)
         if value is None or (self.value is not None and value <= self.value):
             return
-        weights = {name: t for name, t in stage.tensors().items() if name.startswith(WEIGHTS)}
+        weights = {name: t for name, t in stage.tensors().items() if name.startswith(PARAMETER_PREFIX)}
         known = None if value == -math.inf else value
         if not checkpoint.save(self.folder, step, weights, {"selection_metric": known}, keep=1):
             # Without them the run would end with other weights than it should, and nobody would know.

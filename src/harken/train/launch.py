@@ -29,7 +29,7 @@ from harken.run import checkpoint, checksums, config_lock, manifest, status
 from harken.run.folder import RunFolder
 from harken.run.lock import write_lock
 from harken.run.resume_check import AcceptedChanges, of_versions
-from harken.run.terminal import say, table
+from harken.run.terminal import format_table, say
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo.models import build_ppo_models
@@ -125,7 +125,7 @@ def print_roles(rows: Sequence[RoleRow]) -> None:
         "fingerprint": [row.fingerprint for row in rows],
         "source": [row.source for row in rows],
     }
-    say(table(cells, right={"parameters"}))
+    say(format_table(cells, right={"parameters"}))
 
 
 def _supervised(
@@ -140,13 +140,13 @@ def _supervised(
     stage: SupervisedStage | RewardStage
     if isinstance(config.training, SupervisedTraining):
         require_decodable(backbone)  # what is tuned here is sampled from in the next stage
-        demonstrations, held_out = load_data.demonstrations(config, renderer, run)
+        demonstrations, held_out = load_data.encode_demonstrations(config, renderer, run)
         stage = SupervisedStage(config, backbone, demonstrations, held_out)
         data = load_data.lineage(config, demonstrations, held_out)
         extra = []
     else:
         assert isinstance(config.training, RewardTraining)
-        pairs, held_out_pairs = load_data.preferences(config, renderer, run)
+        pairs, held_out_pairs = load_data.encode_preferences(config, renderer, run)
         stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
         data = load_data.lineage(config, pairs, held_out_pairs)
         extra = [role_row("reward head", stage.model.head.parameters(), "new")]
@@ -169,7 +169,7 @@ def _ppo(
     if roles.policy.adapter is not None:
         say(f"policy: {coverage(backbone.trunk, roles.policy.adapter)}")
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
-    prompts, held_out = load_data.prompts(config, renderer, run)
+    prompts, held_out = load_data.fit_prompts(config, renderer, run)
     ptx = load_data.ptx(config, renderer, run)
     stage = PPOStage(
         config,

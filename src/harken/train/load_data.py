@@ -20,15 +20,15 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import progress, say
 from harken.train.ppo.learner import Ptx
 
-Row = TypeVar("Row", Demonstration, Preference | TokenPair, Prompt)
+Record = TypeVar("Record", Demonstration, Preference | TokenPair, Prompt)
 Encoded = TypeVar("Encoded", TokenDemonstration, TokenPair, Prompt)
 
-SAMPLE = 64
+TOKEN_CHECK_ROWS = 64
 """Rows whose responses the checks of tokens look at."""
 SHORTENED = "prompt shortened to fit max_length"
 
 
-def demonstrations(
+def encode_demonstrations(
     config: RunConfig, renderer: Renderer, run: RunFolder
 ) -> tuple[list[TokenDemonstration], list[TokenDemonstration]]:
     """Training and held-out demonstrations as tokens."""
@@ -42,7 +42,7 @@ def demonstrations(
     return _encoded(train, held_out, reports, encode, renderer, run)
 
 
-def preferences(
+def encode_preferences(
     config: RunConfig, renderer: Renderer, run: RunFolder
 ) -> tuple[list[TokenPair], list[TokenPair]]:
     """Training and held-out preferences as tokens."""
@@ -58,7 +58,7 @@ def preferences(
     return _encoded(train, held_out, reports, encode, renderer, run)
 
 
-def prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:
+def fit_prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:
     """Training and held-out prompts that fit the token budget, shortened or not."""
     limit = config.data.max_length
 
@@ -78,7 +78,7 @@ def ptx(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
     settings = config.training.ppo.ptx
     if settings is None:
         return None
-    rows, _ = demonstrations(
+    rows, _ = encode_demonstrations(
         config.model_copy(update={"data": settings.data}), renderer, RunFolder(run.root / "ptx")
     )
     return Ptx(rows, settings)
@@ -95,15 +95,15 @@ def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, str]:
 
 
 def _encoded(
-    train: Sequence[Row],
-    held_out: Sequence[Row],
+    train: Sequence[Record],
+    held_out: Sequence[Record],
     reports: Sequence[DataReport],
-    encode: Callable[[Row], tuple[Encoded | RenderFailure, bool]],
+    encode: Callable[[Record], tuple[Encoded | RenderFailure, bool]],
     renderer: Renderer,
     run: RunFolder,
 ) -> tuple[list[Encoded], list[Encoded]]:
     """Encode both sides, put what does not fit into their reports, say and write the reports."""
-    sample = [row for row in train[:SAMPLE] if not isinstance(row, TokenPair)]
+    sample = [row for row in train[:TOKEN_CHECK_ROWS] if not isinstance(row, TokenPair)]
     for line in token_checks.check_tokenizer(
         renderer, [text for row in sample for text in row_responses(row)]
     ):
@@ -134,8 +134,8 @@ def _encoded(
 
 
 def _fitting(
-    rows: Sequence[Row],
-    encode: Callable[[Row], tuple[Encoded | RenderFailure, bool]],
+    rows: Sequence[Record],
+    encode: Callable[[Record], tuple[Encoded | RenderFailure, bool]],
     renderer: Renderer,
     report: DataReport,
 ) -> list[Encoded]:

@@ -18,7 +18,7 @@ from harken.errors import FrozenWeightsChanged, UserError, describe_exception
 from harken.health.findings import status_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
-from harken.health.rule import Kind
+from harken.health.rule import TrainingType
 from harken.run import atomic, bounded, checkpoint, checksums, manifest, signals, status
 from harken.run.folder import RunFolder
 from harken.run.lock import require_disk_space
@@ -29,7 +29,7 @@ from harken.seeds import derive_seed as derive_seed
 from harken.train import gpu_memory
 from harken.train.best_checkpoint import BestCheckpoint
 from harken.train.nonfinite import NonFiniteHandler
-from harken.train.optim.optimiser import WEIGHTS
+from harken.train.optim.optimiser import PARAMETER_PREFIX
 from harken.train.restore import restore
 
 _UNLOGGED = "unlogged"
@@ -98,7 +98,7 @@ def run_stage(
     checkpoints: CheckpointSettings,
     eval_every: int,
     tensorboard: bool,
-    kind: Kind,
+    kind: TrainingType,
     health: HealthSettings,
     dtype: str,
     patience: int | None = None,
@@ -295,8 +295,8 @@ class _Loop:
 
 def _bytes_of_checkpoint(tensors: Mapping[str, Tensor]) -> int:
     """Moments included, also where there are none yet: Adam keeps two a parameter."""
-    parameters = sum(t.nbytes for name, t in tensors.items() if name.startswith(WEIGHTS))
-    others = sum(t.nbytes for name, t in tensors.items() if not name.startswith((WEIGHTS, "adam/")))
+    parameters = sum(t.nbytes for name, t in tensors.items() if name.startswith(PARAMETER_PREFIX))
+    others = sum(t.nbytes for name, t in tensors.items() if not name.startswith((PARAMETER_PREFIX, "adam/")))
     return 3 * parameters + others
 
 

@@ -27,7 +27,7 @@ from harken.errors import NonFinite, RunFailed
 from harken.run import atomic, manifest
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
-from harken.train.optim.optimiser import WEIGHTS
+from harken.train.optim.optimiser import PARAMETER_PREFIX
 
 MAX_DUMPS = 4
 """Dumps that are kept. A run that ends under the default `max_skipped_steps` writes this many."""
@@ -160,9 +160,9 @@ class NonFiniteHandler:
     def _write_dump(self, stage: Steppable, step: int, error: NonFinite) -> None:
         """Write the dump atomically. On a full disk, warn and write none."""
         parameters = {
-            name.removeprefix(WEIGHTS): tensor
+            name.removeprefix(PARAMETER_PREFIX): tensor
             for name, tensor in stage.tensors().items()
-            if name.startswith(WEIGHTS)
+            if name.startswith(PARAMETER_PREFIX)
         }
         folder, name = self.run.nan_dumps, f"step-{step:06d}"
         unfinished = folder / (_UNFINISHED + name)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from harken.errors import UserError
-from harken.train.optim.optimiser import WEIGHTS
+from harken.train.optim.optimiser import PARAMETER_PREFIX
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -63,14 +63,14 @@ def restore(
 def _misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
     """The first weight that is not there, or not of its shape, in words."""
     for name, tensor in wanted.items():
-        if not name.startswith(WEIGHTS):
+        if not name.startswith(PARAMETER_PREFIX):
             continue
         if name not in found:
             return f"{name} is missing"
         if found[name].shape != tensor.shape:
             return f"{name} is of shape {list(found[name].shape)}, not {list(tensor.shape)}"
         for part in _MOMENTS:
-            key = name.removeprefix(WEIGHTS)
+            key = name.removeprefix(PARAMETER_PREFIX)
             # Moments of eight bits come in blocks, with a scale for each.
             packed = f"adam/{part}_scale/{key}" in found
             moment = found.get(f"adam/{part}/{key}")

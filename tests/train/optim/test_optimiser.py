@@ -105,7 +105,7 @@ def test_state_survives_a_round_trip_bit_for_bit(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("chunk", [256, 1 << 22])
 def test_offloaded_moments_change_no_bit(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """S3-13: torch's own AdamW is the oracle; in how many chunks a parameter is stepped changes nothing."""
-    monkeypatch.setattr(adamw_offload, "CHUNK", chunk)
+    monkeypatch.setattr(adamw_offload, "CHUNK_ELEMENTS", chunk)
     offloaded, a = make(SHAPES, lr=0.1, optimizer="adamw_cpu_offload", weight_decay=0.1)
     plain, b = make(SHAPES, lr=0.1, weight_decay=0.1)
     assert type(plain._adam) is torch.optim.AdamW

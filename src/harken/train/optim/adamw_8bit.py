@@ -24,7 +24,7 @@ NAMES = {
     "absmax2": "exp_avg_sq_scale",
 }
 """bitsandbytes' name of each part of a parameter's state, and ours."""
-LEVELS = {"qmap1": "dynamic", "qmap2": "udynamic"}
+QUANTISATION_MAPS = {"qmap1": "dynamic", "qmap2": "udynamic"}
 """The 256 levels that bytes stand for: the same for every parameter, so they are not saved."""
 
 
@@ -64,5 +64,5 @@ def imported(
     }
     if "absmax1" in state:
         adam.fill_qmap()  # type: ignore[attr-defined]
-        state |= {part: adam.name2qmap[name].to(device) for part, name in LEVELS.items()}  # type: ignore[attr-defined]
+        state |= {part: adam.name2qmap[name].to(device) for part, name in QUANTISATION_MAPS.items()}  # type: ignore[attr-defined]
     return state | {"step": int(saved["step"])}

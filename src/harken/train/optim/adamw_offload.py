@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 BETAS = (0.9, 0.999)
-CHUNK = 1 << 22
+CHUNK_ELEMENTS = 1 << 22
 """Elements whose moments are on the device at a time: 32 MiB of float32, whatever the size of a parameter."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -43,8 +43,8 @@ class OffloadedAdamW(torch.optim.Optimizer):
             zeros = torch.zeros(parameter.shape)
             state.update({name: on_host(zeros, parameter.device) for name in MOMENTS}, step=torch.tensor(0.0))
         values, gradient = parameter.view(-1), parameter.grad.reshape(-1)
-        for start in range(0, len(values), CHUNK):
-            chunk = slice(start, min(start + CHUNK, len(values)))
+        for start in range(0, len(values), CHUNK_ELEMENTS):
+            chunk = slice(start, min(start + CHUNK_ELEMENTS, len(values)))
             moments = copied_to(state, chunk, parameter.device)
             adamw(
                 [values[chunk]], [gradient[chunk]], [moments[0]], [moments[1]], [], [state["step"].clone()],

@@ -15,13 +15,13 @@ from harken.run import signals
 from harken.train.optim.adamw_8bit import adamw_8bit, exported, imported
 from harken.train.optim.adamw_offload import OffloadedAdamW, on_host
 
-WEIGHTS = "parameter/"
+PARAMETER_PREFIX = "parameter/"
 """Begins the names of what trains, in checkpoints and bundles; moments begin with `adam/`."""
-MOMENTS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
+STATE_KEYS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
 """What a parameter's state may hold; the scales are those of `adamw_8bit`."""
 FOREACH_ELEMENTS = 1 << 24
 """Numbers that AdamW steps at once on a GPU: in a dozen launches, and with as much memory again for the moment."""
-KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adamw_cpu_offload": OffloadedAdamW,
     "adamw_8bit": adamw_8bit,
@@ -70,7 +70,7 @@ class Optimiser:
         self.parameters, self.settings = dict(parameters), settings
         groups = _groups(self.parameters, settings.lr, rates or {})
         self._rates: list[float] = [group["lr"] for group in groups]
-        kind = KINDS[settings.optimizer]
+        kind = OPTIMISERS[settings.optimizer]
         self._adam = kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)
 
     def clip_and_step(self, lr_scale: float) -> float:
@@ -107,19 +107,19 @@ class Optimiser:
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and optimiser state, by name, for a checkpoint."""
-        saved = {WEIGHTS + name: p.detach() for name, p in self.parameters.items()}
+        saved = {PARAMETER_PREFIX + name: p.detach() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             state = self._adam.state.get(parameter, {})
             moments = exported(state) if self._in_8_bits else state
-            saved |= {f"adam/{part}/{name}": moments[part] for part in MOMENTS if part in moments}
+            saved |= {f"adam/{part}/{name}": moments[part] for part in STATE_KEYS if part in moments}
         return saved
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore `tensors`, in place. Raises KeyError when a parameter is missing."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[WEIGHTS + name])
-                moments = {part: tensors.get(f"adam/{part}/{name}") for part in MOMENTS}
+                parameter.copy_(tensors[PARAMETER_PREFIX + name])
+                moments = {part: tensors.get(f"adam/{part}/{name}") for part in STATE_KEYS}
                 kept = {part: value.clone() for part, value in moments.items() if value is not None}
                 self._adam.state.pop(parameter, None)
                 if kept:
