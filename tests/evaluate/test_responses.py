@@ -47,14 +47,14 @@ def cut_before_the_comparison(world: Path, folder: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(suite, "write_rows", end)
         with pytest.raises(Cut):
-            suite.run(evaluation(world), folder)
+            suite.run_evaluation(evaluation(world), folder)
     return {path.name for path in (folder / "shards").iterdir()}
 
 
 def test_missing_and_damaged_parts_are_made_again_and_no_others(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite.run(evaluation(world), tmp_path / "whole")
+    suite.run_evaluation(evaluation(world), tmp_path / "whole")
     expected = tree(tmp_path / "whole")
     assert not (tmp_path / "whole" / "shards").exists()
     folder = tmp_path / "cut"
@@ -72,7 +72,7 @@ def test_missing_and_damaged_parts_are_made_again_and_no_others(
         return generate(self, prompts, *given, **named)
 
     monkeypatch.setattr(responses.InProcessEngine, "generate", counted)
-    suite.run(evaluation(world), folder)
+    suite.run_evaluation(evaluation(world), folder)
     rows = read_rows(folder / "responses.parquet")
     in_order = [row["prompt_id"] for row in rows][:5]
     assert asked == [in_order[4:], in_order[2:4]]
@@ -92,7 +92,7 @@ def test_equal_sequences_are_scored_once_whatever_part_they_are_in(
 
     monkeypatch.setattr(responses.RewardModel, "raw_scores", counted)
     twice = {"a": str(world / "model"), "b": str(world / "model")}
-    folder = suite.run(evaluation(world, policies=twice, temperature=0.0), tmp_path / "twice")
+    folder = suite.run_evaluation(evaluation(world, policies=twice, temperature=0.0), tmp_path / "twice")
     rows = read_rows(folder.responses)
     assert len(scored) == len(set(scored)) == 5
     rewards = {name: [row["reward"] for row in rows if row["policy"] == name] for name in twice}
@@ -104,7 +104,7 @@ def test_no_model_is_read_for_answers_that_are_there(
 ) -> None:
     cut_before_the_comparison(world, tmp_path / "cut", monkeypatch)
     monkeypatch.setattr(responses, "_engine", lambda *given: pytest.fail("a model was read"))
-    suite.run(evaluation(world), tmp_path / "cut")
+    suite.run_evaluation(evaluation(world), tmp_path / "cut")
 
 
 @pytest.mark.parametrize("change", ["setting", "prompts", "weights", "batch shape"])
@@ -134,7 +134,7 @@ def test_what_was_made_otherwise_is_refused_with_the_difference(
     if change == "batch shape":
         monkeypatch.setitem(responses.BATCH_SHAPE, "slots", 16)
     with pytest.raises(UserError, match=wanted[change]):
-        suite.run(evaluation(world, **changes), tmp_path / "cut")
+        suite.run_evaluation(evaluation(world, **changes), tmp_path / "cut")
     assert tree(tmp_path / "cut") == before
 
 

@@ -24,7 +24,7 @@ from harken.errors import UserError
 from harken.run import atomic, bounded
 
 CHECKSUMS = "SHA256SUMS"
-DEEPEST = 2
+MAX_PATH_PARTS = 2
 """Most components of a listed path: a file in the folder, or in a folder inside it."""
 RECENT = 2 * 10**9
 """Nanoseconds. Files changed more recently are always read again: two changes within one tick of the disk's clock get
@@ -45,7 +45,7 @@ def write_checksums(folder: Path, files: Iterable[Path] | None = None) -> None:
     sums = {}
     for path in chosen:
         name = path.relative_to(folder).as_posix()
-        if len(Path(name).parts) > DEEPEST or "\n" in name or "\\" in name:
+        if len(Path(name).parts) > MAX_PATH_PARTS or "\n" in name or "\\" in name:
             raise ValueError(f"{name!r} cannot be listed in {CHECKSUMS}")
         atomic.sync(path)
         sums[name] = file_sha256(path)
@@ -64,7 +64,7 @@ def remove_checksums(folder: Path) -> None:
 def verify_file(path: Path) -> None:
     """Raise UserError if checksums list `path` and it does not match. Unlisted files pass."""
     path = path.absolute()
-    for folder in path.parents[:DEEPEST]:
+    for folder in path.parents[:MAX_PATH_PARTS]:
         name = path.relative_to(folder).as_posix()
         if (sha256 := (read_checksums(folder) or {}).get(name)) is not None:
             _require(path, sha256)

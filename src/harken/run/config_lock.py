@@ -28,7 +28,7 @@ def lock_config(
     if path.exists() and any(result.exists() for result in made):
         (changes or AcceptedChanges(can_accept=False)).require_accepted(
             "this folder contains a run with another configuration",
-            differences(path, config),
+            locked_config_differences(path, config),
             where=path.parent,
             fix="choose another --output-dir, or restore the configuration",
         )
@@ -38,7 +38,7 @@ def lock_config(
     return False
 
 
-def differences(path: Path, config: dict[str, Any]) -> list[str]:
+def locked_config_differences(path: Path, config: dict[str, Any]) -> list[str]:
     """List the differences between the folder's configuration and `config`, one line each.
 
     A path that changed because the whole project was moved does not count (`run.moved`).
@@ -56,7 +56,7 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 def read_locked_config(path: Path) -> dict[str, Any]:
     """Read the configuration that a folder is locked to. Raises UserError if the file cannot be read."""
     try:
-        return config_yaml.parse(checksums.read_verified_text(path), str(path)).data
+        return config_yaml.parse_yaml(checksums.read_verified_text(path), str(path)).data
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read as text ({error})", where=str(path), fix=RESTORE) from None
     except UserError as error:

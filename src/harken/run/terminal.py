@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-Item = TypeVar("Item")
+T = TypeVar("Item")
 
 DELAY = 1.0
 """Seconds before a progress bar appears. Faster work shows none."""
@@ -91,7 +91,7 @@ def styled(text: str, style: str, *, colour: bool) -> str:
     return _render(Text(body, style), max(cell_len(body), 1), colour=colour) + text[len(body) :]
 
 
-def table(
+def format_table(
     cells: Mapping[str, Sequence[str] | Sequence[Text]],
     *,
     right: Collection[str] = (),
@@ -198,7 +198,7 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def progress(iterable: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+def progress(iterable: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Yield the items with a progress bar on a terminal, or a line every `HEARTBEAT` seconds in a log."""
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
