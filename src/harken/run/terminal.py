@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-T = TypeVar("Item")
+T = TypeVar("T")
 
 DELAY = 1.0
 """Seconds before a progress bar appears. Faster work shows none."""
