@@ -31,8 +31,8 @@ TABLE = [
     ("groups: of any size", OPTIMISER, "_groups: sizes[own] > FOREACH_ELEMENTS", "own not in open_groups", "train/optim/test_optimiser.py"),
     ("groups: a rate's parameters land in the other's", OPTIMISER, "_groups: open_groups[own]['params']", "groups[-1]['params']", "train/optim/test_optimiser.py"),
     ("advantages: only where all rows act", "maths/advantage.py", 'gae: response_mask.any', 'response_mask.all', "maths/test_advantage.py"),
-    ("memory: peaks of the whole run", MEMORY, "peaks: torch.cuda.reset_peak_memory_stats(device)", "pass", "train/test_gpu_memory.py"),
-    ("memory: the first GPU alone", MEMORY, "peaks: torch.cuda.device_count()", "1", "train/test_gpu_memory.py"),
+    ("memory: peaks of the whole run", MEMORY, 'peak_memory: torch.cuda.reset_peak_memory_stats(device)', "pass", "train/test_gpu_memory.py"),
+    ("memory: the first GPU alone", MEMORY, 'peak_memory: torch.cuda.device_count()', "1", "train/test_gpu_memory.py"),
     ("segments: the user's word is not heard", "kernels/allocator.py", "grow_gpu_segments: sys.platform.startswith('linux') and (not any((name in os.environ for name in names)))", "sys.platform.startswith('linux')", "kernels/test_allocator.py"),
     ("segments: the old name for all", "kernels/allocator.py", "grow_gpu_segments: names[since]", "names[0]", "kernels/test_allocator.py"),
 ]  # fmt: skip

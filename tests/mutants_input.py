@@ -10,9 +10,9 @@ DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"
 INPUT = [
     Mutant("config: a learning rate of any size", "config/base.py", "<module>: Field(gt=0, le=10)", "Field(gt=0)", "test_config.py"),
     Mutant("eval: prompts of the training are not told", "evaluate/trained_prompts.py", 'trained_on: trained_prompts.digest(prompt.messages)', "prompt.id", "end_to_end/test_trained_prompts.py"),
-    Mutant("resume: a smaller tensor is spread over a larger one", "train/restore.py", "_misfit: found[name].shape != tensor.shape", "found[name].dtype != tensor.dtype", PUT_BACK),
+    Mutant("resume: a smaller tensor is spread over a larger one", "train/restore.py", '_mismatch: found[name].shape != tensor.shape', "found[name].dtype != tensor.dtype", PUT_BACK),
     Mutant("resume: a step beyond the end is taken", "train/restore.py", 'restore: stage.total', "stage.total + 1", PUT_BACK),
-    Mutant("resume: a moment of any size", "train/restore.py", "_misfit: not packed", "packed", PUT_BACK),
+    Mutant("resume: a moment of any size", "train/restore.py", '_mismatch: not packed', "packed", PUT_BACK),
     Mutant("stored: numbers without end", "run/json_io.py", "_finite: not math.isfinite(number)", "math.isnan(number)", STORED),
     Mutant("stored: lines end at any letter that ends one", "run/json_io.py", "read_lines: _content(path, fix, bounded.MAX_LINES).split(b'\\n')[:-1]", '[line.encode() for line in _content(path, fix, bounded.MAX_LINES).decode().splitlines()[:-1]]', STORED),
     Mutant("stored: the last key at fault is named", "run/json_io.py", 'validate: error.errors(include_url=False)[0]', "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),

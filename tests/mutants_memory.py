@@ -40,7 +40,7 @@ TABLE = [
     ("ready: never used", LEARN, 'Learner._accumulate_gradients: cached is not None and m.rows == cached.rows', 'False', "train/test_ready.py"),
     ("out of memory: gradients of the failed attempt stay", OUT, 'TokenBudget.retry_on_oom: reset()', "pass", "train/test_oom_retry.py"),
     ("out of memory: other draws the second time", OUT, 'TokenBudget.retry_on_oom: with torch.random.fork_rng([torch.cuda.current_device()] if _on_cuda() else []):\n    ...', "if True:\n    ...", "train/test_oom_retry.py"),
-    ("out of memory: half of a budget never filled", OUT, "TokenBudget._halve: before, self.tokens = (self.tokens, most[True] // 2)", "before, self.tokens = (self.tokens, before // 2)", "train/test_oom_retry.py"),
+    ("out of memory: half of a budget never filled", OUT, 'TokenBudget._halve: before, self.tokens = (self.tokens, largest[True] // 2)', "before, self.tokens = (self.tokens, before // 2)", "train/test_oom_retry.py"),
     ("out of memory: every error is taken for it", OUT, 'TokenBudget.retry_on_oom: if not is_out_of_memory(error):\n    raise', "pass", "train/test_oom_retry.py"),
     ("out of memory: one side of a pair counts", "kernels/packing.py", 'packed_micro_batches: len(first) + others', "len(first)", "kernels/test_packing.py"),
     ("out of memory: measures count twice", LEARN, 'Learner._restart_step: stats.restart_step()', 'pass', "train/test_oom_retry.py"),

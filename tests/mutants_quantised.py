@@ -93,7 +93,7 @@ QUANTISED = [
     Mutant(
         "frozen: an alarm that nobody hears",
         "train/loop.py",
-        "run_stage: if loop.moved:\n    ...",
+        "run_stage: if loop.changed_components:\n    ...",
         "if False:\n    ...",
         FROZEN,
     ),

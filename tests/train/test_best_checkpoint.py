@@ -164,7 +164,7 @@ def test_a_best_of_before_a_resume_is_known(tmp_path: Path) -> None:
     stage.step(0)
     BestCheckpoint(tmp_path / "best").consider(1, stage, stage.evaluate(1))
     later = BestCheckpoint(tmp_path / "best")
-    assert (later.step, later.value) == (1, 2.0)
+    assert (later.step, later.metric) == (1, 2.0)
     later.consider(2, stage, {"eval/metric": 1.5})
     assert BestCheckpoint(tmp_path / "best").step == 1
 

@@ -10,7 +10,7 @@ from harken.train import gpu_memory
 
 def test_without_a_gpu_in_use_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    assert gpu_memory.peaks() == {}
+    assert gpu_memory.peak_memory() == {}
 
 
 def test_peaks_of_all_gpus_since_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,5 +20,5 @@ def test_peaks_of_all_gpus_since_the_last_call(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", allocated.__getitem__)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", reserved.__getitem__)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: allocated.update({device: 1}))
-    assert gpu_memory.peaks() == {"memory/gpu_allocated": 12.0, "memory/gpu_reserved": 30.0}
-    assert gpu_memory.peaks()["memory/gpu_allocated"] == 2.0
+    assert gpu_memory.peak_memory() == {"memory/gpu_allocated": 12.0, "memory/gpu_reserved": 30.0}
+    assert gpu_memory.peak_memory()["memory/gpu_allocated"] == 2.0

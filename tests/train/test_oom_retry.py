@@ -128,7 +128,7 @@ def test_it_is_said_once_and_plainly(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_row_that_does_not_fit_ends_the_run_with_advice() -> None:
-    with pytest.raises(UserError, match=r"12 tokens in one forward .*gradient_checkpointing") as error:
+    with pytest.raises(UserError, match=r"a forward of 12 tokens .*gradient_checkpointing") as error:
         run(supervised(above_ten, micro_batch_tokens=64), 1)
     assert "\n" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""Keeps the weights of the best step, so that a run need not end with its last."""
+"""Keep the weights of the best step by held-out evaluation, and restore them at the end of the run."""
 
 from __future__ import annotations
 
@@ -20,90 +20,91 @@ from harken.train.restore import restore
 
 @runtime_checkable
 class Selectable(Protocol):
-    """The part of a stage that choosing needs."""
+    """The part of a stage that the choice of a best checkpoint needs."""
 
     label: str
     total: int
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """How good the weights are; −∞ when they are not fit to be chosen, None when nothing was measured."""
+        """Return the selection metric, higher is better; −∞: not eligible; None: nothing was measured."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors a resumed run needs."""
+        """Return all tensors a resumed run needs."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """All other state a resumed run needs."""
+        """Return all other state a resumed run needs."""
         ...
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put both back."""
+        """Restore `tensors` and `state`."""
         ...
 
 
 class BestCheckpoint:
-    """`folder` holds one checkpoint: the weights alone, and the quality they had.
+    """Keeps one checkpoint in `folder`: weights and their selection metric.
 
-    A resumed run meets the same steps with the same results, so a best from after the point of resuming is
-    the one it will find again.
+    A resumed run repeats the same steps with the same results. So a best checkpoint from after the resume point stays
+    valid: the run will find it again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = checkpoint.latest(folder)
+        saved = checkpoint.latest(folder)
         checkpoint.prune(folder, keep=1)
-        self.step = kept.step if kept else None
-        self.value = _known(kept.state.get("selection_metric", ""), folder) if kept else None
+        self.step = saved.step if saved else None
+        self.metric = _saved_metric(saved.state.get("selection_metric", ""), folder) if saved else None
 
     def out_of_patience(self, step: int, eval_every: int, patience: int | None) -> str | None:
-        """Why to end after `step`: `patience` evaluations came and went without a better one. None to go on."""
+        """Return why the run should end after `step`: `patience` evaluations without a better one. None to continue."""
         if patience is None or self.step is None or step - self.step < patience * eval_every:
             return None
         return f"patience: no held-out evaluation since step {self.step} was better"
 
     def consider(self, step: int, stage: Selectable, metrics: Mapping[str, float]) -> None:
-        """Keep this step's weights if they are the best so far. Of equals the earlier one stays.
+        """Save this step's weights if they are the best so far. Ties keep the earlier checkpoint.
 
-        So where no step is fit to be chosen (−∞), the first that was measured is kept: the least has happened to it.
-        Raises OSError when the disk has no room for them.
+        So if no step is eligible (−∞), the first that was measured is kept: training changed it least.
+        Raises OSError if the disk is full.
         """
-        value = stage.selection_metric(metrics)
-        if value is None or (self.value is not None and value <= self.value):
+        metric = stage.selection_metric(metrics)
+        if metric is None or (self.metric is not None and metric <= self.metric):
             return
         weights = {name: t for name, t in stage.tensors().items() if name.startswith(PARAMETER_PREFIX)}
-        known = None if value == -math.inf else value
-        if not checkpoint.save(self.folder, step, weights, {"selection_metric": known}, keep=1):
-            # Without them the run would end with other weights than it should, and nobody would know.
+        saved_metric = None if metric == -math.inf else metric
+        if not checkpoint.save(self.folder, step, weights, {"selection_metric": saved_metric}, keep=1):
+            # Without this error the run would silently end with other weights than the best.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-        self.step, self.value = step, value
+        self.step, self.metric = step, metric
 
     def restore(self, stage: Selectable, done: int) -> None:
-        """Put the best weights into the stage. Without any, the last stay; either way it is said."""
-        kept = checkpoint.latest(self.folder)
-        if kept is None:
-            say(f"{stage.label}: final is step {done}, the last: no held-out measure chose another")
+        """Restore the best weights into the stage, or keep the last if none were saved; print their step."""
+        best = checkpoint.latest(self.folder)
+        if best is None:
+            say(f"{stage.label}: final is step {done}, the last: no held-out evaluation to choose by")
             return
-        if kept.step != done:
-            restore(stage, kept.step, stage.tensors() | kept.tensors, stage.state(), self.folder)
-        if self.value == -math.inf:
+        if best.step != done:
+            restore(stage, best.step, stage.tensors() | best.tensors, stage.state(), self.folder)
+        if self.metric == -math.inf:
             say(
-                f"warning: {stage.label}: no step was fit to be chosen (docs/modes.md says when one is); "
-                f"final is step {kept.step} of {done}, the first that was measured"
+                f"warning: {stage.label}: no step was eligible as the best (docs/modes.md); "
+                f"final is step {best.step} of {done}, the first that was measured"
             )
             return
         say(
-            f"{stage.label}: final is step {kept.step} of {done}, the best on held-out rows ({self.value:+.4g})"
+            f"{stage.label}: final is step {best.step} of {done}, the best on held-out rows ({self.metric:+.4g})"
         )
 
 
-def _known(quality: object, folder: Path) -> float:
-    if isinstance(quality, int | float) and not isinstance(quality, bool):
-        return float(quality)
-    if quality is not None:
+def _saved_metric(metric: object, folder: Path) -> float:
+    """Read a checkpoint's selection metric; None stands for −∞, which JSON does not have."""
+    if isinstance(metric, int | float) and not isinstance(metric, bool):
+        return float(metric)
+    if metric is not None:
         raise UserError(
-            "it does not say how good its weights are",
+            "the checkpoint has no selection metric",
             where=str(folder),
-            fix="delete that folder: the best step is looked for from here on",
+            fix="delete that folder: the best step is then chosen among the steps from here on",
         )
     return -math.inf

@@ -1,4 +1,4 @@
-"""Saved state into a stage: all of it fits, or one line says what does not."""
+"""Restore saved state into a stage, or raise one error that says what does not fit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harken.errors import UserError
 from harken.train.optim.optimiser import PARAMETER_PREFIX
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a stage raises on state of another shape."""
+_STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a stage raises for state of another format."""
 
 
 @runtime_checkable
@@ -23,57 +23,57 @@ class Restorable(Protocol):
     total: int
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors a resumed run needs."""
+        """Return all tensors a resumed run needs."""
         ...
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put them back."""
+        """Restore `tensors` and `state`."""
         ...
 
 
 def restore(
     stage: Restorable, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], folder: Path
 ) -> None:
-    """Load what was saved in `folder` after `step` into `stage`.
+    """Restore what was saved in `folder` after `step` into `stage`.
 
-    Raises UserError for a step that the run does not have, for a weight or a moment that is missing or of another
-    shape (torch would spread a smaller tensor over a larger one without a word), and for state the stage cannot read.
+    Raises UserError for a step beyond the run's last, for a weight or moment that is missing or has another shape
+    (torch would silently broadcast a smaller tensor), and for state that the stage cannot read.
     """
     where = str(folder / f"step-{step:06d}")
     if step > stage.total:
         raise UserError(
-            f"it was saved after step {step}, and the run now has {stage.total}: its data or model changed",
+            f"the checkpoint is of step {step}, but the run now has {stage.total} steps: its data or model changed",
             where=where,
-            fix="restore them, or train into another --output-dir",
+            fix="restore the data and the model, or train into another --output-dir",
         )
-    misfit = _misfit(stage.tensors(), tensors)
-    if misfit is None:
+    mismatch = _mismatch(stage.tensors(), tensors)
+    if mismatch is None:
         try:
             stage.load(tensors, state)
-        except _MISFITS as error:
-            misfit = f"{type(error).__name__}: {error}"
-    if misfit is not None:
+        except _STATE_ERRORS as error:
+            mismatch = f"{type(error).__name__}: {error}"
+    if mismatch is not None:
         raise UserError(
-            f"this state does not fit the run ({misfit[:200]})",
+            f"the saved state does not fit the run ({mismatch[:200]})",
             where=where,
-            fix="delete that folder: the run goes on from the one before it",
+            fix="delete that folder: the run resumes from the checkpoint before it",
         )
 
 
-def _misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """The first weight that is not there, or not of its shape, in words."""
-    for name, tensor in wanted.items():
+def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Describe the first weight or moment that is missing or has another shape; None if all fit."""
+    for name, tensor in expected.items():
         if not name.startswith(PARAMETER_PREFIX):
             continue
         if name not in found:
             return f"{name} is missing"
         if found[name].shape != tensor.shape:
-            return f"{name} is of shape {list(found[name].shape)}, not {list(tensor.shape)}"
-        for part in _MOMENTS:
+            return f"{name} has shape {list(found[name].shape)}, not {list(tensor.shape)}"
+        for moment_name in _MOMENTS:
             key = name.removeprefix(PARAMETER_PREFIX)
-            # Moments of eight bits come in blocks, with a scale for each.
-            packed = f"adam/{part}_scale/{key}" in found
-            moment = found.get(f"adam/{part}/{key}")
-            if moment is not None and not packed and moment.numel() != tensor.numel():
-                return f"adam/{part}/{key} has {moment.numel()} numbers, not {tensor.numel()}"
+            # 8-bit moments are stored in blocks, with one scale per block.
+            is_8bit = f"adam/{moment_name}_scale/{key}" in found
+            moment = found.get(f"adam/{moment_name}/{key}")
+            if moment is not None and not is_8bit and moment.numel() != tensor.numel():
+                return f"adam/{moment_name}/{key} has {moment.numel()} numbers, not {tensor.numel()}"
     return None
