@@ -22,9 +22,9 @@ AGAIN, OUT, LEARN = "kernels/gradient_checkpointing.py", "train/oom_retry.py", "
 TABLE = [
     ("8 bit: heads are rounded too", EIGHT, "adamw_8bit: 4096", "1", "train/optim/test_optimiser.py"),
     ("8 bit: scales are not saved", OPTIMISER, "<module>: ('exp_avg', 'exp_avg_sq', 'exp_avg_scale', 'exp_avg_sq_scale', 'step')", "('exp_avg', 'exp_avg_sq', 'step')", "train/optim/test_optimiser.py"),
-    ("8 bit: a resumed run counts its steps anew", EIGHT, "imported: int(saved['step'])", "0", "train/optim/test_optimiser.py"),
+    ("8 bit: a resumed run counts its steps anew", EIGHT, "import_state: int(saved['step'])", "0", "train/optim/test_optimiser.py"),
     ("8 bit: both moments read by the same levels", EIGHT, "<module>: 'udynamic'", "'dynamic'", "train/optim/test_optimiser.py"),
-    ("offload: the second moment is not put back", OFFLOAD, "copy_back: zip(MOMENTS, moments, strict=True)", "list(zip(MOMENTS, moments, strict=True))[:1]", "train/optim/test_optimiser.py"),
+    ("offload: the second moment is not put back", OFFLOAD, 'moments_to_host: zip(MOMENTS, moments, strict=True)', "list(zip(MOMENTS, moments, strict=True))[:1]", "train/optim/test_optimiser.py"),
     ("chunks: the step counts pieces", OFFLOAD, "OffloadedAdamW._step: state['step'].clone()", "state['step']", "train/optim/test_optimiser.py"),
     ("chunks: no weight decay", OFFLOAD, "OffloadedAdamW._step: group['weight_decay']", "0.0", "train/optim/test_optimiser.py"),
     ("the optimiser asked for is not taken", OPTIMISER, "Optimiser.__init__: settings.optimizer", "'adamw'", "train/optim/test_optimiser.py"),

@@ -69,7 +69,7 @@ TABLE = [
     (34, "the critic forgets the reward model's offset", CRITIC, "build_critic: rewards.head.bias - rewards.offset", "rewards.head.bias"),
     (34, "the policy learns during the warm-up", PPO, 'PPOStage._update: self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming_up)', 'self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=True)'),
     (34, "the warm-up never ends early", PPO, 'PPOStage._still_warming_up: number < self.settings.critic_warmup_updates and explained < self.settings.critic_warmup_until', "number < self.settings.critic_warmup_updates"),
-    (35, "eps stays PyTorch's default", "train/optim/optimiser.py", "Optimiser.__init__: kind(groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)", "kind(groups, weight_decay=settings.weight_decay)"),
+    (35, "eps stays PyTorch's default", "train/optim/optimiser.py", "Optimiser.__init__: OPTIMISERS[settings.optimizer](groups, eps=settings.adam_eps, weight_decay=settings.weight_decay)", "OPTIMISERS[settings.optimizer](groups, weight_decay=settings.weight_decay)"),
     (36, "the same order every epoch", 'train/ppo/minibatch.py', "minibatch_indices: permutation(size, seed, 'PPO minibatches', number, epoch)", "permutation(size, seed, 'PPO minibatches', number)"),
     (36, "every minibatch is the first", 'train/ppo/minibatch.py', 'minibatch_indices: order[position::settings.minibatches]', 'order[:size // settings.minibatches]'),
     (37, "the reward model looks through the policy's adapter", ROLES, "RewardModel.rewards: self.adapter", "'policy'"),

@@ -1,4 +1,4 @@
-"""Reward-model training: the chosen answer's score above the rejected one's (Bradley–Terry)."""
+"""Train a reward model: score the chosen response above the rejected one (Bradley–Terry)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALIBRATION_PAIRS = 256
 
 
 class RewardStage:
-    """One optimiser step = `batch_size` pairs. Ties and soft labels train towards their probability."""
+    """One optimiser step is `batch_size` pairs. The label of a tie or soft preference is its probability."""
 
     label = "RM"
 
@@ -59,7 +59,7 @@ class RewardStage:
         )
         assert config.lora is not None
         backbone.add_adapter(ADAPTER, config.lora, config.seed)
-        # N(0, 1/sqrt(d+1)): first scores of order one (arXiv:2009.01325; property 12).
+        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325; property 12).
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
         self.model = RewardModel(backbone, ADAPTER, head.to(backbone.device))
         parameters = {
@@ -72,9 +72,9 @@ class RewardStage:
         self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
-        """Sum the pair losses of the batch, divide by the number of pairs, step.
+        """Minimise the mean loss over the pairs of one batch.
 
-        Raises NonFinite, with everything as it was, when rewards, loss or gradient are not finite.
+        Raises NonFinite, with everything as before the step, if a reward, the loss or the gradient is not finite.
         """
         try:
             return self._step(number)
@@ -85,13 +85,13 @@ class RewardStage:
             self.backbone.set_adapter_dropout(False)
 
     def _step(self, number: int) -> dict[str, float]:
-        chosen = batch_indices(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
-        pairs = [self.pairs[i] for i in chosen]
+        index = batch_indices(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
+        pairs = [self.pairs[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(ADAPTER):
             loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
-        with attach_tensors(partial(self._shown, pairs)):
+        with attach_tensors(partial(self._dump_tensors, pairs)):
             norm = self.optimiser.clip_and_step(lr_scale)
         metrics = {"loss": loss, "lr": self.settings.lr * lr_scale, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
@@ -99,42 +99,42 @@ class RewardStage:
         return metrics | _accuracy(rewards, pairs)
 
     def _backward(self, pairs: Sequence[TokenPair]) -> tuple[float, np.ndarray]:
-        """Gradients of the mean loss over the pairs; that mean, and the rewards of both sides, [pairs, 2]."""
+        """Accumulate the gradients of the mean pair loss. Returns it and the rewards of both sides, [pairs, 2]."""
         total, rewards = 0.0, np.zeros((len(pairs), 2))
-        for group in self._groups(pairs):
+        for group in self._micro_batches(pairs):
             rows = [pairs[i] for i in group]
-            better, worse = self._rewards(rows)
-            loss = self.loss(better, worse, rows).sum() / len(pairs)
+            chosen, rejected = self._rewards(rows)
+            loss = self.loss(chosen, rejected, rows).sum() / len(pairs)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            sides = torch.cat([better, worse]).detach().cpu()
+            sides = torch.cat([chosen, rejected]).detach().cpu()
             rewards[group] = sides.view(2, -1).T.numpy()
             names = [f"{row.id}, {side}" for side in ("chosen", "rejected") for row in rows]
-            shown = partial(self._shown, rows)
-            # Bradley–Terry makes a finite loss of an infinite reward: each is looked at.
-            check_finite([("reward", sides, None)], "training", shown, names)
-            check_finite_loss(total, [], "training", shown)
+            tensors = partial(self._dump_tensors, rows)
+            # Bradley–Terry maps an infinite reward to a finite loss, so check the rewards too.
+            check_finite([("reward", sides, None)], "training", tensors, names)
+            check_finite_loss(total, [], "training", tensors)
         return total, rewards
 
     def loss(
-        self, better: Float[Tensor, " pairs"], worse: Float[Tensor, " pairs"], pairs: Sequence[TokenPair]
+        self, chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"], pairs: Sequence[TokenPair]
     ) -> Float[Tensor, " pairs"]:
-        """A value per pair: Bradley–Terry with what `strength`, labels and centring add to it."""
-        strength = better.new_tensor([pair.strength for pair in pairs])
-        label = better.new_tensor([pair.label for pair in pairs])
+        """Compute the Bradley–Terry loss of each pair, with soft labels, strength and the centring penalty."""
+        strength = chosen.new_tensor([pair.strength for pair in pairs])
+        label = chosen.new_tensor([pair.label for pair in pairs])
         label = label * (1 - 2 * self.settings.label_smoothing) + self.settings.label_smoothing
-        margin = torch.zeros_like(better)
+        margin = torch.zeros_like(chosen)
         if self.settings.strength == "margin":
-            # A tie or a flipped label has no margin to keep.
+            # A tie or a flipped label has no margin.
             margin = torch.where(label > 0.5, self.settings.margin_scale * strength, 0.0)
-        loss = soft_bradley_terry(better - margin, worse, label)
+        loss = soft_bradley_terry(chosen - margin, rejected, label)
         if self.settings.strength == "weight":
             loss = loss * strength.clamp(min=1.0)
-        return loss + self.settings.centre_coef * (better + worse) ** 2
+        return loss + self.settings.centre_coef * (chosen + rejected) ** 2
 
     @torch.no_grad()
     def evaluate(self, done: int) -> dict[str, float]:
-        """Held-out loss, margin and strict accuracy with its 95 % interval, overall and per domain."""
+        """Measure held-out loss, margin and strict accuracy with its 95 % interval, overall and per domain."""
         if not self.held_out:
             return {}
         rewards = self._score(self.held_out, "RM: held-out pairs")
@@ -143,30 +143,32 @@ class RewardStage:
         metrics = {"eval/loss": float(loss)}
         metrics |= {f"eval/{key}": value for key, value in _accuracy(rewards, self.held_out).items()}
         decided = [i for i, pair in enumerate(self.held_out) if pair.label != 0.5]
-        low, high = wilson_interval(_correct(rewards, self.held_out), len(decided)) if decided else (0.0, 1.0)
+        low, high = (
+            wilson_interval(_num_correct(rewards, self.held_out), len(decided)) if decided else (0.0, 1.0)
+        )
         metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high, "eval/pairs": float(len(decided))}
         domains: dict[str, list[int]] = defaultdict(list)
         for i in decided:
             domains[self.held_out[i].domain].append(i)
         if len(domains) > 1:
             for name, index in sorted(domains.items()):
-                right = _correct(rewards[index], [self.held_out[i] for i in index])
-                metrics[f"eval/accuracy_{name or 'none'}"] = right / len(index)
+                correct = _num_correct(rewards[index], [self.held_out[i] for i in index])
+                metrics[f"eval/accuracy_{name or 'none'}"] = correct / len(index)
         return metrics
 
     def on_train_begin(self) -> None:
-        """Nothing: the first step's loss is that of the start."""
+        """Do nothing: the loss of the first step is that of the initial weights."""
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """None, always: the last weights are kept, for an accuracy that also chose them would flatter the model."""
+        """Return None: the last weights are kept, because choosing by held-out accuracy would bias that accuracy."""
         return None
 
     def stop_reason(self) -> str | None:
-        """Never early."""
+        """Return None: training never ends early."""
         return None
 
     def summary(self, metrics: Mapping[str, float]) -> str:
-        """Loss and accuracy, held-out accuracy with its interval when there is one."""
+        """Summarise loss and accuracy, and held-out accuracy with its interval if there is one."""
         text = f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.2f}"
         if "eval/accuracy" in metrics:
             low, high = metrics["eval/accuracy_low"], metrics["eval/accuracy_high"]
@@ -182,67 +184,67 @@ class RewardStage:
         return {"micro_batch_tokens": self.budget.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put adapter, head, optimiser and budget back."""
+        """Restore adapter, head, optimiser state and token budget."""
         self.optimiser.load(tensors)
         self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
-        """Calibrate on training pairs, then write adapter, head and card."""
+        """Calibrate on training pairs, then write adapter, head and metadata."""
         if self.settings.normalise != "none":
             sample = batch_indices(0, len(self.pairs), CALIBRATION_PAIRS, self.seed, "RM calibration")
             rewards = self._score([self.pairs[i] for i in sample], "RM: calibrating")
             self.model.offset = float(rewards.mean())
             if self.settings.normalise == "standardise":
                 self.model.scale = 1.0 / max(float(rewards.std()), 1e-6)
-        facts: dict[str, object] = {"max_length": self.max_length, "calibration": self.settings.normalise}
+        metadata: dict[str, object] = {"max_length": self.max_length, "calibration": self.settings.normalise}
         fingerprint = lineage_fingerprint(resolve(str(self.base)))
-        self.model.save(folder, self.base, fingerprint, facts)
+        self.model.save(folder, self.base, fingerprint, metadata)
 
     def _rewards(self, pairs: Sequence[TokenPair]) -> tuple[Tensor, Tensor]:
-        """Both sides in one forward: they share their length class, and the adapter is on for both."""
-        better, worse = self.model.rewards(self._collated(pairs)).chunk(2)
-        return better, worse
+        """Score both sides in one forward: chosen, rejected."""
+        chosen, rejected = self.model.rewards(self._collate(pairs)).chunk(2)
+        return chosen, rejected
 
-    def _shown(self, pairs: Sequence[TokenPair]) -> dict[str, Tensor]:
-        """The pairs as the bundle of a fault has them: rows as in `_collated`, and what the loss takes of a pair."""
+    def _dump_tensors(self, pairs: Sequence[TokenPair]) -> dict[str, Tensor]:
+        """Return what a NaN dump holds: the rows of `_collate`, and each pair's label and strength."""
         label = torch.tensor([pair.label for pair in pairs])
         strength = torch.tensor([pair.strength for pair in pairs])
-        return {**vars(self._collated(pairs)), "label": label, "strength": strength}
+        return {**vars(self._collate(pairs)), "label": label, "strength": strength}
 
-    def _collated(self, pairs: Sequence[TokenPair]) -> TokenBatch:
-        """The chosen sides, then the rejected ones."""
+    def _collate(self, pairs: Sequence[TokenPair]) -> TokenBatch:
+        """Collate the chosen sides, then the rejected ones."""
         rows = [pair.chosen_tokens for pair in pairs] + [pair.rejected_tokens for pair in pairs]
         batch = collate(rows, [[False] * len(r) for r in rows], self.model.pad_token)
         return batch.to(self.backbone.device)
 
-    def _groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
+    def _micro_batches(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
         return self.budget.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])
 
     @torch.no_grad()
     def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
-        """Rewards of both sides, [pairs, 2]."""
-        return self.budget.retry_on_oom(lambda: self._scored(pairs, label))
+        """Score both sides, [pairs, 2], with OOM retry."""
+        return self.budget.retry_on_oom(lambda: self._score_once(pairs, label))
 
-    def _scored(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
+    def _score_once(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         rewards = np.zeros((len(pairs), 2))
-        for group in progress(self._groups(pairs), label):
-            better, worse = self._rewards([pairs[i] for i in group])
-            rewards[group] = torch.stack([better, worse], 1).cpu().numpy()
+        for group in progress(self._micro_batches(pairs), label):
+            chosen, rejected = self._rewards([pairs[i] for i in group])
+            rewards[group] = torch.stack([chosen, rejected], 1).cpu().numpy()
         return rewards
 
 
-def _correct(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> int:
-    """Pairs whose preferred side scores strictly higher; ties in the labels do not count at all."""
+def _num_correct(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> int:
+    """Count the pairs whose preferred side scores strictly higher; labels that are ties do not count."""
     gap = rewards[:, 0] - rewards[:, 1]
-    wants = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
-    return int(((gap * wants) > 0).sum())
+    preferred = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
+    return int(((gap * preferred) > 0).sum())
 
 
 def _accuracy(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> dict[str, float]:
-    wants = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
-    decided = int((wants != 0).sum())
-    margin = ((rewards[:, 0] - rewards[:, 1]) * wants)[wants != 0]
+    preferred = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
+    decided = int((preferred != 0).sum())
+    margin = ((rewards[:, 0] - rewards[:, 1]) * preferred)[preferred != 0]
     return {
-        "accuracy": _correct(rewards, pairs) / decided if decided else 0.0,
+        "accuracy": _num_correct(rewards, pairs) / decided if decided else 0.0,
         "margin": float(margin.mean()) if decided else 0.0,
     }

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: maximise the log-probability of the demonstrated answers' tokens."""
+"""Supervised fine-tuning: maximise the log-probability of the response tokens of demonstrations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADAPTER = "policy"
 
 
 class SupervisedStage:
-    """One optimiser step = `batch_size` demonstrations, however many forwards they take."""
+    """One optimiser step is `batch_size` demonstrations, in as many micro-batches as they need."""
 
     label = "SFT"
 
@@ -56,9 +56,10 @@ class SupervisedStage:
         self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
-        """Sum the loss over the batch's action tokens, divide by their count, step.
+        """Minimise the mean loss over the response tokens of one batch.
 
-        Raises NonFinite, with everything as it was, when log-probabilities, loss or gradient are not finite.
+        Raises NonFinite, with everything as before the step, if a log-probability, the loss or the gradient is not
+        finite.
         """
         try:
             return self._step(number)
@@ -70,13 +71,13 @@ class SupervisedStage:
 
     def _step(self, number: int) -> dict[str, float]:
         began = time.perf_counter()
-        chosen = batch_indices(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
-        rows = [self.rows[i] for i in chosen]
+        index = batch_indices(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
+        rows = [self.rows[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
             loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
-        with attach_tensors(lambda: vars(self._collated(rows))):
+        with attach_tensors(lambda: vars(self._collate(rows))):
             norm = self.optimiser.clip_and_step(lr_scale)
         return {
             "loss": loss,
@@ -87,7 +88,7 @@ class SupervisedStage:
         }
 
     def _backward(self, rows: Sequence[TokenDemonstration]) -> float:
-        """Gradients of the mean loss over the rows' action tokens; that mean."""
+        """Accumulate the gradients of the mean loss over the rows' response tokens. Returns that mean."""
         count = sum(sum(row.response_mask) for row in rows)
         total = 0.0
         for group, batch in self._batches(rows):
@@ -102,7 +103,7 @@ class SupervisedStage:
 
     @torch.no_grad()
     def evaluate(self, done: int) -> dict[str, float]:
-        """Mean loss in nats per answer token on the held-out demonstrations."""
+        """Measure the mean loss in nats per response token on the held-out demonstrations."""
         if not self.held_out:
             return {}
         loss = -self.budget.retry_on_oom(
@@ -114,36 +115,36 @@ class SupervisedStage:
         return {"eval/loss": loss / sum(sum(row.response_mask) for row in self.held_out)}
 
     def on_train_begin(self) -> None:
-        """Nothing: the first step's loss is that of the start."""
+        """Do nothing: the loss of the first step is that of the initial weights."""
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """The lower the held-out loss, the better."""
+        """Return minus the held-out loss."""
         return -metrics["eval/loss"] if "eval/loss" in metrics else None
 
     def stop_reason(self) -> str | None:
-        """Never early."""
+        """Return None: training never ends early."""
         return None
 
     def summary(self, metrics: Mapping[str, float]) -> str:
-        """Loss, held-out loss when there is one, speed."""
+        """Summarise loss, speed, and held-out loss if there is one."""
         held_out = f"  held-out {metrics['eval/loss']:.3f}" if "eval/loss" in metrics else ""
         return f"loss {metrics['loss']:.3f}{held_out}  {metrics['tokens_per_second']:.0f} tokens/s"
 
     def tensors(self) -> dict[str, Tensor]:
-        """Adapter and optimiser."""
+        """Return the trained weights and optimiser state."""
         return self.optimiser.tensors()
 
     def state(self) -> dict[str, Any]:
-        """What fits into memory; the order of rows is a function of the step."""
+        """Return the token budget; the order of rows is a function of the step."""
         return {"micro_batch_tokens": self.budget.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put adapter, optimiser and budget back."""
+        """Restore weights, optimiser state and token budget."""
         self.optimiser.load(tensors)
         self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
-        """The merged model, whole. Merging rounds to the base's type: the loss after it is measured and said."""
+        """Write the whole merged model. Merging rounds to the base's dtype: print held-out loss before and after."""
         if self.adapter is None:
             self.backbone.save_model(folder)
             return
@@ -157,9 +158,9 @@ class SupervisedStage:
 
     def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[tuple[list[int], TokenBatch]]:
         for group in self.budget.split([[row.tokens] for row in rows]):
-            yield group, self._collated([rows[i] for i in group])
+            yield group, self._collate([rows[i] for i in group])
 
-    def _collated(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:
+    def _collate(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:
         pad = self.backbone.pad_token
         batch = collate([row.tokens for row in rows], [row.response_mask for row in rows], pad)
         return batch.to(self.backbone.device)

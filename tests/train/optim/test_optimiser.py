@@ -15,7 +15,7 @@ from harken.config.training import SupervisedTraining
 from harken.errors import NonFinite, UserError
 from harken.train.optim import adamw_offload
 from harken.train.optim import optimiser as optimiser_module
-from harken.train.optim.adamw_offload import copied_to, copy_back
+from harken.train.optim.adamw_offload import moments_to_device, moments_to_host
 from harken.train.optim.optimiser import Optimiser, lr_multiplier
 
 
@@ -123,10 +123,10 @@ def test_offloaded_moments_change_no_bit(monkeypatch: pytest.MonkeyPatch, chunk:
 def test_chunks_are_copied_back_where_they_were_taken() -> None:
     """On a CPU moments are changed in place: the way back from a GPU, by hand."""
     state = {name: torch.zeros(2, 3) for name in ("exp_avg", "exp_avg_sq")}
-    copy_back(state, slice(2, 4), [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])])
+    moments_to_host(state, slice(2, 4), [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])])
     assert state["exp_avg"].tolist() == [[0, 0, 1], [2, 0, 0]]
     assert state["exp_avg_sq"].tolist() == [[0, 0, 3], [4, 0, 0]]
-    first, second = copied_to(state, slice(3, 5), torch.device("cpu"))
+    first, second = moments_to_device(state, slice(3, 5), torch.device("cpu"))
     assert (first.tolist(), second.tolist()) == ([2, 0], [4, 0])
 
 

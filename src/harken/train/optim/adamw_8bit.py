@@ -1,7 +1,8 @@
-"""AdamW with optimiser state in eight bits, by bitsandbytes: a byte a number, and a scale for every 256 of them.
+"""AdamW with 8-bit optimiser state, by bitsandbytes: one byte per element, and one scale per 256 elements.
 
-The library's own state is renamed to plain tensors for checkpoints, and resumes to the last bit. An implementation in
-plain torch took six times as long a step on a CPU and ended at the same loss (docs/log/performance.md).
+Checkpoints hold the library's state under the names of `torch.optim.AdamW`; a resumed run is bit for bit the same. An
+implementation in plain torch took six times as long per step on a CPU, with the same final loss
+(docs/log/performance.md).
 
 Source: Dettmers, Lewis, Shleifer, Zettlemoyer 2022, "8-bit Optimizers via Block-wise Quantization" (arXiv:2110.02861).
 """
@@ -17,19 +18,19 @@ from torch import Tensor
 
 from harken.errors import UserError
 
-NAMES = {
+STATE_NAMES = {
     "state1": "exp_avg",
     "absmax1": "exp_avg_scale",
     "state2": "exp_avg_sq",
     "absmax2": "exp_avg_sq_scale",
 }
-"""bitsandbytes' name of each part of a parameter's state, and ours."""
+"""Names of a parameter's state tensors: bitsandbytes → torch."""
 QUANTISATION_MAPS = {"qmap1": "dynamic", "qmap2": "udynamic"}
-"""The 256 levels that bytes stand for: the same for every parameter, so they are not saved."""
+"""The 256 values that bytes encode: the same for every parameter, so they are not saved."""
 
 
 def adamw_8bit(groups: list[dict[str, Any]], eps: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Make the optimiser. A parameter of fewer than 4,096 numbers keeps its state in float32.
+    """Make the optimiser. Parameters of fewer than 4,096 elements keep their state in float32.
 
     Raises UserError without bitsandbytes.
     """
@@ -47,22 +48,23 @@ def adamw_8bit(groups: list[dict[str, Any]], eps: float, weight_decay: float) ->
     return optimiser
 
 
-def exported(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Name a parameter's state as `torch.optim.AdamW` does; {} before its first step."""
+def export_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Rename a parameter's state to the names of `torch.optim.AdamW`; {} before its first step."""
     if not state:
         return {}
-    tensors = {ours: state[theirs] for theirs, ours in NAMES.items() if theirs in state}
+    tensors = {name: state[bnb_name] for bnb_name, name in STATE_NAMES.items() if bnb_name in state}
     return tensors | {"step": torch.tensor(float(state["step"]))}
 
 
-def imported(
+def import_state(
     adam: torch.optim.Optimizer, saved: Mapping[str, Tensor], device: torch.device
 ) -> dict[str, Any]:
-    """Restore what `exported` gave, as bitsandbytes keeps it."""
+    """Convert the output of `export_state` back to bitsandbytes' state."""
     state: dict[str, Any] = {
-        theirs: saved[ours].to(device) for theirs, ours in NAMES.items() if ours in saved
+        bnb_name: saved[name].to(device) for bnb_name, name in STATE_NAMES.items() if name in saved
     }
     if "absmax1" in state:
         adam.fill_qmap()  # type: ignore[attr-defined]
-        state |= {part: adam.name2qmap[name].to(device) for part, name in QUANTISATION_MAPS.items()}  # type: ignore[attr-defined]
+        maps: dict[str, Tensor] = adam.name2qmap  # type: ignore[attr-defined]
+        state |= {key: maps[name].to(device) for key, name in QUANTISATION_MAPS.items()}
     return state | {"step": int(saved["step"])}

@@ -1,4 +1,4 @@
-"""AdamW whose moments are in host memory, not in the GPU's."""
+"""AdamW with its moments in host memory instead of GPU memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from torch.optim.adamw import adamw
 
 BETAS = (0.9, 0.999)
 CHUNK_ELEMENTS = 1 << 22
-"""Elements whose moments are on the device at a time: 32 MiB of float32, whatever the size of a parameter."""
+"""Elements whose moments are on the device at one time: 32 MiB of float32, for parameters of any size."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OffloadedAdamW(torch.optim.Optimizer):
-    """torch's AdamW, bit for bit: moments are copied to the parameter's device a chunk at a time, for their step.
+    """torch's AdamW, bit for bit: each chunk of the moments is copied to the parameter's device for its step.
 
-    What an element becomes depends on that element alone, so chunks change memory and nothing else. Stepping on the
-    CPU would move half as many bytes, and cost a second copy of the weights and another rounding. Parameters are
-    float32 and contiguous.
+    AdamW is element-wise, so the chunk size changes memory and nothing else. Stepping on the CPU would transfer half as
+    many bytes, but need a second copy of the weights and round differently. Parameters are float32 and contiguous.
     """
 
     def __init__(
@@ -41,32 +40,32 @@ class OffloadedAdamW(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             zeros = torch.zeros(parameter.shape)
-            state.update({name: on_host(zeros, parameter.device) for name in MOMENTS}, step=torch.tensor(0.0))
+            state.update({name: to_host(zeros, parameter.device) for name in MOMENTS}, step=torch.tensor(0.0))
         values, gradient = parameter.view(-1), parameter.grad.reshape(-1)
         for start in range(0, len(values), CHUNK_ELEMENTS):
             chunk = slice(start, min(start + CHUNK_ELEMENTS, len(values)))
-            moments = copied_to(state, chunk, parameter.device)
+            moments = moments_to_device(state, chunk, parameter.device)
             adamw(
                 [values[chunk]], [gradient[chunk]], [moments[0]], [moments[1]], [], [state["step"].clone()],
                 amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=group["lr"],
                 weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
             )  # fmt: skip
-            copy_back(state, chunk, moments)
+            moments_to_host(state, chunk, moments)
         state["step"] += 1
 
 
-def copied_to(state: Mapping[str, Tensor], chunk: slice, device: torch.device) -> list[Tensor]:
-    """Copy both moments of a chunk to `device`; on the CPU, return views of the moments themselves."""
+def moments_to_device(state: Mapping[str, Tensor], chunk: slice, device: torch.device) -> list[Tensor]:
+    """Copy both moments of a chunk to `device`; on the CPU, return views of them."""
     return [state[name].view(-1)[chunk].to(device, non_blocking=True) for name in MOMENTS]
 
 
-def copy_back(state: Mapping[str, Tensor], chunk: slice, moments: Iterable[Tensor]) -> None:
-    """Copy both moments of a chunk to the host, and wait for it: a checkpoint may read them at once."""
+def moments_to_host(state: Mapping[str, Tensor], chunk: slice, moments: Iterable[Tensor]) -> None:
+    """Copy both moments of a chunk to the host. Blocks, because a checkpoint may read them next."""
     for name, moment in zip(MOMENTS, moments, strict=True):
         state[name].view(-1)[chunk].copy_(moment)
 
 
-def on_host(moment: Tensor, device: torch.device) -> Tensor:
-    """Copy to host memory; pinned, which makes copies to a GPU fast, when `device` is one."""
+def to_host(moment: Tensor, device: torch.device) -> Tensor:
+    """Copy to host memory, pinned if `device` is a GPU (faster copies)."""
     copy = torch.empty(moment.shape, dtype=moment.dtype, pin_memory=device.type == "cuda")
     return copy.copy_(moment)
