@@ -16,27 +16,27 @@ from functools import partial
 from pathlib import Path
 
 from forked import Job, preload, run_jobs
+from mutant import Mutant
 from mutants_chat import CHAT
+from mutants_checksums import CHECKSUMS
 from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
-from mutants_found import FOUND
 from mutants_gpu import GPU
-from mutants_guard import GUARD
 from mutants_health import HEALTH
 from mutants_input import INPUT
 from mutants_inspect import INSPECT
 from mutants_kill import KILL
 from mutants_maths import MATHS
+from mutants_matmul_dtype import MATMUL_DTYPE
 from mutants_memory import MEMORY
+from mutants_models import MODELS
+from mutants_nonfinite import NONFINITE
 from mutants_pipeline import PIPELINE
-from mutants_products import PRODUCTS
 from mutants_properties import PROPERTIES
 from mutants_quantised import QUANTISED
-from mutants_record import Mutant
 from mutants_report import REPORT
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
-from mutants_seals import SEALS
 from mutants_sweep import SWEEP
 from mutants_theory import THEORY
 from planting import DoesNotFit, change
@@ -57,15 +57,15 @@ MUTANTS = [
     *DOCTOR,
     *MEMORY,
     *GPU,
-    *GUARD,
-    *SEALS,
+    *NONFINITE,
+    *CHECKSUMS,
     *INPUT,
     *KILL,
-    *PRODUCTS,
+    *MATMUL_DTYPE,
     *QUANTISED,
     *COVERAGE,
     *CHAT,
-    *FOUND,
+    *MODELS,
 ]
 AT_ONCE = 2
 SECONDS = 120

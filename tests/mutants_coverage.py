@@ -5,7 +5,7 @@ Each name begins with the number of the requirement.
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 AUDIT, COMPARE, VERDICT = "evaluate/test_audit.py", "evaluate/test_compare.py", "evaluate/test_verdict.py"
 LAYOUTS, KEYS, PIPELINE = "data/test_layouts.py", "config/test_files.py", "end_to_end/test_pipeline.py"

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 EXAMINE = "doctor/test_runner.py"
 SICK = "doctor/test_sabotaged_models.py::test_the_cause_is_named"

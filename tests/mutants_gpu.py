@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 GRAPHS, RECORDED = "kernels/cuda_graphs.py", "kernels/test_cuda_graphs.py"
 OPTIMISER, MEMORY = "train/optim/optimiser.py", "train/gpu_memory.py"

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 HEALTH = [
     Mutant("KL level: the worst, not the median", "health/kl_rules.py", '_recent_kl: median', "max", "health/test_findings.py"),

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 PUT_BACK, STORED, WEIGHTS = "train/test_restore.py", "run/test_json_io.py", "models/test_weights.py"
 DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"

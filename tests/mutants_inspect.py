@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 INSPECT = [
     Mutant("credit table: every number one token late", "run/credit_table.py", "_selected: zip(row, row_flags, strict=True)", "zip(row, [*row_flags[1:], row_flags[0]], strict=True)", "run/test_credit_table.py"),

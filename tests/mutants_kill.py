@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 STOPPING, WRITER, PARTS, ATOMIC, STATUS, LOOP = (
     "run/signals.py",

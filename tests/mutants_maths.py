@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 MASKED = [
     ("whitening keeps the mean", "standardise: centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps)", "torch.where(mask, centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps) + masked_mean(x, mask), 0.0)"),

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 EIGHT, OFFLOAD, OPTIMISER = (
     "train/optim/adamw_8bit.py",

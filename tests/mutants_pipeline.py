@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 PPO, CREDIT, ROLES = "train/ppo/test_stage.py", "train/ppo/test_targets.py", "models/test_roles.py"
 

@@ -5,7 +5,7 @@
 import re
 from pathlib import Path
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 CHAT, ROLES, CREDIT, PPO, LEARN = (
     "data/chat.py",

@@ -1,6 +1,6 @@
 """Mistakes about bases in few bits."""
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 TESTS = "models/test_quantised.py"
 FROZEN = "end_to_end/test_frozen_weights.py"

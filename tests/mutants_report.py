@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 PYTHON = [
     ("NaN is a reward", "PythonReward._reward: value is not None and (not math.isfinite(value))", "False"),

@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 SAMPLER = [
     ("sampling ignores the temperature", "draw: mass.div_(temperature)", "mass.div_(1.0)"),

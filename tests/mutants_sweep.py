@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 GRID, OUTCOME = "test_sweep.py::test_the_grid_in_order", "evaluate/test_run_summary.py"
 

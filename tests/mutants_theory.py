@@ -2,7 +2,7 @@
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 OPTIMUM = [
     ("optimum tilted the wrong way", '_tilted: log_ref + kl_penalty * (r - r.max(-1, keepdims=True))', 'log_ref - kl_penalty * (r - r.max(-1, keepdims=True))'),

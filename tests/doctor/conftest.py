@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from clinic import Clinic, open_clinic
+from healthy_pipeline import HealthyPipeline, train_healthy_pipeline
 
 
 @pytest.fixture(scope="session")
-def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
-    return open_clinic(tmp_path_factory.mktemp("clinic"))
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> HealthyPipeline:
+    return train_healthy_pipeline(tmp_path_factory.mktemp("healthy"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clinic import Clinic, first_cause
+from healthy_pipeline import HealthyPipeline, first_cause
 
 MODES: dict[str, dict[str, Any]] = {
     "rloo": {"advantage": "rloo", "samples_per_prompt": 4},
@@ -22,32 +22,32 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
-def test_a_healthy_stage_is_called_healthy(clinic: Clinic, kind: str) -> None:
+def test_a_healthy_stage_is_called_healthy(healthy: HealthyPipeline, kind: str) -> None:
     """Not so much as a note: whatever the sabotage tests find is theirs."""
-    assert first_cause(clinic.config(kind), "note") == ("", "ok")
+    assert first_cause(healthy.config(kind), "note") == ("", "ok")
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_can_be_examined(clinic: Clinic, mode: str) -> None:
-    config = clinic.config("ppo")
+def test_every_mode_can_be_examined(healthy: HealthyPipeline, mode: str) -> None:
+    config = healthy.config("ppo")
     config["training"]["ppo"] |= MODES[mode]
     assert first_cause(config, "warning") == ("", "ok")
 
 
-def test_every_weight_may_train(clinic: Clinic) -> None:
+def test_every_weight_may_train(healthy: HealthyPipeline) -> None:
     """Without LoRA there is no frozen base: reference and reward model are models of their own."""
-    assert first_cause(clinic.config("ppo", lr=1e-6) | {"lora": None}, "warning") == ("", "ok")
-    assert first_cause(clinic.config("sft", lr=1e-5) | {"lora": None}, "warning") == ("", "ok")
+    assert first_cause(healthy.config("ppo", lr=1e-6) | {"lora": None}, "warning") == ("", "ok")
+    assert first_cause(healthy.config("sft", lr=1e-5) | {"lora": None}, "warning") == ("", "ok")
 
 
-def test_rewards_of_several_parts(clinic: Clinic) -> None:
+def test_rewards_of_several_parts(healthy: HealthyPipeline) -> None:
     """Two reward models as an ensemble beside the main one, and supervised rows mixed in."""
-    path = str(clinic.root / "reward")
+    path = str(healthy.root / "reward")
     parts = [
         {"type": "ensemble", "checkpoint_paths": [path, f"{path}/final"], "weight": 0.5},
-        {"type": "python", "path": f"{clinic.root / 'short.py'}:short"},
+        {"type": "python", "path": f"{healthy.root / 'short.py'}:short"},
     ]
-    (clinic.root / "short.py").write_text("def short(prompt, response):\n    return -0.01 * len(response)\n")
-    config = clinic.config("ppo", rewards=parts)
-    config["training"]["ppo"]["ptx"] = {"data": {"path": str(clinic.root / "sft.jsonl"), "max_length": 96}}
+    (healthy.root / "short.py").write_text("def short(prompt, response):\n    return -0.01 * len(response)\n")
+    config = healthy.config("ppo", rewards=parts)
+    config["training"]["ppo"]["ptx"] = {"data": {"path": str(healthy.root / "sft.jsonl"), "max_length": 96}}
     assert first_cause(config, "note") == ("", "ok")

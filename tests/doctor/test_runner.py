@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from clinic import PAPER, Clinic
+from healthy_pipeline import PAPER, HealthyPipeline
 
 from harken.cli import main as cli
 from harken.config import PipelineConfig, RunConfig
@@ -22,17 +22,17 @@ from harken.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pipeline(clinic: Clinic, output: Path) -> dict[str, Any]:
-    """The clinic's three stages as a pipeline whose stages have not run."""
+def pipeline(healthy: HealthyPipeline, output: Path) -> dict[str, Any]:
+    """The healthy's three stages as a pipeline whose stages have not run."""
     stages: dict[str, Any] = {}
     for stage in ("sft", "reward", "ppo"):
-        config = clinic.config(stage)
+        config = healthy.config(stage)
         stages[stage] = {key: config[key] for key in ("data", "lora", "training")}
     del stages["ppo"]["training"]["reward_model"]
-    tested = {"path": str(clinic.root / "heldout.jsonl"), "max_length": 64}
+    tested = {"path": str(healthy.root / "heldout.jsonl"), "max_length": 64}
     return {
-        "name": "clinic",
-        "model_name": str(clinic.root / "base"),
+        "name": "healthy",
+        "model_name": str(healthy.root / "base"),
         "dtype": "float32",
         "output_dir": str(output),
         **stages,
@@ -45,16 +45,16 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def test_a_pipeline_before_its_first_stage(
-    clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    healthy: HealthyPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S0-27: base model and an untrained head stand in, and it is said; nothing is written, nothing left behind."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    before = files(clinic.root)
-    settings = pipeline(clinic, tmp_path / "outputs")
-    diagnosis = diagnose(PipelineConfig.model_validate(settings), "clinic")
-    assert files(clinic.root) == before
+    before = files(healthy.root)
+    settings = pipeline(healthy, tmp_path / "outputs")
+    diagnosis = diagnose(PipelineConfig.model_validate(settings), "healthy")
+    assert files(healthy.root) == before
     assert list(scratch.iterdir()) == [] and not (tmp_path / "outputs").exists()
     found = {(f.stage, f.name): f for f in diagnosis.findings}
     assert {stage for stage, _ in found} == {"sft", "reward", "ppo"}
@@ -66,20 +66,20 @@ def test_a_pipeline_before_its_first_stage(
     assert diagnosis.exit_code == 0, "\n".join(diagnosis.lines(colour=False))
 
 
-def test_a_pipeline_is_examined_with_what_it_has_made(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_pipeline_is_examined_with_what_it_has_made(healthy: HealthyPipeline, tmp_path: Path) -> None:
     """S0-27: where SFT and reward model are trained, PPO is examined on them."""
     for name, made in (("01_sft", "sft"), ("02_rm", "reward")):
-        (tmp_path / name).symlink_to(clinic.root / made)
-    config = PipelineConfig.model_validate(pipeline(clinic, tmp_path))
+        (tmp_path / name).symlink_to(healthy.root / made)
+    config = PipelineConfig.model_validate(pipeline(healthy, tmp_path))
     checks = [check for check in PAPER if check.name in ("model_found", "reward_found", "reward_base")]
     found = {(f.stage, f.name): f for f in diagnose(config, checks=checks).findings}
     assert {f.level for f in found.values()} == {"ok"}
     assert str(tmp_path / "02_rm") in found["ppo", "reward_found"].measured
 
 
-def test_a_fault_is_told_once_by_the_first_that_meets_it(clinic: Clinic) -> None:
+def test_a_fault_is_told_once_by_the_first_that_meets_it(healthy: HealthyPipeline) -> None:
     """Every check that needs the missing model points to the finding that says so."""
-    config = RunConfig.model_validate(clinic.config("ppo") | {"model_name": "/no/such/model"})
+    config = RunConfig.model_validate(healthy.config("ppo") | {"model_name": "/no/such/model"})
     diagnosis = diagnose(config)
     told = [f for f in diagnosis.findings if f.level == "error"]
     assert [f.name for f in told] == ["model_found"]
@@ -134,10 +134,12 @@ def test_lines_say_why_and_how_to_mend() -> None:
     )
 
 
-def test_the_command_line(clinic: Clinic, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(
+    healthy: HealthyPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit codes 0, 1 and 2, findings as JSON, --set, and a mistake in the file as one line."""
     file = tmp_path / "run.yml"
-    file.write_text(yaml.safe_dump(clinic.config("sft")))
+    file.write_text(yaml.safe_dump(healthy.config("sft")))
     assert cli.main(["doctor", str(file)]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     assert cli.main(["doctor", str(file), "--set", "training.lr=1e-2"]) == 1

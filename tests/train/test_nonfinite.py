@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from ill_stages import (
+from ppo_stage import ppo_config
+from tiny import tiny_backbone
+from torch import Tensor
+from unhealthy_stages import (
     BAD,
     DEMONSTRATIONS,
     PAIRS,
@@ -25,9 +28,6 @@ from ill_stages import (
     supervised,
     with_bad_rows,
 )
-from ppo_stage import ppo_config
-from tiny import tiny_backbone
-from torch import Tensor
 
 from harken.batches import PolicyOutputs, TokenBatch
 from harken.config.base import DataConfig

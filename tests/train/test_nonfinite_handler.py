@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from ill_stages import (
+from make_targets import make_targets
+from ppo_stage import ppo_config
+from safetensors.torch import load_file
+from torch import Tensor
+from unhealthy_stages import (
     DEMONSTRATIONS,
     WHOLE,
     MakeStage,
@@ -20,10 +24,6 @@ from ill_stages import (
     supervised,
     with_bad_rows,
 )
-from make_targets import make_targets
-from ppo_stage import ppo_config
-from safetensors.torch import load_file
-from torch import Tensor
 
 from harken.batches import PolicyOutputs, TokenBatch
 from harken.config import CheckpointSettings, HealthSettings

@@ -15,7 +15,7 @@ from statistics import median
 from harken.maths.statistics import wilson_interval
 from harken.records import Preference, TokenPair
 
-MAX_GROUPS = 6
+MAX_NAMED_GROUPS = 6
 """Groups named in a line; the others are counted."""
 
 _NO_WORD = {
@@ -99,8 +99,8 @@ def format_shares(names: Iterable[str]) -> str:
     total = sum(counts.values())
     if set(counts) == {"none"}:
         return "none named"
-    named = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MAX_GROUPS)]
-    more = len(counts) - MAX_GROUPS
+    named = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MAX_NAMED_GROUPS)]
+    more = len(counts) - MAX_NAMED_GROUPS
     return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")
 
 

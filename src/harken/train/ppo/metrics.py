@@ -19,7 +19,7 @@ from harken.train.ppo.targets import PPOTargets
 
 REWARD_MODEL = "reward_model"
 """The reward source whose mean score is `score/mean`."""
-MAX_GROUPS = 12
+MAX_METRIC_GROUPS = 12
 """With more domains (or languages) than this, no metrics per group: they would crowd out all others."""
 MIN_RESPONSES_TO_CORRELATE = 8
 """The correlation over fewer responses than this is noise and is set to 0."""
@@ -120,7 +120,7 @@ def _by_group(name: str, groups: Sequence[str], rewards: Sequence[float]) -> dic
     members: dict[str, list[float]] = defaultdict(list)
     for group, reward in zip(groups, rewards, strict=True):
         members[group or "none"].append(reward)
-    if not 2 <= len(members) <= MAX_GROUPS:
+    if not 2 <= len(members) <= MAX_METRIC_GROUPS:
         return {}
     return {f"{name}{group}": fmean(values) for group, values in sorted(members.items())}
 

@@ -48,7 +48,7 @@ PAPER = tuple(itertools.takewhile(lambda check: check.name != "models_load", CHE
 
 
 @dataclass(frozen=True)
-class Clinic:
+class HealthyPipeline:
     """The folders of the healthy pipeline, and the configurations of its stages."""
 
     root: Path
@@ -92,9 +92,9 @@ class Clinic:
         return config
 
 
-def open_clinic(root: Path) -> Clinic:
+def train_healthy_pipeline(root: Path) -> HealthyPipeline:
     """Train the pipeline into `root`: about five seconds."""
-    clinic = Clinic(root)
+    healthy = HealthyPipeline(root)
     tiny_model(seed=3).save_pretrained(root / "base")
     tiny_tokenizer().save_pretrained(root / "base")
     write(root / "sft.jsonl", map(demonstration, range(80)))
@@ -102,11 +102,11 @@ def open_clinic(root: Path) -> Clinic:
     write(root / "prompts.jsonl", ({"prompt": f"say {thing}"} for thing in THINGS[:80]))
     write(root / "heldout.jsonl", ({"prompt": f"say {thing}"} for thing in THINGS[80:]))
     # High rates and many passes: the tiny model starts from noise. Its weights train whole, and are merged by nobody.
-    sft = clinic.config("sft", lr=3e-3, epochs=12, lr_schedule="constant", eval_every=1000) | {"lora": None}
+    sft = healthy.config("sft", lr=3e-3, epochs=12, lr_schedule="constant", eval_every=1000) | {"lora": None}
     train(RunConfig.model_validate(sft), root / "sft")
-    reward = clinic.config("reward", lr=1e-2, epochs=4, normalise="standardise", eval_every=1000)
+    reward = healthy.config("reward", lr=1e-2, epochs=4, normalise="standardise", eval_every=1000)
     train(RunConfig.model_validate(reward), root / "reward")
-    return clinic
+    return healthy
 
 
 def first_cause(

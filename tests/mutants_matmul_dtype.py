@@ -1,8 +1,8 @@
-"""Mistakes about the type that matrices are multiplied in."""
+"""Mistakes in the matmul dtype."""
 
-from mutants_record import Mutant
+from mutant import Mutant
 
-PRODUCTS = [
+MATMUL_DTYPE = [
     Mutant(
         "widened on a GPU too",
         "maths/matmul_dtype.py",

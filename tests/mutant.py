@@ -1,4 +1,4 @@
-"""What a planted mistake is."""
+"""The record of a planted mistake."""
 
 from dataclasses import dataclass
 

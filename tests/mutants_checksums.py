@@ -1,38 +1,38 @@
-"""Mistakes in seals: what is sealed, what is checked, and when the seal comes and goes."""
+"""Mistakes in checksums: which files have them, what is verified, and when they are written and removed."""
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
-SEALS_TESTS, DAMAGE = "run/test_checksums.py", "end_to_end/test_damage.py"
+CHECKSUM_TESTS, DAMAGE = "run/test_checksums.py", "end_to_end/test_damage.py"
 ORDER = f"{DAMAGE}::test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finished"
 COMMAND = f"{DAMAGE}::test_a_command_that_meets_a_damaged_file_says_so_and_changes_nothing"
 LOADING = f"{DAMAGE}::test_an_evaluation_meets_a_model_that_was_damaged_since"
 KINDS = f"{DAMAGE}::test_200_flips_and_100_truncations_of_each_kind_are_found"
 
-SEALS = [
-    Mutant("seals: every file passes", "run/checksums.py", 'file_problem: found == sha256', "found", SEALS_TESTS),
-    Mutant("seals: a missing file passes", "run/checksums.py", "file_problem: 'is missing'", "None", SEALS_TESTS),
-    Mutant("seals: the seal itself is believed", "run/checksums.py", 'read_checksums: written == _text(sums)', "sums", SEALS_TESTS),
-    Mutant("seals: a damaged seal is no seal", "run/checksums.py", 'read_checksums: not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written))', "True", SEALS_TESTS),
-    Mutant("seals: a damaged first line is another tool's", "run/checksums.py", 'read_checksums: not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written))', "not _FIRST.startswith(written[:len(_FIRST)])", SEALS_TESTS),
-    Mutant("seals: an emptied seal is no seal", "run/checksums.py", 'read_checksums: _FIRST.startswith(written[:len(_FIRST)])', "written.startswith(_FIRST)", SEALS_TESTS),
-    Mutant("seals: another tool's sums are damaged", "run/checksums.py", 'read_checksums: if not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written)):\n    return None', "if not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written)):\n    pass", SEALS_TESTS),
-    Mutant("seals: lines in any order", "run/checksums.py", "_text: sorted(sums)", "sums", SEALS_TESTS),
-    Mutant("seals: files in a folder of the folder pass", "run/checksums.py", 'verify_file: MAX_PATH_PARTS', "1", SEALS_TESTS),
-    Mutant("seals: the outer seal speaks for inner files", "run/checksums.py", 'verify_file: path.relative_to(folder).as_posix()', "path.name", SEALS_TESTS),
-    Mutant("seals: everything counts as weights", "run/checksums.py", "verify_folder: weights or not name.endswith('.safetensors')", "weights and (not name.endswith('.safetensors'))", SEALS_TESTS),
-    Mutant("seals: only weights are checked", "run/checksums.py", "verify_folder: not name.endswith('.safetensors')", "name.endswith('.safetensors')", SEALS_TESTS),
-    Mutant("seals: text is read unchecked", "run/checksums.py", 'read_verified_text: verify_file(path)', "pass", f"{KINDS}[results.json]"),
-    Mutant("seals: nothing is flushed before", "run/checksums.py", 'write_checksums: atomic.sync(path)', "pass", SEALS_TESTS),
-    Mutant("seals: names of files are not flushed before", "run/checksums.py", 'write_checksums: atomic.sync(inner)', "pass", SEALS_TESTS),
-    Mutant("seals: changes within a tick are missed", "run/checksums.py", "file_sha256: _digest.__wrapped__(*key) if recent else _digest(*key)", "_digest(*key)", SEALS_TESTS),
-    Mutant("seals: every check reads the file", "run/checksums.py", "file_sha256: _digest.__wrapped__(*key) if recent else _digest(*key)", "_digest.__wrapped__(*key)", SEALS_TESTS),
-    Mutant("seals: a restored time hides a change", "run/checksums.py", "file_sha256: (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)", "(path.resolve(), facts.st_size, facts.st_mtime_ns, 0)", SEALS_TESTS),
-    Mutant("seals: unsealing leaves the seal", "run/checksums.py", 'remove_checksums: (folder / CHECKSUMS).unlink()', "pass", SEALS_TESTS),
-    Mutant("verify: damage is success", "cli/main.py", "verify: 1 if any((one.problems for one in found)) else 0", "0", SEALS_TESTS),
-    Mutant("verify: checkpoints are passed over", "run/verify.py", "verify: checkpoint.is_checkpoint(folder.absolute())", "False", SEALS_TESTS),
-    Mutant("verify: what is in quarantine counts", "run/checkpoint.py", 'is_checkpoint: _STEP.fullmatch(path.name) is not None and path.parent.name in CHECKPOINT_FOLDERS', "_STEP.fullmatch(path.name) is not None", SEALS_TESTS),
+CHECKSUMS = [
+    Mutant("checksums: every file passes", "run/checksums.py", 'file_problem: found == sha256', "found", CHECKSUM_TESTS),
+    Mutant("checksums: a missing file passes", "run/checksums.py", "file_problem: 'is missing'", "None", CHECKSUM_TESTS),
+    Mutant("checksums: the file of checksums is not verified", "run/checksums.py", 'read_checksums: written == _text(sums)', "sums", CHECKSUM_TESTS),
+    Mutant("checksums: a damaged seal is no seal", "run/checksums.py", 'read_checksums: not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written))', "True", CHECKSUM_TESTS),
+    Mutant("checksums: a damaged first line is another tool's", "run/checksums.py", 'read_checksums: not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written))', "not _FIRST.startswith(written[:len(_FIRST)])", CHECKSUM_TESTS),
+    Mutant("checksums: an emptied seal is no seal", "run/checksums.py", 'read_checksums: _FIRST.startswith(written[:len(_FIRST)])', "written.startswith(_FIRST)", CHECKSUM_TESTS),
+    Mutant("checksums: another tool's sums are damaged", "run/checksums.py", 'read_checksums: if not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written)):\n    return None', "if not _FIRST.startswith(written[:len(_FIRST)]) and (not _LAST.search(written)):\n    pass", CHECKSUM_TESTS),
+    Mutant("checksums: lines in any order", "run/checksums.py", "_text: sorted(sums)", "sums", CHECKSUM_TESTS),
+    Mutant("checksums: files in a folder of the folder pass", "run/checksums.py", 'verify_file: MAX_PATH_PARTS', "1", CHECKSUM_TESTS),
+    Mutant("checksums: outer checksums are used for inner files", "run/checksums.py", 'verify_file: path.relative_to(folder).as_posix()', "path.name", CHECKSUM_TESTS),
+    Mutant("checksums: everything counts as weights", "run/checksums.py", "verify_folder: weights or not name.endswith('.safetensors')", "weights and (not name.endswith('.safetensors'))", CHECKSUM_TESTS),
+    Mutant("checksums: only weights are checked", "run/checksums.py", "verify_folder: not name.endswith('.safetensors')", "name.endswith('.safetensors')", CHECKSUM_TESTS),
+    Mutant("checksums: text is read unchecked", "run/checksums.py", 'read_verified_text: verify_file(path)', "pass", f"{KINDS}[results.json]"),
+    Mutant("checksums: nothing is flushed before", "run/checksums.py", 'write_checksums: atomic.sync(path)', "pass", CHECKSUM_TESTS),
+    Mutant("checksums: names of files are not flushed before", "run/checksums.py", 'write_checksums: atomic.sync(inner)', "pass", CHECKSUM_TESTS),
+    Mutant("checksums: changes within a tick are missed", "run/checksums.py", "file_sha256: _digest.__wrapped__(*key) if recent else _digest(*key)", "_digest(*key)", CHECKSUM_TESTS),
+    Mutant("checksums: every check reads the file", "run/checksums.py", "file_sha256: _digest.__wrapped__(*key) if recent else _digest(*key)", "_digest.__wrapped__(*key)", CHECKSUM_TESTS),
+    Mutant("checksums: a restored time hides a change", "run/checksums.py", "file_sha256: (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)", "(path.resolve(), facts.st_size, facts.st_mtime_ns, 0)", CHECKSUM_TESTS),
+    Mutant("checksums: removing the checksums leaves the file", "run/checksums.py", 'remove_checksums: (folder / CHECKSUMS).unlink()', "pass", CHECKSUM_TESTS),
+    Mutant("verify: damage is success", "cli/main.py", "verify: 1 if any((one.problems for one in found)) else 0", "0", CHECKSUM_TESTS),
+    Mutant("verify: checkpoints are passed over", "run/verify.py", "verify: checkpoint.is_checkpoint(folder.absolute())", "False", CHECKSUM_TESTS),
+    Mutant("verify: what is in quarantine counts", "run/checkpoint.py", 'is_checkpoint: _STEP.fullmatch(path.name) is not None and path.parent.name in CHECKPOINT_FOLDERS', "_STEP.fullmatch(path.name) is not None", CHECKSUM_TESTS),
     Mutant("loop: final is not sealed", "train/loop.py", '_save_final: checksums.write_checksums(unfinished)', "pass", ORDER),
     Mutant("loop: a run is sealed after its final came", "train/loop.py", '_save_final: checksums.write_checksums(run.root, run.checksummed_files())\natomic.publish_folder(unfinished, run.final)', 'atomic.publish_folder(unfinished, run.final)\nchecksums.write_checksums(run.root, run.checksummed_files())', ORDER),
     Mutant("run: the old seal stays while training goes on", "train/launch.py", '_train: checksums.remove_checksums(run.root)', "pass", ORDER),

@@ -1,12 +1,12 @@
-"""Mistakes in what is found for a model: its tokenizer, its end tokens, its base, its adapter's layers."""
+"""Mistakes in finding the parts of a model: its tokenizer, end tokens, base and adapted layers."""
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
 TOKENIZERS = "models/test_find_tokenizer.py"
 
-FOUND = [
+MODELS = [
     Mutant("an adapter is evaluated with its base's tokenizer", "evaluate/responses.py", "_engine: backbone.set_tokenizer(source, tokenizer_of(source))", "pass", TOKENIZERS),
     Mutant("the base's tokenizer comes first", "models/find_tokenizer.py", "tokenizer_folder: list(reversed(source.chain()))", "source.chain()", TOKENIZERS),
     Mutant("a chat template alone is ignored", "models/find_tokenizer.py", "tokenizer_of: (link.folder / _TEMPLATE).is_file()", "False", TOKENIZERS),
