@@ -84,7 +84,7 @@ def compared(name: str, settings: Mapping[str, Any], model: str) -> dict[str, An
         "measured_bytes": sides.peak_bytes(trained, steps)
         + (CUDA_CONTEXT if torch.cuda.is_available() else 0),
         "phase": plan["peak"]["phase"],
-        "predicted_seconds": plan["durations"][0]["seconds_a_step"],
+        "predicted_seconds": plan["durations"][0]["seconds_per_step"],
         "measured_seconds": min(step["seconds"] for step in steps),
     }
 

@@ -149,7 +149,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(
     assert "division by zero" in first["why"]
     printed = capsys.readouterr().out
     assert f"failed: {first['folder']}: " in printed
-    assert "caution: training.rewards[0].path changes what the reward is" in printed
+    assert "caution: training.rewards[0].path redefines the reward" in printed
     assert (out / "frontier.html").read_text().count("<circle") == 3
 
 
@@ -216,7 +216,7 @@ def test_the_cost_is_told_before_it_is_spent(root: Path, tmp_path: Path, trained
     sweep.sweep(run, [], tmp_path, "1")
     said = sweep.announcement(sweep.plan_runs(run, [], tmp_path, "1,2,3,4,5"), None)
     assert said.startswith("sweep: 5 runs, 1 of them finished. An update took 7.0 s in ")
-    assert said.endswith("seed=1: about 35 s a run, 2 min in all")
+    assert said.endswith("seed=1: about 35 s per run, 2 min in total")
 
 
 def test_a_pipelines_own_ppo_tells_the_cost(root: Path, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_pipelines_own_ppo_tells_the_cost(root: Path, tmp_path: Path) -> None:
     (source / "03_ppo").mkdir()
     (source / "03_ppo" / "metrics.jsonl").write_text('{"step": 1, "seconds": 600.0}\n')
     runs = sweep.plan_runs("demo", [], tmp_path / "out", "1,2", source=source)
-    assert sweep.announcement(runs, source).endswith("03_ppo: about 2.0 h a run, 4.0 h in all")
+    assert sweep.announcement(runs, source).endswith("03_ppo: about 2.0 h per run, 4.0 h in total")
 
 
 def test_large_grids_need_a_yes(
@@ -284,13 +284,13 @@ def test_a_folder_of_its_own_for_every_value() -> None:
         (["{run}", "--over", "training.ppo.kl_cof=0,1"], "Did you mean kl_coef?"),
         (["{run}", "--over", "training.ppo.kl_coef=0,low"], "expected a number"),
         (["{run}", "--over", "training.ppo.kl_coef=0.1,1e-1"], "kl_coef=0.1_seed=839 and kl_coef=1e-1_seed=839"),
-        (["{run}", "--over", "training.lr=1e-4", "--over", "training.lr=1e-5"], "Name all its values in one"),
+        (["{run}", "--over", "training.lr=1e-4", "--over", "training.lr=1e-5"], "Give all its values in one"),
         (["{run}", "--over", "seed=1,2"], "--seeds 839,840"),
         (["{run}", "--seeds", "1,two"], "seeds are whole numbers"),
         (["demo", "--over", "training.ppo.kl_coef=0,1"], "--from outputs/demo"),
-        (["demo", "--from", "{root}", "--over", "training.ppo.kl_coef=0,1"], "no finished pipeline is here"),
+        (["demo", "--from", "{root}", "--over", "training.ppo.kl_coef=0,1"], "not a finished pipeline"),
         (["demo", "--from", "{done}", "--over", "training.ppo.kl_cof=0,1"], "Did you mean kl_coef?"),
-        (["smollm2-135m_sft", "--over", "training.lr=1e-4,1e-5"], "a sweep is of PPO runs, and this is 'sft'"),
+        (["smollm2-135m_sft", "--over", "training.lr=1e-4,1e-5"], "only PPO runs can be swept, and this is 'sft'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_before_anything_trains(
@@ -313,7 +313,7 @@ def test_figures_that_do_not_compare_are_told() -> None:
     assert sweep.cautions(["training.lr", "training.ppo.kl_coef"]) == []
     (reward,) = sweep.cautions(["training.reward_model.weight"])
     (kl,) = sweep.cautions(["training.ppo.reference"])
-    assert "compare judges" in reward and "KLs do not compare" in kl
+    assert "compare judges" in reward and "KLs are not comparable" in kl
 
 
 # -- the page about it ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""SFT → reward model → PPO → evaluation → report, each stage starting from the ones before it."""
+"""Run SFT → reward model → PPO → evaluation → report; each stage starts from the results of earlier ones."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ BASE, SFT, PPO = "Base", "SFT", "PPO"
 
 
 def run_pipeline(config: PipelineConfig, output: Path, *, accept_changes: bool = False) -> PipelineFolder:
-    """Every stage in order. With the same folder and configuration, go on where it stopped.
+    """Run all stages in order. With the same folder and configuration, an interrupted pipeline resumes.
 
-    Raises UserError when the folder holds another pipeline (unless `accept_changes`, for stages that are not
-    finished), another process writes it, or a stage cannot start.
+    Raises UserError if the folder contains another pipeline (unless `accept_changes`, for unfinished stages),
+    another process is writing to it, or a stage cannot start.
     """
     with write_lock(output):
         return _run(config, PipelineFolder(output), output, accept_changes)
@@ -44,8 +44,8 @@ def _run(
         AcceptedChanges(accept_changes),
     )
     lock_config(folder.config, settings, folder.sft.final, changes=changes)
-    checksums.remove_checksums(output)  # the report is made again, and sealed with it
-    if read_locked_config(folder.config) != settings:  # stages write down what was accepted
+    checksums.remove_checksums(output)  # the report is built again, with new checksums
+    if read_locked_config(folder.config) != settings:  # each stage records the accepted changes
         write_config(folder.config, settings)
     if config.notice:
         say(config.notice)
@@ -65,20 +65,20 @@ def _run(
 
 
 def stage(config: PipelineConfig, overrides: StageOverrides, model: str) -> RunConfig:
-    """A stage's own run configuration: what the pipeline shares, what the stage says, the model it starts from."""
+    """Build a stage's run configuration from the pipeline's shared settings, the stage's own, and the model."""
     shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard")}
     return RunConfig.model_validate({**shared, **overrides.model_dump(), "model_name": model})
 
 
 def ppo_stage(config: PipelineConfig, folder: PipelineFolder) -> RunConfig:
-    """PPO from the supervised model, against the pipeline's reward model unless the stage names another."""
+    """Build the PPO configuration: SFT model, and the pipeline's reward model unless the stage names another."""
     training = dict(config.ppo.training)
     training.setdefault("reward_model", {"checkpoint_path": str(folder.reward.final)})
     return stage(config, config.ppo.model_copy(update={"training": training}), str(folder.sft.final))
 
 
 def evaluation(config: PipelineConfig, folder: PipelineFolder) -> EvaluationConfig:
-    """Base, SFT and PPO, scored by the pipeline's reward model."""
+    """Build the evaluation of base, SFT and PPO with the pipeline's reward model."""
     return EvaluationConfig.model_validate(
         {
             "policies": {
@@ -98,20 +98,20 @@ def evaluation(config: PipelineConfig, folder: PipelineFolder) -> EvaluationConf
 def report_pipeline(root: Path) -> Path:
     """Write the page and `results.json` of a finished pipeline from its files, and print the verdict.
 
-    Raises UserError when `root` holds no finished evaluation.
+    Raises UserError if `root` has no finished evaluation.
     """
     folder = PipelineFolder(root)
     if not folder.evaluation.summary.exists():
         raise UserError(
-            "no finished evaluation is here",
+            "no finished evaluation",
             where=str(folder.evaluation.root),
-            fix="run the same `harken pipeline` with this folder again: it goes on where it stopped",
+            fix="run the same `harken pipeline` with this folder again to resume it",
         )
     config = config_files.checked(PipelineConfig, read_locked_config(folder.config), str(folder.config))
     summary = read_summary(folder.evaluation.summary)
     if missing := [name for name in (BASE, SFT, PPO) if name not in summary["policies"]]:
         raise UserError(
-            f"it compares {', '.join(summary['policies'])}, and not {missing[0]}",
+            f"it compares {', '.join(summary['policies'])}, but not {missing[0]}",
             where=str(folder.evaluation.summary),
             fix=FIX,
         )
@@ -123,9 +123,9 @@ def report_pipeline(root: Path) -> Path:
     headline = verdict.headline(summary, BASE, SFT, PPO, judge, verdict.late_kl(metrics["ppo"]))
     roles = {"base": BASE, "sft": SFT, "ppo": PPO}
     results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
-    checksums.remove_checksums(root)  # all was read that could be damaged: now its files change
-    told = trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
-    notice = " ".join(part for part in (config.notice, f"Warning: {told}." if told else "") if part)
+    checksums.remove_checksums(root)  # everything has been read and verified; the files change from here on
+    leak = trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
+    notice = " ".join(part for part in (config.notice, f"Warning: {leak}." if leak else "") if part)
     atomic.write_json(
         folder.results,
         results | {"name": config.name, "notice": notice, "trained_on": summary.get("trained_on", {})},
@@ -150,7 +150,7 @@ def report_pipeline(root: Path) -> Path:
 
 
 def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
-    """What a reader of the page must know before any figure on it: frozen weights that moved."""
+    """Return a warning for each stage whose frozen weights changed."""
     moved = {name: manifest.moved_components(run) for name, run in stages.items()}
     return [
         f"Warning: frozen weights ({', '.join(names)}) changed during the {name} stage: its figures are not reliable."
@@ -160,9 +160,9 @@ def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
 
 
 def run_facts(run: RunFolder) -> dict[str, Any]:
-    """What the page says of a run: its configuration, data, lineage, role table and versions.
+    """Collect the facts of a run for the page: configuration, data, lineage, role table and versions.
 
-    Raises UserError for a file that is missing or damaged.
+    Raises UserError if a file is missing or damaged.
     """
     record = manifest.read_manifest(run.manifest)
     manifest.read_lineage(run.manifest)

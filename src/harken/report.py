@@ -1,7 +1,7 @@
-"""`harken report`: one page from a pipeline, from the folders of stages, from a single run or evaluation.
+"""Run `harken report`: build one page from a pipeline, from folders of stages, or from a single run or evaluation.
 
-A folder is what its files say: `pipeline.yml` makes it a pipeline; `config.yml` with a `training` section a run, with
-`policies` an evaluation. A folder that is none of them stands for the runs and the evaluation right inside it.
+A folder with `pipeline.yml` is a pipeline. A folder with `config.yml` is a run if that has a `training` section, and an
+evaluation if it has `policies`. Any other folder stands for the runs and the evaluation directly inside it.
 """
 
 from __future__ import annotations
@@ -27,34 +27,33 @@ from harken.run.terminal import show
 
 PAGE = Path("05_report") / "report.html"
 ORDER = ("sft", "reward", "ppo")
-"""Training types in the order in which the stages of a pipeline run."""
+"""Training types in the order of a pipeline's stages."""
 
 
 @dataclass
 class FoundFolders:
-    """What the folders hold: runs with their training type, evaluations, pipelines."""
+    """Hold the runs (with their training type), evaluations and pipelines in the given folders."""
 
     runs: list[tuple[str, RunFolder]] = field(default_factory=list)
     evaluations: list[EvaluationFolder] = field(default_factory=list)
     pipelines: list[Path] = field(default_factory=list)
 
     def add(self, other: FoundFolders) -> None:
-        """Take over what `other` holds; a folder that is named twice counts once."""
-        trained_prompts = {run.root.resolve() for _, run in self.runs} | {
+        """Add the contents of `other`; a folder that is named twice counts once."""
+        known = {run.root.resolve() for _, run in self.runs} | {
             one.root.resolve() for one in self.evaluations
         }
-        self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in trained_prompts]
-        self.evaluations += [one for one in other.evaluations if one.root.resolve() not in trained_prompts]
+        self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in known]
+        self.evaluations += [one for one in other.evaluations if one.root.resolve() not in known]
         self.pipelines += other.pipelines
 
 
 def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
-    """Write the page of a finished pipeline again, or of the runs and the evaluation that `paths` hold.
+    """Rebuild the page of a finished pipeline, or build one from the runs and the evaluation in `paths`.
 
-    Without an evaluation the page shows training alone; without runs the comparison alone. The page lies in
-    `output_dir`, or else in 05_report/ inside the folder that holds everything that was named.
-    Raises UserError, naming what was found, when the folders hold nothing, several evaluations, or a pipeline
-    beside other folders.
+    Without an evaluation the page shows only training; without runs, only the comparison. The page is written to
+    `output_dir`, by default to 05_report/ in the common parent of all named folders.
+    Raises UserError if the folders contain no results, several evaluations, or a pipeline together with other folders.
     """
     found = FoundFolders()
     for path in paths:
@@ -67,9 +66,9 @@ def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
 
 
 def _find(path: Path) -> FoundFolders:
-    """What one folder is, or what lies right inside it."""
+    """Identify a folder, or else the folders directly inside it."""
     if not path.is_dir():
-        problem = "a file, and a folder is needed" if path.exists() else "no such folder"
+        problem = "not a folder" if path.exists() else "no such folder"
         raise UserError(problem, where=str(path), fix="Name the folder of a run, an evaluation or a pipeline")
     if (found := _identify(path)) is not None:
         return found
@@ -83,14 +82,16 @@ def _find(path: Path) -> FoundFolders:
     if inside.pipelines:
         names = ", ".join(str(one) for one in inside.pipelines)
         raise UserError(
-            f"this folder holds pipelines: {names}",
+            f"this folder contains pipelines: {names}",
             where=str(path),
             fix=f"Name one of them: harken report {inside.pipelines[0]}",
         )
     if (found := _identify(path.parent)) is not None and found.runs:
-        raise UserError("this is a part of a run", where=str(path), fix=f"Run: harken report {path.parent}")
+        raise UserError(
+            "this folder is part of a run", where=str(path), fix=f"Run: harken report {path.parent}"
+        )
     raise UserError(
-        "neither a run, an evaluation nor a pipeline, and none right inside",
+        "not a run, an evaluation or a pipeline, and none is directly inside",
         where=str(path),
         fix="Name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
     )
@@ -112,22 +113,22 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
     others = [str(run.root) for _, run in found.runs] + [str(one.root) for one in found.evaluations]
     if len(set(found.pipelines)) > 1 or others:
         raise UserError(
-            f"a pipeline has a page of its own, and other folders are named beside it: "
+            f"a pipeline has its own page, and cannot be combined with other folders: "
             f"{', '.join(others or map(str, found.pipelines))}",
             where=str(found.pipelines[0]),
             fix=f"Run: harken report {found.pipelines[0]}",
         )
     if output_dir is not None:
         raise UserError(
-            f"the page of a pipeline lies in it: {PipelineFolder(found.pipelines[0]).report}",
+            f"the page of a pipeline is written to {PipelineFolder(found.pipelines[0]).report}",
             where="--output-dir",
-            fix="Leave it out",
+            fix="Remove this option",
         )
     return pipeline.report_pipeline(found.pipelines[0])
 
 
 def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
-    """Raise UserError where a page would have to guess which runs and evaluation belong together."""
+    """Raise UserError if it is unclear which runs and evaluation belong together."""
     where = ", ".join(map(str, paths))
     if len(found.evaluations) > 1:
         names = ", ".join(str(one.root) for one in found.evaluations)
@@ -142,14 +143,14 @@ def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
         raise UserError(
             f"several runs of type {several[0]}: {names}",
             where=where,
-            fix="Name the runs that belong together, one after the other",
+            fix="Name only the runs that belong together",
         )
     for one in found.evaluations:
         if not one.summary.is_file():
             raise UserError(
                 "this evaluation is not finished",
                 where=str(one.root),
-                fix="Run the same `harken eval` with this --output-dir again: it goes on where it stopped",
+                fix="Run the same `harken eval` with this --output-dir again to resume it",
             )
 
 
@@ -170,7 +171,7 @@ def _write(page: Path, found: FoundFolders) -> Path:
         if name not in often:
             info[name]["title"] = str(run.root)
     summary, rows, roles = None, [], {}
-    headline = ["Note: training alone: no evaluation is among these folders."]
+    headline = ["Note: these folders contain no evaluation, so the page shows only training."]
     if found.evaluations:
         evaluation = found.evaluations[0]
         summary = read_summary(evaluation.summary)
@@ -210,19 +211,19 @@ def _write(page: Path, found: FoundFolders) -> Path:
 
 
 def _not_held_out(summary: Mapping[str, Any] | None) -> str:
-    """The warning that policies were trained on prompts of the evaluation; "" where none was."""
-    told = (
+    """Return the warning that policies were trained on evaluation prompts; "" if none was."""
+    leak = (
         trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
         if summary
         else ""
     )
-    return f"Warning: {told}." if told else ""
+    return f"Warning: {leak}." if leak else ""
 
 
 def _roles(
     summary: Mapping[str, Any], models: Mapping[str, Any], runs: Mapping[str, RunFolder], folder: Path
 ) -> dict[str, str]:
-    """Which policy is the base, which SFT's and which PPO's, as far as the folders of runs tell."""
+    """Find the base, SFT and PPO policies, as far as the run folders show."""
     policies = list(summary["policies"])
     made = {
         kind: _made_by(run, models, policies, folder) for kind, run in runs.items() if kind in ("sft", "ppo")
@@ -239,24 +240,22 @@ def _headline(
     roles: Mapping[str, str],
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[str]:
-    """The verdict on the policy that PPO made against the one it started from, or else of the last on the first."""
+    """Compare the PPO policy with the one it started from, or else the last policy with the first."""
     policies = list(summary["policies"])
     if len(policies) < 2:
-        return [
-            f"Note: {policies[0]} is the only policy of the evaluation: there is nothing to compare it with."
-        ]
+        return [f"Note: {policies[0]} is the only policy of the evaluation, so there is no comparison."]
     judge = next(iter(summary["judges"]), None)
     base, sft, ppo = (roles.get(role) for role in ("base", "sft", "ppo"))
     if ppo is None:
         return verdict.headline(summary, None, policies[0], policies[-1], judge)
     if sft is None:
-        # The KL is to the model that PPO started from, and that is no policy of this evaluation.
+        # The KL is measured against the model that PPO started from, which is not part of this evaluation.
         return verdict.headline(summary, None, str(base), ppo, judge)
     return verdict.headline(summary, base, sft, ppo, judge, verdict.late_kl(metrics.get("ppo", ())))
 
 
 def _made_by(run: RunFolder, models: Mapping[str, Any], policies: Sequence[str], folder: Path) -> str | None:
-    """The policy whose model is the run's folder or its final, also where all moved together since (`run.moved`)."""
+    """Return the policy whose model is the run or its final/, also after both were moved together (`run.moved`)."""
     places = [str(place.resolve()) for place in (run.final, run.root)]
     return next(
         (

@@ -1,4 +1,4 @@
-"""One PPO run for every combination of settings and seed, and what each came to: `harken sweep`."""
+"""Run `harken sweep`: train PPO for every combination of settings and seeds, and compare the results."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from harken.run.tracking import say
 from harken.train.launch import train
 
 MAX_RUNS = 50
-"""A larger grid is more likely a slip than a wish: it needs --yes."""
+"""Larger grids need --yes, because they are probably a mistake."""
 MAX_VALUE_NAME = 40
-"""Characters of one value in a folder's name."""
+"""Largest number of characters of one value in a folder name."""
 CHANGES_REWARD = (
     *("training.reward", "data.", "training.ppo.score_clip", "training.ppo.truncated"),
     *("training.ppo.missing_eos", "training.ppo.length_penalty", "training.ppo.repetition_penalty"),
 )
-"""Beginnings of keys under which the reward itself, or what is asked, is another."""
+"""Prefixes of keys that change the definition of the reward or the prompts."""
 CHANGES_KL = ("training.ppo.reference", "training.ppo.temperature", "model_name")
-"""Beginnings of keys under which KL is measured to, or of, something else."""
+"""Prefixes of keys that change the policy or reference of the KL."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of the grid. `keys` has the swept settings as they were written, under their short names."""
+    """Hold one run of the grid. `keys` maps short names of the swept settings to their values as written."""
 
     folder: Path
     keys: dict[str, str]
@@ -54,12 +54,12 @@ class PlannedRun:
 
     @property
     def group(self) -> str:
-        """What it shares with the runs that differ from it in their seed alone."""
+        """The settings, without the seed."""
         return ", ".join(f"{key} {value}" for key, value in self.keys.items()) or "as configured"
 
     @property
     def finished(self) -> bool:
-        """Whether it needs no more training."""
+        """Whether the run is finished."""
         return RunFolder(self.folder).final.exists()
 
 
@@ -73,19 +73,18 @@ def sweep(
     *,
     yes: bool = False,
 ) -> int:
-    """Train the whole grid into folders of `output`, print a table, and return how many runs failed.
+    """Train the grid into folders of `output`, print a table, and return how many runs failed.
 
-    Finished runs are kept and started ones go on. A run that fails is reported, and the others are trained.
-    `sweep.json` and `frontier.html` are brought up to date after every run. Arguments as in `plan`.
-    Raises UserError before anything trains when a setting is wrong, or the grid is larger than `MOST_RUNS`
-    without `yes`.
+    Finished runs are kept and unfinished ones resumed. A failed run is reported, and the others are still trained.
+    `sweep.json` and `frontier.html` are updated after every run. Arguments as in `plan`.
+    Raises UserError before training if a setting is wrong, or if the grid exceeds `MAX_RUNS` without `yes`.
     """
     runs = plan_runs(name, over, output, seeds, overrides, source)
     if len(runs) > MAX_RUNS and not yes:
         raise UserError(
             f"{len(runs)} runs are more than {MAX_RUNS}",
             where="--over",
-            fix="Fewer values, or --yes for all",
+            fix="Use fewer values, or --yes to run all",
         )
     say(announcement(runs, source))
     notes = cautions([parse_axis(text)[0] for text in over])
@@ -121,17 +120,17 @@ def plan_runs(
     overrides: Sequence[str] = (),
     source: Path | None = None,
 ) -> list[PlannedRun]:
-    """Every run of the grid, checked: the last `--over` changes fastest, then the seed.
+    """List and validate the runs of the grid. Seeds vary fastest, then the last `--over`.
 
-    `over` are ``key=value,value``, with the keys of a PPO run; `overrides` go to every run. `name` is a PPO run,
-    or with `source` a pipeline whose PPO starts from the models in that finished pipeline's folder. `seeds` is
-    ``839,840``; left out, the configuration's one. Raises UserError for what cannot be run, or would run twice.
+    `over` has items ``key=value,value`` with keys of a PPO run; `overrides` apply to every run. `name` is a PPO run,
+    or with `source` a pipeline whose PPO stage starts from the models of that finished pipeline. `seeds` is
+    ``839,840``; by default the configuration's seed. Raises UserError for invalid or duplicate runs.
     """
     axes = [parse_axis(text) for text in over]
     if not axes and seeds is None:
         raise UserError("nothing to sweep", fix="For example: --over training.ppo.kl_coef=0.01,0.1,1")
     if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
-        fix = "Give seeds as --seeds 839,840" if "seed" in taken else "Name all its values in one --over"
+        fix = "Give seeds as --seeds 839,840" if "seed" in taken else "Give all its values in one --over"
         raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
     load = _loader(name, source)
     runs: list[PlannedRun] = []
@@ -141,7 +140,9 @@ def plan_runs(
             settings = [f"{key}={value}" for key, value in chosen]
             config = load([*overrides, *settings, *([] if seed is None else [f"seed={seed}"])])
             if not isinstance(config.training, PPOTraining):
-                raise UserError(f"a sweep is of PPO runs, and this is {config.training.type!r}", where=name)
+                raise UserError(
+                    f"only PPO runs can be swept, and this is {config.training.type!r}", where=name
+                )
             keys = {_short(key): value for key, value in chosen}
             folder = output / folder_name(keys, config.seed)
             content = config_sha256(config.model_dump(mode="json", exclude={"output_dir"}))
@@ -149,7 +150,7 @@ def plan_runs(
                 raise UserError(
                     f"{seen[content]} and {folder.name} are the same run",
                     where="--over",
-                    fix="Leave one out",
+                    fix="Remove one of them",
                 )
             seen[content] = folder.name
             config = config.model_copy(update={"output_dir": str(folder)})
@@ -158,9 +159,9 @@ def plan_runs(
 
 
 def parse_axis(text: str) -> tuple[str, list[str]]:
-    """``key=a,b`` → the key and its values, as written. A comma within [] or {} belongs to a value.
+    """Parse ``key=a,b`` to the key and its values as written. A comma within [] or {} belongs to a value.
 
-    Raises UserError for another form, and for an empty value.
+    Raises UserError for any other form, and for an empty value.
     """
     key, _, written = text.partition("=")
     values, depth = [""], 0
@@ -181,7 +182,7 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
 
 
 def folder_name(keys: dict[str, str], seed: int) -> str:
-    """``kl_coef=0.1_seed=839``: the same run has the same name in every grid. What no name may hold is hashed."""
+    """Return a name like ``kl_coef=0.1_seed=839``, the same in every grid. Values that do not fit are hashed."""
 
     def safe(value: str) -> str:
         plain = re.sub(r"[^\w.+-]+", "-", value)
@@ -194,7 +195,7 @@ def folder_name(keys: dict[str, str], seed: int) -> str:
 
 
 def announcement(runs: Sequence[PlannedRun], source: Path | None) -> str:
-    """How many runs, how many are finished, and what the rest costs where something like them was timed."""
+    """Say how many runs there are and how many are finished, and estimate the time of the rest from recorded runs."""
     rest = [run for run in runs if not run.finished]
     text = f"sweep: {len(runs)} runs, {len(runs) - len(rest)} of them finished"
     timed = [run.folder for run in runs] + ([PipelineFolder(source).ppo.root] if source else [])
@@ -205,30 +206,32 @@ def announcement(runs: Sequence[PlannedRun], source: Path | None) -> str:
     seconds = median(line["seconds"] for line in metrics)
     updates = [_updates(run.config) for run in rest]
     return (
-        f"{text}. An update took {seconds:.1f} s in {folder}: about {_time(seconds * median(updates))} a run, "
-        f"{_time(seconds * sum(updates))} in all"
+        f"{text}. An update took {seconds:.1f} s in {folder}: about {_time(seconds * median(updates))} per run, "
+        f"{_time(seconds * sum(updates))} in total"
     )
 
 
 def cautions(keys: Sequence[str]) -> list[str]:
-    """What of the figures does not compare between runs that differ in these keys."""
-    said = []
+    """Warn about results that are not comparable between runs that differ in these keys."""
+    warnings = []
     if changed := [key for key in keys if key.startswith(CHANGES_REWARD)]:
-        said.append(f"caution: {', '.join(changed)} changes what the reward is: compare judges, not rewards")
+        warnings.append(f"caution: {', '.join(changed)} redefines the reward: compare judges, not rewards")
     if changed := [key for key in keys if key.startswith(CHANGES_KL)]:
-        said.append(f"caution: {', '.join(changed)} changes what the KL is measured to: KLs do not compare")
-    return said
+        warnings.append(
+            f"caution: {', '.join(changed)} changes the policy or reference of the KL: KLs are not comparable"
+        )
+    return warnings
 
 
 def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
-    """Settings to a run's configuration: of the run `name`, or of the PPO stage of the pipeline `name`."""
+    """Return a function from overrides to a configuration: of the run `name`, or of the PPO stage of that pipeline."""
     if source is None:
         return lambda overrides: _load_run(name, overrides)
     folder = PipelineFolder(source)
     for made in (folder.sft.final, folder.reward.final):
         if not made.exists():
             raise UserError(
-                "no finished pipeline is here", where=f"--from {source}", fix=f"There is no {made}"
+                "not a finished pipeline", where=f"--from {source}", fix=f"Finish it first: {made} is missing"
             )
     stage = pipeline.ppo_stage(config_files.load_pipeline(name, []), folder)
     settings = Settings(stage.model_dump(mode="json"), {(): name})
@@ -244,11 +247,11 @@ def _load_run(name: str, overrides: list[str]) -> RunConfig:
     try:
         return config_files.load_run(name, overrides)
     except UserError as error:
-        # The reader of runs names the command that a pipeline is for.
+        # For a pipeline, the error of `load_run` suggests `harken pipeline`.
         if error.fix != f"Run: harken pipeline {name}":
             raise
-        fix = "Name the folder of a finished one, and its PPO stage is swept: --from outputs/demo"
-        raise UserError("this describes a pipeline", where=error.where, fix=fix) from None
+        fix = "Add the folder of a finished pipeline to sweep its PPO stage: --from outputs/demo"
+        raise UserError("this is a pipeline", where=error.where, fix=fix) from None
 
 
 def _seeds(text: str) -> list[int]:
@@ -274,17 +277,17 @@ def _time(seconds: float) -> str:
 
 
 def _train(run: PlannedRun) -> RunSummary:
-    """Train one run and say what it came to; of one that fails, why."""
+    """Train one run and return its outcome, or why it failed."""
     try:
         train(run.config, run.folder)
         return run_summary.outcome(RunFolder(run.folder))
     except UserError as error:
         why = str(error)
-    except Exception as error:  # noqa: BLE001  reported below and by the exit code: the others have their turn
+    except Exception as error:  # noqa: BLE001  reported below and in the exit code; the other runs still train
         traceback.print_exc()
         why = f"{type(error).__name__}: {error}"
     finally:
-        gc.collect()  # models are webs of references: without this two runs' would be in memory together
+        gc.collect()  # models have reference cycles: without this, two runs' models would be in memory
     say(f"failed: {run.folder.name}: {why}")
     return RunSummary("failed", why, 0, {})
 
@@ -292,7 +295,7 @@ def _train(run: PlannedRun) -> RunSummary:
 def _outcomes_by_settings(
     runs: Sequence[PlannedRun], outcomes: Sequence[RunSummary]
 ) -> list[tuple[dict[str, str], list[RunSummary]]]:
-    """The outcomes of each combination that did not fail, whatever their seed."""
+    """Group the outcomes that did not fail by settings, over all seeds."""
     groups: dict[tuple[str, ...], tuple[dict[str, str], list[RunSummary]]] = {}
     for run, one in zip(runs, outcomes, strict=True):
         group = groups.setdefault(tuple(run.keys.values()), (run.keys, []))
@@ -304,7 +307,7 @@ def _outcomes_by_settings(
 def _write_results(
     output: Path, about: dict[str, Any], runs: Sequence[PlannedRun], outcomes: Sequence[RunSummary]
 ) -> None:
-    """sweep.json and frontier.html of the runs so far."""
+    """Write sweep.json and frontier.html for the runs so far."""
     pairs = list(zip(runs, outcomes, strict=True))
     rows = [
         {"folder": run.folder.name, "keys": run.keys, "seed": run.seed, **asdict(one)} for run, one in pairs
@@ -318,8 +321,12 @@ def _write_results(
     names = {name for one in outcomes for name in one.figures}
     judges = sorted(name for name in names if name.startswith(run_summary.JUDGE_PREFIX))
     for name, title, caption in (
-        (run_summary.REWARD, "Reward", "Of the sampled answers, penalties included: what was trained for."),
-        (run_summary.HELD_OUT, "Held-out reward", "The same reward on prompts that were not trained on."),
+        (
+            run_summary.REWARD,
+            "Reward",
+            "Of the sampled responses, penalties included: the training objective.",
+        ),
+        (run_summary.HELD_OUT, "Held-out reward", "The same reward on held-out prompts."),
         *((name, name.removeprefix(run_summary.JUDGE_PREFIX), JUDGE_CAPTION) for name in judges),
     ):
         points = [
@@ -341,7 +348,7 @@ JUDGE_CAPTION = (
     "reward."
 )
 FRONTIER_NOTE = (
-    "One circle is one run at its end. Filled: on the front, no other run has as much reward for as little KL. The "
-    "dashed steps are the most reward that some run reached within each KL. To the right is further from the "
-    "reference; were rewards of answers normal, the best there is would be a straight line on this scale."
+    "Each circle is a finished run. Filled circles are Pareto-optimal: no other run has as much reward with as little "
+    "KL. The dashed line is the highest reward that any run reached within each KL. If rewards of responses were "
+    "normally distributed, the optimum would be a straight line on this scale."
 )

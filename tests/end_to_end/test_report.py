@@ -139,15 +139,15 @@ def test_what_cannot_be_a_page_is_refused_by_what_it_is(
 ) -> None:
     stages, out = made / "stages", made / "out"
     assert "no such folder" in refusal(capsys, str(tmp_path / "missing"))
-    assert "a file, and a folder is needed" in refusal(capsys, str(made / "pipeline.yml"))
-    assert "neither a run, an evaluation nor a pipeline" in refusal(capsys, str(tmp_path))
+    assert "not a folder" in refusal(capsys, str(made / "pipeline.yml"))
+    assert "not a run, an evaluation or a pipeline" in refusal(capsys, str(tmp_path))
     assert f"harken report {stages / '03_ppo'}" in refusal(capsys, str(stages / "03_ppo" / "final"))
     assert f"harken report {out}" in refusal(capsys, str(made.parent / made.name / "out"), str(stages))
     holder = tmp_path / "holder"
     (holder / "demo").mkdir(parents=True)
     shutil.copy(out / "pipeline.yml", holder / "demo")
     assert f"harken report {holder / 'demo'}" in refusal(capsys, str(holder))
-    assert "the page of a pipeline lies in it" in refusal(capsys, str(out), "--output-dir", str(tmp_path))
+    assert "the page of a pipeline is written to" in refusal(capsys, str(out), "--output-dir", str(tmp_path))
     shutil.copytree(stages / "03_ppo", tmp_path / "two" / "a")
     shutil.copytree(stages / "03_ppo", tmp_path / "two" / "b")
     assert "several runs of type ppo" in refusal(capsys, str(tmp_path / "two"))

@@ -27,7 +27,7 @@ def test_what_an_earlier_preset_will_write_is_counted_as_what_it_starts_from(
     assert preset_of_path("outputs/mine/final") is None
     found = find_model("outputs/qwen2.5-0.5b_sft/final")
     assert found.config.hidden_size == 896
-    assert "not there yet" in found.note and "Qwen/Qwen2.5-0.5B-Instruct" in found.note
+    assert "does not exist yet" in found.note and "Qwen/Qwen2.5-0.5B-Instruct" in found.note
 
 
 def test_an_adapter_is_planned_by_its_base(tmp_path: Path) -> None:

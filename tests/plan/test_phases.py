@@ -74,7 +74,7 @@ def test_every_weight_that_trains_needs_a_reference_beside_it(folder: Path) -> N
     # The reference, and the copy that an untrained reward head reads.
     assert parts["weights"] == 2 * 4 * PARAMETERS
     assert parts["trained"] == parts["gradients"] == 4 * PARAMETERS
-    assert parts["moments"] == 8 * PARAMETERS
+    assert parts["optimiser state"] == 8 * PARAMETERS
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -93,16 +93,16 @@ def test_what_is_packed_is_what_decoding_copies(
         pass
     job = replace(stage(folder, "ppo", run={"dtype": "bfloat16"}), shape=shape_of(config))
     found = 4 * sum(size.numel() for size in copied)
-    assert phase(job, "generate").parts["packed"] == found
+    assert phase(job, "generate").parts["packed weights"] == found
     on_gpu = replace(job, on_cpu=False)  # in 16 bits, and the unembedding is read as it lies
     unembedding = 4 * backbone.output_weight.numel()
-    assert phase(on_gpu, "generate").parts["packed"] == (found - unembedding) / 2
+    assert phase(on_gpu, "generate").parts["packed weights"] == (found - unembedding) / 2
 
 
 def test_weights_that_train_are_not_packed(folder: Path) -> None:
     """They are float32."""
     job = stage(folder, "ppo", run={"lora": None, "dtype": "bfloat16"})
-    assert phase(job, "generate").parts["packed"] == 0
+    assert phase(job, "generate").parts["packed weights"] == 0
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
@@ -114,15 +114,15 @@ def test_moments_are_those_the_optimiser_makes(folder: Path, optimizer: str) -> 
     real.step(1.0)
     moments = sum(t.nbytes for name, t in real.tensors().items() if name.startswith("adam/exp"))
     job = stage(folder, "sft", optimizer=optimizer)
-    told = phase(job, "learn").parts["moments"] / job.trained_parameters
+    told = phase(job, "learn").parts["optimiser state"] / job.trained_parameters
     assert told == pytest.approx(moments / weight.numel(), rel=0.01)
 
 
 def test_offloaded_moments_are_on_the_cpu(folder: Path) -> None:
     at_home = stage(folder, "sft", optimizer="adamw_cpu_offload")
     away = stage(folder, "sft", optimizer="adamw_cpu_offload", on_cpu=False)
-    assert phase(at_home, "learn").parts["moments"] == 8 * at_home.trained_parameters
-    assert phase(away, "learn").parts["moments"] == 0
+    assert phase(at_home, "learn").parts["optimiser state"] == 8 * at_home.trained_parameters
+    assert phase(away, "learn").parts["optimiser state"] == 0
 
 
 def test_a_way_back_is_one_copy_with_its_moments(folder: Path) -> None:
@@ -130,13 +130,13 @@ def test_a_way_back_is_one_copy_with_its_moments(folder: Path) -> None:
     one = {"epochs": 1, "minibatches": 1}
     for keys in ({}, one | {"update_kl_limit": 1.0}):
         job = stage(folder, "ppo", ppo=keys)
-        assert phase(job, "learn").parts["way back"] == 12 * job.trained_parameters
-        assert "way back" not in phase(job, "generate").parts
+        assert phase(job, "learn").parts["snapshot"] == 12 * job.trained_parameters
+        assert "snapshot" not in phase(job, "generate").parts
     job = stage(folder, "ppo", ppo={"kl_budget": 1.0})
-    assert phase(job, "learn").parts["way back"] == 16 * job.trained_parameters
-    assert phase(job, "generate").parts["way back"] == 4 * job.trained_parameters
-    assert "way back" not in phase(stage(folder, "ppo", ppo=one), "learn").parts
-    assert "way back" not in phase(stage(folder, "ppo", on_cpu=False), "learn").parts
+    assert phase(job, "learn").parts["snapshot"] == 16 * job.trained_parameters
+    assert phase(job, "generate").parts["snapshot"] == 4 * job.trained_parameters
+    assert "snapshot" not in phase(stage(folder, "ppo", ppo=one), "learn").parts
+    assert "snapshot" not in phase(stage(folder, "ppo", on_cpu=False), "learn").parts
 
 
 def test_the_merge_of_sft_happens_in_float32(folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_cache_is_the_one_generation_makes() -> None:
 def test_generation_has_room_for_the_longest_prompt_and_a_whole_answer(folder: Path) -> None:
     job = stage(folder, "ppo")
     slots, capacity = 8, max(job.rows.lengths) + 16
-    assert phase(job, "generate").parts["cache"] == kv_cache_bytes(job.shape, slots, capacity, 4)
+    assert phase(job, "generate").parts["KV cache"] == kv_cache_bytes(job.shape, slots, capacity, 4)
 
 
 def test_more_tokens_a_micro_batch_take_more_memory(folder: Path) -> None:
@@ -175,7 +175,7 @@ def test_more_tokens_a_micro_batch_take_more_memory(folder: Path) -> None:
 
 def test_checkpointing_keeps_less(folder: Path) -> None:
     plain, again = (stage(folder, "sft", gradient_checkpointing=on) for on in (False, True))
-    assert phase(again, "learn").parts["pass"] < phase(plain, "learn").parts["pass"]
+    assert phase(again, "learn").parts["activations"] < phase(plain, "learn").parts["activations"]
 
 
 def test_the_process_is_part_of_every_phase(folder: Path) -> None:

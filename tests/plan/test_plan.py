@@ -60,7 +60,7 @@ def test_a_pipeline_with_seconds_and_cost(folder: Path, capsys: pytest.CaptureFi
     assert cli.main(["plan", str(folder / "pipeline.yml"), "--price", "2.5", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert [d["stage"] for d in plan["durations"]] == ["sft", "reward", "ppo", "eval"]
-    assert all(d["seconds_a_step"] > 0 for d in plan["durations"])
+    assert all(d["seconds_per_step"] > 0 for d in plan["durations"])
     assert plan["seconds"] == pytest.approx(sum(d["seconds"] for d in plan["durations"]))
     assert plan["cost"] == pytest.approx(2.5 * plan["seconds"] / 3600)
     ppo = next(p for p in plan["phases"] if p["stage"] == "ppo" and p["phase"] == "load")
@@ -117,8 +117,8 @@ def test_a_gpu_that_is_not_here_is_planned_and_not_timed(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--memory", "12"], "'12' is no memory size"),
-        (["--memory", "much"], "'much' is no memory size"),
+        (["--memory", "12"], "'12' is not a memory size"),
+        (["--memory", "much"], "'much' is not a memory size"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--price", "-1"], "--price"),
         (["--set", "training.lrr=1"], "Did you mean lr?"),

@@ -1,8 +1,8 @@
-"""The report: one HTML file that opens anywhere, asks the network for nothing and runs no text as code.
+"""Build the report: one HTML file that works offline and never runs text as code.
 
-The data lie in the page as gzip + base64, so no answer can close a tag. The page puts text on the screen
-through `textContent` alone. A content security policy allows this script and this style, by their hashes,
-and nothing else: no connection, no frame, no form, no image but `data:`.
+The data are embedded as gzip + base64, so no response can close a tag. Text is rendered only through `textContent`.
+A content security policy allows this script and this style, by their hashes, and nothing else: no connections, frames,
+forms, or images other than `data:`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCRIPTS = (
     "responses.js",
     "main.js",
 )
-"""Inlined in this order, in one function: a file may use what the ones before it define."""
+"""Inlined in this order in one function, so that a file can use definitions of earlier ones."""
 
 Rows = Sequence[Mapping[str, Any]]
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
@@ -55,13 +55,13 @@ def build_report(
 ) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
-    `summary` is `compare.compare`'s, or None for a page of training alone; `responses` the rows of
-    `responses.parquet` it came from, `headline` `verdict.headline`'s sentences. `stage_metrics` has the lines
-    of metrics.jsonl by stage. `stage_info` has by stage whatever is worth telling, all keys optional: "title",
-    "config" (its training.type chooses the curves; without it the stage's name does), "data" (data reports),
-    "lineage", "roles" and any other. `audited` is `audit.audit`'s of the same rows and `flags` the meaning of
-    each flag (`audit.MEANINGS`); without them answers carry no flags. What looks like a secret is redacted.
-    Raises ValueError when a figure is NaN or infinite.
+    `summary` comes from `compare.compare`, or is None for a page of training only; `responses` are the rows of
+    `responses.parquet` it came from, `headline` the sentences of `verdict.headline`. `stage_metrics` has the lines
+    of metrics.jsonl by stage. `stage_info` has facts by stage, all keys optional: "title", "config" (its
+    training.type selects the charts, else the stage's name does), "data" (data reports), "lineage", "roles" and
+    any others. `audited` is the result of `audit.audit` for the same rows and `flags` the meaning of each flag
+    (`audit.MEANINGS`); without them responses have no flags. Probable secrets are redacted.
+    Raises ValueError if a number is NaN or infinite.
     """
     title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))
     data = page_data(
@@ -80,7 +80,7 @@ def build_report(
 
 
 def page(title: str, data: Mapping[str, Any]) -> str:
-    """The whole HTML text for a value of the contract."""
+    """Return the HTML text of the page for the data of `page_data`."""
     style = static("report.css")
     script = '(() => {\n"use strict";\n' + "\n".join(static(name) for name in SCRIPTS) + "\n})();\n"
     policy = (
@@ -102,13 +102,13 @@ def page(title: str, data: Mapping[str, Any]) -> str:
 
 
 def packed(data: Mapping[str, Any]) -> str:
-    """JSON, gzipped without a time, as base64. Raises ValueError on NaN and infinities."""
+    """Encode JSON as gzip without a timestamp and base64. Raises ValueError on NaN and infinities."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode("ascii")
 
 
 def static(name: str) -> str:
-    """The text of a file of the page."""
+    """Read a static file of the page."""
     return (files("harken.explorer") / "static" / name).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Which curves of a training stage the page draws, and what each means in plain words."""
+"""Define the charts of each training stage and their captions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal
 from harken.health.limits import Limits
 
 MAX_POINTS = 800
-"""Points of one series in the page. Longer runs keep the lowest and highest of each stretch."""
+"""Largest number of points of a series. Longer runs keep the minimum and maximum of each interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One figure: the metrics it shows under their labels, and lines that mark a level worth knowing."""
+    """Define a chart: its metrics with labels, and horizontal lines at reference levels."""
 
     title: str
     unit: str
@@ -25,7 +25,7 @@ class Chart:
 
 
 KL_UNHEALTHY, CLIP_UNHEALTHY = Limits().kl_unhealthy, Limits().clip_unhealthy
-"""The lines of a chart are where the health monitor reports unhealthy."""
+"""The thresholds at which the health monitor reports unhealthy."""
 _HELD_OUT = "Steps without a point were not evaluated."
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
@@ -33,13 +33,13 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Loss",
             "nats per token",
-            f"How surprised the model is by the answers it imitates: lower is better. {_HELD_OUT}",
+            f"Cross-entropy of the target responses: lower is better. {_HELD_OUT}",
             (("loss", "training"), ("eval/loss", "held out")),
         ),
         Chart(
             "Learning rate",
             "",
-            "The size of the steps, warm-up and decay included.",
+            "The learning rate, including warm-up and decay.",
             (("lr", "learning rate"),),
         ),
     ),
@@ -47,30 +47,30 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Accuracy",
             "share of pairs",
-            "How often the preferred answer gets the higher reward. A coin reaches 50 %.",
+            "How often the preferred response gets the higher reward. Random guessing scores 50 %.",
             (("accuracy", "training"), ("eval/accuracy", "held out")),
-            ((0.5, "a coin"),),
+            ((0.5, "random"),),
             "share",
         ),
         Chart(
             "Loss",
             "nats per pair",
-            "Bradley–Terry loss. A model that knows nothing has 0.693.",
+            "Bradley–Terry loss. An untrained model has 0.693.",
             (("loss", "training"), ("eval/loss", "held out")),
-            ((0.6931, "knows nothing"),),
+            ((0.6931, "untrained"),),
         ),
         Chart(
             "Margin",
             "reward",
-            "Mean reward of the preferred answer minus that of the other.",
+            "Mean reward of the preferred response minus that of the other.",
             (("margin", "training"), ("eval/margin", "held out")),
             ((0.0, "none"),),
         ),
         Chart(
             "Rewards of a batch",
             "reward",
-            "Mean and spread over both sides of the pairs. The mean is arbitrary; a spread near 0 means that the "
-            "model gives every response the same reward.",
+            "Mean and standard deviation over both sides of the pairs. The mean is arbitrary; a deviation near 0 means "
+            "the same reward for every response.",
             (("reward/mean", "mean"), ("reward/std", "standard deviation")),
         ),
     ),
@@ -78,29 +78,29 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Reward",
             "reward",
-            "Mean reward of the sampled answers, penalties included. Rising is the aim, and no proof on its own: "
-            "read it beside the KL and the judge.",
-            (("reward/mean", "reward"), ("score/mean", "reward model alone")),
+            "Mean reward of the sampled responses, penalties included. A rise alone does not show that responses are "
+            "better: compare it with the KL and the judges.",
+            (("reward/mean", "reward"), ("score/mean", "reward model only")),
         ),
         Chart(
             "KL to the reference",
             "nats per sequence",
-            "How far the policy has moved, summed over an answer. Healthy below 10; above 15 it no longer "
-            "speaks like its reference.",
+            "KL divergence from the reference, summed over a response. Healthy below 10; above 15 the policy no longer "
+            "resembles the reference.",
             (("kl/mean", "KL"),),
             ((KL_UNHEALTHY, "alarm"),),
         ),
         Chart(
             "Entropy",
             "nats per token",
-            "How many ways of going on the policy keeps open. A slow fall is normal; near 0 it says one thing.",
+            "Entropy of the policy's next-token distribution. A slow fall is normal; near 0 all responses are alike.",
             (("policy/entropy", "entropy"),),
             ((0.0, "collapse"),),
         ),
         Chart(
             "Clipped ratios",
             "share of tokens",
-            "Tokens whose probability moved beyond the clip range within an update. "
+            "Tokens whose probability ratio left the clip range within an update. "
             "Usually below 30 %; above 50 % the steps are too large.",
             (("policy/clipfrac", "clipped"),),
             ((CLIP_UNHEALTHY, "alarm"),),
@@ -109,30 +109,30 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Explained variance",
             "",
-            "How well the value head foresees returns: 1 is perfect, 0 is no better than their mean, "
-            "below 0 it does harm.",
+            "How well the critic predicts returns: 1 is perfect, 0 is no better than predicting the mean, "
+            "below 0 is worse.",
             (("value/explained_var", "explained"),),
             ((0.0, "no better than the mean"),),
         ),
         Chart(
-            "Answer length",
+            "Response length",
             "tokens",
-            "Mean tokens of an answer. Reward models often favour length: a climb without a reason is a sign.",
+            "Mean tokens of a response. Reward models often favour length: an unexplained rise may be reward hacking.",
             (("response/tokens_mean", "training"), ("eval/tokens_mean", "held out")),
         ),
         Chart(
             "Stopping and repetition",
             "share",
-            "Answers cut at the token limit, answers without text, and repeated token 4-grams.",
+            "Truncated responses, empty responses, and repeated token 4-grams.",
             (
-                ("response/cap_hit", "cut at limit"),
+                ("response/cap_hit", "truncated"),
                 ("response/empty", "empty"),
                 ("response/repetition", "repeated 4-grams"),
             ),
             format="share",
         ),
         Chart(
-            "Held-out answers",
+            "Held-out reward",
             "reward",
             "Mean reward on prompts that PPO does not train on.",
             (("eval/reward_mean", "held out"),),
@@ -140,20 +140,18 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "KL coefficient",
             "reward per nat",
-            "The price of a nat of KL. Constant unless control is adaptive.",
+            "The coefficient of the KL penalty. Constant unless kl_control is adaptive.",
             (("kl/coef", "coefficient"),),
         ),
-        Chart(
-            "Value loss", "", "Squared error of the value head against returns.", (("value/loss", "loss"),)
-        ),
+        Chart("Value loss", "", "Squared error of the critic against returns.", (("value/loss", "loss"),)),
     ),
 }
-"""By `training.type`. Parts of a PPO run's reward and its judges get a chart each from `FAMILIES`."""
+"""By `training.type`. Each part of a PPO run's reward and each judge gets a chart from `FAMILIES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartFamily:
-    """Charts of metrics that share a prefix; what follows the prefix is the name of a reward part or a judge."""
+    """Define charts of metrics with a common prefix, followed by the name of a reward part or a judge."""
 
     prefix: str
     title: str
@@ -166,14 +164,14 @@ FAMILIES = (
         "eval/judge_",
         "Held-out judge: {}",
         "Mean of a scorer that the policy is not trained on, over the held-out responses. When it falls while the "
-        "reward rises, the reward is gamed. " + _HELD_OUT,
+        "reward rises, the policy games the reward. " + _HELD_OUT,
         "held out",
     ),
     ChartFamily(
         "eval/guard_",
         "Held-out guard: {}",
-        "Mean of a rule that detects damaged responses, over the held-out ones. A fall is an alarm; a constant "
-        "value says only that nothing broke. " + _HELD_OUT,
+        "Mean of a rule that detects damaged responses, over the held-out responses. A fall is an alarm; a constant "
+        "value is no evidence of quality. " + _HELD_OUT,
         "held out",
     ),
     ChartFamily(
@@ -184,7 +182,7 @@ FAMILIES = (
         "training",
     ),
 )
-"""In the order in which the page shows them. A metric belongs to the first family whose prefix it has."""
+"""In page order. A metric belongs to the first family whose prefix matches."""
 
 PENALTIES = {
     "missing_eos": ("share of responses", "Share of training responses that the token limit truncated."),
@@ -195,7 +193,7 @@ PENALTIES = {
 
 
 def _family_charts(names: Iterable[str]) -> list[Chart]:
-    """One chart a reward part or judge: judges first, then guards, then the parts of the reward."""
+    """Return one chart per judge, then per guard, then per part of the reward."""
     known = {metric for chart in CHARTS["ppo"] for metric, _ in chart.series}
     found: dict[str, list[Chart]] = {family.prefix: [] for family in FAMILIES}
     for name in names:
@@ -218,7 +216,7 @@ def _family_charts(names: Iterable[str]) -> list[Chart]:
 
 
 def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The charts of a stage as the page reads them; charts and series without any value are left out."""
+    """Return the charts of a stage as page data, without empty charts and series."""
     names = dict.fromkeys(name for line in metrics for name in line)
     charts = [*CHARTS.get(kind, ())]
     if kind == "ppo":
@@ -245,14 +243,14 @@ def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str
 
 
 def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> list[list[float]]:
-    """[step, value] of the steps that have a value; of a long run the extremes of each stretch."""
+    """Return [step, value] pairs; a long run is reduced to the minimum and maximum of each interval."""
     points = [[line["step"], line[name]] for line in metrics if line.get(name) is not None]
     if len(points) <= MAX_POINTS:
         return points
-    stretch = -(-len(points) // (MAX_POINTS // 2))
+    interval = -(-len(points) // (MAX_POINTS // 2))
     kept: list[list[float]] = []
-    for start in range(0, len(points), stretch):
-        part = points[start : start + stretch]
+    for start in range(0, len(points), interval):
+        part = points[start : start + interval]
         ends = {
             min(part, key=_value)[0]: min(part, key=_value),
             max(part, key=_value)[0]: max(part, key=_value),

@@ -1,4 +1,4 @@
-"""Runs as points of reward against KL: one static page of plain SVG, no script, nothing from elsewhere."""
+"""Plot runs as reward against KL: one static page of SVG without scripts or external files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from harken.run import atomic
 
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 44, 44
-"""Of the picture and its margins, in pixels."""
+"""Size of the plot and its margins in pixels."""
 MIN_TICK_GAP = 0.07
-"""Ticks are at least this share of an axis apart."""
+"""Least distance of ticks as a share of the axis."""
 MIN_KL_RANGE = 0.1
-"""Nats: the axis of KLs never ends before this."""
+"""Least range of the KL axis in nats."""
 CHAR_WIDTH, LINE_HEIGHT = 6.7, 14
-"""Pixels: about the width of a letter of a label, and the height of a line of them."""
+"""Approximate width of a character and height of a line of labels in pixels."""
 MAX_LABEL = 48
-"""Letters of a label in the picture; the table has all of it."""
+"""Largest number of characters of a label in the plot; the table has the full label."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f22; --muted: #5f636b; --line: #d5d1c8; --front: #0b5c66; }
@@ -46,9 +46,9 @@ th:first-child, td:first-child { text-align: left; }
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A run: its settings, its name, KL to the reference in nats per sequence, and what that KL bought.
+    """Hold a run: its settings, name, KL to the reference in nats per sequence, and reward.
 
-    Runs of one group differ in their seed alone: the picture names them once.
+    Runs of one group differ only in their seed, and share one label.
     """
 
     group: str
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture: a measure of reward against the KL of the same runs."""
+    """Hold one plot: a measure of reward against the KL of the same runs."""
 
     title: str
     caption: str
@@ -67,9 +67,9 @@ class Panel:
 
 
 def pareto(points: Sequence[Point]) -> list[int]:
-    """The places of the points that no other beats, from the smallest KL on.
+    """Return the indices of the Pareto-optimal points, sorted by KL.
 
-    One point beats another when its KL is no larger and its reward no smaller, and one of the two differs.
+    A point dominates another if its KL is not larger, its reward is not smaller, and one of the two differs.
     """
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i].kl, -points[i].reward)):
@@ -83,7 +83,7 @@ def pareto(points: Sequence[Point]) -> list[int]:
 def write_frontier(out: Path, *, title: str, notes: Sequence[str], panels: Sequence[Panel]) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
-    Raises ValueError when a point is not finite.
+    Raises ValueError if a point is not finite.
     """
     policy = f"default-src 'none'; style-src '{_hash(_STYLE)}'; base-uri 'none'; form-action 'none'"
     parts = [
@@ -111,14 +111,14 @@ def _panel(panel: Panel) -> str:
     )
     return (
         f"<section><h2>{html.escape(panel.title)}</h2>"
-        f'<p class="muted">{html.escape(panel.caption)}</p>{_picture(panel, front)}'
+        f'<p class="muted">{html.escape(panel.caption)}</p>{_plot(panel, front)}'
         "<table><thead><tr><th>run</th><th>KL, nats per sequence</th>"
         f"<th>{html.escape(panel.title)}</th><th>on the front</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
 
 
-def _picture(panel: Panel, front: Sequence[int]) -> str:
-    """The SVG: KL to the right on a square-root scale, reward upwards on a plain one."""
+def _plot(panel: Panel, front: Sequence[int]) -> str:
+    """Return the SVG: KL on a horizontal square-root scale, reward on a vertical linear scale."""
     points = panel.points
     if not all(math.isfinite(value) for p in points for value in (p.kl, p.reward)):
         raise ValueError(f"{panel.title}: a point of the frontier is not finite")
@@ -150,16 +150,16 @@ class _Axis:
     transform: Callable[[float], float]
 
     def fraction(self, value: float) -> float:
-        """How far along the axis a value lies, 0 … 1."""
+        """Return the position of a value on the axis, 0 … 1."""
         low = self.transform(self.low)
         return (self.transform(value) - low) / (self.transform(self.high) - low)
 
     def pixel(self, value: float) -> float:
-        """Its pixel."""
+        """Return the pixel of a value."""
         return self.start + self.fraction(value) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round numbers far enough apart to be read."""
+        """Return round numbers at least `MIN_TICK_GAP` apart."""
         ticks: list[float] = []
         power = math.floor(math.log10((self.high - self.low) / 1000))
         round_numbers = sorted(
@@ -179,7 +179,7 @@ class _Axis:
 
 
 def _root(value: float) -> float:
-    """An estimate of a KL may lie a little below 0: it is drawn at 0."""
+    """Return the square root; KL estimates slightly below 0 become 0."""
     return math.sqrt(max(value, 0.0))
 
 
@@ -203,7 +203,7 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
 
 
 def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
-    """The name of each group over its highest point, higher where another is in its way, none beyond the top."""
+    """Label each group above its highest point, moved up to avoid overlaps; labels beyond the top are dropped."""
     texts: list[str] = []
     taken: list[tuple[float, float, float]] = []
     highest = {p.group: p for p in sorted(points, key=lambda p: p.reward)}
@@ -225,7 +225,7 @@ def _labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[str]:
 
 
 def _front_line(corners: Sequence[tuple[float, float]]) -> str:
-    """The most reward that some run reached within each KL."""
+    """Return the path of the highest reward that any run reached within each KL."""
     (across, up), *later = corners
     path = f"M{across:.1f} {up:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in later)
     return f'<path class="stairs" d="{path}H{WIDTH - RIGHT}"/>'

@@ -1,4 +1,4 @@
-"""What the page is given: one JSON value. `schema.json` beside this file describes it, version by version."""
+"""Build the page's data: one JSON value with the format of `schema.json`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harken.run.manifest import redact
 
 VERSION = 2
 WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
-"""The words a sentence of the verdict may open with. Any other sentence is a note."""
+"""Labels that may open a sentence of the verdict. Any other sentence is a note."""
 TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
 
 Rows = Sequence[Mapping[str, Any]]
 Audited = Mapping[tuple[str, int, str], Mapping[str, Any]]
-"""What is known of an answer's text, by (prompt_id, sample, policy): its "flags" and its "loop"."""
+"""Audit results of responses by (prompt_id, sample, policy): "flags" and "loop"."""
 
 
 def page_data(
@@ -31,7 +31,7 @@ def page_data(
     audited: Audited,
     flags: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The page's data from the files of a run; see `build.build_report` for the arguments."""
+    """Build the page's data from the files of a run; see `build.build_report` for the arguments."""
     return {
         "version": VERSION,
         "title": title,
@@ -55,7 +55,7 @@ def _sentence(line: str) -> dict[str, str]:
 
 
 def _examples(responses: Rows, summary: Mapping[str, Any], audited: Audited) -> list[dict[str, Any]]:
-    """One entry a prompt and sample, its answers in the order of the summary's policies."""
+    """Return one entry per prompt and sample, with responses in the order of the summary's policies."""
     groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
     for row in responses:
         groups.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row
@@ -93,7 +93,7 @@ def _response(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence
 
 
 def _winner(rows: Rows, epsilon: float) -> str | None:
-    """The policy whose reward is above all others by more than epsilon."""
+    """Return the policy whose reward exceeds all others by more than epsilon."""
     best = max(rows, key=lambda row: float(row["reward"]))
     near = [row for row in rows if row["reward"] >= best["reward"] - epsilon]
     return str(best["policy"]) if len(near) == 1 else None

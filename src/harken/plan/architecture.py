@@ -1,4 +1,4 @@
-"""Where a model's settings are: its folder, the hub, or what an earlier stage will start from. Never its weights."""
+"""Find a model's config.json in a folder, on the hub, or by the stage that will train it. Reads no weights."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from harken.plan.builtin_configs import known_config
 from harken.run import checksums
 
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
-"""What the hub is asked for: settings and tokenizer."""
+"""Files to download from the hub: settings and tokenizer."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model's settings."""
+    """Hold a model's settings."""
 
     name: str
     config: PretrainedConfig
     folder: Path | None = None
-    """None where only the architecture is known."""
+    """None if only the architecture is known."""
     source: ModelSource | None = None
-    """With its tokenizer, that of an adapter before its base's; None where only the architecture is known."""
+    """Source of the tokenizer (an adapter's own, else its base's); None if only the architecture is known."""
     merges_adapters: bool = False
-    """Whether adapters on the way are merged while it is loaded, in float32."""
+    """Whether loading merges adapters in float32."""
     note: str = ""
-    """What stands in for what; "" when nothing does."""
+    """Which model replaces one that does not exist yet; "" if none does."""
 
 
 def find_model(name: str) -> ModelInfo:
-    """The settings of whatever `model_name` accepts, or of what will be there once an earlier stage has run.
+    """Find the settings of anything that `model_name` accepts, or of the model that an earlier stage will train.
 
-    Raises UserError when nothing says what architecture it is.
+    Raises UserError if the architecture cannot be determined.
     """
     path = Path(name).expanduser()
     if (path / "config.json").is_file() and not (path / "adapter_config.json").exists():
@@ -49,18 +49,18 @@ def find_model(name: str) -> ModelInfo:
         return replace(_read_config(name, chain[0].folder), source=source, merges_adapters=len(chain) > 1)
     if preset := preset_of_path(name):
         start = find_model(config_files.load_run(preset, []).model_name)
-        note = f"{name} is not there yet: counted as {start.name}, which preset {preset} starts from"
+        note = f"{name} does not exist yet: planned as {start.name}, the base of preset {preset}"
         return replace(start, name=name, note=f"{note}; {start.note}" if start.note else note)
     if "/" in name and not path.is_absolute() and (folder := _from_hub(name)):
         return _read_config(name, folder)
     if (config := known_config(name)) is not None:
         return ModelInfo(
-            name, config, note=f"{name}: the architecture is known, its tokenizer is out of reach"
+            name, config, note=f"{name}: the architecture is known, but its tokenizer cannot be downloaded"
         )
     raise UserError(
-        "neither a model nor its config.json is here, and the hub does not give it",
+        "no model or config.json in this place, and the hub does not have it or cannot be reached",
         where=name,
-        fix="name a folder with a config.json, `embedded`, or a model that can be reached",
+        fix="name a folder with a config.json, `embedded`, or a model on the hub",
     )
 
 
@@ -69,14 +69,14 @@ def _read_config(name: str, folder: Path) -> ModelInfo:
     with load_errors(
         "its config.json cannot be read",
         str(folder),
-        "only architectures that transformers knows are planned",
+        "use an architecture that transformers supports",
     ):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return ModelInfo(name, config, folder, ModelSource("full", name, folder))
 
 
 def preset_of_path(path: str) -> str | None:
-    """The preset whose default folder this path is in; None when it is in none."""
+    """Return the preset whose default output folder contains this path; None if there is none."""
     runs = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
     return next((part for part in Path(path).parts if part in runs), None)
 
@@ -84,6 +84,6 @@ def preset_of_path(path: str) -> str | None:
 def _from_hub(name: str) -> Path | None:
     try:
         folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except Exception:  # noqa: BLE001  whatever keeps the hub from giving it: `find` says so
+    except Exception:  # noqa: BLE001  any download error: `find_model` reports it
         return None
     return folder if (folder / "config.json").exists() else None

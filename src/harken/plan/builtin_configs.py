@@ -1,6 +1,6 @@
-"""Settings of models that the shipped configurations name, for planning where the hub is out of reach.
+"""Provide settings of the models in the shipped configurations, for planning without access to the hub.
 
-From their publishers' config.json; a test holds them to the published counts of parameters.
+Copied from the publishers' config.json; a test compares the parameter counts with the published ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 
 def known_config(name: str) -> PretrainedConfig | None:
-    """The settings of `org/name`, instruction-tuned or not; None for a model that is not listed."""
+    """Return the settings of `org/name`, instruction-tuned or not; None for a model that is not listed."""
     settings = _KNOWN.get(name.removesuffix("-Instruct"))
     return AutoConfig.for_model(**settings) if settings else None
 

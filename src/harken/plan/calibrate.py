@@ -1,7 +1,7 @@
-"""How fast this machine is at the work that is planned: a few layers of the model's own shapes, timed.
+"""Measure the speed of this machine with a few layers of the model's shapes.
 
-Layers of one model cost alike, so the time of two, random weights and all, times half the number of layers is that
-of the trunk. The unembedding is timed by itself. Everything runs through the project's own code.
+All layers of a model take about the same time, so two layers with random weights are timed and scaled to the number of
+layers. The unembedding is timed separately. The measured code is the one that training runs.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from harken.rollout.sampler import draw
 LAYERS = 2
 ROLE = "timed"
 TIMED_MULTIPLICATIONS = 6e10
-"""Multiplications in a timed pass, about: more on a GPU, where less would time the launch of kernels."""
+"""Approximate multiplications in a timed pass. A GPU gets more; otherwise kernel launches would dominate."""
 REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds on this machine."""
+    """Hold measured seconds on this machine."""
 
     forward: float
-    """A token in one layer, without gradients."""
+    """Per token and layer, without gradients."""
     training: float
-    """A token in one layer, forward and backward."""
+    """Per token and layer, forward and backward."""
     head_forward: float
-    """A token at the unembedding."""
+    """Per token at the unembedding, without gradients; `head_training` forward and backward."""
     head_training: float
     decode: float
-    """One token for every slot, in one layer."""
+    """Per decode step of all slots and layer."""
     sample: float
-    """One token for every slot, at the unembedding and the choice."""
+    """Per decode step of all slots: unembedding and sampling."""
     measuring: float
-    """Seconds it took to find out."""
+    """The measurement itself."""
 
 
 def measure_timings(
@@ -66,7 +66,7 @@ def measure_timings(
     capacity: int,
     checkpointing: bool = False,
 ) -> Timings:
-    """Time rows of `tokens` tokens, as many as `budget` tokens allow, and decoding in `slots` half of `capacity` in."""
+    """Time passes over rows of `tokens` tokens (`budget` in all), and decode steps of `slots` at half of `capacity`."""
     began = time.perf_counter()
     backbone = _two_layer_model(config, dtype, device)
     backbone.gradient_checkpointing = checkpointing
@@ -78,7 +78,7 @@ def measure_timings(
     per_token = LAYERS * shape.parameters / shape.layers
     scale = 100 if device.type == "cuda" else 1
     rows = max(min(round(scale * TIMED_MULTIPLICATIONS / (6 * per_token * tokens)), budget // tokens), 1)
-    # No two rows begin alike: what is timed is reading, not finding out that it was read before.
+    # All rows differ from the first token on, so that no shared prefix is skipped.
     ids = [[(37 * row + t) % 251 + 1 for t in range(tokens)] for row in range(rows)]
     batch = collate(ids, [[True] * tokens] * rows, 0).to(device)
 
@@ -90,45 +90,45 @@ def measure_timings(
         with backbone.role(role):
             backbone.hidden(batch).float().mean().backward()  # type: ignore[no-untyped-call]
 
-    # A base whose every weight trains is float32, its unembedding too.
+    # If every weight trains, the base is float32, including the unembedding.
     states = torch.randn(LOGIT_ROWS, shape.hidden_size, device=device).to(backbone.dtype).requires_grad_()
     weight = torch.full((shape.vocab_size, shape.hidden_size), 0.01, device=device, dtype=backbone.dtype)
     weight.requires_grad_(lora is None)
-    thin = backbone.head
-    bias = None if thin.bias is None else weight.detach().new_zeros(shape.vocab_size)
-    head = replace(thin, weight=weight, bias=bias)
-    picked = torch.arange(LOGIT_ROWS, device=device)
+    small = backbone.head
+    bias = None if small.bias is None else weight.detach().new_zeros(shape.vocab_size)
+    head = replace(small, weight=weight, bias=bias)
+    targets = torch.arange(LOGIT_ROWS, device=device)
 
-    def through_head() -> None:
+    def head_forward() -> None:
         with torch.no_grad():
-            linear_logprobs(states, head, picked)
+            linear_logprobs(states, head, targets)
 
     def head_training() -> None:
-        linear_logprobs(states, head, picked)[0].mean().backward()  # type: ignore[no-untyped-call]
+        linear_logprobs(states, head, targets)[0].mean().backward()  # type: ignore[no-untyped-call]
 
     in_layers = rows * tokens * LAYERS
-    decode, choice = _time_decoding(backbone, role, head, slots, capacity)
+    decode, sample = _time_decoding(backbone, role, head, slots, capacity)
     return Timings(
         forward=_median_seconds(forward, device) / in_layers,
         training=_median_seconds(training, device) / in_layers,
-        head_forward=_median_seconds(through_head, device) / LOGIT_ROWS,
+        head_forward=_median_seconds(head_forward, device) / LOGIT_ROWS,
         head_training=_median_seconds(head_training, device) / LOGIT_ROWS,
         decode=decode / LAYERS,
-        sample=choice,
+        sample=sample,
         measuring=time.perf_counter() - began,
     )
 
 
 def _two_layer_model(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> Backbone:
-    """The same model with two layers and few words, all random."""
+    """Build the same architecture with two layers, a small vocabulary and random weights."""
     settings: dict[str, Any] = config.to_dict() | {"vocab_size": 256, "num_hidden_layers": LAYERS}
     for special in ("pad_token_id", "bos_token_id", "eos_token_id"):
         settings[special] = None
     if settings.get("layer_types"):
         settings["layer_types"] = settings["layer_types"][:LAYERS]
-    thin = type(config).from_dict(settings)
-    model = AutoModelForCausalLM.from_config(thin, dtype=dtype).to(device)
-    # Nothing here is text: of a tokenizer the decoder wants the padding token alone.
+    small = type(config).from_dict(settings)
+    model = AutoModelForCausalLM.from_config(small, dtype=dtype).to(device)
+    # There is no text here; the decoder only needs a padding token.
     return Backbone(model, PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), pad_token="<pad>"))
 
 
@@ -136,14 +136,14 @@ def _two_layer_model(config: PretrainedConfig, dtype: torch.dtype, device: torch
 def _time_decoding(
     backbone: Backbone, role: str | None, head: LogitsHead, slots: int, capacity: int
 ) -> tuple[float, float]:
-    """Seconds of one token for every slot: the layers; the unembedding with the choice."""
+    """Time a decode step of all slots: seconds of the layers, and of the unembedding with sampling."""
     device = backbone.device
     steps = REPEATS + 1
-    filled = max(min(capacity // 2, capacity - steps), 1)
+    prompt = max(min(capacity // 2, capacity - steps), 1)
     with backbone.role(role), backbone.decoding():
-        decoder = open_decoder(backbone, slots, filled + steps)
-        # One prompt for all slots: reading it is not what is timed.
-        decoder.prefill([[1] * filled], [slots])
+        decoder = open_decoder(backbone, slots, prompt + steps)
+        # All slots share one prompt, because prefill is not timed.
+        decoder.prefill([[1] * prompt], [slots])
         chosen = torch.ones(slots, dtype=torch.long, device=device)
         layers = _median_seconds(lambda: decoder.append(chosen), device, REPEATS)
         uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
@@ -152,19 +152,19 @@ def _time_decoding(
             return draw(head(states).float(), uniforms, 1.0)
 
         graphs, inputs = decoder.graphs, (decoder.last_states, uniforms)
-        choice = _median_seconds(
+        sample = _median_seconds(
             lambda: graphs("sample", choose, *inputs) if graphs else choose(*inputs), device
         )
-    return layers, choice
+    return layers, sample
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """Median seconds of `work()`, after one call that does not count."""
-    took = []
+    """Return the median seconds of `work()`, after one warm-up call."""
+    seconds = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        took.append(time.perf_counter() - began)
-    return median(took[1:])
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])

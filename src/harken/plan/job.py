@@ -1,4 +1,4 @@
-"""One stage of what is planned: its configuration, the models in it, its rows, and how they are split into passes."""
+"""Describe a planned stage: its configuration, models and rows."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from harken.plan.shape import ModelShape, shape_of
 from harken.run.folder import PipelineFolder
 
 EVALUATION_MICRO_BATCH = 4096
-"""What an evaluation reads at a time (`evaluate.responses`)."""
+"""Tokens that an evaluation scores at a time (`evaluate.responses`)."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A reward model beside the policy."""
+    """Describe a reward model that is loaded with the policy."""
 
     shape: ModelShape
     rank: int
-    """Of its adapter; 0: none."""
+    """Rank of its adapter; 0 without one."""
     has_own_base: bool
-    """Whether it brings a base of its own instead of sharing the policy's."""
+    """Whether it loads its own base instead of sharing the policy's."""
     is_judge: bool = False
-    """Whether it scores held-out responses alone."""
+    """Whether it scores only held-out responses."""
 
 
 @dataclass(frozen=True)
 class PlannedRewardModel:
-    """The reward model of a pipeline: an adapter on the policy's base, wherever it will be."""
+    """Describe the reward model that a pipeline will train: an adapter on the policy's base."""
 
     folder: Path
     lora: LoraSettings
@@ -47,7 +47,7 @@ class PlannedRewardModel:
 
 @dataclass(frozen=True)
 class Job:
-    """A training stage."""
+    """Describe a training stage."""
 
     name: str
     config: RunConfig
@@ -65,13 +65,13 @@ class Job:
 
     @property
     def trained_parameters(self) -> int:
-        """Parameters that train, heads left out."""
+        """Number of trained parameters, without heads."""
         lora = self.config.lora
         return self.shape.lora_parameters(lora.rank) if lora else self.shape.parameters
 
     @property
     def pass_memory(self) -> PassMemory:
-        """How the trained model is run."""
+        """Memory of passes of the trained model."""
         lora, training = self.config.lora, self.config.training
         return PassMemory(
             self.shape,
@@ -84,18 +84,18 @@ class Job:
 
     @property
     def budget(self) -> int:
-        """Tokens of a micro-batch."""
+        """Tokens per micro-batch."""
         return self.config.training.micro_batch_tokens
 
     def with_training(self, **keys: object) -> Job:
-        """The same job with other training keys."""
+        """Return the job with other training keys."""
         training = self.config.training.model_copy(update=keys)
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """The evaluation stage of a pipeline: policies that answer, a reward model that reads."""
+    """Describe the evaluation stage of a pipeline: policies generate, a reward model scores."""
 
     name: str
     config: EvaluationConfig
@@ -106,7 +106,7 @@ class EvaluationJob:
 
 
 def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | EvaluationJob]:
-    """The stages that are planned, in order. Raises UserError when a model is not to be found."""
+    """Yield the planned stages in order. Raises UserError if a model cannot be found."""
     if isinstance(config, RunConfig):
         yield job(config.training.type, config, find_model(config.model_name), on_cpu=on_cpu)
         return
@@ -116,8 +116,8 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
     yield job("reward", _stage_config(config, config.reward), found, on_cpu=on_cpu)
     training = {"reward_model": {"checkpoint_path": str(folder.reward.final)}, **config.ppo.training}
     ppo = config.ppo.model_copy(update={"training": training})
-    coming = PlannedRewardModel(folder.reward.final, config.reward.lora or LoraSettings())
-    yield job("ppo", _stage_config(config, ppo), found, coming, on_cpu=on_cpu)
+    planned = PlannedRewardModel(folder.reward.final, config.reward.lora or LoraSettings())
+    yield job("ppo", _stage_config(config, ppo), found, planned, on_cpu=on_cpu)
     evaluation = EvaluationConfig.model_validate(
         {
             "policies": {"Base": "base", "SFT": "sft", "PPO": "ppo"},
@@ -134,33 +134,33 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
 
 
 def job(
-    name: str, config: RunConfig, found: ModelInfo, coming: PlannedRewardModel | None = None, *, on_cpu: bool
+    name: str, config: RunConfig, found: ModelInfo, planned: PlannedRewardModel | None = None, *, on_cpu: bool
 ) -> Job:
-    """A stage with all that is known of it. `coming` is the reward model that an earlier stage will train."""
+    """Describe a stage. `planned` is the reward model that an earlier stage will train."""
     shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_full_attention(found.config)
     rows = plan_rows(config.training.type, config.data, found.source, config.seed, packs=packs)
     notes = [found.note, rows.note and f"{name}: {rows.note}"]
     if not shape.is_llama_like:
         kind = found.config.model_type
-        notes.append(f"{kind} layers are counted as if they were Llama's: expect to be further off")
+        notes.append(f"{kind} layers are counted like Llama's: the prediction is less accurate")
     scorers: list[Scorer] = []
     if isinstance(config.training, PPOTraining):
         for path, judge in _reward_paths(config.training):
-            if coming is not None and path == str(coming.folder):
-                scorers.append(Scorer(shape, coming.lora.rank, config.lora is None, judge))
+            if planned is not None and path == str(planned.folder):
+                scorers.append(Scorer(shape, planned.lora.rank, config.lora is None, judge))
                 continue
             scorer, note = _scorer(path, shape, found, config.lora)
             scorers.append(replace(scorer, is_judge=judge))
             notes.append(note)
         for part, judge in _reward_parts(config.training):
             if isinstance(part, ClassifierPart):
-                read = shape_of(find_model(part.model_name).config, classifier=True)
-                scorers.append(Scorer(read, 0, True, judge))
+                classifier = shape_of(find_model(part.model_name).config, classifier=True)
+                scorers.append(Scorer(classifier, 0, True, judge))
         if config.training.random_reward:
             scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
-    said = tuple(dict.fromkeys(note for note in notes if note))
-    return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), said)
+    unique_notes = tuple(dict.fromkeys(note for note in notes if note))
+    return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), unique_notes)
 
 
 def _stage_config(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
@@ -169,12 +169,12 @@ def _stage_config(config: PipelineConfig, overrides: StageOverrides) -> RunConfi
 
 
 def _reward_parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:
-    """The parts of the reward, and the judges, marked True."""
+    """List the parts of the reward (False) and the judges (True)."""
     return [*((part, False) for part in training.rewards), *((part, True) for part in training.ppo.judges)]
 
 
 def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
-    """Folders of reward models, and whether a judge reads them."""
+    """List folders of reward models, and whether each is a judge."""
     paths: list[tuple[str, bool]] = []
     if training.reward_model is not None and not training.random_reward:
         paths.append((training.reward_model.checkpoint_path, False))
@@ -185,7 +185,7 @@ def _reward_paths(training: PPOTraining) -> list[tuple[str, bool]]:
 
 
 def _scorer(path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings | None) -> tuple[Scorer, str]:
-    """A reward model as it is, or as what will train it makes it. The policy shares its base only under an adapter."""
+    """Describe a reward model, existing or planned. The policy shares its base only if it has an adapter."""
     rank = (lora or LoraSettings()).rank
     try:
         source = resolve(path)
@@ -199,15 +199,15 @@ def _scorer(path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings 
 def _future_scorer(
     path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings | None
 ) -> tuple[Scorer, str]:
-    """A reward model that is not there yet: what the preset that writes there would make, else one like the policy."""
+    """Describe a reward model that does not exist yet: as its preset would train it, else like the policy."""
     preset = preset_of_path(path)
     if preset is None:
-        note = f"reward model {path} is not there yet: counted as an adapter on the policy's own base"
+        note = f"reward model {path} does not exist yet: planned as an adapter on the policy's base"
         return Scorer(policy, (lora or LoraSettings()).rank, has_own_base=lora is None), note
     run = config_files.load_run(preset, [])
     own = lora is None or run.model_name != start.name
-    where = "a base of its own" if own else "the policy's own base"
-    note = f"reward model {path} is not there yet: counted as preset {preset} makes it, on {where}"
+    where = "its own base" if own else "the policy's base"
+    note = f"reward model {path} does not exist yet: planned as preset {preset} on {where}"
     return Scorer(
         shape_of(find_model(run.model_name).config, run.lora), (run.lora or LoraSettings()).rank, own
     ), note

@@ -1,4 +1,4 @@
-"""What a run or a pipeline will take: memory by phase, seconds, money. Nothing is trained and no weights are read."""
+"""Plan a run or a pipeline: memory by phase, seconds and cost. Trains nothing and reads no weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from harken.plan.rss import resident_bytes
 from harken.run.terminal import say
 
 LONGEST_TIMED = 1024
-"""Tokens of a row that is timed, at most."""
+"""Largest number of tokens of a timed row."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was found out."""
+    """Hold the plan of a run or a pipeline."""
 
     config: str
     device: str
@@ -37,24 +37,24 @@ class Plan:
     trained: int
     phases: tuple[Phase, ...]
     durations: tuple[Duration, ...]
-    """Empty where nothing was timed."""
+    """Empty if nothing was timed."""
     memory: float | None
-    """Bytes that there are; None when none were named."""
+    """Available bytes; None if not given."""
     fits: bool
     advice: tuple[str, ...]
-    """`--set` arguments that make it fit, or use what there is."""
+    """`--set` arguments that make it fit, or that use the available memory."""
     price: float | None
     notes: tuple[str, ...]
     planning_seconds: float
 
     @property
     def peak(self) -> Phase:
-        """The phase that needs most."""
+        """The phase that needs the most memory."""
         return max(self.phases, key=lambda phase: phase.total)
 
     @property
     def seconds(self) -> float | None:
-        """Of all stages; None where nothing was timed or the number of steps is unknown."""
+        """Seconds of all stages; None if nothing was timed or the number of steps is unknown."""
         totals = [d.total for d in self.durations]
         if not totals or any(total is None for total in totals):
             return None
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def cost(self) -> float | None:
-        """In the unit of `price`; None without a price or a time."""
+        """Cost in the unit of `price`; None without a price or a time."""
         return None if self.price is None or self.seconds is None else self.price * self.seconds / 3600
 
 
@@ -75,9 +75,9 @@ def make_plan(
     price: float | None = None,
     timed: bool = True,
 ) -> Plan:
-    """The plan. `memory` in bytes, `price` an hour; `device` takes the place of the configuration's.
+    """Make a plan. `memory` is in bytes, `price` per hour; `device` overrides the configuration's.
 
-    Raises UserError when a model's settings are not to be found.
+    Raises UserError if a model's settings cannot be found.
     """
     began = time.perf_counter()
     kind = (device or config.device).partition(":")[0]
@@ -85,21 +85,21 @@ def make_plan(
         raise UserError(f"unknown device {kind!r}", where="--device", fix="use cpu or cuda")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    todo = list(jobs(config, on_cpu=kind == "cpu"))
-    # Measured now: Python, libraries, tokenizer and rows are here, as they will be in training; nothing else is.
+    jobs_ = list(jobs(config, on_cpu=kind == "cpu"))
+    # Measured now: as in training, Python, libraries, tokenizer and rows are loaded, and nothing else is.
     process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
-    fitted = [fit(job, process, memory) for job in todo] if memory is not None else []
+    fitted = [fit(job, process, memory) for job in jobs_] if memory is not None else []
     if all(f.fits for f in fitted):
-        todo = [f.job for f in fitted] or todo
-    found = tuple(phase for job in todo for phase in phases(job, process))
-    first = todo[0]
+        jobs_ = [f.job for f in fitted] or jobs_
+    planned_phases = tuple(phase for job in jobs_ for phase in phases(job, process))
+    first = jobs_[0]
     assert isinstance(first, Job)
-    notes = list(dict.fromkeys(note for job in todo if isinstance(job, Job) for note in job.notes))
+    notes = list(dict.fromkeys(note for job in jobs_ if isinstance(job, Job) for note in job.notes))
     durations: tuple[Duration, ...] = ()
     if timed and kind == "cuda" and not torch.cuda.is_available():
-        notes.append("no seconds: there is no CUDA device here to time it on")
+        notes.append("no durations: there is no CUDA device to measure on")
     elif timed:
-        durations = _durations(config, todo, choose_device(kind))
+        durations = _durations(config, jobs_, choose_device(kind))
     return Plan(
         config=name,
         device=kind,
@@ -107,7 +107,7 @@ def make_plan(
         model=first.model.name,
         parameters=first.shape.parameters,
         trained=first.trained_parameters,
-        phases=found,
+        phases=planned_phases,
         durations=durations,
         memory=memory,
         fits=all(f.fits for f in fitted),
@@ -119,34 +119,34 @@ def make_plan(
 
 
 def _durations(
-    config: RunConfig | PipelineConfig, todo: list[Job | EvaluationJob], device: torch.device
+    config: RunConfig | PipelineConfig, jobs_: list[Job | EvaluationJob], device: torch.device
 ) -> tuple[Duration, ...]:
-    """Every stage at the rates of its own row lengths; stages of like rows share a measurement."""
+    """Predict the duration of every stage. Stages with similar row lengths share a measurement."""
     say("timing a few layers on this machine …")
-    kept: dict[tuple[object, ...], Timings] = {}
+    measured: dict[tuple[object, ...], Timings] = {}
     durations = []
-    for job in todo:
+    for job in jobs_:
         lora = job.lora if isinstance(job, EvaluationJob) else job.config.lora
-        answer = _max_response(job)
-        typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + answer
-        # To the next multiple of 64: stages of like rows are timed once.
+        response = _max_response(job)
+        typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + response
+        # Rounded up to a multiple of 64, so that similar stages are timed once.
         tokens = min(-(-typical // 64) * 64, LONGEST_TIMED)
         checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
         budget = job.budget if isinstance(job, Job) else EVALUATION_MICRO_BATCH
         slots = concurrent_responses(job)
         key = (tokens, budget, slots, bool(lora), checkpointing)
-        if key not in kept:
-            kept[key] = measure_timings(
+        if key not in measured:
+            measured[key] = measure_timings(
                 find_model(config.model_name).config, job.shape, lora or _evaluation_lora(job),
                 compute_dtype(WEIGHT_DTYPES[config.dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
-        durations.append(duration(job, kept[key]))
+        durations.append(duration(job, measured[key]))
     return tuple(durations)
 
 
 def _evaluation_lora(job: Job | EvaluationJob) -> LoraSettings | None:
-    """An evaluation trains nothing: it is timed as an adapter is, whatever the policies are."""
+    """Return default LoRA settings for an evaluation, which is timed like an adapter, whatever its policies are."""
     return LoraSettings() if isinstance(job, EvaluationJob) else None
 
 

@@ -15,15 +15,15 @@ from harken.run.terminal import columns, format_table
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 SMALL = 0.02
-"""A part below this share of its phase is not named."""
+"""Parts below this share of their phase are not listed."""
 
 
 def parse_memory(text: str) -> float:
-    """Bytes of ``12GB``, ``16 GiB``, ``800MB``. Raises UserError for anything else."""
+    """Parse ``12GB``, ``16 GiB`` or ``800MB`` to bytes. Raises UserError for anything else."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
     if not found or float(found[1]) == 0:
         raise UserError(
-            f"{text!r} is no memory size", where="--memory", fix="write for example 12GB or 16GiB"
+            f"{text!r} is not a memory size", where="--memory", fix="write for example 12GB or 16GiB"
         )
     return float(found[1]) * UNITS[found[2].upper()]
 
@@ -64,27 +64,27 @@ def _time_table(durations: Sequence[Duration]) -> str:
 
 
 def verdict(plan: Plan) -> str:
-    """One line: the peak, the time, the money, and what to set."""
+    """Return one line: the peak, the time, the cost, and what to set."""
     peak = plan.peak
-    said = f"peak {_size(peak.total)} ({peak.stage}, {peak.name})"
+    summary = f"peak {_size(peak.total)} ({peak.stage}, {peak.name})"
     if plan.seconds is not None:
-        said += f", {_span(plan.seconds)}"
+        summary += f", {_span(plan.seconds)}"
     if plan.cost is not None:
-        said += f", {plan.cost:.2f} at {plan.price:g} an hour"
+        summary += f", {plan.cost:.2f} at {plan.price:g} an hour"
     if plan.memory is None:
-        return f"{said}. Will it fit? Add --memory, for example --memory {max(round(1.2 * peak.total / 1e9), 1)}GB"
+        return f"{summary}. Will it fit? Add --memory, for example --memory {max(round(1.2 * peak.total / 1e9), 1)}GB"
     room = _size(plan.memory)
     if not plan.fits:
-        least = f"{_size(peak.total / USABLE_MEMORY)} would be needed as it is"
+        needed = f"it needs {_size(peak.total / USABLE_MEMORY)} as configured"
         return (
-            f"does not fit {room}, whatever the micro-batch and with gradient checkpointing: {least}. "
-            "Lower data.max_length, training.ppo.max_gen_len or lora.rank, or take a smaller model"
+            f"does not fit {room} with any micro-batch size, even with gradient checkpointing: {needed}. "
+            "Fix: lower data.max_length, training.ppo.max_gen_len or lora.rank, or use a smaller model"
         )
-    return f"fits {room}: {said}, with " + " ".join(f"--set {setting}" for setting in plan.advice)
+    return f"fits {room}: {summary}, with " + " ".join(f"--set {setting}" for setting in plan.advice)
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:
-    """Everything, in bytes, seconds and the unit of the price."""
+    """Return the plan as JSON-ready data, in bytes, seconds and the unit of the price."""
     return {
         "config": plan.config,
         "device": plan.device,
@@ -106,7 +106,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
             {
                 "stage": d.stage,
                 "steps": d.steps,
-                "seconds_a_step": d.step,
+                "seconds_per_step": d.step,
                 "seconds": d.total,
                 "seconds_held_out": d.outside_steps,
                 "parts": d.parts,
@@ -129,7 +129,7 @@ def _parts(phase: Phase) -> str:
 
 
 def _duration(duration: Duration) -> list[tuple[str, str, str, str, str]]:
-    """Rows of the time table: the steps of a stage, then the time of its held-out evaluation."""
+    """Return rows of the time table: the steps of a stage, then its held-out evaluation."""
     shares = sorted(duration.parts.items(), key=lambda part: -part[1])
     parts = ", ".join(f"{name} {_span(seconds)}" for name, seconds in shares if seconds > 0)
     steps = "?" if duration.steps is None else f"{duration.steps:,}"

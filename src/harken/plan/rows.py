@@ -1,4 +1,4 @@
-"""How long a stage's rows are: a sample of its own data as tokens, or the limits where there are none to read."""
+"""Estimate the lengths of a stage's rows from a sample of its data, or use max_length if the data cannot be read."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.seeds import permutation
 
 Item = Sequence[Sequence[int]]
-"""Rows of tokens that stay in one pass."""
+"""Token rows that are never split over passes: the two sides of a pair, or one row."""
 SAMPLE_ROWS = 400
-"""Rows whose tokens are counted."""
+"""Number of rows whose tokens are counted."""
 MicroBatch = tuple[float, int]
-"""A micro-batch: rows, and tokens of the longest of them; times each other, the tokens that are read. Rows are a
-fraction where they are packed, and where lengths are only limits."""
+"""Number of rows and tokens of the longest row; their product is the number of processed tokens. The number of rows is
+fractional if rows are packed, or if lengths are only upper bounds."""
 SAMPLED_BATCHES = 32
-"""Batches that are put together from the sample, to see how full and how padded they are."""
+"""Number of batches drawn from the sample to estimate padding."""
 
 
 @dataclass(frozen=True)
 class PlannedRows:
-    """Some rows as tokens, and how many rows there are in all."""
+    """Hold a sample of rows as tokens, and the total number of rows."""
 
     items: tuple[Item, ...]
-    """Tokens: of a pair both its sides, of a prompt the prompt alone. Where none can be read, rows of zeros."""
+    """Tokens: both sides of a pair, only the prompt for PPO. Rows of zeros if the data cannot be read."""
     target_tokens: tuple[int, ...]
-    """Tokens of each that a supervised loss falls on."""
+    """Number of tokens per item that the supervised loss is computed on."""
     train: int | None
-    """Rows to train on; None where the data cannot be read."""
+    """Number of training rows; None if the data cannot be read."""
     held_out: int
     seed: int
     packs: bool
-    """Whether passes pack them (see `kernels.packing`)."""
+    """Whether passes pack rows (see `kernels.packing`)."""
     note: str = ""
-    """Why lengths are limits; "" when they were counted."""
+    """Why lengths are only upper bounds; "" if they were counted."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens of each; of a pair those of its longer side."""
+        """Tokens of each item; for a pair, of its longer side."""
         return tuple(max(len(row) for row in item) for item in self.items)
 
     @property
     def lengths_known(self) -> bool:
-        """Whether lengths are those of rows, and not only what rows may be."""
+        """Whether lengths were counted, and are not only upper bounds."""
         return not self.note
 
     def batches(self, size: int) -> list[list[Item]]:
-        """The rows of some optimiser steps."""
+        """Draw the rows of `SAMPLED_BATCHES` optimiser steps."""
         items = self.items
         size = min(size, self.train or size)
         batches = []
@@ -68,16 +68,16 @@ class PlannedRows:
         return batches
 
     def with_responses(self, prompts: int, samples: int, tokens: int) -> list[list[Item]]:
-        """The rollouts of some updates: each prompt with `samples` answers of so many tokens, no two alike."""
+        """Draw the rollouts of sampled updates: each prompt with `samples` distinct responses of `tokens` tokens."""
         repeated = [[item[0] for item in batch for _ in range(samples)] for batch in self.batches(prompts)]
         return [
             [((*prompt, *[-1 - place] * tokens),) for place, prompt in enumerate(batch)] for batch in repeated
         ]
 
     def micro_batches(self, items: list[Item], tokens: int) -> list[MicroBatch]:
-        """Micro-batches of these items.
+        """Split items into micro-batches of at most `tokens` tokens.
 
-        Where lengths are only limits every micro-batch is as full as `tokens` allows: shorter rows would fill it.
+        If lengths are only upper bounds, every micro-batch is assumed full, because shorter rows would fill it.
         """
         sides = len(items[0])
         longest_of = [max(len(row) for row in item) for item in items]
@@ -93,14 +93,14 @@ class PlannedRows:
         return [(size, longest)] * int(full) + ([(rest, longest)] if rest else [])
 
     def prefill_tokens(self, prompts: int, at_once: int) -> float:
-        """Tokens that go through the model when so many prompts are read, `at_once` of them together."""
+        """Count the tokens of prefilling `prompts` prompts, `at_once` at a time."""
         batches = self.batches(min(prompts, at_once))
         groups = [group for batch in batches for group in self.micro_batches(batch, sys.maxsize)]
-        weight_dtype = sum(rows * longest for rows, longest in groups) / len(batches)
-        return weight_dtype * prompts / len(batches[0])
+        tokens = sum(rows * longest for rows, longest in groups) / len(batches)
+        return tokens * prompts / len(batches[0])
 
     def _packed(self, rows: list[Sequence[int]]) -> MicroBatch:
-        """Rows of the longest one that are worth what is really read."""
+        """Pack rows. The number of rows is the number of packed tokens over the longest row."""
         longest = max(len(row) for row in rows)
         return packing.pack_rows(rows).tokens.numel() / longest, longest
 
@@ -108,9 +108,9 @@ class PlannedRows:
 def plan_rows(
     kind: str, data: DataConfig, source: ModelSource | None, seed: int, *, packs: bool
 ) -> PlannedRows:
-    """The rows of a stage of this kind (`sft`, `reward` or `ppo`). Every length is `max_length` where none is known."""
+    """Sample the rows of a stage (`sft`, `reward` or `ppo`). Unknown lengths become `max_length`."""
     if source is None:
-        return _rows_of_max_length(kind, data, seed, "no tokenizer to count with")
+        return _rows_of_max_length(kind, data, seed, "no tokenizer to count tokens with")
     try:
         renderer = Renderer(tokenizer_of(source), data.keep_special_tokens)
         train, held_out = _read(kind, data, seed)
@@ -119,20 +119,20 @@ def plan_rows(
     order = permutation(len(train), seed, "plan", "sample")[:SAMPLE_ROWS]
     counted = [item for i in order if (item := _tokens(renderer, train[i], data.max_length)) is not None]
     if not counted:
-        return _rows_of_max_length(kind, data, seed, f"not one of {len(order)} rows fits max_length")
-    fitting = len(counted) / len(order)
+        return _rows_of_max_length(kind, data, seed, f"none of {len(order)} rows fits max_length")
+    kept_share = len(counted) / len(order)
     return PlannedRows(
         tuple(item for item, _ in counted),
-        tuple(answer for _, answer in counted),
-        round(len(train) * fitting),
-        round(len(held_out) * fitting),
+        tuple(targets for _, targets in counted),
+        round(len(train) * kept_share),
+        round(len(held_out) * kept_share),
         seed,
         packs,
     )
 
 
 def _rows_of_max_length(kind: str, data: DataConfig, seed: int, why: str) -> PlannedRows:
-    note = f"every row is taken as {data.max_length} tokens long ({why})"
+    note = f"every row is assumed to have {data.max_length} tokens ({why})"
     item = ([0] * data.max_length,) * (2 if kind == "reward" else 1)
     return PlannedRows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)
 
@@ -150,12 +150,12 @@ def _read(
 def _tokens(
     renderer: Renderer, row: Demonstration | Preference | TokenPair | Prompt, limit: int
 ) -> tuple[Item, int] | None:
-    """A row as its loader would encode it, and how many tokens count; None for one it would leave out."""
+    """Encode a row as its loader does, and count its target tokens; None for a row that the loader drops."""
     if isinstance(row, Prompt):
         fitted = renderer.try_fit_prompt(row, limit)
         return None if isinstance(fitted, RenderFailure) else ((fitted,), 0)
     if isinstance(row, Demonstration):
-        shown = renderer.encode_demonstration(row, limit)
-        return None if isinstance(shown, RenderFailure) else ((shown.tokens,), sum(shown.response_mask))
+        encoded = renderer.encode_demonstration(row, limit)
+        return None if isinstance(encoded, RenderFailure) else ((encoded.tokens,), sum(encoded.response_mask))
     pair = renderer.encode_preference(row, limit)
     return None if isinstance(pair, RenderFailure) else ((pair.chosen_tokens, pair.rejected_tokens), 0)

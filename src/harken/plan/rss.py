@@ -1,4 +1,4 @@
-"""What this process holds in memory: Python, its libraries, and what was read so far."""
+"""Measure the resident memory of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> float:
-    """Bytes of this process in memory now; where only the peak is known, the peak."""
+    """Return the resident bytes of this process, or the peak where the current value is not available."""
     if STATM.exists():
         return float(int(STATM.read_text().split()[1]) * resource.getpagesize())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

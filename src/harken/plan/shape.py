@@ -1,4 +1,4 @@
-"""A model's widths and how many parameters it has, from its settings alone: no weights are read or made."""
+"""Derive layer sizes and parameter counts from a model's settings, without reading or allocating weights."""
 
 from __future__ import annotations
 
@@ -19,44 +19,41 @@ from harken.models.quantised import Quantised, WeightDtype, compute_dtype
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What memory and arithmetic follow from."""
+    """Hold the sizes that determine memory and arithmetic."""
 
     parameters: int
-    """All of them; a tied one once."""
+    """Number of all parameters; tied ones count once."""
     linear_parameters: int
-    """Those of the linear layers that can be quantised: all but the unembedding."""
+    """Parameters of the linear layers that can be quantised: all but the unembedding."""
     largest_matrix: int
-    """Numbers in the largest single matrix."""
+    """Number of elements of the largest matrix."""
     layers: int
     hidden_size: int
-    """Features of a hidden state."""
     intermediate_size: int
-    """Features inside the feed-forward block."""
     heads: int
     kv_heads: int
-    """Key and value heads: fewer than `heads` where heads share them."""
+    """Key-value heads; fewer than `heads` with grouped-query attention."""
     head_dim: int
-    """Of one head."""
     vocab_size: int
     projections: tuple[tuple[int, int], ...]
-    """(inputs, outputs) of every module that an adapter is put on."""
+    """(inputs, outputs) of every module that the adapter targets."""
     is_llama_like: bool
-    """Whether a layer is what is counted: two RMS norms, attention, a gated block."""
+    """Whether layers have the structure that is counted: two RMS norms, attention, a gated MLP."""
     softcapped: bool = False
-    """Whether logits are capped, which takes one more copy of them."""
+    """Whether logits are soft-capped, which takes one more copy of them."""
     experts: tuple[tuple[int, int, int], ...] = ()
-    """(experts, inputs, outputs) of every fused parameter that an adapter is put on."""
+    """(experts, inputs, outputs) of every fused parameter that the adapter targets."""
 
     def weight_bytes(self, weight_dtype: WeightDtype) -> float:
-        """Bytes of the frozen base. Its scales take 1/64 of a byte a weight in 4 bits; in 8 they are not counted."""
-        number = compute_dtype(weight_dtype).itemsize
+        """Bytes of the frozen base. In 4 bits, scales add 1/64 byte per weight; in 8 bits they are not counted."""
+        itemsize = compute_dtype(weight_dtype).itemsize
         if not isinstance(weight_dtype, Quantised):
-            return float(number * self.parameters)
+            return float(itemsize * self.parameters)
         each = 1.0 if weight_dtype.kind == "int8" else 0.5 + 1 / 64
-        return each * self.linear_parameters + number * (self.parameters - self.linear_parameters)
+        return each * self.linear_parameters + itemsize * (self.parameters - self.linear_parameters)
 
     def lora_parameters(self, rank: int) -> int:
-        """Parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] on every matrix."""
+        """Number of parameters of an adapter of this rank: A [rank, inputs] and B [outputs, rank] per matrix."""
         each = sum(inputs + outputs for inputs, outputs in self.projections)
         return rank * (each + sum(count * (inputs + outputs) for count, inputs, outputs in self.experts))
 
@@ -64,7 +61,7 @@ class ModelShape:
 def shape_of(
     config: PretrainedConfig, lora: LoraSettings | None = None, *, classifier: bool = False
 ) -> ModelShape:
-    """Return the shape that a model of these settings has. `lora` says what adapters are put on; None: the usual."""
+    """Return the shape of a model with these settings. `lora` has the adapter's targets; None for the default ones."""
     make = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     with torch.device("meta"):
         model = make.from_config(config)
@@ -72,7 +69,7 @@ def shape_of(
     parameters = [p.numel() for p in model.parameters()]
     outer = {model.get_output_embeddings(), getattr(model, "score", None)}
     config = config.get_text_config()
-    if config.is_heterogeneous:  # what is counted of one layer is counted of all
+    if config.is_heterogeneous:  # all layers are counted like one of them
         config.allow_global_per_layer_attribute_access = True
     heads = int(config.num_attention_heads)
     return ModelShape(
@@ -96,7 +93,7 @@ def shape_of(
 
 
 def _targets(model: nn.Module, lora: LoraSettings | None) -> Targets:
-    """What an adapter would be put on: nothing where the run has none and the model has no known projection."""
+    """Resolve the adapter's targets; none if the run has no adapter and the model no known projection."""
     try:
         return resolve_targets(model, trunk_of(model), lora or LoraSettings())
     except UserError:
@@ -110,7 +107,7 @@ def _projections(model: nn.Module, targets: Targets) -> tuple[tuple[int, int], .
     for name, module in model.named_modules():
         weight: Any = getattr(module, "weight", None)
         if targets.cover_module(name) and weight is not None and weight.dim() == 2:
-            # A linear layer's weight is [outputs, inputs], a GPT-2 Conv1D's the other way round.
+            # A linear layer's weight is [outputs, inputs], a GPT-2 Conv1D's [inputs, outputs].
             outputs, inputs = weight.shape if isinstance(module, nn.Linear) else reversed(weight.shape)
             found.append((int(inputs), int(outputs)))
     return tuple(found)
