@@ -1,10 +1,10 @@
-"""Mistakes about numbers that are not finite: what a skipped step leaves behind, what is written of it, who counts."""
+"""Mistakes in handling non-finite numbers: what a skipped step changes, its dump, and how skipped steps are counted."""
 
 # ruff: noqa: E501  one mistake a line reads better than a wrapped table
 
-from mutants_record import Mutant
+from mutant import Mutant
 
-GUARDS, LOOP, LEARN, PPO, KL, OPTIMISER, TRACKING = (
+NONFINITE_PY, LOOP, LEARN, PPO, KL, OPTIMISER, TRACKING = (
     "train/nonfinite.py",
     "train/loop.py",
     "train/ppo/learner.py",
@@ -43,12 +43,12 @@ TABLE = [
     ("reward model: gradients stay", REWARD, 'RewardStage.step: self.optimiser.zero_grad()', 'pass'),
     ("an infinite gradient is clipped to zero", OPTIMISER, "Optimiser.clip: not torch.isfinite(norm)", "torch.isnan(norm)"),
     ("the parameter is sought after clipping", OPTIMISER, "Optimiser.clip: (name for name, gradient in gradients.items() if not torch.isfinite(gradient).all())", "iter(gradients)"),
-    ("padding is looked at", GUARDS, 'check_finite: ~torch.isfinite(values) & counts', "~torch.isfinite(values)"),
-    ("the last is named, not the first", GUARDS, 'check_finite: found.index(True)', "len(found) - 1"),
-    ("a good step does not end a streak", GUARDS, 'NonFiniteHandler._count: self.skipped_in_a_row + 1 if skipped else 0', 'self.skipped_in_a_row + skipped'),
-    ("one more may be skipped", GUARDS, 'NonFiniteHandler.raise_if_too_many: self.max_skipped', 'self.max_skipped + 1'),
-    ("a run of nothing but skipped steps is finished", GUARDS, 'NonFiniteHandler.raise_if_too_many: self.skipped_in_a_row <= self.max_skipped and self.skipped_in_a_row < self.total', 'self.skipped_in_a_row <= self.max_skipped'),
-    ("skipped steps are not counted", GUARDS, 'NonFiniteHandler._count: self.skipped += skipped', "pass"),
+    ("padding is looked at", NONFINITE_PY, 'check_finite: ~torch.isfinite(values) & counts', "~torch.isfinite(values)"),
+    ("the last is named, not the first", NONFINITE_PY, 'check_finite: found.index(True)', "len(found) - 1"),
+    ("a good step does not end a streak", NONFINITE_PY, 'NonFiniteHandler._count: self.skipped_in_a_row + 1 if skipped else 0', 'self.skipped_in_a_row + skipped'),
+    ("one more may be skipped", NONFINITE_PY, 'NonFiniteHandler.raise_if_too_many: self.max_skipped', 'self.max_skipped + 1'),
+    ("a run of nothing but skipped steps is finished", NONFINITE_PY, 'NonFiniteHandler.raise_if_too_many: self.skipped_in_a_row <= self.max_skipped and self.skipped_in_a_row < self.total', 'self.skipped_in_a_row <= self.max_skipped'),
+    ("skipped steps are not counted", NONFINITE_PY, 'NonFiniteHandler._count: self.skipped += skipped', "pass"),
     ("a resumed run counts anew", LOOP, '_Loop.__init__: nonfinite.count_logged(logged_lines(run.metrics, self.done))', "pass"),
     ("what was skipped after the checkpoint counts", TRACKING, "logged_lines: _step_of(line) <= step", "_step_of(line) < math.inf"),
     ("a skipped step is evaluated", LOOP, "_Loop.train: due and skipped is None", "due"),
@@ -56,18 +56,18 @@ TABLE = [
     ("skipped steps count as done", LOOP, '_Loop.write_status: steps - skipped', "steps"),
     ("a streak pushes good checkpoints out", LOOP, '_Loop.train: (checkpoint_due or self._is_checkpoint_overdue()) and skipped is None', 'checkpoint_due'),
     ("a checkpoint due in a streak is forgotten", LOOP, '_Loop.train: checkpoint_due or self.done % self.checkpoints.every == 0', "self.done % self.checkpoints.every == 0"),
-    ("the dump holds the moments", GUARDS, 'NonFiniteHandler._write_dump: {name.removeprefix(PARAMETER_PREFIX): tensor for name, tensor in stage.tensors().items() if name.startswith(PARAMETER_PREFIX)}', "{name.removeprefix(PARAMETER_PREFIX): tensor for name, tensor in stage.tensors().items()}"),
-    ("every dump is kept", GUARDS, 'NonFiniteHandler._write_dump: -MAX_DUMPS', "0"),
-    ("the oldest dumps are kept", GUARDS, "NonFiniteHandler._write_dump: sorted((path.name for path in folder.glob('step-*')))[:-MAX_DUMPS]", "sorted((path.name for path in folder.glob('step-*')))[MAX_DUMPS:]"),
-    ("a full disk ends the run", GUARDS, 'NonFiniteHandler._write_dump: if not atomic.disk_is_full(failure):\n    raise', "raise"),
-    ("every error of the disk is a full one", GUARDS, 'NonFiniteHandler._write_dump: if not atomic.disk_is_full(failure):\n    raise', "pass"),
-    ("half a dump stays", GUARDS, 'NonFiniteHandler._write_dump: shutil.rmtree(unfinished, ignore_errors=True)', "pass"),
-    ("what a kill left stays", GUARDS, "NonFiniteHandler._write_dump: for left in folder.glob(f'{_UNFINISHED}*'):\n    shutil.rmtree(left)\nunfinished.mkdir()", "for left in folder.glob(f'{_UNFINISHED}*'):\n    pass\nunfinished.mkdir(exist_ok=True)"),
+    ("the dump holds the moments", NONFINITE_PY, 'NonFiniteHandler._write_dump: {name.removeprefix(PARAMETER_PREFIX): tensor for name, tensor in stage.tensors().items() if name.startswith(PARAMETER_PREFIX)}', "{name.removeprefix(PARAMETER_PREFIX): tensor for name, tensor in stage.tensors().items()}"),
+    ("every dump is kept", NONFINITE_PY, 'NonFiniteHandler._write_dump: -MAX_DUMPS', "0"),
+    ("the oldest dumps are kept", NONFINITE_PY, "NonFiniteHandler._write_dump: sorted((path.name for path in folder.glob('step-*')))[:-MAX_DUMPS]", "sorted((path.name for path in folder.glob('step-*')))[MAX_DUMPS:]"),
+    ("a full disk ends the run", NONFINITE_PY, 'NonFiniteHandler._write_dump: if not atomic.disk_is_full(failure):\n    raise', "raise"),
+    ("every error of the disk is a full one", NONFINITE_PY, 'NonFiniteHandler._write_dump: if not atomic.disk_is_full(failure):\n    raise', "pass"),
+    ("half a dump stays", NONFINITE_PY, 'NonFiniteHandler._write_dump: shutil.rmtree(unfinished, ignore_errors=True)', "pass"),
+    ("what a kill left stays", NONFINITE_PY, "NonFiniteHandler._write_dump: for left in folder.glob(f'{_UNFINISHED}*'):\n    shutil.rmtree(left)\nunfinished.mkdir()", "for left in folder.glob(f'{_UNFINISHED}*'):\n    pass\nunfinished.mkdir(exist_ok=True)"),
 ]  # fmt: skip
 
 STEPS, RUNS = "train/test_nonfinite.py", "train/test_nonfinite_handler.py"
 NEVER = f"{STEPS}::test_an_update_that_meets_a_number_that_is_not_finite_never_was"
-CAUGHT_BY = dict.fromkeys((LOOP, TRACKING, GUARDS), RUNS) | {
+CAUGHT_BY = dict.fromkeys((LOOP, TRACKING, NONFINITE_PY), RUNS) | {
     OPTIMISER: "train/optim/test_optimiser.py",
     KL: NEVER,
 }
@@ -91,7 +91,7 @@ SOONER = {
     "the last is named, not the first": f"{RUNS}::test_the_first_in_order_is_named_and_what_does_not_count_is_not_read",
 }
 """Single tests, where a whole file would take long."""
-GUARD = [
+NONFINITE = [
     Mutant(name, file, old, new, SOONER.get(name, CAUGHT_BY.get(file, STEPS)))
     for name, file, old, new in TABLE
 ]
