@@ -33,7 +33,7 @@ CHAT = [
     Mutant("rows: an image is left out of a text", "data/fields.py", "_content: raise RowError('unsupported_content', f'{field}.{kind[:40]}')", "continue", PROBE),
     Mutant("rows: tools do not count for an id", "data/parse.py", "content_hash: text + tools", "text", PROBE),
     Mutant("rows: markup is not looked for in responses", "data/markup.py", "row_texts: [*turns, *row_responses(row)]", "turns", PROBE),
-    Mutant("tokens: train says nothing of the checks", "train/load_data.py", "_encoded: for line in token_checks.check_tokenizer(renderer, [text for row in sample for text in row_responses(row)]):\n    say(line)", "for line in token_checks.check_tokenizer(renderer, [text for row in sample for text in row_responses(row)]):\n    pass", STAGES),
+    Mutant("tokens: train says nothing of the checks", "train/load_data.py", '_encode_split: for line in token_checks.check_tokenizer(renderer, [text for row in sample for text in row_responses(row)]):\n    say(line)', "for line in token_checks.check_tokenizer(renderer, [text for row in sample for text in row_responses(row)]):\n    pass", STAGES),
     Mutant("tokens: errors of the checks do not end training", "data/token_checks.py", "check_tokenizer: 'error'", "'never'", PROBE),
     Mutant("rows: the advice is always max_length", "data/report.py", "DataReport.explain_empty: DROP_FIXES.get(reason, 'correct the rows; rejects.jsonl names each with its reason')", "DROP_FIXES.get('response_too_long', 'correct the rows; rejects.jsonl names each with its reason')", STAGES),
 ]  # fmt: skip

@@ -40,7 +40,7 @@ TABLE = [
     ("a folder that moved is another", "run/config_lock.py", 'locked_config_differences: moved.translate_moved_paths(read_locked_config(path), config, path.parent)', 'read_locked_config(path)', "end_to_end/test_moved_project.py"),
     ("what is still there moved", "run/moved.py", "is_same_place: os.path.samefile(here, there)", "True", "run/test_moved.py"),
     ("any place within is the same", "run/moved.py", "_ends_alike: Path(old).parts[-len(within):] == within", "Path(old).name == Path(new).name", "run/test_moved.py"),
-    ("a finished run that moved may stand on other weights", "train/launch.py", "_train: if names_moved:\n    _check_lineage(manifest.read_lineage(run.manifest), _found_models(config), run, changes)", "pass", "end_to_end/test_moved_project.py"),
+    ("a finished run that moved may stand on other weights", "train/launch.py", '_train: if paths_changed:\n    _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)', "pass", "end_to_end/test_moved_project.py"),
     ("inner listening ends the outer", STOPPING, 'handle_signals: _State.handle_signals or threading.current_thread() is not threading.main_thread()', "threading.current_thread() is not threading.main_thread()", "run/test_signals.py"),
     ("SIGTERM ends the process where it stands", STOPPING, "raise_on_terminate: signal.signal(number, _stop)", "pass", "run/test_signals.py"),
     ("two may write", WRITER, 'write_lock: lock.acquire(blocking=False)', "pass", "run/test_lock.py"),

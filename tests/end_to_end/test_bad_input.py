@@ -196,7 +196,7 @@ def test_a_run_is_not_resumed_on_other_rows(
     own.write_text(text.replace("3", "three", 1))
     assert train(world, kind, out, f"data.path={own}") != 0
     last = capfd.readouterr().err.rstrip("\n").splitlines()[-1]
-    assert "rows it learns from" in last and "rows.jsonl" in last
+    assert "training rows" in last and "rows.jsonl" in last
     own.write_text(text)
     (out / "status.json").unlink()
     assert train(world, kind, out, f"data.path={own}") == 0

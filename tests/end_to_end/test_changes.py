@@ -105,7 +105,7 @@ def test_other_rows_are_accepted_by_the_same_flag(run: Path, tmp_path: Path) -> 
     finally:
         rows.write_text(before)
     [change] = told(out)["changes"]
-    assert change["accepted"][0].startswith("rows it learns from: ")
+    assert change["accepted"][0].startswith("training rows: ")
 
 
 def test_a_finished_run_stays_what_it_is(run: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,7 @@ def test_a_good_run_is_not_marked(world: Path, tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().err
     assert "frozen weights unchanged: reward model" in said
     assert (
-        "this policy has no supervised fine-tuning behind it" in said
+        "no supervised fine-tuning of this policy is recorded" in said
     )  # the model was made by no run of ours
     assert "frozen_weights_moved" not in status(out)
     told = manifest.read_manifest(out / "manifest.json")
@@ -134,7 +134,10 @@ def test_a_resumed_run_has_the_frozen_weights_it_began_with(
     capsys.readouterr()
     assert train(world, out) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "the frozen weights in memory are not those it began with: base: 000000000000 → " in line
+    assert (
+        "the frozen weights in memory differ from those at the start of the run: base: 000000000000 → "
+        in line
+    )
     assert "--accept-changes" in line
     assert train(world, out, "--accept-changes") == 0
     assert "base: 000000000000" in json.dumps(

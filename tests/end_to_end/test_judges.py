@@ -183,7 +183,7 @@ def test_a_changed_judge_is_refused(
     try:
         (finished / "judges.py").write_text(FUNCTION + "# another mind\n")
         assert run(finished, "train", "--preset", "ppo.yml", "--output-dir", str(tmp_path / "out")) != 0
-        assert "judge vowels (judges.py:vowels) changed since it began" in capfd.readouterr().err
+        assert "judge vowels (judges.py:vowels) changed since the run began" in capfd.readouterr().err
         assert run(finished, "eval", "--config", "eval.yml", "--output-dir", "compared") != 0
         assert "judge vowels" in capfd.readouterr().err.splitlines()[-1]
     finally:

@@ -128,7 +128,7 @@ def test_a_changed_function_is_refused(
     finally:
         (finished / "my_reward.py").write_text(FUNCTION)
     last = capfd.readouterr().err.rstrip("\n").splitlines()[-1]
-    assert "score (my_reward.py:score) changed since it began" in last
+    assert "score (my_reward.py:score) changed since the run began" in last
 
 
 def test_a_function_that_fails_ends_the_run_with_its_line(

@@ -59,7 +59,7 @@ def test_training_goes_on_without_them(
     account = [line for line in said.splitlines() if line.startswith(str(path))]
     assert len(account) == 1 and f"{len(bad)} dropped" in account[0]
     assert not any(line.startswith(f"  {path}:") for line in said.splitlines())
-    assert f"the whole account: {out / 'data_report.json'}; each dropped row: {out / 'rejects.jsonl'}" in said
+    assert f"full report: {out / 'data_report.json'}; dropped rows: {out / 'rejects.jsonl'}" in said
     task = {"sft": "sft", "reward": "preference", "ppo": "prompt_only"}[stage]
     assert main(["data", str(path), "--task", task, "--layout", layout]) == 0
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""One training run from its configuration: folder, data, models, roles, loop, manifest."""
+"""Start a training run from its configuration: folder, models, data, manifest, loop."""
 
 from __future__ import annotations
 
@@ -39,16 +39,14 @@ from harken.train.sft import SupervisedStage
 
 
 def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> RunFolder:
-    """Run one stage into `output`; with the same folder and configuration, go on where it stopped.
+    """Train one stage in `output`. A second call with the same configuration resumes the run.
 
-    Raises UserError when another process writes the folder, a model, the reward model or the data are not what the
-    configuration says, and when the run in the folder began with another configuration, other weights, rows or
-    versions (with the differences): unless `accept_changes`, which the manifest then tells. A finished run stays.
+    Raises UserError if another process writes the folder, or if a model or the data do not fit the configuration. Also
+    if the run in the folder began with another configuration, other weights, rows or versions, with the differences;
+    `accept_changes` accepts them and records them in the manifest. A finished run is left as it is.
     """
     if not RunFolder(output).config.exists():
-        require_use(
-            resolve(config.model_name), "policy"
-        )  # before a folder is made for a run that cannot begin
+        require_use(resolve(config.model_name), "policy")  # fail before the folder exists
     with write_lock(output):
         run = RunFolder(output)
         began = manifest.created_at(run)
@@ -60,16 +58,16 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     settings = config.model_dump(mode="json", exclude={"output_dir"})
     finished = run.final.exists() and status.has_ended(run)
     changes = AcceptedChanges(accept_changes, can_accept=not finished)
-    already = config_lock.lock_config(run.config, settings, run.checkpoints, run.final, changes=changes)
-    names_moved = already and config_lock.read_locked_config(run.config) != settings
-    if already and finished:
-        if names_moved:
-            _check_lineage(manifest.read_lineage(run.manifest), _found_models(config), run, changes)
+    resumed = config_lock.lock_config(run.config, settings, run.checkpoints, run.final, changes=changes)
+    paths_changed = resumed and config_lock.read_locked_config(run.config) != settings
+    if resumed and finished:
+        if paths_changed:
+            _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)
         say(f"{run.root}: this run is finished; nothing to do")
-        if moved := manifest.moved_components(run):
-            say(f"warning: {FrozenWeightsChanged(moved, where=str(run.root))}")
+        if changed := manifest.moved_components(run):
+            say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
         return run
-    checksums.remove_checksums(run.root)  # what it lists is about to change
+    checksums.remove_checksums(run.root)  # the files they list are about to change
     source = require_use(resolve(config.model_name), "policy")
     say(f"model: {source.describe()}")
     device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
@@ -79,10 +77,10 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     else:
         stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
     print_roles(rows)
-    if already and run.manifest.exists():
+    if resumed and run.manifest.exists():
         _check_lineage(manifest.read_lineage(run.manifest), lineage, run, changes)
         changes.require_accepted(
-            "this run began with other versions",
+            "this run began with other package versions",
             of_versions(manifest.read_manifest(run.manifest), manifest.versions()),
             where=run.root,
             fix="install them again, or train into another --output-dir",
@@ -97,7 +95,9 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     if chat_template.folder_reads_clock(source.folder):
         extra["template_time"] = began.isoformat(timespec="seconds")
     manifest.write_manifest(run, settings, lineage, extra, began)
-    if changes.accepted or names_moved:  # after they are told: a kill in between asks once more
+    if (
+        changes.accepted or paths_changed
+    ):  # after the manifest: after a kill in between, the user is asked again
         config_lock.write_config(run.config, settings)
     run_stage(
         stage,
@@ -117,7 +117,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
 
 
 def print_roles(rows: Sequence[RoleRow]) -> None:
-    """Print which models are loaded, which of them train, and where each came from."""
+    """Print which models are loaded, which of them are trained, and where each is from."""
     cells = {
         "component": [row.component for row in rows],
         "": ["trainable" if row.trainable else "frozen" for row in rows],
@@ -139,7 +139,7 @@ def _supervised(
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     stage: SupervisedStage | RewardStage
     if isinstance(config.training, SupervisedTraining):
-        require_decodable(backbone)  # what is tuned here is sampled from in the next stage
+        require_decodable(backbone)  # PPO and evaluation will sample from this model
         demonstrations, held_out = load_data.encode_demonstrations(config, renderer, run)
         stage = SupervisedStage(config, backbone, demonstrations, held_out)
         data = load_data.lineage(config, demonstrations, held_out)
@@ -162,56 +162,56 @@ def _supervised(
 def _ppo(
     config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
-    roles = build_ppo_models(config, source, run, weight_dtype, device)
-    backbone = roles.policy.backbone
+    models = build_ppo_models(config, source, run, weight_dtype, device)
+    backbone = models.policy.backbone
     check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
     require_decodable(backbone)
-    if roles.policy.adapter is not None:
-        say(f"policy: {coverage(backbone.trunk, roles.policy.adapter)}")
+    if models.policy.adapter is not None:
+        say(f"policy: {coverage(backbone.trunk, models.policy.adapter)}")
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     prompts, held_out = load_data.fit_prompts(config, renderer, run)
-    ptx = load_data.ptx(config, renderer, run)
+    ptx = load_data.ptx_demonstrations(config, renderer, run)
     stage = PPOStage(
         config,
-        roles.policy,
-        roles.reference,
-        roles.engine(renderer, config.data.max_length),
-        roles.rewards.sources,
+        models.policy,
+        models.reference,
+        models.engine(renderer, config.data.max_length),
+        models.rewards.sources,
         prompts,
         held_out,
         run,
-        roles.base,
-        roles.check_frozen,
-        roles.critic,
+        models.base,
+        models.check_frozen,
+        models.critic,
         ptx,
-        roles.rewards.judges,
+        models.rewards.judges,
     )
     data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
-    lineage = _lineage(source, sft=False) | roles.found.lineage() | {"data": data, "frozen": roles.frozen}
+    lineage = _lineage(source, sft=False) | models.found.lineage() | {"data": data, "frozen": models.frozen}
     if not has_sft(source):
         say(
-            "warning: this policy has no supervised fine-tuning behind it that Harken knows of; "
-            "untuned answers make scores meaningless and KL grow. Fix: train --preset …_sft first"
+            "warning: no supervised fine-tuning of this policy is recorded. Without it, reward scores are unreliable "
+            "and the KL grows. Fix: train --preset …_sft first"
         )
-    return stage, roles.role_table(), lineage
+    return stage, models.role_table(), lineage
 
 
 def _check_lineage(
     before: dict[str, Any], now: dict[str, Any], run: RunFolder, changes: AcceptedChanges
 ) -> None:
-    """A resumed run stands on the very weights and rows it began with: same names are not enough."""
+    """Require a resumed run to have the weights and rows it began with, compared by content."""
     pairs = {
         "weights of its model": (before, now),
         "weights of its reward model": (before.get("reward_model"), now.get("reward_model")),
-        "rows it learns from": (before.get("data"), now.get("data")),
+        "training rows": (before.get("data"), now.get("data")),
     }
-    for kind, what in (("rewards", "reward part"), ("judges", "judge")):
-        for name, part in now.get(kind, {}).items():
-            pairs[f"{what} {name}"] = (before.get(kind, {}).get(name), part)
+    for kind, label in (("rewards", "reward part"), ("judges", "judge")):
+        for name, source in now.get(kind, {}).items():
+            pairs[f"{label} {name}"] = (before.get(kind, {}).get(name), source)
     for what, (old, new) in pairs.items():
         if old and new and old["fingerprint"] != new["fingerprint"]:
             changes.require_accepted(
-                f"the {what} ({new.get('model') or new.get('name')}) changed since it began",
+                f"the {what} ({new.get('model') or new.get('name')}) changed since the run began",
                 [f"{what}: {old['fingerprint'][:12]} → {new['fingerprint'][:12]}"],
                 where=run.root,
                 fix="restore them, or train into another --output-dir",
@@ -219,27 +219,27 @@ def _check_lineage(
     _check_frozen(before.get("frozen", {}), now.get("frozen", {}), run, changes)
 
 
-def _found_models(config: RunConfig) -> dict[str, Any]:
-    """The fingerprints of the models and reward functions that a configuration names. No weights are loaded."""
-    found = {"model": config.model_name, "fingerprint": lineage_fingerprint(resolve(config.model_name))}
+def _model_fingerprints(config: RunConfig) -> dict[str, Any]:
+    """Fingerprint the models and reward functions that a configuration names, without loading weights."""
+    lineage = {"model": config.model_name, "fingerprint": lineage_fingerprint(resolve(config.model_name))}
     if isinstance(config.training, PPOTraining):
-        return found | find_rewards(config.training).lineage()
-    return found
+        return lineage | find_rewards(config.training).lineage()
+    return lineage
 
 
 def _check_frozen(
     before: Mapping[str, str], now: Mapping[str, str], run: RunFolder, changes: AcceptedChanges
 ) -> None:
-    """The frozen weights in memory, too: rounding, merging and quantising files may differ between processors."""
+    """Require the same frozen weights in memory: rounding, merging and quantising may differ between processors."""
     changes.require_accepted(
-        "the frozen weights in memory are not those it began with",
+        "the frozen weights in memory differ from those at the start of the run",
         [
-            f"{name}: {before[name][:12]} → {found[:12]}"
-            for name, found in now.items()
-            if name in before and before[name] != found
+            f"{name}: {before[name][:12]} → {fingerprint[:12]}"
+            for name, fingerprint in now.items()
+            if name in before and before[name] != fingerprint
         ],
         where=run.root,
-        fix="their files did not change, so go on with the device and processor it began on",
+        fix="their files did not change: resume on the device and processor that it began on",
     )
 
 
@@ -254,16 +254,16 @@ def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
 
 
 def has_sft(source: ModelSource) -> bool:
-    """Whether the run that made this model, or one before it, was supervised fine-tuning."""
-    return any(_tuned(RunFolder(link.folder.parent).manifest) for link in source.chain())
+    """Tell whether a manifest of this model, or of one it was trained from, records supervised fine-tuning."""
+    return any(_records_sft(RunFolder(link.folder.parent).manifest) for link in source.chain())
 
 
-def _tuned(record: Path) -> bool:
-    if not record.exists():
+def _records_sft(path: Path) -> bool:
+    if not path.exists():
         return False
-    checksums.verify_file(record)
+    checksums.verify_file(path)
     try:
-        lineage = manifest.read_manifest(record).get("lineage")
+        lineage = manifest.read_manifest(path).get("lineage")
     except UserError:
-        return False  # many programs call a file manifest.json: one of another's says nothing of training
+        return False  # a manifest.json of another program
     return isinstance(lineage, dict) and bool(lineage.get("sft"))

@@ -1,4 +1,4 @@
-"""A training run's rows as tokens, with the account of every row said and written."""
+"""Load a training run's rows as tokens; print and write what became of every row."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Record = TypeVar("Record", Demonstration, Preference | TokenPair, Prompt)
 Encoded = TypeVar("Encoded", TokenDemonstration, TokenPair, Prompt)
 
 TOKEN_CHECK_ROWS = 64
-"""Rows whose responses the checks of tokens look at."""
+"""Training rows whose responses are checked for tokenizer problems."""
 SHORTENED = "prompt shortened to fit max_length"
 
 
 def encode_demonstrations(
     config: RunConfig, renderer: Renderer, run: RunFolder
 ) -> tuple[list[TokenDemonstration], list[TokenDemonstration]]:
-    """Training and held-out demonstrations as tokens."""
+    """Load training and held-out demonstrations as tokens."""
     limit = config.data.max_length
 
     def encode(row: Demonstration) -> tuple[TokenDemonstration | RenderFailure, bool]:
@@ -39,13 +39,13 @@ def encode_demonstrations(
         return encoded, not isinstance(encoded, RenderFailure) and renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_demonstrations, config.seed)
-    return _encoded(train, held_out, reports, encode, renderer, run)
+    return _encode_split(train, held_out, reports, encode, renderer, run)
 
 
 def encode_preferences(
     config: RunConfig, renderer: Renderer, run: RunFolder
 ) -> tuple[list[TokenPair], list[TokenPair]]:
-    """Training and held-out preferences as tokens."""
+    """Load training and held-out preferences as tokens."""
     limit = config.data.max_length
 
     def encode(row: Preference | TokenPair) -> tuple[TokenPair | RenderFailure, bool]:
@@ -55,11 +55,11 @@ def encode_preferences(
         return encoded, renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
-    return _encoded(train, held_out, reports, encode, renderer, run)
+    return _encode_split(train, held_out, reports, encode, renderer, run)
 
 
 def fit_prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:
-    """Training and held-out prompts that fit the token budget, shortened or not."""
+    """Load training and held-out prompts that fit the token budget, shortened if necessary."""
     limit = config.data.max_length
 
     def encode(row: Prompt) -> tuple[Prompt | RenderFailure, bool]:
@@ -69,11 +69,11 @@ def fit_prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[
         return row, len(renderer.encode_prompt(row.messages, row.tools)) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_prompts, config.seed)
-    return _encoded(train, held_out, reports, encode, renderer, run)
+    return _encode_split(train, held_out, reports, encode, renderer, run)
 
 
-def ptx(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
-    """The demonstrations that PPO mixes in, None when it mixes in none. Their report is in the run's `ptx/`."""
+def ptx_demonstrations(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
+    """Load the demonstrations of PPO-ptx; None without it. Their data report is in the run's `ptx/`."""
     assert isinstance(config.training, PPOTraining)
     settings = config.training.ppo.ptx
     if settings is None:
@@ -85,7 +85,7 @@ def ptx(config: RunConfig, renderer: Renderer, run: RunFolder) -> Ptx | None:
 
 
 def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, str]:
-    """What the manifest says of the rows a run stands on: their name, and the sha256 of them as they are trained on."""
+    """Return what the manifest records of a run's rows: their path, and a sha256 of the processed rows."""
     digest = hashlib.sha256()
     for group in groups:
         digest.update(f"{len(group)} rows\n".encode())
@@ -94,7 +94,7 @@ def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, str]:
     return {"name": str(config.data.path), "fingerprint": digest.hexdigest()}
 
 
-def _encoded(
+def _encode_split(
     train: Sequence[Record],
     held_out: Sequence[Record],
     reports: Sequence[DataReport],
@@ -102,7 +102,7 @@ def _encoded(
     renderer: Renderer,
     run: RunFolder,
 ) -> tuple[list[Encoded], list[Encoded]]:
-    """Encode both sides, put what does not fit into their reports, say and write the reports."""
+    """Encode training and held-out rows; print and write the reports, dropped rows included."""
     sample = [row for row in train[:TOKEN_CHECK_ROWS] if not isinstance(row, TokenPair)]
     for line in token_checks.check_tokenizer(
         renderer, [text for row in sample for text in row_responses(row)]
@@ -110,8 +110,8 @@ def _encoded(
         say(line)
     for rows, report in ((train, reports[0]), (held_out, reports[-1])):
         report.warnings += MarkupDetector(renderer).warnings(rows)
-    kept = [
-        _fitting(rows, encode, renderer, report)
+    encoded = [
+        _encode_rows(rows, encode, renderer, report)
         for rows, report in ((train, reports[0]), (held_out, reports[-1]))
     ]
     for report in reports:
@@ -120,20 +120,20 @@ def _encoded(
     atomic.write_json(run.data_report, [report.to_dict() for report in reports])
     rejects = [vars(reject) for report in reports for reject in report.dropped_rows]
     atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
-    if not kept[0]:
+    if not encoded[0]:
         what, fix = reports[0].explain_empty()
         raise UserError(what, where=reports[0].path, fix=fix)
-    asked = (
+    prompts = (
         row if isinstance(row, Prompt) else row.prompt for row in train if not isinstance(row, TokenPair)
     )
-    trained_prompts.write_prompt_hashes(run, (prompt.messages for prompt in asked))
-    account = f"the whole account: {run.data_report}"
-    account += f"; each dropped row: {run.rejects}" if rejects else ""
-    say(f"  {len(kept[0]):,} to train on, {len(kept[1]):,} held out; {account}")
-    return kept[0], kept[1]
+    trained_prompts.write_prompt_hashes(run, (prompt.messages for prompt in prompts))
+    files = f"full report: {run.data_report}"
+    files += f"; dropped rows: {run.rejects}" if rejects else ""
+    say(f"  {len(encoded[0]):,} training rows, {len(encoded[1]):,} held out; {files}")
+    return encoded[0], encoded[1]
 
 
-def _fitting(
+def _encode_rows(
     rows: Sequence[Record],
     encode: Callable[[Record], tuple[Encoded | RenderFailure, bool]],
     renderer: Renderer,
@@ -141,7 +141,7 @@ def _fitting(
 ) -> list[Encoded]:
     kept: list[Encoded] = []
     for row in progress(rows, "encoding"):
-        encoded, longer = encode(row)
+        encoded, shortened = encode(row)
         if isinstance(encoded, RenderFailure):
             report.drop_kept(
                 row.id if isinstance(row, Prompt | TokenPair) else row.prompt.id,
@@ -150,8 +150,8 @@ def _fitting(
             )
         else:
             kept.append(encoded)
-            report.shortened[SHORTENED] += longer
+            report.shortened[SHORTENED] += shortened
             if not isinstance(row, TokenPair):
                 report.changed.update(renderer.changes(row))
-    report.shortened += type(report.shortened)()  # drops counts of zero
+    report.shortened += type(report.shortened)()  # removes counts of zero
     return kept
