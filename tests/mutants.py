@@ -68,7 +68,7 @@ MUTANTS = [
     *MODELS,
 ]
 AT_ONCE = 2
-SECONDS = 120
+SECONDS = 300
 
 
 def plant(mutant: Mutant) -> str:

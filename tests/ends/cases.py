@@ -314,7 +314,8 @@ def make_world(root: Path) -> None:
 
 def main(word: str) -> int:
     """Run the cases; in a child of one, its command line. Returns the exit code."""
-    import torch  # noqa: F401  once, for all children
+    import peft  # noqa: F401  with torch and transformers, once for all children
+    import torch  # noqa: F401
     from ends import signal_cases
     from tiny import save_tiny
 

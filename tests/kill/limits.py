@@ -127,7 +127,8 @@ def main() -> None:
     given = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as name:
         (world := Path(name) / "world").mkdir()
         if (maker := os.fork()) == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,9 +1,9 @@
 """SIGTERM or SIGINT before one forward of a model after the other: exit code, status, and what comes out in the end.
 
-python tests/kill/signals.py sft --every 2       of one kind of work, before every second forward
-python tests/kill/signals.py ppo --moves         after an optimiser has changed weights
-python tests/kill/signals.py pipeline --writes --every 9    before every ninth disk operation of any kind
-python tests/kill/signals.py --rare              with a checkpoint every hundred steps: how much is lost
+python tests/kill/signals.py sft:2                of one kind of work, before every second forward
+python tests/kill/signals.py ppo-steps:1          after each step of an optimiser
+python tests/kill/signals.py pipeline-writes:9    before every ninth disk operation of any kind
+python tests/kill/signals.py rare                 with a checkpoint every hundred steps: how much is lost
 """
 
 from __future__ import annotations
@@ -176,33 +176,35 @@ def _all_without_seconds(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {str(run.relative_to(folder)): _without_seconds(run) for run in runs}
 
 
+def what(job: str, world: Path, room: Path) -> str:
+    """Do one job, such as `sft:2`, `ppo-steps:5`, `pipeline-writes:9` or `rare`. Returns a line on what was seen."""
+    name, _, every = job.partition(":")
+    kind, _, where = name.partition("-")
+    if kind == "rare":
+        return how_much_is_lost(world, room)
+    if where == "writes":
+        return at_every_write(kind, int(every), world, room)
+    return at_every_forward(kind, int(every), where == "steps", world, room)
+
+
 def main() -> None:
-    """Print a line for each kind of work."""
+    """Print a line for each job."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kinds", nargs="*", default=["sft", "reward", "ppo", "evaluation"])
-    parser.add_argument("--every", type=int, default=1, help="of the forwards [%(default)s]")
-    parser.add_argument("--moves", action="store_true", help="after an optimiser moved, not before a forward")
-    parser.add_argument("--writes", action="store_true", help="before a disk operation, not before a forward")
-    parser.add_argument("--rare", action="store_true", help="how much is lost with rare checkpoints")
+    parser.add_argument("jobs", nargs="*", default=["sft:1", "reward:1", "ppo:1", "evaluation:1"])
     given = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as name:
         world = Path(name) / "world"
         world.mkdir()
         run(lambda folder: stages.make_world(world), Path(name) / "making")
-        if given.rare:
-            (room := Path(name) / "rare").mkdir()
-            print(how_much_is_lost(world, room))
-            return
-        for kind in given.kinds:
-            (room := Path(name) / kind).mkdir()
-            if given.writes:
-                print(at_every_write(kind, given.every, world, room), flush=True)
-                continue
-            print(at_every_forward(kind, given.every, given.moves, world, room), flush=True)
+        for job in given.jobs:
+            (room := Path(name) / job).mkdir()
+            print(what(job, world, room), flush=True)
+            shutil.rmtree(room)
 
 
 if __name__ == "__main__":
