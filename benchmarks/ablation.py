@@ -1,11 +1,11 @@
-"""PPO's parts taken away one at a time, on the demo: reward, gold, KL, seconds, over seeds.
+"""Ablate parts of PPO one at a time on the demo: reward, gold score, KL and seconds over seeds.
 
     python benchmarks/ablation.py outputs/demo --seeds 839 840 841 --updates 8 --prompts 16
 
 Starts from the SFT and reward model of a finished `harken demo`, trains every variant with every seed, lets
-one evaluation per seed answer the same held-out prompts, and prints a table. Finished runs are kept, so
+one evaluation per seed respond to the same held-out prompts, and prints a table. Finished runs are kept, so
 the same command goes on where it stopped. Variants differ in the keys listed and in nothing else; those with a
-group baseline take 4 answers to a quarter of the prompts: the number of rollouts is the same.
+group baseline sample 4 responses to a quarter of the prompts: the number of rollouts is the same.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ BAR = 1.2
 
 @dataclass(frozen=True)
 class Shape:
-    """A batch to update on: the prompt and response lengths of its rows."""
+    """Describe a batch: the prompt and response lengths of its rows."""
 
     name: str
     lengths: tuple[tuple[int, int], ...]
@@ -67,7 +67,7 @@ def shapes(rows_: int, prompt: int, response: int) -> list[Shape]:
 
 
 class FixedLengths:
-    """An engine whose responses are random tokens of given lengths."""
+    """Fake an engine: its responses are random tokens of given lengths."""
 
     def __init__(self, shape: Shape, vocabulary: int, end: int) -> None:
         draw = generator(SEED, "benchmark lengths")
@@ -131,7 +131,7 @@ def config(count: int, response: int, micro_batch_tokens: int, model: str) -> Ru
 
 @dataclass
 class Bench:
-    """The models, loaded once, and a folder for the files of an update."""
+    """Hold the models, loaded once, and a folder for the files of an update."""
 
     given: argparse.Namespace
     roles: PPOModels
@@ -180,7 +180,7 @@ class Bench:
 
 @dataclass
 class Work:
-    """A timed update: its function, the phases that count, and the lengths of its rows."""
+    """Hold a timed update: its function, the phases that count, and the lengths of its rows."""
 
     name: str
     update: Callable[[], dict[str, float]]
@@ -200,7 +200,7 @@ def in_turns(works: Sequence[Work], repeats: int) -> list[dict[str, object]]:
 def figure(work: Work, measured: list[dict[str, float]]) -> dict[str, object]:
     """Return milliseconds a real token, and the lengths."""
     lengths = work.lengths()
-    real, answers = sum(p + r for p, r in lengths), sum(r for _, r in lengths)
+    real, responses = sum(p + r for p, r in lengths), sum(r for _, r in lengths)
     low, high = np.percentile([r for _, r in lengths], [10, 90])
     took = [sum(metrics[name] for name in work.counted) for metrics in measured]
     found = {
@@ -213,7 +213,7 @@ def figure(work: Work, measured: list[dict[str, float]]) -> dict[str, object]:
         "ms/real token": 1e3 * median(took) / real,
     }
     if GENERATE in work.counted:
-        found["generation ms/response token"] = 1e3 * median(m[GENERATE] for m in measured) / answers
+        found["generation ms/response token"] = 1e3 * median(m[GENERATE] for m in measured) / responses
     return found
 
 
@@ -258,7 +258,7 @@ def show(figures: list[dict[str, object]]) -> None:
     print()
     result.table(
         [
-            "with generation" if generated else "passes", "real tokens", "answers p10-p90", "ms/real token", "",
+            "with generation" if generated else "passes", "real tokens", "responses p10-p90", "ms/real token", "",
             *(["generation ms/response token"] if generated else []),
         ],
         [
@@ -279,7 +279,7 @@ def main() -> None:
     asked.add_argument("--prompt", type=int, default=44, help="prompt tokens of the uniform batch")
     asked.add_argument("--response", type=int, default=66, help="response tokens of the uniform batch")
     asked.add_argument("--sampled", type=int, default=96, help="rows of an update with generation")
-    asked.add_argument("--mean", type=int, default=32, help="response tokens of a sampled answer, about")
+    asked.add_argument("--mean", type=int, default=32, help="approximate mean tokens of a sampled response")
     asked.add_argument("--micro-batch-tokens", type=int, default=1024)
     asked.add_argument("--repeats", type=int, default=5)
     quick = {"rows": 4, "prompt": 11, "response": 11, "sampled": 4, "mean": 4, "repeats": 1}

@@ -1,4 +1,4 @@
-"""Machine facts, seconds of a call, seconds and memory of a child process."""
+"""Record facts of the machine, time calls, and measure seconds and memory of child processes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def copy_rate(megabytes: int = 512) -> float:
 
 @dataclass(frozen=True)
 class Finished:
-    """A child process that ended without error: stdout, seconds, peak resident memory."""
+    """Hold a child process that ended without error: stdout, seconds, peak resident memory."""
 
     output: str
     seconds: float

@@ -1,7 +1,7 @@
-"""Share of a GPU's peak that the phases of an update reach: needed arithmetic and bytes over seconds.
+"""Compute the share of a GPU's peak that each phase of an update reaches: required operations and bytes per second.
 
-Needed, not done: no padding, nothing computed twice, every weight read once a decode step. Both
-peaks are measured on the same GPU just before, a large product of bfloat16 matrices and a large copy.
+The required work has no padding and no recomputation, and reads every weight once per decode step. Both peaks are
+measured on the same GPU just before: a large product of bfloat16 matrices, and a large copy.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from machine import seconds
 
 from harken.plan.shape import ModelShape
 
-NUMBER = 2
+BYTES = 2
 """Bytes of a bfloat16."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """One update: all rows generated at once, one reward model of the base's size, one epoch."""
+    """Describe an update: all rows generated at once, one reward model of the base's size, one epoch."""
 
     shape: ModelShape
     rows: int
     prompt: float
-    answer: float
+    response: float
 
     def forward(self, length: float) -> float:
         """Return operations of the base's forward over every row; attention is causal."""
@@ -34,20 +34,20 @@ class Update:
 
     def needs(self) -> dict[str, tuple[float, float]]:
         """Return operations and bytes of each phase."""
-        s, length = self.shape, self.prompt + self.answer
+        s, length = self.shape, self.prompt + self.response
         unembedding = s.vocab_size * s.hidden_size
-        head, whole = 2 * self.rows * self.answer * unembedding, self.forward(length)
-        key_value = 2 * s.layers * s.kv_heads * s.head_dim * NUMBER
-        seen = self.rows * (self.prompt + self.answer / 2)
-        steps = self.answer * (NUMBER * (s.linear_parameters + unembedding) + seen * key_value)
-        each = 2 * s.linear_parameters * self.rows * self.answer
-        weights = NUMBER * s.linear_parameters
+        head, whole = 2 * self.rows * self.response * unembedding, self.forward(length)
+        key_value = 2 * s.layers * s.kv_heads * s.head_dim * BYTES
+        seen = self.rows * (self.prompt + self.response / 2)
+        steps = self.response * (BYTES * (s.linear_parameters + unembedding) + seen * key_value)
+        each = 2 * s.linear_parameters * self.rows * self.response
+        weights = BYTES * s.linear_parameters
         return {
             "generate": (self.forward(self.prompt) + each + head, steps + weights),
             "score": (whole, weights),
-            "evaluate": (2 * (whole + head), 2 * (weights + NUMBER * unembedding)),
-            # The base is frozen: gradients of what goes in, not of its weights.
-            "learn": (whole + head, weights + NUMBER * unembedding),
+            "evaluate": (2 * (whole + head), 2 * (weights + BYTES * unembedding)),
+            # The base is frozen: gradients of its inputs, not of its weights.
+            "learn": (whole + head, weights + BYTES * unembedding),
         }
 
 

@@ -39,8 +39,8 @@ def supervised(kind: str, tokens: int, **training: object) -> dict[str, Any]:
     return {"data": DEMONSTRATIONS, "training": keys}
 
 
-def ppo(tokens: int, answer: int = 32, **settings: object) -> dict[str, Any]:
-    keys = {"updates": 3, "prompts_per_update": 16, "max_gen_len": answer, "epochs": 1, **settings}
+def ppo(tokens: int, response: int = 32, **settings: object) -> dict[str, Any]:
+    keys = {"updates": 3, "prompts_per_update": 16, "max_gen_len": response, "epochs": 1, **settings}
     reward = {"random_for_debugging": True}
     return {
         "data": PROMPTS,
@@ -76,7 +76,7 @@ def compared(name: str, settings: Mapping[str, Any], model: str) -> dict[str, An
         plan = json.loads(harken("plan", str(file), "--json").output)
         trained = harken("train", "--preset", str(file), "--output-dir", str(output))
         steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    # The last step of SFT ends with a look at the held-out rows; of PPO with one at none.
+    # The last step of SFT includes a held-out evaluation; that of PPO has no held-out rows.
     return {
         "case": name,
         "predicted_bytes": plan["peak"]["bytes"],

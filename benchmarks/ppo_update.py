@@ -143,7 +143,7 @@ def show(figures: dict[str, dict[str, object]]) -> None:
     sides_of = {"harken": "Harken", "trl": "TRL 1.11.0"}
     print()
     result.table(
-        ["", "s/update", "peak memory", "tokens/answer"],
+        ["", "s/update", "peak memory", "tokens/response"],
         [
             [
                 sides_of[n],
@@ -177,7 +177,7 @@ def main() -> None:
     """Measure, print, write."""
     asked = result.arguments(__doc__)
     asked.add_argument("--batch", type=int, default=32)
-    asked.add_argument("--response", type=int, default=64, help="tokens an answer may have")
+    asked.add_argument("--response", type=int, default=64, help="most tokens of a response")
     asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
     asked.add_argument(
         "--long", action="store_true", help="prompts that fill the limit, put together from short ones"

@@ -1,4 +1,4 @@
-"""A randomly initialised model of a published architecture, for timing without its weights.
+"""Create a randomly initialised model of a published architecture, for timing without its weights.
 
 Arithmetic and memory are those of the real model; responses are noise that hardly ever ends, so they reach the token
 limit. Its tokenizer is the embedded model's; the cost of a token does not depend on it.

@@ -1,4 +1,4 @@
-"""A benchmark's command line, its table, and its JSON file with the facts it was measured under."""
+"""Parse a benchmark's options, print its table, and write its JSON file with facts of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import machine
 
 MEASURED, QUICK = Path("outputs/bench"), Path("outputs/bench-quick")
 QUIET = 0.05
-"""With a larger share of the cores in use beforehand, seconds mean little."""
+"""If a larger share of the cores is in use beforehand, timings are unreliable."""
 
 
 def arguments(about: str) -> argparse.ArgumentParser:

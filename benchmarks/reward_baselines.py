@@ -1,4 +1,4 @@
-"""Baselines of a reward model on a preference file: "the longer response wins", and a bag of words.
+"""Measure baselines of a reward model on a preference file: "the longer response wins", and a bag of words.
 
     python benchmarks/reward_baselines.py TRAIN TEST
 

@@ -35,12 +35,12 @@ from harken.records import Prompt
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 
-Answers = list[list[int]]
+Responses = list[list[int]]
 SEED, ADAPTER, PAGE = 839, "policy", 32
 
 
 class Transformers:
-    """The same model and adapter through transformers and peft."""
+    """Run the same model and adapter with transformers and peft."""
 
     def __init__(self, model: PreTrainedModel, renderer: Renderer, stops: Sequence[int], batch: int) -> None:
         self.model, self.renderer, self.stops, self.batch = model, renderer, list(stops), batch
@@ -55,10 +55,10 @@ class Transformers:
         )
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Answers:
+    def generate(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Responses:
         """Generate left-padded batches in the order given."""
         ids = [self.renderer.encode_prompt(prompt.messages) for prompt in prompts]
-        answers: Answers = []
+        responses: Responses = []
         for start in range(0, len(ids), self.batch):
             some = ids[start : start + self.batch]
             width = max(len(prompt) for prompt in some)
@@ -67,11 +67,11 @@ class Transformers:
             tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
             how = self.settings(response, temperature)
             found = self.model.generate(tokens, attention_mask=mask, generation_config=how)
-            answers += [self.ended(row) for row in found[:, width:].tolist()]
-        return answers
+            responses += [self.ended(row) for row in found[:, width:].tolist()]
+        return responses
 
     @torch.no_grad()
-    def generate_batch(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Answers:
+    def generate_batch(self, prompts: Sequence[Prompt], response: int, temperature: float = 1.0) -> Responses:
         """Generate with continuous batching, with a KV cache of one batch (its default is over half of the memory).
 
         Raises RuntimeError when it loses responses.
@@ -90,17 +90,17 @@ class Transformers:
         )
         if len(found) != len(ids) or any(one.error for one in found.values()):
             errors = [str(one.error) for one in found.values() if one.error]
-            raise RuntimeError(errors[0] if errors else f"{len(ids) - len(found)} answers were lost")
+            raise RuntimeError(errors[0] if errors else f"{len(ids) - len(found)} responses are missing")
         return [self.ended(list(one.generated_tokens)) for one in found.values()]
 
     def ended(self, tokens: list[int]) -> list[int]:
-        """Cut a row after the first end token."""
+        """Truncate a row after the first end token."""
         end = next((i for i, token in enumerate(tokens) if token in self.stops), len(tokens))
         return tokens[: end + 1]
 
 
 class Pair:
-    """Both sides with the same weights, and with the same adapter when there is one."""
+    """Hold both sides with the same weights, and the same adapter if there is one."""
 
     def __init__(
         self, given: argparse.Namespace, dtype: torch.dtype, adapter: bool, renderer: Renderer, folder: Path
@@ -118,7 +118,7 @@ class Pair:
         self.engine = InProcessEngine(backbone, renderer, role, given.prompt_limit, given.batch)
         self.peer = Transformers(model, renderer, self.engine.stop_tokens, given.batch)
 
-    def harken(self, prompts: Sequence[Prompt], response: int, temperature: float, repeat: int) -> Answers:
+    def harken(self, prompts: Sequence[Prompt], response: int, temperature: float, repeat: int) -> Responses:
         """Generate with Harken."""
         sampling = Sampling(response, temperature, SEED)
         rollouts = self.engine.generate(prompts, sampling, "benchmark", f"repeat {repeat}")
@@ -137,25 +137,25 @@ def perturb(backbone: Backbone) -> None:
 def sampled(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> dict[str, dict[str, object]]:
     """Measure tokens a second of each engine in turns, so that a slow minute affects each alike."""
     response, peer = given.response, pair.peer
-    engines: dict[str, Callable[[int, int], Answers]] = {
+    engines: dict[str, Callable[[int, int], Responses]] = {
         "Harken": lambda repeat, most: pair.harken(prompts, most, 1.0, repeat),
         "generate": lambda repeat, most: peer.generate(prompts, most),
         "generate_batch": lambda repeat, most: peer.generate_batch(prompts, most),
     }
     figures: dict[str, dict[str, object]] = {name: {"rates": [], "tokens": []} for name in engines}
-    for name, answer in list(engines.items()):
+    for name, generate in list(engines.items()):
         try:
-            answer(0, 2)
+            generate(0, 2)
         except (RuntimeError, ImportError, ValueError, TypeError, NotImplementedError) as error:
             if name != "generate_batch":
                 raise
             figures[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
             del engines[name]
     for repeat in range(given.repeats):
-        for name, answer in engines.items():
+        for name, generate in engines.items():
             torch.manual_seed(repeat)
             counts: list[int] = []
-            took = once(lambda a=answer, c=counts, r=repeat: c.extend(len(one) for one in a(r, response)))
+            took = once(lambda a=generate, c=counts, r=repeat: c.extend(len(one) for one in a(r, response)))
             figures[name]["rates"].append(sum(counts) / took)
             figures[name]["tokens"].append(sum(counts))
     for figure in figures.values():
@@ -170,8 +170,8 @@ def greedy(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> 
     theirs = pair.peer.generate(prompts, given.greedy_tokens, 0.0)
     same = [a == b for a, b in zip(ours, theirs, strict=True)]
     return {
-        "answers": len(same),
-        "same answers": sum(same),
+        "responses": len(same),
+        "same responses": sum(same),
         "tokens": sum(map(len, theirs)),
         "same tokens": sum(len(a) for a, equal in zip(theirs, same, strict=True) if equal),
     }
@@ -203,7 +203,7 @@ def main() -> None:
     asked = result.arguments(__doc__)
     asked.add_argument("--prompts", type=int, default=64)
     asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
-    asked.add_argument("--response", type=int, default=128, help="tokens an answer may have")
+    asked.add_argument("--response", type=int, default=128, help="most tokens of a response")
     asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--repeats", type=int, default=2)
     asked.add_argument(
@@ -225,14 +225,14 @@ def main() -> None:
         same = greedy(pair, given, prompts[: given.greedy_prompts])
     show(figures)
     print(
-        f"greedy in float32: {same['same answers']} of {same['answers']} answers the same "
+        f"greedy in float32: {same['same responses']} of {same['responses']} responses equal "
         f"({same['same tokens']} of {same['tokens']} tokens)"
     )
     lengths = sorted(len(renderer.encode_prompt(prompt.messages)) for prompt in prompts)
     settings = {"prompts from": rows.name(rows.DOLLY), "prompt tokens": lengths}
     result.save("rollouts", given, settings, {"sampled": figures, "greedy": same})
-    if same["same answers"] < same["answers"]:
-        raise SystemExit("greedy answers differ from those of transformers")
+    if same["same responses"] < same["responses"]:
+        raise SystemExit("greedy responses differ from those of transformers")
 
 
 if __name__ == "__main__":

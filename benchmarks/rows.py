@@ -1,4 +1,4 @@
-"""The rows that both sides of a comparison get: of HARKEN_DATA, or of the embedded demo data where that is not set."""
+"""Provide the rows for both sides of a comparison: from HARKEN_DATA, or else the embedded demo data."""
 
 from __future__ import annotations
 

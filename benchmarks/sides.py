@@ -1,4 +1,4 @@
-"""The two sides of a comparison, each a process of its own with as many threads: Harken, and a peer."""
+"""Run the two sides of a comparison, Harken and a peer, each in its own process with the same number of threads."""
 
 from __future__ import annotations
 

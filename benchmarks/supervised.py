@@ -36,7 +36,7 @@ TRL = {
     },
     "reward": {"TRL, its defaults": {}, "TRL, no checkpointing": {"checkpointing": 0}},
 }
-"""What TRL is told beside its defaults. Without flash attention it has no mask between packed documents."""
+"""Settings of TRL other than its defaults. Without flash attention it has no mask between packed documents."""
 
 
 def encoded(kind: str, file: Path, renderer: Renderer, length: int) -> list[dict[str, list[int]]]:

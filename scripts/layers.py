@@ -1,7 +1,7 @@
-"""Write the diagram of layers from pyproject.toml into docs/architecture.md; --check compares only.
+"""Write the diagram of layers from pyproject.toml to docs/architecture.md; --check only compares.
 
 python scripts/layers.py            # rewrite the diagram
-python scripts/layers.py --check    # exit code 1 when it is not up to date
+python scripts/layers.py --check    # exit code 1 if it is outdated
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def layers(pyproject: str) -> list[list[str]]:
 
 
 def diagram(pyproject: str) -> str:
-    """Return one line a layer, highest first."""
+    """Return one line per layer, highest first."""
     return "\n".join(["```", *(" | ".join(layer) for layer in layers(pyproject)), "```"])
 
 
 def insert(page: str, text: str) -> str:
-    """Return the page with the text between its two marks."""
+    """Return the page with the text between its two markers."""
     before, _, rest = page.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
-        raise SystemExit(f"{PAGE}: the marks are missing. Fix: add the lines {BEGIN} and {END}.")
+        raise SystemExit(f"{PAGE}: the markers are missing. Fix: add the lines {BEGIN} and {END}.")
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="compare only; exit code 1 when not up to date")
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if outdated")
     check = parser.parse_args().check
     page = PAGE.read_text(encoding="utf-8")
     wanted = insert(page, diagram((ROOT / "pyproject.toml").read_text(encoding="utf-8")))

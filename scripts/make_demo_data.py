@@ -1,12 +1,12 @@
-"""Make the demo's data: answers of the embedded model, compared by the rule in `harken.reward.demo_gold`.
+"""Make the demo's data: responses of the embedded model, compared by the rule in `harken.reward.demo_gold`.
 
     python scripts/make_demo_data.py --model embedded --candidates candidates.jsonl.gz
 
 1. Prompts come from scripts/demo_prompts/<domain>.jsonl, written for this project, and are split by the seed.
-2. The model answers each training prompt eight times: at two temperatures, with the prompt as it stands and
-   with HINT behind it (without it, few of its answers are short enough to end). `--candidates` keeps them,
-   so that pairs can be made again without sampling.
-3. Pairs are drawn among answers that ended by themselves, and labelled by the gold rule with noise.
+2. The model responds to each training prompt eight times: at two temperatures, with the prompt as written and
+   with HINT appended (without it, few responses end within the token limit). `--candidates` stores them, so that
+   pairs can be made again without sampling.
+3. Pairs are drawn from responses that ended by themselves, and labelled by the gold rule with noise.
 
 The same seed, model and machine give the same files, byte for byte. Everything here is synthetic.
 """
@@ -31,21 +31,21 @@ from harken.reward.demo_gold import GOLD_VERSION, gold, keyword_hits, normalised
 SEED = 839
 DOMAINS = ("facts", "advice", "writing", "explain")
 SPLIT = {"preferences": 80, "extra": 24, "heldout": 24}
-"""Prompts of each domain: in the preferences; only in the PPO prompts; never in training."""
+"""Prompts per domain: in the preferences; only in the PPO prompts; never in training."""
 
 HINT = " Answer in one short sentence."
 TEMPERATURES = (1.0, 0.7)
 SAMPLES = 2
-"""Of each prompt, for each temperature, with and without the hint."""
+"""Samples per prompt and temperature, with and without the hint."""
 MAX_TOKENS = 128
 
 PAIRS_PER_PROMPT = 4
 TIE_BELOW = 0.02
-"""Gold scores closer than this are a tie."""
+"""A pair is a tie if its gold scores differ by less than this."""
 TIES_KEPT = 0.35
-"""Share of the tied pairs that stay."""
+"""Share of the ties that are kept."""
 NOISE_TEMPERATURE = 0.1
-"""P(label = the better answer) = 1 / (1 + exp(-|difference of gold| / this)): Bradley–Terry."""
+"""P(label = the better response) = 1 / (1 + exp(-|difference of gold| / this)): Bradley–Terry."""
 
 DEMO = Path(__file__).parents[1] / "src" / "harken" / "data" / "demo"
 PROMPTS = Path(__file__).parent / "demo_prompts"
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def read_prompts() -> list[Prompt]:
-    """All prompts, domain by domain, in the order of their files."""
+    """Read all prompts, domain by domain, in the order of their files."""
     return [
         Prompt(
             row["id"], (Message("user", row["prompt"]),), domain, "en", details={"keywords": row["keywords"]}
@@ -85,7 +85,7 @@ def read_prompts() -> list[Prompt]:
 
 
 def split_prompts(prompts: list[Prompt]) -> dict[str, list[Prompt]]:
-    """The prompts of each split, domains interleaved."""
+    """Return the prompts of each split, with domains mixed."""
     groups: dict[str, list[Prompt]] = {name: [] for name in SPLIT}
     for domain in DOMAINS:
         rows = [p for p in prompts if p.domain == domain]
@@ -99,7 +99,7 @@ def split_prompts(prompts: list[Prompt]) -> dict[str, list[Prompt]]:
 
 
 def sample_candidates(prompts: list[Prompt], model: str) -> list[Row]:
-    """Answers of the model to each prompt, with how each came about."""
+    """Sample responses of the model to each prompt, and record their settings."""
     import torch
 
     from harken.data.chat import Renderer
@@ -132,7 +132,7 @@ def sample_candidates(prompts: list[Prompt], model: str) -> list[Row]:
 
 
 def make_pairs(prompts: list[Prompt], candidates: list[Row]) -> list[Row]:
-    """Up to PAIRS_PER_PROMPT labelled pairs a prompt, among its distinct answers that ended."""
+    """Draw up to PAIRS_PER_PROMPT labelled pairs per prompt from its distinct responses that ended."""
     ended: dict[str, list[str]] = {p.id: [] for p in prompts}
     for row in candidates:
         text = row["text"].strip()
@@ -153,7 +153,7 @@ def make_pairs(prompts: list[Prompt], candidates: list[Row]) -> list[Row]:
 
 
 def label_pair(prompt: Prompt, left: str, right: str, draw: np.random.Generator) -> Row | None:
-    """The pair in a random order with a noisy label, or None for a tie that is not kept."""
+    """Return the pair in random order with a noisy label, or None for a tie that is dropped."""
     swap, noise = draw.random() < 0.5, draw.random()
     a, b = (right, left) if swap else (left, right)
     difference = gold(prompt, a, "end_of_turn") - gold(prompt, b, "end_of_turn")
@@ -173,7 +173,7 @@ def label_pair(prompt: Prompt, left: str, right: str, draw: np.random.Generator)
 
 
 def prompt_row(prompt: Prompt) -> Row:
-    """A prompt as it is stored."""
+    """Return the stored form of a prompt."""
     return {
         "id": prompt.id,
         "prompt": prompt.last_user_message,
@@ -185,7 +185,7 @@ def prompt_row(prompt: Prompt) -> Row:
 
 
 def report(prompts: list[Prompt], candidates: list[Row], pairs: list[Row]) -> None:
-    """What the README of the data states."""
+    """Print the facts that the README of the data states."""
     by_id = {p.id: p for p in prompts}
     for row in candidates:
         row["gold"] = gold(by_id[row["id"]], row["text"], row["stop"])
@@ -211,7 +211,7 @@ def report(prompts: list[Prompt], candidates: list[Row], pairs: list[Row]) -> No
 
 
 def pair_facts(prompts: dict[str, Prompt], pairs: list[Row]) -> dict[str, float]:
-    """Rates of ties and flips, and how well simple rules guess the labels (a rule's tie counts one half)."""
+    """Return rates of ties and label flips, and the accuracy of simple rules (a rule's tie counts one half)."""
     decided = [p for p in pairs if p["label"] != "tie"]
     signs = [1.0 if p["label"] == "A" else -1.0 for p in decided]
 
@@ -235,7 +235,7 @@ def pair_facts(prompts: dict[str, Prompt], pairs: list[Row]) -> dict[str, float]
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """JSONL, gzipped without a date so that equal rows are equal bytes."""
+    """Write gzipped JSONL without a timestamp, so that equal rows give equal bytes."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
 

@@ -137,9 +137,9 @@ def test_decoding_takes_the_adapted_experts() -> None:
         (
             "deepseek_v3",
             LoraSettings(target_modules=["gate_proj"], dropout=0.1),
-            "peft takes gate_proj of this",
+            "peft interprets gate_proj of this",
         ),
-        ("deepseek_v3", LoraSettings(target_modules=["gate"]), "peft takes gate of this model"),
+        ("deepseek_v3", LoraSettings(target_modules=["gate"]), "peft interprets gate of this model"),
     ],
 )
 def test_what_peft_cannot_adapt_is_refused_in_one_line(name: str, settings: LoraSettings, words: str) -> None:

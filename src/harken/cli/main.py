@@ -28,11 +28,11 @@ from harken.run.signals import Stopped
 from harken.run.terminal import has_colour, show, strip_control
 
 THREAD_TIMEOUT = 5.0
-"""Seconds that threads of user code have to end after everything else."""
+"""Seconds that threads of user code have to end after the command."""
 MAX_MESSAGE = 2000
-"""Characters of a complaint: what it quotes may have any length."""
+"""Largest number of characters of an error line, which may quote text of any length."""
 _FIX_DISK_FULL = "Make room, or choose another folder"
-_FIX_PERMISSIONS = "Change who may read and write there, or choose another place"
+_FIX_PERMISSIONS = "Change the permissions, or choose another folder"
 _FIX_NAME = "Choose another name or folder"
 OS_ERROR_FIXES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FIX_PERMISSIONS),
@@ -42,10 +42,10 @@ OS_ERROR_FIXES = {
     errno.EIO: "Check the disk",
     errno.ENOENT: "Something removed it: run the command again",
 }
-"""What a file system refuses for a reason of the user's, and the fix. Any other error is a bug in Harken."""
+"""Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
 
 FILES = {"demo", "train", "pipeline", "sweep", "eval", "report"}
-"""Verbs whose result is in files: what they print may be lost."""
+"""Commands whose results are in files, so that lost output is not an error."""
 
 app = typer.Typer(
     name="harken",
@@ -58,11 +58,10 @@ app.add_typer(presets, name="presets")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code. A user's mistake is one line on stderr and code 2.
+    """Run the command line and return its exit code. A usage error is one line on stderr and code 2.
 
-    Code 1: the command was at work, and could not finish: code of the user's own failed, too many steps met numbers
-    that are not finite, frozen weights moved, or there is a bug in Harken (its traceback is written to a file that the
-    line names). HARKEN_DEBUG=1 lets every error through instead.
+    Code 1: the command started but failed: user code raised, too many steps were not finite, frozen weights changed, or
+    Harken has a bug (the error line names a file with the traceback). With HARKEN_DEBUG=1 every error is raised.
     """
     if arguments is not None:
         return _run(arguments)
@@ -99,7 +98,7 @@ def _run(arguments: list[str] | None) -> int:
         return _report_bug(error)
     if code in (129, 130, 143):
         _print_error(f"interrupted. {resume_hint()}".strip())
-    # A reader that has seen enough, as in `harken … | head`, is no fault; an answer that could not be written is.
+    # A closed pipe, as in `harken … | head`, is not an error; any other write error of the output is.
     problem = streams.write_error("stdout")
     if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
         return _print_error(
@@ -109,19 +108,19 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _report_bug(error: BaseException) -> int:
-    """What nobody expected is a mistake of Harken's own, and the traceback is for the one who mends it."""
+    """Report an unexpected exception as a bug in Harken, and write its traceback to a file."""
     path = crash_report.write_crash_report(error)
-    kept = f"send {path}" if path else "HARKEN_DEBUG=1 shows the traceback: send it"
+    attach = f"attach {path}" if path else "attach the traceback, which HARKEN_DEBUG=1 shows"
     return _print_error(
-        f"internal error ({describe_exception(error)}). This is a bug in Harken, please report it: {kept}. "
-        "What was finished is kept: the same command goes on from there",
+        f"internal error ({describe_exception(error)}). This is a bug in Harken, please report it and {attach}. "
+        "Finished work is kept: run the same command again to resume",
         1,
     )
 
 
 def _end_in_time(code: int) -> None:
-    """The interpreter waits for every thread before it ends, and one that a reward function started may never end."""
-    isolation = sys.modules.get("harken.reward.isolation")  # not imported for this: it brings torch
+    """Exit after THREAD_TIMEOUT even if a thread of a reward function never ends; the interpreter would wait for it."""
+    isolation = sys.modules.get("harken.reward.isolation")  # not imported here, because it imports torch
     if isolation is None or not isolation.lingering_threads():
         return
     sys.stdout.flush()
@@ -154,9 +153,9 @@ def options(
     """RLHF you can see into: SFT, reward model, PPO, evaluation, report.
 
     \b
-    harken demo                                   the whole pipeline, in minutes on a laptop
-    harken presets list                           what is ready to run
-    harken train --preset smollm2-135m_sft        one stage
+    harken demo                                   run the whole pipeline in minutes on a laptop
+    harken presets list                           list the shipped configurations
+    harken train --preset smollm2-135m_sft        train one stage
     """
 
 
@@ -167,7 +166,7 @@ def demo(
     ] = False,
     output_dir: OutputDir = None,
 ) -> None:
-    """Run the whole pipeline on the embedded data, and say what to do next.
+    """Run the whole pipeline on the embedded data, and show the next steps.
 
     \b
     Examples:
@@ -200,8 +199,8 @@ def train(
           --set training.reward_model.checkpoint_path=outputs/02_rm/final --output-dir outputs/03_ppo
       harken train --preset my_run.yml --set training.lr=1e-5 --set training.ppo.kl_coef=0.05
 
-    The same folder again goes on where it stopped. When the configuration, the data, the weights or the versions are
-    no longer those it began with, that is an error which names the difference.
+    With the same folder, an interrupted run resumes. If the configuration, data, weights or versions have changed since
+    it began, it ends with an error that names the differences.
     """
     config = config_files.load_run(preset, set_ or [], output_dir)
 
@@ -219,7 +218,7 @@ def pipeline(
 ) -> None:
     """Run SFT, reward model, PPO, evaluation and report.
 
-    Each stage starts from the ones before it; the same folder again goes on where it stopped.
+    Each stage starts from the results of earlier ones. With the same folder, an interrupted pipeline resumes.
 
     \b
     Examples:
@@ -250,7 +249,7 @@ def sweep(
     """Train PPO under every combination of settings.
 
     Prints reward, held-out reward, judges and KL of each, mean ± standard error over seeds, and draws reward
-    against KL. The same command goes on where it stopped, and keeps what is finished.
+    against KL. The same command resumes the sweep and keeps finished runs.
 
     \b
     Examples:
@@ -294,7 +293,7 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FOLDER...", help="A pipeline; or runs and an evaluation; or what holds them."
+            metavar="FOLDER...", help="A pipeline, or runs and an evaluation, or a folder that contains them."
         ),
     ],
     output_dir: Annotated[
@@ -318,7 +317,7 @@ def report(
 @app.command()
 def verify(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A run, an evaluation, a pipeline, or what holds them.")
+        Path, typer.Argument(metavar="FOLDER", help="A run, an evaluation, a pipeline, or a parent folder.")
     ],
 ) -> None:
     """Find damaged and missing files.

@@ -1,4 +1,4 @@
-"""The demo's short form, and what to do next for a person who has just seen the demo end."""
+"""Define the settings of `harken demo --quick`, and the next steps to print after the demo."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ QUICK = (
     "evaluation.data.limit=4",
     "evaluation.max_gen_len=16",
 )
-"""`harken demo --quick`: every stage runs, none learns. It shows that the installation works."""
+"""Overrides of `harken demo --quick`: every stage runs briefly, to test the installation."""
 
 
 def after_demo(folder: Path) -> str:
-    """Return the lines that end the demo: open the page, put `harken` on the path, try it on rows of one's own."""
+    """Return the next steps after the demo: open the page, put `harken` on the path, use your own data."""
     steps = [f"open {PipelineFolder(folder).report} in a browser"]
     if shutil.which("harken") is None:
-        steps.append(f". {shlex.quote(str(_activate()))}     # puts `harken` on the path of this shell")
+        steps.append(f". {shlex.quote(str(_activate()))}     # puts `harken` on the PATH of this shell")
     steps += [
-        "harken data my_rows.jsonl     # what is in your own rows",
+        "harken data my_rows.jsonl     # check your own data",
         "harken train --preset smollm2-135m_sft --set data.path=my_rows.jsonl --output-dir outputs/01_sft",
     ]
     return "\n" + "\n".join(f"{'next' if not i else '':<8} {step}" for i, step in enumerate(steps))
 
 
 def _activate() -> Path:
-    """The script that activates the environment Harken runs in, relative where it lies under this folder."""
+    """Return the activation script of Harken's environment, relative to the working directory if it is inside."""
     script = Path(sys.prefix) / "bin" / "activate"
     return script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Define options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ AcceptChanges = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="Go on although configuration, data, weights or versions changed since; the manifest tells what.",
+        help="Resume although configuration, data, weights or versions changed; the manifest records the changes.",
     ),
 ]
 OutputDir = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", help="Where the run goes; the same folder again resumes it. [outputs/<name>]"
-    ),
+    typer.Option(metavar="DIR", help="The folder of the run; the same folder resumes it. [outputs/<name>]"),
 ]

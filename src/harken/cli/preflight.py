@@ -1,4 +1,4 @@
-"""Commands that check before training: doctor, plan, model, data. Imports: see `cli.main`."""
+"""Define commands that check a run before it starts: doctor, plan, model, data. Imports: see `cli.main`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def doctor(
     set_: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Examine a training run or a pipeline before it starts.
+    """Check a training run or a pipeline before it starts.
 
     The real code runs on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
     is written. Exit code 0: no warnings; 1: warnings; 2: errors.
@@ -48,7 +48,7 @@ def plan(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A preset's name or a YAML file.")],
     set_: Set = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="12GB", help="Find micro-batches that fit into this.")
+        str | None, typer.Option(metavar="12GB", help="Find micro-batches that fit into this much memory.")
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="cpu|cuda", help="The device to plan for.")] = None,
     price: Annotated[
@@ -60,8 +60,8 @@ def plan(
 ) -> None:
     """Predict memory, seconds and cost of a run or a pipeline before it starts.
 
-    Peak memory phase by phase from the model's settings and the lengths of your rows; seconds from a few layers of
-    the same shapes, timed here. No weights are read. Exit code 1: it does not fit --memory.
+    Memory per phase is computed from the model's settings and the lengths of your rows. Seconds are extrapolated from a
+    few layers of the same shapes, timed on this machine. No weights are read. Exit code 1: it does not fit --memory.
 
     \b
     Examples:
@@ -72,11 +72,11 @@ def plan(
     from harken.plan import plan as plans
     from harken.plan import report
 
-    room = None if memory is None else report.parse_memory(memory)
+    available = None if memory is None else report.parse_memory(memory)
     config = config_files.load_run_or_pipeline(name, set_ or [])
-    made = plans.make_plan(config, name, memory=room, device=device, price=price, timed=not no_measure)
-    show(json.dumps(report.to_dict(made), indent=2) if as_json else "\n".join(report.lines(made)))
-    raise typer.Exit(0 if made.fits else 1)
+    result = plans.make_plan(config, name, memory=available, device=device, price=price, timed=not no_measure)
+    show(json.dumps(report.to_dict(result), indent=2) if as_json else "\n".join(report.lines(result)))
+    raise typer.Exit(0 if result.fits else 1)
 
 
 @preflight.command()
@@ -88,8 +88,8 @@ def model(
 ) -> None:
     """Resolve a model name, and report what works with the model.
 
-    Its kind, its folder, and every model under it, the base first. Then the model is loaded, and a table says
-    whether it can be trained, how it decodes, whether rows are packed, and which modules an adapter is on.
+    Prints its kind, its folder, and the models it is built on, the base first. Then loads it and shows whether it can
+    be trained, how it decodes, whether rows are packed, and which modules an adapter covers.
 
     \b
     Examples:
@@ -122,7 +122,8 @@ def data(
         str | None, typer.Argument(metavar="PATH", help="A file, a hub data set, or demo:preferences.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="sft, preference or prompt_only. [the most the rows can serve as]")
+        str | None,
+        typer.Option(help="sft, preference or prompt_only. [the richest task that the rows allow]"),
     ] = None,
     layout: Annotated[str, typer.Option(help="The row layout; auto detects it.")] = "auto",
     layouts: Annotated[bool, typer.Option("--layouts", help="List the supported layouts.")] = False,

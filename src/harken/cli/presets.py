@@ -1,4 +1,4 @@
-"""`harken presets`: the verbs about shipped configurations."""
+"""Define `harken presets`: list and show the shipped configurations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ presets = typer.Typer(help="List or show the shipped configurations.", rich_mark
 
 @presets.command("list")
 def list_presets() -> None:
-    """The shipped configurations, by kind.
+    """List the shipped configurations by kind.
 
     \b
     Examples:
@@ -33,7 +33,7 @@ def list_presets() -> None:
 def show_preset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `harken presets list`.")],
 ) -> None:
-    """The text of a shipped configuration, to read or to start a file of your own from.
+    """Print a shipped configuration, to read or to edit.
 
     \b
     Examples:

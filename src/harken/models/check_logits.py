@@ -1,4 +1,4 @@
-"""Whether a model is causal, and its logits are what Harken takes them to be."""
+"""Check that a model is causal, and that its logits are `LogitsHead` of its trunk's hidden state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harken.models.logits_head import FIX, tolerance
 
 
 def check_logits(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, where: str) -> None:
-    """Raise UserError for a model whose logits of ordinary tokens are not `head` of its trunk's hidden state."""
+    """Raise UserError if the model's logits differ from `head` of its trunk's hidden state for ordinary tokens."""
     (row,) = probe_tokens(len(head.weight), 8)
     tokens = torch.tensor([row], device=head.weight.device)
     with torch.no_grad():
@@ -30,10 +30,10 @@ def check_logits(model: PreTrainedModel, trunk: nn.Module, head: LogitsHead, whe
 
 
 def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
-    """Raise UserError for a model whose states depend on later tokens: a bidirectional one, such as BERT's encoder.
+    """Raise UserError if hidden states depend on later tokens, as in a bidirectional model such as BERT.
 
-    In 16 bits rounding alone may change a state, and may choose another expert for some token. There it counts what
-    later tokens change in most states, beside what earlier ones do.
+    In 16 bits, rounding alone may change a state, or route a token to another expert. There the median change caused by
+    later tokens is compared with that caused by earlier tokens.
     """
     first, other, middle, end, last = probe_tokens(
         int(model.config.get_text_config().vocab_size), 8, 8, 8, 8, 8
@@ -41,15 +41,15 @@ def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
     device = next(model.parameters()).device
     rows = [[*first, *middle, *end], [*first, *middle, *last], [*other, *middle, *end]]
     with torch.no_grad(), load_errors("this model cannot be run over a few tokens", where, FIX):
-        given, of_later, of_earlier = (
+        states, with_other_end, with_other_start = (
             trunk(input_ids=torch.tensor([row], device=device), use_cache=False)
             .last_hidden_state[0, 8:16]
             .float()
             for row in rows
         )
-    _require_finite(given, "hidden states", where)
-    size = given.norm(dim=-1).clamp(min=1e-9)
-    later, earlier = ((state - given).norm(dim=-1) / size for state in (of_later, of_earlier))
+    _require_finite(states, "hidden states", where)
+    size = states.norm(dim=-1).clamp(min=1e-9)
+    later, earlier = ((state - states).norm(dim=-1) / size for state in (with_other_end, with_other_start))
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     if dtype.itemsize >= 4:
         causal = bool((later <= 1000 * torch.finfo(dtype).eps).all())
@@ -57,20 +57,20 @@ def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
         causal = float(later.median()) <= float(earlier.median()) / 4
     if not causal:
         raise UserError(
-            "this model is not causal: what it computes at a token depends on the tokens after it",
+            "this model is not causal: its hidden states depend on later tokens",
             where=where,
             fix="choose a decoder (for BERT's kind: is_decoder: true in config.json, if it was trained as one)",
         )
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, unembedding: Tensor, where: str) -> None:
-    """Raises UserError for a tokenizer that writes tokens the model has no embedding for."""
+    """Raise UserError if the tokenizer has token ids without an embedding in the model."""
     largest, rows = max(tokenizer.get_vocab().values(), default=0), len(unembedding)
     if largest >= rows:
         raise UserError(
             f"its tokenizer has a token {largest}, and its model embeds {rows} tokens, from 0",
             where=where,
-            fix="copy the tokenizer of the very model, or resize the model's embeddings",
+            fix="copy this model's own tokenizer, or resize the model's embeddings",
         )
 
 

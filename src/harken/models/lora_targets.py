@@ -1,10 +1,10 @@
-"""Which modules and parameters of a model adapters are put on.
+"""Resolve which modules and parameters of a model an adapter targets.
 
-A mixture of experts keeps the matrices of its experts in one parameter of three dimensions, which peft adapts by name
-(`target_parameters`). Of some families peft takes `gate_proj`, `up_proj` and `down_proj` in `target_modules` to mean
-those parameters, at twice the rank, and then leaves the layers of these names (shared experts, dense blocks) alone.
-So there such layers are named as parameters too, by their weight: an adapter covers what the configuration says, and
-peft puts it on the same layers wherever the adapter is loaded.
+A mixture of experts stores its experts in one three-dimensional parameter, which peft adapts by name
+(`target_parameters`). For some families, peft interprets `gate_proj`, `up_proj` and `down_proj` in `target_modules` as
+those parameters, at twice the rank, and then skips layers with these names (shared experts, dense blocks). For these
+families, such layers are targeted as parameters, by their weight. The adapter then covers what the configuration says,
+and peft adapts the same layers wherever the adapter is loaded.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ PROJECTIONS = {
     *("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
     *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
 }
-"""The attention and MLP projections as the common families name them, those of multi-head latent attention too."""
+"""Names of attention and MLP projections in common families, including multi-head latent attention."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What peft is told to adapt, each by the end of its name."""
+    """Hold the targets for peft; each matches the end of a name."""
 
     modules: list[str]
     parameters: list[str]
     exclude: str | None = None
-    """A pattern of modules that none of these names means: of a multimodal model, all but what reads text."""
+    """Pattern of modules to exclude: in a multimodal model, everything but the language model."""
 
     def cover_module(self, key: str) -> bool:
-        """Whether peft adapts the module of this name."""
+        """Return whether peft adapts the module of this name."""
         named = any(_matches(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
         return named and not (self.exclude and re.fullmatch(self.exclude, key))
 
     def cover_parameter(self, key: str) -> bool:
-        """Whether peft adapts the parameter of this name."""
+        """Return whether peft adapts the parameter of this name."""
         return any(_matches(key, name) for name in self.parameters)
 
 
 def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) -> Targets:
-    """Return what an adapter of these settings is put on.
+    """Resolve the targets of an adapter with these settings.
 
-    Raises UserError for a name in `target_modules` that matches nothing (peft would pass over it if another did) or
-    that peft takes for something else, and for `experts` where the model has none that peft can adapt.
+    Raises UserError for a name in `target_modules` that matches nothing (peft would ignore it if another name matches)
+    or that peft interprets differently, and for `experts` if the model has none that peft can adapt.
     """
     tower = tower_of(trunk)
     parameters = expert_parameters(tower) if settings.experts else []
@@ -77,8 +77,8 @@ def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) 
     by_weight = settings.dropout == 0 and all(_base_type(layer) is nn.Linear for layer in layers)
     if taken and not by_weight and settings.target_modules is not None:
         raise UserError(
-            f"peft takes {' and '.join(taken)} of this model to mean its experts; the layers of that name can be "
-            "adapted where lora.dropout is 0 and the base is not quantised",
+            f"peft interprets {' and '.join(taken)} of this model as its experts; layers of that name can be "
+            "adapted only if lora.dropout is 0 and the base is not quantised",
             where="lora.target_modules",
             fix=f"leave {' and '.join(taken)} out",
         )
@@ -87,7 +87,7 @@ def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) 
 
 
 def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base: Path | None) -> LoraConfig:
-    """Return what peft makes an adapter of these settings from. Raises UserError as `resolve_targets` does."""
+    """Build peft's configuration of an adapter. Raises UserError as `resolve_targets` does."""
     targets = resolve_targets(model, trunk, settings)
     return LoraConfig(
         r=settings.rank,
@@ -102,7 +102,7 @@ def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base
 
 
 def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | None) -> list[str]:
-    """Return `wanted`, when each names a module of the model; without it the projections of its trunk."""
+    """Return `wanted` if each names a module of the model; by default the projections of its trunk."""
     if wanted is None:
         return projections_of(trunk)
     names = [key for key, _ in model.named_modules() if key]
@@ -119,7 +119,7 @@ def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | N
 
 
 def _matches(key: str, name: str) -> bool:
-    """Whether peft takes `name` to mean the module or parameter `key`."""
+    """Return whether peft matches `name` to the module or parameter `key`."""
     return key == name or key.endswith(f".{name}")
 
 
@@ -128,12 +128,12 @@ def _base_type(layer: Any) -> type:
 
 
 def expert_parameters(trunk: nn.Module) -> list[str]:
-    """Return the names, with that of the module they are in, of the parameters that hold one matrix an expert."""
+    """Return the names, with their module's name, of parameters with one matrix per expert."""
     return sorted({".".join(key.split(".")[-2:]) for key, _ in _expert_parameters(trunk)})
 
 
 def _expert_parameters(trunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters that hold one matrix an expert, under the names they have without adapters."""
+    """Yield the parameters with one matrix per expert, under their names without adapters."""
     for path, module in trunk.named_modules():
         if "expert" in type(module).__name__.lower():
             for name, parameter in module.named_parameters(recurse=False):
@@ -142,19 +142,19 @@ def _expert_parameters(trunk: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _peft_expert_aliases(model: nn.Module) -> set[str]:
-    """The names of modules that peft rewrites to parameters of this model, here and wherever an adapter is loaded."""
+    """Return module names that peft converts to expert parameters of this model whenever an adapter is loaded."""
     kind = getattr(getattr(model, "config", None), "model_type", None)
     family = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind, "")
     return set(conversion._MOE_TARGET_MODULE_MAPPING.get(family, ()))
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether this is a layer that multiplies by one matrix, whatever library it is from."""
+    """Return whether a module multiplies by one matrix: nn.Linear or a GPT-2 Conv1D."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def projections_of(trunk: nn.Module) -> list[str]:
-    """Return the names of those that `trunk` has. Raises UserError where it has none."""
+    """Return the names of the projections in `trunk`. Raises UserError if there are none."""
     found = {key.rsplit(".", 1)[-1] for key, _ in trunk.named_modules()} & PROJECTIONS
     if not found:
         raise UserError("no known projection in this model", where="lora.target_modules", fix="name them")
@@ -163,7 +163,7 @@ def projections_of(trunk: nn.Module) -> list[str]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The matrices of a trunk that an adapter is on, and those it leaves alone: how many of each name."""
+    """Count the matrices of a trunk with and without an adapter, by name."""
 
     on: Counter[str]
     off: Counter[str]
@@ -178,7 +178,7 @@ class Coverage:
 
 
 def coverage(trunk: nn.Module, adapter: str) -> Coverage:
-    """Count which matrices of a trunk an adapter is on. Fused experts count as one module a parameter."""
+    """Count the matrices of a trunk with and without an adapter. Fused experts count as one module per parameter."""
     on: Counter[str] = Counter()
     off: Counter[str] = Counter()
     adapted = set()
@@ -202,8 +202,8 @@ def coverage(trunk: nn.Module, adapter: str) -> Coverage:
 
 
 def require_switchable(model: PreTrainedModel) -> None:
-    """Raise UserError for an adapter whose effect would be in no role or in all: one of the head, or a module that
-    an adapter replaces whole."""
+    """Raise UserError for an adapter that cannot be switched per role: on the embeddings or the head, or with
+    `modules_to_save`."""
     outside = (model.get_input_embeddings(), model.get_output_embeddings())
     if any(isinstance(module, BaseTunerLayer) for module in outside) or any(
         isinstance(module, AuxiliaryTrainingWrapper) for module in model.modules()
@@ -211,12 +211,12 @@ def require_switchable(model: PreTrainedModel) -> None:
         raise UserError(
             "an adapter on the embeddings or the output layer, or with modules_to_save, cannot be switched on and off",
             where="lora.target_modules",
-            fix="name layers of the trunk alone; merge an adapter trained elsewhere and name the merged model",
+            fix="target only layers of the trunk; merge an adapter trained elsewhere and use the merged model",
         )
 
 
 def adapter_settings(config: PeftConfig, base: Path) -> str:
-    """Write an adapter's configuration, on `base`, as peft reads it."""
+    """Return the JSON of an adapter's configuration on `base`, in peft's format."""
     settings = config.to_dict() | {"base_model_name_or_path": str(base), "inference_mode": True}
     return json.dumps(settings, indent=2, sort_keys=True, default=_as_json) + "\n"
 
