@@ -5,7 +5,7 @@
 from mutant import Mutant
 
 CHECKSUM_TESTS, DAMAGE = "run/test_checksums.py", "end_to_end/test_damage.py"
-ORDER = f"{DAMAGE}::test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finished"
+ORDER = f"{DAMAGE}::test_checksums_are_written_before_final_appears_and_the_run_is_finished"
 COMMAND = f"{DAMAGE}::test_a_command_that_meets_a_damaged_file_says_so_and_changes_nothing"
 LOADING = f"{DAMAGE}::test_an_evaluation_meets_a_model_that_was_damaged_since"
 KINDS = f"{DAMAGE}::test_200_flips_and_100_truncations_of_each_kind_are_found"
@@ -36,11 +36,11 @@ CHECKSUMS = [
     Mutant("loop: final is not sealed", "train/loop.py", '_save_final: checksums.write_checksums(unfinished)', "pass", ORDER),
     Mutant("loop: a run is sealed after its final came", "train/loop.py", '_save_final: checksums.write_checksums(run.root, run.checksummed_files())\natomic.publish_folder(unfinished, run.final)', 'atomic.publish_folder(unfinished, run.final)\nchecksums.write_checksums(run.root, run.checksummed_files())', ORDER),
     Mutant("run: the old seal stays while training goes on", "train/launch.py", '_train: checksums.remove_checksums(run.root)', "pass", ORDER),
-    Mutant("run: credit is not sealed", "run/folder.py", "RunFolder.checksummed_files: [*self.rollouts.glob('*.parquet'), *self.credit.glob('*.parquet')]", "[*self.rollouts.glob('*.parquet')]", f"{DAMAGE}::test_every_file_is_sealed_but_those_that_may_change"),
-    Mutant("evaluation: the old seal stays", "evaluate/suite.py", '_evaluate: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_an_evaluation_that_starts_again_has_no_seal_until_its_end"),
-    Mutant("evaluation: a lost seal is not made up for", "evaluate/suite.py", '_evaluate: checksums.read_checksums(folder.root) is None', "False", f"{DAMAGE}::test_an_evaluation_that_ended_before_its_seal_is_sealed_by_the_same_command"),
-    Mutant("pipeline: the old seal stays", "pipeline.py", '_run: checksums.remove_checksums(output)', "pass", f"{DAMAGE}::test_a_pipeline_that_goes_on_has_no_seal_until_its_report"),
-    Mutant("report: files change under the seal", "pipeline.py", 'report_pipeline: checksums.remove_checksums(root)', "pass", f"{DAMAGE}::test_a_report_that_is_built_again_is_sealed_again"),
+    Mutant("run: credit is not sealed", "run/folder.py", "RunFolder.checksummed_files: [*self.rollouts.glob('*.parquet'), *self.credit.glob('*.parquet')]", "[*self.rollouts.glob('*.parquet')]", f"{DAMAGE}::test_every_file_that_may_not_change_has_a_checksum"),
+    Mutant("evaluation: the old seal stays", "evaluate/suite.py", '_evaluate: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_an_evaluation_that_starts_again_has_no_checksums_until_its_end"),
+    Mutant("evaluation: a lost seal is not made up for", "evaluate/suite.py", '_evaluate: checksums.read_checksums(folder.root) is None', "False", f"{DAMAGE}::test_an_evaluation_that_ended_before_its_checksums_gets_them_from_the_same_command"),
+    Mutant("pipeline: the old seal stays", "pipeline.py", '_run: checksums.remove_checksums(output)', "pass", f"{DAMAGE}::test_a_resumed_pipeline_has_no_checksums_until_its_report"),
+    Mutant("report: files change under the seal", "pipeline.py", 'report_pipeline: checksums.remove_checksums(root)', "pass", f"{DAMAGE}::test_a_report_that_is_built_again_gets_new_checksums"),
     Mutant("stored: read unchecked", "run/json_io.py", '_content: checksums.verify_file(path)', "pass", COMMAND),
     Mutant("manifest: read unchecked", "run/manifest.py", 'read_manifest: checksums.verify_file(path)', "pass", COMMAND),
     Mutant("tables: read unchecked", "run/tables.py", 'read_rows: checksums.verify_file(path)', "pass", f"{KINDS}[04_eval/responses.parquet]"),

@@ -13,7 +13,7 @@ MODES, CLOCK, DOCTOR = "train/test_ppo_modes.py", "plan/test_duration.py", "doct
 
 MODES_REF = f"{MODES}::test_a_reference_that_moves_is_the_policy_of_then"
 MODES_BASE = f"{MODES}::test_another_model_may_be_the_reference"
-MODES_KL = f"{MODES}::test_each_estimator_is_the_price_of_a_token"
+MODES_KL = f"{MODES}::test_each_estimator_is_the_kl_penalty_of_a_token"
 
 TABLE = [
     ("S0-02 PPO starts from the base", "pipeline.py", "ppo_stage: str(folder.sft.final)", "config.model_name", PIPELINE),

@@ -66,7 +66,7 @@ TABLE = [
 ]  # fmt: skip
 
 STEPS, RUNS = "train/test_nonfinite.py", "train/test_nonfinite_handler.py"
-NEVER = f"{STEPS}::test_an_update_that_meets_a_number_that_is_not_finite_never_was"
+NEVER = f"{STEPS}::test_an_update_with_a_non_finite_number_is_undone"
 CAUGHT_BY = dict.fromkeys((LOOP, TRACKING, NONFINITE_PY), RUNS) | {
     OPTIMISER: "train/optim/test_optimiser.py",
     KL: NEVER,
@@ -77,8 +77,8 @@ SOONER = {
     "the scheduled coefficient stays": f"{STEPS}::test_a_schedule_and_a_warm_up_are_taken_back",
     "the warm-up is over though the update never was": f"{STEPS}::test_a_schedule_and_a_warm_up_are_taken_back",
     "the policy moves before the critic is looked at": f"{STEPS}::test_a_single_optimiser_step_needs_no_copy",
-    "the supervised mix is not looked at": f"{STEPS}::test_the_supervised_mix_is_looked_at",
-    "rewards are not looked at": f"{STEPS}::test_a_reward_too_large_for_the_device_is_a_fault",
+    "the supervised mix is not looked at": f"{STEPS}::test_the_supervised_mix_is_checked",
+    "rewards are not looked at": f"{STEPS}::test_a_reward_too_large_for_the_device_is_non_finite",
     "the micro-batch is not shown": f"{RUNS}::test_a_dump_of_ppo_holds_what_its_loss_takes",
     "the whole batch is taken for the micro-batch": f"{RUNS}::test_a_dump_of_ppo_holds_what_its_loss_takes",
     "gradients stay after a fault": NEVER,

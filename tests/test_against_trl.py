@@ -161,7 +161,7 @@ def test_gae_agrees_on_trls_own_region(case: dict[str, Any]) -> None:
 
 
 @each_case
-def test_advantages_agree_where_the_answer_fills_the_width(case: dict[str, Any]) -> None:
+def test_advantages_agree_where_the_response_fills_the_width(case: dict[str, Any]) -> None:
     """P15, P23: a cut answer and one whose last place is its end token have no place behind them."""
     full = [row for row in range(len(UPDATES["responses"])) if row not in ended_early()]
     ours = credited(case)

@@ -110,7 +110,7 @@ def test_the_figures_are_those_of_the_runs(swept: Path) -> None:
         assert mean["figures"]["reward"]["standard_error"] == pytest.approx(abs(pair[0] - pair[1]) / 2)
 
 
-def test_without_a_price_the_policy_goes_further(swept: Path) -> None:
+def test_without_a_kl_penalty_the_policy_moves_further(swept: Path) -> None:
     """S4-15, S4-18: at beta 0 the seeds end further from the reference than at a high beta."""
     free, priced = (mean["figures"]["kl_per_sequence"]["mean"] for mean in told(swept)["means"])
     assert free > 1.3 * priced > 0
@@ -352,7 +352,7 @@ def test_every_preset_on_the_page_loads() -> None:
 
 
 @pytest.mark.parametrize(("beta", "nats"), [(0.01, 5000), (0.1, 50), (1.0, 0.5), (0.5, 2), (0.29, 6)])
-def test_what_the_page_derives_of_a_price(beta: float, nats: float) -> None:
+def test_the_page_derives_values_from_the_kl_coefficient(beta: float, nats: float) -> None:
     """S4-17, S4-18: a normal reward of deviation 1, put on a fine grid and solved without the formula."""
     assert f"{nats:,} nats" in DOCS.read_text()
     centre = 1 / beta

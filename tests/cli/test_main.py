@@ -100,7 +100,7 @@ def test_a_mistake_shows_its_traceback_on_request() -> None:
     assert done.returncode != 0 and "Traceback" in done.stderr and "UserError" in done.stderr
 
 
-def test_faults_of_ours_keep_their_traceback(
+def test_internal_errors_keep_their_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a file that one line names; HARKEN_DEBUG=1 lets the exception itself through."""
@@ -153,7 +153,7 @@ def test_a_reader_that_leaves_early_is_no_mistake() -> None:
     assert done.stdout == "#" and done.stderr == ""
 
 
-def test_help_answers_at_once() -> None:
+def test_help_imports_no_torch() -> None:
     """No torch before a verb needs it."""
     assert harken("--help").returncode == 0
     probe = "import sys, harken.cli.main; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"

@@ -177,7 +177,7 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
         ("lora.dropout=0.1", "PPO needs lora.dropout = 0"),
     ],
 )  # fmt: skip
-def test_a_wrong_override_says_what_and_how_to_mend_it(ppo_file: Path, override: str, says: str) -> None:
+def test_a_wrong_override_names_the_problem_and_the_fix(ppo_file: Path, override: str, says: str) -> None:
     """S1-42: an unknown key names its full path, the nearest key and the keys there are."""
     assert says in mistake(ppo_file, override)
 
@@ -220,7 +220,7 @@ def test_unknown_keys_come_first_and_the_rest_is_counted(ppo_file: Path) -> None
         ("lora_r=16", "lora.rank"),
     ],
 )
-def test_the_name_of_another_tool_is_answered_with_ours(ppo_file: Path, foreign: str, harken: str) -> None:
+def test_the_name_of_another_tool_gets_a_hint_to_ours(ppo_file: Path, foreign: str, harken: str) -> None:
     """S2-79, S4-14, S4-22..25: not accepted, and the reader learns the name that is."""
     assert f"Harken calls it {harken}." in mistake(ppo_file, foreign)
 

@@ -83,7 +83,7 @@ def test_the_prompt_is_what_the_template_writes():
 
 
 @given(st.lists(texts, min_size=1, max_size=5).filter(lambda t: len(t) % 2 == 1), texts)
-def test_prompt_and_answer_are_the_templates_whole_conversation(said: list[str], answer: str):
+def test_prompt_and_response_are_the_templates_whole_conversation(said: list[str], answer: str):
     """The round trip: prompt + answer + end of turn decode to the conversation with its answer."""
     turns = [user(t) if i % 2 == 0 else assistant(t) for i, t in enumerate(said)]
     whole = TOKENIZER.apply_chat_template(
@@ -110,7 +110,7 @@ def test_what_fills_padding_ends_nothing(special: dict):
     assert renderer.pad not in (renderer.end_of_turn, renderer.tokenizer.eos_token_id)
 
 
-def test_only_an_ended_answer_has_an_end():
+def test_only_a_finished_response_has_an_end_token():
     """P2: never a forged end."""
     cut = RENDERER.encode_response("bread", ended=False)
     assert END not in cut and RENDERER.encode_response("bread") == [*cut, END]
@@ -128,7 +128,7 @@ def test_text_cannot_write_special_tokens(said: str, answer: str):
     assert squeezed == answer.replace(" ", "")
 
 
-def test_demonstration_marks_only_the_answer():
+def test_a_demonstration_marks_only_the_response():
     row = RENDERER.encode_demonstration(
         Demonstration(prompt(user("how?"), assistant("a"), user("b")), "so"), 500
     )
@@ -158,7 +158,7 @@ def test_oldest_turns_go_first_and_the_system_turn_stays():
     assert RENDERER.fit_prompt([system, *old, *new], len(short)) == (short, 2)
 
 
-def test_a_dropped_question_takes_its_answer_along():
+def test_a_dropped_user_turn_drops_its_response():
     """What is left begins with a user turn: strict templates take nothing else."""
     strict = Renderer(make_tokenizer(STRICT))
     turns = [user("a" * 40), assistant("b" * 40), user("c"), assistant("d"), user("e")]
@@ -197,7 +197,7 @@ def test_the_budget_is_used_up():
     assert RENDERER.fit_prompt([], 3) is None
 
 
-def test_answers_are_never_cut_and_prompts_make_room():
+def test_responses_are_never_truncated_and_prompts_are_shortened():
     """S0-21, S0-33."""
     long = Demonstration(prompt(user("how " * 60)), "so " * 20)
     answer = RENDERER.encode_response(long.response)

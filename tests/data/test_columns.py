@@ -184,7 +184,7 @@ def test_a_response_marked_as_bad_is_never_imitated(tmp_path: Path, bad: object)
 
 
 @pytest.mark.parametrize("column", parse.REFERENCES)
-def test_the_right_answer_of_a_prompt_is_its_reference(tmp_path: Path, column: str) -> None:
+def test_the_gold_answer_of_a_prompt_is_its_reference(tmp_path: Path, column: str) -> None:
     [text], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: "4"})))
     [number], _ = parse.parse_prompt_rows(DataConfig(path=write(tmp_path, {"prompt": "2+2?", column: 4})))
     assert text.reference == number.reference == "4"

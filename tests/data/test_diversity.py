@@ -58,7 +58,7 @@ def test_only_letters_digits_and_signs_are_left(text: str) -> None:
     assert not set(left) & set(".,;:!?'\"()[]{}-_/@#%&*\\") and left == left.lower()
 
 
-def test_how_often_the_longer_answer_wins() -> None:
+def test_how_often_the_longer_response_wins() -> None:
     """S2-48, S2-49: of ten decided pairs the longer wins eight; a tie and an equal length say nothing."""
     pairs = [
         *[pair(chosen="long answer", rejected="short")] * 7,

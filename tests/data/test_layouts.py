@@ -310,7 +310,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("row", "reason"), FAULTS)
-def test_row_faults_are_dropped_with_their_reason(tmp_path: Path, row: Any, reason: str):
+def test_invalid_rows_are_dropped_with_their_reason(tmp_path: Path, row: Any, reason: str):
     """S0-16, S0-26. A good row beside a bad one is kept."""
     good = {"prompt": "q", "chosen": "a", "rejected": "b"}
     found, report = pairs(tmp_path, good, row)

@@ -36,7 +36,7 @@ def test_lead_in_is_a_system_message():
     assert parse_transcript("Be kind.\n\nHuman: hi\n\nAssistant:")[0] == Message("system", "Be kind.")
 
 
-def test_answer_is_all_after_the_last_marker():
+def test_the_response_is_all_after_the_last_marker():
     messages, answer = split_transcript(
         "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d\n\n1. e ", "chosen"
     )
@@ -50,7 +50,7 @@ def test_answer_is_all_after_the_last_marker():
         ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c", "turn_marker_in_response"),
     ],
 )
-def test_rows_without_a_clean_answer_are_dropped(text: str, reason: str):
+def test_rows_without_a_clean_response_are_dropped(text: str, reason: str):
     with pytest.raises(RowError) as caught:
         split_transcript(text, "chosen")
     assert caught.value.reason == reason

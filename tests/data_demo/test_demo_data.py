@@ -112,7 +112,7 @@ def test_every_row_says_that_it_is_synthetic(preferences: Rows, prompts: Rows, h
     assert "synthetic" in (DEMO / "README.md").read_text().lower()
 
 
-def test_pairs_are_real_choices(preferences: Rows) -> None:
+def test_pairs_differ_in_quality(preferences: Rows) -> None:
     for row in preferences:
         assert normalised_words(row["response_a"])
         assert normalised_words(row["response_b"])

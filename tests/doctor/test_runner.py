@@ -77,7 +77,7 @@ def test_a_pipeline_is_examined_with_what_it_has_made(healthy: HealthyPipeline, 
     assert str(tmp_path / "02_rm") in found["ppo", "reward_found"].measured
 
 
-def test_a_fault_is_told_once_by_the_first_that_meets_it(healthy: HealthyPipeline) -> None:
+def test_an_error_is_reported_once_by_the_first_check(healthy: HealthyPipeline) -> None:
     """Every check that needs the missing model points to the finding that says so."""
     config = RunConfig.model_validate(healthy.config("ppo") | {"model_name": "/no/such/model"})
     diagnosis = diagnose(config)
@@ -119,7 +119,7 @@ def test_the_exit_code_is_that_of_the_worst(levels: list[CheckLevel], code: int)
     assert Diagnosis("x", tuple(map(finding, levels)), 1.0).exit_code == code
 
 
-def test_lines_say_why_and_how_to_mend() -> None:
+def test_lines_name_the_reason_and_the_fix() -> None:
     """A line a check; why under warnings and errors, the mend under all but ok; colour only when asked for."""
     diagnosis = Diagnosis("demo", tuple(map(finding, ("ok", "note", "warning", "error"))), 3.2)
     lines = diagnosis.lines(colour=False)

@@ -108,7 +108,7 @@ def a_file_that_is_not_there(healthy: HealthyPipeline, folder: Path) -> Spoilt:
 
 
 @names("rows_kept", "warning")
-def rows_without_answers(healthy: HealthyPipeline, folder: Path) -> Spoilt:
+def rows_without_responses(healthy: HealthyPipeline, folder: Path) -> Spoilt:
     """S0-16: a quarter of the rows is dropped."""
     rows = [demonstration(i) | ({"response": " "} if i % 4 == 0 else {}) for i in range(80)]
     return healthy.config("sft") | {
@@ -125,7 +125,7 @@ def a_max_length_that_keeps_nothing(healthy: HealthyPipeline, folder: Path) -> S
 
 
 @names("max_length", "warning")
-def a_max_length_that_drops_the_long_answers(healthy: HealthyPipeline, folder: Path) -> Spoilt:
+def a_max_length_that_drops_the_long_responses(healthy: HealthyPipeline, folder: Path) -> Spoilt:
     """S0-21: a third of the answers does not fit, and is never learnt."""
     rows = [demonstration(i) | ({"response": words(GOOD, i) * 8} if i % 3 == 0 else {}) for i in range(80)]
     path = write(folder / "rows.jsonl", rows)
@@ -157,7 +157,7 @@ def chosen_and_rejected_swapped(healthy: HealthyPipeline, folder: Path) -> Spoil
 
 
 @names("responses_fit", "warning")
-def answers_longer_than_max_gen_len(healthy: HealthyPipeline, folder: Path) -> Spoilt:
+def responses_longer_than_max_gen_len(healthy: HealthyPipeline, folder: Path) -> Spoilt:
     """S0-21, P22: the policy was taught what it may not write."""
     return ppo(healthy, max_gen_len=6)
 

@@ -156,7 +156,7 @@ def test_whole_files_are_read_and_sha256sum_agrees(finished: Path, tmp_path: Pat
         subprocess.run(command, cwd=out / folder, check=True)
 
 
-def test_every_file_is_sealed_but_those_that_may_change(finished: Path) -> None:
+def test_every_file_that_may_not_change_has_a_checksum(finished: Path) -> None:
     unsealed = set()
     for path in finished.rglob("*"):
         if path.is_file() and path.name != checksums.CHECKSUMS:
@@ -295,7 +295,7 @@ def settings(finished: Path) -> PipelineConfig:
     return PipelineConfig.model_validate(yaml.safe_load((finished / "pipeline.yml").read_text()))
 
 
-def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finished(
+def test_checksums_are_written_before_final_appears_and_the_run_is_finished(
     finished: Path, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The seal is gone while training goes on: what it listed is changing."""
@@ -329,7 +329,7 @@ def test_a_run_is_sealed_before_its_final_stands_and_before_it_is_called_finishe
     assert main(["verify", str(run.root)]) == 0
 
 
-def test_an_evaluation_that_ended_before_its_seal_is_sealed_by_the_same_command(
+def test_an_evaluation_that_ended_before_its_checksums_gets_them_from_the_same_command(
     finished: Path, again: Path
 ) -> None:
     evaluation = pipeline.evaluation(settings(finished), PipelineFolder(finished))
@@ -342,7 +342,7 @@ def test_an_evaluation_that_ended_before_its_seal_is_sealed_by_the_same_command(
     assert main(["verify", str(again / "04_eval")]) == 0
 
 
-def test_an_evaluation_that_starts_again_has_no_seal_until_its_end(
+def test_an_evaluation_that_starts_again_has_no_checksums_until_its_end(
     finished: Path, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(*args: object, **keys: object) -> None:
@@ -357,7 +357,9 @@ def test_an_evaluation_that_starts_again_has_no_seal_until_its_end(
     assert not (again / "04_eval" / checksums.CHECKSUMS).exists()
 
 
-def test_a_report_that_is_built_again_is_sealed_again(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_is_built_again_gets_new_checksums(
+    again: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (again / "05_report" / "report.html").unlink()
     assert main(["report", str(again)]) == 0
     assert main(["verify", str(again)]) == 0
@@ -370,7 +372,7 @@ def test_a_report_that_is_built_again_is_sealed_again(again: Path, monkeypatch: 
     assert not (again / checksums.CHECKSUMS).exists()
 
 
-def test_a_pipeline_that_goes_on_has_no_seal_until_its_report(
+def test_a_resumed_pipeline_has_no_checksums_until_its_report(
     finished: Path, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pipeline.yml may be another then: it is no damage."""

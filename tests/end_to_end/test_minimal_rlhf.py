@@ -166,7 +166,7 @@ def test_the_reward_model_agrees_with_the_gold_score(run):
     assert ((liked > 0) == (scored > 0))[liked != 0].float().mean() > 0.9
 
 
-def test_reward_rises_at_a_price_that_stays_bounded(run):
+def test_reward_rises_at_a_kl_that_stays_bounded(run):
     """S4-56. Ten updates: reward and gold score up, KL above 0 and near log 2, four measures an update."""
     _, history = run
     assert len(history) == 10
@@ -178,7 +178,7 @@ def test_reward_rises_at_a_price_that_stays_bounded(run):
     assert 0.3 < last["kl"] < 2.0
 
 
-def test_a_high_price_holds_the_policy(run):
+def test_a_high_kl_coefficient_holds_the_policy(run):
     """S4-54, S4-56: with β = 50 the same ten updates stay at the reference."""
     rlhf, history = run
     torch.manual_seed(9)

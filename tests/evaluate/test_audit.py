@@ -84,7 +84,7 @@ def test_loop_golden(text, found):
     assert loop(text) == found
 
 
-def test_a_loop_cut_in_the_middle_is_found():
+def test_a_loop_truncated_in_the_middle_is_found():
     found = loop("Once. " + "tick tock goes the clock, " * 6 + "tick tock goes")
     assert found and found.times == 6 and sorted(found.unit) == sorted("tick tock goes the clock, ")
 
@@ -141,7 +141,7 @@ def test_copied_run_is_the_definition(left, right):
     assert copied_run(" ".join(left), " ".join(right)) == slow_run(left, right)
 
 
-def test_restatement_is_the_copied_share_of_the_answer():
+def test_restatement_is_the_copied_share_of_the_response():
     """S0-55."""
     found = audit_response(
         row(prompt="Name three uses of salt in a kitchen.", response="Three uses of salt: many!")
@@ -149,7 +149,7 @@ def test_restatement_is_the_copied_share_of_the_answer():
     assert found["copied_words"] == 4 and found["restatement"] == pytest.approx(4 / 5)
 
 
-def test_an_empty_answer_has_no_measure_above_zero():
+def test_an_empty_response_has_no_measure_above_zero():
     found = audit_response(row(response=" \n\u3000"))
     assert found["empty"] and found["repeated_4grams"] == 0 and found["restatement"] == 0
 

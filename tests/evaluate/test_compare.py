@@ -86,7 +86,7 @@ def test_the_published_sft_ppo_line_depends_on_its_ties(ties, p):
     assert summary["sign_test_p"] == pytest.approx(stats.binomtest(892, 892 + losses).pvalue, rel=1e-9)
 
 
-def test_the_published_sft_ppo_line_with_its_real_ties():
+def test_the_published_sft_ppo_line_with_its_published_ties():
     """S0-46: 892 wins, 162 ties, 963 losses; win rate over all rows 44.22 %."""
     made = rows({"SFT": [0.0] * 2017, "PPO": [1.0] * 892 + [0.0] * 162 + [-1.0] * 963})
     summary = pair(compare(made, draws=10), "SFT", "PPO")
@@ -223,7 +223,7 @@ def test_missing_prompts_are_named():
         compare(made)
 
 
-def test_a_prompt_that_only_the_second_policy_answered_is_named():
+def test_a_prompt_with_a_response_of_the_second_policy_alone_is_named():
     made = rows({"Base": range(3), "PPO": range(4)})
     with pytest.raises(UserError, match="Base has no answer to 1 of the prompts: 'p3'"):
         compare(made)

@@ -38,7 +38,7 @@ class Cut(Exception):
     """Stands for whatever ends a process."""
 
 
-def cut_before_the_comparison(world: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def truncated_before_the_comparison(world: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """An evaluation that has made all its parts and no more; their names."""
 
     def end(*given: object, **named: object) -> None:
@@ -58,7 +58,7 @@ def test_missing_and_damaged_parts_are_made_again_and_no_others(
     expected = tree(tmp_path / "whole")
     assert not (tmp_path / "whole" / "shards").exists()
     folder = tmp_path / "cut"
-    names = cut_before_the_comparison(world, folder, monkeypatch)
+    names = truncated_before_the_comparison(world, folder, monkeypatch)
     parts = {f"answers-{policy:02d}-{start:06d}.jsonl" for policy in (0, 1) for start in (0, 2, 4)}
     assert parts < names and "scores-000000.jsonl" in names
     (folder / "shards" / "answers-01-000002.jsonl").unlink()
@@ -99,10 +99,10 @@ def test_equal_sequences_are_scored_once_whatever_part_they_are_in(
     assert rewards["a"] == rewards["b"]
 
 
-def test_no_model_is_read_for_answers_that_are_there(
+def test_no_model_is_loaded_for_stored_responses(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_before_the_comparison(world, tmp_path / "cut", monkeypatch)
+    truncated_before_the_comparison(world, tmp_path / "cut", monkeypatch)
     monkeypatch.setattr(responses, "_engine", lambda *given: pytest.fail("a model was read"))
     suite.run_evaluation(evaluation(world), tmp_path / "cut")
 
@@ -111,7 +111,7 @@ def test_no_model_is_read_for_answers_that_are_there(
 def test_what_was_made_otherwise_is_refused_with_the_difference(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    cut_before_the_comparison(world, tmp_path / "cut", monkeypatch)
+    truncated_before_the_comparison(world, tmp_path / "cut", monkeypatch)
     before = tree(tmp_path / "cut")
     changes: dict[str, Any] = {}
     wanted = {

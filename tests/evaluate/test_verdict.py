@@ -82,14 +82,14 @@ def test_nothing_is_better_without_an_interval_above_zero(reward, gold):
         assert pair["judges"]["gold"]["low"] > 0
 
 
-def test_no_multiple_is_ever_claimed():
+def test_no_ratio_is_ever_reported():
     """S2-01: "4x" has no source; differences with intervals have."""
     text = " ".join(verdict(reward=3.0, gold=3.0))
     assert not re.search(r"\d\s*[x×]\b|times (better|higher)", text)
     assert "95 % interval" in text
 
 
-def test_more_cut_and_repetitive_answers_are_worse():
+def test_more_truncated_and_repetitive_responses_are_worse():
     """S0-61: stopping and repetition stand beside the reward."""
     lines = verdict(reward=1.0, gold=1.0, cap=(3, 30), repeated=(30, 3))
     assert any(

@@ -87,7 +87,7 @@ def test_characters_that_cannot_be_seen_are_named(opened):
     assert "U+202E" in text(opened, ".response .text") and "\u202e" not in text(opened, ".response .text")
 
 
-def test_keys_move_through_the_answers(opened, run):
+def test_keys_move_through_the_responses(opened, run):
     ids = list(dict.fromkeys(row["prompt_id"] for row in run["responses"]))
     seen = [current(opened)]
     for key in "jjkk":
@@ -105,7 +105,7 @@ def test_keys_move_through_the_answers(opened, run):
     assert current(opened) == before  # typing a j in the search box moves nothing
 
 
-def test_the_answers_of_all_policies_stand_side_by_side(opened, run):
+def test_the_responses_of_all_policies_are_side_by_side(opened, run):
     shown = opened.value(
         "[...document.querySelectorAll('.response h4')].map((h) => h.firstChild.textContent)"
     )

@@ -100,7 +100,7 @@ def test_recorded_steps_are_the_steps(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_are_drawn_from_what_is_scored(tmp_path: Path, kind: str) -> None:
+def test_responses_are_drawn_from_the_scored_distribution(tmp_path: Path, kind: str) -> None:
     """A token's log-probability as drawn is that of a full forward, up to rounding; also right behind the prompt."""
     backbone = kept_in(kind, tmp_path)
     far = []

@@ -58,7 +58,7 @@ def test_a_critic_that_says_the_same_of_all_shows_no_fifths(make_run: MakeRun) -
     )
 
 
-def test_masked_answers_do_not_count(make_run: MakeRun) -> None:
+def test_masked_responses_do_not_count(make_run: MakeRun) -> None:
     assert "over the 18 tokens" in critic_lines(read_step(make_run(ppo={"truncated": "mask"}), 3))[0]
 
 

@@ -18,7 +18,7 @@ from harken.inspection.recorded import format_ranges, read_step, to_rollout
 MakeRun = Callable[..., Path]
 
 
-def test_a_recorded_answer_comes_back_as_it_was(make_run: MakeRun) -> None:
+def test_a_recorded_response_is_read_back_unchanged(make_run: MakeRun) -> None:
     step = read_step(make_run(), 3)
     assert [to_rollout(row) for row in step.rollouts] == rollouts()
 
@@ -65,7 +65,7 @@ def test_a_folder_without_a_run_or_with_another_one(make_run: MakeRun, tmp_path:
         read_step(sft, 3)
 
 
-def test_tables_of_different_answers_are_refused(make_run: MakeRun) -> None:
+def test_tables_of_different_responses_are_refused(make_run: MakeRun) -> None:
     root = make_run()
     path = root / "credit" / "update-000003.parquet"
     table = pq.read_table(path)

@@ -152,7 +152,7 @@ def test_the_coefficient_is_the_recorded_one_unless_it_is_set(make_run: MakeRun)
     ("estimator", "of"),
     [("abs", abs), ("k2", lambda d: d * d / 2), ("k3", lambda d: math.exp(-d) - 1 + d)],
 )
-def test_another_estimator_prices_its_own_kl(
+def test_another_estimator_penalises_its_own_kl(
     estimator: str, of: Callable[[float], float], make_run: MakeRun
 ) -> None:
     step, tensors, made = replayed(make_run(), f"training.ppo.kl_estimator={estimator}")
@@ -161,7 +161,7 @@ def test_another_estimator_prices_its_own_kl(
         assert have == pytest.approx([of(d) for d in deltas], rel=1e-5, abs=1e-5)
 
 
-def test_penalties_are_measured_anew_on_the_answers(make_run: MakeRun) -> None:
+def test_penalties_are_measured_again_on_the_responses(make_run: MakeRun) -> None:
     """Answers 0 and 5 are cut; lengths are 8, 6, 1, 4, 7, 8."""
     step, _, made = replayed(
         make_run(ppo={"missing_eos_penalty": 0.5}),
@@ -200,7 +200,7 @@ def test_parts_of_the_reward_are_weighted_by_their_names(make_run: MakeRun) -> N
     assert [row.reward for row in same.scored] == pytest.approx([s + 5.0 for s in SCORES])
 
 
-def test_masked_answers_leave_the_figures(make_run: MakeRun) -> None:
+def test_masked_responses_are_left_out_of_the_metrics(make_run: MakeRun) -> None:
     root = make_run()
     step, tensors, made = replayed(
         root, "training.ppo.truncated=mask", "training.ppo.whiten_advantages=false"
@@ -340,7 +340,7 @@ def test_a_wider_clip_is_fine_when_nothing_was_clipped(make_run: MakeRun) -> Non
     assert [row.reward for row in made.scored] == pytest.approx(SCORES)
 
 
-def test_bootstrap_needs_the_value_an_answer_was_cut_at(make_run: MakeRun) -> None:
+def test_bootstrap_needs_the_value_at_the_truncation(make_run: MakeRun) -> None:
     step = read_step(make_run(), 3)
     for row in step.credit:
         row["final_value"] = None

@@ -80,7 +80,7 @@ def test_packed_rows_are_transformers_plain_attention_of_each_row(
 
 
 @pytest.mark.parametrize("packed_gives", [lambda places: torch.ones(1, places, 4), None])
-def test_it_is_not_taken_without_a_look(packed_gives: Callable[[int], Tensor] | None) -> None:
+def test_it_is_not_used_unchecked(packed_gives: Callable[[int], Tensor] | None) -> None:
     """A family that does something of its own in its layers, or that hands nothing on to them."""
 
     def forward(kernel: str, **inputs: Any) -> Tensor:

@@ -89,7 +89,7 @@ def test_states_are_those_of_the_whole_row(config: PretrainedConfig) -> None:
         follow(backbone, lambda ours, exact: torch.testing.assert_close(ours, exact, atol=2e-5, rtol=1e-4))
 
 
-def test_a_step_that_looks_at_its_tokens_is_not_recorded() -> None:
+def test_a_step_that_reads_its_tokens_on_the_host_is_not_recorded() -> None:
     """Experts ask which tokens are theirs, a dynamic rotation how far a row has come."""
     dynamic = LlamaConfig(
         rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},

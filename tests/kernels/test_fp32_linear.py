@@ -146,7 +146,7 @@ def test_every_product_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("copied", [True, False])
-def test_answers_are_drawn_from_the_logits_that_are_scored(
+def test_responses_are_drawn_from_the_logits_that_are_scored(
     copied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither is rounded to 16 bits, whether or not weights are copied for decoding."""
@@ -160,7 +160,7 @@ def test_answers_are_drawn_from_the_logits_that_are_scored(
     torch.testing.assert_close(drawn.double(), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_answers_in_the_making_are_those_of_the_training_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_logprobs_are_those_of_the_training_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = made(False, monkeypatch)
     with torch.no_grad(), backbone.role("policy"):
         with backbone.decoding():
@@ -175,7 +175,9 @@ def test_answers_in_the_making_are_those_of_the_training_forward(monkeypatch: py
     assert float((found - expected).norm()) <= 2**-7 * float(expected.norm())
 
 
-def test_a_real_model_is_packed_and_decoded_here(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_downloaded_model_is_packed_and_decoded_here(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rounding alone moves its states by a half over tokens it never saw; over words they agree."""
     monkeypatch.setattr(matmul_dtype, "has_native_bf16_matmul", lambda: False)
     backbone = Backbone.load(resolve(str(smollm2)), torch.bfloat16, "cpu")

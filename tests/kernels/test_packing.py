@@ -85,7 +85,7 @@ def test_a_micro_batch_keeps_the_budget(items: list[list[list[int]]], budget: in
         assert pack_rows(rows).tokens.numel() <= budget or len(group) == 1
 
 
-def test_answers_to_one_prompt_stand_together() -> None:
+def test_responses_to_one_prompt_are_adjacent() -> None:
     """Four answers to each of two prompts of 60 tokens, in turns: a micro-batch for each prompt."""
     items = [[[*([prompt] * 60), 10 + answer, 11]] for answer in range(4) for prompt in (1, 2)]
     assert packed_micro_batches(items, 100) == [[0, 2, 4, 6], [1, 3, 5, 7]]
@@ -103,7 +103,7 @@ def test_without_sharing_every_row_stands_by_itself() -> None:
     assert pack_rows(rows, share=False).tokens.shape == (1, 40)
 
 
-def test_long_rows_are_cut_into_segments() -> None:
+def test_long_rows_are_split_into_segments() -> None:
     layout = pack_rows([list(range(2 * MAX_SEGMENT_LENGTH + 5))])
     assert layout.segments is not None
     assert [len(s) for s in layout.segments[:3]] == [MAX_SEGMENT_LENGTH, MAX_SEGMENT_LENGTH, 5]

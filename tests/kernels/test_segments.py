@@ -28,7 +28,7 @@ def test_segments_of_like_size_go_together_in_powers_of_two() -> None:
     assert MAX_BATCH == 8 and SIZE_STEP == 32
 
 
-def test_filling_up_has_a_price() -> None:
+def test_fill_up_has_a_cost() -> None:
     """A row of 200 among short ones would make each of them 224 × 224."""
     assert sizes(200, 20, 20) == [(1, 224, 224), (2, 32, 32)]
     # 32 × 32 numbers in vain are less than a multiplication.

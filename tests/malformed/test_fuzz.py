@@ -75,7 +75,7 @@ VALUES = st.recursive(
 
 
 @st.composite
-def spoilt_rows(draw: Callable[[Any], Any]) -> dict[str, Any]:
+def invalid_rows(draw: Callable[[Any], Any]) -> dict[str, Any]:
     """A good row of some layout with some fields replaced, removed or added; or any object at all."""
     row = dict(draw(st.sampled_from([row for _, row in ROWS.values()])))
     for _ in range(draw(st.integers(0, 3))):
@@ -94,7 +94,7 @@ READERS: dict[str, Callable[[DataConfig], tuple[list[Any], DataReport]]] = {
 @pytest.mark.parametrize("reader", READERS)
 @CALMLY
 @given(
-    rows=st.lists(spoilt_rows() | VALUES, min_size=1, max_size=4),
+    rows=st.lists(invalid_rows() | VALUES, min_size=1, max_size=4),
     layout=st.sampled_from(["auto", *[x.name for x in LAYOUTS]]),
 )
 def test_any_row_is_kept_dropped_or_refused(
@@ -153,7 +153,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @st.composite
-def spoilt_presets(draw: Callable[[Any], Any]) -> str:
+def invalid_presets(draw: Callable[[Any], Any]) -> str:
     """A shipped configuration with some values replaced, removed, added or moved."""
     tree = yaml.safe_load(config_files.show_preset(draw(st.sampled_from(PRESETS))))
     for _ in range(draw(st.integers(1, 3))):
@@ -185,7 +185,7 @@ def load(text: str, folder: Path) -> None:
 
 
 @CALMLY
-@given(text=spoilt_presets())
+@given(text=invalid_presets())
 def test_any_mutation_of_a_preset_is_a_configuration_or_refused(text: str, tmp_path: Path) -> None:
     load(text, tmp_path)
 

@@ -22,5 +22,5 @@ def test_there_are_hundreds_and_none_twice() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_one_line_that_says_what_where_and_how_to_mend_it(case: Case, world: World, tmp_path: Path) -> None:
+def test_an_error_is_one_line_with_place_problem_and_fix(case: Case, world: World, tmp_path: Path) -> None:
     assert run(case, world, tmp_path).fault == ""

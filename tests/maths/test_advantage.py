@@ -133,7 +133,7 @@ def test_token_rewards_is_the_definition(seed):
 
 @settings(deadline=None, max_examples=25)
 @given(SEEDS)
-def test_a_rows_rewards_add_up_to_reward_minus_priced_kl(seed):
+def test_a_rows_rewards_add_up_to_reward_minus_kl_penalty(seed):
     """P16: what PPO maximises is R - β Σ kl; a row with no sampled token has no part in it."""
     kl, _, response_mask = case(seed)
     reward = torch.tensor([2.0, -1.0, 0.5, 7.0], dtype=torch.float64)

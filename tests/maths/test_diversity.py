@@ -18,7 +18,7 @@ def test_distinct_by_hand() -> None:
     assert distinct_n([(5, 6, 7)], 2) == 1.0
 
 
-def test_no_ngram_spans_two_answers() -> None:
+def test_no_ngram_spans_two_responses() -> None:
     assert distinct_n(["a", "b"], 2) == 0.0
     assert distinct_n(["ab", "ba"], 2) == 1.0
 
@@ -45,7 +45,7 @@ def test_distinct_counted_slowly(texts: list[list[int]], n: int) -> None:
 
 
 @given(TEXTS)
-def test_the_same_answer_again_and_again(texts: list[list[int]]) -> None:
+def test_the_same_response_again_and_again(texts: list[list[int]]) -> None:
     """Saying everything twice halves the share and adds no token."""
     assert distinct_n(texts * 2, 2) == pytest.approx(distinct_n(texts, 2) / 2)
     assert unique_items(texts * 2) == unique_items(texts) == len({x for text in texts for x in text})

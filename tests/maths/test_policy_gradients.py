@@ -79,7 +79,7 @@ def true_values(tree):
 
 
 @pytest.mark.parametrize("seed", [None, 7, 8])
-def test_ppo_climbs_the_priced_reward_whatever_the_critic(tree, seed):
+def test_ppo_raises_the_penalised_reward_with_any_critic(tree, seed):
     """Property 28. With λ = 1 the critic is a baseline: any V leaves the expected gradient as it is."""
     values = ZEROS.clone() if seed is None else 5 * draw(seed, 7, 2)
     values[:, 0] = values[0, 0]
@@ -99,7 +99,7 @@ def test_below_one_lambda_is_right_with_a_right_critic_only(tree, lam):
 
 
 @pytest.mark.parametrize("estimator", [absolute, k2, k3])
-def test_only_k1_in_the_reward_prices_the_kl(tree, estimator):
+def test_only_k1_in_the_reward_penalises_the_kl(tree, estimator):
     """Property 17. Priced by another estimate, PPO climbs something else."""
     logits, reference, _ = tree
     old = logprobs_of(logits).detach()

@@ -95,7 +95,7 @@ def test_what_the_optimum_pays_and_earns(seed, beta):
     assert found.kl == pytest.approx(kl, rel=1e-6, abs=1e-12)
 
 
-def test_a_high_price_leaves_the_reference():
+def test_a_high_kl_coefficient_keeps_the_reference():
     """S4-54. As β → ∞ the optimum is the reference, and KL → Var(r) / 2β²; at no finite β is it 0."""
     log_reference, r = case(11)
     p = np.exp(log_reference)
@@ -107,7 +107,7 @@ def test_a_high_price_leaves_the_reference():
     assert np.exp(optimal_policy(log_reference, r, 1e9)) == pytest.approx(p, abs=1e-8)
 
 
-def test_a_price_of_nothing_buys_the_best_answers():
+def test_without_a_kl_penalty_the_best_responses_win():
     """S4-54. As β → 0 only the best answers are left, shared as the reference shared them."""
     log_reference, r = np.log([0.5, 0.2, 0.1, 0.2]), np.array([0.0, 1.0, 1.0, -3.0])
     assert np.exp(optimal_policy(log_reference, r, 1e-3)) == pytest.approx([0, 2 / 3, 1 / 3, 0])
@@ -118,7 +118,7 @@ def test_a_price_of_nothing_buys_the_best_answers():
 
 @settings(deadline=None, max_examples=50)
 @given(SEEDS, st.floats(0.1, 10.0))
-def test_kl_falls_with_the_price_at_the_rate_of_the_variance(seed, beta):
+def test_kl_falls_with_the_coefficient_at_the_rate_of_the_variance(seed, beta):
     """S4-55. dKL/dβ = −Var/β³, by central differences."""
     log_reference, r = case(seed)
     step = beta * 1e-4
@@ -186,7 +186,7 @@ def test_the_frontier_rises_and_flattens():
     assert slope == pytest.approx(between, rel=1e-3)
 
 
-def test_prompts_share_one_price():
+def test_prompts_share_one_kl_coefficient():
     """Two prompts, one β: the KL that is spent is their mean, and each has the optimum of its own."""
     (first, r1), (second, r2) = case(1), case(2)
     both, r = np.stack([first, second]), np.stack([r1, 3 * r2])
@@ -219,12 +219,12 @@ def test_normal_rewards_need_only_their_deviation(budget):
 
 
 @pytest.mark.parametrize(("deviation", "budget"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (math.nan, 1.0)])
-def test_no_deviation_or_no_budget_has_no_price(deviation, budget):
+def test_no_deviation_or_no_budget_has_no_coefficient(deviation, budget):
     with pytest.raises(ValueError, match="positive"):
         normal_beta_for_kl(deviation, budget)
 
 
-def test_an_impossible_answer_is_never_read():
+def test_an_impossible_response_is_never_read():
     log_reference, r = case(6)
     wider = np.append(log_reference, -np.inf)
     for poison in (math.nan, math.inf, 1e9):
@@ -280,7 +280,7 @@ def test_a_budget_within_rounding_of_the_limit_is_spent_or_refused():
             assert optimum(log_reference, r, beta).kl == pytest.approx(budget, rel=1e-12)
 
 
-def test_a_constant_reward_has_no_price():
+def test_a_constant_reward_has_no_kl_penalty():
     """S4-54. Then the optimum is the reference at every β, and the only case where it is."""
     log_reference, _ = case(9)
     constant = np.full(7, 2.5)
@@ -291,7 +291,7 @@ def test_a_constant_reward_has_no_price():
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.inf, math.nan])
-def test_a_price_is_positive(beta):
+def test_a_kl_coefficient_is_positive(beta):
     for function in (optimal_policy, optimal_value, optimum):
         with pytest.raises(ValueError, match="positive"):
             function(np.log([0.5, 0.5]), [0.0, 1.0], beta)
@@ -337,7 +337,7 @@ def test_best_of_n_is_no_further_than_its_bound(seed, n):
         assert (np.exp(log_p) * r).sum() <= best + 1e-9
 
 
-def test_the_bound_of_best_of_n_is_reached_by_many_answers():
+def test_the_bound_of_best_of_n_is_reached_by_many_responses():
     """2,000 equally likely answers of different reward: log n − (n − 1)/n to a thousandth."""
     log_reference, r = np.full(2000, -math.log(2000)), np.arange(2000.0)
     for n in (2, 4, 16):
@@ -387,7 +387,7 @@ def test_what_the_reference_never_says_no_reward_can_teach():
 
 
 @pytest.mark.parametrize("moves", [1, 2, 5])
-def test_a_reference_that_moves_divides_the_price(moves):
+def test_a_moving_reference_divides_the_kl_coefficient(moves):
     """S4-21. A reference set to the optimum k times: the next one is that of β / (k + 1)."""
     log_reference, r = case(13)
     moved = log_reference
@@ -399,7 +399,7 @@ def test_a_reference_that_moves_divides_the_price(moves):
 @pytest.mark.parametrize(
     ("kind", "first"), [("linear", 2.0), ("cosine", 2.0), ("linear", 0.1), ("cosine", 0.1)]
 )
-def test_the_last_price_alone_says_where_a_schedule_ends(kind, first):
+def test_the_last_coefficient_alone_decides_where_a_schedule_ends(kind, first):
     """S2-55. Exact ascent under a moving β: a falling one never goes beyond its end, a rising one does."""
     log_reference, r = case(12)
     log_p, kls = log_reference, []

@@ -70,7 +70,7 @@ def test_no_network_is_the_users_error(tmp_path: Path, monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
-def test_the_real_one_is_complete(smollm2: Path) -> None:
+def test_the_downloaded_one_is_complete(smollm2: Path) -> None:
     """P1, and the size of the real model: 134.5 million parameters, tied embeddings."""
     tokenizer = load_tokenizer(smollm2)
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")

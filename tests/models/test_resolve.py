@@ -149,7 +149,7 @@ def test_a_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "name",
     ["outputs/x", "./x", "../x", "/nowhere/x", "~/no-such-folder", "a/b/c", "x", "runs/x", "x/", "/", ""],
 )
-def test_what_looks_like_a_path_never_reaches_the_hub(
+def test_a_name_like_a_path_never_reaches_the_hub(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S0-14: a bad path is an error, never the base model and never another's model of that name."""

@@ -61,7 +61,7 @@ def reward_model(backbone: Backbone) -> RewardModel:
     return RewardModel(backbone, "reward", ScalarHead(backbone.hidden_size, 0.5, seed=1))
 
 
-def test_a_reward_is_read_at_the_last_real_token_whatever_the_padding() -> None:
+def test_a_reward_is_read_at_the_last_token_before_the_padding() -> None:
     """P13, S0-22: padding, batch mates and micro-batches change nothing."""
     model = reward_model(tiny_backbone())
     together = model.raw_scores(ROWS, micro_batch_tokens=1000)

@@ -47,7 +47,7 @@ def test_an_adapter_with_a_weight_missing_is_refused(adapter: Path) -> None:
         load_adapter(tiny_model(), adapter)
 
 
-def test_a_second_adapter_is_looked_at_like_the_first(adapter: Path) -> None:
+def test_a_second_adapter_is_checked_like_the_first(adapter: Path) -> None:
     model = load_adapter(tiny_model(), adapter, "one")
     without_first(adapter / "adapter_model.safetensors")
     with pytest.raises(UserError, match="weights are missing"):

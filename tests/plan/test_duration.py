@@ -52,7 +52,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward"])
-def test_tokens_that_train_are_those_of_a_real_run(
+def test_trained_tokens_are_those_of_a_run(
     folder: Path, tmp_path: Path, counting: Counting, kind: str
 ) -> None:
     """One pass over all rows. The plan samples batches, so it is near, not exact."""
@@ -86,7 +86,7 @@ def test_an_update_of_ppo_by_hand(folder: Path) -> None:
         assert duration(job, replace(NOTHING, **{name: 1.0})).step == pytest.approx(units), name
 
 
-def test_answers_beyond_the_slots_take_more_rounds(folder: Path) -> None:
+def test_more_responses_than_slots_take_more_rounds(folder: Path) -> None:
     rates = replace(NOTHING, sample=1.0)
     few, many = (stage(folder, "ppo", ppo={"prompts_per_update": n}) for n in (8, 192))
     assert duration(few, rates).step == 16

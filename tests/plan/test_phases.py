@@ -158,7 +158,7 @@ def test_the_cache_is_the_one_generation_makes() -> None:
     assert kv_cache_bytes(shape_of(backbone.model.config), 5, 40, 4) == real
 
 
-def test_generation_has_room_for_the_longest_prompt_and_a_whole_answer(folder: Path) -> None:
+def test_generation_has_room_for_the_longest_prompt_and_response(folder: Path) -> None:
     job = stage(folder, "ppo")
     slots, capacity = 8, max(job.rows.lengths) + 16
     assert phase(job, "generate").parts["KV cache"] == kv_cache_bytes(job.shape, slots, capacity, 4)

@@ -146,7 +146,7 @@ def test_property_31_the_gradient_of_a_step_does_not_depend_on_its_split(make_st
     assert abs(means - sum(advantages) / count) > 1e-2
 
 
-def test_property_32_metrics_are_of_real_tokens(make_stage: MakeStage) -> None:
+def test_property_32_metrics_ignore_padding(make_stage: MakeStage) -> None:
     """Entropy, KL, ratio and values of an update with much padding, against unpadded rows: signs and numbers."""
     stage = make_stage(
         ppo_config(ppo={"max_gen_len": 16, "prompts_per_update": 8, "epochs": 1, "minibatches": 1})

@@ -62,7 +62,7 @@ def kept_states(backbone: Backbone) -> list[Tensor]:
     return outputs
 
 
-def test_property_11_bradley_terry_at_the_last_real_token_only() -> None:
+def test_property_11_bradley_terry_at_the_last_token_only() -> None:
     """−log σ(r_c − r_r − margin); its gradient reaches the trunk's output at one place of each row."""
     for margin in (0.0, 0.8):
         keys = {"strength": "margin", "margin_scale": margin} if margin else {}
@@ -118,7 +118,7 @@ def test_property_12_the_reward_head_starts_small_and_trains_one_pass() -> None:
     assert stage.step(0)["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
 
 
-def test_property_13_a_score_is_read_at_the_last_real_token() -> None:
+def test_property_13_a_score_is_read_at_the_last_token() -> None:
     """Whatever pads stand behind it, whoever shares the batch. Oracle: transformers' classifier, one row, no pads."""
     torch.manual_seed(1)
     backbone = tiny_backbone()

@@ -158,7 +158,7 @@ def test_property_19_the_score_is_clipped_before_the_kl(trained_reward: Any, mak
     assert outside > 2
 
 
-def test_property_20_an_answer_without_its_end_scores_less(run_with_reward: MakeStage) -> None:
+def test_property_20_a_response_without_its_end_scores_less(run_with_reward: MakeStage) -> None:
     """score − p, or c in place of the reward model's score, before the KL, for cut answers alone. The rate is said."""
     for keys, cut_score in (
         ({"missing_eos_penalty": 0.7}, lambda score: score - 0.7),
@@ -201,7 +201,7 @@ def test_property_21_rewards_are_never_whitened(make_stage: MakeStage) -> None:
     assert float(returns["mixed"].abs().max()) == 0.0
 
 
-def test_property_22_what_becomes_of_a_cut_answer_is_explicit(make_stage: MakeStage) -> None:
+def test_property_22_the_treatment_of_truncated_responses_is_explicit(make_stage: MakeStage) -> None:
     """penalise: no value behind its last token. bootstrap: V of the state it was cut at, in place of the score.
     mask: no loss, and no part in the whitening. Ended answers: the same in all three.
     """

@@ -262,7 +262,7 @@ def test_property_07_the_tokens_that_train_are_those_that_were_sampled(make_stag
         assert reward.tokens(rollout) == whole
 
 
-def test_property_08_an_answer_is_everything_up_to_its_first_end(make_stage: MakeStage) -> None:
+def test_property_08_a_response_is_everything_up_to_its_first_end(make_stage: MakeStage) -> None:
     """The end token is an action and the last real token; a cut answer has none; after it nothing is real."""
     stage = make_stage(ppo_config(ppo={"max_gen_len": 12, "prompts_per_update": 10}))
     likely_to_end(stage.policy.backbone)

@@ -99,7 +99,7 @@ def values(reward: ClassifierReward, *rollouts: Rollout) -> list[float]:
     return [score.value for score in reward.score(rollouts) if score.value is not None]
 
 
-def test_the_log_odds_of_a_class_from_prompt_and_answer() -> None:
+def test_the_log_odds_of_a_class_from_prompt_and_response() -> None:
     """ln(p / (1 − p)) of the class by softmax; batch mates and padding change nothing."""
     model = encoder(["bad", "fair", "good"])
     said = [answer("a fine answer"), answer("no", "why is it so?"), answer("a fine answer")]
@@ -129,7 +129,7 @@ def test_a_single_output_is_the_score_weighted_and_clipped() -> None:
     assert clipped == pytest.approx([bound if raw > 0 else -bound])
 
 
-def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped() -> None:
+def test_a_non_finite_score_is_an_error_and_never_clipped() -> None:
     model = encoder(["reward"])
     with torch.no_grad():
         model.classifier.bias.fill_(math.nan)
@@ -137,7 +137,7 @@ def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped() -> None:
         ClassifierReward(model, encoder_tokenizer(), part(clip=1.0)).score([answer("abc")])
 
 
-def test_the_answer_alone() -> None:
+def test_the_response_alone() -> None:
     model = encoder(["reward"])
     reward = ClassifierReward(model, encoder_tokenizer(), part(text="answer"))
     got = values(reward, answer("abc"), answer("abc", "another prompt"))
@@ -152,7 +152,7 @@ def test_text_cannot_write_a_separator() -> None:
     assert got == pytest.approx([logits(model, "c[ CLS]", "a[ SEP]b").item()], abs=1e-4)
 
 
-def test_a_long_conversation_loses_its_beginning_and_an_answer_nothing() -> None:
+def test_a_long_conversation_loses_its_beginning_and_a_response_nothing() -> None:
     """S0-33: 48 positions: three specials, the answer, and the last of the prompt."""
     model, text = encoder(["reward"]), "0123456789"
     turns = (Message("user", "first" * 5), Message("assistant", "second"), Message("user", "third" * 3))
@@ -166,7 +166,7 @@ def test_a_long_conversation_loses_its_beginning_and_an_answer_nothing() -> None
 
 
 @pytest.mark.parametrize("text", ["answer", "prompt_and_answer"])
-def test_an_answer_longer_than_it_reads_is_an_error(text: str) -> None:
+def test_a_response_longer_than_the_classifiers_limit_is_an_error(text: str) -> None:
     reward = ClassifierReward(encoder(["reward"]), encoder_tokenizer(), part(text=text, max_length=20))
     with pytest.raises(
         UserError, match=r"classifier, prompt p1: this answer needs \d+ of the 20 tokens"
@@ -175,7 +175,7 @@ def test_an_answer_longer_than_it_reads_is_an_error(text: str) -> None:
     assert "\n" not in str(told.value)
 
 
-def test_faults_of_the_configuration_name_what_there_is() -> None:
+def test_configuration_errors_list_the_allowed_values() -> None:
     model, tokenizer = encoder(["bad", "good"]), encoder_tokenizer()
     with pytest.raises(UserError, match=r"has 2 outputs\. name a label: 0 bad, 1 good"):
         ClassifierReward(model, tokenizer, part())

@@ -33,13 +33,13 @@ def score(prompt: Prompt, text: str, stop: str = "end_of_turn") -> float:
 # -- worked by hand from the formula in the docstring ---------------------------------------------
 
 
-def test_a_good_short_answer_scores_one() -> None:
+def test_a_good_short_response_scores_one() -> None:
     """topic 1 (bag, freeze), 17 words, ended on ".", nothing repeated or quoted, plenty of function words."""
     assert score(ADVICE, GOOD) == pytest.approx(1.0)
     assert score(FACT, "The capital of Italy is Rome.") == pytest.approx(1.0)
 
 
-def test_a_cut_answer_with_one_keyword_by_hand() -> None:
+def test_a_truncated_response_with_one_keyword_by_hand() -> None:
     """40 words, no 4-gram twice, one of two keywords, cut: (0.1 + 0.9 × 0.7) × 32/40 × 0.4."""
     text = "the bag is " + " ".join(f"word{i} of" for i in range(18)) + " it"
     assert len(text.split()) == 40
@@ -64,7 +64,7 @@ def test_a_quoted_prompt_by_hand() -> None:
 # -- orders ---------------------------------------------------------------------------------------
 
 
-def test_better_answers_score_higher() -> None:
+def test_better_responses_score_higher() -> None:
     ranked = [
         (GOOD, "end_of_turn"),
         ("Keep it in a bag on the shelf and do not cut it early.", "end_of_turn"),

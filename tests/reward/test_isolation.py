@@ -104,7 +104,7 @@ def test_whatever_it_ends_with_is_one_line_of_its_own(code: str, says: str, tmp_
 
 
 @pytest.mark.parametrize("code", [code for code, _ in NOT_FINITE.values()], ids=list(NOT_FINITE))
-def test_what_is_not_finite_is_a_fault_of_the_step(code: str, tmp_path: Path) -> None:
+def test_non_finite_values_are_errors_of_the_step(code: str, tmp_path: Path) -> None:
     with pytest.raises(NonFinite, match="score returned"):
         reward(tmp_path, f"def score(prompt, response):\n    {code}\n").score([answer("a")])
 

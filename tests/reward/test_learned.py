@@ -62,7 +62,7 @@ def test_a_truncated_responses_score_may_be_replaced() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("keys", [{}, {"clip": 1.0}, {"cut_score": -1.0}])
-def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
+def test_a_non_finite_score_is_an_error_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
     """Property 32: min and max make a number of NaN. Source, prompt and row are named."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_text_that_crosses_keeps_the_reward_models_length() -> None:
     assert bridged(len(whole))[0].tokens(rollout) == whole == bridged(None)[0].tokens(rollout)
 
 
-def test_a_long_last_turn_loses_its_beginning_and_an_answer_nothing() -> None:
+def test_a_long_last_turn_loses_its_beginning_and_a_response_nothing() -> None:
     own = Renderer(tiny_tokenizer())
     rollout = answer("the answer", "a long question", ended=False)
     end = own.encode_response("the answer", ended=False)
@@ -119,7 +119,7 @@ def test_a_long_last_turn_loses_its_beginning_and_an_answer_nothing() -> None:
     assert bridged(limit)[0].tokens(rollout) == [*own.encode_prompt((Message("user", "tion"),)), *end]
 
 
-def test_an_answer_that_leaves_no_room_is_an_error_and_never_cut() -> None:
+def test_a_response_that_leaves_no_room_is_an_error_and_never_truncated() -> None:
     with pytest.raises(
         UserError, match=r"reward_model, prompt p1: the answer takes 31 of the 40 tokens"
     ) as told:

@@ -19,7 +19,7 @@ def written(folder: Path, code: str) -> str:
     return f"{folder}/mine.py:score"
 
 
-def test_it_is_given_prompt_and_answer_and_its_weight(tmp_path: Path) -> None:
+def test_it_gets_prompt_and_response_and_its_weight(tmp_path: Path) -> None:
     """S4-28, S4-47: score(prompt, response) is a part of the reward with a name and a weight."""
     path = written(tmp_path, "def score(prompt, response):\n    return len(prompt) + 100 * len(response)\n")
     source = PythonReward("length", path, -0.5)
@@ -85,7 +85,7 @@ def test_anything_else_names_the_function_and_the_prompt(tmp_path: Path, returne
     assert "\n" not in str(told.value)
 
 
-def test_nan_and_infinity_are_faults_of_a_step_and_all_else_of_the_function(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_errors_of_a_step_and_all_else_of_the_function(tmp_path: Path) -> None:
     """A step can be skipped for the first; what is no number at all, or an exception, ends the run."""
     code = "def score(prompt, response):\n    return float('inf') if response == 'b' else 0.5\n"
     with pytest.raises(NonFinite) as told:
@@ -97,7 +97,7 @@ def test_nan_and_infinity_are_faults_of_a_step_and_all_else_of_the_function(tmp_
         assert not isinstance(other.value, NonFinite)
 
 
-def test_a_fault_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) -> None:
+def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) -> None:
     """One line: the innermost of the user's own lines, not the library's that it called."""
     code = (
         "import json\n"
@@ -137,7 +137,7 @@ def test_what_cannot_serve_is_told_when_the_run_begins(tmp_path: Path, code: str
     assert "\n" not in str(told.value)
 
 
-def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_names_where_it_was_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"{tmp_path}/gone\.py: this file cannot be read"):
         PythonReward("x", "gone.py:score")

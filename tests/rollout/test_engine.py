@@ -36,7 +36,7 @@ def test_there_is_no_way_to_bend_the_distribution() -> None:
     assert names == {"max_tokens", "temperature", "seed", "samples"}
 
 
-def test_scripted_answers_come_prompt_by_prompt() -> None:
+def test_scripted_responses_come_prompt_by_prompt() -> None:
     engine: Engine = ScriptedEngine({"a": ["one", "two"], "b": ["three"]})
     done: list[int] = []
     rollouts = engine.generate([prompt("b"), prompt("a")], Sampling(20, samples=3), "v7", "test", done.append)
@@ -52,7 +52,7 @@ def test_scripted_answers_come_prompt_by_prompt() -> None:
     assert sum(done) == 6
 
 
-def test_a_scripted_answer_ends_with_its_end_token_and_fits() -> None:
+def test_a_scripted_response_ends_with_its_end_token_and_fits() -> None:
     """P8: the end is an action; an answer that is cut has none, and its text no half letter."""
     engine = ScriptedEngine(lambda asked, sample: "hé")
     whole, cut = (engine.generate([prompt("a")], Sampling(n), "v", "test")[0] for n in (4, 2))

@@ -142,7 +142,7 @@ def test_positions_do_not_count_padding() -> None:
         np.testing.assert_allclose(rollout.sampler_logprobs, expected, atol=1e-5)
 
 
-def test_an_answer_does_not_depend_on_its_batch() -> None:
+def test_a_response_does_not_depend_on_its_batch() -> None:
     """P3, P10: order, mates, batch size and the number of samples; one answer is a function of its names."""
     backbone = likely_to_end(tiny(), step=3.0)
     sampling = Sampling(20, samples=2)
@@ -248,7 +248,7 @@ def test_first_tokens_follow_the_softmax() -> None:
     assert stats.chisquare(counts, expected).pvalue > 0.01
 
 
-def test_an_answer_ends_at_its_first_end_token() -> None:
+def test_a_response_ends_at_its_first_end_token() -> None:
     """P8: the end is an action with a log-probability, nothing follows it, and the text does not show it."""
     rollouts = answers(engine(likely_to_end(tiny(), step=3.0)), Sampling(20, samples=4))
     ended = [r for r in rollouts if r.stop == "end_of_turn"]
@@ -278,7 +278,7 @@ def test_an_end_on_the_last_token_is_an_end() -> None:
     assert (again.response_tokens, again.stop) == (ended.response_tokens, "end_of_turn")
 
 
-def test_eos_ends_an_answer_too() -> None:
+def test_eos_ends_a_response_too() -> None:
     """Some models say eos where the template ends turns with another token."""
     backbone = tiny()
     maker = engine(backbone)
@@ -315,12 +315,12 @@ def test_prompts_of_one_length_are_read_each() -> None:
         assert rollout.response_tokens == alone.response_tokens
 
 
-def test_no_prompts_no_answers() -> None:
+def test_no_prompts_no_responses() -> None:
     assert answers(engine(tiny()), Sampling(4), []) == []
 
 
 @pytest.mark.parametrize("step", [0.0, 3.0, 6.0])
-def test_progress_counts_every_answer_once(step: float) -> None:
+def test_progress_counts_every_response_once(step: float) -> None:
     told: list[int] = []
     maker = engine(likely_to_end(tiny(), step), batch_size=5)
     maker.generate(PROMPTS, Sampling(10, samples=2), "v", "test", told.append)
@@ -398,7 +398,7 @@ def test_the_mean_logprob_is_minus_the_entropy() -> None:
     assert abs(observed.mean() + entropy) < 4 * observed.std() / math.sqrt(len(observed))
 
 
-def test_the_real_model_answers(smollm2: Path) -> None:
+def test_the_downloaded_model_generates(smollm2: Path) -> None:
     """SmolLM2-135M-Instruct in bfloat16, greedy: knows a capital, ends its turn; the training forward agrees.
 
     The gap is bfloat16 rounding: sampler and trainer add up the same numbers in another order (P28).

@@ -29,7 +29,7 @@ def test_json_has_no_nan(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
-def test_a_fault_leaves_the_old_content_and_no_litter(tmp_path, monkeypatch, name):
+def test_a_failed_write_leaves_the_old_content_and_no_temporary_files(tmp_path, monkeypatch, name):
     path = tmp_path / "file"
     atomic.write_text(path, "old")
 

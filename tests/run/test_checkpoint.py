@@ -310,7 +310,7 @@ def test_the_kernels_own_refusal_is_understood(tmp_path):
     assert_exactly(latest(folder), 1)
 
 
-def test_another_fault_of_the_disk_is_not_hidden(tmp_path, monkeypatch):
+def test_another_disk_error_is_not_hidden(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 

@@ -42,7 +42,7 @@ def damaged(content: bytes) -> Iterator[bytes]:
             yield content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :]
 
 
-def test_the_seal_is_what_sha256sum_reads(sealed: Path) -> None:
+def test_sha256sum_reads_the_checksums(sealed: Path) -> None:
     lines = (sealed / "SHA256SUMS").read_text().splitlines()
     expected = [f"{hashlib.sha256(FILES[name]).hexdigest()}  {name}" for name in sorted(FILES)]
     assert lines[1:-1] == expected
@@ -76,7 +76,7 @@ def test_every_damage_to_a_listed_file_is_found(sealed: Path) -> None:
     print(f"{tried} of {tried} found")
 
 
-def test_every_damage_to_the_seal_is_found_whichever_file_is_read(sealed: Path) -> None:
+def test_every_damage_to_the_checksums_is_found_whichever_file_is_read(sealed: Path) -> None:
     """A cut at the end of a line and an emptied seal included."""
     path = sealed / "SHA256SUMS"
     written = path.read_bytes()
@@ -91,7 +91,7 @@ def test_every_damage_to_the_seal_is_found_whichever_file_is_read(sealed: Path) 
     print(f"{tried} of {tried} found")
 
 
-def test_lines_of_the_seal_may_not_go_come_back_or_change_places(sealed: Path) -> None:
+def test_lines_of_the_checksums_may_not_be_removed_repeated_or_reordered(sealed: Path) -> None:
     path = sealed / "SHA256SUMS"
     head, *lines, foot = path.read_text().splitlines(keepends=True)
     for wrong in (lines[1:], lines[:-1], [*lines, lines[-1]], lines[::-1], []):
@@ -108,7 +108,7 @@ def test_a_missing_file_is_found(sealed: Path) -> None:
         checksums.verify_file(sealed / "metrics.jsonl")
 
 
-def test_what_no_seal_lists_passes(sealed: Path) -> None:
+def test_files_without_a_checksum_pass(sealed: Path) -> None:
     (sealed / "status.json").write_text("{}")
     checksums.verify_file(sealed / "status.json")
     (sealed / "final").mkdir()
@@ -130,7 +130,7 @@ def test_what_no_seal_lists_passes(sealed: Path) -> None:
         "config.yml: see the publisher's page\n",
     ],
 )
-def test_sums_of_another_tool_are_no_seal(sealed: Path, text: str) -> None:
+def test_sums_of_another_tool_are_not_checksums_of_a_run(sealed: Path, text: str) -> None:
     folder = sealed.parent / "open"
     (folder / "SHA256SUMS").write_text(text)
     checksums.verify_file(folder / "config.yml")
@@ -138,7 +138,7 @@ def test_sums_of_another_tool_are_no_seal(sealed: Path, text: str) -> None:
     assert checksums.read_checksums(folder) is None
 
 
-def test_the_nearest_seal_decides(sealed: Path) -> None:
+def test_the_nearest_checksums_decide(sealed: Path) -> None:
     """A folder in a sealed folder has its own: the outer one knows of it no more than it lists."""
     checksums.write_checksums(fill(sealed / "final"))
     (sealed / "final" / "config.yml").write_text("seed: 2\n")
@@ -160,7 +160,7 @@ def test_without_weights_they_are_passed_over(tmp_path: Path) -> None:
         checksums.verify_folder(tmp_path, weights=False)
 
 
-def test_only_named_files_are_sealed_and_a_new_seal_replaces_the_old(sealed: Path) -> None:
+def test_only_named_files_get_checksums_and_new_ones_replace_the_old(sealed: Path) -> None:
     (sealed / "config.yml").write_text("seed: 2\n")
     checksums.write_checksums(sealed, [sealed / "config.yml"])
     assert list(checksums.read_checksums(sealed) or {}) == ["config.yml"]
@@ -181,7 +181,7 @@ def test_what_sha256sum_would_write_in_another_way_is_refused(tmp_path: Path) ->
     assert not (tmp_path / "SHA256SUMS").exists()
 
 
-def test_the_seal_comes_after_everything_is_on_the_disk(
+def test_checksums_are_written_after_everything_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []

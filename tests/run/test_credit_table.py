@@ -115,7 +115,7 @@ def test_the_same_credit_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_mask_that_does_not_fit_the_answers_is_refused(tmp_path: Path) -> None:
+def test_a_mask_that_does_not_fit_the_responses_is_refused(tmp_path: Path) -> None:
     response_mask, tokens = grids([(2, 3)])
     for wrong in (np.roll(response_mask, 1, axis=1) | response_mask, np.zeros_like(response_mask)):
         with pytest.raises(ValueError, match="for the 3 tokens of 'p0'"):
@@ -136,7 +136,7 @@ def test_a_mask_that_does_not_fit_the_answers_is_refused(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_table_that_is_missing_or_another_is_the_users_to_mend(tmp_path: Path) -> None:
+def test_a_missing_or_wrong_table_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="file not found"):
         read_credit(tmp_path / "none.parquet")
     write_rows(tmp_path / "t.parquet", [{"prompt_id": "p", "sample": 0}])

@@ -21,7 +21,7 @@ HOLD = "import sys, time\nfrom pathlib import Path\nfrom harken.run.lock import 
 )
 
 
-def test_a_second_writer_is_told_who_the_first_is_and_a_killed_one_does_not_count(tmp_path: Path) -> None:
+def test_a_second_writer_gets_the_first_ones_process_and_a_killed_one_does_not_count(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "run"
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE)
     assert other.stdout is not None and other.stdout.readline() == b"in\n"

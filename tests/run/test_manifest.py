@@ -47,7 +47,7 @@ def test_extra_may_not_hide_a_key(tmp_path):
         manifest.write_manifest(RunFolder(tmp_path), {}, {}, {"lineage": {}})
 
 
-def test_bad_times_and_manifests_are_the_users_to_mend(tmp_path, monkeypatch):
+def test_bad_times_and_manifests_are_user_errors(tmp_path, monkeypatch):
     run = RunFolder(tmp_path)
     with pytest.raises(UserError, match="no manifest"):
         manifest.read_manifest(run.manifest)

@@ -23,7 +23,7 @@ def test_a_part_is_made_once_and_read_back_equal(tmp_path: Path) -> None:
     assert load_or_make_shard(path, never) == ROWS
 
 
-def test_every_flipped_byte_and_every_cut_is_found(
+def test_every_flipped_byte_and_every_truncation_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a.jsonl"

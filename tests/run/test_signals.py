@@ -97,7 +97,7 @@ def test_the_command_line_makes_sigterm_an_orderly_end() -> None:
     assert (done.returncode, done.stdout) == (143, "put away\n")
 
 
-def test_a_signal_after_the_last_safe_point_is_answered_when_the_work_is_marked_finished() -> None:
+def test_a_signal_after_the_last_safe_point_is_handled_when_the_work_is_marked_finished() -> None:
     with handle_signals():
         send()
     with pytest.raises(Stopped) as caught:
@@ -117,7 +117,7 @@ def test_a_signal_after_the_last_safe_point_keeps_the_next_work_from_beginning()
         raise_if_stopped()
 
 
-def test_an_error_does_not_answer_a_signal() -> None:
+def test_an_error_does_not_handle_a_signal() -> None:
     with pytest.raises(ZeroDivisionError), handle_signals():
         send()
         raise ZeroDivisionError

@@ -121,7 +121,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path):
     assert read_rows(path) == [{"a": 1}]
 
 
-def test_missing_and_damaged_tables_are_the_users_to_mend(tmp_path):
+def test_missing_and_damaged_tables_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="file not found"):
         read_rows(tmp_path / "nothing.parquet")
     path = tmp_path / "t.parquet"

@@ -83,7 +83,7 @@ def test_names_the_line_uses_and_a_tracker_not_started_are_refused(tmp_path):
                 tracker.log(1, {name: 1.0})
 
 
-def test_resuming_cuts_back_to_the_step_and_repeats_none(tmp_path):
+def test_resuming_truncates_to_the_step_and_repeats_none(tmp_path):
     run, whole = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
     track(run, 0, 9)
     track(run, 6, 12)

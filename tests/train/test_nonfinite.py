@@ -109,7 +109,7 @@ def test_a_reward_models_gradient_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(told.value.tensors["tokens"]) == 8
 
 
-def test_dropout_is_off_again_after_a_fault() -> None:
+def test_dropout_is_off_again_after_an_error() -> None:
     settings = config("sft").model_copy(
         update={"lora": config("sft").lora.model_copy(update={"dropout": 0.3})}
     )  # type: ignore[union-attr]
@@ -121,7 +121,7 @@ def test_dropout_is_off_again_after_a_fault() -> None:
     assert same(before, everything(stage))
 
 
-def test_a_good_step_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finite_step_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many micro-batches: a look is a wait for the device. Only the gradient's norm is looked at."""
     stage = supervised(micro_batch_tokens=8)  # a model's logits are looked at when it is loaded
     looks = []
@@ -164,7 +164,7 @@ ONE = {"kl_control": "adaptive", "kl_target": 0.001, "kl_horizon": 20.0}
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_an_update_that_meets_a_number_that_is_not_finite_never_was(
+def test_an_update_with_a_non_finite_number_is_undone(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Weights, moments, KL control, reference and files; and the run goes on as if the update had done nothing."""
@@ -252,7 +252,7 @@ def test_an_own_critics_value_is_named(make_stage: MakeStage, monkeypatch: pytes
     assert same(before, everything(stage))
 
 
-def test_the_supervised_mix_is_looked_at(make_stage: MakeStage) -> None:
+def test_the_supervised_mix_is_checked(make_stage: MakeStage) -> None:
     rows = with_bad_rows({3: len(DEMONSTRATIONS[3].tokens) - 2})
     mixed = Ptx(rows, PtxSettings(data=DataConfig(path="rows"), batch_size=12))
     stage = make_stage(ppo_config(), ptx=mixed)
@@ -288,7 +288,7 @@ def test_a_sampler_that_gives_nan(make_stage: MakeStage) -> None:
     assert same(before, everything(stage))
 
 
-def test_a_reward_too_large_for_the_device_is_a_fault(make_stage: MakeStage) -> None:
+def test_a_reward_too_large_for_the_device_is_non_finite(make_stage: MakeStage) -> None:
     """Finite for Python, infinite in float32."""
     stage = make_stage(ppo_config(), rule=lambda r: 1e39)
     with pytest.raises(NonFinite, match=r"rollouts, row of prompt p.*: the reward is inf"):

@@ -129,7 +129,7 @@ def credit(
     ("estimator", "first", "second"),
     [("k1", 0.5, -1.0), ("abs", 0.5, 1.0), ("k2", 0.125, 0.5), ("k3", math.exp(-0.5) - 0.5, math.exp(1.0) - 2.0)],
 )  # fmt: skip
-def test_each_estimator_is_the_price_of_a_token(estimator: str, first: float, second: float) -> None:
+def test_each_estimator_is_the_kl_penalty_of_a_token(estimator: str, first: float, second: float) -> None:
     """S4-23, property 17: Δ = 0.5 and −1 by hand. What is logged stays k1, whatever is paid."""
     settings = PPOSettings(kl_estimator=estimator, whiten_advantages=False)
     got = credit(settings, [1.0], [False], beta=2.0)
@@ -149,7 +149,7 @@ def test_a_kl_paid_in_the_loss_is_not_paid_in_the_reward() -> None:
     assert credit(settings, [1.0], [False], beta=2.0).rewards[0].tolist() == [0.0, 0.0, 1.0]
 
 
-def test_a_cut_answer_bootstraps_from_the_state_it_was_cut_at() -> None:
+def test_a_truncated_response_bootstraps_from_its_last_state() -> None:
     """Property 22: no score, V of the whole row (0.125) in its place; an ended answer is untouched."""
     settings = PPOSettings(truncated="bootstrap", whiten_advantages=False, gamma=1.0, lam=1.0)
     got = credit(settings, [3.0, 3.0], [True, False])
@@ -185,7 +185,7 @@ def test_group_baselines_by_hand(kind: str) -> None:
     assert not got.value_mask.any()
 
 
-def test_a_masked_answer_is_nobodys_baseline() -> None:
+def test_a_masked_response_is_in_no_baseline() -> None:
     settings = PPOSettings(advantage="rloo", samples_per_prompt=3, truncated="mask")
     got = credit(settings, [1.0, 2.0, 600.0, 1.0, 5.0, 5.0], [False, False, True, False, True, True])
     assert got.advantages[:, 1].tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0, 0.0, 0.0])

@@ -103,7 +103,7 @@ def test_the_split_into_micro_batches_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("normalise", "spread"), [("none", None), ("centre", None), ("standardise", 1.0)])
-def test_normalisation_is_measured_on_training_answers(
+def test_normalisation_is_measured_on_training_responses(
     normalise: str, spread: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P14."""

@@ -36,7 +36,7 @@ def stage(demonstrations: list[TokenDemonstration], **keys: Any) -> SupervisedSt
     return SupervisedStage(config, tiny_backbone(), demonstrations, demonstrations)
 
 
-def test_the_loss_is_the_mean_over_answer_tokens_alone() -> None:
+def test_the_loss_is_the_mean_over_response_tokens_alone() -> None:
     """S0-18, P2: by the definition, one token at a time."""
     demonstrations = rows(6)
     trained = stage(demonstrations)
@@ -59,7 +59,7 @@ def test_the_split_into_micro_batches_changes_nothing() -> None:
     assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
 
 
-def test_it_learns_to_answer_and_to_end() -> None:
+def test_it_learns_to_respond_and_to_stop() -> None:
     trained = stage(rows())
     before = trained.evaluate(0)["eval/loss"]
     for number in range(trained.total):

@@ -48,7 +48,7 @@ def measured(rows: list[ScoredRollout], kl: float = 0.0, **more: Any) -> dict[st
     return rollout_metrics(rows, batch, old, targets, **more)
 
 
-def test_answers_by_hand() -> None:
+def test_responses_by_hand() -> None:
     """S2-53, S2-56, S4-32: bigrams 78 87 78 | 78; tokens 7 8 9."""
     rows = [rollout(tokens, text) for tokens, text in zip(ANSWERS, TEXTS, strict=True)]
     assert response_metrics(rows, "eval") == {
@@ -65,7 +65,7 @@ def test_answers_by_hand() -> None:
     assert response_metrics([rows[0]] * 4, "eval")["eval/unique"] == 1 / 4
 
 
-def test_repetition_is_a_mean_over_answers_not_over_ngrams() -> None:
+def test_repetition_is_a_mean_over_responses_not_over_ngrams() -> None:
     loop, plain = rollout((7,) * 7, "loop"), rollout((1, 2, 3, 4), "plain")
     assert response_metrics([loop, plain], "x")["x/repetition"] == pytest.approx((3 / 4 + 0) / 2)
 
