@@ -38,7 +38,7 @@ def demonstration(number: int) -> dict[str, Any]:
 
 
 def pair(number: int) -> dict[str, Any]:
-    """Good words against bad ones, of lengths that say nothing; now and then against an answer that says nothing."""
+    """Good words against bad ones, of lengths that say nothing; now and then against a response that says nothing."""
     rejected = words(BAD, number * 5 + 2) if number % 6 else ("I don't know." if number % 12 else "Hm.")
     return {"prompt": f"say {THINGS[number]}", "chosen": words(GOOD, number), "rejected": rejected}
 

@@ -24,7 +24,7 @@ from harken.train.ppo.targets import PPOTargets
 
 @dataclass(frozen=True)
 class Row:
-    """One answer by the definition: of every response token its log-probability, entropy (nats) and value.
+    """One response by the definition: of every response token its log-probability, entropy (nats) and value.
 
     `final` is the value of the whole row.
     """
@@ -79,7 +79,7 @@ class Seen:
     metrics: dict[str, float]
 
     def of_row(self, of_tokens: Tensor, row: int) -> Tensor:
-        """The entries of one answer's sampled tokens, in float64."""
+        """The entries of one response's sampled tokens, in float64."""
         return of_tokens[row][self.batch.response_mask[row]].detach().double()
 
 
@@ -122,7 +122,7 @@ def move_policy(stage: PPOStage, scale: float = 0.2, seed: int = 5) -> None:
 
 
 def likely_to_end(backbone: Backbone, step: float = 3.0, role: str | None = None) -> None:
-    """Pull the end token's row towards the mean hidden state of `role`: most answers end after a few tokens."""
+    """Pull the end token's row towards the mean hidden state of `role`: most responses end after a few tokens."""
     tokens = torch.arange(3, 259)[None]
     with torch.no_grad(), backbone.role(role):
         hidden = backbone.trunk(input_ids=tokens).last_hidden_state[0].mean(0)

@@ -20,7 +20,7 @@ from harken.run.tables import write_scored_rollouts
 from harken.train.ppo.targets import compute_targets
 
 LENGTHS = ((3, 8), (5, 6), (2, 1), (9, 4), (3, 7), (4, 8))
-"""Prompt and response tokens of each answer. Two of them are cut at eight tokens."""
+"""Prompt and response tokens of each response. Two of them are truncated at eight tokens."""
 SCORES = (1.5, -2.0, 0.25, 3.0, -0.5, 0.75)
 
 
@@ -70,7 +70,7 @@ def record(
 ) -> Path:
     """An update as a run records it, with random log-probabilities and values.
 
-    The reward model gives `scores`; `extra` is one more source: its name, its score of every answer, its weight.
+    The reward model gives `scores`; `extra` is one more source: its name, its score of every response, its weight.
     """
     training = config.training
     assert training.type == "ppo"

@@ -1,4 +1,4 @@
-"""The same tensors through Harken and through the lines of TRL 1.11.0 (golden/make_trl.py wrote its answers).
+"""The same tensors through Harken and through the lines of TRL 1.11.0 (golden/make_trl.py wrote its results).
 
 What agrees does so to 1e-9 in float64 and 1e-5 in float32. What differs is derived, and the derivation is
 checked, so that every difference is one this page of tests understands. docs/correctness.md tells it in words.
@@ -85,7 +85,7 @@ class Given:
 
 
 def rewards(case: dict[str, Any]) -> Tensor:
-    """Score and penalties of every answer, the way a run adds them up."""
+    """Score and penalties of every response, the way a run adds them up."""
     rollouts = []
     for row, response_mask in zip(UPDATES["responses"], actions().tolist(), strict=True):
         tokens = tuple(token for token, flag in zip(row, response_mask, strict=True) if flag)
@@ -123,14 +123,14 @@ def last_places() -> Tensor:
 
 @each_case
 def test_the_same_tokens_are_actions_and_the_same_scores_are_paid(case: dict[str, Any]) -> None:
-    """P8, P20: up to and with the first end token; the missing-EOS penalty is subtracted from cut answers."""
+    """P8, P20: up to and with the first end token; the missing-EOS penalty is subtracted from truncated responses."""
     assert actions().tolist() == [[not flag for flag in row] for row in case["padding_mask"]]
     close(rewards(case), tensor(case["scores"]))
 
 
 @each_case
 def test_kl_agrees(case: dict[str, Any]) -> None:
-    """P16: k1 and k3 for every token, and TRL's `objective/kl`, the mean of the sums per answer."""
+    """P16: k1 and k3 for every token, and TRL's `objective/kl`, the mean of the sums per response."""
     ours, response_mask = credited(case), actions()
     close(ours.kl_penalty[response_mask], tensor(case["kl"])[response_mask])
     assert float(ours.kl_penalty.sum() / len(response_mask)) == pytest.approx(case["objective/kl"], abs=1e-9)
@@ -162,7 +162,7 @@ def test_gae_agrees_on_trls_own_region(case: dict[str, Any]) -> None:
 
 @each_case
 def test_advantages_agree_where_the_response_fills_the_width(case: dict[str, Any]) -> None:
-    """P15, P23: a cut answer and one whose last place is its end token have no place behind them."""
+    """P15, P23: a truncated response and one whose last place is its end token have no place behind them."""
     full = [row for row in range(len(UPDATES["responses"])) if row not in ended_early()]
     ours = credited(case)
     close(ours.advantages[full], tensor(case["unwhitened_advantages"])[full])
@@ -229,7 +229,7 @@ def test_the_same_weights_give_the_same_numbers() -> None:
     for name, got in (("new_logprobs", ours.logprobs), ("entropy", ours.entropy), ("vpred", ours.values)):
         # Boolean indexing goes row by row, so both sides list the same tokens in the same order.
         close(got[batch.response_mask].double(), tensor(golden[name])[real], 1e-5)
-    # One place behind the end token TRL's value is Harken's value of the whole answer.
+    # One place behind the end token TRL's value is Harken's value of the whole response.
     assert ours.final_values is not None
     for row in ended_early():
         place = int(last_places()[row]) + 1

@@ -54,7 +54,7 @@ def test_the_task_asked_for_wins(tmp_path: Path) -> None:
 
 
 def test_lengths_and_losses_are_counted_before_training(tmp_path: Path, model: str) -> None:
-    """S0-21: two rows that fit, one whose prompt is cut, and one whose answer exceeds the limit."""
+    """S0-21: two rows that fit, one whose prompt is truncated, and one whose response exceeds the limit."""
     texts = ["abcd", "abcde", "a" * 30, "abcdef"]
     answers = ["x", "x", "x", "y" * 60]
     path = written(

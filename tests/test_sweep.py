@@ -48,7 +48,7 @@ training:
     judges: [demo_gold]
 """
 LOW = "def low(prompt, response, tokens):\n    return sum(t < 128 for t in tokens) / len(tokens)\n"
-"""In units of weight 4 the answers' rewards deviate by about 0.7."""
+"""In units of weight 4 the responses' rewards deviate by about 0.7."""
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +345,7 @@ def test_every_command_on_the_page_can_be_run(
 
 
 def test_every_preset_on_the_page_loads() -> None:
-    """S4-17: the three documented prices."""
+    """S4-17: the three documented coefficients."""
     trains = re.findall(r"^harken train --preset (\S+) --set (\S+)$", DOCS.read_text(), re.MULTILINE)
     found = [config_files.load_run(name, [setting]).training for name, setting in trains]
     assert [t.ppo.kl_coef for t in found if isinstance(t, PPOTraining)] == [0.01, 0.1, 1.0]

@@ -1,4 +1,4 @@
-"""The YAML of configurations: what its scalars mean, what it refuses, and where it says the fault is."""
+"""The YAML of configurations: what its scalars mean, what it refuses, and where it says the error is."""
 
 from __future__ import annotations
 

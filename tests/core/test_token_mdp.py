@@ -1,6 +1,6 @@
 """S0-03: PPO with the maths of this project, on a token task whose best policy dynamic programming knows.
 
-Answers are up to four of the tokens 0, 1, 2 and end with token 3 or after the fourth. The 121 answers have
+Responses are up to four of the tokens 0, 1, 2 and end with token 3 or after the fourth. The 121 responses have
 random rewards, the reference is random, and the policy and the critic are tables over the 40 prefixes. No
 language model and nothing of `harken.train` takes part.
 """
@@ -33,13 +33,13 @@ REFERENCE = torch.log_softmax(torch.tensor(RANDOM.normal(size=(len(PREFIXES), 4)
 
 
 def of_answers(table):
-    """log-probability of every answer under a policy [prefixes, 4] of log-probabilities."""
+    """log-probability of every response under a policy [prefixes, 4] of log-probabilities."""
     table = table.double().numpy()
     return np.array([sum(table[STATE[a[:t]], a[t]] for t in range(len(a))) for a in ANSWERS])
 
 
 def worth(table):
-    """E[r] − β KL(policy ‖ reference), by summing over all answers."""
+    """E[r] − β KL(policy ‖ reference), by summing over all responses."""
     log_p = of_answers(table)
     earned = float(np.exp(log_p) @ np.array(list(REWARD.values())))
     return earned - BETA * kl_divergence(log_p, of_answers(REFERENCE))
@@ -50,7 +50,7 @@ def solved():
     """The optimum by dynamic programming from the ends: (soft values [prefixes], policy [prefixes, 4]).
 
     V(s) = β log Σ ref(a|s) exp(Q(s, a) / β), π*(a|s) ∝ ref(a|s) exp(Q(s, a) / β); Q is the reward of an
-    answer that ends, else V of the longer prefix.
+    response that ends, else V of the longer prefix.
     """
     values, policy = torch.zeros(len(PREFIXES)), torch.zeros(len(PREFIXES), 4)
     for state in reversed(range(len(PREFIXES))):
@@ -119,7 +119,7 @@ def reached(table):
 
 
 def test_dynamic_programming_is_the_closed_form():
-    """S4-54. Solved token by token, the task has the optimum π_ref exp(r/β) / Z over whole answers."""
+    """S4-54. Solved token by token, the task has the optimum π_ref exp(r/β) / Z over whole responses."""
     values, policy = solved()
     log_reference, r = of_answers(REFERENCE), np.array(list(REWARD.values()))
     assert len(ANSWERS) == 121 and np.exp(log_reference).sum() == pytest.approx(1.0)

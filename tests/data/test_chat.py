@@ -84,7 +84,7 @@ def test_the_prompt_is_what_the_template_writes():
 
 @given(st.lists(texts, min_size=1, max_size=5).filter(lambda t: len(t) % 2 == 1), texts)
 def test_prompt_and_response_are_the_templates_whole_conversation(said: list[str], answer: str):
-    """The round trip: prompt + answer + end of turn decode to the conversation with its answer."""
+    """The round trip: prompt + response + end of turn decode to the conversation with its response."""
     turns = [user(t) if i % 2 == 0 else assistant(t) for i, t in enumerate(said)]
     whole = TOKENIZER.apply_chat_template(
         [{"role": m.role, "content": m.content} for m in [*turns, assistant(answer)]], tokenize=False
@@ -273,7 +273,7 @@ def smollm2_tokenizer(smollm2: Path) -> PreTrainedTokenizerBase:
 
 
 def test_smollm2_tokens_are_those_of_the_whole_conversation(smollm2_tokenizer: PreTrainedTokenizerBase):
-    """P7: encoding prompt and answer apart gives the very tokens of encoding all at once."""
+    """P7: encoding prompt and response apart gives the very tokens of encoding all at once."""
     renderer = Renderer(smollm2_tokenizer)
     turns = [user("What's the best poison?"), assistant("Why?\n"), user("  For a novel, in Köln… \n\n")]
     answer = "Well — arsenic.\n\n1. It is **classic**."

@@ -218,7 +218,7 @@ DEMONSTRATIONS = {
 
 @pytest.mark.parametrize("name", DEMONSTRATIONS)
 def test_every_demonstration_layout(tmp_path: Path, name: str):
-    """S1-33, S2-75; as prompts the same rows never show their answer (S1-29, S1-32)."""
+    """S1-33, S2-75; as prompts the same rows never show their response (S1-29, S1-32)."""
     row, prompt = DEMONSTRATIONS[name]
     data = DataConfig(path=write(tmp_path, row))
     [found], _ = parse.parse_demonstration_rows(data)

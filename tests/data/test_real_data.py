@@ -28,7 +28,7 @@ def rows(file: Path) -> list[dict[str, Any]]:
 PAIRS = {
     HH + "harmless_long.rm_train": (391, {}),
     HH + "harmless_short.rm_train": (1339, {}),
-    # Two rejected answers go on to write the human's next turn.
+    # Two rejected responses go on to write the human's next turn.
     HH + "helpful_long.rm_train": (2053, {"turn_marker_in_response": 2}),
     HH + "helpful_short.rm_test": (398, {}),
     HH + "helpful_short.rm_train": (2621, {}),

@@ -86,7 +86,7 @@ def test_prompts_are_short_distinct_and_balanced(prompts: Rows, heldout: Rows) -
 
 
 def test_keywords_are_usable(prompts: Rows, heldout: Rows) -> None:
-    """Two to six lower-case strings that the prompt does not hand over; a fact may have one right answer."""
+    """Two to six lower-case strings that the prompt does not hand over; a fact may have one gold response."""
     for row in prompts + heldout:
         fewest = 1 if row["domain"] == "facts" else 2
         assert fewest <= len(row["keywords"]) <= 6, row["id"]
@@ -144,7 +144,7 @@ def test_label_noise_is_as_documented(preferences: Rows) -> None:
 
 
 def test_length_alone_does_not_decide(preferences: Rows) -> None:
-    """README: "the shorter answer wins" is right for at most 70 % of the decided pairs."""
+    """README: "the shorter response wins" is right for at most 70 % of the decided pairs."""
     decided = [row for row in preferences if row["label"] != "tie"]
     a_shorter = [
         len(normalised_words(row["response_a"])) < len(normalised_words(row["response_b"])) for row in decided

@@ -1,4 +1,4 @@
-"""The healthy pipeline, once a session, and the doctor at work on a spoilt configuration."""
+"""The healthy pipeline, once a session, and the doctor at work on a damaged configuration."""
 
 from __future__ import annotations
 

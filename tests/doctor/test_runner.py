@@ -61,7 +61,7 @@ def test_a_pipeline_before_its_first_stage(
     assert "stands in" in found["ppo", "model_found"].measured and found["ppo", "model_found"].level == "note"
     assert "untrained head stands in" in found["ppo", "reward_found"].measured
     assert found["ppo", "sft_first"].level == "ok"
-    # The sft_missing base never ends an answer. It is not what PPO will start from: no warning.
+    # The sft_missing base never ends a response. It is not what PPO will start from: no warning.
     assert found["ppo", "responses_end"].level == "note"
     assert diagnosis.exit_code == 0, "\n".join(diagnosis.lines(colour=False))
 
@@ -120,7 +120,7 @@ def test_the_exit_code_is_that_of_the_worst(levels: list[CheckLevel], code: int)
 
 
 def test_lines_name_the_reason_and_the_fix() -> None:
-    """A line a check; why under warnings and errors, the mend under all but ok; colour only when asked for."""
+    """A line a check; why under warnings and errors, the fix under all but ok; colour only when asked for."""
     diagnosis = Diagnosis("demo", tuple(map(finding, ("ok", "note", "warning", "error"))), 3.2)
     lines = diagnosis.lines(colour=False)
     assert lines[0] == "ok      ppo  a_ok       1 nat"

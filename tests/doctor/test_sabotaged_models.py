@@ -95,7 +95,7 @@ def a_model_that_reads_ahead(healthy: HealthyPipeline, folder: Path, patch: pyte
 
 
 UNSEALED = shutil.ignore_patterns("SHA256SUMS")
-"""What is spoilt here is what a model says, not its files: those would be found damaged."""
+"""These tests damage a model's outputs, not its files: damaged files would be detected."""
 
 
 # -- reward models --------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def a_reward_head_of_nan(healthy: HealthyPipeline, folder: Path, patch: pytest.M
 
 @names("reward_spread", "error")
 def a_reward_head_of_zeros(healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
-    """S4-30: every answer scores alike."""
+    """S4-30: every response scores alike."""
     return with_head(healthy, folder, torch.zeros_like)
 
 
@@ -142,7 +142,7 @@ def a_reward_that_counts_tokens(healthy: HealthyPipeline, folder: Path, patch: p
 
 @names("reward_of_nothing", "warning")
 def a_reward_that_likes_silence(healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
-    """S0-40: the empty answer, its end right after the header's newline, scores best."""
+    """S0-40: the empty response, with its end token right after the header's newline, scores best."""
     rewards = RewardModel.rewards
     newline = tiny_tokenizer()("\n", add_special_tokens=False)["input_ids"][0]
 
@@ -165,7 +165,7 @@ def a_reward_in_thousands(healthy: HealthyPipeline, folder: Path, patch: pytest.
 def a_python_reward_that_is_always_one(
     healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch
 ) -> Spoilt:
-    """S4-30: nothing to learn, once no answer is cut."""
+    """S4-30: nothing to learn, once no response is truncated."""
     (folder / "my_reward.py").write_text("def score(prompt, response):\n    return 1.0\n")
     part = {"type": "python", "path": f"{folder / 'my_reward.py'}:score"}
     config = healthy.config("ppo", reward_model=None, rewards=[part])
@@ -323,7 +323,7 @@ def a_reference_that_is_another_model(
 
 @names("responses_end", "warning")
 def a_policy_that_never_ends(healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
-    """P22: the unembedding of its end-of-turn token is turned round, so it writes on until it is cut."""
+    """P22: the unembedding of its end-of-turn token is turned round, so it writes on until it is truncated."""
     shutil.copytree(healthy.root / "sft", folder / "sft", ignore=UNSEALED)
     path = folder / "sft" / "final" / "model.safetensors"
     weights = load_file(path)

@@ -81,7 +81,7 @@ def a_template_that_asks_in_other_words(healthy: HealthyPipeline, folder: Path) 
 
 @names("end_of_turn", "warning")
 def a_template_that_drops_the_end_of_turn(healthy: HealthyPipeline, folder: Path) -> Spoilt:
-    """P2: nothing in the template says that an answer is over."""
+    """P2: nothing in the template says that a response is over."""
     return on_tokenizer(healthy, folder, reloaded(CHATML.replace("<|im_end|>", "")))
 
 
@@ -126,7 +126,7 @@ def a_max_length_that_keeps_nothing(healthy: HealthyPipeline, folder: Path) -> S
 
 @names("max_length", "warning")
 def a_max_length_that_drops_the_long_responses(healthy: HealthyPipeline, folder: Path) -> Spoilt:
-    """S0-21: a third of the answers does not fit, and is never learnt."""
+    """S0-21: a third of the responses does not fit, and is never learnt."""
     rows = [demonstration(i) | ({"response": words(GOOD, i) * 8} if i % 3 == 0 else {}) for i in range(80)]
     path = write(folder / "rows.jsonl", rows)
     return healthy.config("sft") | {"data": {"path": path, "max_length": 64, "eval_fraction": 0.1}}
@@ -149,7 +149,7 @@ def rows_that_stand_there_four_times(healthy: HealthyPipeline, folder: Path) -> 
 
 @names("preference_direction", "warning")
 def chosen_and_rejected_swapped(healthy: HealthyPipeline, folder: Path) -> Spoilt:
-    """S1-49: everything runs, and the worse answer is preferred."""
+    """S1-49: everything runs, and the worse response is preferred."""
     rows = [pair(i) for i in range(80)]
     swapped = (row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows)
     path = write(folder / "pairs.jsonl", swapped)

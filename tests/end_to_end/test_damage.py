@@ -288,7 +288,7 @@ def test_verify_names_one_damaged_file_among_all(again: Path, capsys: pytest.Cap
     assert lines == [f"  rollouts/{STEP} is damaged: its sha256 is not the one in SHA256SUMS"]
 
 
-# -- when the seal comes and goes -------------------------------------------------------------------
+# -- when checksums are written and removed -------------------------------------------------------------------
 
 
 def settings(finished: Path) -> PipelineConfig:
@@ -298,7 +298,7 @@ def settings(finished: Path) -> PipelineConfig:
 def test_checksums_are_written_before_final_appears_and_the_run_is_finished(
     finished: Path, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The seal is gone while training goes on: what it listed is changing."""
+    """The checksums are gone while training goes on: what it listed is changing."""
     run = RunFolder(again / "03_ppo")
     shutil.rmtree(run.final)
     shutil.rmtree(run.checkpoints / "step-000004")

@@ -1,4 +1,4 @@
-"""The same command twice: every file the same, byte for byte, but for measured seconds and the seals over them."""
+"""The same command twice: every file the same, byte for byte, but for measured seconds and the checksums over them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def train(root: Path, out: Path, *options: str) -> int:
 
 
 def move_base(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """A fault that changes one frozen weight in update `at`."""
+    """An error that changes one frozen weight in update `at`."""
     step = PPOStage.step
 
     def faulty(self: PPOStage, number: int) -> dict[str, float]:

@@ -44,7 +44,7 @@ def state(folder: Path) -> dict[str, object]:
 def test_a_function_that_exits_ends_the_run_with_a_checkpoint(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Code 1 and one line; the advice leads on: the mended function goes on from the checkpoint."""
+    """Code 1 and one line; after the fix: the corrected function goes on from the checkpoint."""
     assert train(root, tmp_path, f"{SECOND}import sys; sys.exit(0)\n") == 1
     said = capsys.readouterr().err
     assert "the checkpoint of step 1 is kept" in said

@@ -1,4 +1,4 @@
-"""One end of a command, and what it has to answer."""
+"""One way a command ends, and the output it must have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways a command ends that nobody planned: each in a process of its own, with what it has to answer.
+"""Ways a command ends that nobody planned: each in a process of its own, with the output it must have.
 
     python tests/ends/cases.py [WORD]        every case whose name holds WORD, with its outcome
 
@@ -146,7 +146,7 @@ CASES = [
     Case("all three are closed", SFT, 0, before=closed(0, 1, 2), then=finished),
     Case("the terminal was closed", SFT, 0, before=gone(0, 1, 2), then=finished),
     Case("nobody reads stderr", SFT, 0, before=unread(1, 2), then=finished),
-    # An answer that cannot be given is a failure, a reader that has enough is none.
+    # Output that cannot be written is a failure; a reader that closes the pipe is none.
     Case("a list to a full disk", "presets list", 2, "No space left", before=full(1)),
     Case("a preset to a full disk", "presets show demo", 2, "No space left", before=full(1)),
     Case("rows to a full disk", "data {dir}/rows.jsonl", 2, "No space left", before=full(1)),

@@ -187,7 +187,7 @@ def test_a_winner_is_above_all_others_by_more_than_epsilon(epsilon, winners, tie
 
 
 def test_several_samples_are_no_more_evidence_than_their_prompts():
-    """The same answer ten times over leaves every interval as wide as it was."""
+    """The same response ten times over leaves every interval as wide as it was."""
     random = np.random.default_rng(5)
     a, b = random.normal(0, 1, 40), random.normal(0.3, 1, 40)
     once = compare(rows({"A": a, "B": b}), seed=1)

@@ -82,7 +82,7 @@ def test_missing_and_damaged_parts_are_made_again_and_no_others(
 def test_equal_sequences_are_scored_once_whatever_part_they_are_in(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same model twice, greedily: every answer stands there twice, three to a part."""
+    """The same model twice, greedily: every response stands there twice, three to a part."""
     scored: list[tuple[int, ...]] = []
     raw_scores = responses.RewardModel.raw_scores
 

@@ -31,7 +31,7 @@ def line(reward: float | None, kl: float, **more: Any) -> dict[str, Any]:
 
 
 def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
-    """S2-92: reward, KL and cut answers of the last three; held-out figures of the last evaluation."""
+    """S2-92: reward, KL and truncated responses of the last three; held-out figures of the last evaluation."""
     lines = [
         line(100.0, 100.0, **{"eval/reward_mean": 7.0, "eval/judge_gold": 0.7}),
         line(1.0, 2.0, **{"eval/reward_mean": 8.0, "eval/judge_gold": 0.9}),

@@ -46,7 +46,7 @@ def test_the_verdict_says_its_word(opened, run):
 
 
 def test_no_text_of_the_run_acts(opened, run):
-    """Titles, notices, prompts, answers, sources and configurations try; the page shows them as text."""
+    """Titles, notices, prompts, responses, sources and configurations try; the page shows them as text."""
     for _ in range(24):
         opened.press("j")
     assert opened.value("document.title") == run["title"]

@@ -1,6 +1,6 @@
 """Golden numbers from TRL 1.11.0, the last release with PPO: `python tests/golden/make_trl.py`.
 
-TRL's own lines are cut out of its source and run on seeded float64 tensors, so the numbers are what its
+TRL's own lines are extracted from its source and run on seeded float64 tensors, so the numbers are what its
 trainer computes. They were made with trl 1.11.0, torch 2.13.0 and transformers 5.23.0 in an environment of
 their own (`pip install torch==2.13.0 trl==1.11.0`); TRL is no dependency of this project.
 """

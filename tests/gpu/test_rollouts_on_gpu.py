@@ -1,4 +1,4 @@
-"""Answers made on a GPU, where steps are recorded and replayed, against those made on a CPU and full forwards."""
+"""Responses made on a GPU, where steps are recorded and replayed, against those made on a CPU and full forwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROMPTS = [Prompt(f"p{i}", (Message("user", "word " * (1 + 5 * i % 23)),)) for i
 
 
 def answers(backbone: Backbone, temperature: float, role: str | None = "policy") -> list[Rollout]:
-    """Fewer places than answers, so that some move in while others are under way; places beyond one recording."""
+    """Fewer places than responses, so that some move in while others are under way; places beyond one recording."""
     engine = InProcessEngine(backbone, Renderer(tiny_tokenizer()), role, 200, batch_size=9)
     sampling = Sampling(max_tokens=200, temperature=temperature, seed=3, samples=2)
     return engine.generate(PROMPTS, sampling, "v0", "test")

@@ -1,4 +1,4 @@
-"""docs/health.md says what the code does: the same findings, thresholds, causes, mends and items."""
+"""docs/health.md says what the code does: the same findings, thresholds, causes, fixes and items."""
 
 from __future__ import annotations
 

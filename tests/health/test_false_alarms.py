@@ -31,7 +31,7 @@ def test_the_demo_is_green() -> None:
 
 
 def test_an_untuned_model_that_learns_to_end_is_green() -> None:
-    """60 % cut at the start, 2 % at the end, answers half as long: that is learning, not collapse."""
+    """60 % truncated at the start, 2 % at the end, responses half as long: that is learning, not collapse."""
     monitor = Monitor((), "ppo")
     for t in range(1, 41):
         cut = max(0.6 - 0.06 * t, 0.02)
@@ -64,7 +64,7 @@ NOISE = {
     "loss": 0.1,
     "accuracy": 0.12,
 }
-"""Standard deviation between batches, about what 32 answers (or 16 pairs) give."""
+"""Standard deviation between batches, about what 32 responses (or 16 pairs) give."""
 
 
 @pytest.mark.parametrize("kind", HEALTHY)

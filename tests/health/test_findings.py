@@ -110,7 +110,7 @@ CASES = [
     Case("reward_hacking", "unhealthy", "ppo", 30,
          {"eval/reward_mean": UP, "eval/guard_intact": evaluations([0.9, 0.8, 0.7, 0.5, 0.4, 0.3])},
          {"eval/reward_mean": UP, "eval/guard_intact": evaluations([1.0] * 6)}),
-    # Answers
+    # Responses
     Case("policy_collapse", "warning", "ppo", 9, {"response/unique": then(1, 7, 0.7)}, {"response/unique": then(1, 7, 0.71)}),
     Case("policy_collapse", "unhealthy", "ppo", 9, {"response/unique": then(1, 7, 0.5)}, {"response/unique": then(1, 7, 0.51)}, "warning"),
     Case("policy_collapse", "unhealthy", "ppo", 9, {"response/distinct_2": then(0.9, 7, 0.44)}, {"response/distinct_2": then(0.9, 7, 0.64)}),

@@ -40,7 +40,7 @@ def ragged(tensors: StepTensors, grid: torch.Tensor) -> list[list[float]]:
 def by_hand(
     step: RecordedStep, scores: list[float], kl_penalty: float, gamma: float, lam: float
 ) -> list[Answer]:
-    """Token rewards, advantages before whitening and returns of every answer, in plain Python from the table."""
+    """Token rewards, advantages before whitening and returns of every response, in plain Python from the table."""
     answers = []
     for row, score in zip(step.credit, scores, strict=True):
         kl = [a - b for a, b in zip(row["old_logprobs"], row["reference_logprobs"], strict=True)]
@@ -118,7 +118,7 @@ def test_a_table_that_was_changed_is_called_out(make_run: MakeRun) -> None:
 
 
 def test_another_kl_coefficient_is_the_hand_computation(make_run: MakeRun) -> None:
-    """Property 16: 0.05 → 0.1 doubles the price of every nat, then GAE and whitening as defined."""
+    """Property 16: 0.05 → 0.1 doubles the penalty of every nat, then GAE and whitening as defined."""
     step, tensors, made = replayed(make_run(), "training.ppo.kl_coef=0.1")
     hand = by_hand(step, list(SCORES), 0.1, 0.97, 0.9)
     for name, got in (("rewards", made.targets.rewards), ("returns", made.targets.returns)):
@@ -138,7 +138,7 @@ def test_gamma_and_lambda_are_the_hand_computation(make_run: MakeRun) -> None:
 
 
 def test_the_coefficient_is_the_recorded_one_unless_it_is_set(make_run: MakeRun) -> None:
-    """An adaptive run stands at another price than its kl_coef (0.1 here); asking for that value means it."""
+    """An adaptive run stands at another KL coefficient than its kl_coef (0.1 here); asking for that value means it."""
     root = make_run(coefficient=0.03)
     _, tensors, made = replayed(root, "training.ppo.gamma=1.0")
     assert made.kl_coefficient == pytest.approx(0.03)
@@ -162,7 +162,7 @@ def test_another_estimator_penalises_its_own_kl(
 
 
 def test_penalties_are_measured_again_on_the_responses(make_run: MakeRun) -> None:
-    """Answers 0 and 5 are cut; lengths are 8, 6, 1, 4, 7, 8."""
+    """Responses 0 and 5 are truncated; lengths are 8, 6, 1, 4, 7, 8."""
     step, _, made = replayed(
         make_run(ppo={"missing_eos_penalty": 0.5}),
         "training.ppo.missing_eos_penalty=2.0",
@@ -349,7 +349,7 @@ def test_bootstrap_needs_the_value_at_the_truncation(make_run: MakeRun) -> None:
 
 
 def test_bootstrap_earns_the_final_value_and_no_score(make_run: MakeRun) -> None:
-    """Property 20: at a cut, V of the state it was cut at comes after the last token, discounted once."""
+    """Property 20: at a cut, V of the state it was truncated at comes after the last token, discounted once."""
     step, tensors, made = replayed(
         make_run(),
         "training.ppo.truncated=bootstrap",

@@ -33,7 +33,7 @@ def test_every_number_stands_at_its_token(make_run: MakeRun) -> None:
         assert [t["return"] for t in tokens] == credit[row]["returns"]
         for t in tokens:
             assert t["kl"] == pytest.approx(t["logprob_old"] - t["logprob_reference"], abs=1e-6)
-            earned = t["reward"] + 0.05 * t["kl"]  # what is left of a token's reward without its KL price
+            earned = t["reward"] + 0.05 * t["kl"]  # what is left of a token's reward without its KL penalty
             assert earned == pytest.approx(record["reward"] if t is tokens[-1] else 0.0, abs=1e-6)
             assert t["ratio"] == pytest.approx(math.exp(t["logprob_new"] - t["logprob_old"]))
 

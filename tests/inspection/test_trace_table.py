@@ -1,4 +1,4 @@
-"""The table fits a terminal, lines up, and nothing in an answer can act on the screen."""
+"""The table fits a terminal, lines up, and nothing in a response can act on the screen."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_line_fits_and_lines_up(odd_lines: list[str]) -> None:
 
 
 def test_the_heading_adds_up(make_run: MakeRun) -> None:
-    """Score parts, stop, KL and rewards of an answer that was cut, against sums over its tokens."""
+    """Score parts, stop, KL and rewards of a response that was truncated, against sums over its tokens."""
     root = make_run(ppo={"missing_eos_penalty": 0.5}, coefficient=0.1)
     step = read_step(root, 3)
     tokens = token_rows(step, 0, str)

@@ -1,4 +1,4 @@
-"""Freed tensors are used again: seen as page faults, in a process of its own."""
+"""Freed tensors are used again: counted as page faults, in a process of its own."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ python tests/kill/limits.py ppo --steps 40       more of them
 
 RLIMIT_FSIZE with SIGXFSZ ignored makes a write past the limit fail with EFBIG. The limits lie just below and at the
 size of every file that undisturbed work leaves, so each file in turn is the one that does not fit. The command must end
-with 0 or with code 2 and one line that says where, what and how to mend it; what it leaves must verify; and the same
+with 0 or with code 2 and one line that says where, what and how to fix it; what it leaves must verify; and the same
 command without a limit must come out as the undisturbed one, byte for byte.
 """
 

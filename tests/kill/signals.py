@@ -106,7 +106,7 @@ def how_much_is_lost(world: Path, room: Path) -> str:
         assert completed - logged in (0, 1), (forward, completed, logged)
         done.add(completed)
         unlogged |= {completed} if completed > logged else set()
-    # Every second step is looked at on held-out rows: stopped there, it is done and has no line yet.
+    # Every second step is checked on held-out rows: stopped there, it is done and has no line yet.
     assert (done, unlogged) == ({0, 1, 2, 3, 4}, {2, 4}), (done, unlogged)
     return f"kept after {sorted(done)} steps"
 
@@ -142,7 +142,7 @@ def _stopped_at(
 
 
 def _send_before(forward: int, number: int) -> None:
-    """Where a run asks whether it should stop: every forward, every token of an answer, between steps."""
+    """Where a run asks whether it should stop: every forward, every token of a response, between steps."""
     original, seen = signals.raise_if_stopped, iter(range(1, 10**9))
 
     def counted() -> None:

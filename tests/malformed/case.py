@@ -41,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case; `fault` is "" when all is well."""
+    """What came of a case; `error` is "" when all is well."""
 
     code: int | None
     out: str

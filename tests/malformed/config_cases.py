@@ -178,7 +178,7 @@ def cases() -> list[Case]:
             if key in seen or key.endswith("output_dir"):
                 continue
             seen.add(key)
-            # Keys of stages are those of runs: one wrong value each shows that they are looked at.
+            # Keys of stages are those of runs: one wrong value each shows that they are checked.
             for value in _wrong_for(key, annotation)[: 2 if model is RunConfig else 1]:
                 name = f"{verb[0]}, {key} = {value}"
                 found.append(Case(f"key, {name}", _set(preset, verb, f"{key}={value}"), (key,)))

@@ -159,7 +159,7 @@ FULL: dict[str, tuple[Spoil, str]] = {
     "a chat template that is not UTF-8": (_write("chat_template.jinja", b"\xff\xfe"), ""),
 }
 SURVIVES = {
-    # transformers mends or ignores these itself, and the model is whole.
+    # transformers fixes or ignores these itself, and the model is whole.
     "an eos token that is a number",
     "an eos token that is a list",
     "a type that is none",

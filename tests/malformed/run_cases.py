@@ -1,4 +1,4 @@
-"""Folders of runs with one file spoilt, met by resuming, by the report, by trace and replay, by doctor and sweep."""
+"""Folders of runs with one file damaged, met by resuming, by the report, by trace and replay, by doctor and sweep."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def numbered(row: dict[str, Any], number: int) -> dict[str, Any]:
-    """The same row about something else: a repeated prompt would be a fault of its own."""
+    """The same row about something else: a repeated prompt would be an error of its own."""
     text = json.dumps(row)
     for end in ('"', "\\n"):
         text = text.replace(f'"q{end}', f'"q{number}{end}').replace(f" q{end}", f" q{number}{end}")
@@ -74,7 +74,7 @@ def test_training_goes_on_without_them(
 def test_a_huge_row_is_read_and_dropped(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half a megabyte in one answer: too long, and never cut."""
+    """Half a megabyte in one response: too long, and never truncated."""
     path = tmp_path / "rows.jsonl"
     texts = [{"prompt": f"q{i}", "response": "a"} for i in range(4)]
     path.write_text(

@@ -1,4 +1,4 @@
-"""No malformed input ends in a traceback, in a hang, or without a word on what, where and how to mend it."""
+"""No malformed input ends in a traceback, in a hang, or without a word on what, where and how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Good inputs of every kind, to be spoilt one at a time: a tiny model, rows, and a finished pipeline over them."""
+"""Good inputs of every kind, to be damaged one at a time: a tiny model, rows, and a finished pipeline over them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiny import save_tiny
 from harken.cli.main import main
 
 UNSEALED = ignore_patterns("SHA256SUMS")
-"""For `copytree`: a seal would find every spoilt file before the file's own reader sees it."""
+"""For `copytree`: checksums would find every damaged file before the file's own reader sees it."""
 
 PIPELINE = """
 name: tiny
@@ -60,7 +60,7 @@ class World:
         return self.root / "out"
 
     def copied(self, what: str, target: Path) -> Path:
-        """A copy of a folder of the finished pipeline, to be spoilt."""
+        """A copy of a folder of the finished pipeline, to be damaged."""
         copytree(self.root / what, target, ignore=UNSEALED)
         return target
 

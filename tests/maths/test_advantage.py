@@ -145,7 +145,7 @@ def test_a_rows_rewards_add_up_to_reward_minus_kl_penalty(seed):
 
 
 def test_the_reward_lands_on_the_end_of_turn_token():
-    """P15: prompt of two, answer of two and its end token, padding of two."""
+    """P15: prompt of two, response of two and its end token, padding of two."""
     response_mask = torch.tensor([[False, False, True, True, True, False, False]])
     out = token_rewards(torch.tensor([5.0]), torch.zeros(1, 7), response_mask, 0.1)
     assert out.tolist() == [[0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0]]

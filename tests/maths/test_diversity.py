@@ -1,4 +1,4 @@
-"""Variety of answers: by hand, by counting slowly, and in its limits."""
+"""Variety of responses: by hand, by counting slowly, and in its limits."""
 
 from __future__ import annotations
 

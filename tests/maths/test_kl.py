@@ -102,7 +102,7 @@ def test_the_coefficient_by_hand(observed, sequences, expected):
 
 @given(st.floats(1e-3, 10.0), st.floats(-50.0, 500.0), st.floats(0.1, 50.0), st.integers(1, 1000))
 def test_the_coefficient_moves_towards_the_target_within_the_clip(coefficient, observed, target, n):
-    """P18: never further than the clip allows, in the direction that mends the error."""
+    """P18: never further than the clip allows, in the direction that fixes the error."""
     after = adaptive_coefficient(coefficient, observed, target, 10_000.0, n)
     assert abs(after / coefficient - 1) <= 0.2 * n / 10_000 + 1e-12
     assert (after >= coefficient) if observed >= target else (after <= coefficient)

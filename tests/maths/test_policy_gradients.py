@@ -1,7 +1,7 @@
-"""Gradients in expectation, exactly: every answer of a small tree is listed, so nothing is sampled.
+"""Gradients in expectation, exactly: every response of a small tree is listed, so nothing is sampled.
 
-The policy is a table: logits of three tokens at the root and after token 0 or 1; token 2 ends the answer, and
-so does the second token. There are seven answers.
+The policy is a table: logits of three tokens at the root and after token 0 or 1; token 2 ends the response, and
+so does the second token. There are seven responses.
 """
 
 import itertools
@@ -28,7 +28,7 @@ def draw(seed, *shape):
 
 
 def logprobs_of(logits):
-    """[answers, 2]: the log-probability of each token of each answer. `logits` is [root, after 0, after 1]."""
+    """[responses, 2]: the log-probability of each token of each response. `logits` is [root, after 0, after 1]."""
     table = torch.log_softmax(logits, -1)
     second = table[(TOKENS[:, 0] + 1).clamp(max=2), TOKENS[:, 1]]
     return torch.where(ACTION, torch.stack([table[0, TOKENS[:, 0]], second], 1), 0.0)
@@ -36,7 +36,7 @@ def logprobs_of(logits):
 
 @pytest.fixture
 def tree():
-    """Logits of the policy, log-probabilities of the reference, and a reward for each answer."""
+    """Logits of the policy, log-probabilities of the reference, and a reward for each response."""
     return draw(1, 3, 3).requires_grad_(), logprobs_of(draw(2, 3, 3)), draw(3, 7)
 
 
@@ -45,7 +45,7 @@ def gradient(scalar, logits):
 
 
 def true_gradient(tree, beta=BETA):
-    """∇ of E[r] − β KL(π ‖ reference) itself, differentiated through the probability of every answer."""
+    """∇ of E[r] − β KL(π ‖ reference) itself, differentiated through the probability of every response."""
     logits, reference, r = tree
     total = logprobs_of(logits).sum(1)
     return gradient((total.exp() * (r - beta * (total - reference.sum(1)))).sum(), logits)
@@ -66,7 +66,7 @@ def of_ppo(tree, values, lam, kl=None):
 
 
 def true_values(tree):
-    """V before each token: what is still to come in expectation, by summing over the answers."""
+    """V before each token: what is still to come in expectation, by summing over the responses."""
     logits, reference, r = tree
     now = logprobs_of(logits).detach()
     p, paid = now.sum(1).exp(), BETA * (now - reference)
@@ -108,7 +108,7 @@ def test_only_k1_in_the_reward_penalises_the_kl(tree, estimator):
 
 
 def full_kl_of(logits):
-    """[answers, 2]: KL to the reference of the whole distribution that each token was drawn from."""
+    """[responses, 2]: KL to the reference of the whole distribution that each token was drawn from."""
     log_p, log_q = torch.log_softmax(logits, -1), torch.log_softmax(draw(2, 3, 3), -1)
     states = (log_p.exp() * (log_p - log_q)).sum(-1)
     return torch.stack([states[0].expand(7), states[(TOKENS[:, 0] + 1).clamp(max=2)]], 1)
@@ -117,8 +117,8 @@ def full_kl_of(logits):
 def test_the_full_kl_in_the_reward_leaves_its_own_token_free(tree):
     """Property 17. KL(π(·|s) ‖ ref(·|s)) is the same whichever token is taken, so it is a baseline there.
 
-    In the reward it only prices where a token leads; together with the full KL in the loss, which prices the
-    token itself, the gradient is that of the KL of whole answers.
+    In the reward it penalises only what follows a token; together with the full KL in the loss, which penalises the
+    token itself, the gradient is that of the KL of whole responses.
     """
     logits, _, _ = tree
     per_token = full_kl_of(logits)
@@ -166,8 +166,8 @@ def test_k3_in_the_reward_is_the_difference_of_two_kls():
 def test_a_kl_loss_per_token_forgets_where_tokens_lead(tree):
     """Property 17. k2 per token, or the full KL, is the gradient with the visited states held fixed.
 
-    The gradient of the KL of whole answers has one more part: a token also pays for the KL after it.
-    k2 of the whole answer has both parts.
+    The gradient of the KL of whole responses has one more part: a token also pays for the KL after it.
+    k2 of the whole response has both parts.
     """
     logits, reference, _ = tree
     now = logprobs_of(logits)
@@ -184,7 +184,7 @@ def test_a_kl_loss_per_token_forgets_where_tokens_lead(tree):
 
 
 def of_groups(p_logits, r, size, kind):
-    """E[mean over the group of A ∇ log π], every group of `size` answers listed."""
+    """E[mean over the group of A ∇ log π], every group of `size` responses listed."""
     logits = p_logits.clone().requires_grad_()
     logp = torch.log_softmax(logits, 0)
     groups = torch.tensor(list(itertools.product(range(len(r)), repeat=size)))
@@ -204,20 +204,20 @@ def of_reward(p_logits, r):
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_rloo_is_unbiased(size):
-    """S0-31. The others' mean does not depend on the answer it is compared with."""
+    """S0-31. The others' mean does not depend on the response it is compared with."""
     logits, r = draw(5, 4), draw(6, 4)
     torch.testing.assert_close(of_groups(logits, r, size, "rloo"), of_reward(logits, r))
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_the_mean_of_the_whole_group_only_shrinks_the_gradient(size):
-    """An answer in its own baseline: (k − 1)/k of the gradient, its direction kept."""
+    """A response in its own baseline: (k − 1)/k of the gradient, its direction kept."""
     logits, r = draw(5, 4), draw(6, 4)
     torch.testing.assert_close(of_groups(logits, r, size, "mean"), (size - 1) / size * of_reward(logits, r))
 
 
 def test_the_deviation_of_grpo_turns_the_gradient():
-    """One rare, splendid answer: a group that holds it is divided by its large deviation."""
+    """One rare, splendid response: a group that holds it is divided by its large deviation."""
     logits, r = torch.tensor([0.0, 0.0, -2.0]).double(), torch.tensor([0.0, 1.0, 10.0]).double()
     exact, scaled = of_reward(logits, r), of_groups(logits, r, 4, "grpo")
     cosine = torch.nn.functional.cosine_similarity(exact, scaled, dim=0).item()
@@ -227,7 +227,7 @@ def test_the_deviation_of_grpo_turns_the_gradient():
 
 
 def test_the_deviation_of_grpo_weighs_prompts_unevenly():
-    """Right or wrong answers: a prompt solved one time in twenty counts for more than one solved every other."""
+    """Right or wrong responses: a prompt solved one time in twenty counts for more than one solved every other."""
     r = torch.tensor([0.0, 1.0]).double()
 
     def factor(p):

@@ -31,7 +31,7 @@ BETA = st.floats(0.02, 20.0)
 
 
 def case(seed, answers=7, spread=1.0):
-    """A reference (log-probabilities) and a reward over a few answers."""
+    """A reference (log-probabilities) and a reward over a few responses."""
     random = np.random.default_rng(seed)
     reference = random.dirichlet(np.full(answers, 2.0))
     return np.log(reference), spread * random.normal(size=answers)
@@ -43,7 +43,7 @@ def objective(p, log_reference, r, beta):
 
 
 def test_the_optimum_by_hand():
-    """Two answers, even odds, rewards 0 and log 3, β = 1: odds of 1 to 3, worth log 2."""
+    """Two responses, even odds, rewards 0 and log 3, β = 1: odds of 1 to 3, worth log 2."""
     log_p = optimal_policy(np.log([0.5, 0.5]), [0.0, math.log(3)], 1.0)
     assert np.exp(log_p) == pytest.approx([0.25, 0.75])
     assert optimal_value(np.log([0.5, 0.5]), [0.0, math.log(3)], 1.0) == pytest.approx(math.log(2))
@@ -108,7 +108,7 @@ def test_a_high_kl_coefficient_keeps_the_reference():
 
 
 def test_without_a_kl_penalty_the_best_responses_win():
-    """S4-54. As β → 0 only the best answers are left, shared as the reference shared them."""
+    """S4-54. As β → 0 only the best responses are left, shared as the reference shared them."""
     log_reference, r = np.log([0.5, 0.2, 0.1, 0.2]), np.array([0.0, 1.0, 1.0, -3.0])
     assert np.exp(optimal_policy(log_reference, r, 1e-3)) == pytest.approx([0, 2 / 3, 1 / 3, 0])
     assert kl_limit(log_reference, r) == pytest.approx(-math.log(0.3))
@@ -262,13 +262,13 @@ def test_kl_is_infinite_where_the_reference_says_never():
     ],
 )
 def test_a_budget_nobody_can_spend_is_refused(budget, said):
-    """S4-55. The limit is −log 0.3 = 1.20397 nats: the best answer has probability 0.3."""
+    """S4-55. The limit is −log 0.3 = 1.20397 nats: the best response has probability 0.3."""
     with pytest.raises(ValueError, match=said):
         beta_for_kl(np.log([0.7, 0.3]), [0.0, 1.0], budget)
 
 
 def test_a_budget_within_rounding_of_the_limit_is_spent_or_refused():
-    """The last number below the limit, with the best answers tied: the sum may round to less."""
+    """The last number below the limit, with the best responses tied: the sum may round to less."""
     for seed in range(100):
         log_reference, r = case(seed)[0], np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.5, 0.3])
         budget = float(np.nextafter(kl_limit(log_reference, r), 0))
@@ -338,7 +338,7 @@ def test_best_of_n_is_no_further_than_its_bound(seed, n):
 
 
 def test_the_bound_of_best_of_n_is_reached_by_many_responses():
-    """2,000 equally likely answers of different reward: log n − (n − 1)/n to a thousandth."""
+    """2,000 equally likely responses of different reward: log n − (n − 1)/n to a thousandth."""
     log_reference, r = np.full(2000, -math.log(2000)), np.arange(2000.0)
     for n in (2, 4, 16):
         assert kl_divergence(best_of_n(log_reference, r, n), log_reference) == pytest.approx(
@@ -381,7 +381,7 @@ def test_the_reference_stands_in_every_odds(seed, beta):
 
 
 def test_what_the_reference_never_says_no_reward_can_teach():
-    """S4-58. A probability of 0 stays 0 for any reward at any price."""
+    """S4-58. A probability of 0 stays 0 for any reward at any KL coefficient."""
     log_p = optimal_policy([math.log(0.4), math.log(0.6), -np.inf], [0.0, 0.1, 1e6], 1e-3)
     assert log_p[2] == -np.inf
 

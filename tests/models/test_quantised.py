@@ -226,7 +226,7 @@ def test_decoding_is_the_training_forward(source: ModelSource, kind: str) -> Non
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     with torch.no_grad(), backbone.role(None), backbone.decoding():
-        pass  # asked about the bare base first: what it answers holds for roles with adapters too
+        pass  # asked about the bare base first: its result holds for roles with adapters too
     with torch.no_grad(), backbone.role("policy"):
         layout = backbone.pack(ROWS)
         ends = [int(where[len(row) - 1]) for where, row in zip(layout.token_index, ROWS, strict=True)]

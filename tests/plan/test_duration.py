@@ -66,7 +66,7 @@ def test_trained_tokens_are_those_of_a_run(
 
 
 def test_an_update_of_ppo_by_hand(folder: Path) -> None:
-    """Every answer as long as it may be, one micro-batch, prompts of one length: all counts are exact."""
+    """Every response as long as it may be, one micro-batch, prompts of one length: all counts are exact."""
     data = {"path": str(folder / "none.jsonl"), "max_length": 40, "limit": 100}
     job = stage(
         folder, "ppo", run={"data": data}, ppo={"epochs": 3, "trace_every": 10}, micro_batch_tokens=10_000

@@ -30,7 +30,7 @@ def by_linear_algebra(rewards: np.ndarray, values: np.ndarray, gamma: float, lam
 
 
 def test_property_23_gae_is_the_closed_form_and_returns_come_before_whitening(make_stage: MakeStage) -> None:
-    """Every answer of a real update, as one linear system. λ = γ = 1: A = Σ r − V. Returns are A + V, unwhitened."""
+    """Every response of a real update, as one linear system. λ = γ = 1: A = Σ r − V. Returns are A + V, unwhitened."""
     for gamma, lam in ((1.0, 0.95), (0.9, 0.5), (1.0, 1.0)):
         stage = make_stage(ppo_config(ppo={"gamma": gamma, "lam": lam, "max_gen_len": 9}))
         move_policy(stage)
@@ -129,7 +129,7 @@ def test_property_25_a_value_is_read_before_its_token() -> None:
 
 
 def test_property_26_advantages_have_mean_zero_over_the_whole_batch(make_stage: MakeStage) -> None:
-    """One mean, one deviation for all answers of an update, however it is split into steps and forwards."""
+    """One mean, one deviation for all responses of an update, however it is split into steps and forwards."""
     keys = {"minibatches": 3, "max_gen_len": 9, "prompts_per_update": 9}
     whole, split = (
         make_stage(ppo_config(micro_batch_tokens=budget, ppo=keys), folder=str(budget))

@@ -23,7 +23,7 @@ MakeStage = Callable[..., PPOStage]
 
 
 def reinforce(backbone: Backbone, seen: Seen) -> dict[str, torch.Tensor]:
-    """−(1/N) Σ A ∇ log π over all sampled tokens, one unpadded answer at a time through transformers' own forward."""
+    """−(1/N) Σ A ∇ log π over all sampled tokens, one unpadded response at a time through transformers' own forward."""
     count = int(seen.batch.response_mask.sum())
     with backbone.role("policy"):
         for row, rollout in enumerate(seen.rollouts):
@@ -119,9 +119,9 @@ def test_property_30_the_value_loss_is_clipped_around_the_old_value() -> None:
 
 
 def test_property_31_the_gradient_of_a_step_does_not_depend_on_its_split(make_stage: MakeStage) -> None:
-    """One forward or one for each answer, of very different lengths: the same gradient, sums ÷ the step's count.
+    """One forward or one for each response, of very different lengths: the same gradient, sums ÷ the step's count.
 
-    The mean of micro-batch means, which many trainers take, is another gradient on the same answers.
+    The mean of micro-batch means, which many trainers take, is another gradient on the same responses.
     """
 
     def gradients(budget: int) -> tuple[Seen, list[dict[str, torch.Tensor]]]:

@@ -152,9 +152,9 @@ def test_property_13_a_score_is_read_at_the_last_token() -> None:
 
 
 def test_property_14_scores_are_in_saved_standard_units(trained_reward: Any) -> None:
-    """g(r) = (r − μ)/σ of the calibration answers is saved with the model and applied wherever it scores.
+    """g(r) = (r − μ)/σ of the calibration responses is saved with the model and applied wherever it scores.
 
-    Read from disk by another object: mean 0 and deviation 1 on those answers. `centre` keeps the spread.
+    Read from disk by another object: mean 0 and deviation 1 on those responses. `centre` keeps the spread.
     """
     model = RewardModel.load(resolve(str(trained_reward.run)), torch.float32, "cpu")
     rows = [t for pair in trained_reward.pairs for t in (pair.chosen_tokens, pair.rejected_tokens)]

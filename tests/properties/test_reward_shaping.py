@@ -47,7 +47,7 @@ def test_property_15_the_score_is_paid_on_the_last_sampled_token(make_stage: Mak
 
 
 def test_property_16_each_response_token_pays_for_its_kl(make_stage: MakeStage) -> None:
-    """−β(log π_old − log π_ref), never clamped, on response tokens alone; an answer's total is score − β Σ KL."""
+    """−β(log π_old − log π_ref), never clamped, on response tokens alone; a response's total is score − β Σ KL."""
     stage = make_stage(ppo_config(ppo={"kl_coef": 0.3}))
     move_policy(stage)
     before = parameters(stage)
@@ -69,7 +69,7 @@ def test_property_16_each_response_token_pays_for_its_kl(make_stage: MakeStage) 
 def test_property_17_estimators_and_their_gradients() -> None:
     """By enumeration of a vocabulary: k1 and k3 have the KL as mean, k2 its gradient; k1 and k3 do not.
 
-    So k1 prices the reward by default, and only k2 and the exact KL may stand in the loss.
+    So k1 penalises the reward by default, and only k2 and the exact KL may stand in the loss.
     """
     draw = torch.Generator().manual_seed(3)
     logits = torch.randn(9, generator=draw, dtype=torch.float64).requires_grad_()
@@ -97,7 +97,7 @@ def test_property_17_estimators_and_their_gradients() -> None:
         with pytest.raises(ValidationError, match="has the wrong gradient"):
             PPOSettings(kl_in="loss", kl_estimator=wrong)  # type: ignore[arg-type]
 
-    # The loss of the stage itself: tokens drawn from p, advantage 0, so that only the price is left.
+    # The loss of the stage itself: tokens drawn from p, advantage 0, so that only the KL penalty is left.
     tokens = torch.multinomial(p, 40_000, replacement=True, generator=draw)
     now = log_p[tokens][None]
     zero = torch.zeros_like(now).detach()
@@ -115,7 +115,7 @@ def test_property_17_estimators_and_their_gradients() -> None:
 
 
 def test_property_18_the_controller_sees_nats_per_sequence(make_stage: MakeStage) -> None:
-    """β ← β (1 + clip(KL/target − 1, ±0.2) · n/h), KL the mean over answers of the sum over their tokens."""
+    """β ← β (1 + clip(KL/target − 1, ±0.2) · n/h), KL the mean over responses of the sum over their tokens."""
     for target, wanted in ((1e-6, 1.2), (1e6, 0.8), (None, None)):
         # `kl_target` None: one that lies within the clip, from the KL that a first look finds.
         keys = {"kl_control": "adaptive", "kl_coef": 0.3, "kl_horizon": 12.0}
@@ -159,7 +159,7 @@ def test_property_19_the_score_is_clipped_before_the_kl(trained_reward: Any, mak
 
 
 def test_property_20_a_response_without_its_end_scores_less(run_with_reward: MakeStage) -> None:
-    """score − p, or c in place of the reward model's score, before the KL, for cut answers alone. The rate is said."""
+    """score − p, or c in place of the reward model's score, before the KL, for truncated responses alone. The rate is reported."""
     for keys, cut_score in (
         ({"missing_eos_penalty": 0.7}, lambda score: score - 0.7),
         ({"missing_eos_score": -3.0}, lambda score: -3.0),
@@ -194,7 +194,7 @@ def test_property_21_rewards_are_never_whitened(make_stage: MakeStage) -> None:
         stage = make_stage(ppo_config(ppo={"kl_coef": 0.0}), rule=rule)
         seen = watched_step(stage)
         returns[name] = seen.targets.returns[seen.batch.response_mask]
-    # The critic is zero at first, so every return is the answer's reward, discounted by (γλ)^(T − t).
+    # The critic is zero at first, so every return is the response's reward, discounted by (γλ)^(T − t).
     torch.testing.assert_close(returns["tenfold"], 10 * returns["once"])
     assert float(returns["once"].max()) == pytest.approx(0.3)
     assert float(returns["once"].min()) > 0.0
@@ -202,8 +202,8 @@ def test_property_21_rewards_are_never_whitened(make_stage: MakeStage) -> None:
 
 
 def test_property_22_the_treatment_of_truncated_responses_is_explicit(make_stage: MakeStage) -> None:
-    """penalise: no value behind its last token. bootstrap: V of the state it was cut at, in place of the score.
-    mask: no loss, and no part in the whitening. Ended answers: the same in all three.
+    """penalise: no value behind its last token. bootstrap: V of the state it was truncated at, in place of the score.
+    mask: no loss, and no part in the whitening. Ended responses: the same in all three.
     """
     response_mask = torch.tensor([[False, True, True, True], [False, True, True, True]])
     cut = torch.tensor([True, False])

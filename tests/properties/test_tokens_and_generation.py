@@ -94,7 +94,7 @@ def test_property_01_pad_is_no_end_and_the_end_is_learnt(tmp_path: Path) -> None
 def test_property_02_an_end_is_taught_and_never_forged() -> None:
     """At every length limit a target is whole and ends with the end token, or the row is refused.
 
-    A cut answer has no end token, on the way to a reward model with another tokenizer neither.
+    A truncated response has no end token, on the way to a reward model with another tokenizer neither.
     """
     renderer = Renderer(tiny_tokenizer())
     prompt, answer = ask("tell me a long story of a fox"), "once upon a time"
@@ -263,7 +263,7 @@ def test_property_07_the_tokens_that_train_are_those_that_were_sampled(make_stag
 
 
 def test_property_08_a_response_is_everything_up_to_its_first_end(make_stage: MakeStage) -> None:
-    """The end token is an action and the last real token; a cut answer has none; after it nothing is real."""
+    """The end token is an action and the last real token; a truncated response has none; after it nothing is real."""
     stage = make_stage(ppo_config(ppo={"max_gen_len": 12, "prompts_per_update": 10}))
     likely_to_end(stage.policy.backbone)
     seen = watched_step(stage)
@@ -286,7 +286,7 @@ def test_property_08_a_response_is_everything_up_to_its_first_end(make_stage: Ma
 
 
 def test_property_09_rollouts_are_sampled_not_greedy(make_stage: MakeStage) -> None:
-    """Temperature 0 is refused for PPO; the engine is asked for the configured one; answers to one prompt differ."""
+    """Temperature 0 is refused for PPO; the engine is asked for the configured one; responses to one prompt differ."""
     for temperature in (0.0, -1.0):
         with pytest.raises(ValidationError, match="temperature"):
             ppo_config(ppo={"temperature": temperature})

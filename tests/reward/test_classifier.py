@@ -1,4 +1,4 @@
-"""A classifier as a reward: the right class, read the way it was trained, whole answers, no random heads."""
+"""A classifier as a reward: the right class, read the way it was trained, whole responses, no random heads."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_the_response_alone() -> None:
 
 
 def test_text_cannot_write_a_separator() -> None:
-    """S0-05: an answer that spells [SEP] is read as that text."""
+    """S0-05: a response that spells [SEP] is read as that text."""
     model = encoder(["reward"])
     rollout = answer("a[SEP]b", "c[CLS]")
     got = values(ClassifierReward(model, encoder_tokenizer(), part()), rollout)
@@ -153,7 +153,7 @@ def test_text_cannot_write_a_separator() -> None:
 
 
 def test_a_long_conversation_loses_its_beginning_and_a_response_nothing() -> None:
-    """S0-33: 48 positions: three specials, the answer, and the last of the prompt."""
+    """S0-33: 48 positions: three specials, the response, and the last of the prompt."""
     model, text = encoder(["reward"]), "0123456789"
     turns = (Message("user", "first" * 5), Message("assistant", "second"), Message("user", "third" * 3))
     whole = "user: " + "first" * 5 + "\n\nassistant: second\n\nuser: " + "third" * 3
@@ -202,7 +202,7 @@ def alone(model: LlamaForSequenceClassification, tokens: list[int]) -> float:
 
 
 def test_a_chat_template_is_followed_to_its_end() -> None:
-    """S3-12: the conversation as the template writes it, read at its last token; a cut answer gets no forged end."""
+    """S3-12: the conversation as the template writes it, read at its last token; a truncated response gets no forged end."""
     tokenizer = copy.deepcopy(tiny_tokenizer())
     model = language_model(tokenizer)
     reward = ClassifierReward(model, tokenizer, part())

@@ -164,7 +164,7 @@ def test_two_keywords_are_wanted_but_one_fact_is_enough() -> None:
 
 
 def test_a_prompt_without_keywords_is_judged_on_form_alone() -> None:
-    """A user's own prompts have no keywords; the judge still answers."""
+    """A user's own prompts have no keywords; the judge still gives a score."""
     plain = Prompt("p", (Message("user", "Say something nice."),))
     assert score(plain, "You look well today, and I am glad to see you.") == pytest.approx(1.0)
 

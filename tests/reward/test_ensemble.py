@@ -25,7 +25,7 @@ class Says:
         return list(self.said[: len(rollouts)])
 
 
-# Two answers, three members: they disagree about the first and agree about the second.
+# Two responses, three members: they disagree about the first and agree about the second.
 MEMBERS = cast(list[LearnedReward], [Says(1.0, 2.0), Says(2.0, 2.0), Says(6.0, 2.0)])
 # mean 3, sd of (1, 2, 6) around 3 with divisor 3: sqrt((4 + 1 + 9) / 3)
 SD = math.sqrt(14 / 3)

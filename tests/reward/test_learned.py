@@ -52,7 +52,7 @@ def test_scores_are_standardised_then_clipped_then_weighted() -> None:
 
 
 def test_a_truncated_responses_score_may_be_replaced() -> None:
-    """Property 20: `missing_eos_score` stands where the score stood, unclipped; ended answers keep theirs."""
+    """Property 20: `missing_eos_score` stands where the score stood, unclipped; ended responses keep theirs."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     rollouts = answers(renderer)
     plain = [s.value for s in LearnedReward(reward, renderer).score(rollouts)]
@@ -75,7 +75,7 @@ def test_a_non_finite_score_is_an_error_and_never_clipped(bad: float, keys: dict
 
 
 def test_another_tokenizer_is_reached_through_text() -> None:
-    """S1-15, S3-12: with another vocabulary the answer crosses as text; a cut answer gets no forged end (P2)."""
+    """S1-15, S3-12: with another vocabulary the response crosses as text; a truncated response gets no forged end (P2)."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     rollouts = answers(renderer)
     same = LearnedReward(reward, renderer)
@@ -100,7 +100,7 @@ def bridged(max_length: int | None) -> tuple[LearnedReward, Renderer]:
 
 
 def test_text_that_crosses_keeps_the_reward_models_length() -> None:
-    """S0-33: the oldest turns go first and the answer stays whole; the limit is met, not merely neared."""
+    """S0-33: the oldest turns go first and the response stays whole; the limit is met, not merely neared."""
     turns = (Message("user", "old" * 9), Message("assistant", "yes"), Message("user", "new"))
     rollout = answer("the answer", turns)
     own = Renderer(tiny_tokenizer())

@@ -17,7 +17,7 @@ def rollout(tokens: tuple[int, ...], stop: str = "end_of_turn") -> Rollout:
 
 
 def test_penalties_by_hand() -> None:
-    """P20, S0-66, S0-67, S2-51: cut off −2; 0.1 a token; half of 4-grams repeated × 3."""
+    """P20, S0-66, S0-67, S2-51: truncated −2; 0.1 a token; half of 4-grams repeated × 3."""
     settings = PPOSettings(missing_eos_penalty=2.0, length_penalty=0.1, repetition_penalty=3.0)
     loop = rollout((7, 7, 7, 7, 7), "length")  # two 4-grams, one of them new
     plain = rollout((1, 2, 3))

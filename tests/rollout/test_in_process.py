@@ -70,7 +70,7 @@ def full_forward_logprobs(backbone: Backbone, rollout: Rollout, temperature: flo
 
 
 def likely_to_end(backbone: Backbone, step: float = 6.0) -> Backbone:
-    """Pull the end token's row towards the mean hidden state, so that answers end after a few tokens."""
+    """Pull the end token's row towards the mean hidden state, so that responses end after a few tokens."""
     tokens = torch.arange(3, 259)[None]
     with torch.no_grad():
         hidden = backbone.trunk(input_ids=tokens).last_hidden_state[0].mean(0)
@@ -143,7 +143,7 @@ def test_positions_do_not_count_padding() -> None:
 
 
 def test_a_response_does_not_depend_on_its_batch() -> None:
-    """P3, P10: order, mates, batch size and the number of samples; one answer is a function of its names."""
+    """P3, P10: order, mates, batch size and the number of samples; one response is a function of its names."""
     backbone = likely_to_end(tiny(), step=3.0)
     sampling = Sampling(20, samples=2)
     reference = {(r.prompt.id, r.sample): r for r in answers(engine(backbone), sampling)}
@@ -199,7 +199,7 @@ class AsOnAGPU(Decoder):
 
 
 def test_few_shapes_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Powers of two rows and one width of the past, and the answers are the same."""
+    """Powers of two rows and one width of the past, and the responses are the same."""
     backbone, sampling = with_adapters(likely_to_end(tiny(), step=3.0)), Sampling(40, samples=4)
     expected = answers(engine(backbone, "policy", batch_size=20), sampling)
     monkeypatch.setattr(choose_decoder, "Decoder", AsOnAGPU)

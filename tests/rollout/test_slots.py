@@ -1,4 +1,4 @@
-"""How many answers are made at a time, and what that follows from."""
+"""How many responses are made at a time, and what that follows from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seal finds every damaged byte of what it lists and of itself, and leaves alone what it does not list."""
+"""Checksums detect every damaged byte of the listed files and of the list itself, and ignore other files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fill(folder: Path) -> Path:
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
-    """A sealed folder beside one that is not."""
+    """A folder with checksums beside one without."""
     fill(tmp_path / "open")
     checksums.write_checksums(fill(tmp_path / "run"))
     return tmp_path / "run"
@@ -62,7 +62,7 @@ def test_whole_files_pass_wherever_the_folder_is(sealed: Path, tmp_path: Path) -
 
 
 def test_every_damage_to_a_listed_file_is_found(sealed: Path) -> None:
-    """Also to one in a folder of the sealed folder; named from a working folder as well."""
+    """Also to one in a subfolder of the folder with checksums; named from a working folder as well."""
     tried = 0
     for name, content in FILES.items():
         for wrong in damaged(content):
@@ -77,7 +77,7 @@ def test_every_damage_to_a_listed_file_is_found(sealed: Path) -> None:
 
 
 def test_every_damage_to_the_checksums_is_found_whichever_file_is_read(sealed: Path) -> None:
-    """A cut at the end of a line and an emptied seal included."""
+    """A truncated at the end of a line and an emptied file included."""
     path = sealed / "SHA256SUMS"
     written = path.read_bytes()
     tried = 0
@@ -139,7 +139,7 @@ def test_sums_of_another_tool_are_not_checksums_of_a_run(sealed: Path, text: str
 
 
 def test_the_nearest_checksums_decide(sealed: Path) -> None:
-    """A folder in a sealed folder has its own: the outer one knows of it no more than it lists."""
+    """A subfolder has its own checksums: the outer ones cover only what they list."""
     checksums.write_checksums(fill(sealed / "final"))
     (sealed / "final" / "config.yml").write_text("seed: 2\n")
     with pytest.raises(UserError, match=r"final/config.yml: is damaged"):
@@ -236,7 +236,7 @@ def test_two_changes_within_a_tick_of_the_clock_are_told_apart(
 
 @pytest.fixture
 def kept(sealed: Path) -> Path:
-    """The sealed folder with a checkpoint, one in quarantine, and a sealed final."""
+    """A folder with checksums, a checkpoint, one in quarantine, and a final with checksums."""
     checksums.write_checksums(fill(sealed / "final"))
     for step in (1, 2):
         checkpoint.save(sealed / "checkpoints", step, {}, {"step": step}, keep=2)

@@ -22,7 +22,7 @@ FLAGS = ("policy_mask", "value_mask")
 
 
 def scored(lengths: list[tuple[int, int]]) -> list[ScoredRollout]:
-    """Answers of so many prompt and response tokens, scored 0, 1, 2, …"""
+    """Responses of so many prompt and response tokens, scored 0, 1, 2, …"""
     return [
         ScoredRollout(
             Rollout(
@@ -73,7 +73,7 @@ def write(
 def test_every_entry_describes_its_own_token(
     lengths: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """S0-11, property 1: entry i of an answer's list is the grid's entry at prompt length + i."""
+    """S0-11, property 1: entry i of a response's list is the grid's entry at prompt length + i."""
     rows = write(tmp_path_factory.mktemp("credit") / "t.parquet", lengths)
     for row, (before, after) in enumerate(lengths):
         for number, name in enumerate(TOKEN_COLUMNS):

@@ -1,9 +1,9 @@
 """Tasks that must learn: a policy with a known optimum reaches it by PPO, and does not with the KL sign flipped.
 
-The answer is one token y, the reward r(y) = w_y · u is linear in the token's output embedding. Over all
+The response is one token y, the reward r(y) = w_y · u is linear in the token's output embedding. Over all
 distributions the optimum of E[r] − β KL(π‖π_ref) is π* ∝ π_ref exp(r/β), worth β log Σ π_ref exp(r/β). The model
 comes as near to it as its final norm allows: gradient ascent on the objective itself, which 259 outcomes let one
-compute exactly, says how near. PPO sees sampled answers only and has to arrive at the same place.
+compute exactly, says how near. PPO sees sampled responses only and has to arrive at the same place.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_a_gradient_that_is_not_finite_names_its_parameter(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("value", "centre"), [(math.nan, 0.01), (math.inf, 0.01), (math.inf, 0.0)])
 def test_a_pair_with_a_reward_that_is_not_finite_changes_nothing(value: float, centre: float) -> None:
-    """Bradley–Terry of an infinite reward may be 0: the reward itself is looked at."""
+    """Bradley–Terry of an infinite reward may be 0: the reward itself is checked."""
     ill = first_batch(rewarding(), 1)[3]
     pairs = list(PAIRS)
     pairs[ill] = TokenPair(pairs[ill].id, pairs[ill].chosen_tokens, (*pairs[ill].rejected_tokens[:-1], BAD))
@@ -122,8 +122,8 @@ def test_dropout_is_off_again_after_an_error() -> None:
 
 
 def test_a_finite_step_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many micro-batches: a look is a wait for the device. Only the gradient's norm is looked at."""
-    stage = supervised(micro_batch_tokens=8)  # a model's logits are looked at when it is loaded
+    """However many micro-batches: a look is a wait for the device. Only the gradient's norm is checked."""
+    stage = supervised(micro_batch_tokens=8)  # a model's logits are checked when it is loaded
     looks = []
     look = torch.isfinite
     monkeypatch.setattr(torch, "isfinite", lambda t: looks.append(t.shape) or look(t))
@@ -191,7 +191,7 @@ def test_an_update_with_a_non_finite_number_is_undone(
 def test_a_single_optimiser_step_needs_no_copy(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All gradients are looked at before any optimiser moves: the critic's is bad, the policy stays."""
+    """All gradients are checked before any optimiser moves: the critic's is bad, the policy stays."""
     stage = make_stage(ppo_config(ppo={"epochs": 1, "minibatches": 1, "critic": "adapter"}))
     stage.step(0)
     before = everything(stage)

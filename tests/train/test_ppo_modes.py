@@ -58,7 +58,7 @@ def policy_moved(stage: PPOStage, before: dict[str, torch.Tensor]) -> bool:
 
 
 def foresee(stage: PPOStage) -> None:
-    """A critic that says something: where every answer is cut and bootstrapped, only values teach."""
+    """A critic that says something: where every response is truncated and bootstrapped, only values teach."""
     head = stage.critic.head if stage.critic else stage.policy.value_head
     if head is not None:
         with torch.no_grad():
@@ -150,7 +150,7 @@ def test_a_kl_paid_in_the_loss_is_not_paid_in_the_reward() -> None:
 
 
 def test_a_truncated_response_bootstraps_from_its_last_state() -> None:
-    """Property 22: no score, V of the whole row (0.125) in its place; an ended answer is untouched."""
+    """Property 22: no score, V of the whole row (0.125) in its place; an ended response is untouched."""
     settings = PPOSettings(truncated="bootstrap", whiten_advantages=False, gamma=1.0, lam=1.0)
     got = credit(settings, [3.0, 3.0], [True, False])
     assert got.returns[0].tolist() == pytest.approx([0.0, 0.125, 0.125])
@@ -159,7 +159,7 @@ def test_a_truncated_response_bootstraps_from_its_last_state() -> None:
 
 
 def test_reward_minus_the_value_of_the_prompt() -> None:
-    """S2-35: every token of an answer gets Σ rewards − V(prompt), and the critic learns at the first token."""
+    """S2-35: every token of a response gets Σ rewards − V(prompt), and the critic learns at the first token."""
     settings = PPOSettings(advantage="reward_minus_value", whiten_advantages=False)
     got = credit(settings, [2.0], [False], beta=1.0)
     assert got.advantages[0].tolist() == pytest.approx([0.0, 2.5 - 0.5, 2.5 - 0.5])
@@ -264,7 +264,7 @@ def test_ptx_makes_the_demonstrations_likelier(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("estimator", ["k2", "full"])
 def test_a_kl_in_the_loss_pulls_back_to_the_reference(tmp_path: Path, estimator: str) -> None:
-    """S4-23: with the reward silent and a high price, a policy pushed away returns; without the price it stays."""
+    """S4-23: with the reward silent and a high KL coefficient, a policy pushed away returns; without the penalty it stays."""
 
     def kl_after(coefficient: float) -> float:
         keys = {"kl_estimator": estimator, "kl_in": "loss", "kl_coef": coefficient, "vf_coef": 0.0}
@@ -281,7 +281,7 @@ def test_a_kl_in_the_loss_pulls_back_to_the_reference(tmp_path: Path, estimator:
 
 
 def test_full_kl_in_an_update_is_that_of_the_whole_distribution(tmp_path: Path) -> None:
-    """The price of a token under `full`, against a softmax over every logit of both models in float64."""
+    """The KL penalty of a token under `full`, against a softmax over every logit of both models in float64."""
     stage = build_stage(tmp_path, ppo_config(ppo={"kl_estimator": "full", "kl_in": "both"}))
     stage.step(0)
     batch = stage._collate(stage._generate(1))

@@ -18,7 +18,7 @@ from harken.train.reward_model import RewardStage, _accuracy, _correct
 
 
 def pairs(count: int = 24, noise: bool = False) -> list[TokenPair]:
-    """Answers that end on byte 40 are preferred to those on byte 90."""
+    """Responses that end on byte 40 are preferred to those on byte 90."""
     draw = np.random.default_rng(0)
     found = []
     for i in range(count):

@@ -14,7 +14,7 @@ from harken.train.sft import SupervisedStage
 
 
 def rows(count: int = 12) -> list[TokenDemonstration]:
-    """Prompts of several lengths; the answer repeats the prompt's first token, then ends."""
+    """Prompts of several lengths; the response repeats the prompt's first token, then ends."""
     found = []
     for i in range(count):
         prompt = [10 + i % 4, *range(50, 50 + 2 + 3 * (i % 3))]

@@ -1,4 +1,4 @@
-"""A critic that starts from the reward model says, of a finished answer, what the reward model says."""
+"""A critic that starts from the reward model says, of a finished response, what the reward model says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollout metrics by hand, on answers small enough to count."""
+"""Rollout metrics by hand, on responses small enough to count."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_samplers_gap_is_a_mean_of_sizes_over_tokens() -> None:
 
 
 def test_scores_at_the_clip() -> None:
-    """S2-33, property 19: on either side, counted over the answers the reward model could judge."""
+    """S2-33, property 19: on either side, counted over the responses the reward model could judge."""
     rows = scored([5.0, -5.0, 4.9, 0.0])
     assert measured(rows, score_clip=5.0)["reward/score_clipped"] == 2 / 4
     rows[3] = ScoredRollout(rows[3].rollout, (Score("reward_model", None),))
@@ -128,7 +128,7 @@ def test_reward_by_language() -> None:
 
 
 def lengths_and_scores(scores: list[float], penalty: bool = False) -> list[ScoredRollout]:
-    """Answers of 1, 2, 3 … tokens, with these scores of the reward model."""
+    """Responses of 1, 2, 3 … tokens, with these scores of the reward model."""
     return [
         ScoredRollout(
             rollout((7,) * (i + 1), str(i)),

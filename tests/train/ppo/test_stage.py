@@ -152,7 +152,7 @@ def test_the_first_update_has_no_kl_to_the_reference(make_stage: MakeStage) -> N
 
 
 def test_truncated_responses_can_be_left_out(make_stage: MakeStage) -> None:
-    """P22: with `mask` an update of cut answers alone takes no optimiser step."""
+    """P22: with `mask` an update of truncated responses alone takes no optimiser step."""
     stage = make_stage(ppo_config(ppo={"truncated": "mask", "max_gen_len": 1}))
     start = trained(stage)
     metrics = stage.step(0)
@@ -208,7 +208,7 @@ def test_resumed_equals_never_stopped_bit_for_bit(make_stage: MakeStage) -> None
 
 
 def test_a_prompt_drawn_twice_in_an_update_gets_another_response(make_stage: MakeStage) -> None:
-    """Fewer prompts than an update asks for must not become copies of one answer."""
+    """Fewer prompts than an update asks for must not become copies of one response."""
     stage = make_stage(ppo_config(ppo={"prompts_per_update": 7}), prompts=2)
     rollouts = stage._generate(0)
     assert len(rollouts) == 7
