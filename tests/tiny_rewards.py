@@ -18,7 +18,7 @@ from harken.records import Message, Prompt, Rollout
 def answer(
     text: str, asked: str | tuple[Message, ...] = "hello", *, ended: bool = True, **row: object
 ) -> Rollout:
-    """A finished response, or one that was truncated, to a user turn or a conversation; `row` are fields of the prompt."""
+    """Make a finished or a truncated response to a user turn or a conversation; `row` are fields of the prompt."""
     renderer = Renderer(tiny_tokenizer())
     messages = (Message("user", asked),) if isinstance(asked, str) else asked
     tokens = tuple(renderer.encode_response(text, ended))

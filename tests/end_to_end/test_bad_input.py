@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line that says what, where and how to fix it, without a traceback or a changed file."""
+"""Invalid input of users: one line with problem, place and fix, no traceback, no changed file."""
 
 from __future__ import annotations
 

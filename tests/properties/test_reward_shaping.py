@@ -159,7 +159,7 @@ def test_property_19_the_score_is_clipped_before_the_kl(trained_reward: Any, mak
 
 
 def test_property_20_a_response_without_its_end_scores_less(run_with_reward: MakeStage) -> None:
-    """score − p, or c in place of the reward model's score, before the KL, for truncated responses alone. The rate is reported."""
+    """For truncated responses, subtract p from the reward model's score, or replace it by c. The rate is reported."""
     for keys, cut_score in (
         ({"missing_eos_penalty": 0.7}, lambda score: score - 0.7),
         ({"missing_eos_score": -3.0}, lambda score: -3.0),

@@ -202,7 +202,7 @@ def alone(model: LlamaForSequenceClassification, tokens: list[int]) -> float:
 
 
 def test_a_chat_template_is_followed_to_its_end() -> None:
-    """S3-12: the conversation as the template writes it, read at its last token; a truncated response gets no forged end."""
+    """S3-12: the rendered conversation, scored at its last token; a truncated response gets no end token."""
     tokenizer = copy.deepcopy(tiny_tokenizer())
     model = language_model(tokenizer)
     reward = ClassifierReward(model, tokenizer, part())

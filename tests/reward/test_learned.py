@@ -75,7 +75,7 @@ def test_a_non_finite_score_is_an_error_and_never_clipped(bad: float, keys: dict
 
 
 def test_another_tokenizer_is_reached_through_text() -> None:
-    """S1-15, S3-12: with another vocabulary the response crosses as text; a truncated response gets no forged end (P2)."""
+    """S1-15, S3-12: with another vocabulary the response is decoded and tokenised again; no end is added (P2)."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     rollouts = answers(renderer)
     same = LearnedReward(reward, renderer)

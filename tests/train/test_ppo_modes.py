@@ -264,7 +264,7 @@ def test_ptx_makes_the_demonstrations_likelier(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("estimator", ["k2", "full"])
 def test_a_kl_in_the_loss_pulls_back_to_the_reference(tmp_path: Path, estimator: str) -> None:
-    """S4-23: with the reward silent and a high KL coefficient, a policy pushed away returns; without the penalty it stays."""
+    """S4-23: without reward and with a high KL coefficient a moved policy returns; without the penalty it stays."""
 
     def kl_after(coefficient: float) -> float:
         keys = {"kl_estimator": estimator, "kl_in": "loss", "kl_coef": coefficient, "vf_coef": 0.0}
