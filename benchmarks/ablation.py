@@ -97,7 +97,7 @@ def main() -> None:
         line = f"{name:<20}{spread(rewards):>18}{spread(gold):>18}"
         if name != "SFT":
             runs = [run_of(given.output_dir, name, seed) for seed in given.seeds]
-            figures = [run_summary.outcome(RunFolder(run)).figures for run in runs]
+            figures = [run_summary.summarize_run(RunFolder(run)).figures for run in runs]
             line += f"{spread([one[run_summary.KL] for one in figures]):>18}"
             line += f"{statistics.fmean(one[run_summary.SECONDS] for one in figures):>18.1f}"
         print(line)

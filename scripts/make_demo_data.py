@@ -26,7 +26,7 @@ import numpy as np
 
 from harken import seeds
 from harken.records import Message, Prompt
-from harken.reward.demo_gold import GOLD_VERSION, gold, keyword_hits, normalised_words
+from harken.reward.demo_gold import GOLD_VERSION, gold_score, keyword_hits, normalised_words
 
 SEED = 839
 DOMAINS = ("facts", "advice", "writing", "explain")
@@ -156,7 +156,7 @@ def label_pair(prompt: Prompt, left: str, right: str, draw: np.random.Generator)
     """Return the pair in random order with a noisy label, or None for a tie that is dropped."""
     swap, noise = draw.random() < 0.5, draw.random()
     a, b = (right, left) if swap else (left, right)
-    difference = gold(prompt, a, "end_of_turn") - gold(prompt, b, "end_of_turn")
+    difference = gold_score(prompt, a, "end_of_turn") - gold_score(prompt, b, "end_of_turn")
     if abs(difference) < TIE_BELOW:
         if noise >= TIES_KEPT:
             return None
@@ -188,7 +188,7 @@ def report(prompts: list[Prompt], candidates: list[Row], pairs: list[Row]) -> No
     """Print the facts that the README of the data states."""
     by_id = {p.id: p for p in prompts}
     for row in candidates:
-        row["gold"] = gold(by_id[row["id"]], row["text"], row["stop"])
+        row["gold"] = gold_score(by_id[row["id"]], row["text"], row["stop"])
         row["domain"] = by_id[row["id"]].domain
     print("| candidates | n | ended ≤ 64 | ended ≤ 128 | gold mean | sd | 10 % | 50 % | 90 % |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -227,7 +227,7 @@ def pair_facts(prompts: dict[str, Prompt], pairs: list[Row]) -> dict[str, float]
 
     return {
         "ties": 1 - len(decided) / len(pairs),
-        "flips": 1 - agreement(lambda row, text: gold(prompt_of(row), text, "end_of_turn")),
+        "flips": 1 - agreement(lambda row, text: gold_score(prompt_of(row), text, "end_of_turn")),
         "shorter wins": agreement(lambda row, text: -len(normalised_words(text))),
         "longer wins": agreement(lambda row, text: len(normalised_words(text))),
         "more keywords wins": agreement(hits),

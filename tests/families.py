@@ -314,7 +314,7 @@ def run_family(family: Family, root: Path) -> Outcome:
             return outcome
     (root / "eval.yml").write_text(EVALUATION.format(root=root))
     said: dict[str, list[Rollout]] = {}
-    answer, fastest_decoder = suite.answer, choose_decoder.fastest_decoder
+    answer, fastest_decoder = suite.generate_responses, choose_decoder.fastest_decoder
 
     def seen(backbone: Any) -> str:
         outcome.way = fastest_decoder(backbone)
@@ -326,7 +326,7 @@ def run_family(family: Family, root: Path) -> Outcome:
         return answers
 
     with (
-        mock.patch.object(suite, "answer", noted),
+        mock.patch.object(suite, "generate_responses", noted),
         mock.patch.object(choose_decoder, "fastest_decoder", seen),
     ):
         done = _ran(

@@ -9,7 +9,7 @@ DROPPED, SAFE = "malformed/test_dropped_rows.py", "test_safe_files.py"
 
 INPUT = [
     Mutant("config: a learning rate of any size", "config/base.py", "<module>: Field(gt=0, le=10)", "Field(gt=0)", "test_config.py"),
-    Mutant("eval: prompts of the training are not told", "evaluate/trained_prompts.py", 'trained_on: trained_prompts.digest(prompt.messages)', "prompt.id", "end_to_end/test_trained_prompts.py"),
+    Mutant("eval: prompts of the training are not told", "evaluate/trained_prompts.py", 'count_trained_prompts: trained_prompts.digest(prompt.messages)', "prompt.id", "end_to_end/test_trained_prompts.py"),
     Mutant("resume: a smaller tensor is spread over a larger one", "train/restore.py", '_mismatch: found[name].shape != tensor.shape', "found[name].dtype != tensor.dtype", PUT_BACK),
     Mutant("resume: a step beyond the end is taken", "train/restore.py", 'restore: stage.total', "stage.total + 1", PUT_BACK),
     Mutant("resume: a moment of any size", "train/restore.py", '_mismatch: not packed', "packed", PUT_BACK),

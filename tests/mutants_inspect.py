@@ -13,7 +13,7 @@ INSPECT = [
     Mutant("trace: a token may move the cursor", "run/terminal.py", "escape_invisible.escaped: 'CZ'", "'Z'", "inspection/test_trace_table.py"),
     Mutant("replay: the configured coefficient for the recorded one", "inspection/replay_settings.py", "replay_kl_coefficient: ppo_settings(config).kl_coef if asked else float(step.credit[0]['kl_coefficient'])", "ppo_settings(config).kl_coef", "inspection/test_replay.py"),
     Mutant("replay: ended answers taken for cut ones", "inspection/recompute.py", "step_tensors: row['stop'] == 'length'", "row['stop'] != 'length'", "inspection/test_replay.py"),
-    Mutant("replay: scores keep their recorded clip", "inspection/recompute.py", "rescore: value = clipped(value, settings.score_clip)", "pass", "inspection/test_replay.py"),
+    Mutant("replay: scores keep their recorded clip", "inspection/recompute.py", 'rescore: value = clip_score(value, settings.score_clip)', "pass", "inspection/test_replay.py"),
     Mutant("replay: scores keep their recorded weight", "inspection/recompute.py", "rescore: weight_of.get(source, recorded_weight)", "recorded_weight", "inspection/test_replay.py"),
     Mutant("replay: penalties counted twice", "inspection/recompute.py", "rescore: source not in _RULES", "True", "inspection/test_replay.py"),
     Mutant("replay: signs compared where nothing is learnt", "inspection/replay_report.py", 'sign_changes: before.targets.policy_mask & after.targets.policy_mask', 'before.targets.policy_mask | True', "inspection/test_replay.py"),

@@ -8,7 +8,7 @@ PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 
 REPORT = [
     Mutant("page: no response is audited", "pipeline.py", "report_pipeline: audit.audit(rows, summary['baseline'])", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
-    Mutant("page: flags have no meaning", "pipeline.py", 'report_pipeline: audit.MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: flags have no meaning", "pipeline.py", 'report_pipeline: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
     Mutant("page: no versions", "pipeline.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
     Mutant("page: no role table", "pipeline.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
     Mutant("results: the verdict does not know the KL", "pipeline.py", "report_pipeline: verdict.late_kl(metrics['ppo'])", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
@@ -21,9 +21,9 @@ REPORT = [
     Mutant("charts: a metric that nobody writes", "explorer/charts.py", "<module>: 'eval/margin'", "'eval/margins'", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
     Mutant("training: the role table is not printed", "train/launch.py", "_train: print_roles(rows)", "pass", f"{PAGE}::test_a_run_prints_its_role_table"),
     Mutant("reward model: no mean and spread of its rewards", "train/reward_model.py", "RewardStage._step: metrics |= {'reward/mean': float(rewards.mean()), 'reward/std': float(rewards.std())}", "pass", f"{PAGE}::test_every_chart_shows_a_metric_that_a_run_writes"),
-    Mutant("verdict: the tests never disagree", "evaluate/verdict.py", "_disagreement: few or signs == direction(pair['reward'])", "True", "evaluate/test_verdict.py"),
-    Mutant("verdict: the p is not adjusted", "evaluate/verdict.py", "_disagreement: votes if pair['holm_p'] < SIGNIFICANT else 0", "votes", "evaluate/test_verdict.py"),
-    Mutant("compare: a tie is half a win", "evaluate/compare.py", "_contest: {'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws), 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "{'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws) | {'value': (int(wins.sum()) + ties / 2) / reward.size}, 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "evaluate/test_compare.py evaluate/test_tables.py"),
+    Mutant("verdict: the tests never disagree", "evaluate/verdict.py", "_disagreement_sentence: few or signs == interval_sign(pair['reward'])", "True", "evaluate/test_verdict.py"),
+    Mutant("verdict: the p is not adjusted", "evaluate/verdict.py", "_disagreement_sentence: votes if pair['holm_p'] < SIGNIFICANT else 0", "votes", "evaluate/test_verdict.py"),
+    Mutant("compare: a tie is half a win", "evaluate/compare.py", "_head_to_head: {'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws), 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "{'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws) | {'value': (int(wins.sum()) + ties / 2) / reward.size}, 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "evaluate/test_compare.py evaluate/test_tables.py"),
     Mutant("trace: an update that was not measured is suggested", "inspection/recorded.py", "new_logprobs_hint: row['new_logprobs'] is not None", "True", "inspection/test_trace_table.py"),
     Mutant("report: any run's policy is PPO's", "report.py", "_made_by: name in models and any((is_same_place(str(models[name]), place, folder) for place in places))", "name in models", "end_to_end/test_report.py::test_the_verdict_knows_policies_by_the_runs_that_made_them"),
 ]  # fmt: skip

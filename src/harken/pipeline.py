@@ -11,7 +11,7 @@ from harken.config import files as config_files
 from harken.errors import UserError
 from harken.evaluate import audit, suite, tables, trained_prompts, verdict
 from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.summary import FIX, read_accounts, read_responses, read_summary
+from harken.evaluate.summary import FIX, read_data_reports, read_responses, read_summary
 from harken.explorer.build import build_report
 from harken.run import atomic, checksums, manifest
 from harken.run.config_lock import lock_config, read_locked_config, write_config
@@ -140,7 +140,7 @@ def report_pipeline(root: Path) -> Path:
         stage_info=info,
         headline=headline,
         audited=audit.audit(rows, summary["baseline"]),
-        flags=audit.MEANINGS,
+        flags=audit.FLAG_MEANINGS,
     )
     checksums.write_checksums(root, [folder.config, folder.results, folder.report])
     show(tables.tables(summary))
@@ -168,7 +168,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     manifest.read_lineage(run.manifest)
     return {
         "config": _config(run),
-        "data": read_accounts(run.data_report),
+        "data": read_data_reports(run.data_report),
         "lineage": record["lineage"],
         "roles": record.get("roles", []),
         "versions": manifest.recorded_versions(record),

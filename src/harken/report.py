@@ -201,7 +201,7 @@ def _write(page: Path, found: FoundFolders) -> Path:
         stage_info=info,
         headline=headline,
         audited=audit.audit(rows, summary["baseline"]) if summary else {},
-        flags=audit.MEANINGS,
+        flags=audit.FLAG_MEANINGS,
     )
     if summary:
         show(tables.tables(summary))

@@ -280,7 +280,7 @@ def _train(run: PlannedRun) -> RunSummary:
     """Train one run and return its outcome, or why it failed."""
     try:
         train(run.config, run.folder)
-        return run_summary.outcome(RunFolder(run.folder))
+        return run_summary.summarize_run(RunFolder(run.folder))
     except UserError as error:
         why = str(error)
     except Exception as error:  # noqa: BLE001  reported below and in the exit code; the other runs still train
@@ -313,7 +313,10 @@ def _write_results(
         {"folder": run.folder.name, "keys": run.keys, "seed": run.seed, **asdict(one)} for run, one in pairs
     ]
     averages = [
-        {"keys": keys, "figures": {name: asdict(mean) for name, mean in run_summary.means(group).items()}}
+        {
+            "keys": keys,
+            "figures": {name: asdict(mean) for name, mean in run_summary.mean_figures(group).items()},
+        }
         for keys, group in _outcomes_by_settings(runs, outcomes)
     ]
     atomic.write_json(output / "sweep.json", about | {"runs": rows, "means": averages})

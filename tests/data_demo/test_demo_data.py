@@ -13,7 +13,7 @@ import pytest
 
 import harken.data
 from harken.records import Message, Prompt
-from harken.reward.demo_gold import GOLD_VERSION, gold, normalised_words
+from harken.reward.demo_gold import GOLD_VERSION, gold_score, normalised_words
 
 DEMO = Path(harken.data.__file__).parent / "demo"
 DOMAINS = {"facts", "advice", "writing", "explain"}
@@ -48,7 +48,9 @@ def gold_difference(row: dict[str, Any]) -> float:
         row["domain"],
         details={"keywords": row["keywords"]},
     )
-    return gold(prompt, row["response_a"], "end_of_turn") - gold(prompt, row["response_b"], "end_of_turn")
+    return gold_score(prompt, row["response_a"], "end_of_turn") - gold_score(
+        prompt, row["response_b"], "end_of_turn"
+    )
 
 
 def plain(text: str) -> str:

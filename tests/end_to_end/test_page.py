@@ -17,7 +17,7 @@ import harken
 from harken.evaluate import audit, compare
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
-from harken.evaluate.tables import CONTEST
+from harken.evaluate.tables import PAIR_FIGURES
 from harken.explorer.charts import CHARTS, FAMILIES
 from harken.run.folder import PipelineFolder
 
@@ -110,7 +110,7 @@ def test_the_page_flags_responses_as_the_audit_does(finished: tuple[PipelineFold
     shown = {(e["id"], 0, a["policy"]): a["flags"] for e in data["examples"] for a in e["responses"]}
     assert shown == {key: found["flags"] for key, found in audited.items()}
     assert any(shown.values())
-    assert data["flags"] == audit.MEANINGS
+    assert data["flags"] == audit.FLAG_MEANINGS
 
 
 def test_the_page_and_results_say_what_the_configuration_says(finished: tuple[PipelineFolder, str]) -> None:
@@ -122,7 +122,7 @@ def test_the_page_and_results_say_what_the_configuration_says(finished: tuple[Pi
     assert data["summary"] == read_summary(folder.evaluation.summary)
     assert results["judge"] == "demo_gold"
     [pair] = [p for p in data["summary"]["pairs"] if (p["left"], p["right"]) == ("SFT", "PPO")]
-    assert results["ppo_against_sft"] == {key: pair[key] for key in CONTEST}
+    assert results["ppo_against_sft"] == {key: pair[key] for key in PAIR_FIGURES}
     lines = {name: read_metrics(run) for name, run in (("sft", folder.sft), ("reward", folder.reward))}
     lines["ppo"] = read_metrics(folder.ppo)
     assert results["seconds"] == {name: sum(x["seconds"] for x in found) for name, found in lines.items()}

@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harken.evaluate.audit import (
-    MEANINGS,
+    FLAG_MEANINGS,
     Loop,
     Thresholds,
     audit,
     audit_response,
-    copied_run,
+    longest_copied_run,
     loop,
-    most_repeated,
+    max_ngram_count,
     queues,
     repetition,
     words,
@@ -64,7 +64,7 @@ def test_unspaced_scripts_are_as_repetitive_as_spaced_ones():
 )
 def test_repeated_4grams(text, fraction, most):
     assert repetition(text) == pytest.approx(fraction)
-    assert most_repeated(text) == most
+    assert max_ngram_count(text) == most
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def slow_run(left, right):
 
 @given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=9))
 def test_copied_run_is_the_definition(left, right):
-    assert copied_run(" ".join(left), " ".join(right)) == slow_run(left, right)
+    assert longest_copied_run(" ".join(left), " ".join(right)) == slow_run(left, right)
 
 
 def test_restatement_is_the_copied_share_of_the_response():
@@ -149,7 +149,7 @@ def test_restatement_is_the_copied_share_of_the_response():
     assert found["copied_words"] == 4 and found["restatement"] == pytest.approx(4 / 5)
 
 
-def test_an_empty_response_has_no_measure_above_zero():
+def test_an_empty_answer_has_no_measure_above_zero():
     found = audit_response(row(response=" \n\u3000"))
     assert found["empty"] and found["repeated_4grams"] == 0 and found["restatement"] == 0
 
@@ -195,7 +195,7 @@ def test_the_mismatch_queue_counts_one_4gram_said_five_times():
     """The second way into the reference audit's 36 rows: few repeats over all, one of them often."""
     said = " ".join(f"one two three four {' '.join(f'w{i}x{j}' for j in range(20))}" for i in range(5))
     answer = row(reward=3.0, response=said)
-    assert repetition(said) < 0.25 and most_repeated(said) == 5
+    assert repetition(said) < 0.25 and max_ngram_count(said) == 5
     assert "reward_mismatch" in audit([row("Base"), answer], "Base")["p0", 0, "PPO"]["flags"]
 
 
@@ -207,4 +207,4 @@ def test_thresholds_are_arguments():
 
 
 def test_every_flag_has_a_meaning_and_a_queue():
-    assert queues({}) == {name: [] for name in MEANINGS}
+    assert queues({}) == {name: [] for name in FLAG_MEANINGS}

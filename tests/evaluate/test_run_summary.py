@@ -38,7 +38,7 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
         line(3.0, 4.0),
         line(5.0, 6.0, **{"health/status": 2.0, "health/kl_drift": 2.0, "health/entropy": 0.0}),
     ]
-    one = run_summary.outcome(written(tmp_path / "run", lines))
+    one = run_summary.summarize_run(written(tmp_path / "run", lines))
     assert one.figures == {
         "reward": 3.0,
         "kl_per_sequence": 4.0,
@@ -51,7 +51,9 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_a_figure(tmp_path: Path) -> None:
-    one = run_summary.outcome(written(tmp_path / "run", [line(None, 1.0), line(2.0, 3.0)], why="KL budget"))
+    one = run_summary.summarize_run(
+        written(tmp_path / "run", [line(None, 1.0), line(2.0, 3.0)], why="KL budget")
+    )
     assert one.figures["reward"] == 2.0 and one.figures["kl_per_sequence"] == 2.0
     assert "held_out_reward" not in one.figures and one.health is None
     assert (one.state, one.why) == ("stopped", "KL budget")
@@ -71,7 +73,7 @@ def made(health: str | None = None, **figures: float) -> RunSummary:
 
 def test_means_over_seeds_with_their_standard_error() -> None:
     """Of 1, 2 and 6: mean 3, deviation √7 (n − 1), standard error √(7/3)."""
-    found = run_summary.means([made(reward=1.0, cut=0.5), made(reward=2.0), made(reward=6.0)])
+    found = run_summary.mean_figures([made(reward=1.0, cut=0.5), made(reward=2.0), made(reward=6.0)])
     assert found["reward"].mean == 3.0 and found["reward"].runs == 3
     assert found["reward"].standard_error == pytest.approx((7 / 3) ** 0.5)
     assert found["cut"] == run_summary.Mean(0.5, None, 1)

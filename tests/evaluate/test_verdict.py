@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harken.evaluate.compare import compare
-from harken.evaluate.verdict import between, direction, headline
+from harken.evaluate.verdict import find_pair, headline, interval_sign
 
 N = 60
 
@@ -73,7 +73,7 @@ def test_nothing_is_better_without_an_interval_above_zero(reward, gold):
     """S2-01, S0-62."""
     made = summary(reward=reward, gold=gold)
     lines = headline(made, "Base", "SFT", "PPO", "gold")
-    pair = between(made, "SFT", "PPO")
+    pair = find_pair(made, "SFT", "PPO")
     higher = [line for line in lines if line.startswith("Higher: PPO's learned reward minus SFT's")]
     assert bool(higher) == (pair["reward"]["low"] > 0)
     better = [line for line in lines if line.startswith("Better: PPO's gold minus SFT's")]
@@ -126,7 +126,7 @@ def test_the_order_of_policies_does_not_turn_the_verdict():
     assert [number.sub("#", line) for line in sentences[1]] == [
         number.sub("#", line) for line in sentences[0]
     ]
-    expected, found = between(plain, "SFT", "PPO"), between(turned, "SFT", "PPO")
+    expected, found = find_pair(plain, "SFT", "PPO"), find_pair(turned, "SFT", "PPO")
     assert found["wins"] == expected["wins"] and found["losses"] == expected["losses"]
     for one, other in ((found["reward"], expected["reward"]), (found["cap_hit"], expected["cap_hit"])):
         assert one["value"] == pytest.approx(other["value"])
@@ -183,7 +183,7 @@ def test_a_tie_is_no_win():
 
 def test_a_pair_seen_from_the_other_side_has_the_other_win_rate():
     made, turned = summary(reward=0.3), summary(reward=0.3, order=("PPO", "SFT", "Base"))
-    rates = [between(one, "SFT", "PPO")["win_rate"] for one in (made, turned)]
+    rates = [find_pair(one, "SFT", "PPO")["win_rate"] for one in (made, turned)]
     assert rates[0] == pytest.approx(rates[1]) and 0 < rates[0]["low"] < rates[0]["value"]
 
 
@@ -196,5 +196,5 @@ def test_an_unknown_policy_is_an_error():
     ("low", "high", "expected"), [(0.1, 1, 1), (-1, -0.1, -1), (-1, 1, 0), (0, 1, 0), (-1, 0, 0)]
 )
 def test_direction(low, high, expected):
-    assert direction({"low": low, "high": high}) == expected
-    assert direction(None) == 0
+    assert interval_sign({"low": low, "high": high}) == expected
+    assert interval_sign(None) == 0

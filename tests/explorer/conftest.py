@@ -98,7 +98,7 @@ def run() -> dict[str, Any]:
         },
         "headline": headline(summary, "Base", "SFT", "PPO", "gold", 3.4),
         "audited": audit.audit(rows, "Base"),
-        "flags": audit.MEANINGS,
+        "flags": audit.FLAG_MEANINGS,
     }
 
 

@@ -141,7 +141,7 @@ EFFECTS = {
 
 REFUSED: dict[str, tuple[str, str]] = {
     "sys.exit() while it is imported": ("import sys\nsys.exit()\n", "mine.py:2"),
-    "no Python": ("def score(prompt, response:\n  pass\n", "mine.py:1: not Python"),
+    "no Python": ("def score(prompt, response:\n  pass\n", "mine.py:1: not valid Python"),
     "NULs": ("def score(p, r): return 0\0\n", "null bytes"),
     "Latin-1": ("x = 'caf\udce9'\ndef score(prompt, response): return 0\n", "utf-8"),
     "brackets without end": ("(" * 500 + "\n", "mine.py"),

@@ -66,7 +66,7 @@ def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, t
     engine = responses._engine(source, config)
     (rollout,) = engine.generate([ASKED], Sampling(2, 0.0), "v", "evaluation")
     assert list(rollout.prompt_tokens) == wanted
-    said = responses.answer(0, "a", source, [ASKED], config, tmp_path / "shards")
+    said = responses.generate_responses(0, "a", source, [ASKED], config, tmp_path / "shards")
     assert said.renderer.encode_prompt(ASKED.messages) == wanted
     planned = find_model(source.name)
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER
@@ -87,7 +87,7 @@ def test_a_reward_model_on_a_shared_base_reads_through_its_own_template(tmp_path
     (rollout,) = InProcessEngine(share, Renderer(share.tokenizer), None, 64).generate(
         [ASKED], Sampling(2, 0.0), "v", "test"
     )
-    assert share.tokenizer.decode(learned.tokens(rollout)).startswith("[user]hi<|im_end|>[assistant]")
+    assert share.tokenizer.decode(learned.tokenize(rollout)).startswith("[user]hi<|im_end|>[assistant]")
 
 
 def test_every_end_token_ends_a_response_and_is_saved(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_property_02_an_end_is_taught_and_never_forged() -> None:
     policy = InProcessEngine(tiny_backbone(), renderer, None, 100)
     rollout = policy.generate([prompt], Sampling(3, temperature=0), "v", "test")[0]
     assert rollout.stop == "length"
-    assert bridged.tokens(rollout)[-1] != END
+    assert bridged.tokenize(rollout)[-1] != END
 
 
 def test_property_03_padding_changes_nothing() -> None:
@@ -259,7 +259,7 @@ def test_property_07_the_tokens_that_train_are_those_that_were_sampled(make_stag
         assert seen.batch.tokens[row][seen.batch.response_mask[row]].tolist() == list(rollout.response_tokens)
         whole = [*rollout.prompt_tokens, *rollout.response_tokens]
         assert seen.batch.tokens[row][seen.batch.attention_mask[row]].tolist() == whole
-        assert reward.tokens(rollout) == whole
+        assert reward.tokenize(rollout) == whole
 
 
 def test_property_08_a_response_is_everything_up_to_its_first_end(make_stage: MakeStage) -> None:

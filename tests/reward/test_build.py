@@ -101,11 +101,11 @@ def test_reward_models_of_another_family_bring_one_base_for_all(tmp_path: Path) 
     assert first.model.backbone is second.model.backbone is not backbone
     assert (first.max_length, second.max_length) == (40, 41)
     for source, folder in ((first, folders[0]), (second, folders[1])):
-        assert source.values([answer("abc")]) == pytest.approx(alone(folder, ["abc"]), abs=1e-5)
-    assert [row.component for row in rewards.rows()] == ["reward base", "reward m0", "reward m1"]
-    assert not any(row.trainable for row in rewards.rows())
+        assert source.standardized_scores([answer("abc")]) == pytest.approx(alone(folder, ["abc"]), abs=1e-5)
+    assert [row.component for row in rewards.role_rows()] == ["reward base", "reward m0", "reward m1"]
+    assert not any(row.trainable for row in rewards.role_rows())
     whole = sum(p.numel() for p in Backbone.load(resolve(other), torch.float32, CPU).model.parameters())
-    assert rewards.rows()[0].parameters == whole
+    assert rewards.role_rows()[0].parameters == whole
 
 
 def test_a_base_that_is_trained_is_no_rewards_base(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_mistakes_are_told_before_weights_are_read(tmp_path: Path) -> None:
         ({"reward_model": {"checkpoint_path": folder, "model_name": other}}, "was trained on .*, not on"),
         ({"rewards": [{"type": "model", "checkpoint_path": base}]}, "is not a reward model"),
         ({"rewards": [{"type": "ensemble", "checkpoint_paths": [folder, base]}]}, "is not a reward model"),
-        ({"rewards": [{"type": "classifier", "model_name": base}]}, "is no classifier"),
+        ({"rewards": [{"type": "classifier", "model_name": base}]}, "is not a classifier"),
         ({"rewards": [{"type": "python", "path": "gone.py:score"}]}, "cannot be read"),
         ({"rewards": [{"type": "rule", "name": "gold"}]}, "unknown judge 'gold'"),
     ]
@@ -208,5 +208,5 @@ def test_renderers_of_one_tokenizer_need_no_bridge(tmp_path: Path) -> None:
     learned = rewards.sources[0]
     assert isinstance(learned, LearnedReward)
     rollout = answer("abc")
-    assert learned.tokens(rollout) == [*rollout.prompt_tokens, *rollout.response_tokens]
+    assert learned.tokenize(rollout) == [*rollout.prompt_tokens, *rollout.response_tokens]
     assert Renderer(tiny_tokenizer()).pad == learned.model.pad_token

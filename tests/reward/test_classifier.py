@@ -255,13 +255,13 @@ def test_a_folder_is_loaded_frozen_and_scores_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_no_classifier_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no classifier: its config names LlamaForCausalLM"):
+    with pytest.raises(UserError, match="is not a classifier: its config names LlamaForCausalLM"):
         check_classifier(resolve(save_tiny(tmp_path / "base")))
 
 
 def test_a_reward_model_is_no_classifier(tmp_path: Path) -> None:
     reward_model = save_reward_model(tmp_path / "rm", save_tiny(tmp_path / "base"))
-    with pytest.raises(UserError, match="for a reward model that Harken trained write type: model"):
+    with pytest.raises(UserError, match="use type: model for a reward model that Harken trained"):
         check_classifier(resolve(reward_model))
 
 
@@ -324,7 +324,7 @@ def test_a_family_that_cannot_be_padded_is_read_row_by_row(monkeypatch: pytest.M
 
     monkeypatch.setattr(model, "forward", last_place)
     reward = ClassifierReward(model, tokenizer, part())
-    assert not reward.pads
+    assert not reward.pad_rows
     said = [answer("abc"), answer("a longer answer here"), answer("abcd")]
     alone = [values(reward, rollout)[0] for rollout in said]
     assert values(reward, *said) == pytest.approx(alone, abs=1e-5)
@@ -335,6 +335,6 @@ def test_roberta_reads_fewer_tokens_than_it_has_positions() -> None:
     model, tokenizer = _decoder("roberta", 1), copy.deepcopy(tiny_tokenizer())
     reward = ClassifierReward(model, tokenizer, part(text="answer"))
     assert reward.max_length == model.config.max_position_embeddings - 2
-    with pytest.raises(UserError, match=r"needs \d+ of the 510 tokens the classifier reads"):
+    with pytest.raises(UserError, match=r"takes \d+ tokens, and the classifier reads 510"):
         reward.score([answer("x" * 600)])
     assert len(values(reward, answer("x" * 509))) == 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.records import Message, Prompt
-from harken.reward.demo_gold import GOLD_VERSION, gold, gold_parts, keyword_hits, normalised_words
+from harken.reward.demo_gold import GOLD_VERSION, gold_score, gold_score_parts, keyword_hits, normalised_words
 
 FACT = Prompt(
     "f", (Message("user", "What is the capital of Italy?"),), "facts", "en", details={"keywords": ["rome"]}
@@ -27,7 +27,7 @@ GOOD = "Put the loaf in a paper bag, or slice it and freeze what you will not ea
 
 
 def score(prompt: Prompt, text: str, stop: str = "end_of_turn") -> float:
-    return gold(prompt, text, stop)  # type: ignore[arg-type]
+    return gold_score(prompt, text, stop)  # type: ignore[arg-type]
 
 
 # -- worked by hand from the formula in the docstring ---------------------------------------------
@@ -58,7 +58,7 @@ def test_a_loop_without_a_full_stop_by_hand() -> None:
 def test_a_quoted_prompt_by_hand() -> None:
     """The prompt has 8 words, 5.6 of them free; a run of 7 leaves (8 - 7) / (8 - 5.6)."""
     quoted = "Do I keep bread fresh for longer in a bag? Or rather freeze it?"
-    assert gold_parts(ADVICE, quoted, "end_of_turn")["own"] == pytest.approx(1 / 2.4)
+    assert gold_score_parts(ADVICE, quoted, "end_of_turn")["own"] == pytest.approx(1 / 2.4)
 
 
 # -- orders ---------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_a_wrong_fact_scores_below_half() -> None:
 
 @given(st.text(max_size=300), st.sampled_from(["end_of_turn", "length"]), st.sampled_from([FACT, ADVICE]))
 def test_every_part_and_the_score_are_in_range(text: str, stop: str, prompt: Prompt) -> None:
-    parts = gold_parts(prompt, text, stop)  # type: ignore[arg-type]
+    parts = gold_score_parts(prompt, text, stop)  # type: ignore[arg-type]
     assert list(parts) == ["topic", "length", "ending", "fresh", "own", "prose"]
     assert all(0.0 <= value <= 1.0 for value in parts.values())
     product = 0.1 + 0.9 * parts["topic"]
@@ -118,7 +118,7 @@ def test_every_part_and_the_score_are_in_range(text: str, stop: str, prompt: Pro
 
 
 def test_length_rises_stays_and_falls() -> None:
-    parts = [gold_parts(ADVICE, " ".join(["word"] * n), "length")["length"] for n in range(129)]
+    parts = [gold_score_parts(ADVICE, " ".join(["word"] * n), "length")["length"] for n in range(129)]
     assert parts[0] == 0.0
     assert parts[3] == pytest.approx(0.5)
     assert parts[6:33] == [1.0] * 27
@@ -138,12 +138,12 @@ def test_length_rises_stays_and_falls() -> None:
     ],
 )
 def test_ending(text: str, stop: str, expected: float) -> None:
-    assert gold_parts(FACT, text, stop)["ending"] == expected  # type: ignore[arg-type]
+    assert gold_score_parts(FACT, text, stop)["ending"] == expected  # type: ignore[arg-type]
 
 
 def test_repeated_sentences_count_even_when_they_are_short() -> None:
-    assert gold_parts(FACT, "It is Rome. It is Rome.", "end_of_turn")["fresh"] == pytest.approx(0.5)
-    assert gold_parts(FACT, "It is Rome. It was Turin.", "end_of_turn")["fresh"] == 1.0
+    assert gold_score_parts(FACT, "It is Rome. It is Rome.", "end_of_turn")["fresh"] == pytest.approx(0.5)
+    assert gold_score_parts(FACT, "It is Rome. It was Turin.", "end_of_turn")["fresh"] == 1.0
 
 
 def test_keywords_match_words_and_their_common_endings_only() -> None:
@@ -158,9 +158,9 @@ def test_keywords_match_words_and_their_common_endings_only() -> None:
 
 def test_two_keywords_are_wanted_but_one_fact_is_enough() -> None:
     one = "Use a bag for it, and do not let it get wet."
-    assert gold_parts(ADVICE, one, "end_of_turn")["topic"] == 0.7
-    assert gold_parts(ADVICE, "Bags, bags and a bag.", "end_of_turn")["topic"] == 0.7
-    assert gold_parts(FACT, "It is Rome.", "end_of_turn")["topic"] == 1.0
+    assert gold_score_parts(ADVICE, one, "end_of_turn")["topic"] == 0.7
+    assert gold_score_parts(ADVICE, "Bags, bags and a bag.", "end_of_turn")["topic"] == 0.7
+    assert gold_score_parts(FACT, "It is Rome.", "end_of_turn")["topic"] == 1.0
 
 
 def test_a_prompt_without_keywords_is_judged_on_form_alone() -> None:

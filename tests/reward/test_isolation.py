@@ -19,7 +19,7 @@ from tiny_rewards import answer
 
 from harken.errors import NonFinite, UserCodeError
 from harken.reward import process_state
-from harken.reward.isolation import lingering_threads
+from harken.reward.isolation import running_user_threads
 from harken.reward.python_function import PythonReward
 from harken.run import signals
 
@@ -37,12 +37,12 @@ def test_what_a_call_changes_is_undone(code: str, tmp_path: Path) -> None:
     made = reward(tmp_path, f"{FORM}{code}\n    return 0.5\n")
     rollout = answer("four", details={"keywords": ["k"]})
     assert [s.value for s in made.score([rollout, rollout])] == [0.5, 0.5]
-    after = dict(zip((a.name for a in process_state.ASPECTS), process_state.read_state(), strict=True))
-    for aspect, value in zip(process_state.ASPECTS, before, strict=True):
-        if aspect.name == "signals":
-            assert after[aspect.name][0] == value[0]
-        elif aspect.name != "interpreter" or "thread" not in code:
-            assert after[aspect.name] == value, aspect.name
+    after = dict(zip((a.name for a in process_state.SETTINGS), process_state.read_state(), strict=True))
+    for setting, value in zip(process_state.SETTINGS, before, strict=True):
+        if setting.name == "signals":
+            assert after[setting.name][0] == value[0]
+        elif setting.name != "interpreter" or "thread" not in code:
+            assert after[setting.name] == value, setting.name
     assert rollout.prompt.details == {"keywords": ["k"]}
     assert process_state.random_state()[0] == drawn[0]
     assert torch.equal(process_state.random_state()[2], drawn[2])
@@ -194,12 +194,12 @@ def test_threads_it_started_are_known(tmp_path: Path) -> None:
     )
     made = reward(tmp_path, code)
     made.score([answer("a")])
-    assert len(lingering_threads()) == 1
+    assert len(running_user_threads()) == 1
     made._function.__globals__["stop"].set()
     deadline = time.monotonic() + 5
-    while lingering_threads() and time.monotonic() < deadline:
+    while running_user_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert lingering_threads() == []
+    assert running_user_threads() == []
 
 
 def test_warnings_it_turned_into_errors_are_warnings_again(tmp_path: Path) -> None:

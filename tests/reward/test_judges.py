@@ -6,7 +6,7 @@ import pytest
 from tiny_rewards import answer
 
 from harken.errors import UserError
-from harken.reward.demo_gold import gold
+from harken.reward.demo_gold import gold_score
 from harken.reward.judges import JUDGES, JudgeReward, find_judges
 
 LOOP = "the same four words " * 12
@@ -36,7 +36,7 @@ def test_the_demos_judge_knows_the_demos_prompts_alone() -> None:
     judge = JudgeReward("demo_gold")
     demo, other = answer("It is red.", details={"keywords": ["red"]}), answer("It is red.")
     said = judge.score([demo, other])
-    assert [score.value for score in said] == [gold(demo.prompt, demo.text, demo.stop), None]
+    assert [score.value for score in said] == [gold_score(demo.prompt, demo.text, demo.stop), None]
     assert said[0].value == pytest.approx(0.5)  # three words of six, all else right
 
 

@@ -56,13 +56,13 @@ def test_a_truncated_responses_score_may_be_replaced() -> None:
     reward, renderer = model(), Renderer(tiny_tokenizer())
     rollouts = answers(renderer)
     plain = [s.value for s in LearnedReward(reward, renderer).score(rollouts)]
-    got = [s.value for s in LearnedReward(reward, renderer, clip=1e6, cut_score=-7.0).score(rollouts)]
+    got = [s.value for s in LearnedReward(reward, renderer, clip=1e6, truncated_score=-7.0).score(rollouts)]
     assert got == [plain[0], -7.0, plain[2]]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("keys", [{}, {"clip": 1.0}, {"cut_score": -1.0}])
-def test_a_non_finite_score_is_an_error_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
+@pytest.mark.parametrize("keys", [{}, {"clip": 1.0}, {"truncated_score": -1.0}])
+def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
     """Property 32: min and max make a number of NaN. Source, prompt and row are named."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     with torch.no_grad():
@@ -106,9 +106,9 @@ def test_text_that_crosses_keeps_the_reward_models_length() -> None:
     own = Renderer(tiny_tokenizer())
     short, end = own.encode_prompt(turns[2:]), own.encode_response("the answer")
     for limit in (len(short) + len(end), len(own.encode_prompt(turns)) + len(end) - 1):
-        assert bridged(limit)[0].tokens(rollout) == [*short, *end]
+        assert bridged(limit)[0].tokenize(rollout) == [*short, *end]
     whole = [*own.encode_prompt(turns), *end]
-    assert bridged(len(whole))[0].tokens(rollout) == whole == bridged(None)[0].tokens(rollout)
+    assert bridged(len(whole))[0].tokenize(rollout) == whole == bridged(None)[0].tokenize(rollout)
 
 
 def test_a_long_last_turn_loses_its_beginning_and_a_response_nothing() -> None:
@@ -116,7 +116,7 @@ def test_a_long_last_turn_loses_its_beginning_and_a_response_nothing() -> None:
     rollout = answer("the answer", "a long question", ended=False)
     end = own.encode_response("the answer", ended=False)
     limit = len(own.encode_prompt((Message("user", "tion"),))) + len(end)
-    assert bridged(limit)[0].tokens(rollout) == [*own.encode_prompt((Message("user", "tion"),)), *end]
+    assert bridged(limit)[0].tokenize(rollout) == [*own.encode_prompt((Message("user", "tion"),)), *end]
 
 
 def test_a_response_that_leaves_no_room_is_an_error_and_never_truncated() -> None:
@@ -135,7 +135,7 @@ def test_a_template_that_refuses_names_the_prompt() -> None:
         "{% if 'unsaid' in messages[0]['content'] %}{{ raise_exception('no such word') }}{% endif %}"
         + str(tokenizer.chat_template)
     )
-    reward._bridge = Renderer(tokenizer)
+    reward._own_renderer = Renderer(tokenizer)
     turns = (Message("user", "this is unsaid"),)
     with pytest.raises(UserError, match=r"reward_model, prompt p1: .*no such word"):
         reward.score([answer("a", turns)])

@@ -116,19 +116,22 @@ def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("code", "says"),
     [
-        ("def other(prompt, response): return 1", r"no function is called score here\. there is other"),
-        ("score = 1", r"no function is called score here\. write one"),
-        ("def score(prompt): return 1", r"mine\.py:1: score cannot be called with a prompt"),
+        (
+            "def other(prompt, response): return 1",
+            r"there is no function score in this file\. name one of: other",
+        ),
+        ("score = 1", r"there is no function score in this file\. write one"),
+        ("def score(prompt): return 1", r"mine\.py:1: score does not take a prompt"),
         (
             "def score(prompt, response, colour): return 1",
             r"missing a required argument: 'colour'.*the details are",
         ),
-        ("def score(prompt, response:\n  pass", r"mine\.py:1: not Python"),
+        ("def score(prompt, response:\n  pass", r"mine\.py:1: not valid Python"),
         (
             "x = 1\nimport a_module_nobody_has",
-            r"mine\.py:2: this file failed when it was run \(ModuleNotFoundError.*put what it needs",
+            r"mine\.py:2: this file failed when it was imported \(ModuleNotFoundError.*put what it imports",
         ),
-        ("1 / 0", r"mine\.py:1: this file failed when it was run \(ZeroDivisionError"),
+        ("1 / 0", r"mine\.py:1: this file failed when it was imported \(ZeroDivisionError"),
     ],
 )
 def test_what_cannot_serve_is_told_when_the_run_begins(tmp_path: Path, code: str, says: str) -> None:

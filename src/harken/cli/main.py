@@ -121,7 +121,7 @@ def _report_bug(error: BaseException) -> int:
 def _end_in_time(code: int) -> None:
     """Exit after THREAD_TIMEOUT even if a thread of a reward function never ends; the interpreter would wait for it."""
     isolation = sys.modules.get("harken.reward.isolation")  # not imported here, because it imports torch
-    if isolation is None or not isolation.lingering_threads():
+    if isolation is None or not isolation.running_user_threads():
         return
     sys.stdout.flush()
     sys.stderr.flush()

@@ -21,7 +21,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'])+")
 Key = tuple[str, int, str]
 """An answer's place: (prompt_id, sample, policy)."""
 
-MEANINGS = {
+FLAG_MEANINGS = {
     "reward_mismatch": "a high reward for a text that repeats itself",
     "repetition": "many word 4-grams occurred before in the same answer",
     "loop": "the answer ends in one piece said over and over",
@@ -84,7 +84,7 @@ def repetition(text: str) -> float:
     return repeated_ngram_fraction(words(text), 4)
 
 
-def most_repeated(text: str, n: int = 4) -> int:
+def max_ngram_count(text: str, n: int = 4) -> int:
     """How often the most frequent word n-gram occurs; 0 when the text is shorter than n words."""
     items = words(text)
     grams = Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))
@@ -117,7 +117,7 @@ def loop(text: str, times: int = 3, length: int = 30) -> Loop | None:
     return Loop(reverse[:period][::-1], covered // period, covered) if covered else None
 
 
-def copied_run(prompt: str, response: str) -> int:
+def longest_copied_run(prompt: str, response: str) -> int:
     """Words in the longest run that stands in both."""
     ours, theirs = words(prompt), words(response)
     return SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match().size
@@ -130,10 +130,10 @@ def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
     `restatement` is the longest copied run ÷ the words of the answer, `copied_words` the run itself.
     """
     text = str(row["response"])
-    count, run = len(words(text)), copied_run(str(row["prompt"]), text)
+    count, run = len(words(text)), longest_copied_run(str(row["prompt"]), text)
     return {
         "repeated_4grams": repetition(text),
-        "most_repeated": most_repeated(text),
+        "most_repeated": max_ngram_count(text),
         "loop": loop(text),
         "restatement": run / count if count else 0.0,
         "copied_words": run,
@@ -175,17 +175,17 @@ def audit(
         if row["policy"] != baseline:
             others = rewards[row["prompt_id"], row["sample"]]
             margins = {p: row["reward"] - r for p, r in others.items() if p != row["policy"]}
-            found["flags"] += _against(margins, baseline, found, at)
+            found["flags"] += _baseline_flags(margins, baseline, found, at)
         audited[row["prompt_id"], row["sample"], row["policy"]] = found
     return audited
 
 
 def queues(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, list[Key]]:
     """The answers under each flag of `MEANINGS`, in the order of the rows."""
-    return {flag: [key for key, found in audited.items() if flag in found["flags"]] for flag in MEANINGS}
+    return {flag: [key for key, found in audited.items() if flag in found["flags"]] for flag in FLAG_MEANINGS}
 
 
-def _against(
+def _baseline_flags(
     margins: Mapping[str, float], baseline: str, measured: Mapping[str, Any], at: Thresholds
 ) -> list[str]:
     clean = not measured["cap_hit"] and measured["repeated_4grams"] < at.win_repetition

@@ -22,13 +22,13 @@ from harken.maths.statistics import Interval, bootstrap_mean, sign_test, wilson_
 REPETITIVE = 0.25
 """An answer counts as repetitive above this share of repeated word 4-grams (strictly)."""
 CONFIDENCE = 0.95
-SHOWN = 5
+MAX_LISTED = 5
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answers:
+class _ResponseTable:
     """The rows by place. A column is an array [prompts, samples] a policy, NaN where there is no value."""
 
     policies: list[str]
@@ -59,11 +59,11 @@ def compare(
     Raises UserError when policies answered different prompts (it names them), a prompt has another number
     of samples than the rest, an answer stands there twice, or a reward is not finite.
     """
-    answers = _arrange(rows)
+    answers = _build_table(rows)
     rewards = {p: answers.column(p, "reward") for p in answers.policies}
     best, ties = _winners(rewards, tie_epsilon)
     pairs = [
-        _pair(answers, left, right, judges, tie_epsilon, seed, draws)
+        _pair_figures(answers, left, right, judges, tie_epsilon, seed, draws)
         for left, right in combinations(answers.policies, 2)
     ]
     for pair, p in zip(pairs, holm([pair["sign_test_p"] for pair in pairs]), strict=True):
@@ -82,7 +82,7 @@ def compare(
         "seed": seed,
         "draws": draws,
         "detectable_win_rate": detectable_win_rate(prompts),
-        "table": [_policy(answers, p, best[p], judges, seed, draws) for p in answers.policies],
+        "table": [_policy_figures(answers, p, best[p], judges, seed, draws) for p in answers.policies],
         "ties": _rate(ties, seed, draws),
         "pairs": pairs,
         "domains": {d: answers.domains.count(d) for d in sorted(set(answers.domains))},
@@ -108,7 +108,7 @@ def detectable_win_rate(n: int, power: float = 0.8, confidence: float = CONFIDEN
     return min(1.0, 0.5 + (z(0.5 + confidence / 2) + z(power)) * 0.5 / math.sqrt(n))
 
 
-def _arrange(rows: Sequence[Mapping[str, Any]]) -> _Answers:
+def _build_table(rows: Sequence[Mapping[str, Any]]) -> _ResponseTable:
     if not rows:
         raise UserError("no answers to compare", where="responses", fix="Evaluate at least one prompt")
     table: dict[tuple[str, str, int], Mapping[str, Any]] = {}
@@ -128,7 +128,7 @@ def _arrange(rows: Sequence[Mapping[str, Any]]) -> _Answers:
         missing = [key for key in everything if key not in keys]
         if missing:
             raise UserError(
-                f"{policy} has no answer to {_some(missing)}",
+                f"{policy} has no answer to {_list_keys(missing)}",
                 where="responses",
                 fix="Compare policies on the same prompts and samples",
             )
@@ -139,18 +139,19 @@ def _arrange(rows: Sequence[Mapping[str, Any]]) -> _Answers:
     odd = [keys[0] for keys in grouped.values() if len(keys) != usual]
     if odd:
         raise UserError(
-            f"prompts have different numbers of samples: {usual}, but not for {_some(odd)}",
+            f"prompts have different numbers of samples: {usual}, but not for {_list_keys(odd)}",
             where="responses",
             fix="Sample every prompt equally often",
         )
-    return _Answers(list(prompts), list(grouped.values()), [domains[p] for p in grouped], table)
+    return _ResponseTable(list(prompts), list(grouped.values()), [domains[p] for p in grouped], table)
 
 
-def _some(keys: Sequence[tuple[str, int]]) -> str:
+def _list_keys(keys: Sequence[tuple[str, int]]) -> str:
     names = [
-        f"{prompt!r}" if sample == 0 else f"{prompt!r} sample {sample}" for prompt, sample in keys[:SHOWN]
+        f"{prompt!r}" if sample == 0 else f"{prompt!r} sample {sample}"
+        for prompt, sample in keys[:MAX_LISTED]
     ]
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    more = f" and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
     return f"{len(keys)} of the prompts: {', '.join(names)}{more}"
 
 
@@ -162,8 +163,8 @@ def _winners(rewards: Mapping[str, Numbers], epsilon: float) -> tuple[dict[str, 
     return {p: near_top[i] & ~tied for i, p in enumerate(rewards)}, tied
 
 
-def _policy(
-    answers: _Answers, policy: str, wins: NDArray[Any], judges: Sequence[str], seed: int, draws: int
+def _policy_figures(
+    answers: _ResponseTable, policy: str, wins: NDArray[Any], judges: Sequence[str], seed: int, draws: int
 ) -> dict[str, Any]:
     def column(name: str) -> Numbers:
         return answers.column(policy, name)
@@ -180,8 +181,14 @@ def _policy(
     }
 
 
-def _pair(
-    answers: _Answers, left: str, right: str, judges: Sequence[str], epsilon: float, seed: int, draws: int
+def _pair_figures(
+    answers: _ResponseTable,
+    left: str,
+    right: str,
+    judges: Sequence[str],
+    epsilon: float,
+    seed: int,
+    draws: int,
 ) -> dict[str, Any]:
     def difference(name: str) -> Numbers:
         return answers.column(right, name) - answers.column(left, name)
@@ -196,14 +203,14 @@ def _pair(
     return {
         "left": left,
         "right": right,
-        **_contest(reward, scores, epsilon, seed, draws),
+        **_head_to_head(reward, scores, epsilon, seed, draws),
         "sign_test_p": _sign_test(np.where(np.abs(reward) <= epsilon, 0, np.sign(reward))),
         "median_difference": float(np.median(reward)),
         "cohen_dz": float(per_prompt.mean()) / spread if spread > 0 else None,
-        "cap_hit": _change(difference("cap_hit"), seed, draws),
-        "repetition": _change(repetitive(right) - repetitive(left), seed, draws),
+        "cap_hit": _rate_change(difference("cap_hit"), seed, draws),
+        "repetition": _rate_change(repetitive(right) - repetitive(left), seed, draws),
         "domains": {
-            domain: _contest(
+            domain: _head_to_head(
                 reward[domains == domain],
                 {j: d[domains == domain] for j, d in scores.items()},
                 epsilon,
@@ -215,7 +222,7 @@ def _pair(
     }
 
 
-def _contest(
+def _head_to_head(
     reward: Numbers, scores: Mapping[str, Numbers], epsilon: float, seed: int, draws: int
 ) -> dict[str, Any]:
     """Right against left: counts over all rows, and mean differences.
@@ -241,10 +248,10 @@ def _sign_test(signs: Numbers) -> float:
     return sign_test(int((votes > 0).sum()), int((votes < 0).sum()))
 
 
-def _change(difference: Numbers, seed: int, draws: int) -> dict[str, Any]:
+def _rate_change(difference: Numbers, seed: int, draws: int) -> dict[str, Any]:
     """The change of a rate, right minus left. `mcnemar_p`: exact, one vote a prompt that differs."""
     return {
-        **_required(difference, seed, draws),
+        **_mean_interval(difference, seed, draws),
         "only_right": int((difference > 0).sum()),
         "only_left": int((difference < 0).sum()),
         "mcnemar_p": _sign_test(difference),
@@ -275,7 +282,7 @@ def _mean(values: Numbers, seed: int, draws: int) -> dict[str, Any] | None:
     return _interval(sums[judged] / known.sum(axis=1)[judged], seed, draws)
 
 
-def _required(values: Numbers, seed: int, draws: int) -> dict[str, Any]:
+def _mean_interval(values: Numbers, seed: int, draws: int) -> dict[str, Any]:
     return _interval(values.mean(axis=1), seed, draws)
 
 

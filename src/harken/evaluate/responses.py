@@ -23,7 +23,7 @@ from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
 from harken.records import Prompt, Rollout
 from harken.reward.build import FoundParts, PartLoader
-from harken.reward.learned import LearnedReward, reading_limit
+from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.source import score_all
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
@@ -37,21 +37,21 @@ BATCH_SHAPE = {"slots": MAX_SLOTS, "prompts": 128, "sequences": 512, "scoring_to
 
 
 @dataclass(frozen=True)
-class Answers:
+class PolicyResponses:
     """What a policy said, and the tokenizer it said it with."""
 
     rollouts: list[Rollout]
     renderer: Renderer
 
 
-def answer(
+def generate_responses(
     number: int,
     name: str,
     source: ModelSource,
     prompts: Sequence[Prompt],
     config: EvaluationConfig,
     parts: Path,
-) -> Answers:
+) -> PolicyResponses:
     """One answer a prompt of the policy number `number`. An adapter stays an adapter: merging would round it.
 
     The model is read only when a part is missing.
@@ -69,23 +69,23 @@ def answer(
 
         def make(asked: Sequence[Prompt]) -> list[dict[str, Any]]:
             made = engine().generate(asked, sampling, name, "evaluation", on_progress=count.update)
-            return [_plain(rollout) for rollout in made]
+            return [_to_json(rollout) for rollout in made]
 
         for path, asked in groups.items():
             kept = load_or_make_shard(path, partial(make, asked))
-            rollouts += [_rollout(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
-    return Answers(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
+            rollouts += [_from_json(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
+    return PolicyResponses(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
 
 
-def score(
-    source: ModelSource, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
+def score_responses(
+    source: ModelSource, answers: dict[str, PolicyResponses], config: EvaluationConfig, parts: Path
 ) -> dict[str, list[float]]:
     """Standardised rewards, answer by answer. Equal sequences are scored once, so that equal answers tie."""
     model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
     sequences: list[tuple[int, ...]] = []
     for said in answers.values():
-        learned = LearnedReward(model, said.renderer, max_length=reading_limit(source))
-        sequences += [tuple(learned.tokens(rollout)) for rollout in said.rollouts]
+        learned = LearnedReward(model, said.renderer, max_length=trained_max_length(source))
+        sequences += [tuple(learned.tokenize(rollout)) for rollout in said.rollouts]
     distinct = list(dict.fromkeys(sequences))
     size = BATCH_SHAPE["sequences"]
     scores: dict[tuple[int, ...], float] = {}
@@ -100,8 +100,8 @@ def score(
     return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
 
 
-def judge(
-    found: FoundParts, answers: dict[str, Answers], config: EvaluationConfig, parts: Path
+def judge_responses(
+    found: FoundParts, answers: dict[str, PolicyResponses], config: EvaluationConfig, parts: Path
 ) -> dict[str, list[dict[str, float | None]]]:
     """Every judge's score of every response, by policy; None where a judge cannot judge it.
 
@@ -120,7 +120,7 @@ def judge(
             with counter(f"judge {described.column}: {policy}", len(rollouts)) as count:
 
                 def make(
-                    batch: Sequence[Rollout], one: FoundParts = one, said: Answers = said
+                    batch: Sequence[Rollout], one: FoundParts = one, said: PolicyResponses = said
                 ) -> list[float | None]:
                     (source,) = loader().sources(one, said.renderer, role="judge")
                     return [row.scores[0].value for row in score_all([source], batch)]
@@ -154,11 +154,11 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
     )
 
 
-def _plain(rollout: Rollout) -> dict[str, Any]:
+def _to_json(rollout: Rollout) -> dict[str, Any]:
     fields = asdict(rollout)
     return {"prompt_id": rollout.prompt.id} | {k: v for k, v in fields.items() if k != "prompt"}
 
 
-def _rollout(fields: dict[str, Any], prompt: Prompt) -> Rollout:
+def _from_json(fields: dict[str, Any], prompt: Prompt) -> Rollout:
     given: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k != "prompt_id"}
     return Rollout(prompt=prompt, **given)

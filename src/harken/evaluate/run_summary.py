@@ -18,7 +18,7 @@ FIX = "restore the file, or remove the line"
 LATE_UPDATES = 3
 """Reward, KL and cut answers are means over the last updates: one rollout batch is a noisy measure."""
 
-REWARD, HELD_OUT, KL, CUT, SECONDS = (
+REWARD, HELD_OUT, KL, TRUNCATED, SECONDS = (
     "reward",
     "held_out_reward",
     "kl_per_sequence",
@@ -26,12 +26,12 @@ REWARD, HELD_OUT, KL, CUT, SECONDS = (
     "seconds_per_update",
 )
 JUDGE_PREFIX = "judge_"
-_LATE = {REWARD: "reward/mean", KL: "kl/mean", CUT: "response/cap_hit"}
+_LATE = {REWARD: "reward/mean", KL: "kl/mean", TRUNCATED: "response/cap_hit"}
 _TITLES = {
     REWARD: "reward",
     HELD_OUT: "held out",
     KL: "KL nats/seq",
-    CUT: "cut %",
+    TRUNCATED: "cut %",
     SECONDS: "s/update",
 }
 
@@ -86,7 +86,7 @@ def _is_metric(name: str, value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def outcome(run: RunFolder) -> RunSummary:
+def summarize_run(run: RunFolder) -> RunSummary:
     """What a PPO run came to, whether it did all its updates or stopped early.
 
     Reward, KL and cut answers: means over the last `LATE_UPDATES`. Held-out reward and judges: the last
@@ -117,7 +117,7 @@ def outcome(run: RunFolder) -> RunSummary:
     )
 
 
-def means(outcomes: Sequence[RunSummary]) -> dict[str, Mean]:
+def mean_figures(outcomes: Sequence[RunSummary]) -> dict[str, Mean]:
     """Each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
     found = {}
     for name in dict.fromkeys(name for one in outcomes for name in one.figures):
@@ -132,12 +132,12 @@ def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSumm
 
     Figures that no run has make no column. "health" counts the statuses of the last updates.
     """
-    averages = [means(outcomes) for _, outcomes in groups]
+    averages = [mean_figures(outcomes) for _, outcomes in groups]
     names = {name for average in averages for name in average}
     judges = sorted(name for name in names if name.startswith(JUDGE_PREFIX))
     cells = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
     cells["runs"] = [str(len(outcomes)) for _, outcomes in groups]
-    for name in (REWARD, HELD_OUT, *judges, KL, CUT, SECONDS):
+    for name in (REWARD, HELD_OUT, *judges, KL, TRUNCATED, SECONDS):
         if name in names:
             title = _TITLES.get(name, name.removeprefix(JUDGE_PREFIX))
             cells[title] = [_cell(name, average.get(name)) for average in averages]
@@ -154,7 +154,9 @@ def _mean(lines: Sequence[Mapping[str, Any]], metric: str) -> float | None:
 def _cell(name: str, mean: Mean | None) -> str:
     if mean is None:
         return "–"
-    scale, places, sign = {KL: (1, 2, ""), CUT: (100, 0, ""), SECONDS: (1, 1, "")}.get(name, (1, 2, "+"))
+    scale, places, sign = {KL: (1, 2, ""), TRUNCATED: (100, 0, ""), SECONDS: (1, 1, "")}.get(
+        name, (1, 2, "+")
+    )
     text = f"{scale * mean.mean:{sign}.{places}f}"
     return text if mean.standard_error is None else f"{text} ± {scale * mean.standard_error:.{places}f}"
 

@@ -15,7 +15,7 @@ from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.data.report import DataReport
 from harken.evaluate import audit, compare, trained_prompts
-from harken.evaluate.responses import BATCH_SHAPE, answer, judge, score
+from harken.evaluate.responses import BATCH_SHAPE, generate_responses, judge_responses, score_responses
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
@@ -92,15 +92,15 @@ def _evaluate(
         say(line)
     if report.dropped:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
-    known = trained_prompts.trained_on({**policies, "the reward model": reward}, prompts)
+    known = trained_prompts.count_trained_prompts({**policies, "the reward model": reward}, prompts)
     if told := trained_prompts.trained_prompts_warning(known, len(prompts)):
         say(f"warning: {told}")
     answers = {
-        name: answer(number, name, source, prompts, config, folder.shards)
+        name: generate_responses(number, name, source, prompts, config, folder.shards)
         for number, (name, source) in enumerate(policies.items())
     }
-    rewards = score(reward, answers, config, folder.shards)
-    judged = judge(judges, answers, config, folder.shards)
+    rewards = score_responses(reward, answers, config, folder.shards)
+    judged = judge_responses(judges, answers, config, folder.shards)
     rows = [
         _row(name, rollout, value, scores)
         for name, said in answers.items()
@@ -118,11 +118,11 @@ def _evaluate(
 
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
     """The sha256 over ids and messages, in order."""
-    texts = [[p.id, *_told(p)] for p in prompts]
+    texts = [[p.id, *_messages_and_tools(p)] for p in prompts]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
-def _told(prompt: Prompt) -> list[object]:
+def _messages_and_tools(prompt: Prompt) -> list[object]:
     plain: list[object] = [
         (m.role, m.content, m.extra) if m.extra else (m.role, m.content) for m in prompt.messages
     ]

@@ -97,7 +97,7 @@ class _Response(Schema):
     repeated_4grams: float
 
 
-class _Account(Schema):
+class _DataReport(Schema):
     path: str
     raw: int
     kept: int
@@ -129,11 +129,11 @@ def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def read_accounts(path: Path) -> list[dict[str, Any]]:
+def read_data_reports(path: Path) -> list[dict[str, Any]]:
     """What became of a stage's rows (data_report.json). Raises UserError for a file that is damaged."""
     accounts = json_io.read_list(path)
     for number, account in enumerate(accounts):
-        json_io.validate(account, _Account, f"{path}: [{number}]")
+        json_io.validate(account, _DataReport, f"{path}: [{number}]")
     return accounts
 
 
@@ -148,13 +148,13 @@ def read_summary(path: Path) -> dict[str, Any]:
     """The summary of an evaluation. Raises UserError, naming the key, for one that is damaged."""
     summary = json_io.read_object(path, FIX)
     json_io.validate(summary, _Summary, str(path), FIX)
-    for name, found in _judged(summary):
+    for name, found in _judge_figures(summary):
         if missing := [judge for judge in summary["judges"] if judge not in found]:
             raise UserError(f"{name} has no figure of judge {missing[0]}", where=str(path), fix=FIX)
     return summary
 
 
-def _judged(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _judge_figures(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Every place where each judge must have a figure, by its name."""
     policies = [(line["policy"], line["judges"]) for line in summary["table"]]
     pairs = [(f"{pair['left']} and {pair['right']}", pair["judges"]) for pair in summary["pairs"]]

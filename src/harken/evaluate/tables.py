@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate.verdict import between, late_kl, policy
+from harken.evaluate.verdict import find_pair, find_policy, late_kl
 from harken.maths.statistics import wilson_interval
 from harken.run.terminal import columns, format_table
 
 MAX_CELL_WIDTH = 36
 """Columns of the widest cell; a longer name is shortened."""
-CONTEST = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
+PAIR_FIGURES = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
 """What is said of two policies besides their difference. `win_rate` is wins ÷ n: a tie is no win."""
 
 Figures = Mapping[str, Any]
@@ -76,7 +76,7 @@ def results(
     """
     found: dict[str, Any] = {
         "verdict": list(headline),
-        **(_compared(summary, roles, judge) if summary else {}),
+        **(_policy_results(summary, roles, judge) if summary else {}),
         "kl_per_sequence": late_kl(metrics.get("ppo", ())),
         "reward_model_accuracy": _accuracy(metrics.get("reward", ())),
         "seconds": {
@@ -86,8 +86,8 @@ def results(
     return found
 
 
-def _compared(summary: Figures, roles: Mapping[str, str], judge: str | None) -> dict[str, Any]:
-    named = {role: policy(summary, name) for role, name in roles.items()}
+def _policy_results(summary: Figures, roles: Mapping[str, str], judge: str | None) -> dict[str, Any]:
+    named = {role: find_policy(summary, name) for role, name in roles.items()}
     found: dict[str, Any] = {
         "policies": dict(roles),
         "prompts": summary["prompts"],
@@ -99,8 +99,8 @@ def _compared(summary: Figures, roles: Mapping[str, str], judge: str | None) -> 
         found["judge"] = judge
         found["gold"] = {role: line["judges"][judge] for role, line in named.items()}
     if "sft" in roles and "ppo" in roles:
-        pair = between(summary, roles["sft"], roles["ppo"])
-        found["ppo_against_sft"] = {key: pair[key] for key in CONTEST}
+        pair = find_pair(summary, roles["sft"], roles["ppo"])
+        found["ppo_against_sft"] = {key: pair[key] for key in PAIR_FIGURES}
         found["learned_reward_ppo_minus_sft"] = pair["reward"]
         found |= {f"{rate}_ppo_minus_sft": pair[rate] for rate in ("cap_hit", "repetition")}
         if judge:

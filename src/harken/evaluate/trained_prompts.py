@@ -12,11 +12,13 @@ from harken.records import Prompt
 from harken.run import manifest, trained_prompts
 from harken.run.folder import RunFolder
 
-FARTHEST = 20
+MAX_RUNS = 20
 """Runs that are followed back from a model to those it was made from."""
 
 
-def trained_on(models: Mapping[str, ModelSource], prompts: Sequence[Prompt]) -> dict[str, dict[str, int]]:
+def count_trained_prompts(
+    models: Mapping[str, ModelSource], prompts: Sequence[Prompt]
+) -> dict[str, dict[str, int]]:
     """Count, for each model by name and each training run behind it, the prompts that both have.
 
     Runs are named by their folder. Models and runs without a common prompt are left out.
@@ -24,7 +26,7 @@ def trained_on(models: Mapping[str, ModelSource], prompts: Sequence[Prompt]) -> 
     asked = [trained_prompts.digest(prompt.messages) for prompt in prompts]
     found: dict[str, dict[str, int]] = {}
     for name, source in models.items():
-        for run in _runs(source):
+        for run in _training_runs(source):
             for part in (run, RunFolder(run.root / "ptx")):
                 known = trained_prompts.read_prompt_hashes(part)
                 if count := sum(one in known for one in asked):
@@ -44,11 +46,11 @@ def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) 
     return f"of {total} evaluation prompts {', '.join(parts)}: these figures are not held out. Fix: evaluate on others"
 
 
-def _runs(source: ModelSource) -> list[RunFolder]:
+def _training_runs(source: ModelSource) -> list[RunFolder]:
     """The runs behind a model: those of its folders, and by their manifests those they started from."""
     waiting = [link.folder.parent for link in source.chain()]
     found: dict[Path, RunFolder] = {}
-    while waiting and len(found) < FARTHEST:
+    while waiting and len(found) < MAX_RUNS:
         root = waiting.pop().resolve()
         run = RunFolder(root)
         if root in found or not run.manifest.exists():

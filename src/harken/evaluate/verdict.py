@@ -8,7 +8,7 @@ from typing import Any
 from harken.evaluate.run_summary import LATE_UPDATES
 from harken.maths.statistics import wilson_interval
 
-FEWEST_PROMPTS = 20
+MIN_PROMPTS = 20
 """Below this a bootstrap interval is too narrow to carry a verdict."""
 SIGNIFICANT = 0.05
 """A Holm-adjusted p below this is a difference in the sign test."""
@@ -39,31 +39,33 @@ def headline(
     A gain is given as a difference with its 95 % interval, never as a multiple (S2-01, S0-62).
     Raises KeyError when a policy or judge is not in the summary.
     """
-    pair = between(summary, sft, ppo)
+    pair = find_pair(summary, sft, ppo)
     gold = pair["judges"][judge] if judge else None
     lines = [_verdict(summary, sft, ppo, pair["reward"], judge, gold)]
-    few = summary["prompts"] < FEWEST_PROMPTS
+    few = summary["prompts"] < MIN_PROMPTS
     lines.append(
-        _means(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL) + _contest(pair, few)
+        _difference_sentence(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL)
+        + _win_rate_sentence(pair, few)
     )
     if judge and gold:
-        lines.append(_means(gold, f"{ppo}'s {judge} minus {sft}'s", few))
+        lines.append(_difference_sentence(gold, f"{ppo}'s {judge} minus {sft}'s", few))
     lines += [
-        _rates(summary, sft, ppo, pair[name], name, what, few)
+        _rate_sentence(summary, sft, ppo, pair[name], name, what, few)
         for name, what in (
             ("cap_hit", "Answers cut at the token limit"),
             ("repetition", "Repetitive answers"),
         )
     ]
     if base and base != sft:
-        pair = between(summary, base, ppo)
+        pair = find_pair(summary, base, ppo)
         lines.append(
-            _means(pair["reward"], f"{ppo}'s learned reward minus {base}'s", few, LEVEL) + _contest(pair, few)
+            _difference_sentence(pair["reward"], f"{ppo}'s learned reward minus {base}'s", few, LEVEL)
+            + _win_rate_sentence(pair, few)
         )
         if judge and pair["judges"][judge]:
-            lines.append(_means(pair["judges"][judge], f"{ppo}'s {judge} minus {base}'s", few))
+            lines.append(_difference_sentence(pair["judges"][judge], f"{ppo}'s {judge} minus {base}'s", few))
     if kl is not None:
-        lines.append(_distance(ppo, sft, kl))
+        lines.append(_kl_sentence(ppo, sft, kl))
     lines.append(
         f"Note: {summary['prompts']} prompts; with ties left out, a true share of wins closer to 50 % than "
         f"{100 * summary['detectable_win_rate']:.0f} % would mostly go unseen (80 % power)."
@@ -77,7 +79,7 @@ def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:
     return sum(late) / len(late) if late else None
 
 
-def between(summary: Figures, left: str, right: str) -> dict[str, Any]:
+def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
     """The pair of two policies with `right` on the right, turned round when the summary has it the other way.
 
     Raises KeyError when the summary does not hold both.
@@ -86,18 +88,18 @@ def between(summary: Figures, left: str, right: str) -> dict[str, Any]:
         if (pair["left"], pair["right"]) == (left, right):
             return dict(pair)
         if (pair["left"], pair["right"]) == (right, left):
-            return _turned(pair)
+            return _flip_pair(pair)
     raise KeyError(f"no pair {left!r} and {right!r} in the summary")
 
 
-def direction(interval: Figures | None) -> int:
+def interval_sign(interval: Figures | None) -> int:
     """1 when the whole interval is above 0, -1 when it is below, else 0."""
     if interval is None:
         return 0
     return int(interval["low"] > 0) - int(interval["high"] < 0)
 
 
-def policy(summary: Figures, name: str) -> dict[str, Any]:
+def find_policy(summary: Figures, name: str) -> dict[str, Any]:
     """One policy's line of the table. Raises KeyError when there is none."""
     for line in summary["table"]:
         if line["policy"] == name:
@@ -108,12 +110,12 @@ def policy(summary: Figures, name: str) -> dict[str, Any]:
 def _verdict(
     summary: Figures, sft: str, ppo: str, reward: Figures, judge: str | None, gold: Figures | None
 ) -> str:
-    if summary["prompts"] < FEWEST_PROMPTS:
+    if summary["prompts"] < MIN_PROMPTS:
         return (
             f"Unclear: {summary['prompts']} prompts are too few to judge {ppo} against {sft}; "
-            f"evaluate at least {FEWEST_PROMPTS}."
+            f"evaluate at least {MIN_PROMPTS}."
         )
-    up, real = direction(reward), direction(gold)
+    up, real = interval_sign(reward), interval_sign(gold)
     if up > 0 and real < 0:
         return (
             f"Warning: the reward model is being over-optimised: {ppo}'s learned reward is above {sft}'s, "
@@ -134,28 +136,31 @@ def _verdict(
     return f"Unclear: {ppo}'s learned reward is above {sft}'s, but {why}: a reward alone is no proof."
 
 
-def _means(interval: Figures, what: str, few: bool, words: tuple[str, str, str] = QUALITY) -> str:
-    word = "Note" if few else words[1 - direction(interval)]
-    end = "" if few or direction(interval) else ", so no clear difference"
+def _difference_sentence(
+    interval: Figures, what: str, few: bool, words: tuple[str, str, str] = QUALITY
+) -> str:
+    word = "Note" if few else words[1 - interval_sign(interval)]
+    end = "" if few or interval_sign(interval) else ", so no clear difference"
     return (
         f"{word}: {what} is {interval['value']:+.3f} "
         f"(95 % interval {interval['low']:+.3f} to {interval['high']:+.3f}){end}."
     )
 
 
-def _contest(pair: Figures, few: bool) -> str:
+def _win_rate_sentence(pair: Figures, few: bool) -> str:
     return (
         f" It wins {pair['wins']}, ties {pair['ties']} and loses {pair['losses']} of {pair['n']}: "
         f"win rate {100 * pair['win_rate']['value']:.1f} % "
-        f"(sign test p = {pair['sign_test_p']:.2g}, Holm-adjusted {pair['holm_p']:.2g}).{_disagreement(pair, few)}"
+        f"(sign test p = {pair['sign_test_p']:.2g}, Holm-adjusted {pair['holm_p']:.2g})."
+        f"{_disagreement_sentence(pair, few)}"
     )
 
 
-def _disagreement(pair: Figures, few: bool) -> str:
+def _disagreement_sentence(pair: Figures, few: bool) -> str:
     """Which of two tests decides where they disagree; "" where they agree, or where nothing is decided."""
     votes = (pair["wins"] > pair["losses"]) - (pair["wins"] < pair["losses"])
     signs = votes if pair["holm_p"] < SIGNIFICANT else 0
-    if few or signs == direction(pair["reward"]):
+    if few or signs == interval_sign(pair["reward"]):
         return ""
     seen = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
     return (
@@ -164,10 +169,12 @@ def _disagreement(pair: Figures, few: bool) -> str:
     )
 
 
-def _rates(summary: Figures, left: str, right: str, change: Figures, name: str, what: str, few: bool) -> str:
-    before, after = policy(summary, left)[name]["value"], policy(summary, right)[name]["value"]
-    word = "Note" if few else {1: "Worse", -1: "Better", 0: "Unclear"}[direction(change)]
-    end = "" if few or direction(change) else ", so no clear change"
+def _rate_sentence(
+    summary: Figures, left: str, right: str, change: Figures, name: str, what: str, few: bool
+) -> str:
+    before, after = find_policy(summary, left)[name]["value"], find_policy(summary, right)[name]["value"]
+    word = "Note" if few else {1: "Worse", -1: "Better", 0: "Unclear"}[interval_sign(change)]
+    end = "" if few or interval_sign(change) else ", so no clear change"
     return (
         f"{word}: {what}: {100 * before:.1f} % of {left}'s, {100 * after:.1f} % of {right}'s "
         f"(change {100 * change['value']:+.1f} points, 95 % interval {100 * change['low']:+.1f} "
@@ -175,14 +182,14 @@ def _rates(summary: Figures, left: str, right: str, change: Figures, name: str, 
     )
 
 
-def _distance(ppo: str, sft: str, kl: float) -> str:
+def _kl_sentence(ppo: str, sft: str, kl: float) -> str:
     text = f"{ppo} moved {kl:.2f} nats per sequence away from {sft} (KL)"
     if kl > KL_ALARM:
         return f"Warning: {text}: above {KL_ALARM:.0f} it no longer speaks like its reference."
     return f"Note: {text}."
 
 
-def _turned(pair: Figures) -> dict[str, Any]:
+def _flip_pair(pair: Figures) -> dict[str, Any]:
     """The same pair seen from the other side (figures that only the verdict needs; domains stay out)."""
 
     def flip(interval: Figures | None) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ def build_report(
     of metrics.jsonl by stage. `stage_info` has facts by stage, all keys optional: "title", "config" (its
     training.type selects the charts, else the stage's name does), "data" (data reports), "lineage", "roles" and
     any others. `audited` is the result of `audit.audit` for the same rows and `flags` the meaning of each flag
-    (`audit.MEANINGS`); without them responses have no flags. Probable secrets are redacted.
+    (`audit.FLAG_MEANINGS`); without them responses have no flags. Probable secrets are redacted.
     Raises ValueError if a number is NaN or infinite.
     """
     title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))

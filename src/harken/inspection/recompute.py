@@ -15,7 +15,7 @@ from harken.inspection.recorded import RecordedStep, ppo_settings, to_rollout
 from harken.inspection.replay_settings import REWARD_MODEL, source_weights
 from harken.records import Score, ScoredRollout
 from harken.reward.rules import Length, MissingEos, Repetition, penalties
-from harken.reward.source import clipped, score_all
+from harken.reward.source import clip_score, score_all
 from harken.run.credit_table import write_credit
 from harken.train.ppo.targets import PPOTargets, compute_targets, token_columns
 
@@ -126,7 +126,7 @@ def rescore(step: RecordedStep, config: RunConfig) -> list[ScoredRollout]:
             ):
                 value = settings.missing_eos_score
             elif source == REWARD_MODEL and value is not None:
-                value = clipped(value, settings.score_clip)
+                value = clip_score(value, settings.score_clip)
             if source not in _RULES:
                 kept.append(Score(source, value, weight_of.get(source, recorded_weight)))
         scored.append(ScoredRollout(response, (*kept, *by_rules.scores)))

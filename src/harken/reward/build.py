@@ -1,6 +1,6 @@
-"""Build the scorers of a configuration: find and check every part first, load the models later.
+"""Build the reward sources of a configuration: find and check every part first, load the models later.
 
-Parts are those of `training.rewards`, the judges of PPO and the judges of an evaluation.
+A part is an entry of `training.rewards`, a judge of PPO or a judge of an evaluation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_finger
 from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.judges import JudgeReward, find_judges
-from harken.reward.learned import LearnedReward, reading_limit
+from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.python_function import PythonReward
 from harken.reward.rules import penalties
 from harken.reward.source import RewardSource
@@ -34,15 +34,15 @@ from harken.run.tracking import say
 
 @dataclass(frozen=True)
 class FoundParts:
-    """Parts whose models and functions were looked up; no weights are read yet."""
+    """Hold parts whose models and functions have been found. No weights are loaded yet."""
 
     parts: tuple[RewardPart, ...]
     models: dict[str, list[ModelSource]]
-    """By the name of a part: its reward model, its ensemble's members or its classifier."""
+    """Models of each part, by the part's name: its reward model, its ensemble's members or its classifier."""
     functions: dict[str, PythonReward]
 
     def only(self, part: RewardPart) -> FoundParts:
-        """Return one of the parts by itself."""
+        """Return the same with `part` as the only part."""
         return FoundParts((part,), self.models, self.functions)
 
     def lineage(self) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class FoundParts:
 
 
 def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
-    """Look up every model and run every Python file, before any weights are read.
+    """Find every model and import every Python file, before any weights are loaded.
 
-    Raises UserError when a reward model is missing or is none, a classifier is none, a rule is unknown, or a Python
-    function cannot be called.
+    Raises UserError when a model is missing or of the wrong kind, a rule is unknown, or a Python function cannot be
+    called.
     """
     models: dict[str, list[ModelSource]] = {}
     functions: dict[str, PythonReward] = {}
@@ -85,11 +85,11 @@ def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
 
 @dataclass(frozen=True)
 class FoundRewards:
-    """What a PPO configuration's rewards and judges are made of; no weights are read yet."""
+    """Hold the reward model, reward parts and judges of a PPO configuration. No weights are loaded yet."""
 
     training: PPOTraining
     reward_model: ModelSource | None
-    """That of `training.reward_model`; None when there is none, or a random one."""
+    """The model of `training.reward_model`; None without one and for a random one."""
     rewards: FoundParts
     judges: FoundParts
 
@@ -107,10 +107,10 @@ class FoundRewards:
 
 
 def find_rewards(training: PPOTraining) -> FoundRewards:
-    """Look up the reward model, the parts of `rewards` and the judges, before any weights are read.
+    """Find the reward model, the parts of `rewards` and the judges, before any weights are loaded.
 
-    Raises UserError as `find_parts` does, and when the reward model stands on another base than the configuration
-    names.
+    Raises UserError as `find_parts` does, and when the reward model was trained on another base than the
+    configuration names.
     """
     settings, main = training.reward_model, None
     if settings is not None and not settings.random_for_debugging:
@@ -121,25 +121,25 @@ def find_rewards(training: PPOTraining) -> FoundRewards:
 
 @dataclass
 class Rewards:
-    """The sources of a run's reward, loaded, and the weights they stand on."""
+    """Hold the loaded reward sources of a run and their frozen weights."""
 
     sources: list[RewardSource] = field(default_factory=list)
-    """The reward model, the parts of `training.rewards` in order, the penalties."""
+    """In order: the reward model, the parts of `training.rewards`, the penalties."""
     judges: list[RewardSource] = field(default_factory=list)
     """Scorers of held-out responses; nothing is trained on them."""
     reward_model: RewardModel | None = None
-    """That of `training.reward_model`."""
+    """The model of `training.reward_model`."""
     frozen: dict[str, list[nn.Parameter]] = field(default_factory=dict)
-    """Weights that must not change, by component; those of the policy's own base are not among them."""
+    """Weights that must not change, by component, without those of the policy's base."""
     origins: dict[str, str] = field(default_factory=dict)
-    """Where each component came from, in words."""
+    """Description of where each component was loaded from."""
 
-    def rows(self) -> list[RoleRow]:
-        """Their lines of the role table."""
+    def role_rows(self) -> list[RoleRow]:
+        """Return the role table's rows of these components."""
         return [role_row(name, self.frozen[name], self.origins[name]) for name in self.frozen]
 
-    def add(self, component: str, parameters: Iterable[nn.Parameter], origin: str) -> None:
-        """A component of frozen weights."""
+    def add_frozen(self, component: str, parameters: Iterable[nn.Parameter], origin: str) -> None:
+        """Add a component of frozen weights."""
         self.frozen[component], self.origins[component] = list(parameters), origin
 
 
@@ -147,18 +147,19 @@ def load_rewards(
     found: FoundRewards,
     config: RunConfig,
     policy: ModelSource,
-    share: Backbone | None,
+    shared_base: Backbone | None,
     renderer: Renderer,
     weight_dtype: WeightDtype,
     device: torch.device,
 ) -> Rewards:
-    """Load what was found. Reward models on one base share it; on the policy's, they move in with it (`share`).
+    """Load the reward model, the reward parts and the judges. Reward models trained on the same base share it.
 
-    `share` is the policy's backbone before its adapter is added, or None when its base is itself trained: a reward
-    must not move with the policy. `renderer` is the policy's.
+    `shared_base` is the policy's backbone before its adapter is added; reward models on the policy's base become
+    adapters on it. None when the policy's base is itself trained, because the reward must not change with the policy.
+    `renderer` is the policy's.
     """
     training = found.training
-    loader = PartLoader(share, weight_dtype, device, 2 * training.micro_batch_tokens)
+    loader = PartLoader(shared_base, weight_dtype, device, 2 * training.micro_batch_tokens)
     rewards = loader.rewards
     main, source = training.reward_model, found.reward_model
     if main is not None:
@@ -166,10 +167,10 @@ def load_rewards(
             loader.model(source, "reward", "reward model") if source else loader.random(policy, config.seed)
         )
         rewards.reward_model = model
-        learned = loader.learned(
+        learned = loader.learned_reward(
             model, source, renderer, "reward_model", main.weight, training.ppo.score_clip
         )
-        learned.cut_score = training.ppo.missing_eos_score
+        learned.truncated_score = training.ppo.missing_eos_score
         rewards.sources.append(learned)
     rewards.sources += loader.sources(found.rewards, renderer)
     rewards.sources += penalties(training.ppo)
@@ -178,23 +179,27 @@ def load_rewards(
 
 
 class PartLoader:
-    """Load the models of parts once each, and share bases between them.
+    """Load each model of the parts once, and share bases between them.
 
-    `share` is a backbone that models trained on its base move in with. Frozen weights are counted in `rewards`.
+    Models trained on the base of `shared_base` become adapters on it. `rewards` lists the frozen weights.
     """
 
     def __init__(
-        self, share: Backbone | None, weight_dtype: WeightDtype, device: torch.device, micro_batch_tokens: int
+        self,
+        shared_base: Backbone | None,
+        weight_dtype: WeightDtype,
+        device: torch.device,
+        micro_batch_tokens: int,
     ) -> None:
-        self.share, self.weight_dtype, self.device = share, weight_dtype, device
+        self.shared_base, self.weight_dtype, self.device = shared_base, weight_dtype, device
         self.micro_batch_tokens = micro_batch_tokens
-        self.bases = [share] if share is not None else []
+        self.bases = [shared_base] if shared_base is not None else []
         self.rewards = Rewards()
         self._models: dict[str, RewardModel] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
 
     def sources(self, found: FoundParts, renderer: Renderer, role: str = "reward") -> list[RewardSource]:
-        """Return a scorer for each part, which reads the responses of the policy that `renderer` belongs to."""
+        """Return a reward source for each part. `renderer` is that of the policy whose responses are scored."""
         return [self._source(part, found, renderer, role) for part in found.parts]
 
     def _source(self, part: RewardPart, found: FoundParts, renderer: Renderer, role: str) -> RewardSource:
@@ -203,12 +208,12 @@ class PartLoader:
             return found.functions[name]
         if isinstance(part, ModelPart):
             model = self.model(models[0], f"{role}_{name}", f"{role} {name}")
-            return self.learned(model, models[0], renderer, name, part.weight, part.clip)
+            return self.learned_reward(model, models[0], renderer, name, part.weight, part.clip)
         if isinstance(part, EnsemblePart):
             members = []
             for number, source in enumerate(models, 1):
                 model = self.model(source, f"{role}_{name}_{number}", f"{role} {name} {number}")
-                members.append(self.learned(model, source, renderer, name))
+                members.append(self.learned_reward(model, source, renderer, name))
             return EnsembleReward(name, members, part.combine, part.k, part.weight, part.clip)
         if isinstance(part, ClassifierPart):
             return self._classifier(part, models[0], f"{role} {name}")
@@ -220,12 +225,12 @@ class PartLoader:
             loaded = load_classifier(
                 source, part, compute_dtype(self.weight_dtype), self.device, self.micro_batch_tokens
             )
-            self.rewards.add(component, loaded.model.parameters(), f"classifier, {source.name}")
+            self.rewards.add_frozen(component, loaded.model.parameters(), f"classifier, {source.name}")
             self._classifiers[component] = loaded
         return self._classifiers[component]
 
     def model(self, source: ModelSource, adapter: str, component: str) -> RewardModel:
-        """Return a trained reward model, on a base that is already there if it is the one it was trained on."""
+        """Return a trained reward model, on an already loaded base if it was trained on that one."""
         if component in self._models:
             return self._models[component]
         say(f"{component}: {source.describe()}")
@@ -233,24 +238,24 @@ class PartLoader:
         wanted = lineage_fingerprint(source.base)
         same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
         model = RewardModel.load(source, self.weight_dtype, self.device, next(same, None), adapter)
-        self._settle(model.backbone, source.base.name)
-        kind = "the shared base" if model.backbone is self.share else "a base of its own"
+        self._count_base(model.backbone, source.base.name)
+        kind = "the shared base" if model.backbone is self.shared_base else "a base of its own"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
-        self.rewards.add(component, parameters, f"adapter on {kind}, {source.name}")
+        self.rewards.add_frozen(component, parameters, f"adapter on {kind}, {source.name}")
         self._models[component] = model
         return model
 
     def random(self, policy: ModelSource, seed: int) -> RewardModel:
-        """Return an untrained head on the policy's base, or on a copy when that base is trained."""
+        """Return a reward model with an untrained head, on the policy's base or, when that is trained, on a copy."""
         say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
-        backbone = self.share or Backbone.load(policy, self.weight_dtype, self.device)
-        self._settle(backbone, policy.name)
+        backbone = self.shared_base or Backbone.load(policy, self.weight_dtype, self.device)
+        self._count_base(backbone, policy.name)
         size = backbone.hidden_size
         head = ScalarHead(size, (size + 1) ** -0.5, seed).to(self.device).requires_grad_(False)
-        self.rewards.add("reward model", head.parameters(), "random")
+        self.rewards.add_frozen("reward model", head.parameters(), "random")
         return RewardModel(backbone, None, head)
 
-    def learned(
+    def learned_reward(
         self,
         model: RewardModel,
         source: ModelSource | None,
@@ -259,21 +264,21 @@ class PartLoader:
         weight: float = 1.0,
         clip: float | None = None,
     ) -> LearnedReward:
-        """Return the model as a scorer; `source` None is the random one, which has no card."""
-        limit = reading_limit(source) if source is not None else None
+        """Return the model as a reward source. `source` is None for the random one, which has no card."""
+        limit = trained_max_length(source) if source is not None else None
         return LearnedReward(
             model, renderer, weight, clip, self.micro_batch_tokens, name=name, max_length=limit
         )
 
-    def _settle(self, backbone: Backbone, name: str) -> None:
-        """Count a base that was not there before among the frozen weights."""
+    def _count_base(self, backbone: Backbone, name: str) -> None:
+        """Add a newly loaded base to the frozen weights."""
         if any(backbone is base for base in self.bases):
             return
         self.bases.append(backbone)
-        number = len(self.bases) - (self.share is not None)
+        number = len(self.bases) - (self.shared_base is not None)
         component = "reward base" if number == 1 else f"reward base {number}"
         parameters = [p for key, p in backbone.model.named_parameters() if "lora_" not in key]
-        self.rewards.add(component, parameters, f"its own model, {name}")
+        self.rewards.add_frozen(component, parameters, f"its own model, {name}")
 
 
 def _check_base(reward: ModelSource, wanted: str) -> None:

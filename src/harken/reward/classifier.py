@@ -1,12 +1,12 @@
-"""A sequence classifier as a reward source: encoders, and language models with a classification head.
+"""Score responses with a sequence classifier: an encoder, or a language model with a classification head.
 
-A single output is the score as it is, and so is an output of a model trained for regression. Of several classes the
-score is the log-odds of one, ln(p / (1 − p)): the class's own logit where classes are judged apart (multi-label),
-its logit less logsumexp of the others where they exclude each other (softmax).
+With a single output, or for a model trained for regression, the score is the output. With several classes it is the
+log-odds of one class, ln(p / (1 − p)): the class's logit for multi-label models, and its logit minus the logsumexp of
+the other logits for softmax models.
 
-A tokenizer with a chat template gets the whole conversation through it, as such reward models are used; one without
-gets the pair (conversation, answer). Text that spells a special token is broken by a space, so that an answer
-cannot write a separator or a turn. An answer is never cut; a prompt loses its beginning.
+If the tokenizer has a chat template, the classifier reads the whole conversation rendered with it; otherwise it reads
+the pair (conversation, response). A space is inserted into text that spells a special token, so that a response cannot
+write a separator or a turn. Responses are never truncated; prompts are truncated on the left.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from harken.models.load_errors import load_errors
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
-from harken.reward.source import clipped, finite
+from harken.reward.source import clip_score, require_finite
 from harken.run import json_io
 
 FIX_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a classifier that reads more"
 
 
 @dataclass(frozen=True)
-class _Row:
-    """What the model reads of one answer."""
+class _Input:
+    """Hold the model's input for one response."""
 
     tokens: tuple[int, ...]
     types: tuple[int, ...]
-    """Which segment a token is of; empty when the model does not ask."""
+    """Token type ids; empty when the model takes none."""
 
 
 class ClassifierReward:
-    """The classifier's opinion of each answer.
+    """Score responses by the classifier's logits.
 
-    Raises UserError when the label is none of the model's, or `max_length` is more than it can read.
+    Raises UserError when the model does not have the label, or `max_length` is more than it can read.
     """
 
     def __init__(
@@ -63,45 +63,46 @@ class ClassifierReward:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer, self.part, self.micro_batch_tokens = tokenizer, part, micro_batch_tokens
         self.name, self.weight = part.column, part.weight
-        self.max_length = self._limit()
+        self.max_length = self._find_max_length()
         self.label = self._find_label()
         specials = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
         longest_first = sorted({*specials, *tokenizer.all_special_tokens} - {""}, key=lambda t: (-len(t), t))
-        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        # Cutting a pair's first segment on the left drops the oldest of a conversation.
+        self._special_tokens = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        # The first segment is truncated on the left, which drops the oldest text of the conversation.
         tokenizer.truncation_side = "left"
-        self.pads = self._agrees_when_padded()
-        """Whether rows of several lengths go through the model together; else only rows of one length do."""
+        self.pad_rows = self._is_padding_safe()
+        """Whether rows of different lengths may share a batch; else a batch has rows of one length."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One forward over all answers, equal ones once.
+        """Score all responses; equal inputs are scored once.
 
-        Raises, naming the prompt, UserError for one too long and NonFinite for a score that is NaN or infinite.
+        Raises, naming the prompt, UserError for a response that is too long and NonFinite for a score that is NaN or
+        infinite.
         """
         rows = [self._encode(rollout) for rollout in rollouts]
         distinct = list(dict.fromkeys(rows))
-        values: dict[_Row, float] = {}
+        values: dict[_Input, float] = {}
         for batch in self._batches(distinct):
-            values |= zip(batch, self._values(batch), strict=True)
-        raw = finite(self.name, rollouts, [values[row] for row in rows])
-        return [Score(self.name, clipped(value, self.part.clip), self.weight) for value in raw]
+            values |= zip(batch, self._row_scores(batch), strict=True)
+        raw = require_finite(self.name, rollouts, [values[row] for row in rows])
+        return [Score(self.name, clip_score(value, self.part.clip), self.weight) for value in raw]
 
-    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    def _batches(self, rows: Sequence[_Input]) -> Iterator[list[_Input]]:
         lengths = sorted({len(row.tokens) for row in rows})
-        classes = [rows] if self.pads else [[r for r in rows if len(r.tokens) == n] for n in lengths]
+        classes = [rows] if self.pad_rows else [[r for r in rows if len(r.tokens) == n] for n in lengths]
         for some in classes:
             for group in micro_batches([len(row.tokens) for row in some], self.micro_batch_tokens):
                 yield [some[i] for i in group]
 
-    def _values(self, rows: Sequence[_Row]) -> list[float]:
-        values: list[float] = self._of_label(self._logits(rows)).tolist()
+    def _row_scores(self, rows: Sequence[_Input]) -> list[float]:
+        values: list[float] = self._label_scores(self._logits(rows)).tolist()
         return values
 
     @torch.no_grad()
-    def _logits(self, rows: Sequence[_Row]) -> Tensor:
-        """[rows, outputs], each row's as the model gives them alone and without padding."""
+    def _logits(self, rows: Sequence[_Input]) -> Tensor:
+        """Return float32 logits [rows, outputs], those of each row as without padding."""
         flags = [[False] * len(row.tokens) for row in rows]
-        with _padding(self.model, [row.tokens for row in rows]) as filler:
+        with _pad_token(self.model, [row.tokens for row in rows]) as filler:
             batch = collate([row.tokens for row in rows], flags, filler)
             inputs = {"input_ids": batch.tokens, "attention_mask": batch.attention_mask.long()}
             if rows[0].types:
@@ -110,91 +111,98 @@ class ClassifierReward:
             logits: Tensor = self.model(**{key: t.to(device) for key, t in inputs.items()}).logits.float()
         return logits
 
-    def _agrees_when_padded(self) -> bool:
-        """Whether two rows of different lengths get together what each gets alone: some families read the last place
-        of a padded row, or do not take the mask."""
+    def _is_padding_safe(self) -> bool:
+        """Return whether two rows of different lengths get the same logits in one padded batch as alone.
+
+        Some families read the last position of a padded row, or ignore the attention mask.
+        """
         with load_errors("this classifier cannot read a text", self.name, "name another classifier"):
             texts = ("a probe", "another probe, and a longer one")
-            rows = [self._row_of(self.tokenizer(text, verbose=False)) for text in texts]
+            rows = [self._input_of(self.tokenizer(text, verbose=False)) for text in texts]
             alone = torch.cat([self._logits([row]) for row in rows])
             try:
                 together = self._logits(rows)
-            except Exception:  # noqa: BLE001  whatever a family raises there: it reads rows of equal length
+            except Exception:  # noqa: BLE001  a family that cannot batch them gets rows of equal length
                 return False
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 0.05
         return float((together - alone).abs().max()) <= tolerance * max(float(alone.abs().max()), 1.0)
 
-    def _of_label(self, logits: Tensor) -> Tensor:
-        """[answers, outputs] → [answers], by the rule of the module."""
+    def _label_scores(self, logits: Tensor) -> Tensor:
+        """Turn logits [responses, outputs] into scores [responses] by the module's rule."""
         own = logits[:, self.label]
-        apart = self.model.config.problem_type in ("regression", "multi_label_classification")
-        if logits.shape[1] == 1 or apart:
+        independent = self.model.config.problem_type in ("regression", "multi_label_classification")
+        if logits.shape[1] == 1 or independent:
             return own
         others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
         return own - others.logsumexp(dim=1)
 
-    def _encode(self, rollout: Rollout) -> _Row:
-        answer = self._inert(rollout.text)
+    def _encode(self, rollout: Rollout) -> _Input:
+        response = self._break_special_tokens(rollout.text)
         if self.part.text == "answer":
-            return self._row(rollout, self.tokenizer(answer, verbose=False))
+            return self._checked_input(rollout, self.tokenizer(response, verbose=False))
         if self.tokenizer.chat_template:
-            return self._templated(rollout, answer)
-        alone = len(self.tokenizer("", answer, verbose=False)["input_ids"])
+            return self._apply_template(rollout, response)
+        alone = len(self.tokenizer("", response, verbose=False)["input_ids"])
         if self.max_length is not None and alone >= self.max_length:
-            raise self._too_long(rollout, alone)
-        cut = {} if self.max_length is None else {"truncation": "only_first", "max_length": self.max_length}
-        prompt = self._inert(_conversation(rollout.prompt.messages))
-        return self._row(rollout, self.tokenizer(prompt, answer, verbose=False, **cut))
+            raise self._too_long_error(rollout, alone)
+        truncation = (
+            {} if self.max_length is None else {"truncation": "only_first", "max_length": self.max_length}
+        )
+        prompt = self._break_special_tokens(_join_turns(rollout.prompt.messages))
+        return self._checked_input(rollout, self.tokenizer(prompt, response, verbose=False, **truncation))
 
-    def _templated(self, rollout: Rollout, answer: str) -> _Row:
-        """The conversation through the chat template. An answer that was cut gets no forged end."""
+    def _apply_template(self, rollout: Rollout, response: str) -> _Input:
+        """Render the conversation with the chat template. A truncated response gets no end of turn."""
         messages = list(rollout.prompt.messages)
         while True:
-            turns = [{"role": m.role, "content": self._inert(m.content)} for m in messages]
+            turns = [{"role": m.role, "content": self._break_special_tokens(m.content)} for m in messages]
             try:
-                turns.append({"role": "assistant", "content": answer})
+                turns.append({"role": "assistant", "content": response})
                 text = chat_template.render(self.tokenizer, turns)
             except chat_template.TemplateRefusal as error:
                 raise UserError(
                     f"the classifier's chat template refuses this conversation ({error.message})",
-                    where=self._at(rollout),
-                    fix="use text: answer, or a classifier whose template takes it",
+                    where=self._where(rollout),
+                    fix="use text: answer, or a classifier whose chat template accepts it",
                 ) from error
-            if rollout.stop == "length" and answer and answer in text:
-                text = text[: text.rindex(answer)] + answer
+            if rollout.stop == "length" and response and response in text:
+                text = text[: text.rindex(response)] + response
             encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
-            shorter = _without_oldest(messages)
+            shorter = _drop_oldest_turn(messages)
             if self.max_length is None or len(encoded["input_ids"]) <= self.max_length or shorter is None:
-                return self._row(rollout, encoded)
+                return self._checked_input(rollout, encoded)
             messages = shorter
 
-    def _row(self, rollout: Rollout, encoded: dict[str, list[int]]) -> _Row:
+    def _checked_input(self, rollout: Rollout, encoded: dict[str, list[int]]) -> _Input:
         tokens = tuple(encoded["input_ids"])
         if self.max_length is not None and len(tokens) > self.max_length:
-            raise self._too_long(rollout, len(tokens))
-        return self._row_of(encoded)
+            raise self._too_long_error(rollout, len(tokens))
+        return self._input_of(encoded)
 
     @staticmethod
-    def _row_of(encoded: Mapping[str, Sequence[int]]) -> _Row:
-        return _Row(tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ())))
+    def _input_of(encoded: Mapping[str, Sequence[int]]) -> _Input:
+        return _Input(tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ())))
 
-    def _too_long(self, rollout: Rollout, tokens: int) -> UserError:
+    def _too_long_error(self, rollout: Rollout, tokens: int) -> UserError:
         return UserError(
-            f"this answer needs {tokens} of the {self.max_length} tokens the classifier reads",
-            where=self._at(rollout),
+            f"this response takes {tokens} tokens, and the classifier reads {self.max_length}",
+            where=self._where(rollout),
             fix=FIX_LENGTH,
         )
 
-    def _at(self, rollout: Rollout) -> str:
+    def _where(self, rollout: Rollout) -> str:
         return f"{self.name}, prompt {rollout.prompt.id}"
 
-    def _inert(self, text: str) -> str:
-        return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    def _break_special_tokens(self, text: str) -> str:
+        return self._special_tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
-    def _limit(self) -> int | None:
-        """What is asked for, or what the model takes. Tokenizers without a limit of their own name a huge number."""
-        said = (*_positions(self.model), self.tokenizer.model_max_length)
-        known = [int(limit) for limit in said if limit is not None and limit < 10**9]
+    def _find_max_length(self) -> int | None:
+        """Return `max_length` of the part, else the model's own limit, if any.
+
+        Tokenizers without a limit report a huge number.
+        """
+        limits = (*_position_limits(self.model), self.tokenizer.model_max_length)
+        known = [int(limit) for limit in limits if limit is not None and limit < 10**9]
         most = min(known, default=None)
         if most is not None and (self.part.max_length or 0) > most:
             raise UserError(
@@ -221,20 +229,20 @@ class ClassifierReward:
 
 
 def check_classifier(source: ModelSource) -> None:
-    """That the model is a classifier, by its config alone. Raises UserError when it is anything else."""
+    """Check by its config that a model is a sequence classifier. Raises UserError when it is not."""
     if source.kind != "full":
         raise UserError(
-            f"is no classifier: it is {source.description}",
+            f"is not a classifier: it is {source.description}",
             where=source.name,
-            fix="for a reward model that Harken trained write type: model",
+            fix="use type: model for a reward model that Harken trained",
         )
     named = json_io.read_object(source.folder / "config.json").get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     if not any("ForSequenceClassification" in name for name in names):
         raise UserError(
-            f"is no classifier: its config names {', '.join(names) or 'no architecture'}",
+            f"is not a classifier: its config names {', '.join(names) or 'no architecture'}",
             where=source.name,
-            fix="name a model for sequence classification; a language model has no trained head to score with",
+            fix="name a sequence classification model; a plain language model has no trained head",
         )
 
 
@@ -245,11 +253,11 @@ def load_classifier(
     device: torch.device,
     micro_batch_tokens: int,
 ) -> ClassifierReward:
-    """Read it from disk, whole: weights that are missing would be random, so they are an error (UserError)."""
+    """Load a classifier. Raises UserError when it cannot be read, or weights are missing and would be random."""
     source.check()
-    fix = "only models that transformers knows without code of their own are loaded"
+    fix = "name a model that transformers supports without trust_remote_code"
     with load_errors("this classifier cannot be read", source.name, fix):
-        model, told = AutoModelForSequenceClassification.from_pretrained(
+        model, loading_info = AutoModelForSequenceClassification.from_pretrained(
             source.folder,
             dtype=dtype,
             use_safetensors=True,
@@ -257,7 +265,7 @@ def load_classifier(
             local_files_only=True,
             output_loading_info=True,
         )
-    if missing := sorted(told["missing_keys"]):
+    if missing := sorted(loading_info["missing_keys"]):
         raise UserError(
             f"weights are missing: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}",
             where=source.name,
@@ -267,16 +275,16 @@ def load_classifier(
 
 
 @contextmanager
-def _padding(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[int]:
-    """The id to fill padding with; inside, the model takes it for its pad.
+def _pad_token(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[int]:
+    """Set the model's pad token for the rows of a batch; yields its id.
 
-    A language model finds the last token of a row as the last that is not its config's pad. Padding filled with that
-    very id leaves a row's score what it is alone. Where the config names no token of the vocabulary, a row alone is
-    read at its very end: an id that is in none of the rows gives the same.
+    A language model takes the last token that is not its config's pad token as the last of a row. Padding with that
+    id leaves each row's score unchanged. If the config has no pad token in the vocabulary, the model reads an unpadded
+    row at its last position; a pad token that occurs in no row gives the same.
     """
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
-    kept = [getattr(config, "pad_token_id", None) for config in configs]
-    own, vocabulary = kept[-1], int(model.get_input_embeddings().weight.shape[0])
+    previous = [getattr(config, "pad_token_id", None) for config in configs]
+    own, vocabulary = previous[-1], int(model.get_input_embeddings().weight.shape[0])
     filler = own
     if filler is None or not 0 <= filler < vocabulary:
         used = {token for row in rows for token in row}
@@ -286,12 +294,12 @@ def _padding(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[
             config.pad_token_id = filler
         yield filler
     finally:
-        for config, pad in zip(configs, kept, strict=True):
+        for config, pad in zip(configs, previous, strict=True):
             config.pad_token_id = pad
 
 
-def _positions(model: PreTrainedModel) -> Iterator[int]:
-    """What the model's positions allow. The RoBERTa family counts them from behind the padding's own position."""
+def _position_limits(model: PreTrainedModel) -> Iterator[int]:
+    """Yield the lengths that position embeddings allow. RoBERTa models start behind the padding's position."""
     named = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(named, int) and named > 0:  # some write −1 for no limit
         yield named
@@ -300,15 +308,15 @@ def _positions(model: PreTrainedModel) -> Iterator[int]:
             yield module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
 
 
-def _conversation(messages: Sequence[Message]) -> str:
-    """A lone turn is its text; several are told apart by their role."""
+def _join_turns(messages: Sequence[Message]) -> str:
+    """Join turns into one text, each with its role; a single turn is its text alone."""
     if len(messages) == 1:
         return messages[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def _without_oldest(messages: Sequence[Message]) -> list[Message] | None:
-    """The conversation from its second user turn on, system turns kept; None when there is no second one."""
+def _drop_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
+    """Return the conversation from its second user turn on, with system turns; None without a second one."""
     users = [i for i, message in enumerate(messages) if message.role == "user"]
     if len(users) < 2:
         return None

@@ -1,22 +1,22 @@
-"""The demo's gold judge: a transparent rule that stands in for human taste. Synthetic, never human.
+"""Compute the demo's gold score: a transparent rule in place of human preferences. Synthetic, never human.
 
     gold = (0.1 + 0.9 topic) × length × ending × fresh × own × prose          in [0, 1]
 
-    topic    a ladder: 1 when the answer holds enough of the prompt's keywords (two different ones; one is
-             enough for a question of fact or a prompt that has only one), 0.7 for one of two,
-             0.3 for none of them but a content word of the prompt, else 0. No keywords to look for: 1
+    topic    1 when the response contains enough of the prompt's keywords (two different ones; one is enough
+             for a question of fact or a prompt that has only one), 0.7 for one of two, 0.3 for none of them
+             but a content word of the prompt, else 0. 1 for a prompt without keywords
     length   n words: n/6 up to 6, 1 from 6 to 32, 32/n beyond
-    ending   1 when the answer ended itself on . ! or ?, 0.7 when it ended without, 0.4 when it was cut
+    ending   1 when the response ended by itself on . ! or ?, 0.7 without one, 0.4 when it was truncated
     fresh    1 minus the larger of two shares: repeated word 4-grams, repeated sentences
-    own      1 unless the answer quotes the prompt: 1 while its longest run of the prompt's words is at
-             most 4 words or 70 % of the prompt, down to 0 when all of it is copied
-    prose    1 when at least 15 % of the words are function words ("the", "is", "to", …), less in proportion:
-             a bare list of keywords scores 0
+    own      1 while the longest run of words copied from the prompt is at most 4 words or 70 % of the prompt,
+             down to 0 when the whole prompt is copied
+    prose    1 when at least 15 % of the words are function words ("the", "is", "to", …), proportionally less
+             below: a bare list of keywords scores 0
 
-The parts multiply, so no single trick pays: an empty answer scores 0, one word at most 1/6, a constant
-sentence off the topic at most 0.1, a loop next to nothing. It reads words, not meaning: nonsense that is
-short, ended and uses the right words scores high, and a good answer in other words scores low. That is the
-point of a demo: a policy may please its learned reward more than this rule, and the report shows both.
+The parts are multiplied, so one high part is not enough: an empty response scores 0, one word at most 1/6, a
+constant sentence off the topic at most 0.1, a loop close to 0. The rule matches words, not meaning: short, ended
+nonsense with the right words scores high, and a good response in other words scores low. A policy can therefore
+gain more learned reward than gold score, and the report shows both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Prompt, StopReason
 
 GOLD_VERSION = "demo judge v1"
-"""Names this formula in data and reports. A change of any constant below is a new version."""
+"""Name of this formula in data and reports. Changing any constant below needs a new version."""
 
 OFF_TOPIC = 0.1
 ONE_OF_TWO, NAMES_THE_TOPIC = 0.7, 0.3
@@ -63,34 +63,34 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _ENDED_PROPERLY = re.compile(r"[.!?…][\"'”’)\]*_]*$")
 
 
-def gold(prompt: Prompt, text: str, stop: StopReason) -> float:
-    """The gold score of an answer, in [0, 1]. `prompt.details["keywords"]` lists the strings it looks for."""
-    parts = gold_parts(prompt, text, stop)
+def gold_score(prompt: Prompt, text: str, stop: StopReason) -> float:
+    """Compute the gold score of a response, in [0, 1]. `prompt.details["keywords"]` lists its keywords."""
+    parts = gold_score_parts(prompt, text, stop)
     topic = OFF_TOPIC + (1.0 - OFF_TOPIC) * parts["topic"]
     return topic * parts["length"] * parts["ending"] * parts["fresh"] * parts["own"] * parts["prose"]
 
 
-def gold_parts(prompt: Prompt, text: str, stop: StopReason) -> dict[str, float]:
-    """Each part of the score, in [0, 1], in the order of the module's formula."""
-    answer = normalised_words(text)
+def gold_score_parts(prompt: Prompt, text: str, stop: StopReason) -> dict[str, float]:
+    """Compute each part of the score, in [0, 1], in the order of the module's formula."""
+    response = normalised_words(text)
     return {
-        "topic": _topic(prompt, answer),
-        "length": _length(len(answer)),
+        "topic": _topic(prompt, response),
+        "length": _length(len(response)),
         "ending": _ending(text, stop),
-        "fresh": _fresh(text, answer),
-        "own": _own(normalised_words(prompt.last_user_message), answer),
-        "prose": _prose(answer),
+        "fresh": _freshness(text, response),
+        "own": _originality(normalised_words(prompt.last_user_message), response),
+        "prose": _prose(response),
     }
 
 
 def normalised_words(text: str) -> list[str]:
-    """Lower-case words without punctuation; an apostrophe inside a word stays."""
+    """Split a text into lower-case words without punctuation; an apostrophe inside a word stays."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
 
 
-def keyword_hits(keywords: list[str], answer: list[str]) -> int:
-    """How many keywords the words of an answer hold, as themselves or with a common ending."""
-    joined = " ".join(answer)
+def keyword_hits(keywords: list[str], response: list[str]) -> int:
+    """Count the keywords that occur among a response's words, as they are or with a common ending."""
+    joined = " ".join(response)
     stems = [stem for keyword in keywords if (stem := " ".join(normalised_words(keyword)))]
     return sum(bool(_forms(stem).search(joined)) for stem in stems)
 
@@ -106,21 +106,21 @@ def _forms(stem: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(forms)})\b")
 
 
-def _topic(prompt: Prompt, answer: list[str]) -> float:
+def _topic(prompt: Prompt, response: list[str]) -> float:
     keywords = prompt.details.get("keywords", [])
     if not keywords:
         return 1.0
     enough = 1 if prompt.domain == "facts" else min(2, len(keywords))
-    hits = keyword_hits(keywords, answer)
+    hits = keyword_hits(keywords, response)
     if hits >= enough:
         return 1.0
     if hits:
         return ONE_OF_TWO
-    return NAMES_THE_TOPIC if keyword_hits(_content_words(prompt.last_user_message), answer) else 0.0
+    return NAMES_THE_TOPIC if keyword_hits(_content_words(prompt.last_user_message), response) else 0.0
 
 
 def _content_words(text: str) -> list[str]:
-    """What a prompt is about: its words but for function words and those that only name the task."""
+    """Return a prompt's words without function words and words that only name the task, in the singular."""
     found = [word for word in normalised_words(text) if word not in FUNCTION_WORDS and word not in TASK_WORDS]
     return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in found]
 
@@ -137,21 +137,21 @@ def _ending(text: str, stop: StopReason) -> float:
     return 1.0 if _ENDED_PROPERLY.search(text.rstrip()) else UNPUNCTUATED
 
 
-def _fresh(text: str, answer: list[str]) -> float:
+def _freshness(text: str, response: list[str]) -> float:
     sentences = [" ".join(found) for part in _SENTENCE_END.split(text) if (found := normalised_words(part))]
-    return 1.0 - max(repeated_ngram_fraction(answer, 4), repeated_ngram_fraction(sentences, 1))
+    return 1.0 - max(repeated_ngram_fraction(response, 4), repeated_ngram_fraction(sentences, 1))
 
 
-def _own(asked: list[str], answer: list[str]) -> float:
-    free = max(COPIED_WORDS, COPIED_SHARE * len(asked))
-    if len(asked) <= free:
+def _originality(prompt_words: list[str], response: list[str]) -> float:
+    free = max(COPIED_WORDS, COPIED_SHARE * len(prompt_words))
+    if len(prompt_words) <= free:
         return 1.0
-    run = SequenceMatcher(None, asked, answer, autojunk=False).find_longest_match().size
-    return min(1.0, (len(asked) - run) / (len(asked) - free))
+    run = SequenceMatcher(None, prompt_words, response, autojunk=False).find_longest_match().size
+    return min(1.0, (len(prompt_words) - run) / (len(prompt_words) - free))
 
 
-def _prose(answer: list[str]) -> float:
-    if not answer:
+def _prose(response: list[str]) -> float:
+    if not response:
         return 0.0
-    share = sum(word in FUNCTION_WORDS for word in answer) / len(answer)
+    share = sum(word in FUNCTION_WORDS for word in response) / len(response)
     return min(1.0, share / PROSE_SHARE)

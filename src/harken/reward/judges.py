@@ -1,4 +1,4 @@
-"""Rules by name that score a response without a model: judges, and parts of a reward of type `rule`."""
+"""Define rules that score a response without a model, for judges and for reward parts of type `rule`."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from collections.abc import Callable, Sequence
 from harken.errors import UserError
 from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Prompt, Rollout, Score, StopReason
-from harken.reward.demo_gold import gold, normalised_words
+from harken.reward.demo_gold import gold_score, normalised_words
 
 Judge = Callable[[Prompt, str, StopReason], float | None]
-"""None: the rule does not apply to this prompt."""
+"""Return the score, or None where the rule does not apply to the prompt."""
 
 REPETITIVE = 0.25
-"""Share of repeated word 4-grams above which a response is damaged."""
+"""Share of repeated word 4-grams above which a response is not intact."""
 
 
 def demo_gold(prompt: Prompt, text: str, stop: StopReason) -> float | None:
     """Score a response to a demo prompt by the rule that made the demo's preferences; None for any other prompt.
 
-    The rule looks for keywords that only the demo's prompts bring, and likes 6 to 32 words: on other prompts it would
-    give a number that means nothing.
+    The rule looks for keywords that only the demo's prompts have, and prefers 6 to 32 words: on other prompts its score
+    would be meaningless.
     """
-    return gold(prompt, text, stop) if "keywords" in prompt.details else None
+    return gold_score(prompt, text, stop) if "keywords" in prompt.details else None
 
 
 def intact(prompt: Prompt, text: str, stop: StopReason) -> float:
-    """Return 1.0 for a response that ended by itself, says something and does not repeat itself, else 0.0."""
-    said = normalised_words(text)
-    return float(stop == "end_of_turn" and bool(said) and repeated_ngram_fraction(said, 4) <= REPETITIVE)
+    """Return 1.0 for a response that ended by itself, has words and does not repeat itself, else 0.0."""
+    found = normalised_words(text)
+    return float(stop == "end_of_turn" and bool(found) and repeated_ngram_fraction(found, 4) <= REPETITIVE)
 
 
 JUDGES: dict[str, Judge] = {"demo_gold": demo_gold, "intact": intact}
 
 GUARDS = frozenset({"intact"})
-"""Rules that detect damage and do not measure quality: a fall is an alarm, a constant is not."""
+"""Rules that detect degenerate responses and do not measure quality: only a falling score is a problem."""
 
 
 class JudgeReward:
-    """A rule as a part of the reward, or as a judge."""
+    """Score responses by a rule, as a part of the reward or as a judge."""
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
         self.name, self.weight, self.judge = name, weight, find_judges([name])[name]

@@ -1,7 +1,7 @@
-"""Everything of the process that user code may change and that Harken's own code depends on: read it, put it back.
+"""Capture and restore the process state that user code may change and Harken's own code depends on.
 
-Not among it: what other modules hold (a patched function, a changed constant), limits and settings that have no
-getter, and memory. Code that wants to change those changes them.
+Not covered: the contents of other modules (a patched function, a changed constant), limits and settings without a
+getter, and memory. User code can change those for the whole run.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ import numpy as np
 import torch
 
 
-class Aspect(NamedTuple):
-    """One thing that code can change: how to read it, and how to set it to what was read."""
+class Setting(NamedTuple):
+    """Describe one setting: how to read it, and how to set it to a value that was read."""
 
     name: str
     read: Callable[[], Any]
     set: Callable[[Any], object]
-    kept: bool = True
-    """Whether what a file sets while it is imported holds for the calls of its functions."""
+    kept_from_import: bool = True
+    """Whether a change made while a file is imported applies to the calls of its functions."""
 
 
 def _directory() -> str | None:
-    with contextlib.suppress(OSError):  # somebody removed it
+    with contextlib.suppress(OSError):  # it was removed
         return os.getcwd()
     return None
 
@@ -54,17 +54,17 @@ def _set_environment(wanted: dict[str, str]) -> None:
             os.environ[name] = value
 
 
-def _mask() -> int:
-    mask = os.umask(0o077)  # there is no other way to read it
+def _umask() -> int:
+    mask = os.umask(0o077)  # it can only be read by setting it
     os.umask(mask)
     return mask
 
 
-def _lists() -> tuple[Any, ...]:
+def _sys_lists() -> tuple[Any, ...]:
     return sys.path, list(sys.path), sys.argv, list(sys.argv)
 
 
-def _set_lists(found: tuple[Any, ...]) -> None:
+def _set_sys_lists(found: tuple[Any, ...]) -> None:
     sys.path, path, sys.argv, arguments = found
     sys.path[:], sys.argv[:] = path, arguments
 
@@ -88,7 +88,7 @@ def _warnings() -> tuple[Any, ...]:
 def _set_warnings(found: tuple[Any, ...]) -> None:
     warnings.filters, filters, warnings.showwarning = found
     cast(list[Any], warnings.filters)[:] = filters
-    with warnings.catch_warnings():  # entering one tells the module that its filters changed
+    with warnings.catch_warnings():  # entering it tells the module that its filters changed
         pass
 
 
@@ -131,7 +131,7 @@ _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 def _signals() -> tuple[Any, ...] | None:
-    """Handlers and the alarm clock; None outside the main thread, where they cannot be set."""
+    """Return handlers, the alarm timer and the time; None outside the main thread, where they cannot be set."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return None
     alarm = signal.getitimer(signal.ITIMER_REAL)
@@ -142,9 +142,8 @@ def _set_signals(found: tuple[Any, ...] | None) -> None:
     if found is None or threading.current_thread() is not threading.main_thread():
         return
     handlers, (left, every), began = found
-    if (
-        not left and signal.getitimer(signal.ITIMER_REAL)[0]
-    ):  # before the handlers: its own may be the default, death
+    # Stop a timer of the code before its handler is replaced: the default handler ends the process.
+    if not left and signal.getitimer(signal.ITIMER_REAL)[0]:
         signal.setitimer(signal.ITIMER_REAL, 0)
     changed = False
     for number, handler in handlers.items():
@@ -190,51 +189,51 @@ def _set_torch(found: tuple[Any, ...]) -> None:
     torch.backends.cudnn.benchmark = tries
 
 
-ASPECTS = (
-    Aspect("working directory", _directory, _set_directory),
-    Aspect("environment", lambda: dict(os.environ), _set_environment),
-    Aspect("umask", _mask, os.umask),
-    Aspect("sys.path and sys.argv", _lists, _set_lists),
-    Aspect("locale", _locale, _set_locale),
-    Aspect("warnings", _warnings, _set_warnings),
-    Aspect("logging", _logging, _set_logging),
-    Aspect("interpreter", _interpreter, _set_interpreter),
-    Aspect("signals", _signals, _set_signals, kept=False),
-    Aspect("numpy errors", np.geterr, lambda found: np.seterr(**found)),
-    Aspect("torch", _torch, _set_torch),
+SETTINGS = (
+    Setting("working directory", _directory, _set_directory),
+    Setting("environment", lambda: dict(os.environ), _set_environment),
+    Setting("umask", _umask, os.umask),
+    Setting("sys.path and sys.argv", _sys_lists, _set_sys_lists),
+    Setting("locale", _locale, _set_locale),
+    Setting("warnings", _warnings, _set_warnings),
+    Setting("logging", _logging, _set_logging),
+    Setting("interpreter", _interpreter, _set_interpreter),
+    Setting("signals", _signals, _set_signals, kept_from_import=False),
+    Setting("numpy errors", np.geterr, lambda found: np.seterr(**found)),
+    Setting("torch", _torch, _set_torch),
 )
-"""What is the same again after user code."""
+"""The settings that are restored after user code."""
 
 
 def read_state() -> list[Any]:
-    """The surroundings as they are now."""
-    return [aspect.read() for aspect in ASPECTS]
+    """Return the current value of every setting."""
+    return [setting.read() for setting in SETTINGS]
 
 
-def restore_state(surroundings: list[Any]) -> None:
-    """Make them again what was read."""
-    for aspect, found in zip(ASPECTS, surroundings, strict=True):
-        aspect.set(found)
+def restore_state(values: list[Any]) -> None:
+    """Set every setting to the value that `read_state` returned."""
+    for setting, value in zip(SETTINGS, values, strict=True):
+        setting.set(value)
 
 
-def changed(before: list[Any], after: list[Any]) -> dict[int, Any]:
-    """What code set on purpose between two readings, by the number of its aspect: of those that are kept."""
+def changed_settings(before: list[Any], after: list[Any]) -> dict[int, Any]:
+    """Return the values that differ between two readings, by the setting's index, where `kept_from_import`."""
     return {
         number: now
-        for number, (aspect, then, now) in enumerate(zip(ASPECTS, before, after, strict=True))
-        if aspect.kept and now != then
+        for number, (setting, then, now) in enumerate(zip(SETTINGS, before, after, strict=True))
+        if setting.kept_from_import and now != then
     }
 
 
 def random_state() -> tuple[Any, ...]:
-    """The states of the global generators: Python's, NumPy's, torch's, and those of GPUs in use."""
+    """Return the states of the global generators of Python, NumPy, torch, and the GPUs if CUDA is in use."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     on_gpus = torch.cuda.get_rng_state_all() if in_use else None
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), on_gpus
 
 
-def put_random_state(state: tuple[Any, ...]) -> None:
-    """Make them again what was read."""
+def restore_random_state(state: tuple[Any, ...]) -> None:
+    """Set the global generators to the states that `random_state` returned."""
     python, numpy, on_cpu, on_gpus = state
     random.setstate(python)
     np.random.set_state(numpy)
@@ -244,7 +243,7 @@ def put_random_state(state: tuple[Any, ...]) -> None:
 
 
 def seed_generators(value: int) -> None:
-    """Begin the global generators anew."""
+    """Seed the global generators of Python, NumPy and torch."""
     random.seed(value)
     np.random.seed(value % 2**32)
     torch.default_generator.manual_seed(value)

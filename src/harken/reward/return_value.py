@@ -1,9 +1,9 @@
-"""What a user's function returned → a reward.
+"""Convert what a user's function returned to a reward.
 
-None                                                       no opinion
+None                                                       None: no score
 a real number: bool, int, float, Decimal, Fraction, NumPy  that number
-an array or tensor of one element, wherever it is           its element
-anything else                                              refused: text, complex numbers, lists, dicts, generators …
+an array or tensor of one element, on any device            its element
+anything else                                              TypeError: text, complex numbers, lists, dicts, generators …
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _SHORT.maxother = _SHORT.maxstring = 60
 
 
 def as_reward(value: Any) -> float | None:
-    """The value as a Python float, None for None. It may be NaN or infinite; a number beyond float64 is infinite.
+    """Convert a value to a float; None stays None. NaN and infinity are kept, a number beyond float64 is infinite.
 
-    Raises TypeError, with what was returned and why it is no reward.
+    Raises TypeError, describing the value and why it is not a reward.
     """
     if value is None:
         return None
@@ -33,24 +33,24 @@ def as_reward(value: Any) -> float | None:
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         size = value.numel() if isinstance(value, torch.Tensor) else value.size
         if size != 1:
-            raise TypeError(f"{shown(value)}: {size} numbers, and a reward is one")
+            raise TypeError(f"{describe_value(value)}: {size} numbers, but a reward is one")
         number = value.item()
     if isinstance(number, complex) or not isinstance(number, Real | Decimal):
-        raise TypeError(f"{shown(value)}{_hint(value)}")
+        raise TypeError(f"{describe_value(value)}{_hint(value)}")
     try:
         return float(number)
     except OverflowError:
         return math.inf if number == abs(number) else -math.inf
 
 
-def shown(value: Any) -> str:
-    """A value and its type in a few words. Never raises, whatever its `__repr__` does."""
+def describe_value(value: Any) -> str:
+    """Describe a value and its type briefly. Never raises, even if its `__repr__` does."""
     kind = type(value).__name__
     if isinstance(value, torch.Tensor | np.ndarray):
         return f"{kind} of shape {tuple(value.shape)}, {value.dtype}"
     try:
         return f"{_SHORT.repr(value)} ({kind})"
-    except BaseException:  # noqa: BLE001  a value that cannot be printed is told by its type
+    except BaseException:  # noqa: BLE001  a value without a repr is described by its type
         return f"a value of type {kind}"
 
 

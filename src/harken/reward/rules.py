@@ -1,4 +1,4 @@
-"""Rewards that are plain rules on a rollout. Each is a penalty: a measured quantity with a negative weight."""
+"""Define the penalties: measured quantities of a rollout with a negative weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harken.reward.source import RewardSource
 
 
 class MissingEos:
-    """1 for an answer that was cut off, 0 for one that ended."""
+    """Measure truncation: 1 for a truncated response, 0 for one that ended."""
 
     name = "missing_eos"
 
@@ -19,12 +19,12 @@ class MissingEos:
         self.penalty = penalty
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Weight × 1 is subtracted from answers with stop = "length"."""
+        """Return 1 for responses with stop = "length", else 0, with weight −`penalty`."""
         return [Score(self.name, float(r.stop == "length"), -self.penalty) for r in rollouts]
 
 
 class Length:
-    """The number of response tokens."""
+    """Measure the length in response tokens."""
 
     name = "length"
 
@@ -32,12 +32,12 @@ class Length:
         self.penalty = penalty
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Weight × tokens is subtracted."""
+        """Return the response tokens of each rollout, with weight −`penalty`."""
         return [Score(self.name, float(len(r.response_tokens)), -self.penalty) for r in rollouts]
 
 
 class Repetition:
-    """The share of repeated token 4-grams, 0 … 1."""
+    """Measure the share of repeated token 4-grams, in [0, 1]."""
 
     name = "repetition"
 
@@ -45,14 +45,14 @@ class Repetition:
         self.penalty = penalty
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Weight × share is subtracted."""
+        """Return the share for each rollout, with weight −`penalty`."""
         return [
             Score(self.name, repeated_ngram_fraction(r.response_tokens, 4), -self.penalty) for r in rollouts
         ]
 
 
 def penalties(settings: PPOSettings) -> list[RewardSource]:
-    """The rules a PPO run asks for: those with a penalty above zero."""
+    """Return the penalties of a PPO configuration that are above zero."""
     rules: list[RewardSource] = []
     replaced = settings.missing_eos_score is not None
     if settings.missing_eos_penalty > 0 and settings.truncated == "penalise" and not replaced:

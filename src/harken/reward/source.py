@@ -1,4 +1,4 @@
-"""Where reward comes from: several sources, each with a name and a weight, summed into one number a rollout."""
+"""Score rollouts with several reward sources, whose weighted scores are summed to one reward a rollout."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harken.records import Rollout, Score, ScoredRollout
 
 @runtime_checkable
 class RewardSource(Protocol):
-    """Anything that scores finished answers."""
+    """Define what scores finished responses."""
 
     name: str
 
     def score(self, rollouts: Sequence[Rollout]) -> Sequence[Score | tuple[Score, ...]]:
-        """One part of the reward for each rollout, in order; or that part and what else was measured, in a tuple."""
+        """Return each rollout's score, in order; or a tuple of that score and further measurements."""
         ...
 
 
 def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
-    """Every source's part for every rollout. Raises ValueError when a source returns another number of scores."""
+    """Score every rollout with every source. Raises ValueError when a source returns another number of scores."""
     columns = [source.score(rollouts) for source in sources]
     for source, column in zip(sources, columns, strict=True):
         if len(column) != len(rollouts):
@@ -30,15 +30,15 @@ def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> l
                 f"reward source {source.name!r} scored {len(column)} of {len(rollouts)} rollouts"
             )
     return [
-        ScoredRollout(rollout, tuple(score for column in columns for score in _scores(column[i])))
+        ScoredRollout(rollout, tuple(score for column in columns for score in _as_tuple(column[i])))
         for i, rollout in enumerate(rollouts)
     ]
 
 
-def finite(source: str, rollouts: Sequence[Rollout], values: Sequence[float]) -> Sequence[float]:
-    """The values, one a rollout. Raises NonFinite, naming source and prompt, for one that is NaN or infinite.
+def require_finite(source: str, rollouts: Sequence[Rollout], values: Sequence[float]) -> Sequence[float]:
+    """Return the values, one a rollout. Raises NonFinite, naming source and prompt, for NaN or infinity.
 
-    To be asked before `clipped`: clipping would make a number of it.
+    Call it before `clip_score`, which would turn NaN and infinity into finite numbers.
     """
     for row, (rollout, value) in enumerate(zip(rollouts, values, strict=True)):
         if not math.isfinite(value):
@@ -46,16 +46,16 @@ def finite(source: str, rollouts: Sequence[Rollout], values: Sequence[float]) ->
                 "reward",
                 value,
                 where=f"reward {source}, prompt {rollout.prompt.id}",
-                fix="look at what it scored: the answer, the weights of the model that scores, their dtype",
+                fix="check the response it scored, and the weights and dtype of the model that scored it",
                 row=row,
             )
     return values
 
 
-def clipped(value: float, clip: float | None) -> float:
-    """`value` held within ± clip; None: as it is."""
+def clip_score(value: float, clip: float | None) -> float:
+    """Clip `value` to ±`clip`; None leaves it unchanged."""
     return value if clip is None else max(-clip, min(clip, value))
 
 
-def _scores(said: Score | tuple[Score, ...]) -> tuple[Score, ...]:
-    return said if isinstance(said, tuple) else (said,)
+def _as_tuple(score: Score | tuple[Score, ...]) -> tuple[Score, ...]:
+    return score if isinstance(score, tuple) else (score,)

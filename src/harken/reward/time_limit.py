@@ -1,11 +1,11 @@
-"""A limit of time on a call of user code.
+"""Limit the time of a call of user code.
 
-    after `seconds`           `TimeIsUp` is raised in it, and once a second from then on: it may be caught there
-    `LAST_RESORT` later       the process ends, when not even that has helped
+    after `seconds`           `CallTimeout` is raised in it, and again every second, because user code may catch it
+    `KILL_AFTER_S` later      the process ends if the call still runs
 
-In the main thread the alarm clock raises it: that interrupts Python, and what waits in a system call. Elsewhere, and
-where there is no alarm clock (Windows), it is raised between two steps of the interpreter, so a call that waits outside
-Python is over first. Nothing of this process can interrupt code that holds the interpreter's lock and never returns.
+In the main thread a timer signal raises it, which interrupts Python and blocking system calls. In other threads, and
+where there is no such timer (Windows), it is raised between two bytecode instructions, so a call that blocks outside
+Python ends first. Code that holds the GIL and never returns cannot be interrupted from within the process.
 """
 
 from __future__ import annotations
@@ -17,58 +17,65 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LAST_RESORT = 30.0
-"""Seconds after the limit."""
+KILL_AFTER_S = 30.0
+"""Seconds after the limit at which the process ends."""
 INTERRUPT_INTERVAL = 1.0
 """Seconds between two attempts to interrupt."""
 
 
-class TimeIsUp(BaseException):
-    """Raised in user code that takes too long. No Exception: a retry loop must not take it for a failed request."""
+class CallTimeout(BaseException):
+    """Report user code that takes too long.
+
+    It is not an Exception, so that a retry loop does not take it for a failed request.
+    """
 
 
 @contextmanager
 def time_limit(seconds: float | None, what: str) -> Iterator[None]:
-    """Raise TimeIsUp inside once `seconds` have passed; None: no limit. `what` is named if the process has to end."""
+    """Raise CallTimeout inside once `seconds` have passed; None sets no limit.
+
+    `what` names the call if the process has to end.
+    """
     if seconds is None:
         yield
         return
-    over = threading.Event()
-    by_clock = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    target = None if by_clock else threading.get_ident()
-    watch = threading.Thread(target=_watch, args=(over, seconds, target, what), daemon=True)
+    done = threading.Event()
+    by_signal = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    target = None if by_signal else threading.get_ident()
+    watch = threading.Thread(target=_interrupt_after, args=(done, seconds, target, what), daemon=True)
     before = None
 
     def ring(*_: object) -> None:
-        if not over.is_set():
-            raise TimeIsUp
+        if not done.is_set():
+            raise CallTimeout
 
     watch.start()
     try:
-        if by_clock:
+        if by_signal:
             before = signal.signal(signal.SIGALRM, ring)
             signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_INTERVAL)
         yield
     finally:
-        over.set()
-        if by_clock:
+        done.set()
+        if by_signal:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        else:  # one that was raised a moment ago and has not arrived must not arrive later
+        else:  # cancel one that was raised but has not been delivered yet
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target or 0), None)
 
 
-def _watch(over: threading.Event, seconds: float, target: int | None, what: str) -> None:
-    if over.wait(seconds):
+def _interrupt_after(done: threading.Event, seconds: float, target: int | None, what: str) -> None:
+    if done.wait(seconds):
         return
-    for _ in range(int(LAST_RESORT / INTERRUPT_INTERVAL)):
+    for _ in range(int(KILL_AFTER_S / INTERRUPT_INTERVAL)):
         if target is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), ctypes.py_object(TimeIsUp))
-        if over.wait(INTERRUPT_INTERVAL):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), ctypes.py_object(CallTimeout))
+        if done.wait(INTERRUPT_INTERVAL):
             return
-    line = f"harken: {what}: its timeout_s of {seconds:g} passed, and it cannot be interrupted: it is outside Python. "
-    line += (
-        "The process ends; the same command goes on from the last checkpoint. Bound the call it waits in.\n"
+    line = (
+        f"harken: {what}: its timeout_s of {seconds:g} passed, and it cannot be interrupted outside Python. "
     )
+    line += "The process ends; the same command resumes from the last checkpoint. "
+    line += "Fix: set a timeout on the blocking call.\n"
     os.write(2, line.encode())
     os._exit(1)

@@ -65,7 +65,7 @@ class PPOModels:
         source = self.reference.backbone.source
         where = source.name if separate and source else "the base, adapters off"
         rows.append(role_row("reference", _base_parameters(self.reference.backbone), where))
-        return [*rows, *self.rewards.rows()]
+        return [*rows, *self.rewards.role_rows()]
 
     @property
     def _training(self) -> PPOTraining:
