@@ -4,7 +4,7 @@
 
 Starts from the SFT and reward model of a finished `harken demo`, trains every variant with every seed, lets
 one evaluation per seed respond to the same held-out prompts, and prints a table. Finished runs are kept, so
-the same command goes on where it stopped. Variants differ in the keys listed and in nothing else; those with a
+the same command resumes. Variants differ in the keys listed and in nothing else; those with a
 group baseline sample 4 responses to a quarter of the prompts: the number of rollouts is the same.
 """
 

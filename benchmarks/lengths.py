@@ -71,7 +71,7 @@ class FixedLengths:
 
     def __init__(self, shape: Shape, vocabulary: int, end: int) -> None:
         draw = generator(SEED, "benchmark lengths")
-        # Neither special tokens, which stand first, nor one that ends a turn.
+        # Neither special tokens, which come first, nor one that ends a turn.
         drawn = [draw.integers(vocabulary // 4, vocabulary // 2, p + r).tolist() for p, r in shape.lengths]
         self.prompts = [Prompt(str(i), (Message("user", "unused"),)) for i in range(len(drawn))]
         self.rollouts = {
@@ -189,7 +189,7 @@ class Work:
 
 
 def in_turns(works: Sequence[Work], repeats: int) -> list[dict[str, object]]:
-    """Time all in turns, so that a slow minute of the machine affects each alike; return medians."""
+    """Time all in turns, so that a slow minute of the machine affects all equally; return medians."""
     measured: list[list[dict[str, float]]] = [[] for _ in works]
     for _ in range(repeats):
         for found, work in zip(measured, works, strict=True):

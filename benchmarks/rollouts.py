@@ -135,7 +135,7 @@ def perturb(backbone: Backbone) -> None:
 
 
 def sampled(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> dict[str, dict[str, object]]:
-    """Measure tokens a second of each engine in turns, so that a slow minute affects each alike."""
+    """Measure tokens a second of each engine in turns, so that a slow minute affects all equally."""
     response, peer = given.response, pair.peer
     engines: dict[str, Callable[[int, int], Responses]] = {
         "Harken": lambda repeat, most: pair.harken(prompts, most, 1.0, repeat),

@@ -5,7 +5,7 @@
 
 The same HH helpful rows as the same token ids in the same steps, the same model in bfloat16, LoRA 16 on every
 projection, 16 rows or pairs a step, as many threads. Real tokens (no padding) of a side's steps ÷ their seconds; the
-first step of each side is not counted. TRL runs with its defaults, once more without gradient checkpointing (which
+first step of each side is not counted. TRL runs with its defaults, and again without gradient checkpointing (which
 is its default and costs time), and packed.
 """
 

@@ -1,7 +1,7 @@
 """TRL 1.11.0's PPO, for timing beside Harken's: one JSON line an update.
 
 Runs in its own environment (torch==2.13.0 trl==1.11.0), on a local model folder and on token ids that the
-caller rendered, in the caller's order, so that both sides answer the same prompts in the same update:
+caller rendered, in the caller's order, so that both sides respond to the same prompts in the same update:
 
     python benchmarks/peers/trl_ppo.py --model DIR --prompts ids.jsonl --batch 32 --micro 8 --response 64 --updates 3
 """
@@ -81,12 +81,12 @@ last, now, generate = [0.0], {"generation": 0.0, "response_tokens": 0.0}, module
 
 def timed(model, queries, *args):
     began = time.perf_counter()
-    answers = generate(model, queries, *args)
+    outputs = generate(model, queries, *args)
     now["generation"] += time.perf_counter() - began
-    ends = answers[0][:, queries.shape[1] :] == tokenizer.eos_token_id
+    ends = outputs[0][:, queries.shape[1] :] == tokenizer.eos_token_id
     before_end = ends.cumsum(1) == 0
     now["response_tokens"] += int(before_end.sum() + ends.any(1).sum())
-    return answers
+    return outputs
 
 
 def log(metrics, *args, **kwargs):

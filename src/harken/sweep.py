@@ -228,10 +228,12 @@ def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
     if source is None:
         return lambda overrides: _load_run(name, overrides)
     folder = PipelineFolder(source)
-    for made in (folder.sft.final, folder.reward.final):
-        if not made.exists():
+    for model in (folder.sft.final, folder.reward.final):
+        if not model.exists():
             raise UserError(
-                "not a finished pipeline", where=f"--from {source}", fix=f"Finish it first: {made} is missing"
+                "not a finished pipeline",
+                where=f"--from {source}",
+                fix=f"Finish it first: {model} is missing",
             )
     stage = pipeline.ppo_stage(config_files.load_pipeline(name, []), folder)
     settings = Settings(stage.model_dump(mode="json"), {(): name})

@@ -58,8 +58,11 @@ def test_a_pipeline_before_its_first_stage(
     assert list(scratch.iterdir()) == [] and not (tmp_path / "outputs").exists()
     found = {(f.stage, f.name): f for f in diagnosis.findings}
     assert {stage for stage, _ in found} == {"sft", "reward", "ppo"}
-    assert "stands in" in found["ppo", "model_found"].measured and found["ppo", "model_found"].level == "note"
-    assert "untrained head stands in" in found["ppo", "reward_found"].measured
+    assert (
+        "is used instead" in found["ppo", "model_found"].measured
+        and found["ppo", "model_found"].level == "note"
+    )
+    assert "untrained head is used instead" in found["ppo", "reward_found"].measured
     assert found["ppo", "sft_first"].level == "ok"
     # The sft_missing base never ends a response. It is not what PPO will start from: no warning.
     assert found["ppo", "responses_end"].level == "note"

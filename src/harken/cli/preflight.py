@@ -81,7 +81,7 @@ def plan(
 
 @preflight.command()
 def model(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whatever model_name accepts.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Anything that model_name accepts.")],
     brief: Annotated[bool, typer.Option("--brief", help="Only resolve the name: load nothing.")] = False,
     dtype: Annotated[str, typer.Option(metavar="bfloat16|float32", help="The weight dtype.")] = "bfloat16",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

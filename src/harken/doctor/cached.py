@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class cached(Generic[Value]):
-    """A property that is computed once. If that raises, every later access raises the same exception."""
+    """Compute a property once. If that raises, every later access raises the same exception."""
 
     def __init__(self, make: Callable[[Any], Value]) -> None:
         self.make, self.__doc__ = make, make.__doc__
@@ -23,14 +23,14 @@ class cached(Generic[Value]):
     def __get__(self, context: object | None, owner: type) -> Value | cached[Value]:
         if context is None:
             return self
-        kept = vars(context).setdefault("_cache", {})
-        if self.make.__name__ not in kept:
+        cache = vars(context).setdefault("_cache", {})
+        if self.make.__name__ not in cache:
             try:
-                kept[self.make.__name__] = (self.make(context), None)
-            except REPORTED_ERRORS as fault:
-                kept[self.make.__name__] = (None, fault)
-        value, failed = kept[self.make.__name__]
-        if failed is not None:
-            raise failed
-        made: Value = value
-        return made
+                cache[self.make.__name__] = (self.make(context), None)
+            except REPORTED_ERRORS as raised:
+                cache[self.make.__name__] = (None, raised)
+        value, failure = cache[self.make.__name__]
+        if failure is not None:
+            raise failure
+        result: Value = value
+        return result

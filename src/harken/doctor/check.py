@@ -21,7 +21,7 @@ REPORTED_ERRORS = (UserError, ArithmeticError, LookupError, OSError, RuntimeErro
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a stage."""
+    """Describe one check of a stage."""
 
     name: str
     kinds: tuple[TrainingType, ...]
@@ -58,19 +58,21 @@ class StageChecks:
         began = time.perf_counter()
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                seen = check.measure(self.context)
-        except REPORTED_ERRORS as fault:
-            seen = self._failed(fault, check)
+                outcome = check.measure(self.context)
+        except REPORTED_ERRORS as raised:
+            outcome = self._failed(raised, check)
         seconds = time.perf_counter() - began
-        return CheckResult(self.stage, check.name, seen.level, seen.measured, check.why, seen.fix, seconds)
+        return CheckResult(
+            self.stage, check.name, outcome.level, outcome.measured, check.why, outcome.fix, seconds
+        )
 
-    def _failed(self, fault: Exception, check: Check) -> CheckOutcome:
-        first = next((name for known, name in self._reported if known is fault), None)
+    def _failed(self, raised: Exception, check: Check) -> CheckOutcome:
+        first = next((name for known, name in self._reported if known is raised), None)
         if first is not None:
             return note(f"not checked: see {first}")
-        self._reported.append((fault, check.name))
-        if isinstance(fault, UserError):
-            where = f"{fault.where}: " if fault.where else ""
-            return error(f"{where}{fault.what}", fault.fix)
-        what = " ".join(str(fault).split()) or "no reason given"
-        return error(f"{type(fault).__name__}: {what}", "training would fail here too: fix what it names")
+        self._reported.append((raised, check.name))
+        if isinstance(raised, UserError):
+            where = f"{raised.where}: " if raised.where else ""
+            return error(f"{where}{raised.what}", raised.fix)
+        what = " ".join(str(raised).split()) or "no reason given"
+        return error(f"{type(raised).__name__}: {what}", "training would fail here too: fix what it names")

@@ -1,4 +1,4 @@
-"""What the checks of a stage share: its settings, tokenizer, rows, model and one small update by its own code.
+"""Build what the checks of a stage share: its settings, tokenizer, rows, model and one small update by its own code.
 
 Everything is built on first access and cached. Files are written only into `scratch`.
 """
@@ -53,7 +53,7 @@ SPLIT_TOKENS = 1_000_000
 
 @dataclass(frozen=True)
 class PipelineInfo:
-    """What a check knows of the other stages of the pipeline: their data, and which models replace missing ones."""
+    """Describe the other stages of the pipeline: their data, and which models replace missing ones."""
 
     demonstrations: DataConfig | None = None
     """Demonstrations of the SFT stage."""
@@ -73,7 +73,7 @@ class PipelineInfo:
 
 @dataclass(frozen=True)
 class DataSample:
-    """A stage's rows as its loader returns them, with the data reports."""
+    """Hold a stage's rows as its loader returns them, with the data reports."""
 
     train: Sequence[ParsedRow]
     held_out: Sequence[ParsedRow]
@@ -82,7 +82,7 @@ class DataSample:
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step by the stage's own code on a few rows."""
+    """Hold the result of one optimiser step by the stage's own code on a few rows."""
 
     metrics: dict[str, float]
     changed: int
@@ -93,7 +93,7 @@ class Update:
 
 
 class Context:
-    """One stage, built from its configuration."""
+    """Build one stage from its configuration."""
 
     def __init__(
         self, config: RunConfig, output: Path, scratch: Path, pipeline: PipelineInfo | None = None
@@ -256,8 +256,8 @@ def tokens_of(encoded: TokenDemonstration | TokenPair | list[int]) -> int:
 
 def with_training(config: RunConfig, **training: Any) -> RunConfig:
     """Return the configuration with other training keys, validated again."""
-    said = config.model_dump(exclude_unset=True)
-    return RunConfig.model_validate(said | {"training": said["training"] | training})
+    keys = config.model_dump(exclude_unset=True)
+    return RunConfig.model_validate(keys | {"training": keys["training"] | training})
 
 
 def recorded_config(source: ModelSource) -> RunConfig | None:

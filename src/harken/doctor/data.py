@@ -36,9 +36,9 @@ def rows_kept(context: Context) -> CheckOutcome:
     reports = context.rows.reports
     raw = sum(report.raw - sum(report.dropped[r] for r in ON_PURPOSE) for report in reports)
     dropped: Counter[str] = sum((report.dropped for report in reports), Counter())
-    faults = Counter({reason: n for reason, n in dropped.items() if reason not in ON_PURPOSE})
-    lost = sum(faults.values())
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in faults.most_common(3))
+    unintended = Counter({reason: n for reason, n in dropped.items() if reason not in ON_PURPOSE})
+    lost = sum(unintended.values())
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in unintended.most_common(3))
     measured = f"{raw:,} rows, {lost:,} dropped" + (f": {reasons}" if lost else "")
     fix = f"`harken data {context.config.data.path}` names the first row of each reason"
     if lost > raw / 2:

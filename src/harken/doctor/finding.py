@@ -1,4 +1,4 @@
-"""Results of checks, and the diagnosis over all of them."""
+"""Define the results of checks, and the diagnosis over all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS: dict[CheckLevel, str] = {"ok": "green", "note": "cyan", "warning": "yel
 
 
 class CheckOutcome(NamedTuple):
-    """What a check measured: its level, the numbers with their units, and the fix ("" if there is nothing to do)."""
+    """Hold what a check measured: its level, the numbers with their units, and the fix ("" if there is none)."""
 
     level: CheckLevel
     measured: str
@@ -28,7 +28,7 @@ def ok(measured: str) -> CheckOutcome:
 
 
 def note(measured: str, fix: str = "") -> CheckOutcome:
-    """Return an outcome of level note: worth knowing, nothing is wrong."""
+    """Return an outcome of level note: information, nothing is wrong."""
     return CheckOutcome("note", measured, fix)
 
 
@@ -44,7 +44,7 @@ def error(measured: str, fix: str) -> CheckOutcome:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check of one stage."""
+    """Hold the result of one check of one stage."""
 
     stage: str
     name: str
@@ -58,7 +58,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings on one configuration."""
+    """Hold all results for one configuration."""
 
     config: str
     findings: tuple[CheckResult, ...]
@@ -93,11 +93,11 @@ class Diagnosis:
     def summary(self) -> str:
         """``demo: 70 checks in 41 s: 0 errors, 0 warnings, 6 notes``."""
         counts = {level: sum(f.level == level for f in self.findings) for level in LEVELS}
-        told = ", ".join(
+        summary = ", ".join(
             f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}"
             for level in ("error", "warning", "note")
         )
-        return f"{self.config}: {len(self.findings)} checks in {self.seconds:.0f} s: {told}"
+        return f"{self.config}: {len(self.findings)} checks in {self.seconds:.0f} s: {summary}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as JSON-ready data."""

@@ -24,7 +24,7 @@ def model_found(context: Context) -> CheckOutcome:
     source = context.source
     chain = " on ".join(f"{link.name} [{link.fingerprint[:12]}]" for link in reversed(source.chain()))
     if context.pipeline.sft_missing:
-        return note(f"{chain} stands in: {context.pipeline.sft_missing}")
+        return note(f"{chain} is used instead: {context.pipeline.sft_missing}")
     return ok(chain)
 
 
@@ -59,7 +59,7 @@ def reward_found(context: PPOContext) -> CheckOutcome:
     parts += lineage["rewards"].values()
     named = ", ".join(f"{p['name']} [{(p['fingerprint'] or 'none')[:12]}]" for p in parts)
     if context.pipeline.reward_model_missing:
-        return note(f"an untrained head stands in: {context.pipeline.reward_model_missing}")
+        return note(f"an untrained head is used instead: {context.pipeline.reward_model_missing}")
     return ok(named)
 
 

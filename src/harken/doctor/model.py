@@ -55,7 +55,7 @@ def vocabulary(context: Context) -> CheckOutcome:
     cost="the models",
 )
 def positions(context: Context) -> CheckOutcome:
-    """Of PPO: prompt and response."""
+    """Use the prompt and the response in PPO."""
     has = getattr(context.backbone.config, "max_position_embeddings", None)
     needed = context.config.data.max_length
     named = f"data.max_length {needed}"

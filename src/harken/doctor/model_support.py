@@ -1,4 +1,4 @@
-"""What works with a model: training, decoding, packing and adapters, found by loading it and asking.
+"""Find out what works with a model by loading it: training, decoding, packing and adapters.
 
 The responses are those of the stages themselves: what is refused here is refused there, in the same words.
 """
@@ -27,7 +27,7 @@ NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: ro
 
 @dataclass(frozen=True)
 class Support:
-    """Whether one thing works with a model, and how or why not."""
+    """Hold whether one feature works with a model, and how or why not."""
 
     name: str
     works: bool
@@ -35,7 +35,7 @@ class Support:
 
 
 def support_table(found: Sequence[Support]) -> str:
-    """Return what works and what does not, and why, as a table."""
+    """Format what works and what does not, and why, as a table."""
     cells = {
         "": [one.name for one in found],
         "works": ["yes" if one.works else "no" for one in found],
@@ -45,7 +45,7 @@ def support_table(found: Sequence[Support]) -> str:
 
 
 def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
-    """Load a model and say what works with it, a line each."""
+    """Load a model and return what works with it, one line per feature."""
     try:
         backbone = Backbone.load(source, WEIGHT_DTYPES[dtype], torch.device("cpu"))
     except UserError as error:
@@ -84,7 +84,7 @@ def _adapter(backbone: Backbone, name: str, settings: LoraSettings) -> Support:
 
 
 def _refusal(ask: Callable[[], object]) -> str:
-    """What it raises, as the first half of an error's line; "" when it does not."""
+    """Return the problem that a call raises, without its fix; "" if it succeeds."""
     try:
         ask()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What the checks of a PPO stage share: its models, a few responses and one small update."""
+"""Build what the checks of a PPO stage share: its models, a few responses and one small update."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MAX_RESPONSE_TOKENS = 128
 
 
 class PPOContext(Context):
-    """A PPO stage, built from its configuration."""
+    """Build a PPO stage from its configuration."""
 
     @property
     def training(self) -> PPOTraining:
@@ -72,7 +72,7 @@ class PPOContext(Context):
 
     @cached
     def small_config(self) -> RunConfig:
-        """The same run, small enough for an update in seconds. Nothing may roll the update back."""
+        """The same run, small enough for an update in seconds. It has no limit that could roll the update back."""
         ppo = self.settings.model_dump(exclude_unset=True) | {
             "updates": 1,
             "prompts_per_update": FEW,

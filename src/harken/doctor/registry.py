@@ -1,4 +1,4 @@
-"""All checks, in order: the check that explains an error comes before those that meet its effects."""
+"""List all checks in order: a check that explains an error comes before those that show its effects."""
 
 from __future__ import annotations
 

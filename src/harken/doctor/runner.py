@@ -41,7 +41,7 @@ def stages(
 ) -> Iterator[tuple[str, RunConfig, Path, PipelineInfo]]:
     """Yield each stage with its configuration, its folder and what is known of the other stages.
 
-    A stage of a pipeline starts from what the earlier stages have made. Where they have not run yet, the base
+    A stage of a pipeline starts from the results of earlier stages. If they have not run yet, the base
     model and an untrained reward head replace it.
     """
     if isinstance(config, RunConfig):

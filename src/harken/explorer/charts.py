@@ -93,7 +93,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(
             "Entropy",
             "nats per token",
-            "Entropy of the policy's next-token distribution. A slow fall is normal; near 0 all responses are alike.",
+            "Entropy of the policy's next-token distribution. A slow fall is normal; near 0 all responses are equal.",
             (("policy/entropy", "entropy"),),
             ((0.0, "collapse"),),
         ),

@@ -16,16 +16,16 @@ RESTORE = "restore the file, or choose another --output-dir"
 
 
 def lock_config(
-    path: Path, config: dict[str, Any], *made: Path, changes: AcceptedChanges | None = None
+    path: Path, config: dict[str, Any], *results: Path, changes: AcceptedChanges | None = None
 ) -> bool:
-    """Write the resolved configuration, or compare it with the existing one. Returns whether any of `made` exists.
+    """Write the resolved configuration, or compare it with the existing one. Returns whether any of `results` exists.
 
-    If none of `made` exists, the configuration is replaced: a first attempt that failed on a mistyped path must not
+    If none of `results` exists, the configuration is replaced: a first attempt that failed on a mistyped path must not
     lock the folder. Otherwise the existing one is kept until `write_config`, even if `changes` accepts its differences
     or its paths moved with the folder. Raises UserError with the differences if they are not accepted, and if the
     existing configuration is damaged.
     """
-    if path.exists() and any(result.exists() for result in made):
+    if path.exists() and any(result.exists() for result in results):
         (changes or AcceptedChanges(can_accept=False)).require_accepted(
             "this folder contains a run with another configuration",
             locked_config_differences(path, config),

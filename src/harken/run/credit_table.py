@@ -36,7 +36,7 @@ class TokenColumns:
     old_logprobs: Grid
     reference_logprobs: Grid
     kl: Grid
-    """k1, whatever the estimator."""
+    """k1, for every estimator."""
     kl_penalty: Grid
     """The KL estimate that the penalty uses (`kl_estimator`), before the coefficient."""
     rewards: Grid
