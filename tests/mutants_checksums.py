@@ -6,7 +6,7 @@ from mutant import Mutant
 
 CHECKSUM_TESTS, DAMAGE = "run/test_checksums.py", "end_to_end/test_damage.py"
 ORDER = f"{DAMAGE}::test_checksums_are_written_before_final_appears_and_the_run_is_finished"
-COMMAND = f"{DAMAGE}::test_a_command_that_meets_a_damaged_file_says_so_and_changes_nothing"
+COMMAND = f"{DAMAGE}::test_commands_report_a_damaged_file_and_change_nothing"
 LOADING = f"{DAMAGE}::test_an_evaluation_meets_a_model_that_was_damaged_since"
 KINDS = f"{DAMAGE}::test_200_flips_and_100_truncations_of_each_kind_are_found"
 
@@ -57,5 +57,5 @@ CHECKSUMS = [
     Mutant("backbone: the merged copy is not sealed", "models/backbone.py", 'Backbone.base_folder: checksums.write_checksums(unfinished)', "pass", "end_to_end/test_pipeline.py::test_a_run_may_start_from_a_ppo_run"),
     Mutant("reward model: loaded unchecked", "models/roles.py", "RewardModel.load: source.check()", "pass", f"{KINDS}[02_rm/final/reward_head.safetensors]"),
     Mutant("classifier: loaded unchecked", "reward/classifier.py", "load_classifier: source.check()", "pass", LOADING),
-    Mutant("run: the record behind a model is read unchecked", "train/launch.py", '_records_sft: checksums.verify_file(record)', "pass", f"{DAMAGE}::test_a_damaged_record_says_nothing_of_supervised_fine_tuning"),
+    Mutant("run: the record behind a model is read unchecked", "train/launch.py", '_records_sft: checksums.verify_file(record)', "pass", f"{DAMAGE}::test_a_damaged_manifest_is_no_sft_model"),
 ]  # fmt: skip

@@ -9,10 +9,10 @@ PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 REPORT = [
     Mutant("page: no response is audited", "pipeline.py", "report_pipeline: audit.audit(rows, summary['baseline'])", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
     Mutant("page: flags have no meaning", "pipeline.py", 'report_pipeline: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
-    Mutant("page: no versions", "pipeline.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
-    Mutant("page: no role table", "pipeline.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_says_its_versions_lineage_roles_and_data"),
-    Mutant("results: the verdict does not know the KL", "pipeline.py", "report_pipeline: verdict.late_kl(metrics['ppo'])", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
-    Mutant("results: no accuracy of the reward model", "evaluate/tables.py", "results: _accuracy(metrics.get('reward', ()))", "None", f"{PAGE}::test_the_page_and_results_say_what_the_configuration_says"),
+    Mutant("page: no versions", "pipeline.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
+    Mutant("page: no role table", "pipeline.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
+    Mutant("results: the verdict does not know the KL", "pipeline.py", "report_pipeline: verdict.late_kl(metrics['ppo'])", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),
+    Mutant("results: no accuracy of the reward model", "evaluate/tables.py", "results: _accuracy(metrics.get('reward', ()))", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),
     Mutant("evaluation: tie_epsilon is ignored", "evaluate/suite.py", "_evaluate: compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)", "compare.compare(rows, judges=names, seed=config.seed)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
     Mutant("evaluation: the seed of the intervals is ignored", "evaluate/suite.py", "_evaluate: compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)", "compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon)", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
     Mutant("charts: no alarm lines", "explorer/charts.py", "chart_data: [{'value': value, 'label': label} for value, label in chart.marks]", "[]", CHARTS),
@@ -25,5 +25,5 @@ REPORT = [
     Mutant("verdict: the p is not adjusted", "evaluate/verdict.py", "_disagreement_sentence: votes if pair['holm_p'] < SIGNIFICANT else 0", "votes", "evaluate/test_verdict.py"),
     Mutant("compare: a tie is half a win", "evaluate/compare.py", "_head_to_head: {'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws), 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "{'n': reward.size, 'wins': int(wins.sum()), 'ties': ties, 'losses': int(losses.sum()), 'win_rate': _rate(wins, seed, draws) | {'value': (int(wins.sum()) + ties / 2) / reward.size}, 'reward': _mean(reward, seed, draws), 'judges': {j: _mean(d, seed, draws) for j, d in scores.items()}}", "evaluate/test_compare.py evaluate/test_tables.py"),
     Mutant("trace: an update that was not measured is suggested", "inspection/recorded.py", "new_logprobs_hint: row['new_logprobs'] is not None", "True", "inspection/test_trace_table.py"),
-    Mutant("report: any run's policy is PPO's", "report.py", "_made_by: name in models and any((is_same_place(str(models[name]), place, folder) for place in places))", "name in models", "end_to_end/test_report.py::test_the_verdict_knows_policies_by_the_runs_that_made_them"),
+    Mutant("report: any run's policy is PPO's", "report.py", "_made_by: name in models and any((is_same_place(str(models[name]), place, folder) for place in places))", "name in models", "end_to_end/test_report.py::test_the_verdict_identifies_policies_by_their_runs"),
 ]  # fmt: skip

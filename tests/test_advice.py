@@ -124,7 +124,7 @@ def test_advice_that_leads_nowhere_is_found(text: str):
     assert wrong("here", text)
 
 
-def test_an_evaluation_is_not_told_to_accept_changes(tmp_path: Path):
+def test_an_evaluation_gets_no_advice_to_accept_changes(tmp_path: Path):
     """`harken eval` has no such option; the stages of a run, which have, are told whose it is."""
     config, made = tmp_path / "config.yml", tmp_path / "summary.json"
     config_lock.lock_config(config, {"seed": 1})

@@ -183,7 +183,7 @@ def undocumented(node: ast.AST, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_what_is_public_says_what_it_does(path: Path) -> None:
+def test_public_names_have_docstrings(path: Path) -> None:
     missing = list(undocumented(tree(path)))
     if path.name != "__init__.py" and not ast.get_docstring(tree(path)):
         missing.append("the module")

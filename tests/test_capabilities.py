@@ -77,7 +77,7 @@ def test_a_kernel_that_is_not_called_is_not_missed(caplog: pytest.LogCaptureFixt
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("capabilities", EVERY, ids=lambda forced: " ".join(forced.values()))
-def test_what_multiplies_is_green_under_every_capability(capabilities: dict[str, str]) -> None:
+def test_matmul_tests_pass_under_every_capability(capabilities: dict[str, str]) -> None:
     tests = [str(TESTS / folder / name) for folder, names in NEEDED.items() for name in names]
     done = under(capabilities, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-5000:]

@@ -40,7 +40,7 @@ def test_there_are_38_rows_and_38_tests() -> None:
         assert cells[3] == f"`{TESTS[number]}`"
 
 
-def test_the_word_stands_in_no_other_name() -> None:
+def test_no_other_test_is_named_property() -> None:
     """So `pytest -k property` lists the 38 and nothing else."""
     for path in TESTS_FOLDER.rglob("test_*.py"):
         assert "property" not in path.relative_to(TESTS_FOLDER).as_posix()
@@ -59,7 +59,7 @@ def test_planted_mistakes_exist(number: int) -> None:
         assert name in BY_NAME, f"row {number}: no planted mistake is called {name!r}"
 
 
-def test_every_mistake_of_the_properties_is_told() -> None:
+def test_every_mistake_of_the_properties_is_listed() -> None:
     told = {name for number in rows() for name in mistakes(number)}
     assert {mutant.name for mutant in PROPERTIES} <= told
     assert len(PROPERTIES) >= 38

@@ -40,7 +40,7 @@ def test_rows_are_whole_and_short() -> None:
         assert len(row[1].split()) <= 12, row
 
 
-def test_what_is_met_says_where_and_by_what_it_is_shown() -> None:
+def test_met_rows_name_a_place_and_a_test() -> None:
     for number, _, state, where, shown in ROWS:
         if state == "met":
             assert "`" in where and "`" in shown and "missing:" not in shown, number
@@ -80,7 +80,7 @@ def test_every_test_file_that_a_row_names_is_a_file_of_tests() -> None:
     assert [file for file in files if not (ROOT / "tests" / file).is_file()] == []
 
 
-def test_what_is_partly_met_says_what_is_missing_last() -> None:
+def test_partly_met_rows_end_with_what_is_missing() -> None:
     for number, _, state, _, shown in ROWS:
         if state == "partly":
             assert shown.count("missing: ") == 1 and "`::" not in shown.split("missing: ")[1], number

@@ -81,7 +81,7 @@ def test_pairs_and_prompts_have_lengths_too(tmp_path: Path, model: str) -> None:
     assert "longest 3" in check_data(DataConfig(path=tokens), model)[-1]
 
 
-def test_preferences_are_told_with_their_variety(tmp_path: Path, model: str) -> None:
+def test_preferences_are_reported_with_their_diversity(tmp_path: Path, model: str) -> None:
     """S2-49: with and without a model, before the token counts."""
     rows = [
         {"prompt": p, "chosen": "xxx", "rejected": "x", "domain": d} for p, d in (("Hi", "a"), ("hi!", "b"))

@@ -26,5 +26,5 @@ def test_a_type_agrees_with_plain_transformers_or_is_refused_first(kind: str, tm
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", [kind for kind in NOT_BUILT if kind in TYPES])
-def test_what_is_listed_as_not_built_cannot_be(kind: str) -> None:
+def test_types_listed_as_not_built_cannot_be_built(kind: str) -> None:
     assert not_built(TYPES[kind])

@@ -80,12 +80,12 @@ def test_comments_and_layout_do_not_matter() -> None:
         ("Loop.run", "row * price", "row * nobody", "does not know"),
     ],
 )
-def test_what_no_longer_fits_is_said(where: str, old: str, new: str, said: str) -> None:
+def test_patterns_that_no_longer_match_are_reported(where: str, old: str, new: str, said: str) -> None:
     with pytest.raises(DoesNotFit, match=said):
         change(SOURCE, where, old, new)
 
 
-def test_one_name_cannot_stand_for_two() -> None:
+def test_one_pattern_name_cannot_match_two_names() -> None:
     """`a - a` is no match for `row - price`, and two names of a pattern are two names of the source."""
     source = "def f(x, y):\n    return x - y\n"
     with pytest.raises(DoesNotFit):

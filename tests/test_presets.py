@@ -52,7 +52,7 @@ def test_every_preset_survives_being_written_out(preset: config_files.PresetInfo
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.name)
-def test_every_preset_says_what_it_is_for(preset: config_files.PresetInfo) -> None:
+def test_every_preset_starts_with_its_purpose(preset: config_files.PresetInfo) -> None:
     assert config_files.show_preset(preset.name).startswith("# ")
     assert 20 < len(preset.summary) < 110
 

@@ -143,7 +143,7 @@ def test_no_name_in_a_row_or_a_configuration_leads_a_write_out_of_the_run(
     assert not [path for path in root.rglob("*") if path.is_symlink()]
 
 
-def test_what_an_adapter_names_as_its_base_is_only_read(
+def test_the_named_base_of_an_adapter_is_only_read(
     hostile: tuple[Path, dict[str, str], dict[str, str]], tmp_path: Path
 ) -> None:
     """The base of an adapter, the base of a reward model's card, and shards of an index may name any place."""

@@ -207,7 +207,9 @@ def test_a_pipelines_ppo_starts_from_its_models(tmp_path: Path, trained: list[Ru
         assert config.data.path == "demo:prompts" and config.seed == 839
 
 
-def test_the_cost_is_told_before_it_is_spent(root: Path, tmp_path: Path, trained: list[RunConfig]) -> None:
+def test_the_cost_is_reported_before_the_runs_start(
+    root: Path, tmp_path: Path, trained: list[RunConfig]
+) -> None:
     """Five updates of 7 s each, where a finished run of the grid took 7 s for one."""
     run = str(root / "run.yml")
     assert sweep.announcement(sweep.plan_runs(run, [], tmp_path, "1,2"), None) == (
@@ -293,7 +295,7 @@ def test_a_folder_of_its_own_for_every_value() -> None:
         (["smollm2-135m_sft", "--over", "training.lr=1e-4,1e-5"], "only PPO runs can be swept, and this is 'sft'"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_before_anything_trains(
+def test_a_mistake_is_reported_before_anything_trains(
     arguments: list[str],
     says: str,
     root: Path,
@@ -309,7 +311,7 @@ def test_a_mistake_is_told_before_anything_trains(
     assert not trained and not (tmp_path / "out").exists()
 
 
-def test_figures_that_do_not_compare_are_told() -> None:
+def test_incomparable_metrics_are_reported() -> None:
     assert sweep.cautions(["training.lr", "training.ppo.kl_coef"]) == []
     (reward,) = sweep.cautions(["training.reward_model.weight"])
     (kl,) = sweep.cautions(["training.ppo.reference"])

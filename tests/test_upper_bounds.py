@@ -45,7 +45,7 @@ def test_the_upper_bound_is_the_next_minor_version(name: str) -> None:
     assert bounds.contains(f"{major}.{minor}.99") and not bounds.contains(f"{major}.{minor + 1}.0")
 
 
-def test_a_newer_version_is_told_in_a_sentence() -> None:
+def test_a_newer_version_is_reported_in_a_sentence() -> None:
     told = untested("torch", "2.14.0", "2.13.0")
     assert told.startswith("torch 2.14.0 is installed.") and "tested up to 2.13.0" in told
     assert not untested("torch", "2.13.5+cu130", "2.13.0") and not untested("peft", "0.17.0", "0.21.2")

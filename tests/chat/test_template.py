@@ -137,7 +137,7 @@ def test_a_long_conversation_is_no_loop_without_end():
     assert render(tokenizer_with(CHATML), [{"role": "user", "content": text}]).count("word") == 1_000_000
 
 
-def test_the_whole_message_of_a_template_is_told_in_one_line():
+def test_a_template_error_is_one_line():
     template = "{{ raise_exception('Conversation roles\nmust alternate user/assistant/user/assistant/...') }}"
     with pytest.raises(TemplateRefusal) as caught:
         render(tokenizer_with(template), TURNS)
@@ -147,7 +147,7 @@ def test_the_whole_message_of_a_template_is_told_in_one_line():
 DATED = "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}" + CHATML
 
 
-def test_the_clock_stands_still():
+def test_dated_templates_use_one_time_per_run():
     """Dated templates: every prompt of a process is written at one time, that of the run where one is at work."""
     tokenizer = tokenizer_with(DATED)
     first = render(tokenizer, TURNS[:2])

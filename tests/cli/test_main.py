@@ -127,7 +127,7 @@ def test_internal_errors_keep_their_traceback(
         (UserError("two\nlines", where="x"), 2, "harken: x: two lines"),
     ],
 )
-def test_what_stops_a_run_from_outside_is_one_line(
+def test_an_interruption_is_reported_in_one_line(
     raised: BaseException,
     code: int,
     says: str,

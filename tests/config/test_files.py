@@ -194,7 +194,7 @@ def test_a_missing_key_is_named(ppo_file: Path) -> None:
     )
 
 
-def test_a_missing_training_type_says_which_there_are(ppo_file: Path) -> None:
+def test_a_missing_training_type_lists_the_types(ppo_file: Path) -> None:
     ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  type: ppo\n", ""))
     assert mistake(ppo_file) == ":7: training.type: this key is needed. Write sft or reward or ppo"
 
@@ -332,7 +332,7 @@ def test_the_wrong_kind_of_file_is_sent_to_the_right_command(ppo_file: Path) -> 
         config_files.load_pipeline(str(ppo_file), [])
 
 
-def test_files_and_presets_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_and_presets_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """S1-23: a preset by name, with or without .yml; a file here of the latter name wins."""
     monkeypatch.chdir(tmp_path)
     shipped = config_files.load_run("smollm2-135m_sft", [])
@@ -356,9 +356,7 @@ def test_files_and_presets_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         ("", "cannot be read as text"),
     ],
 )
-def test_a_name_that_is_nothing(
-    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_name(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         config_files.load_run(name, [])

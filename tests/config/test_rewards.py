@@ -45,12 +45,12 @@ def test_no_source_at_all_is_an_error() -> None:
         ([{"type": "rule", "name": "demo_gold"}, {**PYTHON, "name": "demo_gold"}], "demo_gold"),
     ],
 )
-def test_a_name_stands_for_one_column(parts: list[dict[str, Any]], name: str) -> None:
+def test_two_reward_parts_may_not_share_a_name(parts: list[dict[str, Any]], name: str) -> None:
     with pytest.raises(ValidationError, match=f"two parts of the reward are called {name}"):
         training(rewards=parts)
 
 
-def test_parts_of_different_names_stand_together() -> None:
+def test_parts_of_different_names_are_accepted() -> None:
     parts = [PYTHON, {**PYTHON, "name": "again"}, ENSEMBLE, {**ENSEMBLE, "name": "second"}]
     assert [p.column for p in training(rewards=parts).rewards] == ["score", "again", "ensemble", "second"]
 
@@ -114,7 +114,7 @@ def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], says: str) ->
         ),
     ],
 )
-def test_a_mistake_in_a_part_is_one_line_that_says_where(tmp_path: Path, part: str, says: str) -> None:
+def test_a_mistake_in_a_part_is_one_line_with_its_place(tmp_path: Path, part: str, says: str) -> None:
     text = f"data: {{path: p.jsonl}}\ntraining:\n  type: ppo\n  rewards:\n    - {part}\n"
     (tmp_path / "ppo.yml").write_text(text)
     with pytest.raises(UserError, match=says) as told:
@@ -122,7 +122,7 @@ def test_a_mistake_in_a_part_is_one_line_that_says_where(tmp_path: Path, part: s
     assert "\n" not in str(told.value)
 
 
-def test_what_a_run_writes_down_is_read_again() -> None:
+def test_a_dumped_config_loads_as_it_was() -> None:
     """A run's config.yml is a dump with every key set: it must load as what it was."""
     for combine in ("mean", "min", "mean_minus_sd"):
         given = training(rewards=[{**ENSEMBLE, "combine": combine}])
@@ -154,6 +154,6 @@ def test_a_judge_is_any_part_and_a_bare_name_is_a_rule() -> None:
         ([3], "dict"),
     ],
 )
-def test_what_no_judge_can_be_is_refused(judges: object, said: str) -> None:
+def test_invalid_judges_are_refused(judges: object, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         PPOSettings.model_validate({"judges": judges})

@@ -70,7 +70,7 @@ SCALARS = st.one_of(
         KEYS, st.recursive(SCALARS, lambda s: st.lists(s) | st.dictionaries(KEYS, s), max_leaves=8)
     )
 )
-def test_what_is_written_is_read_back(data: dict[str, object]) -> None:
+def test_written_yaml_is_read_back(data: dict[str, object]) -> None:
     assert config_yaml.parse_yaml(config_yaml.write(data), "a.yml").data == data
 
 

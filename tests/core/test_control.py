@@ -85,7 +85,7 @@ def test_a_smooth_task_forgives(control, monkeypatch):
     assert best < learned < 0.1 * idle
 
 
-def test_the_program_says_how_near_it_came(control, capsys):
+def test_the_program_reports_its_distance_from_the_optimum(control, capsys):
     """S0-03, with seed 1."""
     control.main()
     lines = capsys.readouterr().out.splitlines()

@@ -49,7 +49,7 @@ def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypat
     ],
     ids=["pickle", "SQLite", "LFS pointer", "web page", "tar", "packed twice"],
 )
-def test_what_holds_no_rows_is_refused_by_what_it_is(tmp_path: Path, content: bytes, said: str):
+def test_files_without_rows_are_refused_by_kind(tmp_path: Path, content: bytes, said: str):
     (tmp_path / "rows.jsonl").write_bytes(content)
     assert said in refused(tmp_path / "rows.jsonl")
 

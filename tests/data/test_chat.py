@@ -104,7 +104,7 @@ def test_special_tokens_are_read_off_the_template():
 @pytest.mark.parametrize(
     "special", [{"pad_token": "<|im_end|>"}, {"pad_token": None}, {"eos_token": "<|endoftext|>"}]
 )
-def test_what_fills_padding_ends_nothing(special: dict):
+def test_the_padding_token_ends_no_response(special: dict):
     """P1: also where the tokenizer has no pad, or one that ends something."""
     renderer = Renderer(make_tokenizer(**special))
     assert renderer.pad not in (renderer.end_of_turn, renderer.tokenizer.eos_token_id)

@@ -126,9 +126,7 @@ def test_columns_are_mapped_by_name_for_any_layout(tmp_path: Path) -> None:
         ({"foo": "Name a colour.", "bar": "Blue."}, "sft"),
     ],
 )
-def test_what_the_refusal_proposes_works_when_followed(
-    tmp_path: Path, row: dict[str, str], task: str
-) -> None:
+def test_the_proposed_fix_works(tmp_path: Path, row: dict[str, str], task: str) -> None:
     path = write(tmp_path, row)
     with pytest.raises(UserError, match="no layout fits") as caught:
         parse.parse_preference_rows(DataConfig(path=path))

@@ -73,7 +73,7 @@ def test_how_often_the_longer_response_wins() -> None:
     )
 
 
-def test_what_length_alone_would_get_right() -> None:
+def test_accuracy_of_preferring_the_longer_response() -> None:
     longer = diversity.compare_lengths([pair(chosen="xxxx", rejected="x")] * 30)
     shorter = diversity.compare_lengths([pair(chosen="x", rejected="xxxx")] * 27 + [pair(chosen="xx")] * 3)
     assert longer.endswith("100.0% [88.6%, 100.0%] of 30 pairs, so length alone predicts 100.0%")

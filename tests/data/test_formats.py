@@ -92,9 +92,7 @@ def test_empty_cells_of_a_table_are_no_values(tmp_path: Path) -> None:
         ("a.arrow", b"ARROW1\x00\x00nothing", "Arrow"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_what_it_is(
-    tmp_path: Path, name: str, content: bytes, said: str
-) -> None:
+def test_unreadable_formats_are_refused_by_kind(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert said in refused(tmp_path / name)
 
@@ -126,7 +124,7 @@ def test_a_folder_with_splits_is_read_by_the_split_that_is_asked_for(tmp_path: P
     assert "different names" in said and "pairs.jsonl, prompts.jsonl" in said
 
 
-def test_what_datasets_saves_is_read(tmp_path: Path) -> None:
+def test_folders_of_save_to_disk_are_read(tmp_path: Path) -> None:
     """`save_to_disk`: streams of Arrow, a folder a split."""
     table = pa.Table.from_pylist(ROWS)
     for split in ("train", "test"):

@@ -82,7 +82,7 @@ def test_every_scale_chooses_the_better_response(
         ([1, 2, 1, 2], LETTERED),
     ],
 )
-def test_what_fits_no_scale_or_several_is_refused_with_its_counts(
+def test_labels_of_no_or_several_scales_are_refused_with_counts(
     tmp_path: Path, labels: list[Any], sides: tuple[str, str]
 ) -> None:
     """Neither a guess nor a drop of the rows that do not fit."""
@@ -113,7 +113,7 @@ def test_strengths_and_ties_come_from_the_scale(tmp_path: Path) -> None:
     assert [pair.label for pair in found] == [1.0, 0.5, 1.0, 0.5]
 
 
-def test_the_account_says_how_labels_were_read(tmp_path: Path) -> None:
+def test_the_report_names_the_scale_of_labels(tmp_path: Path) -> None:
     read(tmp_path, "label", [0, 1, 0, 1], NUMBERED)
     _, report = parse.parse_preference_rows(DataConfig(path=str(tmp_path / "rows.jsonl")))
     assert "  label is read as zero_first: 0 means response_1 is better, 1 response_2" in report.lines()

@@ -371,7 +371,7 @@ def test_auto_follows_the_many_not_the_first(tmp_path: Path):
     assert report.dropped == {"missing_field:chosen": 1}
 
 
-def test_unknown_layouts_say_what_there_is(tmp_path: Path):
+def test_unknown_layouts_list_the_known_ones(tmp_path: Path):
     path = write(tmp_path, {"spam": 1, "eggs": 2})
     with pytest.raises(UserError) as caught:
         sources.load_prompts(DataConfig(path=path))

@@ -12,7 +12,7 @@ turn_text = st.text("abc \n.", min_size=1).map(str.strip).filter(bool)
 
 
 @given(st.lists(turn_text, min_size=1, max_size=6))
-def test_what_was_written_is_read_again(said: list[str]):
+def test_written_transcripts_are_parsed_back(said: list[str]):
     roles = ["user" if i % 2 == 0 else "assistant" for i in range(len(said))]
     names = {"user": "Human", "assistant": "Assistant"}
     text = "".join(f"\n\n{names[r]}: {s}" for r, s in zip(roles, said, strict=True))

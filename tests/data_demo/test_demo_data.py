@@ -108,7 +108,7 @@ def test_the_splits_are_those_of_the_prompt_source(prompts: Rows, heldout: Rows)
     assert {row["id"]: (row["prompt"], row["keywords"]) for row in prompts + heldout} == wanted
 
 
-def test_every_row_says_that_it_is_synthetic(preferences: Rows, prompts: Rows, heldout: Rows) -> None:
+def test_every_row_is_marked_as_synthetic(preferences: Rows, prompts: Rows, heldout: Rows) -> None:
     assert {row["source"] for row in preferences} == {f"synthetic: {GOLD_VERSION}"}
     assert all(row["source"].startswith("synthetic: ") for row in prompts + heldout)
     assert "synthetic" in (DEMO / "README.md").read_text().lower()

@@ -23,7 +23,7 @@ def asked(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_a_table_says_what_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_lists_supported_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = asked([save_tiny(tmp_path), "--dtype", "float32"], capsys).splitlines()
     table = {line[:24].strip(): line[24:] for line in lines[2:]}
     assert [table[name] for name in ("supervised fine-tuning", "reward model", "PPO", "evaluation")] == [
@@ -34,7 +34,7 @@ def test_a_table_says_what_works(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert table["adapter"].startswith("yes  on 14 of 14 modules: 2 down_proj")
 
 
-def test_what_does_not_work_has_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsupported_features_have_a_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the first stage says it: a recurrent state, and an encoder."""
     mamba = json.loads(asked([folder_of(FAMILIES["mamba"], tmp_path / "m"), "--json"], capsys))
     support = {one["name"]: one for one in mamba["support"]}

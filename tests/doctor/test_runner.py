@@ -93,7 +93,7 @@ def test_an_error_is_reported_once_by_the_first_check(healthy: HealthyPipeline) 
 
 
 @pytest.mark.parametrize("fault", [UserError("bad", where="here", fix="mend it"), RuntimeError("bad")])
-def test_what_a_check_raises_is_its_finding(fault: Exception) -> None:
+def test_an_exception_of_a_check_becomes_its_finding(fault: Exception) -> None:
     def look(context: object) -> Any:
         raise fault
 
@@ -102,7 +102,7 @@ def test_what_a_check_raises_is_its_finding(fault: Exception) -> None:
     assert "bad" in found.measured and found.fix
 
 
-def test_a_bug_of_the_doctors_own_is_raised() -> None:
+def test_an_internal_error_of_the_preflight_is_raised() -> None:
     def look(context: object) -> Any:
         raise AttributeError("no such part")
 

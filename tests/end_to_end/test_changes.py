@@ -67,7 +67,7 @@ def test_a_changed_configuration_is_refused_with_its_difference_and_its_way_on(
     assert "changes" not in told(out)
 
 
-def test_an_accepted_change_is_told_and_holds(run: Path, tmp_path: Path) -> None:
+def test_an_accepted_change_is_reported_and_kept(run: Path, tmp_path: Path) -> None:
     """The steps before keep their rate, those after have the new one, and no flag is needed again."""
     out = stopped(run, tmp_path / "out")
     assert train(run, out, *LR, "--accept-changes") == 0
@@ -79,7 +79,9 @@ def test_an_accepted_change_is_told_and_holds(run: Path, tmp_path: Path) -> None
     assert main(["verify", str(out)]) == 0
 
 
-def test_every_acceptance_is_told(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_accepted_change_is_reported(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Versions of libraries and Harken's own code count as well."""
     out = stopped(run, tmp_path / "out")
     recorded = told(out) | {"torch": "1.13", "harken_code": "0" * 64}

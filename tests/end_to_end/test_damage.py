@@ -219,7 +219,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[f"{c[0]}-{n}" for n, c in COMMANDS])
-def test_a_command_that_meets_a_damaged_file_says_so_and_changes_nothing(
+def test_commands_report_a_damaged_file_and_change_nothing(
     again: Path, capsys: pytest.CaptureFixture[str], name: str, command: list[str]
 ) -> None:
     rows = again.parent / "pairs.jsonl"
@@ -262,7 +262,7 @@ def test_an_evaluation_meets_a_model_that_was_damaged_since(
         load_classifier(scorer, part, torch.float32, torch.device("cpu"), 1000)
 
 
-def test_a_damaged_record_says_nothing_of_supervised_fine_tuning(again: Path) -> None:
+def test_a_damaged_manifest_is_no_sft_model(again: Path) -> None:
     source = resolve(str(again / "01_sft"))
     assert has_sft(source)
     flip(again / "01_sft" / "manifest.json")

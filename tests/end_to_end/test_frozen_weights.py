@@ -88,7 +88,7 @@ def test_a_run_whose_frozen_weights_moved_is_saved_and_marked_then_fails(
     assert manifest.moved_components(RunFolder(out)) == ["base"]
 
 
-def test_what_moved_stays_told_when_the_end_is_done_again(
+def test_moved_frozen_weights_stay_reported_after_a_resume(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed after the manifest was marked: the process that goes on loads good weights, the steps do not change."""

@@ -105,7 +105,7 @@ def run(root: Path, *words: str) -> int:
         return main([*words])
 
 
-def test_the_columns_of_an_evaluation_hold_what_each_judge_says_alone(finished: Path) -> None:
+def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) -> None:
     """S0-42: every score of every response, by the model itself on the conversation's own tokens."""
     rows = read_rows(finished / "compared" / "responses.parquet")
     assert len(rows) == 16
@@ -162,7 +162,7 @@ def test_a_ppo_run_logs_every_judge_and_its_change(finished: Path) -> None:
     assert len(lineage["judges"]["vowels"]["fingerprint"]) == 64
 
 
-def test_an_evaluation_goes_on_after_a_judges_shards_were_lost(finished: Path, tmp_path: Path) -> None:
+def test_an_evaluation_resumes_after_a_judges_shards_were_lost(finished: Path, tmp_path: Path) -> None:
     """What is made again is what was made before."""
     again = tmp_path / "again"
     shutil.copytree(finished / "compared", again)

@@ -89,7 +89,7 @@ def test_the_losses_are_those_of_the_project():
     )
 
 
-def test_what_is_sampled_is_what_is_scored(untrained):
+def test_sampled_and_scored_logprobs_agree(untrained):
     """Property 5, 7: the log-probabilities of the sampler are those of the training forward."""
     model, prompts, responses, logprobs = untrained
     mask = minimal.response_mask_of(responses)
@@ -189,7 +189,7 @@ def test_a_high_kl_coefficient_holds_the_policy(run):
     assert last["gold score"] < history[-1]["gold score"] - 0.1
 
 
-def test_it_is_short_and_stands_alone():
+def test_it_is_short_and_needs_torch_alone():
     """S4-56: at most 250 lines, PyTorch and the standard library."""
     text = (EXAMPLES / "minimal_rlhf.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 250

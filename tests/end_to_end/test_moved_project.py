@@ -76,7 +76,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return new, expected
 
 
-def test_an_unfinished_stage_goes_on_with_the_same_numbers(projects: tuple[Path, dict[str, Any]]) -> None:
+def test_an_unfinished_stage_resumes_with_the_same_numbers(projects: tuple[Path, dict[str, Any]]) -> None:
     new, expected = projects
     assert numbers(new) == expected
     manifest = json.loads((new / "out" / "03_ppo" / "manifest.json").read_text())
@@ -85,7 +85,7 @@ def test_an_unfinished_stage_goes_on_with_the_same_numbers(projects: tuple[Path,
     assert main(["verify", str(new / "out")]) == 0
 
 
-def test_what_is_finished_is_used_from_its_next_place(
+def test_finished_stages_are_used_after_a_move(
     projects: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     project, expected = projects

@@ -89,7 +89,7 @@ def test_the_page_draws_judge_guard_and_penalty(finished: tuple[PipelineFolder, 
     assert drawn["score/missing_eos"] == "Penalty: missing_eos"
 
 
-def test_every_stage_says_its_versions_lineage_roles_and_data(finished: tuple[PipelineFolder, str]) -> None:
+def test_every_stage_shows_versions_lineage_roles_and_data(finished: tuple[PipelineFolder, str]) -> None:
     folder, _ = finished
     for stage, run in zip(page(folder)["stages"], (folder.sft, folder.reward, folder.ppo), strict=True):
         facts, record = stage["facts"], json.loads(run.manifest.read_text())
@@ -113,7 +113,7 @@ def test_the_page_flags_responses_as_the_audit_does(finished: tuple[PipelineFold
     assert data["flags"] == audit.FLAG_MEANINGS
 
 
-def test_the_page_and_results_say_what_the_configuration_says(finished: tuple[PipelineFolder, str]) -> None:
+def test_the_page_and_results_agree_with_the_configuration(finished: tuple[PipelineFolder, str]) -> None:
     folder, _ = finished
     data, results = page(folder), json.loads(folder.results.read_text())
     assert (data["title"], results["name"]) == ("Tiny", "tiny")

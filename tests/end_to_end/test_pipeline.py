@@ -48,7 +48,7 @@ def test_the_tables_hold_every_policy_and_prompt_once(finished: Path) -> None:
     assert all(r["response_tokens"] <= 8 for r in rows)
 
 
-def test_finals_open_with_from_pretrained_and_ppo_stands_on_sft(finished: Path) -> None:
+def test_finals_load_with_from_pretrained_and_ppo_is_based_on_sft(finished: Path) -> None:
     """S1-20, S1-22, S0-27."""
     folder = PipelineFolder(finished / "out")
     tokens = torch.tensor([[5, 6, 7]])

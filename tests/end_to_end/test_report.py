@@ -84,7 +84,7 @@ def test_a_single_evaluation_shows_its_comparison_alone(made: Path, tmp_path: Pa
     assert "PPO against Base" in data["verdict"][0]["text"]
 
 
-def test_the_verdict_knows_policies_by_the_runs_that_made_them(made: Path, tmp_path: Path) -> None:
+def test_the_verdict_identifies_policies_by_their_runs(made: Path, tmp_path: Path) -> None:
     """PPO against the SFT model it started from, whatever the evaluation calls them and in which order they stand."""
     (tmp_path / "eval.yml").write_text(
         f"""
@@ -134,7 +134,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
-def test_what_cannot_be_a_page_is_refused_by_what_it_is(
+def test_unusable_folders_are_refused_by_kind(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stages, out = made / "stages", made / "out"

@@ -107,7 +107,7 @@ def stopped(finished: Path, again: Path) -> None:
         shutil.rmtree(again / lost)
 
 
-def test_a_stopped_run_goes_on_with_the_same_rewards(finished: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_with_the_same_rewards(finished: Path, tmp_path: Path) -> None:
     """P38."""
     again = tmp_path / "again"
     stopped(finished, again)

@@ -51,7 +51,7 @@ def test_new_prompts_are_not_warned_of(tmp_path: Path, capsys: pytest.CaptureFix
     assert "not held out" not in capsys.readouterr().err
 
 
-def test_a_prompt_is_the_same_whatever_its_spaces_and_system_turn() -> None:
+def test_spaces_and_system_turns_do_not_make_another_prompt() -> None:
     plain = (Message("user", "Count to 2"),)
     assert trained_prompts.digest(plain) == trained_prompts.digest(
         (Message("system", "Be kind"), Message("user", " Count  to 2\n"))

@@ -100,7 +100,7 @@ def test_a_step_half_done_is_not_kept(
     assert train(root, tmp_path, "def score(prompt, response): return len(response)\n") == 0
 
 
-def test_a_run_is_the_same_whatever_its_function_changes(root: Path, tmp_path: Path) -> None:
+def test_changes_by_the_function_do_not_affect_the_run(root: Path, tmp_path: Path) -> None:
     """All effects at once, but for what would hide the function's own errors: the weights are those of a quiet one."""
     form = "def score(prompt, response, row, messages, tokens):\n    {}\n    return len(response) / 10\n"
     left_out = (
@@ -134,7 +134,7 @@ def test_an_error_without_a_run_leaves_its_traceback_in_the_temporary_folder(
 @pytest.mark.parametrize(
     "raised", [SystemExit(0), SystemExit("no"), type("PanicException", (BaseException,), {})("p")]
 )
-def test_what_is_no_exception_is_an_error_too(
+def test_base_exceptions_are_errors_too(
     raised: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:

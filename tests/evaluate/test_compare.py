@@ -238,7 +238,7 @@ def test_a_prompt_with_a_response_of_the_second_policy_alone_is_named():
         (rows({"A": [1, 2, 3, 4]}, samples=2)[:3], "different numbers of samples: 2, but not for 1 .*'p1'"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(made, message):
+def test_incomparable_rows_are_refused(made, message):
     with pytest.raises(UserError, match=message):
         compare(made)
 
@@ -286,7 +286,7 @@ def test_detectable_win_rate_has_its_power():
     assert detectable_win_rate(1) == 1.0
 
 
-def test_paired_intervals_cover_as_often_as_they_say():
+def test_paired_intervals_have_their_nominal_coverage():
     """In 300 simulated studies of 80 pairs, 95 % intervals cover the true difference as often as that."""
     random = np.random.default_rng(11)
     shared, own = random.normal(0, 2, (300, 80, 1)), random.normal(0, 1, (300, 80, 2))

@@ -79,7 +79,7 @@ def test_missing_and_damaged_parts_are_made_again_and_no_others(
     assert tree(folder) == expected
 
 
-def test_equal_sequences_are_scored_once_whatever_part_they_are_in(
+def test_equal_sequences_are_scored_once_across_shards(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same model twice, greedily: every response stands there twice, three to a part."""
@@ -108,7 +108,7 @@ def test_no_model_is_loaded_for_stored_responses(
 
 
 @pytest.mark.parametrize("change", ["setting", "prompts", "weights", "batch shape"])
-def test_what_was_made_otherwise_is_refused_with_the_difference(
+def test_shards_of_other_settings_are_refused_with_the_difference(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     truncated_before_the_comparison(world, tmp_path / "cut", monkeypatch)

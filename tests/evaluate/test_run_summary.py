@@ -50,7 +50,7 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
     assert (one.state, one.updates, one.health, one.findings) == ("completed", 4, "unhealthy", ("kl_drift",))
 
 
-def test_what_was_not_measured_is_not_a_figure(tmp_path: Path) -> None:
+def test_missing_measurements_are_left_out(tmp_path: Path) -> None:
     one = run_summary.summarize_run(
         written(tmp_path / "run", [line(None, 1.0), line(2.0, 3.0)], why="KL budget")
     )

@@ -47,7 +47,7 @@ def test_the_tables_fit_a_hundred_columns_and_hold_no_control_characters(names, 
     assert not [c for c in text if unicodedata.category(c) in {"Cc", "Cf"} and c != "\n"]
 
 
-def test_what_does_not_fit_follows_below_with_its_names():
+def test_columns_that_do_not_fit_follow_below():
     summary = compare(
         answers(judges=("gold", "second", "third")), judges=["gold", "second", "third"], draws=50
     )

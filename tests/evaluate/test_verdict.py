@@ -104,7 +104,7 @@ def test_few_prompts_carry_no_verdict():
     assert not [line for line in lines if line.split(":")[0] in {"Better", "Worse", "Higher", "Lower"}]
 
 
-def test_the_kl_is_told_and_alarms_above_fifteen_nats():
+def test_the_kl_is_reported_and_alarms_above_fifteen_nats():
     """S4-42."""
     made = summary()
     assert "Note: PPO moved 3.40 nats per sequence away from SFT (KL)." in headline(
@@ -165,12 +165,12 @@ def contest(differences):
         ([0.1] * 50 + [-3.0] * 2, "the sign test shows more wins than losses. The verdict follows"),
     ],
 )
-def test_the_headline_says_which_test_decides_where_they_disagree(differences, says):
+def test_the_headline_names_the_deciding_test_when_tests_disagree(differences, says):
     assert "Interval and sign test disagree: " + says in contest(differences)
 
 
 @pytest.mark.parametrize("differences", [[1.0] * 40 + [-1.0] * 5, [0.1, -0.1] * 30, [5.0] * 3 + [-0.1] * 9])
-def test_nothing_is_said_where_the_tests_agree_or_prompts_are_few(differences):
+def test_no_disagreement_is_reported_when_tests_agree_or_prompts_are_few(differences):
     assert "disagree" not in contest(differences)
 
 

@@ -50,7 +50,7 @@ def test_the_texts_come_back_as_they_were(page, run):
     assert shown == {(row["prompt_id"], row["policy"]): row["response"] for row in run["responses"]}
 
 
-def test_no_text_of_the_run_stands_in_the_page(page, run):
+def test_no_text_of_the_run_is_in_the_html(page, run):
     text = page.read_text()
     strange = {row["response"] for row in run["responses"]} | {row["prompt"] for row in run["responses"]}
     assert not [s for s in [*strange, run["title"], run["notice"]] if s in text]
@@ -119,7 +119,7 @@ def test_secrets_stay_out(page):
     assert stage["facts"]["lineage"] == {"model": "m", "hf_token": "[redacted]"}
 
 
-def test_what_is_no_json_is_refused(run, tmp_path):
+def test_values_that_are_no_json_are_refused(run, tmp_path):
     broken = run | {"summary": run["summary"] | {"tie_epsilon": float("nan")}}
     with pytest.raises(ValueError, match="JSON"):
         build_report(tmp_path / "report.html", **broken)

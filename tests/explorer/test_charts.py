@@ -44,7 +44,7 @@ def test_a_chart_is_captioned_by_what_its_metric_is():
     assert len(set(captions.values())) == 4
 
 
-def test_judges_stand_before_guards_and_parts_of_the_reward():
+def test_judges_come_before_guards_and_parts_of_the_reward():
     names = (
         "score/missing_eos",
         "score/other",
@@ -69,7 +69,7 @@ def test_every_penalty_has_its_meaning():
     assert {rule.name for rule in penalties(settings)} == set(PENALTIES)
 
 
-def test_alarm_lines_stand_where_the_monitor_turns_red():
+def test_alarm_lines_are_at_the_monitors_limits():
     limits = Limits()
     drawn = chart_data("ppo", [{"step": 1, "kl/mean": 1.0, "policy/clipfrac": 0.1}])
     marks = {c["series"][0]["metric"]: [(m["value"], m["label"]) for m in c["marks"]] for c in drawn}
@@ -92,7 +92,7 @@ def test_the_monitored_metrics_are_drawn():
 
 
 @pytest.mark.parametrize("kind", CHARTS)
-def test_every_chart_says_what_it_means(kind):
+def test_every_chart_has_an_explanation(kind):
     for chart in CHARTS[kind]:
         assert chart.caption.endswith(".") and chart.title
     kl = next(chart for chart in CHARTS["ppo"] if chart.series[0][0] == "kl/mean")

@@ -32,7 +32,7 @@ def beats(one: Point, other: Point) -> bool:
         Point("d", "d", 1.0, 0.0),
     ]
 )
-def test_the_front_is_what_no_run_beats(points: list[Point]) -> None:
+def test_the_front_is_the_runs_that_none_dominates(points: list[Point]) -> None:
     """S4-18: against the definition, point by point."""
     front = pareto(points)
     assert sorted(front) == [i for i, p in enumerate(points) if not any(beats(q, p) for q in points)]
@@ -77,7 +77,7 @@ def test_a_circle_a_run_at_its_place(page: str) -> None:
     assert tips[0] == "<b> & co: KL -0.02 nats per sequence, reward +0.100"
 
 
-def test_nothing_leaves_the_picture(page: str) -> None:
+def test_every_mark_is_inside_the_picture(page: str) -> None:
     for picture in pictures(page):
         _, _, width, height = map(float, picture.attrib["viewBox"].split())
         spots = [(float(t.attrib["x"]), float(t.attrib["y"])) for t in picture.iter(f"{SVG}text")]
@@ -121,7 +121,7 @@ def test_one_point_at_nought_can_be_drawn(tmp_path: Path) -> None:
     assert places(pictures(out.read_text())[0])[0][2] == "front"
 
 
-def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
+def test_non_finite_points_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not finite"):
         write_frontier(
             tmp_path / "f.html",

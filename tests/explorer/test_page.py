@@ -38,7 +38,7 @@ def test_the_tables_show_the_summary(opened, run):
     assert opened.value("document.querySelectorAll('#comparison th[scope=row]').length") == 3 + 3 + 6
 
 
-def test_the_verdict_says_its_word(opened, run):
+def test_the_verdict_starts_with_its_word(opened, run):
     assert run["headline"][0].startswith("Warning: the reward model is being over-optimised")
     assert text(opened, "#verdict .tag").split() == ["⚠", "Warning"]
     assert "over-optimised" in text(opened, "#verdict p")
@@ -181,7 +181,7 @@ def test_an_address_to_nothing_shows_the_first(browser, page, run, anchor):
     assert current(browser) == run["responses"][0]["prompt_id"]
 
 
-def test_a_curve_tells_its_values_to_the_keyboard(opened):
+def test_the_values_of_a_curve_are_reachable_by_keyboard(opened):
     opened.value("document.querySelector('#training svg').focus()")
     assert "last training 0.375" in text(opened, "#training .readout").replace("\n", " ")
     opened.press("ArrowLeft")
@@ -201,7 +201,7 @@ STRETCHES = [
 
 
 @pytest.mark.parametrize(("low", "high"), STRETCHES)
-def test_the_ticks_of_an_axis_differ_and_are_where_they_say(browser, run, tmp_path, low, high):
+def test_tick_labels_differ_and_match_their_positions(browser, run, tmp_path, low, high):
     """However small the range: no two labels are the same, and equal distances lie between them."""
     lines = [{"step": i + 1, "loss": low + (high - low) * i / 4} for i in range(5)]
     browser.open(
@@ -216,7 +216,7 @@ def test_the_ticks_of_an_axis_differ_and_are_where_they_say(browser, run, tmp_pa
     assert len(gaps) >= 2 and gaps == pytest.approx([gaps[0]] * len(gaps), rel=0.02) and gaps[0] > 0, ticks
 
 
-def test_every_axis_says_what_it_counts(opened, run):
+def test_every_axis_has_a_name(opened, run):
     names = opened.value("[...document.querySelectorAll('.charts .axis-name')].map(t => t.textContent)")
     assert len(names) == opened.value("document.querySelectorAll('.charts figure').length") > 0
     assert set(names) == {"update" if kind == "ppo" else "step" for kind in run["stage_metrics"]}

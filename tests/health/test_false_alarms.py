@@ -68,7 +68,7 @@ NOISE = {
 
 
 @pytest.mark.parametrize("kind", HEALTHY)
-def test_noise_raises_nothing(kind: TrainingType) -> None:
+def test_noise_raises_no_findings(kind: TrainingType) -> None:
     """30 runs of 120 steps: none unhealthy, warnings in at most one line of 200."""
     statuses: Counter[str] = Counter()
     for seed in range(30):

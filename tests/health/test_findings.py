@@ -209,7 +209,7 @@ def test_a_finding_waits_for_enough_updates(name: str, early: int, bent: Bent) -
     assert level(reports[-1], name)
 
 
-def test_a_critic_that_is_not_there_explains_nothing_and_is_not_blamed() -> None:
+def test_without_a_critic_no_explained_variance_is_reported() -> None:
     """RLOO and GRPO log an explained variance of 0 and no value loss."""
     no_critic: Bent = {"value/explained_var": always(-0.5), "value/loss": lambda t: None}
     assert level(run("ppo", 60, no_critic)[-1], "explained_variance") is None

@@ -50,7 +50,7 @@ def test_the_start_is_not_compared_with_itself() -> None:
     assert history("x", [1.0, 2.0, 3.0, 4.0, 5.0]).start("x", 3) is None
 
 
-def test_what_is_not_a_finite_number_is_no_value() -> None:
+def test_non_finite_numbers_are_no_values() -> None:
     made = History()
     made.add(1, {"a": math.nan, "b": 1.0, "c": None, "health/status": 2.0})
     assert made.nonfinite == ("a",)

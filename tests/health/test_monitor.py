@@ -48,7 +48,7 @@ def test_every_line_of_a_kind_has_the_same_columns(kind: TrainingType) -> None:
     assert all(isinstance(v, float) for v in run(kind, 1, ill)[0].metrics().values())
 
 
-def test_a_finding_is_told_when_it_appears_or_worsens_and_when_it_goes() -> None:
+def test_a_finding_is_printed_when_it_appears_worsens_or_ends() -> None:
     warning, unhealthy = report(finding("a", "warning")), report(finding("a", "unhealthy"))
     assert warning.changes(None) == ["warning a: a is high. Likely cause: a cause. Fix: a mend"]
     assert warning.changes(warning) == []
@@ -59,7 +59,7 @@ def test_a_finding_is_told_when_it_appears_or_worsens_and_when_it_goes() -> None
     assert len(report(finding("a", "unhealthy"), finding("b", "warning")).changes(warning)) == 2
 
 
-def test_what_is_printed_is_one_plain_line() -> None:
+def test_a_finding_is_printed_as_one_line() -> None:
     """S4-59: what is wrong, with its unit; why; what to do."""
     printed = run("ppo", 3, {"kl/mean": always(17.2)})[0].changes(None)
     assert printed == [
@@ -77,7 +77,7 @@ def test_the_mark_is_a_dot_on_a_terminal_and_a_word_in_a_log() -> None:
     assert SEVERITY == {"note": 0, "warning": 1, "unhealthy": 2}
 
 
-def test_a_run_stops_only_for_what_it_was_told_to_stop_on() -> None:
+def test_a_run_stops_only_on_the_configured_findings() -> None:
     """S0-40: a guard that stops the run; a warning is no reason."""
 
     def after(stop_on: list[str], kl: float) -> str | None:

@@ -21,7 +21,7 @@ def with_pairs(step: RecordedStep, value_of: Callable[[float], float]) -> Record
     return step
 
 
-def test_a_critic_that_foresees_everything_says_what_comes(make_run: MakeRun) -> None:
+def test_a_perfect_critic_has_explained_variance_one(make_run: MakeRun) -> None:
     """S0-12: explained variance 1, and mean value = mean return in every fifth."""
     lines = critic_lines(with_pairs(read_step(make_run(), 3), lambda r: r))
     assert "explained variance +1.000 over the 34 tokens of 6 responses" in lines[0]
@@ -45,7 +45,7 @@ def test_the_fifths_are_those_of_the_definition(make_run: MakeRun) -> None:
     assert f"explained variance {1 - left:+.3f}" in lines[0]
 
 
-def test_a_critic_that_says_the_same_of_all_shows_no_fifths(make_run: MakeRun) -> None:
+def test_a_constant_critic_shows_no_fifths(make_run: MakeRun) -> None:
     """A new critic is 0 everywhere: sorting its tokens by anything else would invent a foresight."""
     step = read_step(make_run(), 3)
     assert critic_lines(with_pairs(step, lambda _: 0.0)) == [

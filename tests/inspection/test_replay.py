@@ -174,7 +174,7 @@ def test_penalties_are_measured_again_on_the_responses(make_run: MakeRun) -> Non
     assert [row.reward for row in without] == pytest.approx(SCORES)
 
 
-def test_the_reward_model_is_clipped_and_weighted_anew(make_run: MakeRun) -> None:
+def test_the_reward_model_is_clipped_and_weighted_again(make_run: MakeRun) -> None:
     """S2-45: the score is clipped before it is weighted, and only the reward model's."""
     root = make_run(ppo={"length_penalty": 0.1})
     _, _, made = replayed(root, "training.ppo.score_clip=1.0", "training.reward_model.weight=2.0")
@@ -327,7 +327,7 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
         ({}, "training.ppo.advantage=rloo", "samples_per_prompt must be at least 2"),
     ],
 )
-def test_what_needs_a_model_or_a_generation_is_refused_with_the_reason(
+def test_settings_that_need_a_model_or_generation_are_refused_with_the_reason(
     ppo: dict[str, Any], override: str, says: str, make_run: MakeRun
 ) -> None:
     root = make_run(ppo=ppo)

@@ -20,7 +20,7 @@ from harken.run.tables import read_rows
 MakeRun = Callable[..., Path]
 
 
-def test_every_number_stands_at_its_token(make_run: MakeRun) -> None:
+def test_every_number_belongs_to_its_token(make_run: MakeRun) -> None:
     """S0-11, properties 1 and 15: ids in order from the first response token; the score lands on the last one."""
     root = make_run()
     step = read_step(root, 3)
@@ -47,13 +47,13 @@ def test_clipped_means_outside_the_runs_own_range(make_run: MakeRun) -> None:
     assert {1.5 < t["ratio"] < 2.5 for t in tokens} == {True, False}, "the bounds tell the two ranges apart"
 
 
-def test_truncated_responses_that_are_masked_say_so(make_run: MakeRun) -> None:
+def test_masked_truncated_responses_are_marked(make_run: MakeRun) -> None:
     step = read_step(make_run(ppo={"truncated": "mask"}), 3)
     for row, record in enumerate(step.rollouts):
         assert {t["policy_mask"] for t in token_rows(step, row, str)} == {record["stop"] == "end_of_turn"}
 
 
-def test_what_was_not_measured_is_none(make_run: MakeRun) -> None:
+def test_unmeasured_values_are_none(make_run: MakeRun) -> None:
     step = read_step(make_run(measured=False, ppo={"advantage": "rloo", "samples_per_prompt": 2}), 3)
     token = token_rows(step, 0, str)[0]
     assert [token[name] for name in ("logprob_new", "ratio", "clipped", "value")] == [None] * 4

@@ -97,7 +97,7 @@ def test_colour_changes_nothing_but_colour(make_run: MakeRun) -> None:
     assert [COLOUR.sub("", line) for line in coloured] == plain
 
 
-def test_the_legend_says_what_is_missing_and_why(make_run: MakeRun) -> None:
+def test_the_legend_explains_missing_columns(make_run: MakeRun) -> None:
     def last_lines(**how: Any) -> str:
         root = make_run(**how)
         return "\n".join(list(trace(root, 3))[-12:])

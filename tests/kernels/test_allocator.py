@@ -44,7 +44,7 @@ def test_freed_tensors_cost_no_page_faults() -> None:
 @pytest.mark.parametrize(
     ("version", "name"), [("2.9.1+cu128", "PYTORCH_CUDA_ALLOC_CONF"), ("2.13.0+cpu", "PYTORCH_ALLOC_CONF")]
 )
-def test_gpu_segments_grow_unless_the_user_says_otherwise(
+def test_gpu_segments_are_expandable_unless_the_user_sets_otherwise(
     monkeypatch: pytest.MonkeyPatch, version: str, name: str
 ) -> None:
     """By the name that this torch reads without a warning."""

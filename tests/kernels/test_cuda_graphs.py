@@ -94,7 +94,7 @@ class Full:
     ("times", "happened"),
     [(0, ["record"]), (1, ["record", "release", "record"]), (9, ["record", "release", "record"])],
 )
-def test_what_finds_no_room_is_recorded_after_a_release_or_worked_on_as_usual(
+def test_without_memory_a_step_is_recorded_after_a_release_or_runs_unrecorded(
     times: int, happened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = Full(times)

@@ -104,7 +104,7 @@ def test_a_step_that_reads_its_tokens_on_the_host_is_not_recorded() -> None:
 
 
 @pytest.mark.parametrize("role", ["policy", "other", None])
-def test_the_adapter_in_force_speaks(role: str | None) -> None:
+def test_the_active_adapter_is_used(role: str | None) -> None:
     backbone = with_adapters(tiny_backbone())
     with torch.no_grad(), backbone.role(role), backbone.decoding():
         assert backbone.decode_step is not None
@@ -128,7 +128,7 @@ def test_in_16_bits_it_is_as_near_as_the_way_through_the_library() -> None:
 
 
 @pytest.mark.parametrize("config", OTHERWISE.values(), ids=OTHERWISE)
-def test_what_is_built_otherwise_keeps_its_own_way(config: PretrainedConfig) -> None:
+def test_models_of_another_structure_keep_their_own_forward(config: PretrainedConfig) -> None:
     backbone = backbone_of(config)
     with torch.no_grad(), backbone.decoding():
         assert backbone.decode_step is None

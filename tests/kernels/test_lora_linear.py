@@ -128,7 +128,7 @@ def test_in_half_precision_it_is_no_further_from_the_truth_than_peft() -> None:
 
 
 @pytest.mark.parametrize("width", [8, 16])
-def test_what_a_layer_gives_may_be_written_to(width: int) -> None:
+def test_a_layers_output_may_be_changed_in_place(width: int) -> None:
     """Some families add to a layer's output in place; autograd refuses that for a view that a function made."""
     torch.manual_seed(0)
     holder = nn.Sequential(nn.Linear(width, 5))

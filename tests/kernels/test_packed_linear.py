@@ -118,7 +118,7 @@ def test_a_bias_is_added_where_a_layer_has_one() -> None:
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_what_was_read_is_let_go_when_all_have_their_part() -> None:
+def test_fused_outputs_are_released_when_all_slices_are_taken() -> None:
     block = nn.Module()
     for name in ("gate_proj", "up_proj"):
         block.add_module(name, nn.Linear(16, 8).bfloat16())
@@ -130,7 +130,7 @@ def test_what_was_read_is_let_go_when_all_have_their_part() -> None:
         assert alive() is None
 
 
-def test_everything_is_put_back_after_an_error(backbone: Backbone) -> None:
+def test_everything_is_restored_after_an_error(backbone: Backbone) -> None:
     before = {name: module.__dict__.get("forward") for name, module in backbone.model.named_modules()}
     with pytest.raises(ZeroDivisionError), torch.no_grad(), backbone.role("policy"), backbone.decoding():
         raise ZeroDivisionError

@@ -97,7 +97,7 @@ def test_both_sides_of_a_pair_count() -> None:
     assert packed_micro_batches(items, 79) == [[0], [1], [2]]
 
 
-def test_without_sharing_every_row_stands_by_itself() -> None:
+def test_without_sharing_no_prefix_is_shared() -> None:
     rows = [[1] * 20, [1] * 20]
     assert pack_rows(rows).tokens.shape == (1, 20)
     assert pack_rows(rows, share=False).tokens.shape == (1, 40)
@@ -126,7 +126,7 @@ def test_padded_rows_lie_side_by_side() -> None:
     assert layout.segments is None
 
 
-def test_dropout_draws_for_every_row_anew() -> None:
+def test_dropout_masks_differ_between_rows() -> None:
     """Rows that agree share their states; under dropout they do not, or their noise would be one."""
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(dropout=0.5), 0)

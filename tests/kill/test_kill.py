@@ -13,7 +13,7 @@ HARNESS = Path(__file__).with_name("harness.py")
 
 
 @pytest.mark.parametrize("kinds", [["sft", "reward", "evaluation"], ["ppo", "pipeline"]])
-def test_what_was_killed_comes_out_as_what_was_not(kinds: list[str]) -> None:
+def test_killed_runs_give_the_results_of_unkilled_runs(kinds: list[str]) -> None:
     command = [sys.executable, str(HARNESS), *kinds, "--points", "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     last = done.stdout.splitlines()[-1]

@@ -38,7 +38,7 @@ def numbered(row: dict[str, Any], number: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("stage", "layout"), [(stage, layout) for stage, layouts in STAGES.items() for layout in layouts]
 )
-def test_training_goes_on_without_them(
+def test_training_continues_without_invalid_rows(
     stage: str, layout: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = [numbered(ROWS[layout][1], i) for i in range(GOOD)]
@@ -84,7 +84,7 @@ def test_a_huge_row_is_read_and_dropped(
     assert "dropped 1 response_too_long" in capsys.readouterr().err
 
 
-def test_what_repeats_and_what_leaks_is_said(
+def test_duplicates_and_leaks_are_reported(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the hash of the conversation, whatever the rows' ids: rows that stand there twice, held-out prompts that

@@ -104,7 +104,7 @@ def test_a_right_critic_leaves_no_advantage():
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, 1e6])
-def test_gae_never_reads_what_is_not_an_action(poison):
+def test_gae_reads_response_tokens_alone(poison):
     """P24: poisoned rewards and values at prompts, gaps and padding change nothing, nor any gradient."""
     rewards, values, response_mask = case(5)
     dirty_rewards, dirty_values = (
@@ -165,7 +165,7 @@ def test_token_rewards_agree_with_trl():
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_token_rewards_never_read_what_is_not_an_action(poison):
+def test_token_rewards_read_response_tokens_alone(poison):
     """P24, also for the reward of a row that sampled nothing."""
     kl, _, response_mask = case(6)
     reward = torch.tensor([1.0, 2.0, 3.0, poison], dtype=torch.float64)

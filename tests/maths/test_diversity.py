@@ -23,7 +23,7 @@ def test_no_ngram_spans_two_responses() -> None:
     assert distinct_n(["ab", "ba"], 2) == 1.0
 
 
-def test_nothing_said_is_not_varied() -> None:
+def test_empty_text_is_not_diverse() -> None:
     assert distinct_n([], 1) == 0.0
     assert distinct_n(["", ""], 1) == 0.0
     assert unique_items([]) == 0

@@ -93,7 +93,7 @@ in_tiles = pytest.mark.usefixtures("tile")
 
 @in_tiles
 @pytest.mark.parametrize("chunk", [1, 2, 5, 256])
-def test_projected_is_the_definition_whatever_the_chunk(chunk):
+def test_linear_logprobs_match_the_definition_for_any_chunk(chunk):
     hidden, weight, tokens = hidden_case()
     logits = [
         [math.fsum(h * w for h, w in zip(row, col, strict=True)) for col in weight.tolist()]

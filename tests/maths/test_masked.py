@@ -77,7 +77,7 @@ def test_equal_numbers_become_zero():
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, 1e30])
-def test_what_is_masked_never_leaks(poison):
+def test_masked_values_never_leak(poison):
     """P24: neither into the result nor into the gradient."""
     clean, mask = case(3)
     dirty = torch.where(mask, clean, poison).requires_grad_()

@@ -163,7 +163,7 @@ def test_k3_in_the_reward_is_the_difference_of_two_kls():
     torch.testing.assert_close(in_reward, forward - reverse)
 
 
-def test_a_kl_loss_per_token_forgets_where_tokens_lead(tree):
+def test_a_kl_loss_per_token_ignores_later_states(tree):
     """Property 17. k2 per token, or the full KL, is the gradient with the visited states held fixed.
 
     The gradient of the KL of whole responses has one more part: a token also pays for the KL after it.

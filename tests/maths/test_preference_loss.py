@@ -70,7 +70,7 @@ def test_hard_labels_are_bradley_terry(chosen, rejected):
 
 
 @pytest.mark.parametrize("label", [0.5, 0.7, 0.9])
-def test_soft_labels_are_least_where_the_model_says_the_label(label):
+def test_soft_label_loss_is_least_at_the_label(label):
     """S2-06: a tie (0.5) is best met by equal rewards."""
     best = math.log(label / (1 - label))
     gap = one(best).requires_grad_()

@@ -81,7 +81,7 @@ def test_gradient_ascent_arrives_at_the_optimum(beta):
 
 @settings(deadline=None, max_examples=50)
 @given(SEEDS, BETA)
-def test_what_the_optimum_pays_and_earns(seed, beta):
+def test_the_kl_and_reward_of_the_optimum(seed, beta):
     """Mean, variance and KL by sums in plain Python over exp(r/β) weights."""
     log_reference, r = case(seed)
     weights = [math.exp(li + ri / beta) for li, ri in zip(log_reference, r, strict=True)]
@@ -200,7 +200,7 @@ def test_prompts_share_one_kl_coefficient():
     assert optimal_policy(both, r, beta)[1] == pytest.approx(optimal_policy(second, 3 * r2, beta))
 
 
-def test_sampled_rewards_stand_for_the_reference():
+def test_sampled_rewards_represent_the_reference():
     """4,000 rewards, each of log-probability −log 4,000, give the β that the exact reference gives."""
     log_reference, r = case(4)
     drawn = np.random.default_rng(0).choice(7, size=4000, p=np.exp(log_reference))
@@ -245,7 +245,7 @@ def test_large_rewards_do_not_overflow():
     assert np.exp(optimal_policy(log_reference, r, 1e-3)).sum() == pytest.approx(1.0)
 
 
-def test_kl_is_infinite_where_the_reference_says_never():
+def test_kl_is_infinite_where_the_reference_is_zero():
     assert kl_divergence(np.log([0.5, 0.5]), [0.0, -np.inf]) == math.inf
     assert kl_divergence([0.0, -np.inf], np.log([0.5, 0.5])) == pytest.approx(math.log(2))
     assert kl_divergence([0.0, -800.0], [0.0, -np.inf]) == 0.0
@@ -261,7 +261,7 @@ def test_kl_is_infinite_where_the_reference_says_never():
         (math.nan, "between"),
     ],
 )
-def test_a_budget_nobody_can_spend_is_refused(budget, said):
+def test_an_unreachable_budget_is_refused(budget, said):
     """S4-55. The limit is −log 0.3 = 1.20397 nats: the best response has probability 0.3."""
     with pytest.raises(ValueError, match=said):
         beta_for_kl(np.log([0.7, 0.3]), [0.0, 1.0], budget)
@@ -308,7 +308,7 @@ def test_a_kl_coefficient_is_positive(beta):
         (np.log([0.5, 0.5]), [0.0, -math.inf], "finite reward"),
     ],
 )
-def test_what_is_no_reference_is_refused(log_reference, reward, said):
+def test_invalid_references_are_refused(log_reference, reward, said):
     with pytest.raises(ValueError, match=said):
         optimal_policy(log_reference, reward, 1.0)
 
@@ -369,7 +369,7 @@ def test_the_optimum_of_dpo_is_the_optimum(seed, beta):
 
 @settings(deadline=None, max_examples=25)
 @given(SEEDS, st.floats(0.05, 5.0))
-def test_the_reference_stands_in_every_odds(seed, beta):
+def test_the_optimum_scales_the_references_odds(seed, beta):
     """S4-58. Equal rewards keep the reference's odds at every β; to even them out costs β × the log-odds."""
     log_reference, r = case(seed)
     r[1] = r[0]
@@ -380,7 +380,7 @@ def test_the_reference_stands_in_every_odds(seed, beta):
     assert log_p[0] == pytest.approx(log_p[1], abs=1e-9)
 
 
-def test_what_the_reference_never_says_no_reward_can_teach():
+def test_no_reward_raises_a_probability_of_zero():
     """S4-58. A probability of 0 stays 0 for any reward at any KL coefficient."""
     log_p = optimal_policy([math.log(0.4), math.log(0.6), -np.inf], [0.0, 0.1, 1e6], 1e-3)
     assert log_p[2] == -np.inf

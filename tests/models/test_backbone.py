@@ -73,7 +73,7 @@ def test_a_role_scope_gives_the_adapter_its_gradient_and_only_it() -> None:
     assert all(p.grad is None and not p.requires_grad for p in others)
 
 
-def test_an_adapter_that_learns_goes_on_when_another_joins() -> None:
+def test_an_adapter_stays_trainable_when_another_is_added() -> None:
     """A policy and a critic may train side by side on one base."""
     backbone = tiny_backbone()
     for name in ("policy", "critic"):

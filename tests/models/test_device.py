@@ -23,7 +23,7 @@ def current(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("name", "chosen", "made"),
     [("auto", "cuda", []), ("cuda", "cuda", []), ("cuda:0", "cuda:0", [0]), ("cuda:1", "cuda:1", [1])],
 )
-def test_what_is_named_is_made_the_current_gpu(
+def test_the_named_gpu_becomes_the_current_one(
     name: str, chosen: str, made: list[int], current: list[int]
 ) -> None:
     """Recordings, streams and peaks of memory are the current one's; without a number it is that already."""

@@ -46,7 +46,7 @@ def states(backbone: Backbone, adapter: str | None) -> Tensor:
 
 @pytest.mark.parametrize("experts", [False, True])
 @pytest.mark.parametrize("name", EXPERTS)
-def test_an_adapter_is_on_what_its_settings_say(name: str, experts: bool) -> None:
+def test_an_adapter_is_on_the_modules_of_its_settings(name: str, experts: bool) -> None:
     """peft takes `gate_proj` of some families to mean the experts, at twice the rank, if it is given that name."""
     backbone = adapted(name, LoraSettings(rank=2, experts=experts))
     said = coverage(backbone.trunk, "policy")
@@ -142,7 +142,9 @@ def test_decoding_takes_the_adapted_experts() -> None:
         ("deepseek_v3", LoraSettings(target_modules=["gate"]), "peft interprets gate of this model"),
     ],
 )
-def test_what_peft_cannot_adapt_is_refused_in_one_line(name: str, settings: LoraSettings, words: str) -> None:
+def test_modules_that_peft_cannot_adapt_are_refused_in_one_line(
+    name: str, settings: LoraSettings, words: str
+) -> None:
     backbone = Backbone(build(FAMILIES[name]), tiny_tokenizer())
     with pytest.raises(UserError, match=words) as refused:
         backbone.add_adapter("policy", settings, seed=0)

@@ -47,7 +47,7 @@ def on_base(folder: Path, *, template_alone: bool) -> str:
 
 
 @pytest.mark.parametrize("template_alone", [False, True], ids=["tokenizer", "template alone"])
-def test_an_adapter_speaks_through_its_own_template_everywhere(tmp_path: Path, template_alone: bool) -> None:
+def test_an_adapter_uses_its_own_template_everywhere(tmp_path: Path, template_alone: bool) -> None:
     """Trained with its own, it is evaluated, planned, counted and scored with it."""
     source = resolve(on_base(tmp_path, template_alone=template_alone))
     wanted = tiny_tokenizer()("[user]hi<|im_end|>[assistant]", add_special_tokens=False)["input_ids"]

@@ -46,7 +46,7 @@ def test_the_tokenizer_is_the_one_that_was_written(converted: tuple[Path, Path])
     assert json.loads((converted[1] / "config.json").read_text())["pad_token_id"] == 0
 
 
-def test_the_folder_says_where_it_came_from(converted: tuple[Path, Path]) -> None:
+def test_the_folder_records_its_source(converted: tuple[Path, Path]) -> None:
     path, folder = converted
     card = json.loads((folder / "PROVENANCE.json").read_text())
     assert card["source"] == "tiny.gguf"

@@ -91,7 +91,7 @@ def test_log_probabilities_are_those_of_the_model_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_sixteen_bits_hide_nothing(name: str) -> None:
+def test_small_errors_are_found_in_16_bits(name: str) -> None:
     """A scale of 1.02 or a nearly open cap is less than the rounding of logits of ordinary size."""
     family, settings = FAMILIES[name]
     head = Backbone(build(name, torch.bfloat16), tiny_tokenizer()).head

@@ -23,7 +23,7 @@ def test_latent_attention_is_adapted_whole() -> None:
     assert {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "gate_proj"} <= found
 
 
-def test_what_an_adapter_covers_and_leaves_alone_is_said() -> None:
+def test_adapted_and_unadapted_layers_are_reported() -> None:
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(rank=2, target_modules=["q_proj", "v_proj"]), seed=0)
     backbone.add_adapter("reward", LoraSettings(rank=2), seed=0)

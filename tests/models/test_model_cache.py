@@ -40,7 +40,7 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert cache_root() == Path("/home/somebody/.cache/harken")
 
 
-def test_a_folder_is_made_once_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_made_once_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "model"
     assert build_once(folder, "making it", write("first")) == folder
     assert build_once(folder, "making it", write("second")) == folder
@@ -68,7 +68,7 @@ def test_a_failure_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "file").read_text() == "whole"
 
 
-def test_what_a_killed_process_left_is_swept_up(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".model.making-abc").mkdir()
     (tmp_path / ".model.making-abc" / "half").write_text("")
     build_once(tmp_path / "model", "making it", write("whole"))

@@ -72,9 +72,7 @@ def states(backbone: Backbone, role: str | None) -> Tensor:
 @needs_library
 @pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(("kind", "away"), [("int8", 0.1), ("nf4", 0.6)])
-def test_it_speaks_as_the_model_it_was_made_from_but_for_its_bits(
-    source: ModelSource, kind: str, away: float
-) -> None:
+def test_it_agrees_with_the_original_up_to_quantisation(source: ModelSource, kind: str, away: float) -> None:
     plain, narrow = loaded(source, "bfloat16"), loaded(source, kind)
     assert narrow.quantised
     assert not plain.quantised
@@ -87,7 +85,7 @@ def test_it_speaks_as_the_model_it_was_made_from_but_for_its_bits(
 @needs_library
 @pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_model_of_the_weights_it_stands_for(source: ModelSource, kind: str) -> None:
+def test_it_agrees_with_the_model_of_dequantised_weights(source: ModelSource, kind: str) -> None:
     """Against a plain model that holds the dequantised weights: before any forward, and after many."""
     narrow, plain = (
         Backbone.load(source, WEIGHT_DTYPES[weight_dtype], "cpu") for weight_dtype in (kind, "bfloat16")
@@ -107,7 +105,7 @@ def test_it_is_the_model_of_the_weights_it_stands_for(source: ModelSource, kind:
 
 @needs_library
 @pytest.mark.usefixtures("processor")
-def test_8_bits_stand_for_the_nearest_of_255_steps_an_output(source: ModelSource) -> None:
+def test_8_bits_round_to_the_nearest_of_255_steps_an_output(source: ModelSource) -> None:
     """By the definition, in float64: each output's largest weight is 127 steps, and no weight is half a step away."""
     plain, narrow = layer_of(source, "bfloat16"), layer_of(source, "int8")
     whole = plain.weight.detach().double()
@@ -118,7 +116,7 @@ def test_8_bits_stand_for_the_nearest_of_255_steps_an_output(source: ModelSource
 
 @needs_library
 @pytest.mark.usefixtures("processor")
-def test_4_bits_stand_for_the_nearest_quantile_of_a_block(source: ModelSource) -> None:
+def test_4_bits_round_to_the_nearest_quantile_of_a_block(source: ModelSource) -> None:
     """By the definition of NF4 (arXiv:2305.14314, appendix E), up to what its scales lose in 8 bits."""
     plain, narrow = layer_of(source, "bfloat16"), layer_of(source, "nf4")
     with torch.no_grad():
@@ -296,7 +294,7 @@ def test_a_model_made_of_adapters_is_not_quantised(source: ModelSource, tmp_path
         Backbone.load(resolve(str(tmp_path / "adapter")), WEIGHT_DTYPES["nf4"], "cpu")
 
 
-def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs the package bitsandbytes") as error:
         Quantised("nf4").settings()

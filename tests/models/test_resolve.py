@@ -297,7 +297,7 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
         resolve(str(tmp_path / "model.gguf"))
 
 
-def test_each_link_is_one_line_that_says_what_was_loaded(tmp_path: Path) -> None:
+def test_each_link_is_one_line_naming_the_loaded_model(tmp_path: Path) -> None:
     """S0-14: name, kind, folder and the beginning of its own fingerprint."""
     full(tmp_path / "base")
     adapter(tmp_path / "ppo" / "final", tmp_path / "base")
@@ -321,7 +321,7 @@ def test_a_fingerprint_is_of_the_models_own_weights(tmp_path: Path) -> None:
     assert after.base.fingerprint != ids[1]
 
 
-def test_the_folder_is_absolute_whatever_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_always_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full(tmp_path / "base")
     os.symlink(tmp_path / "base", tmp_path / "link")
     monkeypatch.chdir(tmp_path)
@@ -402,7 +402,7 @@ def test_a_model_for_another_task_is_no_policy(tmp_path: Path, head: str) -> Non
 
 
 @pytest.mark.parametrize("named", [None, [], ["LlamaForCausalLM"], ["Gemma3ForConditionalGeneration"]])
-def test_a_language_model_is_a_policy_whatever_else_its_config_says(tmp_path: Path, named: object) -> None:
+def test_a_language_model_is_a_policy_despite_other_config_keys(tmp_path: Path, named: object) -> None:
     folder = full(tmp_path / "model")
     write_json(folder / "config.json", {"model_type": "llama", "hidden_size": 32, "architectures": named})
     require_use(resolve(str(folder)), "policy")

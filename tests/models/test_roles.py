@@ -43,7 +43,7 @@ def test_log_probabilities_entropy_and_values_by_definition(temperature: float) 
             )
 
 
-def test_a_new_value_head_says_zero_and_the_reference_is_the_base() -> None:
+def test_a_new_value_head_gives_zero_and_the_reference_is_the_base() -> None:
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(rank=4), seed=0)
     batch = collate(ROWS, ACTIONS, PAD)

@@ -121,7 +121,7 @@ def test_a_broken_chat_template_is_the_users_error() -> None:
         choose_pad(tokenizer, where="here")
 
 
-def test_loading_says_the_change_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_loading_reports_the_change_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subject._say_once.cache_clear()
     end = "<|im_end|>"
     words("<|endoftext|>", "<|im_start|>", end, pad_token=end, eos_token=end).save_pretrained(tmp_path)

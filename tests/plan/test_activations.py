@@ -81,7 +81,7 @@ def shape(family: str, layers: int) -> ModelShape:
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_what_a_layer_keeps_under_an_adapter(
+def test_activations_of_a_layer_under_an_adapter(
     family: str, dtype: torch.dtype, dropout: float, tokens: int
 ) -> None:
     """The difference between four layers and two: what stands before and behind the layers drops out."""
@@ -95,7 +95,7 @@ def test_what_a_layer_keeps_under_an_adapter(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_what_a_layer_keeps_when_every_weight_trains(dtype: torch.dtype) -> None:
+def test_activations_of_a_layer_in_full_training(dtype: torch.dtype) -> None:
     real = measured("llama", 4, dtype, 60, None) - measured("llama", 2, dtype, 60, None)
     passes = [PassMemory(shape("llama", n), dtype.itemsize, None) for n in (4, 2)]
     told = [p.saved(3, 60) + p.weight_casts() for p in passes]

@@ -19,7 +19,7 @@ def test_a_folder_with_settings_alone_is_enough(tmp_path: Path) -> None:
     assert found.config.hidden_size == 32 and found.folder == tmp_path and found.note == ""
 
 
-def test_what_an_earlier_preset_will_write_is_counted_as_what_it_starts_from(
+def test_the_output_of_an_earlier_preset_is_planned_like_its_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

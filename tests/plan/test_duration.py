@@ -105,7 +105,7 @@ def test_samples_of_a_prompt_share_its_reading(folder: Path) -> None:
     assert second < 0.4 * first
 
 
-def test_a_run_is_its_steps_and_what_stands_beside_them(folder: Path) -> None:
+def test_the_time_of_a_run_is_steps_plus_overhead(folder: Path) -> None:
     data = {"path": str(folder / "pairs.jsonl"), "max_length": 256, "eval_fraction": 0.2}
     job = stage(folder, "sft", run={"data": data}, batch_size=8, epochs=2, eval_every=4)
     told = duration(job, replace(NOTHING, forward=1.0, training=1.0))

@@ -24,7 +24,7 @@ def peak(job: Job) -> float:
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
-def test_what_is_chosen_fits_and_the_next_size_does_not(folder: Path, kind: str) -> None:
+def test_the_chosen_size_fits_and_the_next_does_not(folder: Path, kind: str) -> None:
     job = (
         stage(folder, kind, batch_size=32)
         if kind != "ppo"

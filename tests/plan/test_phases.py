@@ -78,7 +78,7 @@ def test_every_weight_that_trains_needs_a_reference_beside_it(folder: Path) -> N
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_what_is_packed_is_what_decoding_copies(
+def test_planned_packed_bytes_are_those_of_decoding(
     folder: Path, tied: bool, copied: list[torch.Size], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the byte under no adapter, whose A is copied beside the weights."""
@@ -183,7 +183,7 @@ def test_the_process_is_part_of_every_phase(folder: Path) -> None:
         assert all(p.parts["process"] == 7e8 for p in phases(stage(folder, kind), 7e8))
 
 
-def test_what_trains_is_what_a_stage_trains(folder: Path) -> None:
+def test_planned_trainable_parameters_are_those_of_a_stage(folder: Path) -> None:
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(rank=4), 0)
     real = sum(p.nbytes for p in Policy(backbone, "policy").parameters().values())

@@ -86,7 +86,7 @@ def test_the_table_is_for_people(folder: Path, capsys: pytest.CaptureFixture[str
     assert "updates" not in text and "per step" in text
 
 
-def test_what_to_set_makes_it_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_proposed_settings_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = str(folder / "pipeline.yml")
     assert cli.main(["plan", name, "--no-measure", "--memory", "64GB"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
@@ -97,7 +97,7 @@ def test_what_to_set_makes_it_fit(folder: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["peak"]["bytes"] < 0.9 * 64e9
 
 
-def test_what_does_not_fit_says_so_in_one_line_and_a_code(
+def test_a_run_that_does_not_fit_is_one_line_and_exit_code_1(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["plan", str(folder / "sft.yml"), "--no-measure", "--memory", "20MB"]) == 1
@@ -141,7 +141,7 @@ def test_sizes_of_memory(text: str, size: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0GB", "12 G", "GB", "-1GB", "12GBs"])
-def test_what_is_no_size_of_memory(text: str) -> None:
+def test_invalid_memory_sizes_are_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse_memory(text)
 

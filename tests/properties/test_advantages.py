@@ -52,7 +52,7 @@ def test_property_23_gae_is_the_closed_form_and_returns_come_before_whitening(ma
     assert (PPOSettings().gamma, PPOSettings().lam) == (1.0, 0.95)
 
 
-def test_property_24_what_lies_at_pads_and_prompts_has_no_influence(make_stage: MakeStage) -> None:
+def test_property_24_padding_and_prompts_have_no_influence(make_stage: MakeStage) -> None:
     """Values, rewards and log-probabilities of 1e6, infinity and NaN there: the same credit, bit for bit.
 
     And through the model: an enormous embedding of the pad token changes nothing of an update.

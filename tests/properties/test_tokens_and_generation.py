@@ -191,7 +191,7 @@ def test_property_04_generation_passes_its_own_positions_to_the_trunk(serves: bo
         assert given.flatten().tolist() == [width + step for width in widths]
 
 
-def test_property_05_what_samples_is_the_whole_softmax() -> None:
+def test_property_05_sampling_uses_the_full_softmax() -> None:
     """A grid of uniforms covers every token by exactly its probability at τ, however unlikely.
 
     Nothing that warps the distribution can be asked for: not of the sampler, not in a PPO configuration.

@@ -119,7 +119,7 @@ def test_a_base_that_is_trained_is_no_rewards_base(tmp_path: Path) -> None:
         assert "reward base" in rewards.frozen
 
 
-def test_what_is_frozen_is_all_that_scores(tmp_path: Path) -> None:
+def test_frozen_fingerprints_cover_every_scoring_weight(tmp_path: Path) -> None:
     """S0-13: one changed number in any member, its base or its head is seen by the fingerprints."""
     base, other = save_tiny(tmp_path / "base"), save_tiny(tmp_path / "other", seed=3)
     folders = [save_reward_model(tmp_path / "a", base), save_reward_model(tmp_path / "b", other)]
@@ -164,7 +164,7 @@ def test_lineage_names_contents_and_not_names_alone(tmp_path: Path) -> None:
     assert found(reward_model={"random_for_debugging": True}).lineage()["reward_model"]["name"] == "random"
 
 
-def test_mistakes_are_told_before_weights_are_read(tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_weights_are_read(tmp_path: Path) -> None:
     """S1-08: no weights are read for a reward that cannot be."""
     base = save_tiny(tmp_path / "base")
     other = save_tiny(tmp_path / "other", seed=2)

@@ -254,7 +254,7 @@ def test_a_folder_is_loaded_frozen_and_scores_the_same(tmp_path: Path) -> None:
     assert not loaded.model.training
 
 
-def test_what_is_no_classifier_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_other_models_than_classifiers_are_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a classifier: its config names LlamaForCausalLM"):
         check_classifier(resolve(save_tiny(tmp_path / "base")))
 

@@ -51,7 +51,7 @@ def test_the_three_ways_by_hand(combine: str, k: float, first: float) -> None:
     assert scored[0].reward == pytest.approx(first / 2)
 
 
-def test_the_spread_is_recorded_and_pays_nothing() -> None:
+def test_the_spread_is_recorded_without_a_penalty() -> None:
     scored = score_all([EnsembleReward("e", MEMBERS)], [answer("a"), answer("b")])
     spreads = [row.scores[1] for row in scored]
     assert [(s.source, s.weight) for s in spreads] == [("e_sd", 0.0)] * 2

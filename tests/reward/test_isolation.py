@@ -32,7 +32,7 @@ def reward(folder: Path, code: str, *, timeout_s: float | None = None) -> Python
 
 
 @pytest.mark.parametrize("code", EFFECTS.values(), ids=list(EFFECTS))
-def test_what_a_call_changes_is_undone(code: str, tmp_path: Path) -> None:
+def test_changes_by_a_call_are_undone(code: str, tmp_path: Path) -> None:
     before, drawn = process_state.read_state(), process_state.random_state()
     made = reward(tmp_path, f"{FORM}{code}\n    return 0.5\n")
     rollout = answer("four", details={"keywords": ["k"]})
@@ -48,7 +48,7 @@ def test_what_a_call_changes_is_undone(code: str, tmp_path: Path) -> None:
     assert torch.equal(process_state.random_state()[2], drawn[2])
 
 
-def test_what_the_file_sets_holds_for_its_calls_alone(tmp_path: Path) -> None:
+def test_settings_of_the_file_hold_for_its_calls_alone(tmp_path: Path) -> None:
     """A search path or a variable that the file needs stays there for its functions."""
     code = (
         "import os, sys, torch\n"
@@ -94,7 +94,7 @@ def test_random_draws_depend_on_what_is_scored_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "says"), ENDS.values(), ids=list(ENDS))
-def test_whatever_it_ends_with_is_one_line_of_its_own(code: str, says: str, tmp_path: Path) -> None:
+def test_every_exception_of_the_function_is_one_line(code: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(UserCodeError) as told:
         reward(tmp_path, f"def score(prompt, response):\n    {code}\n").score([answer("a")])
     assert "mine.py:" in str(told.value) and "\n" not in str(told.value)
@@ -114,7 +114,7 @@ def test_non_finite_values_are_errors_of_the_step(code: str, tmp_path: Path) -> 
     list(zip(VALUES.values(), [0.25, 0.25, 0.0, 0.25, 1.0, 0.25, 0.25, 0.25, 0.25, 5e-324], strict=True)),
     ids=list(VALUES),
 )
-def test_a_number_is_taken_in_whatever_form_it_comes(code: str, value: float, tmp_path: Path) -> None:
+def test_numbers_of_any_type_are_accepted(code: str, value: float, tmp_path: Path) -> None:
     assert reward(tmp_path, f"{FORM}{code}\n").score([answer("four")])[0].value == value
 
 
@@ -175,7 +175,7 @@ def test_async_calls_wait_at_the_same_time(tmp_path: Path) -> None:
     assert time.monotonic() - began < 2.0
 
 
-def test_what_it_prints_is_shown_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_output_is_shown_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = "import sys\ndef score(prompt, response):\n    print('out', response)\n"
     code += "    print('err', file=sys.stderr)\n    return 1\n"
     reward(tmp_path, code).score([answer("a"), answer("b")])

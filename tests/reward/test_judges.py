@@ -24,14 +24,14 @@ LOOP = "the same four words " * 12
         ("one two three four five six one two three four", True, 1.0),  # 1 of 7: 0.143
     ],
 )
-def test_an_intact_response_ends_says_something_and_does_not_repeat_itself(
+def test_an_intact_response_ends_is_not_empty_and_does_not_repeat_itself(
     text: str, ended: bool, expected: float
 ) -> None:
     (score,) = JudgeReward("intact").score([answer(text, ended=ended)])
     assert score.value == expected
 
 
-def test_the_demos_judge_knows_the_demos_prompts_alone() -> None:
+def test_the_demos_judge_scores_the_demos_prompts_alone() -> None:
     """On other prompts its number would mean nothing: it likes 6 to 32 words."""
     judge = JudgeReward("demo_gold")
     demo, other = answer("It is red.", details={"keywords": ["red"]}), answer("It is red.")

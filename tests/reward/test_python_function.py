@@ -134,7 +134,7 @@ def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) 
         ("1 / 0", r"mine\.py:1: this file failed when it was imported \(ZeroDivisionError"),
     ],
 )
-def test_what_cannot_serve_is_told_when_the_run_begins(tmp_path: Path, code: str, says: str) -> None:
+def test_unusable_functions_are_refused_when_the_run_begins(tmp_path: Path, code: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as told:
         PythonReward("x", written(tmp_path, code))
     assert "\n" not in str(told.value)
@@ -154,7 +154,7 @@ def test_a_path_is_resolved_from_the_working_directory(
     assert PythonReward("x", "mine.py:score").score([answer("a")])[0].value == 7.0
 
 
-def test_what_is_hashed_is_what_runs(tmp_path: Path) -> None:
+def test_the_hashed_source_is_the_code_that_runs(tmp_path: Path) -> None:
     """A second version of the same size within one second is run as written: no cached bytecode is used."""
     for digit in (1, 2):
         code = f"def score(prompt, response): return {digit}\n"

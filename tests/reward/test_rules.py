@@ -39,7 +39,7 @@ def test_a_part_without_a_value_counts_nothing() -> None:
         Score("a", float("nan"))
 
 
-def test_a_source_that_forgets_a_rollout_is_an_error() -> None:
+def test_a_source_that_skips_a_rollout_is_an_error() -> None:
     class Forgetful:
         name = "forgetful"
 

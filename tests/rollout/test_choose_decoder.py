@@ -141,7 +141,7 @@ def test_the_furthest_positions_are_asked_about() -> None:
 
 
 @pytest.mark.parametrize("window", [20, 4096])
-def test_a_window_is_asked_about_whatever_its_size(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_of_any_size_are_tested(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decode step that forgets the window agrees up to it."""
     family = FAMILIES["mistral"]
     config = {**family.settings, "sliding_window": window, "max_position_embeddings": 8192}

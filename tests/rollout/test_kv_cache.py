@@ -19,7 +19,7 @@ def whole(tokens: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("trimmed", [True, False])
-def test_slots_hold_what_their_rows_were_given(trimmed: bool) -> None:
+def test_slots_hold_the_keys_of_their_rows(trimmed: bool) -> None:
     """Two prompts, one of them twice; a token each; a slot moved; a newcomer in the slot that came free."""
     torch.manual_seed(0)
     cache = KVCache(LAYERS, 3, CAPACITY, trimmed=trimmed)
@@ -99,7 +99,7 @@ def test_where_they_cannot_it_is_as_wide_as_the_longest_slot() -> None:
     assert cache.reserve(9) == 9 and float(cache.values[0][:, :, 3:].abs().sum()) == 0
 
 
-def test_nothing_of_a_cache_outlives_it() -> None:
+def test_the_memory_of_a_kv_cache_is_freed_with_it() -> None:
     """Keys and values, the largest thing of a rollout, go with who holds the cache, not when Python gets to it."""
     cache = KVCache(LAYERS, 3, CAPACITY, trimmed=False)
     cache.reserve(3)

@@ -64,7 +64,7 @@ def test_the_data_is_flushed_before_the_name_changes_and_the_folder_after(tmp_pa
     assert events == [("fsync", ".file.tmp"), ("replace", "file"), ("fsync", tmp_path.name)]
 
 
-def test_what_counts_as_a_full_disk():
+def test_error_codes_of_a_full_disk():
     assert atomic.disk_is_full(OSError(errno.ENOSPC, ""))
     assert atomic.disk_is_full(OSError(errno.EDQUOT, ""))
     assert not atomic.disk_is_full(OSError(errno.EIO, ""))

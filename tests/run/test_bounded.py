@@ -71,7 +71,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", READERS)
-def test_what_no_run_writes_is_refused_unread(tmp_path: Path, reader: str, kind: str) -> None:
+def test_files_larger_than_any_run_writes_are_refused_unread(tmp_path: Path, reader: str, kind: str) -> None:
     name, read = READERS[reader]
     folder = tmp_path / "step-000001"
     folder.mkdir()
@@ -106,7 +106,7 @@ UNBOUNDED = {
 """Source files that read whole files of other kinds."""
 
 
-def test_nothing_else_reads_a_whole_file() -> None:
+def test_no_other_code_reads_a_whole_file() -> None:
     found = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

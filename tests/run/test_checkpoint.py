@@ -53,7 +53,7 @@ def assert_exactly(found, step):
         assert torch.equal(found.tensors[name], tensor)
 
 
-def test_state_comes_back_exactly(tmp_path):
+def test_state_is_restored_exactly(tmp_path):
     folder = tmp_path / "run" / "checkpoints"
     assert latest(folder) is None
     assert save(folder, 50, tensors(50), state(50), keep=2) is True
@@ -172,7 +172,7 @@ def test_a_manifest_of_another_shape_is_quarantined(tmp_path, text):
     assert names(tmp_path) == ["quarantine"]
 
 
-def test_a_folder_renamed_to_a_later_step_is_not_believed(tmp_path):
+def test_a_folder_renamed_to_a_later_step_is_rejected(tmp_path):
     save(tmp_path, 1, tensors(1), state(1), keep=1)
     (tmp_path / "step-000001").rename(tmp_path / "step-000009")
     assert latest(tmp_path) is None

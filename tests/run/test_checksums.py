@@ -171,7 +171,7 @@ def test_only_named_files_get_checksums_and_new_ones_replace_the_old(sealed: Pat
     checksums.verify_file(sealed / "config.yml")
 
 
-def test_what_sha256sum_would_write_in_another_way_is_refused(tmp_path: Path) -> None:
+def test_names_that_sha256sum_escapes_are_refused(tmp_path: Path) -> None:
     for name in ("a/b/c.json", "two\nlines", "back\\slash"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -219,7 +219,7 @@ def test_a_file_is_read_once_a_process_until_it_changes(
     assert checksums.file_sha256(path) == hashlib.sha256(b"two").hexdigest()
 
 
-def test_two_changes_within_a_tick_of_the_clock_are_told_apart(
+def test_two_changes_within_a_clock_tick_are_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -288,7 +288,7 @@ def test_a_folder_with_nothing_to_compare_with_is_an_error(
         assert "neither checksums nor checkpoints are here" in capsys.readouterr().err
 
 
-def test_verify_may_be_told_a_checkpoint_itself(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_accepts_a_checkpoint(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(kept / "checkpoints" / "step-000002")
     assert [one.summary for one in verify.verify(Path("."))] == ["checkpoint intact"]
     with pytest.raises(UserError):

@@ -82,7 +82,7 @@ def test_every_entry_describes_its_own_token(
             assert rows[row][name] == want, name
 
 
-def test_scalars_stand_beside_the_lists(tmp_path: Path) -> None:
+def test_scalars_are_stored_beside_the_lists(tmp_path: Path) -> None:
     rows = write(tmp_path / "t.parquet", [(2, 3), (4, 1)])
     assert [(r["prompt_id"], r["sample"], r["step"]) for r in rows] == [("p0", 0, 4), ("p1", 1, 4)]
     assert [r["score"] for r in rows] == [0.0, 0.5]  # the weighted sum: 0.5 × row
@@ -101,7 +101,7 @@ def test_numbers_come_back_to_the_last_bit(tmp_path: Path) -> None:
     assert schema.field("policy_mask").type == pa.list_(pa.bool_())
 
 
-def test_what_was_not_measured_is_null_and_keeps_its_type(tmp_path: Path) -> None:
+def test_unmeasured_columns_are_null_and_keep_their_type(tmp_path: Path) -> None:
     _, tokens = grids([(2, 3), (1, 2)])
     path = tmp_path / "t.parquet"
     rows = write(path, [(2, 3), (1, 2)], dataclasses.replace(tokens, new_logprobs=None, values=None))

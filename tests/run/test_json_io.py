@@ -29,7 +29,7 @@ class Schema(json_io.Schema):
         (b'{"a": ' + b"9" * 9000 + b"}", "is not JSON"),
     ],
 )
-def test_what_is_no_object_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
+def test_json_that_is_no_object_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
     path = tmp_path / "stored.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=told) as refused:
@@ -62,7 +62,7 @@ def test_lines_have_their_place_and_a_torn_one_is_left_out(tmp_path: Path) -> No
         ({"name": 3, "rate": 1.0}, "here: name: should be a valid string"),
     ],
 )
-def test_a_value_of_another_shape_is_told_by_its_key(value: dict[str, object], told: str) -> None:
+def test_a_value_of_the_wrong_type_is_named_by_its_key(value: dict[str, object], told: str) -> None:
     json_io.validate({"name": "x", "rate": 1, "more": []}, Schema, "here")
     with pytest.raises(UserError) as refused:
         json_io.validate(value, Schema, "here")

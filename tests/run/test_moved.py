@@ -58,7 +58,7 @@ def test_another_place(project: Path, old: str, new: str) -> None:
     assert not is_same_place(old.format(here=project), new.format(here=project), project / "out" / "02_rm")
 
 
-def test_what_is_still_there_did_not_move(project: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_did_not_move(project: Path, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "rows.jsonl").write_text("")
     assert not is_same_place(str(tmp_path / "old" / "rows.jsonl"), "rows.jsonl", project / "out")

@@ -101,7 +101,7 @@ def test_a_file_that_may_not_be_read_is_one_line(
     assert str(tmp_path / name) in said.splitlines()[-1] and "Permission denied" in said
 
 
-def test_the_lock_of_another_host_is_told_by_its_name(
+def test_the_lock_of_another_host_is_reported_with_its_name(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

@@ -121,7 +121,7 @@ def test_on_a_terminal_lines_stay_above_one_bar(tmp_path):
     assert all(len(piece) <= 100 for piece in pieces)
 
 
-def test_what_cannot_be_seen_in_a_name_is_written_out():
+def test_invisible_characters_of_a_name_are_escaped():
     """Two names that look alike are alike; letters cannot be turned round."""
     assert escape_invisible("code\u202egnp.exe") == "code\\u202egnp.exe"
     assert escape_invisible("general\u200b") == "general\\u200b" != "general"

@@ -105,7 +105,7 @@ def test_no_room_for_the_best_ends_the_run_and_the_next_start_finds_it(
     assert final_of(tmp_path, Counting({2: 3.0, 4: 1.0}))[0] == "2.0"
 
 
-def test_what_a_killed_save_left_to_drop_is_dropped(tmp_path: Path) -> None:
+def test_checkpoints_left_by_a_killed_save_are_removed(tmp_path: Path) -> None:
     """Killed after a new best had its name and before the one before it went."""
     for step in (1, 2):
         assert checkpoint.save(tmp_path, step, {}, {"selection_metric": float(step)}, keep=2)
@@ -113,7 +113,7 @@ def test_what_a_killed_save_left_to_drop_is_dropped(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
 
 
-def test_a_disk_without_room_for_two_checkpoints_is_told_before_the_first_step(
+def test_a_disk_too_small_for_two_checkpoints_is_reported_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A parameter and its two moments, four bytes each, twice: 24; what is no parameter once."""
@@ -192,7 +192,7 @@ def measured(**changed: float) -> dict[str, float]:
         ({"kl": 9.0}, False),
     ],
 )
-def test_what_is_fit_to_be_chosen(
+def test_eligible_checkpoints(
     make_stage: Callable[..., PPOStage], changed: dict[str, float], fit: bool
 ) -> None:
     """Rates within 5 points of the start, no judge 2 standard errors below it, KL inside the budget."""

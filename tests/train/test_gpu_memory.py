@@ -8,7 +8,7 @@ import torch
 from harken.train import gpu_memory
 
 
-def test_without_a_gpu_in_use_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_in_use_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     assert gpu_memory.peak_memory() == {}
 

@@ -108,7 +108,7 @@ def lines(folder: RunFolder) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in read]
 
 
-def test_a_skipped_step_is_told_everywhere_and_the_run_goes_on(tmp_path: Path, capfd: Any) -> None:
+def test_a_skipped_step_is_reported_everywhere_and_the_run_continues(tmp_path: Path, capfd: Any) -> None:
     """S0-39: status, metrics line, health, printed line; no evaluation of what did not move."""
     stage = Counted({2, 3, 4, 6})
     folder = run(tmp_path, stage)
@@ -192,7 +192,7 @@ def test_a_resumed_run_counts_as_if_never_stopped(tmp_path: Path, kill: int) -> 
     assert (cut.final / "weight").read_text() == (whole.final / "weight").read_text()
 
 
-def test_a_streak_goes_on_behind_a_checkpoint(tmp_path: Path) -> None:
+def test_a_streak_of_skipped_steps_continues_after_a_resume(tmp_path: Path) -> None:
     """Counted from metrics.jsonl, up to the checkpoint's step: lines of later steps and torn ones do not count."""
     folder = RunFolder(tmp_path)
     atomic.write_text(folder.metrics, "".join(
@@ -316,7 +316,7 @@ def test_a_full_disk_costs_the_dump_and_not_the_run(
         watched.step(Counted({1}), 1)
 
 
-def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
+def test_unfinished_dumps_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     left = tmp_path / "nan_dumps" / ".unfinished-step-000001"
     left.mkdir(parents=True)
     (left / "batch.safetensors").write_bytes(b"torn")

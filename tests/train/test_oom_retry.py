@@ -110,7 +110,7 @@ def test_a_run_that_ran_out_is_the_run_with_that_budget(make: Callable[..., Any]
 
 
 @pytest.mark.parametrize("make", [supervised, reward])
-def test_a_resumed_run_goes_on_with_what_fitted(make: Callable[..., Any]) -> None:
+def test_a_resumed_run_keeps_the_micro_batch_that_fitted(make: Callable[..., Any]) -> None:
     first = make(second, micro_batch_tokens=64)
     run(first, 1)
     other = make(never, micro_batch_tokens=64)
@@ -146,7 +146,7 @@ def test_other_errors_are_not_swallowed() -> None:
     assert budget.tokens == 10
 
 
-def test_what_torch_says_on_a_cpu_is_understood() -> None:
+def test_torchs_out_of_memory_error_on_a_cpu_is_recognised() -> None:
     """The real error, of an allocation no machine can make."""
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 58, dtype=torch.uint8)
@@ -158,7 +158,7 @@ def test_what_torch_says_on_a_cpu_is_understood() -> None:
     ("tokens", "rows", "lengths", "halved"),
     [(100, 1, [9, 9, 9], 13), (100, 2, [9, 9, 9], 27), (12, 1, [40, 6, 6], 6), (4096, 1, [50] * 7, 175)],
 )
-def test_half_of_what_was_tried_is_next(tokens: int, rows: int, lengths: list[int], halved: int) -> None:
+def test_the_next_size_is_half_the_tried_one(tokens: int, rows: int, lengths: list[int], halved: int) -> None:
     """Not half of a budget that was never full: the next attempt has to differ."""
     budget = TokenBudget(tokens, "SFT", tiny_backbone())
     # No two rows begin alike.

@@ -343,7 +343,7 @@ def test_another_model_may_be_the_reference(tmp_path: Path) -> None:
         load_reference("base", source, shared, shared, torch.float32, cpu)
 
 
-def test_rewards_of_a_group_stand_together(tmp_path: Path) -> None:
+def test_rewards_of_a_group_are_adjacent(tmp_path: Path) -> None:
     """Rollouts of one prompt are neighbours, so a group baseline compares answers to the same prompt."""
     keys = {"advantage": "rloo", "samples_per_prompt": 3, "prompts_per_update": 4}
     stage = build_stage(tmp_path, ppo_config(ppo=keys), prompts=3)

@@ -96,7 +96,7 @@ def test_the_largest_micro_batch_of_the_first_step_is_kept(make_stage: MakeStage
     assert sizes[-1] == max(sizes)
 
 
-def test_nothing_is_kept_while_the_critic_warms_up_nor_after_an_update(make_stage: MakeStage) -> None:
+def test_no_graph_is_kept_during_critic_warmup_or_after_an_update(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config(ppo={"critic_warmup_updates": 1, "critic_warmup_until": 0.99}))
     batch = stage._collate(stage._generate(0))
     stage.evaluator.policy_and_values(batch, first_minibatch(stage, batch), keep_graph=not stage.warming_up)

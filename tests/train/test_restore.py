@@ -35,7 +35,7 @@ class Stage:
 GOOD = {"parameter/a": torch.ones(2, 3), "parameter/b": torch.ones(())}
 
 
-def test_what_fits_is_loaded(tmp_path: Path) -> None:
+def test_matching_tensors_are_loaded(tmp_path: Path) -> None:
     stage = Stage()
     restore(stage, 3, GOOD, {"count": 7}, tmp_path)
     assert stage.count == 7 and float(stage.weights["parameter/a"].sum()) == 6.0
@@ -54,7 +54,7 @@ def test_what_fits_is_loaded(tmp_path: Path) -> None:
         (1, GOOD, {"count": []}, "TypeError"),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_mismatched_tensors_are_named(
     step: int, tensors: dict[str, Tensor], state: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
     """A tensor that torch would spread over a larger one is refused before anything is copied."""

@@ -70,7 +70,7 @@ def test_a_language_model_ends_where_adamw_ends() -> None:
     assert abs(found["adamw_8bit"] - found["adamw"]) < 0.01 * (start - found["adamw"])
 
 
-def test_without_the_library_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)

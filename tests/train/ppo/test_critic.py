@@ -76,7 +76,7 @@ def test_training_it_leaves_the_reward_model_as_it_is(tmp_path: Path) -> None:
         ({"critic": "adapter", "lora": None}, 0, "trained as an adapter"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, keys: dict[str, Any], seed: int, says: str) -> None:
+def test_invalid_critics_are_refused(tmp_path: Path, keys: dict[str, Any], seed: int, says: str) -> None:
     source, shared, rewards, trained = setting(tmp_path, seed)
     lora = {"lora": keys.pop("lora")} if "lora" in keys else {}
     config = ppo_config(ppo=keys, **lora, **NAMED)
@@ -84,7 +84,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, keys: dict[str, Any], seed: i
         build_critic(config, source, shared, rewards, trained, torch.float32, CPU)
 
 
-def test_a_new_critic_says_zero(tmp_path: Path) -> None:
+def test_a_new_critic_gives_zero(tmp_path: Path) -> None:
     source, shared, rewards, _ = setting(tmp_path)
     config = ppo_config(ppo={"critic": "adapter"})
     critic = build_critic(config, source, shared, rewards, None, torch.float32, CPU)

@@ -81,7 +81,7 @@ def test_updates_taken_back_in_a_row_end_the_run(make_stage: MakeStage) -> None:
     assert "update_kl_limit" in str(stage.stop_reason())
 
 
-def test_what_an_update_moved_is_measured_on_its_own_tokens(make_stage: MakeStage) -> None:
+def test_the_kl_of_an_update_is_measured_on_its_own_tokens(make_stage: MakeStage) -> None:
     """kl/update is the mean over responses of Σ (ratio − 1 − log ratio), new against old log-probabilities."""
     stage = make_stage(ppo_config(lr=0.01, ppo={"trace_every": 1}))
     batch = stage._collate(stage._generate(0))

@@ -63,7 +63,7 @@ def test_loss_and_measures_equal_the_definition(entropy_coef: float, value_clip:
     assert metrics["grad_norm"] == 1.5
 
 
-def test_what_is_not_learnable_is_not_read() -> None:
+def test_tokens_outside_the_masks_are_not_read() -> None:
     """P24: NaN outside the learnable tokens, and no gradient there."""
     settings = PPOSettings(entropy_coef=0.01)
     now, targets = example()

@@ -35,7 +35,9 @@ def test_the_first_minibatch_has_ratio_one_and_no_kl(make_stage: MakeStage) -> N
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.7])
-def test_what_samples_is_what_is_scored_at_any_temperature(make_stage: MakeStage, temperature: float) -> None:
+def test_sampled_and_scored_logprobs_agree_at_any_temperature(
+    make_stage: MakeStage, temperature: float
+) -> None:
     """P5, P6: trainer's and sampler's log-probabilities agree, so the policy is scored as it sampled."""
     metrics = make_stage(ppo_config(ppo={"temperature": temperature})).step(0)
     assert metrics["sampler/logprob_gap"] < 1e-4

@@ -68,7 +68,7 @@ def test_credit_equals_the_definition(truncated: str, whiten: bool) -> None:
             assert float(got.advantages[row, t]) == pytest.approx(advantages[row, t], abs=1e-5)
 
 
-def test_what_lies_outside_the_actions_is_never_read() -> None:
+def test_positions_outside_the_response_mask_are_never_read() -> None:
     """P24: prompt and padding poisoned with NaN give the same credit."""
     settings = PPOSettings()
     old, reference, response_mask, cut, reward = example()
