@@ -190,13 +190,13 @@ def test_a_wrong_key_in_a_file_names_its_line(ppo_file: Path) -> None:
 def test_a_missing_key_is_named(ppo_file: Path) -> None:
     ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  path: data/prompts.jsonl\n", ""))
     assert mistake(ppo_file) == (
-        ":2: data.path: this key is needed. Write it in the file, or give --set data.path=…"
+        ":2: data.path: this key is required. Write it in the file, or give --set data.path=…"
     )
 
 
 def test_a_missing_training_type_lists_the_types(ppo_file: Path) -> None:
     ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  type: ppo\n", ""))
-    assert mistake(ppo_file) == ":7: training.type: this key is needed. Write sft or reward or ppo"
+    assert mistake(ppo_file) == ":7: training.type: this key is required. Write sft or reward or ppo"
 
 
 def test_unknown_keys_come_first_and_the_rest_is_counted(ppo_file: Path) -> None:

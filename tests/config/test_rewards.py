@@ -61,7 +61,7 @@ def test_parts_of_different_names_are_accepted() -> None:
         ({"type": "python", "path": "my_reward.py"}, "expected file.py:function"),
         ({"type": "python", "path": "my_reward:score"}, "expected file.py:function"),
         ({"type": "python", "path": "my_reward.py:score()"}, "expected file.py:function"),
-        ({**PYTHON, "name": "two words"}, "a name is made of letters"),
+        ({**PYTHON, "name": "two words"}, "a name consists of letters"),
         ({**PYTHON, "weight": float("nan")}, "finite number"),
         ({"type": "ensemble", "checkpoint_paths": ["a"]}, "at least 2"),
         ({"type": "ensemble", "checkpoint_paths": ["a", "a"]}, "the same reward model twice"),
@@ -79,7 +79,7 @@ def test_parts_that_make_no_sense(part: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("ppo", "says"),
     [
-        ({"score_clip": 5.0}, "a part of rewards takes a clip of its own"),
+        ({"score_clip": 5.0}, "set clip in the entry of rewards"),
         ({"missing_eos_score": -1.0}, "stands for reward_model's score"),
         ({"critic": "model", "critic_init": "reward_model"}, "needs training.reward_model.checkpoint_path"),
     ],
@@ -104,9 +104,9 @@ def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], says: str) ->
         ),
         (
             "{path: r.py:score}",
-            r"training\.rewards\[0\]\.type: this key is needed\. Write python or model or",
+            r"training\.rewards\[0\]\.type: this key is required\. Write python or model or",
         ),
-        ("{type: python}", r"training\.rewards\[0\]\.path: this key is needed"),
+        ("{type: python}", r"training\.rewards\[0\]\.path: this key is required"),
         ("{type: python, path: 5}", r"training\.rewards\[0\]\.path: expected text, given 5"),
         (
             "{type: ensemble, checkpoint_paths: [a, 2]}",

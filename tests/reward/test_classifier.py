@@ -139,7 +139,7 @@ def test_a_non_finite_score_is_an_error_and_never_clipped() -> None:
 
 def test_the_response_alone() -> None:
     model = encoder(["reward"])
-    reward = ClassifierReward(model, encoder_tokenizer(), part(text="answer"))
+    reward = ClassifierReward(model, encoder_tokenizer(), part(text="response"))
     got = values(reward, answer("abc"), answer("abc", "another prompt"))
     assert got == pytest.approx([logits(model, "abc").item()] * 2, abs=1e-4)
 
@@ -165,7 +165,7 @@ def test_a_long_conversation_loses_its_beginning_and_a_response_nothing() -> Non
     )
 
 
-@pytest.mark.parametrize("text", ["answer", "prompt_and_answer"])
+@pytest.mark.parametrize("text", ["response", "prompt_and_response"])
 def test_a_response_longer_than_the_classifiers_limit_is_an_error(text: str) -> None:
     reward = ClassifierReward(encoder(["reward"]), encoder_tokenizer(), part(text=text, max_length=20))
     with pytest.raises(
@@ -333,7 +333,7 @@ def test_a_family_that_cannot_be_padded_is_read_row_by_row(monkeypatch: pytest.M
 def test_roberta_reads_fewer_tokens_than_it_has_positions() -> None:
     """Its positions begin behind the padding's: 512 of 514."""
     model, tokenizer = _decoder("roberta", 1), copy.deepcopy(tiny_tokenizer())
-    reward = ClassifierReward(model, tokenizer, part(text="answer"))
+    reward = ClassifierReward(model, tokenizer, part(text="response"))
     assert reward.max_length == model.config.max_position_embeddings - 2
     with pytest.raises(UserError, match=r"takes \d+ tokens, and the classifier reads 510"):
         reward.score([answer("x" * 600)])

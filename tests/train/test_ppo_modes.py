@@ -194,13 +194,13 @@ def test_a_masked_response_is_in_no_baseline() -> None:
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"kl_estimator": "full"}, "does not price the token itself"),
+        ({"kl_estimator": "full"}, "does not penalise the token itself"),
         ({"kl_in": "loss"}, "wrong gradient"),
         ({"kl_in": "both"}, "twice"),
         ({"advantage": "rloo"}, "at least 2"),
         ({"advantage": "grpo", "samples_per_prompt": 2, "critic": "adapter"}, "no critic"),
         ({"advantage": "grpo", "samples_per_prompt": 2, "truncated": "bootstrap"}, "no critic to bootstrap"),
-        ({"critic_init": "reward_model"}, "a critic of its own"),
+        ({"critic_init": "reward_model"}, "a separate critic"),
         ({"reference": "base", "reference_update_every": 2}, "for reference sft"),
         ({"kl_control": "linear"}, "needs kl_coef_final"),
         ({"kl_coef_final": 0.1}, "needs kl_control"),

@@ -1,4 +1,4 @@
-"""What every configuration is made of: strict models, and where rows come from."""
+"""Define the base model of all configurations, common value ranges, and where rows come from."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["sft", "preference", "prompt_only"]
 MAX_NUMBER = 1e9
-"""Of a factor, a distance or a time. The square of anything larger is no float32 number that could be added to."""
+"""Limit of factors, distances and times. The square of a larger number is too large to add to in float32."""
 NonNegative = Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 Positive = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 Signed = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Rate = Annotated[float, Field(gt=0, le=10)]
-"""A learning rate. Adam moves every weight by about as much in a step: far above 1 only noise is left."""
+"""A learning rate. An Adam step changes every weight by about this much: far above 1, weights become noise."""
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
-"""Logits are divided by it: by less they leave the range in which their differences can be told apart."""
+"""Logits are divided by it: below or above these limits, their differences are lost to rounding."""
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
-"""A count. The bound is far above any use: beyond it a slip would end in a traceback for want of memory."""
+"""A count. The limit is far above any use; it turns a typo into an error instead of running out of memory."""
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Size = Annotated[int, Field(gt=0, le=10**6)]
-"""Rows or tokens that are in memory at the same time, or passes over them."""
+"""A number of rows or tokens in memory at one time, or of passes over them."""
 Rank = Annotated[int, Field(gt=0, le=2**16)]
-"""Of an adapter. No layer of a known model is wider, and a rank above the width adds nothing."""
+"""The rank of an adapter. No layer of a known model is wider, and a rank above the width adds nothing."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):
-    """Frozen; unknown keys and infinite numbers are refused; an int is accepted for a float and nothing else is
-    converted."""
+    """A frozen model that rejects unknown keys and infinite numbers, and converts nothing but int to float."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -44,32 +43,32 @@ class DataConfig(Strict):
     format: Literal["raw"] = "raw"
     """Raw rows, rendered with the model's chat template when training starts."""
     task: Task | None = None
-    """What a row is used as. Left out: what the training type needs."""
+    """What a row is used as. Default: what the training type needs."""
     layout: str = "auto"
-    """The row layout (`harken data --layouts` lists them); `auto` finds it from the first rows."""
+    """The row layout (`harken data --layouts` lists them); `auto` detects it from the first rows."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Which column of the file is which: `{prompt: question, chosen: good, rejected: bad}`.
+    """Names of the file's columns: `{prompt: question, chosen: good, rejected: bad}`.
 
-    `outer.inner` reads inside an object.
+    `outer.inner` reads a field of an object.
     """
     label_scale: Literal[
         "auto", "zero_first", "one_first", "probability_first", "one_two", "negative_first", "positive_first",
         "low_first", "high_first",
     ] = "auto"  # fmt: skip
-    """What numbers as labels of two responses mean (docs/input.md); `auto` finds it from all rows, or refuses."""
+    """What numeric labels of two responses mean (docs/input.md); `auto` detects it from all rows, or refuses."""
     split: str = "train"
     """The split of a hub data set, or of a folder that has several."""
     prompt_column: str | None = None
-    """With `prompt_only`: take this column as the prompt, whatever else the row holds."""
+    """With `prompt_only`: take this column as the prompt and ignore all others."""
     max_length: PositiveInt = 1024
-    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose old turns first; a response is never cut."""
+    """Tokens of prompt + response (for PPO: of the prompt). Prompts lose old turns; responses are never truncated."""
     keep_special_tokens: bool | list[str] | None = None
-    """Special tokens of the model that responses may hold, each as its one token: a list, or true for all that no chat
-    needs. Left out: as the model's folder records, else none: a text that spells one gets a space inserted."""
+    """Special tokens of the model that may occur in responses as one token: a list, or true for all but the chat
+    template's. Default: as recorded in the model's folder, else none. Others get a space inserted."""
     limit: PositiveInt | None = None
-    """Use only this many rows, chosen by the seed: to train on, and (without `eval_limit`) held out."""
+    """Use only this many rows, chosen by the seed: training rows, and (without `eval_limit`) held-out rows."""
     eval_path: str | None = None
-    """Held-out rows, read the same way."""
+    """Held-out rows, in the same layout."""
     eval_split: str | None = None
     """The split of the held-out rows, in `eval_path` or else in `path`: `validation` holds that split out."""
     eval_fraction: Fraction = 0.0
@@ -82,9 +81,9 @@ class DataConfig(Strict):
         named = [key for key in ("eval_path", "eval_split") if getattr(self, key) is not None]
         if named and self.eval_fraction > 0:
             raise ValueError(
-                f"{named[0]} and eval_fraction both say what is held out: leave one of them out, "
+                f"{named[0]} and eval_fraction both define the held-out rows: remove one of them, "
                 f"or set eval_fraction to 0"
             )
         if self.eval_path in (None, self.path) and self.eval_split == self.split:
-            raise ValueError(f"eval_split {self.eval_split} is the split that is trained on: name another")
+            raise ValueError(f"eval_split {self.eval_split} is the training split: name another")
         return self

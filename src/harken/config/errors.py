@@ -15,11 +15,11 @@ from harken.errors import UserError
 
 
 class Foreign(NamedTuple):
-    """A name that another tool or a paper uses: the nearest Harken key, and the conversion where the values differ."""
+    """The Harken key nearest to another tool's or paper's name, and the conversion if meaning or unit differ."""
 
     key: str
     conversion: str = ""
-    """Empty: the same meaning and unit, so the value can be taken over."""
+    """Empty: same meaning and unit, so the value stays the same."""
 
 
 FOREIGN_NAMES = {
@@ -128,9 +128,9 @@ _EXPECTED = {
 def explain(
     error: ValidationError, model: type[BaseModel], settings: Settings, prefix: KeyPath = ()
 ) -> UserError:
-    """The first problem (unknown keys before all others) as one line; further ones are counted.
+    """Convert the first problem (unknown keys come first) to one line; the others are counted.
 
-    `model` is what was validated, `prefix` the path at which it stands in `settings`.
+    `model` is the model that was validated, `prefix` its path in `settings`.
     """
     problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     problem = problems[0]
@@ -156,16 +156,16 @@ def explain(
 
 
 def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, str]:
-    """What is wrong with a known key, and the fix. `annotation` is what may stand there."""
-    kind, given = problem["type"], _shown(problem["input"])
+    """Return what is wrong with the value of a known key, and the fix. `annotation` is the key's type."""
+    kind, given = problem["type"], _describe_value(problem["input"])
     if kind == "missing":
-        return "this key is needed", f"Write it in the file, or give --set {name}=…"
+        return "this key is required", f"Write it in the file, or give --set {name}=…"
     if kind == "value_error":
         return str(problem["ctx"]["error"]), ""
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tags = " or ".join(_tag(m) for m in _models(annotation))
         if kind == "union_tag_not_found":
-            return "this key is needed", f"Write {tags}"
+            return "this key is required", f"Write {tags}"
         return f"expected {tags}, given {problem['ctx']['tag']}", ""
     if kind == "literal_error":
         return f"expected {problem['ctx']['expected']}, given {given}", ""
@@ -175,7 +175,7 @@ def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, s
 
 
 def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) -> str:
-    """The fix of an unknown key: `here` are the keys of its section, `known` all dotted keys of the file."""
+    """Return the fix of an unknown key: `here` are the keys of its section, `known` all dotted keys of the file."""
     keys = f"Keys here: {', '.join(here)}"
     foreign = FOREIGN_NAMES.get(key)
     target = foreign.key if foreign else key
@@ -195,7 +195,7 @@ def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) ->
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models an annotation may hold: one for a section, several for a union told apart by `type`."""
+    """Return the models in an annotation: one for a section, several for a union discriminated by `type`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
@@ -208,15 +208,15 @@ def _tag(model: type[BaseModel]) -> str:
 def _locate(
     model: type[BaseModel], location: tuple[str | int, ...]
 ) -> tuple[KeyPath, type[BaseModel] | None, Any]:
-    """The path as the user wrote it, the model its last key belongs to, and what may stand there.
+    """Return the path as the user wrote it, the model that its last key belongs to, and that key's type.
 
-    pydantic's location also names the chosen member of a union, which stands in no file.
+    pydantic's location also contains the chosen member of a union, which is in no file.
     """
     annotation: Any = model
     path: KeyPath = ()
     owner: type[BaseModel] | None = None
     for part in location:
-        if isinstance(part, int):  # an entry of a list: the list's models may stand there
+        if isinstance(part, int):  # an entry of a list: the annotation already has the list's models
             path = (*path, part)
             continue
         variants = _models(annotation)
@@ -231,7 +231,7 @@ def _locate(
 
 
 def _key_paths(model: type[BaseModel], data: Any) -> Iterator[str]:
-    """Every dotted key that `data` may hold; of a union only the member its `type` names, or all of them."""
+    """Yield every dotted key that `data` may have; of a union only the member named by `type`, else all."""
     for name, field in model.model_fields.items():
         yield name
         inner = data.get(name) if isinstance(data, dict) else None
@@ -242,7 +242,7 @@ def _key_paths(model: type[BaseModel], data: Any) -> Iterator[str]:
             yield from (f"{name}.{path}" for path in _key_paths(member, inner))
 
 
-def _shown(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):

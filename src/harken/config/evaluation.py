@@ -1,4 +1,4 @@
-"""Configuration of an evaluation."""
+"""Define the configuration of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from harken.config.run import WeightDtypeName
 
 
 class EvaluationConfig(Strict):
-    """N policies answer the same held-out prompts once; one reward model and any judges score all."""
+    """N policies respond once to the same held-out prompts; one reward model and any judges score all responses."""
 
     policies: dict[str, str]
-    """Name → model (anything `model_name` accepts). The first is the baseline of the report."""
+    """Name → model (anything `model_name` accepts). The first is the report's baseline."""
     reward_model: str
     """The run folder of the reward model that scores every policy."""
     judges: Judges = Field(default_factory=list)
-    """Further scorers: any part that `training.rewards` takes, or the bare name of a rule.
+    """Further scorers: any entry that `training.rewards` accepts, or just the name of a rule.
 
-    The verdict quotes the first.
+    The verdict reports the first.
     """
     data: DataConfig
     max_gen_len: Size = 64
     temperature: NonNegative = 0.0
-    """0: greedy."""
+    """0: greedy decoding."""
     tie_epsilon: NonNegative = 0.0
-    """Two rewards this close are a tie."""
+    """Rewards that differ by at most this are a tie."""
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"

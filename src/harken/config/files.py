@@ -1,4 +1,4 @@
-"""From a preset or YAML file, `--set` and the environment to a validated configuration, and back to YAML."""
+"""Load a configuration from a preset or YAML file, `--set` and the environment; write it as YAML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
 _STAGES = ("sft", "reward", "ppo")
-"""A pipeline's training stages; each is named like the training type it has."""
+"""A pipeline's training stages; the name of each is its training type."""
 _WITH_ARTICLE = {"run": "a run", "pipeline": "a pipeline", "evaluation": "an evaluation"}
 _COMMANDS = {"run": "train --preset", "pipeline": "pipeline", "evaluation": "eval --config"}
 
@@ -45,10 +45,10 @@ class _Source:
 
 
 def load_run(name: str, overrides: list[str], output_dir: str | Path | None = None) -> RunConfig:
-    """One training stage from a preset's name or a file.
+    """Load a training stage's configuration from a preset or a file.
 
-    `overrides` are ``a.b=value`` settings, applied in order; `output_dir` wins over both. Left out
-    everywhere, the folder is ``outputs/<name>``. Every mistake is a UserError.
+    `overrides` are ``a.b=value`` settings, applied in order; `output_dir` overrides both. The default folder is
+    ``outputs/<name>``. Raises UserError for any invalid input.
     """
     settings, stem = _settings(name, "run", overrides)
     settings = Settings(_with_known_type(settings.data), settings.places)
@@ -58,13 +58,13 @@ def load_run(name: str, overrides: list[str], output_dir: str | Path | None = No
 def load_evaluation(
     name: str, overrides: list[str], output_dir: str | Path | None = None
 ) -> EvaluationConfig:
-    """An evaluation of several policies; arguments as in `load_run`."""
+    """Load an evaluation's configuration; arguments as in `load_run`."""
     settings, stem = _settings(name, "evaluation", overrides)
     return _validated(EvaluationConfig, _with_folder(settings, stem, output_dir))
 
 
 def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None = None) -> PipelineConfig:
-    """A whole pipeline; arguments as in `load_run`. Each stage is checked as the run it will become."""
+    """Load a pipeline's configuration; arguments as in `load_run`. Each stage is validated as a run."""
     settings, stem = _settings(name, "pipeline", overrides)
     data = dict(settings.data)
     stages = [stage for stage in _STAGES if isinstance(data.get(stage), dict)]
@@ -76,13 +76,13 @@ def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None
 
 
 def load_run_or_pipeline(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
-    """Whichever of the two the preset or file describes; arguments as in `load_run`. UserError for an evaluation."""
+    """Load a run or a pipeline, as the file describes; arguments as in `load_run`. UserError for an evaluation."""
     kind = _kind(config_yaml.parse_yaml((source := _find(name)).text, source.label).data)
     return load_pipeline(name, overrides) if kind == "pipeline" else load_run(name, overrides)
 
 
 def list_presets() -> list[PresetInfo]:
-    """Every configuration that ships with Harken, by name."""
+    """List the configurations that ship with Harken, by name."""
     found = []
     for name in sorted(_shipped()):
         source = _preset(name)
@@ -94,17 +94,17 @@ def list_presets() -> list[PresetInfo]:
 
 
 def show_preset(name: str) -> str:
-    """The text of a shipped configuration, comments included. UserError for a name that none has."""
+    """Return the text of a shipped configuration, comments included. UserError for an unknown name."""
     return _preset(name).text
 
 
 def dump(model: Strict) -> str:
-    """A configuration as YAML, every key written out; loading it gives an equal configuration."""
+    """Write a configuration as YAML with every key; loading it gives an equal configuration."""
     return config_yaml.write(model.model_dump())
 
 
-def checked(model: type[Config], settings: dict[str, Any], where: str) -> Config:
-    """A section that was read from no file, under the same rules. `where` stands in front of its errors."""
+def validate(model: type[Config], settings: dict[str, Any], where: str) -> Config:
+    """Validate settings that were read from no file. `where` is the place that errors name."""
     return _validated(model, Settings(settings, {(): where}))
 
 
@@ -114,7 +114,7 @@ def _settings(name: str, wanted: ConfigKind, overrides: list[str]) -> tuple[Sett
     kind = _kind(settings.data)
     if kind not in (None, wanted):
         raise UserError(
-            f"this describes {_WITH_ARTICLE[kind]}, and {_WITH_ARTICLE[wanted]} is needed here",
+            f"this describes {_WITH_ARTICLE[kind]}, but {_WITH_ARTICLE[wanted]} is required here",
             where=source.label,
             fix=f"Run: harken {_COMMANDS[kind]} {name}",
         )
@@ -127,7 +127,7 @@ def _kind(data: dict[str, Any]) -> ConfigKind | None:
 
 
 def _find(name: str) -> _Source:
-    """A plain name is a preset first; an existing path is a file first."""
+    """Find a preset or a file. A plain name is a preset, if there is one; a path is a file, if it exists."""
     path = Path(name)
     plain = len(path.parts) == 1
     looks_like_file = path.suffix in (".yml", ".yaml") or not plain
@@ -146,13 +146,15 @@ def _find(name: str) -> _Source:
 
 
 def _text(path: Path, name: str) -> str:
-    """The text of a file of a configuration's size. Raises UserError for a device, a folder, and a larger one."""
+    """Read a configuration file. Raises UserError for a device, a folder, and a file over the size limit."""
     if path.exists() and not path.is_file():
-        raise UserError("cannot be read as text (not a regular file)", where=name, fix=config_yaml.IS_IT)
+        raise UserError(
+            "cannot be read as text (not a regular file)", where=name, fix=config_yaml.NOT_A_CONFIG_FIX
+        )
     with path.open("rb") as file:
         content = file.read(config_yaml.MAX_YAML_BYTES + 1)
     if len(content) > config_yaml.MAX_YAML_BYTES:
-        raise UserError(config_yaml.TOO_LARGE, where=name, fix=config_yaml.IS_IT)
+        raise UserError(config_yaml.TOO_LARGE, where=name, fix=config_yaml.NOT_A_CONFIG_FIX)
     return content.decode("utf-8-sig")
 
 
@@ -165,17 +167,17 @@ def _preset(name: str) -> _Source:
     shipped = _shipped()
     if name not in shipped:
         close = difflib.get_close_matches(name, shipped, n=1)
-        known = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(shipped))}"
-        raise UserError(f"no preset or file is called {name!r}", fix=known)
+        fix = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(shipped))}"
+        raise UserError(f"no preset or file is called {name!r}", fix=fix)
     return _Source(shipped[name].read_text(encoding="utf-8"), f"{name}.yml", name)
 
 
 def _with_known_type(run: dict[str, Any]) -> dict[str, Any]:
-    """The run with `training.type` under Harken's own name for it."""
+    """Replace an alias in `training.type` by Harken's name."""
     training = run.get("training")
-    for alias, known in _TYPE_ALIASES.items():
+    for alias, name in _TYPE_ALIASES.items():
         if isinstance(training, dict) and training.get("type") == alias:
-            return {**run, "training": {**training, "type": known}}
+            return {**run, "training": {**training, "type": name}}
     return run
 
 
@@ -193,16 +195,16 @@ def _with_stage_type(run: dict[str, Any], stage: str) -> dict[str, Any]:
 
 
 def _check_stage(settings: Settings, stage: str) -> None:
-    """Validate a stage as a run of its own, with a stand-in for the reward model the pipeline will name."""
+    """Validate a stage as a run, with a placeholder for the reward model that the pipeline will set."""
     run = settings.data[stage]
     training = run.get("training")
     if isinstance(training, dict):
         if training["type"] != stage:
             where = settings.where((stage, "training", "type"))
-            raise UserError(f"expected {stage}, given {training['type']}", where=where, fix="Leave it out")
+            raise UserError(f"expected {stage}, given {training['type']}", where=where, fix="Remove it")
         if stage == "ppo":
-            stand_in = {"checkpoint_path": "the reward stage"}
-            run = {**run, "training": {"reward_model": stand_in, **training}}
+            placeholder = {"checkpoint_path": "the reward stage"}
+            run = {**run, "training": {"reward_model": placeholder, **training}}
     try:
         RunConfig.model_validate(run)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Configuration of a pipeline."""
+"""Define the configuration of a pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, 
 
 
 class StageOverrides(Strict):
-    """A stage of a pipeline: a run's keys, without those the pipeline fills in."""
+    """A training stage of a pipeline: the keys of a run, without those that the pipeline sets."""
 
     data: DataConfig
     lora: LoraSettings | None = LoraSettings()
@@ -20,7 +20,7 @@ class StageOverrides(Strict):
 
 
 class EvaluationStage(Strict):
-    """The evaluation of a pipeline: an evaluation's keys, without those the pipeline fills in."""
+    """The evaluation of a pipeline: the keys of an evaluation, without those that the pipeline sets."""
 
     data: DataConfig
     judges: Judges = Field(default_factory=list)
@@ -30,13 +30,13 @@ class EvaluationStage(Strict):
 
 
 class PipelineConfig(Strict):
-    """SFT → reward model → PPO → evaluation → report, each stage starting from the ones before it."""
+    """SFT → reward model → PPO → evaluation → report; each stage uses the results of those before it."""
 
     name: str
     title: str = ""
-    """Heads the report."""
+    """Title of the report."""
     notice: str = ""
-    """Printed and shown in the report, for example that the data are synthetic."""
+    """Printed, and shown in the report: for example that the data are synthetic."""
     model_name: str = "embedded"
     output_dir: str | None = None
     seed: Seed = 839

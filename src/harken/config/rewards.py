@@ -1,4 +1,4 @@
-"""The keys of `training.rewards`: the parts whose weighted sum is a rollout's reward."""
+"""Define `training.rewards`: the reward sources whose weighted sum is a rollout's reward."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from harken.config.base import NonNegative, Positive, PositiveInt, Signed, Strict
 
 OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition")
-"""Names that `training.reward_model` and the penalties of `training.ppo` write under."""
+"""Column names of `training.reward_model` and of the penalties of `training.ppo`."""
 
 
-def _a_name(text: str) -> str:
+def _check_name(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError(f"a name is made of letters, digits and _, not {text!r}")
+        raise ValueError(f"a name consists of letters, digits and _, given {text!r}")
     return text
 
 
-def _a_function(text: str) -> str:
+def _check_function(text: str) -> str:
     file, _, function = text.rpartition(":")
     if not file.endswith(".py") or not function.isidentifier():
         raise ValueError(f"expected file.py:function, for example my_reward.py:score, given {text!r}")
     return text
 
 
-def _as_text(label: object) -> object:
+def _label_to_str(label: object) -> object:
     return str(label) if isinstance(label, int) and not isinstance(label, bool) else label
 
 
-PartName = Annotated[str, AfterValidator(_a_name)]
+PartName = Annotated[str, AfterValidator(_check_name)]
 Weight = Signed
 
 
 class PythonPart(Strict):
-    """A Python function of the user's own: docs/rewards.md has its form."""
+    """The user's Python function (docs/rewards.md)."""
 
     type: Literal["python"]
-    path: Annotated[str, AfterValidator(_a_function)]
-    """`file.py:function`, from the working directory. Its code is run: name only files you trust."""
+    path: Annotated[str, AfterValidator(_check_function)]
+    """`file.py:function`, relative to the working directory. The code is executed: use only files you trust."""
     weight: Weight = 1.0
-    """0: the part is recorded, and nothing is learnt from it."""
+    """0: the score is recorded, but not part of the reward."""
     name: PartName | None = None
-    """Of its column and metric. Left out: the function's name."""
+    """Name of its column and metric. Default: the function's name."""
     timeout_s: Annotated[Positive, Field(le=86_400)] | None = None
-    """Seconds that scoring one answer may take; a longer call ends the run, with its line. Left out: no limit."""
+    """Seconds that scoring one response may take; a longer call ends the run and names the line. Default: no limit."""
 
     @property
     def column(self) -> str:
-        """The name its scores go by."""
+        """The name of its scores."""
         return self.name or self.path.rpartition(":")[2]
 
 
@@ -61,34 +61,34 @@ class ModelPart(Strict):
     """The run folder of a reward model (or its `final`)."""
     weight: Weight = 1.0
     name: PartName | None = None
-    """Left out: `model`."""
+    """Default: `model`."""
     clip: Positive | None = None
-    """Hold its score within ± this, before it is weighted."""
+    """Clip its score to ± this, before weighting."""
 
     @property
     def column(self) -> str:
-        """The name its scores go by."""
+        """The name of its scores."""
         return self.name or "model"
 
 
 class EnsemblePart(Strict):
-    """Several reward models as one. Their spread is recorded beside it, as `<name>_sd` of weight 0."""
+    """Several reward models as one source. Their standard deviation is recorded as `<name>_sd`, with weight 0."""
 
     type: Literal["ensemble"]
     checkpoint_paths: list[str] = Field(min_length=2)
-    """Run folders of reward models, each in its own units: train them with `normalise: standardise`."""
+    """Run folders of reward models. Their scores must have the same scale: train with `normalise: standardise`."""
     combine: Literal["mean", "min", "mean_minus_sd"] = "mean"
-    """The members' mean, the least of them, or their mean less `k` times their spread."""
+    """The mean of the scores, their minimum, or their mean minus `k` × their standard deviation."""
     k: NonNegative = 1.0
     weight: Weight = 1.0
     name: PartName | None = None
-    """Left out: `ensemble`."""
+    """Default: `ensemble`."""
     clip: Positive | None = None
-    """Hold the combined score within ± this, before it is weighted."""
+    """Clip the combined score to ± this, before weighting."""
 
     @property
     def column(self) -> str:
-        """The name its scores go by."""
+        """The name of its scores."""
         return self.name or "ensemble"
 
     @model_validator(mode="after")
@@ -101,31 +101,31 @@ class EnsemblePart(Strict):
 
 
 class ClassifierPart(Strict):
-    """A sequence classifier (any transformers model for sequence classification, encoders among them)."""
+    """A sequence classifier: any transformers model for sequence classification, encoders included."""
 
     type: Literal["classifier"]
     model_name: str = Field(min_length=1)
     """A model folder or a hub name."""
-    label: Annotated[str | None, BeforeValidator(_as_text)] = None
-    """The class whose log-odds are the score, by name or number. Left out: the model must have a single output."""
-    text: Literal["answer", "prompt_and_answer"] = "prompt_and_answer"
-    """What it reads."""
+    label: Annotated[str | None, BeforeValidator(_label_to_str)] = None
+    """The class whose log-odds are the score, by name or number. Default: the model's single output."""
+    text: Literal["response", "prompt_and_response"] = "prompt_and_response"
+    """The text that is classified."""
     max_length: PositiveInt | None = None
-    """Tokens it reads; an answer is never cut. Left out: as many as the model takes."""
+    """Maximum tokens; prompts are truncated, responses never. Default: the model's maximum."""
     weight: Weight = 1.0
     name: PartName | None = None
-    """Left out: `classifier`."""
+    """Default: `classifier`."""
     clip: Positive | None = None
-    """Hold its score within ± this, before it is weighted."""
+    """Clip its score to ± this, before weighting."""
 
     @property
     def column(self) -> str:
-        """The name its scores go by."""
+        """The name of its scores."""
         return self.name or "classifier"
 
 
 class RulePart(Strict):
-    """A judge that ships with Harken."""
+    """A rule that ships with Harken."""
 
     type: Literal["rule"]
     name: PartName
@@ -134,7 +134,7 @@ class RulePart(Strict):
 
     @property
     def column(self) -> str:
-        """The name its scores go by."""
+        """The name of its scores."""
         return self.name
 
 
@@ -143,36 +143,36 @@ RewardPart = Annotated[
 ]
 
 
-def _rule_by_name(judges: object) -> object:
+def _expand_rule_names(judges: object) -> object:
     if not isinstance(judges, list):
         return judges
     return [{"type": "rule", "name": judge} if isinstance(judge, str) else judge for judge in judges]
 
 
-def _plain_judges(judges: list[RewardPart]) -> list[Any]:
-    """A rule goes back to its bare name, as it was written."""
+def _serialise_judges(judges: list[RewardPart]) -> list[Any]:
+    """Serialise a rule as just its name, as users write it."""
     return [judge.name if isinstance(judge, RulePart) else judge.model_dump(mode="json") for judge in judges]
 
 
-def _one_name_each(judges: list[RewardPart]) -> list[RewardPart]:
+def _check_judges(judges: list[RewardPart]) -> list[RewardPart]:
     if (twice := name_clash(judges, taken=())) is not None:
-        raise ValueError(f"two judges are called {twice}: give one of them another name")
+        raise ValueError(f"two judges are called {twice}: set another name for one of them")
     if weighted := [judge.column for judge in judges if judge.weight != 1.0]:
-        raise ValueError(f"judge {weighted[0]} has a weight: judges are never summed, leave weight out")
+        raise ValueError(f"judge {weighted[0]} has a weight: judges are not summed, remove weight")
     return judges
 
 
 Judges = Annotated[
     list[RewardPart],
-    BeforeValidator(_rule_by_name),
-    AfterValidator(_one_name_each),
-    PlainSerializer(_plain_judges, when_used="always"),
+    BeforeValidator(_expand_rule_names),
+    AfterValidator(_check_judges),
+    PlainSerializer(_serialise_judges, when_used="always"),
 ]
-"""Scorers that nothing is trained on: any reward part; a bare name such as `demo_gold` means that rule."""
+"""Scorers that are not part of the reward: any reward source; just a name, such as `demo_gold`, is a rule."""
 
 
 def name_clash(parts: Sequence[RewardPart], taken: Sequence[str] = OTHER_SOURCES) -> str | None:
-    """Return the first name that would be written under twice, None when there is none."""
+    """Return the first column name that two sources would share; None if there is none."""
     names = set(taken)
     for part in parts:
         columns = [part.column] + ([f"{part.column}_sd"] if isinstance(part, EnsemblePart) else [])

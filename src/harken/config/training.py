@@ -1,4 +1,4 @@
-"""What every training type shares, and the keys of the two supervised ones."""
+"""Define what all training types share, and the configurations of SFT and reward-model training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harken.config.base import Count, NonNegative, Positive, PositiveInt, Rate, 
 
 
 class Optimisation(Strict):
-    """What every training type shares."""
+    """The optimisation settings that all training types share."""
 
     lr: Rate
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -20,23 +20,23 @@ class Optimisation(Strict):
     adam_eps: Positive = 1e-8
     max_grad_norm: Positive = 1.0
     optimizer: Literal["adamw", "adamw_cpu_offload", "adamw_8bit"] = "adamw"
-    """AdamW; the same numbers with its moments in the computer's memory; or moments of 8 bits (docs/memory.md)."""
+    """AdamW; AdamW with its moments in host memory, with identical results; or 8-bit AdamW (docs/memory.md)."""
     micro_batch_tokens: PositiveInt = 4096
-    """Tokens, padding included, in one forward and backward. Changes memory and speed, never the result.
+    """Tokens, padding included, in one forward and backward. Changes memory and speed, not the result.
 
-    Halved for the rest of the run when memory runs out.
+    Halved for the rest of the run on out-of-memory.
     """
     gradient_checkpointing: bool = False
-    """Keep only the input of each layer and run the layer again backward: less memory, more time, the same result."""
+    """Store only each layer's input and recompute the layer in the backward pass: less memory, slower, same result."""
     max_skipped_steps: Count = 3
-    """Steps in a row that are skipped because a number in them is NaN or infinite; one more ends the run.
+    """Maximum steps in a row that are skipped because of a NaN or infinity; one more ends the run.
 
-    0: the first ends it. A skipped step changes nothing, and leaves a dump in nan_dumps/ (docs/health.md).
+    0: the first ends it. A skipped step changes no weights, and leaves a dump in nan_dumps/ (docs/health.md).
     """
     eval_every: PositiveInt = 50
-    """Steps between evaluations on the held-out rows; there is always one at the end."""
+    """Steps between evaluations on the held-out rows; the last step always has one."""
     patience: PositiveInt | None = None
-    """End the run after so many held-out evaluations without a better one. Left out: go to the end."""
+    """End the run after this many held-out evaluations without an improvement. Default: never."""
 
 
 class SupervisedTraining(Optimisation):
@@ -55,25 +55,25 @@ class RewardTraining(Optimisation):
     type: Literal["reward"]
     lr: Rate = 1e-4
     batch_size: Size = 16
-    """Pairs in an optimiser step."""
+    """Pairs per optimiser step."""
     epochs: Size = 1
     max_steps: PositiveInt | None = None
     strength: Literal["ignore", "weight", "margin"] = "ignore"
-    """How much better the chosen answer is: not used, the weight max(1, strength) of its pair, or a margin."""
+    """Use of the preference strength: none, as the pair's weight max(1, strength), or as a margin."""
     margin_scale: NonNegative = 1.0
     """With `strength: margin`: margin = scale × strength, in units of reward."""
     centre_coef: NonNegative = 0.01
     """Weight of (r_chosen + r_rejected)², which keeps rewards near zero."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     ties: Literal["soft", "drop"] = "soft"
-    """Ties train towards a probability of one half, or are left out."""
+    """soft: the label of a tie is 0.5. drop: ties are removed."""
     normalise: Literal["none", "centre", "standardise"] = "centre"
-    """Saved with the model, applied when it scores: nothing, mean 0, or mean 0 and spread 1 on its training answers."""
+    """Normalisation of the saved model's scores on training responses: none, mean 0, or mean 0 and deviation 1."""
 
     @model_validator(mode="after")
     def _no_patience(self) -> RewardTraining:
         if self.patience is not None:
             raise ValueError(
-                "a reward model keeps its last weights, patience has nothing to go by: set epochs or max_steps"
+                "a reward model keeps its last weights and has no best checkpoint for patience: set epochs or max_steps"
             )
         return self

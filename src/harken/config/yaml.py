@@ -1,4 +1,4 @@
-"""YAML text to plain data, remembering where every value was written; `--set` and `${VAR}` on top of it.
+"""Parse YAML to plain data with the place of every value; apply `--set` and expand `${VAR}`.
 
 Scalars follow YAML 1.2's core schema: `1e-6` and `5.e-7` are numbers (PyYAML alone reads text), `no` and
 `on` are text, dates are text. A key written twice is an error.
@@ -20,48 +20,48 @@ KeyPath = tuple[str | int, ...]
 _FLOAT = re.compile(r"[-+]?((\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+)$")
 NESTED = "not usable: a YAML alias contains itself, or nesting is too deep"
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float", "seq", "map")}
-QUOTE = "Indent with spaces, close what is open, and put a text with special characters in quotes"
-FLATTEN = "A configuration has six levels of sections at most: see `harken presets show NAME`"
+SYNTAX_FIX = "Indent with spaces, close brackets and quotes, and quote text with special characters"
+NESTING_FIX = "A configuration has at most six levels of sections: see `harken presets show NAME`"
 MAX_DEPTH = 40
-"""Sections and lists within one another: a configuration has six."""
+"""Levels of nested sections and lists: a configuration has at most six."""
 MAX_VALUES = 20_000
-"""Values in a configuration, aliases counted at each place: a few lines of them can stand for billions."""
+"""Values in a configuration, each use of an alias counted: a few lines of aliases can expand to billions."""
 MAX_YAML_BYTES = 4 << 20
-"""Bytes of a configuration: the largest that ships has four thousand."""
+"""Size of a configuration: the largest that ships has 4 kB."""
 TOO_LARGE = f"larger than a configuration may be ({MAX_YAML_BYTES >> 20} MB)"
-IS_IT = "Is it a configuration? `harken presets show NAME` prints one to start from"
+NOT_A_CONFIG_FIX = "Is it a configuration? `harken presets show NAME` prints one to start from"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d{1,6}\])*(\.[^.\[\]=]+(\[\d{1,6}\])*)*\Z")
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the core schema's scalars and no others. It stops where `MOST` or `DEEPEST` is passed."""
+    """The safe loader with the core schema's scalars only. It stops at `MAX_VALUES` or `MAX_DEPTH`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, emptied
     read = depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Read one value and what is in it."""
+        """Read one value and its content, within the limits."""
         self.read += 1
         self.depth += 1
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.read > 2 * MAX_VALUES:  # keys are read as values
-            raise _TooMuch(f"it holds more than {MAX_VALUES:,} values", "Write fewer", mark.line + 1)
+            raise _LimitExceeded(f"more than {MAX_VALUES:,} values", "Write fewer", mark.line + 1)
         if self.depth > 2 * MAX_DEPTH:
-            raise _TooMuch(NESTED, FLATTEN, mark.line + 1)
+            raise _LimitExceeded(NESTED, NESTING_FIX, mark.line + 1)
         try:
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
 
 
-class _TooMuch(Exception):
+class _LimitExceeded(Exception):
     def __init__(self, problem: str, fix: str, line: int) -> None:
         self.problem, self.fix, self.line = problem, fix, line
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper, which also quotes text that `_Loader` would read as a number."""
+    """The safe dumper; it also quotes text that `_Loader` would read as a number."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false|True|False)$"), list("tTfF"))
@@ -76,24 +76,24 @@ for _class in (_Loader, _Dumper):
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as users write it: ``("rewards", 0, "weight")`` → ``rewards[0].weight``."""
+    """Format a path as users write it: ``("rewards", 0, "weight")`` → ``rewards[0].weight``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Plain data and, for each path in it, where it was written: ``demo.yml:12`` or ``--set a.b=c``."""
+    """Plain data and, for each path in it, the place where it was written: ``demo.yml:12`` or ``--set a.b=c``."""
 
     data: dict[str, Any]
     places: dict[KeyPath, str]
 
     def place(self, path: KeyPath) -> str:
-        """Where `path`, or the nearest section around it, was written."""
+        """Return where `path`, or the nearest enclosing section, was written."""
         return next(self.places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.places)
 
     def where(self, path: KeyPath) -> str:
-        """Place and key, as an error names them: ``a.yml:12: training.lr``, ``--set training.lr=x``."""
+        """Return place and key as errors name them: ``a.yml:12: training.lr``, ``--set training.lr=x``."""
         place, name = self.place(path), dotted(path)
         return place if not path or place.startswith(f"--set {name}=") else f"{place}: {name}"
 
@@ -101,13 +101,13 @@ class Settings:
 def parse_yaml(text: str, name: str) -> Settings:
     """Read one YAML document whose top level is a section. `name` is its file name in errors.
 
-    Raises UserError with the line for broken YAML, a repeated key, or a top level that is no section.
+    Raises UserError with the line for invalid YAML, a repeated key, or a top level that is not a section.
     """
     places: dict[KeyPath, str] = {}
     data = _read(text, name, places)
     if not isinstance(data, dict):
         raise UserError(
-            "a configuration is a section of `key: value` lines",
+            "not a section of `key: value` lines",
             where=name,
             fix="`harken presets show NAME` prints one to start from",
         )
@@ -117,7 +117,7 @@ def parse_yaml(text: str, name: str) -> Settings:
 def override(settings: Settings, overrides: list[str]) -> Settings:
     """Apply ``a.b[0]=value`` settings in order; values are YAML. Unknown keys are left to validation.
 
-    Raises UserError for a setting of another form, and for a path through a value or past a list's end.
+    Raises UserError for a setting of another form, and for a path through a value or past the end of a list.
     """
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -128,7 +128,7 @@ def override(settings: Settings, overrides: list[str]) -> Settings:
             )
         path = tuple(int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"[^.\[\]]+|\[\d+\]", key))
         if len(path) > MAX_DEPTH:
-            raise UserError(NESTED, where=where[:80], fix=FLATTEN)
+            raise UserError(NESTED, where=where[:80], fix=NESTING_FIX)
         places = {p: w for p, w in settings.places.items() if p[: len(path)] != path}
         for length in range(1, len(path) + 1):
             places.setdefault(path[:length], where)
@@ -160,13 +160,13 @@ def expand(settings: Settings) -> Settings:
 
 
 def write(data: dict[str, Any]) -> str:
-    """Plain data as YAML that `parse` reads back to the same data, keys in their order."""
+    """Write plain data as YAML that `parse` reads back to the same data, in the same order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
     if len(text) > MAX_YAML_BYTES:
-        raise UserError(TOO_LARGE, where=_place(name), fix=IS_IT)
+        raise UserError(TOO_LARGE, where=_place(name), fix=NOT_A_CONFIG_FIX)
     try:
         loader = _Loader(text)
         try:
@@ -178,17 +178,17 @@ def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark and not name.startswith("--set") else ""
         problem = error.problem or error.context
-        raise UserError(f"not valid YAML: {problem}", where=f"{name}{line}", fix=QUOTE) from None
+        raise UserError(f"not valid YAML: {problem}", where=f"{name}{line}", fix=SYNTAX_FIX) from None
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", where=name, fix="Save it as plain UTF-8 text") from None
-    except _TooMuch as error:
+    except _LimitExceeded as error:
         raise UserError(error.problem, where=_place(name, error.line), fix=error.fix) from None
     except RecursionError:
-        raise UserError(NESTED, where=_place(name), fix=FLATTEN) from None
+        raise UserError(NESTED, where=_place(name), fix=NESTING_FIX) from None
 
 
 def _place(name: str, line: int | None = None) -> str:
-    """A file in full with its line; of a `--set`, whose value may be megabytes, the start."""
+    """Return a file and its line; of a `--set`, whose value may be megabytes, the beginning."""
     if name.startswith("--set"):
         return name[:80]
     return name if line is None else f"{name}:{line}"
@@ -198,14 +198,16 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
     here = name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
     places.setdefault(path, here)
     if len(path) > MAX_DEPTH:
-        raise UserError(NESTED, where=here, fix=FLATTEN)
+        raise UserError(NESTED, where=here, fix=NESTING_FIX)
     if len(places) > MAX_VALUES:
-        raise UserError(f"it holds more than {MAX_VALUES:,} values", where=here, fix="Write its aliases out")
+        raise UserError(
+            f"more than {MAX_VALUES:,} values", where=here, fix="Replace its aliases by plain values"
+        )
     if node.tag not in _TAGS:
         raise UserError(
-            f"the YAML tag {node.tag} is not understood here",
+            f"the YAML tag {node.tag} is not supported",
             where=here,
-            fix="Remove it, and write the plain value",
+            fix="Remove it and write a plain value",
         )
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, i), name, places) for i, item in enumerate(node.value)]
@@ -215,9 +217,9 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
     for key_node, value_node in node.value:
         line = here if name.startswith("--set") else f"{name}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
-            raise UserError("a key has to be a plain word", where=line, fix="Write `key: value`")
+            raise UserError("a key must be a plain word", where=line, fix="Write `key: value`")
         key = key_node.value
-        if problem := _unwritable(key):
+        if problem := _invalid_character(key):
             raise UserError(f"a key holds {problem}", where=line, fix="Remove it")
         if key in section:
             place = f"{line}: {dotted((*path, key))}"
@@ -230,32 +232,34 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
 def _scalar(loader: _Loader, node: yaml.Node, here: str) -> Any:
     try:
         value = loader.construct_object(node, deep=True)
-    except ValueError as error:  # a number of more digits than Python converts
+    except ValueError as error:  # more digits than Python converts
         raise UserError(f"not a usable number ({error})", where=here, fix="Write a smaller one") from None
-    if isinstance(value, str) and (problem := _unwritable(value)):
+    if isinstance(value, str) and (problem := _invalid_character(value)):
         raise UserError(f"a text holds {problem}", where=here, fix="Remove it")
     return value
 
 
-def _unwritable(text: str) -> str | None:
-    """What keeps a text from being a path, or from being written to a file; None when nothing does."""
+def _invalid_character(text: str) -> str | None:
+    """Return what makes a text invalid in a path or in UTF-8; None if it is valid."""
     if "\0" in text:
         return "a NUL character"
     return "half of a surrogate pair" if any("\ud800" <= c <= "\udfff" for c in text) else None
 
 
 def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) -> Any:
-    """`data` with `value` at `path`; sections on the way are made when missing."""
+    """Return `data` with `value` at `path`; missing sections on the way are created."""
     if not path:
         return value
     key, rest = path[0], path[1:]
     walked = dotted(whole[: len(whole) - len(path)])
     if isinstance(key, int):
         if not isinstance(data, list):
-            raise UserError(f"{walked} is not a list", where=where, fix="Name a key of it, not a number")
+            raise UserError(f"{walked} is not a list", where=where, fix="Use a key instead of a number")
         if key >= len(data):
             raise UserError(
-                f"{walked} has {len(data)} entries, numbered from 0", where=where, fix="Choose among them"
+                f"{walked} has {len(data)} entries, numbered from 0",
+                where=where,
+                fix="Use one of these numbers",
             )
         return [_replaced(v, rest, value, where, whole) if i == key else v for i, v in enumerate(data)]
     if data is not None and not isinstance(data, dict):

@@ -138,7 +138,7 @@ class ClassifierReward:
 
     def _encode(self, rollout: Rollout) -> _Input:
         response = self._break_special_tokens(rollout.text)
-        if self.part.text == "answer":
+        if self.part.text == "response":
             return self._checked_input(rollout, self.tokenizer(response, verbose=False))
         if self.tokenizer.chat_template:
             return self._apply_template(rollout, response)
