@@ -51,7 +51,7 @@ TABLE = [
     ("skipped steps are not counted", NONFINITE_PY, 'NonFiniteHandler._count: self.skipped += skipped', "pass"),
     ("a resumed run counts anew", LOOP, '_Loop.__init__: nonfinite.count_logged(logged_lines(run.metrics, self.done))', "pass"),
     ("what was skipped after the checkpoint counts", TRACKING, "logged_lines: _step_of(line) <= step", "_step_of(line) < math.inf"),
-    ("a skipped step is evaluated", LOOP, "_Loop.train: due and skipped is None", "due"),
+    ("a skipped step is evaluated", LOOP, '_Loop.train: eval_due and skipped is None', 'eval_due'),
     ("the reason is not logged", TRACKING, "Tracker.log: line['skipped'] = skipped", "pass"),
     ("skipped steps count as done", LOOP, '_Loop.write_status: steps - skipped', "steps"),
     ("a streak pushes good checkpoints out", LOOP, '_Loop.train: (checkpoint_due or self._is_checkpoint_overdue()) and skipped is None', 'checkpoint_due'),

@@ -95,9 +95,8 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     if chat_template.folder_reads_clock(source.folder):
         extra["template_time"] = began.isoformat(timespec="seconds")
     manifest.write_manifest(run, settings, lineage, extra, began)
-    if (
-        changes.accepted or paths_changed
-    ):  # after the manifest: after a kill in between, the user is asked again
+    # After the manifest: if the process is killed in between, the next call asks again.
+    if changes.accepted or paths_changed:
         config_lock.write_config(run.config, settings)
     run_stage(
         stage,

@@ -186,20 +186,22 @@ class _Loop:
                 self.stop_reason = self.stop_reason or self.monitor.stop_reason()
             while self.done < total and (self.stop_reason is None or self.unlogged):
                 signals.raise_if_stopped()
-                began, number, skipped = time.perf_counter(), self.done, None
+                started, number, skipped = time.perf_counter(), self.done, None
                 if not self.unlogged:
                     torch.manual_seed(derive_seed(seed, stage.label, "step", number))
                     with signals.step():
                         self.unlogged, skipped = self.nonfinite.step(stage, number)
                 metrics = dict(self.unlogged)
                 self.stop_reason = stage.stop_reason()
-                due = (number + 1) % eval_every == 0 or number + 1 == total or self.stop_reason is not None
-                if due and skipped is None:
+                eval_due = (
+                    (number + 1) % eval_every == 0 or number + 1 == total or self.stop_reason is not None
+                )
+                if eval_due and skipped is None:
                     metrics |= stage.evaluate(number + 1)
                 self.done, self.unlogged, self.state_after_done = number + 1, {}, stage.state()
                 self.logged = False
                 self.best.consider(self.done, stage, metrics)
-                metrics |= {"seconds": time.perf_counter() - began, **gpu_memory.peak_memory()}
+                metrics |= {"seconds": time.perf_counter() - started, **gpu_memory.peak_memory()}
                 self._log(tracker, metrics, skipped)
                 self.logged = True
                 self.nonfinite.raise_if_too_many(skipped)
@@ -208,10 +210,10 @@ class _Loop:
                     self.stop_reason = self.stop_reason or self.best.out_of_patience(
                         self.done, eval_every, patience
                     )
-                last = self.done == total or self.stop_reason is not None
+                is_last = self.done == total or self.stop_reason is not None
                 checkpoint_due = checkpoint_due or self.done % self.checkpoints.every == 0
                 # No checkpoint in a streak of skipped steps: it would displace an earlier, good one.
-                if last or ((checkpoint_due or self._is_checkpoint_overdue()) and skipped is None):
+                if is_last or ((checkpoint_due or self._is_checkpoint_overdue()) and skipped is None):
                     checkpoint_due = False
                     self._save(self.done, stage.state())
                     self.write_status(None)

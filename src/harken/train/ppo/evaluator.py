@@ -94,12 +94,12 @@ class Evaluator:
         return [*self._micro_batches(batch, others), *first]
 
     def take_cached(self) -> CachedForward | None:
-        """Return the kept forward and forget it; None if there is none."""
+        """Return the cached forward and forget it; None if there is none."""
         cached, self.cached = self.cached, None
         return cached
 
     def drop_cached(self) -> None:
-        """Free the kept forward and its graph."""
+        """Free the cached forward and its graph."""
         self.cached = None
 
     def _per_token(

@@ -116,9 +116,9 @@ class Learner:
         self, micro_batch: Minibatch, kl_coef: float, train_policy: bool, stats: UpdateStats,
         outputs: PolicyOutputs | None,
     ) -> None:  # fmt: skip
-        """Add the gradients of one micro-batch. `outputs`: its forward, where it was kept.
+        """Add the gradients of one micro-batch. `outputs` are those of its cached forward, if there is one.
 
-        Forward and backward of a role stay in its scope (see `models.backbone`).
+        Forward and backward of a role must be in its scope (see `models.backbone`).
         """
         batch, targets, counts = micro_batch.batch, micro_batch.targets, micro_batch.counts
         values = None
