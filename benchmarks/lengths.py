@@ -1,4 +1,4 @@
-"""Measure milliseconds a token of a PPO update against batch size, response length and spread of lengths.
+"""Measure milliseconds per token of a PPO update against batch size, response length and spread of lengths.
 
     python benchmarks/lengths.py
 

@@ -52,7 +52,7 @@ class Update:
 
 
 def peaks() -> dict[str, float]:
-    """Measure operations and bytes a second of the GPU; {} without one."""
+    """Measure operations and bytes per second of the GPU; {} without one."""
     if not torch.cuda.is_available():
         return {}
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))

@@ -36,7 +36,7 @@ def ppo_update(figures: dict[str, Any]) -> Figure:
         if any(took):
             left.barh(names, took, left=starts, color=colour, label=phase)
             starts = [start + t for start, t in zip(starts, took, strict=True)]
-    left.set_xlabel("seconds an update")
+    left.set_xlabel("seconds per update")
     left.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8)
     bars(
         right,
@@ -49,22 +49,22 @@ def ppo_update(figures: dict[str, Any]) -> Figure:
 
 
 def supervised(figures: dict[str, Any]) -> Figure:
-    """Draw real tokens a second of each side."""
+    """Draw real tokens per second of each side."""
     figure, axes = plt.subplots(1, len(figures), figsize=(9, 2.2), squeeze=False)
     for one, (kind, sides) in zip(axes[0], figures.items(), strict=True):
-        bars(one, {name: side["tokens_per_second"] for name, side in sides.items()}, "real tokens a second")
+        bars(one, {name: side["tokens_per_second"] for name, side in sides.items()}, "real tokens per second")
         one.set_title({"sft": "Supervised fine-tuning", "reward": "Reward model"}[kind], fontsize=10)
         one.invert_yaxis()
     return figure
 
 
 def rollouts(figures: dict[str, Any]) -> Figure:
-    """Draw response tokens a second of each engine, without and with an adapter."""
+    """Draw response tokens per second of each engine, without and with an adapter."""
     sampled = figures["sampled"]
     figure, axes = plt.subplots(1, len(sampled), figsize=(9, 1.9), squeeze=False, sharex=True)
     for one, (adapter, engines) in zip(axes[0], sampled.items(), strict=True):
         rates = {name: engine.get("tokens_per_second", 0.0) for name, engine in engines.items()}
-        bars(one, rates, "response tokens a second")
+        bars(one, rates, "response tokens per second")
         one.set_title(adapter, fontsize=10)
         one.invert_yaxis()
     return figure

@@ -178,7 +178,7 @@ def main() -> None:
     asked = result.arguments(__doc__)
     asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--response", type=int, default=64, help="most tokens of a response")
-    asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
+    asked.add_argument("--prompt-limit", type=int, default=128, help="most tokens of a prompt")
     asked.add_argument(
         "--long", action="store_true", help="prompts that fill the limit, put together from short ones"
     )

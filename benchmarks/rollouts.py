@@ -1,4 +1,4 @@
-"""Measure response tokens a second of Harken's engine, transformers' `generate` and `generate_batch`.
+"""Measure response tokens per second of Harken's engine, transformers' `generate` and `generate_batch`.
 
     python benchmarks/rollouts.py
     python benchmarks/rollouts.py --model outputs/demo/01_sft --repeats 5
@@ -135,7 +135,7 @@ def perturb(backbone: Backbone) -> None:
 
 
 def sampled(pair: Pair, given: argparse.Namespace, prompts: Sequence[Prompt]) -> dict[str, dict[str, object]]:
-    """Measure tokens a second of each engine in turns, so that a slow minute affects all equally."""
+    """Measure tokens per second of each engine in turns, so that a slow minute affects all equally."""
     response, peer = given.response, pair.peer
     engines: dict[str, Callable[[int, int], Responses]] = {
         "Harken": lambda repeat, most: pair.harken(prompts, most, 1.0, repeat),
@@ -202,7 +202,7 @@ def main() -> None:
     """Measure, print, write; exit code 1 when greedy responses differ."""
     asked = result.arguments(__doc__)
     asked.add_argument("--prompts", type=int, default=64)
-    asked.add_argument("--prompt-limit", type=int, default=128, help="tokens a prompt may have")
+    asked.add_argument("--prompt-limit", type=int, default=128, help="most tokens of a prompt")
     asked.add_argument("--response", type=int, default=128, help="most tokens of a response")
     asked.add_argument("--batch", type=int, default=32)
     asked.add_argument("--repeats", type=int, default=2)

@@ -67,7 +67,7 @@ def spread(renderer: Renderer, count: int, limit: int) -> list[Prompt]:
 
 
 def pairs(renderer: Renderer, count: int, limit: int) -> list[Preference]:
-    """Return `count` HH pairs of at most `limit` tokens a side, without responses that look like transcripts."""
+    """Return `count` HH pairs of at most `limit` tokens per side, without responses that look like transcripts."""
     found, _ = sources.load_preferences(DataConfig(path=source(HH), task="preference"))
     plain = [pair for pair in found if isinstance(pair, Preference) and pair.label == 1.0]
     said = [p for p in plain if not any("Human:" in side for side in (p.chosen, p.rejected))]

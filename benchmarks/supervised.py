@@ -1,4 +1,4 @@
-"""Measure SFT and reward-model training: real tokens a second, Harken beside TRL's SFTTrainer and RewardTrainer.
+"""Measure SFT and reward-model training: real tokens per second, Harken beside TRL's SFTTrainer and RewardTrainer.
 
     python benchmarks/supervised.py                       # needs the peer's environment: make bench-peers
     python benchmarks/supervised.py --only reward --steps 11

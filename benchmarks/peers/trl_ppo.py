@@ -1,4 +1,4 @@
-"""TRL 1.11.0's PPO, for timing beside Harken's: one JSON line an update.
+"""TRL 1.11.0's PPO, for timing beside Harken's: one JSON line per update.
 
 Runs in its own environment (torch==2.13.0 trl==1.11.0), on a local model folder and on token ids that the
 caller rendered, in the caller's order, so that both sides respond to the same prompts in the same update:

@@ -38,7 +38,7 @@ def test_a_missing_update_names_those_that_exist(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"step 7: this update was not recorded. Recorded updates: 3–5, 9"):
         read_step(root, 7)
     (root / "credit" / "update-000004.parquet").unlink()
-    with pytest.raises(UserError, match=r"step 4: its rollouts are here, but .*Updates with both: 3, 5, 9"):
+    with pytest.raises(UserError, match=r"step 4: rollouts/ has this update .*Updates with both: 3, 5, 9"):
         read_step(root, 4)
 
 

@@ -42,7 +42,7 @@ def test_an_adapter_is_planned_by_its_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["org/nobody-knows-this", "nowhere"])
 def test_a_model_that_nothing_describes_is_one_line(name: str) -> None:
-    with pytest.raises(UserError, match=r"neither a model nor its config\.json"):
+    with pytest.raises(UserError, match=r"no model or config\.json"):
         find_model(name)
 
 

@@ -122,7 +122,7 @@ def test_a_gpu_that_is_not_here_is_planned_and_not_timed(
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--price", "-1"], "--price"),
         (["--set", "training.lrr=1"], "Did you mean lr?"),
-        (["--set", "model_name=nowhere"], "neither a model nor its config.json"),
+        (["--set", "model_name=nowhere"], "no model or config.json"),
     ],
 )
 def test_mistakes_are_one_line(

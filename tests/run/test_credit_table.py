@@ -118,7 +118,7 @@ def test_the_same_credit_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_mask_that_does_not_fit_the_responses_is_refused(tmp_path: Path) -> None:
     response_mask, tokens = grids([(2, 3)])
     for wrong in (np.roll(response_mask, 1, axis=1) | response_mask, np.zeros_like(response_mask)):
-        with pytest.raises(ValueError, match="for the 3 tokens of 'p0'"):
+        with pytest.raises(ValueError, match="the response to 'p0' 3"):
             write_credit(
                 tmp_path / "t", scored([(2, 3)]), wrong, tokens, kl_coefficient=0, final_values=None, step=1
             )

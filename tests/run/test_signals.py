@@ -80,8 +80,8 @@ def test_a_thread_does_not_listen() -> None:
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
     code = (
-        "import os, signal\nfrom harken.run.signals import begun, handle_signals\n"
-        "with handle_signals():\n    begun()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "import os, signal\nfrom harken.run.signals import handle_signals, mark_weights_changing\n"
+        "with handle_signals():\n    mark_weights_changing()\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n    print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -17,30 +17,30 @@ GIB = 2**30
 
 @check(
     ALL,
-    what="whether output_dir can be written, and what it holds already",
+    what="whether output_dir can be written, and what it already contains",
     why="If the first checkpoint cannot be written, all training before it is lost.",
     items="S1-20",
 )
 def output_folder(context: Context) -> CheckOutcome:
     """Check without writing anything."""
     output = context.output
-    there = _existing(output)
-    if not os.access(there, os.W_OK | os.X_OK):
-        return error(f"{there} cannot be written", "choose another --output-dir")
+    parent = _existing(output)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return error(f"{parent} cannot be written", "choose another --output-dir")
     run = RunFolder(output)
     if not run.config.exists():
         return ok(f"{output} is new")
     settings = context.config.model_dump(mode="json", exclude={"output_dir"})
     differences = config_lock.locked_config_differences(run.config, settings)
-    made = run.final.exists() or run.checkpoints.exists()
-    stand_in = context.pipeline.sft_missing or context.pipeline.reward_model_missing
-    if differences and made and not stand_in:
+    has_results = run.final.exists() or run.checkpoints.exists()
+    temporary = context.pipeline.sft_missing or context.pipeline.reward_model_missing
+    if differences and has_results and not temporary:
         return error(
             f"{output} contains a run with another configuration: {'; '.join(differences[:3])}",
             "choose another --output-dir, or restore the configuration",
         )
     return note(
-        f"{output} holds {'a finished run' if run.final.exists() else 'an unfinished run, which will resume'}"
+        f"{output} contains {'a finished run' if run.final.exists() else 'an unfinished run, which will resume'}"
     )
 
 
@@ -54,9 +54,9 @@ def output_folder(context: Context) -> CheckOutcome:
 def disk_room(context: Context) -> CheckOutcome:
     """Compare free space with checkpoints: weights, m and v of all trainable parameters in float32."""
     free = shutil.disk_usage(_existing(context.output)).free
-    whole = sum(p.numel() * p.element_size() for p in context.base_parameters)
+    base_bytes = sum(p.numel() * p.element_size() for p in context.base_parameters)
     trained = sum(p.numel() for p in context.trainable.values())
-    final = whole if context.kind == "sft" or not context.config.lora else 4 * trained
+    final = base_bytes if context.kind == "sft" or not context.config.lora else 4 * trained
     needed = final + 12 * trained * (context.config.checkpoints.keep + 1)
     measured = f"{free / GIB:.1f} GiB free, about {needed / GIB:.2f} GiB needed"
     if free < needed:

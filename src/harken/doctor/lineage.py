@@ -75,9 +75,9 @@ def reward_base(context: PPOContext) -> CheckOutcome:
     if reward is None:
         return ok("no trained reward model")
     assert reward.base is not None
-    said = json_io.read_object(reward.folder / "reward.json").get("base_fingerprint")
+    recorded = json_io.read_object(reward.folder / "reward.json").get("base_fingerprint")
     base = reward.base
-    if said is not None and said != lineage_fingerprint(base):
+    if recorded is not None and recorded != lineage_fingerprint(base):
         return error(
             f"{base.name} has changed since the reward model was trained on it",
             "train the reward model again, or restore the base",

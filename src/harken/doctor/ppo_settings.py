@@ -23,10 +23,10 @@ def kl_coefficient(context: PPOContext) -> CheckOutcome:
     settings = context.settings
     measured = f"kl_coef {settings.kl_coef:g}, {settings.kl_control} (advised 0.01 to 0.1)"
     if settings.kl_coef == 0 or settings.kl_coef_final == 0:
-        weight_dtype = [key for key in ("kl_budget", "update_kl_limit") if getattr(settings, key) is not None]
-        weight_dtype += ["kl_control adaptive"] if settings.kl_control == "adaptive" else []
-        if weight_dtype:
-            return note(f"{measured}; limited by {', '.join(weight_dtype)}")
+        limits = [key for key in ("kl_budget", "update_kl_limit") if getattr(settings, key) is not None]
+        limits += ["kl_control adaptive"] if settings.kl_control == "adaptive" else []
+        if limits:
+            return note(f"{measured}; limited by {', '.join(limits)}")
         return warning(f"{measured}: nothing limits the KL", "set training.ppo.kl_coef to 0.01 … 0.1")
     if not 0.001 <= settings.kl_coef <= 1:
         return warning(measured, "set training.ppo.kl_coef to 0.01 … 0.1")
@@ -80,9 +80,7 @@ def epochs_and_batches(context: PPOContext) -> CheckOutcome:
     settings = context.settings
     rollouts = settings.prompts_per_update * settings.samples_per_prompt
     each = rollouts / settings.minibatches
-    measured = (
-        f"{rollouts} responses an update, {settings.epochs} epochs (advised 1 to 4) of {each:g} a minibatch"
-    )
+    measured = f"{rollouts} responses per update, {settings.epochs} epochs (advised 1 to 4) of {each:g} per minibatch"
     if settings.epochs > 8:
         return warning(measured, "set training.ppo.epochs to 1 … 4")
     if each < 2:

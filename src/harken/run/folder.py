@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def nan_dumps(self) -> Path:
-        """Dumps of skipped steps that reproduce their NaN or infinity, one folder a step; the latest few are kept."""
+        """Dumps of skipped steps that reproduce their NaN or infinity, one folder per step; the latest few are kept."""
         return self.root / "nan_dumps"
 
     @property

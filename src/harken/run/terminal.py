@@ -157,7 +157,7 @@ def _split(
 
 
 def _render(renderable: Any, width: int, *, colour: bool) -> str:
-    """What rich prints, without blanks at the ends of lines."""
+    """Render with rich, without spaces at the ends of lines."""
     out = io.StringIO()
     console = Console(
         file=out,
