@@ -62,7 +62,7 @@ TABLE = [
     ("S2-93 an update that moved too far is kept", 'train/ppo/kl_control.py', 'UpdateRollback.check: restore()', 'pass', "train/ppo/test_kl_control.py"),
     ("S2-93 the budget keeps the policy outside", 'train/ppo/kl_control.py', 'KLBudget.check: restore(self._within)', 'pass', "train/ppo/test_kl_control.py"),
     ("S0-42 a judge without a value is worth 0", "evaluate/responses.py", 'judge_responses: row.scores[0].value', "row.scores[0].value or 0.0", "end_to_end/test_judges.py"),
-    ("S0-42 judges score the responses of the first policy", "evaluate/responses.py", 'judge_responses: said.rollouts', 'next(iter(answers.values())).rollouts', "end_to_end/test_judges.py"),
+    ("S0-42 judges score the responses of the first policy", "evaluate/responses.py", 'judge_responses: said.rollouts', 'next(iter(responses.values())).rollouts', "end_to_end/test_judges.py"),
     ("S2-94 a judge's change is not paired", "train/ppo/heldout.py", 'HeldOutEvaluator._judge_metrics: self.baseline_scores.get(name, values)', "values", "train/test_best_checkpoint.py"),
     ("S2-94 a flat guard is an alarm", "health/reward_rules.py", "_hacking: name.startswith(GUARD_METRIC_PREFIX) and not fell", "False", "health/test_findings.py"),
     ("S2-94 a reward model as judge reads under the reward's adapter", "reward/build.py", "PartLoader._source: f'{role}_{name}'", "'reward'", "end_to_end/test_judges.py"),

@@ -149,7 +149,7 @@ def test_restatement_is_the_copied_share_of_the_response():
     assert found["copied_words"] == 4 and found["restatement"] == pytest.approx(4 / 5)
 
 
-def test_an_empty_answer_has_no_measure_above_zero():
+def test_an_empty_response_has_no_measure_above_zero():
     found = audit_response(row(response=" \n\u3000"))
     assert found["empty"] and found["repeated_4grams"] == 0 and found["restatement"] == 0
 

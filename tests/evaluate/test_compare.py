@@ -219,21 +219,21 @@ def test_a_change_of_a_rate_is_tested_on_the_prompts_that_differ():
 def test_missing_prompts_are_named():
     made = rows({"Base": range(9), "PPO": range(9)})
     made = [r for r in made if not (r["policy"] == "PPO" and r["prompt_id"] in {"p2", "p7"})]
-    with pytest.raises(UserError, match="PPO has no answer to 2 of the prompts: 'p2', 'p7'"):
+    with pytest.raises(UserError, match="PPO has no response to 2 of the prompts: 'p2', 'p7'"):
         compare(made)
 
 
 def test_a_prompt_with_a_response_of_the_second_policy_alone_is_named():
     made = rows({"Base": range(3), "PPO": range(4)})
-    with pytest.raises(UserError, match="Base has no answer to 1 of the prompts: 'p3'"):
+    with pytest.raises(UserError, match="Base has no response to 1 of the prompts: 'p3'"):
         compare(made)
 
 
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        ([], "no answers"),
-        (rows({"A": [1, 2]}) * 2, "A answered prompt 'p0' twice"),
+        ([], "no responses"),
+        (rows({"A": [1, 2]}) * 2, "A has two responses to prompt 'p0', sample 0"),
         (rows({"A": [1, math.nan]}), "reward nan"),
         (rows({"A": [1, 2, 3, 4]}, samples=2)[:3], "different numbers of samples: 2, but not for 1 .*'p1'"),
     ],

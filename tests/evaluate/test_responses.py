@@ -59,10 +59,10 @@ def test_missing_and_damaged_parts_are_made_again_and_no_others(
     assert not (tmp_path / "whole" / "shards").exists()
     folder = tmp_path / "cut"
     names = truncated_before_the_comparison(world, folder, monkeypatch)
-    parts = {f"answers-{policy:02d}-{start:06d}.jsonl" for policy in (0, 1) for start in (0, 2, 4)}
-    assert parts < names and "scores-000000.jsonl" in names
-    (folder / "shards" / "answers-01-000002.jsonl").unlink()
-    damaged = folder / "parts" / "answers-00-000004.jsonl"
+    shards = {f"responses-{policy:02d}-{start:06d}.jsonl" for policy in (0, 1) for start in (0, 2, 4)}
+    assert shards < names and "scores-000000.jsonl" in names
+    (folder / "shards" / "responses-01-000002.jsonl").unlink()
+    damaged = folder / "shards" / "responses-00-000004.jsonl"
     damaged.write_bytes(damaged.read_bytes().replace(b"Ask", b"ask").replace(b"0", b"1"))
     asked: list[list[str]] = []
     generate = responses.InProcessEngine.generate

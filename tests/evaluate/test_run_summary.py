@@ -42,7 +42,7 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
     assert one.figures == {
         "reward": 3.0,
         "kl_per_sequence": 4.0,
-        "cut": 0.5,
+        "truncated_frac": 0.5,
         "seconds_per_update": 28.0,
         "held_out_reward": 8.0,
         "judge_gold": 0.9,
@@ -73,25 +73,27 @@ def made(health: str | None = None, **figures: float) -> RunSummary:
 
 def test_means_over_seeds_with_their_standard_error() -> None:
     """Of 1, 2 and 6: mean 3, deviation √7 (n − 1), standard error √(7/3)."""
-    found = run_summary.mean_figures([made(reward=1.0, cut=0.5), made(reward=2.0), made(reward=6.0)])
+    found = run_summary.mean_figures(
+        [made(reward=1.0, truncated_frac=0.5), made(reward=2.0), made(reward=6.0)]
+    )
     assert found["reward"].mean == 3.0 and found["reward"].runs == 3
     assert found["reward"].standard_error == pytest.approx((7 / 3) ** 0.5)
-    assert found["cut"] == run_summary.Mean(0.5, None, 1)
+    assert found["truncated_frac"] == run_summary.Mean(0.5, None, 1)
 
 
 def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    figures = {"reward": 1.5, "kl_per_sequence": 2.0, "cut": 0.25, "seconds_per_update": 9.96}
+    figures = {"reward": 1.5, "kl_per_sequence": 2.0, "truncated_frac": 0.25, "seconds_per_update": 9.96}
     groups = [
         ({"kl_coef": "0"}, [made("unhealthy", **figures), made("healthy", **figures | {"reward": 2.5})]),
         ({"kl_coef": "0.1"}, [made("healthy", **figures, judge_gold=0.5)]),
         ({"kl_coef": "1"}, []),
     ]
     assert run_summary.format_run_groups(groups).splitlines() == [
-        "kl_coef  runs  reward        gold   KL nats/seq  cut %   s/update    health",
-        "0        2     +2.00 ± 0.50  –      2.00 ± 0.00  25 ± 0  10.0 ± 0.0  1 healthy, 1 unhealthy",
-        "0.1      1     +1.50         +0.50  2.00         25      10.0        healthy",
-        "1        0     –             –      –            –       –",
+        "kl_coef  runs  reward        gold   KL nats/seq  truncated %  s/update    health",
+        "0        2     +2.00 ± 0.50  –      2.00 ± 0.00  25 ± 0       10.0 ± 0.0  1 healthy, 1 unhealthy",
+        "0.1      1     +1.50         +0.50  2.00         25           10.0        healthy",
+        "1        0     –             –      –            –            –",
     ]
 
 

@@ -93,9 +93,10 @@ def test_more_truncated_and_repetitive_responses_are_worse():
     """S0-61: stopping and repetition stand beside the reward."""
     lines = verdict(reward=1.0, gold=1.0, cap=(3, 30), repeated=(30, 3))
     assert any(
-        line.startswith("Worse: Answers cut at the token limit: 5.0 % of SFT's, 50.0 %") for line in lines
+        line.startswith("Worse: Responses truncated at the token limit: 5.0 % of SFT's, 50.0 %")
+        for line in lines
     )
-    assert any(line.startswith("Better: Repetitive answers: 50.0 % of SFT's, 5.0 %") for line in lines)
+    assert any(line.startswith("Better: Repetitive responses: 50.0 % of SFT's, 5.0 %") for line in lines)
 
 
 def test_few_prompts_carry_no_verdict():
@@ -107,11 +108,11 @@ def test_few_prompts_carry_no_verdict():
 def test_the_kl_is_reported_and_alarms_above_fifteen_nats():
     """S4-42."""
     made = summary()
-    assert "Note: PPO moved 3.40 nats per sequence away from SFT (KL)." in headline(
+    assert "Note: the KL of PPO to SFT is 3.40 nats per sequence." in headline(
         made, "Base", "SFT", "PPO", "gold", 3.4
     )
     assert any(
-        line.startswith("Warning: PPO moved 15.10 nats per sequence")
+        line.startswith("Warning: the KL of PPO to SFT is 15.10 nats per sequence, above 15")
         for line in headline(made, "Base", "SFT", "PPO", "gold", 15.1)
     )
 

@@ -169,7 +169,7 @@ def test_a_long_conversation_loses_its_beginning_and_a_response_nothing() -> Non
 def test_a_response_longer_than_the_classifiers_limit_is_an_error(text: str) -> None:
     reward = ClassifierReward(encoder(["reward"]), encoder_tokenizer(), part(text=text, max_length=20))
     with pytest.raises(
-        UserError, match=r"classifier, prompt p1: this answer needs \d+ of the 20 tokens"
+        UserError, match=r"classifier, prompt p1: this response takes \d+ tokens, and the classifier reads 20"
     ) as told:
         reward.score([answer("x" * 19)])
     assert "\n" not in str(told.value)
@@ -233,7 +233,7 @@ def test_a_templated_conversation_drops_its_oldest_turns() -> None:
     tokens = tokenizer(written, add_special_tokens=False)["input_ids"]
     reward = ClassifierReward(model, tokenizer, part(max_length=len(tokens)))
     assert values(reward, answer("abc", turns)) == pytest.approx([alone(model, tokens)], abs=1e-4)
-    with pytest.raises(UserError, match="this answer needs"):
+    with pytest.raises(UserError, match="this response takes"):
         ClassifierReward(model, tokenizer, part(max_length=len(tokens) - 1)).score([answer("abc", turns)])
 
 

@@ -21,7 +21,7 @@ class Says:
     def __init__(self, *values: float) -> None:
         self.said = values
 
-    def values(self, rollouts: Sequence[Rollout]) -> list[float]:
+    def standardized_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
         return list(self.said[: len(rollouts)])
 
 

@@ -62,13 +62,13 @@ def test_a_truncated_responses_score_may_be_replaced() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("keys", [{}, {"clip": 1.0}, {"truncated_score": -1.0}])
-def test_a_score_that_is_not_finite_is_a_fault_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
+def test_a_non_finite_score_is_an_error_and_never_clipped(bad: float, keys: dict[str, float]) -> None:
     """Property 32: min and max make a number of NaN. Source, prompt and row are named."""
     reward, renderer = model(), Renderer(tiny_tokenizer())
     with torch.no_grad():
         reward.head.bias.fill_(bad)
     with pytest.raises(
-        NonFinite, match=rf"reward reward_model, prompt p: the reward is {bad}\. look at"
+        NonFinite, match=rf"reward reward_model, prompt p: the reward is {bad}\. check the response"
     ) as told:
         LearnedReward(reward, renderer, **keys).score(answers(renderer))  # type: ignore[arg-type]
     assert (told.value.quantity, told.value.row) == ("reward", 0)
@@ -121,7 +121,7 @@ def test_a_long_last_turn_loses_its_beginning_and_a_response_nothing() -> None:
 
 def test_a_response_that_leaves_no_room_is_an_error_and_never_truncated() -> None:
     with pytest.raises(
-        UserError, match=r"reward_model, prompt p1: the answer takes 31 of the 40 tokens"
+        UserError, match=r"reward_model, prompt p1: the response takes 31 of the 40 tokens"
     ) as told:
         bridged(40)[0].score([answer("x" * 30)])
     assert "\n" not in str(told.value)

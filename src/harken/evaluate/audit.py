@@ -1,4 +1,4 @@
-"""What goes wrong in a text, measured without a model, and the queues of answers a person should read."""
+"""Measure defects of responses without a model, and list the responses that a person should read."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ _UNSPACED = (
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'])+")
 
 Key = tuple[str, int, str]
-"""An answer's place: (prompt_id, sample, policy)."""
+"""Identify a response by (prompt_id, sample, policy)."""
 
 FLAG_MEANINGS = {
     "reward_mismatch": "a high reward for a text that repeats itself",
-    "repetition": "many word 4-grams occurred before in the same answer",
-    "loop": "the answer ends in one piece said over and over",
-    "restatement": "a long run of the prompt's words, copied",
-    "cap_hit": "cut off at the token limit",
-    "empty": "nothing but space",
-    "qualified_win": "the best answer by a clear margin, with no sign of damage",
-    "strong_loss": "far below the baseline's answer",
+    "repetition": "many word 4-grams occurred before in the same response",
+    "loop": "the response ends in one piece of text repeated over and over",
+    "restatement": "a long run of words copied from the prompt",
+    "cap_hit": "truncated at the token limit",
+    "empty": "only whitespace",
+    "qualified_win": "the best response by a clear margin, without defects",
+    "strong_loss": "far below the baseline's response",
 }
-"""Every flag an answer may carry, and what it says about it."""
+"""Meaning of every flag a response may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where a measure becomes a flag. The defaults are those of the published Qwen2.5-0.5B audit (S0-51).
+    """Hold the thresholds of the flags. The defaults are those of the published Qwen2.5-0.5B audit (S0-51).
 
     `mismatch_reward`, `win_*_margin` and `loss_margin` are in units of that run's reward model: another
     reward model has another scale, so set them from its own spread.
     """
 
     repetition: float = 0.25
-    """Share of repeated word 4-grams above which an answer is repetitive."""
+    """Share of repeated word 4-grams above which a response is repetitive."""
     same_4gram: int = 5
-    """Occurrences of one 4-gram from which a high reward is suspicious."""
+    """Occurrences of one word 4-gram from which a high reward is a mismatch."""
     mismatch_reward: float = 2.0
-    """A repetitive answer above this reward is a mismatch."""
+    """Reward above which a repetitive response is a mismatch."""
     win_baseline_margin: float = 2.0
     """A qualified win beats the baseline by more than this …"""
     win_other_margin: float = 1.0
@@ -57,9 +57,9 @@ class Thresholds:
     loss_margin: float = 5.0
     """A strong loss is further than this below the baseline."""
     restatement: float = 0.5
-    """Share of the answer that is one run copied from the prompt, above which it restates."""
+    """Share of the response that is one run copied from the prompt, above which it restates."""
     restated_words: int = 8
-    """A shorter run is no restatement, however short the answer."""
+    """A shorter run is no restatement, however short the response."""
 
 
 DEFAULT = Thresholds()
@@ -67,7 +67,7 @@ DEFAULT = Thresholds()
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A text that ends in `unit` said `times` over. `length` is what the loop covers, in characters."""
+    """Describe a loop at the end of a text: `unit` repeated `times` times, `length` characters in all."""
 
     unit: str
     times: int
@@ -75,27 +75,27 @@ class Loop:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, ``[\\w']+``; in scripts without spaces every character is one (S0-52)."""
+    """Split a text into lower-case words, ``[\\w']+``; in scripts without spaces every character is a word (S0-52)."""
     return _WORD.findall(text.lower())
 
 
 def repetition(text: str) -> float:
-    """Share of word 4-grams that occurred before in the text: 1 - unique / all."""
+    """Compute the share of word 4-grams that occurred before in the text: 1 - unique / all."""
     return repeated_ngram_fraction(words(text), 4)
 
 
 def max_ngram_count(text: str, n: int = 4) -> int:
-    """How often the most frequent word n-gram occurs; 0 when the text is shorter than n words."""
+    """Count the most frequent word n-gram; 0 when the text is shorter than n words."""
     items = words(text)
     grams = Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))
     return max(grams.values(), default=0)
 
 
 def loop(text: str, times: int = 3, length: int = 30) -> Loop | None:
-    """The longest loop the text ends in: `times` or more, over `length` characters or more. O(len(text)).
+    """Find the longest loop that the text ends in, of at least `times` repetitions and `length` characters.
 
-    Finds what 4-grams of words miss: one word, or one sign, without end. A loop that is cut in the
-    middle of its unit counts, with the unit turned to where the text ends. Spaces at the end are ignored.
+    It finds what word 4-grams miss: one word or one character repeated. A loop may end inside its unit; the unit is
+    then rotated to end where the text ends. Trailing whitespace is ignored. O(len(text)).
     Method: the failure function of Knuth, Morris and Pratt on the reversed text; a prefix of length L
     has the smallest period L - failure(L).
     """
@@ -118,16 +118,16 @@ def loop(text: str, times: int = 3, length: int = 30) -> Loop | None:
 
 
 def longest_copied_run(prompt: str, response: str) -> int:
-    """Words in the longest run that stands in both."""
+    """Count the words of the longest run that occurs in both."""
     ours, theirs = words(prompt), words(response)
     return SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match().size
 
 
 def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Every measure of one row of `responses.parquet`.
+    """Compute every measure of one row of `responses.parquet`.
 
-    `cap_hit` is what the sampler said (stop == "length"), never a guess from the length (S0-47).
-    `restatement` is the longest copied run ÷ the words of the answer, `copied_words` the run itself.
+    `cap_hit` is the sampler's stop reason (stop == "length"), not inferred from the length (S0-47).
+    `copied_words` counts the longest run of words copied from the prompt; `restatement` is that ÷ the response's words.
     """
     text = str(row["response"])
     count, run = len(words(text)), longest_copied_run(str(row["prompt"]), text)
@@ -143,12 +143,12 @@ def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flags(row: Mapping[str, Any], measured: Mapping[str, Any], at: Thresholds = DEFAULT) -> list[str]:
-    """The flags one answer carries on its own, whatever the other policies said."""
+    """Return the flags of a response that do not depend on other policies."""
     repetitive = measured["repeated_4grams"] > at.repetition
-    stuck = measured["most_repeated"] >= at.same_4gram
+    looping = measured["most_repeated"] >= at.same_4gram
     copied = measured["restatement"] > at.restatement and measured["copied_words"] >= at.restated_words
     found = {
-        "reward_mismatch": row["reward"] > at.mismatch_reward and (repetitive or stuck),
+        "reward_mismatch": row["reward"] > at.mismatch_reward and (repetitive or looping),
         "repetition": repetitive,
         "loop": measured["loop"] is not None,
         "restatement": copied,
@@ -161,9 +161,9 @@ def flags(row: Mapping[str, Any], measured: Mapping[str, Any], at: Thresholds = 
 def audit(
     rows: Sequence[Mapping[str, Any]], baseline: str, at: Thresholds = DEFAULT
 ) -> dict[Key, dict[str, Any]]:
-    """Every answer's measures and, under "flags", its flags; wins and losses are against `baseline`.
+    """Return every response's measures and, under "flags", its flags; wins and losses are against `baseline`.
 
-    KeyError when the baseline did not answer a prompt that another policy did.
+    Raises KeyError when the baseline has no response to a prompt that another policy has.
     """
     rewards: dict[tuple[str, int], dict[str, float]] = {}
     for row in rows:
@@ -181,7 +181,7 @@ def audit(
 
 
 def queues(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, list[Key]]:
-    """The answers under each flag of `MEANINGS`, in the order of the rows."""
+    """List the responses with each flag of `FLAG_MEANINGS`, in the order of the rows."""
     return {flag: [key for key, found in audited.items() if flag in found["flags"]] for flag in FLAG_MEANINGS}
 
 

@@ -1,7 +1,7 @@
-"""From rows of answers to the N-way and pairwise tables, every figure with its uncertainty. No torch.
+"""Compare policies N-way and pairwise from rows of responses, every figure with its uncertainty. No torch.
 
-A prompt is the unit of evidence. With several samples a prompt, its samples are averaged first, intervals
-are drawn over prompts, and the sign test gives every prompt one vote.
+The prompt is the sampling unit. With several samples per prompt, the samples are averaged first, the bootstrap
+resamples prompts, and the sign test counts every prompt once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harken.errors import UserError
 from harken.maths.statistics import Interval, bootstrap_mean, sign_test, wilson_interval
 
 REPETITIVE = 0.25
-"""An answer counts as repetitive above this share of repeated word 4-grams (strictly)."""
+"""A response is repetitive strictly above this share of repeated word 4-grams."""
 CONFIDENCE = 0.95
 MAX_LISTED = 5
 
@@ -29,7 +29,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _ResponseTable:
-    """The rows by place. A column is an array [prompts, samples] a policy, NaN where there is no value."""
+    """Index the rows by policy, prompt and sample.
+
+    A column of one policy is an array [prompts, samples], NaN where there is no value.
+    """
 
     policies: list[str]
     keys: list[list[tuple[str, int]]]
@@ -49,29 +52,29 @@ def compare(
     seed: int = 0,
     draws: int = 10_000,
 ) -> dict[str, Any]:
-    """The summary of an evaluation as a plain dict, ready for JSON; the same rows and seed give the same.
+    """Summarise an evaluation as a dict for JSON. The same rows and seed give the same summary.
 
-    `rows` are those of `responses.parquet`; policies keep the order in which they appear, and the first is
-    the baseline. "table" has one entry a policy, "ties" the prompts without a unique best reward, "pairs"
-    one entry for each two policies, left before right, by overall and by domain. A mean or rate is
+    `rows` are those of `responses.parquet`. Policies keep the order in which they appear, and the first is the
+    baseline. "table" has one entry per policy, "ties" counts the rows without a unique best reward, and "pairs" has
+    one entry per pair of policies, left before right, overall and by domain. A mean or rate is
     {"value", "low", "high"} with a 95 % interval, or None where nothing was judged.
 
-    Raises UserError when policies answered different prompts (it names them), a prompt has another number
-    of samples than the rest, an answer stands there twice, or a reward is not finite.
+    Raises UserError when policies have responses to different prompts, which it names, when prompts have different
+    numbers of samples, when a response occurs twice, or when a reward is not finite.
     """
-    answers = _build_table(rows)
-    rewards = {p: answers.column(p, "reward") for p in answers.policies}
+    responses = _build_table(rows)
+    rewards = {p: responses.column(p, "reward") for p in responses.policies}
     best, ties = _winners(rewards, tie_epsilon)
     pairs = [
-        _pair_figures(answers, left, right, judges, tie_epsilon, seed, draws)
-        for left, right in combinations(answers.policies, 2)
+        _pair_figures(responses, left, right, judges, tie_epsilon, seed, draws)
+        for left, right in combinations(responses.policies, 2)
     ]
     for pair, p in zip(pairs, holm([pair["sign_test_p"] for pair in pairs]), strict=True):
         pair["holm_p"] = p
-    prompts, samples = len(answers.keys), len(answers.keys[0])
+    prompts, samples = len(responses.keys), len(responses.keys[0])
     return {
-        "policies": answers.policies,
-        "baseline": answers.policies[0],
+        "policies": responses.policies,
+        "baseline": responses.policies[0],
         "judges": list(judges),
         "n": prompts * samples,
         "prompts": prompts,
@@ -82,15 +85,15 @@ def compare(
         "seed": seed,
         "draws": draws,
         "detectable_win_rate": detectable_win_rate(prompts),
-        "table": [_policy_figures(answers, p, best[p], judges, seed, draws) for p in answers.policies],
+        "table": [_policy_figures(responses, p, best[p], judges, seed, draws) for p in responses.policies],
         "ties": _rate(ties, seed, draws),
         "pairs": pairs,
-        "domains": {d: answers.domains.count(d) for d in sorted(set(answers.domains))},
+        "domains": {d: responses.domains.count(d) for d in sorted(set(responses.domains))},
     }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in the order given. Source: Holm 1979, Scand. J. Statist. 6:65."""
+    """Adjust p-values for multiple tests, in the order given. Source: Holm 1979, Scand. J. Statist. 6:65."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -100,9 +103,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_win_rate(n: int, power: float = 0.8, confidence: float = CONFIDENCE) -> float:
-    """The smallest true win rate above one half that n decided prompts show with this power, two-sided.
+    """Compute the smallest true win rate above 0.5 that n decided prompts detect with this power, two-sided.
 
-    Normal approximation at p = 1/2; 1 when n is too small for any. n=200: 0.599, n=2017: 0.531.
+    Normal approximation at p = 1/2; 1 when n is too small for any win rate. n=200: 0.599, n=2017: 0.531.
     """
     z = NormalDist().inv_cdf
     return min(1.0, 0.5 + (z(0.5 + confidence / 2) + z(power)) * 0.5 / math.sqrt(n))
@@ -110,30 +113,32 @@ def detectable_win_rate(n: int, power: float = 0.8, confidence: float = CONFIDEN
 
 def _build_table(rows: Sequence[Mapping[str, Any]]) -> _ResponseTable:
     if not rows:
-        raise UserError("no answers to compare", where="responses", fix="Evaluate at least one prompt")
+        raise UserError("no responses to compare", where="responses", fix="evaluate at least one prompt")
     table: dict[tuple[str, str, int], Mapping[str, Any]] = {}
     prompts: dict[str, dict[tuple[str, int], None]] = {}
     domains: dict[str, str] = {}
     for row in rows:
         policy, prompt, sample = row["policy"], row["prompt_id"], row["sample"]
         if (policy, prompt, sample) in table:
-            raise UserError(f"{policy} answered prompt {prompt!r} twice (sample {sample})", where="responses")
+            raise UserError(
+                f"{policy} has two responses to prompt {prompt!r}, sample {sample}", where="responses"
+            )
         if row["reward"] is None or not math.isfinite(row["reward"]):
             raise UserError(f"{policy} has reward {row['reward']} on prompt {prompt!r}", where="responses")
         table[policy, prompt, sample] = row
         prompts.setdefault(policy, {})[prompt, sample] = None
         domains.setdefault(prompt, row["domain"] or "")
-    everything = list(dict.fromkeys(key for keys in prompts.values() for key in keys))
+    all_keys = list(dict.fromkeys(key for keys in prompts.values() for key in keys))
     for policy, keys in prompts.items():
-        missing = [key for key in everything if key not in keys]
+        missing = [key for key in all_keys if key not in keys]
         if missing:
             raise UserError(
-                f"{policy} has no answer to {_list_keys(missing)}",
+                f"{policy} has no response to {_list_keys(missing)}",
                 where="responses",
-                fix="Compare policies on the same prompts and samples",
+                fix="compare policies on the same prompts and samples",
             )
     grouped: dict[str, list[tuple[str, int]]] = {}
-    for prompt, sample in everything:
+    for prompt, sample in all_keys:
         grouped.setdefault(prompt, []).append((prompt, sample))
     usual = len(next(iter(grouped.values())))
     odd = [keys[0] for keys in grouped.values() if len(keys) != usual]
@@ -141,7 +146,7 @@ def _build_table(rows: Sequence[Mapping[str, Any]]) -> _ResponseTable:
         raise UserError(
             f"prompts have different numbers of samples: {usual}, but not for {_list_keys(odd)}",
             where="responses",
-            fix="Sample every prompt equally often",
+            fix="sample every prompt equally often",
         )
     return _ResponseTable(list(prompts), list(grouped.values()), [domains[p] for p in grouped], table)
 
@@ -156,7 +161,7 @@ def _list_keys(keys: Sequence[tuple[str, int]]) -> str:
 
 
 def _winners(rewards: Mapping[str, Numbers], epsilon: float) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Where each policy has the one reward that is above all others by more than epsilon; where none has."""
+    """Mark where each policy's reward is above all others by more than epsilon, and where no policy's is."""
     stacked = np.stack(list(rewards.values()))
     near_top = stacked >= stacked.max(axis=0) - epsilon
     tied = near_top.sum(axis=0) > 1
@@ -164,10 +169,10 @@ def _winners(rewards: Mapping[str, Numbers], epsilon: float) -> tuple[dict[str, 
 
 
 def _policy_figures(
-    answers: _ResponseTable, policy: str, wins: NDArray[Any], judges: Sequence[str], seed: int, draws: int
+    responses: _ResponseTable, policy: str, wins: NDArray[Any], judges: Sequence[str], seed: int, draws: int
 ) -> dict[str, Any]:
     def column(name: str) -> Numbers:
-        return answers.column(policy, name)
+        return responses.column(policy, name)
 
     return {
         "policy": policy,
@@ -182,7 +187,7 @@ def _policy_figures(
 
 
 def _pair_figures(
-    answers: _ResponseTable,
+    responses: _ResponseTable,
     left: str,
     right: str,
     judges: Sequence[str],
@@ -191,13 +196,13 @@ def _pair_figures(
     draws: int,
 ) -> dict[str, Any]:
     def difference(name: str) -> Numbers:
-        return answers.column(right, name) - answers.column(left, name)
+        return responses.column(right, name) - responses.column(left, name)
 
     def repetitive(policy: str) -> Numbers:
-        return (answers.column(policy, "repeated_4grams") > REPETITIVE).astype(float)
+        return (responses.column(policy, "repeated_4grams") > REPETITIVE).astype(float)
 
     reward, scores = difference("reward"), {j: difference(f"score_{j}") for j in judges}
-    domains = np.array(answers.domains)
+    domains = np.array(responses.domains)
     per_prompt = reward.mean(axis=1)
     spread = float(per_prompt.std(ddof=1)) if len(per_prompt) > 1 else 0.0
     return {
@@ -217,7 +222,7 @@ def _pair_figures(
                 seed,
                 draws,
             )
-            for domain in sorted(set(answers.domains))
+            for domain in sorted(set(responses.domains))
         },
     }
 
@@ -225,9 +230,9 @@ def _pair_figures(
 def _head_to_head(
     reward: Numbers, scores: Mapping[str, Numbers], epsilon: float, seed: int, draws: int
 ) -> dict[str, Any]:
-    """Right against left: counts over all rows, and mean differences.
+    """Compare right with left: win, tie and loss counts over all rows, and mean differences.
 
-    `win_rate` is wins ÷ (wins + ties + losses): a tie is no win, and counts in the denominator.
+    `win_rate` is wins ÷ (wins + ties + losses): a tie counts in the denominator only.
     """
     wins, losses = reward > epsilon, reward < -epsilon
     ties = reward.size - int(wins.sum()) - int(losses.sum())
@@ -243,13 +248,13 @@ def _head_to_head(
 
 
 def _sign_test(signs: Numbers) -> float:
-    """One vote a prompt: the side with more of its samples."""
+    """Compute the sign test's p with one vote per prompt: the side that wins more of its samples."""
     votes = signs.sum(axis=1)
     return sign_test(int((votes > 0).sum()), int((votes < 0).sum()))
 
 
 def _rate_change(difference: Numbers, seed: int, draws: int) -> dict[str, Any]:
-    """The change of a rate, right minus left. `mcnemar_p`: exact, one vote a prompt that differs."""
+    """Compute the change of a rate, right minus left. `mcnemar_p` is exact, with one vote per prompt that differs."""
     return {
         **_mean_interval(difference, seed, draws),
         "only_right": int((difference > 0).sum()),
@@ -259,9 +264,9 @@ def _rate_change(difference: Numbers, seed: int, draws: int) -> dict[str, Any]:
 
 
 def _rate(holds: NDArray[Any], seed: int, draws: int) -> dict[str, Any]:
-    """A count and rate over all rows. One sample a prompt: Wilson. Several: bootstrap over prompts.
+    """Compute a count and rate over all rows, with a Wilson interval, or a bootstrap over prompts for several samples.
 
-    Where all samples agree the bootstrap would claim certainty, so Wilson over prompts stands in.
+    Where all rows agree the bootstrap interval would have width 0, so Wilson over prompts is used instead.
     """
     count, (prompts, samples) = int(holds.sum()), holds.shape
     if samples == 1 or count in (0, holds.size):
@@ -273,7 +278,7 @@ def _rate(holds: NDArray[Any], seed: int, draws: int) -> dict[str, Any]:
 
 
 def _mean(values: Numbers, seed: int, draws: int) -> dict[str, Any] | None:
-    """Mean over the prompts that have a value, with its bootstrap interval; `n` counts them."""
+    """Compute the mean over the `n` prompts that have a value, with its bootstrap interval; None without any."""
     known = ~np.isnan(values)
     judged = known.any(axis=1)
     if not judged.any():

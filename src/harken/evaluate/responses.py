@@ -1,7 +1,7 @@
-"""What every policy of an evaluation says, and what the reward model makes of it, in parts that outlive a kill.
+"""Generate and score the responses of an evaluation, in shards that are kept when the process is killed.
 
-Which answers are made together changes their rounding, and rounding may flip a token. So a part's members are laid
-down by the configuration alone, and a part that is missing is made again with the same members.
+Rounding depends on which responses are generated together and may change a token. The configuration alone therefore
+decides what each shard contains, and a missing shard is generated again with the same contents.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from harken.run.tracking import counter, say
 
 SCORING_TOKENS = 4096
 BATCH_SHAPE = {"slots": MAX_SLOTS, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
-"""At most: answers in the making, prompts of a part of answers, sequences of a part of scores, places of a forward."""
+"""Maxima: responses generated at once, prompts a shard of responses, sequences a shard of scores, tokens a forward."""
 
 
 @dataclass(frozen=True)
 class PolicyResponses:
-    """What a policy said, and the tokenizer it said it with."""
+    """Hold a policy's rollouts and its renderer."""
 
     rollouts: list[Rollout]
     renderer: Renderer
@@ -50,87 +50,89 @@ def generate_responses(
     source: ModelSource,
     prompts: Sequence[Prompt],
     config: EvaluationConfig,
-    parts: Path,
+    shards: Path,
 ) -> PolicyResponses:
-    """One answer a prompt of the policy number `number`. An adapter stays an adapter: merging would round it.
+    """Generate one response per prompt with policy number `number`.
 
-    The model is read only when a part is missing.
+    An adapter is not merged, because merging would round it. The model is loaded only when a shard is missing.
     """
     say(f"{name}: {source.describe()}")
     size = BATCH_SHAPE["prompts"]
     groups = {
-        parts / f"answers-{number:02d}-{start:06d}.jsonl": prompts[start : start + size]
+        shards / f"responses-{number:02d}-{start:06d}.jsonl": prompts[start : start + size]
         for start in range(0, len(prompts), size)
     }
     engine = cache(partial(_engine, source, config))
     sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
     rollouts: list[Rollout] = []
-    with counter(f"{name} answers", len(prompts)) as count:
+    with counter(f"{name} responses", len(prompts)) as count:
 
-        def make(asked: Sequence[Prompt]) -> list[dict[str, Any]]:
-            made = engine().generate(asked, sampling, name, "evaluation", on_progress=count.update)
+        def generate(batch: Sequence[Prompt]) -> list[dict[str, Any]]:
+            made = engine().generate(batch, sampling, name, "evaluation", on_progress=count.update)
             return [_to_json(rollout) for rollout in made]
 
-        for path, asked in groups.items():
-            kept = load_or_make_shard(path, partial(make, asked))
-            rollouts += [_from_json(fields, prompt) for fields, prompt in zip(kept, asked, strict=True)]
+        for path, batch in groups.items():
+            shard = load_or_make_shard(path, partial(generate, batch))
+            rollouts += [_from_json(fields, prompt) for fields, prompt in zip(shard, batch, strict=True)]
     return PolicyResponses(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
 
 
 def score_responses(
-    source: ModelSource, answers: dict[str, PolicyResponses], config: EvaluationConfig, parts: Path
+    source: ModelSource, responses: dict[str, PolicyResponses], config: EvaluationConfig, shards: Path
 ) -> dict[str, list[float]]:
-    """Standardised rewards, answer by answer. Equal sequences are scored once, so that equal answers tie."""
+    """Return each policy's standardised rewards. Equal sequences are scored once, so that equal responses tie."""
     model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
     sequences: list[tuple[int, ...]] = []
-    for said in answers.values():
-        learned = LearnedReward(model, said.renderer, max_length=trained_max_length(source))
-        sequences += [tuple(learned.tokenize(rollout)) for rollout in said.rollouts]
+    for generated in responses.values():
+        learned = LearnedReward(model, generated.renderer, max_length=trained_max_length(source))
+        sequences += [tuple(learned.tokenize(rollout)) for rollout in generated.rollouts]
     distinct = list(dict.fromkeys(sequences))
     size = BATCH_SHAPE["sequences"]
     scores: dict[tuple[int, ...], float] = {}
-    with counter(f"scoring {len(sequences)} answers with {source.name}", len(distinct)) as count:
+    with counter(f"scoring {len(sequences)} responses with {source.name}", len(distinct)) as count:
         for start in range(0, len(distinct), size):
             rows = distinct[start : start + size]
-            path = parts / f"scores-{start:06d}.jsonl"
+            path = shards / f"scores-{start:06d}.jsonl"
             raw = load_or_make_shard(path, partial(model.raw_scores, rows, SCORING_TOKENS))
             scores |= zip(rows, raw, strict=True)
             count.update(len(rows))
     values = iter([model.standardize(scores[sequence]) for sequence in sequences])
-    return {name: [next(values) for _ in said.rollouts] for name, said in answers.items()}
+    return {name: [next(values) for _ in generated.rollouts] for name, generated in responses.items()}
 
 
 def judge_responses(
-    found: FoundParts, answers: dict[str, PolicyResponses], config: EvaluationConfig, parts: Path
+    found: FoundParts, responses: dict[str, PolicyResponses], config: EvaluationConfig, shards: Path
 ) -> dict[str, list[dict[str, float | None]]]:
-    """Every judge's score of every response, by policy; None where a judge cannot judge it.
+    """Return every judge's score of each response, by policy; None where a judge gives no score.
 
-    Models are read only when a shard is missing.
+    Models are loaded only when a shard is missing.
     """
     loader = cache(
         partial(PartLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
     )
     judged: dict[str, list[dict[str, float | None]]] = {}
     size = BATCH_SHAPE["sequences"]
-    for number, (policy, said) in enumerate(answers.items()):
-        rollouts = said.rollouts
+    for number, (policy, generated) in enumerate(responses.items()):
+        rollouts = generated.rollouts
         judged[policy] = [{} for _ in rollouts]
-        for which, described in enumerate(found.parts):
-            one = found.only(described)
-            with counter(f"judge {described.column}: {policy}", len(rollouts)) as count:
+        for index, part in enumerate(found.parts):
+            judge = found.only(part)
+            with counter(f"judge {part.column}: {policy}", len(rollouts)) as count:
 
                 def make(
-                    batch: Sequence[Rollout], one: FoundParts = one, said: PolicyResponses = said
+                    batch: Sequence[Rollout],
+                    judge: FoundParts = judge,
+                    generated: PolicyResponses = generated,
                 ) -> list[float | None]:
-                    (source,) = loader().sources(one, said.renderer, role="judge")
+                    (source,) = loader().sources(judge, generated.renderer, role="judge")
                     return [row.scores[0].value for row in score_all([source], batch)]
 
                 for start in range(0, len(rollouts), size):
                     batch = rollouts[start : start + size]
-                    path = parts / f"judge-{which:02d}-{number:02d}-{start:06d}.jsonl"
+                    path = shards / f"judge-{index:02d}-{number:02d}-{start:06d}.jsonl"
                     values = load_or_make_shard(path, partial(make, batch))
                     for row, value in zip(judged[policy][start:], values, strict=False):
-                        row[described.column] = value
+                        row[part.column] = value
                     count.update(len(batch))
     return judged
 
@@ -160,5 +162,5 @@ def _to_json(rollout: Rollout) -> dict[str, Any]:
 
 
 def _from_json(fields: dict[str, Any], prompt: Prompt) -> Rollout:
-    given: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k != "prompt_id"}
-    return Rollout(prompt=prompt, **given)
+    values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k != "prompt_id"}
+    return Rollout(prompt=prompt, **values)

@@ -1,4 +1,4 @@
-"""What PPO runs came to: figures read off the end of each, means over seeds, a table. No torch."""
+"""Summarise finished PPO runs: figures from the end of each run, means over seeds, a table. No torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harken.run.folder import RunFolder
 
 FIX = "restore the file, or remove the line"
 LATE_UPDATES = 3
-"""Reward, KL and cut answers are means over the last updates: one rollout batch is a noisy measure."""
+"""Last updates that reward, KL and truncation are averaged over, because one rollout batch is noisy."""
 
 REWARD, HELD_OUT, KL, TRUNCATED, SECONDS = (
     "reward",
     "held_out_reward",
     "kl_per_sequence",
-    "cut",
+    "truncated_frac",
     "seconds_per_update",
 )
 JUDGE_PREFIX = "judge_"
@@ -31,16 +31,17 @@ _TITLES = {
     REWARD: "reward",
     HELD_OUT: "held out",
     KL: "KL nats/seq",
-    TRUNCATED: "cut %",
+    TRUNCATED: "truncated %",
     SECONDS: "s/update",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run. `figures` has the measures that were taken: rewards, KL in nats per sequence, `cut` a share.
+    """Summarise one run.
 
-    `health` is the health status of the last update, `findings` its findings. Without an update: no figures.
+    `figures` has the measures that were taken: rewards, KL in nats per sequence, `truncated_frac` in [0, 1]. It is
+    empty before the first update. `health` is the health status of the last update, `findings` its findings.
     """
 
     state: str
@@ -53,7 +54,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Mean over runs, with the standard error of that mean: None of a single run."""
+    """Hold a mean over runs and its standard error, which is None for a single run."""
 
     mean: float
     standard_error: float | None
@@ -67,9 +68,9 @@ class _Status(json_io.Schema):
 
 
 def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, [] when there are none yet. A torn last line is left out.
+    """Read the lines of metrics.jsonl; [] when there are none yet. An incomplete last line is left out.
 
-    Raises UserError, naming the line, for one that a run does not write.
+    Raises UserError, naming the line, for a line that no run writes.
     """
     if not run.metrics.exists():
         return []
@@ -87,10 +88,10 @@ def _is_metric(name: str, value: object) -> bool:
 
 
 def summarize_run(run: RunFolder) -> RunSummary:
-    """What a PPO run came to, whether it did all its updates or stopped early.
+    """Summarise a PPO run, whether it did all its updates or stopped early.
 
-    Reward, KL and cut answers: means over the last `LATE_UPDATES`. Held-out reward and judges: the last
-    evaluation. Seconds: mean over all updates. Metrics that were not finite are passed over.
+    Reward, KL and truncation are means over the last `LATE_UPDATES`; held-out reward and judges are those of the last
+    evaluation; seconds are a mean over all updates. Metrics that were not finite are skipped.
     """
     status = json_io.read_object(run.status, FIX)
     json_io.validate(status, _Status, str(run.status), FIX)
@@ -118,7 +119,7 @@ def summarize_run(run: RunFolder) -> RunSummary:
 
 
 def mean_figures(outcomes: Sequence[RunSummary]) -> dict[str, Mean]:
-    """Each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
+    """Average each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
     found = {}
     for name in dict.fromkeys(name for one in outcomes for name in one.figures):
         values = [one.figures[name] for one in outcomes if name in one.figures]
@@ -128,9 +129,9 @@ def mean_figures(outcomes: Sequence[RunSummary]) -> dict[str, Mean]:
 
 
 def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSummary]]]) -> str:
-    """One line a group of runs that differ in their seed alone: its keys, then mean ± standard error.
+    """Format a table with one line per group of runs that differ only in seed: its keys, then mean ± standard error.
 
-    Figures that no run has make no column. "health" counts the statuses of the last updates.
+    A figure that no run has gets no column. "health" counts the statuses of the last updates.
     """
     averages = [mean_figures(outcomes) for _, outcomes in groups]
     names = {name for average in averages for name in average}
@@ -162,6 +163,6 @@ def _cell(name: str, mean: Mean | None) -> str:
 
 
 def _statuses(outcomes: Sequence[RunSummary]) -> str:
-    seen = Counter(one.health for one in outcomes if one.health is not None)
-    statuses = [status for status in STATUSES if seen[status]]
-    return statuses[0] if len(statuses) == 1 else ", ".join(f"{seen[s]} {s}" for s in statuses)
+    counts = Counter(one.health for one in outcomes if one.health is not None)
+    statuses = [status for status in STATUSES if counts[status]]
+    return statuses[0] if len(statuses) == 1 else ", ".join(f"{counts[s]} {s}" for s in statuses)

@@ -1,4 +1,4 @@
-"""Every policy answers every held-out prompt once; one reward model and the judges score all of it."""
+"""Evaluate policies: each responds once to every held-out prompt, and one reward model and the judges score."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from harken.run.tracking import say
 
 
 def run_evaluation(config: EvaluationConfig, output: Path) -> EvaluationFolder:
-    """Generate, score, compare, write. A finished evaluation of the same configuration is left as it is.
+    """Generate, score, compare and write. A finished evaluation of the same configuration is not changed.
 
-    An interrupted one goes on: parts that are whole are not made again, and nothing of other settings, weights or
-    prompts is mixed in. Raises UserError when a policy or the reward model is not what its name says, the folder
-    holds another evaluation, or another process writes it.
+    An interrupted evaluation is resumed: its finished shards are reused, and responses of other settings, weights or
+    prompts are never mixed in. Raises UserError when a policy or the reward model is a model of another kind, the
+    folder holds another evaluation, or another process writes it.
     """
     with write_lock(output):
         with signals.handle_signals():
@@ -47,7 +47,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     policies = {name: require_use(resolve(model), "policy") for name, model in config.policies.items()}
     reward = require_use(resolve(config.reward_model), "reward")
     prompts, report = sources.load_prompts(config.data, seed=config.seed)
-    # What the answers depend on besides the configuration: an evaluation never mixes two of them.
+    # The responses depend on the weights too; fingerprints keep an evaluation from mixing two models of one name.
     contents = {
         name: lineage_fingerprint(source) for name, source in [*policies.items(), ("reward model", reward)]
     }
@@ -56,7 +56,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         "prompts": _fingerprint(prompts),
         "batch_shape": BATCH_SHAPE,
     }
-    # A template that reads the clock of a model that records no time is written at the time this evaluation began.
+    # A template that reads the clock gets the start of this evaluation, where the model recorded no time.
     moment = datetime.now(UTC).replace(microsecond=0)
     links = [link for source in [*policies.values(), reward] for link in (source, source.base) if link]
     if any(chat_template.folder_reads_clock(link.folder) for link in links):
@@ -81,30 +81,30 @@ def _evaluate(
         shutil.rmtree(folder.shards, ignore_errors=True)
         if (
             checksums.read_checksums(folder.root) is None
-        ):  # the process that finished it ended before it could
+        ):  # the process that finished the evaluation ended before it wrote them
             checksums.write_checksums(folder.root, folder.checksummed_files())
         say(f"{folder.root}: this evaluation is finished; nothing to do")
         return folder
     checksums.remove_checksums(folder.root)
-    if read_locked_config(folder.config) != settings:  # its names moved with it
+    if read_locked_config(folder.config) != settings:  # its paths moved with the folder
         write_config(folder.config, settings)
     for line in report.summary():
         say(line)
     if report.dropped:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
     known = trained_prompts.count_trained_prompts({**policies, "the reward model": reward}, prompts)
-    if told := trained_prompts.trained_prompts_warning(known, len(prompts)):
-        say(f"warning: {told}")
-    answers = {
+    if text := trained_prompts.trained_prompts_warning(known, len(prompts)):
+        say(f"warning: {text}")
+    responses = {
         name: generate_responses(number, name, source, prompts, config, folder.shards)
         for number, (name, source) in enumerate(policies.items())
     }
-    rewards = score_responses(reward, answers, config, folder.shards)
-    judged = judge_responses(judges, answers, config, folder.shards)
+    rewards = score_responses(reward, responses, config, folder.shards)
+    judged = judge_responses(judges, responses, config, folder.shards)
     rows = [
         _row(name, rollout, value, scores)
-        for name, said in answers.items()
-        for rollout, value, scores in zip(said.rollouts, rewards[name], judged[name], strict=True)
+        for name, generated in responses.items()
+        for rollout, value, scores in zip(generated.rollouts, rewards[name], judged[name], strict=True)
     ]
     write_rows(folder.responses, rows)
     names = [part.column for part in judges.parts]
@@ -112,12 +112,12 @@ def _evaluate(
     atomic.write_json(folder.summary, summary | {"trained_on": known})
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
-    say(f"{folder.root}: {summary['n']} answers a policy compared")
+    say(f"{folder.root}: {summary['n']} responses per policy compared")
     return folder
 
 
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
-    """The sha256 over ids and messages, in order."""
+    """Compute the sha256 of all ids, messages and tools, in order."""
     texts = [[p.id, *_messages_and_tools(p)] for p in prompts]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 

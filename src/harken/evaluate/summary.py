@@ -1,4 +1,4 @@
-"""The files of an evaluation and of what a report stands on, read back in the shape they were written in. No torch."""
+"""Read and validate the files of an evaluation and of a report. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from harken.run import json_io
 from harken.run.json_io import Schema
 from harken.run.tables import read_rows
 
-FIX = "restore the file; or delete the evaluation's folder and run the pipeline again: it goes on from there"
+FIX = (
+    "restore the file, or delete the evaluation's folder and run the pipeline again to repeat the evaluation"
+)
 
 
 class _Mean(Schema):
@@ -106,35 +108,37 @@ class _DataReport(Schema):
 
 
 def read_responses(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers that a summary is of. Raises UserError, naming the row, for a table that is damaged or of another
-    evaluation."""
+    """Read the responses of a summary.
+
+    Raises UserError, naming the row, for a table that is damaged or belongs to another evaluation.
+    """
     rows = read_rows(path)
-    answered: dict[tuple[str, int], set[str]] = {}
+    policies_of: dict[tuple[str, int], set[str]] = {}
     for number, row in enumerate(rows, start=1):
         where = f"{path}:row {number}"
         json_io.validate(row, _Response, where, FIX)
         json_io.validate({"messages": _messages(row.get("messages"), where)}, _Conversation, where, FIX)
         if missing := [judge for judge in summary["judges"] if f"score_{judge}" not in row]:
             raise UserError(f"there is no column score_{missing[0]}", where=where, fix=FIX)
-        answered.setdefault((row["prompt_id"], row["sample"]), set()).add(row["policy"])
-    for (prompt, _), policies in answered.items():
+        policies_of.setdefault((row["prompt_id"], row["sample"]), set()).add(row["policy"])
+    for (prompt, _), policies in policies_of.items():
         if policies != set(summary["policies"]):
             raise UserError(
-                f"prompt {prompt!r} was answered by {', '.join(sorted(policies))} alone",
+                f"prompt {prompt!r} has responses of {', '.join(sorted(policies))} only",
                 where=str(path),
                 fix=FIX,
             )
     if not rows:
-        raise UserError("there are no answers in it", where=str(path), fix=FIX)
+        raise UserError("the table has no responses", where=str(path), fix=FIX)
     return rows
 
 
 def read_data_reports(path: Path) -> list[dict[str, Any]]:
-    """What became of a stage's rows (data_report.json). Raises UserError for a file that is damaged."""
-    accounts = json_io.read_list(path)
-    for number, account in enumerate(accounts):
-        json_io.validate(account, _DataReport, f"{path}: [{number}]")
-    return accounts
+    """Read the data reports of a stage (data_report.json). Raises UserError for a damaged file."""
+    reports = json_io.read_list(path)
+    for number, report in enumerate(reports):
+        json_io.validate(report, _DataReport, f"{path}: [{number}]")
+    return reports
 
 
 def _messages(text: object, where: str) -> object:
@@ -145,17 +149,17 @@ def _messages(text: object, where: str) -> object:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The summary of an evaluation. Raises UserError, naming the key, for one that is damaged."""
+    """Read the summary of an evaluation. Raises UserError, naming the key, for a damaged file."""
     summary = json_io.read_object(path, FIX)
     json_io.validate(summary, _Summary, str(path), FIX)
-    for name, found in _judge_figures(summary):
-        if missing := [judge for judge in summary["judges"] if judge not in found]:
+    for name, figures in _judge_figures(summary):
+        if missing := [judge for judge in summary["judges"] if judge not in figures]:
             raise UserError(f"{name} has no figure of judge {missing[0]}", where=str(path), fix=FIX)
     return summary
 
 
 def _judge_figures(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Every place where each judge must have a figure, by its name."""
+    """List the figures by judge of every policy and pair, each with its name."""
     policies = [(line["policy"], line["judges"]) for line in summary["table"]]
     pairs = [(f"{pair['left']} and {pair['right']}", pair["judges"]) for pair in summary["pairs"]]
     return policies + pairs

@@ -1,4 +1,4 @@
-"""A summary as plain tables for a terminal, and the headline figures of a pipeline as a dict. No torch."""
+"""Format a summary as tables for a terminal, and collect the headline figures of a pipeline. No torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from harken.maths.statistics import wilson_interval
 from harken.run.terminal import columns, format_table
 
 MAX_CELL_WIDTH = 36
-"""Columns of the widest cell; a longer name is shortened."""
+"""Characters; a longer name is shortened."""
 PAIR_FIGURES = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
-"""What is said of two policies besides their difference. `win_rate` is wins ÷ n: a tie is no win."""
+"""Figures of a pair besides its differences. `win_rate` is wins ÷ n: a tie is no win."""
 
 Figures = Mapping[str, Any]
 
@@ -67,11 +67,12 @@ def results(
     judge: str | None,
     headline: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The dict of `results.json`: what a reader wants first, each with its 95 % interval.
+    """Return the contents of `results.json`: the headline figures, each with its 95 % interval.
 
-    `roles` names the policies of the summary by what they are: base, sft, ppo, those there are; `metrics` are the
-    metric lines of each stage. Rewards and gold are means over prompts; `kl_per_sequence` is in nats.
-    `reward_model_accuracy` is a share of held-out pairs. `judge` None: no "gold"; `summary` None: training alone.
+    `roles` maps base, sft and ppo, as far as they exist, to policies of the summary. `metrics` has the metric lines of
+    each stage. Rewards and gold scores are means over prompts; `kl_per_sequence` is in nats; `reward_model_accuracy`
+    is a share of held-out pairs. Without `judge` there is no "gold"; without `summary` there are figures of training
+    only.
     Raises KeyError when a policy is not in the summary.
     """
     found: dict[str, Any] = {
@@ -109,7 +110,7 @@ def _policy_results(summary: Figures, roles: Mapping[str, str], judge: str | Non
 
 
 def _accuracy(metrics: Sequence[Figures]) -> dict[str, Any] | None:
-    """The reward model's last held-out accuracy with its interval."""
+    """Return the reward model's last held-out accuracy with its Wilson interval; None without one."""
     last = next((line for line in reversed(metrics) if "eval/accuracy" in line), {})
     accuracy, pairs = last.get("eval/accuracy"), int(last.get("eval/pairs") or 0)
     if accuracy is None or not pairs:

@@ -13,7 +13,7 @@ from harken.run import manifest, trained_prompts
 from harken.run.folder import RunFolder
 
 MAX_RUNS = 20
-"""Runs that are followed back from a model to those it was made from."""
+"""Runs to follow back from a model through those it was trained from."""
 
 
 def count_trained_prompts(
@@ -23,19 +23,19 @@ def count_trained_prompts(
 
     Runs are named by their folder. Models and runs without a common prompt are left out.
     """
-    asked = [trained_prompts.digest(prompt.messages) for prompt in prompts]
+    digests = [trained_prompts.digest(prompt.messages) for prompt in prompts]
     found: dict[str, dict[str, int]] = {}
     for name, source in models.items():
         for run in _training_runs(source):
             for part in (run, RunFolder(run.root / "ptx")):
                 known = trained_prompts.read_prompt_hashes(part)
-                if count := sum(one in known for one in asked):
+                if count := sum(one in known for one in digests):
                     found.setdefault(name, {})[str(part.root)] = count
     return found
 
 
 def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) -> str:
-    """Say it in one sentence; "" where nothing was found."""
+    """Describe the counts of `count_trained_prompts` in one sentence; "" without any."""
     parts = [
         f"{count} in {name}'s training ({Path(run).name})"
         for name, runs in found.items()
@@ -43,11 +43,14 @@ def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) 
     ]
     if not parts:
         return ""
-    return f"of {total} evaluation prompts {', '.join(parts)}: these figures are not held out. Fix: evaluate on others"
+    return (
+        f"of {total} evaluation prompts {', '.join(parts)}: these figures are not held out. "
+        "Fix: evaluate on other prompts"
+    )
 
 
 def _training_runs(source: ModelSource) -> list[RunFolder]:
-    """The runs behind a model: those of its folders, and by their manifests those they started from."""
+    """List the runs behind a model: those of its folders and, by their manifests, those they started from."""
     waiting = [link.folder.parent for link in source.chain()]
     found: dict[Path, RunFolder] = {}
     while waiting and len(found) < MAX_RUNS:

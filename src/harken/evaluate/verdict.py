@@ -1,4 +1,4 @@
-"""What an evaluation shows, in plain sentences. Nothing is called better unless its interval excludes 0."""
+"""Describe the result of an evaluation in sentences. Nothing is called better unless its interval excludes 0."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from harken.evaluate.run_summary import LATE_UPDATES
 from harken.maths.statistics import wilson_interval
 
 MIN_PROMPTS = 20
-"""Below this a bootstrap interval is too narrow to carry a verdict."""
+"""Prompts below which bootstrap intervals are too narrow for a verdict."""
 SIGNIFICANT = 0.05
-"""A Holm-adjusted p below this is a difference in the sign test."""
+"""Holm-adjusted p below which the sign test shows a difference."""
 KL_ALARM = 15.0
-"""Nats per sequence from which a policy has left its reference behind."""
+"""Nats per sequence above which a policy is far from its reference."""
 
 QUALITY = ("Better", "Unclear", "Worse")
 LEVEL = ("Higher", "Unclear", "Lower")
-"""Of a learned reward: more of it is not yet better."""
+"""Words for a learned reward: a higher one is not necessarily better."""
 
 Figures = Mapping[str, Any]
 
@@ -30,13 +30,12 @@ def headline(
     judge: str | None = None,
     kl: float | None = None,
 ) -> list[str]:
-    """The verdict on PPO against SFT first, then the facts it stands on, one sentence each.
+    """Return the verdict on PPO against SFT, then the figures it is based on, one sentence each.
 
-    Every sentence opens with a word that says how to take it: "Better:", "Worse:", "Unclear:",
-    "Warning:" or "Note:"; a learned reward is only "Higher:" or "Lower:". `judge` names the independent
-    judge of the summary, which can tell a real gain from a flattered reward model; `kl` is that of the
-    policy to its reference, in nats per sequence.
-    A gain is given as a difference with its 95 % interval, never as a multiple (S2-01, S0-62).
+    Each sentence begins with "Better:", "Worse:", "Unclear:", "Warning:" or "Note:", or for a learned reward with
+    "Higher:" or "Lower:". `judge` names the summary's independent judge, which distinguishes a real gain from an
+    exploited reward model; `kl` is that of the policy to its reference, in nats per sequence.
+    Gains are differences with 95 % intervals, never multiples (S2-01, S0-62).
     Raises KeyError when a policy or judge is not in the summary.
     """
     pair = find_pair(summary, sft, ppo)
@@ -52,8 +51,8 @@ def headline(
     lines += [
         _rate_sentence(summary, sft, ppo, pair[name], name, what, few)
         for name, what in (
-            ("cap_hit", "Answers cut at the token limit"),
-            ("repetition", "Repetitive answers"),
+            ("cap_hit", "Responses truncated at the token limit"),
+            ("repetition", "Repetitive responses"),
         )
     ]
     if base and base != sft:
@@ -67,8 +66,8 @@ def headline(
     if kl is not None:
         lines.append(_kl_sentence(ppo, sft, kl))
     lines.append(
-        f"Note: {summary['prompts']} prompts; with ties left out, a true share of wins closer to 50 % than "
-        f"{100 * summary['detectable_win_rate']:.0f} % would mostly go unseen (80 % power)."
+        f"Note: {summary['prompts']} prompts detect a true win rate of "
+        f"{100 * summary['detectable_win_rate']:.0f} % or more, ties left out (80 % power)."
     )
     return lines
 
@@ -80,7 +79,7 @@ def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
-    """The pair of two policies with `right` on the right, turned round when the summary has it the other way.
+    """Return the pair of two policies with `right` on the right, flipped if the summary has it the other way round.
 
     Raises KeyError when the summary does not hold both.
     """
@@ -93,14 +92,14 @@ def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
 
 
 def interval_sign(interval: Figures | None) -> int:
-    """1 when the whole interval is above 0, -1 when it is below, else 0."""
+    """Return 1 when the whole interval is above 0, -1 when it is below, else 0."""
     if interval is None:
         return 0
     return int(interval["low"] > 0) - int(interval["high"] < 0)
 
 
 def find_policy(summary: Figures, name: str) -> dict[str, Any]:
-    """One policy's line of the table. Raises KeyError when there is none."""
+    """Return a policy's row of the table. Raises KeyError when there is none."""
     for line in summary["table"]:
         if line["policy"] == name:
             return dict(line)
@@ -119,7 +118,7 @@ def _verdict(
     if up > 0 and real < 0:
         return (
             f"Warning: the reward model is being over-optimised: {ppo}'s learned reward is above {sft}'s, "
-            f"while {judge} fell. The policy learned to please the reward model, not to answer better."
+            f"while {judge} fell. The policy exploits the reward model instead of giving better responses."
         )
     if up > 0 and real > 0:
         return f"Better: {ppo} is above {sft} both in learned reward and by {judge}."
@@ -133,7 +132,7 @@ def _verdict(
     if up == 0:
         return f"Unclear: no clear difference between {ppo} and {sft}."
     why = f"{judge} shows no clear change" if gold else "no independent judge has checked it"
-    return f"Unclear: {ppo}'s learned reward is above {sft}'s, but {why}: a reward alone is no proof."
+    return f"Unclear: {ppo}'s learned reward is above {sft}'s, but {why}: a reward alone is no evidence."
 
 
 def _difference_sentence(
@@ -157,14 +156,14 @@ def _win_rate_sentence(pair: Figures, few: bool) -> str:
 
 
 def _disagreement_sentence(pair: Figures, few: bool) -> str:
-    """Which of two tests decides where they disagree; "" where they agree, or where nothing is decided."""
+    """Say which of two tests decides where they disagree; "" where they agree or there are too few prompts."""
     votes = (pair["wins"] > pair["losses"]) - (pair["wins"] < pair["losses"])
     signs = votes if pair["holm_p"] < SIGNIFICANT else 0
     if few or signs == interval_sign(pair["reward"]):
         return ""
-    seen = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
+    shown = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
     return (
-        f" Interval and sign test disagree: the sign test shows {seen}. "
+        f" Interval and sign test disagree: the sign test shows {shown}. "
         "The verdict follows the interval of the mean difference."
     )
 
@@ -183,14 +182,14 @@ def _rate_sentence(
 
 
 def _kl_sentence(ppo: str, sft: str, kl: float) -> str:
-    text = f"{ppo} moved {kl:.2f} nats per sequence away from {sft} (KL)"
+    text = f"the KL of {ppo} to {sft} is {kl:.2f} nats per sequence"
     if kl > KL_ALARM:
-        return f"Warning: {text}: above {KL_ALARM:.0f} it no longer speaks like its reference."
+        return f"Warning: {text}, above {KL_ALARM:.0f}: the policy is far from its reference."
     return f"Note: {text}."
 
 
 def _flip_pair(pair: Figures) -> dict[str, Any]:
-    """The same pair seen from the other side (figures that only the verdict needs; domains stay out)."""
+    """Return a pair with left and right exchanged. It has only the figures of the verdict, and no domains."""
 
     def flip(interval: Figures | None) -> dict[str, Any] | None:
         if interval is None:
