@@ -24,14 +24,14 @@ ANSWERS, SUITE, BEST, OPTIMISER, BACKBONE, CHECKPOINT, TRACKING = (
 
 # Mistake, file, what stands there, what is planted, the test that must see it.
 TABLE = [
-    ("a signal is not heeded", STOPPING, 'raise_if_stopped: _State.requested is None or not _State.handle_signals', "True", "run/test_signals.py"),
+    ("a signal is not heeded", STOPPING, 'raise_if_stopped: _State.requested is None or not _State.handling', "True", "run/test_signals.py"),
     ("a step that has begun is given up at once", STOPPING, 'raise_if_stopped: late or not _State.in_critical_section', "True", "run/test_signals.py"),
     ("a step that has begun is waited for for ever", STOPPING, 'raise_if_stopped: late or not _State.in_critical_section', 'not _State.in_critical_section', "run/test_signals.py"),
     ("late and clean are one", STOPPING, 'raise_if_stopped: Stopped(_State.requested, late=_State.in_critical_section)', 'Stopped(_State.requested, late=False)', "run/test_signals.py"),
     ("a step never ends", STOPPING, 'step: try:\n    yield\n    _State.weights_changing = False\nfinally:\n    _State.in_critical_section = False', 'yield\n_State.weights_changing = False', "run/test_signals.py"),
     ("a second signal is a first one", STOPPING, '_record: os._exit(128 + number)', "return", "run/test_signals.py"),
     ("handlers stay", STOPPING, 'handle_signals: signal.signal(number, handler)', "pass", "run/test_signals.py"),
-    ("the last run's signal ends the next", STOPPING, 'handle_signals: _State.handle_signals, _State.requested, _State.delivered, _State.in_critical_section = (True, None, False, False)', '_State.handle_signals = True', "run/test_signals.py"),
+    ("the last run's signal ends the next", STOPPING, 'handle_signals: _State.handling, _State.requested, _State.delivered, _State.in_critical_section = (True, None, False, False)', '_State.handling = True', "run/test_signals.py"),
     ("a signal after the last safe point is forgotten", STOPPING, 'handle_signals: raise_if_pending()', "pass", "run/test_signals.py"),
     ("a signal is answered twice", STOPPING, 'raise_if_pending: _State.delivered = True', "pass", "run/test_signals.py"),
     ("what was answered is answered again", STOPPING, 'raise_if_stopped: _State.delivered = True', "pass", "run/test_signals.py"),
@@ -41,7 +41,7 @@ TABLE = [
     ("what is still there moved", "run/moved.py", "is_same_place: os.path.samefile(here, there)", "True", "run/test_moved.py"),
     ("any place within is the same", "run/moved.py", "_ends_alike: Path(old).parts[-len(within):] == within", "Path(old).name == Path(new).name", "run/test_moved.py"),
     ("a finished run that moved may stand on other weights", "train/launch.py", '_train: if paths_changed:\n    _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)', "pass", "end_to_end/test_moved_project.py"),
-    ("inner listening ends the outer", STOPPING, 'handle_signals: _State.handle_signals or threading.current_thread() is not threading.main_thread()', "threading.current_thread() is not threading.main_thread()", "run/test_signals.py"),
+    ("inner listening ends the outer", STOPPING, 'handle_signals: _State.handling or threading.current_thread() is not threading.main_thread()', "threading.current_thread() is not threading.main_thread()", "run/test_signals.py"),
     ("SIGTERM ends the process where it stands", STOPPING, "raise_on_terminate: signal.signal(number, _stop)", "pass", "run/test_signals.py"),
     ("two may write", WRITER, 'write_lock: lock.acquire(blocking=False)', "pass", "run/test_lock.py"),
     ("the folder stays locked", WRITER, 'write_lock: lock.release()', "pass", "run/test_lock.py"),

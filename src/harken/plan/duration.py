@@ -77,14 +77,17 @@ def _ppo(job: Job, timings: Timings) -> Duration:
     settings, layers = training.ppo, job.shape.layers
     count = settings.prompts_per_update * settings.samples_per_prompt
     padded = _padded_tokens(rollout_micro_batches(job)) / SAMPLED_BATCHES
-    responses = count * settings.max_gen_len
+    response_tokens = count * settings.max_gen_len
     own_critic = settings.critic != "shared"
-    one_forward = padded * layers * timings.forward + responses * timings.head_forward
+    one_forward = padded * layers * timings.forward + response_tokens * timings.head_forward
     always_after = settings.update_kl_limit is not None
     # The forward over the largest micro-batch of the first optimiser step serves evaluation and training.
     largest = max(rows * longest for rows, longest in rollout_micro_batches(job, 1, settings.minibatches))
     forwards = 2 - min(largest / padded, 1.0) + (1 if always_after else 1 / settings.trace_every)
-    learn = padded * layers * timings.training * (2 if own_critic else 1) + responses * timings.head_training
+    learn = (
+        padded * layers * timings.training * (2 if own_critic else 1)
+        + response_tokens * timings.head_training
+    )
     parts = {
         "generate": _generation(job, settings.prompts_per_update, count, settings.max_gen_len, timings),
         "score": padded
@@ -118,9 +121,9 @@ def _generation(
 ) -> float:
     """Predict seconds of generation: prefill of all prompts, then one decode step per token and round of full slots."""
     slots = concurrent_responses(job)
-    reading = job.rows.prefill_tokens(prompts, slots) * job.shape.layers * timings.forward if prompts else 0.0
+    prefill = job.rows.prefill_tokens(prompts, slots) * job.shape.layers * timings.forward if prompts else 0.0
     rounds = max(responses / slots, 1.0)
-    return reading + rounds * longest * (job.shape.layers * timings.decode + timings.sample)
+    return prefill + rounds * longest * (job.shape.layers * timings.decode + timings.sample)
 
 
 def _padded_tokens(groups: list[MicroBatch]) -> float:

@@ -99,10 +99,10 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
         ),
         "logits": decode_logits_bytes(job.shape, slots, job.itemsize),
     }
-    reading = job.pass_memory.workspace(
+    prefill = job.pass_memory.workspace(
         _prefill_rows(min(slots, settings.prompts_per_update), prompt), prompt
     )
-    generate |= _with_allocator(job.on_cpu, reading)
+    generate |= _with_allocator(job.on_cpu, prefill)
     groups = rollout_micro_batches(job)
     found = [
         Phase(job.name, "load", {"process": stays["process"], "weights": _weights_while_loading(job)}),
@@ -140,8 +140,8 @@ def _evaluation(job: EvaluationJob, process: float) -> list[Phase]:
         ),
         "logits": decode_logits_bytes(job.shape, slots, itemsize),
     }
-    reading = model_pass.workspace(_prefill_rows(slots, prompt), prompt)
-    generate |= _with_allocator(job.on_cpu, reading)
+    prefill = model_pass.workspace(_prefill_rows(slots, prompt), prompt)
+    generate |= _with_allocator(job.on_cpu, prefill)
     longest = prompt + job.config.max_gen_len
     scored: list[MicroBatch] = [(max(EVALUATION_MICRO_BATCH // longest, 1), longest)]
     return [

@@ -85,21 +85,21 @@ def make_plan(
         raise UserError(f"unknown device {kind!r}", where="--device", fix="use cpu or cuda")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    jobs_ = list(jobs(config, on_cpu=kind == "cpu"))
+    planned = list(jobs(config, on_cpu=kind == "cpu"))
     # Measured now: as in training, Python, libraries, tokenizer and rows are loaded, and nothing else is.
     process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
-    fitted = [fit(job, process, memory) for job in jobs_] if memory is not None else []
+    fitted = [fit(job, process, memory) for job in planned] if memory is not None else []
     if all(f.fits for f in fitted):
-        jobs_ = [f.job for f in fitted] or jobs_
-    planned_phases = tuple(phase for job in jobs_ for phase in phases(job, process))
-    first = jobs_[0]
+        planned = [f.job for f in fitted] or planned
+    planned_phases = tuple(phase for job in planned for phase in phases(job, process))
+    first = planned[0]
     assert isinstance(first, Job)
-    notes = list(dict.fromkeys(note for job in jobs_ if isinstance(job, Job) for note in job.notes))
+    notes = list(dict.fromkeys(note for job in planned if isinstance(job, Job) for note in job.notes))
     durations: tuple[Duration, ...] = ()
     if timed and kind == "cuda" and not torch.cuda.is_available():
         notes.append("no durations: there is no CUDA device to measure on")
     elif timed:
-        durations = _durations(config, jobs_, choose_device(kind))
+        durations = _durations(config, planned, choose_device(kind))
     return Plan(
         config=name,
         device=kind,
@@ -119,13 +119,13 @@ def make_plan(
 
 
 def _durations(
-    config: RunConfig | PipelineConfig, jobs_: list[Job | EvaluationJob], device: torch.device
+    config: RunConfig | PipelineConfig, planned: list[Job | EvaluationJob], device: torch.device
 ) -> tuple[Duration, ...]:
     """Predict the duration of every stage. Stages with similar row lengths share a measurement."""
     say("timing a few layers on this machine …")
     measured: dict[tuple[object, ...], Timings] = {}
     durations = []
-    for job in jobs_:
+    for job in planned:
         lora = job.lora if isinstance(job, EvaluationJob) else job.config.lora
         response = _max_response(job)
         typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + response

@@ -39,7 +39,7 @@ class Stopped(SystemExit):
 class _State:
     """Hold the signal state, which belongs to the process."""
 
-    handle_signals = False
+    handling = False
     requested: int | None = None
     requested_at = 0.0
     delivered = False
@@ -58,12 +58,12 @@ def handle_signals() -> Iterator[None]:
     A signal after the last safe point stays pending: `raise_if_pending` raises Stopped for it, and so does the next
     `handle_signals` on entry.
     """
-    if _State.handle_signals or threading.current_thread() is not threading.main_thread():
+    if _State.handling or threading.current_thread() is not threading.main_thread():
         yield
         return
     raise_if_pending()
     before = {number: signal.signal(number, _record) for number in SIGNALS if not _ignored(number)}
-    _State.handle_signals, _State.requested, _State.delivered, _State.in_critical_section = (
+    _State.handling, _State.requested, _State.delivered, _State.in_critical_section = (
         True,
         None,
         False,
@@ -73,7 +73,7 @@ def handle_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        _State.handle_signals = _State.in_critical_section = False
+        _State.handling = _State.in_critical_section = False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -91,7 +91,7 @@ def step() -> Iterator[None]:
 
 def mark_weights_changing() -> None:
     """Mark that the step changes weights from here on, so that it should not be interrupted."""
-    _State.in_critical_section = _State.handle_signals
+    _State.in_critical_section = _State.handling
     _State.weights_changing = True
 
 
@@ -102,7 +102,7 @@ def stopped_mid_step() -> bool:
 
 def raise_if_stopped() -> None:
     """Raise Stopped after a signal, if this is a safe point or GRACE has passed."""
-    if _State.requested is None or not _State.handle_signals:
+    if _State.requested is None or not _State.handling:
         return
     late = time.monotonic() - _State.requested_at > GRACE
     if late or not _State.in_critical_section:
@@ -112,7 +112,7 @@ def raise_if_stopped() -> None:
 
 def raise_if_pending() -> None:
     """Raise Stopped for a pending signal. Call it after finished work is marked as finished."""
-    if not _State.handle_signals and _State.requested is not None and not _State.delivered:
+    if not _State.handling and _State.requested is not None and not _State.delivered:
         _State.delivered = True
         raise Stopped(_State.requested)
 
