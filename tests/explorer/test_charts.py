@@ -37,7 +37,7 @@ def test_a_chart_is_captioned_by_what_its_metric_is():
         metric: chart_of(metric)["caption"]
         for metric in ("eval/judge_gold", "eval/guard_intact", "score/demo_gold", "score/missing_eos")
     }
-    assert [metric for metric, text in captions.items() if "gamed" in text] == ["eval/judge_gold"]
+    assert [metric for metric, text in captions.items() if "games the reward" in text] == ["eval/judge_gold"]
     assert "fall is an alarm" in captions["eval/guard_intact"]
     assert "trains on" in captions["score/demo_gold"]
     assert "lower is better" in captions["score/missing_eos"]

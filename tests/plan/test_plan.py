@@ -111,7 +111,7 @@ def test_a_gpu_that_is_not_here_is_planned_and_not_timed(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert cli.main(["plan", str(folder / "sft.yml"), "--device", "cuda"]) == 0
     text = capsys.readouterr().out
-    assert "on cuda" in text and "no CUDA device here" in text and "a step" not in text
+    assert "on cuda" in text and "no CUDA device to measure on" in text and "per step" not in text
 
 
 @pytest.mark.parametrize(

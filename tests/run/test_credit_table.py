@@ -123,7 +123,7 @@ def test_a_mask_that_does_not_fit_the_responses_is_refused(tmp_path: Path) -> No
                 tmp_path / "t", scored([(2, 3)]), wrong, tokens, kl_coefficient=0, final_values=None, step=1
             )
     narrow = dataclasses.replace(tokens, kl=np.zeros((1, 5)))
-    with pytest.raises(ValueError, match="kl has another shape"):
+    with pytest.raises(ValueError, match="kl and response_mask have different shapes"):
         write_credit(
             tmp_path / "t",
             scored([(2, 3)]),
