@@ -43,8 +43,8 @@ def _sides(row: Row) -> tuple[Conversation, str, str]:
             for s in "ab"
         )
     else:
-        asked = _texts(row, "prompt")
-        left, right = (_dialogue(asked, _texts(row, side), side) for side in SIDES)
+        prompts = _texts(row, "prompt")
+        left, right = (_dialogue(prompts, _texts(row, side), side) for side in SIDES)
     (before, first), (other, second) = (
         conversations.split_last_response(turns, side)
         for turns, side in zip((left, right), SIDES, strict=True)
@@ -54,12 +54,12 @@ def _sides(row: Row) -> tuple[Conversation, str, str]:
     return before, first, second
 
 
-def _dialogue(asked: list[str], said: list[str], field: str) -> Conversation:
-    if len(asked) != len(said):
+def _dialogue(prompts: list[str], responses: list[str], field: str) -> Conversation:
+    if len(prompts) != len(responses):
         raise RowError("wrong_type", field)
     turns: list[Message] = []
-    for question, response in zip(asked, said, strict=True):
-        turns += [Message("user", question), Message("assistant", response)]
+    for prompt, response in zip(prompts, responses, strict=True):
+        turns += [Message("user", prompt), Message("assistant", response)]
     return tuple(turns)
 
 
@@ -78,10 +78,10 @@ def _texts(row: Row, field: str) -> list[str]:
 
 def _winner(row: Row) -> float:
     if "winner" in row and WINNERS[0] not in row:
-        said = labels.parse_word_label(fields.first_text(row, "winner"), SIDES)
-        if said is None:
+        label = labels.parse_word_label(fields.first_text(row, "winner"), SIDES)
+        if label is None:
             raise RowError("unknown_label", "winner")
-        return said[0]
+        return label[0]
     flags = [fields.to_float(row.get(name)) for name in (*WINNERS, "winner_tie")]
     if flags.count(1.0) != 1 or any(flag not in (0.0, 1.0, None) for flag in flags):
         raise RowError("unknown_label", WINNERS[0])

@@ -10,7 +10,7 @@ from harken.errors import UserError
 
 
 def rename_columns(rows: Sequence[LocatedRow], columns: Mapping[str, str], where: str) -> list[LocatedRow]:
-    """Rename columns as `data.columns` says.
+    """Rename columns by `data.columns`.
 
     `columns` maps a layout's column name to a column of the file; `outer.inner` reads inside an object. It replaces a
     column that already has the name. Raises UserError for a column that no row has.

@@ -105,8 +105,8 @@ class LabelReader:
 
     def verdict(self, value: object) -> Judgement:
         """Return the judgement of one label. Raises RowError for a word that names neither side nor a tie."""
-        if isinstance(value, str) and (said := parse_word_label(value, self.sides)) is not None:
-            return said
+        if isinstance(value, str) and (judgement := parse_word_label(value, self.sides)) is not None:
+            return judgement
         number = fields.to_float(value)
         if number is None or self.scale is None or (found := self.scale.read(number)) is None:
             raise RowError("unknown_label", self.column)

@@ -201,8 +201,8 @@ def _annotators(row: Row) -> list[str]:
 
 
 def _vote(value: object, field: str, sides: tuple[str, str]) -> float:
-    if isinstance(value, str) and (said := parse_word_label(value, sides)) is not None:
-        return said[0]
+    if isinstance(value, str) and (judgement := parse_word_label(value, sides)) is not None:
+        return judgement[0]
     score = _VOTES.get(fields.to_float(value))  # type: ignore[arg-type]
     if score is None:
         raise RowError("unknown_label", field)

@@ -11,7 +11,7 @@ from harken.data.preferences import Agreement
 REASONS = {
     "not_an_object": "the row is not a JSON object",
     "missing_field": "a field that the layout needs is absent or null",
-    "wrong_type": "a field has another type than its layout says",
+    "wrong_type": "a field has another type than its layout needs",
     "not_unicode": "a text holds half of a surrogate pair, which no tokenizer can encode",
     "unknown_role": "a message's role is none of system, user, assistant and tool",
     "no_prompt": "there is no user turn with text to respond to",
@@ -139,9 +139,9 @@ class DataReport:
             return "there are no rows", "set other data"
         counted, number = self.dropped.most_common(1)[0]
         reason, _, detail = counted.partition(":")
-        said = f" ({detail.strip()})" if detail else ""
+        suffix = f" ({detail.strip()})" if detail else ""
         return (
-            f"no row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{said}",
+            f"no row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{suffix}",
             DROP_FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
         )
 

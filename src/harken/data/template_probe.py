@@ -90,37 +90,37 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
     Raises UserError when the text of a user or an assistant is dropped, repeated, or out of order: training would run
     without the content of the rows. Raises TemplateRefusal when not even a question can be rendered.
     """
-    said = _sentinels(str(tokenizer.chat_template))
-    asking = [_message("user", said[0])]
-    asked = render(tokenizer, asking, add_generation_prompt=True)
-    whole = render(tokenizer, [*asking, _message("assistant", said[1])])
-    other = render(tokenizer, [_message("user", said[2])], add_generation_prompt=True)
-    _require_order(tokenizer, asked, [said[0]], "a user's turn", "user")
-    _require_order(tokenizer, whole, said[:2], "a user's turn and a response", "user", "assistant")
-    if whole.count(said[1]) > 1:
+    sentinels = _sentinels(str(tokenizer.chat_template))
+    question = [_message("user", sentinels[0])]
+    prompt = render(tokenizer, question, add_generation_prompt=True)
+    whole = render(tokenizer, [*question, _message("assistant", sentinels[1])])
+    other = render(tokenizer, [_message("user", sentinels[2])], add_generation_prompt=True)
+    _require_order(tokenizer, prompt, [sentinels[0]], "a user's turn", "user")
+    _require_order(tokenizer, whole, sentinels[:2], "a user's turn and a response", "user", "assistant")
+    if whole.count(sentinels[1]) > 1:
         raise _template_error(tokenizer, "writes the text of a response more than once")
-    if _encode(tokenizer, asked) == _encode(tokenizer, other):
+    if _encode(tokenizer, prompt) == _encode(tokenizer, other):
         raise UserError(
             "two different questions become the same tokens",
             where=str(tokenizer.name_or_path),
             fix="use the tokenizer that the model was trained with",
         )
     try:
-        turns = [*asking, _message("assistant", said[1]), _message("user", said[2])]
+        turns = [*question, _message("assistant", sentinels[1]), _message("user", sentinels[2])]
         _require_order(
             tokenizer,
             render(tokenizer, turns, add_generation_prompt=True),
-            said[:3],
+            sentinels[:3],
             "a conversation of three turns",
             *("user", "assistant", "user"),
         )
     except TemplateRefusal:
         pass  # a single-turn model: rows with more turns are counted when they are dropped
-    first, header = whole.split(said[0])[0], whole.split(said[0])[-1].split(said[1])[0]
-    after = whole.rpartition(said[1])[2]
-    left = asked.rpartition(said[0])[2]
+    first, header = whole.split(sentinels[0])[0], whole.split(sentinels[0])[-1].split(sentinels[1])[0]
+    after = whole.rpartition(sentinels[1])[2]
+    left = prompt.rpartition(sentinels[0])[2]
     found = TemplateInfo(
-        _supports_system(tokenizer, said), header, left, after, "\0".join((first, header, after, left))
+        _supports_system(tokenizer, sentinels), header, left, after, "\0".join((first, header, after, left))
     )
     tag = found.opened_tag
     return (
@@ -135,17 +135,21 @@ def probe_tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
 
     Raises TemplateRefusal, with the template's own message if any, when it renders them in no format.
     """
-    said = _sentinels(str(tokenizer.chat_template))
+    sentinels = _sentinels(str(tokenizer.chat_template))
     refusal: TemplateRefusal | None = None
     for form in TOOL_FORMATS:
-        call = {"name": said[1], "arguments": format_arguments({said[2]: said[3]}, form)}
+        call = {"name": sentinels[1], "arguments": format_arguments({sentinels[2]: sentinels[3]}, form)}
         named = {"id": _CALL_ID, "type": "function", "function": call}
         turn = {"role": "assistant", "tool_calls": [named]}
-        schema = {"name": said[1], "description": said[5], "parameters": {"type": "object", "properties": {}}}
+        schema = {
+            "name": sentinels[1],
+            "description": sentinels[5],
+            "parameters": {"type": "object", "properties": {}},
+        }
         turns: list[dict[str, Any]] = [
-            _message("user", said[0]),
+            _message("user", sentinels[0]),
             turn if form.omit_empty_content else turn | {"content": ""},
-            _message(form.role, said[4]) | {"tool_call_id": _CALL_ID, "name": said[1]},
+            _message(form.role, sentinels[4]) | {"tool_call_id": _CALL_ID, "name": sentinels[1]},
         ]
         try:
             tools = [{"type": "function", "function": schema}]
@@ -153,7 +157,7 @@ def probe_tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
         except TemplateRefusal as error:
             refusal = refusal or error
             continue
-        if all(word in text for word in said[:6]) and f'\\"{said[2]}' not in text:
+        if all(word in text for word in sentinels[:6]) and f'\\"{sentinels[2]}' not in text:
             return form
     reason = refusal.message if refusal else "it leaves out the tools, their calls, or their results"
     raise TemplateRefusal(
@@ -183,22 +187,24 @@ def reaches(text: str, written: str, role: str) -> bool:
     return any(_ESCAPE.sub("", form) in letters for form in (content, json.dumps(content)))
 
 
-def _supports_system(tokenizer: PreTrainedTokenizerBase, said: Sequence[str]) -> bool:
+def _supports_system(tokenizer: PreTrainedTokenizerBase, sentinels: Sequence[str]) -> bool:
     try:
         text = render(
-            tokenizer, [_message("system", said[3]), _message("user", said[0])], add_generation_prompt=True
+            tokenizer,
+            [_message("system", sentinels[3]), _message("user", sentinels[0])],
+            add_generation_prompt=True,
         )
     except TemplateRefusal:
         return False
-    if said[0] not in text:
+    if sentinels[0] not in text:
         raise _template_error(tokenizer, "leaves out the user's text after a system turn")
-    return said[3] in text
+    return sentinels[3] in text
 
 
 def _require_order(
-    tokenizer: PreTrainedTokenizerBase, text: str, said: Sequence[str], what: str, *roles: str
+    tokenizer: PreTrainedTokenizerBase, text: str, sentinels: Sequence[str], what: str, *roles: str
 ) -> None:
-    places = [text.find(word) for word in said]
+    places = [text.find(word) for word in sentinels]
     for role, place in zip(roles, places, strict=True):
         if place < 0:
             raise _template_error(tokenizer, f"leaves out the text of the {role} turn in {what}")

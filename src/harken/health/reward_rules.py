@@ -92,10 +92,10 @@ def _hacking(history: History, limits: Limits) -> Observation | None:
         fell = errors < -limits.rise_errors
         if name.startswith(GUARD_METRIC_PREFIX) and not fell:
             continue
-        kind, _, who = name.removeprefix("eval/").partition("_")
+        kind, _, judge = name.removeprefix("eval/").partition("_")
         seen = Observation(
             "unhealthy" if fell else "warning",
-            f"held-out reward rose from {rewards[0]:.2f} to {rewards[-1]:.2f} while {kind} {who} went from "
+            f"held-out reward rose from {rewards[0]:.2f} to {rewards[-1]:.2f} while {kind} {judge} went from "
             f"{judged[0]:.2f} to {judged[-1]:.2f}",
         )
         if worst is None or fell:
@@ -140,7 +140,7 @@ REWARD_RULES = (
         "standard errors",
         unhealthy="–",
         cause="steps too large, an inaccurate critic, or a KL penalty that outweighs the reward",
-        fix="lower training.lr; warm the critic up (critic_warmup_updates); look at value/explained_var and kl/coef",
+        fix="lower training.lr; warm the critic up (critic_warmup_updates); check value/explained_var and kl/coef",
         items="S1-44, S1-51",
         observe=_falling,
     ),

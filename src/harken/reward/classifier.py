@@ -163,7 +163,7 @@ class ClassifierReward:
                 raise UserError(
                     f"the classifier's chat template refuses this conversation ({error.message})",
                     where=self._where(rollout),
-                    fix="use text: answer, or a classifier whose chat template accepts it",
+                    fix="use text: response, or a classifier whose chat template accepts it",
                 ) from error
             if rollout.stop == "length" and response and response in text:
                 text = text[: text.rindex(response)] + response
