@@ -110,8 +110,8 @@ def main(names: list[str]) -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             outcome = run_family(TYPES[name], Path(folder))
-        said = outcome.refused or outcome.broken.splitlines()[-1:] or (outcome.worst, outcome.way)
-        print("good" if outcome.good else "BAD ", name, outcome.stage, said, flush=True)
+        message = outcome.refused or outcome.broken.splitlines()[-1:] or (outcome.worst, outcome.way)
+        print("good" if outcome.good else "BAD ", name, outcome.stage, message, flush=True)
         bad += not outcome.good
     return int(bad > 0)
 

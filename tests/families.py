@@ -313,17 +313,17 @@ def run_family(family: Family, root: Path) -> Outcome:
         ):
             return outcome
     (root / "eval.yml").write_text(EVALUATION.format(root=root))
-    said: dict[str, list[Rollout]] = {}
-    answer, fastest_decoder = suite.generate_responses, choose_decoder.fastest_decoder
+    message: dict[str, list[Rollout]] = {}
+    response, fastest_decoder = suite.generate_responses, choose_decoder.fastest_decoder
 
     def seen(backbone: Any) -> str:
         outcome.way = fastest_decoder(backbone)
         return outcome.way
 
     def noted(number: int, name: str, *rest: Any) -> Any:
-        answers = answer(number, name, *rest)
-        said[name] = answers.rollouts
-        return answers
+        responses = response(number, name, *rest)
+        message[name] = responses.rollouts
+        return responses
 
     with (
         mock.patch.object(suite, "generate_responses", noted),
@@ -333,20 +333,20 @@ def run_family(family: Family, root: Path) -> Outcome:
             ["eval", "--config", str(root / "eval.yml"), "--output-dir", str(root / "eval")], "eval", outcome
         )
     if done:
-        outcome.worst = _compare(root, said, family.attention)
+        outcome.worst = _compare(root, message, family.attention)
     return outcome
 
 
 def _ran(command: list[str], stage: str, outcome: Outcome) -> bool:
-    told = io.StringIO()
+    reported = io.StringIO()
     try:
-        with redirect_stderr(told), redirect_stdout(io.StringIO()):
+        with redirect_stderr(reported), redirect_stdout(io.StringIO()):
             code = harken(command)
     except Exception:  # noqa: BLE001  an internal error of any kind is a finding, recorded with its traceback
         outcome.broken, outcome.stage = traceback.format_exc().strip(), stage
         return False
     if code:
-        line = told.getvalue().strip().splitlines()[-1]
+        line = reported.getvalue().strip().splitlines()[-1]
         # Without the folder, which is another each time.
         outcome.stage, outcome.refused = stage, re.sub(r"^harken: (\S+: )?", "", line).split(". ")[0]
     return code == 0
@@ -383,7 +383,7 @@ def _logprobs(model: Any, prompt: Sequence[int], response: Sequence[int]) -> Ten
     return log_p.gather(-1, torch.tensor(response)[:, None])[:, 0]
 
 
-def _compare(root: Path, said: dict[str, list[Rollout]], attention: str) -> dict[str, float]:
+def _compare(root: Path, message: dict[str, list[Rollout]], attention: str) -> dict[str, float]:
     worst = dict.fromkeys(QUANTITIES, 0.0)
 
     def meet(quantity: str, found: Sequence[float] | Tensor, expected: Sequence[float] | Tensor) -> None:
@@ -414,10 +414,10 @@ def _compare(root: Path, said: dict[str, list[Rollout]], attention: str) -> dict
         for row in parquet.read_table(root / "eval" / "responses.parquet").to_pylist()
     }
     for name, model in (("sft", start), ("ppo", trained)):
-        for answered in said[name]:
-            prompt, response = answered.prompt_tokens, answered.response_tokens
+        for responded in message[name]:
+            prompt, response = responded.prompt_tokens, responded.response_tokens
             worst["greedy"] = max(worst["greedy"], _greedy_gap(model, prompt, response))
-            found = scored[name, answered.prompt.id]
+            found = scored[name, responded.prompt.id]
             meet("reward", [found], [_reward(reward, head, card, [*prompt, *response])])
     return worst
 
@@ -516,8 +516,8 @@ def main(arguments: list[str]) -> int:
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             outcome = outcomes[name] = run_family(FAMILIES[name], Path(folder))
-        said = outcome.refused or outcome.broken.splitlines()[-1:] or outcome.worst
-        print("good" if outcome.good else "BAD ", name, outcome.stage, said, flush=True)
+        message = outcome.refused or outcome.broken.splitlines()[-1:] or outcome.worst
+        print("good" if outcome.good else "BAD ", name, outcome.stage, message, flush=True)
         if outcome.broken and "--trace" in arguments:
             print(outcome.broken)
     if "--write" in arguments:

@@ -66,9 +66,9 @@ def main(words: list[str]) -> int:
         return 2
     if words != ["check"]:
         return 0
-    faults = [told for mutant in MUTANTS if (told := misfit(mutant)) is not None]
-    print("\n".join(faults) or f"all {len(MUTANTS)} fit")
-    return 1 if faults else 0
+    errors = [reported for mutant in MUTANTS if (reported := misfit(mutant)) is not None]
+    print("\n".join(errors) or f"all {len(MUTANTS)} fit")
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

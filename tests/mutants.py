@@ -132,7 +132,7 @@ def main(words: list[str]) -> int:
     if not chosen:
         print(f"no mutant holds {' or '.join(words)}")
         return 1
-    misfits = [told for mutant in chosen if (told := misfit(mutant)) is not None]
+    misfits = [reported for mutant in chosen if (reported := misfit(mutant)) is not None]
     if misfits:  # a table that no longer fits the source is told before anything runs
         print("\n".join(misfits), f"{len(misfits)} of {len(chosen)} cannot be planted", sep="\n")
         return 1

@@ -93,9 +93,9 @@ def watched_step(stage: PPOStage, number: int = 0) -> Seen:
         calls.append((arguments, assign(*arguments)))  # type: ignore[arg-type]
         return calls[-1][1]
 
-    def collate(answers: Sequence[Rollout]) -> TokenBatch:
-        rollouts.extend(answers)
-        batches.append(real_collate(answers))
+    def collate(responses: Sequence[Rollout]) -> TokenBatch:
+        rollouts.extend(responses)
+        batches.append(real_collate(responses))
         return batches[-1]
 
     assign, real_collate = ppo_stage.compute_targets, stage._collate

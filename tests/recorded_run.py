@@ -27,20 +27,20 @@ SCORES = (1.5, -2.0, 0.25, 3.0, -0.5, 0.75)
 def rollouts(prompts: Sequence[str] | None = None) -> list[Rollout]:
     made = []
     for row, (before, after) in enumerate(LENGTHS):
-        cut = after == 8
-        answer = [60 + row + i for i in range(after)]
-        if not cut:
-            answer[-1] = END
+        truncated = after == 8
+        response = [60 + row + i for i in range(after)]
+        if not truncated:
+            response[-1] = END
         name = prompts[row] if prompts else f"prompt-{row}"
         made.append(
             Rollout(
                 prompt=Prompt(name, (Message("user", f"What is {row}?"),)),
                 sample=prompts[:row].count(name) if prompts else 0,
                 prompt_tokens=tuple(range(100, 100 + before)),
-                response_tokens=tuple(answer),
+                response_tokens=tuple(response),
                 sampler_logprobs=tuple(-0.5 - 0.25 * i for i in range(after)),
-                text=tiny_tokenizer().decode(answer, skip_special_tokens=True),
-                stop="length" if cut else "end_of_turn",
+                text=tiny_tokenizer().decode(response, skip_special_tokens=True),
+                stop="length" if truncated else "end_of_turn",
                 policy_version="update-2",
             )
         )
@@ -75,25 +75,25 @@ def record(
     training = config.training
     assert training.type == "ppo"
     settings = training.ppo
-    answers = rollouts(prompts)
+    responses = rollouts(prompts)
     sources: list[RewardSource] = [FixedScores("reward_model", scores)]
     if extra is not None:
-        sources.append(FixedScores(extra[0], [extra[1]] * len(answers), extra[2]))
-    scored = score_all([*sources, *penalties(settings)], answers)
+        sources.append(FixedScores(extra[0], [extra[1]] * len(responses), extra[2]))
+    scored = score_all([*sources, *penalties(settings)], responses)
     draw = torch.Generator().manual_seed(7)
     batch = collate(
-        [[*r.prompt_tokens, *r.response_tokens] for r in answers],
-        [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in answers],
+        [[*r.prompt_tokens, *r.response_tokens] for r in responses],
+        [[False] * len(r.prompt_tokens) + [True] * len(r.response_tokens) for r in responses],
         0,
     )
     logprobs, reference, new, values = (
         torch.randn(batch.tokens.shape, generator=draw) * scale - offset
         for scale, offset in ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0), (1.0, 0.0))
     )
-    final_values = None if settings.group_baseline else torch.randn(len(answers), generator=draw)
+    final_values = None if settings.group_baseline else torch.randn(len(responses), generator=draw)
     old = PolicyOutputs(logprobs, torch.zeros_like(values), values, final_values)
     targets = compute_targets(
-        old, reference, batch.response_mask, torch.tensor([r.stop == "length" for r in answers]),
+        old, reference, batch.response_mask, torch.tensor([r.stop == "length" for r in responses]),
         torch.tensor([s.reward for s in scored]), coefficient, settings,
         reference.square() if settings.kl_estimator == "full" else None,
     )  # fmt: skip

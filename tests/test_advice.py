@@ -104,8 +104,8 @@ def wrong(place: str, text: str) -> list[str]:
 
 
 def test_every_key_option_and_command_in_the_source_exists():
-    faults = [fault for place, text in sentences() for fault in wrong(place, text)]
-    assert not faults, "\n".join(faults)
+    errors = [error for place, text in sentences() for error in wrong(place, text)]
+    assert not errors, "\n".join(errors)
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def credited(case: dict[str, Any]) -> PPOTargets:
     old = PolicyOutputs(
         *(torch.where(response_mask, given(name), torch.nan) for name in ("logprobs", "logprobs", "values"))
     )
-    cut = ~(torch.tensor(UPDATES["responses"]) == EOS).any(1)
+    truncated = ~(torch.tensor(UPDATES["responses"]) == EOS).any(1)
     coefficient = case["settings"]["kl_coef"]
     return compute_targets(
-        old, given("ref_logprobs"), response_mask, cut, rewards(case), coefficient, settings(case)
+        old, given("ref_logprobs"), response_mask, truncated, rewards(case), coefficient, settings(case)
     )
 
 

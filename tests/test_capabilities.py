@@ -24,12 +24,13 @@ EVERY = [
     for products in ("AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX", "DEFAULT")
 ]
 NEEDED = {
-    "models": ["test_quantised.py", "test_packed_linear.py", "test_wide_linear.py", "test_lora_linear.py"],
+    "models": ["test_quantised.py"],
+    "kernels": ["test_packed_linear.py", "test_fp32_linear.py", "test_lora_linear.py"],
     "end_to_end": ["test_quantised_pipeline.py", "test_pipeline.py"],
     "rollout": [""],
     "properties": [""],
 }
-"""What depends on how a processor multiplies."""
+"""Tests that depend on the matmul kernels of a processor."""
 AWAY = {"float32": 1e-4, "bfloat16": 0.03, "int8": 0.004, "nf4": 0.004}
 """Of decoding from the training forward: only a 16-bit base has its weights in another order while it decodes."""
 

@@ -31,7 +31,7 @@ def test_a_whole_number_will_do_where_a_number_is_wanted_and_nothing_else_is_con
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"kl_coef_min": 2.0, "kl_coef_max": 1.0}, "kl_coef_min is above kl_coef_max"),
         (
@@ -42,8 +42,8 @@ def test_a_whole_number_will_do_where_a_number_is_wanted_and_nothing_else_is_con
         ({"lam": 1.1}, "less than or equal to 1"),
     ],
 )
-def test_settings_that_contradict_each_other(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_settings_that_contradict_each_other(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         PPOSettings.model_validate(settings)
 
 

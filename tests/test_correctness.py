@@ -60,8 +60,8 @@ def test_planted_mistakes_exist(number: int) -> None:
 
 
 def test_every_mistake_of_the_properties_is_listed() -> None:
-    told = {name for number in rows() for name in mistakes(number)}
-    assert {mutant.name for mutant in PROPERTIES} <= told
+    reported = {name for number in rows() for name in mistakes(number)}
+    assert {mutant.name for mutant in PROPERTIES} <= reported
     assert len(PROPERTIES) >= 38
 
 
@@ -82,4 +82,4 @@ def test_paths_exist() -> None:
 @pytest.mark.nightly
 def test_every_planted_mistake_fits_the_source() -> None:
     """Code that moves on leaves mistakes behind that nobody plants any more (`make mutants` checks it first)."""
-    assert [told for mutant in MUTANTS if (told := misfit(mutant)) is not None] == []
+    assert [reported for mutant in MUTANTS if (reported := misfit(mutant)) is not None] == []

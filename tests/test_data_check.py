@@ -56,11 +56,11 @@ def test_the_task_asked_for_wins(tmp_path: Path) -> None:
 def test_lengths_and_losses_are_counted_before_training(tmp_path: Path, model: str) -> None:
     """S0-21: two rows that fit, one whose prompt is truncated, and one whose response exceeds the limit."""
     texts = ["abcd", "abcde", "a" * 30, "abcdef"]
-    answers = ["x", "x", "x", "y" * 60]
+    responses = ["x", "x", "x", "y" * 60]
     path = written(
-        tmp_path / "rows.jsonl", [{"prompt": p, "response": a} for p, a in zip(texts, answers, strict=True)]
+        tmp_path / "rows.jsonl", [{"prompt": p, "response": a} for p, a in zip(texts, responses, strict=True)]
     )
-    lengths = [prompt_tokens(p) + len(a) + 1 for p, a in zip(texts, answers, strict=True)]
+    lengths = [prompt_tokens(p) + len(a) + 1 for p, a in zip(texts, responses, strict=True)]
     limit = lengths[1]
     lines = check_data(DataConfig(path=path, max_length=limit), model)
     assert f"{path}: 4 rows, 3 kept, 1 dropped" in lines[1]
@@ -88,8 +88,8 @@ def test_preferences_are_reported_with_their_diversity(tmp_path: Path, model: st
     ]
     path = written(tmp_path / "pairs.jsonl", rows)
     plain, counted = check_data(DataConfig(path=path)), check_data(DataConfig(path=path), model)
-    told = [line.split(":")[0].strip() for line in plain[2:]]
-    assert told == ["prompts", "responses", "sources", "domains", "length"]
+    reported = [line.split(":")[0].strip() for line in plain[2:]]
+    assert reported == ["prompts", "responses", "sources", "domains", "length"]
     assert "2 distinct in 2 pairs; 1 of them repeat another" in plain[2]
     assert plain[4].strip() == "sources: prompt_chosen_rejected 100%; the rows name no raters"
     assert counted[:-1] == plain and "longest" in counted[-1]

@@ -71,7 +71,7 @@ def test_comments_and_layout_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "old", "new", "said"),
+    ("where", "old", "new", "message"),
     [
         ("Loop.walk", "row", "0", "there is no Loop.walk"),
         ("Loop.run", "row + price", "0", "does not hold"),
@@ -80,8 +80,8 @@ def test_comments_and_layout_do_not_matter() -> None:
         ("Loop.run", "row * price", "row * nobody", "does not know"),
     ],
 )
-def test_patterns_that_no_longer_match_are_reported(where: str, old: str, new: str, said: str) -> None:
-    with pytest.raises(DoesNotFit, match=said):
+def test_patterns_that_no_longer_match_are_reported(where: str, old: str, new: str, message: str) -> None:
+    with pytest.raises(DoesNotFit, match=message):
         change(SOURCE, where, old, new)
 
 

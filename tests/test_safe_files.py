@@ -187,8 +187,8 @@ def test_no_verb_lets_a_row_or_a_name_steer_the_terminal(
     words: str, hostile: tuple[Path, dict[str, str], dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(words.format(root=hostile[0]).split(" "))
-    said = "".join(capsys.readouterr())
-    assert said and strip_control(said) == said.replace("\r", "")
+    message = "".join(capsys.readouterr())
+    assert message and strip_control(message) == message.replace("\r", "")
 
 
 def test_a_run_needs_no_network(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def test_the_figures_are_those_of_the_runs(swept: Path) -> None:
 
 def test_without_a_kl_penalty_the_policy_moves_further(swept: Path) -> None:
     """S4-15, S4-18: at beta 0 the seeds end further from the reference than at a high beta."""
-    free, priced = (mean["figures"]["kl_per_sequence"]["mean"] for mean in told(swept)["means"])
-    assert free > 1.3 * priced > 0
+    free, penalised = (mean["figures"]["kl_per_sequence"]["mean"] for mean in told(swept)["means"])
+    assert free > 1.3 * penalised > 0
 
 
 def test_the_page_has_a_circle_for_each_run(swept: Path) -> None:
@@ -216,9 +216,9 @@ def test_the_cost_is_reported_before_the_runs_start(
         "sweep: 2 runs, 0 of them finished"
     )
     sweep.sweep(run, [], tmp_path, "1")
-    said = sweep.announcement(sweep.plan_runs(run, [], tmp_path, "1,2,3,4,5"), None)
-    assert said.startswith("sweep: 5 runs, 1 of them finished. An update took 7.0 s in ")
-    assert said.endswith("seed=1: about 35 s per run, 2 min in total")
+    message = sweep.announcement(sweep.plan_runs(run, [], tmp_path, "1,2,3,4,5"), None)
+    assert message.startswith("sweep: 5 runs, 1 of them finished. An update took 7.0 s in ")
+    assert message.endswith("seed=1: about 35 s per run, 2 min in total")
 
 
 def test_a_pipelines_own_ppo_tells_the_cost(root: Path, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_folder_of_its_own_for_every_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["{run}"], "nothing to sweep"),
         (["{run}", "--over", "training.ppo.kl_coef"], "not of the form key=value,value"),
@@ -297,7 +297,7 @@ def test_a_folder_of_its_own_for_every_value() -> None:
 )  # fmt: skip
 def test_a_mistake_is_reported_before_anything_trains(
     arguments: list[str],
-    says: str,
+    message: str,
     root: Path,
     tmp_path: Path,
     trained: list[RunConfig],
@@ -307,7 +307,7 @@ def test_a_mistake_is_reported_before_anything_trains(
     given = [text.format(run=root / "run.yml", root=root, done=done) for text in arguments]
     assert cli.main(["sweep", *given, "--output-dir", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert not trained and not (tmp_path / "out").exists()
 
 
@@ -340,10 +340,10 @@ def test_every_command_on_the_page_can_be_run(
     assert len(commands) >= 6
     for command in commands:
         assert cli.main(shlex.split(command)[1:]) == 0, command
-    prices = {
+    coefficients = {
         run.config.training.ppo.kl_coef for run in planned if isinstance(run.config.training, PPOTraining)
     }
-    assert prices >= {0, 0.01, 0.1, 1}
+    assert coefficients >= {0, 0.01, 0.1, 1}
 
 
 def test_every_preset_on_the_page_loads() -> None:

@@ -34,7 +34,7 @@ def constraint(name: str) -> str:
 
 @pytest.mark.parametrize("name", PATCHED)
 def test_no_newer_version_is_installed(name: str) -> None:
-    assert not (told := untested(name, version(name), constraint(name))), told
+    assert not (reported := untested(name, version(name), constraint(name))), reported
 
 
 @pytest.mark.parametrize("name", PATCHED)
@@ -46,6 +46,6 @@ def test_the_upper_bound_is_the_next_minor_version(name: str) -> None:
 
 
 def test_a_newer_version_is_reported_in_a_sentence() -> None:
-    told = untested("torch", "2.14.0", "2.13.0")
-    assert told.startswith("torch 2.14.0 is installed.") and "tested up to 2.13.0" in told
+    reported = untested("torch", "2.14.0", "2.13.0")
+    assert reported.startswith("torch 2.14.0 is installed.") and "tested up to 2.13.0" in reported
     assert not untested("torch", "2.13.5+cu130", "2.13.0") and not untested("peft", "0.17.0", "0.21.2")

@@ -132,9 +132,9 @@ def evaluate_nan(patch: pytest.MonkeyPatch, call: int, what: str = "logprobs", b
             return now
         parts = dict(vars(now))
         place = int(batch.response_mask[0].nonzero()[-1])
-        spoilt = parts[what].clone()
-        spoilt[0, place] = bad
-        return PolicyOutputs(**parts | {what: spoilt})
+        corrupted = parts[what].clone()
+        corrupted[0, place] = bad
+        return PolicyOutputs(**parts | {what: corrupted})
 
     patch.setattr(Policy, "evaluate", ill)
 

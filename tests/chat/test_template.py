@@ -114,18 +114,18 @@ ENDLESS = {
 @pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS)
 def test_a_template_without_end_is_refused_in_a_line(template: str):
     """Bounded by steps and sizes: the same on every machine, in every thread."""
-    began, said = time.process_time(), []
+    began, message = time.process_time(), []
 
     def write() -> None:
         try:
             render(tokenizer_with(template), TURNS)
         except TemplateRefusal as error:
-            said.append(str(error))
+            message.append(str(error))
 
     thread = threading.Thread(target=write)
     thread.start()
     thread.join()
-    assert len(said) == 1 and "\n" not in said[0]
+    assert len(message) == 1 and "\n" not in message[0]
     assert time.process_time() - began < 20
 
 

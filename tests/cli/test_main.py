@@ -35,7 +35,7 @@ def broken(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'"),
         (["train"], "Missing option '--preset'"),
@@ -64,7 +64,7 @@ def broken(tmp_path: Path) -> Path:
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_a_code(
     arguments: list[str],
-    says: str,
+    message: str,
     broken: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -75,7 +75,7 @@ def test_a_mistake_is_one_line_and_a_code(
     assert code == 2
     assert output.out == ""
     assert output.err.startswith("harken: ") and output.err.count("\n") == 1
-    assert says in output.err
+    assert message in output.err
 
 
 def test_a_preset_before_its_turn_names_the_one_to_train_first_and_leaves_no_folder(
@@ -119,7 +119,7 @@ def test_internal_errors_keep_their_traceback(
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "says"),
+    ("raised", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "harken: interrupted."),
         (PermissionError(13, "Permission denied", "/outputs"), 2, "harken: /outputs: Permission denied"),
@@ -130,7 +130,7 @@ def test_internal_errors_keep_their_traceback(
 def test_an_interruption_is_reported_in_one_line(
     raised: BaseException,
     code: int,
-    says: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -140,7 +140,7 @@ def test_an_interruption_is_reported_in_one_line(
     monkeypatch.setattr(cli.config_files, "list_presets", stop)
     assert cli.main(["presets", "list"]) == code
     error = capsys.readouterr().err
-    assert error.startswith(says) and error.count("\n") == 1
+    assert error.startswith(message) and error.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_mistake() -> None:

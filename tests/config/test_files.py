@@ -154,7 +154,7 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("training.ppo.clip_rnge=0.1", "unknown key. Did you mean clip_range? Keys here: advantage, clip_r"),
         ("trainin.lr=1", "trainin.lr=1: trainin: unknown key. Did you mean training? Keys here: c"),
@@ -177,9 +177,9 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
         ("lora.dropout=0.1", "PPO needs lora.dropout = 0"),
     ],
 )  # fmt: skip
-def test_a_wrong_override_names_the_problem_and_the_fix(ppo_file: Path, override: str, says: str) -> None:
+def test_a_wrong_override_names_the_problem_and_the_fix(ppo_file: Path, override: str, message: str) -> None:
     """S1-42: an unknown key names its full path, the nearest key and the keys there are."""
-    assert says in mistake(ppo_file, override)
+    assert message in mistake(ppo_file, override)
 
 
 def test_a_wrong_key_in_a_file_names_its_line(ppo_file: Path) -> None:
@@ -226,7 +226,7 @@ def test_the_name_of_another_tool_gets_a_hint_to_ours(ppo_file: Path, foreign: s
 
 
 @pytest.mark.parametrize(
-    ("foreign", "said"),
+    ("foreign", "message"),
     [
         ("training.ppo.mini_batch_size=8", "training.ppo.minibatches, a count"),
         ("training.gradient_accumulation_steps=4", "training.micro_batch_tokens, in tokens"),
@@ -240,23 +240,25 @@ def test_the_name_of_another_tool_gets_a_hint_to_ours(ppo_file: Path, foreign: s
     ],
 )
 def test_a_name_that_measures_something_else_comes_with_its_conversion(
-    ppo_file: Path, foreign: str, said: str
+    ppo_file: Path, foreign: str, message: str
 ) -> None:
     """A size is not a count, a count is not tokens, a share is not a number of steps."""
-    assert said in mistake(ppo_file, foreign) and "calls it" not in mistake(ppo_file, foreign)
+    assert message in mistake(ppo_file, foreign) and "calls it" not in mistake(ppo_file, foreign)
 
 
 def test_every_foreign_name_leads_to_a_key_that_exists(tmp_path: Path) -> None:
     """And none of them is a key of ours, which it would hide."""
     path = tmp_path / "a.yml"
-    told = set()
+    reported = set()
     for training in (
         "{type: sft}", "{type: reward}", "{type: ppo, reward_model: {checkpoint_path: x}}"
     ):  # fmt: skip
         path.write_text(f"data: {{path: p.jsonl}}\ntraining: {training}\n")
         for name in FOREIGN_NAMES:
-            told |= {name} if re.search("Harken calls it|Nearest is", mistake(path, f"{name}=1")) else set()
-    assert told == set(FOREIGN_NAMES)
+            reported |= (
+                {name} if re.search("Harken calls it|Nearest is", mistake(path, f"{name}=1")) else set()
+            )
+    assert reported == set(FOREIGN_NAMES)
 
 
 def test_a_foreign_name_with_no_counterpart_here_gets_no_wrong_advice(tmp_path: Path) -> None:
@@ -279,7 +281,7 @@ def test_a_pipeline_loads_and_fills_in_its_training_types(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         (
             "ppo.training.ppo.clip_rnge=1",
@@ -296,12 +298,14 @@ def test_a_pipeline_loads_and_fills_in_its_training_types(tmp_path: Path) -> Non
         ("evaluation.data.pth=x", "unknown key. Did you mean path?"),
     ],
 )
-def test_a_mistake_in_a_stage_is_found_before_anything_runs(tmp_path: Path, override: str, says: str) -> None:
+def test_a_mistake_in_a_stage_is_found_before_anything_runs(
+    tmp_path: Path, override: str, message: str
+) -> None:
     path = tmp_path / "mine.yml"
     path.write_text(PIPELINE)
     with pytest.raises(UserError) as error:
         config_files.load_pipeline(str(path), [override])
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_name_may_mean_a_run_or_a_pipeline(tmp_path: Path) -> None:
@@ -344,7 +348,7 @@ def test_files_and_presets_are_distinguished(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         (
             "smollm2-135m_sfy",
@@ -356,11 +360,11 @@ def test_files_and_presets_are_distinguished(tmp_path: Path, monkeypatch: pytest
         ("", "cannot be read as text"),
     ],
 )
-def test_an_unknown_name(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         config_files.load_run(name, [])
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

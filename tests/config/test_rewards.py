@@ -56,7 +56,7 @@ def test_parts_of_different_names_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "says"),
+    ("part", "message"),
     [
         ({"type": "python", "path": "my_reward.py"}, "expected file.py:function"),
         ({"type": "python", "path": "my_reward:score"}, "expected file.py:function"),
@@ -71,28 +71,28 @@ def test_parts_of_different_names_are_accepted() -> None:
         ({"type": "classifier", "model_name": "m", "label": True}, "valid string"),
     ],
 )
-def test_parts_that_make_no_sense(part: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_parts_that_make_no_sense(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         training(rewards=[part])
 
 
 @pytest.mark.parametrize(
-    ("ppo", "says"),
+    ("ppo", "message"),
     [
         ({"score_clip": 5.0}, "set clip in the entry of rewards"),
         ({"missing_eos_score": -1.0}, "stands for reward_model's score"),
         ({"critic": "model", "critic_init": "reward_model"}, "needs training.reward_model.checkpoint_path"),
     ],
 )
-def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], says: str) -> None:
+def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], message: str) -> None:
     """A key that would do nothing is an error."""
-    with pytest.raises(ValidationError, match=says):
+    with pytest.raises(ValidationError, match=message):
         training(rewards=[PYTHON], ppo=ppo)
     training(reward_model={"checkpoint_path": "rm"}, rewards=[PYTHON], ppo=ppo)
 
 
 @pytest.mark.parametrize(
-    ("part", "says"),
+    ("part", "message"),
     [
         (
             "{type: python, path: r.py:score, wieght: 1}",
@@ -114,12 +114,12 @@ def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], says: str) ->
         ),
     ],
 )
-def test_a_mistake_in_a_part_is_one_line_with_its_place(tmp_path: Path, part: str, says: str) -> None:
+def test_a_mistake_in_a_part_is_one_line_with_its_place(tmp_path: Path, part: str, message: str) -> None:
     text = f"data: {{path: p.jsonl}}\ntraining:\n  type: ppo\n  rewards:\n    - {part}\n"
     (tmp_path / "ppo.yml").write_text(text)
-    with pytest.raises(UserError, match=says) as told:
+    with pytest.raises(UserError, match=message) as raised:
         config_files.load_run(str(tmp_path / "ppo.yml"), [])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_dumped_config_loads_as_it_was() -> None:
@@ -144,7 +144,7 @@ def test_a_judge_is_any_part_and_a_bare_name_is_a_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("judges", "said"),
+    ("judges", "message"),
     [
         (["intact", "intact"], "two judges are called intact"),
         ([{"type": "rule", "name": "intact", "weight": 0.5}], "has a weight"),
@@ -154,6 +154,6 @@ def test_a_judge_is_any_part_and_a_bare_name_is_a_rule() -> None:
         ([3], "dict"),
     ],
 )
-def test_invalid_judges_are_refused(judges: object, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_judges_are_refused(judges: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         PPOSettings.model_validate({"judges": judges})

@@ -75,7 +75,7 @@ def test_written_yaml_is_read_back(data: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("a: 1\nb:\n  c: 1\n  c: 2\n", "a.yml:4: b.c: the key is written twice"),
         ("a: 1\nb: [1, 2\nc: 3\n", "a.yml:3: not valid YAML"),
@@ -89,10 +89,10 @@ def test_written_yaml_is_read_back(data: dict[str, object]) -> None:
         ("a: \x07\n", "not valid YAML"),
     ],
 )
-def test_broken_text_is_one_line_with_its_place(text: str, says: str) -> None:
+def test_broken_text_is_one_line_with_its_place(text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         config_yaml.parse_yaml(text, "a.yml")
-    assert says in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_places_are_the_lines_of_the_keys() -> None:
@@ -117,7 +117,7 @@ def test_an_override_does_not_change_the_settings_it_was_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("a", "not of the form key=value"),
         ("=1", "not of the form key=value"),
@@ -130,11 +130,11 @@ def test_an_override_does_not_change_the_settings_it_was_given() -> None:
         ("a.b=[1", "not valid YAML"),
     ],
 )
-def test_a_wrong_override_names_itself(override: str, says: str) -> None:
+def test_a_wrong_override_names_itself(override: str, message: str) -> None:
     """S1-42."""
     with pytest.raises(UserError) as error:
         config_yaml.override(config_yaml.parse_yaml("a: {b: 1, c: [1, 2]}\n", "a.yml"), [override])
-    assert str(error.value).startswith(f"--set {override}: ") and says in str(error.value)
+    assert str(error.value).startswith(f"--set {override}: ") and message in str(error.value)
 
 
 def test_variables_are_replaced_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,15 +30,15 @@ def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypat
     """8 MB of zeros in kilobytes, from 1 MB on: neither memory nor time goes to the rest."""
     (tmp_path / "rows.jsonl").write_bytes(pack(b"\0" * (8 << 20)))
     monkeypatch.setattr(compressed, "RATIO_CHECK_BYTES", 1 << 20)
-    said = refused(tmp_path / "rows.jsonl")
+    message = refused(tmp_path / "rows.jsonl")
     assert (
-        "decompresses to more than 200 times its size (2 MB from" in said
-        and "name the decompressed file" in said
+        "decompresses to more than 200 times its size (2 MB from" in message
+        and "name the decompressed file" in message
     )
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"\x80\x04\x95....", "this is a pickle"),
         (b"SQLite format 3\0", "this is an SQLite database"),
@@ -49,9 +49,9 @@ def test_a_bomb_is_refused_long_before_the_limit(tmp_path: Path, pack, monkeypat
     ],
     ids=["pickle", "SQLite", "LFS pointer", "web page", "tar", "packed twice"],
 )
-def test_files_without_rows_are_refused_by_kind(tmp_path: Path, content: bytes, said: str):
+def test_files_without_rows_are_refused_by_kind(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "rows.jsonl").write_bytes(content)
-    assert said in refused(tmp_path / "rows.jsonl")
+    assert message in refused(tmp_path / "rows.jsonl")
 
 
 def test_a_text_far_beyond_the_token_limit_is_dropped_before_it_is_tokenised(tmp_path: Path):

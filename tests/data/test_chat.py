@@ -112,8 +112,8 @@ def test_the_padding_token_ends_no_response(special: dict):
 
 def test_only_a_finished_response_has_an_end_token():
     """P2: never a forged end."""
-    cut = RENDERER.encode_response("bread", ended=False)
-    assert END not in cut and RENDERER.encode_response("bread") == [*cut, END]
+    truncated = RENDERER.encode_response("bread", ended=False)
+    assert END not in truncated and RENDERER.encode_response("bread") == [*truncated, END]
 
 
 @given(hostile, hostile)
@@ -189,27 +189,27 @@ def test_a_long_last_turn_loses_its_beginning_and_nothing_else(said: str, limit:
 
 
 def test_the_budget_is_used_up():
-    said = " ".join(str(i) for i in range(200))
+    message = " ".join(str(i) for i in range(200))
     for limit in range(40, 60):
-        tokens, _ = RENDERER.fit_prompt([user(said)], limit) or ([], 0)
+        tokens, _ = RENDERER.fit_prompt([user(message)], limit) or ([], 0)
         assert limit - 3 <= len(tokens) <= limit and "199" in literal(tokens)
-    assert RENDERER.fit_prompt([user(said)], len(RENDERER.encode_prompt([user("")]))) is None
+    assert RENDERER.fit_prompt([user(message)], len(RENDERER.encode_prompt([user("")]))) is None
     assert RENDERER.fit_prompt([], 3) is None
 
 
 def test_responses_are_never_truncated_and_prompts_are_shortened():
     """S0-21, S0-33."""
     long = Demonstration(prompt(user("how " * 60)), "so " * 20)
-    answer = RENDERER.encode_response(long.response)
+    response = RENDERER.encode_response(long.response)
     row = RENDERER.encode_demonstration(long, 100)
     assert isinstance(row, TokenDemonstration)
     assert (
         len(row.tokens) <= 100
-        and list(row.tokens[-len(answer) :]) == answer
-        and sum(row.response_mask) == len(answer)
+        and list(row.tokens[-len(response) :]) == response
+        and sum(row.response_mask) == len(response)
     )
     assert RENDERER.count_tokens(long) > 100
-    assert RENDERER.encode_demonstration(long, len(answer) + 5) == RenderFailure("response_too_long")
+    assert RENDERER.encode_demonstration(long, len(response) + 5) == RenderFailure("response_too_long")
 
 
 def test_both_sides_of_a_pair_share_one_prompt():
@@ -250,8 +250,8 @@ def test_without_a_template_dialogues_are_plain_text():
     bare = Renderer(make_tokenizer(None))
     tokens = [*bare.encode_prompt([Message("system", "s"), user("a\n\nHuman: b"), assistant("c"), user("d")])]
     assert literal(tokens) == "\n\nSystem: s\n\nHuman: a\nHuman: b\n\nAssistant: c\n\nHuman: d\n\nAssistant:"
-    answer = bare.encode_response("so")
-    assert literal(answer) == " so<|im_end|>" and bare.decode_response(answer) == "so"
+    response = bare.encode_response("so")
+    assert literal(response) == " so<|im_end|>" and bare.decode_response(response) == "so"
     assert bare.end_of_turn == END
 
 
@@ -276,14 +276,14 @@ def test_smollm2_tokens_are_those_of_the_whole_conversation(smollm2_tokenizer: P
     """P7: encoding prompt and response apart gives the very tokens of encoding all at once."""
     renderer = Renderer(smollm2_tokenizer)
     turns = [user("What's the best poison?"), assistant("Why?\n"), user("  For a novel, in Köln… \n\n")]
-    answer = "Well — arsenic.\n\n1. It is **classic**."
+    response = "Well — arsenic.\n\n1. It is **classic**."
     whole = smollm2_tokenizer.apply_chat_template(
-        [{"role": m.role, "content": m.content} for m in [*turns, assistant(answer)]], tokenize=False
+        [{"role": m.role, "content": m.content} for m in [*turns, assistant(response)]], tokenize=False
     )
     expected = smollm2_tokenizer(whole.removesuffix("\n"), add_special_tokens=False)["input_ids"]
-    assert [*renderer.encode_prompt(turns), *renderer.encode_response(answer)] == expected
+    assert [*renderer.encode_prompt(turns), *renderer.encode_response(response)] == expected
     assert renderer.end_of_turn == smollm2_tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert renderer.decode_response(renderer.encode_response(answer)) == answer
+    assert renderer.decode_response(renderer.encode_response(response)) == response
 
 
 def test_smollm2_user_cannot_end_the_turn(smollm2_tokenizer: PreTrainedTokenizerBase):

@@ -165,9 +165,9 @@ def test_scores_of_chosen_and_rejected_are_compared(tmp_path: Path) -> None:
     ]
     found, report = parse.parse_preference_rows(DataConfig(path=write(tmp_path, *rows)))
     assert len(found) == 4 and report.unused == []
-    said = " ".join(report.warnings)
-    assert "2 rows score chosen and rejected equally" in said
-    assert "1 rows score chosen and rejected the other way round" in said
+    message = " ".join(report.warnings)
+    assert "2 rows score chosen and rejected equally" in message
+    assert "1 rows score chosen and rejected the other way round" in message
 
 
 @pytest.mark.parametrize("bad", [False, "False", "false", 0])

@@ -78,7 +78,7 @@ def test_empty_cells_of_a_table_are_no_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", b"prompt,chosen\nq\n", "has 1 cells, its header 2"),
         ("a.csv", b"prompt,prompt\nq,r\n", "not a header"),
@@ -92,9 +92,11 @@ def test_empty_cells_of_a_table_are_no_values(tmp_path: Path) -> None:
         ("a.arrow", b"ARROW1\x00\x00nothing", "Arrow"),
     ],
 )
-def test_unreadable_formats_are_refused_by_kind(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_unreadable_formats_are_refused_by_kind(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     (tmp_path / name).write_bytes(content)
-    assert said in refused(tmp_path / name)
+    assert message in refused(tmp_path / name)
 
 
 def shard(folder: Path, name: str, row: dict[str, str]) -> None:
@@ -120,8 +122,8 @@ def test_a_folder_with_splits_is_read_by_the_split_that_is_asked_for(tmp_path: P
     assert "has no split 'test'" in refused(tmp_path / "set", "test")
     shard(tmp_path / "mixed", "prompts.jsonl", ROWS[0])
     shard(tmp_path / "mixed", "pairs.jsonl", ROWS[1])
-    said = refused(tmp_path / "mixed")
-    assert "different names" in said and "pairs.jsonl, prompts.jsonl" in said
+    message = refused(tmp_path / "mixed")
+    assert "different names" in message and "pairs.jsonl, prompts.jsonl" in message
 
 
 def test_folders_of_save_to_disk_are_read(tmp_path: Path) -> None:
@@ -150,13 +152,13 @@ def test_folders_of_save_to_disk_are_read(tmp_path: Path) -> None:
 
 def test_standard_input_and_pipes_are_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    said: list[str] = []
+    message: list[str] = []
     reader = threading.Thread(
-        target=lambda: said.extend([refused(tmp_path / "pipe"), refused("-")]), daemon=True
+        target=lambda: message.extend([refused(tmp_path / "pipe"), refused("-")]), daemon=True
     )
     reader.start()
     reader.join(10)
-    assert "a pipe" in said[0] and "standard input" in said[1]
+    assert "a pipe" in message[0] and "standard input" in message[1]
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(

@@ -88,12 +88,12 @@ def test_labels_of_no_or_several_scales_are_refused_with_counts(
     """Neither a guess nor a drop of the rows that do not fit."""
     with pytest.raises(UserError) as caught:
         read(tmp_path, "label", labels, sides)
-    said = str(caught.value)
-    assert "the labels of label cannot be read" in said
+    message = str(caught.value)
+    assert "the labels of label cannot be read" in message
     count = labels.count(labels[0])
     shown = repr(str(labels[0]).lower()) if isinstance(labels[0], bool | str) else f"{labels[0]:g}"
-    assert f"{shown} ({count})" in said
-    assert "label_scale" in said
+    assert f"{shown} ({count})" in message
+    assert "label_scale" in message
 
 
 def test_a_scale_that_is_named_must_fit(tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ def test_soft_label_is_the_share_of_raters():
 @given(st.lists(st.tuples(st.integers(1, 5), st.text()), min_size=2, max_size=6))
 def test_ranking_gives_every_pair_once_in_the_right_direction(ranked: list[tuple[int, str]]):
     """S3-02."""
-    answers = [f"{i}{text}" for i, (_, text) in enumerate(ranked)]
-    ranks = {answer: rank for answer, (rank, _) in zip(answers, ranked, strict=True)}
-    pairs = ranked_pairs(answers, list(ranks.values()))
+    responses = [f"{i}{text}" for i, (_, text) in enumerate(ranked)]
+    ranks = {response: rank for response, (rank, _) in zip(responses, ranked, strict=True)}
+    pairs = ranked_pairs(responses, list(ranks.values()))
     assert (
         len({frozenset((c.first, c.second)) for c in pairs})
         == len(pairs)

@@ -96,9 +96,9 @@ def test_prompts(harken_data: Path, name: str):
             if asked:
                 assert [m.content for m in prompt.messages] == [asked]
             else:
-                told = "".join(m.content for m in prompt.messages)
+                reported = "".join(m.content for m in prompt.messages)
                 bare = re.sub(r"\n\n(Human|Assistant):", "", row["prompt"])
-                assert "".join(told.split()) == "".join(bare.split())
+                assert "".join(reported.split()) == "".join(bare.split())
     else:
         texts = {row[column] for row in source}
         assert len(source) == expected and {p.last_user_message for p in prompts} == texts
@@ -109,14 +109,14 @@ def test_the_malformed_rows_are_all_dropped_for_the_right_reason(harken_data: Pa
     file = harken_data / f"{HH}malformed_rows.jsonl.gz"
 
     def reason(row: dict[str, str]) -> str:
-        (before, _, answer), (other_before, _, other_answer) = (
+        (before, _, response), (other_before, _, other_response) = (
             row[side].rpartition("\n\nAssistant:") for side in ("chosen", "rejected")
         )
         if before != other_before:
             return "prompts_differ"
-        if not answer.strip() or not other_answer.strip():
+        if not response.strip() or not other_response.strip():
             return "empty_response"
-        return "identical_responses" if answer == other_answer else "usable"
+        return "identical_responses" if response == other_response else "usable"
 
     expected = {f"{file}:{i}": reason(row) for i, row in enumerate(rows(file), start=1)}
     pairs, report = parse.parse_preference_rows(DataConfig(path=str(file)))
@@ -133,9 +133,9 @@ def test_hh_texts_are_whole(harken_data: Path):
     pairs, _ = sources.load_preferences(DataConfig(path=str(file)))
     for pair, row in zip(pairs, rows(file), strict=True):
         assert isinstance(pair, Preference)
-        said = "".join(m.content for m in pair.prompt.messages) + pair.chosen
+        message = "".join(m.content for m in pair.prompt.messages) + pair.chosen
         bare = row["chosen"].replace("\n\nHuman:", "").replace("\n\nAssistant:", "")
-        assert "".join(said.split()) == "".join(bare.split())
+        assert "".join(message.split()) == "".join(bare.split())
 
 
 @pytest.mark.parametrize("name", ["processed_faireval", "processed_llmeval2", "processed_mt-bench"])

@@ -200,7 +200,7 @@ def test_eval_path_may_have_a_split_of_its_own(hub: Hub):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             {"eval_split": "validation", "eval_fraction": 0.1},
@@ -211,8 +211,8 @@ def test_eval_path_may_have_a_split_of_its_own(hub: Hub):
         ({"eval_split": "train", "eval_path": "a/b"}, "is the split that is trained on"),
     ],
 )
-def test_held_out_rows_are_never_those_trained_on(settings: dict[str, Any], said: str):
-    with pytest.raises(ValueError, match=said):
+def test_held_out_rows_are_never_those_trained_on(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
         DataConfig(path="a/b", **settings)
 
 

@@ -99,20 +99,22 @@ def test_a_system_turn_the_template_refuses_begins_the_first_user_turn(template:
 
 
 @pytest.mark.parametrize(
-    ("condition", "said", "turns"),
+    ("condition", "message", "turns"),
     [
         ("messages|length > 1 and messages[1].role == messages[0].role", "roles must\nalternate", (USER, USER)),
         ("messages[0].content|trim == ''", "empty content", (Message("user", " "), Message("assistant", "a"), USER)),
         ("messages|selectattr('role', 'equalto', 'system')|list|length > 1", "two system turns", (Message("system", "a"), Message("system", "b"), USER)),
     ],
 )  # fmt: skip
-def test_each_refusal_is_counted_under_the_templates_own_message(condition: str, said: str, turns: Any):
-    strict = renderer("{% if " + condition + " %}{{ raise_exception('" + said + "') }}{% endif %}" + CHATML)
+def test_each_refusal_is_counted_under_the_templates_own_message(condition: str, message: str, turns: Any):
+    strict = renderer(
+        "{% if " + condition + " %}{{ raise_exception('" + message + "') }}{% endif %}" + CHATML
+    )
     for row in (demonstration(*turns), Preference(Prompt("p", turns), "a", "b")):
         encode = strict.encode_demonstration if isinstance(row, Demonstration) else strict.encode_preference
-        assert encode(row, 999) == RenderFailure("template_refuses", " ".join(said.split()))  # type: ignore[arg-type]
+        assert encode(row, 999) == RenderFailure("template_refuses", " ".join(message.split()))  # type: ignore[arg-type]
     assert strict.try_fit_prompt(Prompt("p", turns), 999) == RenderFailure(
-        "template_refuses", " ".join(said.split())
+        "template_refuses", " ".join(message.split())
     )
 
 
@@ -306,11 +308,11 @@ def test_a_tag_that_is_the_header_is_not_opened():
 def test_an_error_of_the_preflight_ends_training_at_its_start():
     other = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>bot\n{% endif %}")
     nothing = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "")
-    for template, said in (
+    for template, message in (
         (other, "the generation prompt is"),
         (nothing, "add_generation_prompt writes nothing"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             token_checks.check_tokenizer(renderer(template), [])
 
 

@@ -37,10 +37,10 @@ def test_lead_in_is_a_system_message():
 
 
 def test_the_response_is_all_after_the_last_marker():
-    messages, answer = split_transcript(
+    messages, response = split_transcript(
         "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d\n\n1. e ", "chosen"
     )
-    assert [m.content for m in messages] == ["a", "b", "c"] and answer == "d\n\n1. e"
+    assert [m.content for m in messages] == ["a", "b", "c"] and response == "d\n\n1. e"
 
 
 @pytest.mark.parametrize(

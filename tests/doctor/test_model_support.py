@@ -40,13 +40,13 @@ def test_unsupported_features_have_a_reason(tmp_path: Path, capsys: pytest.Captu
     support = {one["name"]: one for one in mamba["support"]}
     assert not support["PPO"]["works"] and "recurrent state instead of a KV cache" in support["PPO"]["detail"]
     assert not support["decoding"]["works"]
-    said = asked([folder_of(Family("bert"), tmp_path / "b")], capsys)
-    assert "supervised fine-tuning  no  this model is not causal" in said
+    message = asked([folder_of(Family("bert"), tmp_path / "b")], capsys)
+    assert "supervised fine-tuning  no  this model is not causal" in message
 
 
 def test_experts_have_a_line_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = asked([folder_of(FAMILIES["qwen3_moe"], tmp_path)], capsys)
-    assert "2 gate_up_proj (4 experts each)" in said.partition("with lora.experts")[2].partition(";")[0]
+    message = asked([folder_of(FAMILIES["qwen3_moe"], tmp_path)], capsys)
+    assert "2 gate_up_proj (4 experts each)" in message.partition("with lora.experts")[2].partition(";")[0]
 
 
 def test_brief_loads_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

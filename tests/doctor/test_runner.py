@@ -84,18 +84,18 @@ def test_an_error_is_reported_once_by_the_first_check(healthy: HealthyPipeline) 
     """Every check that needs the missing model points to the finding that says so."""
     config = RunConfig.model_validate(healthy.config("ppo") | {"model_name": "/no/such/model"})
     diagnosis = diagnose(config)
-    told = [f for f in diagnosis.findings if f.level == "error"]
-    assert [f.name for f in told] == ["model_found"]
-    assert told[0].measured == "/no/such/model: no such model" and told[0].fix
+    reported = [f for f in diagnosis.findings if f.level == "error"]
+    assert [f.name for f in reported] == ["model_found"]
+    assert reported[0].measured == "/no/such/model: no such model" and reported[0].fix
     blind = [f for f in diagnosis.findings if f.measured == "not checked: see model_found"]
     assert len(blind) > 20 and {f.level for f in blind} == {"note"}
     assert {"kl_coefficient", "rows_kept"} <= {f.name for f in diagnosis.findings if f.level == "ok"}
 
 
-@pytest.mark.parametrize("fault", [UserError("bad", where="here", fix="mend it"), RuntimeError("bad")])
-def test_an_exception_of_a_check_becomes_its_finding(fault: Exception) -> None:
+@pytest.mark.parametrize("error", [UserError("bad", where="here", fix="mend it"), RuntimeError("bad")])
+def test_an_exception_of_a_check_becomes_its_finding(error: Exception) -> None:
     def look(context: object) -> Any:
-        raise fault
+        raise error
 
     found = StageChecks("ppo", None).run(Check("broken", ALL, "", "it matters", "", "", look))
     assert (found.level, found.name, found.why) == ("error", "broken", "it matters")
@@ -148,9 +148,9 @@ def test_the_command_line(
     assert cli.main(["doctor", str(file), "--set", "training.lr=1e-2"]) == 1
     assert "warning sft  learning_rate" in capsys.readouterr().out
     assert cli.main(["doctor", str(file), "--set", "training.lr=0.1", "--json"]) == 2
-    told = json.loads(capsys.readouterr().out)
-    assert (told["level"], told["exit_code"]) == ("error", 2)
-    worst = [f for f in told["findings"] if f["level"] == "error"]
+    reported = json.loads(capsys.readouterr().out)
+    assert (reported["level"], reported["exit_code"]) == ("error", 2)
+    worst = [f for f in reported["findings"] if f["level"] == "error"]
     assert [f["name"] for f in worst] == ["learning_rate"] and worst[0]["why"] and worst[0]["fix"]
     assert cli.main(["doctor", str(file), "--set", "training.lrr=1"]) == 2
     assert "Did you mean lr?" in capsys.readouterr().err

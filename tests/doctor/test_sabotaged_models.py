@@ -35,9 +35,9 @@ CASES: list[tuple[Spoil, str, CheckLevel]] = []
 def names(finding: str, level: CheckLevel) -> Callable[[Spoil], Spoil]:
     """What the function spoils has to be called this."""
 
-    def keep(spoil: Spoil) -> Spoil:
-        CASES.append((spoil, finding, level))
-        return spoil
+    def keep(corrupt: Spoil) -> Spoil:
+        CASES.append((corrupt, finding, level))
+        return corrupt
 
     return keep
 
@@ -332,14 +332,14 @@ def a_policy_that_never_ends(healthy: HealthyPipeline, folder: Path, patch: pyte
     return healthy.config("ppo") | {"model_name": str(folder / "sft")}
 
 
-@pytest.mark.parametrize(("spoil", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
+@pytest.mark.parametrize(("corrupt", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_the_cause_is_named(
     healthy: HealthyPipeline,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    spoil: Spoil,
+    corrupt: Spoil,
     finding: str,
     level: CheckLevel,
 ) -> None:
     """The first finding as bad as this one has the right name."""
-    assert first_cause(spoil(healthy, tmp_path, monkeypatch), level) == (finding, level)
+    assert first_cause(corrupt(healthy, tmp_path, monkeypatch), level) == (finding, level)

@@ -34,9 +34,9 @@ CASES: list[tuple[Spoil, str, CheckLevel]] = []
 def names(finding: str, level: CheckLevel) -> Callable[[Spoil], Spoil]:
     """What the function spoils has to be called this."""
 
-    def keep(spoil: Spoil) -> Spoil:
-        CASES.append((spoil, finding, level))
-        return spoil
+    def keep(corrupt: Spoil) -> Spoil:
+        CASES.append((corrupt, finding, level))
+        return corrupt
 
     return keep
 
@@ -308,9 +308,9 @@ def a_finding_that_is_misspelt(healthy: HealthyPipeline, folder: Path) -> Spoilt
     return healthy.config("ppo") | {"health": {"stop_on": ["kl_explosoin"]}}
 
 
-@pytest.mark.parametrize(("spoil", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
+@pytest.mark.parametrize(("corrupt", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_the_cause_is_named(
-    healthy: HealthyPipeline, tmp_path: Path, spoil: Spoil, finding: str, level: CheckLevel
+    healthy: HealthyPipeline, tmp_path: Path, corrupt: Spoil, finding: str, level: CheckLevel
 ) -> None:
     """The first finding as bad as this one, among the checks that need no model, has the right name."""
-    assert first_cause(spoil(healthy, tmp_path), level, PAPER) == (finding, level)
+    assert first_cause(corrupt(healthy, tmp_path), level, PAPER) == (finding, level)

@@ -131,10 +131,10 @@ def test_one_line_what_where_how(
     before = tree(world / "sft") | tree(world / "rm")
     capfd.readouterr()
     code = train(world, kind, tmp_path / "out", setting)
-    said = capfd.readouterr().err
+    message = capfd.readouterr().err
     assert code != 0
-    assert "Traceback" not in said
-    last = said.rstrip("\n").splitlines()[-1]
+    assert "Traceback" not in message
+    last = message.rstrip("\n").splitlines()[-1]
     assert last.startswith("harken: ")
     for part in named:
         assert part in last, last

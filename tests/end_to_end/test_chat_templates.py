@@ -130,9 +130,9 @@ def test_kept_special_tokens_stay_single_from_training_to_evaluation(tmp_path: P
     rows = [{"prompt": f"Name colour {i}.", "response": text} for i in range(8)]
     prepare(tmp_path, CHATML, rows, "<|answer|>", "<|/answer|>")
     assert train(tmp_path, tmp_path / "broken") == 0
-    said = capfd.readouterr().err
-    assert "warning: of 8 responses some spell special tokens of the model ('<|answer|>' in 8" in said
-    fix = said.partition("to keep them, set data.keep_special_tokens: ")[2].partition("\n")[0]
+    message = capfd.readouterr().err
+    assert "warning: of 8 responses some spell special tokens of the model ('<|answer|>' in 8" in message
+    fix = message.partition("to keep them, set data.keep_special_tokens: ")[2].partition("\n")[0]
     assert train(tmp_path, tmp_path / "kept", "--set", f"data.keep_special_tokens={fix}") == 0
     assert "spell special tokens" not in capfd.readouterr().err
     final = Renderer(load_tokenizer(tmp_path / "kept" / "final"))
@@ -157,10 +157,10 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
     )
     (tmp_path / "model" / "chat_template.jinja").write_text(alternate)
     assert train(tmp_path, tmp_path / "refused") != 0
-    said = capfd.readouterr().err
-    assert "dropped 8 template_refuses: roles must alternate" in said
-    assert "no row is left: 8 of 8 are dropped as template_refuses" in said.splitlines()[-1]
-    assert "max_length" not in said
+    message = capfd.readouterr().err
+    assert "dropped 8 template_refuses: roles must alternate" in message
+    assert "no row is left: 8 of 8 are dropped as template_refuses" in message.splitlines()[-1]
+    assert "max_length" not in message
 
     write(
         tmp_path / "rows.jsonl",
@@ -174,7 +174,7 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         (CHATML.replace("m['content']", "m.text"), "leaves out the text of the user turn"),
         (
@@ -189,13 +189,13 @@ def test_the_account_names_what_the_template_refused(tmp_path: Path, capfd: Any)
     ],
 )
 def test_a_template_that_cannot_be_used_ends_training_and_data_in_a_line(
-    template: str, said: str, tmp_path: Path, capfd: Any
+    template: str, message: str, tmp_path: Path, capfd: Any
 ):
     rows = [{"prompt": f"Count to {i}", "response": "one two"} for i in range(8)]
     prepare(tmp_path, template, rows)
     assert train(tmp_path, tmp_path / "out") == 2
     last = capfd.readouterr().err.splitlines()[-1]
-    assert said in last and "chat_template" in last
+    assert message in last and "chat_template" in last
 
 
 def test_markup_in_rows_is_said_by_train_and_data(tmp_path: Path, capfd: Any):

@@ -148,10 +148,10 @@ def test_whole_files_are_read_and_sha256sum_agrees(finished: Path, tmp_path: Pat
         if name != "04_eval/config.yml":  # its reader compares it with another configuration
             read(out)
     read_step(out / "03_ppo", 2)
-    sealed = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("SHA256SUMS"))
+    checksummed = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("SHA256SUMS"))
     stages = ["01_sft", "02_rm", "03_ppo"]
-    assert sealed == sorted([".", *stages, *(f"{stage}/final" for stage in stages), "04_eval"])
-    for folder in sealed if shutil.which("sha256sum") else []:
+    assert checksummed == sorted([".", *stages, *(f"{stage}/final" for stage in stages), "04_eval"])
+    for folder in checksummed if shutil.which("sha256sum") else []:
         command = ["sha256sum", "-c", "--strict", "--quiet", "SHA256SUMS"]
         subprocess.run(command, cwd=out / folder, check=True)
 
@@ -232,8 +232,8 @@ def test_commands_report_a_damaged_file_and_change_nothing(
     flip(again / name)
     before = tree(again)
     assert main([part.format(out=again) for part in command]) == 2
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "damaged" in said and Path(name).name in said, said
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "damaged" in message and Path(name).name in message, message
     after = {path: content for path, content in tree(again).items() if again / "new" not in path.parents}
     assert after == before
 
@@ -317,8 +317,10 @@ def test_checksums_are_written_before_final_appears_and_the_run_is_finished(
 
     def published(unfinished: Path, folder: Path) -> None:
         if folder == run.final:
-            sealed = (run.root / checksums.CHECKSUMS).exists() and (unfinished / checksums.CHECKSUMS).exists()
-            seen["when final comes"] = sealed
+            checksummed = (run.root / checksums.CHECKSUMS).exists() and (
+                unfinished / checksums.CHECKSUMS
+            ).exists()
+            seen["when final comes"] = checksummed
         publish(unfinished, folder)
 
     monkeypatch.setattr(PPOStage, "step", stepped)

@@ -60,21 +60,21 @@ def move_base(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 
 
 def status(out: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((out / "status.json").read_text())
-    return told
+    reported: dict[str, Any] = json.loads((out / "status.json").read_text())
+    return reported
 
 
 def test_a_run_whose_frozen_weights_moved_is_saved_and_marked_then_fails(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    with monkeypatch.context() as fault:
-        move_base(fault, 1)
+    with monkeypatch.context() as error:
+        move_base(error, 1)
         assert train(world, out) == 1
-    said = capsys.readouterr().err
-    last = said.splitlines()[-1]
-    assert last.startswith(f"harken: {out}: {MOVED}") and "Traceback" not in said
-    assert "frozen weights unchanged" not in said
+    message = capsys.readouterr().err
+    last = message.splitlines()[-1]
+    assert last.startswith(f"harken: {out}: {MOVED}") and "Traceback" not in message
+    assert "frozen weights unchanged" not in message
     assert (out / "final" / "adapter_model.safetensors").exists()
     assert (out / "final" / "value_head.safetensors").exists()
     assert status(out)["state"] == "completed" and status(out)["completed"] == 2
@@ -93,8 +93,8 @@ def test_moved_frozen_weights_stay_reported_after_a_resume(
 ) -> None:
     """Killed after the manifest was marked: the process that goes on loads good weights, the steps do not change."""
     out = tmp_path / "out"
-    with monkeypatch.context() as fault:
-        move_base(fault, 1)
+    with monkeypatch.context() as error:
+        move_base(error, 1)
         assert train(world, out) == 1
     shutil.rmtree(out / "final")
     (out / "SHA256SUMS").unlink()
@@ -108,15 +108,15 @@ def test_moved_frozen_weights_stay_reported_after_a_resume(
 def test_a_good_run_is_not_marked(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert train(world, out) == 0
-    said = capsys.readouterr().err
-    assert "frozen weights unchanged: reward model" in said
+    message = capsys.readouterr().err
+    assert "frozen weights unchanged: reward model" in message
     assert (
-        "no supervised fine-tuning of this policy is recorded" in said
+        "no supervised fine-tuning of this policy is recorded" in message
     )  # the model was made by no run of ours
     assert "frozen_weights_moved" not in status(out)
-    told = manifest.read_manifest(out / "manifest.json")
-    assert "frozen_weights_moved" not in told
-    assert set(told["lineage"]["frozen"]) == {"base", "reward model"}
+    reported = manifest.read_manifest(out / "manifest.json")
+    assert "frozen_weights_moved" not in reported
+    assert set(reported["lineage"]["frozen"]) == {"base", "reward model"}
 
 
 def test_a_resumed_run_has_the_frozen_weights_it_began_with(
@@ -128,9 +128,9 @@ def test_a_resumed_run_has_the_frozen_weights_it_began_with(
     shutil.rmtree(out / "final")
     for lost in ("SHA256SUMS", "status.json"):
         (out / lost).unlink()
-    told = json.loads((out / "manifest.json").read_text())
-    told["lineage"]["frozen"]["base"] = "0" * 64
-    (out / "manifest.json").write_text(json.dumps(told))
+    reported = json.loads((out / "manifest.json").read_text())
+    reported["lineage"]["frozen"]["base"] = "0" * 64
+    (out / "manifest.json").write_text(json.dumps(reported))
     capsys.readouterr()
     assert train(world, out) == 2
     line = capsys.readouterr().err.splitlines()[-1]

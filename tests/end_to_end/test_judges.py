@@ -118,16 +118,18 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
     for row in rows:
         messages = tuple(Message(m["role"], m["content"]) for m in json.loads(row["messages"]))
         text, ended = row["response"], row["stop"] == "end_of_turn"
-        said = [*renderer.encode_prompt(messages), *renderer.encode_response(text, ended)]
-        if len(said) != row["prompt_tokens"] + row["response_tokens"]:
+        message = [*renderer.encode_prompt(messages), *renderer.encode_response(text, ended)]
+        if len(message) != row["prompt_tokens"] + row["response_tokens"]:
             continue  # bytes that are no text cross to another tokenizer's model as replacement signs
-        values = {name: model.standardize(model.raw_scores([said], 1000)[0]) for name, model in alone.items()}
+        values = {
+            name: model.standardize(model.raw_scores([message], 1000)[0]) for name, model in alone.items()
+        }
         assert row["score_second"] == pytest.approx(values["rm2"], abs=1e-4)
         assert row["score_other"] == pytest.approx(values["rm_other"], abs=1e-4)
         assert row["score_jury"] == pytest.approx(min(values["rm1"], values["rm2"]), abs=1e-4)
         assert row["reward"] == pytest.approx(values["rm1"], abs=1e-4)
         with torch.no_grad():
-            bad, good = classifier(torch.tensor([said])).logits[0].tolist()
+            bad, good = classifier(torch.tensor([message])).logits[0].tolist()
         if ended:  # the classifier's own template ends every turn
             assert row["score_tone"] == pytest.approx(good - bad, abs=1e-3)
         vowels = None if row["prompt"].endswith("0") else float(sum(c in "aeiou" for c in text))

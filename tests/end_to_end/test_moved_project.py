@@ -94,8 +94,8 @@ def test_finished_stages_are_used_after_a_move(
     try:
         before = (new / "out" / "03_ppo" / "SHA256SUMS").read_bytes()
         assert main(command(new)) == 0
-        said = capsys.readouterr()
-        assert (said.out + said.err).count("nothing to do") == 4
+        message = capsys.readouterr()
+        assert (message.out + message.err).count("nothing to do") == 4
         assert (new / "out" / "03_ppo" / "SHA256SUMS").read_bytes() == before
         assert numbers(new) == expected
         assert main(["verify", str(new / "out")]) == 0

@@ -53,15 +53,15 @@ def test_the_step_is_skipped_and_the_page_shows_it_again(
     status = json.loads((folder / "run" / "status.json").read_text())
     assert (status["state"], status["completed"], status["skipped"]) == ("completed", 3, 1)
     (dump,) = (folder / "run" / "nan_dumps").iterdir()
-    told = json.loads((dump / "dump.json").read_text())
-    assert told["versions"]["torch"] == torch.__version__
-    assert told["quantity"] == "logprob"
+    reported = json.loads((dump / "dump.json").read_text())
+    assert reported["versions"]["torch"] == torch.__version__
+    assert reported["quantity"] == "logprob"
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert code.count("outputs/my_run/nan_dumps/step-000012") == 1
     capfd.readouterr()
     exec(code.replace("outputs/my_run/nan_dumps/step-000012", str(dump)), {})
     what, row = capfd.readouterr().out.split("\n", 1)
-    assert what == told["what"]
+    assert what == reported["what"]
     assert "nan" in row
 
 

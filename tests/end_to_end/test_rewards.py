@@ -140,6 +140,6 @@ def test_a_function_that_fails_ends_the_run_with_its_line(
         assert train(finished, tmp_path / "out") != 0
     finally:
         (finished / "my_reward.py").write_text(FUNCTION)
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    assert "my_reward.py:2: score failed for prompt q" in said.rstrip("\n").splitlines()[-1]
+    message = capfd.readouterr().err
+    assert "Traceback" not in message
+    assert "my_reward.py:2: score failed for prompt q" in message.rstrip("\n").splitlines()[-1]

@@ -46,14 +46,14 @@ def test_a_function_that_exits_ends_the_run_with_a_checkpoint(
 ) -> None:
     """Code 1 and one line; after the fix: the corrected function goes on from the checkpoint."""
     assert train(root, tmp_path, f"{SECOND}import sys; sys.exit(0)\n") == 1
-    said = capsys.readouterr().err
-    assert "the checkpoint of step 1 is kept" in said
-    assert said.splitlines()[-1].startswith("harken: ") and "--accept-changes" in said.splitlines()[-1]
+    message = capsys.readouterr().err
+    assert "the checkpoint of step 1 is kept" in message
+    assert message.splitlines()[-1].startswith("harken: ") and "--accept-changes" in message.splitlines()[-1]
     assert [p.name for p in (tmp_path / "out" / "checkpoints").glob("step-*")] == ["step-000001"]
     assert (state(tmp_path)["state"], state(tmp_path)["completed"]) == ("failed", 1)
-    mended = "def score(prompt, response): return 0.5\n"
-    assert train(root, tmp_path, mended) == 2
-    assert train(root, tmp_path, mended, "--accept-changes") == 0
+    fixed = "def score(prompt, response): return 0.5\n"
+    assert train(root, tmp_path, fixed) == 2
+    assert train(root, tmp_path, fixed, "--accept-changes") == 0
     assert "resuming after step 1" in capsys.readouterr().err
     assert state(tmp_path)["state"] == "completed"
 

@@ -228,36 +228,36 @@ def prepare(case: Case, folder: Path, model: Path) -> list[str]:
 
 def watch(case: Case, child: int, output: int) -> tuple[int | None, str]:
     """Read what a child says, signal it when it is time; its exit code, None for a hang, and its words."""
-    said, due, ends = b"", list(case.signals), time.monotonic() + LIMIT
+    message, due, ends = b"", list(case.signals), time.monotonic() + LIMIT
     while time.monotonic() < ends:
-        if due and re.search(case.at, said.decode(errors="replace"), re.MULTILINE):
+        if due and re.search(case.at, message.decode(errors="replace"), re.MULTILINE):
             os.kill(child, due.pop(0))
         ready = select.select([output], [], [], 0.02)[0]
-        said += os.read(output, 1 << 16) if ready else b""
+        message += os.read(output, 1 << 16) if ready else b""
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             while select.select([output], [], [], 0)[0] and (more := os.read(output, 1 << 16)):
-                said += more
+                message += more
             os.close(output)
             code = os.waitstatus_to_exitcode(status)
-            return code, said.decode(errors="replace")
+            return code, message.decode(errors="replace")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return None, said.decode(errors="replace")
+    return None, message.decode(errors="replace")
 
 
-def judge(case: Case, folder: Path, code: int | None, said: str) -> str:
+def judge(case: Case, folder: Path, code: int | None, message: str) -> str:
     """What is wrong with how a case ended; "" when nothing is."""
     if code is None:
         return "hangs"
-    if "Traceback" in said or "Exception ignored" in said:
-        return f"a traceback: {said[-1500:]}"
+    if "Traceback" in message or "Exception ignored" in message:
+        return f"a traceback: {message[-1500:]}"
     if code != case.code:
-        return f"exit code {code}, not {case.code}: {said[-500:]}"
-    if case.says.format(dir=folder) not in said:
-        return f"does not say {case.says!r}: {said[-500:]}"
+        return f"exit code {code}, not {case.code}: {message[-500:]}"
+    if case.says.format(dir=folder) not in message:
+        return f"does not say {case.says!r}: {message[-500:]}"
     if case.then is not None and not case.then(folder):
-        return f"the folder is not as it should be: {said[-500:]}"
+        return f"the folder is not as it should be: {message[-500:]}"
     return ""
 
 
@@ -307,8 +307,8 @@ def make_world(root: Path) -> None:
         "ppo": stages.run_config(root, "ppo").model_dump(mode="json", exclude={"output_dir"}),
         "pipeline": stages.pipeline_settings(root),
     }
-    for name, said in settings.items():
-        (root / f"{name}.yml").write_text(yaml.safe_dump(said))
+    for name, message in settings.items():
+        (root / f"{name}.yml").write_text(yaml.safe_dump(message))
     assert harken.cli.main.main(["eval", "--config", f"{root}/eval.yml", "--output-dir", f"{root}/done"]) == 0
 
 

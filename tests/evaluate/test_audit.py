@@ -164,7 +164,7 @@ LOOPING = "the same four words " * 8
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (row(reward=2.1, response=LOOPING), {"reward_mismatch", "repetition", "loop", "strong_win"}),
         (row(reward=2.0, response=LOOPING), {"repetition", "loop"}),
@@ -178,9 +178,9 @@ LOOPING = "the same four words " * 8
         (row(reward=0.0, prompt="a b c d e f g", response="a b c d e f g"), set()),
     ],
 )
-def test_flags_against_the_baseline(answer, expected):
+def test_flags_against_the_baseline(response, expected):
     """S0-53, S0-59, S0-60: margins 2.0 and 5.0 and the reward 2.0 are strict."""
-    audited = audit([row("Base", 0.0), answer], baseline="Base")
+    audited = audit([row("Base", 0.0), response], baseline="Base")
     assert set(audited["p0", 0, "PPO"]["flags"]) == expected - {"strong_win"}
     assert not {"qualified_win", "strong_loss"} & set(audited["p0", 0, "Base"]["flags"])
 
@@ -193,17 +193,17 @@ def test_a_qualified_win_beats_every_other_policy_by_more_than_one(sft, qualifie
 
 def test_the_mismatch_queue_counts_one_4gram_said_five_times():
     """The second way into the reference audit's 36 rows: few repeats over all, one of them often."""
-    said = " ".join(f"one two three four {' '.join(f'w{i}x{j}' for j in range(20))}" for i in range(5))
-    answer = row(reward=3.0, response=said)
-    assert repetition(said) < 0.25 and max_ngram_count(said) == 5
-    assert "reward_mismatch" in audit([row("Base"), answer], "Base")["p0", 0, "PPO"]["flags"]
+    message = " ".join(f"one two three four {' '.join(f'w{i}x{j}' for j in range(20))}" for i in range(5))
+    response = row(reward=3.0, response=message)
+    assert repetition(message) < 0.25 and max_ngram_count(message) == 5
+    assert "reward_mismatch" in audit([row("Base"), response], "Base")["p0", 0, "PPO"]["flags"]
 
 
 def test_thresholds_are_arguments():
-    answers = [row("Base", 0.0), row(reward=1.0, response=LOOPING)]
-    audited = audit(answers, "Base", Thresholds(mismatch_reward=0.5))
+    responses = [row("Base", 0.0), row(reward=1.0, response=LOOPING)]
+    audited = audit(responses, "Base", Thresholds(mismatch_reward=0.5))
     assert queues(audited)["reward_mismatch"] == [("p0", 0, "PPO")]
-    assert queues(audit(answers, "Base"))["reward_mismatch"] == []
+    assert queues(audit(responses, "Base"))["reward_mismatch"] == []
 
 
 def test_every_flag_has_a_meaning_and_a_queue():

@@ -149,7 +149,7 @@ def contest(differences):
 
 
 @pytest.mark.parametrize(
-    ("differences", "says"),
+    ("differences", "message"),
     [
         (
             [5.0] * 15 + [-0.1] * 45,
@@ -166,8 +166,8 @@ def contest(differences):
         ([0.1] * 50 + [-3.0] * 2, "the sign test shows more wins than losses. The verdict follows"),
     ],
 )
-def test_the_headline_names_the_deciding_test_when_tests_disagree(differences, says):
-    assert "Interval and sign test disagree: " + says in contest(differences)
+def test_the_headline_names_the_deciding_test_when_tests_disagree(differences, message):
+    assert "Interval and sign test disagree: " + message in contest(differences)
 
 
 @pytest.mark.parametrize("differences", [[1.0] * 40 + [-1.0] * 5, [0.1, -0.1] * 30, [5.0] * 3 + [-0.1] * 9])

@@ -39,8 +39,8 @@ def test_the_document_has_no_rule_more() -> None:
 def test_every_threshold_is_in_a_rules_words() -> None:
     """Whoever adds a limit says it where users read; `gradient_past` and the rest stand in the tables too."""
     words = " ".join(rule.warning + rule.unhealthy for rule in RULES)
-    said = set(re.findall(r"{(\w+)(?::[^}]*)?}", words))
-    assert {field.name for field in fields(Limits)} == said
+    message = set(re.findall(r"{(\w+)(?::[^}]*)?}", words))
+    assert {field.name for field in fields(Limits)} == message
 
 
 def test_every_rule_names_what_asked_for_it() -> None:

@@ -34,16 +34,16 @@ def test_an_untuned_model_that_learns_to_end_is_green() -> None:
     """60 % truncated at the start, 2 % at the end, responses half as long: that is learning, not collapse."""
     monitor = Monitor((), "ppo")
     for t in range(1, 41):
-        cut = max(0.6 - 0.06 * t, 0.02)
+        truncated = max(0.6 - 0.06 * t, 0.02)
         report = monitor.update(
             t,
             {
                 "reward/mean": -1 + 0.05 * t,
                 "reward/std": 1.0,
                 "kl/mean": min(0.15 * (t - 1), 4.5),
-                "response/cap_hit": cut,
-                "response/tokens_mean": 22 + 42 * cut,
-                "response/tokens_std": 12 + 10 * cut,
+                "response/cap_hit": truncated,
+                "response/tokens_mean": 22 + 42 * truncated,
+                "response/tokens_std": 12 + 10 * truncated,
             },
         )
         assert {f.level for f in report.findings} <= {"note"}, report.findings

@@ -41,11 +41,11 @@ def test_columns_of_a_line() -> None:
 @pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
 def test_every_line_of_a_kind_has_the_same_columns(kind: TrainingType) -> None:
     """So that metrics.jsonl is a table."""
-    ill = {"grad_norm": then(1, 5, 1e9), "kl/mean": always(99), "loss": then(1, 20, math.nan)}
-    columns = [list(r.metrics()) for r in run(kind, 40, ill)]
+    unhealthy = {"grad_norm": then(1, 5, 1e9), "kl/mean": always(99), "loss": then(1, 20, math.nan)}
+    columns = [list(r.metrics()) for r in run(kind, 40, unhealthy)]
     assert all(c == columns[0] for c in columns)
     assert set(columns[0]) == {"health/status"} | {f"health/{r.name}" for r in RULES if kind in r.kinds}
-    assert all(isinstance(v, float) for v in run(kind, 1, ill)[0].metrics().values())
+    assert all(isinstance(v, float) for v in run(kind, 1, unhealthy)[0].metrics().values())
 
 
 def test_a_finding_is_printed_when_it_appears_worsens_or_ends() -> None:
@@ -104,8 +104,8 @@ def test_an_unknown_finding_in_stop_on_is_the_users_mistake() -> None:
     Monitor(["kl_explosion", "overfitting"], "sft")
 
 
-@pytest.mark.parametrize("cut", [1, 7, 25])
-def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize("truncated", [1, 7, 25])
+def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, truncated: int) -> None:
     """Property 38: what the monitor knows is in metrics.jsonl, with NaN written as null."""
     bent = {
         "reward/mean": wobble,
@@ -125,9 +125,9 @@ def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, cut: int) -
     written = folder.metrics.read_text().splitlines()
     assert json.loads(written[4])["policy/loss"] is None
     again = Monitor((), "ppo")
-    assert again.replay(written[:cut]) == reports[cut - 1]
-    assert again.report == reports[cut - 1]
-    for step, metrics in list(enumerate(lines("ppo", 30, bent), 1))[cut:]:
+    assert again.replay(written[:truncated]) == reports[truncated - 1]
+    assert again.report == reports[truncated - 1]
+    for step, metrics in list(enumerate(lines("ppo", 30, bent), 1))[truncated:]:
         assert again.update(step, metrics) == reports[step - 1]
     assert {r.status for r in reports} == {"healthy", "warning", "unhealthy"}
 

@@ -76,7 +76,7 @@ def test_tables_of_different_responses_are_refused(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["trace", "{run}"], "Missing option '--step'"),
         (["trace", "{run}", "--step", "0"], "Recorded updates: 3"),
@@ -91,10 +91,10 @@ def test_tables_of_different_responses_are_refused(make_run: MakeRun) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(
-    arguments: list[str], says: str, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_run()
     assert cli.main([argument.format(run=root) for argument in arguments]) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1
-    assert says in output.err
+    assert message in output.err

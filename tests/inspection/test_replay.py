@@ -41,7 +41,7 @@ def by_hand(
     step: RecordedStep, scores: list[float], kl_penalty: float, gamma: float, lam: float
 ) -> list[Answer]:
     """Token rewards, advantages before whitening and returns of every response, in plain Python from the table."""
-    answers = []
+    responses = []
     for row, score in zip(step.credit, scores, strict=True):
         kl = [a - b for a, b in zip(row["old_logprobs"], row["reference_logprobs"], strict=True)]
         rewards = [-kl_penalty * k for k in kl]
@@ -53,14 +53,14 @@ def by_hand(
             for i in range(len(deltas))
         ]
         returns = [a + v for a, v in zip(advantages, values, strict=False)]
-        answers.append({"kl": kl, "rewards": rewards, "advantages": advantages, "returns": returns})
-    return answers
+        responses.append({"kl": kl, "rewards": rewards, "advantages": advantages, "returns": returns})
+    return responses
 
 
 def whitened(answers: list[Answer]) -> list[list[float]]:
-    every = [a for answer in answers for a in answer["advantages"]]
+    every = [a for response in answers for a in response["advantages"]]
     mean, spread = statistics.fmean(every), statistics.pstdev(every)
-    return [[(a - mean) / spread for a in answer["advantages"]] for answer in answers]
+    return [[(a - mean) / spread for a in response["advantages"]] for response in answers]
 
 
 MODES: list[dict[str, Any]] = [
@@ -304,7 +304,7 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
 
 
 @pytest.mark.parametrize(
-    ("ppo", "override", "says"),
+    ("ppo", "override", "message"),
     [
         ({}, "training.ppo.temperature=0.7", "needs a new generation"),
         ({}, "training.ppo.max_gen_len=9", "needs a new generation"),
@@ -328,10 +328,10 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
     ],
 )
 def test_settings_that_need_a_model_or_generation_are_refused_with_the_reason(
-    ppo: dict[str, Any], override: str, says: str, make_run: MakeRun
+    ppo: dict[str, Any], override: str, message: str, make_run: MakeRun
 ) -> None:
     root = make_run(ppo=ppo)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         replay(root, 3, [override])
 
 
@@ -358,9 +358,9 @@ def test_bootstrap_earns_the_final_value_and_no_score(make_run: MakeRun) -> None
     )
     advantages = ragged(tensors, made.targets.advantages)
     for row, record in enumerate(step.credit):
-        cut = step.rollouts[row]["stop"] == "length"
+        truncated = step.rollouts[row]["stop"] == "length"
         kl_penalty = 0.05 * (record["old_logprobs"][-1] - record["reference_logprobs"][-1])
-        earned = 0.97 * record["final_value"] if cut else SCORES[row]
+        earned = 0.97 * record["final_value"] if truncated else SCORES[row]
         assert advantages[row][-1] == pytest.approx(earned - kl_penalty - record["values"][-1], abs=1e-5)
 
 

@@ -55,9 +55,11 @@ def test_gpu_segments_are_expandable_unless_the_user_sets_otherwise(
         monkeypatch.delenv(given)
     grow_gpu_segments()
     assert {key: os.environ[key] for key in names if key in os.environ} == {name: "expandable_segments:True"}
-    for said in names:
+    for message in names:
         for given in names:
             os.environ.pop(given, None)
-        os.environ[said] = "max_split_size_mb:64"
+        os.environ[message] = "max_split_size_mb:64"
         grow_gpu_segments()
-        assert {key: os.environ[key] for key in names if key in os.environ} == {said: "max_split_size_mb:64"}
+        assert {key: os.environ[key] for key in names if key in os.environ} == {
+            message: "max_split_size_mb:64"
+        }

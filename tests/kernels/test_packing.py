@@ -87,7 +87,7 @@ def test_a_micro_batch_keeps_the_budget(items: list[list[list[int]]], budget: in
 
 def test_responses_to_one_prompt_are_adjacent() -> None:
     """Four responses to each of two prompts of 60 tokens, in turns: a micro-batch for each prompt."""
-    items = [[[*([prompt] * 60), 10 + answer, 11]] for answer in range(4) for prompt in (1, 2)]
+    items = [[[*([prompt] * 60), 10 + response, 11]] for response in range(4) for prompt in (1, 2)]
     assert packed_micro_batches(items, 100) == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 

@@ -44,9 +44,9 @@ def run(
     if after is not None:
         time.sleep(after)
         os.kill(child, signal.SIGKILL)
-    said = b""
+    message = b""
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
+        message = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         raise TimeoutError(f"still at work after {TIMEOUT:g} s")
@@ -55,14 +55,14 @@ def run(
     if os.WEXITSTATUS(status) == errno.ENOSPC:
         return NO_ROOM
     if os.WEXITSTATUS(status):
-        raise RuntimeError(said.decode(errors="replace"))
-    return int(said)
+        raise RuntimeError(message.decode(errors="replace"))
+    return int(message)
 
 
 def _work(
     work: Callable[[Path], object],
     folder: Path,
-    answer: int,
+    response: int,
     kill_at: int | None,
     power: int | None,
     full_at: int | None,
@@ -77,12 +77,12 @@ def _work(
     try:
         work(folder)
     except OSError as error:
-        os.write(answer, traceback.format_exc()[-2000:].encode())
+        os.write(response, traceback.format_exc()[-2000:].encode())
         os._exit(errno.ENOSPC if error.errno == errno.ENOSPC else 1)
     except BaseException:  # noqa: BLE001  whatever ended the child is told to the parent
-        os.write(answer, traceback.format_exc()[-2000:].encode())
+        os.write(response, traceback.format_exc()[-2000:].encode())
         os._exit(1)
-    os.write(answer, str(disk.count).encode())
+    os.write(response, str(disk.count).encode())
     os._exit(0)
 
 

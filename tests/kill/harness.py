@@ -77,7 +77,7 @@ def measure(kind: str, world: Path, room: Path, points: int, seed: int, half: in
     count.operations = run(work, folder)
     seconds = time.monotonic() - began
     expected = tree(folder)
-    faults: list[str] = []
+    errors: list[str] = []
     while count.kills < points:
         chain = 2 * count.chains + half
         chance = random.Random(f"{seed} {kind} {chain}")
@@ -90,7 +90,7 @@ def measure(kind: str, world: Path, room: Path, points: int, seed: int, half: in
             odd = [str(error)]
         count.chains += 1
         if odd:
-            faults.append(f"{kind}, chain {chain}, first killed at {first}, power {power}: {'; '.join(odd)}")
+            errors.append(f"{kind}, chain {chain}, first killed at {first}, power {power}: {'; '.join(odd)}")
     for full_at in range(1 + half, count.operations + 1, 2 * max(1, count.operations * 6 // points)):
         try:
             odd = differences(
@@ -99,8 +99,8 @@ def measure(kind: str, world: Path, room: Path, points: int, seed: int, half: in
         except (RuntimeError, TimeoutError) as error:
             odd = [str(error)]
         if odd:
-            faults.append(f"{kind}, disk full at {full_at}: {'; '.join(odd)}")
-    count.faults = tuple(faults)
+            errors.append(f"{kind}, disk full at {full_at}: {'; '.join(odd)}")
+    count.faults = tuple(errors)
     return count
 
 
@@ -140,11 +140,11 @@ def _chain(
         if chance.random() < 0.3:
             at, after = None, chance.uniform(0, seconds)
         shutil.rmtree(folder.with_suffix(".attic"), ignore_errors=True)
-        cut = None if power is None or after is not None else chance.randrange(2**32)
-        ended = run(work, folder, kill_at=at, after=after, power=cut)
+        truncated = None if power is None or after is not None else chance.randrange(2**32)
+        ended = run(work, folder, kill_at=at, after=after, power=truncated)
         count.kills += ended < 0
         count.during_recovery += ended < 0
-        count.power_cuts += ended < 0 and cut is not None
+        count.power_cuts += ended < 0 and truncated is not None
     if ended < 0:
         run(work, folder)
     return tree(folder)
@@ -164,8 +164,8 @@ def main() -> int:
     print(HEAD)
     for count in counts:
         print(count.line())
-    for fault in (fault for count in counts for fault in count.faults):
-        print(fault, file=sys.stderr)
+    for error in (error for count in counts for error in count.faults):
+        print(error, file=sys.stderr)
     kills, chains = sum(c.kills for c in counts), sum(c.chains for c in counts)
     wrong = sum(len(c.faults) for c in counts)
     full = sum(c.full for c in counts)

@@ -44,8 +44,8 @@ def prepare(world: Path) -> None:
     """Write models, rows, configurations and a finished evaluation."""
     stages.make_world(world)
     for kind in ("sft", "reward", "ppo"):
-        said = stages.run_config(world, kind).model_dump(mode="json", exclude={"output_dir"})
-        (world / f"{kind}.yml").write_text(yaml.safe_dump(said))
+        message = stages.run_config(world, kind).model_dump(mode="json", exclude={"output_dir"})
+        (world / f"{kind}.yml").write_text(yaml.safe_dump(message))
     (world / "evaluation.yml").write_text(yaml.safe_dump(stages.evaluation_settings(world)))
     assert harken.cli.main.main(command(world, "evaluation", world / "done")) == 0
 
@@ -67,8 +67,8 @@ def child(words: list[str], limit: int | None = None) -> tuple[int, str]:
         os._exit(harken.cli.main.main(words))
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
-    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), said
+        message = pipe.read().decode(errors="replace")
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), message
 
 
 def limits(folder: Path, steps: int) -> list[int]:
@@ -81,15 +81,15 @@ def limits(folder: Path, steps: int) -> list[int]:
     return chosen[::stride]
 
 
-def problem(code: int, said: str) -> str:
+def problem(code: int, message: str) -> str:
     """What is wrong with how a command without room ended; "" when nothing is."""
-    last = said.strip().splitlines()[-1] if said.strip() else ""
-    if "Traceback" in said or "internal error" in said:
-        return f"not in one line: {said[-800:]}"
+    last = message.strip().splitlines()[-1] if message.strip() else ""
+    if "Traceback" in message or "internal error" in message:
+        return f"not in one line: {message[-800:]}"
     if code == 0:
         return ""
     if code != 2:
-        return f"exit code {code}: {said[-500:]}"
+        return f"exit code {code}: {message[-500:]}"
     if ": " not in last or not any(word in last for word in ("Make room", "make room", "Fix:", "Fix:")):
         return f"says neither where nor how to mend it: {last}"
     return ""
@@ -99,17 +99,17 @@ def under_limits(kind: str, steps: int, world: Path, room: Path) -> str:
     """What was seen, in a line. Raises AssertionError for a limit under which work did not end as it should."""
     folder = room / kind
     words = command(world, kind, folder)
-    code, said = child(words)
-    assert code == 0, said[-2000:]
+    code, message = child(words)
+    assert code == 0, message[-2000:]
     expected = tree(folder)
     refused, at = 0, limits(folder, steps)
     for limit in at:
         shutil.rmtree(folder, ignore_errors=True)
-        code, said = child(words, limit)
-        assert not (odd := problem(code, said)), f"{kind}, at most {limit} bytes a file: {odd}"
+        code, message = child(words, limit)
+        assert not (odd := problem(code, message)), f"{kind}, at most {limit} bytes a file: {odd}"
         refused += code != 0
-        code, said = child(words)
-        assert code == 0, f"{kind}, after at most {limit} bytes a file: {said[-1500:]}"
+        code, message = child(words)
+        assert code == 0, f"{kind}, after at most {limit} bytes a file: {message[-1500:]}"
         found = tree(folder)
         odd_files = [n for n in differences(expected, found) if not n.startswith("checkpoints/")]
         assert not odd_files, f"{kind}, after at most {limit} bytes a file: {odd_files}"

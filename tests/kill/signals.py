@@ -55,10 +55,13 @@ def at_every_forward(kind: str, every: int, moves: bool, world: Path, room: Path
         if codes[-1] == 0:  # it was done before it came so far
             break
         if (status := folder / "status.json").exists():
-            told = json.loads(status.read_text())
+            reported = json.loads(status.read_text())
             kept = checkpoint.latest(folder / "checkpoints")
-            assert (told["state"], told["stopped_because"]) == ("stopped", "interrupted by SIGTERM"), told
-            assert told["completed"] == (kept.step if kept else 0), told
+            assert (reported["state"], reported["stopped_because"]) == (
+                "stopped",
+                "interrupted by SIGTERM",
+            ), reported
+            assert reported["completed"] == (kept.step if kept else 0), reported
         run(work, folder)
         odd = {
             name for name in differences(expected, tree(folder)) if not moves or "checkpoints/" not in name

@@ -88,8 +88,10 @@ def run(case: Case, world: World, folder: Path) -> Result:
         where = traceback.extract_tb(error.__traceback__)[-1]
         fault = f"traceback: {type(error).__name__}: {error} at {where.filename}:{where.lineno}"
     seconds = time.perf_counter() - began
-    said = err.getvalue()
-    return Result(code, out.getvalue(), said, seconds, fault or _fault(case, code, out.getvalue(), said))
+    message = err.getvalue()
+    return Result(
+        code, out.getvalue(), message, seconds, fault or _fault(case, code, out.getvalue(), message)
+    )
 
 
 def _fault(case: Case, code: int | None, out: str, err: str) -> str:
@@ -105,10 +107,10 @@ def _fault(case: Case, code: int | None, out: str, err: str) -> str:
         return ""
     if case.shown:  # a diagnosis whose findings are errors ends with 2 as well
         return ""
-    told = [line for line in err.splitlines() if line.startswith("harken: ")]
-    if len(told) != 1 or not err.endswith(told[0] + "\n"):
+    reported = [line for line in err.splitlines() if line.startswith("harken: ")]
+    if len(reported) != 1 or not err.endswith(reported[0] + "\n"):
         return f"vague: not one last line but {err[-600:]!r}"
-    line = told[0].removeprefix("harken: ")
+    line = reported[0].removeprefix("harken: ")
     if missing := [part for part in case.names if part not in line]:
         return f"vague: {missing} is not in {line!r}"
     return "" if MENDED.search(line) else f"vague: no mend in {line!r}"

@@ -25,7 +25,7 @@ CASES += foreign_cases.some_cases()
 def main(words: list[str]) -> int:
     """Run the cases whose name holds one of the words, or all; 1 when one is not met as it should be."""
     chosen = [case for case in CASES if not words or any(word in case.name for word in words)]
-    faults: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
     slowest = (0.0, "")
     with tempfile.TemporaryDirectory() as name:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -36,15 +36,15 @@ def main(words: list[str]) -> int:
             result = run(case, world, folder)
             slowest = max(slowest, (result.seconds, case.name))
             if result.fault:
-                faults[result.kind] += 1
+                errors[result.kind] += 1
                 print(f"{case.name}\n    {result.fault}")
     print(
-        f"{len(chosen)} malformed inputs: {faults['traceback']} tracebacks, {faults['hang']} hangs, "
-        f"{faults['vague']} vague messages, {faults['code']} wrong exit codes, "
-        f"{faults['control']} with control characters; "
+        f"{len(chosen)} malformed inputs: {errors['traceback']} tracebacks, {errors['hang']} hangs, "
+        f"{errors['vague']} vague messages, {errors['code']} wrong exit codes, "
+        f"{errors['control']} with control characters; "
         f"slowest {slowest[0]:.1f} s ({slowest[1]})"
     )
-    return 1 if faults else 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

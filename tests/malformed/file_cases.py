@@ -87,10 +87,10 @@ def _bytes(content: bytes, verb: str) -> Callable[[World, Path], list[str]]:
     return make
 
 
-def _parquet(spoil: Callable[[Path], object]) -> Callable[[World, Path], list[str]]:
+def _parquet(corrupt: Callable[[Path], object]) -> Callable[[World, Path], list[str]]:
     def make(_: World, folder: Path) -> list[str]:
         path = folder / "rows.parquet"
-        spoil(path)
+        corrupt(path)
         return ["data", str(path)]
 
     return make
@@ -169,12 +169,12 @@ def cases() -> list[Case]:
         found.append(Case(f"file, {name}, train {stage}", _bytes(content, stage), (named,)))
     unusable = _bytes(b'{"prompt": ""}\n{"prompt": null}\n', "ppo")
     found.append(Case("file, not one usable row", unusable, ("rows.jsonl:1",)))
-    for name, spoil in PARQUET.items():
+    for name, corrupt in PARQUET.items():
         if name in USABLE:
             shown = ("rows.parquet:row 1", "0 kept")
-            found.append(Case(f"parquet, {name}", _parquet(spoil), code=0, shown=shown))
+            found.append(Case(f"parquet, {name}", _parquet(corrupt), code=0, shown=shown))
         else:
-            found.append(Case(f"parquet, {name}", _parquet(spoil), ("rows.parquet",)))
+            found.append(Case(f"parquet, {name}", _parquet(corrupt), ("rows.parquet",)))
     found += [Case(f"path, {name}", _named(path), (named,)) for name, (path, named) in PATHS.items()]
     if os.getuid():
         found.append(Case("path, a file that may not be read", _hidden, ("rows.jsonl",)))

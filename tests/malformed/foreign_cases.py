@@ -189,12 +189,12 @@ def some_cases() -> list[Case]:
 def cases() -> list[Case]:
     """All of them."""
     found = [
-        Case(f"reward, {name}", _train(f"{SECOND}{code}\n"), ("mine.py", "prompt", says), code=1)
-        for name, (code, says) in ENDS.items()
+        Case(f"reward, {name}", _train(f"{SECOND}{code}\n"), ("mine.py", "prompt", message), code=1)
+        for name, (code, message) in ENDS.items()
     ]
     found += [
-        Case(f"reward, {name}", _train(f"{SECOND}{code}\n"), ("mine.py", "prompt", says), code=1)
-        for name, (code, says) in NOT_FINITE.items()
+        Case(f"reward, {name}", _train(f"{SECOND}{code}\n"), ("mine.py", "prompt", message), code=1)
+        for name, (code, message) in NOT_FINITE.items()
     ]
     form = "def score(prompt, response, row, messages, tokens):\n    "
     found += [
@@ -206,13 +206,13 @@ def cases() -> list[Case]:
         for name, code in EFFECTS.items()
     ]
     found += [
-        Case(f"reward file, {name}", _train(code), ("mine.py", says))
-        for name, (code, says) in REFUSED.items()
+        Case(f"reward file, {name}", _train(code), ("mine.py", message))
+        for name, (code, message) in REFUSED.items()
     ]
     good = "def score(prompt, response): return 1.0\n"
     found += [
-        Case(f"lora, {name}", _train(good, targets=f", target_modules: [{modules}]"), ("lora", says))
-        for name, (modules, says) in LORA.items()
+        Case(f"lora, {name}", _train(good, targets=f", target_modules: [{modules}]"), ("lora", message))
+        for name, (modules, message) in LORA.items()
     ]
     slow = "import time\ndef score(prompt, response):\n    {}\n"
     for name, code in {

@@ -257,12 +257,12 @@ GGUF: dict[str, bytes] = {
 }
 
 
-def _spoilt(source: str, spoil: Spoil, words: Callable[[World, Path, Path], list[str]]) -> Any:
+def _spoilt(source: str, corrupt: Spoil, words: Callable[[World, Path, Path], list[str]]) -> Any:
     def make(world: World, folder: Path) -> list[str]:
-        spoilt = folder / "spoilt"
-        shutil.copytree(world.root / source, spoilt, ignore=UNSEALED)
-        spoil(spoilt)
-        return words(world, folder, spoilt)
+        corrupted = folder / "spoilt"
+        shutil.copytree(world.root / source, corrupted, ignore=UNSEALED)
+        corrupt(corrupted)
+        return words(world, folder, corrupted)
 
     return make
 
@@ -295,19 +295,19 @@ def _gguf(content: bytes) -> Callable[[World, Path], list[str]]:
 
 def cases() -> list[Case]:
     found = []
-    for name, (spoil, named) in FULL.items():
+    for name, (corrupt, named) in FULL.items():
         if name not in SURVIVES:
-            found.append(Case(f"model, {name}", _spoilt("model", spoil, _sft), ("spoilt", named)))
+            found.append(Case(f"model, {name}", _spoilt("model", corrupt, _sft), ("spoilt", named)))
     for name in ("no config.json", "config.json is cut short", "config.json is a list", "no heads"):
         found.append(Case(f"plan, {name}", _spoilt("model", FULL[name][0], _planned), ("spoilt",)))
-    for name, (spoil, named) in RESOLVED.items():
-        found.append(Case(f"index, {name}", _spoilt("model", spoil, _looked_up), (named,)))
+    for name, (corrupt, named) in RESOLVED.items():
+        found.append(Case(f"index, {name}", _spoilt("model", corrupt, _looked_up), (named,)))
     adapter = "out/03_ppo/final"
-    for name, (spoil, named) in ADAPTER.items():
-        found.append(Case(f"adapter, {name}", _spoilt(adapter, spoil, _looked_up), (named,)))
-    for name, (spoil, named) in ADAPTER_LOADED.items():
-        found.append(Case(f"adapter, {name}, loaded", _spoilt(adapter, spoil, _sft), ("spoilt", named)))
-    for name, (spoil, named) in REWARD.items():
-        found.append(Case(f"reward model, {name}", _spoilt("out/02_rm/final", spoil, _ppo), (named,)))
+    for name, (corrupt, named) in ADAPTER.items():
+        found.append(Case(f"adapter, {name}", _spoilt(adapter, corrupt, _looked_up), (named,)))
+    for name, (corrupt, named) in ADAPTER_LOADED.items():
+        found.append(Case(f"adapter, {name}, loaded", _spoilt(adapter, corrupt, _sft), ("spoilt", named)))
+    for name, (corrupt, named) in REWARD.items():
+        found.append(Case(f"reward model, {name}", _spoilt("out/02_rm/final", corrupt, _ppo), (named,)))
     found += [Case(f"GGUF, {name}", _gguf(content), ("model.gguf",)) for name, content in GGUF.items()]
     return found

@@ -47,14 +47,14 @@ WRONG: dict[str, Any] = {
 def rows(layout: str) -> list[tuple[str, dict[str, Any]]]:
     """Every row of a layout with one wrong field, under a name."""
     _, good = ROWS[layout]
-    spoilt = []
+    corrupted = []
     for field in good:
         for name, value in WRONG.items():
             row = {key: kept for key, kept in good.items() if key != field}
             if value is not ABSENT:
                 row[field] = value
-            spoilt.append((f"{field}: {name}", row))
-    return spoilt
+            corrupted.append((f"{field}: {name}", row))
+    return corrupted
 
 
 def _one_row(layout: str, row: dict[str, Any]) -> Any:

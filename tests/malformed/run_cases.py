@@ -30,7 +30,7 @@ BROKEN: dict[str, bytes] = {
 }
 
 
-def _resume(run: str, spoil: Spoil) -> Callable[[World, Path], list[str]]:
+def _resume(run: str, corrupt: Spoil) -> Callable[[World, Path], list[str]]:
     """A stage that was stopped after its last checkpoint, and the command that goes on with it."""
 
     def make(world: World, folder: Path) -> list[str]:
@@ -39,16 +39,16 @@ def _resume(run: str, spoil: Spoil) -> Callable[[World, Path], list[str]]:
         config = folder / "run.yml"
         config.write_text((root / "config.yml").read_text())
         shutil.rmtree(root / "final")
-        spoil(root)
+        corrupt(root)
         return ["train", "--preset", str(config), "--output-dir", str(root)]
 
     return make
 
 
-def _whole(verb: Callable[[Path], list[str]], spoil: Spoil) -> Callable[[World, Path], list[str]]:
+def _whole(verb: Callable[[Path], list[str]], corrupt: Spoil) -> Callable[[World, Path], list[str]]:
     def make(world: World, folder: Path) -> list[str]:
         shutil.copytree(world.pipeline, folder / "out", ignore=UNSEALED)
-        spoil(folder / "out")
+        corrupt(folder / "out")
         return verb(folder / "out")
 
     return make
@@ -282,10 +282,10 @@ TABLES: dict[str, Spoil] = {
 }
 
 
-def _inspected(verb: str, spoil: Spoil) -> Callable[[World, Path], list[str]]:
+def _inspected(verb: str, corrupt: Spoil) -> Callable[[World, Path], list[str]]:
     def make(world: World, folder: Path) -> list[str]:
         shutil.copytree(world.pipeline / PPO, folder / "run", ignore=UNSEALED)
-        spoil(folder / "run")
+        corrupt(folder / "run")
         return [verb, str(folder / "run"), "--step", "1"]
 
     return make
@@ -354,12 +354,12 @@ def _said(words: str) -> Callable[[World, Path], list[str]]:
 def cases() -> list[Case]:
     found = []
     for name, content in BROKEN.items():
-        spoil = _write("config.yml", content)
-        found.append(Case(f"resume, config.yml is {name}", _resume(SFT, spoil), ("config",)))
-        spoil = _write("manifest.json", content)
-        found.append(Case(f"resume, manifest.json is {name}", _resume(SFT, spoil), ("manifest.json",)))
-        spoil = _write("status.json", content)
-        found.append(Case(f"resume, status.json is {name}", _resume(SFT, spoil), code=0))
+        corrupt = _write("config.yml", content)
+        found.append(Case(f"resume, config.yml is {name}", _resume(SFT, corrupt), ("config",)))
+        corrupt = _write("manifest.json", content)
+        found.append(Case(f"resume, manifest.json is {name}", _resume(SFT, corrupt), ("manifest.json",)))
+        corrupt = _write("status.json", content)
+        found.append(Case(f"resume, status.json is {name}", _resume(SFT, corrupt), code=0))
         for file in ("pipeline.yml", SUMMARY, "01_sft/manifest.json", "03_ppo/config.yml"):
             make = _whole(_report, _write(file, content))
             found.append(Case(f"report, {file} is {name}", make, (Path(file).name,)))
@@ -373,10 +373,10 @@ def cases() -> list[Case]:
                 ("config.yml",),
             )
         )
-    for name, (run, spoil) in MISFITS.items():
-        found.append(Case(f"checkpoint, {name}", _resume(run, spoil), ("step-0000",)))
-    for name, spoil in DAMAGED.items():
-        found.append(Case(f"checkpoint, {name}", _resume(SFT, spoil), code=0, shown=("is damaged",)))
+    for name, (run, corrupt) in MISFITS.items():
+        found.append(Case(f"checkpoint, {name}", _resume(run, corrupt), ("step-0000",)))
+    for name, corrupt in DAMAGED.items():
+        found.append(Case(f"checkpoint, {name}", _resume(SFT, corrupt), code=0, shown=("is damaged",)))
     for name, content in METRICS.items():
         found.append(
             Case(
@@ -390,17 +390,17 @@ def cases() -> list[Case]:
         "a selection metric that is text": _state(lambda s: {"selection_metric": "good"}, "best"),
         "a weight of another shape": _worse,
     }
-    for name, spoil in best.items():
-        found.append(Case(f"best, {name}", _resume(SFT, spoil), ("best",)))
-    for name, spoil in SUMMARIES.items():
-        found.append(Case(f"report, a summary with {name}", _whole(_report, spoil), ("summary.json",)))
-    for name, spoil in RESPONSES.items():
-        found.append(Case(f"report, answers: {name}", _whole(_report, spoil), ("responses.parquet",)))
-    for name, spoil in TABLES.items():
+    for name, corrupt in best.items():
+        found.append(Case(f"best, {name}", _resume(SFT, corrupt), ("best",)))
+    for name, corrupt in SUMMARIES.items():
+        found.append(Case(f"report, a summary with {name}", _whole(_report, corrupt), ("summary.json",)))
+    for name, corrupt in RESPONSES.items():
+        found.append(Case(f"report, answers: {name}", _whole(_report, corrupt), ("responses.parquet",)))
+    for name, corrupt in TABLES.items():
         for verb in ("trace", "replay"):
-            found.append(Case(f"{verb}, {name}", _inspected(verb, spoil), ("run",)))
-    for name, (setting, told) in DOCTORED.items():
-        found.append(Case(f"doctor, {name}", _doctored(setting), shown=("error", told, "fix:")))
+            found.append(Case(f"{verb}, {name}", _inspected(verb, corrupt), ("run",)))
+    for name, (setting, reported) in DOCTORED.items():
+        found.append(Case(f"doctor, {name}", _doctored(setting), shown=("error", reported, "fix:")))
     for name, words, named in WORDS:
         found.append(Case(name, _said(words), (named,)))
     return found

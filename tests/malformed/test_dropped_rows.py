@@ -47,7 +47,7 @@ def test_training_continues_without_invalid_rows(
     path.write_text("".join(json.dumps(row) + "\n" for row in [*good, *bad]))
     sets = [f"data.layout={layout}", "data.eval_fraction=0"]
     assert main(train(world, stage, tmp_path, str(path), *sets)) == 0
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     out = tmp_path / "out"
     assert (out / "final").is_dir()
     report = json.loads((out / "data_report.json").read_text())[0]
@@ -56,19 +56,21 @@ def test_training_continues_without_invalid_rows(
     assert sum(report["dropped"].values()) == len(rejects) == len(bad)
     # Every bad row by its place, in order: all of them in the file, the first of them in `harken data`.
     assert [reject["where"] for reject in rejects] == [f"{path}:{GOOD + 1 + i}" for i in range(len(bad))]
-    account = [line for line in said.splitlines() if line.startswith(str(path))]
+    account = [line for line in message.splitlines() if line.startswith(str(path))]
     assert len(account) == 1 and f"{len(bad)} dropped" in account[0]
-    assert not any(line.startswith(f"  {path}:") for line in said.splitlines())
-    assert f"full report: {out / 'data_report.json'}; dropped rows: {out / 'rejects.jsonl'}" in said
+    assert not any(line.startswith(f"  {path}:") for line in message.splitlines())
+    assert f"full report: {out / 'data_report.json'}; dropped rows: {out / 'rejects.jsonl'}" in message
     task = {"sft": "sft", "reward": "preference", "ppo": "prompt_only"}[stage]
     assert main(["data", str(path), "--task", task, "--layout", layout]) == 0
-    said = capsys.readouterr().out
-    listed = [line for line in said.splitlines() if line.startswith(f"  {path}:")]
+    message = capsys.readouterr().out
+    listed = [line for line in message.splitlines() if line.startswith(f"  {path}:")]
     assert len(listed) == min(len(bad), MAX_LISTED_ROWS)
     for line, reject in zip(listed, rejects, strict=False):
         place = ":".join(part for part in (reject["where"], reject["field"]) if part)
         assert line.startswith(f"  {place}: {reject['reason']}: ")
-    assert (f"… and {len(bad) - MAX_LISTED_ROWS:,} more dropped rows" in said) == (len(bad) > MAX_LISTED_ROWS)
+    assert (f"… and {len(bad) - MAX_LISTED_ROWS:,} more dropped rows" in message) == (
+        len(bad) > MAX_LISTED_ROWS
+    )
 
 
 def test_a_huge_row_is_read_and_dropped(
@@ -96,9 +98,9 @@ def test_duplicates_and_leaks_are_reported(
     (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
     sets = ["data.eval_fraction=0", f"data.eval_path={tmp_path / 'held.jsonl'}"]
     assert main(train(world, "sft", tmp_path, str(tmp_path / "train.jsonl"), *sets)) == 0
-    said = capsys.readouterr().err
-    assert "warning: 1 of 7 rows repeat an earlier one" in said
-    assert "warning: 1 of 2 held-out prompts are in the training data" in said
+    message = capsys.readouterr().err
+    assert "warning: 1 of 7 rows repeat an earlier one" in message
+    assert "warning: 1 of 2 held-out prompts are in the training data" in message
     accounts = json.loads((tmp_path / "out" / "data_report.json").read_text())
     assert [len(account["warnings"]) for account in accounts] == [1, 1]
     assert main(["data", str(tmp_path / "train.jsonl"), "--task", "sft"]) == 0

@@ -252,7 +252,7 @@ def test_kl_is_infinite_where_the_reference_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("budget", "said"),
+    ("budget", "message"),
     [
         (0.0, "between"),
         (-1.0, "between"),
@@ -261,9 +261,9 @@ def test_kl_is_infinite_where_the_reference_is_zero():
         (math.nan, "between"),
     ],
 )
-def test_an_unreachable_budget_is_refused(budget, said):
+def test_an_unreachable_budget_is_refused(budget, message):
     """S4-55. The limit is −log 0.3 = 1.20397 nats: the best response has probability 0.3."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         beta_for_kl(np.log([0.7, 0.3]), [0.0, 1.0], budget)
 
 
@@ -298,7 +298,7 @@ def test_a_kl_coefficient_is_positive(beta):
 
 
 @pytest.mark.parametrize(
-    ("log_reference", "reward", "said"),
+    ("log_reference", "reward", "message"),
     [
         (np.log([0.5, 0.4]), [0.0, 1.0], "add up to 1"),
         ([0.5, 0.5], [0.0, 1.0], "add up to 1"),
@@ -308,8 +308,8 @@ def test_a_kl_coefficient_is_positive(beta):
         (np.log([0.5, 0.5]), [0.0, -math.inf], "finite reward"),
     ],
 )
-def test_invalid_references_are_refused(log_reference, reward, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_references_are_refused(log_reference, reward, message):
+    with pytest.raises(ValueError, match=message):
         optimal_policy(log_reference, reward, 1.0)
 
 
@@ -319,7 +319,7 @@ def test_best_of_n_by_listing_every_draw(n):
     p, r = np.array([0.4, 0.3, 0.2, 0.1]), np.array([1.0, 2.0, 2.0, 0.0])
     expected = np.zeros(4)
     for draw in np.ndindex(*(4,) * n):
-        best = max(draw, key=lambda answer: r[answer])  # max takes the first, a fair choice among equals
+        best = max(draw, key=lambda response: r[response])  # max takes the first, a fair choice among equals
         expected[best] += np.prod(p[list(draw)])
     assert np.exp(best_of_n(np.log(p), r, n)) == pytest.approx(expected)
 

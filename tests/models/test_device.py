@@ -44,13 +44,13 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("tpu9", r"device: unknown device 'tpu9'\. use auto, cpu, cuda or cuda:N"),
         ("cuda:2", r"device: cuda:2: there are 2 CUDA devices\. the last is cuda:1"),
     ],
 )
-def test_a_device_that_is_not_there_is_an_error(name: str, says: str, current: list[int]) -> None:
-    with pytest.raises(UserError, match=says):
+def test_a_device_that_is_not_there_is_an_error(name: str, message: str, current: list[int]) -> None:
+    with pytest.raises(UserError, match=message):
         choose_device(name)
     assert current == []

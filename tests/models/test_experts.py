@@ -49,14 +49,16 @@ def states(backbone: Backbone, adapter: str | None) -> Tensor:
 def test_an_adapter_is_on_the_modules_of_its_settings(name: str, experts: bool) -> None:
     """peft takes `gate_proj` of some families to mean the experts, at twice the rank, if it is given that name."""
     backbone = adapted(name, LoraSettings(rank=2, experts=experts))
-    said = coverage(backbone.trunk, "policy")
+    message = coverage(backbone.trunk, "policy")
     fused = {
-        what: count for what, count in (said.on if experts else said.off).items() if "experts each" in what
+        what: count
+        for what, count in (message.on if experts else message.off).items()
+        if "experts each" in what
     }
-    assert sorted(what.split()[0] for what in fused) == ["down_proj", "gate_up_proj"], str(said)
-    assert not any("experts each" in what for what in (said.off if experts else said.on))
-    assert not {"base_layer", "experts"} & {*said.on, *said.off}
-    assert not {"gate_proj", "up_proj", "down_proj"} & {*said.off}, str(said)
+    assert sorted(what.split()[0] for what in fused) == ["down_proj", "gate_up_proj"], str(message)
+    assert not any("experts each" in what for what in (message.off if experts else message.on))
+    assert not {"base_layer", "experts"} & {*message.on, *message.off}
+    assert not {"gate_proj", "up_proj", "down_proj"} & {*message.off}, str(message)
     ranks = {p.shape[0] for key, p in backbone.adapter_parameters("policy").items() if "lora_A" in key}
     assert ranks == ({2, 8} if experts else {2})
 

@@ -68,7 +68,7 @@ def test_the_cache_goes_by_content(converted: tuple[Path, Path], tmp_path: Path)
 
 @pytest.mark.parametrize("length", [4, 200, 5000, 20_000, -100])
 def test_a_damaged_file_is_the_users_error(converted: tuple[Path, Path], tmp_path: Path, length: int) -> None:
-    cut = tmp_path / "cut.gguf"
-    cut.write_bytes(converted[0].read_bytes()[:length])
+    truncated = tmp_path / "cut.gguf"
+    truncated.write_bytes(converted[0].read_bytes()[:length])
     with pytest.raises(UserError, match=r"cut\.gguf: this GGUF file cannot be converted"):
-        gguf_folder(cut, tmp_path / "cache")
+        gguf_folder(truncated, tmp_path / "cache")

@@ -27,9 +27,9 @@ def test_adapted_and_unadapted_layers_are_reported() -> None:
     backbone = tiny_backbone()
     backbone.add_adapter("policy", LoraSettings(rank=2, target_modules=["q_proj", "v_proj"]), seed=0)
     backbone.add_adapter("reward", LoraSettings(rank=2), seed=0)
-    said = str(coverage(backbone.trunk, "policy"))
-    assert said.startswith("adapter on 4 of 14 modules: 2 q_proj, 2 v_proj; not on ")
-    assert "2 gate_proj" in said and "2 k_proj" in said
+    message = str(coverage(backbone.trunk, "policy"))
+    assert message.startswith("adapter on 4 of 14 modules: 2 q_proj, 2 v_proj; not on ")
+    assert "2 gate_proj" in message and "2 k_proj" in message
     everywhere = str(coverage(backbone.trunk, "reward"))
     assert "2 down_proj" in everywhere.partition(";")[0] and everywhere.endswith("not on none")
 

@@ -180,7 +180,7 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("status", "says"),
+    ("status", "message"),
     [
         (None, "this run has not finished."),
         ({"requested": 100, "completed": 7, "stopped_because": None}, "has not finished (7 of 100 steps)."),
@@ -190,13 +190,13 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
         ),
     ],
 )
-def test_an_unfinished_run(tmp_path: Path, status: dict[str, Any] | None, says: str) -> None:
+def test_an_unfinished_run(tmp_path: Path, status: dict[str, Any] | None, message: str) -> None:
     (tmp_path / "config.yml").write_text("")
     if status:
         write_json(tmp_path / "status.json", status)
     with pytest.raises(UserError) as caught:
         resolve(str(tmp_path))
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_pipeline_folder_names_its_stages(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def on_itself(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (empty, r"no model is here: neither config\.json, adapter_config\.json nor a final"),
         (pickled, r"pickle \(pytorch_model\.bin\).*save_pretrained\(folder\) writes safetensors"),
@@ -283,10 +283,10 @@ def on_itself(folder: Path) -> None:
         (on_itself, r"bases form a cycle"),
     ],
 )
-def test_a_folder_that_is_not_whole(make: Any, says: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_whole(make: Any, message: str, tmp_path: Path) -> None:
     """S1-16, S1-26: contents are checked before any load, and each line says what is wrong."""
     make(tmp_path / "model")
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         resolve(str(tmp_path / "model"))
     assert "\n" not in str(caught.value)
 

@@ -127,9 +127,9 @@ def test_loading_reports_the_change_once(tmp_path: Path, capsys: pytest.CaptureF
     words("<|endoftext|>", "<|im_start|>", end, pad_token=end, eos_token=end).save_pretrained(tmp_path)
     first, second = load_tokenizer(tmp_path), load_tokenizer(tmp_path)
     assert first.pad_token == second.pad_token == "<|endoftext|>"
-    said = capsys.readouterr().err
-    assert said.count("pad token was '<|im_end|>'; using '<|endoftext|>'") == 1
-    assert len(said.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert message.count("pad token was '<|im_end|>'; using '<|endoftext|>'") == 1
+    assert len(message.splitlines()) == 1
 
 
 def test_a_folder_without_a_tokenizer_is_the_users_error(tmp_path: Path) -> None:

@@ -89,23 +89,23 @@ def test_activations_of_a_layer_under_an_adapter(
     real = measured(family, 4, dtype, tokens, lora) - measured(family, 2, dtype, tokens, lora)
     passes = [PassMemory(shape(family, n), dtype.itemsize, RANK, dropout > 0) for n in (4, 2)]
     rows = pack_rows(distinct(3, tokens)).tokens.numel() / tokens  # filled up
-    told = [p.saved(rows, tokens) + p.weight_casts() for p in passes]
+    reported = [p.saved(rows, tokens) + p.weight_casts() for p in passes]
     # What fills a sequence up sees little, and keeps fewer weights than is counted.
-    assert told[0] - told[1] == pytest.approx(real, rel=0.015)
+    assert reported[0] - reported[1] == pytest.approx(real, rel=0.015)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_activations_of_a_layer_in_full_training(dtype: torch.dtype) -> None:
     real = measured("llama", 4, dtype, 60, None) - measured("llama", 2, dtype, 60, None)
     passes = [PassMemory(shape("llama", n), dtype.itemsize, None) for n in (4, 2)]
-    told = [p.saved(3, 60) + p.weight_casts() for p in passes]
-    assert told[0] - told[1] == pytest.approx(real, rel=0.01)
+    reported = [p.saved(3, 60) + p.weight_casts() for p in passes]
+    assert reported[0] - reported[1] == pytest.approx(real, rel=0.01)
 
 
 def test_a_checkpointed_pass_keeps_the_inputs_of_layers() -> None:
     """A layer more costs its input alone: rows × tokens × width numbers."""
-    told = [PassMemory(shape("llama", n), 2, RANK, checkpointing=True).saved(3, 60) for n in (4, 3)]
-    assert told[0] - told[1] == pytest.approx(3 * 60 * WIDTHS["hidden_size"] * 2)
+    reported = [PassMemory(shape("llama", n), 2, RANK, checkpointing=True).saved(3, 60) for n in (4, 3)]
+    assert reported[0] - reported[1] == pytest.approx(3 * 60 * WIDTHS["hidden_size"] * 2)
 
 
 def test_adapters_are_counted_as_peft_makes_them() -> None:

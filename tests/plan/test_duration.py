@@ -60,9 +60,9 @@ def test_trained_tokens_are_those_of_a_run(
     config = RunConfig.model_validate(settings(folder, kind, **keys) | {"tensorboard": False})
     train(config, tmp_path / "run")
     job = stage(folder, kind, **keys)
-    told = duration(job, replace(NOTHING, training=1.0))
-    assert told.steps == 5
-    assert told.total == pytest.approx(counting.training * job.shape.layers, rel=0.1)
+    reported = duration(job, replace(NOTHING, training=1.0))
+    assert reported.steps == 5
+    assert reported.total == pytest.approx(counting.training * job.shape.layers, rel=0.1)
 
 
 def test_an_update_of_ppo_by_hand(folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_an_update_of_ppo_by_hand(folder: Path) -> None:
         folder, "ppo", run={"data": data}, ppo={"epochs": 3, "trace_every": 10}, micro_batch_tokens=10_000
     )
     tokens, response_masks, layers = 8 * (40 + 16), 8 * 16, job.shape.layers
-    told = {
+    reported = {
         "training": 3 * tokens * layers,
         "head_training": 3 * response_masks,
         # The reference, and at every tenth update the policy again; a random reward reads once; prompts once. The old
@@ -82,7 +82,7 @@ def test_an_update_of_ppo_by_hand(folder: Path) -> None:
         "decode": 16 * layers,
         "sample": 16,
     }
-    for name, units in told.items():
+    for name, units in reported.items():
         assert duration(job, replace(NOTHING, **{name: 1.0})).step == pytest.approx(units), name
 
 
@@ -108,16 +108,16 @@ def test_samples_of_a_prompt_share_its_reading(folder: Path) -> None:
 def test_the_time_of_a_run_is_steps_plus_overhead(folder: Path) -> None:
     data = {"path": str(folder / "pairs.jsonl"), "max_length": 256, "eval_fraction": 0.2}
     job = stage(folder, "sft", run={"data": data}, batch_size=8, epochs=2, eval_every=4)
-    told = duration(job, replace(NOTHING, forward=1.0, training=1.0))
-    assert told.steps == 2 * -(-job.rows.train // 8)  # type: ignore[operator]
+    reported = duration(job, replace(NOTHING, forward=1.0, training=1.0))
+    assert reported.steps == 2 * -(-job.rows.train // 8)  # type: ignore[operator]
     # An evaluation every fourth step, one at the end, two around the merge; a token costs as much as one that trains.
-    looks = told.steps // 4 + 3
-    beside = looks * job.rows.held_out * told.step / 8
-    assert told.total == pytest.approx(told.steps * told.step + beside)
+    looks = reported.steps // 4 + 3
+    beside = looks * job.rows.held_out * reported.step / 8
+    assert reported.total == pytest.approx(reported.steps * reported.step + beside)
 
 
 def test_an_unknown_number_of_rows_is_an_unknown_total(folder: Path) -> None:
     job = stage(folder, "sft", run={"data": {"path": str(folder / "none.jsonl")}})
-    told = duration(job, replace(NOTHING, training=1.0))
-    assert told.steps is None and told.total is None and told.step > 0
+    reported = duration(job, replace(NOTHING, training=1.0))
+    assert reported.steps is None and reported.total is None and reported.step > 0
     assert duration(job.with_training(max_steps=3), NOTHING).steps == 3

@@ -114,8 +114,8 @@ def test_moments_are_those_the_optimiser_makes(folder: Path, optimizer: str) -> 
     real.step(1.0)
     moments = sum(t.nbytes for name, t in real.tensors().items() if name.startswith("adam/exp"))
     job = stage(folder, "sft", optimizer=optimizer)
-    told = phase(job, "learn").parts["optimiser state"] / job.trained_parameters
-    assert told == pytest.approx(moments / weight.numel(), rel=0.01)
+    reported = phase(job, "learn").parts["optimiser state"] / job.trained_parameters
+    assert reported == pytest.approx(moments / weight.numel(), rel=0.01)
 
 
 def test_offloaded_moments_are_on_the_cpu(folder: Path) -> None:

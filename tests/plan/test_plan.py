@@ -115,7 +115,7 @@ def test_a_gpu_that_is_not_here_is_planned_and_not_timed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--memory", "12"], "'12' is not a memory size"),
         (["--memory", "much"], "'much' is not a memory size"),
@@ -126,11 +126,11 @@ def test_a_gpu_that_is_not_here_is_planned_and_not_timed(
     ],
 )
 def test_mistakes_are_one_line(
-    folder: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["plan", str(folder / "sft.yml"), "--no-measure", *arguments]) == 2
     shown = capsys.readouterr()
-    assert shown.out == "" and says in shown.err and shown.err.count("\n") == 1
+    assert shown.out == "" and message in shown.err and shown.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

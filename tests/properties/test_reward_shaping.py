@@ -160,7 +160,7 @@ def test_property_19_the_score_is_clipped_before_the_kl(trained_reward: Any, mak
 
 def test_property_20_a_response_without_its_end_scores_less(run_with_reward: MakeStage) -> None:
     """For truncated responses, subtract p from the reward model's score, or replace it by c. The rate is reported."""
-    for keys, cut_score in (
+    for keys, truncated_score in (
         ({"missing_eos_penalty": 0.7}, lambda score: score - 0.7),
         ({"missing_eos_score": -3.0}, lambda score: -3.0),
         ({"missing_eos_penalty": 0.0}, lambda score: score),
@@ -175,7 +175,7 @@ def test_property_20_a_response_without_its_end_scores_less(run_with_reward: Mak
         sequences = [[*r.prompt_tokens, *r.response_tokens] for r in seen.rollouts]
         for row, raw in enumerate(learned.model.raw_scores(sequences, 4096)):
             score = learned.model.standardize(raw)
-            wanted = cut_score(score) if stops[row] == "length" else score
+            wanted = truncated_score(score) if stops[row] == "length" else score
             # Policy and reference are still one: the rewards of the tokens add up to the score.
             paid = float(seen.of_row(seen.targets.rewards, row).sum())
             assert paid == pytest.approx(wanted, abs=1e-4)
@@ -206,7 +206,7 @@ def test_property_22_the_treatment_of_truncated_responses_is_explicit(make_stage
     mask: no loss, and no part in the whitening. Ended responses: the same in all three.
     """
     response_mask = torch.tensor([[False, True, True, True], [False, True, True, True]])
-    cut = torch.tensor([True, False])
+    truncated = torch.tensor([True, False])
     values = torch.tensor([[9.0, 1.0, 2.0, 3.0], [9.0, -1.0, 0.5, 1.0]])
     final = torch.tensor([7.0, 1e6])
     old = PolicyOutputs(torch.zeros(2, 4), torch.zeros(2, 4), values, final)
@@ -214,7 +214,7 @@ def test_property_22_the_treatment_of_truncated_responses_is_explicit(make_stage
 
     def credit(**keys: object) -> object:
         settings = PPOSettings(gamma=0.9, lam=1.0, whiten_advantages=False, **keys)  # type: ignore[arg-type]
-        return compute_targets(old, torch.zeros(2, 4), response_mask, cut, reward, 0.1, settings)
+        return compute_targets(old, torch.zeros(2, 4), response_mask, truncated, reward, 0.1, settings)
 
     penalised, bootstrapped, masked = (credit(truncated=t) for t in ("penalise", "bootstrap", "mask"))
     # λ = 1: the return of token t is what is still paid, discounted.
@@ -227,7 +227,9 @@ def test_property_22_the_treatment_of_truncated_responses_is_explicit(make_stage
     assert torch.equal(penalised.policy_mask, response_mask)
     assert torch.equal(bootstrapped.policy_mask, response_mask)
     settings = PPOSettings(truncated="mask", lam=1.0)
-    whitened = compute_targets(old, torch.zeros(2, 4), response_mask, cut, reward, 0.1, settings).advantages
+    whitened = compute_targets(
+        old, torch.zeros(2, 4), response_mask, truncated, reward, 0.1, settings
+    ).advantages
     left = np.array([4.0 - v for v in (-1.0, 0.5, 1.0)])
     assert whitened[1, 1:].tolist() == pytest.approx(((left - left.mean()) / left.std()).tolist(), abs=1e-5)
     assert penalties(PPOSettings(truncated="bootstrap", missing_eos_penalty=1.0)) == []

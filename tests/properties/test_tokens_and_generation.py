@@ -97,12 +97,12 @@ def test_property_02_an_end_is_taught_and_never_forged() -> None:
     A truncated response has no end token, on the way to a reward model with another tokenizer neither.
     """
     renderer = Renderer(tiny_tokenizer())
-    prompt, answer = ask("tell me a long story of a fox"), "once upon a time"
-    whole = [*tiny_tokenizer()(answer)["input_ids"], END]
+    prompt, response = ask("tell me a long story of a fox"), "once upon a time"
+    whole = [*tiny_tokenizer()(response)["input_ids"], END]
     kept = 0
     for limit in range(1, 90):
-        row = renderer.encode_demonstration(Demonstration(prompt, answer), limit)
-        pair = renderer.encode_preference(Preference(prompt, answer, "no"), limit)
+        row = renderer.encode_demonstration(Demonstration(prompt, response), limit)
+        pair = renderer.encode_preference(Preference(prompt, response, "no"), limit)
         if isinstance(row, RenderFailure):
             assert row.reason == "response_too_long"
             continue
@@ -113,8 +113,8 @@ def test_property_02_an_end_is_taught_and_never_forged() -> None:
         assert list(pair.chosen_tokens[-len(whole) :]) == whole
         assert pair.rejected_tokens[-1] == END
     assert 10 < kept < 80
-    cut = renderer.encode_response(answer, ended=False)
-    assert cut == whole[:-1]
+    truncated = renderer.encode_response(response, ended=False)
+    assert truncated == whole[:-1]
 
     foreign = copy.deepcopy(tiny_tokenizer())
     foreign.add_tokens(["fox"])
@@ -139,23 +139,23 @@ def test_property_03_padding_changes_nothing() -> None:
                 mate = [7] * (len(prompt) + padding)
                 decoder = Decoder(backbone, 4, capacity=len(mate) + 8)
                 decoder.prefill([mate, prompt], [1, 1])
-                said = {0: list(mate), 1: list(prompt)}
+                message = {0: list(mate), 1: list(prompt)}
                 for step in range(4):
                     if step == 2:
                         decoder.prefill([prompt], [1])
-                        said[2] = list(prompt)
+                        message[2] = list(prompt)
                     if step == 3:
                         assert decoder.drop([0]) == [2, 1]
-                        said = {0: said[2], 1: said[1]}
-                    for row, tokens in said.items():
+                        message = {0: message[2], 1: message[1]}
+                    for row, tokens in message.items():
                         exact = backbone.model(input_ids=torch.tensor([tokens])).logits[0, -1]
                         torch.testing.assert_close(
                             backbone.logits(decoder.last_states)[row], exact, atol=1e-5, rtol=1e-5
                         )
-                    decoder.append(torch.tensor([20 + step + 9 * row for row in said]))
-                    for row, tokens in said.items():
+                    decoder.append(torch.tensor([20 + step + 9 * row for row in message]))
+                    for row, tokens in message.items():
                         tokens.append(20 + step + 9 * row)
-                    assert decoder.lengths == [len(tokens) for tokens in said.values()]
+                    assert decoder.lengths == [len(tokens) for tokens in message.values()]
 
 
 @pytest.mark.parametrize("serves", [True, False], ids=["one token at a time", "the library's layers"])
@@ -303,11 +303,11 @@ def test_property_09_rollouts_are_sampled_not_greedy(make_stage: MakeStage) -> N
     assert {sampling.temperature for sampling in asked} == {1.3}
     backbone = stage.policy.backbone
     for name in {r.prompt.id for r in rollouts}:
-        answers = [r for r in rollouts if r.prompt.id == name]
-        assert len({r.response_tokens for r in answers}) == 8
+        responses = [r for r in rollouts if r.prompt.id == name]
+        assert len({r.response_tokens for r in responses}) == 8
         with torch.no_grad():
-            logits = backbone.model(input_ids=torch.tensor([answers[0].prompt_tokens])).logits[0, -1]
-        assert {r.response_tokens[0] for r in answers} != {int(logits.argmax())}
+            logits = backbone.model(input_ids=torch.tensor([responses[0].prompt_tokens])).logits[0, -1]
+        assert {r.response_tokens[0] for r in responses} != {int(logits.argmax())}
 
 
 def test_property_10_every_purpose_has_its_own_numbers(make_stage: MakeStage) -> None:

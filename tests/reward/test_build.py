@@ -75,16 +75,16 @@ def test_members_on_the_policys_base_move_in_and_stay_apart(tmp_path: Path) -> N
     assert isinstance(ensemble, EnsembleReward)
     assert all(m.model.backbone is backbone for m in [learned, *ensemble.members])
     texts = ["one", "another answer"]
-    says = [alone(folder, texts) for folder in folders]
+    message = [alone(folder, texts) for folder in folders]
     scored = score_all(rewards.sources[:2], [answer(text) for text in texts])
     for i, row in enumerate(scored):
         values = {s.source: s.value for s in row.scores}
-        assert values["reward_model"] == pytest.approx(says[0][i], abs=1e-5)
-        column = torch.tensor([member[i] for member in says])
+        assert values["reward_model"] == pytest.approx(message[0][i], abs=1e-5)
+        column = torch.tensor([member[i] for member in message])
         assert values["ensemble"] == pytest.approx(column.min().item(), abs=1e-5)
         assert values["ensemble_sd"] == pytest.approx(column.std(correction=0).item(), abs=1e-5)
-        assert row.reward == pytest.approx(2 * says[0][i] + column.min().item(), abs=1e-4)
-    assert len({round(member[0], 4) for member in says}) == 3
+        assert row.reward == pytest.approx(2 * message[0][i] + column.min().item(), abs=1e-4)
+    assert len({round(member[0], 4) for member in message}) == 3
 
 
 def test_reward_models_of_another_family_bring_one_base_for_all(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_mistakes_are_reported_before_weights_are_read(tmp_path: Path) -> None:
         ({"rewards": [{"type": "python", "path": "gone.py:score"}]}, "cannot be read"),
         ({"rewards": [{"type": "rule", "name": "gold"}]}, "unknown judge 'gold'"),
     ]
-    for keys, says in wrong:
-        with pytest.raises(UserError, match=says):
+    for keys, message in wrong:
+        with pytest.raises(UserError, match=message):
             found(**keys)
     assert found(reward_model={"checkpoint_path": folder, "model_name": base}).reward_model is not None
 

@@ -147,13 +147,13 @@ def test_repeated_sentences_count_even_when_they_are_short() -> None:
 
 
 def test_keywords_match_words_and_their_common_endings_only() -> None:
-    answer = normalised_words(
+    response = normalised_words(
         "Freezing BAGS, the baker's stories; eighteen were running and a co-worker’s H2O"
     )
-    assert keyword_hits(["freeze"], answer) == 1
-    assert keyword_hits(["bag", "story", "run", "h2o"], answer) == 4
-    assert keyword_hits(["eight", "stor", "ice", "e"], answer) == 0
-    assert keyword_hits(["!"], answer) == 0
+    assert keyword_hits(["freeze"], response) == 1
+    assert keyword_hits(["bag", "story", "run", "h2o"], response) == 4
+    assert keyword_hits(["eight", "stor", "ice", "e"], response) == 0
+    assert keyword_hits(["!"], response) == 0
 
 
 def test_two_keywords_are_wanted_but_one_fact_is_enough() -> None:

@@ -93,14 +93,14 @@ def test_random_draws_depend_on_what_is_scored_alone(tmp_path: Path) -> None:
     assert drawn == (random.random(), np.random.rand(), float(torch.rand(())))
 
 
-@pytest.mark.parametrize(("code", "says"), ENDS.values(), ids=list(ENDS))
-def test_every_exception_of_the_function_is_one_line(code: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(UserCodeError) as told:
+@pytest.mark.parametrize(("code", "message"), ENDS.values(), ids=list(ENDS))
+def test_every_exception_of_the_function_is_one_line(code: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserCodeError) as raised:
         reward(tmp_path, f"def score(prompt, response):\n    {code}\n").score([answer("a")])
-    assert "mine.py:" in str(told.value) and "\n" not in str(told.value)
-    if "\x1b" not in says and says != "red":
-        assert says in str(told.value)
-    assert len(str(told.value)) < 1200
+    assert "mine.py:" in str(raised.value) and "\n" not in str(raised.value)
+    if "\x1b" not in message and message != "red":
+        assert message in str(raised.value)
+    assert len(str(raised.value)) < 1200
 
 
 @pytest.mark.parametrize("code", [code for code, _ in NOT_FINITE.values()], ids=list(NOT_FINITE))
@@ -139,13 +139,13 @@ def test_a_call_that_takes_too_long_is_ended(in_main_thread: bool, body: str, tm
     """Outside the main thread a call that sleeps has to wake first: here it sleeps in pieces."""
     body = body if in_main_thread else body.replace("time.sleep(60)", "while True: time.sleep(0.01)")
     made = reward(tmp_path, f"import time\ndef score(prompt, response):\n    {body}\n", timeout_s=0.2)
-    told: list[BaseException] = []
+    reported: list[BaseException] = []
 
     def work() -> None:
         try:
             made.score([answer("a")])
         except UserCodeError as error:
-            told.append(error)
+            reported.append(error)
 
     began = time.monotonic()
     if in_main_thread:
@@ -155,7 +155,7 @@ def test_a_call_that_takes_too_long_is_ended(in_main_thread: bool, body: str, tm
         thread.start()
         thread.join(20)
     assert time.monotonic() - began < 15
-    assert "mine.py:3: score took longer than timeout_s: 0.2 for prompt p1" in str(told[0])
+    assert "mine.py:3: score took longer than timeout_s: 0.2 for prompt p1" in str(reported[0])
 
 
 def test_a_time_limit_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -179,9 +179,14 @@ def test_its_output_is_shown_with_its_name(tmp_path: Path, capsys: pytest.Captur
     code = "import sys\ndef score(prompt, response):\n    print('out', response)\n"
     code += "    print('err', file=sys.stderr)\n    return 1\n"
     reward(tmp_path, code).score([answer("a"), answer("b")])
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.splitlines() == ["mine.py | out a", "mine.py | err", "mine.py | out b", "mine.py | err"]
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert message.err.splitlines() == [
+        "mine.py | out a",
+        "mine.py | err",
+        "mine.py | out b",
+        "mine.py | err",
+    ]
     many = "def score(prompt, response):\n    print('line\\n' * 100)\n    return 1\n"
     reward(tmp_path, many).score([answer("a")])
     assert capsys.readouterr().err.splitlines()[-1] == "mine.py | … and 81 more lines"

@@ -35,9 +35,9 @@ def test_the_demos_judge_scores_the_demos_prompts_alone() -> None:
     """On other prompts its number would mean nothing: it likes 6 to 32 words."""
     judge = JudgeReward("demo_gold")
     demo, other = answer("It is red.", details={"keywords": ["red"]}), answer("It is red.")
-    said = judge.score([demo, other])
-    assert [score.value for score in said] == [gold_score(demo.prompt, demo.text, demo.stop), None]
-    assert said[0].value == pytest.approx(0.5)  # three words of six, all else right
+    message = judge.score([demo, other])
+    assert [score.value for score in message] == [gold_score(demo.prompt, demo.text, demo.stop), None]
+    assert message[0].value == pytest.approx(0.5)  # three words of six, all else right
 
 
 def test_an_unknown_judge_is_refused_with_those_there_are() -> None:

@@ -80,17 +80,17 @@ def test_anything_else_names_the_function_and_the_prompt(tmp_path: Path, returne
     path = written(tmp_path, f"\n\ndef score(prompt, response):\n    return {returned}\n")
     with pytest.raises(
         UserError, match=r"mine\.py:3: score returned .* for prompt p1\. return a finite"
-    ) as told:
+    ) as raised:
         PythonReward("x", path).score([answer("a")])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_nan_and_infinity_are_errors_of_a_step_and_all_else_of_the_function(tmp_path: Path) -> None:
     """A step can be skipped for the first; what is no number at all, or an exception, ends the run."""
     code = "def score(prompt, response):\n    return float('inf') if response == 'b' else 0.5\n"
-    with pytest.raises(NonFinite) as told:
+    with pytest.raises(NonFinite) as raised:
         PythonReward("x", written(tmp_path, code)).score([answer("a"), answer("b")])
-    assert (told.value.quantity, told.value.row) == ("reward", 1)
+    assert (raised.value.quantity, raised.value.row) == ("reward", 1)
     for code in ("def score(prompt, response): return 'x'", "def score(prompt, response): return 1 / 0"):
         with pytest.raises(UserError) as other:
             PythonReward("x", written(tmp_path, code)).score([answer("a")])
@@ -108,13 +108,13 @@ def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) 
     )
     with pytest.raises(
         UserError, match=r"mine\.py:5: score failed for prompt p1 \(JSONDecodeError: "
-    ) as told:
+    ) as raised:
         PythonReward("x", written(tmp_path, code)).score([answer("no json")])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "message"),
     [
         (
             "def other(prompt, response): return 1",
@@ -134,10 +134,10 @@ def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) 
         ("1 / 0", r"mine\.py:1: this file failed when it was imported \(ZeroDivisionError"),
     ],
 )
-def test_unusable_functions_are_refused_when_the_run_begins(tmp_path: Path, code: str, says: str) -> None:
-    with pytest.raises(UserError, match=says) as told:
+def test_unusable_functions_are_refused_when_the_run_begins(tmp_path: Path, code: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
         PythonReward("x", written(tmp_path, code))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_missing_file_names_where_it_was_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,11 +55,11 @@ def test_scripted_responses_come_prompt_by_prompt() -> None:
 def test_a_scripted_response_ends_with_its_end_token_and_fits() -> None:
     """P8: the end is an action; a response that is truncated has none, and its text no half letter."""
     engine = ScriptedEngine(lambda asked, sample: "hé")
-    whole, cut = (engine.generate([prompt("a")], Sampling(n), "v", "test")[0] for n in (4, 2))
+    whole, truncated = (engine.generate([prompt("a")], Sampling(n), "v", "test")[0] for n in (4, 2))
     assert whole.response_tokens == (0x68, 0xC3, 0xA9, ScriptedEngine.END)
     assert whole.sampler_logprobs == (-1.0,) * 4
     assert (whole.text, whole.stop) == ("hé", "end_of_turn")
-    assert (cut.response_tokens, cut.text, cut.stop) == ((0x68, 0xC3), "h", "length")
+    assert (truncated.response_tokens, truncated.text, truncated.stop) == ((0x68, 0xC3), "h", "length")
     assert bytes(whole.prompt_tokens) == b"question a"
 
 

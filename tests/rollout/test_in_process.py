@@ -252,12 +252,12 @@ def test_a_response_ends_at_its_first_end_token() -> None:
     """P8: the end is an action with a log-probability, nothing follows it, and the text does not show it."""
     rollouts = answers(engine(likely_to_end(tiny(), step=3.0)), Sampling(20, samples=4))
     ended = [r for r in rollouts if r.stop == "end_of_turn"]
-    cut = [r for r in rollouts if r.stop == "length"]
-    assert ended and cut
+    truncated = [r for r in rollouts if r.stop == "length"]
+    assert ended and truncated
     for rollout in ended:
         assert rollout.response_tokens.index(END) == len(rollout.response_tokens) - 1
         assert len(rollout.sampler_logprobs) == len(rollout.response_tokens)
-    for rollout in cut:
+    for rollout in truncated:
         assert END not in rollout.response_tokens
         assert len(rollout.response_tokens) == 20
     for rollout in rollouts:
@@ -321,11 +321,11 @@ def test_no_prompts_no_responses() -> None:
 
 @pytest.mark.parametrize("step", [0.0, 3.0, 6.0])
 def test_progress_counts_every_response_once(step: float) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     maker = engine(likely_to_end(tiny(), step), batch_size=5)
-    maker.generate(PROMPTS, Sampling(10, samples=2), "v", "test", told.append)
-    assert sum(told) == 2 * len(PROMPTS)
-    assert min(told) > 0
+    maker.generate(PROMPTS, Sampling(10, samples=2), "v", "test", reported.append)
+    assert sum(reported) == 2 * len(PROMPTS)
+    assert min(reported) > 0
 
 
 def test_it_samples_from_its_role() -> None:

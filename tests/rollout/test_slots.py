@@ -12,7 +12,7 @@ from harken.rollout.slots import MAX_CACHE_BYTES, MAX_SLOTS, MIN_SLOTS, cache_by
 
 
 @pytest.mark.parametrize(
-    ("answers", "of_one", "expected"),
+    ("responses", "of_one", "expected"),
     [
         (500, 1, MAX_SLOTS),
         (7, 1, 7),
@@ -23,8 +23,8 @@ from harken.rollout.slots import MAX_CACHE_BYTES, MAX_SLOTS, MIN_SLOTS, cache_by
         (5, 2 * MAX_CACHE_BYTES, 5),
     ],
 )
-def test_memory_takes_from_64_down_to_32(answers: int, of_one: float, expected: int) -> None:
-    assert slot_count(answers, of_one) == expected
+def test_memory_takes_from_64_down_to_32(responses: int, of_one: float, expected: int) -> None:
+    assert slot_count(responses, of_one) == expected
 
 
 def test_a_caller_may_want_fewer_or_more() -> None:

@@ -78,14 +78,14 @@ def test_files_larger_than_any_run_writes_are_refused_unread(tmp_path: Path, rea
     KINDS[kind](folder / name)
     tracemalloc.start()
     try:
-        answer = read(folder)
+        response = read(folder)
     except (UserError, OSError) as error:
         assert len(str(error).splitlines()) == 1
-        answer = None
+        response = None
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 10_000_000
-    assert answer in (None, False, [1]) or str(answer).startswith((name, "it is not a folder"))
+    assert response in (None, False, [1]) or str(response).startswith((name, "it is not a folder"))
     assert not (folder / LOCK).exists() or reader == "an owner"
 
 

@@ -241,10 +241,10 @@ def in_child(response_mask, die_before=None):
             os._exit(status)
     os.close(send)
     _, status = os.waitpid(child, 0)
-    told = os.read(receive, 20)
+    reported = os.read(receive, 20)
     os.close(receive)
     assert os.waitstatus_to_exitcode(status) in (0, KILLED)
-    return int(told) if told else None
+    return int(reported) if reported else None
 
 
 @pytest.mark.parametrize("keep", [1, 2])

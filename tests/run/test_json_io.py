@@ -16,7 +16,7 @@ class Schema(json_io.Schema):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
@@ -29,10 +29,10 @@ class Schema(json_io.Schema):
         (b'{"a": ' + b"9" * 9000 + b"}", "is not JSON"),
     ],
 )
-def test_json_that_is_no_object_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
+def test_json_that_is_no_object_is_refused(content: bytes, reported: str, tmp_path: Path) -> None:
     path = tmp_path / "stored.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=reported) as refused:
         json_io.read_object(path)
     assert refused.value.where == str(path) and refused.value.fix
 
@@ -54,7 +54,7 @@ def test_lines_have_their_place_and_a_torn_one_is_left_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reported"),
     [
         ({"rate": 1.0}, "here: name: Field required"),
         ({"name": "x", "rate": "1"}, "here: rate: should be a valid number"),
@@ -62,8 +62,8 @@ def test_lines_have_their_place_and_a_torn_one_is_left_out(tmp_path: Path) -> No
         ({"name": 3, "rate": 1.0}, "here: name: should be a valid string"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_named_by_its_key(value: dict[str, object], told: str) -> None:
+def test_a_value_of_the_wrong_type_is_named_by_its_key(value: dict[str, object], reported: str) -> None:
     json_io.validate({"name": "x", "rate": 1, "more": []}, Schema, "here")
     with pytest.raises(UserError) as refused:
         json_io.validate(value, Schema, "here")
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(reported)

@@ -97,8 +97,8 @@ def test_a_file_that_may_not_be_read_is_one_line(
     capsys.readouterr()
     refuse(monkeypatch, str(tmp_path / name), errno.EACCES, writing=False)
     assert main(command) == 2
-    said = capsys.readouterr().err
-    assert str(tmp_path / name) in said.splitlines()[-1] and "Permission denied" in said
+    message = capsys.readouterr().err
+    assert str(tmp_path / name) in message.splitlines()[-1] and "Permission denied" in message
 
 
 def test_the_lock_of_another_host_is_reported_with_its_name(

@@ -45,23 +45,23 @@ from harken.train.sft import SupervisedStage
 @pytest.mark.parametrize("micro_batch_tokens", [4096, 12])
 def test_a_poisoned_row_of_sft_is_named_and_changes_nothing(micro_batch_tokens: int) -> None:
     keys = {"micro_batch_tokens": micro_batch_tokens}
-    ill = first_batch(supervised(**keys), 1)[2]
-    place = len(DEMONSTRATIONS[ill].tokens) - 2  # read to say the last token
-    stage = supervised(with_bad_rows({ill: place}), **keys)
+    unhealthy = first_batch(supervised(**keys), 1)[2]
+    place = len(DEMONSTRATIONS[unhealthy].tokens) - 2  # read to say the last token
+    stage = supervised(with_bad_rows({unhealthy: place}), **keys)
     stage.step(0)
     before = everything(stage)
     with pytest.raises(
-        NonFinite, match=rf"training, row r{ill}, token {place + 1}: the logprob is nan"
-    ) as told:
+        NonFinite, match=rf"training, row r{unhealthy}, token {place + 1}: the logprob is nan"
+    ) as raised:
         stage.step(1)
     assert same(before, everything(stage))
-    fault = told.value
-    assert (fault.quantity, fault.token) == ("logprob", place + 1)
-    assert fault.row is not None
-    shown = fault.tensors["tokens"][fault.row].tolist()
-    assert shown[: place + 2] == list(stage.rows[ill].tokens)
+    error = raised.value
+    assert (error.quantity, error.token) == ("logprob", place + 1)
+    assert error.row is not None
+    shown = error.tensors["tokens"][error.row].tolist()
+    assert shown[: place + 2] == list(stage.rows[unhealthy].tokens)
     if micro_batch_tokens == 12:
-        assert len(fault.tensors["tokens"]) < 4
+        assert len(error.tensors["tokens"]) < 4
     assert math.isfinite(stage.step(2)["loss"])
 
 
@@ -70,31 +70,33 @@ def test_a_gradient_that_is_not_finite_names_its_parameter(monkeypatch: pytest.M
     stage.step(0)
     before = everything(stage)
     clip_nan(monkeypatch, 0)
-    with pytest.raises(NonFinite, match=r"lora_A.*: the gradient is nan") as told:
+    with pytest.raises(NonFinite, match=r"lora_A.*: the gradient is nan") as raised:
         stage.step(1)
     assert same(before, everything(stage))
     rows = [list(DEMONSTRATIONS[i].tokens) for i in first_batch(stage, 1)]
-    tokens, real = told.value.tensors["tokens"], told.value.tensors["attention_mask"]
+    tokens, real = raised.value.tensors["tokens"], raised.value.tensors["attention_mask"]
     assert [t[r].tolist() for t, r in zip(tokens, real, strict=True)] == rows
 
 
 @pytest.mark.parametrize(("value", "centre"), [(math.nan, 0.01), (math.inf, 0.01), (math.inf, 0.0)])
 def test_a_pair_with_a_reward_that_is_not_finite_changes_nothing(value: float, centre: float) -> None:
     """Bradley–Terry of an infinite reward may be 0: the reward itself is checked."""
-    ill = first_batch(rewarding(), 1)[3]
+    unhealthy = first_batch(rewarding(), 1)[3]
     pairs = list(PAIRS)
-    pairs[ill] = TokenPair(pairs[ill].id, pairs[ill].chosen_tokens, (*pairs[ill].rejected_tokens[:-1], BAD))
+    pairs[unhealthy] = TokenPair(
+        pairs[unhealthy].id, pairs[unhealthy].chosen_tokens, (*pairs[unhealthy].rejected_tokens[:-1], BAD)
+    )
     stage = rewarding(pairs, value, centre_coef=centre)
     stage.step(0)
     before = everything(stage)
-    with pytest.raises(NonFinite, match=rf"row p{ill}, rejected: the reward is") as told:
+    with pytest.raises(NonFinite, match=rf"row p{unhealthy}, rejected: the reward is") as raised:
         stage.step(1)
     assert same(before, everything(stage))
-    fault = told.value
-    assert fault.row is not None
-    shown = fault.tensors["tokens"][fault.row][fault.tensors["attention_mask"][fault.row]].tolist()
-    assert shown == list(pairs[ill].rejected_tokens)
-    assert {"label", "strength"} <= fault.tensors.keys()
+    error = raised.value
+    assert error.row is not None
+    shown = error.tensors["tokens"][error.row][error.tensors["attention_mask"][error.row]].tolist()
+    assert shown == list(pairs[unhealthy].rejected_tokens)
+    assert {"label", "strength"} <= error.tensors.keys()
     assert math.isfinite(stage.step(2)["loss"])
 
 
@@ -103,10 +105,10 @@ def test_a_reward_models_gradient_too(monkeypatch: pytest.MonkeyPatch) -> None:
     stage.step(0)
     before = everything(stage)
     clip_nan(monkeypatch, 0, "head")
-    with pytest.raises(NonFinite, match=r"head\.bias: the gradient is nan") as told:
+    with pytest.raises(NonFinite, match=r"head\.bias: the gradient is nan") as raised:
         stage.step(1)
     assert same(before, everything(stage))
-    assert len(told.value.tensors["tokens"]) == 8
+    assert len(raised.value.tensors["tokens"]) == 8
 
 
 def test_dropout_is_off_again_after_an_error() -> None:
@@ -176,10 +178,10 @@ def test_an_update_with_a_non_finite_number_is_undone(
     assert before[0].keys() >= {n for n in before[0] if n.startswith("adam/")} != set()
     with monkeypatch.context() as patch:
         plant(patch)
-        with pytest.raises(NonFinite) as told:
+        with pytest.raises(NonFinite) as raised:
             stage.step(1)
-    assert told.value.quantity == quantity
-    assert {"tokens", "attention_mask", "response_mask"} <= told.value.tensors.keys()
+    assert raised.value.quantity == quantity
+    assert {"tokens", "attention_mask", "response_mask"} <= raised.value.tensors.keys()
     assert same(before, everything(stage))
     assert not (stage.recorder.run.rollouts / "update-000002.parquet").exists()
     metrics, wanted = stage.step(2), plain.step(2)
@@ -277,11 +279,11 @@ def test_a_sampler_that_gives_nan(make_stage: MakeStage) -> None:
     before = everything(stage)
     with pytest.raises(
         NonFinite, match=r"prompt p.*, sample 0, token .*: the sampler logprob is nan"
-    ) as told:
+    ) as raised:
         stage.step(1)
-    fault = told.value
-    rows = TokenBatch(*(fault.tensors[name] for name in ("tokens", "attention_mask", "response_mask")))
-    assert math.isnan(float(stage.policy.evaluate(rows).logprobs[fault.row, fault.token].detach()))
+    error = raised.value
+    rows = TokenBatch(*(error.tensors[name] for name in ("tokens", "attention_mask", "response_mask")))
+    assert math.isnan(float(stage.policy.evaluate(rows).logprobs[error.row, error.token].detach()))
     with torch.no_grad():
         norm.weight.copy_(kept)
     before[0]["model/" + next(n for n, p in backbone.model.named_parameters() if p is norm.weight)] = kept

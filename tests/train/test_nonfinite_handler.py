@@ -45,16 +45,16 @@ class Counted:
 
     label = "count"
 
-    def __init__(self, ill: set[int], total: int = 8) -> None:
-        self.ill, self.total = ill, total
+    def __init__(self, unhealthy: set[int], total: int = 8) -> None:
+        self.ill, self.total = unhealthy, total
         self.weight = torch.zeros(1)
         self.evaluated: list[int] = []
 
     def step(self, number: int) -> dict[str, float]:
         if number in self.ill:
-            fault = NonFinite("gradient", math.nan, where="weight")
-            fault.tensors = {"tokens": torch.tensor([[number]])}
-            raise fault
+            error = NonFinite("gradient", math.nan, where="weight")
+            error.tensors = {"tokens": torch.tensor([[number]])}
+            raise error
         self.weight = self.weight + 1
         return {"loss": 1.0 / (1 + number), "grad_norm": 1.0}
 
@@ -98,8 +98,8 @@ def run(
 
 
 def status(folder: RunFolder) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(folder.status.read_text())
-    return told
+    reported: dict[str, Any] = json.loads(folder.status.read_text())
+    return reported
 
 
 def lines(folder: RunFolder) -> list[dict[str, Any]]:
@@ -127,21 +127,23 @@ def test_a_skipped_step_is_reported_everywhere_and_the_run_continues(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("ill", "most", "ends"),
+    ("unhealthy", "most", "ends"),
     [({2, 3, 4, 5}, 3, 6), ({2}, 0, 3), ({1, 3, 5, 7}, 1, None), ({0, 1, 2}, 3, None), (set(range(3)), 2, 3)],
 )
-def test_too_many_in_a_row_end_the_run(tmp_path: Path, ill: set[int], most: int, ends: int | None) -> None:
+def test_too_many_in_a_row_end_the_run(
+    tmp_path: Path, unhealthy: set[int], most: int, ends: int | None
+) -> None:
     if ends is None:
-        run(tmp_path, Counted(ill), most)
+        run(tmp_path, Counted(unhealthy), most)
         return
     with pytest.raises(
         UserError, match=rf"max_skipped_steps is {most}; the last: weight: the gradient is nan"
     ) as e:
-        run(tmp_path, Counted(ill), most)
+        run(tmp_path, Counted(unhealthy), most)
     assert "\n" not in str(e.value)
-    told, folder = status(RunFolder(tmp_path)), RunFolder(tmp_path)
-    assert told["state"] == "failed" and told["stopped_because"].startswith("failed: ")
-    assert (told["completed"], told["skipped"]) == (ends - most - 1, most + 1)
+    reported, folder = status(RunFolder(tmp_path)), RunFolder(tmp_path)
+    assert reported["state"] == "failed" and reported["stopped_because"].startswith("failed: ")
+    assert (reported["completed"], reported["skipped"]) == (ends - most - 1, most + 1)
     assert len(lines(folder)) == ends and not folder.final.exists()
     assert (folder.nan_dumps / f"step-{ends:06d}").is_dir()
 
@@ -181,15 +183,15 @@ def killed_at(stage: Counted, number: int) -> Counted:
 @pytest.mark.parametrize("kill", [3, 4, 5, 7])
 def test_a_resumed_run_counts_as_if_never_stopped(tmp_path: Path, kill: int) -> None:
     """In the middle of a streak and behind it: metrics, counts, dumps, weights."""
-    ill = {2, 3, 4, 6}
-    whole = run(tmp_path / "whole", Counted(ill), every=2)
+    unhealthy = {2, 3, 4, 6}
+    whole = run(tmp_path / "whole", Counted(unhealthy), every=2)
     with pytest.raises(Killed):
-        run(tmp_path / "cut", killed_at(Counted(ill), kill), every=2)
-    cut = run(tmp_path / "cut", Counted(ill), every=2)
-    assert lines(cut) == lines(whole)
-    assert status(cut) == status(whole)
-    assert files(cut.nan_dumps) == files(whole.nan_dumps)
-    assert (cut.final / "weight").read_text() == (whole.final / "weight").read_text()
+        run(tmp_path / "cut", killed_at(Counted(unhealthy), kill), every=2)
+    truncated = run(tmp_path / "cut", Counted(unhealthy), every=2)
+    assert lines(truncated) == lines(whole)
+    assert status(truncated) == status(whole)
+    assert files(truncated.nan_dumps) == files(whole.nan_dumps)
+    assert (truncated.final / "weight").read_text() == (whole.final / "weight").read_text()
 
 
 def test_a_streak_of_skipped_steps_continues_after_a_resume(tmp_path: Path) -> None:
@@ -218,9 +220,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_dump_reproduces_the_nan(tmp_path: Path) -> None:
     """From the files alone: the same quantity is not finite at the same row and token, and the loss with it."""
-    ill = first_batch(supervised(), 1)[2]
-    place = len(DEMONSTRATIONS[ill].tokens) - 2
-    rows = with_bad_rows({ill: place})
+    unhealthy = first_batch(supervised(), 1)[2]
+    place = len(DEMONSTRATIONS[unhealthy].tokens) - 2
+    rows = with_bad_rows({unhealthy: place})
     folder = run(tmp_path, supervised(rows, max_steps=3))
     dump = folder.nan_dumps / "step-000002"
     assert sorted(p.name for p in dump.iterdir()) == [
@@ -228,9 +230,14 @@ def test_a_dump_reproduces_the_nan(tmp_path: Path) -> None:
         "dump.json",
         "parameters.safetensors",
     ]
-    told = json.loads((dump / "dump.json").read_text())
-    assert (told["stage"], told["step"], told["quantity"], told["value"]) == ("SFT", 2, "logprob", "nan")
-    assert (told["seed"], told["config"], told["token"]) == (7, "config.yml", place + 1)
+    reported = json.loads((dump / "dump.json").read_text())
+    assert (reported["stage"], reported["step"], reported["quantity"], reported["value"]) == (
+        "SFT",
+        2,
+        "logprob",
+        "nan",
+    )
+    assert (reported["seed"], reported["config"], reported["token"]) == (7, "config.yml", place + 1)
     fresh = supervised(rows)
     fresh.step(0)  # the parameters of the dump are those after it: wipe them first
     fresh.step(2)
@@ -245,7 +252,7 @@ def test_a_dump_reproduces_the_nan(tmp_path: Path) -> None:
     batch = TokenBatch(shown["tokens"], shown["attention_mask"], shown["response_mask"])
     logprobs = fresh.policy.evaluate(batch).logprobs
     broken = (~torch.isfinite(logprobs) & batch.response_mask).nonzero().tolist()
-    assert broken == [[told["row"], told["token"]]]
+    assert broken == [[reported["row"], reported["token"]]]
 
 
 def test_a_dump_of_ppo_holds_what_its_loss_takes(
@@ -256,11 +263,11 @@ def test_a_dump_of_ppo_holds_what_its_loss_takes(
     evaluate_nan(monkeypatch, 2)
     folder = run(tmp_path / "run", stage, kind="ppo")
     shown = load_file(folder.nan_dumps / "step-000001" / "batch.safetensors")
-    told = json.loads((folder.nan_dumps / "step-000001" / "dump.json").read_text())
-    assert told["what"].startswith(
-        f"learning, row {int(shown['rows'][0])} of the update, token {told['token']}: "
+    reported = json.loads((folder.nan_dumps / "step-000001" / "dump.json").read_text())
+    assert reported["what"].startswith(
+        f"learning, row {int(shown['rows'][0])} of the update, token {reported['token']}: "
     )
-    assert bool(shown["policy_mask"][told["row"], told["token"]])
+    assert bool(shown["policy_mask"][reported["row"], reported["token"]])
     assert {
         "advantages",
         "returns",
@@ -329,14 +336,14 @@ def test_unfinished_dumps_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 def test_the_first_in_order_is_named_and_what_does_not_count_is_not_read() -> None:
     values = torch.tensor([[math.nan, 1.0, 2.0], [3.0, -math.inf, math.nan]])
     counts = torch.tensor([[False, True, True], [True, True, True]])
-    with pytest.raises(NonFinite, match="here, row 1, token 1: the b is -inf") as told:
+    with pytest.raises(NonFinite, match="here, row 1, token 1: the b is -inf") as raised:
         check_finite(
             [("a", values.nan_to_num(), None), ("b", values, counts), ("c", values, None)], "here", dict
         )
-    assert (told.value.row, told.value.token) == (1, 1)
-    with pytest.raises(NonFinite, match="here, row second: the r is nan") as told:
+    assert (raised.value.row, raised.value.token) == (1, 1)
+    with pytest.raises(NonFinite, match="here, row second: the r is nan") as raised:
         check_finite([("r", torch.tensor([1.0, math.nan]), None)], "here", dict, ["first", "second"])
-    assert (told.value.row, told.value.token) == (1, None)
+    assert (raised.value.row, raised.value.token) == (1, None)
     check_finite([("b", values, torch.zeros_like(counts))], "here", dict)
 
 
@@ -369,9 +376,9 @@ def test_each_trip_wire_ends_a_run_that_asks_for_it(
 ) -> None:
     """S0-40: with its name and its number in the status; a run that does not ask goes on."""
     folder = run(tmp_path / "asked", Scripted(metrics), stop_on=(name,), kind="ppo")
-    told = status(folder)
-    assert told["state"] == "stopped" and told["completed"] == after
-    assert told["stopped_because"].startswith(f"health: {name}: ")
+    reported = status(folder)
+    assert reported["state"] == "stopped" and reported["completed"] == after
+    assert reported["stopped_because"].startswith(f"health: {name}: ")
     assert status(run(tmp_path / "not", Scripted(metrics), kind="ppo"))["state"] == "completed"
 
 
@@ -391,8 +398,8 @@ def test_an_update_whose_first_ratio_is_not_1_ends_the_run(
         return PolicyOutputs(old.logprobs - 0.2, old.entropy, old.values, old.final_values)
 
     monkeypatch.setattr(stage.evaluator, "policy_and_values", stale)
-    told = status(run(tmp_path / "ill", stage, stop_on=("first_ratio",), kind="ppo"))
-    assert told["completed"] == 1
-    assert told["stopped_because"].startswith(
+    reported = status(run(tmp_path / "ill", stage, stop_on=("first_ratio",), kind="ppo"))
+    assert reported["completed"] == 1
+    assert reported["stopped_because"].startswith(
         "health: first_ratio: before the first optimiser step a ratio is 0.22"
     )

@@ -120,8 +120,8 @@ def test_a_resumed_run_keeps_the_micro_batch_that_fitted(make: Callable[..., Any
 
 def test_it_is_said_once_and_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     run(supervised(second, micro_batch_tokens=64), 3)
-    said = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
-    assert said == [
+    message = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
+    assert message == [
         "SFT: out of memory; the step starts again with micro_batch_tokens 28 instead of 64, "
         "and the same effective batch"
     ]

@@ -192,7 +192,7 @@ def test_a_masked_response_is_in_no_baseline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "says"),
+    ("keys", "message"),
     [
         ({"kl_estimator": "full"}, "does not penalise the token itself"),
         ({"kl_in": "loss"}, "wrong gradient"),
@@ -207,8 +207,8 @@ def test_a_masked_response_is_in_no_baseline() -> None:
         ({"missing_eos_score": -1.0, "truncated": "mask"}, "truncated: penalise"),
     ],
 )
-def test_keys_that_contradict_each_other_are_refused(keys: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_keys_that_contradict_each_other_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         PPOSettings(**keys)
 
 

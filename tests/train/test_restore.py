@@ -42,7 +42,7 @@ def test_matching_tensors_are_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "tensors", "state", "told"),
+    ("step", "tensors", "state", "reported"),
     [
         (4, GOOD, {"count": 1}, "checkpoint is of step 4, but the run now has 3 steps"),
         (1, {"parameter/a": GOOD["parameter/a"]}, {"count": 1}, "parameter/b is missing"),
@@ -55,11 +55,11 @@ def test_matching_tensors_are_loaded(tmp_path: Path) -> None:
     ],
 )
 def test_mismatched_tensors_are_named(
-    step: int, tensors: dict[str, Tensor], state: dict[str, Any], told: str, tmp_path: Path
+    step: int, tensors: dict[str, Tensor], state: dict[str, Any], reported: str, tmp_path: Path
 ) -> None:
     """A tensor that torch would spread over a larger one is refused before anything is copied."""
     stage = Stage()
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=reported) as refused:
         restore(stage, step, tensors, state, tmp_path)
     assert f"step-{step:06d}" in refused.value.where and refused.value.fix
     assert float(stage.weights["parameter/a"].abs().sum()) == 0.0

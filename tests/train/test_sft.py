@@ -18,9 +18,9 @@ def rows(count: int = 12) -> list[TokenDemonstration]:
     found = []
     for i in range(count):
         prompt = [10 + i % 4, *range(50, 50 + 2 + 3 * (i % 3))]
-        answer = [prompt[0]] * (1 + i % 3) + [2]
-        response_mask = (*[False] * len(prompt), *[True] * len(answer))
-        found.append(TokenDemonstration(f"r{i}", (*prompt, *answer), response_mask))
+        response = [prompt[0]] * (1 + i % 3) + [2]
+        response_mask = (*[False] * len(prompt), *[True] * len(response))
+        found.append(TokenDemonstration(f"r{i}", (*prompt, *response), response_mask))
     return found
 
 

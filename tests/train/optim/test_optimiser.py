@@ -172,20 +172,20 @@ def test_a_gradient_that_is_not_finite_changes_nothing(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "value", "says"),
+    ("bad", "value", "message"),
     [
         ("b", math.inf, "b: the gradient is inf"),
         ("b", math.nan, "b: the gradient is nan"),
         ("b", 1e30, "the sum over all parameters: the gradient is inf"),
     ],
 )
-def test_the_parameter_whose_gradient_is_not_finite_is_named(bad: str, value: float, says: str) -> None:
+def test_the_parameter_whose_gradient_is_not_finite_is_named(bad: str, value: float, message: str) -> None:
     """Also where every gradient is finite and their norm is not."""
     optimiser, parameters = make(lr=0.1)
     gradients(parameters, 1)
     parameters[bad].grad[1, 0] = value  # type: ignore[index]
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    with pytest.raises(NonFinite, match=says):
+    with pytest.raises(NonFinite, match=message):
         optimiser.clip_and_step(1.0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
     assert not any(name.startswith("adam/") for name in optimiser.tensors())

@@ -70,17 +70,17 @@ def test_training_it_leaves_the_reward_model_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "seed", "says"),
+    ("keys", "seed", "message"),
     [
         ({"critic": "adapter", "critic_init": "reward_model"}, 3, "another base"),
         ({"critic": "adapter", "lora": None}, 0, "trained as an adapter"),
     ],
 )
-def test_invalid_critics_are_refused(tmp_path: Path, keys: dict[str, Any], seed: int, says: str) -> None:
+def test_invalid_critics_are_refused(tmp_path: Path, keys: dict[str, Any], seed: int, message: str) -> None:
     source, shared, rewards, trained = setting(tmp_path, seed)
     lora = {"lora": keys.pop("lora")} if "lora" in keys else {}
     config = ppo_config(ppo=keys, **lora, **NAMED)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         build_critic(config, source, shared, rewards, trained, torch.float32, CPU)
 
 

@@ -111,10 +111,10 @@ def test_reward_by_domain() -> None:
     assert not [n for n in measured(scored([1.0] * 4)) if n.startswith("reward/mean_")]
 
 
-@pytest.mark.parametrize(("domains", "told"), [(1, 0), (2, 2), (12, 12), (13, 0)])
-def test_too_many_domains_are_not_listed(domains: int, told: int) -> None:
+@pytest.mark.parametrize(("domains", "reported"), [(1, 0), (2, 2), (12, 12), (13, 0)])
+def test_too_many_domains_are_not_listed(domains: int, reported: int) -> None:
     rows = scored([1.0] * 26, [f"d{i % domains}" for i in range(26)], [(7, 8)] * 26)
-    assert len([n for n in measured(rows) if n.startswith("reward/mean_")]) == told
+    assert len([n for n in measured(rows) if n.startswith("reward/mean_")]) == reported
 
 
 def test_reward_by_language() -> None:

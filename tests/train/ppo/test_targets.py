@@ -71,13 +71,19 @@ def test_credit_equals_the_definition(truncated: str, whiten: bool) -> None:
 def test_positions_outside_the_response_mask_are_never_read() -> None:
     """P24: prompt and padding poisoned with NaN give the same credit."""
     settings = PPOSettings()
-    old, reference, response_mask, cut, reward = example()
-    clean = compute_targets(old, reference, response_mask, cut, reward, 0.3, settings)
+    old, reference, response_mask, truncated, reward = example()
+    clean = compute_targets(old, reference, response_mask, truncated, reward, 0.3, settings)
     poison = PolicyOutputs(
         *(torch.where(response_mask, part, torch.nan) for part in (old.logprobs, old.entropy, old.values))
     )
     dirty = compute_targets(
-        poison, torch.where(response_mask, reference, torch.nan), response_mask, cut, reward, 0.3, settings
+        poison,
+        torch.where(response_mask, reference, torch.nan),
+        response_mask,
+        truncated,
+        reward,
+        0.3,
+        settings,
     )
     for name in ("advantages", "returns"):
         a, b = getattr(clean, name)[response_mask], getattr(dirty, name)[response_mask]
@@ -87,7 +93,7 @@ def test_positions_outside_the_response_mask_are_never_read() -> None:
 
 def test_kl_is_counted_on_response_tokens_alone() -> None:
     """P16: prompt tokens carry no KL."""
-    old, reference, response_mask, cut, reward = example()
-    got = compute_targets(old, reference, response_mask, cut, reward, 0.3, PPOSettings())
+    old, reference, response_mask, truncated, reward = example()
+    got = compute_targets(old, reference, response_mask, truncated, reward, 0.3, PPOSettings())
     assert torch.equal(got.kl[~response_mask], torch.zeros(int((~response_mask).sum())))
     assert torch.allclose(got.kl[response_mask], (old.logprobs - reference)[response_mask])
