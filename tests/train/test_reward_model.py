@@ -14,7 +14,7 @@ from tiny import tiny_backbone
 from harken.config import RunConfig
 from harken.errors import UserError
 from harken.records import TokenPair
-from harken.train.reward_model import RewardStage, _accuracy, _correct
+from harken.train.reward_model import RewardStage, _accuracy, _num_correct
 
 
 def pairs(count: int = 24, noise: bool = False) -> list[TokenPair]:
@@ -76,7 +76,7 @@ def test_accuracy_is_strict_and_ties_do_not_count() -> None:
     """S0-25: equal scores are wrong; label ties are left out; a label below one half turns the pair round."""
     rows = [TokenPair(str(i), (5,), (6,), label=label) for i, label in enumerate([1, 1, 1, 0.5, 0.2])]
     rewards = np.array([[2.0, 1.0], [1.0, 1.0], [0.0, 1.0], [5.0, 0.0], [0.0, 3.0]])
-    assert _correct(rewards, rows) == 2
+    assert _num_correct(rewards, rows) == 2
     assert _accuracy(rewards, rows) == {"accuracy": 0.5, "margin": (1 + 0 - 1 + 3) / 4}
 
 
