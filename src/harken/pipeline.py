@@ -107,7 +107,9 @@ def report_pipeline(root: Path) -> Path:
             where=str(folder.evaluation.root),
             fix="run the same `harken pipeline` with this folder again to resume it",
         )
-    config = config_files.validate(PipelineConfig, read_locked_config(folder.config), str(folder.config))
+    config = config_files.validate_settings(
+        PipelineConfig, read_locked_config(folder.config), str(folder.config)
+    )
     summary = read_summary(folder.evaluation.summary)
     if missing := [name for name in (BASE, SFT, PPO) if name not in summary["policies"]]:
         raise UserError(

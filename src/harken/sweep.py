@@ -240,7 +240,7 @@ def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
 
     def load(overrides: list[str]) -> RunConfig:
         changed = config_yaml.expand(config_yaml.override(settings, overrides))
-        return config_files.validate(RunConfig, changed.data, name)
+        return config_files.validate_settings(RunConfig, changed.data, name)
 
     return load
 

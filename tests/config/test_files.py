@@ -332,7 +332,9 @@ def test_an_evaluation_loads(tmp_path: Path) -> None:
 
 
 def test_the_wrong_kind_of_file_is_sent_to_the_right_command(ppo_file: Path) -> None:
-    with pytest.raises(UserError, match=r"describes a run, and a pipeline is needed.*harken train --preset"):
+    with pytest.raises(
+        UserError, match=r"describes a run, but a pipeline is required.*harken train --preset"
+    ):
         config_files.load_pipeline(str(ppo_file), [])
 
 

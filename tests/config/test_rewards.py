@@ -80,7 +80,7 @@ def test_parts_that_make_no_sense(part: dict[str, Any], message: str) -> None:
     ("ppo", "message"),
     [
         ({"score_clip": 5.0}, "set clip in the entry of rewards"),
-        ({"missing_eos_score": -1.0}, "stands for reward_model's score"),
+        ({"missing_eos_score": -1.0}, "replaces reward_model's score"),
         ({"critic": "model", "critic_init": "reward_model"}, "needs training.reward_model.checkpoint_path"),
     ],
 )

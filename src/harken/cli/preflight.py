@@ -157,7 +157,7 @@ def data(
         raise UserError("no data source given", fix="Try: harken data demo:preferences")
     given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
     settings = {key: value for key, value in given.items() if value is not None}
-    config = config_files.validate(DataConfig, settings, "harken data")
+    config = config_files.validate_settings(DataConfig, settings, "harken data")
 
     from harken.data_check import check_data
 

@@ -103,7 +103,7 @@ def dump(model: Strict) -> str:
     return config_yaml.write(model.model_dump())
 
 
-def validate(model: type[Config], settings: dict[str, Any], where: str) -> Config:
+def validate_settings(model: type[Config], settings: dict[str, Any], where: str) -> Config:
     """Validate settings that were read from no file. `where` is the place that errors name."""
     return _validated(model, Settings(settings, {(): where}))
 

@@ -72,8 +72,8 @@ def test_training_it_leaves_the_reward_model_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "seed", "message"),
     [
-        ({"critic": "adapter", "critic_init": "reward_model"}, 3, "another base"),
-        ({"critic": "adapter", "lora": None}, 0, "trained as an adapter"),
+        ({"critic": "adapter", "critic_init": "reward_model"}, 3, "different bases"),
+        ({"critic": "adapter", "lora": None}, 0, "trained as a LoRA adapter"),
     ],
 )
 def test_invalid_critics_are_refused(tmp_path: Path, keys: dict[str, Any], seed: int, message: str) -> None:
