@@ -18,7 +18,7 @@ FIX = "restore the file, or remove the line"
 LATE_UPDATES = 3
 """Last updates that reward, KL and truncation are averaged over, because one rollout batch is noisy."""
 
-REWARD, HELD_OUT, KL, TRUNCATED, SECONDS = (
+REWARD, HELD_OUT, KL, TRUNCATED_FRAC, SECONDS = (
     "reward",
     "held_out_reward",
     "kl_per_sequence",
@@ -26,12 +26,12 @@ REWARD, HELD_OUT, KL, TRUNCATED, SECONDS = (
     "seconds_per_update",
 )
 JUDGE_PREFIX = "judge_"
-_LATE = {REWARD: "reward/mean", KL: "kl/mean", TRUNCATED: "response/cap_hit"}
+_LATE = {REWARD: "reward/mean", KL: "kl/mean", TRUNCATED_FRAC: "response/cap_hit"}
 _TITLES = {
     REWARD: "reward",
     HELD_OUT: "held out",
     KL: "KL nats/seq",
-    TRUNCATED: "truncated %",
+    TRUNCATED_FRAC: "truncated %",
     SECONDS: "s/update",
 }
 
@@ -138,7 +138,7 @@ def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSumm
     judges = sorted(name for name in names if name.startswith(JUDGE_PREFIX))
     cells = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
     cells["runs"] = [str(len(outcomes)) for _, outcomes in groups]
-    for name in (REWARD, HELD_OUT, *judges, KL, TRUNCATED, SECONDS):
+    for name in (REWARD, HELD_OUT, *judges, KL, TRUNCATED_FRAC, SECONDS):
         if name in names:
             title = _TITLES.get(name, name.removeprefix(JUDGE_PREFIX))
             cells[title] = [_cell(name, average.get(name)) for average in averages]
@@ -155,7 +155,7 @@ def _mean(lines: Sequence[Mapping[str, Any]], metric: str) -> float | None:
 def _cell(name: str, mean: Mean | None) -> str:
     if mean is None:
         return "–"
-    scale, places, sign = {KL: (1, 2, ""), TRUNCATED: (100, 0, ""), SECONDS: (1, 1, "")}.get(
+    scale, places, sign = {KL: (1, 2, ""), TRUNCATED_FRAC: (100, 0, ""), SECONDS: (1, 1, "")}.get(
         name, (1, 2, "+")
     )
     text = f"{scale * mean.mean:{sign}.{places}f}"

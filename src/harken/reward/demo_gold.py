@@ -35,7 +35,7 @@ GOLD_VERSION = "demo judge v1"
 OFF_TOPIC = 0.1
 ONE_OF_TWO, NAMES_THE_TOPIC = 0.7, 0.3
 SHORTEST_FULL, LONGEST_FULL = 6, 32
-UNPUNCTUATED, TRUNCATED = 0.7, 0.4
+UNPUNCTUATED, TRUNCATED_SCORE = 0.7, 0.4
 COPIED_WORDS, COPIED_SHARE = 4, 0.7
 PROSE_SHARE = 0.15
 
@@ -133,7 +133,7 @@ def _length(count: int) -> float:
 
 def _ending(text: str, stop: StopReason) -> float:
     if stop != "end_of_turn":
-        return TRUNCATED
+        return TRUNCATED_SCORE
     return 1.0 if _ENDED_PROPERLY.search(text.rstrip()) else UNPUNCTUATED
 
 
