@@ -48,7 +48,7 @@ ISOLATION = [
     ("the run's random draws are disturbed", 'Isolation._isolated: process_state.restore_random_state(drawn)', "pass"),
     ("a call begins where the one before left", 'Isolation.begin_call: process_state.restore_state(self._call_state)', "pass"),
     ("Ctrl-C is taken for the code's own", 'Isolation._record_interrupts.note: True', "False"),
-    ("what it prints is swallowed", '_Output._say: self._lines <= MAX_TRACEBACK_LINES', "False"),
+    ("what it prints is swallowed", '_Output._say: self._lines <= MAX_PRINTED_LINES', "False"),
 ]  # fmt: skip
 
 TABLES = [

@@ -12,7 +12,7 @@ from harken.records import Prompt
 from harken.run import manifest, trained_prompts
 from harken.run.folder import RunFolder
 
-MAX_LISTED_RUNS = 20
+MAX_ANCESTOR_RUNS = 20
 """Runs to follow back from a model through those it was trained from."""
 
 
@@ -53,7 +53,7 @@ def _training_runs(source: ModelSource) -> list[RunFolder]:
     """List the runs behind a model: those of its folders and, by their manifests, those they started from."""
     waiting = [link.folder.parent for link in source.chain()]
     found: dict[Path, RunFolder] = {}
-    while waiting and len(found) < MAX_LISTED_RUNS:
+    while waiting and len(found) < MAX_ANCESTOR_RUNS:
         root = waiting.pop().resolve()
         run = RunFolder(root)
         if root in found or not run.manifest.exists():

@@ -19,7 +19,7 @@ from harken.reward import process_state
 from harken.run.signals import Stopped
 from harken.run.terminal import say
 
-MAX_TRACEBACK_LINES = 20
+MAX_PRINTED_LINES = 20
 """Lines that one batch of calls may print; the rest is counted."""
 MAX_LINE_LENGTH = 500
 """Characters; a longer line is truncated."""
@@ -143,13 +143,13 @@ class _Output(io.TextIOBase):
         """End a batch: print the last line and the number of omitted lines."""
         if self._pending:
             self._say(self._pending)
-        if self._lines > MAX_TRACEBACK_LINES:
-            say(f"{self._name} | … and {self._lines - MAX_TRACEBACK_LINES:,} more lines", self.terminal)
+        if self._lines > MAX_PRINTED_LINES:
+            say(f"{self._name} | … and {self._lines - MAX_PRINTED_LINES:,} more lines", self.terminal)
         self._pending, self._lines = "", 0
 
     def _say(self, line: str) -> None:
         self._lines += 1
-        if self._lines <= MAX_TRACEBACK_LINES:
+        if self._lines <= MAX_PRINTED_LINES:
             last = line.rstrip("\r").rpartition("\r")[2]
             shown = last if len(last) <= MAX_LINE_LENGTH else f"{last[:MAX_LINE_LENGTH]} …"
             say(f"{self._name} | {shown}", self.terminal)
