@@ -40,7 +40,7 @@ def test_there_are_38_rows_and_38_tests() -> None:
         assert cells[3] == f"`{TESTS[number]}`"
 
 
-def test_no_other_test_is_named_property() -> None:
+def test_only_the_38_tests_match_the_keyword() -> None:
     """So `pytest -k property` lists the 38 and nothing else."""
     for path in TESTS_FOLDER.rglob("test_*.py"):
         assert "property" not in path.relative_to(TESTS_FOLDER).as_posix()
