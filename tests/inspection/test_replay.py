@@ -311,7 +311,7 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
         ({}, "data.limit=3", "needs a new generation"),
         ({}, "training.ppo.reference=base", "forward pass"),
         ({}, "training.ppo.critic=model", "forward pass"),
-        ({}, "training.reward_model.checkpoint_path=x", "forward pass|exclude each other"),
+        ({}, "training.reward_model.checkpoint_path=x", "forward pass|cannot be used together"),
         ({}, "training.ppo.kl_target=3.0", "set training.ppo.kl_coef"),
         ({}, "training.ppo.kl_control=adaptive", "set training.ppo.kl_coef"),
         ({}, "training.lr=0.1", "changes the optimisation"),
@@ -324,7 +324,7 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
         ({"score_clip": 2.0}, "training.ppo.score_clip=null", "clipped to ± 2 before they were recorded"),
         ({"missing_eos_score": -1.0}, "training.ppo.missing_eos_score=null", "replaced the reward model"),
         ({"advantage": "rloo", "samples_per_prompt": 2}, "training.ppo.advantage=gae", "rloo trained none"),
-        ({}, "training.ppo.advantage=rloo", "samples_per_prompt must be at least 2"),
+        ({}, "training.ppo.advantage=rloo", "set samples_per_prompt to 2 or more"),
     ],
 )
 def test_settings_that_need_a_model_or_generation_are_refused_with_the_reason(
