@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracles import stage_of_a_run
 from tiny import save_tiny, tiny_tokenizer
-from tiny_rewards import save_reward_model
+from tiny_rewards import answer, save_reward_model
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from harken.cli.main import main
+from harken.config.files import load_run
 from harken.data.chat import Renderer
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
@@ -27,6 +29,7 @@ JUDGES = """
     - intact
     - {{type: python, path: judges.py:vowels}}
     - {{type: model, name: second, checkpoint_path: {root}/rm2}}
+    - {{type: model, name: third, checkpoint_path: {root}/rm3}}
     - {{type: model, name: other, checkpoint_path: {root}/rm_other}}
     - {{type: ensemble, name: jury, checkpoint_paths: [{root}/rm1, {root}/rm2], combine: min}}
     - {{type: classifier, name: tone, model_name: {root}/classifier, label: good}}
@@ -58,16 +61,17 @@ data: {{path: {root}/prompts.jsonl, max_length: 96}}
 max_gen_len: 12
 judges:
 """
-NAMES = ["intact", "vowels", "second", "other", "jury", "tone"]
+NAMES = ["intact", "vowels", "second", "third", "other", "jury", "tone"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PPO run and an evaluation that all six judges watched."""
+    """A PPO run and an evaluation that all seven judges watched."""
     root = tmp_path_factory.mktemp("judges")
     base, other = save_tiny(root / "model"), save_tiny(root / "different", seed=3, hidden=48)
     save_reward_model(root / "rm1", base, seed=1)
     save_reward_model(root / "rm2", base, seed=2)
+    save_reward_model(root / "rm3", base, seed=6)
     save_reward_model(root / "rm_other", other, seed=5)
     save_classifier(root / "classifier")
     prompts = [{"id": f"q{i}", "prompt": f"Count to {i}"} for i in range(8)]
@@ -112,7 +116,7 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
     renderer = Renderer(tiny_tokenizer())
     alone = {
         name: RewardModel.load(resolve(str(finished / name)), torch.float32, "cpu")
-        for name in ("rm1", "rm2", "rm_other")
+        for name in ("rm1", "rm2", "rm3", "rm_other")
     }
     classifier = LlamaForSequenceClassification.from_pretrained(finished / "classifier")
     for row in rows:
@@ -125,6 +129,7 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
             name: model.standardize(model.raw_scores([message], 1000)[0]) for name, model in alone.items()
         }
         assert row["score_second"] == pytest.approx(values["rm2"], abs=1e-4)
+        assert row["score_third"] == pytest.approx(values["rm3"], abs=1e-4)
         assert row["score_other"] == pytest.approx(values["rm_other"], abs=1e-4)
         assert row["score_jury"] == pytest.approx(min(values["rm1"], values["rm2"]), abs=1e-4)
         assert row["reward"] == pytest.approx(values["rm1"], abs=1e-4)
@@ -162,6 +167,20 @@ def test_a_ppo_run_logs_every_judge_and_its_change(finished: Path) -> None:
     lineage = json.loads((finished / "out" / "manifest.json").read_text())["lineage"]
     assert list(lineage["judges"]) == NAMES
     assert len(lineage["judges"]["vowels"]["fingerprint"]) == 64
+
+
+def test_the_judges_of_a_ppo_run_score_as_they_do_alone(finished: Path, tmp_path: Path) -> None:
+    """Two of them, the reward model and the policy are adapters of one base."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished)
+        stage = stage_of_a_run(load_run("ppo.yml", []), tmp_path / "out")
+    rollouts = [answer(text, f"Say {text}") for text in ("one", "two and more", "three")]
+    rows = [[*r.prompt_tokens, *r.response_tokens] for r in rollouts]
+    sources = {"rm1": stage.rewards[0]} | {judge.name: judge for judge in stage.heldout.judges}
+    for name, folder in {"rm1": "rm1", "second": "rm2", "third": "rm3", "other": "rm_other"}.items():
+        model = RewardModel.load(resolve(str(finished / folder)), torch.float32, "cpu")
+        alone = [model.standardize(score) for score in model.raw_scores(rows, 1000)]
+        assert [score.value for score in sources[name].score(rollouts)] == pytest.approx(alone, abs=1e-4)
 
 
 def test_an_evaluation_resumes_after_a_judges_shards_were_lost(finished: Path, tmp_path: Path) -> None:
