@@ -16,7 +16,7 @@ MAX_CAUSE_LENGTH = 500
 class UserError(Exception):
     """Report a problem that the user can fix: what is wrong, where, and the fix.
 
-    `str()` of it is one line: ``where: what. fix``. It can always be encoded as UTF-8.
+    `str()` of it is one line: ``where: what. Fix: fix``. It can always be encoded as UTF-8.
     """
 
     exit_code = 2
@@ -25,7 +25,7 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         head = f"{where}: " if where else ""
-        tail = f". {fix}" if fix else ""
+        tail = f". Fix: {fix}" if fix else ""
         line = " ".join(f"{head}{what.rstrip('.')}{tail}".split())
         super().__init__(line.encode("utf-8", "backslashreplace").decode())
 

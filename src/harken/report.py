@@ -69,7 +69,7 @@ def _find(path: Path) -> FoundFolders:
     """Identify a folder, or else the folders directly inside it."""
     if not path.is_dir():
         problem = "not a folder" if path.exists() else "no such folder"
-        raise UserError(problem, where=str(path), fix="Name the folder of a run, an evaluation or a pipeline")
+        raise UserError(problem, where=str(path), fix="name the folder of a run, an evaluation or a pipeline")
     if (found := _identify(path)) is not None:
         return found
     inside = FoundFolders()
@@ -84,16 +84,16 @@ def _find(path: Path) -> FoundFolders:
         raise UserError(
             f"this folder contains pipelines: {names}",
             where=str(path),
-            fix=f"Name one of them: harken report {inside.pipelines[0]}",
+            fix=f"name one of them: harken report {inside.pipelines[0]}",
         )
     if (found := _identify(path.parent)) is not None and found.runs:
         raise UserError(
-            "this folder is part of a run", where=str(path), fix=f"Run: harken report {path.parent}"
+            "this folder is part of a run", where=str(path), fix=f"run: harken report {path.parent}"
         )
     raise UserError(
         "not a run, an evaluation or a pipeline, and none is directly inside",
         where=str(path),
-        fix="Name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
+        fix="name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
     )
 
 
@@ -116,13 +116,13 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
             f"a pipeline has its own page, and cannot be combined with other folders: "
             f"{', '.join(others or map(str, found.pipelines))}",
             where=str(found.pipelines[0]),
-            fix=f"Run: harken report {found.pipelines[0]}",
+            fix=f"run: harken report {found.pipelines[0]}",
         )
     if output_dir is not None:
         raise UserError(
             f"the page of a pipeline is written to {PipelineFolder(found.pipelines[0]).report}",
             where="--output-dir",
-            fix="Remove this option",
+            fix="remove this option",
         )
     return pipeline.report_pipeline(found.pipelines[0])
 
@@ -135,7 +135,7 @@ def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
         raise UserError(
             f"{len(found.evaluations)} evaluations: {names}",
             where=where,
-            fix="Name the runs and the one evaluation that belong together",
+            fix="name the runs and the one evaluation that belong together",
         )
     several = [kind for kind, count in Counter(kind for kind, _ in found.runs).items() if count > 1]
     if several and len(paths) == 1:
@@ -143,14 +143,14 @@ def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
         raise UserError(
             f"several runs of type {several[0]}: {names}",
             where=where,
-            fix="Name only the runs that belong together",
+            fix="name only the runs that belong together",
         )
     for one in found.evaluations:
         if not one.summary.is_file():
             raise UserError(
                 "this evaluation is not finished",
                 where=str(one.root),
-                fix="Run the same `harken eval` with this --output-dir again to resume it",
+                fix="run the same `harken eval` with this --output-dir again to resume it",
             )
 
 

@@ -84,7 +84,7 @@ def sweep(
         raise UserError(
             f"{len(runs)} runs are more than {MAX_RUNS}",
             where="--over",
-            fix="Use fewer values, or --yes to run all",
+            fix="use fewer values, or --yes to run all",
         )
     say(announcement(runs, source))
     notes = cautions([parse_axis(text)[0] for text in over])
@@ -150,7 +150,7 @@ def plan_runs(
                 raise UserError(
                     f"{seen[content]} and {folder.name} are the same run",
                     where="--over",
-                    fix="Remove one of them",
+                    fix="remove one of them",
                 )
             seen[content] = folder.name
             config = config.model_copy(update={"output_dir": str(folder)})
@@ -250,7 +250,7 @@ def _load_run(name: str, overrides: list[str]) -> RunConfig:
         return config_files.load_run(name, overrides)
     except UserError as error:
         # For a pipeline, the error of `load_run` suggests `harken pipeline`.
-        if error.fix != f"Run: harken pipeline {name}":
+        if error.fix != f"run: harken pipeline {name}":
             raise
         fix = "Add the folder of a finished pipeline to sweep its PPO stage: --from outputs/demo"
         raise UserError("this is a pipeline", where=error.where, fix=fix) from None

@@ -108,7 +108,7 @@ def model(
     from harken.doctor import model_support
 
     if dtype not in ("bfloat16", "float32"):
-        raise UserError("is neither bfloat16 nor float32", where=f"--dtype {dtype}", fix="Name one of them")
+        raise UserError("is neither bfloat16 nor float32", where=f"--dtype {dtype}", fix="name one of them")
     found = None if brief else model_support.support(source, dtype)
     if as_json:
         show(json.dumps(model_support.support_to_dict(source, found), ensure_ascii=False, indent=2))

@@ -116,7 +116,7 @@ def _settings(name: str, wanted: ConfigKind, overrides: list[str]) -> tuple[Sett
         raise UserError(
             f"this describes {_WITH_ARTICLE[kind]}, but {_WITH_ARTICLE[wanted]} is required here",
             where=source.label,
-            fix=f"Run: harken {_COMMANDS[kind]} {name}",
+            fix=f"run: harken {_COMMANDS[kind]} {name}",
         )
     return config_yaml.expand(config_yaml.override(settings, overrides)), source.stem
 
@@ -142,7 +142,7 @@ def _find(name: str) -> _Source:
         fix = "`harken presets list` names the shipped ones"
         raise UserError("no such file", where=name, fix=fix) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read as text ({error})", where=name, fix="Save it as UTF-8") from None
+        raise UserError(f"cannot be read as text ({error})", where=name, fix="save it as UTF-8") from None
 
 
 def _text(path: Path, name: str) -> str:
@@ -201,7 +201,7 @@ def _check_stage(settings: Settings, stage: str) -> None:
     if isinstance(training, dict):
         if training["type"] != stage:
             where = settings.where((stage, "training", "type"))
-            raise UserError(f"expected {stage}, given {training['type']}", where=where, fix="Remove it")
+            raise UserError(f"expected {stage}, given {training['type']}", where=where, fix="remove it")
         if stage == "ppo":
             placeholder = {"checkpoint_path": "the reward stage"}
             run = {**run, "training": {"reward_model": placeholder, **training}}

@@ -180,7 +180,7 @@ def _read(text: str, name: str, places: dict[KeyPath, str]) -> Any:
         problem = error.problem or error.context
         raise UserError(f"not valid YAML: {problem}", where=f"{name}{line}", fix=SYNTAX_FIX) from None
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=name, fix="Save it as plain UTF-8 text") from None
+        raise UserError(f"not valid YAML: {error}", where=name, fix="save it as plain UTF-8 text") from None
     except _LimitExceeded as error:
         raise UserError(error.problem, where=_place(name, error.line), fix=error.fix) from None
     except RecursionError:
@@ -207,7 +207,7 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
         raise UserError(
             f"the YAML tag {node.tag} is not supported",
             where=here,
-            fix="Remove it and write a plain value",
+            fix="remove it and write a plain value",
         )
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, i), name, places) for i, item in enumerate(node.value)]
@@ -217,10 +217,10 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
     for key_node, value_node in node.value:
         line = here if name.startswith("--set") else f"{name}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
-            raise UserError("a key must be a plain word", where=line, fix="Write `key: value`")
+            raise UserError("a key must be a plain word", where=line, fix="write `key: value`")
         key = key_node.value
         if problem := _invalid_character(key):
-            raise UserError(f"a key holds {problem}", where=line, fix="Remove it")
+            raise UserError(f"a key holds {problem}", where=line, fix="remove it")
         if key in section:
             place = f"{line}: {dotted((*path, key))}"
             raise UserError("the key is written twice", where=place, fix="Keep one of them")
@@ -233,9 +233,9 @@ def _scalar(loader: _Loader, node: yaml.Node, here: str) -> Any:
     try:
         value = loader.construct_object(node, deep=True)
     except ValueError as error:  # more digits than Python converts
-        raise UserError(f"not a usable number ({error})", where=here, fix="Write a smaller one") from None
+        raise UserError(f"not a usable number ({error})", where=here, fix="write a smaller one") from None
     if isinstance(value, str) and (problem := _invalid_character(value)):
-        raise UserError(f"a text holds {problem}", where=here, fix="Remove it")
+        raise UserError(f"a text holds {problem}", where=here, fix="remove it")
     return value
 
 
@@ -254,16 +254,16 @@ def _replaced(data: Any, path: KeyPath, value: Any, where: str, whole: KeyPath) 
     walked = dotted(whole[: len(whole) - len(path)])
     if isinstance(key, int):
         if not isinstance(data, list):
-            raise UserError(f"{walked} is not a list", where=where, fix="Use a key instead of a number")
+            raise UserError(f"{walked} is not a list", where=where, fix="use a key instead of a number")
         if key >= len(data):
             raise UserError(
                 f"{walked} has {len(data)} entries, numbered from 0",
                 where=where,
-                fix="Use one of these numbers",
+                fix="use one of these numbers",
             )
         return [_replaced(v, rest, value, where, whole) if i == key else v for i, v in enumerate(data)]
     if data is not None and not isinstance(data, dict):
         kind = "a list: use [0], [1], …" if isinstance(data, list) else "a value, not a section"
-        raise UserError(f"{walked} is {kind}", where=where, fix=f"Set {walked} itself, or an entry of it")
+        raise UserError(f"{walked} is {kind}", where=where, fix=f"set {walked} itself, or an entry of it")
     section = data or {}
     return {**section, key: _replaced(section.get(key), rest, value, where, whole)}

@@ -321,7 +321,7 @@ class Renderer:
             raise UserError(
                 "the tokenizer has no token that ends a response",
                 where=str(self.tokenizer.name_or_path),
-                fix="Set its eos_token",
+                fix="set its eos_token",
             )
         return int(self.tokenizer.eos_token_id)
 

@@ -46,7 +46,7 @@ def _rows(path: str, split: str) -> Iterator[LocatedRow]:
         raise UserError(
             f"this is {what}, and rows are read again when a run resumes",
             where=path,
-            fix="Save the rows to a file first, and name it",
+            fix="save the rows to a file first, and name it",
         )
     if file.is_dir():
         return _files(folders.shards(file, split, path))
@@ -70,7 +70,7 @@ def _file(file: Path, path: str) -> Iterator[LocatedRow]:
             head = opened.read(8)
     except OSError as error:
         raise UserError(
-            f"cannot be read ({error.strerror})", where=path, fix="Check its permissions, or copy it again"
+            f"cannot be read ({error.strerror})", where=path, fix="check its permissions, or copy it again"
         ) from error
     if file.suffix == ".parquet" or head.startswith(_PARQUET):
         return _parquet(file)
@@ -85,11 +85,11 @@ def _demo(path: str) -> Traversable:
         raise UserError(
             "there is no such demo data",
             where=path,
-            fix=f"Use demo:{', demo:'.join(DEMO[:-1])} or demo:{DEMO[-1]}",
+            fix=f"use demo:{', demo:'.join(DEMO[:-1])} or demo:{DEMO[-1]}",
         )
     file = resources.files("harken.data") / "demo" / f"{name}.jsonl.gz"
     if not file.is_file():
-        raise UserError("this installation lacks its demo data", where=path, fix="Install the package again")
+        raise UserError("this installation lacks its demo data", where=path, fix="install the package again")
     return file
 
 
@@ -110,7 +110,7 @@ def _arrow(file: Path, seekable: bool) -> Iterator[LocatedRow]:
     except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         reason = describe_exception(error)
         raise UserError(
-            f"not a readable Arrow file ({reason})", where=str(file), fix="Write or download it again"
+            f"not a readable Arrow file ({reason})", where=str(file), fix="write or download it again"
         ) from error
     yield from ((f"{file}:row {i}", row) for i, row in enumerate(rows, start=1))
 

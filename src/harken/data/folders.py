@@ -40,7 +40,7 @@ def match_pattern(pattern: str) -> list[Path]:
         raise UserError(
             "no file matches this pattern",
             where=pattern,
-            fix="Check the folder with ls, and quote the pattern",
+            fix="check the folder with ls, and quote the pattern",
         )
     return files
 
@@ -55,7 +55,7 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
     if saved != folder and not saved.is_dir():
         there = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         raise UserError(
-            f"it has no split {split!r}", where=path, fix=f"Set data.split to one of: {', '.join(there)}"
+            f"it has no split {split!r}", where=path, fix=f"set data.split to one of: {', '.join(there)}"
         )
     home = saved / "data" if not _data_files(saved) and (saved / "data").is_dir() else saved
     groups: dict[str, list[Path]] = {}
@@ -69,14 +69,14 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
         if wanted in named:
             return named[wanted]
         raise UserError(
-            f"it has no split {split!r}", where=path, fix=f"Set data.split to one of: {', '.join(named)}"
+            f"it has no split {split!r}", where=path, fix=f"set data.split to one of: {', '.join(named)}"
         )
     names = [file.name for files in groups.values() for file in files]
     listed = f": {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else ""
     raise UserError(
         "this is a folder with files of different names" if names else "this is a folder without rows",
         where=path,
-        fix=f"Name a file in it{listed}, or a pattern such as '{path.rstrip('/')}/train-*.jsonl'"
+        fix=f"name a file in it{listed}, or a pattern such as '{path.rstrip('/')}/train-*.jsonl'"
         if names
         else f"Name a file of rows ({', '.join(SUFFIXES[:3])}, …)",
     )

@@ -95,7 +95,7 @@ def _from_object(whole: dict[str, object], path: str) -> Iterator[LocatedRow]:
             raise UserError(
                 f"its columns have different lengths: {lengths}",
                 where=path,
-                fix="Write every column out whole",
+                fix="write every column out whole",
             )
         for number, values in enumerate(zip(*lists, strict=True), start=1):
             yield f"{path}:row {number}", dict(zip(whole, values, strict=True))
@@ -124,7 +124,7 @@ def _table(content: bytes, path: str, separator: str) -> Iterator[LocatedRow]:
             raise UserError(
                 f"its first line is not a header: {', '.join(header)[:200]!r}",
                 where=f"{path}:1",
-                fix="Write the column names in the first line, each once",
+                fix="write the column names in the first line, each once",
             )
         for cells in reader:
             place = f"{path}:{reader.line_num}"
@@ -141,7 +141,7 @@ def _table(content: bytes, path: str, separator: str) -> Iterator[LocatedRow]:
         raise UserError(
             f"not CSV: {error}",
             where=f"{path}:{reader.line_num}",
-            fix="Write the file again as CSV, or as JSONL",
+            fix="write the file again as CSV, or as JSONL",
         ) from error
 
 
@@ -152,7 +152,7 @@ def _decoded(content: bytes, where: str) -> str:
         raise UserError(
             f"not UTF-8 text ({error.reason} at byte {error.start})",
             where=where,
-            fix="Save the file as UTF-8",
+            fix="save the file as UTF-8",
         ) from error
 
 

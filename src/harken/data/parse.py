@@ -128,7 +128,7 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
         raise UserError(
             f"it is {data.task!r}, but this stage reads rows as {task!r}",
             where="data.task",
-            fix="Remove it, or set it to the task of the stage",
+            fix="remove it, or set it to the task of the stage",
         )
     return path or data.path
 
@@ -154,7 +154,7 @@ def _open(
         raise UserError(
             f"rows in layout {layout.name!r} ({layout.description}) cannot be read as {task!r}",
             where=path,
-            fix="Set other data, or another data.layout",
+            fix="set other data, or another data.layout",
         )
     return rows, layout, DataReport(path, layout.name, notes=[note] if note else [])
 

@@ -84,7 +84,7 @@ def load_split(
         raise UserError(
             f"eval_fraction {data.eval_fraction} leaves none of its {len(keys)} prompts to train on",
             where=report.path,
-            fix="Lower data.eval_fraction or add rows",
+            fix="lower data.eval_fraction or add rows",
         )
     train = _limited(train, data.limit, seed, report)
     return train, _limited(held_out, eval_limit, seed, report), [report]
@@ -97,7 +97,7 @@ def _require_splits(data: DataConfig) -> None:
         raise UserError(
             f"{path} is one file, which has no splits",
             where="data.eval_split",
-            fix="Name the held-out file as data.eval_path and leave data.eval_split out, or use data.eval_fraction",
+            fix="name the held-out file as data.eval_path and leave data.eval_split out, or use data.eval_fraction",
         )
 
 

@@ -110,7 +110,7 @@ def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(
             f"this is a run of type {config.training.type}",
             where=str(root),
-            fix="Name the folder of a PPO run: only PPO records values per token",
+            fix="name the folder of a PPO run: only PPO records values per token",
         )
     return config
 

@@ -76,7 +76,7 @@ def replay_config(step: RecordedStep, overrides: Sequence[str]) -> RunConfig:
             )
     if (missing := _not_recorded(step, config)) is not None:
         raise UserError(
-            f"cannot be replayed: {missing}", where=str(step.run.root), fix="Train with these settings"
+            f"cannot be replayed: {missing}", where=str(step.run.root), fix="train with these settings"
         )
     return config
 

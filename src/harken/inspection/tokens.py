@@ -109,7 +109,7 @@ def select_rows(step: RecordedStep, rows: str | None = None, prompt: str | None 
             raise UserError(
                 f"no prompt {prompt!r} in update {step.number}",
                 where="--prompt",
-                fix=f"Name one of: {some}, …",
+                fix=f"name one of: {some}, …",
             )
         return dict.fromkeys(found, "")
     order = sorted(range(len(ids)), key=lambda row: -step.rollouts[row]["reward"])
@@ -168,7 +168,7 @@ def _numbers(text: str, count: int) -> list[int]:
         raise UserError(
             f"no row {wrong[0]}: the update has {count} responses, numbered from 0",
             where="--rows",
-            fix=f"Choose from 0 to {count - 1}",
+            fix=f"choose from 0 to {count - 1}",
         )
     return numbers
 

@@ -28,7 +28,7 @@ def trace(
     Raises UserError if the run, the update or the selected responses are missing.
     """
     if everything and out is None:
-        raise UserError("--all needs --out", fix="Name a file: --out tokens.parquet")
+        raise UserError("--all needs --out", fix="name a file: --out tokens.parquet")
     step = read_step(root, number)
     chosen = select_rows(step, rows, prompt)
     text_of, is_text = token_decoder(step.run)

@@ -138,7 +138,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(bounded.read_bytes(path))
     except FileNotFoundError:
-        raise UserError("no manifest", where=str(path), fix="Name the folder of a run") from None
+        raise UserError("no manifest", where=str(path), fix="name the folder of a run") from None
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path), fix=FIX) from None
     except (ValueError, RecursionError) as error:
@@ -225,7 +225,7 @@ def fingerprint_folder(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.name)
     if not files:
         raise UserError(
-            "no *.safetensors weights in this folder", where=str(folder), fix="Name a folder of a model"
+            "no *.safetensors weights in this folder", where=str(folder), fix="name a folder of a model"
         )
     digest = hashlib.sha256()
     for path in files:
@@ -241,7 +241,7 @@ def _now() -> str:
         raise UserError(
             f"{epoch!r} is not a time",
             where="SOURCE_DATE_EPOCH",
-            fix="Set it to whole seconds since 1970, or unset it",
+            fix="set it to whole seconds since 1970, or unset it",
         ) from None
     return moment.isoformat(timespec="seconds")
 

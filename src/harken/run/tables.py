@@ -79,7 +79,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         table = file.read()
         rows: list[dict[str, Any]] = table.to_pylist()
     except FileNotFoundError:
-        raise UserError("file not found", where=str(path), fix="Name a file that a run wrote") from None
+        raise UserError("file not found", where=str(path), fix="name a file that a run wrote") from None
     except (pa.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     # Page checksums do not cover the page header, which has the number of values.
@@ -89,7 +89,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"not a readable parquet file ({why})", where=str(path), fix="Write it again")
+    return UserError(f"not a readable parquet file ({why})", where=str(path), fix="write it again")
 
 
 def _scored_rollout(row: ScoredRollout, sources: Sequence[str], step: int) -> dict[str, Any]:

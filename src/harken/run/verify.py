@@ -42,7 +42,7 @@ def verify(root: Path) -> list[Verified]:
         raise UserError(
             "neither checksums nor checkpoints are here",
             where=str(root),
-            fix="Name a finished run or its final/, an evaluation or a pipeline",
+            fix="name a finished run or its final/, an evaluation or a pipeline",
         )
     files = sum(len(sums) for sums in listed.values() if not isinstance(sums, UserError))
     with counter("verifying", files + len(checkpoints)) as count:
