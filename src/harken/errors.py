@@ -16,7 +16,7 @@ MAX_CAUSE_LENGTH = 500
 class UserError(Exception):
     """Report a problem that the user can fix: what is wrong, where, and the fix.
 
-    `str()` of it is one line: ``where: what. Fix: fix``. It can always be encoded as UTF-8.
+    `str()` of it is one line: ``where: problem. Fix: run this``. It can always be encoded as UTF-8.
     """
 
     exit_code = 2

@@ -128,7 +128,10 @@ def plan_runs(
     """
     axes = [parse_axis(text) for text in over]
     if not axes and seeds is None:
-        raise UserError("nothing to sweep", fix="For example: --over training.ppo.kl_coef=0.01,0.1,1")
+        raise UserError(
+            "nothing to sweep",
+            fix="name a setting and its values, as in --over training.ppo.kl_coef=0.01,0.1,1",
+        )
     if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
         fix = "Give seeds as --seeds 839,840" if "seed" in taken else "Give all its values in one --over"
         raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
@@ -176,7 +179,7 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
         raise UserError(
             "not of the form key=value,value",
             where=f"--over {text}",
-            fix="For example: training.lr=1e-6,1e-5",
+            fix="write it as in training.lr=1e-6,1e-5",
         )
     return key, values
 
@@ -233,7 +236,7 @@ def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
             raise UserError(
                 "not a finished pipeline",
                 where=f"--from {source}",
-                fix=f"Finish it first: {model} is missing",
+                fix=f"finish it first: {model} is missing",
             )
     stage = pipeline.ppo_stage(config_files.load_pipeline(name, []), folder)
     settings = Settings(stage.model_dump(mode="json"), {(): name})
@@ -260,7 +263,9 @@ def _seeds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError("seeds are whole numbers", where=f"--seeds {text}", fix="--seeds 839,840") from None
+        raise UserError(
+            "seeds are whole numbers", where=f"--seeds {text}", fix="write them as in --seeds 839,840"
+        ) from None
 
 
 def _short(key: str) -> str:

@@ -31,9 +31,9 @@ THREAD_TIMEOUT = 5.0
 """Seconds that threads of user code have to end after the command."""
 MAX_MESSAGE = 2000
 """Largest number of characters of an error line, which may quote text of any length."""
-_FIX_DISK_FULL = "Make room, or choose another folder"
-_FIX_PERMISSIONS = "Change the permissions, or choose another folder"
-_FIX_NAME = "Choose another name or folder"
+_FIX_DISK_FULL = "make room, or choose another folder"
+_FIX_PERMISSIONS = "change the permissions, or choose another folder"
+_FIX_NAME = "choose another name or folder"
 OS_ERROR_FIXES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FIX_PERMISSIONS),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FIX_DISK_FULL),
@@ -83,11 +83,12 @@ def _run(arguments: list[str] | None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "harken"
-        return _print_error(f"{error.format_message().rstrip('.')}. Try: {command} --help")
+        return _print_error(f"{error.format_message().rstrip('.')}. Fix: see {command} --help")
     except OSError as error:
         if error.errno not in OS_ERROR_FIXES:
             return _report_bug(error)
-        return _print_error(f"{error.filename or 'a file'}: {error.strerror}. {OS_ERROR_FIXES[error.errno]}")
+        where, fix = error.filename or "a file", OS_ERROR_FIXES[error.errno]
+        return _print_error(f"{where}: {error.strerror}. Fix: {fix}")
     except Stopped as stop:
         code = int(stop.code or 0)
     except KeyboardInterrupt:
@@ -101,9 +102,8 @@ def _run(arguments: list[str] | None) -> int:
     # A closed pipe, as in `harken … | head`, is not an error; any other write error of the output is.
     problem = streams.write_error("stdout")
     if code == 0 and problem is not None and problem.errno != errno.EPIPE and not FILES & set(given[:1]):
-        return _print_error(
-            f"standard output: {problem.strerror}. {OS_ERROR_FIXES.get(problem.errno or 0, _FIX_DISK_FULL)}"
-        )
+        fix = OS_ERROR_FIXES.get(problem.errno or 0, _FIX_DISK_FULL)
+        return _print_error(f"standard output: {problem.strerror}. Fix: {fix}")
     return code
 
 

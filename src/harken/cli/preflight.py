@@ -154,7 +154,7 @@ def data(
         show(format_table(cells, width=columns(), wrap=True))
         return
     if path is None:
-        raise UserError("no data source given", fix="Try: harken data demo:preferences")
+        raise UserError("no data source given", fix="name one, for example: harken data demo:preferences")
     given = {"path": path, "task": task, "layout": layout, "max_length": max_length}
     settings = {key: value for key, value in given.items() if value is not None}
     config = config_files.validate_settings(DataConfig, settings, "harken data")

@@ -81,9 +81,9 @@ class DataConfig(Strict):
         named = [key for key in ("eval_path", "eval_split") if getattr(self, key) is not None]
         if named and self.eval_fraction > 0:
             raise ValueError(
-                f"{named[0]} and eval_fraction both define the held-out rows: remove one of them, "
+                f"{named[0]} and eval_fraction both define the held-out rows. Fix: remove one of them, "
                 f"or set eval_fraction to 0"
             )
         if self.eval_path in (None, self.path) and self.eval_split == self.split:
-            raise ValueError(f"eval_split {self.eval_split} is the training split: name another")
+            raise ValueError(f"eval_split {self.eval_split} is the training split. Fix: name another")
         return self

@@ -159,13 +159,16 @@ def _describe(problem: ErrorDetails, annotation: Any, name: str) -> tuple[str, s
     """Return what is wrong with the value of a known key, and the fix. `annotation` is the key's type."""
     kind, given = problem["type"], _describe_value(problem["input"])
     if kind == "missing":
-        return "this key is required", f"Write it in the file, or give --set {name}=…"
+        return "this key is required", f"write it in the file, or give --set {name}=…"
     if kind == "value_error":
-        return str(problem["ctx"]["error"]), ""
+        what, _, fix = str(problem["ctx"]["error"]).partition(
+            ". Fix: "
+        )  # as the validators of config/ write it
+        return what, fix
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         tags = " or ".join(_tag(m) for m in _models(annotation))
         if kind == "union_tag_not_found":
-            return "this key is required", f"Write {tags}"
+            return "this key is required", f"write {tags}"
         return f"expected {tags}, given {problem['ctx']['tag']}", ""
     if kind == "literal_error":
         return f"expected {problem['ctx']['expected']}, given {given}", ""
@@ -184,13 +187,13 @@ def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) ->
     if elsewhere:
         ours = min(elsewhere, key=len)
         if foreign and foreign.conversion:
-            fix = f"Nearest is {ours}, {foreign.conversion}."
+            fix = f"write {ours}, {foreign.conversion}."
         else:
-            fix = f"Harken calls it {ours}." if foreign else f"It belongs at {ours}."
+            fix = f"write {ours}." if foreign else f"move it to {ours}."
     elif close:
-        fix = f"Did you mean {close[0]}?"
+        fix = f"write {close[0]}."
     else:
-        return keys
+        return f"remove it. {keys}"
     return f"{fix} {keys}" if listed else fix
 
 

@@ -37,7 +37,7 @@ class EvaluationConfig(Strict):
         data = self.data
         if data.eval_path or data.eval_split or data.eval_fraction or data.eval_limit:
             raise ValueError(
-                "an evaluation reads data.path and data.split: eval_path, eval_split, eval_fraction and eval_limit "
-                "are for training"
+                "an evaluation reads data.path and data.split; the keys eval_* are for training. "
+                "Fix: remove eval_path, eval_split, eval_fraction and eval_limit"
             )
         return self

@@ -167,7 +167,7 @@ def _preset(name: str) -> _Source:
     shipped = _shipped()
     if name not in shipped:
         close = difflib.get_close_matches(name, shipped, n=1)
-        fix = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(shipped))}"
+        fix = f"write {close[0]}" if close else f"choose among {', '.join(sorted(shipped))}"
         raise UserError(f"no preset or file is called {name!r}", fix=fix)
     return _Source(shipped[name].read_text(encoding="utf-8"), f"{name}.yml", name)
 

@@ -38,9 +38,9 @@ class RewardModelSettings(Strict):
     def _one_source(self) -> RewardModelSettings:
         if self.random_for_debugging == bool(self.checkpoint_path):
             raise ValueError(
-                "name a trained reward model in checkpoint_path"
+                "no reward model is named. Fix: name a trained one in checkpoint_path"
                 if not self.checkpoint_path
-                else "checkpoint_path and random_for_debugging cannot be used together"
+                else "checkpoint_path and random_for_debugging exclude each other. Fix: remove one of them"
             )
         return self
 
@@ -158,13 +158,15 @@ class PPOSettings(Strict):
         if (problem := _contradiction(self)) is not None:
             raise ValueError(problem)
         if self.kl_coef_min > self.kl_coef_max:
-            raise ValueError("kl_coef_min is above kl_coef_max")
+            raise ValueError("kl_coef_min is above kl_coef_max. Fix: lower kl_coef_min")
         if self.target_kl_per_token is not None and self.epochs * self.minibatches == 1:
             raise ValueError(
-                "target_kl_per_token needs more than one optimiser step per update (epochs, minibatches)"
+                "target_kl_per_token needs more than one optimiser step per update. Fix: raise epochs or minibatches"
             )
         if self.minibatches > self.prompts_per_update * self.samples_per_prompt:
-            raise ValueError("an update has more minibatches than rollouts")
+            raise ValueError(
+                "an update has more minibatches than rollouts. Fix: lower minibatches, or raise prompts_per_update"
+            )
         return self
 
 
@@ -191,52 +193,55 @@ class PPOTraining(Optimisation):
     def _rewarded(self) -> PPOTraining:
         if self.reward_model is None and not self.rewards:
             raise ValueError(
-                "PPO needs a reward: name a trained reward model in reward_model.checkpoint_path, "
+                "PPO needs a reward. Fix: name a trained reward model in reward_model.checkpoint_path, "
                 "or add an entry to rewards (docs/rewards.md)"
             )
         if (twice := name_clash(self.rewards)) is not None:
             raise ValueError(
-                f"two parts of the reward are called {twice}: set another name for one of them in rewards"
+                f"two parts of the reward are called {twice}. Fix: set another name for one of them in rewards"
             )
         if self.reward_model is None and self.ppo.score_clip is not None:
             raise ValueError(
-                "training.ppo.score_clip is for reward_model: set clip in the entry of rewards instead"
+                "training.ppo.score_clip is for reward_model. Fix: set clip in the entry of rewards instead"
             )
         if self.reward_model is None and self.ppo.missing_eos_score is not None:
             raise ValueError(
-                "training.ppo.missing_eos_score replaces reward_model's score: use missing_eos_penalty"
+                "training.ppo.missing_eos_score replaces reward_model's score. Fix: use missing_eos_penalty"
             )
         if self.ppo.critic_init == "reward_model" and (self.reward_model is None or self.random_reward):
             raise ValueError(
-                "training.ppo.critic_init reward_model needs training.reward_model.checkpoint_path"
+                "training.ppo.critic_init reward_model needs a trained reward model. "
+                "Fix: set training.reward_model.checkpoint_path"
             )
         return self
 
 
 def _contradiction(s: PPOSettings) -> str | None:
-    """Describe the first two keys that contradict each other; None if none do."""
+    """Describe the first two keys that contradict each other, and the fix; None if none do."""
     if s.group_baseline and s.samples_per_prompt < 2:
-        return (
-            f"advantage {s.advantage} compares responses to one prompt: set samples_per_prompt to 2 or more"
-        )
+        return f"advantage {s.advantage} compares responses to one prompt. Fix: set samples_per_prompt to 2 or more"
     if s.group_baseline and (s.critic != "shared" or s.critic_warmup_updates):
-        return f"advantage {s.advantage} has no critic: remove critic and critic_warmup_updates"
+        return f"advantage {s.advantage} has no critic. Fix: remove critic and critic_warmup_updates"
     if s.group_baseline and s.truncated == "bootstrap":
-        return f"advantage {s.advantage} has no critic to bootstrap from: set truncated to penalise or mask"
+        return (
+            f"advantage {s.advantage} has no critic to bootstrap from. Fix: set truncated to penalise or mask"
+        )
     if s.critic_init == "reward_model" and s.critic == "shared":
-        return "critic_init reward_model needs a separate critic: set critic to adapter or model"
+        return "critic_init reward_model needs a separate critic. Fix: set critic to adapter or model"
     if s.kl_in == "loss" and s.kl_estimator not in ("k2", "full"):
-        return f"kl_in loss with kl_estimator {s.kl_estimator} has the wrong gradient: set k2 or full"
+        return f"kl_in loss with kl_estimator {s.kl_estimator} has the wrong gradient. Fix: set k2 or full"
     if s.kl_in == "reward" and s.kl_estimator == "full":
-        return "kl_estimator full in the reward does not penalise the token itself: set kl_in both, or k1"
+        return (
+            "kl_estimator full in the reward does not penalise the token itself. Fix: set kl_in: both, or k1"
+        )
     if s.kl_in == "both" and s.kl_estimator != "full":
-        return f"kl_in both would count {s.kl_estimator} twice: it is for kl_estimator full"
+        return f"kl_in both would count {s.kl_estimator} twice. Fix: set kl_estimator: full"
     if s.reference_update_every is not None and s.reference != "sft":
-        return "reference_update_every copies the policy into the reference: it needs reference sft"
+        return "reference_update_every copies the policy into the reference. Fix: set reference: sft"
     if s.kl_control in ("linear", "cosine") and s.kl_coef_final is None:
-        return f"kl_control {s.kl_control} needs kl_coef_final"
+        return f"kl_control {s.kl_control} has no final coefficient. Fix: set kl_coef_final"
     if s.kl_coef_final is not None and s.kl_control not in ("linear", "cosine"):
-        return "kl_coef_final needs kl_control linear or cosine"
+        return "kl_coef_final is for a schedule. Fix: set kl_control: linear or cosine"
     if s.missing_eos_score is not None and s.truncated != "penalise":
-        return "missing_eos_score needs truncated: penalise"
+        return "missing_eos_score replaces a penalty. Fix: set truncated: penalise"
     return None

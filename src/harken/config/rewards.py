@@ -15,14 +15,16 @@ OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition")
 
 def _check_name(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError(f"a name consists of letters, digits and _, given {text!r}")
+        raise ValueError(f"{text!r} is no name. Fix: use letters, digits and _")
     return text
 
 
 def _check_function(text: str) -> str:
     file, _, function = text.rpartition(":")
     if not file.endswith(".py") or not function.isidentifier():
-        raise ValueError(f"expected file.py:function, for example my_reward.py:score, given {text!r}")
+        raise ValueError(
+            f"{text!r} names no function. Fix: write file.py:function, for example my_reward.py:score"
+        )
     return text
 
 
@@ -94,9 +96,9 @@ class EnsemblePart(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> EnsemblePart:
         if self.k != 1.0 and self.combine != "mean_minus_sd":
-            raise ValueError("k belongs to combine: mean_minus_sd")
+            raise ValueError("k belongs to combine: mean_minus_sd. Fix: remove k, or set combine")
         if len(set(self.checkpoint_paths)) < len(self.checkpoint_paths):
-            raise ValueError("checkpoint_paths names the same reward model twice")
+            raise ValueError("checkpoint_paths names the same reward model twice. Fix: remove one of the two")
         return self
 
 
@@ -156,9 +158,9 @@ def _serialise_judges(judges: list[RewardPart]) -> list[Any]:
 
 def _check_judges(judges: list[RewardPart]) -> list[RewardPart]:
     if (twice := name_clash(judges, taken=())) is not None:
-        raise ValueError(f"two judges are called {twice}: set another name for one of them")
+        raise ValueError(f"two judges are called {twice}. Fix: set another name for one of them")
     if weighted := [judge.column for judge in judges if judge.weight != 1.0]:
-        raise ValueError(f"judge {weighted[0]} has a weight: judges are not summed, remove weight")
+        raise ValueError(f"judge {weighted[0]} has a weight, but judges are not summed. Fix: remove weight")
     return judges
 
 

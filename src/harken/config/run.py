@@ -34,7 +34,7 @@ class LoraSettings(Strict):
     @model_validator(mode="after")
     def _no_dropout_on_experts(self) -> LoraSettings:
         if self.experts and self.dropout > 0:
-            raise ValueError("lora.experts needs lora.dropout = 0: peft adapts experts without dropout")
+            raise ValueError("peft adapts experts without dropout. Fix: set lora.dropout: 0")
         return self
 
 
@@ -84,17 +84,23 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _reward_model_needs_adapter(self) -> RunConfig:
         if self.training.type == "reward" and self.lora is None:
-            raise ValueError("a reward model is trained as an adapter: lora cannot be null")
+            raise ValueError(
+                "a reward model is trained as an adapter, so lora cannot be null. Fix: remove lora: null"
+            )
         return self
 
     @model_validator(mode="after")
     def _quantised_base_is_frozen(self) -> RunConfig:
         if self.dtype in ("int8", "nf4") and self.lora is None:
-            raise ValueError(f"dtype {self.dtype} needs a frozen base: lora cannot be null")
+            raise ValueError(
+                f"dtype {self.dtype} needs a frozen base, so lora cannot be null. Fix: set lora, or dtype: bfloat16"
+            )
         return self
 
     @model_validator(mode="after")
     def _no_dropout_under_ppo(self) -> RunConfig:
         if self.training.type == "ppo" and self.lora and self.lora.dropout > 0:
-            raise ValueError("PPO needs lora.dropout = 0: training must use the same policy as sampling")
+            raise ValueError(
+                "PPO trains the policy that it samples from, without dropout. Fix: set lora.dropout: 0"
+            )
         return self

@@ -74,6 +74,7 @@ class RewardTraining(Optimisation):
     def _no_patience(self) -> RewardTraining:
         if self.patience is not None:
             raise ValueError(
-                "a reward model keeps its last weights and has no best checkpoint for patience: set epochs or max_steps"
+                "a reward model keeps its last weights and has no best checkpoint for patience. "
+                "Fix: set epochs or max_steps"
             )
         return self

@@ -20,8 +20,8 @@ KeyPath = tuple[str | int, ...]
 _FLOAT = re.compile(r"[-+]?((\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+)$")
 NESTED = "not usable: a YAML alias contains itself, or nesting is too deep"
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "bool", "null", "int", "float", "seq", "map")}
-SYNTAX_FIX = "Indent with spaces, close brackets and quotes, and quote text with special characters"
-NESTING_FIX = "A configuration has at most six levels of sections: see `harken presets show NAME`"
+SYNTAX_FIX = "indent with spaces, close brackets and quotes, and quote text with special characters"
+NESTING_FIX = "nest at most six levels of sections, as in `harken presets show NAME`"
 MAX_DEPTH = 40
 """Levels of nested sections and lists: a configuration has at most six."""
 MAX_VALUES = 20_000
@@ -29,7 +29,7 @@ MAX_VALUES = 20_000
 MAX_YAML_BYTES = 4 << 20
 """Size of a configuration: the largest that ships has 4 kB."""
 TOO_LARGE = f"larger than a configuration may be ({MAX_YAML_BYTES >> 20} MB)"
-NOT_A_CONFIG_FIX = "Is it a configuration? `harken presets show NAME` prints one to start from"
+NOT_A_CONFIG_FIX = "name a configuration file; start from what `harken presets show NAME` prints"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OVERRIDE_PATH = re.compile(r"[^.\[\]=]+(\[\d{1,6}\])*(\.[^.\[\]=]+(\[\d{1,6}\])*)*\Z")
 
@@ -109,7 +109,7 @@ def parse_yaml(text: str, name: str) -> Settings:
         raise UserError(
             "not a section of `key: value` lines",
             where=name,
-            fix="`harken presets show NAME` prints one to start from",
+            fix="start from what `harken presets show NAME` prints",
         )
     return Settings(data, places)
 
@@ -124,7 +124,7 @@ def override(settings: Settings, overrides: list[str]) -> Settings:
         where = f"--set {text}"
         if not equals or not _OVERRIDE_PATH.match(key):
             raise UserError(
-                "not of the form key=value", where=where, fix="For example: --set training.lr=1e-6"
+                "not of the form key=value", where=where, fix="write it as in --set training.lr=1e-6"
             )
         path = tuple(int(p[1:-1]) if p[0] == "[" else p for p in re.findall(r"[^.\[\]]+|\[\d+\]", key))
         if len(path) > MAX_DEPTH:
@@ -152,7 +152,7 @@ def expand(settings: Settings) -> Settings:
                 raise UserError(
                     f"the environment variable {variable} is not set",
                     where=settings.where(path),
-                    fix=f"For example: export {variable}=/path/to/folder",
+                    fix=f"set it, for example: export {variable}=/path/to/folder",
                 )
         return _VARIABLE.sub(lambda m: os.environ[m[1]], value)
 
@@ -201,7 +201,7 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
         raise UserError(NESTED, where=here, fix=NESTING_FIX)
     if len(places) > MAX_VALUES:
         raise UserError(
-            f"more than {MAX_VALUES:,} values", where=here, fix="Replace its aliases by plain values"
+            f"more than {MAX_VALUES:,} values", where=here, fix="replace its aliases by plain values"
         )
     if node.tag not in _TAGS:
         raise UserError(
@@ -223,7 +223,7 @@ def _build(loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: d
             raise UserError(f"a key holds {problem}", where=line, fix="remove it")
         if key in section:
             place = f"{line}: {dotted((*path, key))}"
-            raise UserError("the key is written twice", where=place, fix="Keep one of them")
+            raise UserError("the key is written twice", where=place, fix="keep one of them")
         places[*path, key] = line
         section[key] = _build(loader, value_node, (*path, key), name, places)
     return section

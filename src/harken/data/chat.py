@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _BOS_PROBE = "a probe"
-_FIX_TOKENIZER = "Copy or download the folder of its tokenizer again"
+_FIX_TOKENIZER = "copy or download the folder of its tokenizer again"
 _SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool"}
 _TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant|Tool):)")
 

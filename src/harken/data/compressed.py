@@ -59,15 +59,13 @@ def read_decompressed(file: Path | Traversable, path: str) -> bytes:
                     raise UserError(
                         f"this file is compressed with {name.split()[0]}, which is not supported",
                         where=path,
-                        fix=f"Decompress it first: {name.partition('(')[2].rstrip(')')} {Path(path).name}",
+                        fix=f"decompress it first: {name.partition('(')[2].rstrip(')')} {Path(path).name}",
                     )
             opener = next((o for magic, o in _PACKED.items() if head.startswith(magic)), None)
             stream: IO[bytes] = raw if opener is None else opener(raw)
             return _require_rows(_read_limited(stream, None if opener is None else raw, path), path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(
-            f"cannot be read ({error})", where=path, fix="If it was copied or downloaded, do that again"
-        ) from error
+        raise UserError(f"cannot be read ({error})", where=path, fix="copy or download it again") from error
 
 
 def _require_rows(content: bytes, path: str) -> bytes:
@@ -92,14 +90,14 @@ def _read_limited(stream: IO[bytes], packed: IO[bytes] | None, path: str) -> byt
             raise UserError(
                 f"it holds more than {MAX_BYTES // 1024**2:,} MiB after decompression",
                 where=path,
-                fix="Split it into several files and name them with a pattern such as 'rows-*.jsonl', or use parquet",
+                fix="split it into several files and name them with a pattern such as 'rows-*.jsonl', or use parquet",
             )
         if packed is not None and size > max(RATIO_CHECK_BYTES, MAX_RATIO * packed.tell()):
             raise UserError(
                 f"it decompresses to more than {MAX_RATIO} times its size "
                 f"({size / 1e6:,.0f} MB from {packed.tell() / 1e6:,.1f} MB), which rows of text do not",
                 where=path,
-                fix="If this is intended, decompress it and name the decompressed file",
+                fix="decompress it, if this is intended, and name the decompressed file",
             )
         parts.append(chunk)
     return b"".join(parts)

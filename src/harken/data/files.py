@@ -20,7 +20,7 @@ from harken.data.formats import LocatedRow, parse_rows
 from harken.errors import UserError, describe_exception, third_party_errors
 
 DEMO = ("preferences", "prompts", "heldout")
-FIX_EMPTY = "Write one JSON object per line, or one JSON array of them"
+FIX_EMPTY = "write one JSON object per line, or one JSON array of them"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -134,14 +134,16 @@ def _missing(file: Path, path: str) -> UserError:
     folder = next((parent for parent in file.parents if parent.is_dir()), Path())
     if folder != file.parent:
         return UserError(
-            "there is no such file", where=path, fix=f"The folder {file.parent} does not exist either"
+            "there is no such file",
+            where=path,
+            fix=f"correct the path: the folder {file.parent} does not exist either",
         )
     names = sorted(entry.name for entry in folder.iterdir())
     near = get_close_matches(file.name, names, n=3, cutoff=0.5)
     fix = (
-        f"Did you mean {' or '.join(near)}?"
+        f"write {' or '.join(near)}"
         if near
-        else f"The folder has nothing like it{_some_files(folder)}"
+        else f"name another file: the folder has nothing like it{_some_files(folder)}"
     )
     return UserError("there is no such file", where=path, fix=fix)
 

@@ -78,7 +78,7 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
         where=path,
         fix=f"name a file in it{listed}, or a pattern such as '{path.rstrip('/')}/train-*.jsonl'"
         if names
-        else f"Name a file of rows ({', '.join(SUFFIXES[:3])}, …)",
+        else f"name a file of rows ({', '.join(SUFFIXES[:3])}, …)",
     )
 
 

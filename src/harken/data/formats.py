@@ -13,7 +13,7 @@ from harken.errors import UserError
 LocatedRow = tuple[str, object]
 """A row's location (``path:line``), and its parsed value."""
 
-FIX_JSON = "Correct or remove it; rows are one JSON object per line, or one JSON array of them"
+FIX_JSON = "correct or remove it; rows are one JSON object per line, or one JSON array of them"
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _WRAPPERS = ("data", "rows", "examples", "instances", "train")
 """Keys of an object that holds only a list of rows."""
@@ -134,7 +134,7 @@ def _table(content: bytes, path: str, separator: str) -> Iterator[LocatedRow]:
                 raise UserError(
                     f"this record has {len(cells)} cells, its header {len(header)}",
                     where=place,
-                    fix='Put cells that hold a separator or a line break in quotes: "…"',
+                    fix='put cells that hold a separator or a line break in quotes: "…"',
                 )
             yield place, {name.strip(): cell or None for name, cell in zip(header, cells, strict=True)}
     except csv.Error as error:

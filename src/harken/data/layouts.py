@@ -172,7 +172,7 @@ def find_layout(name: str, rows: Sequence[Row], *, where: str) -> Layout:
         raise UserError(
             f"there is no layout {name!r}",
             where="data.layout",
-            fix=(f"Did you mean {near[0]!r}? " if near else "") + f"Layouts: auto, {', '.join(known)}",
+            fix=(f"write {near[0]!r}, or " if near else "") + f"choose among auto, {', '.join(known)}",
         )
     votes: dict[str, int] = {}
     for row in rows[:LAYOUT_SAMPLE_ROWS]:

@@ -135,7 +135,8 @@ def _some(
         raise UserError(
             f"none of its {report.raw} rows can be used: {reasons}",
             where=report.path,
-            fix=f"First: {report.dropped_rows[0].where}. Correct the rows, or set data.layout (now {report.layout})",
+            fix=f"correct the rows (the first is {report.dropped_rows[0].where}), "
+            f"or set data.layout (now {report.layout})",
         )
     return _limited(records, limit, seed, report), report
 

@@ -76,7 +76,7 @@ class SpecialTokens:
                 raise UserError(
                     f"{name!r} is not a special token of {self._tokenizer.name_or_path or 'the tokenizer'}",
                     where=f"data.{KEY}",
-                    fix=f"did you mean {near[0]!r}?" if near else f"it declares {known}",
+                    fix=f"write {near[0]!r}" if near else f"choose among {known}",
                 )
         chat_template.set_record(self._tokenizer, **{KEY: names or None})
 

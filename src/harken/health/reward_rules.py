@@ -150,7 +150,7 @@ REWARD_RULES = (
         warning="– (a note at the first update: mean reward < 0)",
         unhealthy="–",
         cause="a reward model's zero is arbitrary: only differences matter, so this alone is no problem",
-        fix="none needed; judge the reward model by its held-out accuracy, the run by the change of the reward",
+        fix="do nothing; judge the reward model by its held-out accuracy, the run by the change of the reward",
         items="S1-49",
         observe=_negative,
     ),

@@ -62,14 +62,14 @@ def read_step(root: Path, number: int) -> RecordedStep:
         raise UserError(
             "this update was not recorded",
             where=where,
-            fix=f"Recorded updates: {format_ranges(steps) or 'none yet'}",
+            fix=f"choose a recorded update: {format_ranges(steps) or 'none yet'}",
         )
     credited = recorded_updates(run.credit)
     if number not in credited:
         raise UserError(
             "rollouts/ has this update and credit/ does not: credit/ was deleted, or an older version wrote the run",
             where=where,
-            fix=f"Updates with both: {format_ranges([s for s in steps if s in credited]) or 'none'}",
+            fix=f"choose an update with both: {format_ranges([s for s in steps if s in credited]) or 'none'}",
         )
     name = f"update-{number:06d}.parquet"
     rollouts, credit = read_rows(run.rollouts / name), read_credit(run.credit / name)

@@ -72,7 +72,7 @@ def replay_config(step: RecordedStep, overrides: Sequence[str]) -> RunConfig:
             raise UserError(
                 f"cannot be replayed: {reason}",
                 where=f"--set {text}",
-                fix="harken replay --help lists the keys",
+                fix="choose a key that `harken replay --help` lists",
             )
     if (missing := _not_recorded(step, config)) is not None:
         raise UserError(

@@ -162,7 +162,7 @@ def _numbers(text: str, count: int) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
-            f"{text!r} is not a list of row numbers", where="--rows", fix="For example: --rows 0,3"
+            f"{text!r} is not a list of row numbers", where="--rows", fix="write it as in --rows 0,3"
         ) from None
     if wrong := [number for number in numbers if not 0 <= number < count]:
         raise UserError(

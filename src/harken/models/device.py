@@ -32,6 +32,6 @@ def _set_current(index: int, name: str) -> None:
     there = torch.cuda.device_count()
     if index >= there:
         raise UserError(
-            f"there are {there} CUDA devices", where=f"device: {name}", fix=f"the last is cuda:{there - 1}"
+            f"there are {there} CUDA devices", where=f"device: {name}", fix=f"name one up to cuda:{there - 1}"
         )
     torch.cuda.set_device(index)

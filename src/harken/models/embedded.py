@@ -86,5 +86,6 @@ def _check(path: Path, sha256: str) -> None:
         raise UserError(
             f"{path.name} has sha256 {found}, not {sha256}",
             where="the embedded model",
-            fix=f"it is damaged or not {PACKAGE}=={PACKAGE_VERSION}: delete it (or `pip cache purge`) and try again",
+            fix=f"delete it (or run `pip cache purge`) and try again: it is damaged, "
+            f"or not {PACKAGE}=={PACKAGE_VERSION}",
         )

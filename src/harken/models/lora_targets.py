@@ -113,7 +113,7 @@ def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | N
             raise UserError(
                 f"no module of this model is called {module}",
                 where="lora.target_modules",
-                fix=f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}",
+                fix=f"write {' or '.join(near)}" if near else f"choose among {', '.join(known)}",
             )
     return list(wanted)
 

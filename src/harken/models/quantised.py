@@ -32,7 +32,7 @@ class Quantised:
             raise UserError(
                 f"{self.kind} needs the package bitsandbytes",
                 where="dtype",
-                fix="pip install 'harken[quantised]', or set dtype: bfloat16",
+                fix="run: pip install 'harken[quantised]', or set dtype: bfloat16",
             )
         if self.kind == "int8":
             return BitsAndBytesConfig(load_in_8bit=True)

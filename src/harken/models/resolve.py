@@ -37,7 +37,7 @@ PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _NOT_CAUSAL_LM = re.compile(
     r"For(Sequence|Token|Image|Audio)Classification|ForQuestionAnswering|ForMultipleChoice|ForMaskedLM|RewardModel"
 )
-SAFETENSORS = "load it once in transformers or peft: save_pretrained(folder) writes safetensors"
+SAFETENSORS = "save it as safetensors: load it once in transformers or peft and call save_pretrained(folder)"
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ class ClassifierReward:
             raise UserError(
                 f"max_length {self.part.max_length} is more than this classifier reads",
                 where=self.name,
-                fix=f"it reads {most} tokens: lower max_length, or leave it out",
+                fix=f"lower max_length to {most} tokens, which it reads, or leave it out",
             )
         return self.part.max_length or most
 
@@ -224,7 +224,9 @@ class ClassifierReward:
             return 0
         by_name = {str(i): i for i in names} | {name: i for i, name in names.items()}
         if label not in by_name:
-            raise UserError(f"this classifier has no label {label}", where=self.name, fix=f"it has {listed}")
+            raise UserError(
+                f"this classifier has no label {label}", where=self.name, fix=f"choose among {listed}"
+            )
         return by_name[label]
 
 

@@ -110,7 +110,7 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
     raise UserError(
         "is damaged, so the files it lists cannot be verified",
         where=str(path),
-        fix="Restore it from a copy, or delete it to read the files without verification",
+        fix="restore it from a copy, or delete it to read the files without verification",
     )
 
 
@@ -142,7 +142,7 @@ def _digest(path: Path, size: int, modified_ns: int, changed_ns: int) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot be read ({error.strerror})", where=str(path), fix="Restore it from a copy")
+    return UserError(f"cannot be read ({error.strerror})", where=str(path), fix="restore it from a copy")
 
 
 def _require(path: Path, sha256: str) -> None:
@@ -150,7 +150,7 @@ def _require(path: Path, sha256: str) -> None:
         raise UserError(
             wrong,
             where=str(path),
-            fix="Restore it from a copy, or run the command that wrote it with another output folder; "
+            fix="restore it from a copy, or run the command that wrote it with another output folder; "
             f"if you changed it on purpose, delete the {CHECKSUMS} that lists it",
         )
 

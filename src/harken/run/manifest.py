@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy
 REDACTED = "[redacted]"
 MOVED = "frozen_weights_moved"
 """Key of a manifest and a status that lists components whose frozen weights changed."""
-FIX = "Restore or delete it"
+FIX = "restore or delete it"
 
 # `pad_token` and `kl_per_token` are not secrets, so "_token" needs a word before it that makes it one.
 _SECRET_NAME = re.compile(

@@ -238,7 +238,7 @@ def _check_frozen(
             if name in before and before[name] != fingerprint
         ],
         where=run.root,
-        fix="their files did not change: resume on the device and processor that it began on",
+        fix="resume on the device and processor that it began on",
     )
 
 

@@ -150,7 +150,7 @@ class NonFiniteHandler:
         raise RunFailed(
             f"{steps} met a NaN or infinite value, and max_skipped_steps is {self.max_skipped}; the last: {reason}",
             where=str(self.run.nan_dumps),
-            fix="docs/health.md shows how to reproduce it from the dump",
+            fix="reproduce it from the dump as docs/health.md shows",
         )
 
     def _count(self, skipped: bool) -> None:

@@ -38,7 +38,7 @@ def adamw_8bit(groups: list[dict[str, Any]], eps: float, weight_decay: float) ->
         raise UserError(
             "adamw_8bit needs the package bitsandbytes",
             where="training.optimizer",
-            fix="pip install 'harken[quantised]', or set training.optimizer: adamw",
+            fix="run: pip install 'harken[quantised]', or set training.optimizer: adamw",
         )
     import bitsandbytes
 
