@@ -55,7 +55,7 @@ def test_a_random_reward_has_to_be_asked_for() -> None:
     """S1-08, S1-09: an empty path is an error, unless the random head is asked for by name."""
     with pytest.raises(ValidationError, match="name a trained reward model"):
         RewardModelSettings()
-    with pytest.raises(ValidationError, match="cannot be used together"):
+    with pytest.raises(ValidationError, match="exclude each other"):
         RewardModelSettings(checkpoint_path="rm", random_for_debugging=True)
     assert RewardModelSettings(random_for_debugging=True).checkpoint_path == ""
 

@@ -283,7 +283,7 @@ def test_a_folder_of_its_own_for_every_value() -> None:
         (["{run}"], "nothing to sweep"),
         (["{run}", "--over", "training.ppo.kl_coef"], "not of the form key=value,value"),
         (["{run}", "--over", "training.ppo.kl_coef=0,,1"], "not of the form key=value,value"),
-        (["{run}", "--over", "training.ppo.kl_cof=0,1"], "Did you mean kl_coef?"),
+        (["{run}", "--over", "training.ppo.kl_cof=0,1"], "Fix: write kl_coef"),
         (["{run}", "--over", "training.ppo.kl_coef=0,low"], "expected a number"),
         (["{run}", "--over", "training.ppo.kl_coef=0.1,1e-1"], "kl_coef=0.1_seed=839 and kl_coef=1e-1_seed=839"),
         (["{run}", "--over", "training.lr=1e-4", "--over", "training.lr=1e-5"], "Give all its values in one"),
@@ -291,7 +291,7 @@ def test_a_folder_of_its_own_for_every_value() -> None:
         (["{run}", "--seeds", "1,two"], "seeds are whole numbers"),
         (["demo", "--over", "training.ppo.kl_coef=0,1"], "--from outputs/demo"),
         (["demo", "--from", "{root}", "--over", "training.ppo.kl_coef=0,1"], "not a finished pipeline"),
-        (["demo", "--from", "{done}", "--over", "training.ppo.kl_cof=0,1"], "Did you mean kl_coef?"),
+        (["demo", "--from", "{done}", "--over", "training.ppo.kl_cof=0,1"], "Fix: write kl_coef"),
         (["smollm2-135m_sft", "--over", "training.lr=1e-4,1e-5"], "only PPO runs can be swept, and this is 'sft'"),
     ],
 )  # fmt: skip

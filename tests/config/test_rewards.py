@@ -96,7 +96,7 @@ def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], message: str)
     [
         (
             "{type: python, path: r.py:score, wieght: 1}",
-            r"ppo\.yml:5: training\.rewards\[0\]\.wieght: unknown key\. Did you mean weight\?",
+            r"ppo\.yml:5: training\.rewards\[0\]\.wieght: unknown key\. Fix: write weight",
         ),
         (
             "{type: pyhton, path: r.py:score}",

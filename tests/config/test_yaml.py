@@ -151,7 +151,7 @@ def test_an_unset_variable_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch
         config_yaml.expand(config_yaml.parse_yaml("x: 1\na: {b: ['${HARKEN_TEST_FOLDER}/x']}\n", "a.yml"))
     assert str(error.value) == (
         "a.yml:2: a.b[0]: the environment variable HARKEN_TEST_FOLDER is not set. "
-        "For example: export HARKEN_TEST_FOLDER=/path/to/folder"
+        "Fix: set it, for example: export HARKEN_TEST_FOLDER=/path/to/folder"
     )
 
 

@@ -345,7 +345,7 @@ def test_control_tokens_and_unknown_ones_cannot_be_kept():
     for name in ("<|im_end|>", "<|im_start|>", "<pad>"):
         with pytest.raises(UserError, match=r"data\.keep_special_tokens: .* is a control token"):
             renderer(CHATML, *SPECIAL, keep=[name])
-    with pytest.raises(UserError, match=r"did you mean '<\|answer\|>'"):
+    with pytest.raises(UserError, match=r"write .<\|answer\|>."):
         renderer(CHATML, *SPECIAL, keep=["<|answers|>"])
     all_of_them = renderer(CHATML, *SPECIAL, keep=True)
     assert all_of_them.end_of_turn not in all_of_them.encode_response("a<|im_end|>b", ended=False)

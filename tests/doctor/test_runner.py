@@ -153,7 +153,7 @@ def test_the_command_line(
     worst = [f for f in reported["findings"] if f["level"] == "error"]
     assert [f["name"] for f in worst] == ["learning_rate"] and worst[0]["why"] and worst[0]["fix"]
     assert cli.main(["doctor", str(file), "--set", "training.lrr=1"]) == 2
-    assert "Did you mean lr?" in capsys.readouterr().err
+    assert "Fix: write lr" in capsys.readouterr().err
 
 
 def test_every_check_is_explained_and_documented() -> None:

@@ -85,7 +85,7 @@ def test_tables_of_different_responses_are_refused(make_run: MakeRun) -> None:
         (["trace", "{run}", "--step", "3", "--prompt", "x"], "no prompt 'x' in update 3"),
         (["trace", "{run}", "--step", "3", "--prompt", "x", "--rows", "1"], "cannot be combined"),
         (["trace", "{run}", "--step", "3", "--all"], "--out tokens.parquet"),
-        (["replay", "{run}", "--step", "3", "--set", "training.ppo.klcoef=1"], "Did you mean kl_coef?"),
+        (["replay", "{run}", "--step", "3", "--set", "training.ppo.klcoef=1"], "Fix: write kl_coef"),
         (["replay", "{run}", "--step", "3", "--set", "training.ppo.gamma=2"], "gamma"),
         (["replay", "{run}", "--step", "3", "--set", "training.ppo.max_gen_len=9"], "needs a new generation"),
     ],

@@ -311,7 +311,7 @@ def test_the_new_credit_can_be_written_and_read_as_the_recorded_is(make_run: Mak
         ({}, "data.limit=3", "needs a new generation"),
         ({}, "training.ppo.reference=base", "forward pass"),
         ({}, "training.ppo.critic=model", "forward pass"),
-        ({}, "training.reward_model.checkpoint_path=x", "forward pass|cannot be used together"),
+        ({}, "training.reward_model.checkpoint_path=x", "forward pass|exclude each other"),
         ({}, "training.ppo.kl_target=3.0", "set training.ppo.kl_coef"),
         ({}, "training.ppo.kl_control=adaptive", "set training.ppo.kl_coef"),
         ({}, "training.lr=0.1", "changes the optimisation"),

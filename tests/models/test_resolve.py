@@ -165,17 +165,17 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
     full(tmp_path / "outputs" / "smollm2_sft" / "final")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UserError, match=r"^outputs/smollm2_stf: no such model\. did you mean outputs/smollm2_sft\?$"
+        UserError, match=r"^outputs/smollm2_stf: no such model\. Fix: write outputs/smollm2_sft$"
     ):
         resolve("outputs/smollm2_stf")
-    with pytest.raises(UserError, match=r"did you mean outputs/smollm2_sft\?$"):
+    with pytest.raises(UserError, match=r"Fix: write outputs/smollm2_sft$"):
         resolve("outputs/smollm_sft/final")
     with pytest.raises(UserError, match=r"there is no qqq in .*; a model is `embedded`"):
         resolve("qqq")
     full(tmp_path / "outputs" / "smollm2-135m_rm" / "final")
     with pytest.raises(UserError, match=r"train it first: harken train --preset smollm2-135m_sft$"):
         resolve("outputs/smollm2-135m_sft/final")  # what its preset writes, and not what is called much alike
-    with pytest.raises(UserError, match=r"did you mean outputs/smollm2-135m_rm/final\?$"):
+    with pytest.raises(UserError, match=r"Fix: write outputs/smollm2-135m_rm/final$"):
         resolve("outputs/smollm2-135m_rm/finale")  # it is trained already
 
 

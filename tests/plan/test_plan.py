@@ -121,7 +121,7 @@ def test_a_gpu_that_is_not_here_is_planned_and_not_timed(
         (["--memory", "much"], "'much' is not a memory size"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--price", "-1"], "--price"),
-        (["--set", "training.lrr=1"], "Did you mean lr?"),
+        (["--set", "training.lrr=1"], "Fix: write lr"),
         (["--set", "model_name=nowhere"], "no model or config.json"),
     ],
 )

@@ -187,14 +187,14 @@ def _suggestion(key: str, here: list[str], known: list[str], *, listed: bool) ->
     if elsewhere:
         ours = min(elsewhere, key=len)
         if foreign and foreign.conversion:
-            fix = f"write {ours}, {foreign.conversion}."
+            fix = f"write {ours} in Harken, {foreign.conversion}"
         else:
-            fix = f"write {ours}." if foreign else f"move it to {ours}."
+            fix = f"write {ours} in Harken" if foreign else f"move it to {ours}"
     elif close:
-        fix = f"write {close[0]}."
+        fix = f"write {close[0]}"
     else:
         return f"remove it. {keys}"
-    return f"{fix} {keys}" if listed else fix
+    return f"{fix}. {keys}" if listed else fix
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

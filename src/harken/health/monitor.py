@@ -29,7 +29,7 @@ class Monitor:
         for name in stop_on:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                fix = f"write {near[0]}" if near else f"choose among {', '.join(known)}"
                 raise UserError(f"there is no finding {name!r}", where="health.stop_on", fix=fix)
         self.stop_on, self.limits = tuple(stop_on), limits or Limits()
         self.rules = tuple(rule for rule in RULES if kind in rule.kinds)

@@ -162,9 +162,9 @@ def _suggest_fix(path: Path) -> str:
     beside = sorted(p.name for p in missing.parent.iterdir() if p.is_dir() or p.suffix == ".gguf")
     close = difflib.get_close_matches(missing.name, beside, n=1)
     if close:
-        return f"did you mean {missing.with_name(close[0])}?"
+        return f"write {missing.with_name(close[0])}"
     known = "`embedded`, a hub name org/name, a model folder, a run folder or a GGUF file"
-    return f"there is no {missing.name} in {missing.parent.resolve()}; a model is {known}"
+    return f"name {known}; there is no {missing.name} in {missing.parent.resolve()}"
 
 
 def _model_folder(name: str, folder: Path) -> Path:
