@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from read_page import read_page
 from tiny import tiny_model, tiny_tokenizer
 
 from harken.cli.main import main
@@ -63,6 +64,13 @@ def test_the_step_is_skipped_and_the_page_shows_it_again(
     what, row = capfd.readouterr().out.split("\n", 1)
     assert what == reported["what"]
     assert "nan" in row
+
+
+def test_a_run_with_a_skipped_step_has_a_report(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train(folder, "run") == 0
+    assert any("skipped" in line for line in (folder / "run" / "metrics.jsonl").read_text().splitlines())
+    assert main(["report", str(folder / "run"), "--output-dir", str(folder / "page")]) == 0
+    assert read_page(folder / "page" / "report.html")["stages"][0]["charts"]
 
 
 def test_one_too_many_is_one_line_and_an_exit_code(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from read_page import read_page
 from tiny_pipeline import run_pipeline
 
 import harken
@@ -46,10 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pipelin
 
 
 def page(folder: PipelineFolder) -> dict[str, Any]:
-    packed = re.search(r'type="application/gzip\+base64"[^>]*>([^<]+)<', folder.report.read_text())
-    assert packed
-    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed[1])))
-    return found
+    return read_page(folder.report)
 
 
 def written(folder: PipelineFolder) -> dict[str, set[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import re
 import shutil
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from read_page import read_page
 from tiny_pipeline import run_pipeline
 
 from harken.cli.main import main
@@ -25,13 +24,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def page(path: Path) -> dict[str, Any]:
-    packed = re.search(r'type="application/gzip\+base64"[^>]*>([^<]+)<', path.read_text())
-    assert packed
-    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed[1])))
-    return found
-
-
 def names(data: dict[str, Any]) -> list[str]:
     return [stage["name"] for stage in data["stages"]]
 
@@ -40,7 +32,7 @@ def test_the_folder_that_holds_all_stages(made: Path, capsys: pytest.CaptureFixt
     assert main(["report", str(made / "stages")]) == 0
     path = made / "stages" / "05_report" / "report.html"
     assert f"figures  {path.with_name('results.json')}\nreport   {path}" in capsys.readouterr().out
-    data = page(path)
+    data = read_page(path)
     assert names(data) == ["sft", "reward", "ppo"]
     assert data["summary"]["policies"] == ["Base", "SFT", "PPO"]
     assert len(data["examples"]) == 6
@@ -69,7 +61,7 @@ def test_the_folders_of_stages_give_the_same_page(made: Path, tmp_path: Path) ->
 def test_a_single_run_shows_its_training_alone(made: Path, tmp_path: Path) -> None:
     for kind, name in (("sft", "01_sft"), ("reward", "02_rm"), ("ppo", "03_ppo")):
         assert main(["report", str(made / "stages" / name), "--output-dir", str(tmp_path / name)]) == 0
-        data = page(tmp_path / name / "report.html")
+        data = read_page(tmp_path / name / "report.html")
         assert names(data) == [kind] and data["stages"][0]["charts"]
         assert data["summary"] is None and data["examples"] == []
         assert "Training alone" in data["verdict"][0]["text"]
@@ -79,7 +71,7 @@ def test_a_single_run_shows_its_training_alone(made: Path, tmp_path: Path) -> No
 
 def test_a_single_evaluation_shows_its_comparison_alone(made: Path, tmp_path: Path) -> None:
     assert main(["report", str(made / "stages" / "04_eval"), "--output-dir", str(tmp_path)]) == 0
-    data = page(tmp_path / "report.html")
+    data = read_page(tmp_path / "report.html")
     assert data["stages"] == [] and data["summary"]["prompts"] == 6
     assert "PPO against Base" in data["verdict"][0]["text"]
 
@@ -102,7 +94,7 @@ max_gen_len: 4
     assert main(["eval", "--config", str(tmp_path / "eval.yml"), "--output-dir", str(compared)]) == 0
     stages = [str(made / "out" / name) for name in ("01_sft", "03_ppo")]
     assert main(["report", *stages, str(compared), "--output-dir", str(tmp_path / "page")]) == 0
-    verdict = [sentence["text"] for sentence in page(tmp_path / "page" / "report.html")["verdict"]]
+    verdict = [sentence["text"] for sentence in read_page(tmp_path / "page" / "report.html")["verdict"]]
     assert "tuned against start" in verdict[0]
     assert any("uned's learned reward minus raw's" in text for text in verdict)
     assert any("to start is" in text and "nats per sequence" in text for text in verdict)
@@ -121,9 +113,9 @@ def test_the_tables_fit_the_terminal(
 
 
 def test_a_pipeline_as_before(made: Path) -> None:
-    before = page(made / "out" / "05_report" / "report.html")
+    before = read_page(made / "out" / "05_report" / "report.html")
     assert main(["report", str(made / "out")]) == 0
-    assert page(made / "out" / "05_report" / "report.html") == before
+    assert read_page(made / "out" / "05_report" / "report.html") == before
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -153,7 +145,7 @@ def test_unusable_folders_are_refused_by_kind(
     assert "several runs of type ppo" in refusal(capsys, str(tmp_path / "two"))
     twice = [str(tmp_path / "two" / name) for name in ("a", "b")]
     assert main(["report", *twice, "--output-dir", str(tmp_path / "both")]) == 0
-    assert len(names(page(tmp_path / "both" / "report.html"))) == 2
+    assert len(names(read_page(tmp_path / "both" / "report.html"))) == 2
     shutil.copytree(stages / "04_eval", tmp_path / "half")
     (tmp_path / "half" / "summary.json").unlink()
     assert "this evaluation is not finished" in refusal(capsys, str(tmp_path / "half"))

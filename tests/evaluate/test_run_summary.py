@@ -12,6 +12,7 @@ from harken.errors import UserError
 from harken.evaluate import run_summary
 from harken.evaluate.run_summary import RunSummary
 from harken.run.folder import RunFolder
+from harken.run.tracking import Tracker
 
 
 def written(root: Path, lines: list[dict[str, Any]], why: str = "finished") -> RunFolder:
@@ -106,3 +107,16 @@ def test_a_line_no_run_writes_is_refused_with_its_number(wrong: str, tmp_path: P
         file.write(f'{{"step": 2, {wrong}}}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a line of metrics"):
         run_summary.read_metrics(run)
+
+
+def test_every_line_that_a_tracker_writes_is_read(tmp_path: Path) -> None:
+    """Metrics without a number, infinite ones, and the reason of a skipped step."""
+    run = RunFolder(tmp_path)
+    with Tracker(run, 3, "ppo", tensorboard=False) as tracker:
+        tracker.start(0)
+        tracker.log(1, {"reward/mean": 1.0, "kl/mean": None}, "")
+        tracker.log(2, {"reward/mean": float("nan"), "kl/mean": float("inf")}, "")
+        tracker.log(3, {"reward/mean": 2.0}, "", skipped="logprob is nan")
+    lines = run_summary.read_metrics(run)
+    assert [line["reward/mean"] for line in lines] == [1.0, None, 2.0]
+    assert lines[1]["nonfinite"] == ["reward/mean", "kl/mean"] and lines[2]["skipped"] == "logprob is nan"

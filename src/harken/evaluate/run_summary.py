@@ -84,6 +84,8 @@ def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
 def _is_metric(name: str, value: object) -> bool:
     if name == "nonfinite":
         return isinstance(value, list)
+    if name == "skipped":
+        return isinstance(value, str)
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
