@@ -35,7 +35,7 @@ test: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
 
 test-nightly: $(READY)
-	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q -m nightly
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HARKEN_SHAPE_CHECKS=all $(BIN)/python -m pytest -n 2 -q -m nightly
 
 test-kill: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/kill/harness.py $(KILL)

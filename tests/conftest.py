@@ -11,22 +11,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
-import jaxtyping
 import pytest
+import shape_checks
 
-# Shapes and dtypes in annotations are checked on every call, in tests only. The hook has to be in place
+# Shapes and dtypes in annotations are checked in tests only. The hook has to be in place
 # before the modules it checks are imported.
-jaxtyping.install_import_hook(
-    [
-        "harken.batches",
-        "harken.inspection",
-        "harken.kernels",
-        "harken.maths",
-        "harken.models",
-        "harken.train",
-    ],
-    "beartype.beartype",
-)
+shape_checks.install()
 
 import torch  # noqa: E402
 
@@ -40,6 +30,10 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # a slow or 
 hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_runtest_setup() -> None:
+    shape_checks.begin_test()
 
 
 @pytest.fixture(scope="session")

@@ -169,13 +169,13 @@ CASES = [
         for case in (
             Case(f"{name} while a model loads", SFT, code, "Nothing was saved yet", signals=(number,), at="model:",
                  then=begins_again),
-            Case(f"{name} in training", LONG, code, "goes on", signals=(number,), at=r"SFT +3/", then=resumable),
+            Case(f"{name} in training", LONG, code, "resumes after", signals=(number,), at=r"SFT +3/", then=resumable),
             Case(f"{name} in the doctor", "doctor {dir}/sft.yml", code, "interrupted.", before=in_doctor(number)),
         )
     ),
     Case("SIGHUP under nohup", SFT, 0, before=ignore(signal.SIGHUP), signals=(signal.SIGHUP,), at="1/3",
          then=finished),
-    Case("a closing terminal hangs up twice", LONG, 129, "goes on", signals=(signal.SIGHUP, signal.SIGHUP),
+    Case("a closing terminal hangs up twice", LONG, 129, "resumes after", signals=(signal.SIGHUP, signal.SIGHUP),
          at=r"SFT +3/", then=resumable),
     # Sources without bounds.
     Case("a million keys", "train --preset {dir}/a.yml", 2, "a.yml",
