@@ -53,7 +53,7 @@ def test_as_many_minibatches_as_rollouts_will_do() -> None:
 
 def test_a_random_reward_has_to_be_asked_for() -> None:
     """S1-08, S1-09: an empty path is an error, unless the random head is asked for by name."""
-    with pytest.raises(ValidationError, match="name a trained reward model"):
+    with pytest.raises(ValidationError, match="no reward model is named"):
         RewardModelSettings()
     with pytest.raises(ValidationError, match="exclude each other"):
         RewardModelSettings(checkpoint_path="rm", random_for_debugging=True)
@@ -62,7 +62,7 @@ def test_a_random_reward_has_to_be_asked_for() -> None:
 
 def test_ppo_takes_no_dropout() -> None:
     ppo = {"type": "ppo", "reward_model": {"checkpoint_path": "rm"}}
-    with pytest.raises(ValidationError, match=r"lora\.dropout = 0"):
+    with pytest.raises(ValidationError, match=r"set lora\.dropout: 0"):
         RunConfig.model_validate({**RUN, "training": ppo, "lora": {"dropout": 0.05}})
     RunConfig.model_validate({**RUN, "lora": {"dropout": 0.05}})
 

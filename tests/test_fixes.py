@@ -54,6 +54,7 @@ VERBS = {
     "run",
     "sample",
     "save",
+    "see",
     "set",
     "split",
     "start",

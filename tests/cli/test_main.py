@@ -43,7 +43,7 @@ def broken(tmp_path: Path) -> Path:
         (["train", "--preset", "smollm2-135m_sfy"], "Fix: write smollm2-135m_sft"),
         (["train", "--preset", "no/such.yml"], "no/such.yml: no such file"),
         (["train", "--preset", "demo"], "harken pipeline demo"),
-        (["train", "--preset", "smollm2-135m_ppo", "--set", "training.ppo.clip_rnge=1"], "mean clip_range?"),
+        (["train", "--preset", "smollm2-135m_ppo", "--set", "training.ppo.clip_rnge=1"], "Fix: write clip_range"),
         (["train", "--preset", "smollm2-135m_sft", "--set", "training.lr=fast"], "expected a number"),
         (["train", "--preset", "smollm2-135m_sft", "--set", "training.lr"], "not of the form key=value"),
         (["train", "--preset", "{folder}/broken.yml"], "broken.yml:2: not valid YAML"),
@@ -53,7 +53,7 @@ def broken(tmp_path: Path) -> Path:
         (["pipeline", "smollm2-135m_sft"], "harken train --preset smollm2-135m_sft"),
         (["pipeline", "demo", "--set", "sft.training.lrr=1"], "Fix: write lr"),
         (["pipeline", "hh-dolly-smollm2"], "the environment variable HARKEN_DATA is not set"),
-        (["eval", "--config", "demo"], "an evaluation is needed"),
+        (["eval", "--config", "demo"], "an evaluation is required"),
         (["presets", "show", "dmeo"], "Fix: write demo"),
         (["data"], "no data source given"),
         (["data", "{folder}/none.jsonl"], "none.jsonl: there is no such file"),
@@ -83,7 +83,7 @@ def test_a_preset_before_its_turn_names_the_one_to_train_first_and_leaves_no_fol
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "--preset", "smollm2-135m_ppo"]) == 2
-    first = "outputs/smollm2-135m_sft/final: no such model. train it first: harken train --preset smollm2-135m_sft"
+    first = "outputs/smollm2-135m_sft/final: no such model. Fix: train it first: harken train --preset smollm2-135m_sft"
     assert capsys.readouterr().err == f"harken: {first}\n"
     assert not list(tmp_path.iterdir())
 

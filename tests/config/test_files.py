@@ -173,8 +173,8 @@ def test_a_dumped_configuration_loads_to_an_equal_one(ppo_file: Path, tmp_path: 
         ("lora.target_modules=[1]", "lora.target_modules[0]: expected text, given 1"),
         ("dtype=fp16", "expected 'float32', 'bfloat16', 'int8' or 'nf4', given the text \"fp16\""),
         ("training.type=dpo", "training.type=dpo: expected sft or reward or ppo, given dpo"),
-        ("training.reward_model.checkpoint_path=''", "training.reward_model: name a trained reward model"),
-        ("lora.dropout=0.1", "PPO needs lora.dropout = 0"),
+        ("training.reward_model.checkpoint_path=''", "training.reward_model: no reward model is named"),
+        ("lora.dropout=0.1", "without dropout. Fix: set lora.dropout: 0"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_names_the_problem_and_the_fix(ppo_file: Path, override: str, message: str) -> None:
@@ -190,13 +190,13 @@ def test_a_wrong_key_in_a_file_names_its_line(ppo_file: Path) -> None:
 def test_a_missing_key_is_named(ppo_file: Path) -> None:
     ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  path: data/prompts.jsonl\n", ""))
     assert mistake(ppo_file) == (
-        ":2: data.path: this key is required. Write it in the file, or give --set data.path=…"
+        ":2: data.path: this key is required. Fix: write it in the file, or give --set data.path=…"
     )
 
 
 def test_a_missing_training_type_lists_the_types(ppo_file: Path) -> None:
     ppo_file.write_text(AS_IN_THE_TUTORIAL.replace("  type: ppo\n", ""))
-    assert mistake(ppo_file) == ":7: training.type: this key is required. Write sft or reward or ppo"
+    assert mistake(ppo_file) == ":7: training.type: this key is required. Fix: write sft or reward or ppo"
 
 
 def test_unknown_keys_come_first_and_the_rest_is_counted(ppo_file: Path) -> None:
@@ -228,14 +228,17 @@ def test_the_name_of_another_tool_gets_a_hint_to_ours(ppo_file: Path, foreign: s
 @pytest.mark.parametrize(
     ("foreign", "message"),
     [
-        ("training.ppo.mini_batch_size=8", "training.ppo.minibatches, a count"),
-        ("training.gradient_accumulation_steps=4", "training.micro_batch_tokens, in tokens"),
-        ("training.warmup_ratio=0.1", "training.warmup_steps, a count"),
-        ("training.ppo.target_kl=0.1", "training.ppo.kl_target, for the target of an adaptive"),
-        ("training.ppo.eps=0.2", "training.ppo.clip_range, if it is PPO's ε"),
-        ("training.ppo.horizon=10000", "training.ppo.kl_horizon, in sequences"),
-        ("training.ppo.num_rollouts=4", "training.ppo.samples_per_prompt, responses per prompt"),
-        ("reward_model_path=x", "training.reward_model.checkpoint_path, the folder of a reward model"),
+        ("training.ppo.mini_batch_size=8", "training.ppo.minibatches in Harken, a count"),
+        ("training.gradient_accumulation_steps=4", "training.micro_batch_tokens in Harken, in tokens"),
+        ("training.warmup_ratio=0.1", "training.warmup_steps in Harken, a count"),
+        ("training.ppo.target_kl=0.1", "training.ppo.kl_target in Harken, for the target of an adaptive"),
+        ("training.ppo.eps=0.2", "training.ppo.clip_range in Harken, if it is PPO's ε"),
+        ("training.ppo.horizon=10000", "training.ppo.kl_horizon in Harken, in sequences"),
+        ("training.ppo.num_rollouts=4", "training.ppo.samples_per_prompt in Harken, responses per prompt"),
+        (
+            "reward_model_path=x",
+            "training.reward_model.checkpoint_path in Harken, the folder of a reward model",
+        ),
         ("training.ppo.target_kl=0.1", "set training.ppo.target_kl_per_token"),
     ],
 )
@@ -290,8 +293,8 @@ def test_a_pipeline_loads_and_fills_in_its_training_types(tmp_path: Path) -> Non
         ("sft.training.lr=fast", "sft.training.lr=fast: expected a number"),
         ("sft.training.type=ppo", "sft.training.type=ppo: expected sft, given ppo"),
         ("sft.model_name=x", "sft.model_name=x: unknown key. Fix: move it to model_name"),
-        ("ppo.lora.dropout=0.1", "PPO needs lora.dropout = 0"),
-        ("ppo.training.reward_model.weight=2", "name a trained reward model in checkpoint_path"),
+        ("ppo.lora.dropout=0.1", "without dropout. Fix: set lora.dropout: 0"),
+        ("ppo.training.reward_model.weight=2", "Fix: name a trained one in checkpoint_path"),
         ("reward=null", "expected a section of keys, given nothing"),
         ("evaluation.data.pth=x", "unknown key. Fix: write path"),
     ],
@@ -315,7 +318,7 @@ def test_a_name_may_mean_a_run_or_a_pipeline(tmp_path: Path) -> None:
     path.write_text("policies: {a: x}\n", encoding="utf-8")
     with pytest.raises(UserError, match="this describes an evaluation") as caught:
         config_files.load_run_or_pipeline(str(path), [])
-    assert caught.value.fix == f"Run: harken eval --config {path}"
+    assert caught.value.fix == f"run: harken eval --config {path}"
 
 
 def test_an_evaluation_loads(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_part_will_do_in_place_of_a_reward_model() -> None:
 def test_no_source_at_all_is_an_error() -> None:
     """S1-08: PPO never runs without a reward that was asked for."""
     for keys in ({}, {"rewards": []}, {"reward_model": None}):
-        with pytest.raises(ValidationError, match="PPO needs a reward: name a trained reward model"):
+        with pytest.raises(ValidationError, match=r"PPO needs a reward\. Fix: name a trained reward model"):
             training(**keys)
 
 
@@ -58,10 +58,10 @@ def test_parts_of_different_names_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"type": "python", "path": "my_reward.py"}, "expected file.py:function"),
-        ({"type": "python", "path": "my_reward:score"}, "expected file.py:function"),
-        ({"type": "python", "path": "my_reward.py:score()"}, "expected file.py:function"),
-        ({**PYTHON, "name": "two words"}, "a name consists of letters"),
+        ({"type": "python", "path": "my_reward.py"}, "write file.py:function"),
+        ({"type": "python", "path": "my_reward:score"}, "write file.py:function"),
+        ({"type": "python", "path": "my_reward.py:score()"}, "write file.py:function"),
+        ({**PYTHON, "name": "two words"}, "use letters, digits and _"),
         ({**PYTHON, "weight": float("nan")}, "finite number"),
         ({"type": "ensemble", "checkpoint_paths": ["a"]}, "at least 2"),
         ({"type": "ensemble", "checkpoint_paths": ["a", "a"]}, "the same reward model twice"),
@@ -81,7 +81,7 @@ def test_parts_that_make_no_sense(part: dict[str, Any], message: str) -> None:
     [
         ({"score_clip": 5.0}, "set clip in the entry of rewards"),
         ({"missing_eos_score": -1.0}, "replaces reward_model's score"),
-        ({"critic": "model", "critic_init": "reward_model"}, "needs training.reward_model.checkpoint_path"),
+        ({"critic": "model", "critic_init": "reward_model"}, "set training.reward_model.checkpoint_path"),
     ],
 )
 def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], message: str) -> None:
@@ -104,7 +104,7 @@ def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], message: str)
         ),
         (
             "{path: r.py:score}",
-            r"training\.rewards\[0\]\.type: this key is required\. Write python or model or",
+            r"training\.rewards\[0\]\.type: this key is required\. Fix: write python or model or",
         ),
         ("{type: python}", r"training\.rewards\[0\]\.path: this key is required"),
         ("{type: python, path: 5}", r"training\.rewards\[0\]\.path: expected text, given 5"),

@@ -377,7 +377,7 @@ def test_unknown_layouts_list_the_known_ones(tmp_path: Path):
         sources.load_prompts(DataConfig(path=path))
     assert caught.value.where == path and "spam, eggs" in str(caught.value)
     assert "data.columns={prompt: " in str(caught.value) and "harken data --layouts" in str(caught.value)
-    with pytest.raises(UserError, match="write .helpsteer3."):
+    with pytest.raises(UserError, match=r"write .helpsteer3."):
         sources.load_preferences(DataConfig(path=path, layout="helpster"))
 
 

@@ -207,8 +207,8 @@ def test_eval_path_may_have_a_split_of_its_own(hub: Hub):
             "eval_split and eval_fraction .* set eval_fraction to 0",
         ),
         ({"eval_path": "c/d", "eval_fraction": 0.1}, "eval_path and eval_fraction .* set eval_fraction to 0"),
-        ({"eval_split": "train"}, "is the split that is trained on"),
-        ({"eval_split": "train", "eval_path": "a/b"}, "is the split that is trained on"),
+        ({"eval_split": "train"}, "is the training split"),
+        ({"eval_split": "train", "eval_path": "a/b"}, "is the training split"),
     ],
 )
 def test_held_out_rows_are_never_those_trained_on(settings: dict[str, Any], message: str):

@@ -64,7 +64,7 @@ def test_a_single_run_shows_its_training_alone(made: Path, tmp_path: Path) -> No
         data = read_page(tmp_path / name / "report.html")
         assert names(data) == [kind] and data["stages"][0]["charts"]
         assert data["summary"] is None and data["examples"] == []
-        assert "Training alone" in data["verdict"][0]["text"]
+        assert "shows only training" in data["verdict"][0]["text"]
         figures = json.loads((tmp_path / name / "results.json").read_text())
         assert figures["seconds"].keys() == {kind} and "policies" not in figures
 

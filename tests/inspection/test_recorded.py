@@ -35,10 +35,14 @@ def test_a_missing_update_names_those_that_exist(make_run: MakeRun) -> None:
     root = make_run()
     for number in (4, 5, 9):
         make_run(number=number)
-    with pytest.raises(UserError, match=r"step 7: this update was not recorded. Recorded updates: 3–5, 9"):
+    with pytest.raises(
+        UserError, match=r"step 7: this update was not recorded. Fix: choose a recorded update: 3–5, 9"
+    ):
         read_step(root, 7)
     (root / "credit" / "update-000004.parquet").unlink()
-    with pytest.raises(UserError, match=r"step 4: rollouts/ has this update .*Updates with both: 3, 5, 9"):
+    with pytest.raises(
+        UserError, match=r"step 4: rollouts/ has this update .*choose an update with both: 3, 5, 9"
+    ):
         read_step(root, 4)
 
 
@@ -46,7 +50,7 @@ def test_a_run_of_before_has_no_credit(make_run: MakeRun) -> None:
     root = make_run()
     (root / "credit" / "update-000003.parquet").unlink()
     (root / "credit").rmdir()
-    with pytest.raises(UserError, match="Updates with both: none"):
+    with pytest.raises(UserError, match="choose an update with both: none"):
         read_step(root, 3)
 
 
@@ -61,7 +65,7 @@ def test_a_folder_without_a_run_or_with_another_one(make_run: MakeRun, tmp_path:
     sft.mkdir()
     config = RunConfig.model_validate({"data": {"path": "x"}, "training": {"type": "sft"}})
     (sft / "config.yml").write_text(config_files.dump(config))
-    with pytest.raises(UserError, match=r"this is a run of type sft. Name the folder of a PPO run"):
+    with pytest.raises(UserError, match=r"this is a run of type sft. Fix: name the folder of a PPO run"):
         read_step(sft, 3)
 
 
@@ -79,7 +83,7 @@ def test_tables_of_different_responses_are_refused(make_run: MakeRun) -> None:
     ("arguments", "message"),
     [
         (["trace", "{run}"], "Missing option '--step'"),
-        (["trace", "{run}", "--step", "0"], "Recorded updates: 3"),
+        (["trace", "{run}", "--step", "0"], "choose a recorded update: 3"),
         (["trace", "{run}", "--step", "3", "--rows", "6"], "the update has 6 responses, numbered from 0"),
         (["trace", "{run}", "--step", "3", "--rows", "a"], "'a' is not a list of row numbers"),
         (["trace", "{run}", "--step", "3", "--prompt", "x"], "no prompt 'x' in update 3"),

@@ -39,15 +39,15 @@ def test_no_gpu_is_made_current_for_a_cpu(current: list[int]) -> None:
 def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(UserError, match=r"device: cuda: no CUDA device is available\. use auto or cpu"):
+    with pytest.raises(UserError, match=r"device: cuda: no CUDA device is available\. Fix: use auto or cpu"):
         choose_device("cuda")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tpu9", r"device: unknown device 'tpu9'\. use auto, cpu, cuda or cuda:N"),
-        ("cuda:2", r"device: cuda:2: there are 2 CUDA devices\. the last is cuda:1"),
+        ("tpu9", r"device: unknown device 'tpu9'\. Fix: use auto, cpu, cuda or cuda:N"),
+        ("cuda:2", r"device: cuda:2: there are 2 CUDA devices\. Fix: name one up to cuda:1"),
     ],
 )
 def test_a_device_that_is_not_there_is_an_error(name: str, message: str, current: list[int]) -> None:

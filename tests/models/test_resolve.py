@@ -170,7 +170,7 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
         resolve("outputs/smollm2_stf")
     with pytest.raises(UserError, match=r"Fix: write outputs/smollm2_sft$"):
         resolve("outputs/smollm_sft/final")
-    with pytest.raises(UserError, match=r"there is no qqq in .*; a model is `embedded`"):
+    with pytest.raises(UserError, match=r"name `embedded`, .*; there is no qqq in"):
         resolve("qqq")
     full(tmp_path / "outputs" / "smollm2-135m_rm" / "final")
     with pytest.raises(UserError, match=r"train it first: harken train --preset smollm2-135m_sft$"):
@@ -186,7 +186,7 @@ def test_the_nearest_that_exists_is_suggested(tmp_path: Path, monkeypatch: pytes
         ({"requested": 100, "completed": 7, "stopped_because": None}, "has not finished (7 of 100 steps)."),
         (
             {"requested": 9, "completed": 3, "stopped_because": "interrupted"},
-            "(3 of 9 steps, interrupted). run its command again",
+            "(3 of 9 steps, interrupted). Fix: run its command again",
         ),
     ],
 )
@@ -269,7 +269,7 @@ def on_itself(folder: Path) -> None:
     ("make", "message"),
     [
         (empty, r"no model is here: neither config\.json, adapter_config\.json nor a final"),
-        (pickled, r"pickle \(pytorch_model\.bin\).*save_pretrained\(folder\) writes safetensors"),
+        (pickled, r"pickle \(pytorch_model\.bin\).*Fix: save it as safetensors"),
         (pickled_adapter, r"pickle \(adapter_model\.bin\)"),
         (weightless, r"has no model\.safetensors"),
         (headless, r"this reward model has no reward_head\.safetensors"),
@@ -336,7 +336,7 @@ def test_a_model_serves_as_what_it_is(tmp_path: Path) -> None:
     assert require_use(ppo, "policy") is ppo
     assert require_use(judge, "reward") is judge
     with pytest.raises(
-        UserError, match=r"sft: is not a reward model: it is a full model\. train one with .*_rm"
+        UserError, match=r"sft: is not a reward model: it is a full model\. Fix: train one with .*_rm"
     ):
         require_use(base, "reward")
     with pytest.raises(UserError, match="ppo: is not a reward model: it is an adapter on sft"):

@@ -44,7 +44,7 @@ def test_of_a_pair_the_longer_side_counts(folder: Path) -> None:
 def test_without_data_every_row_is_as_long_as_it_may_be(folder: Path) -> None:
     job = stage(folder, "sft", run={"data": {"path": str(folder / "none.jsonl"), "max_length": 100}})
     assert job.rows.lengths == (100,) and job.rows.train is None
-    assert "100 tokens long" in job.notes[0] and "no such file" in job.notes[0]
+    assert "assumed to have 100 tokens" in job.notes[0] and "no such file" in job.notes[0]
 
 
 def test_a_limit_fills_every_micro_batch(folder: Path) -> None:

@@ -177,12 +177,12 @@ def test_a_response_longer_than_the_classifiers_limit_is_an_error(text: str) -> 
 
 def test_configuration_errors_list_the_allowed_values() -> None:
     model, tokenizer = encoder(["bad", "good"]), encoder_tokenizer()
-    with pytest.raises(UserError, match=r"has 2 outputs\. name a label: 0 bad, 1 good"):
+    with pytest.raises(UserError, match=r"has 2 outputs\. Fix: name a label: 0 bad, 1 good"):
         ClassifierReward(model, tokenizer, part())
     for wrong in ("great", 2):
-        with pytest.raises(UserError, match=rf"has no label {wrong}\. it has 0 bad, 1 good"):
+        with pytest.raises(UserError, match=rf"has no label {wrong}\. Fix: choose among 0 bad, 1 good"):
             ClassifierReward(model, tokenizer, part(label=wrong))
-    with pytest.raises(UserError, match=r"max_length 64 is more than .* it reads 48 tokens"):
+    with pytest.raises(UserError, match=r"max_length 64 is more than .* Fix: lower max_length to 48 tokens"):
         ClassifierReward(model, tokenizer, part(label=0, max_length=64))
 
 

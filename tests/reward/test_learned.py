@@ -68,7 +68,7 @@ def test_a_non_finite_score_is_an_error_and_never_clipped(bad: float, keys: dict
     with torch.no_grad():
         reward.head.bias.fill_(bad)
     with pytest.raises(
-        NonFinite, match=rf"reward reward_model, prompt p: the reward is {bad}\. check the response"
+        NonFinite, match=rf"reward reward_model, prompt p: the reward is {bad}\. Fix: check the response"
     ) as told:
         LearnedReward(reward, renderer, **keys).score(answers(renderer))  # type: ignore[arg-type]
     assert (told.value.quantity, told.value.row) == ("reward", 0)

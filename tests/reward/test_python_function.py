@@ -79,7 +79,7 @@ def test_a_number_or_nothing(tmp_path: Path, returned: str, value: float | None)
 def test_anything_else_names_the_function_and_the_prompt(tmp_path: Path, returned: str) -> None:
     path = written(tmp_path, f"\n\ndef score(prompt, response):\n    return {returned}\n")
     with pytest.raises(
-        UserError, match=r"mine\.py:3: score returned .* for prompt p1\. return a finite"
+        UserError, match=r"mine\.py:3: score returned .* for prompt p1\. Fix: return a finite"
     ) as raised:
         PythonReward("x", path).score([answer("a")])
     assert "\n" not in str(raised.value)
@@ -118,9 +118,9 @@ def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) 
     [
         (
             "def other(prompt, response): return 1",
-            r"there is no function score in this file\. name one of: other",
+            r"there is no function score in this file\. Fix: name one of: other",
         ),
-        ("score = 1", r"there is no function score in this file\. write one"),
+        ("score = 1", r"there is no function score in this file\. Fix: write one"),
         ("def score(prompt): return 1", r"mine\.py:1: score does not take a prompt"),
         (
             "def score(prompt, response, colour): return 1",

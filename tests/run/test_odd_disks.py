@@ -79,7 +79,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(
     refuse(monkeypatch, out, number, writing=True)
     assert main(command) == 2
     problem = capsys.readouterr().err.strip().splitlines()[-1]
-    assert out in problem and os.strerror(number) in problem and "Change who may" in problem
+    assert out in problem and os.strerror(number) in problem and "change the permissions" in problem
 
 
 @pytest.mark.parametrize(

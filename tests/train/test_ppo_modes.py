@@ -197,11 +197,11 @@ def test_a_masked_response_is_in_no_baseline() -> None:
         ({"kl_estimator": "full"}, "does not penalise the token itself"),
         ({"kl_in": "loss"}, "wrong gradient"),
         ({"kl_in": "both"}, "twice"),
-        ({"advantage": "rloo"}, "at least 2"),
+        ({"advantage": "rloo"}, "2 or more"),
         ({"advantage": "grpo", "samples_per_prompt": 2, "critic": "adapter"}, "no critic"),
         ({"advantage": "grpo", "samples_per_prompt": 2, "truncated": "bootstrap"}, "no critic to bootstrap"),
         ({"critic_init": "reward_model"}, "a separate critic"),
-        ({"reference": "base", "reference_update_every": 2}, "for reference sft"),
+        ({"reference": "base", "reference_update_every": 2}, "set reference: sft"),
         ({"kl_control": "linear"}, "needs kl_coef_final"),
         ({"kl_coef_final": 0.1}, "needs kl_control"),
         ({"missing_eos_score": -1.0, "truncated": "mask"}, "truncated: penalise"),
@@ -339,7 +339,7 @@ def test_another_model_may_be_the_reference(tmp_path: Path) -> None:
     assert own.backbone is shared
     other = load_reference(str(tmp_path / "other"), source, shared, shared, torch.float32, cpu)
     assert torch.equal(other.backbone.output_weight, tiny_backbone(seed=1).output_weight)
-    with pytest.raises(UserError, match="nothing says what"):
+    with pytest.raises(UserError, match="nothing records what"):
         load_reference("base", source, shared, shared, torch.float32, cpu)
 
 
