@@ -70,7 +70,7 @@ TABLE = [
     ("a forward is no safe point", BACKBONE, 'Backbone.forward: signals.raise_if_stopped()', "pass", "kill/test_signals.py"),
     ("the file of the lines is not flushed", TRACKING, "Tracker.start: atomic.sync(self._run.root)", "pass", "run/test_tracking.py"),
     ("parts are of other prompts", ANSWERS, 'generate_responses: prompts[start:start + size]', "prompts[:size]", "evaluate/test_responses.py"),
-    ("equal answers do not tie", ANSWERS, 'score_responses: dict.fromkeys(sequences)', "sequences", "evaluate/test_responses.py"),
+    ("equal responses do not tie", ANSWERS, 'score_responses: dict.fromkeys(sequences)', "sequences", "evaluate/test_responses.py"),
     ("all parts are of one policy", ANSWERS, "generate_responses: f'responses-{number:02d}-{start:06d}.jsonl'", "f'responses-{start:06d}.jsonl'", "evaluate/test_responses.py"),
     ("other prompts are mixed in", SUITE, "_run: {'fingerprints': contents | {f'judge {name}': part for name, part in judges.lineage().items()}, 'prompts': _fingerprint(prompts), 'batch_shape': BATCH_SHAPE}", "{'fingerprints': contents | {f'judge {name}': part for name, part in judges.lineage().items()}, 'batch_shape': BATCH_SHAPE}", "evaluate/test_responses.py"),
     ("every change is accepted", "run/resume_check.py", 'AcceptedChanges.require_accepted: differences and (not self.accept)', "False", "end_to_end/test_changes.py"),

@@ -22,19 +22,19 @@ ENSEMBLE = [
 
 LEARNED = [
     ("a bridged prompt ignores the limit", 'LearnedReward._encode_prompt: self.max_length is None', "True"),
-    ("the answer's tokens are not counted", 'LearnedReward._encode_prompt: self.max_length - response_length', "self.max_length"),
+    ("the response's tokens are not counted", 'LearnedReward._encode_prompt: self.max_length - response_length', "self.max_length"),
     ("NaN is clipped to a number", 'LearnedReward.standardized_scores: list(require_finite(self.name, rollouts, [self.model.standardize(value) for value in raw]))', "[self.model.standardize(value) for value in raw]"),
-    ("a cut answer gets a forged end", "LearnedReward.tokenize: rollout.stop == 'end_of_turn'", "True"),
+    ("a truncated response gets a forged end", "LearnedReward.tokenize: rollout.stop == 'end_of_turn'", "True"),
 ]  # fmt: skip
 
 CLASSIFIER = [
     ("a logit in place of log-odds", 'ClassifierReward._label_scores: own - others.logsumexp(dim=1)', "own"),
     ("NaN is clipped to a number", 'ClassifierReward.score: require_finite(self.name, rollouts, [values[row] for row in rows])', "[values[row] for row in rows]"),
     ("always the first class", "ClassifierReward._find_label: by_name[label]", "0"),
-    ("the answer is cut", "ClassifierReward._encode: 'only_first'", "'longest_first'"),
-    ("the end of the prompt is cut", "ClassifierReward.__init__: 'left'", "'right'"),
+    ("the response is truncated", "ClassifierReward._encode: 'only_first'", "'longest_first'"),
+    ("the end of the prompt is truncated", "ClassifierReward.__init__: 'left'", "'right'"),
     ("a random head is taken", "load_classifier: sorted(told['missing_keys'])", "[]"),
-    ("an answer may write separators", "ClassifierReward._break_special_tokens: self._special_tokens.sub(lambda found: f'{found[0][0]} {found[0][1:]}', text)", "text"),
+    ("a response may write separators", "ClassifierReward._break_special_tokens: self._special_tokens.sub(lambda found: f'{found[0][0]} {found[0][1:]}', text)", "text"),
 ]  # fmt: skip
 
 PARTS = [

@@ -8,19 +8,19 @@ OPTIMUM = [
     ("optimum tilted the wrong way", '_tilted: log_ref + kl_penalty * (r - r.max(-1, keepdims=True))', 'log_ref - kl_penalty * (r - r.max(-1, keepdims=True))'),
     ("optimum not normalised", "_tilted: log_p - logsumexp(log_p, axis=-1, keepdims=True)", "log_p"),
     ("prompts share one normaliser", "_tilted: logsumexp(log_p, axis=-1, keepdims=True)", "logsumexp(log_p)"),
-    ("price and its inverse confused", "optimal_policy: 1.0 / _positive(beta)", "_positive(beta)"),
+    ("coefficient and its inverse confused", "optimal_policy: 1.0 / _positive(beta)", "_positive(beta)"),
     ("value of the optimum without beta", "optimal_value: beta * weighed", "weighed"),
     ("rewards overflow", "optimal_value: best + beta * weighed", "beta * np.log((np.exp(log_ref) * np.exp(r / beta)).sum(-1))"),
     ("KL of the reference to the policy", "kl_divergence: gap = np.where(possible, p, 0.0) - np.where(possible, q, 0.0)\nreturn float((np.exp(p) * gap).sum(-1).mean())", "gap = np.where(possible, q, 0.0) - np.where(possible, p, 0.0)\nreturn float((np.exp(q) * gap).sum(-1).mean())"),
     ("variance under the reference", "optimum: p * (r - mean[..., None]) ** 2", "np.exp(log_ref) * (r - mean[..., None]) ** 2"),
-    ("limit of the likeliest answer", "kl_limit: np.where(r == r.max(-1, keepdims=True), log_ref, -np.inf)", "np.where(log_ref == log_ref.max(-1, keepdims=True), log_ref, -np.inf)"),
+    ("limit of the likeliest response", "kl_limit: np.where(r == r.max(-1, keepdims=True), log_ref, -np.inf)", "np.where(log_ref == log_ref.max(-1, keepdims=True), log_ref, -np.inf)"),
     ("budget above the limit accepted", "beta_for_kl: MIN_KL_BUDGET <= budget < limit", "MIN_KL_BUDGET <= budget"),
     ("solver returns 1 / beta", "beta_for_kl: -brentq(excess, low, high, xtol=1e-13, rtol=1e-14)", "brentq(excess, low, high, xtol=1e-13, rtol=1e-14)"),
     ("best of n: worst of n", "best_of_n: other <= r[..., None]", "other >= r[..., None]"),
     ("best of n without ties", "best_of_n: other <= r[..., None]", "other == r[..., None]"),
     ("best-of-n KL without its correction", "best_of_n_kl: math.log(n) - (n - 1) / n", "math.log(n)"),
     ("normal budget without the 2", "normal_beta_for_kl: 2 * budget", "budget"),
-    ("reward of an impossible answer read", "_checked: np.where(possible, r, lowest)", "r"),
+    ("reward of an impossible response read", "_checked: np.where(possible, r, lowest)", "r"),
 ]  # fmt: skip
 
 THEORY = [

@@ -95,7 +95,7 @@ def describe_exception(error: BaseException, longest: int = MAX_CAUSE_LENGTH) ->
 
 
 def is_third_party_error(error: BaseException) -> bool:
-    """Tell whether an exception reports a failure: any Exception, or a panic of a library written in Rust.
+    """Return whether an exception reports a failure: any Exception, or a panic of a library written in Rust.
 
     Such a panic (pyo3's PanicException) derives from BaseException, as do KeyboardInterrupt and SystemExit, which
     are not failures.

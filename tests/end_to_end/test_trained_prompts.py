@@ -48,7 +48,7 @@ def test_prompts_of_every_stage_are_counted(tmp_path: Path, capsys: pytest.Captu
 def test_new_prompts_are_not_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, [{"prompt": f"Something new {i}"} for i in range(3)]) == 0
     assert json.loads((tmp_path / "out" / "results.json").read_text())["trained_on"] == {}
-    assert "not held out" not in capsys.readouterr().err
+    assert "contaminated" not in capsys.readouterr().err
 
 
 def test_spaces_and_system_turns_do_not_make_another_prompt() -> None:

@@ -108,11 +108,11 @@ def test_few_prompts_carry_no_verdict():
 def test_the_kl_is_reported_and_alarms_above_fifteen_nats():
     """S4-42."""
     made = summary()
-    assert "Note: the KL of PPO to SFT is 3.40 nats per sequence." in headline(
+    assert "Note: KL(PPO || SFT) is 3.40 nats per sequence." in headline(
         made, "Base", "SFT", "PPO", "gold", 3.4
     )
     assert any(
-        line.startswith("Warning: the KL of PPO to SFT is 15.10 nats per sequence, above 15")
+        line.startswith("Warning: KL(PPO || SFT) is 15.10 nats per sequence, above 15")
         for line in headline(made, "Base", "SFT", "PPO", "gold", 15.1)
     )
 

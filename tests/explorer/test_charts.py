@@ -55,7 +55,7 @@ def test_judges_come_before_guards_and_parts_of_the_reward():
     )
     drawn = chart_data("ppo", [{"step": 1} | dict.fromkeys(names, 1.0)])
     assert titles(drawn) == [
-        *("Reward", "KL to the reference", "Held-out judge: second", "Held-out guard: intact"),
+        *("Reward", "KL from the reference", "Held-out judge: second", "Held-out guard: intact"),
         *("Penalty: missing_eos", "Part of the reward: other"),
     ]
 

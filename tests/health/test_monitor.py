@@ -63,7 +63,7 @@ def test_a_finding_is_printed_as_one_line() -> None:
     """S4-59: what is wrong, with its unit; why; what to do."""
     printed = run("ppo", 3, {"kl/mean": always(17.2)})[0].changes(None)
     assert printed == [
-        "unhealthy kl_explosion: KL to the reference is 17.2 nats per sequence, above 15. "
+        "unhealthy kl_explosion: KL from the reference is 17.2 nats per sequence, above 15. "
         "Likely cause: the learning rate is too high or kl_coef too low. "
         "Fix: raise training.ppo.kl_coef, lower training.lr, or set kl_control: adaptive with a kl_target"
     ]
@@ -87,7 +87,7 @@ def test_a_run_stops_only_on_the_configured_findings() -> None:
         return monitor.stop_reason()
 
     assert after(["kl_explosion"], 16) == (
-        "health: kl_explosion: KL to the reference is 16.0 nats per sequence, above 15"
+        "health: kl_explosion: KL from the reference is 16.0 nats per sequence, above 15"
     )
     assert after(["kl_explosion"], 14) is None
     assert after(["empty_responses"], 16) is None

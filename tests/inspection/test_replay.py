@@ -230,7 +230,7 @@ def test_the_figures_are_those_of_the_definition(make_run: MakeRun) -> None:
             outside += held != ratio
     want = {
         "reward, mean": sum(SCORES) / 6,
-        "KL to the reference, nats per response": kl,
+        "KL from the reference, nats per response": kl,
         "KL by kl_estimator, nats per response": kl,
         "KL penalty per response": 0.2 * kl,
         "token rewards, sum per response": sum(SCORES) / 6 - 0.2 * kl,
@@ -278,7 +278,7 @@ def test_the_table_shows_both_sides_and_the_difference(make_run: MakeRun) -> Non
     root = make_run()
     step, tensors, _ = replayed(root)
     lines = replay(root, 3, ["training.ppo.kl_coef=0.2"])
-    kl = replay_metrics(tensors, as_recorded(step, tensors))["KL to the reference, nats per response"]
+    kl = replay_metrics(tensors, as_recorded(step, tensors))["KL from the reference, nats per response"]
     assert kl is not None
     cost = next(line for line in lines if line.startswith("KL penalty per response"))
     assert cost.split()[-3:] == [f"{0.05 * kl:.4f}", f"{0.2 * kl:.4f}", f"{0.15 * kl:+.4f}"]

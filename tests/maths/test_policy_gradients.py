@@ -108,7 +108,7 @@ def test_only_k1_in_the_reward_penalises_the_kl(tree, estimator):
 
 
 def full_kl_of(logits):
-    """[responses, 2]: KL to the reference of the whole distribution that each token was drawn from."""
+    """[responses, 2]: KL from the reference of the whole distribution that each token was drawn from."""
     log_p, log_q = torch.log_softmax(logits, -1), torch.log_softmax(draw(2, 3, 3), -1)
     states = (log_p.exp() * (log_p - log_q)).sum(-1)
     return torch.stack([states[0].expand(7), states[(TOKENS[:, 0] + 1).clamp(max=2)]], 1)

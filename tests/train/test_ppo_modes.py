@@ -314,7 +314,7 @@ def test_the_upper_clip_may_differ() -> None:
 
 @pytest.mark.parametrize("lora", [{"rank": 8}, None])
 def test_a_reference_that_moves_is_the_policy_of_then(tmp_path: Path, lora: dict[str, int] | None) -> None:
-    """S4-21: right after a move the KL to the reference is 0; without moves it is not."""
+    """S4-21: right after a move the KL from the reference is 0; without moves it is not."""
 
     def kl(every: int | None) -> float:
         config = ppo_config(lr=3e-3, lora=lora, ppo={"reference_update_every": every})

@@ -111,13 +111,13 @@ def one_line(error: BaseException) -> str:
 
 
 def reads_clock(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Tell whether the tokenizer's chat template reads the time."""
+    """Return whether the tokenizer's chat template reads the time."""
     template = tokenizer.chat_template
     return CLOCK in (json.dumps(template) if isinstance(template, dict) else template or "")
 
 
 def folder_reads_clock(folder: Path) -> bool:
-    """Tell whether a chat template in a model's folder reads a time that the folder does not record."""
+    """Return whether a chat template in a model's folder reads a time that the folder does not record."""
     config = folder / "tokenizer_config.json"
     files = [config, *folder.glob("chat_template*"), *folder.glob("*/*.jinja")]
     texts = [bounded.read_bytes(path).decode("utf-8", "replace") for path in files if path.is_file()]

@@ -150,7 +150,9 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """RLHF you can see into: SFT, reward model, PPO, evaluation, report.
+    """RLHF you can see into.
+
+    Runs supervised fine-tuning, reward-model training, PPO, evaluation and a report.
 
     \b
     harken demo                                   run the whole pipeline in minutes on a laptop
@@ -200,7 +202,7 @@ def train(
       harken train --preset my_run.yml --set training.lr=1e-5 --set training.ppo.kl_coef=0.05
 
     With the same folder, an interrupted run resumes. If the configuration, data, weights or versions have changed since
-    it began, it ends with an error that names the differences.
+    it began, the command exits with an error that lists the changes.
     """
     config = config_files.load_run(preset, set_ or [], output_dir)
 
@@ -297,10 +299,10 @@ def report(
         ),
     ],
     output_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write the page. [05_report in the folder]")
+        Path | None, typer.Option(metavar="DIR", help="Output folder. [05_report in the folder]")
     ] = None,
 ) -> None:
-    """Build the page of a pipeline, or of runs and an evaluation.
+    """Build the HTML report of a pipeline, or of runs and an evaluation.
 
     \b
     Examples:
@@ -341,7 +343,7 @@ def verify(
 @app.command()
 def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
-    step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
+    step: Annotated[int, typer.Option(metavar="N", help="Update number, starting at 1.")],
     rows: Annotated[
         str | None, typer.Option(metavar="0,3", help="Rows to show. [the best, median and worst reward]")
     ] = None,
@@ -372,7 +374,7 @@ def trace(
 @app.command()
 def replay(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
-    step: Annotated[int, typer.Option(metavar="N", help="Which update, counted from 1.")],
+    step: Annotated[int, typer.Option(metavar="N", help="Update number, starting at 1.")],
     set_: Set = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="Write the recomputed values.")

@@ -17,7 +17,7 @@ AcceptChanges = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="Resume although configuration, data, weights or versions changed; the manifest records the changes.",
+        help="Resume even if configuration, data, weights or versions changed; the manifest records the changes.",
     ),
 ]
 OutputDir = Annotated[

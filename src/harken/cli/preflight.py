@@ -24,7 +24,7 @@ def doctor(
 ) -> None:
     """Check a training run or a pipeline before it starts.
 
-    The real code runs on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
+    Runs the training code on a few rows: tokenizer, data, model, sampling, one update, reward model, settings. Nothing
     is written. Exit code 0: no warnings; 1: warnings; 2: errors.
 
     \b
@@ -82,7 +82,9 @@ def plan(
 @preflight.command()
 def model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Anything that model_name accepts.")],
-    brief: Annotated[bool, typer.Option("--brief", help="Only resolve the name: load nothing.")] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Resolve the name without loading the model.")
+    ] = False,
     dtype: Annotated[str, typer.Option(metavar="bfloat16|float32", help="The weight dtype.")] = "bfloat16",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -123,7 +125,7 @@ def data(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="sft, preference or prompt_only. [the richest task that the rows allow]"),
+        typer.Option(help="sft, preference or prompt_only. [detected from the rows]"),
     ] = None,
     layout: Annotated[str, typer.Option(help="The row layout; auto detects it.")] = "auto",
     layouts: Annotated[bool, typer.Option("--layouts", help="List the supported layouts.")] = False,

@@ -105,13 +105,13 @@ class PPOSettings(Strict):
     """With kl_control linear or cosine: the coefficient of the last update."""
     kl_control: Literal["fixed", "adaptive", "linear", "cosine"] = "fixed"
     kl_target: Positive = 6.0
-    """Adaptive control: the target KL to the reference, in nats per sequence."""
+    """Adaptive control: the target KL from the reference, in nats per sequence."""
     kl_horizon: Positive = 10_000.0
     """Adaptive control: number of sequences in which the coefficient changes by at most about a fifth."""
     kl_coef_min: NonNegative = 0.001
     kl_coef_max: Positive = 10.0
     kl_budget: Positive | None = None
-    """End the run once the KL of an update's rollouts to the reference exceeds this, in nats per sequence."""
+    """End the run once the KL of an update's rollouts from the reference exceeds this, in nats per sequence."""
     update_kl_limit: Positive | None = None
     """Roll back an update whose KL(old‖new), measured after it, exceeds this, in nats per sequence."""
     target_kl_per_token: Positive | None = None

@@ -20,7 +20,7 @@ SCORES = ("score", "overall_score", "rating", "reward")
 
 
 def is_battle(row: Row) -> bool:
-    """Tell whether a row has one-hot winner columns, or two conversations and a winner."""
+    """Return whether a row has one-hot winner columns, or two conversations and a winner."""
     one_hot = all(name in row for name in WINNERS) and all(side in row for side in SIDES)
     return one_hot or ("winner" in row and "conversation_a" in row and "conversation_b" in row)
 
@@ -89,7 +89,7 @@ def _winner(row: Row) -> float:
 
 
 def is_scored_list(row: Row) -> bool:
-    """Tell whether a column lists responses as objects with a rank or a score."""
+    """Return whether a column lists responses as objects with a rank or a score."""
     name = next((name for name in LISTS if isinstance(row.get(name), list) and row[name]), None)
     first = row[name][0] if name else None
     return (

@@ -280,7 +280,7 @@ class Renderer:
         return turn
 
     def _merges_system(self, messages: Sequence[Message]) -> bool:
-        """Tell whether system turns are merged into the first user turn."""
+        """Return whether system turns are merged into the first user turn."""
         return (
             self.template is not None
             and not self.template.supports_system

@@ -97,7 +97,7 @@ def split_last_response(turns: Sequence[Message], field: str) -> tuple[Conversat
 
 
 def is_same_conversation(left: Sequence[Message], right: Sequence[Message]) -> bool:
-    """Tell whether two conversations are equal, apart from white space around turns."""
+    """Return whether two conversations are equal, apart from white space around turns."""
     return [(m.role, m.content.strip(), m.extra) for m in left] == [
         (m.role, m.content.strip(), m.extra) for m in right
     ]

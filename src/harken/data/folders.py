@@ -28,7 +28,7 @@ _SPLITS = {
 
 
 def is_pattern(path: str) -> bool:
-    """Tell whether a path is a pattern such as `rows-*.jsonl`."""
+    """Return whether a path is a pattern such as `rows-*.jsonl`."""
     return any(letter in path for letter in "*?[")
 
 

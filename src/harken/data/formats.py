@@ -104,7 +104,7 @@ def _from_object(whole: dict[str, object], path: str) -> Iterator[LocatedRow]:
 
 
 def _is_columns(whole: dict[str, object]) -> bool:
-    """Tell whether every value is a list, and one a list of texts: columns. Token ids and messages are not."""
+    """Return whether every value is a list, and one a list of texts: columns. Token ids and messages are not."""
     if _ONE_ROW & whole.keys():
         return False
     lists = [value for value in whole.values() if isinstance(value, list)]

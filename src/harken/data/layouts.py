@@ -38,7 +38,7 @@ class Layout:
 
     @property
     def has_comparisons(self) -> bool:
-        """Tell whether its rows hold comparisons of text."""
+        """Return whether its rows hold comparisons of text."""
         return self.comparisons is not None or self.make_comparisons is not None
 
 

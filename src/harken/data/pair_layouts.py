@@ -43,7 +43,7 @@ _VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
 
 
 def is_helpsteer3(row: Row) -> bool:
-    """Tell whether a row has two responses and a signed score.
+    """Return whether a row has two responses and a signed score.
 
     `preference` and `score` may use other scales: they count only beside a context of messages.
     """
@@ -84,7 +84,7 @@ def _individual(value: object) -> list[float]:
 
 
 def is_prompt_chosen_rejected(row: Row) -> bool:
-    """Tell whether a row has a prompt column beside chosen and rejected."""
+    """Return whether a row has a prompt column beside chosen and rejected."""
     if "chosen" not in row or "rejected" not in row:
         return False
     return fields.first_present(row, _PROMPTS) is not None
@@ -154,7 +154,7 @@ def _response_columns(row: Row) -> tuple[str, str] | None:
 
 
 def is_a_b_label(row: Row) -> bool:
-    """Tell whether a row has two responses and a label or votes."""
+    """Return whether a row has two responses and a label or votes."""
     return _response_columns(row) is not None and (
         fields.first_present(row, _LABELS) is not None or bool(_annotators(row))
     )

@@ -241,7 +241,7 @@ def _reference(row: Row) -> str | None:
 
 
 def _is_bad(row: Row) -> bool:
-    """Tell whether a single response is labelled as bad (thumbs down), so not a target response."""
+    """Return whether a single response is labelled as bad (thumbs down), so not a target response."""
     label = row.get("label")
     if isinstance(label, str):
         return label.strip().lower() == "false"

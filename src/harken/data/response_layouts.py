@@ -23,7 +23,7 @@ def prompt_response(row: Row) -> tuple[Conversation, str]:
 
 
 def has_messages(row: Row) -> bool:
-    """Tell whether a field holds a list of messages."""
+    """Return whether a field holds a list of messages."""
     return any(isinstance(row.get(name), list) for name in _MESSAGES)
 
 

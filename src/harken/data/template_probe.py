@@ -174,7 +174,7 @@ def format_arguments(arguments: object, form: ToolFormat) -> object:
 
 
 def reaches(text: str, written: str, role: str) -> bool:
-    """Tell whether a turn's text is in the rendered conversation.
+    """Return whether a turn's text is in the rendered conversation.
 
     Templates strip white space, write tool results as JSON, and drop an assistant's reasoning before its response.
     """

@@ -101,7 +101,7 @@ def check_end_of_turn(renderer: Renderer) -> TokenCheck:
 
 
 def check_system_turn(renderer: Renderer) -> TokenCheck:
-    """Tell whether the template writes a system turn."""
+    """Return whether the template writes a system turn."""
     if renderer.template is None or renderer.template.supports_system:
         return TokenCheck("ok", "a system turn is written")
     return TokenCheck(
@@ -110,7 +110,7 @@ def check_system_turn(renderer: Renderer) -> TokenCheck:
 
 
 def check_clock(renderer: Renderer) -> TokenCheck:
-    """Tell whether the template reads the clock, and the time at which it is frozen."""
+    """Return whether the template reads the clock, and the time at which it is frozen."""
     if not chat_template.reads_clock(renderer.tokenizer):
         return TokenCheck("ok", "the chat template reads no clock")
     moment = chat_template.template_time(renderer.tokenizer).isoformat(" ", "seconds")

@@ -11,7 +11,7 @@ from harken.records import TokenPair
 
 
 def is_token_pair(row: Row) -> bool:
-    """Tell whether a row has both sides as token ids."""
+    """Return whether a row has both sides as token ids."""
     return "input_ids_chosen" in row and "input_ids_rejected" in row
 
 

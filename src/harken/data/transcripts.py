@@ -13,7 +13,7 @@ _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
 def is_transcript(text: str) -> bool:
-    """Tell whether a text is a dialogue: it begins with the human's turn, or ends where the assistant's begins."""
+    """Return whether a text is a dialogue: it begins with the human's turn, or ends where the assistant's begins."""
     return text.lstrip().startswith("Human:") or (HUMAN in text and text.rstrip().endswith(ASSISTANT))
 
 

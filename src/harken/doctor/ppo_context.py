@@ -207,7 +207,7 @@ class PPOContext(Context):
         if settings.group_baseline:  # one response per prompt is no group, so all rows form one
             settings = settings.model_copy(update={"samples_per_prompt": len(response_mask)})
         truncated = torch.tensor([r.stop == "length" for r in self.responses], device=response_mask.device)
-        # The exact KL to the reference would cost two more projections, and no check reads its value.
+        # The exact KL from the reference would cost two more projections, and no check reads its value.
         exact = torch.zeros_like(old.logprobs) if settings.kl_estimator == "full" else None
         truncated = truncated & (settings.truncated == "bootstrap")
         return compute_targets(

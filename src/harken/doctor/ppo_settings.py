@@ -140,8 +140,8 @@ def truncated_responses(context: PPOContext) -> CheckOutcome:
             "set training.ppo.missing_eos_penalty: 1.0",
         )
     replaced = settings.missing_eos_score
-    kl_penalty = f"score {replaced:g}" if replaced is not None else f"{settings.missing_eos_penalty:g} less"
-    return ok(f"a truncated response gets {kl_penalty}")
+    effect = f"score {replaced:g}" if replaced is not None else f"{settings.missing_eos_penalty:g} less"
+    return ok(f"a truncated response gets {effect}")
 
 
 @check(

@@ -104,7 +104,7 @@ def first_ratio(context: PPOContext) -> CheckOutcome:
 def kl_at_start(context: PPOContext) -> CheckOutcome:
     """Report the KL; with a reference other than `sft` it need not be 0."""
     kl = context.update.metrics["kl/mean"]
-    measured = f"{kl:.3g} nats per sequence to the reference ({context.settings.reference})"
+    measured = f"{kl:.3g} nats per sequence from the reference ({context.settings.reference})"
     if context.settings.reference != "sft":
         return note(
             measured, "the KL is measured from this reference: kl_budget and kl_target must allow for it"

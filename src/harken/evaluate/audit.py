@@ -36,7 +36,7 @@ FLAG_MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Hold the thresholds of the flags. The defaults are those of the published Qwen2.5-0.5B audit (S0-51).
+    """Hold the thresholds of the flags. The defaults are those of the published Qwen2.5-0.5B audit.
 
     `mismatch_reward`, `win_*_margin` and `loss_margin` are in units of that run's reward model: another
     reward model has another scale, so set them from its own spread.
@@ -75,7 +75,7 @@ class Loop:
 
 
 def words(text: str) -> list[str]:
-    """Split a text into lower-case words, ``[\\w']+``; in scripts without spaces every character is a word (S0-52)."""
+    """Split a text into lower-case words, ``[\\w']+``; in scripts without spaces every character is a word."""
     return _WORD.findall(text.lower())
 
 
@@ -126,7 +126,7 @@ def longest_copied_run(prompt: str, response: str) -> int:
 def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
     """Compute every measure of one row of `responses.parquet`.
 
-    `cap_hit` is the sampler's stop reason (stop == "length"), not inferred from the length (S0-47).
+    `cap_hit` is the sampler's stop reason (stop == "length"), not inferred from the length.
     `copied_words` counts the longest run of words copied from the prompt; `restatement` is that ÷ the response's words.
     """
     text = str(row["response"])

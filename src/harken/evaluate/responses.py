@@ -1,7 +1,7 @@
 """Generate and score the responses of an evaluation, in shards that are kept when the process is killed.
 
-Rounding depends on which responses are generated together and may change a token. The configuration alone therefore
-decides what each shard contains, and a missing shard is generated again with the same contents.
+Batch composition affects rounding and can change sampled tokens, so shards are fixed by the configuration. A missing
+shard is generated again with the same contents.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ from harken.run.shards import load_or_make_shard
 from harken.run.tracking import counter, say
 
 SCORING_TOKENS = 4096
-BATCH_SHAPE = {"slots": MAX_SLOTS, "prompts": 128, "sequences": 512, "scoring_tokens": SCORING_TOKENS}
-"""Maxima: responses generated at once, prompts a shard of responses, sequences a shard of scores, tokens a forward."""
+BATCH_SHAPE = {
+    "slots": MAX_SLOTS,  # responses generated at once
+    "prompts": 128,  # per shard of responses
+    "sequences": 512,  # per shard of scores
+    "scoring_tokens": SCORING_TOKENS,  # per scoring forward
+}
+"""Maxima."""
 
 
 @dataclass(frozen=True)

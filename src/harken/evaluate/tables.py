@@ -12,7 +12,7 @@ from harken.run.terminal import columns, format_table
 MAX_CELL_WIDTH = 36
 """Characters; a longer name is shortened."""
 PAIR_FIGURES = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
-"""Figures of a pair besides its differences. `win_rate` is wins ÷ n: a tie is no win."""
+"""Figures of a pair besides its differences. `win_rate` is wins ÷ n: ties count in the denominator only."""
 
 Figures = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ Figures = Mapping[str, Any]
 def tables(summary: Figures, width: int | None = None) -> str:
     """Return the N-way and pairwise tables as text of at most `width` columns (those of the terminal).
 
-    Columns that do not fit follow below, each block with the names again.
+    Columns that do not fit wrap into further blocks that repeat the name column.
     """
     width = columns() if width is None else width
     judges, rows, pairs, ties = (summary[key] for key in ("judges", "table", "pairs", "ties"))
@@ -52,7 +52,7 @@ def tables(summary: Figures, width: int | None = None) -> str:
         **{judge: [_value(pair["judges"][judge], sign=True) for pair in pairs] for judge in judges},
     }
     head = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
-    rule = "win rate = W / (W + T + L), of the right policy: a tie is no win"
+    rule = "win rate = W / (W + T + L), of the right policy: ties count in the denominator only"
     blocks = [head, *(_block(cells, width) for cells in (scores, texts, contests) if cells)]
     if pairs:
         blocks.append(rule)

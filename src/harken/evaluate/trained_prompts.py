@@ -19,9 +19,9 @@ MAX_ANCESTOR_RUNS = 20
 def count_trained_prompts(
     models: Mapping[str, ModelSource], prompts: Sequence[Prompt]
 ) -> dict[str, dict[str, int]]:
-    """Count, for each model by name and each training run behind it, the prompts that both have.
+    """Count, per model and training run behind it, the evaluation prompts that were in its training set.
 
-    Runs are named by their folder. Models and runs without a common prompt are left out.
+    Runs are named by their folder. Models and runs without such a prompt are left out.
     """
     digests = [trained_prompts.digest(prompt.messages) for prompt in prompts]
     found: dict[str, dict[str, int]] = {}
@@ -44,7 +44,7 @@ def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) 
     if not parts:
         return ""
     return (
-        f"of {total} evaluation prompts {', '.join(parts)}: these figures are not held out. "
+        f"of {total} evaluation prompts {', '.join(parts)}: these results are contaminated. "
         "Fix: evaluate on other prompts"
     )
 

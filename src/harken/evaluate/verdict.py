@@ -34,8 +34,8 @@ def headline(
 
     Each sentence begins with "Better:", "Worse:", "Unclear:", "Warning:" or "Note:", or for a learned reward with
     "Higher:" or "Lower:". `judge` names the summary's independent judge, which distinguishes a real gain from an
-    exploited reward model; `kl` is that of the policy to its reference, in nats per sequence.
-    Gains are differences with 95 % intervals, never multiples (S2-01, S0-62).
+    exploited reward model; `kl` is that of the policy from its reference, in nats per sequence.
+    Gains are differences with 95 % intervals, never multiples.
     Raises KeyError when a policy or judge is not in the summary.
     """
     pair = find_pair(summary, sft, ppo)
@@ -65,15 +65,16 @@ def headline(
             lines.append(_difference_sentence(pair["judges"][judge], f"{ppo}'s {judge} minus {base}'s", few))
     if kl is not None:
         lines.append(_kl_sentence(ppo, sft, kl))
+    rate = round(100 * summary["detectable_win_rate"])
     lines.append(
         f"Note: {summary['prompts']} prompts detect a true win rate of "
-        f"{100 * summary['detectable_win_rate']:.0f} % or more, ties left out (80 % power)."
+        f"at least {rate:.0f} %, or at most {100 - rate:.0f} %, ties left out (80 % power)."
     )
     return lines
 
 
 def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the mean KL to the reference over the last updates, nats per sequence; None where none was measured."""
+    """Return the mean KL from the reference over the last updates, nats per sequence; None where none was measured."""
     late = [line["kl/mean"] for line in metrics if line.get("kl/mean") is not None][-LATE_UPDATES:]
     return sum(late) / len(late) if late else None
 
@@ -182,7 +183,7 @@ def _rate_sentence(
 
 
 def _kl_sentence(ppo: str, sft: str, kl: float) -> str:
-    text = f"the KL of {ppo} to {sft} is {kl:.2f} nats per sequence"
+    text = f"KL({ppo} || {sft}) is {kl:.2f} nats per sequence"
     if kl > KL_ALARM:
         return f"Warning: {text}, above {KL_ALARM:.0f}: the policy is far from its reference."
     return f"Note: {text}."

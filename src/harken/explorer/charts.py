@@ -83,7 +83,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             (("reward/mean", "reward"), ("score/mean", "reward model only")),
         ),
         Chart(
-            "KL to the reference",
+            "KL from the reference",
             "nats per sequence",
             "KL divergence from the reference, summed over a response. Healthy below 10; above 15 the policy no longer "
             "resembles the reference.",

@@ -46,7 +46,7 @@ th:first-child, td:first-child { text-align: left; }
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Hold a run: its settings, name, KL to the reference in nats per sequence, and reward.
+    """Hold a run: its settings, name, KL from the reference in nats per sequence, and reward.
 
     Runs of one group differ only in their seed, and share one label.
     """
@@ -198,7 +198,7 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
             f'<text x="{LEFT - 8}" y="{up + 4:.1f}" text-anchor="end">{value:.6g}</text>',
         ]
     middle = (LEFT + WIDTH - RIGHT) / 2
-    words = "KL to the reference, nats per sequence (square-root scale)"
+    words = "KL from the reference, nats per sequence (square-root scale)"
     return [*lines, f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{words}</text>']
 
 

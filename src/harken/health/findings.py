@@ -15,7 +15,7 @@ DOTS: dict[Status, str] = {"healthy": "🟢", "warning": "🟡", "unhealthy": "�
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem that was detected. A note explains what looks unhealthy and is not: it does not change the status."""
+    """A detected problem. A note explains what can be mistaken for a problem: it does not change the status."""
 
     name: str
     level: Level

@@ -1,4 +1,4 @@
-"""Health rules on the KL to the reference, and on sampler and trainer computing the same policy."""
+"""Health rules on the KL from the reference, and on sampler and trainer computing the same policy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _explosion(history: History, limits: Limits) -> Observation | None:
     line = limits.kl_unhealthy if unhealthy else limits.kl_warning
     return Observation(
         "unhealthy" if unhealthy else "warning",
-        f"KL to the reference is {kl:.1f} nats per sequence, above {line:g}",
+        f"KL from the reference is {kl:.1f} nats per sequence, above {line:g}",
     )
 
 
@@ -34,7 +34,7 @@ def _drift(history: History, limits: Limits) -> Observation | None:
     if kl is None or kl <= limits.kl_drift:
         return None
     return Observation(
-        "unhealthy", f"KL to the reference is {kl:.1f} nats per sequence, above {limits.kl_drift:g}"
+        "unhealthy", f"KL from the reference is {kl:.1f} nats per sequence, above {limits.kl_drift:g}"
     )
 
 

@@ -30,7 +30,7 @@ def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | in
     kl_penalty = float(targets.kl_penalty.sum()) / responses
     metrics: dict[str, float | int | None] = {
         "reward, mean": sum(row.reward for row in replay.scored) / responses,
-        "KL to the reference, nats per response": float(targets.kl.sum()) / responses,
+        "KL from the reference, nats per response": float(targets.kl.sum()) / responses,
         "KL by kl_estimator, nats per response": kl_penalty,
         "KL penalty per response": replay.kl_coefficient * kl_penalty,
         "token rewards, sum per response": float(targets.rewards.sum()) / responses,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 @cache
 def has_native_bf16_matmul() -> bool:
-    """Tell whether this processor multiplies 16-bit matrices natively."""
+    """Return whether this processor multiplies 16-bit matrices natively."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

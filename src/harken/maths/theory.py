@@ -27,7 +27,7 @@ PROBABILITY_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """Describe the optimal policy at one β: its KL to the reference (nats per response), mean reward, reward variance.
+    """Describe the optimal policy at one β: KL from the reference (nats per response), mean reward, reward variance.
 
     `variance` is the variance of the reward over one prompt's responses under the optimum, averaged over prompts.
     """
@@ -99,7 +99,7 @@ def kl_limit(log_reference: ArrayLike, reward: ArrayLike) -> float:
 
 
 def beta_for_kl(log_reference: ArrayLike, reward: ArrayLike, budget: float) -> float:
-    """Find the β whose optimum has a KL of `budget` nats per response to the reference.
+    """Find the β whose optimum has a KL of `budget` nats per response from the reference.
 
     It is unique, because dKL/dβ = -Var(r) / β³ is negative. At any larger β the optimum lies nearer to the
     reference; it is the reference itself only at β = ∞, or when the reward is the same for every response.
@@ -163,7 +163,7 @@ def best_of_n(log_reference: ArrayLike, reward: ArrayLike, n: int) -> Array:
 
 
 def best_of_n_kl(n: int) -> float:
-    """Compute log n - (n - 1) / n nats: the largest KL of any best-of-n to the reference.
+    """Compute log n - (n - 1) / n nats: the largest KL of any best-of-n from the reference.
 
     The bound is approached with many responses, each unlikely and of a different reward, so it translates a KL of PPO
     into an equivalent best-of-n. Raises ValueError when n < 1.

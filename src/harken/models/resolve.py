@@ -87,7 +87,7 @@ def resolve(name: str) -> ModelSource:
     Links are followed to the end, however many. No weights are read into memory.
     Raises UserError for a path that does not exist (with the nearest that does), an unfinished run,
     a folder with a part missing, weights in pickles, a base that is missing or part of a cycle,
-    a reward head that does not fit its base, a sealed file that is damaged (weights: see `ModelSource.check`),
+    a reward head that does not fit its base, a file that fails its checksum (weights: see `ModelSource.check`),
     and a hub that cannot be reached.
     """
     return _resolve(name, ())

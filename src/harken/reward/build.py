@@ -247,7 +247,9 @@ class PartLoader:
 
     def random(self, policy: ModelSource, seed: int) -> RewardModel:
         """Return a reward model with an untrained head, on the policy's base or, when that is trained, on a copy."""
-        say("warning: RANDOM REWARD. The reward head is untrained; this run is stamped `random reward`")
+        say(
+            "warning: RANDOM REWARD. The reward head is untrained; the manifest marks this run as `random reward`"
+        )
         backbone = self.shared_base or Backbone.load(policy, self.weight_dtype, self.device)
         self._count_base(backbone, policy.name)
         size = backbone.hidden_size

@@ -112,7 +112,7 @@ class ClassifierReward:
         return logits
 
     def _is_padding_safe(self) -> bool:
-        """Return whether two rows of different lengths get the same logits in one padded batch as alone.
+        """Return whether padding leaves the logits unchanged: two rows in one batch against each alone.
 
         Some families read the last position of a padded row, or ignore the attention mask.
         """
@@ -280,9 +280,8 @@ def load_classifier(
 def _pad_token(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[int]:
     """Set the model's pad token for the rows of a batch; yields its id.
 
-    A language model takes the last token that is not its config's pad token as the last of a row. Padding with that
-    id leaves each row's score unchanged. If the config has no pad token in the vocabulary, the model reads an unpadded
-    row at its last position; a pad token that occurs in no row gives the same.
+    transformers pools the last non-pad token. Pad with the config's pad id; if there is none in the vocabulary, with an
+    id that occurs in no row.
     """
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
     previous = [getattr(config, "pad_token_id", None) for config in configs]

@@ -1,4 +1,4 @@
-"""Compute the demo's gold score: a transparent rule in place of human preferences. Synthetic, never human.
+"""Compute the demo's gold score: a fixed formula that replaces human preferences (synthetic data).
 
     gold = (0.1 + 0.9 topic) × length × ending × fresh × own × prose          in [0, 1]
 
@@ -13,8 +13,8 @@
     prose    1 when at least 15 % of the words are function words ("the", "is", "to", …), proportionally less
              below: a bare list of keywords scores 0
 
-The parts are multiplied, so one high part is not enough: an empty response scores 0, one word at most 1/6, a
-constant sentence off the topic at most 0.1, a loop close to 0. The rule matches words, not meaning: short, ended
+The parts are multiplied, so one high part is not enough: an empty response scores 0, one word at most 1/6, an
+off-topic constant response at most 0.1, a loop close to 0. The rule matches words, not meaning: short, ended
 nonsense with the right words scores high, and a good response in other words scores low. A policy can therefore
 gain more learned reward than gold score, and the report shows both.
 """

@@ -1,6 +1,6 @@
-"""Run the user's own code: show what it prints, and undo its changes to the process.
+"""Run the user's own code. Print its output with a prefix and restore process state afterwards.
 
-`os._exit`, a crash of the interpreter and changes to other modules are not contained. docs/rewards.md lists what is.
+Not covered: `os._exit`, crashes, changes to other modules (docs/rewards.md). This is not a security sandbox.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Output(io.TextIOBase):
     def __init__(self, name: str) -> None:
         self._name, self._pending, self._lines = name, "", 0
         self.terminal: Any = None
-        """The standard error from outside. A log handler of the code that keeps this stream writes there later too."""
+        """The original stderr. A log handler that kept this stream also writes there later."""
 
     def writable(self) -> bool:
         """Return True."""

@@ -19,7 +19,7 @@ REPETITIVE = 0.25
 def demo_gold(prompt: Prompt, text: str, stop: StopReason) -> float | None:
     """Score a response to a demo prompt by the rule that made the demo's preferences; None for any other prompt.
 
-    The rule looks for keywords that only the demo's prompts have, and prefers 6 to 32 words: on other prompts its score
+    The rule matches keywords that only the demo's prompts have, and prefers 6 to 32 words: on other prompts its score
     would be meaningless.
     """
     return gold_score(prompt, text, stop) if "keywords" in prompt.details else None

@@ -4,7 +4,7 @@
     async def score(prompt: str, response: str, **details) -> float | None
 
 `prompt` is the last user message and `response` the response's text. A function receives the `DETAILS` that it
-names, or all of them if it takes `**details`. It returns a number, or None for no score: the part then adds nothing.
+names, or all of them if it takes `**details`. It returns a number, or None: this source adds 0.
 The calls of an async function for one batch of responses run concurrently.
 
 The file is the user's own code and runs unchanged: a local file that the configuration names, never one from a hub

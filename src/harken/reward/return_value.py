@@ -23,8 +23,9 @@ _SHORT.maxother = _SHORT.maxstring = 60
 
 
 def as_reward(value: Any) -> float | None:
-    """Convert a value to a float; None stays None. NaN and infinity are kept, a number beyond float64 is infinite.
+    """Convert a value to a float; None stays None.
 
+    NaN and infinity are kept; numbers outside the float64 range become +-inf.
     Raises TypeError, describing the value and why it is not a reward.
     """
     if value is None:

@@ -1,4 +1,4 @@
-"""Score rollouts with several reward sources, whose weighted scores are summed to one reward a rollout."""
+"""Score rollouts with several reward sources, whose weighted scores are summed to one reward per rollout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harken.records import Rollout, Score, ScoredRollout
 
 @runtime_checkable
 class RewardSource(Protocol):
-    """Define what scores finished responses."""
+    """Interface of a reward source."""
 
     name: str
 

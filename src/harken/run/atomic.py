@@ -58,8 +58,8 @@ def write_and_sync(path: Path, data: bytes) -> None:
 def publish_folder(unfinished: Path, folder: Path) -> None:
     """Rename a finished folder to its final name after flushing its files, and delete an older folder of that name.
 
-    A rename cannot replace a folder that has files. A kill between the two renames leaves no folder of that name, but
-    never an incomplete one.
+    A rename cannot replace a folder that has files. If killed between the two renames, the folder is missing,
+    never incomplete.
     """
     replaced = folder.with_name(f".replaced-{folder.name}")
     for path in [*sorted(unfinished.rglob("*")), unfinished]:

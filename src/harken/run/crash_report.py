@@ -14,7 +14,7 @@ _FOLDER = "harken_folder"
 
 
 def note_folder(error: BaseException, folder: Path) -> None:
-    """Remember which folder was being written when `error` was raised. The innermost folder wins."""
+    """Remember which folder was being written when `error` was raised. The first (innermost) folder is kept."""
     if not hasattr(error, _FOLDER):
         with contextlib.suppress(AttributeError):
             setattr(error, _FOLDER, folder)

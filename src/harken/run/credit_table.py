@@ -50,7 +50,7 @@ class TokenColumns:
     values: Grid | None = None
     """None without a critic."""
     new_logprobs: Grid | None = None
-    """Of the policy after the update; None if they were not measured."""
+    """Of the policy after the update, before a rollback; None if they were not measured."""
 
 
 TOKEN_COLUMNS = tuple(field.name for field in fields(TokenColumns))

@@ -1,4 +1,4 @@
-"""Read and validate JSON files of a run; a wrong file is one error line. No torch.
+"""Read and validate JSON files of a run; an invalid file raises one UserError. No torch.
 
 A file may be truncated, edited or written by another program, so everything is validated before use.
 """

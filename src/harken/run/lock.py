@@ -48,7 +48,7 @@ def write_lock(folder: Path) -> Iterator[None]:
     _opened.append(folder)
     try:
         with suppress(OSError):  # the file only names the owner: a full disk must not fail the command here
-            (folder / OWNER).unlink(missing_ok=True)  # a pipe of that name would wait for a reader
+            (folder / OWNER).unlink(missing_ok=True)  # opening an existing FIFO for writing would block
             (folder / OWNER).write_text(json.dumps(_this_process()) + "\n")
         yield
     except BaseException as error:
@@ -61,7 +61,7 @@ def write_lock(folder: Path) -> Iterator[None]:
 
 
 def resume_hint() -> str:
-    """Say what the interrupted command does when it is run again; "" if it wrote to no folder."""
+    """Return a hint on resuming; "" if it wrote to no folder."""
     if not _opened:
         return ""
     if any(next(folder.glob(kept), None) for folder in _opened for kept in _RESUMABLE):

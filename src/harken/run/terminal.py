@@ -1,7 +1,7 @@
 """Print to a terminal or a log: clean text, tables and colours (rich), bars and lines of progress (tqdm).
 
 The bars stay with tqdm: datasets, transformers and the hub draw theirs with it, and `tqdm.write` keeps lines above
-all of them. A live display of rich would hide the cursor, and a killed run could not show it again.
+all of them. rich's live display hides the cursor, and a kill would leave it hidden.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def columns() -> int:
-    """Return the width of the terminal (or COLUMNS), `NARROWEST` at least; 80 where stdout is no terminal."""
+    """Return the width of the terminal (or COLUMNS), `MIN_WIDTH` at least; 80 where stdout is no terminal."""
     return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
 
 
@@ -103,10 +103,10 @@ def format_table(
     gap: int = 2,
     colour: bool = False,
 ) -> str:
-    """Return a table without lines: title → cells. Titles in `right` align right. Invisible characters are written out.
+    """Return a table without borders: title → cells. Titles in `right` align right. Invisible characters are escaped.
 
-    With a `width`, the last column wraps if `wrap`; otherwise columns that do not fit follow below, each block with the
-    first `repeat` columns again. `longest`: columns of the widest cell.
+    With a `width`, the last column wraps if `wrap`; otherwise columns that do not fit wrap into further blocks that
+    repeat the first `repeat` columns. `longest`: maximum cell width.
     """
     clean = {
         title: [cell if isinstance(cell, Text) else Text(escape_invisible(cell)) for cell in column]

@@ -43,7 +43,7 @@ class Selectable(Protocol):
 
 
 class BestCheckpoint:
-    """Keeps one checkpoint in `folder`: weights and their selection metric.
+    """Keep one checkpoint in `folder`: weights and their selection metric.
 
     A resumed run repeats the same steps with the same results. So a best checkpoint from after the resume point stays
     valid: the run will find it again.

@@ -253,7 +253,7 @@ def _lineage(source: ModelSource, *, sft: bool) -> dict[str, Any]:
 
 
 def has_sft(source: ModelSource) -> bool:
-    """Tell whether a manifest of this model, or of one it was trained from, records supervised fine-tuning."""
+    """Return whether a manifest of this model, or of one it was trained from, records supervised fine-tuning."""
     return any(_records_sft(RunFolder(link.folder.parent).manifest) for link in source.chain())
 
 

@@ -46,7 +46,7 @@ class Stage(Protocol):
     def step(self, number: int) -> dict[str, float]:
         """Run optimiser step (for PPO: update) `number` and return its metrics.
 
-        Raises NonFinite, with everything as before the step, if it meets a NaN or infinity.
+        Raises NonFinite, with the state unchanged, if it meets a NaN or infinity.
         """
         ...
 
@@ -107,9 +107,12 @@ def run_stage(
 ) -> None:
     """Train a stage from its newest valid checkpoint to the end, and monitor its health.
 
-    Checkpoints record what they were `made_by`. On a stop signal it writes a checkpoint of the current step and raises
-    Stopped (see `run.signals`); on one that arrives while `final/` is written, it raises Stopped after the run is
-    finished. Raises UserError if more than `max_skipped_steps` in a row met a NaN or infinity, or if the disk has no
+    Checkpoints record what they were `made_by`. On a stop signal (see `run.signals`):
+
+    * during a step: writes a checkpoint of the current step, then raises Stopped;
+    * while writing `final/`: finishes the run, then raises Stopped.
+
+    Raises UserError if more than `max_skipped_steps` in a row met a NaN or infinity, or if the disk has no
     space for two checkpoints; raises FrozenWeightsChanged, after the finished run is saved and marked, if frozen
     weights changed.
     """
@@ -137,7 +140,7 @@ def run_stage(
 
 
 class _Loop:
-    """State of a run: `done` steps are trained, evaluated and logged; the newest checkpoint is of step `saved`."""
+    """Hold the state of a run. `done`: steps trained and logged. `saved`: step of the newest checkpoint."""
 
     def __init__(
         self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor,
@@ -212,7 +215,7 @@ class _Loop:
                     )
                 is_last = self.done == total or self.stop_reason is not None
                 checkpoint_due = checkpoint_due or self.done % self.checkpoints.every == 0
-                # No checkpoint in a streak of skipped steps: it would displace an earlier, good one.
+                # No checkpoint while steps are being skipped: pruning would delete the last good checkpoint.
                 if is_last or ((checkpoint_due or self._is_checkpoint_overdue()) and skipped is None):
                     checkpoint_due = False
                     self._save(self.done, stage.state())

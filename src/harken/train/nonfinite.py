@@ -102,7 +102,7 @@ class Steppable(Protocol):
     label: str
 
     def step(self, number: int) -> dict[str, float]:
-        """Run step `number` (from 0), or raise NonFinite and leave everything as it was."""
+        """Run step `number` (from 0), or raise NonFinite with the state unchanged."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ class Steppable(Protocol):
 
 
 class NonFiniteHandler:
-    """Skips steps that meet a non-finite value: at most `max_skipped` in a row."""
+    """Skip steps that meet a non-finite value: at most `max_skipped` in a row."""
 
     def __init__(self, run: RunFolder, seed: int, max_skipped: int, total: int) -> None:
         self.run, self.seed, self.max_skipped, self.total = run, seed, max_skipped, total

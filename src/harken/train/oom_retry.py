@@ -82,7 +82,7 @@ def _on_cuda() -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether `error` reports out-of-memory, on a GPU or on the CPU."""
+    """Return whether `error` reports out-of-memory, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in OOM_MESSAGES)

@@ -142,7 +142,7 @@ function pairTables(data) {
   );
   const legend =
     "Differences are right minus left, with 95 % intervals. Wins and losses are the right policy's, by learned " +
-    "reward; win rate = wins ÷ (wins + ties + losses): a tie is no win. A hollow point means that the interval contains zero: no clear difference. " +
+    "reward; win rate = wins ÷ (wins + ties + losses): ties count in the denominator only. A hollow point means that the interval contains zero: no clear difference. " +
     "p: exact sign test, Holm-adjusted for the number of pairs.";
   return [
     tableCard("Every pair of policies: right compared with left", heads, body),

@@ -59,7 +59,7 @@ def _param_groups(
 
 
 class Optimiser:
-    """Optimises named float32 parameters. `lrs` sets the learning rate of single parameters."""
+    """Optimise named float32 parameters. `lrs` sets the learning rate of single parameters."""
 
     def __init__(
         self,

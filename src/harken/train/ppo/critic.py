@@ -27,8 +27,8 @@ def build_critic(
 ) -> Critic:
     """Build the critic that `critic` (adapter or model) and `critic_init` (zero or reward_model) describe.
 
-    Initialised from the reward model, it starts with the value of each prefix equal to the reward model's standardised
-    score of it. Raises UserError if the base or the tokenizer does not allow that.
+    Initialised from the reward model, its initial value of a prefix is the reward model's standardised score of that
+    prefix. Raises UserError if the base or the tokenizer does not allow that.
     """
     training = config.training
     assert isinstance(training, PPOTraining)

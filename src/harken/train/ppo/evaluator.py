@@ -25,7 +25,7 @@ class CachedForward:
 
 
 class Evaluator:
-    """Evaluates a batch under policy, critic and reference in micro-batches, with OOM retry.
+    """Evaluate a batch under policy, critic and reference in micro-batches, with OOM retry.
 
     The graph of one micro-batch is kept for the first optimiser step. The policy does not change before that step, so
     its forward need not be computed twice.

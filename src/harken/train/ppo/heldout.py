@@ -21,7 +21,7 @@ MAX_RATE_INCREASE = 0.05
 
 
 class HeldOutEvaluator:
-    """Samples responses to the held-out prompts with the same random draws each time, and scores them."""
+    """Sample responses to the held-out prompts with the same random draws each time, and score them."""
 
     def __init__(
         self,

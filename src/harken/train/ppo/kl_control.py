@@ -1,4 +1,4 @@
-"""Control the KL: a coefficient and three limits (docs/kl_control.md).
+"""Limit the KL in four ways: a coefficient and three hard limits (docs/kl_control.md).
 
 KLCoefficient    weights the KL penalty                                   kl_coef, kl_control
 KLEarlyStop      ends the epochs of an update                             target_kl_per_token
@@ -19,13 +19,13 @@ from harken.config.ppo import PPOSettings
 from harken.maths.kl import adaptive_coefficient, k3, scheduled_coefficient
 
 MAX_ROLLBACKS_IN_A_ROW = 3
-"""After this many updates rolled back in a row the run ends: the next would fare no better."""
+"""End the run after this many consecutive rollbacks; the next update would probably be rolled back too."""
 _WITHIN_BUDGET = "inside_budget/"
 """Prefix of the budget's tensors in a checkpoint."""
 
 
 class KLCoefficient:
-    """The KL coefficient β: constant, scheduled, or adapted to a target KL in nats per sequence."""
+    """Hold the KL coefficient β: constant, scheduled, or adapted to a target KL in nats per sequence."""
 
     def __init__(self, settings: PPOSettings) -> None:
         self.settings, self.value = settings, settings.kl_coef
@@ -39,7 +39,7 @@ class KLCoefficient:
         return self.value
 
     def adapt(self, kl: float, sequences: int) -> None:
-        """Adapt the coefficient to `kl`, the mean KL to the reference over `sequences` responses."""
+        """Adapt the coefficient to `kl`, the mean KL from the reference over `sequences` responses."""
         s = self.settings
         if s.kl_control == "adaptive":
             proposed = adaptive_coefficient(self.value, kl, s.kl_target, s.kl_horizon, sequences)
@@ -47,18 +47,18 @@ class KLCoefficient:
 
 
 class KLEarlyStop:
-    """Ends an update once KL(old‖new) exceeds `limit` nats per token. None: never."""
+    """End an update once KL(old‖new) exceeds `limit` nats per token. None: never."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
 
     def reached(self, approxkl: float) -> bool:
-        """Tell whether `approxkl`, measured by the latest optimiser step, exceeds the limit."""
+        """Return whether `approxkl`, measured by the latest optimiser step, exceeds the limit."""
         return self.limit is not None and approxkl > self.limit
 
 
 class UpdateRollback:
-    """Rolls back an update whose KL(old‖new) exceeds `limit` nats per sequence. None: never."""
+    """Roll back an update whose KL(old‖new) exceeds `limit` nats per sequence. None: never."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit, self.in_a_row = limit, 0
@@ -87,7 +87,7 @@ class UpdateRollback:
 
 
 class KLBudget:
-    """Ends a run whose policy is more than `budget` nats per sequence from the reference. None: never."""
+    """End a run whose policy is more than `budget` nats per sequence from the reference. None: never."""
 
     def __init__(self, budget: float | None) -> None:
         self.budget = budget
@@ -98,10 +98,10 @@ class KLBudget:
     def check(
         self, kl: float, weights: Mapping[str, Tensor], restore: Callable[[Mapping[str, Tensor]], None]
     ) -> None:
-        """Compare `kl`, that of the sampling policy (with these `weights`) to the reference, with the budget.
+        """Compare `kl`, that of the sampling policy (with these `weights`) from the reference, with the budget.
 
-        Rollouts measure the policy before the update. So when they exceed the budget, the last policy within it is that
-        of the update before, and `restore` gets its weights.
+        `kl` was measured on rollouts, before this update. If it exceeds the budget, the previous update's weights are
+        the last within it; `restore` loads them.
         """
         if self.budget is None:
             return
@@ -113,7 +113,7 @@ class KLBudget:
             restore(self._within)
             outcome = "the weights of the last policy within it are kept"
         self.stop_reason = (
-            f"kl_budget: {kl:.1f} nats per sequence to the reference exceed {self.budget:g}; {outcome}"
+            f"kl_budget: {kl:.1f} nats per sequence from the reference exceed {self.budget:g}; {outcome}"
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ class KLBudget:
 
 
 class KLControl:
-    """Holds the parts of KL control that last longer than one update, with their saved state."""
+    """Hold the parts of KL control that last longer than one update, with their saved state."""
 
     def __init__(self, settings: PPOSettings) -> None:
         self.coefficient = KLCoefficient(settings)

@@ -28,14 +28,14 @@ from harken.train.sampler import infinite_indices
 
 @dataclass(frozen=True)
 class Ptx:
-    """Demonstrations whose log-likelihood is added to every optimiser step's loss (PPO-ptx)."""
+    """Hold demonstrations whose log-likelihood is added to every optimiser step's loss (PPO-ptx)."""
 
     rows: Sequence[TokenDemonstration]
     settings: PtxSettings
 
 
 class Learner:
-    """Trains policy and critic on the PPO targets of a rollout batch."""
+    """Train policy and critic on the PPO targets of a rollout batch."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class Learner:
     ) -> UpdateStats:
         """Run `epochs` × `minibatches` optimiser steps of update `number` (from 0).
 
-        Each is normalised by its own token count. Without `train_policy` only the critic is trained, and the policy
-        stays bit for bit the same. Raises NonFinite for a non-finite log-probability, value, loss or gradient, before
-        that optimiser step changes a weight. The optimiser steps before it stay taken.
+        Each optimiser step divides by its own token count. Without `train_policy` only the critic is trained, and the
+        policy stays bit for bit the same. Raises NonFinite for a non-finite log-probability, value, loss or gradient,
+        before that optimiser step changes a weight. Earlier optimiser steps of the update are not undone.
         """
         stats, settings = UpdateStats(), self.settings
         for epoch in range(settings.epochs):
@@ -158,7 +158,7 @@ class Learner:
     def _kl_loss(
         self, outputs: PolicyOutputs, batch: TokenBatch, ref_logprobs: Tensor, ref_hidden: Tensor | None
     ) -> Float[Tensor, "batch time"] | None:
-        """Compute each token's KL to the reference, with gradient; None if the KL is only in the reward."""
+        """Compute each token's KL from the reference, with gradient; None if the KL is only in the reward."""
         if self.settings.kl_in == "reward":
             return None
         if ref_hidden is None:

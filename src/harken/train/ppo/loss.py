@@ -67,7 +67,7 @@ def value_loss(
 
 @dataclass
 class UpdateStats:
-    """Averages of an update's optimiser steps: over tokens within a step, then over steps with equal weight."""
+    """Average an update's optimiser steps: over tokens within a step, then over steps with equal weight."""
 
     stopped_early: bool = False
     steps: list[dict[str, float]] = field(default_factory=list)
@@ -81,7 +81,7 @@ class UpdateStats:
         self.steps.append({})
 
     def restart_step(self) -> None:
-        """Reset the means of the latest optimiser step; its largest ratio gap will be the same again."""
+        """Reset the latest optimiser step's means. `max_ratio_gaps` is kept: the retry computes the same ratios."""
         self.steps[-1] = {}
 
     def end_step(self, grad_norm: float) -> None:

@@ -20,7 +20,7 @@ from harken.train.ppo.targets import PPOTargets
 REWARD_MODEL = "reward_model"
 """The reward source whose mean score is `score/mean`."""
 MAX_METRIC_GROUPS = 12
-"""With more domains (or languages) than this, no metrics per group: they would crowd out all others."""
+"""Above this many groups (domains or languages), per-group metrics are not logged."""
 MIN_RESPONSES_TO_CORRELATE = 8
 """The correlation over fewer responses than this is noise and is set to 0."""
 
@@ -33,7 +33,7 @@ def rollout_metrics(
     *,
     score_clip: float | None = None,
 ) -> dict[str, float]:
-    """Average over the batch: rewards by source, KL to the reference per sequence and per token, lengths, stops.
+    """Average over the batch: rewards by source, KL from the reference per sequence and per token, lengths, stops.
 
     `score_clip` is the bound to which the reward model's scores were clipped.
     """
@@ -46,7 +46,7 @@ def rollout_metrics(
         "sampler/logprob_gap": _sampler_gap(rollouts, batch, old),
     }
     metrics |= response_metrics(rollouts, "response")
-    # The names of the two in other tools.
+    # Aliases used by other tools (TRL: objective/kl).
     reward, kl = metrics["reward/mean"], metrics["kl/mean"]
     return metrics | {
         "reward_mean": reward, "ppo/mean_scores": reward, "kl_divergence": kl, "objective/kl": kl,
@@ -116,7 +116,7 @@ def _correlation(pairs: Sequence[tuple[float, int]]) -> float:
 
 
 def _by_group(name: str, groups: Sequence[str], rewards: Sequence[float]) -> dict[str, float]:
-    """Compute the mean reward of each group; {} unless there are 2 to `MAX_GROUPS` of them."""
+    """Compute the mean reward of each group; {} unless there are 2 to `MAX_METRIC_GROUPS` of them."""
     members: dict[str, list[float]] = defaultdict(list)
     for group, reward in zip(groups, rewards, strict=True):
         members[group or "none"].append(reward)

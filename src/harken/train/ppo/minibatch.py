@@ -1,4 +1,4 @@
-"""Select the rows of an optimiser step, with all that its losses need."""
+"""Select the rows of an optimiser step, with their PPO targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harken.train.ppo.targets import PPOTargets
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Numbers of tokens over which an optimiser step averages the policy loss and the value loss."""
+    """Hold the numbers of tokens over which an optimiser step averages the policy loss and the value loss."""
 
     policy: int
     value: int
@@ -25,7 +25,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
-    """Rows of a rollout batch with their PPO targets.
+    """Hold rows of a rollout batch with their PPO targets.
 
     A micro-batch keeps the `counts` of its optimiser step, so the loss does not depend on the split into micro-batches.
     """
@@ -70,7 +70,7 @@ class Minibatch:
 def minibatch_indices(
     number: int, epoch: int, position: int, size: int, settings: PPOSettings, seed: int
 ) -> list[int]:
-    """Return which of `size` rows the minibatch at `position` of an epoch of update `number` has."""
+    """Return the row indices of one minibatch: of `size` rows, at `position` of an epoch of update `number`."""
     order = permutation(size, seed, "PPO minibatches", number, epoch)
     return list(order[position :: settings.minibatches])
 

@@ -28,7 +28,7 @@ ADAPTER = "policy"
 
 @dataclass
 class PPOModels:
-    """The models of a PPO run, and the fingerprints of the frozen ones."""
+    """Hold the models of a PPO run, and the fingerprints of the frozen ones."""
 
     config: RunConfig
     source: ModelSource
@@ -38,7 +38,7 @@ class PPOModels:
     found: FoundRewards
     rewards: Rewards
     base: Path
-    """Folder of the whole model that the policy's adapter belongs to."""
+    """Folder of the base model under the policy's adapter."""
 
     def __post_init__(self) -> None:
         self.frozen = self._fingerprints()
@@ -97,8 +97,8 @@ def build_ppo_models(
 ) -> PPOModels:
     """Load all models. The reward model is checked before any weights are read.
 
-    Raises UserError if it is missing, is not a reward model, or has another base than the configuration names; if the
-    reference has another tokenizer; if a critic cannot be initialised from the reward model.
+    Raises UserError if the reward model is missing, is not a reward model, or has another base than the configuration
+    names; if the reference has another tokenizer; if a critic cannot be initialised from the reward model.
     """
     training = config.training
     assert isinstance(training, PPOTraining)

@@ -15,7 +15,7 @@ from harken.train.ppo.targets import PPOTargets, token_columns
 
 
 class Recorder:
-    """Writes one parquet file per update to `rollouts/` and one to `credit/`."""
+    """Write one parquet file per update to `rollouts/` and one to `credit/`."""
 
     def __init__(self, run: RunFolder, *, has_critic: bool) -> None:
         self.run, self.has_critic = run, has_critic
@@ -24,7 +24,7 @@ class Recorder:
         self, step: int, scored: Sequence[ScoredRollout], batch: TokenBatch, old: PolicyOutputs,
         ref_logprobs: Tensor, new_logprobs: Tensor | None, targets: PPOTargets, kl_coef: float,
     ) -> None:  # fmt: skip
-        """Write update `step` (from 1). `new_logprobs` are those after the update; None if they were not computed."""
+        """Write update `step` (from 1). `new_logprobs`: after the update, before a rollback; None if not computed."""
         name = f"update-{step:06d}.parquet"
         write_scored_rollouts(self.run.rollouts / name, scored, step=step)
         assert old.final_values is not None

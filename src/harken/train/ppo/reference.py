@@ -1,4 +1,4 @@
-"""Load the reference policy, to which the KL is measured, and update it at intervals."""
+"""Load the reference policy, against which the KL is measured, and update it at intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAVED = "reference/"
 
 
 class Reference:
-    """Frozen, except that the policy is copied into it every `update_every` updates (None: never).
+    """Hold the frozen reference; the policy is copied into it every `update_every` updates (None: never).
 
     A reference that shares the policy's base starts without an adapter and gets a frozen copy of the policy's. The
     weights of a separate model are overwritten.
@@ -54,7 +54,7 @@ class Reference:
         return dict(self.policy.backbone.model.named_parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return its weights if it was ever updated; until then it is as it was loaded."""
+        """Return its weights if it was ever updated; until then the loaded weights are unchanged."""
         return (
             {_SAVED + name: t.detach() for name, t in self._weights().items()} if self.times_updated else {}
         )

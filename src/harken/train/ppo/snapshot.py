@@ -11,7 +11,7 @@ from harken.train.ppo.learner import Learner
 
 
 class Snapshot:
-    """Weights and optimiser state before an update, held in host memory during it."""
+    """Hold weights and optimiser state before an update, held in host memory during it."""
 
     def __init__(self, learner: Learner, settings: PPOSettings) -> None:
         self.learner = learner

@@ -1,4 +1,4 @@
-"""Train by token-level PPO. `PPOStage._update` follows the order of the paper.
+"""Train by token-level PPO (Schulman et al. 2017; Huang et al. 2024). `PPOStage._update` follows their order.
 
 Sources: Schulman et al. 2017 (arXiv:1707.06347); Stiennon et al. 2020 (arXiv:2009.01325);
 Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).
@@ -44,7 +44,7 @@ from harken.train.sampler import infinite_indices
 
 
 class PPOStage:
-    """One step is one update: a rollout batch, then `epochs` × `minibatches` optimiser steps on it."""
+    """Run one update per step: a rollout batch, then `epochs` × `minibatches` optimiser steps on it."""
 
     label = "PPO"
 
@@ -196,7 +196,7 @@ class PPOStage:
         check_finite(checked, "rollouts", tensors, [f"of prompt {r.prompt.id}" for r in rollouts])
 
     def _still_warming_up(self, number: int, explained_var: float) -> bool:
-        """Tell whether update `number` trains the critic alone: warm-up updates are left and it predicts too poorly."""
+        """Return whether `number` is critic-only: warm-up is not over, explained variance is below the threshold."""
         return (
             number < self.settings.critic_warmup_updates and explained_var < self.settings.critic_warmup_until
         )

@@ -8,7 +8,7 @@ import torch
 
 
 class Stopwatch:
-    """Measures laps. Synchronises with the GPU, so queued work counts in the lap that queued it."""
+    """Measure laps. Synchronise with the GPU, so queued work counts in the lap that queued it."""
 
     def __init__(self, device: torch.device) -> None:
         self.laps: dict[str, float] = {}

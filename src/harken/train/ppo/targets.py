@@ -25,7 +25,7 @@ from harken.run.credit_table import TokenColumns
 
 @dataclass(frozen=True)
 class PPOTargets:
-    """The targets of a rollout batch: computed once, and fixed for all its epochs.
+    """Hold the targets of a rollout batch: computed once, and fixed for all its epochs.
 
     The policy loss is summed over `policy_mask`, the value loss over `value_mask`. All tensors are undefined outside
     the response. `kl` is always k1, whose mean is the KL; `kl_penalty` is by the configured estimator, without its
