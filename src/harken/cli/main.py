@@ -150,9 +150,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """RLHF you can see into.
-
-    Runs supervised fine-tuning, reward-model training, PPO, evaluation and a report.
+    """RLHF you can see into. Runs supervised fine-tuning, reward-model training, PPO, evaluation and a report.
 
     \b
     harken demo                                   run the whole pipeline in minutes on a laptop

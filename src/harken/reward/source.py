@@ -12,7 +12,7 @@ from harken.records import Rollout, Score, ScoredRollout
 
 @runtime_checkable
 class RewardSource(Protocol):
-    """Interface of a reward source."""
+    """Define the interface of a reward source."""
 
     name: str
 

@@ -20,7 +20,7 @@ from harken.train.restore import restore
 
 @runtime_checkable
 class Selectable(Protocol):
-    """The part of a stage that the choice of a best checkpoint needs."""
+    """Define the part of a stage that the choice of a best checkpoint needs."""
 
     label: str
     total: int

@@ -38,7 +38,7 @@ _UNLOGGED = "unlogged"
 
 @runtime_checkable
 class Stage(Protocol):
-    """The interface of a kind of training. Steps count from 0; all randomness is a function of the step."""
+    """Define the interface of a kind of training. Steps count from 0; all randomness is a function of the step."""
 
     label: str
     total: int

@@ -97,7 +97,7 @@ def attach_tensors(tensors: Callable[[], Mapping[str, Tensor]]) -> Iterator[None
 
 @runtime_checkable
 class Steppable(Protocol):
-    """The part of a stage that the handler calls."""
+    """Define the part of a stage that the handler calls."""
 
     label: str
 

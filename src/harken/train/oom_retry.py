@@ -21,7 +21,7 @@ OOM_MESSAGES = (
 
 
 class TokenBudget:
-    """The most tokens in one forward, as the backbone packs or pads them. Halved on out-of-memory.
+    """Hold the most tokens in one forward, as the backbone packs or pads them. Halved on out-of-memory.
 
     The loss of an optimiser step does not depend on its split into micro-batches, so the budget changes memory and
     speed only. `tokens` is part of a run's saved state: a resumed run starts with the budget that fitted.

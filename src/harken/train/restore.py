@@ -18,7 +18,7 @@ _STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, Typ
 
 @runtime_checkable
 class Restorable(Protocol):
-    """The part of a stage that is saved and loaded."""
+    """Define the part of a stage that is saved and loaded."""
 
     total: int
 

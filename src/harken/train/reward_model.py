@@ -34,7 +34,7 @@ CALIBRATION_PAIRS = 256
 
 
 class RewardStage:
-    """One optimiser step is `batch_size` pairs. The label of a tie or soft preference is its probability."""
+    """Train on `batch_size` pairs per optimiser step. The label of a tie or soft preference is its probability."""
 
     label = "RM"
 

@@ -28,7 +28,7 @@ ADAPTER = "policy"
 
 
 class SupervisedStage:
-    """One optimiser step is `batch_size` demonstrations, in as many micro-batches as they need."""
+    """Train on `batch_size` demonstrations per optimiser step, in as many micro-batches as they need."""
 
     label = "SFT"
 

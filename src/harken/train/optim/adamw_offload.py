@@ -16,7 +16,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OffloadedAdamW(torch.optim.Optimizer):
-    """torch's AdamW, bit for bit: each chunk of the moments is copied to the parameter's device for its step.
+    """Compute torch's AdamW, bit for bit: each chunk of the moments is copied to the parameter's device for its step.
 
     AdamW is element-wise, so the chunk size changes memory and nothing else. Stepping on the CPU would transfer half as
     many bytes, but need a second copy of the weights and round differently. Parameters are float32 and contiguous.
