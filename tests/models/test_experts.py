@@ -154,5 +154,5 @@ def test_modules_that_peft_cannot_adapt_are_refused_in_one_line(
 
 
 def test_experts_take_no_dropout() -> None:
-    with pytest.raises(ValueError, match=r"lora\.experts needs lora\.dropout = 0"):
+    with pytest.raises(ValueError, match=r"without dropout\. Fix: set lora\.dropout: 0"):
         LoraSettings(experts=True, dropout=0.1)
