@@ -12,17 +12,20 @@ import harken
 SOURCE = Path(harken.__file__).parent
 VERBS = {
     "add",
+    "balance",
     "begin",
     "change",
     "check",
     "choose",
     "compare",
+    "connect",
     "copy",
     "correct",
     "decompress",
     "delete",
     "do",
     "download",
+    "draw",
     "evaluate",
     "export",
     "finish",
@@ -32,11 +35,13 @@ VERBS = {
     "install",
     "keep",
     "leave",
+    "look",
     "lower",
     "make",
     "map",
     "merge",
     "move",
+    "multiply",
     "name",
     "nest",
     "open",
@@ -50,6 +55,7 @@ VERBS = {
     "replace",
     "reproduce",
     "restore",
+    "return",
     "resume",
     "run",
     "sample",
@@ -78,7 +84,9 @@ def fixes() -> Iterator[tuple[str, str]]:
                     if keyword.arg == "fix":
                         for text in beginnings(keyword.value):
                             yield f"{path.relative_to(SOURCE)}:{node.lineno}", text
-            if isinstance(node, ast.Assign) and re.search(r"(^|_)FIX(_|$)", ast.unparse(node.targets[0])):
+            if isinstance(node, ast.Assign) and re.search(
+                r"(^|_)FIX(_|$)|^fix$", ast.unparse(node.targets[0])
+            ):
                 for text in beginnings(node.value):
                     yield f"{path.relative_to(SOURCE)}:{node.lineno}", text
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "Fix: " in node.value:

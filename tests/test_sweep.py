@@ -286,7 +286,7 @@ def test_a_folder_of_its_own_for_every_value() -> None:
         (["{run}", "--over", "training.ppo.kl_cof=0,1"], "Fix: write kl_coef"),
         (["{run}", "--over", "training.ppo.kl_coef=0,low"], "expected a number"),
         (["{run}", "--over", "training.ppo.kl_coef=0.1,1e-1"], "kl_coef=0.1_seed=839 and kl_coef=1e-1_seed=839"),
-        (["{run}", "--over", "training.lr=1e-4", "--over", "training.lr=1e-5"], "Give all its values in one"),
+        (["{run}", "--over", "training.lr=1e-4", "--over", "training.lr=1e-5"], "give all its values in one"),
         (["{run}", "--over", "seed=1,2"], "--seeds 839,840"),
         (["{run}", "--seeds", "1,two"], "seeds are whole numbers"),
         (["demo", "--over", "training.ppo.kl_coef=0,1"], "--from outputs/demo"),

@@ -133,7 +133,7 @@ def plan_runs(
             fix="name a setting and its values, as in --over training.ppo.kl_coef=0.01,0.1,1",
         )
     if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
-        fix = "Give seeds as --seeds 839,840" if "seed" in taken else "Give all its values in one --over"
+        fix = "give seeds as --seeds 839,840" if "seed" in taken else "give all its values in one --over"
         raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
     load = _loader(name, source)
     runs: list[PlannedRun] = []
@@ -255,7 +255,7 @@ def _load_run(name: str, overrides: list[str]) -> RunConfig:
         # For a pipeline, the error of `load_run` suggests `harken pipeline`.
         if error.fix != f"run: harken pipeline {name}":
             raise
-        fix = "Add the folder of a finished pipeline to sweep its PPO stage: --from outputs/demo"
+        fix = "add the folder of a finished pipeline to sweep its PPO stage: --from outputs/demo"
         raise UserError("this is a pipeline", where=error.where, fix=fix) from None
 
 

@@ -55,11 +55,11 @@ def test_a_run_of_before_has_no_credit(make_run: MakeRun) -> None:
 
 
 def test_a_folder_without_a_run_or_with_another_one(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not a run: .*Name the folder of a PPO run"):
+    with pytest.raises(UserError, match=r"not a run: .*name the folder of a PPO run"):
         read_step(tmp_path, 3)
     pipeline = tmp_path / "pipeline"
     make_run("pipeline/03_ppo")
-    with pytest.raises(UserError, match=r"Name the PPO run: .*03_ppo"):
+    with pytest.raises(UserError, match=r"name the PPO run: .*03_ppo"):
         read_step(pipeline, 3)
     sft = tmp_path / "sft"
     sft.mkdir()

@@ -139,7 +139,7 @@ def _find(name: str) -> _Source:
     try:
         return _Source(_text(path, name), name, path.stem)
     except FileNotFoundError:
-        fix = "`harken presets list` names the shipped ones"
+        fix = "choose a shipped one: `harken presets list` names them"
         raise UserError("no such file", where=name, fix=fix) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read as text ({error})", where=name, fix="save it as UTF-8") from None

@@ -119,7 +119,7 @@ def _hub(name: str, split: str) -> Iterator[LocatedRow]:
     # Imported here because the import takes seconds and only hub names need it.
     import datasets
 
-    fix = "Check the name, the split and the connection, or download it and name the file"
+    fix = "check the name, the split and the connection, or download it and name the file"
     with third_party_errors(f"split {split!r} of this hub data set cannot be loaded", name, fix):
         table = iter(datasets.load_dataset(name, split=split))
     for number in itertools.count(1):

@@ -40,7 +40,7 @@ def rows_kept(context: Context) -> CheckOutcome:
     lost = sum(unintended.values())
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in unintended.most_common(3))
     measured = f"{raw:,} rows, {lost:,} dropped" + (f": {reasons}" if lost else "")
-    fix = f"`harken data {context.config.data.path}` names the first row of each reason"
+    fix = f"see the first row of each reason: `harken data {context.config.data.path}`"
     if lost > raw / 2:
         return error(measured, fix)
     if lost > raw / 10:

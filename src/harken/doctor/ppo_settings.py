@@ -55,7 +55,7 @@ def kl_units(context: PPOContext) -> CheckOutcome:
     small = [key for key, value in named.items() if value < PER_TOKEN and key != "update_kl_limit"]
     if small:
         longest = settings.max_gen_len
-        fix = f"if {small[0]} was meant per token, multiply it by the responses' tokens (at most {longest})"
+        fix = f"multiply {small[0]} by the responses' tokens (at most {longest}) if it was meant per token"
         return warning(measured, fix)
     if settings.kl_control != "adaptive":
         return ok(measured)

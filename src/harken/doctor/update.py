@@ -88,7 +88,7 @@ def first_ratio(context: PPOContext) -> CheckOutcome:
     if gap is None:
         return note("the update took no step on the policy: every response was truncated and masked")
     measured = f"largest |ratio − 1| {gap:.2g}"
-    fix = "old log-probabilities must come from the training forward: set dtype: float32, look for dropout"
+    fix = "set dtype: float32 and look for dropout: old log-probabilities must equal those of the training forward"
     if not gap <= limits.first_ratio_unhealthy:
         return error(measured, fix)
     return ok(measured) if gap <= limits.first_ratio_warning else warning(measured, fix)

@@ -102,7 +102,7 @@ def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:
     run = RunFolder(root)
     if not run.config.is_file():
         inner = PipelineFolder(root).ppo
-        fix = f"Name the PPO run: {inner.root}" if inner.config.is_file() else "Name the folder of a PPO run"
+        fix = f"name the PPO run: {inner.root}" if inner.config.is_file() else "name the folder of a PPO run"
         raise UserError("not a run: config.yml is missing", where=str(root), fix=fix)
     checksums.verify_file(run.config)
     config = config_files.load_run(str(run.config), list(overrides), root)

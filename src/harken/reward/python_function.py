@@ -159,9 +159,9 @@ class PythonReward:
             raise UserCodeError(what, where=self._where_raised(error), fix=CORRECT_FUNCTION_FIX) from error
 
     def _read(self) -> bytes:
-        fix = "a relative path starts at the working directory"
+        fix = "correct the path: a relative one starts at the working directory"
         if self._file.exists() and not self._file.is_file():
-            raise UserError("this is not a file", where=str(self._file), fix=f"name a Python file; {fix}")
+            raise UserError("this is not a file", where=str(self._file), fix=f"name a Python file, or {fix}")
         try:
             return self._file.read_bytes()
         except OSError as error:
@@ -179,12 +179,12 @@ class PythonReward:
                 exec(compile(code, str(self._file), "exec", dont_inherit=True), module.__dict__)
         except SyntaxError as error:
             where = f"{error.filename or self._file}" + (f":{error.lineno}" if error.lineno else "")
-            fix = "`python -m py_compile FILE` shows the line"
+            fix = "correct the line that `python -m py_compile FILE` shows"
             raise UserError(f"not valid Python: {error.msg}", where=where, fix=fix) from error
         except BaseException as error:
             if self._isolation.is_stop_request(error):
                 raise
-            fix = SINGLE_FILE_FIX if isinstance(error, ImportError) else "`python FILE` shows the traceback"
+            fix = SINGLE_FILE_FIX if isinstance(error, ImportError) else "see the traceback of `python FILE`"
             raise UserError(
                 f"this file failed when it was imported ({describe_exception(error)})",
                 where=self._where_raised(error),
