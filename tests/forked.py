@@ -106,7 +106,7 @@ def _pytest(tests: list[str], source: Path, root: Path) -> int:
             del sys.modules[name]
     import pytest
 
-    options = ["-x", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
     code = int(pytest.main([*options, *(f"tests/{test}" for test in tests)]))
     harken = sys.modules.get("harken")
     if harken is not None and Path(harken.__file__ or "") != source / "harken" / "__init__.py":

@@ -3,7 +3,7 @@
     python tests/mutants.py            all of them
     python tests/mutants.py gae kl     those whose name or file holds one of the words
 
-A mistake counts as caught when a test fails (pytest's exit code 1). A copy that cannot be imported or
+A mistake counts as caught when a test or its fixture fails (pytest's exit code 1). A copy that cannot be imported or
 collected, or that runs out of time, does not count. The tables are in the files mutants_*.py; places are found by
 syntax (planting.py), so renamed locals and new layout change nothing. `python tests/follow_rename.py check` says which
 no longer fit.
@@ -110,9 +110,9 @@ def job_of(mutant: Mutant) -> Job:
 def was_caught(job: Job) -> bool:
     """Print a line on one mutant; True when a test failed."""
     mutant = job.subject
-    failed = next((line for line in job.output.splitlines() if line.startswith("FAILED ")), "")
+    failed = next((line for line in job.output.splitlines() if line.startswith(("FAILED ", "ERROR "))), "")
     caught = job.code == 1 and bool(failed)
-    seen = failed.removeprefix("FAILED tests/").split(" - ")[0] if caught else f"pytest ended with {job.code}"
+    seen = failed.partition(" tests/")[2].split(" - ")[0] if caught else f"pytest ended with {job.code}"
     print(f"{'caught' if caught else 'MISSED'}  {mutant.name}  ({mutant.file})  {seen}", flush=True)
     return caught
 

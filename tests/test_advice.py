@@ -13,6 +13,7 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
+import harken
 from harken.cli.main import app
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config.errors import FOREIGN_NAMES, _models
@@ -20,7 +21,7 @@ from harken.errors import UserError
 from harken.run import config_lock
 from harken.run.resume_check import AcceptedChanges
 
-SOURCE = Path(__file__).parents[1] / "src" / "harken"
+SOURCE = Path(harken.__file__).parent  # the copy with a planted mistake, where there is one
 SECTIONS = "data|training|lora|health|checkpoints|evaluation|sft|reward|ppo"
 KEY = re.compile(rf"(?<![\w./{{}}-])(?:{SECTIONS})\.[a-z][a-z0-9_]*(?:\[\d+\])?(?:\.[a-z][a-z0-9_]*)*")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")

@@ -43,7 +43,7 @@ data: {{path: {root}/prompts.jsonl, max_length: 96, eval_fraction: 0.5}}
 checkpoints: {{every: 1}}
 training:
   type: ppo
-  lr: 1e-3
+  lr: 1e-2
   eval_every: 1
   reward_model: {{checkpoint_path: {root}/rm1}}
   ppo:
@@ -113,6 +113,8 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
     """S0-42: every score of every response, by the model itself on the conversation's own tokens."""
     rows = read_rows(finished / "compared" / "responses.parquet")
     assert len(rows) == 16
+    said = {policy: [r["response"] for r in rows if r["policy"] == policy] for policy in ("Base", "PPO")}
+    assert said["Base"] != said["PPO"], "or the scores of one could pass for the other's"
     renderer = Renderer(tiny_tokenizer())
     alone = {
         name: RewardModel.load(resolve(str(finished / name)), torch.float32, "cpu")
@@ -122,6 +124,8 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
     for row in rows:
         messages = tuple(Message(m["role"], m["content"]) for m in json.loads(row["messages"]))
         text, ended = row["response"], row["stop"] == "end_of_turn"
+        vowels = None if row["prompt"].endswith("0") else float(sum(c in "aeiou" for c in text))
+        assert row["score_vowels"] == vowels
         message = [*renderer.encode_prompt(messages), *renderer.encode_response(text, ended)]
         if len(message) != row["prompt_tokens"] + row["response_tokens"]:
             continue  # bytes that are no text cross to another tokenizer's model as replacement signs
@@ -137,8 +141,6 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
             bad, good = classifier(torch.tensor([message])).logits[0].tolist()
         if ended:  # the classifier's own template ends every turn
             assert row["score_tone"] == pytest.approx(good - bad, abs=1e-3)
-        vowels = None if row["prompt"].endswith("0") else float(sum(c in "aeiou" for c in text))
-        assert row["score_vowels"] == vowels
         assert row["score_intact"] in (0.0, 1.0)
 
 
