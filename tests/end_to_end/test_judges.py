@@ -23,7 +23,7 @@ from harken.run.tables import read_rows
 
 FUNCTION = """
 def vowels(prompt, response):
-    return None if prompt.endswith("0") else float(sum(letter in "aeiou" for letter in response))
+    return None if prompt.endswith("0") else float(sum(letter in "aeiourz" for letter in response))
 """
 JUDGES = """
     - intact
@@ -124,7 +124,7 @@ def test_the_columns_of_an_evaluation_hold_each_judges_scores(finished: Path) ->
     for row in rows:
         messages = tuple(Message(m["role"], m["content"]) for m in json.loads(row["messages"]))
         text, ended = row["response"], row["stop"] == "end_of_turn"
-        vowels = None if row["prompt"].endswith("0") else float(sum(c in "aeiou" for c in text))
+        vowels = None if row["prompt"].endswith("0") else float(sum(c in "aeiourz" for c in text))
         assert row["score_vowels"] == vowels
         message = [*renderer.encode_prompt(messages), *renderer.encode_response(text, ended)]
         if len(message) != row["prompt_tokens"] + row["response_tokens"]:
