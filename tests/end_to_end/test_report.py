@@ -97,7 +97,7 @@ max_gen_len: 4
     verdict = [sentence["text"] for sentence in read_page(tmp_path / "page" / "report.html")["verdict"]]
     assert "tuned against start" in verdict[0]
     assert any("uned's learned reward minus raw's" in text for text in verdict)
-    assert any("to start is" in text and "nats per sequence" in text for text in verdict)
+    assert any("|| start) is" in text and "nats per sequence" in text for text in verdict)
 
 
 @pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("200", 200), ("20", 60)])
