@@ -39,7 +39,7 @@ def test_property_33_no_dropout_in_rollout_or_update(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropout of the adapter is refused; dropout that the base brings is off wherever PPO runs it."""
-    with pytest.raises(ValidationError, match="dropout = 0"):
+    with pytest.raises(ValidationError, match="dropout: 0"):
         ppo_config(lora={"rank": 4, "dropout": 0.1})
     monkeypatch.setattr("ppo_stage.tiny_backbone", forgetful)
     stage = make_stage(ppo_config())

@@ -84,7 +84,7 @@ def test_every_damage_to_the_checksums_is_found_whichever_file_is_read(sealed: P
     for wrong in damaged(written):
         path.write_bytes(wrong)
         for name in FILES:
-            with pytest.raises(UserError, match=r"SHA256SUMS: is damaged.*Restore it"):
+            with pytest.raises(UserError, match=r"SHA256SUMS: is damaged.*restore it"):
                 checksums.verify_file(sealed / name)
         tried += 1
     assert tried == 4 * len(written)
@@ -102,7 +102,7 @@ def test_lines_of_the_checksums_may_not_be_removed_repeated_or_reordered(sealed:
 
 def test_a_missing_file_is_found(sealed: Path) -> None:
     (sealed / "metrics.jsonl").unlink()
-    with pytest.raises(UserError, match=r"metrics.jsonl: is missing.*Restore it"):
+    with pytest.raises(UserError, match=r"metrics.jsonl: is missing.*restore it"):
         checksums.verify_folder(sealed)
     with pytest.raises(UserError, match="is missing"):
         checksums.verify_file(sealed / "metrics.jsonl")
