@@ -202,8 +202,8 @@ def test_a_masked_response_is_in_no_baseline() -> None:
         ({"advantage": "grpo", "samples_per_prompt": 2, "truncated": "bootstrap"}, "no critic to bootstrap"),
         ({"critic_init": "reward_model"}, "a separate critic"),
         ({"reference": "base", "reference_update_every": 2}, "set reference: sft"),
-        ({"kl_control": "linear"}, "needs kl_coef_final"),
-        ({"kl_coef_final": 0.1}, "needs kl_control"),
+        ({"kl_control": "linear"}, "set kl_coef_final"),
+        ({"kl_coef_final": 0.1}, "set kl_control"),
         ({"missing_eos_score": -1.0, "truncated": "mask"}, "truncated: penalise"),
     ],
 )
