@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,7 +40,7 @@ class Change:
 
 
 SHARED = {
-    "lora": "null trains every weight: train/test_every_weight.py",
+    "lora": "null trains every weight: train/test_ppo_modes.py",
     "model_name": "paths: end_to_end/test_pipeline.py",
     "output_dir": "paths: cli/test_main.py",
     "device": "one device here: models/test_backbone.py",
@@ -48,7 +49,7 @@ SHARED = {
     "data.task": "refuses other rows: data/test_sources.py",
     "data.layout": "reads other rows: data/test_layouts.py",
     "data.columns": "reads other rows: data/test_columns.py",
-    "data.label_scale": "reads other rows: data/test_label_scale.py",
+    "data.label_scale": "reads other rows: data/test_labels.py",
     "data.split": "of folders with splits: data/test_sources.py",
     "data.eval_split": "of folders with splits: data/test_sources.py",
     "data.prompt_column": "reads other rows: data/test_sources.py",
@@ -56,10 +57,10 @@ SHARED = {
     "data.eval_fraction": "not with eval_path: data/test_sources.py",
     "lora.experts": "of mixtures of experts: models/test_experts.py",
     "health.stop_on": "of unhealthy runs: health/test_monitor.py",
-    "checkpoints.minutes": "by the clock: train/test_loop.py",
+    "checkpoints.minutes": "by the clock: train/test_best_checkpoint.py",
     "training.type": "the stage itself",
     "training.optimizer": "8-bit state from 4,096 weights on: train/optim/test_optimiser.py",
-    "training.micro_batch_tokens": "changes no number: train/test_micro_batches.py",
+    "training.micro_batch_tokens": "changes no number: train/test_reward_model.py, train/test_oom_retry.py",
     "training.gradient_checkpointing": "changes no number: models/test_backbone.py",
     "training.max_skipped_steps": "of steps that are not finite: train/test_nonfinite.py",
     "training.patience": "of runs that no longer improve: train/test_best_checkpoint.py",
@@ -192,6 +193,8 @@ def fields(kind: str) -> Iterator[str]:
 def test_every_field_is_accounted_for(kind: str) -> None:
     known = CHANGES[kind].keys() | SHARED.keys()
     refused = {"lora.dropout"} if kind == "ppo" else set()
+    named = re.findall(r"[\w/]+/test_\w+\.py", " ".join(SHARED.values()))
+    assert [name for name in named if not (Path(__file__).parents[1] / name).exists()] == []
     assert set(fields(kind)) | {"lora"} == known | refused
 
 
