@@ -26,7 +26,7 @@ TABLE = [
     ("S0-46 ties count as losses", "evaluate/compare.py", '_head_to_head: reward < -epsilon', "reward <= epsilon", COMPARE),
     ("S0-50 half of the rows are audited", "evaluate/audit.py", "audit: for row in rows:\n    found = audit_response(row)\n    found['flags'] = flags(row, found, at)\n    if row['policy'] != baseline:\n        others = rewards[row['prompt_id'], row['sample']]\n        margins = {p: row['reward'] - r for p, r in others.items() if p != row['policy']}\n        found['flags'] += _baseline_flags(margins, baseline, found, at)\n    audited[row['prompt_id'], row['sample'], row['policy']] = found", "for row in rows[::2]:\n    found = audit_response(row)\n    found['flags'] = flags(row, found, at)\n    if row['policy'] != baseline:\n        others = rewards[row['prompt_id'], row['sample']]\n        margins = {p: row['reward'] - r for p, r in others.items() if p != row['policy']}\n        found['flags'] += _baseline_flags(margins, baseline, found, at)\n    audited[row['prompt_id'], row['sample'], row['policy']] = found", AUDIT),
     ("S0-53 any high reward is a mismatch", "evaluate/audit.py", "flags: row['reward'] > at.mismatch_reward and (repetitive or stuck)", "row['reward'] > at.mismatch_reward", AUDIT),
-    ("S0-54 a loop is counted once too often", "evaluate/audit.py", "loop: (i + 1) // period * period", "((i + 1) // period + 1) * period", AUDIT),
+    ("S0-54 a loop is counted once too often", "evaluate/audit.py", 'find_trailing_repetition: (i + 1) // period * period', "((i + 1) // period + 1) * period", AUDIT),
     ("S0-55 restatement is a share of the prompt", "evaluate/audit.py", 'audit_response: len(words(text))', "len(words(str(row['prompt'])))", AUDIT),
     ("S0-60 a qualified win may be truncated", "evaluate/audit.py", "_baseline_flags: not measured['cap_hit'] and measured['repeated_4grams'] < at.win_repetition", "measured['repeated_4grams'] < at.win_repetition", AUDIT),
     ("S0-60 beating the baseline is enough", "evaluate/audit.py", '_baseline_flags: at.win_baseline_margin if policy == baseline else at.win_other_margin', "at.win_baseline_margin if policy == baseline else -1e9", AUDIT),
@@ -65,7 +65,7 @@ TABLE = [
     ("S0-42 judges score the responses of the first policy", "evaluate/responses.py", 'judge_responses: said.rollouts', 'next(iter(responses.values())).rollouts', "end_to_end/test_judges.py"),
     ("S2-94 a judge's change is not paired", "train/ppo/heldout.py", 'HeldOutEvaluator._judge_metrics: self.baseline_scores.get(name, values)', "values", "train/test_best_checkpoint.py"),
     ("S2-94 a flat guard is an alarm", "health/reward_rules.py", "_hacking: name.startswith(GUARD_METRIC_PREFIX) and not fell", "False", "health/test_findings.py"),
-    ("S2-94 a reward model as judge reads under the reward's adapter", "reward/build.py", "PartLoader._source: f'{role}_{name}'", "'reward'", "end_to_end/test_judges.py"),
+    ("S2-94 a reward model as judge reads under the reward's adapter", "reward/build.py", "RewardLoader._source: f'{role}_{name}'", "'reward'", "end_to_end/test_judges.py"),
     ("S4-35 the coefficient stays", 'train/ppo/stage.py', 'PPOStage._control_kl: self.kl.coefficient.adapt(kl_mean, len(batch.tokens))', 'pass', "train/ppo/test_kl_control.py"),
 ]  # fmt: skip
 

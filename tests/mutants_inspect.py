@@ -11,7 +11,7 @@ INSPECT = [
     Mutant("trace: one clip for both sides", "inspection/tokens.py", "token_rows: step.settings.clip_range_high or step.settings.clip_range", "step.settings.clip_range", "inspection/test_tokens.py"),
     Mutant("trace: the worst answer called the best", "inspection/tokens.py", "select_rows: -step.rollouts[row]['reward']", "step.rollouts[row]['reward']", "inspection/test_tokens.py"),
     Mutant("trace: a token may move the cursor", "run/terminal.py", "escape_invisible.escaped: 'CZ'", "'Z'", "inspection/test_trace_table.py"),
-    Mutant("replay: the configured coefficient for the recorded one", "inspection/replay_settings.py", "replay_kl_coefficient: ppo_settings(config).kl_coef if asked else float(step.credit[0]['kl_coefficient'])", "ppo_settings(config).kl_coef", "inspection/test_replay.py"),
+    Mutant("replay: the configured coefficient for the recorded one", "inspection/replay_settings.py", "replay_kl_coef: ppo_settings(config).kl_coef if asked else float(step.credit[0]['kl_coefficient'])", "ppo_settings(config).kl_coef", "inspection/test_replay.py"),
     Mutant("replay: ended answers taken for cut ones", "inspection/recompute.py", "step_tensors: row['stop'] == 'length'", "row['stop'] != 'length'", "inspection/test_replay.py"),
     Mutant("replay: scores keep their recorded clip", "inspection/recompute.py", 'rescore: value = clip_score(value, settings.score_clip)', "pass", "inspection/test_replay.py"),
     Mutant("replay: scores keep their recorded weight", "inspection/recompute.py", "rescore: weight_of.get(source, recorded_weight)", "recorded_weight", "inspection/test_replay.py"),

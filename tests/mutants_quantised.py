@@ -100,7 +100,7 @@ QUANTISED = [
     Mutant(
         "frozen: an alarm is forgotten on resume",
         "run/manifest.py",
-        "write_manifest: before.get(MOVED)",
+        'write_manifest: before.get(FROZEN_CHANGED)',
         "False",
         FROZEN,
     ),

@@ -14,7 +14,7 @@ from harken.config.ppo import PPOTraining
 from harken.data.chat import Renderer
 from harken.models.roles import Critic, Policy, ScalarHead
 from harken.records import Message, Prompt, Rollout, Score
-from harken.reward.build import PartLoader, find_parts
+from harken.reward.build import RewardLoader, resolve_sources
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.train.ppo.learner import Ptx
@@ -96,8 +96,8 @@ def build_stage(
         Prompt(f"p{i}", (Message("user", "x" * (1 + 3 * i % 17)),), details={"keywords": []})
         for i in range(prompts)
     ]
-    loader = PartLoader(None, torch.float32, torch.device(device), 4096)
-    judges = loader.sources(find_parts(settings.judges), engine.renderer, role="judge")
+    loader = RewardLoader(None, torch.float32, torch.device(device), 4096)
+    judges = loader.sources(resolve_sources(settings.judges), engine.renderer, role="judge")
     reference = Policy(backbone if config.lora else tiny_backbone(device=device), None)
     run = RunFolder(root / folder)
     return PPOStage(

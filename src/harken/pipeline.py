@@ -153,7 +153,7 @@ def report_pipeline(root: Path) -> Path:
 
 def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
     """Return a warning for each stage whose frozen weights changed."""
-    moved = {name: manifest.moved_components(run) for name, run in stages.items()}
+    moved = {name: manifest.changed_frozen_components(run) for name, run in stages.items()}
     return [
         f"Warning: frozen weights ({', '.join(names)}) changed during the {name} stage: its figures are not reliable."
         for name, names in moved.items()

@@ -85,7 +85,7 @@ def test_a_run_whose_frozen_weights_moved_is_saved_and_marked_then_fails(
 
     assert train(world, out) == 0  # it is finished, and told again what it is
     assert MOVED in capsys.readouterr().err
-    assert manifest.moved_components(RunFolder(out)) == ["base"]
+    assert manifest.changed_frozen_components(RunFolder(out)) == ["base"]
 
 
 def test_moved_frozen_weights_stay_reported_after_a_resume(

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from harken.evaluate.audit import (
     FLAG_MEANINGS,
-    Loop,
+    TrailingRepetition,
     Thresholds,
     audit,
     audit_response,
     longest_copied_run,
-    loop,
+    find_trailing_repetition,
     max_ngram_count,
-    queues,
+    responses_by_flag,
     repetition,
     words,
 )
@@ -70,9 +70,9 @@ def test_repeated_4grams(text, fraction, most):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("Well. " + "I am happy to help. " * 5, Loop(" I am happy to help.", 5, 100)),
-        ("!" * 40, Loop("!", 40, 40)),
-        ("哈" * 30 + "\n\n", Loop("哈", 30, 30)),
+        ("Well. " + "I am happy to help. " * 5, TrailingRepetition(" I am happy to help.", 5, 100)),
+        ("!" * 40, TrailingRepetition("!", 40, 40)),
+        ("哈" * 30 + "\n\n", TrailingRepetition("哈", 30, 30)),
         ("ha ha ha", None),  # too short to matter
         ("The end of a normal sentence, said once and only once.", None),
         ("I am happy to help. " * 2 + "I am done.", None),
@@ -81,11 +81,11 @@ def test_repeated_4grams(text, fraction, most):
 )
 def test_loop_golden(text, found):
     """S0-54. Spaces at the end are no part of the text, so a unit starts with the space before it."""
-    assert loop(text) == found
+    assert find_trailing_repetition(text) == found
 
 
 def test_a_loop_truncated_in_the_middle_is_found():
-    found = loop("Once. " + "tick tock goes the clock, " * 6 + "tick tock goes")
+    found = find_trailing_repetition("Once. " + "tick tock goes the clock, " * 6 + "tick tock goes")
     assert found and found.times == 6 and sorted(found.unit) == sorted("tick tock goes the clock, ")
 
 
@@ -112,7 +112,7 @@ looping = st.builds(
 @given(st.text("ab ", max_size=40) | looping, st.integers(2, 4), st.integers(1, 12))
 @settings(max_examples=400)
 def test_loop_is_the_definition(text, times, length):
-    found = loop(text, times, length)
+    found = find_trailing_repetition(text, times, length)
     covered, _ = slow_loop(text, times, length)
     assert (found.length if found else 0) == covered
     if found:
@@ -124,8 +124,8 @@ def test_loop_takes_linear_time():
     """A quadratic detector would need hours for these."""
     random.seed(0)
     hard = "a" * 200_000 + "b"
-    assert loop(hard) is None
-    assert loop("".join(random.choice("ab") for _ in range(200_000)) + "xyz" * 20).length == 60
+    assert find_trailing_repetition(hard) is None
+    assert find_trailing_repetition("".join(random.choice("ab") for _ in range(200_000)) + "xyz" * 20).length == 60
 
 
 def slow_run(left, right):
@@ -202,9 +202,9 @@ def test_the_mismatch_queue_counts_one_4gram_said_five_times():
 def test_thresholds_are_arguments():
     responses = [row("Base", 0.0), row(reward=1.0, response=LOOPING)]
     audited = audit(responses, "Base", Thresholds(mismatch_reward=0.5))
-    assert queues(audited)["reward_mismatch"] == [("p0", 0, "PPO")]
-    assert queues(audit(responses, "Base"))["reward_mismatch"] == []
+    assert responses_by_flag(audited)["reward_mismatch"] == [("p0", 0, "PPO")]
+    assert responses_by_flag(audit(responses, "Base"))["reward_mismatch"] == []
 
 
 def test_every_flag_has_a_meaning_and_a_queue():
-    assert queues({}) == {name: [] for name in FLAG_MEANINGS}
+    assert responses_by_flag({}) == {name: [] for name in FLAG_MEANINGS}

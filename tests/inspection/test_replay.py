@@ -19,7 +19,7 @@ from harken.inspection.recompute import Replay, StepTensors, as_recorded, recomp
 from harken.inspection.recorded import RecordedStep, read_step
 from harken.inspection.replay import replay
 from harken.inspection.replay_report import replay_metrics, reproduction, sign_changes
-from harken.inspection.replay_settings import REPLAYABLE, replay_config, replay_kl_coefficient
+from harken.inspection.replay_settings import REPLAYABLE, replay_config, replay_kl_coef
 from harken.run.credit_table import read_credit
 
 MakeRun = Callable[..., Path]
@@ -30,7 +30,7 @@ def replayed(root: Path, *overrides: str) -> tuple[RecordedStep, StepTensors, Re
     step = read_step(root, 3)
     config = replay_config(step, overrides)
     tensors = step_tensors(step)
-    return step, tensors, recompute(step, tensors, config, replay_kl_coefficient(step, config, overrides))
+    return step, tensors, recompute(step, tensors, config, replay_kl_coef(step, config, overrides))
 
 
 def ragged(tensors: StepTensors, grid: torch.Tensor) -> list[list[float]]:

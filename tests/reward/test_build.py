@@ -18,7 +18,7 @@ from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, fingerprint_tensors
-from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
+from harken.reward.build import ResolvedRewards, Rewards, resolve_rewards, load_rewards
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.learned import LearnedReward
 from harken.reward.source import score_all
@@ -26,11 +26,11 @@ from harken.reward.source import score_all
 CPU = torch.device("cpu")
 
 
-def found(**keys: Any) -> FoundRewards:
+def found(**keys: Any) -> ResolvedRewards:
     keys.setdefault("reward_model", None)
     training = ppo_config(**keys).training
     assert isinstance(training, PPOTraining)
-    return find_rewards(training)
+    return resolve_rewards(training)
 
 
 def loaded(base: str, share: bool = True, **keys: Any) -> tuple[Rewards, Backbone]:
@@ -41,7 +41,7 @@ def loaded(base: str, share: bool = True, **keys: Any) -> tuple[Rewards, Backbon
     backbone = Backbone.load(source, torch.float32, CPU)
     renderer = Renderer(backbone.tokenizer)
     rewards = load_rewards(
-        find_rewards(config.training),
+        resolve_rewards(config.training),
         config,
         source,
         backbone if share else None,

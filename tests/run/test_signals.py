@@ -54,7 +54,7 @@ def test_outside_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> No
     with handle_signals():
         with handle_signals():
             pass
-        assert signal.getsignal(signal.SIGTERM) is signals._record
+        assert signal.getsignal(signal.SIGTERM) is signals._record_handler
         send()
         with pytest.raises(Stopped):  # the inner one has not ended the outer
             raise_if_stopped()
@@ -75,7 +75,7 @@ def test_a_thread_does_not_listen() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [signal.getsignal(signal.SIGTERM)] and found[0] is not signals._record
+    assert found == [signal.getsignal(signal.SIGTERM)] and found[0] is not signals._record_handler
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:

@@ -19,7 +19,7 @@ from harken.config.ppo import PtxSettings
 from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.records import TokenDemonstration, TokenPair
-from harken.train.oom_retry import TokenBudget, is_out_of_memory
+from harken.train.oom_retry import MicroBatcher, is_out_of_memory
 from harken.train.ppo.learner import Ptx
 from harken.train.ppo.stage import PPOStage
 from harken.train.reward_model import RewardStage
@@ -134,7 +134,7 @@ def test_a_row_that_does_not_fit_ends_the_run_with_advice() -> None:
 
 
 def test_other_errors_are_not_swallowed() -> None:
-    budget = TokenBudget(10, "SFT", tiny_backbone())
+    budget = MicroBatcher(10, "SFT", tiny_backbone())
     for error in (RuntimeError("shapes do not match"), ValueError("can't allocate memory"), KeyError("x")):
         assert not is_out_of_memory(error)
 
@@ -160,7 +160,7 @@ def test_torchs_out_of_memory_error_on_a_cpu_is_recognised() -> None:
 )
 def test_the_next_size_is_half_the_tried_one(tokens: int, rows: int, lengths: list[int], halved: int) -> None:
     """Not half of a budget that was never full: the next attempt has to differ."""
-    budget = TokenBudget(tokens, "SFT", tiny_backbone())
+    budget = MicroBatcher(tokens, "SFT", tiny_backbone())
     # No two rows begin alike.
     items = [[[100 * side + i, *[7] * (n - 1)] for side in range(rows)] for i, n in enumerate(lengths)]
     failures = iter([True, False])

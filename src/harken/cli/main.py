@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is not None:
         return _run(arguments)
     signals.raise_on_terminate()
-    streams.protect()
+    streams.make_output_non_failing()
     code = _run(None)
     _end_in_time(code)
     return code

@@ -101,7 +101,7 @@ def parse_preference_rows(
         scored[_scores(row)] += 1
         found: list[Pair | RowError] = []
         for comparison in compared:
-            reason = _fault(comparison)
+            reason = _rejection_reason(comparison)
             if reason is None:
                 judged.append(comparison.raters)
             found.append(RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
@@ -263,12 +263,12 @@ def _better(layout: Layout, row: Row) -> tuple[Conversation, str]:
     best = compared[0]
     if best.score == 0:
         raise RowError("tie")
-    if reason := _fault(best):
+    if reason := _rejection_reason(best):
         raise RowError(reason)
     return turns, best.first if best.score < 0 else best.second
 
 
-def _fault(comparison: Comparison) -> str | None:
+def _rejection_reason(comparison: Comparison) -> str | None:
     if not comparison.first.strip() or not comparison.second.strip():
         return "empty_response"
     return "identical_responses" if comparison.first.strip() == comparison.second.strip() else None

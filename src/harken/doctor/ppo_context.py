@@ -29,7 +29,7 @@ from harken.errors import FrozenWeightsChanged, UserError
 from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.records import Prompt, Rollout, ScoredRollout
-from harken.reward.build import FoundRewards, find_rewards
+from harken.reward.build import ResolvedRewards, resolve_rewards
 from harken.reward.learned import LearnedReward
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Sampling
@@ -64,11 +64,11 @@ class PPOContext(Context):
     # -- what is loaded ---------------------------------------------------------------------------
 
     @cached
-    def found_rewards(self) -> FoundRewards:
+    def found_rewards(self) -> ResolvedRewards:
         """The rewards that the configuration names; no weights are read."""
         # Judges have a check of their own, which names them.
         ppo = self.training.ppo.model_copy(update={"judges": []})
-        return find_rewards(self.training.model_copy(update={"ppo": ppo}))
+        return resolve_rewards(self.training.model_copy(update={"ppo": ppo}))
 
     @cached
     def small_config(self) -> RunConfig:

@@ -6,7 +6,7 @@ from harken.doctor.check import Check, check
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.models.roles import lineage_fingerprint
-from harken.reward.build import FoundParts, find_parts
+from harken.reward.build import ResolvedSources, resolve_sources
 
 PER_TOKEN = 0.5
 """A target below this many nats per sequence was probably meant per token."""
@@ -213,13 +213,13 @@ def enough_prompts(context: PPOContext) -> CheckOutcome:
 def judges(context: PPOContext) -> CheckOutcome:
     """Resolve all judges, and warn if one is part of the reward."""
     parts = {part.column: part for part in [*context.pipeline.judges, *context.settings.judges]}
-    find_parts(list(parts.values()))
+    resolve_sources(list(parts.values()))
     measured = ", ".join(parts) or "none is named"
     rewards = context.found_rewards
     trained_on = _contents(rewards.rewards)
     if rewards.reward_model is not None:
         trained_on.add(lineage_fingerprint(rewards.reward_model))
-    same = [name for name, part in parts.items() if _contents(find_parts([part])) & trained_on]
+    same = [name for name, part in parts.items() if _contents(resolve_sources([part])) & trained_on]
     if same:
         return warning(
             f"{measured}; {same[0]} is part of the reward",
@@ -228,7 +228,7 @@ def judges(context: PPOContext) -> CheckOutcome:
     return ok(measured)
 
 
-def _contents(found: FoundParts) -> set[str]:
+def _contents(found: ResolvedSources) -> set[str]:
     """Return the fingerprints of all models and functions of these parts."""
     models = {lineage_fingerprint(model) for members in found.models.values() for model in members}
     return models | {function.sha256 for function in found.functions.values()}

@@ -66,7 +66,7 @@ DEFAULT = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class TrailingRepetition:
     """Describe a loop at the end of a text: `unit` repeated `times` times, `length` characters in all."""
 
     unit: str
@@ -91,7 +91,7 @@ def max_ngram_count(text: str, n: int = 4) -> int:
     return max(grams.values(), default=0)
 
 
-def loop(text: str, times: int = 3, length: int = 30) -> Loop | None:
+def find_trailing_repetition(text: str, times: int = 3, length: int = 30) -> TrailingRepetition | None:
     """Find the longest loop that the text ends in, of at least `times` repetitions and `length` characters.
 
     It finds what word 4-grams miss: one word or one character repeated. A loop may end inside its unit; the unit is
@@ -114,7 +114,7 @@ def loop(text: str, times: int = 3, length: int = 30) -> Loop | None:
         if covered >= max(times * period, length) and covered > best[0]:
             best = (covered, period)
     covered, period = best
-    return Loop(reverse[:period][::-1], covered // period, covered) if covered else None
+    return TrailingRepetition(reverse[:period][::-1], covered // period, covered) if covered else None
 
 
 def longest_copied_run(prompt: str, response: str) -> int:
@@ -134,7 +134,7 @@ def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "repeated_4grams": repetition(text),
         "most_repeated": max_ngram_count(text),
-        "loop": loop(text),
+        "loop": find_trailing_repetition(text),
         "restatement": run / count if count else 0.0,
         "copied_words": run,
         "empty": not text.strip(),
@@ -180,7 +180,7 @@ def audit(
     return audited
 
 
-def queues(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, list[Key]]:
+def responses_by_flag(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, list[Key]]:
     """List the responses with each flag of `FLAG_MEANINGS`, in the order of the rows."""
     return {flag: [key for key, found in audited.items() if flag in found["flags"]] for flag in FLAG_MEANINGS}
 

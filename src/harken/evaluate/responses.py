@@ -22,7 +22,7 @@ from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel
 from harken.records import Prompt, Rollout
-from harken.reward.build import FoundParts, PartLoader
+from harken.reward.build import ResolvedSources, RewardLoader
 from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.source import score_all
 from harken.rollout.engine import Sampling
@@ -106,14 +106,14 @@ def score_responses(
 
 
 def judge_responses(
-    found: FoundParts, responses: dict[str, PolicyResponses], config: EvaluationConfig, shards: Path
+    found: ResolvedSources, responses: dict[str, PolicyResponses], config: EvaluationConfig, shards: Path
 ) -> dict[str, list[dict[str, float | None]]]:
     """Return every judge's score of each response, by policy; None where a judge gives no score.
 
     Models are loaded only when a shard is missing.
     """
     loader = cache(
-        partial(PartLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
+        partial(RewardLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
     )
     judged: dict[str, list[dict[str, float | None]]] = {}
     size = BATCH_SHAPE["sequences"]
@@ -126,7 +126,7 @@ def judge_responses(
 
                 def make(
                     batch: Sequence[Rollout],
-                    judge: FoundParts = judge,
+                    judge: ResolvedSources = judge,
                     generated: PolicyResponses = generated,
                 ) -> list[float | None]:
                     (source,) = loader().sources(judge, generated.renderer, role="judge")

@@ -19,7 +19,7 @@ from harken.evaluate.responses import BATCH_SHAPE, generate_responses, judge_res
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt, Rollout
-from harken.reward.build import FoundParts, find_parts
+from harken.reward.build import ResolvedSources, resolve_sources
 from harken.run import atomic, checksums, signals
 from harken.run.config_lock import lock_config, read_locked_config, write_config
 from harken.run.folder import EvaluationFolder
@@ -43,7 +43,7 @@ def run_evaluation(config: EvaluationConfig, output: Path) -> EvaluationFolder:
 
 
 def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
-    judges = find_parts(config.judges)
+    judges = resolve_sources(config.judges)
     policies = {name: require_use(resolve(model), "policy") for name, model in config.policies.items()}
     reward = require_use(resolve(config.reward_model), "reward")
     prompts, report = sources.load_prompts(config.data, seed=config.seed)
@@ -72,7 +72,7 @@ def _evaluate(
     folder: EvaluationFolder,
     policies: dict[str, ModelSource],
     reward: ModelSource,
-    judges: FoundParts,
+    judges: ResolvedSources,
     prompts: Sequence[Prompt],
     report: DataReport,
     settings: dict[str, Any],

@@ -43,7 +43,7 @@ class _Policy(Schema):
     judges: dict[str, _Mean | None]
 
 
-class _Contest(Schema):
+class _HeadToHead(Schema):
     wins: int
     ties: int
     losses: int
@@ -52,14 +52,14 @@ class _Contest(Schema):
     judges: dict[str, _Mean | None]
 
 
-class _Pair(_Contest):
+class _Pair(_HeadToHead):
     left: str
     right: str
     sign_test_p: float
     holm_p: float
     cap_hit: _Change
     repetition: _Change
-    domains: dict[str, _Contest]
+    domains: dict[str, _HeadToHead]
 
 
 class _Summary(Schema):

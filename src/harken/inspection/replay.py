@@ -8,7 +8,7 @@ from pathlib import Path
 from harken.inspection.recompute import as_recorded, recompute, step_tensors, write_replay
 from harken.inspection.recorded import read_step
 from harken.inspection.replay_report import format_replay
-from harken.inspection.replay_settings import replay_config, replay_kl_coefficient
+from harken.inspection.replay_settings import replay_config, replay_kl_coef
 
 
 def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None = None) -> list[str]:
@@ -21,7 +21,7 @@ def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None =
     tensors = step_tensors(step)
     before = as_recorded(step, tensors)
     again = recompute(step, tensors, step.config, before.kl_coefficient)
-    after = recompute(step, tensors, config, replay_kl_coefficient(step, config, overrides))
+    after = recompute(step, tensors, config, replay_kl_coef(step, config, overrides))
     lines = format_replay(step, tensors, before, again, after)
     if out is not None:
         write_replay(out, step, tensors, after)

@@ -81,7 +81,7 @@ def replay_config(step: RecordedStep, overrides: Sequence[str]) -> RunConfig:
     return config
 
 
-def replay_kl_coefficient(step: RecordedStep, config: RunConfig, overrides: Sequence[str]) -> float:
+def replay_kl_coef(step: RecordedStep, config: RunConfig, overrides: Sequence[str]) -> float:
     """Return the KL coefficient: kl_coef if it is set for the replay, else the recorded coefficient."""
     overridden = any(text.partition("=")[0] == "training.ppo.kl_coef" for text in overrides)
     return ppo_settings(config).kl_coef if overridden else float(step.credit[0]["kl_coefficient"])

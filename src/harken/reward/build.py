@@ -33,7 +33,7 @@ from harken.run.tracking import say
 
 
 @dataclass(frozen=True)
-class FoundParts:
+class ResolvedSources:
     """Hold parts whose models and functions have been found. No weights are loaded yet."""
 
     parts: tuple[RewardPart, ...]
@@ -41,9 +41,9 @@ class FoundParts:
     """Models of each part, by the part's name: its reward model, its ensemble's members or its classifier."""
     functions: dict[str, PythonReward]
 
-    def only(self, part: RewardPart) -> FoundParts:
+    def only(self, part: RewardPart) -> ResolvedSources:
         """Return the same with `part` as the only part."""
-        return FoundParts((part,), self.models, self.functions)
+        return ResolvedSources((part,), self.models, self.functions)
 
     def lineage(self) -> dict[str, Any]:
         """Return each part's name and fingerprint, for the manifest and the fingerprint of an evaluation."""
@@ -60,7 +60,7 @@ class FoundParts:
         }
 
 
-def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
+def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
     """Find every model and import every Python file, before any weights are loaded.
 
     Raises UserError when a model is missing or of the wrong kind, a rule is unknown, or a Python function cannot be
@@ -80,18 +80,18 @@ def find_parts(parts: Sequence[RewardPart]) -> FoundParts:
             check_classifier(models[part.column][0])
         else:
             find_judges([part.name])
-    return FoundParts(tuple(parts), models, functions)
+    return ResolvedSources(tuple(parts), models, functions)
 
 
 @dataclass(frozen=True)
-class FoundRewards:
+class ResolvedRewards:
     """Hold the reward model, reward parts and judges of a PPO configuration. No weights are loaded yet."""
 
     training: PPOTraining
     reward_model: ModelSource | None
     """The model of `training.reward_model`; None without one and for a random one."""
-    rewards: FoundParts
-    judges: FoundParts
+    rewards: ResolvedSources
+    judges: ResolvedSources
 
     def lineage(self) -> dict[str, Any]:
         """Return names and fingerprints for the manifest: `reward_model` (None without one), `rewards`, `judges`."""
@@ -106,7 +106,7 @@ class FoundRewards:
         return {"reward_model": main, "rewards": self.rewards.lineage(), "judges": self.judges.lineage()}
 
 
-def find_rewards(training: PPOTraining) -> FoundRewards:
+def resolve_rewards(training: PPOTraining) -> ResolvedRewards:
     """Find the reward model, the parts of `rewards` and the judges, before any weights are loaded.
 
     Raises UserError as `find_parts` does, and when the reward model was trained on another base than the
@@ -116,7 +116,7 @@ def find_rewards(training: PPOTraining) -> FoundRewards:
     if settings is not None and not settings.random_for_debugging:
         main = require_use(resolve(settings.checkpoint_path), "reward")
         _check_base(main, settings.model_name)
-    return FoundRewards(training, main, find_parts(training.rewards), find_parts(training.ppo.judges))
+    return ResolvedRewards(training, main, resolve_sources(training.rewards), resolve_sources(training.ppo.judges))
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Rewards:
 
 
 def load_rewards(
-    found: FoundRewards,
+    found: ResolvedRewards,
     config: RunConfig,
     policy: ModelSource,
     shared_base: Backbone | None,
@@ -159,7 +159,7 @@ def load_rewards(
     `renderer` is the policy's.
     """
     training = found.training
-    loader = PartLoader(shared_base, weight_dtype, device, 2 * training.micro_batch_tokens)
+    loader = RewardLoader(shared_base, weight_dtype, device, 2 * training.micro_batch_tokens)
     rewards = loader.rewards
     main, source = training.reward_model, found.reward_model
     if main is not None:
@@ -178,7 +178,7 @@ def load_rewards(
     return rewards
 
 
-class PartLoader:
+class RewardLoader:
     """Load each model of the parts once, and share bases between them.
 
     Models trained on the base of `shared_base` become adapters on it. `rewards` lists the frozen weights.
@@ -198,11 +198,11 @@ class PartLoader:
         self._models: dict[str, RewardModel] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
 
-    def sources(self, found: FoundParts, renderer: Renderer, role: str = "reward") -> list[RewardSource]:
+    def sources(self, found: ResolvedSources, renderer: Renderer, role: str = "reward") -> list[RewardSource]:
         """Return a reward source for each part. `renderer` is that of the policy whose responses are scored."""
         return [self._source(part, found, renderer, role) for part in found.parts]
 
-    def _source(self, part: RewardPart, found: FoundParts, renderer: Renderer, role: str) -> RewardSource:
+    def _source(self, part: RewardPart, found: ResolvedSources, renderer: Renderer, role: str) -> RewardSource:
         name, models = part.column, found.models.get(part.column, [])
         if isinstance(part, PythonPart):
             return found.functions[name]

@@ -18,7 +18,7 @@ from harken.records import ScoredRollout
 from harken.run.tables import read_rows, write_table
 
 
-class Grid(Protocol):
+class TokenTensor(Protocol):
     """Describe a [batch, time] tensor or array."""
 
     def tolist(self) -> Any:
@@ -33,23 +33,23 @@ class TokenColumns:
     Log-probabilities, `kl` and `kl_penalty` are in nats; `rewards`, `values` and `returns` in units of reward.
     """
 
-    old_logprobs: Grid
-    reference_logprobs: Grid
-    kl: Grid
+    old_logprobs: TokenTensor
+    reference_logprobs: TokenTensor
+    kl: TokenTensor
     """k1, for every estimator."""
-    kl_penalty: Grid
+    kl_penalty: TokenTensor
     """The KL estimate that the penalty uses (`kl_estimator`), before the coefficient."""
-    rewards: Grid
-    advantages: Grid
+    rewards: TokenTensor
+    advantages: TokenTensor
     """As the loss used them: whitened if the run whitens."""
-    returns: Grid
-    policy_mask: Grid
+    returns: TokenTensor
+    policy_mask: TokenTensor
     """True where the policy loss is computed."""
-    value_mask: Grid
+    value_mask: TokenTensor
     """True where the value loss is computed."""
-    values: Grid | None = None
+    values: TokenTensor | None = None
     """None without a critic."""
-    new_logprobs: Grid | None = None
+    new_logprobs: TokenTensor | None = None
     """Of the policy after the update, before a rollback; None if they were not measured."""
 
 
@@ -71,7 +71,7 @@ _SCHEMA: dict[str, pa.DataType] = {
 def write_credit(
     path: Path,
     scored: Sequence[ScoredRollout],
-    response_mask: Grid,
+    response_mask: TokenTensor,
     tokens: TokenColumns,
     *,
     kl_coefficient: float,
@@ -121,7 +121,7 @@ def read_credit(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _selected(grid: Grid | None, flags: Sequence[Sequence[bool]], name: str) -> list[list[Any] | None]:
+def _selected(grid: TokenTensor | None, flags: Sequence[Sequence[bool]], name: str) -> list[list[Any] | None]:
     """Return the values of each row where its flags are True."""
     if grid is None:
         return [None] * len(flags)

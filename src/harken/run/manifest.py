@@ -24,7 +24,7 @@ from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
 REDACTED = "[redacted]"
-MOVED = "frozen_weights_moved"
+FROZEN_CHANGED = "frozen_weights_moved"
 """Key of a manifest and a status that lists components whose frozen weights changed."""
 FIX = "restore or delete it"
 
@@ -91,19 +91,19 @@ def write_manifest(
         raise ValueError(f"extra may not have the keys {sorted(taken)}")
     if accepted := [*before.get("changes", []), *extra.get("changes", [])]:
         extra = {**extra, "changes": accepted}
-    if before.get(MOVED):
-        extra = {**extra, MOVED: before[MOVED]}
+    if before.get(FROZEN_CHANGED):
+        extra = {**extra, FROZEN_CHANGED: before[FROZEN_CHANGED]}
     atomic.write_json(run.manifest, redact(own | extra))
 
 
-def mark_moved(run: RunFolder, names: Sequence[str]) -> None:
+def mark_frozen_changed(run: RunFolder, names: Sequence[str]) -> None:
     """Record in the manifest that the frozen weights of these components changed during the run."""
-    atomic.write_json(run.manifest, read_manifest(run.manifest) | {MOVED: list(names)})
+    atomic.write_json(run.manifest, read_manifest(run.manifest) | {FROZEN_CHANGED: list(names)})
 
 
-def moved_components(run: RunFolder) -> list[str]:
+def changed_frozen_components(run: RunFolder) -> list[str]:
     """List components whose frozen weights changed during the run, from its manifest; [] without a manifest."""
-    names = read_manifest(run.manifest).get(MOVED, []) if run.manifest.exists() else []
+    names = read_manifest(run.manifest).get(FROZEN_CHANGED, []) if run.manifest.exists() else []
     return [str(name) for name in names] if isinstance(names, list) else []
 
 

@@ -33,7 +33,7 @@ class AcceptedChanges:
         self.accepted += differences
 
 
-def of_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def version_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return one line per version that differs between two manifests. Entries that only one has are ignored."""
     both = [name for name in RESULTS_DEPEND_ON if name in before and name in now]
     return manifest.config_difference({n: before[n] for n in both}, {n: now[n] for n in both})

@@ -62,7 +62,7 @@ def handle_signals() -> Iterator[None]:
         yield
         return
     raise_if_pending()
-    before = {number: signal.signal(number, _record) for number in SIGNALS if not _ignored(number)}
+    before = {number: signal.signal(number, _record_handler) for number in SIGNALS if not _ignored(number)}
     _State.handling, _State.requested, _State.delivered, _State.in_critical_section = (
         True,
         None,
@@ -122,7 +122,7 @@ def raise_on_terminate() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if not _ignored(number):
-                signal.signal(number, _stop)
+                signal.signal(number, _raise_handler)
 
 
 def _ignored(number: int) -> bool:
@@ -130,7 +130,7 @@ def _ignored(number: int) -> bool:
     return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _raise_handler(number: int, frame: FrameType | None) -> None:
     if _State.signalled:
         if number == signal.SIGHUP:
             return
@@ -141,7 +141,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def _record(number: int, frame: FrameType | None) -> None:
+def _record_handler(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGHUP and _State.requested is not None:
         return  # when a terminal closes, both the kernel and the shell send one
     if _State.requested not in (None, signal.SIGHUP):

@@ -42,7 +42,7 @@ def write_status(
         "stopped_because": stopped_because,
     }
     if frozen_weights_moved:
-        record[manifest.MOVED] = list(frozen_weights_moved)
+        record[manifest.FROZEN_CHANGED] = list(frozen_weights_moved)
     try:
         atomic.write_json(run.status, record)
     except OSError as error:

@@ -38,7 +38,7 @@ class _NonFailingFile(io.FileIO):
 _raw: dict[str, _NonFailingFile] = {}
 
 
-def protect() -> None:
+def make_output_non_failing() -> None:
     """Replace stdout and stderr by streams whose writes do not fail. Call it on the command line before any output.
 
     Descriptors that were closed at the start are opened on the null device. Otherwise the next opened file would get

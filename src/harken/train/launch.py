@@ -23,12 +23,12 @@ from harken.models.positions import check_position_limit
 from harken.models.quantised import WEIGHT_DTYPES, WeightDtype
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
-from harken.reward.build import find_rewards
+from harken.reward.build import resolve_rewards
 from harken.rollout.choose_decoder import require_decodable
 from harken.run import checkpoint, checksums, config_lock, manifest, status
 from harken.run.folder import RunFolder
 from harken.run.lock import write_lock
-from harken.run.resume_check import AcceptedChanges, of_versions
+from harken.run.resume_check import AcceptedChanges, version_differences
 from harken.run.terminal import format_table, say
 from harken.train import load_data
 from harken.train.loop import Stage, run_stage
@@ -64,7 +64,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         if paths_changed:
             _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)
         say(f"{run.root}: this run is finished; nothing to do")
-        if changed := manifest.moved_components(run):
+        if changed := manifest.changed_frozen_components(run):
             say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
         return run
     checksums.remove_checksums(run.root)  # the files they list are about to change
@@ -81,7 +81,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         _check_lineage(manifest.read_lineage(run.manifest), lineage, run, changes)
         changes.require_accepted(
             "this run began with other package versions",
-            of_versions(manifest.read_manifest(run.manifest), manifest.versions()),
+            version_differences(manifest.read_manifest(run.manifest), manifest.versions()),
             where=run.root,
             fix="install them again, or train into another --output-dir",
         )
@@ -222,7 +222,7 @@ def _model_fingerprints(config: RunConfig) -> dict[str, Any]:
     """Fingerprint the models and reward functions that a configuration names, without loading weights."""
     lineage = {"model": config.model_name, "fingerprint": lineage_fingerprint(resolve(config.model_name))}
     if isinstance(config.training, PPOTraining):
-        return lineage | find_rewards(config.training).lineage()
+        return lineage | resolve_rewards(config.training).lineage()
     return lineage
 
 

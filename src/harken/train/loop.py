@@ -156,7 +156,7 @@ class _Loop:
         self.finishing = False
         self.logged = True
         """Whether step `done` was considered as the best and written to metrics.jsonl."""
-        self.changed_components = manifest.moved_components(run)
+        self.changed_components = manifest.changed_frozen_components(run)
         """Frozen components whose weights changed, in this or an earlier process of the run."""
         if (latest := checkpoint.latest(run.checkpoints)) is not None:
             restore(stage, latest.step, latest.tensors, latest.state, run.checkpoints)
@@ -317,7 +317,7 @@ def _save_final(stage: Stage, run: RunFolder) -> list[str]:
             stage.save(unfinished)
     except FrozenWeightsChanged as error:
         changed = error.names
-        manifest.mark_moved(run, changed)
+        manifest.mark_frozen_changed(run, changed)
     checksums.write_checksums(unfinished)
     checksums.write_checksums(run.root, run.checksummed_files())
     atomic.publish_folder(unfinished, run.final)

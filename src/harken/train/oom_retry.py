@@ -20,7 +20,7 @@ OOM_MESSAGES = (
 )
 
 
-class TokenBudget:
+class MicroBatcher:
     """Hold the most tokens in one forward, as the backbone packs or pads them. Halved on out-of-memory.
 
     The loss of an optimiser step does not depend on its split into micro-batches, so the budget changes memory and

@@ -25,7 +25,7 @@ from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint
 from harken.records import TokenPair
 from harken.run.tracking import progress
 from harken.train.nonfinite import attach_tensors, check_finite, check_finite_loss
-from harken.train.oom_retry import TokenBudget
+from harken.train.oom_retry import MicroBatcher
 from harken.train.optim.optimiser import Optimiser, lr_multiplier
 from harken.train.sampler import batch_indices, num_steps
 
@@ -69,7 +69,7 @@ class RewardStage:
         }
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(parameters, self.settings)
-        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
+        self.budget = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Minimise the mean loss over the pairs of one batch.

@@ -20,7 +20,7 @@ from harken.models.roles import Policy
 from harken.records import TokenDemonstration
 from harken.run.tracking import say
 from harken.train.nonfinite import attach_tensors, check_finite_loss
-from harken.train.oom_retry import TokenBudget
+from harken.train.oom_retry import MicroBatcher
 from harken.train.optim.optimiser import Optimiser, lr_multiplier
 from harken.train.sampler import batch_indices, num_steps
 
@@ -53,7 +53,7 @@ class SupervisedStage:
             backbone.train_all_weights()
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
-        self.budget = TokenBudget(self.settings.micro_batch_tokens, self.label, backbone)
+        self.budget = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Minimise the mean loss over the response tokens of one batch.

@@ -13,7 +13,7 @@ from harken.batches import PolicyOutputs, TokenBatch
 from harken.config.ppo import PPOSettings
 from harken.maths.logprobs import full_kl
 from harken.models.roles import Critic, Policy, scatter_to_mask
-from harken.train.oom_retry import TokenBudget
+from harken.train.oom_retry import MicroBatcher
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, policy: Policy, critic: Critic | None, settings: PPOSettings, budget: TokenBudget
+        self, policy: Policy, critic: Critic | None, settings: PPOSettings, budget: MicroBatcher
     ) -> None:
         self.policy, self.critic, self.settings, self.budget = policy, critic, settings, budget
         self.cached: CachedForward | None = None

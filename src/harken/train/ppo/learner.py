@@ -17,7 +17,7 @@ from harken.maths.logprobs import full_kl
 from harken.models.roles import Critic, Policy, scatter_to_mask
 from harken.records import TokenDemonstration
 from harken.train.nonfinite import Checked, attach_tensors, check_finite_loss
-from harken.train.oom_retry import TokenBudget
+from harken.train.oom_retry import MicroBatcher
 from harken.train.optim.optimiser import Optimiser
 from harken.train.ppo.evaluator import Evaluator
 from harken.train.ppo.kl_control import KLEarlyStop
@@ -48,7 +48,7 @@ class Learner:
     ) -> None:
         self.training, self.settings, self.seed = training, training.ppo, seed
         self.policy, self.reference, self.critic, self.ptx = policy, reference, critic, ptx
-        self.budget = TokenBudget(training.micro_batch_tokens, "PPO", policy.backbone)
+        self.budget = MicroBatcher(training.micro_batch_tokens, "PPO", policy.backbone)
         self.evaluator = Evaluator(policy, critic, training.ppo, self.budget)
         self.early_stop = KLEarlyStop(training.ppo.target_kl_per_token)
         policy.backbone.gradient_checkpointing = training.gradient_checkpointing

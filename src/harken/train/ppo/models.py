@@ -16,7 +16,7 @@ from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
 from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint_tensors, role_row
-from harken.reward.build import FoundRewards, Rewards, find_rewards, load_rewards
+from harken.reward.build import ResolvedRewards, Rewards, resolve_rewards, load_rewards
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
@@ -35,7 +35,7 @@ class PPOModels:
     policy: Policy
     reference: Policy
     critic: Critic | None
-    found: FoundRewards
+    found: ResolvedRewards
     rewards: Rewards
     base: Path
     """Folder of the base model under the policy's adapter."""
@@ -102,7 +102,7 @@ def build_ppo_models(
     """
     training = config.training
     assert isinstance(training, PPOTraining)
-    found = find_rewards(training)
+    found = resolve_rewards(training)
     backbone = Backbone.load(source, weight_dtype, device)
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     base = backbone.base_folder(run.root / "base")
