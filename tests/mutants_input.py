@@ -14,7 +14,7 @@ INPUT = [
     Mutant("resume: a step beyond the end is taken", "train/restore.py", 'restore: stage.total', "stage.total + 1", PUT_BACK),
     Mutant("resume: a moment of any size", "train/restore.py", '_mismatch: not packed', "packed", PUT_BACK),
     Mutant("stored: numbers without end", "run/json_io.py", "_finite: not math.isfinite(number)", "math.isnan(number)", STORED),
-    Mutant("stored: lines end at any letter that ends one", "run/json_io.py", "read_lines: _content(path, fix, bounded.MAX_LINES).split(b'\\n')[:-1]", '[line.encode() for line in _content(path, fix, bounded.MAX_LINES).decode().splitlines()[:-1]]', STORED),
+    Mutant("stored: lines end at any letter that ends one", "run/json_io.py", "read_lines: _content(path, fix, bounded_read.MAX_LINES).split(b'\\n')[:-1]", '[line.encode() for line in _content(path, fix, bounded_read.MAX_LINES).decode().splitlines()[:-1]]', STORED),
     Mutant("stored: the last key at fault is named", "run/json_io.py", 'validate: error.errors(include_url=False)[0]', "{**error.errors(include_url=False)[0], 'loc': ()}", STORED),
     Mutant("weights: what the model's file lacks is made up", "models/weights.py", "read_model: told['missing_keys']", "[]", WEIGHTS),
     Mutant("weights: what an adapter's file lacks is made up", "models/weights.py", 'load_adapter: [key for key in wanted if key not in found]', "[key for key in found if key not in wanted]", WEIGHTS),

@@ -45,10 +45,10 @@ LOGITS = [
 ]  # fmt: skip
 
 KL = [
-    ("KL sign flipped", "k1: logprobs - reference_logprobs", "reference_logprobs - logprobs"),
-    ("KL clamped at zero", "k1: logprobs - reference_logprobs", "(logprobs - reference_logprobs).clamp(min=0)"),
-    ("KL absolute", "k1: logprobs - reference_logprobs", "(logprobs - reference_logprobs).abs()"),
-    ("k2 without the half", "k2: (logprobs - reference_logprobs).square() / 2", "(logprobs - reference_logprobs).square()"),
+    ("KL sign flipped", 'k1: logprobs - ref_logprobs', 'ref_logprobs - logprobs'),
+    ("KL clamped at zero", 'k1: logprobs - ref_logprobs', '(logprobs - ref_logprobs).clamp(min=0)'),
+    ("KL absolute", 'k1: logprobs - ref_logprobs', '(logprobs - ref_logprobs).abs()'),
+    ("k2 without the half", 'k2: (logprobs - ref_logprobs).square() / 2', '(logprobs - ref_logprobs).square()'),
     ("k3 sign", "k3: torch.expm1(-delta) + delta", "torch.expm1(delta) - delta"),
     ("k3 without the linear term", "k3: torch.expm1(-delta) + delta", "torch.expm1(-delta)"),
     ("adaptive without clip", "adaptive_coefficient: min(max(observed / target - 1.0, -0.2), 0.2)", "observed / target - 1.0"),
@@ -63,7 +63,7 @@ ADVANTAGE = [
     ("reward one token early: end token masked", "token_rewards: position == last", "position == last - 1"),
     ("reward at the end of the batch", "token_rewards: position == last", 'position == response_mask.shape[1] - 1'),
     ("reward on every token", "token_rewards: position == last", 'response_mask'),
-    ("KL paid out, not paid", "token_rewards: -kl_coefficient", "kl_coefficient"),
+    ("KL paid out, not paid", 'token_rewards: -kl_coef', 'kl_coef'),
     ("KL of the prompt counted", 'token_rewards: torch.where(response_mask, kl, 0.0)', "kl"),
     ("value off by one", "gae: rewards[:, t] + gamma * next_value - values[:, t]", "rewards[:, t] + gamma * values[:, t] - next_value"),
     ("gamma and lambda swapped", "gae: gamma * next_value", "lam * next_value"),

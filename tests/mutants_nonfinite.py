@@ -49,7 +49,7 @@ TABLE = [
     ("one more may be skipped", NONFINITE_PY, 'NonFiniteHandler.raise_if_too_many: self.max_skipped', 'self.max_skipped + 1'),
     ("a run of nothing but skipped steps is finished", NONFINITE_PY, 'NonFiniteHandler.raise_if_too_many: self.skipped_in_a_row <= self.max_skipped and self.skipped_in_a_row < self.total', 'self.skipped_in_a_row <= self.max_skipped'),
     ("skipped steps are not counted", NONFINITE_PY, 'NonFiniteHandler._count: self.skipped += skipped', "pass"),
-    ("a resumed run counts anew", LOOP, '_Loop.__init__: nonfinite.count_logged(logged_lines(run.metrics, self.done))', "pass"),
+    ("a resumed run counts anew", LOOP, '_Loop._resume: self.nonfinite.count_logged(logged_lines(self.run.metrics, self.done))', "pass"),
     ("what was skipped after the checkpoint counts", TRACKING, "logged_lines: _step_of(line) <= step", "_step_of(line) < math.inf"),
     ("a skipped step is evaluated", LOOP, '_Loop.train: eval_due and skipped is None', 'eval_due'),
     ("the reason is not logged", TRACKING, "Tracker.log: line['skipped'] = skipped", "pass"),

@@ -14,7 +14,7 @@ PIPELINE = [
     Mutant("credit: masked answers whitened too", "train/ppo/targets.py", 'compute_targets: standardise(advantages, policy_mask)', 'standardise(advantages, response_mask)', CREDIT),
     Mutant("credit: truncated responses kept", "train/ppo/targets.py", 'compute_targets: response_mask & ~truncated[:, None]', 'response_mask', CREDIT),
     Mutant("update: micro-batch means averaged", 'train/ppo/learner.py', 'Learner._backward: loss = loss + value_loss(values, targets, self.settings, stats) / max(counts.value, 1)', 'loss = loss + value_loss(values, targets, self.settings, stats) / max(int(targets.value_mask.sum()), 1)', PPO),
-    Mutant("update: temperature ignored in the old log-probabilities", 'train/ppo/evaluator.py', 'Evaluator.policy_and_values: self.policy.evaluate(piece, self.settings.temperature)', 'self.policy.evaluate(piece)', PPO),
+    Mutant("update: temperature ignored in the old log-probabilities", 'train/ppo/evaluator.py', 'Evaluator.old_logprobs_and_values: self.policy.evaluate(piece, self.settings.temperature)', 'self.policy.evaluate(piece)', PPO),
     Mutant("update: temperature ignored in the reference", 'train/ppo/evaluator.py', 'Evaluator.logprobs: model.evaluate(piece, self.settings.temperature)', 'model.evaluate(piece)', PPO),
     Mutant("update: repeated prompts answered alike", "train/ppo/stage.py", "PPOStage._generate: f'ppo/{number}/{again}' if again else f'ppo/{number}'", "f'ppo/{number}'", PPO),
     Mutant("update: KL coefficient not saved", "train/ppo/kl_control.py", "KLControl.state: self.coefficient", "self.settings.kl_coef", PPO),

@@ -87,7 +87,7 @@ QUANTISED = [
         "frozen: the alarm comes before the model is saved",
         "train/ppo/stage.py",
         "PPOStage.save: if self.policy.adapter is not None: ...",
-        "if self.verify() or self.policy.adapter is not None: ...",
+        "if self.check_frozen() or self.policy.adapter is not None: ...",
         FROZEN,
     ),
     Mutant(
@@ -100,7 +100,7 @@ QUANTISED = [
     Mutant(
         "frozen: an alarm is forgotten on resume",
         "run/manifest.py",
-        'write_manifest: before.get(FROZEN_CHANGED)',
+        "write_manifest: before.get(FROZEN_CHANGED)",
         "False",
         FROZEN,
     ),

@@ -39,7 +39,7 @@ CLASSIFIER = [
 
 PARTS = [
     ("members take each other's adapter", "RewardLoader._source: f'{role}_{name}_{number}'", "f'{role}_{name}'"),
-    ("a reward's own base is not watched", "RewardLoader._count_base: self.rewards.add_frozen(component, parameters, f'its own model, {name}')", "pass"),
+    ("a reward's own base is not watched", "RewardLoader._register_base: self.rewards.add_frozen(component, parameters, f'its own model, {name}')", "pass"),
     ("a changed function is not seen", 'ResolvedSources._lineage: self.functions[cached.column].sha256', "'0'"),
 ]  # fmt: skip
 

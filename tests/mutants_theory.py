@@ -29,10 +29,10 @@ THEORY = [
     Mutant("uneven clip swapped", "maths/policy_loss.py", "clipped_policy_loss: ratio.clamp(1.0 - clip_range, 1.0 + high)", "ratio.clamp(1.0 - high, 1.0 + clip_range)", "maths/test_policy_gradients.py"),
     Mutant("clip stops every gradient outside", "maths/policy_loss.py", "clipped_policy_loss: torch.maximum(-advantages * ratio, -advantages * clipped)", "-advantages * clipped", "maths/test_policy_gradients.py"),
     Mutant("RLOO with itself in its baseline", "maths/advantage.py", "group_advantages: (held.sum(-1, keepdim=True) - held) / (among - 1).clamp(min=1)", "held.sum(-1, keepdim=True) / among.clamp(min=1)", "maths/test_policy_gradients.py"),
-    Mutant("KL paid out, not paid, in a token task", "maths/advantage.py", "token_rewards: -kl_coefficient", "kl_coefficient", "core/test_token_mdp.py"),
+    Mutant("KL paid out, not paid, in a token task", "maths/advantage.py", 'token_rewards: -kl_coef', 'kl_coef', "core/test_token_mdp.py"),
     Mutant("reward one token early in a token task", "maths/advantage.py", "token_rewards: position == last", "position == last - 1", "core/test_token_mdp.py"),
     Mutant("V read after the token in a token task", "maths/advantage.py", 'gae: torch.where(response_mask[:, t], values[:, t], next_value)', "next_value", "core/test_token_mdp.py"),
-    Mutant("k3 in the place of k1", "maths/kl.py", "k1: logprobs - reference_logprobs", "torch.expm1(reference_logprobs - logprobs) + logprobs - reference_logprobs", "maths/test_policy_gradients.py"),
+    Mutant("k3 in the place of k1", "maths/kl.py", 'k1: logprobs - ref_logprobs', 'torch.expm1(ref_logprobs - logprobs) + logprobs - ref_logprobs', "maths/test_policy_gradients.py"),
     Mutant("min instead of max on a point mass", "maths/policy_loss.py", "clipped_policy_loss: torch.maximum", "torch.minimum", "core/test_control.py"),
     Mutant("no credit for later steps on a point mass", "maths/advantage.py", "gae: delta + gamma * lam * next_advantage", "delta", "core/test_control.py"),
 ]  # fmt: skip

@@ -119,7 +119,7 @@ def record(
             values=None if settings.group_baseline else values,
             new_logprobs=new if measured else None,
         ),
-        kl_coefficient=coefficient,
+        kl_coef=coefficient,
         final_values=None if final_values is None else final_values.tolist(),
         step=number,
     )

@@ -301,14 +301,14 @@ def old_logprobs_of_the_reference(
     healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch
 ) -> Spoilt:
     """P28: the ratio is taken to another model than the one that sampled."""
-    evaluate = Evaluator.policy_and_values
+    evaluate = Evaluator.old_logprobs_and_values
 
     def other(self: Evaluator, *args: Any, **keys: Any) -> Any:
         outputs = evaluate(self, *args, **keys)
         outputs.logprobs.mul_(1.5)
         return outputs
 
-    patch.setattr(Evaluator, "policy_and_values", other)
+    patch.setattr(Evaluator, "old_logprobs_and_values", other)
     return healthy.config("ppo")
 
 

@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from harken.evaluate.audit import (
     FLAG_MEANINGS,
-    TrailingRepetition,
     Thresholds,
+    TrailingRepetition,
     audit,
     audit_response,
-    longest_copied_run,
     find_trailing_repetition,
+    longest_copied_run,
     max_ngram_count,
-    responses_by_flag,
     repetition,
+    responses_by_flag,
     words,
 )
 
@@ -125,7 +125,10 @@ def test_loop_takes_linear_time():
     random.seed(0)
     hard = "a" * 200_000 + "b"
     assert find_trailing_repetition(hard) is None
-    assert find_trailing_repetition("".join(random.choice("ab") for _ in range(200_000)) + "xyz" * 20).length == 60
+    assert (
+        find_trailing_repetition("".join(random.choice("ab") for _ in range(200_000)) + "xyz" * 20).length
+        == 60
+    )
 
 
 def slow_run(left, right):

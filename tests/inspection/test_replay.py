@@ -113,7 +113,7 @@ def test_a_table_that_was_changed_is_called_out(make_run: MakeRun) -> None:
     step.credit[2]["advantages"][0] += 1e-3
     tensors = step_tensors(step)
     recorded = as_recorded(step, tensors)
-    again = recompute(step, tensors, step.config, recorded.kl_coefficient)
+    again = recompute(step, tensors, step.config, recorded.kl_coef)
     assert "DOES NOT reproduce" in reproduction(tensors, recorded, again)
 
 
@@ -141,9 +141,9 @@ def test_the_coefficient_is_the_recorded_one_unless_it_is_set(make_run: MakeRun)
     """An adaptive run stands at another KL coefficient than its kl_coef (0.1 here); asking for that value means it."""
     root = make_run(coefficient=0.03)
     _, tensors, made = replayed(root, "training.ppo.gamma=1.0")
-    assert made.kl_coefficient == pytest.approx(0.03)
+    assert made.kl_coef == pytest.approx(0.03)
     _, _, asked = replayed(root, "training.ppo.kl_coef=0.1")
-    assert asked.kl_coefficient == 0.1
+    assert asked.kl_coef == 0.1
     paid = tensors.recorded.kl[tensors.response_mask].sum() * -0.1 + sum(SCORES)
     assert float(asked.targets.rewards.sum()) == pytest.approx(float(paid), abs=1e-4)
 

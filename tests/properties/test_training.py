@@ -184,8 +184,8 @@ def test_property_37_the_judge_does_not_move_with_the_policy(
         assert weights() == frozen
         assert model.raw_scores(rows, 4096) == scores
     assert any(not torch.equal(policy[name], now) for name, now in parameters(stage).items())
-    stage.verify()
+    stage.check_frozen()
     with torch.no_grad():
         next(iter(model.backbone.adapter_parameters(model.adapter).values())).view(-1)[0] += 1e-3  # type: ignore[arg-type]
     with pytest.raises(FrozenWeightsChanged, match="frozen weights changed during the run: reward model"):
-        stage.verify()
+        stage.check_frozen()

@@ -18,7 +18,7 @@ from harken.errors import UserError
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, fingerprint_tensors
-from harken.reward.build import ResolvedRewards, Rewards, resolve_rewards, load_rewards
+from harken.reward.build import ResolvedRewards, Rewards, load_rewards, resolve_rewards
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.learned import LearnedReward
 from harken.reward.source import score_all
@@ -116,7 +116,7 @@ def test_a_base_that_is_trained_is_no_rewards_base(tmp_path: Path) -> None:
         rewards, backbone = loaded(base, share=False, reward_model=keys)
         assert rewards.reward_model is not None
         assert rewards.reward_model.backbone is not backbone
-        assert "reward base" in rewards.frozen
+        assert "reward base" in rewards.frozen_parameters
 
 
 def test_frozen_fingerprints_cover_every_scoring_weight(tmp_path: Path) -> None:
@@ -124,18 +124,18 @@ def test_frozen_fingerprints_cover_every_scoring_weight(tmp_path: Path) -> None:
     base, other = save_tiny(tmp_path / "base"), save_tiny(tmp_path / "other", seed=3)
     folders = [save_reward_model(tmp_path / "a", base), save_reward_model(tmp_path / "b", other)]
     rewards, backbone = loaded(base, rewards=[{"type": "ensemble", "checkpoint_paths": folders}])
-    assert set(rewards.frozen) == {"reward ensemble 1", "reward base", "reward ensemble 2"}
+    assert set(rewards.frozen_parameters) == {"reward ensemble 1", "reward base", "reward ensemble 2"}
     ensemble = rewards.sources[0]
     assert isinstance(ensemble, EnsembleReward)
-    watched = {id(p) for parameters in rewards.frozen.values() for p in parameters}
+    watched = {id(p) for parameters in rewards.frozen_parameters.values() for p in parameters}
     assert not watched & {id(p) for p in backbone.adapter_parameters("policy").values()}
     for member in ensemble.members:
         for parameter in (*member.model.backbone.adapter_parameters(member.model.adapter or "").values(),):
             assert id(parameter) in watched
         assert id(member.model.head.weight) in watched
-    before = {name: fingerprint_tensors(parameters) for name, parameters in rewards.frozen.items()}
+    before = {name: fingerprint_tensors(parameters) for name, parameters in rewards.frozen_parameters.items()}
     ensemble.members[1].model.backbone.model.get_input_embeddings().weight.data[0, 0] += 1e-3
-    after = {name: fingerprint_tensors(parameters) for name, parameters in rewards.frozen.items()}
+    after = {name: fingerprint_tensors(parameters) for name, parameters in rewards.frozen_parameters.items()}
     assert [name for name in before if before[name] != after[name]] == ["reward base"]
 
 

@@ -63,7 +63,7 @@ def write(
     response_mask, made = grids(lengths)
     finals = [float(row) for row in range(len(lengths))]
     write_credit(
-        path, scored(lengths), response_mask, tokens or made, kl_coefficient=0.25, final_values=finals, step=4
+        path, scored(lengths), response_mask, tokens or made, kl_coef=0.25, final_values=finals, step=4
     )
     return read_credit(path)
 
@@ -120,7 +120,7 @@ def test_a_mask_that_does_not_fit_the_responses_is_refused(tmp_path: Path) -> No
     for wrong in (np.roll(response_mask, 1, axis=1) | response_mask, np.zeros_like(response_mask)):
         with pytest.raises(ValueError, match="the response to 'p0' 3"):
             write_credit(
-                tmp_path / "t", scored([(2, 3)]), wrong, tokens, kl_coefficient=0, final_values=None, step=1
+                tmp_path / "t", scored([(2, 3)]), wrong, tokens, kl_coef=0, final_values=None, step=1
             )
     narrow = dataclasses.replace(tokens, kl=np.zeros((1, 5)))
     with pytest.raises(ValueError, match="kl and response_mask have different shapes"):
@@ -129,7 +129,7 @@ def test_a_mask_that_does_not_fit_the_responses_is_refused(tmp_path: Path) -> No
             scored([(2, 3)]),
             response_mask,
             narrow,
-            kl_coefficient=0,
+            kl_coef=0,
             final_values=None,
             step=1,
         )

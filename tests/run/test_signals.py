@@ -27,7 +27,7 @@ def test_a_signal_is_heeded_at_the_next_check(
         send(number)
         with pytest.raises(Stopped) as caught:
             raise_if_stopped()
-    assert (caught.value.code, caught.value.late) == (code, False)
+    assert (caught.value.code, caught.value.mid_step) == (code, False)
     assert signal.Signals(number).name in capfd.readouterr().err
 
 
@@ -39,14 +39,14 @@ def test_a_step_that_has_begun_is_finished_first_but_not_for_ever(monkeypatch: p
         monkeypatch.setattr(signals, "GRACE", 0.0)
         with pytest.raises(Stopped) as caught:
             raise_if_stopped()
-        assert caught.value.late
+        assert caught.value.mid_step
     with handle_signals():
         with step():
             mark_weights_changing()
             send()
         with pytest.raises(Stopped) as caught:
             raise_if_stopped()
-        assert not caught.value.late
+        assert not caught.value.mid_step
 
 
 def test_outside_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:

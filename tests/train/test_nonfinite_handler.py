@@ -391,13 +391,13 @@ def test_an_update_whose_first_ratio_is_not_1_ends_the_run(
     )
     assert status(good)["state"] == "completed"
     stage = make_stage(ppo_config(ppo={"updates": 2}), folder="ill")
-    evaluated = stage.evaluator.policy_and_values
+    evaluated = stage.evaluator.old_logprobs_and_values
 
     def stale(*args: Any, **keys: Any) -> PolicyOutputs:
         old = evaluated(*args, **keys)
         return PolicyOutputs(old.logprobs - 0.2, old.entropy, old.values, old.final_values)
 
-    monkeypatch.setattr(stage.evaluator, "policy_and_values", stale)
+    monkeypatch.setattr(stage.evaluator, "old_logprobs_and_values", stale)
     reported = status(run(tmp_path / "ill", stage, stop_on=("first_ratio",), kind="ppo"))
     assert reported["completed"] == 1
     assert reported["stopped_because"].startswith(

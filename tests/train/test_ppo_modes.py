@@ -94,13 +94,13 @@ def test_every_weight_trains_without_lora(tmp_path: Path) -> None:
     """Full fine-tuning: embeddings and layers move, the reference does not, the KL to it appears."""
     stage = build_stage(tmp_path, ppo_config(lora=None, lr=1e-3))
     before = weights(stage)
-    reference = [p.clone() for p in stage.reference.policy.backbone.model.parameters()]
+    reference = [p.clone() for p in stage.reference.model.backbone.model.parameters()]
     assert stage.step(0)["kl/mean"] == pytest.approx(0.0, abs=1e-5)
     moved = [n for n, t in weights(stage).items() if not torch.equal(t, before[n])]
     assert len(moved) == len(before)
     assert all(
         torch.equal(a, b)
-        for a, b in zip(reference, stage.reference.policy.backbone.model.parameters(), strict=True)
+        for a, b in zip(reference, stage.reference.model.backbone.model.parameters(), strict=True)
     )
     assert abs(stage.step(1)["kl/mean"]) > 1e-4
 
@@ -285,7 +285,7 @@ def test_full_kl_in_an_update_is_that_of_the_whole_distribution(tmp_path: Path) 
     stage = build_stage(tmp_path, ppo_config(ppo={"kl_estimator": "full", "kl_in": "both"}))
     stage.step(0)
     batch = stage._collate(stage._generate(1))
-    got = stage.evaluator.full_kl(stage.reference.policy, batch)
+    got = stage.evaluator.full_kl(stage.reference.model, batch)
     model = stage.policy.backbone.model
     with torch.no_grad():
         both = []

@@ -99,10 +99,14 @@ def test_the_largest_micro_batch_of_the_first_step_is_kept(make_stage: MakeStage
 def test_no_graph_is_kept_during_critic_warmup_or_after_an_update(make_stage: MakeStage) -> None:
     stage = make_stage(ppo_config(ppo={"critic_warmup_updates": 1, "critic_warmup_until": 0.99}))
     batch = stage._collate(stage._generate(0))
-    stage.evaluator.policy_and_values(batch, first_minibatch(stage, batch), keep_graph=not stage.warming_up)
+    stage.evaluator.old_logprobs_and_values(
+        batch, first_minibatch(stage, batch), keep_graph=not stage.warming_up
+    )
     assert stage.learner.evaluator.cached is None
     stage.warming_up = False
-    stage.evaluator.policy_and_values(batch, first_minibatch(stage, batch), keep_graph=not stage.warming_up)
+    stage.evaluator.old_logprobs_and_values(
+        batch, first_minibatch(stage, batch), keep_graph=not stage.warming_up
+    )
     assert stage.learner.evaluator.cached is not None
     stage.step(1)
     assert stage.learner.evaluator.cached is None

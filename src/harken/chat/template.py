@@ -23,7 +23,7 @@ from jinja2.utils import Namespace
 
 from harken.chat.bounded_jinja import BoundedEnvironment, budget
 from harken.errors import UserError
-from harken.run import bounded
+from harken.run import bounded_read
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -120,7 +120,7 @@ def folder_reads_clock(folder: Path) -> bool:
     """Return whether a chat template in a model's folder reads a time that the folder does not record."""
     config = folder / "tokenizer_config.json"
     files = [config, *folder.glob("chat_template*"), *folder.glob("*/*.jinja")]
-    texts = [bounded.read_bytes(path).decode("utf-8", "replace") for path in files if path.is_file()]
+    texts = [bounded_read.read_bytes(path).decode("utf-8", "replace") for path in files if path.is_file()]
     recorded = config.is_file() and '"template_time"' in texts[0]
     return any(CLOCK in text for text in texts) and not recorded
 

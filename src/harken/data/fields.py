@@ -31,7 +31,7 @@ _EXTRA = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking",
 
 
 class RowError(Exception):
-    """Report a row that cannot be used: the reason (a key of `report.REASONS`) and the field at fault."""
+    """Report a row that cannot be used: the reason (a key of `report.REASONS`) and the invalid field."""
 
     def __init__(self, reason: str, field: str = "") -> None:
         super().__init__(reason, field)

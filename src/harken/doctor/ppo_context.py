@@ -185,7 +185,7 @@ class PPOContext(Context):
 
     @cached
     @torch.no_grad()
-    def reference_logprobs(self) -> Tensor:
+    def ref_logprobs(self) -> Tensor:
         """The reference's log-probabilities."""
         return self.models.reference.evaluate(self.batch, self.settings.temperature).logprobs
 
@@ -199,7 +199,7 @@ class PPOContext(Context):
         """The responses with every part of their reward."""
         return score_all(self.sources, self.responses)
 
-    def targets(self, old: PolicyOutputs, reference_logprobs: Tensor) -> PPOTargets:
+    def targets(self, old: PolicyOutputs, ref_logprobs: Tensor) -> PPOTargets:
         """Compute PPO targets from rewards that rise from −1 to 1 over the rows, independent of the reward model."""
         response_mask = self.batch.response_mask
         rewards = torch.linspace(-1, 1, len(response_mask), device=response_mask.device)
@@ -210,15 +210,13 @@ class PPOContext(Context):
         # The exact KL from the reference would cost two more projections, and no check reads its value.
         exact = torch.zeros_like(old.logprobs) if settings.kl_estimator == "full" else None
         truncated = truncated & (settings.truncated == "bootstrap")
-        return compute_targets(
-            old, reference_logprobs, response_mask, truncated, rewards, 1.0, settings, exact
-        )
+        return compute_targets(old, ref_logprobs, response_mask, truncated, rewards, 1.0, settings, exact)
 
     @cached
     def losses(self) -> dict[str, float]:
         """Losses on the responses, in one micro-batch."""
-        targets = self.targets(self.old_outputs, self.reference_logprobs)
-        return self.zero_lr_step(self.batch, targets, self.reference_logprobs)
+        targets = self.targets(self.old_outputs, self.ref_logprobs)
+        return self.zero_lr_step(self.batch, targets, self.ref_logprobs)
 
     def zero_lr_step(
         self, batch: TokenBatch, targets: PPOTargets, reference: Tensor, budget: int = SPLIT_TOKENS

@@ -111,7 +111,7 @@ def loss_ignores_padding(context: PPOContext) -> CheckOutcome:
     poison = PolicyOutputs(
         poisoned(old.logprobs), poisoned(old.entropy), poisoned(old.values), old.final_values
     )
-    reference = poisoned(context.reference_logprobs)
+    reference = poisoned(context.ref_logprobs)
     targets = context.targets(poison, reference)
     losses = context.zero_lr_step(with_padding(context.batch, size, more=0), targets, reference)
     return _same_losses(context, losses, "select by the mask (torch.where), never multiply by it")
@@ -126,8 +126,8 @@ def loss_ignores_padding(context: PPOContext) -> CheckOutcome:
 )
 def split_invariance(context: PPOContext) -> CheckOutcome:
     """Compare one row at a time with all rows together."""
-    targets = context.targets(context.old_outputs, context.reference_logprobs)
-    losses = context.zero_lr_step(context.batch, targets, context.reference_logprobs, budget=1)
+    targets = context.targets(context.old_outputs, context.ref_logprobs)
+    losses = context.zero_lr_step(context.batch, targets, context.ref_logprobs, budget=1)
     return _same_losses(context, losses, "sum over tokens, divide by the count of the whole optimiser step")
 
 

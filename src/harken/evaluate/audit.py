@@ -67,7 +67,7 @@ DEFAULT = Thresholds()
 
 @dataclass(frozen=True, slots=True)
 class TrailingRepetition:
-    """Describe a loop at the end of a text: `unit` repeated `times` times, `length` characters in all."""
+    """Describe a repetition at the end of a text: `unit` repeated `times` times, `length` characters in all."""
 
     unit: str
     times: int
@@ -142,13 +142,16 @@ def audit_response(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def flags(row: Mapping[str, Any], measured: Mapping[str, Any], at: Thresholds = DEFAULT) -> list[str]:
+def flags(row: Mapping[str, Any], measured: Mapping[str, Any], thresholds: Thresholds = DEFAULT) -> list[str]:
     """Return the flags of a response that do not depend on other policies."""
-    repetitive = measured["repeated_4grams"] > at.repetition
-    looping = measured["most_repeated"] >= at.same_4gram
-    copied = measured["restatement"] > at.restatement and measured["copied_words"] >= at.restated_words
+    repetitive = measured["repeated_4grams"] > thresholds.repetition
+    looping = measured["most_repeated"] >= thresholds.same_4gram
+    copied = (
+        measured["restatement"] > thresholds.restatement
+        and measured["copied_words"] >= thresholds.restated_words
+    )
     found = {
-        "reward_mismatch": row["reward"] > at.mismatch_reward and (repetitive or looping),
+        "reward_mismatch": row["reward"] > thresholds.mismatch_reward and (repetitive or looping),
         "repetition": repetitive,
         "loop": measured["loop"] is not None,
         "restatement": copied,
@@ -159,7 +162,7 @@ def flags(row: Mapping[str, Any], measured: Mapping[str, Any], at: Thresholds = 
 
 
 def audit(
-    rows: Sequence[Mapping[str, Any]], baseline: str, at: Thresholds = DEFAULT
+    rows: Sequence[Mapping[str, Any]], baseline: str, thresholds: Thresholds = DEFAULT
 ) -> dict[Key, dict[str, Any]]:
     """Return every response's measures and, under "flags", its flags; wins and losses are against `baseline`.
 
@@ -171,11 +174,11 @@ def audit(
     audited: dict[Key, dict[str, Any]] = {}
     for row in rows:
         found = audit_response(row)
-        found["flags"] = flags(row, found, at)
+        found["flags"] = flags(row, found, thresholds)
         if row["policy"] != baseline:
             others = rewards[row["prompt_id"], row["sample"]]
             margins = {p: row["reward"] - r for p, r in others.items() if p != row["policy"]}
-            found["flags"] += _baseline_flags(margins, baseline, found, at)
+            found["flags"] += _baseline_flags(margins, baseline, found, thresholds)
         audited[row["prompt_id"], row["sample"], row["policy"]] = found
     return audited
 
@@ -186,12 +189,12 @@ def responses_by_flag(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, lis
 
 
 def _baseline_flags(
-    margins: Mapping[str, float], baseline: str, measured: Mapping[str, Any], at: Thresholds
+    margins: Mapping[str, float], baseline: str, measured: Mapping[str, Any], thresholds: Thresholds
 ) -> list[str]:
-    clean = not measured["cap_hit"] and measured["repeated_4grams"] < at.win_repetition
+    clean = not measured["cap_hit"] and measured["repeated_4grams"] < thresholds.win_repetition
     wins = all(
-        margin > (at.win_baseline_margin if policy == baseline else at.win_other_margin)
+        margin > (thresholds.win_baseline_margin if policy == baseline else thresholds.win_other_margin)
         for policy, margin in margins.items()
     )
-    found = {"qualified_win": wins and clean, "strong_loss": margins[baseline] < -at.loss_margin}
+    found = {"qualified_win": wins and clean, "strong_loss": margins[baseline] < -thresholds.loss_margin}
     return [name for name, holds in found.items() if holds]

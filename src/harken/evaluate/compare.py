@@ -140,11 +140,11 @@ def _build_table(rows: Sequence[Mapping[str, Any]]) -> _ResponseTable:
     grouped: dict[str, list[tuple[str, int]]] = {}
     for prompt, sample in all_keys:
         grouped.setdefault(prompt, []).append((prompt, sample))
-    usual = len(next(iter(grouped.values())))
-    odd = [keys[0] for keys in grouped.values() if len(keys) != usual]
-    if odd:
+    expected_samples = len(next(iter(grouped.values())))
+    uneven = [keys[0] for keys in grouped.values() if len(keys) != expected_samples]
+    if uneven:
         raise UserError(
-            f"prompts have different numbers of samples: {usual}, but not for {_list_keys(odd)}",
+            f"prompts have different numbers of samples: {expected_samples}, but not for {_list_keys(uneven)}",
             where="responses",
             fix="sample every prompt equally often",
         )
@@ -263,18 +263,18 @@ def _rate_change(difference: Numbers, seed: int, draws: int) -> dict[str, Any]:
     }
 
 
-def _rate(holds: NDArray[Any], seed: int, draws: int) -> dict[str, Any]:
+def _rate(mask: NDArray[Any], seed: int, draws: int) -> dict[str, Any]:
     """Compute a count and rate over all rows, with a Wilson interval, or a bootstrap over prompts for several samples.
 
     Where all rows agree the bootstrap interval would have width 0, so Wilson over prompts is used instead.
     """
-    count, (prompts, samples) = int(holds.sum()), holds.shape
-    if samples == 1 or count in (0, holds.size):
+    count, (prompts, samples) = int(mask.sum()), mask.shape
+    if samples == 1 or count in (0, mask.size):
         low, high = wilson_interval(count // samples, prompts, CONFIDENCE)
     else:
-        drawn = bootstrap_mean(holds.mean(axis=1), draws, seed, CONFIDENCE)
+        drawn = bootstrap_mean(mask.mean(axis=1), draws, seed, CONFIDENCE)
         low, high = drawn.low, drawn.high
-    return {"count": count, "value": count / holds.size, "low": low, "high": high}
+    return {"count": count, "value": count / mask.size, "low": low, "high": high}
 
 
 def _mean(values: Numbers, seed: int, draws: int) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ def tables(summary: Figures, width: int | None = None) -> str:
             )
         },
     }
-    contests = {
+    head_to_head = {
         "right − left": [f"{pair['right']} − {pair['left']}" for pair in pairs],
         "W / T / L": [f"{pair['wins']} / {pair['ties']} / {pair['losses']}" for pair in pairs],
         "win rate %": [_percent(pair["win_rate"]) for pair in pairs],
@@ -53,7 +53,7 @@ def tables(summary: Figures, width: int | None = None) -> str:
     }
     head = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
     rule = "win rate = W / (W + T + L), of the right policy: ties count in the denominator only"
-    blocks = [head, *(_block(cells, width) for cells in (scores, texts, contests) if cells)]
+    blocks = [head, *(_block(cells, width) for cells in (scores, texts, head_to_head) if cells)]
     if pairs:
         blocks.append(rule)
     return "\n\n".join(blocks) + "\n"

@@ -39,15 +39,15 @@ def headline(
     Raises KeyError when a policy or judge is not in the summary.
     """
     pair = find_pair(summary, sft, ppo)
-    gold = pair["judges"][judge] if judge else None
-    lines = [_verdict(summary, sft, ppo, pair["reward"], judge, gold)]
+    judge_difference = pair["judges"][judge] if judge else None
+    lines = [_verdict(summary, sft, ppo, pair["reward"], judge, judge_difference)]
     few = summary["prompts"] < MIN_PROMPTS
     lines.append(
         _difference_sentence(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL)
         + _win_rate_sentence(pair, few)
     )
-    if judge and gold:
-        lines.append(_difference_sentence(gold, f"{ppo}'s {judge} minus {sft}'s", few))
+    if judge and judge_difference:
+        lines.append(_difference_sentence(judge_difference, f"{ppo}'s {judge} minus {sft}'s", few))
     lines += [
         _rate_sentence(summary, sft, ppo, pair[name], name, what, few)
         for name, what in (
@@ -108,14 +108,14 @@ def find_policy(summary: Figures, name: str) -> dict[str, Any]:
 
 
 def _verdict(
-    summary: Figures, sft: str, ppo: str, reward: Figures, judge: str | None, gold: Figures | None
+    summary: Figures, sft: str, ppo: str, reward: Figures, judge: str | None, judge_difference: Figures | None
 ) -> str:
     if summary["prompts"] < MIN_PROMPTS:
         return (
             f"Unclear: {summary['prompts']} prompts are too few to judge {ppo} against {sft}; "
             f"evaluate at least {MIN_PROMPTS}."
         )
-    up, real = interval_sign(reward), interval_sign(gold)
+    up, real = interval_sign(reward), interval_sign(judge_difference)
     if up > 0 and real < 0:
         return (
             f"Warning: the reward model is being over-optimised: {ppo}'s learned reward is above {sft}'s, "
@@ -132,7 +132,7 @@ def _verdict(
         return f"Better: {judge} puts {ppo} above {sft}; the learned reward shows no clear difference."
     if up == 0:
         return f"Unclear: no clear difference between {ppo} and {sft}."
-    why = f"{judge} shows no clear change" if gold else "no independent judge has checked it"
+    why = f"{judge} shows no clear change" if judge_difference else "no independent judge has checked it"
     return f"Unclear: {ppo}'s learned reward is above {sft}'s, but {why}: a reward alone is no evidence."
 
 

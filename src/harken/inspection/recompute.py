@@ -29,7 +29,7 @@ class StepTensors:
     response_mask: Bool[Tensor, "batch time"]
     truncated: Bool[Tensor, " batch"]
     old: PolicyOutputs
-    reference_logprobs: Float[Tensor, "batch time"]
+    ref_logprobs: Float[Tensor, "batch time"]
     recorded: PPOTargets
     new_logprobs: Float[Tensor, "batch time"] | None
     """Log-probabilities after the update; None if they were not measured."""
@@ -40,7 +40,7 @@ class Replay:
     """Hold rewards and PPO targets of the update: as recorded, or under other settings."""
 
     config: RunConfig
-    kl_coefficient: float
+    kl_coef: float
     scored: list[ScoredRollout]
     targets: PPOTargets
 
@@ -94,20 +94,20 @@ def as_recorded(step: RecordedStep, tensors: StepTensors) -> Replay:
     return Replay(step.config, coefficient, rescore(step, step.config), tensors.recorded)
 
 
-def recompute(step: RecordedStep, tensors: StepTensors, config: RunConfig, kl_coefficient: float) -> Replay:
+def recompute(step: RecordedStep, tensors: StepTensors, config: RunConfig, kl_coef: float) -> Replay:
     """Compute the update's PPO targets under `config` with the training code. `config` comes from `replay_config`."""
     scored = rescore(step, config)
     targets = compute_targets(
         tensors.old,
-        tensors.reference_logprobs,
+        tensors.ref_logprobs,
         tensors.response_mask,
         tensors.truncated,
         torch.tensor([row.reward for row in scored], dtype=torch.float32),
-        kl_coefficient,
+        kl_coef,
         ppo_settings(config),
         tensors.recorded.kl_penalty if ppo_settings(config).kl_estimator == "full" else None,
     )
-    return Replay(config, kl_coefficient, scored, targets)
+    return Replay(config, kl_coef, scored, targets)
 
 
 def rescore(step: RecordedStep, config: RunConfig) -> list[ScoredRollout]:
@@ -157,8 +157,8 @@ def write_replay(path: Path, step: RecordedStep, tensors: StepTensors, replay: R
         path,
         replay.scored,
         tensors.response_mask,
-        token_columns(targets, tensors.reference_logprobs, tensors.new_logprobs, critic=has_critic),
-        kl_coefficient=replay.kl_coefficient,
+        token_columns(targets, tensors.ref_logprobs, tensors.new_logprobs, critic=has_critic),
+        kl_coef=replay.kl_coef,
         final_values=None if finals is None else finals.tolist(),
         step=step.number,
     )

@@ -20,7 +20,7 @@ def replay(root: Path, number: int, overrides: Sequence[str], out: Path | None =
     config = replay_config(step, overrides)
     tensors = step_tensors(step)
     before = as_recorded(step, tensors)
-    again = recompute(step, tensors, step.config, before.kl_coefficient)
+    again = recompute(step, tensors, step.config, before.kl_coef)
     after = recompute(step, tensors, config, replay_kl_coef(step, config, overrides))
     lines = format_replay(step, tensors, before, again, after)
     if out is not None:

@@ -32,7 +32,7 @@ def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | in
         "reward, mean": sum(row.reward for row in replay.scored) / responses,
         "KL from the reference, nats per response": float(targets.kl.sum()) / responses,
         "KL by kl_estimator, nats per response": kl_penalty,
-        "KL penalty per response": replay.kl_coefficient * kl_penalty,
+        "KL penalty per response": replay.kl_coef * kl_penalty,
         "token rewards, sum per response": float(targets.rewards.sum()) / responses,
         "tokens in the policy loss": int(policy_mask.sum()),
         "advantage, mean": _mean(advantages),
@@ -59,8 +59,8 @@ def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | in
         metrics["policy loss after the update"] = stats.steps[-1]["policy/loss"]
         metrics["ratios outside the clip range"] = stats.steps[-1]["policy/clipfrac"]
         if settings.kl_in == "loss" and settings.kl_estimator != "full":
-            kl = ESTIMATORS[settings.kl_estimator](tensors.new_logprobs, tensors.reference_logprobs)
-            metrics["KL in the loss after the update"] = replay.kl_coefficient * _mean(kl[policy_mask])
+            kl = ESTIMATORS[settings.kl_estimator](tensors.new_logprobs, tensors.ref_logprobs)
+            metrics["KL in the loss after the update"] = replay.kl_coef * _mean(kl[policy_mask])
     return metrics
 
 
@@ -94,7 +94,7 @@ def format_replay(
         f"{step.run.root} update {step.number}: {len(step.rollouts)} responses, {count} tokens",
         reproduction(tensors, before, again),
         *changed,
-        f"KL coefficient: {before.kl_coefficient:g} → {after.kl_coefficient:g}",
+        f"KL coefficient: {before.kl_coef:g} → {after.kl_coef:g}",
         "",
     ]
     lines += _table(

@@ -13,18 +13,18 @@ def token_rewards(
     reward: Float[Tensor, " batch"],
     kl: Float[Tensor, "batch time"],
     response_mask: Bool[Tensor, "batch time"],
-    kl_coefficient: float,
+    kl_coef: float,
 ) -> Float[Tensor, "batch time"]:
     """Compute per-token rewards: a KL penalty on each token, and the score on the last sampled token of a row.
 
-        r_t = -kl_coefficient × kl_t + [t is the last sampled token] × reward
+        r_t = -kl_coef × kl_t + [t is the last sampled token] × reward
 
     A row without sampled tokens has rewards of 0.
     Source: Ouyang et al. 2022 (arXiv:2203.02155) eq. 2; per token in Huang et al. 2024 (arXiv:2403.17031).
     """
     position = torch.arange(response_mask.shape[1], device=response_mask.device)
     last = torch.where(response_mask, position, -1).amax(dim=1, keepdim=True)
-    kl_penalty = -kl_coefficient * torch.where(response_mask, kl, 0.0)
+    kl_penalty = -kl_coef * torch.where(response_mask, kl, 0.0)
     return kl_penalty + torch.where(position == last, reward.unsqueeze(1), 0.0)
 
 

@@ -14,33 +14,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def k1(
-    logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+def k1(logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return Δ, the estimate to use in a reward. It is not clamped, so its mean is the KL."""
-    return logprobs - reference_logprobs
+    return logprobs - ref_logprobs
 
 
-def k2(
-    logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+def k2(logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return Δ² / 2. On samples of the policy itself its expected gradient is that of the KL."""
-    return (logprobs - reference_logprobs).square() / 2
+    return (logprobs - ref_logprobs).square() / 2
 
 
-def k3(
-    logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+def k3(logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return exp(-Δ) - 1 + Δ: never negative, for logging."""
-    delta = logprobs - reference_logprobs
+    delta = logprobs - ref_logprobs
     return torch.expm1(-delta) + delta
 
 
 def absolute(
-    logprobs: Float[Tensor, "*shape"], reference_logprobs: Float[Tensor, "*shape"]
+    logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
     """Return |Δ|: a penalty on any change, larger than the KL."""
-    return (logprobs - reference_logprobs).abs()
+    return (logprobs - ref_logprobs).abs()
 
 
 ESTIMATORS = {"k1": k1, "abs": absolute, "k2": k2, "k3": k3}

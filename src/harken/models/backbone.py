@@ -189,7 +189,7 @@ class Backbone:
 
     @contextmanager
     def role(self, adapter: str | None) -> Iterator[None]:
-        """Activate exactly this adapter inside (None: no adapter). Scopes nest; on exit the outer one is restored."""
+        """Activate only this adapter inside (None: none, like peft's disable_adapter). Exit restores the outer role."""
         outer = self._role
         self._switch(adapter)
         try:

@@ -109,14 +109,16 @@ class ResolvedRewards:
 def resolve_rewards(training: PPOTraining) -> ResolvedRewards:
     """Find the reward model, the parts of `rewards` and the judges, before any weights are loaded.
 
-    Raises UserError as `find_parts` does, and when the reward model was trained on another base than the
+    Raises UserError as `resolve_sources` does, and when the reward model was trained on another base than the
     configuration names.
     """
     settings, main = training.reward_model, None
     if settings is not None and not settings.random_for_debugging:
         main = require_use(resolve(settings.checkpoint_path), "reward")
         _check_base(main, settings.model_name)
-    return ResolvedRewards(training, main, resolve_sources(training.rewards), resolve_sources(training.ppo.judges))
+    return ResolvedRewards(
+        training, main, resolve_sources(training.rewards), resolve_sources(training.ppo.judges)
+    )
 
 
 @dataclass
@@ -129,18 +131,21 @@ class Rewards:
     """Scorers of held-out responses; nothing is trained on them."""
     reward_model: RewardModel | None = None
     """The model of `training.reward_model`."""
-    frozen: dict[str, list[nn.Parameter]] = field(default_factory=dict)
+    frozen_parameters: dict[str, list[nn.Parameter]] = field(default_factory=dict)
     """Weights that must not change, by component, without those of the policy's base."""
     origins: dict[str, str] = field(default_factory=dict)
     """Description of where each component was loaded from."""
 
     def role_rows(self) -> list[RoleRow]:
         """Return the role table's rows of these components."""
-        return [role_row(name, self.frozen[name], self.origins[name]) for name in self.frozen]
+        return [
+            role_row(name, self.frozen_parameters[name], self.origins[name])
+            for name in self.frozen_parameters
+        ]
 
     def add_frozen(self, component: str, parameters: Iterable[nn.Parameter], origin: str) -> None:
         """Add a component of frozen weights."""
-        self.frozen[component], self.origins[component] = list(parameters), origin
+        self.frozen_parameters[component], self.origins[component] = list(parameters), origin
 
 
 def load_rewards(
@@ -202,7 +207,9 @@ class RewardLoader:
         """Return a reward source for each part. `renderer` is that of the policy whose responses are scored."""
         return [self._source(part, found, renderer, role) for part in found.parts]
 
-    def _source(self, part: RewardPart, found: ResolvedSources, renderer: Renderer, role: str) -> RewardSource:
+    def _source(
+        self, part: RewardPart, found: ResolvedSources, renderer: Renderer, role: str
+    ) -> RewardSource:
         name, models = part.column, found.models.get(part.column, [])
         if isinstance(part, PythonPart):
             return found.functions[name]
@@ -238,7 +245,7 @@ class RewardLoader:
         wanted = lineage_fingerprint(source.base)
         same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
         model = RewardModel.load(source, self.weight_dtype, self.device, next(same, None), adapter)
-        self._count_base(model.backbone, source.base.name)
+        self._register_base(model.backbone, source.base.name)
         kind = "the shared base" if model.backbone is self.shared_base else "a base of its own"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
         self.rewards.add_frozen(component, parameters, f"adapter on {kind}, {source.name}")
@@ -251,7 +258,7 @@ class RewardLoader:
             "warning: RANDOM REWARD. The reward head is untrained; the manifest marks this run as `random reward`"
         )
         backbone = self.shared_base or Backbone.load(policy, self.weight_dtype, self.device)
-        self._count_base(backbone, policy.name)
+        self._register_base(backbone, policy.name)
         size = backbone.hidden_size
         head = ScalarHead(size, (size + 1) ** -0.5, seed).to(self.device).requires_grad_(False)
         self.rewards.add_frozen("reward model", head.parameters(), "random")
@@ -272,7 +279,7 @@ class RewardLoader:
             model, renderer, weight, clip, self.micro_batch_tokens, name=name, max_length=limit
         )
 
-    def _count_base(self, backbone: Backbone, name: str) -> None:
+    def _register_base(self, backbone: Backbone, name: str) -> None:
         """Add a newly loaded base to the frozen weights."""
         if any(backbone is base for base in self.bases):
             return

@@ -89,10 +89,12 @@ class ClassifierReward:
 
     def _batches(self, rows: Sequence[_Input]) -> Iterator[list[_Input]]:
         lengths = sorted({len(row.tokens) for row in rows})
-        classes = [rows] if self.pad_rows else [[r for r in rows if len(r.tokens) == n] for n in lengths]
-        for some in classes:
-            for group in micro_batches([len(row.tokens) for row in some], self.micro_batch_tokens):
-                yield [some[i] for i in group]
+        length_groups = (
+            [rows] if self.pad_rows else [[r for r in rows if len(r.tokens) == n] for n in lengths]
+        )
+        for rows_of_length in length_groups:
+            for group in micro_batches([len(row.tokens) for row in rows_of_length], self.micro_batch_tokens):
+                yield [rows_of_length[i] for i in group]
 
     def _row_scores(self, rows: Sequence[_Input]) -> list[float]:
         values: list[float] = self._label_scores(self._logits(rows)).tolist()
@@ -102,8 +104,8 @@ class ClassifierReward:
     def _logits(self, rows: Sequence[_Input]) -> Tensor:
         """Return float32 logits [rows, outputs], those of each row as without padding."""
         flags = [[False] * len(row.tokens) for row in rows]
-        with _pad_token(self.model, [row.tokens for row in rows]) as filler:
-            batch = collate([row.tokens for row in rows], flags, filler)
+        with _pad_token(self.model, [row.tokens for row in rows]) as pad_id:
+            batch = collate([row.tokens for row in rows], flags, pad_id)
             inputs = {"input_ids": batch.tokens, "attention_mask": batch.attention_mask.long()}
             if rows[0].types:
                 inputs["token_type_ids"] = collate([row.types for row in rows], flags, 0).tokens
@@ -129,12 +131,12 @@ class ClassifierReward:
 
     def _label_scores(self, logits: Tensor) -> Tensor:
         """Turn logits [responses, outputs] into scores [responses] by the module's rule."""
-        own = logits[:, self.label]
+        label_logits = logits[:, self.label]
         independent = self.model.config.problem_type in ("regression", "multi_label_classification")
         if logits.shape[1] == 1 or independent:
-            return own
+            return label_logits
         others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
-        return own - others.logsumexp(dim=1)
+        return label_logits - others.logsumexp(dim=1)
 
     def _encode(self, rollout: Rollout) -> _Input:
         response = self._break_special_tokens(rollout.text)
@@ -286,14 +288,14 @@ def _pad_token(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterato
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
     previous = [getattr(config, "pad_token_id", None) for config in configs]
     own, vocabulary = previous[-1], int(model.get_input_embeddings().weight.shape[0])
-    filler = own
-    if filler is None or not 0 <= filler < vocabulary:
+    pad_id = own
+    if pad_id is None or not 0 <= pad_id < vocabulary:
         used = {token for row in rows for token in row}
-        filler = next((i for i in range(vocabulary) if i not in used), 0)
+        pad_id = next((i for i in range(vocabulary) if i not in used), 0)
     try:
         for config in configs:
-            config.pad_token_id = filler
-        yield filler
+            config.pad_token_id = pad_id
+        yield pad_id
     finally:
         for config, pad in zip(configs, previous, strict=True):
             config.pad_token_id = pad

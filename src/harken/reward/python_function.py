@@ -82,6 +82,7 @@ class PythonReward:
         return [Score(self.name, value, self.weight) for value in values]
 
     def _call(self, row: int, rollout: Rollout) -> float | None:
+        """Call the reward function for one rollout; return its value."""
         signals.raise_if_stopped()
         arguments, details = self._arguments(rollout)
         self._isolation.begin_call(_seed(rollout))
@@ -89,7 +90,7 @@ class PythonReward:
             self._user_code_errors(rollout),
             time_limit(self._timeout, f"{self._file}: {self._function_name}"),
         ):
-            returned = _ReturnValue.of(self._function(*arguments, **details))
+            returned = _ReturnValue.from_returned(self._function(*arguments, **details))
         return self._reward(row, rollout, returned)
 
     def _call_concurrently(self, rollouts: Sequence[Rollout]) -> list[float | None]:
@@ -99,7 +100,7 @@ class PythonReward:
             arguments, details = self._arguments(rollout)
             try:
                 async with asyncio.timeout(self._timeout) as limit:
-                    return _ReturnValue.of(await self._function(*arguments, **details))
+                    return _ReturnValue.from_returned(await self._function(*arguments, **details))
             except BaseException as error:
                 if self._isolation.is_stop_request(error):
                     raise
@@ -135,7 +136,7 @@ class PythonReward:
     def _reward(self, row: int, rollout: Rollout, returned: _ReturnValue) -> float | None:
         what = f"{self._function_name} returned {returned.text} for prompt {rollout.prompt.id}"
         fix = f"return a finite number, or None for no score; {CORRECT_FUNCTION_FIX}"
-        if returned.is_refused:
+        if returned.is_invalid:
             raise UserCodeError(what, where=self._where_defined(), fix=fix)
         value = returned.value
         if value is not None and not math.isfinite(value):
@@ -247,20 +248,20 @@ class _ReturnValue:
     It is converted while the code is isolated, because `__float__` and `__repr__` are the user's code too.
     """
 
-    def __init__(self, value: float | None, text: str, is_refused: bool) -> None:
-        self.value, self.text, self.is_refused = value, text, is_refused
+    def __init__(self, value: float | None, text: str, is_invalid: bool) -> None:
+        self.value, self.text, self.is_invalid = value, text, is_invalid
 
     @classmethod
-    def of(cls, returned: Any) -> _ReturnValue:
+    def from_returned(cls, returned: Any) -> _ReturnValue:
         """Convert what the function returned."""
         try:
             value = as_reward(returned)
         except TypeError as error:
             if inspect.iscoroutine(returned):
                 returned.close()  # or Python warns that it was never awaited
-            return cls(None, str(error), is_refused=True)
+            return cls(None, str(error), is_invalid=True)
         return cls(
-            value, "" if value is None or math.isfinite(value) else describe_value(returned), is_refused=False
+            value, "" if value is None or math.isfinite(value) else describe_value(returned), is_invalid=False
         )
 
 

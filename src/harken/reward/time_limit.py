@@ -41,18 +41,18 @@ def time_limit(seconds: float | None, what: str) -> Iterator[None]:
         return
     done = threading.Event()
     by_signal = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    target = None if by_signal else threading.get_ident()
-    watch = threading.Thread(target=_interrupt_after, args=(done, seconds, target, what), daemon=True)
+    thread_id = None if by_signal else threading.get_ident()
+    watch = threading.Thread(target=_interrupt_after, args=(done, seconds, thread_id, what), daemon=True)
     before = None
 
-    def ring(*_: object) -> None:
+    def raise_timeout(*_: object) -> None:
         if not done.is_set():
             raise CallTimeout
 
     watch.start()
     try:
         if by_signal:
-            before = signal.signal(signal.SIGALRM, ring)
+            before = signal.signal(signal.SIGALRM, raise_timeout)
             signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPT_INTERVAL)
         yield
     finally:
@@ -61,15 +61,17 @@ def time_limit(seconds: float | None, what: str) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         else:  # cancel one that was raised but has not been delivered yet
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target or 0), None)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id or 0), None)
 
 
-def _interrupt_after(done: threading.Event, seconds: float, target: int | None, what: str) -> None:
+def _interrupt_after(done: threading.Event, seconds: float, thread_id: int | None, what: str) -> None:
     if done.wait(seconds):
         return
     for _ in range(int(KILL_AFTER_S / INTERRUPT_INTERVAL)):
-        if target is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), ctypes.py_object(CallTimeout))
+        if thread_id is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread_id), ctypes.py_object(CallTimeout)
+            )
         if done.wait(INTERRUPT_INTERVAL):
             return
     line = (

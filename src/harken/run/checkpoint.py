@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harken.errors import describe_exception, is_third_party_error
-from harken.run import atomic, bounded
+from harken.run import atomic, bounded_read
 from harken.run.checksums import file_sha256
 from harken.run.terminal import say
 
@@ -172,7 +172,7 @@ def _delete(path: Path) -> None:
 def checkpoint_problem(path: Path) -> str | None:
     """Describe why a checkpoint is damaged, or return None. Reads all its files."""
     try:
-        written = bounded.read_bytes(path / MANIFEST)
+        written = bounded_read.read_bytes(path / MANIFEST)
         manifest = json.loads(written)
         files = manifest["files"]
         if manifest["format"] != FORMAT:
@@ -201,7 +201,7 @@ def checkpoint_problem(path: Path) -> str | None:
 def _read(path: Path) -> Checkpoint | str:
     """Read a checkpoint, or describe why it cannot be read: checksums may match files that were wrong when saved."""
     try:
-        state = json.loads(bounded.read_bytes(path / STATE, bounded.MAX_LINES))
+        state = json.loads(bounded_read.read_bytes(path / STATE, bounded_read.MAX_LINES))
         tensors = load_file(path / TENSORS)
     except SafetensorError as error:
         return f"{TENSORS} is not readable: {error}"

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from harken.errors import UserError
-from harken.run import atomic, bounded
+from harken.run import atomic, bounded_read
 
 CHECKSUMS = "SHA256SUMS"
 MAX_PATH_PARTS = 2
@@ -78,11 +78,11 @@ def verify_folder(folder: Path, *, weights: bool = True) -> None:
             _require(folder / name, sha256)
 
 
-def read_verified_text(path: Path, largest: int = bounded.MAX_OBJECT) -> str:
+def read_verified_text(path: Path, max_bytes: int = bounded_read.MAX_OBJECT) -> str:
     """Verify and read UTF-8 text. Raises UserError as `verify_file` does, or if the file is unreadable or too large."""
     verify_file(path)
     try:
-        return bounded.read_text(path, largest)
+        return bounded_read.read_text(path, max_bytes)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -94,7 +94,7 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
     """
     path = folder / CHECKSUMS
     try:
-        written = bounded.read_bytes(path)
+        written = bounded_read.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

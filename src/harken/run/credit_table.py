@@ -74,20 +74,20 @@ def write_credit(
     response_mask: TokenTensor,
     tokens: TokenColumns,
     *,
-    kl_coefficient: float,
+    kl_coef: float,
     final_values: Sequence[float] | None,
     step: int,
 ) -> None:
     """Write one parquet row per rollout, atomically.
 
     `response_mask` [batch, time] marks the response tokens. The column `score` is the weighted sum of a rollout's
-    sources, `final_values` V after the last token (None without a critic), `kl_coefficient` the KL coefficient of this
+    sources, `final_values` V after the last token (None without a critic), `kl_coef` the KL coefficient of this
     update. Raises ValueError if a row of `response_mask` does not match the length of its response, or a column has
     another shape.
     """
-    flags = response_mask.tolist()
-    ragged = {name: _selected(getattr(tokens, name), flags, name) for name in TOKEN_COLUMNS}
-    for row, length in zip(scored, (sum(row) for row in flags), strict=True):
+    mask_rows = response_mask.tolist()
+    ragged = {name: _selected(getattr(tokens, name), mask_rows, name) for name in TOKEN_COLUMNS}
+    for row, length in zip(scored, (sum(row) for row in mask_rows), strict=True):
         if length != len(row.rollout.response_tokens):
             raise ValueError(
                 f"the mask has {length} tokens, the response to {row.rollout.prompt.id!r} "
@@ -99,7 +99,7 @@ def write_credit(
             "prompt_id": row.rollout.prompt.id,
             "sample": row.rollout.sample,
             "step": step,
-            "kl_coefficient": kl_coefficient,
+            "kl_coefficient": kl_coef,
             "score": row.reward,
             "final_value": final,
             **{name: column[number] for name, column in ragged.items()},
@@ -121,14 +121,16 @@ def read_credit(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _selected(grid: TokenTensor | None, flags: Sequence[Sequence[bool]], name: str) -> list[list[Any] | None]:
-    """Return the values of each row where its flags are True."""
-    if grid is None:
-        return [None] * len(flags)
-    rows = grid.tolist()
-    if [len(row) for row in rows] != [len(row) for row in flags]:
+def _selected(
+    tensor: TokenTensor | None, mask_rows: Sequence[Sequence[bool]], name: str
+) -> list[list[Any] | None]:
+    """Return the values of each row where its mask is True."""
+    if tensor is None:
+        return [None] * len(mask_rows)
+    rows = tensor.tolist()
+    if [len(row) for row in rows] != [len(row) for row in mask_rows]:
         raise ValueError(f"{name} and response_mask have different shapes")
     return [
-        [value for value, flag in zip(row, row_flags, strict=True) if flag]
-        for row, row_flags in zip(rows, flags, strict=True)
+        [value for value, flag in zip(row, mask_row, strict=True) if flag]
+        for row, mask_row in zip(rows, mask_rows, strict=True)
     ]

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harken.errors import UserError
-from harken.run import bounded, checksums
+from harken.run import bounded_read, checksums
 
 RESTORE = "restore the file"
 
@@ -42,7 +42,7 @@ def read_lines(path: Path, fix: str = RESTORE) -> list[tuple[str, dict[str, Any]
 
     Raises UserError, naming the line, for a line that is not a JSON object.
     """
-    lines = _content(path, fix, bounded.MAX_LINES).split(b"\n")[:-1]
+    lines = _content(path, fix, bounded_read.MAX_LINES).split(b"\n")[:-1]
     places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
     return [(where, parse_object(line, where, fix)) for where, line in zip(places, lines, strict=True)]
 
@@ -66,10 +66,10 @@ def parse_object(content: bytes, where: str, fix: str = RESTORE) -> dict[str, An
     return value
 
 
-def _content(path: Path, fix: str, largest: int = bounded.MAX_OBJECT) -> bytes:
+def _content(path: Path, fix: str, max_bytes: int = bounded_read.MAX_OBJECT) -> bytes:
     checksums.verify_file(path)
     try:
-        return bounded.read_bytes(path, largest)
+        return bounded_read.read_bytes(path, max_bytes)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path), fix=fix) from error
 

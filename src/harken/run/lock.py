@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harken.errors import UserError
-from harken.run import bounded, crash_report
+from harken.run import bounded_read, crash_report
 from harken.run.terminal import say
 
 LOCK, OWNER = ".writer.lock", ".writer.json"
@@ -90,7 +90,7 @@ def _this_process() -> dict[str, str | int]:
 
 def _owner(folder: Path) -> str:
     try:
-        owner = json.loads(bounded.read_bytes(folder / OWNER))
+        owner = json.loads(bounded_read.read_bytes(folder / OWNER))
         return f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
     except (OSError, ValueError, KeyError, TypeError):  # the other process has just started
         return "another process"

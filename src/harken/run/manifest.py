@@ -19,7 +19,7 @@ from pydantic import Field
 
 import harken
 from harken.errors import UserError
-from harken.run import atomic, bounded, checksums, json_io
+from harken.run import atomic, bounded_read, checksums, json_io
 from harken.run.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
@@ -136,7 +136,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read the manifest at `path`. Raises UserError if it is missing or damaged."""
     checksums.verify_file(path)
     try:
-        manifest = json.loads(bounded.read_bytes(path))
+        manifest = json.loads(bounded_read.read_bytes(path))
     except FileNotFoundError:
         raise UserError("no manifest", where=str(path), fix="name the folder of a run") from None
     except OSError as error:

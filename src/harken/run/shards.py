@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harken.run import atomic, bounded
+from harken.run import atomic, bounded_read
 from harken.run.terminal import say
 
 
@@ -35,7 +35,7 @@ def load_or_make_shard(path: Path, make: Callable[[], Sequence[Any]]) -> list[An
 
 def _read(path: Path) -> list[Any] | None:
     try:
-        written = bounded.read_bytes(path, bounded.MAX_LINES)
+        written = bounded_read.read_bytes(path, bounded_read.MAX_LINES)
     except FileNotFoundError:
         return None
     except OSError as error:

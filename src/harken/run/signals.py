@@ -27,12 +27,12 @@ GRACE = 25.0
 class Stopped(SystemExit):
     """Stop the run at a safe point after a signal. The exit code is 128 + the signal's number, as in shells.
 
-    `late`: a step was abandoned halfway, and the weights in memory must not be saved.
+    `mid_step`: a step was abandoned halfway, and the weights in memory must not be saved.
     """
 
-    def __init__(self, number: int, *, late: bool = False) -> None:
+    def __init__(self, number: int, *, mid_step: bool = False) -> None:
         super().__init__(128 + number)
-        self.late = late
+        self.mid_step = mid_step
         self.name = signal.Signals(number).name
 
 
@@ -107,7 +107,7 @@ def raise_if_stopped() -> None:
     late = time.monotonic() - _State.requested_at > GRACE
     if late or not _State.in_critical_section:
         _State.delivered = True
-        raise Stopped(_State.requested, late=_State.in_critical_section)
+        raise Stopped(_State.requested, mid_step=_State.in_critical_section)
 
 
 def raise_if_pending() -> None:

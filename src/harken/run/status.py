@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harken.run import atomic, bounded, manifest
+from harken.run import atomic, bounded_read, manifest
 from harken.run.folder import RunFolder
 from harken.run.terminal import say
 
@@ -54,7 +54,7 @@ def write_status(
 def has_ended(run: RunFolder) -> bool:
     """Return whether the run ended by itself: after all steps or by an early stop. False without a status."""
     try:
-        return _is_end(json.loads(bounded.read_bytes(run.status)))
+        return _is_end(json.loads(bounded_read.read_bytes(run.status)))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

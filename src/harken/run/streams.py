@@ -57,7 +57,10 @@ def make_output_non_failing() -> None:
 
 
 def write_error(name: str) -> OSError | None:
-    """Return the first write error of "stdout" or "stderr"; None if there was none or `protect` was not called."""
+    """Return the first write error of "stdout" or "stderr".
+
+    None if there was none or `make_output_non_failing` was not called.
+    """
     if name in _raw:
         getattr(sys, name).flush()
         return _raw[name].error

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from harken.errors import describe_exception
-from harken.run import atomic, bounded
+from harken.run import atomic, bounded_read
 from harken.run.folder import RunFolder
 from harken.run.terminal import Clock, bar, counter, progress, say
 
@@ -130,7 +130,9 @@ def _number(value: float) -> float | int:
 
 def logged_lines(path: Path, step: int) -> list[bytes]:
     """Return the lines of a metrics.jsonl up to `step`, without incomplete ones; [] if there is no file."""
-    lines = bounded.read_bytes(path, bounded.MAX_LINES).split(b"\n") if step and path.exists() else []
+    lines = (
+        bounded_read.read_bytes(path, bounded_read.MAX_LINES).split(b"\n") if step and path.exists() else []
+    )
     return [line for line in lines if _step_of(line) <= step]
 
 
@@ -138,7 +140,7 @@ def _remove_later_lines(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = b"".join(line + b"\n" for line in logged_lines(path, step))
-    if kept != bounded.read_bytes(path, bounded.MAX_LINES):
+    if kept != bounded_read.read_bytes(path, bounded_read.MAX_LINES):
         atomic.write_bytes(path, kept)
 
 

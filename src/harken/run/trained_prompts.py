@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from harken.records import Message
-from harken.run import atomic, bounded, checksums
+from harken.run import atomic, bounded_read, checksums
 from harken.run.folder import RunFolder
 
 
@@ -26,7 +26,7 @@ def write_prompt_hashes(run: RunFolder, prompts: Iterable[Sequence[Message]]) ->
 def read_prompt_hashes(run: RunFolder) -> set[str]:
     """Read the hashes; empty for a run of an older version. Raises UserError if the file is damaged."""
     return (
-        set(checksums.read_verified_text(run.trained_prompts, bounded.MAX_LINES).split())
+        set(checksums.read_verified_text(run.trained_prompts, bounded_read.MAX_LINES).split())
         if run.trained_prompts.exists()
         else set()
     )

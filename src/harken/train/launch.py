@@ -110,7 +110,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         dtype=config.dtype,
         patience=config.training.patience,
         max_skipped_steps=config.training.max_skipped_steps,
-        made_by={"config_sha256": manifest.config_sha256(settings), "harken_code": manifest.code_sha256()},
+        provenance={"config_sha256": manifest.config_sha256(settings), "harken_code": manifest.code_sha256()},
     )
     return run
 
@@ -186,7 +186,11 @@ def _ppo(
         models.rewards.judges,
     )
     data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
-    lineage = _lineage(source, sft=False) | models.found.lineage() | {"data": data, "frozen": models.frozen}
+    lineage = (
+        _lineage(source, sft=False)
+        | models.found.lineage()
+        | {"data": data, "frozen": models.frozen_fingerprints}
+    )
     if not has_sft(source):
         say(
             "warning: no supervised fine-tuning of this policy is recorded. Without it, reward scores are unreliable "

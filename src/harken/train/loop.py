@@ -19,7 +19,7 @@ from harken.health.findings import status_mark
 from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import TrainingType
-from harken.run import atomic, bounded, checkpoint, checksums, manifest, signals, status
+from harken.run import atomic, bounded_read, checkpoint, checksums, manifest, signals, status
 from harken.run.folder import RunFolder
 from harken.run.lock import require_disk_space
 from harken.run.signals import Stopped
@@ -103,7 +103,7 @@ def run_stage(
     dtype: str,
     patience: int | None = None,
     max_skipped_steps: int = 0,
-    made_by: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> None:
     """Train a stage from its newest valid checkpoint to the end, and monitor its health.
 
@@ -118,7 +118,7 @@ def run_stage(
     """
     nonfinite = NonFiniteHandler(run, seed, max_skipped_steps, stage.total)
     loop = _Loop(
-        stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), nonfinite, made_by or {}
+        stage, run, checkpoints, Monitor(health.stop_on, kind, limits_for(dtype)), nonfinite, provenance or {}
     )
     try:
         with signals.handle_signals():
@@ -144,10 +144,10 @@ class _Loop:
 
     def __init__(
         self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor,
-        nonfinite: NonFiniteHandler, made_by: Mapping[str, str],
+        nonfinite: NonFiniteHandler, provenance: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.stage, self.run, self.checkpoints = stage, run, checkpoints
-        self.monitor, self.nonfinite, self.made_by = monitor, nonfinite, dict(made_by)
+        self.monitor, self.nonfinite, self.provenance = monitor, nonfinite, dict(provenance)
         self.done = self.saved = 0
         self.unlogged: dict[str, float] = {}
         """Metrics of step `done` + 1 if it is trained but not yet evaluated and logged."""
@@ -158,12 +158,7 @@ class _Loop:
         """Whether step `done` was considered as the best and written to metrics.jsonl."""
         self.changed_components = manifest.changed_frozen_components(run)
         """Frozen components whose weights changed, in this or an earlier process of the run."""
-        if (latest := checkpoint.latest(run.checkpoints)) is not None:
-            restore(stage, latest.step, latest.tensors, latest.state, run.checkpoints)
-            self.unlogged = {name: float(text) for name, text in latest.state.get(_UNLOGGED, {}).items()}
-            self.saved, self.done = latest.step, latest.step - bool(self.unlogged)
-            say(f"{stage.label}: resuming after step {self.saved} of {stage.total}")
-            nonfinite.count_logged(logged_lines(run.metrics, self.done))
+        self._resume()
         self.saved_skipped = nonfinite.skipped
         """Skipped steps among the `saved` steps."""
         checkpoint.prune(run.checkpoints, checkpoints.keep)
@@ -173,6 +168,17 @@ class _Loop:
         self.stop_reason = stage.stop_reason()
         self.write_status(None)
         require_disk_space(run.root, 2 * _checkpoint_bytes(stage.tensors()), "two checkpoints")
+
+    def _resume(self) -> None:
+        """Resume from the newest valid checkpoint, if there is one."""
+        latest = checkpoint.latest(self.run.checkpoints)
+        if latest is None:
+            return
+        restore(self.stage, latest.step, latest.tensors, latest.state, self.run.checkpoints)
+        self.unlogged = {name: float(text) for name, text in latest.state.get(_UNLOGGED, {}).items()}
+        self.saved, self.done = latest.step, latest.step - bool(self.unlogged)
+        say(f"{self.stage.label}: resuming after step {self.saved} of {self.stage.total}")
+        self.nonfinite.count_logged(logged_lines(self.run.metrics, self.done))
 
     def train(self, seed: int, eval_every: int, patience: int | None, tensorboard: bool) -> None:
         """Run all remaining steps."""
@@ -185,7 +191,9 @@ class _Loop:
             tracker.start(self.done)
             if self.done:
                 # Not splitlines: a metric's name may contain a character that splitlines takes for a line break.
-                self.monitor.replay(bounded.read_text(self.run.metrics, bounded.MAX_LINES).split("\n")[:-1])
+                self.monitor.replay(
+                    bounded_read.read_text(self.run.metrics, bounded_read.MAX_LINES).split("\n")[:-1]
+                )
                 self.stop_reason = self.stop_reason or self.monitor.stop_reason()
             while self.done < total and (self.stop_reason is None or self.unlogged):
                 signals.raise_if_stopped()
@@ -231,7 +239,7 @@ class _Loop:
 
     def on_stop(self, stop: Stopped) -> None:
         """Write a checkpoint, unless a step is half done or the newest checkpoint is of the current step."""
-        if not stop.late and not self.finishing:
+        if not stop.mid_step and not self.finishing:
             self._save_current()
         self.write_status(f"interrupted by {stop.name}")
         outcome = f"resumes after step {self.saved}" if self.saved else "starts again: no step was finished"
@@ -277,7 +285,7 @@ class _Loop:
             self._save(self.done, self.state_after_done)
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
-        state = {**state, "made_by": self.made_by}
+        state = {**state, "made_by": self.provenance}
         if checkpoint.save(self.run.checkpoints, step, self.stage.tensors(), state, self.checkpoints.keep):
             self.saved, self.saved_skipped = step, self.nonfinite.skipped
             self.saved_at = time.monotonic()

@@ -92,7 +92,7 @@ def test_padding_and_prompt_cannot_reach_the_loss(make_stage: MakeStage) -> None
     """P24, P32: NaN wherever no token was sampled leaves update and metrics as they are."""
     clean, poisoned = make_stage(ppo_config()), make_stage(ppo_config())
     evaluator = poisoned.evaluator
-    evaluate, logprobs = evaluator.policy_and_values, evaluator.logprobs
+    evaluate, logprobs = evaluator.old_logprobs_and_values, evaluator.logprobs
 
     def poison(batch: TokenBatch, first: Sequence[int], *, keep_graph: bool) -> PolicyOutputs:
         got = evaluate(batch, first, keep_graph=keep_graph)
@@ -104,7 +104,7 @@ def test_padding_and_prompt_cannot_reach_the_loss(make_stage: MakeStage) -> None
     def poison_reference(policy: Policy, batch: TokenBatch) -> torch.Tensor:
         return torch.where(batch.response_mask, logprobs(policy, batch), torch.nan)
 
-    evaluator.policy_and_values = poison  # type: ignore[method-assign]
+    evaluator.old_logprobs_and_values = poison  # type: ignore[method-assign]
     evaluator.logprobs = poison_reference  # type: ignore[method-assign]
     a, b = clean.step(0), poisoned.step(0)
     timing = {name for name in a if name.startswith("time/")}

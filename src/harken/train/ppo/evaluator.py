@@ -55,10 +55,10 @@ class Evaluator:
 
         return self._per_token(batch, forward)
 
-    def policy_and_values(
+    def old_logprobs_and_values(
         self, batch: TokenBatch, first_minibatch: Sequence[int], *, keep_graph: bool
     ) -> PolicyOutputs:
-        """Compute log-probabilities, entropy and values with the forward that training uses.
+        """Compute the old log-probabilities, entropy and values, with the same forward as training.
 
         With `keep_graph`, the largest micro-batch of `first_minibatch` (rows of the batch) runs last and its graph is
         kept.
@@ -87,7 +87,7 @@ class Evaluator:
         return self.budget.retry_on_oom(attempt, reset=self.drop_cached)
 
     def first_minibatch_last(self, batch: TokenBatch, first_minibatch: Sequence[int]) -> list[list[int]]:
-        """Split the whole batch into micro-batches (lists of rows); the last is the largest of `first_minibatch`."""
+        """Split the batch into micro-batches, ending with the largest micro-batch of `first_minibatch`."""
         others = sorted(set(range(len(batch.tokens))) - set(first_minibatch))
         lengths = batch.attention_mask.sum(-1)
         first = sorted(self._micro_batches(batch, first_minibatch), key=lambda rows: int(lengths[rows].sum()))

@@ -17,7 +17,7 @@ from harken.train.ppo.metrics import response_metrics
 
 DEGENERATION_RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
 MAX_RATE_INCREASE = 0.05
-"""A checkpoint is ineligible if one of `RATES` is higher than before training by more than this."""
+"""A checkpoint is ineligible if one of `DEGENERATION_RATES` is higher than before training by more than this."""
 
 
 class HeldOutEvaluator:
@@ -94,7 +94,9 @@ class HeldOutEvaluator:
         if "eval/reward_mean" not in metrics:
             return None
         over_budget = kl_budget is not None and metrics["kl/mean"] > kl_budget
-        degraded = any(metrics[rate] > self.baseline.get(rate, 1.0) + MAX_RATE_INCREASE for rate in DEGENERATION_RATES)
+        degraded = any(
+            metrics[rate] > self.baseline.get(rate, 1.0) + MAX_RATE_INCREASE for rate in DEGENERATION_RATES
+        )
         judge_fell = any(
             metrics[change] < -2.0 * metrics[f"eval/change_error_{judge.name}"]
             for judge in self.judges

@@ -54,7 +54,7 @@ class Minibatch:
         width = batch.tokens.shape[1]
         rows = tuple(self.rows[i] for i in index)
         return Minibatch(
-            rows, batch, self.targets.rows(index, width), self.ref_logprobs[index, :width], self.counts
+            rows, batch, self.targets.select(index, width), self.ref_logprobs[index, :width], self.counts
         )
 
     def tensors(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
 from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint_tensors, role_row
-from harken.reward.build import ResolvedRewards, Rewards, resolve_rewards, load_rewards
+from harken.reward.build import ResolvedRewards, Rewards, load_rewards, resolve_rewards
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
@@ -41,7 +41,7 @@ class PPOModels:
     """Folder of the base model under the policy's adapter."""
 
     def __post_init__(self) -> None:
-        self.frozen = self._fingerprints()
+        self.frozen_fingerprints = self._fingerprints()
         """Component → fingerprint of its weights in memory at the start of the run."""
 
     def engine(self, renderer: Renderer, prompt_limit: int) -> InProcessEngine:
@@ -75,14 +75,15 @@ class PPOModels:
     def check_frozen(self) -> None:
         """Raise FrozenWeightsChanged if the base, the reference or a reward model has changed since the start."""
         now = self._fingerprints()
-        changed = [name for name, value in self.frozen.items() if now[name] != value]
+        changed = [name for name, value in self.frozen_fingerprints.items() if now[name] != value]
         if changed:
             raise FrozenWeightsChanged(changed)
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
 
     def _fingerprints(self) -> dict[str, str]:
         fingerprints = {
-            name: fingerprint_tensors(parameters) for name, parameters in self.rewards.frozen.items()
+            name: fingerprint_tensors(parameters)
+            for name, parameters in self.rewards.frozen_parameters.items()
         }
         if self.policy.adapter is not None:
             fingerprints["base"] = fingerprint_tensors(_base_parameters(self.policy.backbone))

@@ -33,7 +33,7 @@ class Recorder:
             scored,
             batch.response_mask,
             token_columns(targets, ref_logprobs, new_logprobs, critic=self.has_critic),
-            kl_coefficient=kl_coef,
+            kl_coef=kl_coef,
             final_values=old.final_values.tolist() if self.has_critic else None,
             step=step,
         )

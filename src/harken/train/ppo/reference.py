@@ -28,30 +28,30 @@ class Reference:
     weights of a separate model are overwritten.
     """
 
-    def __init__(self, policy: Policy, trained: Policy, update_every: int | None) -> None:
-        self.policy, self._trained, self._every = policy, trained, update_every
+    def __init__(self, model: Policy, policy: Policy, update_every: int | None) -> None:
+        self.model, self._policy, self._every = model, policy, update_every
         self.times_updated = 0
 
     def update_if_due(self, updates_done: int) -> None:
         """Copy the policy into the reference if `updates_done` is a multiple of the interval."""
         if self._every is not None and updates_done % self._every == 0:
-            self._copy_from(self._trained)
+            self._copy_from(self._policy)
             self.times_updated += 1
 
     def _copy_from(self, policy: Policy) -> None:
         if policy.adapter is not None:
-            self.policy.backbone.copy_adapter(policy.adapter, ADAPTER, trainable=False)
-            self.policy.adapter = ADAPTER
+            self.model.backbone.copy_adapter(policy.adapter, ADAPTER, trainable=False)
+            self.model.adapter = ADAPTER
             return
         with torch.no_grad():
             source = policy.parameters()
-            for name, parameter in self.policy.backbone.model.named_parameters():
+            for name, parameter in self.model.backbone.model.named_parameters():
                 parameter.copy_(source[name])
 
     def _weights(self) -> dict[str, Tensor]:
-        if self.policy.adapter is not None:
-            return dict(self.policy.backbone.adapter_parameters(self.policy.adapter))
-        return dict(self.policy.backbone.model.named_parameters())
+        if self.model.adapter is not None:
+            return dict(self.model.backbone.adapter_parameters(self.model.adapter))
+        return dict(self.model.backbone.model.named_parameters())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return its weights if it was ever updated; until then the loaded weights are unchanged."""
@@ -68,8 +68,8 @@ class Reference:
         self.times_updated = int(state["times_updated"])
         if not self.times_updated:
             return
-        if self._trained.adapter is not None:
-            self._copy_from(self._trained)
+        if self._policy.adapter is not None:
+            self._copy_from(self._policy)
         with torch.no_grad():
             for name, weight in self._weights().items():
                 weight.copy_(tensors[_SAVED + name])

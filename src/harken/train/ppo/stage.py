@@ -59,7 +59,7 @@ class PPOStage:
         held_out: Sequence[Prompt],
         run: RunFolder,
         base: Path,
-        verify: Callable[[], object] = lambda: None,
+        check_frozen: Callable[[], object] = lambda: None,
         critic: Critic | None = None,
         ptx: Ptx | None = None,
         judges: Sequence[RewardSource] = (),
@@ -67,7 +67,7 @@ class PPOStage:
         assert isinstance(config.training, PPOTraining)
         self.training, self.settings, self.seed = config.training, config.training.ppo, config.seed
         self.policy, self.critic, self.engine, self.rewards = policy, critic, engine, rewards
-        self.prompts, self.base, self.verify = prompts, base, verify
+        self.prompts, self.base, self.check_frozen = prompts, base, check_frozen
         self.total = self.settings.updates
         self.reference = Reference(reference, policy, self.settings.reference_update_every)
         self.learner = Learner(self.training, policy, reference, critic, ptx, config.seed)
@@ -99,10 +99,10 @@ class PPOStage:
         watch.lap("time/score")
 
         # Evaluate their tokens under the reference, the policy and the critic.
-        ref_logprobs = self.evaluator.logprobs(self.reference.policy, batch)
+        ref_logprobs = self.evaluator.logprobs(self.reference.model, batch)
         full_kl = self._full_kl(batch)
         first_minibatch = minibatch_indices(number, 0, 0, len(rollouts), self.settings, self.seed)
-        old = self.evaluator.policy_and_values(batch, first_minibatch, keep_graph=not self.warming_up)
+        old = self.evaluator.old_logprobs_and_values(batch, first_minibatch, keep_graph=not self.warming_up)
         watch.lap("time/evaluate")
 
         # Penalise each token by its KL; compute advantages and returns.
@@ -163,7 +163,7 @@ class PPOStage:
     def _full_kl(self, batch: TokenBatch) -> Tensor | None:
         if self.settings.kl_estimator != "full":
             return None
-        return self.evaluator.full_kl(self.reference.policy, batch)
+        return self.evaluator.full_kl(self.reference.model, batch)
 
     def _reward_and_truncated(
         self, scored: Sequence[ScoredRollout], batch: TokenBatch
@@ -294,7 +294,7 @@ class PPOStage:
     def save(self, folder: Path) -> None:
         """Write the policy (as an adapter on its base, unrounded, or as a whole model) and the value head.
 
-        Raises FrozenWeightsChanged, after everything is written, if `verify` does.
+        Raises FrozenWeightsChanged, after everything is written, if `check_frozen` does.
         """
         if self.policy.adapter is not None:
             self.policy.backbone.save_adapter(self.policy.adapter, folder, self.base)
@@ -306,7 +306,7 @@ class PPOStage:
         head = self.critic.head if self.critic is not None else self.policy.value_head
         if head is not None:
             save_file(dict(head.state_dict()), folder / "value_head.safetensors")
-        self.verify()
+        self.check_frozen()
 
 
 def _split_repeats(rows: Sequence[int]) -> list[list[int]]:

@@ -42,7 +42,7 @@ class PPOTargets:
     kl: Float[Tensor, "batch time"]
     kl_penalty: Float[Tensor, "batch time"]
 
-    def rows(self, index: Sequence[int], width: int) -> PPOTargets:
+    def select(self, index: Sequence[int], width: int) -> PPOTargets:
         """Select rows, and their first `width` tokens, as `TokenBatch.select` does."""
         where = torch.as_tensor(list(index), device=self.returns.device)
         return PPOTargets(*(getattr(self, field.name)[where, :width] for field in fields(self)))

@@ -15,8 +15,8 @@ MAX_LINES = 1 << 30
 """Largest size in bytes of a file with many lines: metrics, shards, prompt hashes."""
 
 
-def read_bytes(path: Path, largest: int = MAX_OBJECT) -> bytes:
-    """Read a regular file of at most `largest` bytes.
+def read_bytes(path: Path, max_bytes: int = MAX_OBJECT) -> bytes:
+    """Read a regular file of at most `max_bytes` bytes.
 
     Raises OSError as `open` does, and also for a larger file or one that is not regular.
     """
@@ -25,14 +25,14 @@ def read_bytes(path: Path, largest: int = MAX_OBJECT) -> bytes:
         raise OSError(number, "it is a folder" if path.is_dir() else "it is not a regular file", str(path))
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(largest + 1) if size <= largest else b""
-    if size > largest or len(content) > largest:
+        content = file.read(max_bytes + 1) if size <= max_bytes else b""
+    if size > max_bytes or len(content) > max_bytes:
         raise OSError(
-            errno.EOVERFLOW, f"more than {largest:,} bytes, larger than any file of a run", str(path)
+            errno.EOVERFLOW, f"more than {max_bytes:,} bytes, larger than any file of a run", str(path)
         )
     return content
 
 
-def read_text(path: Path, largest: int = MAX_OBJECT) -> str:
+def read_text(path: Path, max_bytes: int = MAX_OBJECT) -> str:
     """Read UTF-8 text with `read_bytes`."""
-    return read_bytes(path, largest).decode("utf-8")
+    return read_bytes(path, max_bytes).decode("utf-8")
