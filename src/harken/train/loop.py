@@ -107,7 +107,7 @@ def run_stage(
 ) -> None:
     """Train a stage from its newest valid checkpoint to the end, and monitor its health.
 
-    Checkpoints record what they were `made_by`. On a stop signal (see `run.signals`):
+    Checkpoints record `provenance` as their `made_by`. On a stop signal (see `run.signals`):
 
     * during a step: writes a checkpoint of the current step, then raises Stopped;
     * while writing `final/`: finishes the run, then raises Stopped.
