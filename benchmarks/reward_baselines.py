@@ -20,7 +20,7 @@ from scipy import optimize, sparse, special
 
 from harken.config.base import DataConfig
 from harken.data.sources import load_preferences
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 from harken.records import Preference
 
 WORD = re.compile(r"[a-z']+|[0-9]+|[^\sa-z0-9]")

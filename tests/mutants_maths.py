@@ -111,6 +111,9 @@ STATISTICS = [
     ("bootstrap one-sided", "bootstrap_mean: [0.5 - confidence / 2, 0.5 + confidence / 2]", "[1 - confidence, confidence]"),
     ("bootstrap seed ignored", "bootstrap_mean: seed", "0"),
     ("bootstrap lets NaN in", "_finite: not np.isfinite(array).all()", "np.isposinf(array).any()"),
+]  # fmt: skip
+
+PAIRED = [
     ("sign test one-sided", "sign_test: 2 * tail", "tail"),
     ("sign test without the observed count", "sign_test: range(fewer)", "range(fewer - 1)"),
 ]  # fmt: skip
@@ -152,7 +155,8 @@ TABLES = {
     ("maths/advantage.py", "maths/test_advantage.py"): ADVANTAGE,
     ("maths/policy_loss.py", "maths/test_policy_loss.py"): POLICY_LOSS,
     ("maths/preference_loss.py", "maths/test_preference_loss.py"): PREFERENCE_LOSS,
-    ("maths/statistics.py", "maths/test_statistics.py"): STATISTICS,
+    ("maths/statistics/intervals.py", "maths/test_statistics.py"): STATISTICS,
+    ("maths/statistics/paired.py", "maths/test_statistics.py"): PAIRED,
     ("maths/repetition.py", "maths/test_repetition.py"): REPETITION,
     ("batches.py", "test_batches.py"): BATCHES,
     ("seeds.py", "test_seeds.py"): SEEDS,

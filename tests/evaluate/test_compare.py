@@ -10,7 +10,8 @@ from scipy import stats
 from harken.errors import UserError
 from harken.evaluate import compare as module
 from harken.evaluate.compare import compare, detectable_win_rate, holm
-from harken.maths.statistics import sign_test, wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
+from harken.maths.statistics.paired import sign_test
 
 
 def rows(rewards, samples=1, **columns):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harken.maths import statistics
-from harken.maths.statistics import Interval, bootstrap_mean, paired_bootstrap, sign_test, wilson_interval
+from harken.maths.statistics.intervals import Interval, bootstrap_mean, paired_bootstrap, wilson_interval
+from harken.maths.statistics.paired import sign_test
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "statistics.json").read_text())
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 from harken.records import Preference, TokenPair
 
 MAX_NAMED_GROUPS = 6

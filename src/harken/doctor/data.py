@@ -17,7 +17,7 @@ from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.errors import UserError
 from harken.maths.repetition import repeated_ngram_fraction
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 
 ON_PURPOSE = ("over_limit", "tie", "duplicate_prompt")

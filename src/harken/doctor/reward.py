@@ -9,7 +9,7 @@ from harken.doctor.check import Check, check
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.grading import DONT_KNOW, RewardScores
 from harken.doctor.ppo_context import UPDATE_RESPONSE_TOKENS, PPOContext
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 
 COST = "scores of 128 responses"
 FEW_PAIRS = 12

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harken.errors import UserError
-from harken.maths.statistics import Interval, bootstrap_mean, sign_test, wilson_interval
+from harken.maths.statistics.intervals import Interval, bootstrap_mean, wilson_interval
+from harken.maths.statistics.paired import sign_test
 
 REPETITIVE = 0.25
 """A response is repetitive strictly above this share of repeated word 4-grams."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.evaluate.verdict import find_pair, find_policy, late_kl
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 from harken.run.terminal import columns, format_table
 
 MAX_CELL_WIDTH = 36

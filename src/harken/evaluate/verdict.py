@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.evaluate.run_summary import LATE_UPDATES
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 
 MIN_PROMPTS = 20
 """Prompts below which bootstrap intervals are too narrow for a verdict."""

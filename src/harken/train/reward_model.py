@@ -18,7 +18,7 @@ from harken.config import RunConfig
 from harken.config.training import RewardTraining
 from harken.errors import NonFinite, UserError
 from harken.maths.preference_loss import soft_bradley_terry
-from harken.maths.statistics import wilson_interval
+from harken.maths.statistics.intervals import wilson_interval
 from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint

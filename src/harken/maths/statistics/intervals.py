@@ -1,4 +1,4 @@
-"""Compute intervals and tests for comparing policies on the same prompts. NumPy only."""
+"""Compute confidence intervals of proportions and means. NumPy only."""
 
 from __future__ import annotations
 
@@ -72,23 +72,6 @@ def paired_bootstrap(
     if len(first) != len(second):
         raise ValueError(f"pairs need as many values left as right, got {len(first)} and {len(second)}")
     return bootstrap_mean(second - first, draws, seed, confidence)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Compute the exact two-sided p-value of `wins` against `losses` when both are equally likely, without ties.
-
-    1 when both counts are 0. Raises ValueError when a count is negative.
-    Source: Arbuthnot 1710; the binomial test at one half.
-    """
-    if wins < 0 or losses < 0:
-        raise ValueError(f"wins and losses are counts, got {wins} and {losses}")
-    n, fewer = wins + losses, min(wins, losses)
-    ways, tail = 1, 1
-    for k in range(fewer):
-        ways = ways * (n - k) // (k + 1)
-        tail += ways
-    p: float = 2 * tail / 2**n
-    return min(p, 1.0)
 
 
 def _finite(values: ArrayLike) -> NDArray[Any]:
