@@ -17,6 +17,7 @@ from pathlib import Path
 
 from forked import Job, preload, run_jobs
 from mutant import Mutant
+from mutants_card import CARD
 from mutants_chat import CHAT
 from mutants_checksums import CHECKSUMS
 from mutants_coverage import COVERAGE
@@ -66,6 +67,7 @@ MUTANTS = [
     *COVERAGE,
     *CHAT,
     *MODELS,
+    *CARD,
 ]
 AT_ONCE = 2
 SECONDS = 300

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from harken.data.preferences import (
     Comparison,
     agreement,
-    krippendorff_alpha,
     majority_vote,
     ranked_pairs,
     to_preference,
     vote_margin,
 )
+from harken.maths.statistics.agreement import krippendorff_alpha
 from harken.records import Message, Prompt
 
 PROMPT = Prompt("p", (Message("user", "q"),))
@@ -62,7 +62,7 @@ def test_alpha_of_the_published_example():
 
 
 def test_agreement_counts_verdicts_not_strengths():
-    found = agreement([[-1, -3], [-1, 2, 2], [1], [0, 0]])
+    found = agreement([[-1.0, -3.0], [-1.0, 2.0, 2.0], [1.0], [0.0, 0.0]])
     assert found is not None
     assert (found.rows, found.unanimous) == (3, 2)
     assert found.pairwise == pytest.approx((1 + 1 / 3 + 1) / 3)

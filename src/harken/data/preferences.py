@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
+from harken.maths.statistics.agreement import krippendorff_alpha
 from harken.records import Preference, Prompt
 
 
@@ -130,26 +131,3 @@ def agreement(rows: Sequence[Sequence[float]]) -> Agreement | None:
         pairwise=float(np.mean(shares)),
         alpha=krippendorff_alpha(rated),
     )
-
-
-def krippendorff_alpha(rows: Sequence[Sequence[float]]) -> float | None:
-    """Compute Krippendorff's alpha for ordinal scores: 1 - observed ÷ expected disagreement.
-
-    None where the expected disagreement is 0. Rows may have different numbers of raters; those with fewer than two are
-    ignored. The squared distance of two values is (number of scores from one to the other, the outer two counted
-    half)². Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability", section E.
-    """
-    rated = [row for row in rows if len(row) >= 2]
-    values = sorted({score for row in rated for score in row})
-    index = {value: i for i, value in enumerate(values)}
-    together = np.zeros((len(values), len(values)))
-    for row in rated:
-        counts = np.bincount([index[score] for score in row], minlength=len(values)).astype(float)
-        together += (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
-    marginal = together.sum(0)
-    middle = np.cumsum(marginal) - marginal / 2
-    distance = (middle[:, None] - middle[None, :]) ** 2
-    expected = float((np.outer(marginal, marginal) * distance).sum())
-    if expected == 0:
-        return None
-    return 1.0 - float((together * distance).sum()) * float(marginal.sum() - 1) / expected
