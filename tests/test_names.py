@@ -11,6 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "harken"
 
 ALLOWED = {
     "ADAPTER": "the name of the adapter that the module's model trains",
+    "Array": "alias of an array of float64, the same in each module",
     "COST": "what the checks of the module compute",
     "FIX": "the fix that the errors of the module share",
     "Figures": "alias of a mapping, the same in both modules",

@@ -9,9 +9,11 @@ from scipy import stats
 
 from harken.errors import UserError
 from harken.evaluate import compare as module
-from harken.evaluate.compare import compare, detectable_win_rate, holm
+from harken.evaluate.compare import compare
 from harken.maths.statistics.intervals import wilson_interval
+from harken.maths.statistics.multiplicity import holm
 from harken.maths.statistics.paired import sign_test
+from harken.maths.statistics.power import detectable_win_rate
 
 
 def rows(rewards, samples=1, **columns):

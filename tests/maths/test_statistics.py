@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harken.maths import statistics
+from harken.maths.statistics import bootstrap
 from harken.maths.statistics.intervals import Interval, bootstrap_mean, paired_bootstrap, wilson_interval
 from harken.maths.statistics.paired import sign_test
 
@@ -113,7 +113,7 @@ def test_the_seed_decides(monkeypatch):
     first = bootstrap_mean(values, draws=500, seed=1)
     assert first == bootstrap_mean(values, draws=500, seed=1)
     assert first != bootstrap_mean(values, draws=500, seed=2)
-    monkeypatch.setattr(statistics, "BOOTSTRAP_BLOCK", 300)
+    monkeypatch.setattr(bootstrap, "BOOTSTRAP_BLOCK", 300)
     assert first == bootstrap_mean(values, draws=500, seed=1), "the size of a block is no part of the result"
 
 

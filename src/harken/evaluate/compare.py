@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 
 from harken.errors import UserError
 from harken.maths.statistics.intervals import Interval, bootstrap_mean, wilson_interval
+from harken.maths.statistics.multiplicity import holm
 from harken.maths.statistics.paired import sign_test
+from harken.maths.statistics.power import detectable_win_rate
 
 REPETITIVE = 0.25
 """A response is repetitive strictly above this share of repeated word 4-grams."""
@@ -91,25 +92,6 @@ def compare(
         "pairs": pairs,
         "domains": {d: responses.domains.count(d) for d in sorted(set(responses.domains))},
     }
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for multiple tests, in the order given. Source: Holm 1979, Scand. J. Statist. 6:65."""
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
-
-
-def detectable_win_rate(n: int, power: float = 0.8, confidence: float = CONFIDENCE) -> float:
-    """Compute the smallest true win rate above 0.5 that n decided prompts detect with this power, two-sided.
-
-    Normal approximation at p = 1/2; 1 when n is too small for any win rate. n=200: 0.599, n=2017: 0.531.
-    """
-    z = NormalDist().inv_cdf
-    return min(1.0, 0.5 + (z(0.5 + confidence / 2) + z(power)) * 0.5 / math.sqrt(n))
 
 
 def _build_table(rows: Sequence[Mapping[str, Any]]) -> _ResponseTable:

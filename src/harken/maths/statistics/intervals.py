@@ -1,4 +1,4 @@
-"""Compute confidence intervals of proportions and means. NumPy only."""
+"""Compute confidence intervals of proportions and means. NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
-BOOTSTRAP_BLOCK = 2_000_000
-"""Numbers that the bootstrap draws at a time: 16 MB for any sample size."""
+from harken.maths.statistics.bootstrap import percentile_interval, resample_ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,51 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"a proportion needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half_width = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    low, high = _score_bounds(successes / n, n, z)
     # At 0 and n the bounds are exactly 0 and 1; rounding would be off by 1e-17.
-    return (
-        (0.0 if successes == 0 else centre - half_width),
-        (1.0 if successes == n else centre + half_width),
-    )
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def clustered_wilson(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Compute a Wilson interval of a share whose rows are not independent, or not 0 or 1, from sums per cluster.
+
+    The share is sum(numerators) / sum(denominators), such as wins ÷ decided rows. Its variance is estimated from the
+    spread of the clusters (linearised ratio), and n becomes the number of independent rows that would have this
+    variance, reduced by (z / t)² for the few degrees of freedom. If the clusters do not differ at all, n is the number
+    of clusters with a denominator.
+    Raises ValueError when the denominators sum to 0 or the share is not within [0, 1].
+    Source: Korn and Graubard 1998, Survey Methodology 24:193 (effective n); Dean and Pagano 2015, J. Survey
+    Statistics and Methodology 3:484 (with Wilson).
+    """
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    used = bottom > 0
+    top, bottom = top[used], bottom[used]
+    total, clusters = float(bottom.sum()), len(bottom)
+    if total <= 0 or not 0 <= top.sum() <= total:
+        raise ValueError(
+            f"a share needs a denominator above 0 and a value in [0, 1], got {top.sum()} of {total}"
+        )
+    share = float(top.sum() / total)
+    residuals = top - share * bottom
+    variance = float((residuals**2).sum()) / total**2
+    z = float(special.ndtri(0.5 + confidence / 2))
+    effective = float(clusters)
+    if clusters > 1 and 0 < share < 1 and variance > 0:
+        variance *= clusters / (clusters - 1)
+        t = float(special.stdtrit(clusters - 1, 0.5 + confidence / 2))
+        effective = share * (1 - share) / variance * (z / t) ** 2
+    low, high = _score_bounds(share, effective, z)
+    return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
+
+
+def rule_of_three(n: int) -> float:
+    """Return the upper bound of a rate (one-sided, 95 %) of which n rows showed no case: 3 / n, at most 1.
+
+    Raises ValueError when n is 0. Source: Hanley and Lippman-Hand 1983, JAMA 249:1743.
+    """
+    if n < 1:
+        raise ValueError("a rate needs at least one row, got none")
+    return min(1.0, 3.0 / n)
 
 
 def bootstrap_mean(
@@ -50,14 +87,9 @@ def bootstrap_mean(
     Source: Efron 1979, Annals of Statistics 7:1.
     """
     sample = _finite(values)
-    random = np.random.default_rng(seed)
-    rows = max(BOOTSTRAP_BLOCK // len(sample), 1)
-    means = [
-        sample[random.integers(len(sample), size=(min(rows, draws - done), len(sample)))].mean(axis=1)
-        for done in range(0, draws, rows)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(float(sample.mean()), float(low), float(high))
+    means = resample_ratios(sample[:, None], np.ones((len(sample), 1)), draws, seed)
+    low, high = percentile_interval(means, confidence)
+    return Interval(float(sample.mean()), low, high)
 
 
 def paired_bootstrap(
@@ -72,6 +104,13 @@ def paired_bootstrap(
     if len(first) != len(second):
         raise ValueError(f"pairs need as many values left as right, got {len(first)} and {len(second)}")
     return bootstrap_mean(second - first, draws, seed, confidence)
+
+
+def _score_bounds(share: float, n: int | float, z: float) -> tuple[float, float]:
+    """Return the shares at which the score test of `share`, observed in n rows, has the statistic ±z."""
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half_width = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return centre - half_width, centre + half_width
 
 
 def _finite(values: ArrayLike) -> NDArray[Any]:

@@ -1,0 +1,116 @@
+"""Estimate strengths of more than two policies from counts of wins and ties (Bradley–Terry, Rao–Kupper).
+
+P(i beats j) = σ(b_i − b_j − η) and P(tie) = 1 − σ(b_i − b_j − η) − σ(b_j − b_i − η), with η >= 0. Since the tie's
+probability is (e^{2η} − 1) σ(b_i − b_j − η) σ(b_j − b_i − η), the log-likelihood of counts W_ij (i beats j) and T_ij is
+Σ (W_ij + T_ij) log σ(b_i − b_j − η) + Σ T log(e^{2η} − 1), concave in (b, η), so Newton's method finds its maximum.
+Source: Bradley and Terry 1952, Biometrika 39:324; Rao and Kupper 1967, JASA 62:194.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from harken.maths.statistics.logistic import LARGEST_STEP, NEWTON_STEPS, NEWTON_TOLERANCE, PRIOR_L2
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Strengths:
+    """Hold fitted strengths: `b` [fits, policies], in nats of the odds, mean 0; `eta` [fits], 0 without ties."""
+
+    b: Array
+    eta: Array
+
+
+def fit_bradley_terry(wins: ArrayLike, ties: ArrayLike, l2: float = PRIOR_L2) -> Strengths:
+    """Fit strengths to counts: `wins[f, i, j]` says how often i beat j in fit f, `ties[f, i, j]` = `ties[f, j, i]`.
+
+    One matrix may be given instead of a stack. A prior of strength `l2` (Gaussian, on b alone) keeps strengths finite
+    when a policy wins always. Raises ValueError when the policies fall into groups that were never compared, which
+    it names, or without counts.
+    """
+    won, tied = _stack(wins), _stack(ties)
+    check_connected(won.sum(axis=0) + tied.sum(axis=0))
+    fits, policies = won.shape[:2]
+    # Every ordered pair (i, j) has W_ij + T_ij successes of σ(b_i − b_j − η); the diagonal does not count.
+    successes = won + tied
+    successes[:, np.arange(policies), np.arange(policies)] = 0.0
+    total_ties = tied.sum(axis=(1, 2)) / 2
+    total = won.sum(axis=(1, 2)) + total_ties
+    has_ties = total_ties > 0
+    b = np.zeros((fits, policies))
+    # At equal strengths the share of ties t gives η: σ(−η) = (1 − t) / 2.
+    eta = np.where(has_ties, -special.logit((1 - np.minimum(total_ties / total, 0.99)) / 2), 0.0)
+    for _ in range(NEWTON_STEPS):
+        step_b, step_eta = _newton_step(b, eta, successes, total_ties, l2)
+        step_eta = np.where(has_ties, step_eta, 0.0)
+        b += np.clip(step_b, -LARGEST_STEP, LARGEST_STEP)
+        eta = np.where(
+            has_ties, np.maximum(eta + np.clip(step_eta, -LARGEST_STEP, LARGEST_STEP), eta / 10), 0.0
+        )
+        if max(float(np.abs(step_b).max()), float(np.abs(step_eta).max())) < NEWTON_TOLERANCE:
+            return Strengths(b - b.mean(axis=1, keepdims=True), eta)
+    raise ValueError("the strengths do not converge: a policy wins or loses always, and there is no prior")
+
+
+def check_connected(comparisons: ArrayLike) -> None:
+    """Raise ValueError, naming the groups, when comparisons [policies, policies] do not connect all policies."""
+    linked = np.asarray(comparisons) + np.asarray(comparisons).T > 0
+    groups = list(_components(linked))
+    if len(groups) > 1:
+        raise ValueError(f"strengths need comparisons between all policies; these groups never met: {groups}")
+
+
+def _components(linked: NDArray[np.bool_]) -> Iterable[list[int]]:
+    left = set(range(len(linked)))
+    while left:
+        group, edge = set(), {min(left)}
+        while edge:
+            group |= edge
+            edge = {j for i in edge for j in np.flatnonzero(linked[i]).tolist()} - group
+        left -= group
+        yield sorted(group)
+
+
+def _newton_step(b: Array, eta: Array, successes: Array, total_ties: Array, l2: float) -> tuple[Array, Array]:
+    """Return the Newton step of the penalised log-likelihood. Without ties η stays where it is."""
+    fits, policies = b.shape
+    margin = b[:, :, None] - b[:, None, :] - eta[:, None, None]
+    slope = successes * special.expit(-margin)
+    curvature = slope * special.expit(margin)
+    gradient = np.empty((fits, policies + 1))
+    gradient[:, :policies] = slope.sum(axis=2) - slope.sum(axis=1) - l2 * b
+    information = np.zeros((fits, policies + 1, policies + 1))
+    information[:, :policies, :policies] = -(curvature + curvature.transpose(0, 2, 1))
+    each = np.arange(policies)
+    information[:, each, each] += (curvature.sum(axis=2) + curvature.sum(axis=1)) + l2
+    # Strengths are known up to a constant: without a prior, fix it.
+    information[:, :policies, :policies] += 1.0 / policies if l2 == 0 else 0.0
+    cross = curvature.sum(axis=1) - curvature.sum(axis=2)
+    information[:, :policies, policies] = information[:, policies, :policies] = cross
+    tied = total_ties > 0
+    decay = np.where(tied, np.exp(-2 * eta), 0.0)
+    gradient[:, policies] = np.where(tied, 2 * total_ties / (1 - decay) - slope.sum(axis=(1, 2)), 0.0)
+    information[:, policies, policies] = np.where(
+        tied, curvature.sum(axis=(1, 2)) + 4 * total_ties * decay / (1 - decay) ** 2, 1.0
+    )
+    information[:, :policies, policies] *= tied[:, None]
+    information[:, policies, :policies] *= tied[:, None]
+    step: NDArray[Any] = np.linalg.solve(information, gradient[..., None])[..., 0]
+    return step[:, :policies], step[:, policies]
+
+
+def _stack(counts: ArrayLike) -> Array:
+    array = np.array(counts, dtype=np.float64)
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.shape[1] != array.shape[2]:
+        raise ValueError(f"counts are a square matrix or a stack of them, got {array.shape}")
+    return array
