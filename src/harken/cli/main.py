@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from harken import __version__
+from harken.cli.evaluation import evaluation
 from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
@@ -54,6 +55,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(preflight)
+app.add_typer(evaluation)
 app.add_typer(presets, name="presets")
 
 
@@ -262,30 +264,6 @@ def sweep(
 
     failed = sweeps.sweep(name, over or [], folder, seeds, set_ or [], from_, yes=yes)
     raise typer.Exit(1 if failed else 0)
-
-
-@app.command("eval")
-def evaluate(
-    config_file: Annotated[str, typer.Option("--config", metavar="NAME|FILE", help="The evaluation to run.")],
-    set_: Set = None,
-    output_dir: OutputDir = None,
-) -> None:
-    """Compare policies on the same held-out prompts.
-
-    Each policy generates one response per prompt, and one reward model scores all responses.
-
-    \b
-    Examples:
-      harken eval --config my_eval.yml
-      harken eval --config my_eval.yml --set policies.ppo=outputs/03_ppo --output-dir outputs/04_eval
-    """
-    config = config_files.load_evaluation(config_file, set_ or [], output_dir)
-
-    from harken.evaluate import suite, tables
-    from harken.evaluate.summary import read_summary
-
-    folder = suite.run_evaluation(config, Path(str(config.output_dir)))
-    show(tables.tables(read_summary(folder.summary)))
 
 
 @app.command()

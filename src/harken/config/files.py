@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -56,10 +57,27 @@ def load_run(name: str, overrides: list[str], output_dir: str | Path | None = No
 
 
 def load_evaluation(
-    name: str, overrides: list[str], output_dir: str | Path | None = None
+    name: str | None,
+    overrides: list[str],
+    output_dir: str | Path | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> EvaluationConfig:
-    """Load an evaluation's configuration; arguments as in `load_run`."""
-    settings, stem = _settings(name, "evaluation", overrides)
+    """Load an evaluation's configuration; arguments as in `load_run`.
+
+    Without a name it consists of `given`, the keys that the command line sets, and `overrides`.
+    """
+    keys = dict(given or {})
+    if name is None:
+        settings, stem = Settings({}, {(): "the command line"}), "eval"
+    else:
+        settings, stem = _settings(name, "evaluation", [])
+    data = {**settings.data, **keys}
+    section = settings.data.get("data")
+    if isinstance(section, dict) and "data" in keys:  # `--data` sets the path alone
+        data["data"] = {**section, **keys["data"]}
+    places = dict(settings.places)
+    places |= {(key,): f"--{key.replace('_', '-')}" for key in keys}
+    settings = config_yaml.expand(config_yaml.override(Settings(data, places), overrides))
     return _validated(EvaluationConfig, _with_folder(settings, stem, output_dir))
 
 

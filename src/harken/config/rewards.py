@@ -145,18 +145,20 @@ RewardPart = Annotated[
 ]
 
 
-def _expand_rule_names(judges: object) -> object:
+def expand_rule_names(judges: object) -> object:
+    """Replace the name of a rule by the part that it stands for."""
     if not isinstance(judges, list):
         return judges
     return [{"type": "rule", "name": judge} if isinstance(judge, str) else judge for judge in judges]
 
 
-def _serialise_judges(judges: list[RewardPart]) -> list[Any]:
+def serialise_judges(judges: list[Any]) -> list[Any]:
     """Serialise a rule as just its name, as users write it."""
     return [judge.name if isinstance(judge, RulePart) else judge.model_dump(mode="json") for judge in judges]
 
 
-def _check_judges(judges: list[RewardPart]) -> list[RewardPart]:
+def check_judges(judges: list[Any]) -> list[Any]:
+    """Return scorers that are not summed; raise ValueError for equal names and for a weight."""
     if (twice := name_clash(judges, taken=())) is not None:
         raise ValueError(f"two judges are called {twice}. Fix: set another name for one of them")
     if weighted := [judge.column for judge in judges if judge.weight != 1.0]:
@@ -166,18 +168,18 @@ def _check_judges(judges: list[RewardPart]) -> list[RewardPart]:
 
 Judges = Annotated[
     list[RewardPart],
-    BeforeValidator(_expand_rule_names),
-    AfterValidator(_check_judges),
-    PlainSerializer(_serialise_judges, when_used="always"),
+    BeforeValidator(expand_rule_names),
+    AfterValidator(check_judges),
+    PlainSerializer(serialise_judges, when_used="always"),
 ]
 """Scorers that are not part of the reward: any reward source; just a name, such as `demo_gold`, is a rule."""
 
 
-def name_clash(parts: Sequence[RewardPart], taken: Sequence[str] = OTHER_SOURCES) -> str | None:
+def name_clash(parts: Sequence[Any], taken: Sequence[str] = OTHER_SOURCES) -> str | None:
     """Return the first column name that two sources would share; None if there is none."""
     names = set(taken)
     for part in parts:
-        columns = [part.column] + ([f"{part.column}_sd"] if isinstance(part, EnsemblePart) else [])
+        columns: list[str] = [part.column] + ([f"{part.column}_sd"] if isinstance(part, EnsemblePart) else [])
         for column in columns:
             if column in names:
                 return column

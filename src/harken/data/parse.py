@@ -33,8 +33,10 @@ _Read = tuple[Sequence[Record | RowError], bool]
 """The records or errors of one row, and whether assistant turns at the end of its context were dropped."""
 
 
-def parse_prompt_rows(data: DataConfig, path: str | None = None) -> tuple[list[Prompt], DataReport]:
-    """Parse distinct prompts, ignoring responses in the rows.
+def parse_prompt_rows(
+    data: DataConfig, path: str | None = None, keep: Sequence[str] = ()
+) -> tuple[list[Prompt], DataReport]:
+    """Parse distinct prompts, ignoring responses in the rows. The columns `keep` become part of `details`.
 
     Raises UserError when the source cannot be read or no layout fits it, as the other functions here do.
     """
@@ -62,7 +64,9 @@ def parse_prompt_rows(data: DataConfig, path: str | None = None) -> tuple[list[P
             raise RowError("duplicate_id", "id")
         seen.add(content)
         ids.add(prompt.id)
-        return [replace(prompt, reference=_reference(row))], shortened
+        kept = {name: row[name] for name in keep if row.get(name) is not None}
+        details = prompt.details | kept
+        return [replace(prompt, reference=_reference(row), details=details)], shortened
 
     return _convert(rows, read, report, data.max_length), report
 

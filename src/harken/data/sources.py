@@ -21,14 +21,15 @@ DEFAULT_SEED = 839
 
 
 def load_prompts(
-    data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
+    data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED, keep: Sequence[str] = ()
 ) -> tuple[list[Prompt], DataReport]:
     """Load the distinct prompts of `path` (default `data.path`), at most `data.limit`.
 
-    Responses in the rows are ignored. Raises UserError when the source cannot be read, when no layout fits it, and
+    Responses in the rows are ignored. The columns `keep` become part of `Prompt.details`.
+    Raises UserError when the source cannot be read, when no layout fits it, and
     when no row is usable.
     """
-    return _some(*parse.parse_prompt_rows(data, path), data.limit, seed)
+    return _some(*parse.parse_prompt_rows(data, path, keep), data.limit, seed)
 
 
 def load_demonstrations(

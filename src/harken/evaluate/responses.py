@@ -1,4 +1,4 @@
-"""Generate and score the responses of an evaluation, in shards that are kept when the process is killed.
+"""Generate the responses of an evaluation, in shards that are kept when the process is killed.
 
 Batch composition affects rounding and can change sampled tokens, so shards are fixed by the configuration. A missing
 shard is generated again with the same contents.
@@ -7,24 +7,22 @@ shard is generated again with the same contents.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from harken.config import EvaluationConfig
 from harken.data.chat import Renderer
+from harken.data.external_responses import ExternalResponse
+from harken.evaluate.response_files import ByPrompt
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
 from harken.models.device import choose_device
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
-from harken.models.roles import RewardModel
 from harken.records import Prompt, Rollout
-from harken.reward.build import ResolvedSources, RewardLoader
-from harken.reward.learned import LearnedReward, trained_max_length
-from harken.reward.source import score_all
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
 from harken.rollout.slots import MAX_SLOTS
@@ -43,10 +41,20 @@ BATCH_SHAPE = {
 
 @dataclass(frozen=True)
 class PolicyResponses:
-    """Hold a policy's rollouts and its renderer."""
+    """Hold a policy's responses, prompt by prompt, sample 0 first."""
 
     rollouts: list[Rollout]
-    renderer: Renderer
+    renderer: Renderer | None
+    """The policy's; None for the responses of a file, of which only the text is known."""
+    external: list[ExternalResponse] | None = None
+    """What the file says of each response."""
+    chosen_scores: list[float] | None = None
+    """The first scorer's scores where they chose the responses (best of n)."""
+
+    def first(self, count: int) -> PolicyResponses:
+        """Return the first `count` responses."""
+        external = self.external[:count] if self.external else None
+        return replace(self, rollouts=self.rollouts[:count], external=external)
 
 
 def generate_responses(
@@ -56,8 +64,9 @@ def generate_responses(
     prompts: Sequence[Prompt],
     config: EvaluationConfig,
     shards: Path,
+    sampling: Sampling,
 ) -> PolicyResponses:
-    """Generate one response per prompt with policy number `number`.
+    """Generate `sampling.samples` responses per prompt with policy number `number`.
 
     An adapter is not merged, because merging would round it. The model is loaded only when a shard is missing.
     """
@@ -67,10 +76,9 @@ def generate_responses(
         shards / f"responses-{number:02d}-{start:06d}.jsonl": prompts[start : start + size]
         for start in range(0, len(prompts), size)
     }
-    engine = cache(partial(_engine, source, config))
-    sampling = Sampling(config.max_gen_len, config.temperature, config.seed)
+    engine = cache(partial(load_engine, source, config))
     rollouts: list[Rollout] = []
-    with counter(f"{name} responses", len(prompts)) as count:
+    with counter(f"{name} responses", len(prompts) * sampling.samples) as count:
 
         def generate(batch: Sequence[Prompt]) -> list[dict[str, Any]]:
             made = engine().generate(batch, sampling, name, "evaluation", on_progress=count.update)
@@ -78,71 +86,54 @@ def generate_responses(
 
         for path, batch in groups.items():
             shard = load_or_make_shard(path, partial(generate, batch))
-            rollouts += [_from_json(fields, prompt) for fields, prompt in zip(shard, batch, strict=True)]
-    return PolicyResponses(rollouts, Renderer(tokenizer_of(source), config.data.keep_special_tokens))
+            of_rows = [prompt for prompt in batch for _ in range(sampling.samples)]
+            rollouts += [_from_json(fields, prompt) for fields, prompt in zip(shard, of_rows, strict=True)]
+    return PolicyResponses(rollouts, renderer_of(source, config))
 
 
-def score_responses(
-    source: ModelSource, responses: dict[str, PolicyResponses], config: EvaluationConfig, shards: Path
-) -> dict[str, list[float]]:
-    """Return each policy's standardised rewards. Equal sequences are scored once, so that equal responses tie."""
-    model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
-    sequences: list[tuple[int, ...]] = []
-    for generated in responses.values():
-        learned = LearnedReward(model, generated.renderer, max_length=trained_max_length(source))
-        sequences += [tuple(learned.tokenize(rollout)) for rollout in generated.rollouts]
-    distinct = list(dict.fromkeys(sequences))
-    size = BATCH_SHAPE["sequences"]
-    scores: dict[tuple[int, ...], float] = {}
-    with counter(f"scoring {len(sequences)} responses with {source.name}", len(distinct)) as count:
-        for start in range(0, len(distinct), size):
-            rows = distinct[start : start + size]
-            path = shards / f"scores-{start:06d}.jsonl"
-            raw = load_or_make_shard(path, partial(model.raw_scores, rows, SCORING_TOKENS))
-            scores |= zip(rows, raw, strict=True)
-            count.update(len(rows))
-    values = iter([model.standardize(scores[sequence]) for sequence in sequences])
-    return {name: [next(values) for _ in generated.rollouts] for name, generated in responses.items()}
+def file_responses(name: str, found: ByPrompt, prompts: Sequence[Prompt]) -> PolicyResponses:
+    """Return the responses of a file as rollouts without tokens.
 
-
-def judge_responses(
-    found: ResolvedSources, responses: dict[str, PolicyResponses], config: EvaluationConfig, shards: Path
-) -> dict[str, list[dict[str, float | None]]]:
-    """Return every judge's score of each response, by policy; None where a judge gives no score.
-
-    Models are loaded only when a shard is missing.
+    Where the file does not say why a response stopped, scorers see it as ended by itself; its row says None.
     """
-    loader = cache(
-        partial(RewardLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
+    external = [response for prompt in prompts for response in found[prompt.id]]
+    rollouts = [
+        Rollout(prompt, sample, (), (), (), str(response.text), response.stop or "end_of_turn", name)
+        for prompt in prompts
+        for sample, response in enumerate(found[prompt.id])
+    ]
+    return PolicyResponses(rollouts, None, external)
+
+
+def truncate_responses(generated: PolicyResponses, limit: int) -> PolicyResponses:
+    """Return the responses as they had been with `max_gen_len` = `limit` tokens: longer ones end there, truncated."""
+    assert generated.renderer is not None
+    decode = generated.renderer.decode_response
+    return replace(
+        generated,
+        rollouts=[
+            rollout
+            if len(rollout.response_tokens) <= limit
+            else replace(
+                rollout,
+                response_tokens=rollout.response_tokens[:limit],
+                sampler_logprobs=rollout.sampler_logprobs[:limit],
+                text=decode(rollout.response_tokens[:limit]),
+                stop="length",
+            )
+            for rollout in generated.rollouts
+        ],
+        chosen_scores=None,
     )
-    judged: dict[str, list[dict[str, float | None]]] = {}
-    size = BATCH_SHAPE["sequences"]
-    for number, (policy, generated) in enumerate(responses.items()):
-        rollouts = generated.rollouts
-        judged[policy] = [{} for _ in rollouts]
-        for index, part in enumerate(found.parts):
-            judge = found.only(part)
-            with counter(f"judge {part.column}: {policy}", len(rollouts)) as count:
-
-                def make(
-                    batch: Sequence[Rollout],
-                    judge: ResolvedSources = judge,
-                    generated: PolicyResponses = generated,
-                ) -> list[float | None]:
-                    (source,) = loader().sources(judge, generated.renderer, role="judge")
-                    return [row.scores[0].value for row in score_all([source], batch)]
-
-                for start in range(0, len(rollouts), size):
-                    batch = rollouts[start : start + size]
-                    path = shards / f"judge-{index:02d}-{number:02d}-{start:06d}.jsonl"
-                    values = load_or_make_shard(path, partial(make, batch))
-                    for row, value in zip(judged[policy][start:], values, strict=False):
-                        row[part.column] = value
-                    count.update(len(batch))
-    return judged
 
 
-def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
+def renderer_of(source: ModelSource, config: EvaluationConfig) -> Renderer:
+    """Return the renderer that a policy's prompts are encoded with."""
+    return Renderer(tokenizer_of(source), config.prompt_data.keep_special_tokens)
+
+
+def load_engine(source: ModelSource, config: EvaluationConfig, slots: int = MAX_SLOTS) -> InProcessEngine:
+    """Load a policy and return the engine that generates its responses, `slots` at once."""
     device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
     if source.kind == "adapter":
         assert source.base is not None
@@ -154,10 +145,10 @@ def _engine(source: ModelSource, config: EvaluationConfig) -> InProcessEngine:
     check_vocabulary(backbone.tokenizer, backbone.output_weight, source.name)
     return InProcessEngine(
         backbone,
-        Renderer(backbone.tokenizer, config.data.keep_special_tokens),
+        Renderer(backbone.tokenizer, config.prompt_data.keep_special_tokens),
         role,
-        config.data.max_length,
-        BATCH_SHAPE["slots"],
+        config.prompt_data.max_length,
+        slots,
     )
 
 

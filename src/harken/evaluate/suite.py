@@ -1,11 +1,15 @@
-"""Evaluate policies: each responds once to every held-out prompt, and one reward model and the judges score."""
+"""Evaluate policies: all respond to the same held-out prompts, and the same scorers judge every response.
+
+A policy is a model that generates here, a checkpoint, or a file of responses that another system generated.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,27 @@ from harken.chat import template as chat_template
 from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.data.report import DataReport
-from harken.evaluate import audit, compare, trained_prompts
-from harken.evaluate.responses import BATCH_SHAPE, generate_responses, judge_responses, score_responses
+from harken.evaluate import audit, batch_sensitivity, best_of_n, compare, trained_prompts
+from harken.evaluate.response_files import (
+    MatchedFiles,
+    fingerprint_rows,
+    match_files,
+    number_columns,
+    read_policies,
+)
+from harken.evaluate.responses import (
+    BATCH_SHAPE,
+    PolicyResponses,
+    file_responses,
+    generate_responses,
+    truncate_responses,
+)
+from harken.evaluate.scorers import Scorers, find_scorers, first_scores, further_scores
+from harken.models.device import choose_device, device_kind
 from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
-from harken.records import Prompt, Rollout
-from harken.reward.build import ResolvedSources, resolve_sources
+from harken.records import Prompt
+from harken.rollout.engine import Sampling
 from harken.run import atomic, checksums, signals
 from harken.run.config_lock import lock_config, read_locked_config, write_config
 from harken.run.folder import EvaluationFolder
@@ -27,13 +46,36 @@ from harken.run.lock import write_lock
 from harken.run.tables import write_rows
 from harken.run.tracking import say
 
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """Hold an evaluation whose prompts, policies and scorers have been found."""
+
+    config: EvaluationConfig
+    folder: EvaluationFolder
+    prompts: Sequence[Prompt]
+    report: DataReport | None
+    """None where the prompts are those of the response files."""
+    models: dict[str, ModelSource]
+    systems: dict[str, list[str]]
+    """The policies that the file of each configured one stands for."""
+    matched: MatchedFiles | None
+    scorers: Scorers
+
+    @property
+    def samples(self) -> int:
+        """Return the number of responses per prompt."""
+        return self.matched.samples if self.matched else self.config.samples or 1
+
 
 def run_evaluation(config: EvaluationConfig, output: Path) -> EvaluationFolder:
     """Generate, score, compare and write. A finished evaluation of the same configuration is not changed.
 
     An interrupted evaluation is resumed: its finished shards are reused, and responses of other settings, weights or
-    prompts are never mixed in. Raises UserError when a policy or the reward model is a model of another kind, the
-    folder holds another evaluation, or another process writes it.
+    prompts are never mixed in. Raises UserError when a policy or the reward model is a model of another kind, a file
+    of responses does not fit the prompts, the folder holds another evaluation, or another process writes it.
     """
     with write_lock(output):
         with signals.handle_signals():
@@ -43,40 +85,45 @@ def run_evaluation(config: EvaluationConfig, output: Path) -> EvaluationFolder:
 
 
 def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder:
-    judges = resolve_sources(config.judges)
-    policies = {name: require_use(resolve(model), "policy") for name, model in config.policies.items()}
-    reward = require_use(resolve(config.reward_model), "reward")
-    prompts, report = sources.load_prompts(config.data, seed=config.seed)
-    # The responses depend on the weights too; fingerprints keep an evaluation from mixing two models of one name.
-    contents = {
-        name: lineage_fingerprint(source) for name, source in [*policies.items(), ("reward model", reward)]
+    systems = read_policies(config.policies)
+    files = {system: rows for own in systems.values() for system, rows in own.items()}
+    scorers = find_scorers(config, [number_columns(rows) for rows in files.values()])
+    models = {
+        name: require_use(resolve(policy.model_name), "policy")
+        for name, policy in config.policies.items()
+        if policy.model_name is not None
     }
+    prompts, report = None, None
+    if config.data is not None:
+        prompts, report = sources.load_prompts(config.data, seed=config.seed, keep=config.slices)
+    matched = match_files(files, prompts, config.samples or (1 if models else None)) if files else None
+    prompts = matched.prompts if matched else prompts
+    assert prompts is not None
+    policies = {name: list(own) for name, own in systems.items()}
+    evaluation = _Evaluation(config, folder, prompts, report, models, policies, matched, scorers)
+    # The responses depend on the weights too; fingerprints keep an evaluation from mixing two models of one name.
+    contents = {name: lineage_fingerprint(source) for name, source in models.items()}
+    contents |= {name: fingerprint_rows(rows) for name, rows in files.items()}
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
-        "fingerprints": contents | {f"judge {name}": part for name, part in judges.lineage().items()},
-        "prompts": _fingerprint(prompts),
+        "fingerprints": contents | scorers.fingerprints(),
+        "prompts": _fingerprint(evaluation.prompts),
         "batch_shape": BATCH_SHAPE,
+        "device_kind": device_kind(choose_device(config.device)),
     }
     # A template that reads the clock gets the start of this evaluation, where the model recorded no time.
     moment = datetime.now(UTC).replace(microsecond=0)
-    links = [link for source in [*policies.values(), reward] for link in (source, source.base) if link]
+    all_models = [*models.values(), *([scorers.reward_model] if scorers.reward_model else [])]
+    links = [link for source in all_models for link in (source, source.base) if link]
     if any(chat_template.folder_reads_clock(link.folder) for link in links):
         before = read_locked_config(folder.config).get("template_time") if folder.config.exists() else None
         moment = datetime.fromisoformat(before) if isinstance(before, str) else moment
         settings["template_time"] = moment.isoformat()
     with chat_template.freeze_clock(moment):
-        return _evaluate(config, folder, policies, reward, judges, prompts, report, settings)
+        return _evaluate(evaluation, settings)
 
 
-def _evaluate(
-    config: EvaluationConfig,
-    folder: EvaluationFolder,
-    policies: dict[str, ModelSource],
-    reward: ModelSource,
-    judges: ResolvedSources,
-    prompts: Sequence[Prompt],
-    report: DataReport,
-    settings: dict[str, Any],
-) -> EvaluationFolder:
+def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFolder:
+    config, folder, scorers = evaluation.config, evaluation.folder, evaluation.scorers
     if lock_config(folder.config, settings, folder.summary, folder.shards) and folder.summary.exists():
         shutil.rmtree(folder.shards, ignore_errors=True)
         if (
@@ -88,32 +135,124 @@ def _evaluate(
     checksums.remove_checksums(folder.root)
     if read_locked_config(folder.config) != settings:  # its paths moved with the folder
         write_config(folder.config, settings)
-    for line in report.summary():
-        say(line)
-    if report.dropped:
-        say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
-    known = trained_prompts.count_trained_prompts({**policies, "the reward model": reward}, prompts)
-    if text := trained_prompts.trained_prompts_warning(known, len(prompts)):
+    _say_data(evaluation)
+    known = trained_prompts.count_trained_prompts(_trained_models(evaluation), evaluation.prompts)
+    if text := trained_prompts.trained_prompts_warning(known, len(evaluation.prompts)):
         say(f"warning: {text}")
-    responses = {
-        name: generate_responses(number, name, source, prompts, config, folder.shards)
-        for number, (name, source) in enumerate(policies.items())
+    responses = _all_responses(evaluation)
+    rows, rewards = _score(evaluation, responses)
+    facts = {
+        "scorer": scorers.first,
+        "trained_on": known,
+        "files": evaluation.matched.to_dict() if evaluation.matched else {},
+        "best_of": best_of_n.kl_bounds(config),
     }
-    rewards = score_responses(reward, responses, config, folder.shards)
-    judged = judge_responses(judges, responses, config, folder.shards)
-    rows = [
-        _row(name, rollout, value, scores)
-        for name, generated in responses.items()
-        for rollout, value, scores in zip(generated.rollouts, rewards[name], judged[name], strict=True)
-    ]
+    repeatability = None
+    if config.batch_sensitivity:
+        found = batch_sensitivity.measure(
+            config, evaluation.models, scorers.reward_model, evaluation.prompts, responses, rewards
+        )
+        facts["batch_sensitivity"], repeatability = found, found["score_p99"]
     write_rows(folder.responses, rows)
-    names = [part.column for part in judges.parts]
-    summary = compare.compare(rows, judges=names, tie_epsilon=config.tie_epsilon, seed=config.seed)
-    atomic.write_json(folder.summary, summary | {"trained_on": known})
+    summary = _compare(evaluation, rows, repeatability)
+    if config.budgets:
+        atomic.write_json(folder.budgets, {"budgets": _budgets(evaluation, responses, summary)})
+    atomic.write_json(folder.summary, summary | facts)
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} responses per policy compared")
     return folder
+
+
+def _say_data(evaluation: _Evaluation) -> None:
+    """Print what became of the rows of prompts and of the response files."""
+    config, report = evaluation.config, evaluation.report
+    for line in report.summary() if report else ():
+        say(line)
+    if report and config.data and report.dropped:
+        say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
+    for name, account in (evaluation.matched.accounts if evaluation.matched else {}).items():
+        say(account.sentence(name))
+    if evaluation.scorers.reward_model is None:
+        say(f"first scorer: {evaluation.scorers.first}")
+
+
+def _trained_models(evaluation: _Evaluation) -> dict[str, ModelSource]:
+    reward = evaluation.scorers.reward_model
+    return evaluation.models | ({"the reward model": reward} if reward else {})
+
+
+def _all_responses(evaluation: _Evaluation) -> dict[str, PolicyResponses]:
+    """Generate the responses of every model, and take those of the files, in the order of the configuration."""
+    config, prompts, matched = evaluation.config, evaluation.prompts, evaluation.matched
+    found: dict[str, PolicyResponses] = {}
+    for number, (name, policy) in enumerate(config.policies.items()):
+        if policy.responses is not None:
+            assert matched is not None
+            found |= {
+                system: file_responses(system, matched.responses[system], prompts)
+                for system in evaluation.systems[name]
+            }
+            continue
+        sampling = Sampling(
+            config.max_gen_len,
+            config.temperature_of(policy),
+            config.seed,
+            evaluation.samples * (policy.best_of or 1),
+        )
+        source = evaluation.models[name]
+        found[name] = generate_responses(
+            number, name, source, prompts, config, evaluation.folder.shards, sampling
+        )
+        if policy.best_of:
+            candidates = {name: found[name]}
+            scores = first_scores(
+                evaluation.scorers, candidates, config, evaluation.folder.shards, f"best-of-{number:02d}-"
+            )
+            found[name] = best_of_n.choose(found[name], scores[name], policy.best_of, evaluation.samples)
+    return found
+
+
+def _score(
+    evaluation: _Evaluation, responses: dict[str, PolicyResponses], label: str = ""
+) -> tuple[list[Row], dict[str, list[float]]]:
+    """Return one row per response with all its scores, and each policy's scores by the first scorer."""
+    config, scorers, shards = evaluation.config, evaluation.scorers, evaluation.folder.shards
+    chosen = {name: g.chosen_scores for name, g in responses.items() if g.chosen_scores is not None}
+    others = {name: g for name, g in responses.items() if name not in chosen}
+    rewards = {**first_scores(scorers, others, config, shards, label), **chosen}
+    judged = further_scores(scorers, responses, config, shards, label)
+    rows = []
+    for name, generated in responses.items():
+        for number, reward in enumerate(rewards[name]):
+            scores = {judge: found[name][number] for judge, found in judged.items()}
+            rows.append(_row(name, generated, number, reward, scores, config.slices))
+    return rows, rewards
+
+
+def _compare(evaluation: _Evaluation, rows: Sequence[Row], repeatability: float | None) -> dict[str, Any]:
+    config = evaluation.config
+    return compare.compare(
+        rows,
+        judges=evaluation.scorers.judges,
+        tie_epsilon=config.tie_epsilon,
+        seed=config.seed,
+    )
+
+
+def _budgets(
+    evaluation: _Evaluation, responses: Mapping[str, PolicyResponses], whole: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Compare the same responses truncated at each budget, the smallest first; the last entry is the whole evaluation.
+
+    Only the budget differs between the entries: prompts, random draws and batches are the same.
+    """
+    found = []
+    for budget in sorted(set(evaluation.config.budgets)):
+        truncated = {name: truncate_responses(generated, budget) for name, generated in responses.items()}
+        rows, _ = _score(evaluation, truncated, f"budget-{budget}-")
+        found.append({"max_gen_len": budget, "summary": _compare(evaluation, rows, None)})
+    return [*found, {"max_gen_len": evaluation.config.max_gen_len, "summary": dict(whole)}]
 
 
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
@@ -129,23 +268,34 @@ def _messages_and_tools(prompt: Prompt) -> list[object]:
     return [*plain, prompt.tools] if prompt.tools else plain
 
 
-def _row(policy: str, rollout: Rollout, reward: float, judged: dict[str, float | None]) -> dict[str, Any]:
+def _row(
+    policy: str,
+    generated: PolicyResponses,
+    number: int,
+    reward: float,
+    scores: Mapping[str, float | None],
+    slices: Sequence[str],
+) -> Row:
+    rollout = generated.rollouts[number]
+    external = generated.external[number] if generated.external else None
     prompt = rollout.prompt
+    stop = external.stop if external else rollout.stop
     return {
         "prompt_id": prompt.id,
         "policy": policy,
         "sample": rollout.sample,
         "domain": prompt.domain,
         "language": prompt.language,
+        **{name: None if (value := prompt.details.get(name)) is None else str(value) for name in slices},
         "prompt": prompt.last_user_message,
         "messages": json.dumps([m.to_dict() for m in prompt.messages], ensure_ascii=False),
         "response": rollout.text,
-        "prompt_tokens": len(rollout.prompt_tokens),
-        "response_tokens": len(rollout.response_tokens),
-        "stop": rollout.stop,
+        "prompt_tokens": len(rollout.prompt_tokens) if external is None else None,
+        "response_tokens": external.tokens if external else len(rollout.response_tokens),
+        "stop": stop,
         "reward": reward,
-        **{f"score_{name}": value for name, value in judged.items()},
+        **{f"score_{name}": value for name, value in scores.items()},
         "repeated_4grams": audit.repetition(rollout.text),
         "empty": not rollout.text.strip(),
-        "cap_hit": rollout.stop == "length",
+        "cap_hit": None if stop is None else stop == "length",
     }

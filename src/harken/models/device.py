@@ -27,6 +27,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_kind(device: torch.device) -> str:
+    """Return what rounding depends on: `cpu`, or the model of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _set_current(index: int, name: str) -> None:
     """Make a GPU the current one: streams, graph captures and memory statistics use the current GPU."""
     there = torch.cuda.device_count()

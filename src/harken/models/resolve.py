@@ -6,6 +6,7 @@ What a folder is follows from its contents alone:
     adapter_config.json and its weights       an adapter on a base
     config.json and safetensors weights       a full model
     final/                                    a run: its final/ is meant
+    checkpoints/step-N                        a step of a finished run
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Literal
 
 from harken.config import files as config_files
 from harken.errors import UserError
+from harken.models.checkpoint_folder import checkpoint_model_folder
 from harken.models.embedded import embedded_folder
 from harken.models.gguf import gguf_folder, is_gguf
 from harken.models.hub import hub_folder
-from harken.run import checksums
+from harken.run import checkpoint, checksums
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
 from harken.run.manifest import fingerprint_folder
@@ -135,11 +137,25 @@ def _resolve(name: str, ancestors: tuple[Path, ...]) -> ModelSource:
         if not is_gguf(path):
             raise UserError("is a file, and not a GGUF file", where=name, fix="name the model's folder")
         return ModelSource("full", name, gguf_folder(path))
+    if path.is_dir() and checkpoint.is_checkpoint(path):
+        return _from_checkpoint(name, path, ancestors)
     if path.is_dir():
         return _from_folder(name, _model_folder(name, path).resolve(), ancestors)
     if not name or _looks_like_path(name):
         raise UserError("no such model", where=name or "model_name", fix=_suggest_fix(path))
     return _from_folder(name, hub_folder(name), ancestors)
+
+
+def _from_checkpoint(name: str, path: Path, ancestors: tuple[Path, ...]) -> ModelSource:
+    """Find a step of a finished run: the run's final model with the weights of a checkpoint."""
+    run = path.resolve().parent.parent
+    final = _from_folder(name, _model_folder(str(run), run).resolve(), ancestors)
+    if final.kind == "reward":
+        raise UserError(
+            "this checkpoint is of a reward model", where=name, fix="evaluate the run's final model"
+        )
+    folder = checkpoint_model_folder(path.resolve(), final.base.folder if final.base else None)
+    return ModelSource(final.kind, name, folder, final.base)
 
 
 def _looks_like_path(name: str) -> bool:

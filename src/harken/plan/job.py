@@ -127,7 +127,7 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
         }
     )
     packs = on_cpu and attention.is_full_attention(found.config)
-    rows = plan_rows("ppo", evaluation.data, found.source, config.seed, packs=packs)
+    rows = plan_rows("ppo", evaluation.prompt_data, found.source, config.seed, packs=packs)
     yield EvaluationJob(
         "eval", evaluation, shape_of(found.config, config.ppo.lora), rows, config.ppo.lora, on_cpu
     )

@@ -203,12 +203,17 @@ class RewardLoader:
         self._models: dict[str, RewardModel] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
 
-    def sources(self, found: ResolvedSources, renderer: Renderer, role: str = "reward") -> list[RewardSource]:
-        """Return a reward source for each part. `renderer` is that of the policy whose responses are scored."""
+    def sources(
+        self, found: ResolvedSources, renderer: Renderer | None, role: str = "reward"
+    ) -> list[RewardSource]:
+        """Return a reward source for each part.
+
+        `renderer` is that of the policy whose responses are scored; None for responses that are only text.
+        """
         return [self._source(part, found, renderer, role) for part in found.parts]
 
     def _source(
-        self, part: RewardPart, found: ResolvedSources, renderer: Renderer, role: str
+        self, part: RewardPart, found: ResolvedSources, renderer: Renderer | None, role: str
     ) -> RewardSource:
         name, models = part.column, found.models.get(part.column, [])
         if isinstance(part, PythonPart):
@@ -268,7 +273,7 @@ class RewardLoader:
         self,
         model: RewardModel,
         source: ModelSource | None,
-        renderer: Renderer,
+        renderer: Renderer | None,
         name: str,
         weight: float = 1.0,
         clip: float | None = None,

@@ -16,8 +16,9 @@ from harken.reward.source import clip_score, require_finite
 class LearnedReward:
     """Score responses by the reward model's standardised score, clipped on request.
 
-    With the policy's own tokenizer the model reads the sampled tokens. With another tokenizer the response is decoded,
-    rendered with the reward model's chat template and tokenised again. There `max_length` (tokens) applies: the oldest
+    With the policy's own tokenizer the model reads the sampled tokens. With another tokenizer, and where only the text
+    is known (`policy_renderer` is None), the response is rendered with the reward model's chat template and tokenised
+    again. There `max_length` (tokens) applies: the oldest
     turns of the prompt are dropped to fit, and the response is never truncated. `truncated_score` replaces the clipped
     score of a truncated response.
     """
@@ -25,7 +26,7 @@ class LearnedReward:
     def __init__(
         self,
         model: RewardModel,
-        policy_renderer: Renderer,
+        policy_renderer: Renderer | None,
         weight: float = 1.0,
         clip: float | None = None,
         micro_batch_tokens: int = 8192,
@@ -38,9 +39,8 @@ class LearnedReward:
         self.truncated_score = truncated_score
         self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
         tokenizer = model.tokenizer
-        self._own_renderer = (
-            None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)
-        )
+        same = policy_renderer is not None and same_tokenizer(tokenizer, policy_renderer.tokenizer)
+        self._own_renderer = None if same else Renderer(tokenizer)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score rollouts in one forward over the whole conversations. Raises as `standardized_scores` does."""

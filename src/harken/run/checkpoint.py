@@ -34,6 +34,8 @@ from harken.run.terminal import say
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
+PARAMETER_PREFIX = "parameter/"
+"""Prefix of trained weights among the tensors of a checkpoint; optimiser state has the prefix `adam/`."""
 CHECKPOINT_FOLDERS = ("checkpoints", "best")
 """Folders of a run that contain checkpoints."""
 

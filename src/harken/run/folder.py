@@ -174,6 +174,12 @@ class EvaluationFolder:
         """The N-way and pairwise tables with intervals (JSON)."""
         return self.root / "summary.json"
 
+    @property
+    def budgets(self) -> Path:
+        """The summaries of the same responses truncated at several token limits (JSON), where `budgets` asks for it."""
+        return self.root / "budgets.json"
+
     def checksummed_files(self) -> list[Path]:
         """List the files of a finished evaluation."""
-        return [self.config, self.responses, self.summary]
+        files = [self.config, self.responses, self.summary]
+        return [*files, *([self.budgets] if self.budgets.exists() else [])]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harken.errors import UserError
 from harken.run import checkpoint
+from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.run.tracking import say
-from harken.train.optim.optimiser import PARAMETER_PREFIX
 from harken.train.restore import restore
 
 

@@ -20,6 +20,7 @@ from harken.health.limits import limits_for
 from harken.health.monitor import Monitor
 from harken.health.rule import TrainingType
 from harken.run import atomic, bounded_read, checkpoint, checksums, manifest, signals, status
+from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.run.folder import RunFolder
 from harken.run.lock import require_disk_space
 from harken.run.signals import Stopped
@@ -29,7 +30,6 @@ from harken.seeds import derive_seed as derive_seed
 from harken.train import gpu_memory
 from harken.train.best_checkpoint import BestCheckpoint
 from harken.train.nonfinite import NonFiniteHandler
-from harken.train.optim.optimiser import PARAMETER_PREFIX
 from harken.train.restore import restore
 
 _UNLOGGED = "unlogged"

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from harken.errors import NonFinite, RunFailed
 from harken.run import atomic, manifest
+from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
-from harken.train.optim.optimiser import PARAMETER_PREFIX
 
 MAX_DUMPS = 4
 """Dumps that are kept. A run that ends under the default `max_skipped_steps` writes this many."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from harken.errors import UserError
-from harken.train.optim.optimiser import PARAMETER_PREFIX
+from harken.run.checkpoint import PARAMETER_PREFIX
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

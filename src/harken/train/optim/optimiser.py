@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from harken.config.training import Optimisation
 from harken.errors import NonFinite
 from harken.run import signals
+from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.train.optim.adamw_8bit import adamw_8bit, export_state, import_state
 from harken.train.optim.adamw_offload import OffloadedAdamW, to_host
 
-PARAMETER_PREFIX = "parameter/"
-"""Prefix of trainable weights in checkpoints; optimiser state has the prefix `adam/`."""
 STATE_KEYS = ("exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "step")
 """Names of a parameter's optimiser state; the scales are those of `adamw_8bit`."""
 FOREACH_ELEMENTS = 1 << 24

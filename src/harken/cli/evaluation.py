@@ -1,0 +1,109 @@
+"""Define commands that compare policies after training: eval, compare. Imports: see `cli.main`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harken.cli.options import OutputDir, Set
+from harken.config import files as config_files
+from harken.config.evaluation_options import policies_from, scorers_from
+from harken.errors import UserError
+
+evaluation = typer.Typer(rich_markup_mode=None)
+
+
+@evaluation.command("eval")
+def evaluate(
+    policies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=]POLICY...",
+            help="Models, run folders, checkpoints or files of responses. The first is the baseline.",
+        ),
+    ] = None,
+    config_file: Annotated[
+        str | None,
+        typer.Option("--config", metavar="NAME|FILE", help="A YAML file with the keys of an evaluation."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The prompts. [those of the files of responses]")
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCORER",
+            help="A reward model's folder, my_reward.py:score, a rule such as intact, or column:NAME. Repeatable; the "
+            "first gives the reward. [a column reward or score that all files have, else intact]",
+        ),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Responses per prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="0: greedy decoding. [0]")] = None,
+    max_gen_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens per response. [64]")] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="Also compare the responses truncated at these numbers of tokens."),
+    ] = None,
+    batch_sensitivity: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Generate and score N prompts again, one at a time, and report changes."
+        ),
+    ] = None,
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Compare policies on the same prompts: tables, audit of every response, page.
+
+    A policy is a model that generates here, or a file of responses that another system generated: JSONL, JSON,
+    parquet or CSV with a response and its prompt or prompt_id in every row.
+
+    \b
+    Examples:
+      harken eval base.jsonl ours.jsonl                              two files of responses
+      harken eval base.jsonl ours.jsonl --scorer outputs/02_rm       scored by a reward model
+      harken eval sft=outputs/01_sft ppo=outputs/03_ppo --scorer outputs/02_rm --data my_heldout.jsonl
+      harken eval outputs/03_ppo --data my_heldout.jsonl --max-gen-len 256 --budgets 64,128
+      harken eval --config my_eval.yml --output-dir outputs/04_eval
+    """
+    given: dict[str, Any] = {"policies": policies_from(policies)} if policies else {}
+    if scorer:
+        given |= scorers_from(scorer)
+    if data is not None:
+        given["data"] = {"path": data}
+    options = {
+        "samples": samples,
+        "temperature": temperature,
+        "max_gen_len": max_gen_len,
+        "budgets": _integers(budgets, "--budgets"),
+        "batch_sensitivity": batch_sensitivity,
+    }
+    given |= {key: value for key, value in options.items() if value is not None}
+    if config_file is None and not policies:
+        raise UserError(
+            "no policies to compare",
+            fix="name models or files of responses, or a file of settings with --config (harken eval --help)",
+        )
+    config = config_files.load_evaluation(config_file, set_ or [], output_dir, given)
+
+    from harken import report as reports
+    from harken.evaluate import budget_table, suite
+    from harken.run.terminal import show
+
+    folder = suite.run_evaluation(config, Path(str(config.output_dir)))
+    reports.report([folder.root])
+    if folder.budgets.exists():
+        show(budget_table.budget_table(budget_table.read_budgets(folder.budgets)))
+
+
+def _integers(text: str | None, option: str) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"{text!r} is not a list of whole numbers", where=option, fix="write it as in 64,128"
+        ) from None

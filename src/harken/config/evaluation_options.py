@@ -1,0 +1,86 @@
+"""Turn what the command line names, policies and scorers, into keys of an evaluation's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harken.config.evaluation import COMPRESSED_ENDINGS, FILE_ENDINGS
+from harken.errors import UserError
+
+_NAMED = re.compile(r"([^=/\\.~:]+)=(.+)", re.DOTALL)
+_UNNAMED_FOLDERS = ("final", "checkpoints", "best")
+"""Folders that say nothing about which model it is."""
+
+
+def policies_from(arguments: Sequence[str]) -> dict[str, str]:
+    """Return name → model or file of policies written `name=path` or just `path`, in order.
+
+    A path without a name is called by its last parts, as many as tell it from the others.
+    Raises UserError for two policies of one name.
+    """
+    found: dict[str, str] = {}
+    named = [match.groups() if (match := _NAMED.fullmatch(text)) else (None, text) for text in arguments]
+    parts = [_name_parts(path) for name, path in named if name is None]
+    for name, path in named:
+        name = name if name is not None else _shortest_name(_name_parts(path), parts)
+        if name in found:
+            raise UserError(
+                f"two policies are called {name!r}", where=path, fix=f"name them: a={found[name]} b={path}"
+            )
+        found[name] = path
+    return found
+
+
+def scorers_from(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return `reward_model` and `judges` for scorers written as a folder, a rule, a function or a column.
+
+    `outputs/02_rm` is a reward model, `my_reward.py:score` a Python function, `column:reward` a column of the response
+    files, `classifier:org/name` a classifier, and any other name a rule. A reward model that comes first is
+    `reward_model`.
+    """
+    parts = [_scorer(text) for text in arguments]
+    first = parts[0] if parts else None
+    if isinstance(first, dict) and first["type"] == "model":
+        return {"reward_model": first["checkpoint_path"], "judges": parts[1:]}
+    return {"judges": parts}
+
+
+def _scorer(text: str) -> str | dict[str, Any]:
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "column":
+        return {"type": "column", "path": rest}
+    if colon and kind == "classifier":
+        return {"type": "classifier", "model_name": rest, "name": _identifier(rest)}
+    if ".py:" in text:
+        return {"type": "python", "path": text}
+    if text.isidentifier() and not Path(text).exists():
+        return text
+    return {"type": "model", "checkpoint_path": text, "name": _identifier(text)}
+
+
+def _identifier(path: str) -> str:
+    """Return a name of letters, digits and underscores for a scorer that is a path."""
+    name = re.sub(r"\W+", "_", _shortest_name(_name_parts(path), []))
+    return name if name.isidentifier() else f"rm_{name}"
+
+
+def _name_parts(path: str) -> list[str]:
+    """Return the parts of a path without those that say nothing, and without the ending of a file."""
+    parts = [part for part in Path(path).parts if part not in _UNNAMED_FOLDERS] or [path]
+    lower = parts[-1].lower()
+    endings = [f + c for f in FILE_ENDINGS for c in COMPRESSED_ENDINGS if lower.endswith(f + c)]
+    parts[-1] = parts[-1][: len(parts[-1]) - max(map(len, endings), default=0)]
+    return parts
+
+
+def _shortest_name(parts: Sequence[str], all_parts: Sequence[Sequence[str]]) -> str:
+    """Return the shortest end of a path that no other path has; a step of a run is named with its run."""
+    shortest = 2 if parts[-1].startswith("step-") and len(parts) > 1 else 1
+    for length in range(shortest, len(parts) + 1):
+        name = list(parts[-length:])
+        if sum(list(other[-length:]) == name for other in all_parts) <= 1:
+            return "/".join(name)
+    return "/".join(parts)

@@ -1,0 +1,74 @@
+"""Measure how much the batch alone changes responses and scores, through rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harken.config import EvaluationConfig
+from harken.evaluate.responses import PolicyResponses, load_engine
+from harken.evaluate.scorers import score_with_reward_model
+from harken.models.resolve import ModelSource
+from harken.records import Prompt
+from harken.rollout.engine import Sampling
+from harken.run.tracking import counter
+
+QUANTILE = 0.99
+"""The scorer's repeatability is this quantile of |change of a score|."""
+
+
+def measure(
+    config: EvaluationConfig,
+    models: Mapping[str, ModelSource],
+    reward_model: ModelSource | None,
+    prompts: Sequence[Prompt],
+    responses: Mapping[str, PolicyResponses],
+    rewards: Mapping[str, Sequence[float]],
+) -> dict[str, Any]:
+    """Generate and score the responses to the first `config.batch_sensitivity` prompts again, one at a time.
+
+    Returns "prompts"; "policies", each with the number of "responses" and how many "changed"; and "score_p99" and
+    "score_max", quantile and maximum of |change of the reward| of equal texts (None without a reward model).
+    """
+    some = prompts[: config.batch_sensitivity]
+    policies = {
+        name: _changed(config, name, source, some, responses[name])
+        for name, source in models.items()
+        if responses[name].chosen_scores is None
+    }
+    changes: list[float] = []
+    if reward_model is not None:
+        per_prompt = {name: len(g.rollouts) // len(prompts) for name, g in responses.items()}
+        part = {name: g.first(len(some) * per_prompt[name]) for name, g in responses.items()}
+        alone = score_with_reward_model(reward_model, part, config, one_at_a_time=True)
+        changes = [
+            abs(a - b) for name, values in alone.items() for a, b in zip(values, rewards[name], strict=False)
+        ]
+    return {
+        "prompts": len(some),
+        "policies": policies,
+        "score_p99": float(np.quantile(changes, QUANTILE)) if changes else None,
+        "score_max": max(changes, default=None),
+    }
+
+
+def _changed(
+    config: EvaluationConfig,
+    name: str,
+    source: ModelSource,
+    prompts: Sequence[Prompt],
+    before: PolicyResponses,
+) -> dict[str, int]:
+    samples = len(before.rollouts) // len({rollout.prompt.id for rollout in before.rollouts})
+    policy = config.policies[name]
+    sampling = Sampling(config.max_gen_len, config.temperature_of(policy), config.seed, samples)
+    with counter(f"{name} responses, one at a time", len(prompts) * samples) as count:
+        again = load_engine(source, config, slots=1).generate(
+            prompts, sampling, name, "evaluation", on_progress=count.update
+        )
+    changed = sum(
+        a.response_tokens != b.response_tokens for a, b in zip(again, before.rollouts, strict=False)
+    )
+    return {"responses": len(again), "changed": changed}

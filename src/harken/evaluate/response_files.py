@@ -1,0 +1,261 @@
+"""Match the responses of files to prompts, so that systems that ran elsewhere can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harken.config.evaluation import EvaluatedPolicy
+from harken.data.external_responses import ExternalResponse, read_external_responses
+from harken.data.parse import REFERENCES, content_hash
+from harken.errors import UserError
+from harken.records import Message, Prompt
+
+ByPrompt = dict[str, list[ExternalResponse]]
+"""Responses by the id of their prompt, in the order of samples."""
+
+
+@dataclass
+class FileAccount:
+    """Count what became of a file's responses."""
+
+    read: int = 0
+    failed: int = 0
+    """Without a response: null in the file."""
+    other_prompts: int = 0
+    """To prompts that another policy has no response to, or that `data` does not list."""
+    further_samples: int = 0
+    """Beyond the number of samples that is compared."""
+
+    def sentence(self, policy: str) -> str:
+        """Say how many responses are used, and why others are not."""
+        unused = {
+            "to prompts that not all policies share": self.other_prompts,
+            "null": self.failed,
+            "beyond the samples that all have": self.further_samples,
+        }
+        parts = [f"{count:,} {why}" for why, count in unused.items() if count]
+        used = self.read - sum(unused.values())
+        return f"{policy}: {used:,} of {self.read:,} responses used" + (
+            f" ({', '.join(parts)})" if parts else ""
+        )
+
+
+@dataclass(frozen=True)
+class MatchedFiles:
+    """Hold the prompts, and for each policy of a file its responses to them, `samples` to each."""
+
+    prompts: list[Prompt]
+    responses: dict[str, ByPrompt]
+    samples: int
+    accounts: dict[str, FileAccount]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the accounts as JSON."""
+        return {name: asdict(account) for name, account in self.accounts.items()}
+
+
+def read_policies(policies: Mapping[str, EvaluatedPolicy]) -> dict[str, dict[str, list[ExternalResponse]]]:
+    """Read the responses of each policy that is a file, by system; a file of several systems is several policies.
+
+    Raises UserError as `read_external_responses` does, for a `generator` that the file does not have, and for two
+    policies of one name.
+    """
+    found: dict[str, dict[str, list[ExternalResponse]]] = {}
+    for name, policy in policies.items():
+        if policy.responses is None:
+            continue
+        rows = read_external_responses(policy.responses, renamed=policy.columns)
+        names = list(dict.fromkeys(row.generator for row in rows))
+        if policy.generator is not None:
+            if policy.generator not in names:
+                raise UserError(
+                    f"no row is of {policy.generator!r}; there are {', '.join(map(repr, names))[:300]}",
+                    where=f"policies.{name}.generator",
+                    fix="name one of them",
+                )
+            systems = {name: [row for row in rows if row.generator == policy.generator]}
+        elif len(names) > 1:
+            systems = {g or name: [row for row in rows if row.generator == g] for g in names}
+        else:
+            systems = {name: rows}
+        taken = {other for own in found.values() for other in own} | (set(policies) - {name})
+        if clash := sorted(taken & set(systems)):
+            raise UserError(
+                f"two policies are called {clash[0]!r}",
+                where=f"policies.{name}",
+                fix="choose one of the file's systems with generator, and give it another name",
+            )
+        found[name] = systems
+    return found
+
+
+def number_columns(rows: Sequence[ExternalResponse]) -> frozenset[str]:
+    """Return the columns that hold a number in every row."""
+    return frozenset.intersection(*(frozenset(row.values) for row in rows))
+
+
+def fingerprint_rows(rows: Sequence[ExternalResponse]) -> str:
+    """Compute the sha256 of everything that was read of the responses, without the place of the file."""
+    plain = [
+        [
+            r.id,
+            [m.to_dict() for m in r.messages],
+            r.text,
+            r.sample,
+            r.stop,
+            r.tokens,
+            dict(r.values),
+            dict(r.details),
+        ]
+        for r in rows
+    ]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+
+def match_files(
+    files: Mapping[str, Sequence[ExternalResponse]],
+    prompts: Sequence[Prompt] | None,
+    samples: int | None,
+) -> MatchedFiles:
+    """Assign every response to a prompt, by its id or else by its text, and keep the prompts that all files share.
+
+    `prompts` None: those of the files. `samples` None: as many responses to each prompt as every file has.
+    Raises UserError when one id stands for two prompts, a prompt's text is in no file, no prompt is shared, or a file
+    has fewer than `samples` responses to a prompt.
+    """
+    known = _KnownPrompts(prompts)
+    accounts = {name: FileAccount(read=len(rows)) for name, rows in files.items()}
+    found: dict[str, ByPrompt] = {name: {} for name in files}
+    for name, rows in files.items():
+        known.begin_file(name)
+        for row in rows:
+            prompt = known.find(row)
+            if prompt is None:
+                accounts[name].other_prompts += 1
+            elif row.text is None:
+                accounts[name].failed += 1
+            else:
+                found[name].setdefault(prompt, []).append(row)
+    shared = [p for p in known.prompts() if all(p.id in own for own in found.values())]
+    if not shared:
+        raise UserError(
+            f"no prompt has a response in all of {', '.join(files)}",
+            where="policies",
+            fix="give equal prompts the same prompt_id, or the same text",
+        )
+    fewest = min(len(own[p.id]) for own in found.values() for p in shared)
+    if samples is not None and fewest < samples:
+        raise UserError(
+            f"the files have only {fewest} responses to some prompts, not {samples}",
+            where="samples",
+            fix=f"set samples to {fewest}, or remove it",
+        )
+    kept = samples or fewest
+    ids = {p.id for p in shared}
+    for name, own in found.items():
+        accounts[name].other_prompts += sum(len(rows) for prompt, rows in own.items() if prompt not in ids)
+        accounts[name].further_samples += sum(len(own[prompt]) - kept for prompt in ids)
+        found[name] = {p.id: _in_order(own[p.id])[:kept] for p in shared}
+    return MatchedFiles(shared, found, kept, accounts)
+
+
+class _KnownPrompts:
+    """Find the prompt of a response. Without a given list, prompts of the files are added as they are read."""
+
+    def __init__(self, prompts: Sequence[Prompt] | None) -> None:
+        self._closed = prompts is not None
+        self._by_id: dict[str, Prompt] = {}
+        self._by_text: dict[str, str] = {}
+        self._read_in: dict[str, str] = {}
+        self._file = "data.path"
+        self._used: set[str] = set()
+        """Prompts that a row of the present file named by id: other ids of this file are other prompts."""
+        for prompt in prompts or ():
+            self._add(prompt)
+
+    def begin_file(self, name: str) -> None:
+        self._file, self._used = name, set()
+
+    def prompts(self) -> list[Prompt]:
+        if unknown := [prompt.id for prompt in self._by_id.values() if not prompt.messages]:
+            raise UserError(
+                f"no file has the text of prompt {unknown[0]!r}",
+                where=f"policies.{self._read_in[unknown[0]]}",
+                fix="set data.path to the file of prompts with these ids, or give the rows a prompt",
+            )
+        return list(self._by_id.values())
+
+    def find(self, row: ExternalResponse) -> str | None:
+        """Return the id of the row's prompt; None if only given prompts count and it is none of them."""
+        text = _text_key(row.messages)
+        if row.id is not None and row.id in self._by_id:
+            self._require_same_text(row, text)
+            self._used.add(row.id)
+            return row.id
+        same = self._by_text.get(text) if text else None
+        if same is not None and (row.id is None or same not in self._used):
+            if row.id is not None:
+                self._used.add(same)
+            return same
+        if self._closed:
+            return None
+        prompt = _prompt_of(row)
+        self._add(prompt)
+        self._used.add(prompt.id)
+        return prompt.id
+
+    def _add(self, prompt: Prompt) -> None:
+        self._by_id[prompt.id] = prompt
+        self._read_in[prompt.id] = self._file
+        if prompt.messages:
+            self._by_text.setdefault(_text_key(prompt.messages), prompt.id)
+
+    def _require_same_text(self, row: ExternalResponse, text: str) -> None:
+        known = self._by_id[str(row.id)]
+        if not text:
+            return
+        if not known.messages:  # a file without texts came first
+            self._add(_prompt_of(row))
+            return
+        if text != _text_key(known.messages) and _last_user_text(row.messages) != _last_user_text(
+            known.messages
+        ):
+            raise UserError(
+                f"prompt {row.id!r} is another text than in {self._read_in[known.id]}: "
+                f"{_last_user_text(row.messages)[:60]!r}, not {_last_user_text(known.messages)[:60]!r}",
+                where=row.where,
+                fix="give one prompt one id in all files, or leave the ids out to match prompts by their text",
+            )
+
+
+def _prompt_of(row: ExternalResponse) -> Prompt:
+    details = row.details
+    return Prompt(
+        id=row.id if row.id is not None else content_hash(row.messages),
+        messages=row.messages,
+        domain=details.get("domain") or details.get("category") or details.get("dataset") or "",
+        language=details.get("language", ""),
+        reference=next((details[name] for name in REFERENCES if name in details), None),
+        details={**row.values, **details},
+    )
+
+
+def _in_order(rows: Sequence[ExternalResponse]) -> list[ExternalResponse]:
+    """Sort by sample number where every row has its own, else keep the order of the file."""
+    numbers = [row.sample for row in rows]
+    if None in numbers or len(set(numbers)) < len(numbers):
+        return list(rows)
+    return sorted(rows, key=lambda row: row.sample or 0)
+
+
+def _text_key(messages: Sequence[Message]) -> str:
+    """Return the conversation with white space collapsed, "" for none."""
+    return "\x1f".join(f"{m.role}:{' '.join(m.content.split())}" for m in messages)
+
+
+def _last_user_text(messages: Sequence[Message]) -> str:
+    return " ".join(next((m.content for m in reversed(messages) if m.role == "user"), "").split())

@@ -1,0 +1,213 @@
+"""Score the responses of an evaluation: the first scorer gives the reward, the others have columns of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from harken.config import EvaluationConfig
+from harken.config.evaluation import ColumnPart
+from harken.config.rewards import ModelPart, RewardPart, RulePart
+from harken.errors import UserError
+from harken.evaluate.responses import BATCH_SHAPE, SCORING_TOKENS, PolicyResponses
+from harken.models.device import choose_device
+from harken.models.quantised import WEIGHT_DTYPES
+from harken.models.resolve import ModelSource, require_use, resolve
+from harken.models.roles import RewardModel, lineage_fingerprint
+from harken.records import Rollout
+from harken.reward.build import ResolvedSources, RewardLoader, resolve_sources
+from harken.reward.learned import LearnedReward, trained_max_length
+from harken.reward.source import score_all
+from harken.run.shards import load_or_make_shard
+from harken.run.tracking import counter
+
+REWARD_COLUMNS = ("reward", "score")
+"""Columns of response files that are the first scorer's where the configuration names no scorer."""
+DEFAULT_RULE = "intact"
+
+Scores = dict[str, list[float | None]]
+"""Each response's score, by policy."""
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Hold the scorers of an evaluation, found but not loaded."""
+
+    first: str
+    """The name of the scorer whose score is the reward."""
+    reward_model: ModelSource | None
+    """The first scorer, if it is a reward model."""
+    first_part: RewardPart | ColumnPart | None
+    """The first scorer, if it is anything else."""
+    further: tuple[RewardPart | ColumnPart, ...]
+    sources: ResolvedSources
+
+    @property
+    def judges(self) -> list[str]:
+        """Return the names of all but the first."""
+        return [part.column for part in self.further]
+
+    def fingerprints(self) -> dict[str, Any]:
+        """Return what identifies each scorer, for the fingerprint of the evaluation."""
+        found: dict[str, Any] = {f"judge {name}": part for name, part in self.sources.lineage().items()}
+        if self.reward_model is not None:
+            found["reward model"] = lineage_fingerprint(self.reward_model)
+        return found
+
+
+def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]]) -> Scorers:
+    """Find every scorer's model or function, before any weights are loaded.
+
+    `file_columns` are the columns of numbers of each response file. Without a scorer in the configuration, a column of
+    scores that all policies have is used, else the rule `intact`. Raises UserError as `resolve_sources` does.
+    """
+    parts: list[RewardPart | ColumnPart] = list(config.judges)
+    model = config.reward_model
+    name = "reward_model"
+    first: RewardPart | ColumnPart | None = None
+    if model is None:
+        if not parts:
+            parts = [_default_scorer(config, file_columns)]
+        first = parts.pop(0)
+        name = first.column
+        if isinstance(first, ModelPart) and first.clip is None:
+            model, first = first.checkpoint_path, None
+    everything = [*([first] if first else []), *parts]
+    resolved = resolve_sources([part for part in everything if not isinstance(part, ColumnPart)])
+    source = require_use(resolve(model), "reward") if model is not None else None
+    return Scorers(name, source, first, tuple(parts), resolved)
+
+
+def _default_scorer(
+    config: EvaluationConfig, file_columns: Sequence[frozenset[str]]
+) -> RewardPart | ColumnPart:
+    if len(file_columns) == len(config.policies):
+        for column in REWARD_COLUMNS:
+            if all(column in names for names in file_columns):
+                return ColumnPart(type="column", path=column)
+    return RulePart(type="rule", name=DEFAULT_RULE)
+
+
+def first_scores(
+    scorers: Scorers,
+    responses: Mapping[str, PolicyResponses],
+    config: EvaluationConfig,
+    shards: Path,
+    label: str = "",
+) -> dict[str, list[float]]:
+    """Return each policy's scores by the first scorer; `label` keeps the shards of several calls apart.
+
+    Raises UserError if it gives a response no score.
+    """
+    if scorers.reward_model is not None:
+        return score_with_reward_model(scorers.reward_model, responses, config, shards, label)
+    assert scorers.first_part is not None
+    found = _part_scores(scorers.first_part, scorers.sources, responses, config, shards, f"{label}first")
+    for policy, values in found.items():
+        if missing := [r for r, v in zip(responses[policy].rollouts, values, strict=True) if v is None]:
+            raise UserError(
+                f"{scorers.first} gives no score to {len(missing)} of {len(values)} responses of {policy}, "
+                f"the first to prompt {missing[0].prompt.id}",
+                where="judges",
+                fix="set reward_model, or list a judge first that scores every response",
+            )
+    return {policy: [float(v) for v in values if v is not None] for policy, values in found.items()}
+
+
+def further_scores(
+    scorers: Scorers,
+    responses: Mapping[str, PolicyResponses],
+    config: EvaluationConfig,
+    shards: Path,
+    label: str = "",
+) -> dict[str, Scores]:
+    """Return the scores of every further scorer by its name; None where it gives none."""
+    return {
+        part.column: _part_scores(
+            part, scorers.sources, responses, config, shards, f"{label}judge-{number:02d}"
+        )
+        for number, part in enumerate(scorers.further)
+    }
+
+
+def score_with_reward_model(
+    source: ModelSource,
+    responses: Mapping[str, PolicyResponses],
+    config: EvaluationConfig,
+    shards: Path | None = None,
+    label: str = "",
+    *,
+    one_at_a_time: bool = False,
+) -> dict[str, list[float]]:
+    """Return each policy's standardised rewards. Equal sequences are scored once, so that equal responses tie.
+
+    Without a folder of shards nothing is stored. `one_at_a_time` gives every sequence a forward of its own.
+    """
+    model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
+    sequences = [
+        tuple(learned.tokenize(rollout))
+        for generated in responses.values()
+        for learned in [_learned_reward(model, source, generated)]
+        for rollout in generated.rollouts
+    ]
+    distinct = list(dict.fromkeys(sequences))
+    size = BATCH_SHAPE["sequences"]
+    token_budget = 1 if one_at_a_time else SCORING_TOKENS
+    scores: dict[tuple[int, ...], float] = {}
+    with counter(f"scoring {len(sequences)} responses with {source.name}", len(distinct)) as count:
+        for start in range(0, len(distinct), size):
+            rows = distinct[start : start + size]
+            make = partial(model.raw_scores, rows, token_budget)
+            path = shards / f"{label}scores-{start:06d}.jsonl" if shards else None
+            scores |= zip(rows, make() if path is None else load_or_make_shard(path, make), strict=True)
+            count.update(len(rows))
+    values = iter([model.standardize(scores[sequence]) for sequence in sequences])
+    return {name: [next(values) for _ in generated.rollouts] for name, generated in responses.items()}
+
+
+def _learned_reward(model: RewardModel, source: ModelSource, generated: PolicyResponses) -> LearnedReward:
+    # The responses of a file may be longer than the pairs that the model was trained on; all of them is scored.
+    limit = trained_max_length(source) if generated.external is None else None
+    return LearnedReward(model, generated.renderer, max_length=limit)
+
+
+def _part_scores(
+    part: RewardPart | ColumnPart,
+    sources: ResolvedSources,
+    responses: Mapping[str, PolicyResponses],
+    config: EvaluationConfig,
+    shards: Path,
+    label: str,
+) -> Scores:
+    """Score with one part, policy by policy. A model is loaded only when a shard is missing."""
+    if isinstance(part, ColumnPart):
+        return {policy: _column(part, generated) for policy, generated in responses.items()}
+    judge = sources.only(part)
+    loader = cache(
+        partial(RewardLoader, None, WEIGHT_DTYPES[config.dtype], choose_device(config.device), SCORING_TOKENS)
+    )
+    size = BATCH_SHAPE["sequences"]
+    found: Scores = {}
+    for number, (policy, generated) in enumerate(responses.items()):
+        found[policy] = []
+        with counter(f"judge {part.column}: {policy}", len(generated.rollouts)) as count:
+
+            def make(batch: Sequence[Rollout], generated: PolicyResponses = generated) -> list[float | None]:
+                (source,) = loader().sources(judge, generated.renderer, role="judge")
+                return [row.scores[0].value for row in score_all([source], batch)]
+
+            for start in range(0, len(generated.rollouts), size):
+                batch = generated.rollouts[start : start + size]
+                path = shards / f"{label}-{number:02d}-{start:06d}.jsonl"
+                found[policy] += load_or_make_shard(path, partial(make, batch))
+                count.update(len(batch))
+    return found
+
+
+def _column(part: ColumnPart, generated: PolicyResponses) -> list[float | None]:
+    if generated.external is None:
+        return [None] * len(generated.rollouts)
+    return [response.values.get(part.path) for response in generated.external]

@@ -1,0 +1,81 @@
+"""Make a checkpoint of a finished run a model folder, so that any step of a run can be evaluated."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harken.errors import UserError
+from harken.models.model_cache import build_once, cache_root
+from harken.run import checkpoint
+from harken.run.checkpoint import PARAMETER_PREFIX
+from harken.run.checksums import CHECKSUMS
+from harken.run.folder import RunFolder
+from harken.run.json_io import read_object
+
+_ADAPTER_NAME = re.compile(r"\.(lora_\w+)\.policy\b")
+WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
+
+
+def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
+    """Return a folder in the model cache with the weights of a checkpoint and the settings of its run's `final`.
+
+    `base` is the folder of the final adapter's base; None for a run that trains a whole model. Raises UserError for a
+    damaged checkpoint, and where the run's `final` holds other tensors than its checkpoints (an SFT adapter is merged).
+    """
+    if problem := checkpoint.checkpoint_problem(path):
+        raise UserError(
+            f"this checkpoint is damaged ({problem})", where=str(path), fix="name another checkpoint"
+        )
+    final = RunFolder(path.parent.parent).final
+    name = next((name for name in WEIGHTS if (final / name).is_file()), None)
+    digest = read_object(path / checkpoint.MANIFEST)["files"][checkpoint.TENSORS][1]
+
+    def build(folder: Path) -> None:
+        assert name is not None
+        for file in final.iterdir():
+            if file.is_file() and file.name not in (name, CHECKSUMS):
+                shutil.copyfile(file, folder / file.name)
+        save_file(_weights(path, final / name), folder / name, metadata={"format": "pt"})
+        if base is not None:
+            card = read_object(folder / "adapter_config.json") | {"base_model_name_or_path": str(base)}
+            (folder / "adapter_config.json").write_text(json.dumps(card, indent=2))
+
+    if name is None:
+        raise UserError(
+            "the weights of its run are in several files",
+            where=str(path),
+            fix="evaluate the run's final model",
+        )
+    return build_once(cache_root() / "checkpoints" / f"{path.name}-{digest[:24]}", f"reading {path}", build)
+
+
+def _weights(path: Path, final: Path) -> dict[str, Tensor]:
+    """Return the checkpoint's tensors under the names and in the dtype of `final`'s."""
+    saved: dict[str, Tensor] = {}
+    with (
+        safe_open(path / checkpoint.TENSORS, framework="pt") as state,
+        safe_open(final, framework="pt") as last,
+    ):
+        for key in tuple(state.keys()):
+            name = key.removeprefix(PARAMETER_PREFIX)
+            if name == key or name.startswith(("critic", "value_head", "critic_head")):
+                continue
+            if "lora_" in name:
+                name = "base_model.model." + _ADAPTER_NAME.sub(r".\1", name)
+            saved[name] = state.get_tensor(key)
+        names = set(last.keys())
+        if not saved.keys() <= names or (final.name == WEIGHTS[0] and saved.keys() != names):
+            raise UserError(
+                "its run wrote a model with other tensors than its checkpoints have",
+                where=str(path),
+                fix="evaluate the run's final model; only checkpoints of PPO runs can be evaluated",
+            )
+        found = {name: last.get_tensor(name) for name in names}
+    return found | {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}
