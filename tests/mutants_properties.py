@@ -29,7 +29,7 @@ TABLE = [
     (4, "no positions for packed rows", "models/backbone.py", 'Backbone.forward_packed: self.forward(kernel, input_ids=tokens, position_ids=positions, **inputs)', "self.forward(kernel, input_ids=tokens, **inputs)"),
     (5, "top-k by default", "rollout/sampler.py", "draw: mass[:, :vocab] = logits", "mass[:, :vocab] = torch.where(logits >= logits.topk(min(20, vocab)).values[:, -1:], logits, -torch.inf)"),
     (6, "the reference is scored at temperature 1", 'train/ppo/evaluator.py', 'Evaluator.logprobs: model.evaluate(piece, self.settings.temperature)', 'model.evaluate(piece)'),
-    (7, "the reward model reads the decoded text", "reward/learned.py", "LearnedReward.__init__: None if same_tokenizer(tokenizer, policy_renderer.tokenizer) else Renderer(tokenizer)", "Renderer(tokenizer)"),
+    (7, "the reward model reads the decoded text", "reward/learned.py", "LearnedReward.__init__: None if same else Renderer(tokenizer)", "Renderer(tokenizer)"),
     (8, "the end token is no action", PPO, "PPOStage._collate: [False] * len(r.prompt_tokens) + [True] * len(r.response_tokens)", "[False] * len(r.prompt_tokens) + [True] * (len(r.response_tokens) - 1) + [False]"),
     (9, "rollouts are greedy", PPO, "PPOStage._generate: self.settings.temperature", "0.0"),
     (10, "all stages see one order of rows", "train/sampler.py", "batch_indices: permutation(rows, seed, label, 'epoch', epoch)", "permutation(rows, seed, 'epoch', epoch)"),

@@ -327,7 +327,8 @@ def test_an_evaluation_loads(tmp_path: Path) -> None:
         "policies: {base: embedded, 'SFT v2': outputs/sft}\nreward_model: rm\ndata: {path: p.jsonl}\n"
     )
     evaluation = config_files.load_evaluation(str(path), ["policies.ppo=outputs/ppo", "temperature=1"])
-    assert evaluation.policies == {"base": "embedded", "SFT v2": "outputs/sft", "ppo": "outputs/ppo"}
+    models = {name: policy.model_name for name, policy in evaluation.policies.items()}
+    assert models == {"base": "embedded", "SFT v2": "outputs/sft", "ppo": "outputs/ppo"}
     with pytest.raises(UserError, match="Fix: write max_gen_len"):
         config_files.load_evaluation(str(path), ["max_new_tokens=5"])
 

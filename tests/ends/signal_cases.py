@@ -30,7 +30,7 @@ PHASES = [
     ("writes a checkpoint", SFT, "harken.run.checkpoint:_publish"),
     ("writes final", SFT, "harken.run.atomic:publish_folder"),
     ("marks a run finished", SFT, "harken.run.checksums:write_checksums"),
-    ("evaluates", EVALUATION, "harken.evaluate.suite:score_responses"),
+    ("evaluates", EVALUATION, "harken.evaluate.suite:first_scores"),
     ("compares", EVALUATION, "harken.evaluate.compare:compare"),
     ("seals an evaluation", EVALUATION, "harken.run.checksums:write_checksums"),
     ("draws a page", REPORT, "harken.report:build_report"),

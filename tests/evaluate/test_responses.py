@@ -12,7 +12,7 @@ from kill.children import tree
 
 from harken.config import EvaluationConfig
 from harken.errors import UserError
-from harken.evaluate import responses, suite
+from harken.evaluate import responses, scorers, suite
 from harken.run.tables import read_rows
 
 
@@ -84,13 +84,13 @@ def test_equal_sequences_are_scored_once_across_shards(
 ) -> None:
     """The same model twice, greedily: every response stands there twice, three to a part."""
     scored: list[tuple[int, ...]] = []
-    raw_scores = responses.RewardModel.raw_scores
+    raw_scores = scorers.RewardModel.raw_scores
 
     def counted(self: Any, sequences: Any, *given: Any) -> Any:
         scored.extend(map(tuple, sequences))
         return raw_scores(self, sequences, *given)
 
-    monkeypatch.setattr(responses.RewardModel, "raw_scores", counted)
+    monkeypatch.setattr(scorers.RewardModel, "raw_scores", counted)
     twice = {"a": str(world / "model"), "b": str(world / "model")}
     folder = suite.run_evaluation(evaluation(world, policies=twice, temperature=0.0), tmp_path / "twice")
     rows = read_rows(folder.responses)
@@ -103,7 +103,7 @@ def test_no_model_is_loaded_for_stored_responses(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truncated_before_the_comparison(world, tmp_path / "cut", monkeypatch)
-    monkeypatch.setattr(responses, "_engine", lambda *given: pytest.fail("a model was read"))
+    monkeypatch.setattr(responses, "load_engine", lambda *given: pytest.fail("a model was read"))
     suite.run_evaluation(evaluation(world), tmp_path / "cut")
 
 

@@ -63,10 +63,12 @@ def test_an_adapter_uses_its_own_template_everywhere(tmp_path: Path, template_al
         device="cpu",
         dtype="float32",
     )
-    engine = responses._engine(source, config)
+    engine = responses.load_engine(source, config)
     (rollout,) = engine.generate([ASKED], Sampling(2, 0.0), "v", "evaluation")
     assert list(rollout.prompt_tokens) == wanted
-    message = responses.generate_responses(0, "a", source, [ASKED], config, tmp_path / "shards")
+    message = responses.generate_responses(
+        0, "a", source, [ASKED], config, tmp_path / "shards", Sampling(2, 0.0)
+    )
     assert message.renderer.encode_prompt(ASKED.messages) == wanted
     planned = find_model(source.name)
     assert planned.source is not None and tokenizer_of(planned.source).chat_template == OTHER

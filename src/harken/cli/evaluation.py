@@ -12,10 +12,10 @@ from harken.config import files as config_files
 from harken.config.evaluation_options import policies_from, scorers_from
 from harken.errors import UserError
 
-evaluation = typer.Typer(rich_markup_mode=None)
+evaluation_commands = typer.Typer(rich_markup_mode=None)
 
 
-@evaluation.command("eval")
+@evaluation_commands.command("eval")
 def evaluate(
     policies: Annotated[
         list[str] | None,

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from harken import __version__
-from harken.cli.evaluation import evaluation
+from harken.cli.evaluation import evaluation_commands
 from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
@@ -55,7 +55,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(preflight)
-app.add_typer(evaluation)
+app.add_typer(evaluation_commands)
 app.add_typer(presets, name="presets")
 
 

@@ -82,10 +82,10 @@ def _serialise_policy(policy: EvaluatedPolicy) -> Any:
     return name if not others and _expand_policy(name) == written else written
 
 
-Policy = Annotated[
+PolicyEntry = Annotated[
     EvaluatedPolicy, BeforeValidator(_expand_policy), PlainSerializer(_serialise_policy, when_used="always")
 ]
-Scorers = Annotated[
+ScorerList = Annotated[
     list[Annotated[RewardPart | ColumnPart, Field(discriminator="type")]],
     BeforeValidator(expand_rule_names),
     AfterValidator(check_judges),
@@ -97,11 +97,11 @@ Scorers = Annotated[
 class EvaluationConfig(Strict):
     """N policies respond to the same held-out prompts, and scorers judge all responses."""
 
-    policies: dict[str, Policy] = Field(min_length=1)
+    policies: dict[str, PolicyEntry] = Field(min_length=1)
     """Name → model (anything `model_name` accepts), checkpoint, or file of responses. The first is the baseline."""
     reward_model: str | None = None
     """The run folder of the reward model whose score is the reward. Default: the score of the first of `judges`."""
-    judges: Scorers = Field(default_factory=list)
+    judges: ScorerList = Field(default_factory=list)
     """Further scorers: any entry that `training.rewards` accepts, just the name of a rule, or a column of the response
     files (`{type: column, path: reward}`). The verdict reports the first."""
     data: DataConfig | None = None

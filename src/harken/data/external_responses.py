@@ -20,9 +20,9 @@ from harken.errors import UserError
 from harken.records import StopReason
 from harken.run.terminal import escape_invisible
 
-IDS = ("prompt_id", "question_id", "custom_id", "uid", "id", "doc_id", "idx", "index")
-GENERATORS = ("policy", "generator", "model_id", "model_name", "model")
-RESPONSES = (
+ID_COLUMNS = ("prompt_id", "question_id", "custom_id", "uid", "id", "doc_id", "idx", "index")
+GENERATOR_COLUMNS = ("policy", "generator", "model_id", "model_name", "model")
+RESPONSE_COLUMNS = (
     "response", "responses", "output", "outputs", "completion", "completions", "generated_text", "generation",
     "generations", "model_output", "model_response", "answer", "prediction", "choices", "resps", "text",
 )  # fmt: skip
@@ -94,9 +94,9 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
     texts = {
         name: escape_invisible(cell)
         for name, cell in row.items()
-        if isinstance(cell, str) and name not in RESPONSES and len(cell) <= 200
+        if isinstance(cell, str) and name not in RESPONSE_COLUMNS and len(cell) <= 200
     }
-    generator = next((str(row[name]) for name in GENERATORS if isinstance(row.get(name), str)), "")
+    generator = next((str(row[name]) for name in GENERATOR_COLUMNS if isinstance(row.get(name), str)), "")
     choices = _choices(value)
     own = _integer(row, _SAMPLES)
     for number, choice in enumerate(choices):
@@ -124,7 +124,7 @@ def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
         return (), body.get("choices"), body.get("usage") or {}
     if isinstance(row.get("resps"), list):  # lm-evaluation-harness
         return _harness_prompt(row), row["resps"], {}
-    name = fields.first_present(row, RESPONSES)
+    name = fields.first_present(row, RESPONSE_COLUMNS)
     turns = row.get("messages") or row.get("conversations") or row.get("conversation")
     if isinstance(turns, str) and name is not None:
         turns = _json_list(turns)
@@ -136,7 +136,7 @@ def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
     else:
         messages = _prompt(row)
     if name is None:
-        missing = next((column for column in RESPONSES if column in row), None)
+        missing = next((column for column in RESPONSE_COLUMNS if column in row), None)
         if missing is None:
             raise RowError("missing_field", "response")
         return messages, None, {}
@@ -207,7 +207,9 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _id(row: Row) -> str | None:
-    name = next((n for n in IDS if isinstance(row.get(n), str | int) and not isinstance(row[n], bool)), None)
+    name = next(
+        (n for n in ID_COLUMNS if isinstance(row.get(n), str | int) and not isinstance(row[n], bool)), None
+    )
     return None if name is None or row[name] == "" else str(row[name])
 
 

@@ -169,7 +169,7 @@ class _KnownPrompts:
     def __init__(self, prompts: Sequence[Prompt] | None) -> None:
         self._closed = prompts is not None
         self._by_id: dict[str, Prompt] = {}
-        self._by_text: dict[str, str] = {}
+        self._by_text: dict[str, list[str]] = {}
         self._read_in: dict[str, str] = {}
         self._file = "data.path"
         self._used: set[str] = set()
@@ -196,11 +196,12 @@ class _KnownPrompts:
             self._require_same_text(row, text)
             self._used.add(row.id)
             return row.id
-        same = self._by_text.get(text) if text else None
-        if same is not None and (row.id is None or same not in self._used):
-            if row.id is not None:
-                self._used.add(same)
-            return same
+        same = self._by_text.get(text, []) if text else []
+        if row.id is None and same:
+            return same[0]
+        if free := [prompt for prompt in same if prompt not in self._used]:
+            self._used.add(free[0])
+            return free[0]
         if self._closed:
             return None
         prompt = _prompt_of(row)
@@ -212,7 +213,7 @@ class _KnownPrompts:
         self._by_id[prompt.id] = prompt
         self._read_in[prompt.id] = self._file
         if prompt.messages:
-            self._by_text.setdefault(_text_key(prompt.messages), prompt.id)
+            self._by_text.setdefault(_text_key(prompt.messages), []).append(prompt.id)
 
     def _require_same_text(self, row: ExternalResponse, text: str) -> None:
         known = self._by_id[str(row.id)]

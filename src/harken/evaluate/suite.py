@@ -46,8 +46,6 @@ from harken.run.lock import write_lock
 from harken.run.tables import write_rows
 from harken.run.tracking import say
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class _Evaluation:
@@ -215,7 +213,7 @@ def _all_responses(evaluation: _Evaluation) -> dict[str, PolicyResponses]:
 
 def _score(
     evaluation: _Evaluation, responses: dict[str, PolicyResponses], label: str = ""
-) -> tuple[list[Row], dict[str, list[float]]]:
+) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """Return one row per response with all its scores, and each policy's scores by the first scorer."""
     config, scorers, shards = evaluation.config, evaluation.scorers, evaluation.folder.shards
     chosen = {name: g.chosen_scores for name, g in responses.items() if g.chosen_scores is not None}
@@ -230,7 +228,9 @@ def _score(
     return rows, rewards
 
 
-def _compare(evaluation: _Evaluation, rows: Sequence[Row], repeatability: float | None) -> dict[str, Any]:
+def _compare(
+    evaluation: _Evaluation, rows: Sequence[dict[str, Any]], repeatability: float | None
+) -> dict[str, Any]:
     config = evaluation.config
     return compare.compare(
         rows,
@@ -275,7 +275,7 @@ def _row(
     reward: float,
     scores: Mapping[str, float | None],
     slices: Sequence[str],
-) -> Row:
+) -> dict[str, Any]:
     rollout = generated.rollouts[number]
     external = generated.external[number] if generated.external else None
     prompt = rollout.prompt
