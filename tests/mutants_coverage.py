@@ -7,7 +7,11 @@ Each name begins with the number of the requirement.
 
 from mutant import Mutant
 
-AUDIT, COMPARE, VERDICT = "evaluate/test_audit.py", "evaluate/test_compare.py", "evaluate/test_verdict.py"
+AUDIT, COMPARE, VERDICT = (
+    "evaluate/audit/test_audit.py",
+    "evaluate/test_compare.py",
+    "evaluate/test_verdict.py",
+)
 LAYOUTS, KEYS, PIPELINE = "data/test_layouts.py", "config/test_files.py", "end_to_end/test_pipeline.py"
 MODES, CLOCK, DOCTOR = "train/test_ppo_modes.py", "plan/test_duration.py", "doctor/test_sabotaged_paper.py"
 
@@ -24,12 +28,12 @@ TABLE = [
     ("S0-45 a win may be by less than epsilon", "evaluate/compare.py", "_winners: stacked.max(axis=0) - epsilon", "stacked.max(axis=0)", COMPARE),
     ("S0-46 left and right of a pair are swapped", "evaluate/compare.py", '_pair_figures.difference: responses.column(right, name) - responses.column(left, name)', 'responses.column(left, name) - responses.column(right, name)', COMPARE),
     ("S0-46 ties count as losses", "evaluate/compare.py", '_head_to_head: reward < -epsilon', "reward <= epsilon", COMPARE),
-    ("S0-50 half of the rows are audited", "evaluate/audit.py", "audit: for row in rows:\n    found = audit_response(row)\n    found['flags'] = flags(row, found, at)\n    if row['policy'] != baseline:\n        others = rewards[row['prompt_id'], row['sample']]\n        margins = {p: row['reward'] - r for p, r in others.items() if p != row['policy']}\n        found['flags'] += _baseline_flags(margins, baseline, found, at)\n    audited[row['prompt_id'], row['sample'], row['policy']] = found", "for row in rows[::2]:\n    found = audit_response(row)\n    found['flags'] = flags(row, found, at)\n    if row['policy'] != baseline:\n        others = rewards[row['prompt_id'], row['sample']]\n        margins = {p: row['reward'] - r for p, r in others.items() if p != row['policy']}\n        found['flags'] += _baseline_flags(margins, baseline, found, at)\n    audited[row['prompt_id'], row['sample'], row['policy']] = found", AUDIT),
-    ("S0-53 any high reward is a mismatch", "evaluate/audit.py", "flags: row['reward'] > at.mismatch_reward and (repetitive or stuck)", "row['reward'] > at.mismatch_reward", AUDIT),
-    ("S0-54 a loop is counted once too often", "evaluate/audit.py", 'find_trailing_repetition: (i + 1) // period * period', "((i + 1) // period + 1) * period", AUDIT),
-    ("S0-55 restatement is a share of the prompt", "evaluate/audit.py", 'audit_response: len(words(text))', "len(words(str(row['prompt'])))", AUDIT),
-    ("S0-60 a qualified win may be truncated", "evaluate/audit.py", "_baseline_flags: not measured['cap_hit'] and measured['repeated_4grams'] < at.win_repetition", "measured['repeated_4grams'] < at.win_repetition", AUDIT),
-    ("S0-60 beating the baseline is enough", "evaluate/audit.py", '_baseline_flags: at.win_baseline_margin if policy == baseline else at.win_other_margin', "at.win_baseline_margin if policy == baseline else -1e9", AUDIT),
+    ("S0-50 half of the rows are audited", "evaluate/audit/rows.py", "audit: {key_of(row): audit_response(row, thresholds) for row in rows}", "{key_of(row): audit_response(rows[i // 2 * 2], thresholds) for i, row in enumerate(rows)}", AUDIT),
+    ("S0-53 any high reward is a mismatch", "evaluate/audit/response.py", "flags: high and (repetitive or looping)", "high", AUDIT),
+    ("S0-54 a loop is counted once too often", "maths/repetition.py", 'find_trailing_repetition: (i + 1) // period * period', "((i + 1) // period + 1) * period", AUDIT),
+    ("S0-55 restatement is a share of the prompt", "evaluate/audit/response.py", "audit_response: run / len(spoken) if spoken else 0.0", "run / max(len(text.prompt_words), 1)", AUDIT),
+    ("S0-60 a qualified win may be truncated", "evaluate/audit/queues.py", "_against_baseline: not found['cap_hit'] and found['repeated_4grams'] < thresholds.win_repetition", "found['repeated_4grams'] < thresholds.win_repetition", AUDIT),
+    ("S0-60 beating the baseline is enough", "evaluate/audit/queues.py", "_against_baseline: limits.win_baseline_margin if name == baseline else limits.win_other_margin", "limits.win_baseline_margin if name == baseline else -1e9", AUDIT),
     ("S0-61 more truncation is called better", "evaluate/verdict.py", "_rate_sentence: {1: 'Worse', -1: 'Better', 0: 'Unclear'}", "{-1: 'Worse', 1: 'Better', 0: 'Unclear'}", VERDICT),
     ("S0-62 a reward alone is proof", "evaluate/verdict.py", "_verdict: up > 0 and real > 0", "up > 0", VERDICT),
     ("S0-62 an interval that touches 0 decides", "evaluate/verdict.py", "interval_sign: interval['low'] > 0", "interval['value'] > 0", VERDICT),

@@ -118,7 +118,7 @@ PAIRED = [
 
 REPETITION = [
     ("three-grams", "repeated_ngram_fraction: 4", "3"),
-    ("last n-gram forgotten", "repeated_ngram_fraction: len(items) - n + 1", "len(items) - n"),
+    ("last n-gram forgotten", "_ngrams: len(items) - n + 1", "len(items) - n"),
     ("unique share, not repeated", "repeated_ngram_fraction: 1.0 - len(set(grams)) / len(grams)", "len(set(grams)) / len(grams)"),
 ]  # fmt: skip
 

@@ -4,19 +4,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harken.config.audit import PUBLISHED, AuditSettings
 from harken.evaluate.audit import (
     FLAG_MEANINGS,
-    Thresholds,
-    TrailingRepetition,
     audit,
     audit_response,
-    find_trailing_repetition,
     longest_copied_run,
     max_ngram_count,
     repetition,
     responses_by_flag,
     words,
 )
+from harken.maths.repetition import TrailingRepetition, find_trailing_repetition
+
+QUIET = {"please_look", "low_reward_useful"}
+"""Queues that hold rows of any evaluation."""
 
 
 def row(policy="PPO", reward=0.0, response="A short answer.", **changes):
@@ -164,13 +166,14 @@ def test_cap_hit_is_what_the_sampler_said():
 
 
 LOOPING = "the same four words " * 8
+LOOPED = {"repetition", "character_repetition", "loop"}
 
 
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        (row(reward=2.1, response=LOOPING), {"reward_mismatch", "repetition", "loop", "strong_win"}),
-        (row(reward=2.0, response=LOOPING), {"repetition", "loop"}),
+        (row(reward=2.1, response=LOOPING), {"reward_mismatch", "strong_win"} | LOOPED),
+        (row(reward=2.0, response=LOOPING), LOOPED),
         (row(reward=2.1, response="Plain and clear."), {"qualified_win"}),
         (row(reward=2.1, response="Plain and clear.", stop="length"), {"cap_hit"}),
         (row(reward=2.0, response="Plain and clear."), set()),
@@ -183,14 +186,14 @@ LOOPING = "the same four words " * 8
 )
 def test_flags_against_the_baseline(response, expected):
     """S0-53, S0-59, S0-60: margins 2.0 and 5.0 and the reward 2.0 are strict."""
-    audited = audit([row("Base", 0.0), response], baseline="Base")
-    assert set(audited["p0", 0, "PPO"]["flags"]) == expected - {"strong_win"}
+    audited = audit([row("Base", 0.0), response], baseline="Base", thresholds=PUBLISHED)
+    assert set(audited["p0", 0, "PPO"]["flags"]) - QUIET == expected - {"strong_win"}
     assert not {"qualified_win", "strong_loss"} & set(audited["p0", 0, "Base"]["flags"])
 
 
 @pytest.mark.parametrize(("sft", "qualified"), [(1.4, True), (1.5, False), (9.0, False)])
 def test_a_qualified_win_beats_every_other_policy_by_more_than_one(sft, qualified):
-    audited = audit([row("Base", 0.0), row("SFT", sft), row("PPO", 2.5)], baseline="Base")
+    audited = audit([row("Base", 0.0), row("SFT", sft), row("PPO", 2.5)], "Base", PUBLISHED)
     assert ("qualified_win" in audited["p0", 0, "PPO"]["flags"]) is qualified
 
 
@@ -199,14 +202,14 @@ def test_the_mismatch_queue_counts_one_4gram_said_five_times():
     message = " ".join(f"one two three four {' '.join(f'w{i}x{j}' for j in range(20))}" for i in range(5))
     response = row(reward=3.0, response=message)
     assert repetition(message) < 0.25 and max_ngram_count(message) == 5
-    assert "reward_mismatch" in audit([row("Base"), response], "Base")["p0", 0, "PPO"]["flags"]
+    assert "reward_mismatch" in audit([row("Base"), response], "Base", PUBLISHED)["p0", 0, "PPO"]["flags"]
 
 
 def test_thresholds_are_arguments():
     responses = [row("Base", 0.0), row(reward=1.0, response=LOOPING)]
-    audited = audit(responses, "Base", Thresholds(mismatch_reward=0.5))
+    audited = audit(responses, "Base", AuditSettings(mismatch_reward=0.5))
     assert responses_by_flag(audited)["reward_mismatch"] == [("p0", 0, "PPO")]
-    assert responses_by_flag(audit(responses, "Base"))["reward_mismatch"] == []
+    assert responses_by_flag(audit(responses, "Base", PUBLISHED))["reward_mismatch"] == []
 
 
 def test_every_flag_has_a_meaning_and_a_queue():

@@ -1,0 +1,43 @@
+"""Say why a response has each of its flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LONGEST = 120
+"""Characters; a longer piece of text is shortened."""
+
+
+def evidence(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return a short reason for each flag of an audited response, from its measures."""
+    loop, references, relevance = found["loop"], found["references"], found["relevance"]
+    reasons = {
+        "repetition": f"{found['repeated_4grams']:.0%} of word 4-grams occurred before",
+        "character_repetition": f"{found['repeated_characters']:.0%} of character 16-grams occurred before",
+        "loop": f"{loop.unit.strip()!r} {loop.times} times" if loop else "",
+        "repeated_items": f"{found['repeated_items']:.0%} of list items occurred before",
+        "restatement": f"{found['copied_words']} words in a row are the prompt's",
+        "overlong": f"{found['length_ratio']:.1f} times the other policies' words"
+        if found["length_ratio"]
+        else "",
+        "near_duplicate": f"like the response to prompt {found['near_duplicate_of'][0]}"
+        if found["near_duplicate_of"]
+        else "",
+        "off_topic": f"has {relevance.own:.0%} of its prompt's terms and {relevance.other_relevance:.0%} of "
+        f"another's: {found['fits_prompt']}"
+        if relevance.own is not None and found["fits_prompt"]
+        else "",
+        "unverified_reference": "; ".join(
+            f"{r.kind} {r.text}" + (f" ({r.impossible})" if r.impossible else "") for r in references
+        ),
+        "reward_mismatch": f"{found['repeated_4grams']:.0%} of word 4-grams occurred before; one occurs "
+        f"{found['most_repeated']} times",
+        **{name: text for name, text in found.items() if isinstance(text, str)},
+        **found.get("reasons", {}),
+    }
+    return {flag: _shortened(reasons.get(flag, "")) for flag in found["flags"]}
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,103 @@
+"""Name the language of a text, and find responses in another language than their prompt's."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+
+from harken.evaluate.audit.function_words import LANGUAGE_NAMES, LANGUAGE_WORDS
+from harken.evaluate.audit.scripts import count_letters, dominant_script
+from harken.evaluate.audit.words import ResponseText
+
+_OF_SCRIPT = {
+    "han": "zh", "kana": "ja", "hangul": "ko", "thai": "th", "greek": "el", "hebrew": "he", "devanagari": "hi",
+    "bengali": "bn", "tamil": "ta",
+}  # fmt: skip
+_CYRILLIC = ("ru", "uk")
+_CODES = {name: code for code, names in LANGUAGE_NAMES.items() for name in (code, *names.split())}
+_WORD = re.compile(r"[^\W\d_]+")
+MIN_LETTERS = 20
+"""A text with fewer letters is in no language that could be told; half as many for Chinese, Japanese and Korean."""
+
+
+def _weights() -> dict[str, list[tuple[str, float]]]:
+    """Weigh each function word by 1 ÷ the number of languages that have it."""
+    languages = {code: set(listed.replace("'", " ").split()) for code, listed in LANGUAGE_WORDS.items()}
+    shared = Counter(word for listed in languages.values() for word in listed)
+    weights: dict[str, list[tuple[str, float]]] = {}
+    for code, listed in languages.items():
+        for word in sorted(listed):
+            weights.setdefault(word, []).append((code, 1 / shared[word]))
+    return weights
+
+
+_WEIGHTS = _weights()
+
+# A request for another language, or one about languages, says nothing about the language of the response.
+_NAMES_A_LANGUAGE = re.compile(
+    r"\b(?:english|french|german|spanish|italian|portuguese|dutch|polish|turkish|vietnamese|chinese|mandarin|cantonese"
+    r"|japanese|korean|russian|ukrainian|arabic|hindi|thai|greek|hebrew|latin|swedish|danish|finnish|indonesian|czech"
+    r"|romanian|bengali|tamil|swahili|language|languages|bilingual|translat\w*"
+    r"|englisch\w*|französisch\w*|deutsch\w*|spanisch\w*|italienisch\w*|russisch\w*|chinesisch\w*|japanisch\w*|sprache\w*"
+    r"|übersetz\w*|anglais\w*|français\w*|allemand\w*|espagnol\w*|italien\w*|chinois\w*|langue\w*|tradui\w*|traduction\w*"
+    r"|inglés|francés|alemán|español|italiano|chino|japonés|idioma\w*|traduc\w*|traduz\w*|inglês|francês|alemão"
+    r"|português|inglese|francese|tedesco|spagnolo|cinese|lingua|lingue|tradu\w*"
+    r"|английск\w*|русск\w*|немецк\w*|французск\w*|испанск\w*|китайск\w*|язык\w*|перев[её]д\w*|перевод\w*)\b"
+    r"|英语|英文|中文|汉语|日语|日文|法语|德语|西班牙语|俄语|韩语|翻译|语言|英語|日本語|中国語|仏語|フランス語|ドイツ語"
+    r"|スペイン語|言語|翻訳|英訳|和訳|영어|한국어|일본어|중국어|번역|언어|ภาษา|แปล",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
+def language_code(name: str | None) -> str | None:
+    """Return the ISO 639-1 code of a data set's language name; None for any other, such as a programming language."""
+    key = (name or "").strip().lower()
+    return _CODES.get(key) or _CODES.get(re.split(r"[-_]", key)[0])
+
+
+def detect_language(text: str, min_words: int = 8, min_margin: float = 0.3) -> str | None:
+    """Return the ISO 639-1 code of a text's language; None when it is short or two languages are close.
+
+    A script that one language has decides alone. Between languages in Latin or Cyrillic letters, each function word
+    counts 1 ÷ the number of languages that have it; `min_words` of the best language must occur, and its score lead the
+    next one's by `min_margin` of itself. Danish covers Norwegian, which shares its function words.
+    """
+    counts = count_letters(text)
+    script = dominant_script(counts)
+    if script is None:
+        return None
+    letters = counts[script]
+    if script in _OF_SCRIPT:
+        enough = letters >= (MIN_LETTERS // 2 if script in ("han", "kana", "hangul") else MIN_LETTERS)
+        pure = letters + (counts.get("han", 0) if script == "kana" else 0) >= 0.5 * sum(counts.values())
+        return _OF_SCRIPT[script] if enough and pure else None
+    if letters < max(MIN_LETTERS, 0.7 * sum(counts.values())) or script not in ("latin", "cyrillic"):
+        return None
+    scores: defaultdict[str, float] = defaultdict(float)
+    seen: Counter[str] = Counter()
+    for word, times in Counter(_WORD.findall(text.lower())).items():
+        for code, weight in _WEIGHTS.get(word, ()):
+            if (code in _CYRILLIC) == (script == "cyrillic"):
+                scores[code] += weight * times
+                seen[code] += times
+    ranked = [*sorted(scores.items(), key=lambda item: -item[1])[:2], ("", 0.0), ("", 0.0)]
+    (best, score), (_, next_score) = ranked[0], ranked[1]
+    return best if seen[best] >= min_words and score - next_score >= min_margin * score else None
+
+
+def find_language_mismatch(
+    text: ResponseText, declared: str | None, min_words: int, min_margin: float
+) -> tuple[str, str] | None:
+    """Return (expected, found) when the response's prose is in another language than the prompt; None otherwise.
+
+    Expected is the declared language or the prompt's, whichever the response has. Abstains when the prompt names a
+    language, when neither is known, and when the response is short or close to two languages.
+    """
+    found = detect_language(text.prose, min_words, min_margin)
+    if found is None:
+        return None
+    of_prompt = detect_language(text.prompt, min(min_words, 4), min_margin)
+    expected = [code for code in (language_code(declared), of_prompt) if code]
+    if not expected or found in expected or _NAMES_A_LANGUAGE.search(text.context):
+        return None
+    return expected[0], found
