@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harken.config.audit import PUBLISHED
 from harken.evaluate import audit
 from harken.evaluate.compare import compare
 from harken.evaluate.verdict import headline
@@ -97,7 +98,7 @@ def run() -> dict[str, Any]:
             },
         },
         "headline": headline(summary, "Base", "SFT", "PPO", "gold", 3.4),
-        "audited": audit.audit(rows, "Base"),
+        "audited": audit.audit(rows, "Base", PUBLISHED),
         "flags": audit.FLAG_MEANINGS,
     }
 
