@@ -107,3 +107,25 @@ def _integers(text: str | None, option: str) -> list[int] | None:
         raise UserError(
             f"{text!r} is not a list of whole numbers", where=option, fix="write it as in 64,128"
         ) from None
+
+
+@evaluation_commands.command("compare")
+def compare_command(
+    left: Annotated[Path, typer.Argument(metavar="A", help="A run, an evaluation or a pipeline.")],
+    right: Annotated[Path, typer.Argument(metavar="B", help="Another of the same kind.")],
+) -> None:
+    """Show in which settings two runs, evaluations or pipelines differ, and compare their results.
+
+    Settings are grouped by what they can change. A comparison is called confounded where settings of several kinds
+    differ. Policies of one name in two evaluations are compared on the prompts that both have.
+
+    \b
+    Examples:
+      harken compare outputs/03_ppo outputs/03_ppo-kl0.05     two training runs
+      harken compare outputs/04_eval outputs/04_eval-256      two evaluations
+      harken compare outputs/demo outputs/demo-2              two pipelines, stage by stage
+    """
+    from harken.evaluate.compare_folders import compare_folders
+    from harken.run.terminal import show
+
+    show("\n".join(one.text() for one in compare_folders(left, right)).rstrip())

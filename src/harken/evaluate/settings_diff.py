@@ -1,0 +1,179 @@
+"""List the settings in which two runs or evaluations differ, by what each can change, and say what is confounded.
+
+No torch. A path whose fingerprint is equal on both sides is no difference: the same weights or rows in another place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harken.run.manifest import redact
+
+Effect = Literal[
+    "starting weights", "prompts and data", "trained weights", "objective", "KL control", "sampling",
+    "credit assignment",    "optimisation", "checkpoint choice", "scorers", "policies", "comparison", "random draws",
+    "rounding", "software",
+    "records",
+]  # fmt: skip
+
+MEANING: dict[Effect, str] = {
+    "starting weights": "the model that training starts from",
+    "prompts and data": "which rows are read, and how long they may be",
+    "trained weights": "which weights are trained",
+    "objective": "what is rewarded and penalised",
+    "KL control": "how far the policy may move from its reference",
+    "sampling": "how responses are generated",
+    "credit assignment": "how a reward becomes advantages of tokens",
+    "optimisation": "how the loss is minimised",
+    "checkpoint choice": "which step is kept, and when training ends early",
+    "scorers": "what judges the responses",
+    "policies": "what is compared",
+    "comparison": "how scores are counted as wins",
+    "random draws": "chance alone",
+    "rounding": "rounding alone, which can still change greedy responses",
+    "software": "versions of libraries and of Harken",
+    "records": "what is recorded; no result",
+}
+"""What a setting of each kind can change."""
+WITHOUT_EFFECT: frozenset[Effect] = frozenset({"records"})
+INTENDED: frozenset[Effect] = frozenset({"policies"})
+"""Differences that a comparison is made for."""
+
+_PREFIXES: tuple[tuple[str, Effect], ...] = (
+    # An evaluation
+    ("policies", "policies"), ("fingerprints.judge ", "scorers"), ("fingerprints.reward model", "scorers"),
+    ("fingerprints", "policies"), ("judges", "scorers"), ("reward_model", "scorers"), ("prompts", "prompts and data"),
+    ("max_gen_len", "sampling"), ("temperature", "sampling"), ("samples", "sampling"), ("budgets", "records"),
+    ("batch_sensitivity", "records"), ("slices", "records"), ("audit", "records"), ("tie_epsilon", "comparison"),
+    ("batch_shape", "rounding"), ("device_kind", "rounding"), ("template_time", "prompts and data"),
+    # A training run
+    ("model_name", "starting weights"), ("lineage.data", "prompts and data"), ("lineage.ptx", "prompts and data"),
+    ("lineage.judges", "checkpoint choice"), ("lineage.reward", "objective"), ("lineage.frozen", "starting weights"),
+    ("lineage", "starting weights"), ("data", "prompts and data"), ("lora", "trained weights"),
+    ("training.reward_model", "objective"), ("training.rewards", "objective"),
+    ("training.type", "objective"), ("training.strength", "objective"), ("training.margin_scale", "objective"),
+    ("training.centre_coef", "objective"), ("training.label_smoothing", "objective"), ("training.ties", "objective"),
+    ("training.normalise", "objective"), ("training.card", "records"),
+    ("training.eval_every", "checkpoint choice"), ("training.patience", "checkpoint choice"),
+    ("training.micro_batch_tokens", "rounding"), ("training.gradient_checkpointing", "rounding"),
+    ("training.max_skipped_steps", "checkpoint choice"),
+    ("training.ppo.trace_every", "records"), ("training.ppo.judges", "checkpoint choice"),
+    ("training.ppo.kl_estimator", "KL control"), ("training.ppo.kl_", "KL control"),
+    ("training.ppo.update_kl_limit", "KL control"), ("training.ppo.target_kl_per_token", "KL control"),
+    ("training.ppo.reference", "KL control"),
+    ("training.ppo.score_clip", "objective"), ("training.ppo.truncated", "objective"),
+    ("training.ppo.missing_eos", "objective"), ("training.ppo.length_penalty", "objective"),
+    ("training.ppo.repetition_penalty", "objective"), ("training.ppo.ptx", "objective"),
+    ("training.ppo.entropy_coef", "objective"),
+    ("training.ppo.prompts_per_update", "sampling"), ("training.ppo.samples_per_prompt", "sampling"),
+    ("training.ppo.max_gen_len", "sampling"), ("training.ppo.temperature", "sampling"),
+    ("training.ppo.gamma", "credit assignment"), ("training.ppo.lam", "credit assignment"),
+    ("training.ppo.advantage", "credit assignment"), ("training.ppo.whiten_advantages", "credit assignment"),
+    ("training.ppo.critic", "credit assignment"),
+    ("training", "optimisation"),
+    ("seed", "random draws"), ("dtype", "rounding"), ("device", "rounding"), ("versions.platform", "records"),
+    ("versions", "software"), ("health", "checkpoint choice"), ("checkpoints", "records"),
+    ("tensorboard", "records"), ("output_dir", "records"),
+)  # fmt: skip
+"""The effect of the settings whose key begins so; the first that fits holds."""
+
+_FINGERPRINTS = (
+    ("model_name", "lineage.fingerprint"),
+    ("data.path", "lineage.data.fingerprint"),
+    ("data.path", "prompts"),
+    ("training.reward_model.checkpoint_path", "lineage.reward_model.fingerprint"),
+    ("reward_model", "fingerprints.reward model"),
+)
+"""Paths, and the fingerprints of what they named."""
+_PLACES = (
+    "lineage.model",
+    "lineage.folder",
+    "lineage.kind",
+    "lineage.data.name",
+    "lineage.reward_model.name",
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Hold one setting that differs. `left` and `right` are None where the side does not have it."""
+
+    key: str
+    left: Any
+    right: Any
+    effect: Effect
+
+
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
+    """List the settings that differ between two configurations with `lineage`, `fingerprints` and `versions`.
+
+    Raises KeyError for a setting that no effect is known of.
+    """
+    before, after = dict(_flat(left)), dict(_flat(right))
+    same = {
+        path for path, digest in _FINGERPRINTS if digest in before and before.get(digest) == after.get(digest)
+    }
+    return [
+        Difference(key, redact(before.get(key), key), redact(after.get(key), key), effect_of(key))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key) and key not in same and not key.startswith(_PLACES)
+    ]
+
+
+def effect_of(key: str) -> Effect:
+    """Return what a setting can change. Raises KeyError for an unknown one."""
+    for prefix, effect in _PREFIXES:
+        if key == prefix or key.startswith(prefix):
+            return effect
+    raise KeyError(f"no effect is known of the setting {key}")
+
+
+def by_effect(found: Sequence[Difference]) -> dict[Effect, list[Difference]]:
+    """Group differences by what they can change, in the order of `MEANING`."""
+    groups: dict[Effect, list[Difference]] = {}
+    for effect in MEANING:
+        if own := [one for one in found if one.effect == effect]:
+            groups[effect] = own
+    return groups
+
+
+def confounding(found: Sequence[Difference], *, intended: frozenset[Effect] = frozenset()) -> str:
+    """Say in one sentence whether a difference in results can be attributed to one setting.
+
+    `intended` are the effects that the comparison is about, such as the policies of two evaluations.
+    """
+    groups = {
+        effect: own
+        for effect, own in by_effect(found).items()
+        if effect not in WITHOUT_EFFECT and effect not in intended
+    }
+    keys = [
+        one.key
+        for own in groups.values()
+        for one in own
+        if not one.key.startswith(("lineage.", "fingerprints."))
+    ]
+    kinds = ", ".join(groups)
+    if not groups:
+        return "Controlled: no setting that can change a result differs."
+    if set(groups) == {"random draws"}:
+        return "Controlled: only the seed differs, so differences in results are chance."
+    if len(keys) == 1 and len(groups) == 1:
+        return f"Controlled: only {keys[0]} differs ({kinds})."
+    if len(groups) == 1:
+        return f"Partly controlled: only settings of one kind differ ({kinds}): {', '.join(keys) or 'their content'}."
+    return (
+        f"Confounded: settings of {len(groups)} kinds differ ({kinds}), so a difference in results cannot be "
+        "attributed to one of them."
+    )
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
