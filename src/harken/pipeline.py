@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.config import files as config_files
 from harken.errors import UserError
-from harken.evaluate import audit, suite, tables, trained_prompts, verdict
+from harken.evaluate import audit, overoptimisation, suite, tables, trained_prompts, verdict
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_data_reports, read_responses, read_summary
 from harken.explorer.build import build_report
@@ -123,6 +123,7 @@ def report_pipeline(root: Path) -> Path:
     rows = read_responses(folder.evaluation.responses, summary)
     judge = next(iter(summary["judges"]), None)
     headline = verdict.headline(summary, BASE, SFT, PPO, judge, verdict.late_kl(metrics["ppo"]))
+    headline += over_optimisation(folder.ppo, metrics["ppo"], info["ppo"])
     roles = {"base": BASE, "sft": SFT, "ppo": PPO}
     results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
     checksums.remove_checksums(root)  # everything has been read and verified; the files change from here on
@@ -159,6 +160,16 @@ def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
         for name, names in moved.items()
         if names
     ]
+
+
+def over_optimisation(
+    run: RunFolder, metrics: Sequence[Mapping[str, Any]], info: dict[str, Any]
+) -> list[str]:
+    """Add the charts of reward and judges against KL to a PPO run's facts, and return what they say in sentences."""
+    points = overoptimisation.checkpoint_points(metrics)
+    curve = overoptimisation.read_best_of_n(run.best_of_n / "curve.json")
+    info["charts"] = overoptimisation.charts(points, curve)
+    return overoptimisation.sentences(points, curve)
 
 
 def run_facts(run: RunFolder) -> dict[str, Any]:

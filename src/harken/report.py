@@ -180,6 +180,9 @@ def _write(page: Path, found: FoundFolders) -> Path:
         models = models if isinstance(models, Mapping) else {}
         roles = _roles(summary, models, dict(order), evaluation.root)
         headline = _headline(summary, roles, metrics)
+    for name, run in stages.items():
+        if name.startswith("ppo"):
+            headline = [*headline, *pipeline.over_optimisation(run, metrics[name], info[name])]
     judge = next(iter(summary["judges"]), None) if summary else None
     results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
     title = ", ".join(summary["policies"]) if summary else ", ".join(stages)

@@ -1,4 +1,4 @@
-"""Define commands that compare policies after training: eval, compare. Imports: see `cli.main`."""
+"""Define commands that compare policies after training: eval, compare, frontier. Imports: see `cli.main`."""
 
 from __future__ import annotations
 
@@ -129,3 +129,35 @@ def compare_command(
     from harken.run.terminal import show
 
     show("\n".join(one.text() for one in compare_folders(left, right)).rstrip())
+
+
+@evaluation_commands.command("frontier")
+def frontier_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a PPO run.")],
+    best_of: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Responses per prompt to choose from.")
+    ] = 16,
+    prompts: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use only this many held-out prompts.")
+    ] = None,
+) -> None:
+    """Compare a PPO run with best of n at equal KL, and say whether it over-optimised its reward.
+
+    Samples from the policy that PPO started from, scores by the run's own reward and judges, and shows both curves
+    against KL. `harken report` draws them on the page.
+
+    \b
+    Examples:
+      harken frontier outputs/03_ppo
+      harken frontier outputs/03_ppo --best-of 32 --prompts 64
+    """
+    from harken.evaluate import overoptimisation
+    from harken.evaluate.frontier import study_best_of_n
+    from harken.evaluate.run_summary import read_metrics
+    from harken.run.folder import RunFolder
+    from harken.run.terminal import show
+
+    curve = overoptimisation.read_best_of_n(study_best_of_n(run, best_of, prompts))
+    points = overoptimisation.checkpoint_points(read_metrics(RunFolder(run)))
+    show(overoptimisation.frontier_table(points, curve))
+    show("\n" + "\n".join(overoptimisation.sentences(points, curve)))

@@ -58,9 +58,10 @@ def build_report(
     `summary` comes from `compare.compare`, or is None for a page of training only; `responses` are the rows of
     `responses.parquet` it came from, `headline` the sentences of `verdict.headline`. `stage_metrics` has the lines
     of metrics.jsonl by stage. `stage_info` has facts by stage, all keys optional: "title", "config" (its
-    training.type selects the charts, else the stage's name does), "data" (data reports), "lineage", "roles" and
-    any others. `audited` is the result of `audit.audit` for the same rows and `flags` the meaning of each flag
-    (`audit.FLAG_MEANINGS`); without them responses have no flags. Probable secrets are redacted.
+    training.type selects the charts, else the stage's name does), "data" (data reports), "charts" (further charts as
+    page data), "lineage", "roles" and any others. `audited` is the result of `audit.audit` for the same rows and
+    `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. Probable secrets
+    are redacted.
     Raises ValueError if a number is NaN or infinite.
     """
     title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))

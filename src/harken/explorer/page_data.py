@@ -101,12 +101,12 @@ def _winner(rows: Rows, epsilon: float) -> str | None:
 
 def _stage(name: str, metrics: Rows, info: Mapping[str, Any]) -> dict[str, Any]:
     kind = info.get("config", {}).get("training", {}).get("type", name)
-    facts = {key: value for key, value in info.items() if key not in ("title", "data")}
+    facts = {key: value for key, value in info.items() if key not in ("title", "data", "charts")}
     return {
         "name": name,
         "title": info.get("title") or TITLES.get(kind, name),
         "steps": max((line["step"] for line in metrics), default=0),
-        "charts": chart_data(kind, metrics),
+        "charts": [*chart_data(kind, metrics), *info.get("charts", [])],
         "data": redact(list(info.get("data", []))),
         "facts": redact(facts),
     }

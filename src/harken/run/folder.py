@@ -88,6 +88,11 @@ class RunFolder:
         return self.root / "credit"
 
     @property
+    def best_of_n(self) -> Path:
+        """Best of n from the starting policy, where `harken frontier` measured it: curve.json."""
+        return self.root / "best_of_n"
+
+    @property
     def final(self) -> Path:
         """The trained model, loadable by `from_pretrained`."""
         return self.root / "final"

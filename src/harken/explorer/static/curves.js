@@ -32,6 +32,18 @@ function tickLabels(values, step, share) {
   });
 }
 
+/** Round ticks of an axis from 0 with a square-root scale, far enough apart to be read. */
+function rootTicks(high) {
+  const found = [0];
+  for (let power = 0.01; power <= high; power *= 10) {
+    for (const value of [power, 2 * power, 5 * power]) {
+      const last = found[found.length - 1];
+      if (value <= high && Math.sqrt(value / high) - Math.sqrt(last / high) >= 0.14) found.push(value);
+    }
+  }
+  return found;
+}
+
 function curve(chart, noun) {
   const all = chart.series.flatMap((series) => series.points);
   const steps = [...new Set(all.map(([step]) => step))].sort((a, b) => a - b);
@@ -39,17 +51,18 @@ function curve(chart, noun) {
     all.map(([, value]) => value),
     0.08,
   );
-  const [first, last] = [steps[0], steps[steps.length - 1]];
+  const root = chart.scale === "root";
+  const [first, last] = [root ? 0 : steps[0], steps[steps.length - 1]];
+  const along = (step) => (root ? Math.sqrt(Math.max(step, 0) / last) : (step - first) / (last - first));
   const x = (step) =>
-    FRAME.left +
-    (last === first ? 0.5 : (step - first) / (last - first)) * (FRAME.width - FRAME.left - FRAME.right);
+    FRAME.left + (last === first ? 0.5 : along(step)) * (FRAME.width - FRAME.left - FRAME.right);
   const y = (value) =>
     FRAME.height - FRAME.bottom - ((value - low) / (high - low)) * (FRAME.height - FRAME.top - FRAME.bottom);
   const share = chart.format === "share";
   const show = share ? (value) => percent(value) : short;
   const vertical = ticks(low, high, 5);
   const labels = tickLabels(vertical.found, vertical.step, share);
-  const horizontal = ticks(first, last, 5).found.filter(Number.isInteger);
+  const horizontal = root ? rootTicks(last) : ticks(first, last, 5).found.filter(Number.isInteger);
   const drawing = svg("svg", {
     viewBox: `0 0 ${FRAME.width} ${FRAME.height}`,
     role: "img",
@@ -104,7 +117,8 @@ function describe(chart, show, noun) {
   return `${chart.title}. ${parts.join(". ")}. Arrow keys move along the ${noun}s.`;
 }
 
-function figure(chart, noun) {
+function figure(chart, stageNoun) {
+  const noun = chart.scale === "root" ? "KL" : stageNoun;
   const { drawing, steps, x, show } = curve(chart, noun);
   const readout = el("output", { class: "readout" });
   const cursor = svg("line", {
@@ -133,7 +147,8 @@ function figure(chart, noun) {
         el("b", {}, show(value)),
       );
     });
-    readout.replaceChildren(el("span", {}, pointing ? `${noun} ${step}` : "last"), ...values.filter(Boolean));
+    const place = chart.scale === "root" ? short(step) : step;
+    readout.replaceChildren(el("span", {}, pointing ? `${noun} ${place}` : "last"), ...values.filter(Boolean));
   };
   const nearest = (event) => {
     const box = drawing.getBoundingClientRect();

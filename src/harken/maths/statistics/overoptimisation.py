@@ -1,0 +1,181 @@
+"""Measure over-optimisation: gold score against distance from the starting policy, for RL and for best of n."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Form = Literal["rl", "best_of_n"]
+MIN_POINTS = 4
+"""Points below which a curve of two coefficients is not fitted."""
+PEAK_DRAWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class GaoFit:
+    """Hold the coefficients of gold(d), with 95 % intervals (low, high), and where the curve is highest.
+
+    `peak` is a distance d = √KL, in √nats; None, as are its bounds, where the curve has no maximum (β ≤ 0).
+    """
+
+    form: Form
+    alpha: float
+    alpha_interval: tuple[float, float]
+    beta: float
+    beta_interval: tuple[float, float]
+    peak: float | None
+    peak_interval: tuple[float, float] | None
+    n: int
+
+    def at(self, distance: float) -> float:
+        """Return the gain in gold score at a distance d = √KL."""
+        return self.alpha * distance - self.beta * float(_penalty(np.array([distance]), self.form)[0])
+
+
+def fit_gao(kl: ArrayLike, gain: ArrayLike, form: Form, seed: int = 0) -> GaoFit | None:
+    """Fit the gain in gold score over the starting policy against d = √KL by least squares.
+
+    rl:         gain(d) = d (α − β log d)        highest at d = exp(α/β − 1)
+    best_of_n:  gain(d) = d (α − β d)            highest at d = α / 2β
+
+    `kl` in nats per sequence. Intervals are those of linear regression (Student's t), the peak's from draws of the
+    coefficients; they take the points for independent, which those of one run are not, so they are too narrow then.
+    None for fewer than `MIN_POINTS` points with a KL above 0. Source: Gao et al. 2022 (arXiv:2210.10760), section 3.1.
+    """
+    distance = np.sqrt(np.maximum(np.asarray(kl, dtype=np.float64), 0.0))
+    gains = np.asarray(gain, dtype=np.float64)
+    keep = distance > 0
+    distance, gains = distance[keep], gains[keep]
+    if len(distance) < MIN_POINTS or len(set(distance.tolist())) < 2:
+        return None
+    design = np.column_stack([distance, -_penalty(distance, form)])
+    (alpha, beta), *_ = np.linalg.lstsq(design, gains, rcond=None)
+    free = len(distance) - 2
+    residuals = gains - design @ np.array([alpha, beta])
+    covariance = np.linalg.pinv(design.T @ design) * float(residuals @ residuals) / free
+    t = float(stats.t.ppf(0.975, free))
+    errors = t * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    peak = _peak(alpha, beta, form)
+    return GaoFit(
+        form,
+        float(alpha),
+        (float(alpha - errors[0]), float(alpha + errors[0])),
+        float(beta),
+        (float(beta - errors[1]), float(beta + errors[1])),
+        peak,
+        _peak_interval(np.array([alpha, beta]), covariance, free, form, seed) if peak is not None else None,
+        len(distance),
+    )
+
+
+def _penalty(distance: NDArray[np.float64], form: Form) -> NDArray[np.float64]:
+    """Return the factor of −β in the curve: d log d, which is 0 at 0, or d²."""
+    if form == "best_of_n":
+        return distance**2
+    return np.where(distance > 0, distance * np.log(np.where(distance > 0, distance, 1.0)), 0.0)
+
+
+def _peak(alpha: float, beta: float, form: Form) -> float | None:
+    if beta <= 0 or (form == "best_of_n" and alpha <= 0):
+        return None
+    exponent = alpha / beta - 1
+    if form == "rl":
+        return math.exp(exponent) if exponent < 50 else None
+    return float(alpha / (2 * beta))
+
+
+def _peak_interval(
+    mean: NDArray[np.float64], covariance: NDArray[np.float64], free: int, form: Form, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of the peak; infinity above where draws have no maximum."""
+    random = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    normal = random.standard_normal((PEAK_DRAWS, 2)) @ root.T
+    scale = np.sqrt(free / random.chisquare(free, PEAK_DRAWS))[:, None]
+    alpha, beta = (mean + normal * scale).T
+    with np.errstate(over="ignore", divide="ignore"):
+        peaks = np.exp(alpha / beta - 1) if form == "rl" else alpha / (2 * beta)
+    peaks = np.where((beta <= 0) | ((form == "best_of_n") & (alpha <= 0)), np.inf, peaks)
+    low, high = np.quantile(peaks, [0.025, 0.975], method="nearest")
+    return float(low), float(high)
+
+
+def best_of_n_weights(samples: int, n: int) -> NDArray[np.float64]:
+    """Return the probability that the i-th worst of `samples` responses is the best of n drawn without replacement.
+
+    w_i = C(i − 1, n − 1) / C(samples, n), i = 1 … samples. The estimate Σ w_i gold_(i), with responses sorted by the
+    score that chooses, is unbiased. Source: Nakano et al. 2021 (arXiv:2112.09332), appendix I.
+    Raises ValueError unless 1 <= n <= samples.
+    """
+    if not 1 <= n <= samples:
+        raise ValueError(f"n is {n}; it must be between 1 and the number of samples, {samples}")
+    whole = math.comb(samples, n)
+    return np.array([math.comb(i, n - 1) / whole for i in range(samples)])
+
+
+def best_of_n_means(chosen_by: ArrayLike, gold: ArrayLike, n: int) -> NDArray[np.float64]:
+    """Return, for each prompt, the expected `gold` of the best of n by the score `chosen_by`.
+
+    Both are [prompts, samples]. Responses of equal score share their places, as in a draw among them.
+    """
+    scores = np.asarray(chosen_by, dtype=np.float64)
+    values = np.asarray(gold, dtype=np.float64)
+    weights = best_of_n_weights(scores.shape[1], n)
+    return np.array([_expected_best(row, own, weights) for row, own in zip(scores, values, strict=True)])
+
+
+def _expected_best(
+    scores: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
+    order = np.argsort(scores, kind="stable")
+    ranked = values[order]
+    for start, stop in _runs(scores[order]):
+        ranked[start:stop] = ranked[start:stop].mean()
+    return float(weights @ ranked)
+
+
+def _runs(ordered: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the ranges of equal values in a sorted array."""
+    edges = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(ordered)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if b - a > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Hold where the learned reward rose while a judge fell: indices of the two points, and the changes between them.
+
+    `error` is the standard error of the judge's change.
+    """
+
+    start: int
+    end: int
+    reward_change: float
+    judge_change: float
+    error: float
+
+
+def find_divergence(
+    reward: Sequence[float], judge: Sequence[float], judge_error: Sequence[float], limit: float = 2.0
+) -> Divergence | None:
+    """Find the judge's fall from its best point to the last one while the reward rose; None if it is within error.
+
+    Values are those of successive checkpoints. The judge's fall counts where it exceeds `limit` standard errors of the
+    difference, √(error² + error²), which holds for independent responses and is too wide for paired ones.
+    """
+    if len(reward) < 2:
+        return None
+    end = len(reward) - 1
+    start = max(range(end), key=lambda i: judge[i])
+    error = math.hypot(judge_error[start], judge_error[end])
+    fall, rise = judge[end] - judge[start], reward[end] - reward[start]
+    if rise <= 0 or fall >= 0 or -fall <= limit * error:
+        return None
+    return Divergence(start, end, rise, fall, error)
