@@ -33,7 +33,11 @@ def test_the_tables_hold_the_counts_they_are_given():
         rate = pair["win_rate"]
         assert rate["value"] == pair["wins"] / (pair["wins"] + pair["ties"] + pair["losses"])
         assert f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]" in text
-    assert text.count("win rate %") == 1, "one thing alone is called the win rate"
+        decided = pair["win_rate_decided"]
+        assert decided["value"] == pair["wins"] / (pair["wins"] + pair["losses"])
+        assert (
+            f"{100 * decided['value']:.1f} [{100 * decided['low']:.1f}, {100 * decided['high']:.1f}]" in text
+        )
     base = next(line for line in text.splitlines() if line.split()[:1] == ["Base"])
     assert base.split()[1] == str(summary["table"][0]["win_rate"]["count"])
     assert "26.7 [14.2, 44.4]" in text  # 8 of 30 cut: the Wilson interval
@@ -52,7 +56,8 @@ def test_columns_that_do_not_fit_follow_below():
         answers(judges=("gold", "second", "third")), judges=["gold", "second", "third"], draws=50
     )
     lines = tables(summary, 100).splitlines()
-    assert sum(line.startswith("policy") for line in lines) == 3 and "third" in tables(summary)
+    # Three blocks of scores and texts, and one of strengths.
+    assert sum(line.startswith("policy") for line in lines) == 4 and "third" in tables(summary)
     for judge in ("gold", "second", "third"):
         block = next(i for i, line in enumerate(lines) if line.startswith("policy") and judge in line)
         place = lines[block].index(judge) + len(judge)

@@ -45,17 +45,16 @@ def test_wilson_equals_statsmodels(successes, n, confidence):
     assert intervals.wilson_interval(successes, n, confidence) == close(expected)
 
 
-def test_clustered_wilson_equals_statsmodels(random):
-    """The variance from an OLS with clusters, then Wilson at the effective n that this variance gives."""
+def test_clustered_jeffreys_equals_statsmodels(random):
+    """The variance from an OLS with clusters, then Jeffreys' interval at the effective n that this variance gives."""
     clusters = random.integers(40, size=300)
     hits = (random.random(300) < 0.3 + 0.4 * (clusters % 2)).astype(float)
     fit = sm.OLS(hits, np.ones(300)).fit(cov_type="cluster", cov_kwds={"groups": clusters})
     share, used = hits.mean(), len(set(clusters))
-    effective = (
-        share * (1 - share) / fit.bse[0] ** 2 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, used - 1)) ** 2
-    )
-    expected = proportion_confint(share * effective, effective, method="wilson")
-    found = intervals.clustered_wilson(np.bincount(clusters, hits), np.bincount(clusters))
+    variance = fit.bse[0] ** 2 * (used - 1) / used
+    effective = share * (1 - share) / variance * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, used - 1)) ** 2
+    expected = proportion_confint(share * effective, effective, method="jeffreys")
+    found = intervals.clustered_jeffreys(np.bincount(clusters, hits), np.bincount(clusters))
     assert (found.mean, found.low, found.high) == close((share, *expected))
 
 

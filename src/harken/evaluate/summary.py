@@ -23,7 +23,8 @@ class _Mean(Schema):
 
 
 class _Rate(_Mean):
-    count: int
+    count: int | float
+    n: int
 
 
 class _Change(_Mean):
@@ -37,19 +38,58 @@ class _Policy(Schema):
     win_rate: _Rate
     reward: _Mean
     median_response_tokens: float
-    cap_hit: _Rate
-    empty: _Rate
-    repetition: _Rate
+    reward_length_correlation: dict[str, float | None]
+    cap_hit: _Rate | None
+    empty: _Rate | None
+    repetition: _Rate | None
     judges: dict[str, _Mean | None]
 
 
-class _HeadToHead(Schema):
+class _Wins(Schema):
+    n: int
     wins: int
     ties: int
     losses: int
-    win_rate: _Rate
+    win_rate: _Rate | None
+    win_rate_decided: _Rate | None
+    win_share: _Rate | None
+
+
+class _HeadToHead(_Wins):
     reward: _Mean
     judges: dict[str, _Mean | None]
+
+
+class _Slice(_HeadToHead):
+    column: str
+    value: str
+    sign_test_p: float
+    q: float
+
+
+class _Scorer(_Wins):
+    sign_test_p: float
+    holm_p: float
+
+
+class _Disagreement(Schema):
+    scorers: list[str]
+    rate: _Rate | None
+
+
+class _Length(Schema):
+    unit: str
+    controlled: _Mean
+    phi: float
+    draws: int
+    matched: _Wins
+
+
+class _Variance(Schema):
+    prompt: float
+    sample: float
+    standard_errors: dict[str, float]
+    limit: float
 
 
 class _Pair(_HeadToHead):
@@ -57,9 +97,32 @@ class _Pair(_HeadToHead):
     right: str
     sign_test_p: float
     holm_p: float
-    cap_hit: _Change
-    repetition: _Change
-    domains: dict[str, _HeadToHead]
+    within_repeatability: int | None
+    standard_error: float | None
+    hodges_lehmann: _Mean
+    wilcoxon_p: float | None
+    cohen_dz: float | None
+    detectable_difference: float | None
+    detectable_win_rate: float
+    cap_hit: _Change | None
+    empty: _Change | None
+    repetition: _Change | None
+    length: _Length
+    scorers: dict[str, _Scorer]
+    disagreement: list[_Disagreement]
+    variance: _Variance | None
+    domains: dict[str, _Slice]
+    slices: list[_Slice]
+
+
+class _Strength(_Mean):
+    policy: str
+
+
+class _Strengths(Schema):
+    policies: list[_Strength]
+    tie_parameter: float
+    draws: int
 
 
 class _Summary(Schema):
@@ -69,11 +132,18 @@ class _Summary(Schema):
     n: int
     prompts: int
     samples: int
+    families: int
+    family_column: str | None
     tie_epsilon: float
+    repeatability: float | None
+    length_unit: str
+    draws: int
+    refit_draws: int
     detectable_win_rate: float
     table: list[_Policy]
     ties: _Rate
     pairs: list[_Pair]
+    strengths: _Strengths | None
 
 
 class _Message(Schema):

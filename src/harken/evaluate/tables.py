@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harken.evaluate.pair_tables import MAX_CELL_WIDTH, decimal, interval, pair_tables, percent
 from harken.evaluate.verdict import find_pair, find_policy, late_kl
 from harken.maths.statistics.intervals import wilson_interval
 from harken.run.terminal import columns, format_table
 
-MAX_CELL_WIDTH = 36
-"""Characters; a longer name is shortened."""
 PAIR_FIGURES = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
 """Figures of a pair besides its differences. `win_rate` is wins ÷ n: ties count in the denominator only."""
 
@@ -27,35 +26,30 @@ def tables(summary: Figures, width: int | None = None) -> str:
     scores = {
         "policy": [*(row["policy"] for row in rows), "(no single best)"],
         "best": [*(str(row["win_rate"]["count"]) for row in rows), str(ties["count"])],
-        "best response %": [*(_percent(row["win_rate"]) for row in rows), _percent(ties)],
-        "learned reward": [*(_value(row["reward"]) for row in rows), ""],
-        **{judge: [*(_value(row["judges"][judge]) for row in rows), ""] for judge in judges},
+        "best response %": [*(percent(row["win_rate"]) for row in rows), percent(ties)],
+        "learned reward": [*(interval(row["reward"]) for row in rows), ""],
+        **{judge: [*(interval(row["judges"][judge]) for row in rows), ""] for judge in judges},
     }
-    texts = {
+    texts: dict[str, list[str]] = {
         "policy": [row["policy"] for row in rows],
-        "median tokens": [f"{row['median_response_tokens']:g}" for row in rows],
+        f"median {summary['length_unit']}": [f"{row['median_response_tokens']:g}" for row in rows],
         **{
-            label: [_percent(row[name]) for row in rows]
+            label: [percent(row[name]) for row in rows]
             for label, name in (
                 ("truncated %", "cap_hit"),
                 ("empty %", "empty"),
                 ("repetitive %", "repetition"),
             )
+            if any(row[name] for row in rows)
         },
-    }
-    head_to_head = {
-        "right − left": [f"{pair['right']} − {pair['left']}" for pair in pairs],
-        "W / T / L": [f"{pair['wins']} / {pair['ties']} / {pair['losses']}" for pair in pairs],
-        "win rate %": [_percent(pair["win_rate"]) for pair in pairs],
-        "p (Holm)": [f"{pair['holm_p']:.2g}" for pair in pairs],
-        "learned reward": [_value(pair["reward"], sign=True) for pair in pairs],
-        **{judge: [_value(pair["judges"][judge], sign=True) for pair in pairs] for judge in judges},
+        "reward–length ρ": [decimal(row["reward_length_correlation"]["spearman"], "+.2f") for row in rows],
     }
     head = f"{summary['prompts']} prompts, {summary['n']} responses per policy, 95 % intervals"
-    rule = "win rate = W / (W + T + L), of the right policy: ties count in the denominator only"
-    blocks = [head, *(_block(cells, width) for cells in (scores, texts, head_to_head) if cells)]
+    if summary["family_column"]:
+        head += f"; {summary['families']} families of prompts ({summary['family_column']}) are independent"
+    blocks = [head, *(_block(cells, width) for cells in (scores, texts))]
     if pairs:
-        blocks.append(rule)
+        blocks += pair_tables(summary, width)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -121,14 +115,3 @@ def _accuracy(metrics: Sequence[Figures]) -> dict[str, Any] | None:
 
 def _block(cells: Mapping[str, Sequence[str]], width: int) -> str:
     return format_table(cells, right=[*cells][1:], width=width, longest=MAX_CELL_WIDTH)
-
-
-def _percent(rate: Figures) -> str:
-    return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-
-
-def _value(interval: Figures | None, sign: bool = False) -> str:
-    if interval is None:
-        return "–"
-    value, low, high = (f"{interval[key]:{'+' if sign else ''}.3f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

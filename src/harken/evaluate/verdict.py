@@ -54,6 +54,7 @@ def headline(
             ("cap_hit", "Responses truncated at the token limit"),
             ("repetition", "Repetitive responses"),
         )
+        if pair[name]
     ]
     if base and base != sft:
         pair = find_pair(summary, base, ppo)
@@ -97,6 +98,19 @@ def interval_sign(interval: Figures | None) -> int:
     if interval is None:
         return 0
     return int(interval["low"] > 0) - int(interval["high"] < 0)
+
+
+def disagreement_sentence(pair: Figures, few: bool = False) -> str:
+    """Say which of two tests decides where they disagree; "" where they agree or there are too few prompts."""
+    votes = (pair["wins"] > pair["losses"]) - (pair["wins"] < pair["losses"])
+    signs = votes if pair["holm_p"] < SIGNIFICANT else 0
+    if few or signs == interval_sign(pair["reward"]):
+        return ""
+    shown = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
+    return (
+        f" Interval and sign test disagree: the sign test shows {shown}. "
+        "The verdict follows the interval of the mean difference."
+    )
 
 
 def find_policy(summary: Figures, name: str) -> dict[str, Any]:
@@ -152,20 +166,7 @@ def _win_rate_sentence(pair: Figures, few: bool) -> str:
         f" It wins {pair['wins']}, ties {pair['ties']} and loses {pair['losses']} of {pair['n']}: "
         f"win rate {100 * pair['win_rate']['value']:.1f} % "
         f"(sign test p = {pair['sign_test_p']:.2g}, Holm-adjusted {pair['holm_p']:.2g})."
-        f"{_disagreement_sentence(pair, few)}"
-    )
-
-
-def _disagreement_sentence(pair: Figures, few: bool) -> str:
-    """Say which of two tests decides where they disagree; "" where they agree or there are too few prompts."""
-    votes = (pair["wins"] > pair["losses"]) - (pair["wins"] < pair["losses"])
-    signs = votes if pair["holm_p"] < SIGNIFICANT else 0
-    if few or signs == interval_sign(pair["reward"]):
-        return ""
-    shown = {0: "no clear difference", 1: "more wins than losses", -1: "more losses than wins"}[signs]
-    return (
-        f" Interval and sign test disagree: the sign test shows {shown}. "
-        "The verdict follows the interval of the mean difference."
+        f"{disagreement_sentence(pair, few)}"
     )
 
 
@@ -202,7 +203,7 @@ def _flip_pair(pair: Figures) -> dict[str, Any]:
     low, high = wilson_interval(count, n) if pair["reward"].get("n", n) == n else (None, None)
     return {
         **{key: pair[key] for key in ("n", "ties", "sign_test_p", "holm_p")},
-        "win_rate": {"count": count, "value": count / n, "low": low, "high": high},
+        "win_rate": {"count": count, "n": n, "value": count / n, "low": low, "high": high},
         "left": pair["right"],
         "right": pair["left"],
         "wins": pair["losses"],

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from harken.maths.statistics.logistic import LARGEST_STEP, NEWTON_STEPS, NEWTON_TOLERANCE, PRIOR_L2
+from harken.maths.statistics.logistic import PRIOR_L2
+from harken.maths.statistics.newton import maximize_concave
 
 Array = NDArray[np.float64]
 
@@ -45,19 +45,17 @@ def fit_bradley_terry(wins: ArrayLike, ties: ArrayLike, l2: float = PRIOR_L2) ->
     total_ties = tied.sum(axis=(1, 2)) / 2
     total = won.sum(axis=(1, 2)) + total_ties
     has_ties = total_ties > 0
-    b = np.zeros((fits, policies))
+    start = np.zeros((fits, policies + 1))
     # At equal strengths the share of ties t gives η: σ(−η) = (1 − t) / 2.
-    eta = np.where(has_ties, -special.logit((1 - np.minimum(total_ties / total, 0.99)) / 2), 0.0)
-    for _ in range(NEWTON_STEPS):
-        step_b, step_eta = _newton_step(b, eta, successes, total_ties, l2)
-        step_eta = np.where(has_ties, step_eta, 0.0)
-        b += np.clip(step_b, -LARGEST_STEP, LARGEST_STEP)
-        eta = np.where(
-            has_ties, np.maximum(eta + np.clip(step_eta, -LARGEST_STEP, LARGEST_STEP), eta / 10), 0.0
-        )
-        if max(float(np.abs(step_b).max()), float(np.abs(step_eta).max())) < NEWTON_TOLERANCE:
-            return Strengths(b - b.mean(axis=1, keepdims=True), eta)
-    raise ValueError("the strengths do not converge: a policy wins or loses always, and there is no prior")
+    share = np.minimum(total_ties / total, 0.99)
+    start[:, policies] = np.where(has_ties, -special.logit((1 - share) / 2), 0.0)
+    found = maximize_concave(
+        start,
+        lambda x: _derivatives(x, successes, total_ties, l2),
+        lambda x: (x[:, policies] > 0) | ~has_ties,
+    )
+    b = found[:, :policies]
+    return Strengths(b - b.mean(axis=1, keepdims=True), found[:, policies])
 
 
 def check_connected(comparisons: ArrayLike) -> None:
@@ -79,8 +77,9 @@ def _components(linked: NDArray[np.bool_]) -> Iterable[list[int]]:
         yield sorted(group)
 
 
-def _newton_step(b: Array, eta: Array, successes: Array, total_ties: Array, l2: float) -> tuple[Array, Array]:
-    """Return the Newton step of the penalised log-likelihood. Without ties η stays where it is."""
+def _derivatives(x: Array, successes: Array, total_ties: Array, l2: float) -> tuple[Array, Array]:
+    """Return gradient and negative Hessian of the penalised log-likelihood in (b, η). Without ties η does not move."""
+    b, eta = x[:, :-1], x[:, -1]
     fits, policies = b.shape
     margin = b[:, :, None] - b[:, None, :] - eta[:, None, None]
     slope = successes * special.expit(-margin)
@@ -103,8 +102,7 @@ def _newton_step(b: Array, eta: Array, successes: Array, total_ties: Array, l2: 
     )
     information[:, :policies, policies] *= tied[:, None]
     information[:, policies, :policies] *= tied[:, None]
-    step: NDArray[Any] = np.linalg.solve(information, gradient[..., None])[..., 0]
-    return step[:, :policies], step[:, policies]
+    return gradient, information
 
 
 def _stack(counts: ArrayLike) -> Array:

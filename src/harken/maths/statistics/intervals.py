@@ -36,16 +36,16 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
 
 
-def clustered_wilson(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Compute a Wilson interval of a share whose rows are not independent, or not 0 or 1, from sums per cluster.
+def clustered_jeffreys(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Compute the interval of a share whose rows are not independent, or not 0 or 1, from sums per cluster.
 
     The share is sum(numerators) / sum(denominators), such as wins ÷ decided rows. Its variance is estimated from the
     spread of the clusters (linearised ratio), and n becomes the number of independent rows that would have this
-    variance, reduced by (z / t)² for the few degrees of freedom. If the clusters do not differ at all, n is the number
-    of clusters with a denominator.
+    variance, reduced by (z / t)² for the few degrees of freedom; the interval is Jeffreys' at this n. If the clusters
+    do not differ at all, it is Wilson's and n is the number of clusters.
     Raises ValueError when the denominators sum to 0 or the share is not within [0, 1].
-    Source: Korn and Graubard 1998, Survey Methodology 24:193 (effective n); Dean and Pagano 2015, J. Survey
-    Statistics and Methodology 3:484 (with Wilson).
+    Source: Korn and Graubard 1998, Survey Methodology 24:193 (effective n); Franco, Little, Louis and Slud 2019,
+    J. Survey Statistics and Methodology 7:334 (with Jeffreys and Wilson).
     """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     used = bottom > 0
@@ -55,17 +55,16 @@ def clustered_wilson(numerators: ArrayLike, denominators: ArrayLike, confidence:
         raise ValueError(
             f"a share needs a denominator above 0 and a value in [0, 1], got {top.sum()} of {total}"
         )
-    share = float(top.sum() / total)
-    residuals = top - share * bottom
-    variance = float((residuals**2).sum()) / total**2
-    z = float(special.ndtri(0.5 + confidence / 2))
-    effective = float(clusters)
-    if clusters > 1 and 0 < share < 1 and variance > 0:
-        variance *= clusters / (clusters - 1)
-        t = float(special.stdtrit(clusters - 1, 0.5 + confidence / 2))
-        effective = share * (1 - share) / variance * (z / t) ** 2
-    low, high = _score_bounds(share, effective, z)
-    return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
+    share, level = float(top.sum() / total), 0.5 + confidence / 2
+    variance = float(((top - share * bottom) ** 2).sum()) / total**2
+    z = float(special.ndtri(level))
+    if clusters < 2 or variance == 0 or share in (0, 1):
+        low, high = _score_bounds(share, clusters, z)
+        return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
+    t = float(special.stdtrit(clusters - 1, level))
+    n = share * (1 - share) / variance * (z / t) ** 2
+    a, b = share * n + 0.5, (1 - share) * n + 0.5
+    return Interval(share, float(special.betaincinv(a, b, 1 - level)), float(special.betaincinv(a, b, level)))
 
 
 def rule_of_three(n: int) -> float:

@@ -1,20 +1,15 @@
-"""Fit logistic regressions, one per row of weights, by Newton's method."""
+"""Fit logistic regressions, one per row of weights."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from harken.maths.statistics.newton import maximize_concave
+
 PRIOR_L2 = 0.01
 """Strength of the Gaussian prior of a coefficient: finite estimates when one side wins always."""
-NEWTON_STEPS = 100
-LARGEST_STEP = 4.0
-"""Largest change of a coefficient in one step, which keeps a first step from a flat region within reach."""
-NEWTON_TOLERANCE = 1e-10
-"""Newton's method has converged when no coefficient moves by more."""
 
 Array = NDArray[np.float64]
 
@@ -26,32 +21,23 @@ def fit_logistic(
 
     `features` is [rows, p], without an implied intercept; `labels` are in [0, 1], so that a tie can be ½; `weights`
     is [fits, rows]. Returns β, [fits, p]. `start` is a first β, [p].
-    Raises ValueError when Newton's method does not converge: with l2 = 0 there may be no finite maximum.
+    Raises ValueError when there is no finite or no unique maximum, which l2 > 0 rules out.
+    Source: McCullagh and Nelder 1989, Generalized Linear Models, section 4.4.
     """
     parameters = features.shape[1]
-    beta = np.tile(np.zeros(parameters) if start is None else start, (len(weights), 1))
     upper = np.triu_indices(parameters)
     products = features[:, upper[0]] * features[:, upper[1]]
     ridge = l2 * np.eye(parameters)
-    weighted_labels = (weights * labels) @ features
-    for _ in range(NEWTON_STEPS):
+    observed = (weights * labels) @ features
+
+    def derivatives(beta: Array) -> tuple[Array, Array]:
         chances = special.expit(beta @ features.T)
-        chances_weighted = weights * chances
-        gradient = weighted_labels - chances_weighted @ features - l2 * beta
-        hessian = np.empty((len(weights), parameters, parameters))
-        curvature = (chances_weighted * (1 - chances)) @ products
-        hessian[:, upper[0], upper[1]] = curvature
-        hessian[:, upper[1], upper[0]] = curvature
-        step = _solve(hessian + ridge, gradient)
-        beta += np.clip(step, -LARGEST_STEP, LARGEST_STEP)
-        if float(np.abs(step).max()) < NEWTON_TOLERANCE:
-            return beta
-    raise ValueError("the logistic regression does not converge: one side wins always, and there is no prior")
+        expected = weights * chances
+        information = np.empty((len(weights), parameters, parameters))
+        curvature = (expected * (1 - chances)) @ products
+        information[:, upper[0], upper[1]] = curvature
+        information[:, upper[1], upper[0]] = curvature
+        return observed - expected @ features - l2 * beta, information + ridge
 
-
-def _solve(matrices: NDArray[Any], vectors: NDArray[Any]) -> Array:
-    try:
-        solved: Array = np.linalg.solve(matrices, vectors[..., None])[..., 0]
-    except np.linalg.LinAlgError as error:
-        raise ValueError(f"the logistic regression has no unique maximum ({error})") from error
-    return solved
+    first = np.zeros(parameters) if start is None else start
+    return maximize_concave(np.tile(first, (len(weights), 1)), derivatives)

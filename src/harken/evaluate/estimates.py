@@ -1,0 +1,135 @@
+"""Estimate rates and means over prompts, each with its interval, as dicts for JSON. No torch.
+
+What is resampled and counted is the independent unit: the prompt with all its samples, or the family of prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harken.evaluate.response_table import Numbers
+from harken.maths.statistics.bootstrap import (
+    bca_interval,
+    jackknife_ratio,
+    percentile_interval,
+    resample_ratios,
+)
+from harken.maths.statistics.intervals import clustered_jeffreys, rule_of_three, wilson_interval
+from harken.maths.statistics.paired import sign_test
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Hold the family of each prompt, and the settings of the bootstrap."""
+
+    families: NDArray[np.int64]
+    draws: int
+    seed: int
+
+    @property
+    def independent(self) -> bool:
+        """Whether every prompt is a family of its own."""
+        return len(self.families) == int(self.families.max()) + 1
+
+    def sums(self, values: Numbers) -> Numbers:
+        """Add up values [prompts, …] per family, over samples too; NaN counts as 0."""
+        rows = np.nan_to_num(values).reshape(len(values), -1).sum(axis=1)
+        added: Numbers = np.bincount(self.families, rows).astype(np.float64)
+        return added
+
+    def rate(self, hits: NDArray[Any], of: NDArray[Any] | None = None) -> dict[str, Any] | None:
+        """Compute the share of `hits` among the rows of the mask `of` (all rows), both [prompts, samples].
+
+        {"count", "n", "value", "low", "high"}: Wilson where rows are independent, else Jeffreys at the effective n.
+        `hits` may be ½ for a tie. A count of 0 adds "at_most", the rule of three over independent units. None without
+        rows.
+        """
+        chosen = np.ones(hits.shape, dtype=bool) if of is None else of
+        n = int(chosen.sum())
+        if not n:
+            return None
+        hit = np.where(chosen, hits, 0.0)
+        count = float(hit.sum())
+        per_family = self.sums(chosen.astype(np.float64))
+        whole = bool(((hit == 0) | (hit == 1)).all())
+        if whole and hits.shape[1] == 1 and self.independent:
+            low, high = wilson_interval(int(count), n, CONFIDENCE)
+        else:
+            found = clustered_jeffreys(self.sums(hit), per_family, CONFIDENCE)
+            low, high = found.low, found.high
+        rate = {"count": int(count) if whole else count, "n": n, "value": count / n, "low": low, "high": high}
+        return rate | ({"at_most": rule_of_three(int((per_family > 0).sum()))} if count == 0 else {})
+
+    def means(self, columns: Mapping[Any, Numbers]) -> dict[Any, dict[str, Any] | None]:
+        """Compute the mean of every column [prompts, samples] with its bootstrap intervals; None without a value.
+
+        A prompt's samples are averaged first, over those that have a value. All columns share their draws.
+        {"value", "low", "high", "n" prompts with a value, "bca_low", "bca_high"}.
+        """
+        sums, counts, names = [], [], []
+        for name, values in columns.items():
+            known = ~np.isnan(values)
+            judged = known.any(axis=1)
+            per_prompt = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+            if judged.any():
+                names.append((name, int(judged.sum())))
+                sums.append(np.bincount(self.families, per_prompt))
+                counts.append(np.bincount(self.families, judged.astype(np.float64)))
+        found: dict[Any, dict[str, Any] | None] = dict.fromkeys(columns)
+        if not names:
+            return found
+        top, bottom = np.stack(sums, axis=1), np.stack(counts, axis=1)
+        replicates = resample_ratios(top, bottom, self.draws, self.seed)
+        for column, (name, n) in enumerate(names):
+            value = float(top[:, column].sum() / bottom[:, column].sum())
+            clusters = int((bottom[:, column] > 0).sum())
+            low, high = percentile_interval(replicates[:, column], CONFIDENCE, clusters)
+            some = bottom[:, column] > 0
+            jackknife = jackknife_ratio(top[some, column], bottom[some, column])
+            bca_low, bca_high = bca_interval(value, replicates[:, column], jackknife, CONFIDENCE, clusters)
+            found[name] = {
+                "value": value, "low": low, "high": high, "n": n, "bca_low": bca_low, "bca_high": bca_high,
+            }  # fmt: skip
+        return found
+
+    def votes(self, signs: Numbers) -> dict[str, int]:
+        """Count families by the side that wins more of their rows; `signs` are 1, 0, −1 or NaN, [prompts, samples]."""
+        votes = self.sums(signs)
+        known = self.sums((~np.isnan(signs)).astype(np.float64)) > 0
+        wins, losses = int((votes > 0).sum()), int((votes < 0).sum())
+        return {"wins": wins, "ties": int(known.sum()) - wins - losses, "losses": losses}
+
+    def sign_test_p(self, signs: Numbers) -> float:
+        """Compute the exact sign test's p with one vote per family."""
+        votes = self.votes(signs)
+        return sign_test(votes["wins"], votes["losses"])
+
+
+def signs_of(differences: Numbers, epsilon: float) -> Numbers:
+    """Return 1, 0 or −1 for a win, tie or loss: a tie is within epsilon. NaN stays."""
+    return np.where(np.abs(differences) <= epsilon, 0.0, np.sign(differences))
+
+
+def win_figures(signs: Numbers, units: Units) -> dict[str, Any]:
+    """Count wins, ties and losses over all rows, and compute the three win rates, which differ in what a tie counts.
+
+    `win_rate` is W / (W + T + L), `win_rate_decided` W / (W + L), `win_share` (W + T / 2) / (W + T + L).
+    """
+    known = ~np.isnan(signs)
+    wins, losses = int((signs > 0).sum()), int((signs < 0).sum())
+    return {
+        "n": int(known.sum()),
+        "wins": wins,
+        "ties": int(known.sum()) - wins - losses,
+        "losses": losses,
+        "win_rate": units.rate(signs > 0, known),
+        "win_rate_decided": units.rate(signs > 0, known & (signs != 0)),
+        "win_share": units.rate((signs + 1) / 2, known),
+    }

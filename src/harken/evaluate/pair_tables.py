@@ -1,0 +1,214 @@
+"""Format the comparison of every two policies as tables for a terminal. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.evaluate.verdict import MIN_PROMPTS, disagreement_sentence
+from harken.run.terminal import format_table
+
+MAX_CELL_WIDTH = 36
+"""Characters; a longer name is shortened."""
+PAIR = "right − left"
+
+Figures = Mapping[str, Any]
+Cells = dict[str, list[str]]
+
+
+def pair_tables(summary: Figures, width: int) -> list[str]:
+    """Return the blocks of text on the pairs of a summary, each of at most `width` columns, and what they mean."""
+    pairs = summary["pairs"]
+    tables = [
+        _wins(pairs),
+        _differences(pairs),
+        _changes(pairs),
+        _lengths(pairs),
+        _scorers(pairs),
+        _disagreement(pairs),
+        _variance(pairs, summary["samples"]),
+        _strengths(summary),
+        *([_slices(pair) for pair in pairs]),
+    ]
+    blocks = [_format(cells, width) for cells in tables if any(cells.values())]
+    return [*blocks, format_table({"note": _notes(summary)}, width=width, wrap=True, header=False)]
+
+
+def percent(rate: Figures | None) -> str:
+    """Format a share and its interval in percent."""
+    if rate is None:
+        return "–"
+    return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+
+
+def interval(figures: Figures | None, sign: bool = False) -> str:
+    """Format a mean and its interval."""
+    if figures is None:
+        return "–"
+    value, low, high = (f"{figures[key]:{'+' if sign else ''}.3f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def decimal(value: float | None, form: str = ".3f") -> str:
+    """Format a number that may be missing."""
+    return "–" if value is None else f"{value:{form}}"
+
+
+def _wins(pairs: Sequence[Figures]) -> Cells:
+    return {
+        PAIR: _names(pairs),
+        "W / T / L": [_counts(pair) for pair in pairs],
+        "win rate %": [percent(pair["win_rate"]) for pair in pairs],
+        "without ties %": [percent(pair["win_rate_decided"]) for pair in pairs],
+        "ties as half %": [percent(pair["win_share"]) for pair in pairs],
+        "sign test p": [decimal(pair["sign_test_p"], ".2g") for pair in pairs],
+        "p (Holm)": [decimal(pair["holm_p"], ".2g") for pair in pairs],
+        "detectable without ties %": [
+            f"≥ {100 * pair['detectable_win_rate']:.1f} or ≤ {100 * (1 - pair['detectable_win_rate']):.1f}"
+            for pair in pairs
+        ],
+    }
+
+
+def _differences(pairs: Sequence[Figures]) -> Cells:
+    return {
+        PAIR: _names(pairs),
+        "learned reward": [interval(pair["reward"], sign=True) for pair in pairs],
+        "BCa interval": [
+            f"[{pair['reward']['bca_low']:+.3f}, {pair['reward']['bca_high']:+.3f}]" for pair in pairs
+        ],
+        "Hodges–Lehmann": [interval(pair["hodges_lehmann"], sign=True) for pair in pairs],
+        "d_z": [decimal(pair["cohen_dz"], "+.3f") for pair in pairs],
+        "Wilcoxon p": [decimal(pair["wilcoxon_p"], ".2g") for pair in pairs],
+        "detectable": [decimal(pair["detectable_difference"], ".3f") for pair in pairs],
+    }
+
+
+def _changes(pairs: Sequence[Figures]) -> Cells:
+    cells: Cells = {PAIR: _names(pairs)}
+    for name, title in (("cap_hit", "truncated"), ("empty", "empty"), ("repetition", "repetitive")):
+        if any(pair[name] for pair in pairs):
+            cells[f"{title}, points"] = [
+                "–" if pair[name] is None else interval(_points(pair[name]), sign=True) for pair in pairs
+            ]
+            cells[f"p ({title})"] = [
+                "–" if pair[name] is None else decimal(pair[name]["mcnemar_p"], ".2g") for pair in pairs
+            ]
+    return cells if len(cells) > 1 else {}
+
+
+def _lengths(pairs: Sequence[Figures]) -> Cells:
+    return {
+        PAIR: _names(pairs),
+        f"mean {pairs[0]['length']['unit']}": [
+            f"{pair['length']['mean_right']:.0f} − {pair['length']['mean_left']:.0f}" for pair in pairs
+        ],
+        "length-controlled %": [percent(pair["length"]["controlled"]) for pair in pairs],
+        "length effect φ": [decimal(pair["length"]["phi"], "+.2f") for pair in pairs],
+        "same length, W / T / L": [_counts(pair["length"]["matched"]) for pair in pairs],
+        "same length, ties as half %": [percent(pair["length"]["matched"]["win_share"]) for pair in pairs],
+    }
+
+
+def _scorers(pairs: Sequence[Figures]) -> Cells:
+    rows = [(pair, judge, found) for pair in pairs for judge, found in pair["scorers"].items()]
+    return {
+        PAIR: _names([pair for pair, _, _ in rows]),
+        "scorer": [judge for _, judge, _ in rows],
+        "mean difference": [interval(pair["judges"][judge], sign=True) for pair, judge, _ in rows],
+        "its W / T / L": [_counts(found) for _, _, found in rows],
+        "its win rate %": [percent(found["win_rate"]) for _, _, found in rows],
+        "its p (Holm)": [decimal(found["holm_p"], ".2g") for _, _, found in rows],
+    }
+
+
+def _disagreement(pairs: Sequence[Figures]) -> Cells:
+    rows = [(pair, found) for pair in pairs for found in pair["disagreement"]]
+    return {
+        PAIR: _names([pair for pair, _ in rows]),
+        "scorers": [" and ".join(found["scorers"]) for _, found in rows],
+        "both decide": [str(found["rate"]["n"]) if found["rate"] else "0" for _, found in rows],
+        "disagree %": [percent(found["rate"]) for _, found in rows],
+    }
+
+
+def _variance(pairs: Sequence[Figures], samples: int) -> Cells:
+    rows = [pair for pair in pairs if pair["variance"]]
+    return {
+        PAIR: _names(rows),
+        "Var(prompt)": [decimal(pair["variance"]["prompt"]) for pair in rows],
+        "Var(sample)": [decimal(pair["variance"]["sample"]) for pair in rows],
+        f"standard error, {samples} samples": [decimal(pair["standard_error"]) for pair in rows],
+        "16 samples": [decimal(pair["variance"]["standard_errors"]["16"]) for pair in rows],
+        "any number": [decimal(pair["variance"]["limit"]) for pair in rows],
+    }
+
+
+def _strengths(summary: Figures) -> Cells:
+    if not summary["strengths"]:
+        return {}
+    rows = summary["strengths"]["policies"]
+    return {
+        "policy": [row["policy"] for row in rows],
+        f"strength over {summary['baseline']}, nats": [interval(row, sign=True) for row in rows],
+        "400-point scale": [f"{400 / 2.302585092994046 * row['value']:+.0f}" for row in rows],
+    }
+
+
+def _slices(pair: Figures) -> Cells:
+    rows = pair["slices"]
+    return {
+        f"{pair['right']} − {pair['left']} by": [row["column"] for row in rows],
+        "slice": [row["value"] or "(none)" for row in rows],
+        "W / T / L": [_counts(row) for row in rows],
+        "win rate %": [percent(row["win_rate"]) for row in rows],
+        "learned reward": [interval(row["reward"], sign=True) for row in rows],
+        "q": [decimal(row["q"], ".2g") for row in rows],
+    }
+
+
+def _notes(summary: Figures) -> list[str]:
+    """Say what the columns mean, which tie rule holds, and which test decides where two disagree."""
+    repeat = summary["repeatability"]
+    tie = f"tie: the rewards differ by at most {summary['tie_epsilon']:g}; repeatability of the scorer: "
+    if repeat is None:
+        tie += "not measured"
+    else:
+        within = ", ".join(f"{pair['within_repeatability']}" for pair in summary["pairs"])
+        tie += f"±{repeat:.2g}, decided rows within it: {within}"
+    lines = [
+        "win rate = W / (W + T + L) of the right policy: ties count in the denominator only",
+        "without ties = W / (W + L); ties as half = (W + T / 2) / (W + T + L)",
+        tie,
+        f"intervals of means: {summary['draws']} bootstrap draws of prompts, percentile unless BCa",
+        f"length-controlled: win rate, ties as half, fitted again in {summary['refit_draws']} draws",
+        "p: exact sign test (Holm over the pairs), for rates exact McNemar",
+        "q: Benjamini–Hochberg over the slices of a pair",
+        "detectable: the smallest true difference that is found with 80 % power",
+    ]
+    if summary["prompts"] >= MIN_PROMPTS:
+        lines += [
+            f"{pair['right']} − {pair['left']}:{sentence}"
+            for pair in summary["pairs"]
+            if (sentence := disagreement_sentence(pair))
+        ]
+    return lines
+
+
+def _names(pairs: Sequence[Figures]) -> list[str]:
+    return [f"{pair['right']} − {pair['left']}" for pair in pairs]
+
+
+def _counts(figures: Figures) -> str:
+    return f"{figures['wins']} / {figures['ties']} / {figures['losses']}"
+
+
+def _points(change: Figures) -> dict[str, float]:
+    return {key: 100 * change[key] for key in ("value", "low", "high")}
+
+
+def _format(cells: Mapping[str, Sequence[str]], width: int) -> str:
+    texts = {"slice", "scorer", "scorers"}
+    right = [title for title in [*cells][1:] if title not in texts]
+    repeat = 2 if texts & {*cells} else 1
+    return format_table(cells, right=right, width=width, longest=MAX_CELL_WIDTH, repeat=repeat)

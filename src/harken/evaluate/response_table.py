@@ -1,0 +1,166 @@
+"""Index rows of responses by policy, prompt and sample, whatever tool made them. No torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harken.errors import UserError
+
+MAX_LISTED = 5
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
+"""A word; in scripts without spaces (Chinese, Japanese, Thai) a character."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTable:
+    """Hold the rows of several policies on the same prompts and samples.
+
+    `keys` has the (prompt, sample) pairs of each prompt; `families` numbers what is independent, one per prompt: the
+    prompt itself, or the family that a column names. `length_unit` is "tokens", or "words" where a response came
+    without its number of tokens; lengths are then counted in words for all.
+    """
+
+    policies: list[str]
+    keys: list[list[tuple[str, int]]]
+    families: NDArray[np.int64]
+    length_unit: str
+    rows: dict[tuple[str, str, int], Mapping[str, Any]]
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts."""
+        return len(self.keys)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of each prompt."""
+        return len(self.keys[0])
+
+    def column(self, policy: str, name: str) -> Numbers:
+        """Return a column of one policy, [prompts, samples], NaN where there is no value."""
+        values = [[self.rows[policy, p, s].get(name) for p, s in samples] for samples in self.keys]
+        return np.array([[np.nan if v is None else float(v) for v in row] for row in values])
+
+    def lengths(self, policy: str) -> Numbers:
+        """Return the lengths of the responses of a policy in `length_unit`, [prompts, samples]."""
+        if self.length_unit == "tokens":
+            return self.column(policy, "response_tokens")
+        texts = [[self.rows[policy, p, s]["response"] for p, s in samples] for samples in self.keys]
+        return np.array([[float(count_words(text)) for text in row] for row in texts])
+
+    def labels(self, name: str) -> list[str]:
+        """Return the value of a column for each prompt as text, "" where there is none.
+
+        A column that differs between the policies or samples of a prompt describes responses and not prompts; its
+        first value counts.
+        """
+        firsts = [self.rows[self.policies[0], *samples[0]].get(name) for samples in self.keys]
+        return ["" if value is None else str(value) for value in firsts]
+
+    def prompt_lengths(self) -> tuple[Numbers, str] | None:
+        """Return the length of each prompt and its unit; None if the rows hold neither tokens nor texts."""
+        firsts = [self.rows[self.policies[0], *samples[0]] for samples in self.keys]
+        tokens, texts = ([row.get(name) for row in firsts] for name in ("prompt_tokens", "prompt"))
+        if None not in tokens:
+            return np.array([float(n) for n in tokens if n is not None]), "tokens"
+        if None not in texts:
+            return np.array([float(count_words(text)) for text in texts if text is not None]), "words"
+        return None
+
+
+def count_words(text: str) -> int:
+    """Count the words of a text; in scripts without spaces every character counts."""
+    return len(WORD.findall(text))
+
+
+def build_table(rows: Sequence[Mapping[str, Any]], cluster: str | None = None) -> ResponseTable:
+    """Index rows. `cluster` names a column that labels families of prompts which are not independent.
+
+    Raises UserError when policies have responses to different prompts, which it names, when prompts have different
+    numbers of samples, when a response occurs twice, when a reward is not finite, or when the column of families is
+    missing.
+    """
+    if not rows:
+        raise UserError("no responses to compare", where="responses", fix="evaluate at least one prompt")
+    table: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    prompts: dict[str, dict[tuple[str, int], None]] = {}
+    families: dict[str, str] = {}
+    for row in rows:
+        policy, prompt, sample = row["policy"], row["prompt_id"], row["sample"]
+        if (policy, prompt, sample) in table:
+            raise UserError(
+                f"{policy} has two responses to prompt {prompt!r}, sample {sample}", where="responses"
+            )
+        if row["reward"] is None or not math.isfinite(row["reward"]):
+            raise UserError(f"{policy} has reward {row['reward']} on prompt {prompt!r}", where="responses")
+        table[policy, prompt, sample] = row
+        prompts.setdefault(policy, {})[prompt, sample] = None
+        families.setdefault(prompt, prompt if cluster is None else _family(row, cluster))
+    all_keys = list(dict.fromkeys(key for keys in prompts.values() for key in keys))
+    for policy, keys in prompts.items():
+        missing = [key for key in all_keys if key not in keys]
+        if missing:
+            raise UserError(
+                f"{policy} has no response to {_list_keys(missing)}",
+                where="responses",
+                fix="compare policies on the same prompts and samples",
+            )
+    grouped: dict[str, list[tuple[str, int]]] = {}
+    for prompt, sample in all_keys:
+        grouped.setdefault(prompt, []).append((prompt, sample))
+    expected_samples = len(next(iter(grouped.values())))
+    uneven = [keys[0] for keys in grouped.values() if len(keys) != expected_samples]
+    if uneven:
+        raise UserError(
+            f"prompts have different numbers of samples: {expected_samples}, but not for {_list_keys(uneven)}",
+            where="responses",
+            fix="sample every prompt equally often",
+        )
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(families[p] for p in grouped))}
+    return ResponseTable(
+        list(prompts),
+        list(grouped.values()),
+        np.array([numbers[families[p]] for p in grouped], dtype=np.int64),
+        _length_unit(rows),
+        table,
+    )
+
+
+def _family(row: Mapping[str, Any], cluster: str) -> str:
+    if row.get(cluster) is None:
+        raise UserError(
+            f"prompt {row['prompt_id']!r} has no value in column {cluster!r}, which names its family",
+            where="responses",
+            fix="give every row a value in this column, or leave the families of prompts out",
+        )
+    return str(row[cluster])
+
+
+def _length_unit(rows: Sequence[Mapping[str, Any]]) -> str:
+    if all(row.get("response_tokens") is not None for row in rows):
+        return "tokens"
+    if odd := next((row for row in rows if row.get("response") is None), None):
+        raise UserError(
+            f"{odd['policy']} has neither tokens nor a text of its response to prompt {odd['prompt_id']!r}",
+            where="responses",
+            fix="give every row `response` or `response_tokens`",
+        )
+    return "words"
+
+
+def _list_keys(keys: Sequence[tuple[str, int]]) -> str:
+    names = [
+        f"{prompt!r}" if sample == 0 else f"{prompt!r} sample {sample}"
+        for prompt, sample in keys[:MAX_LISTED]
+    ]
+    more = f" and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
+    return f"{len(keys)} of the prompts: {', '.join(names)}{more}"
