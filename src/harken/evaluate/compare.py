@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harken.errors import UserError
-from harken.evaluate.estimates import CONFIDENCE, Numbers, Units, signs_of
+from harken.evaluate.estimates import CONFIDENCE, Units, signs_of
 from harken.evaluate.pairs import (
     REPETITIVE,
     Rules,
@@ -23,7 +23,7 @@ from harken.evaluate.pairs import (
     repetitive,
     reward_length_correlation,
 )
-from harken.evaluate.response_table import ResponseTable, build_table
+from harken.evaluate.response_table import Numbers, ResponseTable, build_table
 from harken.evaluate.slices import build_slices
 from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
 from harken.maths.statistics.bradley_terry import fit_bradley_terry

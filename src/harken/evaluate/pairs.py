@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from harken.evaluate.estimates import CONFIDENCE, Numbers, Units, signs_of, win_figures
-from harken.evaluate.response_table import ResponseTable
+from harken.evaluate.estimates import CONFIDENCE, Units, signs_of, win_figures
+from harken.evaluate.response_table import Numbers, ResponseTable
 from harken.evaluate.slices import Slice
 from harken.maths.statistics.length_control import (
     MATCHED_LOG_RATIO,
