@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harken.card.gate import apply_gate, failed_gate_warning
+from harken.card.run_card import card_for_gate
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig, StageOverrides
 from harken.config import files as config_files
 from harken.errors import UserError
@@ -39,10 +41,9 @@ def run_pipeline(config: PipelineConfig, output: Path, *, accept_changes: bool =
 def _run(
     config: PipelineConfig, folder: PipelineFolder, output: Path, accept_changes: bool
 ) -> PipelineFolder:
-    settings, changes = (
-        config.model_dump(mode="json", exclude={"output_dir"}),
-        AcceptedChanges(accept_changes),
-    )
+    # The gate may change between two calls: it decides whether to go on, and changes no result.
+    settings = config.model_dump(mode="json", exclude={"output_dir": True, "reward": {"gate"}})
+    changes = AcceptedChanges(accept_changes)
     lock_config(folder.config, settings, folder.sft.final, changes=changes)
     checksums.remove_checksums(output)  # the report is built again, with new checksums
     if read_locked_config(folder.config) != settings:  # each stage records the accepted changes
@@ -55,6 +56,9 @@ def _run(
     say("\n== 2/5 reward model")
     reward = stage(config, config.reward, str(folder.sft.final))
     train(reward, folder.reward.root, accept_changes=accept_changes)
+    if config.reward.gate is not None and not folder.ppo.final.exists():
+        card, files = card_for_gate(folder.reward, config.reward.gate)
+        apply_gate(card, config.reward.gate, files.gate, accept=accept_changes)
     say("\n== 3/5 PPO")
     train(ppo_stage(config, folder), folder.ppo.root, accept_changes=accept_changes)
     say("\n== 4/5 evaluation")
@@ -67,7 +71,7 @@ def _run(
 def stage(config: PipelineConfig, overrides: StageOverrides, model: str) -> RunConfig:
     """Build a stage's run configuration from the pipeline's shared settings, the stage's own, and the model."""
     shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard")}
-    return RunConfig.model_validate({**shared, **overrides.model_dump(), "model_name": model})
+    return RunConfig.model_validate({**shared, **overrides.run_settings(), "model_name": model})
 
 
 def ppo_stage(config: PipelineConfig, folder: PipelineFolder) -> RunConfig:
@@ -128,7 +132,8 @@ def report_pipeline(root: Path) -> Path:
     results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
     checksums.remove_checksums(root)  # everything has been read and verified; the files change from here on
     leak = trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
-    notice = " ".join(part for part in (config.notice, f"Warning: {leak}." if leak else "") if part)
+    parts = [config.notice, f"Warning: {leak}." if leak else "", failed_gate_warning(folder.reward)]
+    notice = " ".join(part for part in parts if part)
     atomic.write_json(
         folder.results,
         results | {"name": config.name, "notice": notice, "trained_on": summary.get("trained_on", {})},

@@ -87,7 +87,9 @@ class Preference:
     """Hold two responses to one prompt. `label` is the probability that `chosen` is the better one.
 
     1.0 is a plain preference, 0.5 a tie, anything between a soft label. `strength` is how much
-    better `chosen` is (1 … 3 in HelpSteer layouts); it can weight the loss or set its margin.
+    better `chosen` is (1 … 3 in HelpSteer layouts); it can weight the loss or set its margin. `written_by` names the
+    models that wrote `chosen` and `rejected`, and `rater` who judged them, "" where the row does not say.
+    `chosen_first`: whether `chosen` was the first response of the row; None where the order means nothing.
     """
 
     prompt: Prompt
@@ -97,6 +99,9 @@ class Preference:
     strength: float = 1.0
     source: str = ""
     raters: tuple[float, ...] = ()
+    written_by: tuple[str, str] = ("", "")
+    rater: str = ""
+    chosen_first: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

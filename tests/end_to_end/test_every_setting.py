@@ -102,6 +102,8 @@ REWARD = SUPERVISED | {
     "training.label_smoothing": Change(0.2),
     "training.ties": Change("drop"),
     "training.normalise": Change("none"),
+    "training.selection_fraction": Change(0.5),
+    "training.card": Change({"pairs": 0}),
 }
 PPO = ALL_STAGES | {
     "training.critic_lr": Change(0.03),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harken.maths.statistics.intervals import wilson_interval
-from harken.maths.statistics.proportions import clustered_wilson_interval
+from harken.maths.statistics.proportions import clustered_mean_interval, clustered_wilson_interval
 
 
 @pytest.mark.parametrize("right", [0, 1, 37, 99, 100])
@@ -57,3 +58,27 @@ def test_coverage_with_clusters(p: float):
 def test_it_refuses_what_is_no_proportion(right: list[int], n: list[int]):
     with pytest.raises(ValueError, match="a proportion needs"):
         clustered_wilson_interval(right, n)
+
+
+def test_independent_values_have_the_t_interval():
+    x = np.random.default_rng(2).normal(1.0, 2.0, 30)
+    found = clustered_mean_interval(x, np.arange(30))
+    wanted = stats.t.interval(0.95, 29, loc=x.mean(), scale=x.std(ddof=1) / np.sqrt(30))
+    assert (found.low, found.high) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_the_mean_interval_by_definition():
+    x, names = [1.0, 2.0, 4.0, 9.0, 0.0], ["a", "b", "a", "c", "b"]
+    mean = 16 / 5
+    sums = [sum(v - mean for v, n in zip(x, names, strict=True) if n == name) for name in "abc"]
+    half = stats.t.ppf(0.975, 2) * np.sqrt(3 / 2 * sum(s * s for s in sums)) / 5
+    found = clustered_mean_interval(x, names)
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - half, mean + half), abs=1e-9)
+    twice = clustered_mean_interval(x * 3, names * 3)
+    assert (twice.low, twice.high) == pytest.approx((found.low, found.high), abs=1e-9)
+
+
+def test_one_cluster_says_nothing_about_its_error():
+    assert clustered_mean_interval([1.0, 3.0], [0, 0]).high == np.inf
+    with pytest.raises(ValueError, match="at least one value"):
+        clustered_mean_interval([], [])

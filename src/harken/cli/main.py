@@ -45,7 +45,7 @@ OS_ERROR_FIXES = {
 }
 """Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
 
-FILES = {"demo", "train", "pipeline", "sweep", "eval", "report"}
+FILES = {"card", "demo", "train", "pipeline", "sweep", "eval", "report"}
 """Commands whose results are in files, so that lost output is not an error."""
 
 app = typer.Typer(

@@ -17,7 +17,8 @@ AcceptChanges = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="Resume even if configuration, data, weights or versions changed; the manifest records the changes.",
+        help="Resume even if configuration, data, weights or versions changed (the manifest records the changes), or "
+        "the reward model failed its gate.",
     ),
 ]
 OutputDir = Annotated[

@@ -1,4 +1,4 @@
-"""Define commands that check a run before it starts: doctor, plan, model, data. Imports: see `cli.main`."""
+"""Define commands that check before compute is spent: doctor, plan, model, data, card. Imports: see `cli.main`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harken.cli.card import card
 from harken.cli.options import Set
 from harken.config import files as config_files
 from harken.config.base import DataConfig
@@ -14,6 +15,7 @@ from harken.errors import UserError
 from harken.run.terminal import columns, format_table, has_colour, show
 
 preflight = typer.Typer(rich_markup_mode=None)
+preflight.command()(card)
 
 
 @preflight.command()

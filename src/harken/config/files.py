@@ -215,6 +215,8 @@ def _with_stage_type(run: dict[str, Any], stage: str) -> dict[str, Any]:
 def _check_stage(settings: Settings, stage: str) -> None:
     """Validate a stage as a run, with a placeholder for the reward model that the pipeline will set."""
     run = settings.data[stage]
+    if isinstance(run, dict) and stage == "reward":
+        run = {key: value for key, value in run.items() if key != "gate"}
     training = run.get("training")
     if isinstance(training, dict):
         if training["type"] != stage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
+from harken.config.card import GateSettings
 from harken.config.rewards import Judges
 from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, WeightDtypeName
 
@@ -17,6 +18,17 @@ class StageOverrides(Strict):
     training: dict[str, object]
     health: HealthSettings = HealthSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
+
+    def run_settings(self) -> dict[str, object]:
+        """Return the keys that are a run's."""
+        return self.model_dump(exclude={"gate"})
+
+
+class RewardStageOverrides(StageOverrides):
+    """The reward stage of a pipeline, with the gate between it and PPO."""
+
+    gate: GateSettings | None = None
+    """What the reward model's card must show before PPO starts; null: PPO starts in any case."""
 
 
 class EvaluationStage(Strict):
@@ -44,6 +56,6 @@ class PipelineConfig(Strict):
     dtype: WeightDtypeName = "bfloat16"
     tensorboard: bool = True
     sft: StageOverrides
-    reward: StageOverrides
+    reward: RewardStageOverrides
     ppo: StageOverrides
     evaluation: EvaluationStage

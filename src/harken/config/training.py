@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from harken.config.base import Count, NonNegative, Positive, PositiveInt, Rate, Size, Strict
+from harken.config.card import CardSettings
 
 
 class Optimisation(Strict):
@@ -70,11 +71,16 @@ class RewardTraining(Optimisation):
     normalise: Literal["none", "centre", "standardise"] = "centre"
     """Normalisation of the saved model's scores on training responses: none, mean 0, or mean 0 and deviation 1."""
 
+    selection_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the held-out prompts that choose the best checkpoint, by their loss; they are left out of all other
+    held-out figures. 0: the last weights are kept."""
+    card: CardSettings = CardSettings()
+
     @model_validator(mode="after")
     def _no_patience(self) -> RewardTraining:
-        if self.patience is not None:
+        if self.patience is not None and not self.selection_fraction:
             raise ValueError(
                 "a reward model keeps its last weights and has no best checkpoint for patience. "
-                "Fix: set epochs or max_steps"
+                "Fix: set epochs or max_steps, or selection_fraction"
             )
         return self

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harken.config.base import DataConfig, Task
-from harken.data import columns, conversations, fields, files, layouts, token_pairs
+from harken.data import columns, conversations, fields, files, layouts, provenance, token_pairs
 from harken.data.conversations import Conversation
 from harken.data.fields import Row, RowError
 from harken.data.layouts import Layout
@@ -108,6 +108,13 @@ def parse_preference_rows(
             reason = _rejection_reason(comparison)
             if reason is None:
                 judged.append(comparison.raters)
+            if len(compared) == 1:
+                comparison = replace(
+                    comparison,
+                    written_by=provenance.written_by(row),
+                    rater=provenance.rater_name(row),
+                    ordered=layout.name not in provenance.PREFERRED_FIRST,
+                )
             found.append(RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
         return found, shortened
 
@@ -214,7 +221,7 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
     prompt = Prompt(
         id=_own_id(row) or content_hash(messages, tools),
         messages=messages,
-        domain=escape_invisible(_name(row, "domain") or _name(row, "category")),
+        domain=escape_invisible(_name(row, "domain") or _name(row, "category") or _name(row, "subset")),
         language=escape_invisible(_name(row, "language")),
         details=details,
         tools=tools,

@@ -21,6 +21,8 @@ class Comparison:
 
     `score` < 0: first better; > 0: second; 0: tie. Its absolute value is the strength. `raters` are single judgements
     on the same scale. `certainty` is the probability that the better side is better, 1 unless the row gives one.
+    `written_by` names the models that wrote the two, `rater` who judged them; "" where the row does not say.
+    `ordered`: whether the order of the two says which was shown first.
     """
 
     first: str
@@ -28,6 +30,9 @@ class Comparison:
     score: float
     raters: tuple[float, ...] = ()
     certainty: float = 1.0
+    written_by: tuple[str, str] = ("", "")
+    rater: str = ""
+    ordered: bool = False
 
 
 def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft: bool = False) -> Preference:
@@ -51,6 +56,9 @@ def to_preference(comparison: Comparison, prompt: Prompt, source: str = "", soft
         strength=abs(score),
         source=source,
         raters=raters,
+        written_by=comparison.written_by[::-1] if swap else comparison.written_by,
+        rater=comparison.rater,
+        chosen_first=not swap if comparison.ordered and score else None,
     )
 
 
@@ -129,5 +137,5 @@ def agreement(rows: Sequence[Sequence[float]]) -> Agreement | None:
         rows=len(rated),
         unanimous=sum(len(set(signs)) == 1 for signs in verdicts),
         pairwise=float(np.mean(shares)),
-        alpha=krippendorff_alpha(rated),
+        alpha=krippendorff_alpha([[float(score) for score in row] for row in rated]),
     )

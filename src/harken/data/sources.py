@@ -77,10 +77,10 @@ def load_split(
         train = _limited(records, data.limit, seed, report)
         _warn_of_leaks(train, held_out, second)
         return train, held_out, [report, second]
-    keys = sorted({_prompt_key(r) for r in records}, key=lambda key: seeds.derive_seed(seed, "held out", key))
+    keys = sorted({prompt_key(r) for r in records}, key=lambda key: seeds.derive_seed(seed, "held out", key))
     aside = set(keys[: max(round(len(keys) * data.eval_fraction), 1)] if data.eval_fraction else [])
-    train = [r for r in records if _prompt_key(r) not in aside]
-    held_out = [r for r in records if _prompt_key(r) in aside]
+    train = [r for r in records if prompt_key(r) not in aside]
+    held_out = [r for r in records if prompt_key(r) in aside]
     if not train:
         raise UserError(
             f"eval_fraction {data.eval_fraction} leaves none of its {len(keys)} prompts to train on",
@@ -118,8 +118,8 @@ def _warn_of_leaks(
     report: DataReport,
 ) -> None:
     """Warn of held-out prompts that are also in the training data."""
-    trained = {_prompt_key(record) for record in train}
-    leaked = sum(_prompt_key(record) in trained for record in held_out)
+    trained = {prompt_key(record) for record in train}
+    leaked = sum(prompt_key(record) in trained for record in held_out)
     if leaked:
         report.warnings.append(
             f"{leaked:,} of {len(held_out):,} held-out prompts are in the training data (by the hash of the "
@@ -155,12 +155,12 @@ def _whole(record: Prompt | Demonstration | Pair) -> object:
     if isinstance(record, TokenPair):
         return record.chosen_tokens, record.rejected_tokens
     if isinstance(record, Prompt):
-        return _prompt_key(record)
+        return prompt_key(record)
     responses = (record.response,) if isinstance(record, Demonstration) else (record.chosen, record.rejected)
-    return _prompt_key(record), *responses
+    return prompt_key(record), *responses
 
 
-def _prompt_key(record: Prompt | Demonstration | Pair) -> str:
+def prompt_key(record: Prompt | Demonstration | Pair) -> str:
     """Return a key that is equal for records with the same conversation, regardless of ids."""
     if isinstance(record, TokenPair):
         return repr(shared_prefix(record))

@@ -72,4 +72,4 @@ def stages(
 
 def _stage(config: PipelineConfig, overrides: StageOverrides, model: str) -> RunConfig:
     shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard")}
-    return RunConfig.model_validate({**shared, **overrides.model_dump(), "model_name": model})
+    return RunConfig.model_validate({**shared, **overrides.run_settings(), "model_name": model})

@@ -77,7 +77,7 @@ class Policy:
             )
             values, final_values = torch.zeros_like(logprobs), logprobs.new_zeros(len(batch.tokens))
             if self.value_head is not None:
-                last = _last_states(hidden, batch)
+                last = last_states(hidden, batch)
                 if detach_states:
                     states, last = states.detach(), last.detach()
                 values, final_values = self.value_head(states), self.value_head(last)
@@ -104,7 +104,7 @@ class Critic:
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
             values = self.head(shift_right(hidden)[batch.response_mask])
-            return scatter_to_mask(values, batch.response_mask), self.head(_last_states(hidden, batch))
+            return scatter_to_mask(values, batch.response_mask), self.head(last_states(hidden, batch))
 
 
 class RewardModel:
@@ -127,7 +127,7 @@ class RewardModel:
         """Return raw rewards, without offset and scale. Differentiable inside `backbone.role(adapter)`."""
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
-            rewards: Tensor = self.head(_last_states(hidden, batch))
+            rewards: Tensor = self.head(last_states(hidden, batch))
         return rewards
 
     @torch.no_grad()
@@ -279,9 +279,7 @@ def scatter_to_mask(
     )
 
 
-def _last_states(
-    hidden: Float[Tensor, "batch time width"], batch: TokenBatch
-) -> Float[Tensor, "batch width"]:
+def last_states(hidden: Float[Tensor, "batch time width"], batch: TokenBatch) -> Float[Tensor, "batch width"]:
     """Return the hidden state at each row's last non-padding token."""
     last = batch.attention_mask.sum(-1) - 1
     states: Tensor = hidden[torch.arange(len(last), device=last.device), last]

@@ -165,7 +165,7 @@ def job(
 
 def _stage_config(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
     shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard", "model_name")}
-    return RunConfig.model_validate({**shared, **overrides.model_dump()})
+    return RunConfig.model_validate({**shared, **overrides.run_settings()})
 
 
 def _reward_parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:

@@ -1,7 +1,7 @@
 """Define every path of a run, a pipeline and an evaluation.
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
-      tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  final/
+      tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
 
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
       pipeline.yml  results.json
@@ -93,6 +93,16 @@ class RunFolder:
         return self.root / "best_of_n"
 
     @property
+    def card(self) -> CardFolder:
+        """The report card of a reward model."""
+        return CardFolder(self.root / "card")
+
+    @property
+    def golden_card(self) -> CardFolder:
+        """The card on the golden pairs of a pipeline's gate."""
+        return CardFolder(self.root / "golden_card")
+
+    @property
     def final(self) -> Path:
         """The trained model, loadable by `from_pretrained`."""
         return self.root / "final"
@@ -109,6 +119,28 @@ class RunFolder:
             self.metrics,
         )
         return [path for path in (*named, *tables) if path.exists()]
+
+
+@dataclass(frozen=True)
+class CardFolder:
+    """Name the files of a reward model's report card."""
+
+    root: Path
+
+    @property
+    def card(self) -> Path:
+        """All figures, faults, warnings and the verdict (JSON)."""
+        return self.root / "card.json"
+
+    @property
+    def markdown(self) -> Path:
+        """The same for people (Markdown)."""
+        return self.root / "card.md"
+
+    @property
+    def gate(self) -> Path:
+        """The decision of a pipeline's gate (JSON)."""
+        return self.root / "gate.json"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harken.card.run_card import card_after_training
 from harken.chat import template as chat_template
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
@@ -147,6 +149,7 @@ def _supervised(
         assert isinstance(config.training, RewardTraining)
         pairs, held_out_pairs = load_data.encode_preferences(config, renderer, run)
         stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
+        stage.on_saved = partial(card_after_training, config, run, stage.model)
         data = load_data.lineage(config, pairs, held_out_pairs)
         extra = [role_row("reward head", stage.model.head.parameters(), "new")]
     base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harken.batches import TokenBatch, collate
+from harken.card.calibrated import training_calibration
 from harken.config import RunConfig
 from harken.config.training import RewardTraining
+from harken.data.selection import selection_prompts
 from harken.errors import NonFinite, UserError
 from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.statistics.intervals import wilson_interval
@@ -53,7 +55,12 @@ class RewardStage:
             pairs = [pair for pair in pairs if pair.label != 0.5]
         if not pairs:
             raise UserError("no preference is left once ties are dropped", where=config.data.path)
-        self.backbone, self.pairs, self.held_out = backbone, pairs, held_out
+        self.backbone, self.pairs = backbone, pairs
+        chosen = selection_prompts([p.id for p in held_out], self.settings.selection_fraction, config.seed)
+        self.selection = [pair for pair in held_out if pair.id in chosen]
+        self.held_out = [pair for pair in held_out if pair.id not in chosen]
+        self.on_saved: Callable[[Path], None] | None = None
+        """Called with the folder of the saved model, before it becomes `final/`."""
         self.total = num_steps(
             len(pairs), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
         )
@@ -134,7 +141,17 @@ class RewardStage:
 
     @torch.no_grad()
     def evaluate(self, done: int) -> dict[str, float]:
-        """Measure held-out loss, margin and strict accuracy with its 95 % interval, overall and per domain."""
+        """Measure held-out loss, margin, calibration and strict accuracy with its 95 % interval, also per domain.
+
+        `select/loss` is the loss of the pairs that choose the best checkpoint; no other figure includes them.
+        """
+        found = {}
+        if self.selection:
+            rewards = torch.as_tensor(self._score(self.selection, "RM: selection pairs"), dtype=torch.float32)
+            found["select/loss"] = float(self.loss(rewards[:, 0], rewards[:, 1], self.selection).mean())
+        return found | self._evaluate_held_out()
+
+    def _evaluate_held_out(self) -> dict[str, float]:
         if not self.held_out:
             return {}
         rewards = self._score(self.held_out, "RM: held-out pairs")
@@ -146,6 +163,10 @@ class RewardStage:
         low, high = (
             wilson_interval(_num_correct(rewards, self.held_out), len(decided)) if decided else (0.0, 1.0)
         )
+        metrics |= {"eval/reward/mean": float(rewards.mean()), "eval/reward/std": float(rewards.std())}
+        labels = np.array([pair.label for pair in self.held_out])
+        calibration = training_calibration(rewards[:, 0] - rewards[:, 1], labels)
+        metrics |= {f"eval/{name}": value for name, value in calibration.items()}
         metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high, "eval/pairs": float(len(decided))}
         domains: dict[str, list[int]] = defaultdict(list)
         for i in decided:
@@ -160,8 +181,11 @@ class RewardStage:
         """Do nothing: the loss of the first step is that of the initial weights."""
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """Return None: the last weights are kept, because choosing by held-out accuracy would bias that accuracy."""
-        return None
+        """Return the negative loss of the selection pairs; None without them, so that the last weights are kept.
+
+        The held-out pairs that are reported choose nothing: that would bias their figures.
+        """
+        return -metrics["select/loss"] if "select/loss" in metrics else None
 
     def stop_reason(self) -> str | None:
         """Return None: training never ends early."""
@@ -199,6 +223,8 @@ class RewardStage:
         metadata: dict[str, object] = {"max_length": self.max_length, "calibration": self.settings.normalise}
         fingerprint = lineage_fingerprint(resolve(str(self.base)))
         self.model.save(folder, self.base, fingerprint, metadata)
+        if self.on_saved is not None:
+            self.on_saved(folder)
 
     def _rewards(self, pairs: Sequence[TokenPair]) -> tuple[Tensor, Tensor]:
         """Score both sides in one forward: chosen, rejected."""

@@ -1,4 +1,4 @@
-"""Compute the confidence interval of a proportion whose observations come in clusters, such as pairs of one prompt."""
+"""Compute intervals of proportions and means whose observations come in clusters, such as pairs of one prompt."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
+
+from harken.maths.statistics.intervals import Interval
 
 
 def clustered_wilson_interval(
@@ -38,3 +41,23 @@ def clustered_wilson_interval(
     centre = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half = z / (1 + z**2 / effective) * (share * (1 - share) / effective + z**2 / (4 * effective**2)) ** 0.5
     return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+
+
+def clustered_mean_interval(values: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Compute the mean of `values` with a cluster-robust t interval. `clusters` names the cluster of each value.
+
+    SE² = C/(C−1) · Σ_c (Σ_{i∈c} (x_i − x̄))² / n², with C − 1 degrees of freedom. With a single cluster the interval is
+    infinite. Raises ValueError when there are no values, or one is not finite.
+    Sources: Liang and Zeger 1986; Miller 2024, arXiv:2411.00640.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x) or not np.isfinite(x).all():
+        raise ValueError("a mean needs at least one value, and finite values")
+    index = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    mean, count = float(x.mean()), int(index.max()) + 1
+    if count == 1:
+        return Interval(mean, -np.inf, np.inf)
+    sums = np.bincount(index, x - mean)
+    error = (count / (count - 1) * float((sums**2).sum())) ** 0.5 / len(x)
+    half = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * error
+    return Interval(mean, mean - half, mean + half)

@@ -1,0 +1,106 @@
+"""Compute accuracy overall and in slices: domain, language, strength, length gap, source policy, rater, position."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from harken.card.scored import ScoredPairs, Section, name_of
+from harken.data.parse import Pair
+from harken.records import Preference
+
+MAX_SLICES = 24
+"""Values of one column that are listed; the others are pooled as "others"."""
+
+
+def accuracy_slices(scored: ScoredPairs) -> dict[str, dict[str, Section]]:
+    """Compute accuracy in every slice that has at least two values.
+
+    Source policies: by the pair of models that wrote the two sides, in alphabetical order.
+    """
+    columns: dict[str, Sequence[str]] = {
+        name: [read(pair) for pair in scored.pairs] for name, read in _COLUMNS.items()
+    }
+    columns["length_gap"] = length_gap_quintiles(scored)
+    found = {name: by_name(scored, names) for name, names in columns.items() if len(set(names)) > 1}
+    return {name: slices for name, slices in found.items() if slices}
+
+
+def by_name(scored: ScoredPairs, names: Sequence[str]) -> dict[str, Section]:
+    """Compute the accuracy of the pairs of each name, the largest first; "" is listed as "none"."""
+    counts = Counter(names)
+    listed = [name for name, _ in counts.most_common(MAX_SLICES)]
+    array = np.array([name if name in listed else "others" for name in names], dtype=object)
+    order = [*listed, *(["others"] if len(counts) > MAX_SLICES else [])]
+    found = {name or "none": scored.select(array == name).accuracy() for name in order}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def length_gap_quintiles(scored: ScoredPairs) -> list[str]:
+    """Name the quintile of each decided pair by length(preferred) − length(other), from shortest to longest.
+
+    Pairs without a preferred side are named "tie".
+    """
+    gaps = scored.preferred_longer
+    if not scored.decided.any():
+        return ["tie"] * len(scored)
+    edges = np.quantile(gaps[scored.decided], [0.2, 0.4, 0.6, 0.8], method="inverted_cdf")
+    edges = np.unique(edges)
+    bounds = [int(gaps[scored.decided].min()), *map(int, edges), int(gaps[scored.decided].max())]
+    index = np.searchsorted(edges, gaps)
+    return [
+        f"{bounds[i]:+d} to {bounds[i + 1]:+d}" if decided else "tie"
+        for i, decided in zip(index, scored.decided, strict=True)
+    ]
+
+
+def length_accuracy(scored: ScoredPairs) -> Section:
+    """Compute the accuracy where the longer and where the shorter response is preferred, and equally long ones.
+
+    A reward model that reads the length alone is right on all of one kind and wrong on all of the other.
+    `longer_wins`: the share of pairs in which the longer response has the higher reward.
+    """
+    gaps = scored.preferred_longer
+    unequal = scored.lengths[:, 0] != scored.lengths[:, 1]
+    toward_longer = np.sign(scored.gap) == np.sign(scored.lengths[:, 0] - scored.lengths[:, 1])
+    return {
+        "longer_preferred": scored.select(gaps > 0).accuracy(),
+        "shorter_preferred": scored.select(gaps < 0).accuracy(),
+        "longer_wins": scored.select(unequal).accuracy(toward_longer[unequal]),
+        "correlation": _correlation(scored),
+    }
+
+
+def _correlation(scored: ScoredPairs) -> float | None:
+    """Correlate gaps of reward and of length without centring: which side comes first is arbitrary."""
+    length = (scored.lengths[:, 0] - scored.lengths[:, 1]).astype(np.float64)
+    norm = float(np.linalg.norm(length) * np.linalg.norm(scored.gap))
+    return float(length @ scored.gap) / norm if norm else None
+
+
+def _domain(pair: Pair) -> str:
+    return pair.prompt.domain if isinstance(pair, Preference) else pair.domain
+
+
+def _strength(pair: Pair) -> str:
+    return f"{pair.strength:g}"
+
+
+def _writers(pair: Preference) -> str:
+    return " / ".join(sorted(set(pair.written_by)))
+
+
+def _position(pair: Preference) -> str:
+    return {True: "first preferred", False: "second preferred", None: ""}[pair.chosen_first]
+
+
+_COLUMNS: dict[str, Callable[[Pair], str]] = {
+    "domain": _domain,
+    "language": name_of(lambda pair: pair.prompt.language),
+    "strength": _strength,
+    "source_policy": name_of(_writers),
+    "rater": name_of(lambda pair: pair.rater),
+    "position": name_of(_position),
+}

@@ -1,0 +1,57 @@
+"""Forecast what optimisation against a reward model can gain: the best of n given samples of each prompt.
+
+Best-of-n is the policy that draws n responses and keeps the one with the highest reward. Its KL from the sampling
+policy is at most log n − (n − 1)/n nats (Stiennon et al. 2020, arXiv:2009.01325; Beirami et al. 2024,
+arXiv:2401.01879). A policy trained by PPO at the same KL should reach at least its reward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harken.card.baselines import vars_of
+from harken.card.scored import RewardArray, Section
+from harken.maths.statistics.proportions import clustered_mean_interval
+from harken.maths.theory import best_of_n_kl
+
+
+def best_of_n_curve(
+    rewards: Sequence[Sequence[float]], judged: Mapping[str, Sequence[Sequence[float]]]
+) -> list[Section]:
+    """Compute the expected reward of the best of n = 1, 2, 4 … samples, over prompts, with 95 % intervals.
+
+    `rewards[i]` are those of prompt i's samples; `judged` holds further scores of the same samples, whose expected
+    value at the sample with the highest reward is computed. Prompts with fewer than n samples are left out at that n.
+    """
+    found = []
+    most = max(map(len, rewards), default=0)
+    n = 1
+    while n <= most:
+        kept = [i for i, row in enumerate(rewards) if len(row) >= n]
+        weights = {i: selection_weights(np.asarray(rewards[i], dtype=np.float64), n) for i in kept}
+        entry: Section = {"n": n, "kl": best_of_n_kl(n), "prompts": len(kept)}
+        for name, values in {"reward": rewards, **judged}.items():
+            means = [float(weights[i] @ np.asarray(values[i], dtype=np.float64)) for i in kept]
+            entry[name] = vars_of(clustered_mean_interval(means, kept))
+        found.append(entry)
+        n *= 2
+    return found
+
+
+def selection_weights(rewards: RewardArray, n: int) -> RewardArray:
+    """Return the chance that each sample has the highest reward among n drawn from them without replacement.
+
+    The sample of rank i (1 is the lowest) is the best of C(i−1, n−1) of the C(N, n) draws. Equal rewards share their
+    chances. This is the unbiased estimator of the best of n, with lower variance than drawing once.
+    """
+    count = len(rewards)
+    total = math.comb(count, n)
+    chance = np.array([math.comb(i, n - 1) / total for i in range(count)])
+    values, rank = np.unique(rewards, return_inverse=True)
+    ordered = np.sort(rank)
+    pooled = np.bincount(ordered, chance, minlength=len(values)) / np.bincount(rank, minlength=len(values))
+    weights: RewardArray = pooled[rank]
+    return weights

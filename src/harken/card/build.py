@@ -1,0 +1,166 @@
+"""Build a card: score every set of pairs, measure, name the faults, and judge. No torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harken.card.accuracy import accuracy_slices, length_accuracy
+from harken.card.baselines import baselines
+from harken.card.best_of_n import best_of_n_curve
+from harken.card.calibrated import calibration_section
+from harken.card.ceiling import ceiling_section
+from harken.card.edits import EDITS
+from harken.card.judgement import judge_card
+from harken.card.learning_curve import learning_curve
+from harken.card.lists import ListSet, score_lists
+from harken.card.probes import probe_section, prompt_section
+from harken.card.scored import RewardArray, ScoredPairs, Section, score
+from harken.card.sets import PairSet, Samples, prompts_of
+from harken.card.spread import margin_section, spread_section
+from harken.card.stability import TokenScorer, repeatability_section
+from harken.data.parse import Pair
+from harken.errors import UserError
+from harken.records import Prompt
+from harken.run.tracking import say
+from harken.seeds import permutation
+
+CARD_VERSION = 1
+RESPONSES_PER_PROBE = len(EDITS) + 8
+"""Responses that are scored per probed pair: the edits, both sides under another prompt, and for repeatability."""
+
+
+@dataclass(frozen=True)
+class CardJob:
+    """Say what a card is built from. `facts` describe the model; the first set is judged, the others are listed."""
+
+    scorer: TokenScorer
+    sets: Sequence[PairSet | ListSet]
+    training: Sequence[Pair] = ()
+    facts: Section = field(default_factory=dict)
+    probe_pairs: int = 64
+    minutes: float | None = None
+    """Time that the probes may take, judged by that of the pairs."""
+    seed: int = 839
+    is_trained: Callable[[Prompt], bool] = lambda prompt: False
+    """Whether a prompt was trained on."""
+    score_in_float32: Callable[[list[tuple[int, ...]]], RewardArray] | None = None
+    policy_parameters: int | None = None
+    samples: Samples | None = None
+    features: Callable[[Sequence[Pair]], RewardArray] | None = None
+    """Frozen features of pairs, for the learning curve; None without one."""
+
+
+def build_card(job: CardJob) -> Section:
+    """Build card.json. Raises UserError when the first set holds no pair that can be scored."""
+    main = job.sets[0]
+    if isinstance(main, ListSet):
+        raise UserError(
+            "its rows hold lists of responses, and the card needs pairs first",
+            where=main.name,
+            fix="name a file with pairs before it, or set data.eval_fraction in the run",
+        )
+    began = time.monotonic()
+    scored, unscored = score(job.scorer, main.pairs)
+    if not len(scored):
+        raise UserError(
+            f"none of its {len(main.pairs)} pairs can be scored",
+            where=main.name,
+            fix="raise data.max_length of the reward model, or give other pairs with --data",
+        )
+    probed = _probed(job, scored, time.monotonic() - began)
+    repeatability = (
+        repeatability_section(job.scorer, probed.pairs, job.score_in_float32) if len(probed) else None
+    )
+    tau = repeatability["repeatability"] if repeatability else 0.0
+    card: Section = {
+        "version": CARD_VERSION,
+        "model": job.facts,
+        "accuracy": scored.accuracy(),
+        "slices": accuracy_slices(scored),
+        "length": length_accuracy(scored),
+        "baselines": baselines(scored, job.training),
+        "margin": margin_section(scored),
+        "calibration": calibration_section(scored),
+        "spread": spread_section(scored, tau),
+        "ceiling": ceiling_section(scored),
+        "prompt": prompt_section(job.scorer, probed),
+        "probes": probe_section(job.scorer, probed),
+        "repeatability": repeatability,
+        "sets": [_set_section(job, main, scored, unscored)],
+    }
+    card["sets"] += [_further_set(job, found) for found in job.sets[1:]]
+    if job.policy_parameters is not None:
+        card["size"] = {"policy": job.policy_parameters, "reward_model": job.facts["parameters"]}
+    if job.samples is not None:
+        card["best_of_n"] = _best_of_n(job.scorer, job.samples)
+    if job.features is not None:
+        card["learning_curve"] = _learning_curve(job, scored)
+    return card | judge_card(card)
+
+
+def _probed(job: CardJob, scored: ScoredPairs, seconds: float) -> ScoredPairs:
+    """Return the pairs that are probed: at most `probe_pairs`, and no more than fit into the time."""
+    count = min(job.probe_pairs, len(scored))
+    if job.minutes is not None and seconds > 0:
+        fitting = int(job.minutes * 60 / (seconds / (2 * len(scored)) * RESPONSES_PER_PROBE))
+        if fitting < count:
+            say(f"card: {fitting} instead of {count} pairs are probed, to take about {job.minutes:g} minutes")
+            count = fitting
+    chosen = set(permutation(len(scored), job.seed, "card probes")[:count])
+    return scored.select(np.array([i in chosen for i in range(len(scored))], dtype=np.bool_))
+
+
+def _set_section(job: CardJob, found: PairSet, scored: ScoredPairs, unscored: int) -> Section:
+    return {
+        "name": found.name,
+        "kind": "pairs",
+        "note": found.note,
+        "dropped": found.dropped,
+        "unscored": unscored,
+        "trained_prompts": sum(map(job.is_trained, prompts_of(found))),
+        "accuracy": scored.accuracy(),
+        "length": length_accuracy(scored),
+        "slices": accuracy_slices(scored),
+        "ceiling": ceiling_section(scored),
+    }
+
+
+def _further_set(job: CardJob, found: PairSet | ListSet) -> Section:
+    if isinstance(found, ListSet):
+        return {
+            "name": found.name,
+            "kind": found.report.layout,
+            "dropped": found.report.dropped.total(),
+            "trained_prompts": sum(map(job.is_trained, prompts_of(found))),
+            **score_lists(job.scorer, found),
+        }
+    scored, unscored = score(job.scorer, found.pairs)
+    return _set_section(job, found, scored, unscored)
+
+
+def _best_of_n(scorer: TokenScorer, samples: Samples) -> list[Section]:
+    flat = [
+        (prompt, text)
+        for prompt, texts in zip(samples.prompts, samples.responses, strict=True)
+        for text in texts
+    ]
+    rewards = iter(
+        scorer.score_responses([prompt for prompt, _ in flat], [text for _, text in flat]).tolist()
+    )
+    grouped = [[next(rewards) for _ in texts] for texts in samples.responses]
+    known = [i for i, row in enumerate(grouped) if np.isfinite(row).all()]
+    judged = {name: [rows[i] for i in known] for name, rows in samples.judged.items()}
+    return best_of_n_curve([grouped[i] for i in known], judged)
+
+
+def _learning_curve(job: CardJob, scored: ScoredPairs) -> Section | None:
+    assert job.features is not None
+    training = list(job.training)
+    features, held_out = job.features(training), job.features(scored.pairs)
+    known, there = (np.atleast_1d(np.isfinite(x).all(axis=1)) for x in (features, held_out))
+    labels = np.array([pair.label for pair in training], dtype=np.float64)
+    return learning_curve(features[known], labels[known], held_out[there], scored.select(there), job.seed)

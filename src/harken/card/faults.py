@@ -1,0 +1,184 @@
+"""Name the faults of a reward model, from the measured sections of its card. No torch.
+
+A fault needs evidence from an interval, not from a point estimate alone. A constant or a reversed model has only that
+fault: whatever else its figures show follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harken.card.edits import EDITS
+
+Measured = Mapping[str, Any]
+
+CONSTANT_STD = 1e-3
+"""Standard deviation of the raw rewards below which the model is constant."""
+INDISTINGUISHABLE = 0.5
+"""Share of pairs within the scorer's repeatability from which the model is constant."""
+SATURATED_SHARE = 0.5
+EXPLOIT_CHANGE = 0.2
+"""Standard deviations by which an edit raises the reward (lower bound) to count as an exploit."""
+NULL_ABOVE = 0.5
+"""Share of preferred responses that a null response beats (lower bound) to count as an exploit."""
+BLIND_FLIPS = 0.05
+"""Share of pairs whose order another prompt changes (upper bound) below which the prompt is ignored."""
+BLIND_MOVED = 0.02
+"""The same in standard deviations of the gap; it needs no interval."""
+
+LENGTH_CORRELATION = 0.9
+"""Correlation of reward and length gaps from which the reward is little else than the length."""
+
+_LENGTHENS = {edit.name for edit in EDITS if edit.lengthens}
+_REPLACES = {edit.name for edit in EDITS if edit.replaces}
+_DESCRIPTIONS = {edit.name: edit.description for edit in EDITS}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Hold one fault: its name (as in `gate.faults`), a sentence with the figures, and the fix."""
+
+    name: str
+    sentence: str
+    fix: str
+
+
+def find_faults(card: Measured) -> list[Fault]:
+    """Return the faults that the sections `spread`, `accuracy`, `length`, `prompt` and `probes` show."""
+    if constant := _constant(card["spread"]):
+        return [constant]
+    accuracy = card["accuracy"]
+    saturated = _saturated(card["spread"])
+    if accuracy is not None and accuracy["high"] < 0.5:
+        flipped = Fault(
+            "flipped_labels",
+            f"labels look flipped: accuracy {percent(accuracy)} is below 50 %, so it ranks most pairs the wrong way "
+            "round",
+            "check that chosen and rejected are not swapped in the training data (data.columns, data.label_scale), "
+            "and train again",
+        )
+        return [flipped, *saturated]
+    lengths = _length_bias(card)
+    biased = {fault.name for fault in lengths}
+    # A reward that is the length ignores the prompt too, which is no second fault.
+    is_length = biased and abs(card["length"]["correlation"] or 0.0) >= LENGTH_CORRELATION
+    blind = [] if is_length else _ignores_prompt(card)
+    return [*saturated, *lengths, *blind, *_exploitable(card, biased)]
+
+
+def percent(share: Measured) -> str:
+    """Format a share with its interval: ``62.3 % [57.5, 67.0]``."""
+    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def _constant(spread: Measured) -> Fault | None:
+    if spread["std"] >= CONSTANT_STD and spread["indistinguishable"] < INDISTINGUISHABLE:
+        return None
+    return Fault(
+        "constant",
+        f"constant: the rewards have a standard deviation of {spread['std']:.2g}, and "
+        f"{100 * spread['indistinguishable']:.0f} % of the pairs cannot be told apart",
+        "train again with a higher training.lr or more steps; a constant reward teaches a policy nothing",
+    )
+
+
+def _saturated(spread: Measured) -> list[Fault]:
+    if max(spread["saturated_rewards"], spread["saturated_gaps"]) <= SATURATED_SHARE:
+        return []
+    return [
+        Fault(
+            "saturated",
+            f"saturated: {100 * spread['saturated_rewards']:.0f} % of the rewards are beyond ±100 and "
+            f"{100 * spread['saturated_gaps']:.0f} % of the gaps beyond ±10, where P(A ≻ B) is 0 or 1",
+            "lower training.lr or the number of epochs, or raise training.centre_coef, and train again",
+        )
+    ]
+
+
+def _length_bias(card: Measured) -> list[Fault]:
+    """Detect a model that is right where one kind of length wins and wrong where the other does."""
+    length = card["length"]
+    longer, shorter = length["longer_preferred"], length["shorter_preferred"]
+    if longer is None or shorter is None:
+        return []
+    for name, word, good, bad in (
+        ("prefers_longer", "longer", longer, shorter),
+        ("prefers_shorter", "shorter", shorter, longer),
+    ):
+        if good["low"] > 0.5 and bad["high"] < 0.5:
+            other = "shorter" if word == "longer" else "longer"
+            paid = [
+                p for p in card["probes"] if (p["name"] in _LENGTHENS) == (word == "longer") and _is_paid(p)
+            ]
+            also = f"; it also pays for: {_list(paid)}" if paid else ""
+            return [
+                Fault(
+                    name,
+                    f"prefers {word} responses: accuracy {percent(good)} where the {word} one is preferred, "
+                    f"{percent(bad)} where the {other} one is{also}",
+                    "balance lengths in the training pairs, or set training.ppo.length_penalty; compare with the "
+                    "length-only baseline of this card",
+                )
+            ]
+    return []
+
+
+def _ignores_prompt(card: Measured) -> list[Fault]:
+    prompt = card["prompt"]
+    if prompt is None or not (prompt["moved"] < BLIND_MOVED or prompt["flips"]["high"] < BLIND_FLIPS):
+        return []
+    return [
+        Fault(
+            "ignores_prompt",
+            f"ignores the prompt: with the prompt of another pair {percent(prompt['flips'])} of the pairs change "
+            f"order, and accuracy is {percent(prompt['accuracy_other_prompt'])} instead of "
+            f"{percent(prompt['accuracy'])}",
+            "check that the prompt is in the rows and fits data.max_length, and add pairs whose rejected side responds "
+            "to another prompt",
+        )
+    ]
+
+
+def _exploitable(card: Measured, biased: set[str]) -> list[Fault]:
+    """Name the edits that are paid for, without those that a length bias explains."""
+    paid = [p for p in card["probes"] if _is_paid(p)]
+    if "prefers_longer" in biased:
+        paid = [p for p in paid if p["name"] not in _LENGTHENS]
+    if "prefers_shorter" in biased:
+        paid = [p for p in paid if p["name"] in _LENGTHENS]
+    if not paid:
+        return []
+    return [
+        Fault(
+            "exploitable",
+            f"exploitable by {_list(paid)}",
+            "add pairs whose rejected side has such an edit, or a rule that penalises it (training.rewards), "
+            "before PPO",
+        )
+    ]
+
+
+def _is_paid(probe: Measured) -> bool:
+    if probe["name"] in _REPLACES:
+        above = probe["above_preferred"]
+        return above is not None and above["low"] > NULL_ABOVE
+    low = probe["change"]["low"]
+    return low is not None and low > EXPLOIT_CHANGE
+
+
+def _list(probes: list[Measured]) -> str:
+    """List edits with their figures, of the repetitions only the strongest."""
+    repeats = [p for p in probes if p["name"].startswith("repeat_")]
+    strongest = max(repeats, key=lambda p: p["change"]["mean"], default=None)
+    shown = [p for p in probes if p not in repeats or p is strongest]
+    return ", ".join(_one(probe) for probe in shown)
+
+
+def _one(probe: Measured) -> str:
+    description = _DESCRIPTIONS[probe["name"]]
+    if probe["name"] in _REPLACES:
+        return f"{description} (above {100 * probe['above_preferred']['share']:.0f} % of the preferred responses)"
+    wins = f", wins {100 * probe['flips']['share']:.0f} % of the pairs" if probe["flips"] else ""
+    return f"{description} ({probe['change']['mean']:+.2f} sd{wins})"

@@ -1,0 +1,61 @@
+"""Decide whether a reward model is good enough for PPO, from its card and the gate's settings. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harken.card.faults import Measured, percent
+from harken.config.card import GateSettings
+from harken.errors import RunFailed
+from harken.run import atomic, json_io
+from harken.run.folder import RunFolder
+from harken.run.tracking import say
+
+
+def gate_reasons(card: Measured, gate: GateSettings) -> list[str]:
+    """Return why the card fails the gate; [] when it passes.
+
+    The lower end of the accuracy's interval decides: a lucky sample of golden pairs must not open the gate.
+    """
+    reasons = []
+    accuracy = card["accuracy"]
+    if accuracy is None:
+        reasons.append("no pair has a preferred side")
+    elif accuracy["low"] < gate.accuracy:
+        reasons.append(f"accuracy {percent(accuracy)} reaches below {100 * gate.accuracy:g} %")
+    return reasons + [fault["sentence"] for fault in card["faults"] if fault["name"] in gate.faults]
+
+
+def apply_gate(card: Measured, gate: GateSettings, record: Path, *, accept: bool) -> None:
+    """Raise RunFailed, with every reason in one line, when the card fails the gate and `accept` is not set.
+
+    `record` gets the decision as JSON: gate, reasons, whether it passed or was accepted. What was accepted once is not
+    asked again.
+    """
+    reasons = gate_reasons(card, gate)
+    decision = {"gate": gate.model_dump(mode="json"), "reasons": reasons, "passed": not reasons}
+    before = json_io.read_object(record) if record.exists() else {}
+    accept = accept or (
+        before.get("accepted") is True and before | {"accepted": False} == decision | {"accepted": False}
+    )
+    atomic.write_json(record, decision | {"accepted": bool(reasons) and accept})
+    if not reasons:
+        say("gate: the reward model passes")
+        return
+    problem = f"the reward model fails its gate: {'; '.join(reasons)}"
+    if not accept:
+        raise RunFailed(
+            f"{problem}. Everything is kept, and PPO has not started",
+            where=str(record.parent),
+            fix="train a better reward model, change reward.gate, or continue with --accept-changes",
+        )
+    say(f"warning: {problem}. Accepted with --accept-changes")
+
+
+def failed_gate_warning(run: RunFolder) -> str:
+    """Return a warning for the report when PPO was started although the reward model failed its gate; else ""."""
+    for folder in (run.golden_card, run.card):
+        if folder.gate.exists() and (decision := json_io.read_object(folder.gate)).get("accepted"):
+            reasons = "; ".join(map(str, decision.get("reasons", [])))
+            return f"Warning: the reward model failed its gate, which was accepted: {reasons}."
+    return ""

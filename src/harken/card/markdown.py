@@ -1,0 +1,277 @@
+"""Write a card as Markdown for people, and as a short summary for the terminal. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.card.faults import Measured, percent
+
+SLICE_TITLES = {
+    "domain": "By domain",
+    "language": "By language",
+    "strength": "By strength of the preference",
+    "source_policy": "By source policy",
+    "rater": "By rater",
+    "position": "By position of the preferred response",
+    "length_gap": "By length(preferred) − length(other), in characters",
+}
+
+
+def card_lines(card: Measured) -> list[str]:
+    """Summarise a card for a terminal: the verdict, then faults and warnings with their fixes."""
+    lines = [f"reward model card: {card['status']}", card["verdict"]]
+    lines += [f"  fault {fault['name']}. Fix: {fault['fix']}" for fault in card["faults"]]
+    lines += [f"  warning: {warning['what']}. Fix: {warning['fix']}" for warning in card["warnings"]]
+    return lines
+
+
+def to_markdown(card: Measured) -> str:
+    """Write the whole card as Markdown."""
+    model = card["model"]
+    parts = ["# Report card of a reward model", "", card["verdict"], ""]
+    parts += [f"* **{fault['name']}**: {fault['sentence']}. Fix: {fault['fix']}." for fault in card["faults"]]
+    parts += [f"* Warning: {warning['what']}. Fix: {warning['fix']}." for warning in card["warnings"]]
+    parts += ["", _table(["fact", "value"], [[name, str(value)] for name, value in model.items()]), ""]
+    for title, text in (
+        ("Sets", _sets(card)),
+        ("Accuracy", _accuracy(card)),
+        ("Baselines", _baselines(card)),
+        ("Margins and spread", _spread(card)),
+        ("Calibration", _calibration(card["calibration"])),
+        ("Human ceiling", _ceiling(card["ceiling"])),
+        ("What the prompt contributes", _prompt(card["prompt"])),
+        ("Edits that add no quality", _probes(card["probes"])),
+        ("Repeatability", _repeatability(card["repeatability"])),
+        ("Best of n", _best_of_n(card.get("best_of_n"))),
+        ("Learning curve and flipped labels", _learning_curve(card.get("learning_curve"))),
+    ):
+        if text:
+            parts += [f"## {title}", "", text, ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _sets(card: Measured) -> str:
+    rows = []
+    for found in card["sets"]:
+        accuracy = found.get("accuracy")
+        trained = found.get("trained_prompts", 0)
+        notes = [found.get("note", ""), f"{trained} prompts trained on" if trained else ""]
+        rows.append(
+            [
+                found["name"],
+                found["kind"],
+                f"{accuracy['pairs']:,}" if accuracy else "0",
+                percent(accuracy) if accuracy else "–",
+                "; ".join(filter(None, [*notes, *_benchmark_figures(found)])),
+            ]
+        )
+    return _table(["file", "kind", "n", "accuracy", "notes"], rows)
+
+
+def _benchmark_figures(found: Measured) -> list[str]:
+    figures = [f"{name} {percent(found[name])}" for name in ("easy", "normal", "hard") if name in found]
+    if "chance" in found:
+        figures.append(f"chance {100 * found['chance']:.0f} %")
+    if "score" in found.get("ties", {}):
+        figures.append(f"Ties score {100 * found['ties']['score']:.1f}")
+    return figures
+
+
+def _accuracy(card: Measured) -> str:
+    length = card["length"]
+    rows = [["all", card["accuracy"]], ["longer is preferred", length["longer_preferred"]]]
+    rows += [["shorter is preferred", length["shorter_preferred"]]]
+    parts = [_accuracy_table("pairs", rows)]
+    if length["correlation"] is not None and length["longer_wins"] is not None:
+        parts.append(
+            f"The longer response has the higher reward in {percent(length['longer_wins'])} of pairs of unequal "
+            f"length; gaps of reward and of length correlate by {length['correlation']:+.2f}."
+        )
+    for name, slices in card["slices"].items():
+        parts += [f"**{SLICE_TITLES[name]}**", _accuracy_table(name.replace("_", " "), list(slices.items()))]
+    return "\n\n".join(parts)
+
+
+def _baselines(card: Measured) -> str:
+    rows = [
+        [
+            name.replace("_", " ") + (f" (fitted on {found['fitted_on']})" if "fitted_on" in found else ""),
+            percent(found),
+            _interval(found["difference"], 100, 1),
+        ]
+        for name, found in card["baselines"].items()
+    ]
+    if not rows:
+        return ""
+    return _table(["baseline", "accuracy", "model minus baseline, points"], rows)
+
+
+def _spread(card: Measured) -> str:
+    margin, spread = card["margin"], card["spread"]
+    lines = []
+    if margin:
+        lines.append(
+            f"Margins: mean {margin['mean']:+.3f}, standard deviation {margin['std']:.3f}, median "
+            f"{margin['median']:+.3f}, 5 % to 95 % {margin['q05']:+.3f} … {margin['q95']:+.3f}."
+        )
+    lines.append(
+        f"Raw rewards: mean {spread['mean']:+.3f} (chosen {spread['chosen_mean']:+.3f}, rejected "
+        f"{spread['rejected_mean']:+.3f}), standard deviation {spread['std']:.3f}, {spread['low']:+.3f} … "
+        f"{spread['high']:+.3f}. {_share(spread['saturated_rewards'])} of the rewards are beyond ±100, "
+        f"{_share(spread['saturated_gaps'])} of the gaps beyond ±10; {_share(spread['indistinguishable'])} of the "
+        f"pairs cannot be told apart. {_share(spread['ties'])} of the labels are ties."
+    )
+    if spread["first_preferred"] is not None:
+        lines.append(
+            f"The first response of the row is preferred in {_share(spread['first_preferred'])} of "
+            f"{spread['positions_known']:,} rows."
+        )
+    return "\n\n".join(lines)
+
+
+def _calibration(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    brier, ece = found["brier"], found["ece"]
+    temperature = "none helps" if found["temperature"] is None else f"{found['temperature']:.2f}"
+    after = found["ece_after_temperature"]
+    lines = [
+        f"P(chosen ≻ rejected): mean {found['mean_probability']:.3f}; negative log-likelihood {found['nll']:.4f} "
+        f"(guessing {found['nll_of_guessing']:.4f}); Brier {brier['score']:.4f} = reliability "
+        f"{brier['reliability']:.4f} − resolution {brier['resolution']:.4f} + uncertainty {brier['uncertainty']:.4f} "
+        f"+ within bins {brier['within_bins']:+.4f}.",
+        f"Expected calibration error {ece['error']:.4f}; a calibrated model would show {ece['null_mean']:.4f} on "
+        f"average and up to {ece['null_high']:.4f} (p = {ece['p_value']:.3f}). Temperature fitted on half of the "
+        f"prompts: {temperature}"
+        + (f"; error on the other half then {after:.4f}." if after is not None else "."),
+        _table(
+            ["pairs", "confidence", "accuracy"],
+            [
+                [str(b["pairs"]), f"{b['confidence']:.3f}", percent({**b, "share": b["accuracy"]})]
+                for b in found["bins"]
+            ],
+        ),
+    ]
+    return "\n\n".join(lines)
+
+
+def _ceiling(found: Measured | None) -> str:
+    if found is None or found["raters"] is None:
+        return ""
+    raters, alpha = found["raters"], found["alpha"]
+    text = (
+        f"A rater agrees with the majority of the others in {percent({**raters, 'share': raters['agreement']})} of "
+        f"{raters['cases']:,} cases on {raters['rows']:,} rows; Krippendorff's alpha (ordinal) "
+        + ("is not defined" if alpha is None else f"{alpha:.3f}")
+    )
+    return text + (
+        f". The model's accuracy on these rows: {percent(found['model'])}." if found["model"] else "."
+    )
+
+
+def _prompt(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"{found['pairs']} pairs were also scored as responses to the prompt of another pair. Accuracy "
+        f"{percent(found['accuracy'])} with the own prompt, {percent(found['accuracy_other_prompt'])} with the other. "
+        f"{percent(found['flips'])} of the pairs change order. The margin is larger with the own prompt by "
+        f"{_interval(found['lift'])} sd of the gaps, the preferred response's reward by {_interval(found['drop'])} sd."
+    )
+
+
+def _probes(probes: Sequence[Measured]) -> str:
+    if not probes:
+        return ""
+    rows = [
+        [
+            probe["description"],
+            str(probe["pairs"]),
+            _interval(probe["change"]),
+            percent(probe["flips"]) if probe["flips"] else "–",
+            percent(probe["above_preferred"]),
+        ]
+        for probe in probes
+    ]
+    titles = [
+        "edit of the response that is not preferred",
+        "n",
+        "change of reward, sd",
+        "wins the pair",
+        "above preferred",
+    ]
+    return _table(titles, rows)
+
+
+def _repeatability(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    names = {
+        "batch": "alone or in a batch",
+        "white_space": "trailing white space",
+        "dtype": "float32 instead",
+    }
+    rows = [
+        [words, *(f"{found[name][key]:.2g}" for key in ("mean", "q99", "largest"))]
+        for name, words in names.items()
+        if name in found
+    ]
+    return _table(["what changes", "mean |Δr|", "99th percentile", "largest"], rows)
+
+
+def _best_of_n(curve: Sequence[Measured] | None) -> str:
+    if not curve:
+        return ""
+    scores = [name for name in curve[0] if name not in ("n", "kl", "prompts")]
+    rows = [
+        [str(e["n"]), f"{e['kl']:.2f}", str(e["prompts"]), *(_interval(e[s], 1, 3) for s in scores)]
+        for e in curve
+    ]
+    return _table(["n", "KL bound, nats", "prompts", *scores], rows)
+
+
+def _learning_curve(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return ""
+    curve = [[f"{point['training_pairs']:,}", percent(point)] for point in found["curve"]]
+    noise = [[_share(point["flipped"]), percent(point)] for point in found["flipped_labels"]]
+    return "\n\n".join(
+        [
+            f"Method: {found['method']}. The level is below that of a trained adapter; the slope says whether more "
+            "pairs still help.",
+            _table(["training pairs", "held-out accuracy"], curve),
+            _table(["flipped labels", "held-out accuracy"], noise),
+        ]
+    )
+
+
+def _accuracy_table(title: str, rows: Sequence[Sequence[Any]]) -> str:
+    return _table(
+        [title, "pairs", "prompts", "accuracy"],
+        [
+            [name, f"{found['pairs']:,}", f"{found['prompts']:,}", percent(found)]
+            for name, found in rows
+            if found is not None
+        ],
+    )
+
+
+def _interval(found: Measured, scale: float = 1.0, digits: int = 2) -> str:
+    if found["low"] is None:
+        return f"{scale * found['mean']:+.{digits}f}"
+    low, high = scale * found["low"], scale * found["high"]
+    return f"{scale * found['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

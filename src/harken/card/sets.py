@@ -1,0 +1,134 @@
+"""Read the pairs that a card is computed on: the run's own held-out pairs, and further files in any layout."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from harken import seeds
+from harken.card.lists import ListSet, is_list_row, read_list_rows
+from harken.config.base import DataConfig
+from harken.data import conversations, fields, files, sources
+from harken.data.fields import RowError
+from harken.data.parse import Pair, content_hash
+from harken.data.selection import selection_prompts
+from harken.errors import UserError
+from harken.records import Preference, Prompt, TokenPair
+
+LAST_WEIGHTS = "the last weights were kept, so no held-out row chose them"
+SELECTED = "the rows that chose the best checkpoint are left out"
+GIVEN = "given with --data"
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Hold the pairs of one source. `note` says how they relate to training."""
+
+    name: str
+    pairs: list[Pair]
+    note: str
+    dropped: int = 0
+
+
+def held_out_sets(data: DataConfig, selection_fraction: float, seed: int) -> tuple[PairSet, list[Pair]]:
+    """Return the run's held-out pairs without those that chose its best checkpoint, and its training pairs."""
+    training, held_out, reports = sources.load_split(data, sources.load_preferences, seed)
+    chosen = selection_prompts([pair_id(pair) for pair in held_out], selection_fraction, seed)
+    kept = [pair for pair in held_out if pair_id(pair) not in chosen]
+    note = SELECTED if selection_fraction else LAST_WEIGHTS
+    return PairSet(reports[-1].path, kept, note, reports[-1].dropped.total()), training
+
+
+def read_set(data: DataConfig, seed: int) -> PairSet | ListSet:
+    """Read one file: pairs in any layout, or lists of responses as in RewardBench 2 and RM-Bench.
+
+    Raises UserError when it cannot be read, or no row can be used.
+    """
+    rows = files.read_source_rows(data.path, data.split)
+    if is_list_row(rows[0][1]):
+        found = read_list_rows(data.path, rows)
+        if not found.rows:
+            what, fix = found.report.explain_empty()
+            raise UserError(what, where=data.path, fix=fix)
+        return found
+    pairs, report = sources.load_preferences(data, None, seed)
+    return PairSet(data.path, pairs, GIVEN, report.dropped.total())
+
+
+def limit_pairs(found: PairSet, limit: int | None, seed: int) -> PairSet:
+    """Return at most `limit` pairs, chosen by the seed, in their order."""
+    if limit is None or len(found.pairs) <= limit:
+        return found
+    kept = sorted(seeds.permutation(len(found.pairs), seed, "card")[:limit])
+    return PairSet(found.name, [found.pairs[i] for i in kept], found.note, found.dropped)
+
+
+def pair_id(pair: Pair) -> str:
+    """Return the id of a pair's prompt."""
+    return pair.id if isinstance(pair, TokenPair) else pair.prompt.id
+
+
+def prompts_of(found: PairSet | ListSet) -> list[Prompt]:
+    """Return the prompts of a set, one per row; none of pre-tokenised pairs."""
+    if isinstance(found, ListSet):
+        return [row.prompt for row in found.rows]
+    return [pair.prompt for pair in found.pairs if isinstance(pair, Preference)]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Hold several responses to each prompt, and further scores of them (columns score_* and gold)."""
+
+    prompts: list[Prompt]
+    responses: list[list[str]]
+    judged: dict[str, list[list[float]]]
+
+
+def read_samples(path: str) -> Samples:
+    """Read a responses file: rows with a prompt and a response, several per prompt, as an evaluation writes them.
+
+    Raises UserError when it cannot be read, or no prompt has two responses.
+    """
+    grouped: dict[str, list[tuple[Prompt, str, dict[str, float]]]] = defaultdict(list)
+    for _, row in files.read_source_rows(path, "train"):
+        if not isinstance(row, dict):
+            continue
+        try:
+            prompt = Prompt("", conversations.parse_conversation(_prompt_value(row), "prompt"))
+            text = fields.first_text(row, "response", "completion", "output", "answer")
+        except (RowError, ValueError):
+            continue
+        grouped[content_hash(prompt.messages)].append((prompt, text, _scores(row)))
+    groups = [group for group in grouped.values() if len(group) >= 2]
+    if not groups:
+        raise UserError(
+            "no prompt has two responses",
+            where=path,
+            fix="give a file with the columns prompt and response, and several rows per prompt",
+        )
+    names = set.intersection(*[set(scores) for group in groups for _, _, scores in group])
+    return Samples(
+        [group[0][0] for group in groups],
+        [[text for _, text, _ in group] for group in groups],
+        {name: [[scores[name] for _, _, scores in group] for group in groups] for name in sorted(names)},
+    )
+
+
+def _prompt_value(row: fields.Row) -> object:
+    """Return the conversation of a row; an evaluation's responses.parquet has it as JSON in `messages`."""
+    messages = row.get("messages")
+    return (
+        json.loads(messages) if isinstance(messages, str) else fields.first_value(row, "messages", "prompt")
+    )
+
+
+def _scores(row: fields.Row) -> dict[str, float]:
+    found = {name: fields.to_float(value) for name, value in row.items() if _is_score(str(name))}
+    return {name: value for name, value in found.items() if value is not None and np.isfinite(value)}
+
+
+def _is_score(name: str) -> bool:
+    return name.startswith("score_") or name == "gold"

@@ -1,0 +1,61 @@
+"""Define `harken card`: the report card of a reward model. Imports: see `cli.main`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harken.run.terminal import show
+
+
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished reward run.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Further pairs, RewardBench or RM-Bench rows. Repeatable."),
+    ] = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Score at most N pairs of each file.")
+    ] = None,
+    probe_pairs: Annotated[int, typer.Option(min=0, metavar="N", help="Pairs that are edited.")] = 200,
+    policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The policy: compare its size with the reward model's.")
+    ] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Several responses per prompt: print the best-of-n curve."),
+    ] = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Accuracy against pairs, and against flipped labels.")
+    ] = False,
+    output_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder. [RUN/card]")] = None,
+) -> None:
+    """Say whether a reward model is worth optimising against.
+
+    Scores held-out pairs, compares with simple baselines, edits responses in ways that add no quality, and names the
+    faults: constant, flipped_labels, saturated, prefers_longer, prefers_shorter, ignores_prompt, exploitable. Writes
+    card.json and card.md. Exit code 0; a pipeline stops at a bad card by its `gate:`.
+
+    \b
+    Examples:
+      harken card outputs/02_rm
+      harken card outputs/02_rm --data golden.jsonl --data rewardbench.parquet --policy outputs/01_sft
+      harken card outputs/02_rm --samples outputs/04_eval/responses.parquet --learning-curve
+    """
+    from harken.card.markdown import card_lines
+    from harken.card.run_card import CardRequest, card_of_run
+    from harken.run.folder import RunFolder
+
+    request = CardRequest(
+        data=[str(path) for path in data or []],
+        pairs=pairs,
+        probe_pairs=probe_pairs,
+        policy=policy,
+        samples=samples,
+        learning_curve=learning_curve,
+    )
+    found = card_of_run(run, request, output_dir)
+    show("\n".join(card_lines(found)))
+    show(f"\ncard     {(output_dir or RunFolder(run).card.root) / 'card.md'}")

@@ -1,0 +1,50 @@
+"""Find out which models wrote the two responses of a row, and who judged them. No torch.
+
+Data sets name the source of a response in many ways: one column per side, or one column for both.
+"""
+
+from __future__ import annotations
+
+from harken.data.fields import Row
+from harken.run.terminal import escape_invisible
+
+_SIDES = tuple(
+    pair
+    for stem in ("model", "policy", "source", "generator", "origin")
+    for pair in (
+        (f"chosen_{stem}", f"rejected_{stem}"),
+        (f"{stem}_chosen", f"{stem}_rejected"),
+        (f"response1_{stem}", f"response2_{stem}"),
+        (f"response_1_{stem}", f"response_2_{stem}"),
+        (f"response_a_{stem}", f"response_b_{stem}"),
+        (f"{stem}_a", f"{stem}_b"),
+        (f"{stem}_1", f"{stem}_2"),
+        (f"{stem}1", f"{stem}2"),
+    )
+)
+_BOTH = ("policy", "source_policy", "generator", "model", "model_name")
+_RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id", "labeler", "labeler_id")
+PREFERRED_FIRST = frozenset({"prompt_chosen_rejected", "chosen_rejected", "ranking", "scored_list"})
+"""Layouts whose rows put the better response first, so that the order of the two says nothing."""
+
+
+def written_by(row: Row) -> tuple[str, str]:
+    """Return the names of the models that wrote the first and the second response of a row, "" where unknown."""
+    for first, second in _SIDES:
+        if isinstance(row.get(first), str) and isinstance(row.get(second), str):
+            return _clean(row[first]), _clean(row[second])
+    name = _clean(next((row[column] for column in _BOTH if isinstance(row.get(column), str)), ""))
+    return name, name
+
+
+def rater_name(row: Row) -> str:
+    """Return who judged a row, "" where it does not say."""
+    for column in _RATERS:
+        value = row.get(column)
+        if isinstance(value, str) or type(value) is int:
+            return _clean(str(value))
+    return ""
+
+
+def _clean(name: str) -> str:
+    return escape_invisible(name.encode("utf-8", "backslashreplace").decode())
