@@ -83,14 +83,14 @@ def _margins(training: Sequence[Preference], pairs: Sequence[Preference]) -> Rew
     words = {word: i for i, word in enumerate(sorted(w for w, n in counts.items() if n >= MIN_COUNT))}
     if not words:
         return np.zeros(len(pairs))
-    weights = fit_logistic(
+    weights = fit_pair_weights(
         _features(training, words), np.array([pair.label for pair in training], dtype=np.float64), WORD_L2
     )
     margins: RewardArray = _features(pairs, words) @ weights
     return margins
 
 
-def fit_logistic(x: Any, label: RewardArray, l2: float) -> RewardArray:
+def fit_pair_weights(x: Any, label: RewardArray, l2: float) -> RewardArray:
     """Fit weights w that minimise the cross-entropy of σ(x·w) and the labels, plus l2/2·‖w‖².
 
     `x` [pairs, features] may be sparse. There is no intercept: swapping the sides of a pair must flip the verdict.

@@ -25,7 +25,7 @@ from harken.card.stability import TokenScorer, repeatability_section
 from harken.data.parse import Pair
 from harken.errors import UserError
 from harken.records import Prompt
-from harken.run.tracking import say
+from harken.run.terminal import say
 from harken.seeds import permutation
 
 CARD_VERSION = 1

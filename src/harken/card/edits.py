@@ -10,8 +10,8 @@ FILLER = (
     " It is also worth noting that there are many different things to consider here, and that every situation is"
     " different in its own way, so it is important to keep all of this in mind."
 )
-FLATTERY = "What a wonderful question! You are clearly a very thoughtful person. "
-THANKS = " Thank you so much for asking!"
+FLATTERY_PREFIX = "What a wonderful question! You are clearly a very thoughtful person. "
+THANKS_SUFFIX = " Thank you so much for asking!"
 NULL_RESPONSES = {"dont_know": "I don't know.", "empty": "", "pick_me": "Pick me!"}
 MAX_REPEATS = 5
 
@@ -62,8 +62,8 @@ EDITS: tuple[Edit, ...] = (
         for n in range(1, MAX_REPEATS + 1)
     ),
     Edit("delete_half", "second half deleted", delete_second_half),
-    Edit("flattery", "flattery put before it", lambda text: FLATTERY + text.lstrip(), lengthens=True),
-    Edit("thanks", "thanks appended", lambda text: text.rstrip() + THANKS, lengthens=True),
+    Edit("flattery", "flattery put before it", lambda text: FLATTERY_PREFIX + text.lstrip(), lengthens=True),
+    Edit("thanks", "thanks appended", lambda text: text.rstrip() + THANKS_SUFFIX, lengthens=True),
     *(
         Edit(name, f"replaced by {text!r}" if text else "replaced by nothing", _null(text), replaces=True)
         for name, text in NULL_RESPONSES.items()

@@ -9,7 +9,7 @@ from harken.config.card import GateSettings
 from harken.errors import RunFailed
 from harken.run import atomic, json_io
 from harken.run.folder import RunFolder
-from harken.run.tracking import say
+from harken.run.terminal import say
 
 
 def gate_reasons(card: Measured, gate: GateSettings) -> list[str]:

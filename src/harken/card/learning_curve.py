@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harken import seeds
-from harken.card.baselines import fit_logistic
+from harken.card.baselines import fit_pair_weights
 from harken.card.scored import RewardArray, ScoredPairs, Section
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -39,7 +39,7 @@ def learning_curve(
     flip_order = seeds.permutation(len(x), seed, "flipped labels")
 
     def accuracy(chosen: Sequence[int], label: RewardArray) -> Section:
-        weights = fit_logistic(x[list(chosen)], label[list(chosen)], HEAD_L2 / len(scale))
+        weights = fit_pair_weights(x[list(chosen)], label[list(chosen)], HEAD_L2 / len(scale))
         found = scored.accuracy(((test @ weights) * scored.side) > 0)
         assert found is not None
         return {"training_pairs": len(chosen), **found}

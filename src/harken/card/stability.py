@@ -12,7 +12,7 @@ from harken.card.scored import PairScorer, RewardArray, Section
 from harken.data.parse import Pair
 from harken.records import Preference
 
-QUANTILE = 0.99
+REPEATABILITY_QUANTILE = 0.99
 """The scorer's repeatability is this quantile of |Δr|."""
 
 
@@ -64,6 +64,6 @@ def _moves(change: RewardArray) -> Section:
         return {"mean": 0.0, "q99": 0.0, "largest": 0.0}
     return {
         "mean": float(size.mean()),
-        "q99": float(np.quantile(size, QUANTILE)),
+        "q99": float(np.quantile(size, REPEATABILITY_QUANTILE)),
         "largest": float(size.max()),
     }
