@@ -22,6 +22,7 @@ from mutants_chat import CHAT
 from mutants_checksums import CHECKSUMS
 from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
+from mutants_evaluation import EVALUATION
 from mutants_gpu import GPU
 from mutants_health import HEALTH
 from mutants_input import INPUT
@@ -68,6 +69,7 @@ MUTANTS = [
     *CHAT,
     *MODELS,
     *CARD,
+    *EVALUATION,
 ]
 AT_ONCE = 2
 SECONDS = 300

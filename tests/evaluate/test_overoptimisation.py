@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harken.evaluate.overoptimisation import charts, checkpoint_points, fit_judge, frontier_table, sentences
+from harken.maths.statistics.overoptimisation import fit_gao
 
 # The measured run of examples/hackable without a KL penalty (docs/results/hackable.md).
 HACKED = [(4, 2.6, 0.67, 0.49, 0.02, 0.07), (8, 14.7, 2.83, 0.41, -0.06, 0.07),
@@ -75,5 +76,5 @@ def test_the_curves_share_a_table_and_charts_by_kl() -> None:
 
 def test_the_curve_of_a_judge_is_fitted_through_its_paired_changes() -> None:
     fit = fit_judge(checkpoint_points(metrics(HACKED)), "gold")
-    assert fit is not None and fit.n == 4 and fit.beta > 0
+    assert fit == fit_gao([row[1] for row in HACKED], [row[4] for row in HACKED], "rl")
     assert fit_judge(checkpoint_points(metrics(HACKED[:3])), "gold") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harken.config.base import DataConfig, NonNegative, Seed, Size, Strict
+from harken.config.base import Count, DataConfig, NonNegative, Seed, Size, Strict
 from harken.config.card import GateSettings
 from harken.config.rewards import Judges
 from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, WeightDtypeName
@@ -36,9 +36,13 @@ class EvaluationStage(Strict):
 
     data: DataConfig
     judges: Judges = Field(default_factory=list)
+    samples: Size | None = None
     max_gen_len: Size = 64
     temperature: NonNegative = 0.0
+    budgets: list[Size] = Field(default_factory=list)
+    slices: list[str] = Field(default_factory=list)
     tie_epsilon: NonNegative = 0.0
+    batch_sensitivity: Count = 0
 
 
 class PipelineConfig(Strict):

@@ -179,11 +179,9 @@ def _plain_turn(turn: Any) -> Any:
 
 def _choices(value: Any) -> list[tuple[str | None, Row]]:
     """Return every response of a cell with the object it stands in."""
-    if value is None:
+    if value is None or value == []:
         return [(None, {})]
     if isinstance(value, list):
-        if not value:
-            return [(None, {})]
         return [choice for item in value for choice in _choices(item)]
     if not isinstance(value, Mapping):
         return [(fields.require_text(value, "response"), {})]

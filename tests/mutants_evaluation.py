@@ -1,0 +1,55 @@
+"""Mistakes in reading other systems' responses, in choosing policies and scorers, and in comparing folders."""
+
+# ruff: noqa: E501  one mistake a line reads better than a wrapped table
+
+from mutant import Mutant
+
+FORMS, FILES = "data/test_external_responses.py", "evaluate/test_response_files.py"
+ANYTHING, DIFF = "end_to_end/test_evaluate_anything.py", "evaluate/test_settings_diff.py"
+CURVES, FOLDERS = "maths/test_overoptimisation.py", "end_to_end/test_compare_folders.py"
+WORDS, FRONTIER = "evaluate/test_overoptimisation.py", "end_to_end/test_frontier.py"
+EXTERNAL, MATCH = "data/external_responses.py", "evaluate/response_files.py"
+SUITE, SCORERS = "evaluate/suite.py", "evaluate/scorers.py"
+PURE = "maths/statistics/overoptimisation.py"
+
+EVALUATION = [
+    Mutant("responses: an unknown stop reason passes for an end", EXTERNAL, "_stop: 'end_of_turn' if reason in _ENDED else None", "'end_of_turn'", FORMS),
+    Mutant("responses: truncation is not read", EXTERNAL, "_stop: 'length' if reason in _TRUNCATED else 'end_of_turn' if reason in _ENDED else None", "'end_of_turn' if reason in _ENDED else None", FORMS),
+    Mutant("responses: only the first of a list is read", EXTERNAL, "_choices: [choice for item in value for choice in _choices(item)]", "_choices(value[0])", FORMS),
+    Mutant("responses: a failed system is an empty response", EXTERNAL, "_choices: [(None, {})]", "[('', {})]", FORMS),
+    Mutant("responses: matched by their place in the file", MATCH, "_KnownPrompts.find: row.id is not None and row.id in self._by_id", "False", FILES),
+    Mutant("responses: one id for two prompts passes", MATCH, "_KnownPrompts.find: self._require_same_text(row, text)", "pass", FILES),
+    Mutant("responses: equal texts are one prompt", MATCH, "_KnownPrompts.find: [prompt for prompt in same if prompt not in self._used]", "same", FILES),
+    Mutant("responses: null counts as a response", MATCH, "match_files: row.text is None", "False", FILES),
+    Mutant("responses: samples in the order of the file", MATCH, "_in_order: sorted(rows, key=lambda row: row.sample or 0)", "list(rows)", FILES),
+    Mutant("responses: more samples than every file has", MATCH, "match_files: min(len(own[p.id]) for own in found.values() for p in shared)", "max(len(own[p.id]) for own in found.values() for p in shared)", FILES),
+    Mutant("responses: the fingerprint leaves out scores", MATCH, "fingerprint_rows: dict(r.values)", "{}", FILES),
+    Mutant("responses: the fingerprint leaves out the text", MATCH, "fingerprint_rows: r.text", "None", FILES),
+    Mutant("evaluation: another file under one name passes", SUITE, "_run: contents |= {name: fingerprint_rows(rows) for name, rows in files.items()}", "pass", ANYTHING),
+    Mutant("evaluation: an unknown stop counts as not truncated", SUITE, "_row: None if stop is None else stop == 'length'", "stop == 'length'", ANYTHING),
+    Mutant("evaluation: a column of scores is another one's", SCORERS, "_column: part.path", "'reward'", ANYTHING),
+    Mutant("evaluation: best of n is the worst", "evaluate/best_of_n.py", "choose: scores[i]", "-scores[i]", ANYTHING),
+    Mutant("evaluation: best of n draws across samples", "evaluate/best_of_n.py", "choose: start // n % samples", "0", ANYTHING),
+    Mutant("evaluation: the KL of best of n is log n", "evaluate/best_of_n.py", "kl_bound: math.log(n) - (n - 1) / n", "math.log(n)", ANYTHING),
+    Mutant("evaluation: a budget truncates nothing", "evaluate/responses.py", "truncate_responses: len(rollout.response_tokens) <= limit", "True", ANYTHING),
+    Mutant("evaluation: a truncated response ended by itself", "evaluate/responses.py", "truncate_responses: 'length'", "rollout.stop", ANYTHING),
+    Mutant("evaluation: a checkpoint is the final model", "models/checkpoint_folder.py", "_weights: {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}", "{}", ANYTHING),
+    Mutant("evaluation: batch sensitivity scores in batches", "evaluate/batch_sensitivity.py", "measure: abs(a - b)", "a + 1.0", ANYTHING),
+    Mutant("evaluation: slices are lost", SUITE, "_run: config.slices", "()", ANYTHING),
+    Mutant("compare: equal weights elsewhere are a difference", "evaluate/settings_diff.py", "differences: key not in same", "True", DIFF),
+    Mutant("compare: a seed is no difference", "evaluate/settings_diff.py", "confounding: effect not in WITHOUT_EFFECT", "effect not in WITHOUT_EFFECT and effect != 'random draws'", DIFF),
+    Mutant("compare: two kinds of settings are controlled", "evaluate/settings_diff.py", "confounding: len(keys) == 1 and len(groups) == 1", "len(keys) >= 1", DIFF),
+    Mutant("compare: secrets are shown", "evaluate/settings_diff.py", "differences: redact(before.get(key), key)", "before.get(key)", DIFF),
+    Mutant("compare: left for right", "evaluate/compare_folders.py", "_shared_rows: zip(keyed, names, strict=True)", "zip(keyed, names[::-1], strict=True)", FOLDERS),
+    Mutant("best of n: with replacement", PURE, "best_of_n_weights: math.comb(i, n - 1) / whole", "((i + 1) ** n - i ** n) / samples ** n", CURVES),
+    Mutant("best of n: equal scores keep their order", PURE, "_expected_best: ranked[start:stop] = ranked[start:stop].mean()", "pass", CURVES),
+    Mutant("Gao: KL for its root", PURE, "fit_gao: np.sqrt(np.maximum(np.asarray(kl, dtype=np.float64), 0.0))", "np.maximum(np.asarray(kl, dtype=np.float64), 0.0)", CURVES),
+    Mutant("Gao: the curve of best of n for RL", PURE, "_penalty: form == 'best_of_n'", "True", CURVES),
+    Mutant("Gao: the peak of RL without − 1", PURE, "_peak: alpha / beta - 1", "alpha / beta", CURVES),
+    Mutant("Gao: normal for t", PURE, "fit_gao: stats.t.ppf(0.975, free)", "1.96", CURVES),
+    Mutant("divergence: within error", PURE, "find_divergence: -fall <= limit * error", "False", CURVES),
+    Mutant("divergence: although the reward fell", PURE, "find_divergence: rise <= 0", "False", CURVES),
+    Mutant("frontier: PPO's KL is another update's", "evaluate/overoptimisation.py", "_beside_best_of_n: last.kl", "points[0].kl", WORDS),
+    Mutant("frontier: judged by its mean, not its change", "evaluate/overoptimisation.py", "fit_judge: p.changes[judge]", "p.judges[judge]", "evaluate/test_overoptimisation.py"),
+    Mutant("frontier: chosen by the judge", "evaluate/frontier.py", "curve_points: best_of_n_means(reward[known], gold[known], count)", "best_of_n_means(gold[known], reward[known], count)", FRONTIER),
+]  # fmt: skip
