@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
+from harken.config.audit import AuditSettings
 from harken.config.base import Count, DataConfig, NonNegative, Seed, Size, Strict
 from harken.config.rewards import PartName, RewardPart, check_judges, expand_rule_names, serialise_judges
 from harken.config.run import WeightDtypeName
@@ -115,10 +116,13 @@ class EvaluationConfig(Strict):
     """Also compare the same responses truncated at each of these numbers of tokens, below `max_gen_len`."""
     slices: list[str] = Field(default_factory=list)
     """Columns of the prompts' rows: figures are also given for each of their values, beside domain and language."""
+    cluster_by: str | None = None
+    """A column of the prompts' rows that labels families of prompts: only different families are independent."""
     tie_epsilon: NonNegative = 0.0
     """Rewards that differ by at most this are a tie."""
     batch_sensitivity: Count = 0
     """Generate and score the responses to this many prompts once more, one at a time, and report what changed."""
+    audit: AuditSettings = AuditSettings()
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"
@@ -151,6 +155,11 @@ class EvaluationConfig(Strict):
     def prompt_data(self) -> DataConfig:
         """Return how prompts are encoded; the defaults where they come from response files."""
         return self.data or DataConfig(path="the response files")
+
+    @property
+    def kept_columns(self) -> list[str]:
+        """Return the columns of the prompts' rows that the table of responses has."""
+        return list(dict.fromkeys([*self.slices, *([self.cluster_by] if self.cluster_by else [])]))
 
     def temperature_of(self, policy: EvaluatedPolicy) -> float:
         """Return the temperature that a policy samples at."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from harken.config.audit import AuditSettings
 from harken.config.base import Count, DataConfig, NonNegative, Seed, Size, Strict
 from harken.config.card import GateSettings
 from harken.config.rewards import Judges
@@ -41,8 +42,10 @@ class EvaluationStage(Strict):
     temperature: NonNegative = 0.0
     budgets: list[Size] = Field(default_factory=list)
     slices: list[str] = Field(default_factory=list)
+    cluster_by: str | None = None
     tie_epsilon: NonNegative = 0.0
     batch_sensitivity: Count = 0
+    audit: AuditSettings = AuditSettings()
 
 
 class PipelineConfig(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate.verdict import MIN_PROMPTS, disagreement_sentence
+from harken.evaluate.verdict import MIN_PROMPTS, disagreement_sentence, reward_name
 from harken.run.terminal import format_table
 
 MAX_CELL_WIDTH = 36
@@ -21,14 +21,14 @@ def pair_tables(summary: Figures, width: int) -> list[str]:
     pairs = summary["pairs"]
     tables = [
         _wins(pairs),
-        _differences(pairs),
+        _differences(pairs, reward_name(summary)),
         _changes(pairs),
         _lengths(pairs),
         _scorers(pairs),
         _disagreement(pairs),
         _variance(pairs, summary["samples"]),
         _strengths(summary),
-        *([_slices(pair) for pair in pairs]),
+        *([_slices(pair, reward_name(summary)) for pair in pairs]),
     ]
     blocks = [_format(cells, width) for cells in tables if any(cells.values())]
     return [*blocks, format_table({"note": _notes(summary)}, width=width, wrap=True, header=False)]
@@ -70,10 +70,10 @@ def _wins(pairs: Sequence[Figures]) -> Cells:
     }
 
 
-def _differences(pairs: Sequence[Figures]) -> Cells:
+def _differences(pairs: Sequence[Figures], reward: str) -> Cells:
     return {
         PAIR: _names(pairs),
-        "learned reward": [interval(pair["reward"], sign=True) for pair in pairs],
+        reward: [interval(pair["reward"], sign=True) for pair in pairs],
         "BCa interval": [
             f"[{pair['reward']['bca_low']:+.3f}, {pair['reward']['bca_high']:+.3f}]" for pair in pairs
         ],
@@ -155,14 +155,14 @@ def _strengths(summary: Figures) -> Cells:
     }
 
 
-def _slices(pair: Figures) -> Cells:
+def _slices(pair: Figures, reward: str) -> Cells:
     rows = pair["slices"]
     return {
         f"{pair['right']} − {pair['left']} by": [row["column"] for row in rows],
         "slice": [row["value"] or "(none)" for row in rows],
         "W / T / L": [_counts(row) for row in rows],
         "win rate %": [percent(row["win_rate"]) for row in rows],
-        "learned reward": [interval(row["reward"], sign=True) for row in rows],
+        reward: [interval(row["reward"], sign=True) for row in rows],
         "q": [decimal(row["q"], ".2g") for row in rows],
     }
 

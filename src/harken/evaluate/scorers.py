@@ -13,6 +13,7 @@ from harken.config.evaluation import ColumnPart
 from harken.config.rewards import ModelPart, RewardPart, RulePart
 from harken.errors import UserError
 from harken.evaluate.responses import BATCH_SHAPE, SCORING_TOKENS, PolicyResponses
+from harken.evaluate.verdict import REWARD_MODEL_SCORER
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource, require_use, resolve
@@ -66,7 +67,7 @@ def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]
     """
     parts: list[RewardPart | ColumnPart] = list(config.judges)
     model = config.reward_model
-    name = "reward_model"
+    name = REWARD_MODEL_SCORER
     first: RewardPart | ColumnPart | None = None
     if model is None:
         if not parts:
@@ -74,7 +75,7 @@ def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]
         first = parts.pop(0)
         name = first.column
         if isinstance(first, ModelPart) and first.clip is None:
-            model, first = first.checkpoint_path, None
+            name, model, first = REWARD_MODEL_SCORER, first.checkpoint_path, None
     everything = [*([first] if first else []), *parts]
     resolved = resolve_sources([part for part in everything if not isinstance(part, ColumnPart)])
     source = require_use(resolve(model), "reward") if model is not None else None

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     }
     prompts, report = None, None
     if config.data is not None:
-        prompts, report = sources.load_prompts(config.data, seed=config.seed, keep=config.slices)
+        prompts, report = sources.load_prompts(config.data, seed=config.seed, keep=config.kept_columns)
     matched = match_files(files, prompts, config.samples or (1 if models else None)) if files else None
     prompts = matched.prompts if matched else prompts
     assert prompts is not None
@@ -155,6 +155,7 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
     summary = _compare(evaluation, rows, repeatability)
     if config.budgets:
         atomic.write_json(folder.budgets, {"budgets": _budgets(evaluation, responses, summary)})
+    atomic.write_json(folder.audit, _audit(config, rows, summary))
     atomic.write_json(folder.summary, summary | facts)
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
@@ -224,7 +225,7 @@ def _score(
     for name, generated in responses.items():
         for number, reward in enumerate(rewards[name]):
             scores = {judge: found[name][number] for judge, found in judged.items()}
-            rows.append(_row(name, generated, number, reward, scores, config.slices))
+            rows.append(_row(name, generated, number, reward, scores, config.kept_columns))
     return rows, rewards
 
 
@@ -236,8 +237,26 @@ def _compare(
         rows,
         judges=evaluation.scorers.judges,
         tie_epsilon=config.tie_epsilon,
+        repeatability=repeatability,
+        slices=config.slices,
+        cluster=config.cluster_by,
         seed=config.seed,
     )
+
+
+def _audit(
+    config: EvaluationConfig, rows: Sequence[dict[str, Any]], summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what `audit.json` holds: the account in words, every kind's rate, and the responses with each flag."""
+    audited = audit.audit(rows, summary["baseline"], config.audit)
+    return {
+        "account": audit.account(rows, audited, summary),
+        "rates": [asdict(rate) for rate in audit.kind_rates(rows, audited, summary["baseline"])],
+        "flags": {
+            flag: [list(key) for key in keys] for flag, keys in audit.responses_by_flag(audited).items()
+        },
+        "meanings": audit.FLAG_MEANINGS,
+    }
 
 
 def _budgets(

@@ -163,8 +163,8 @@ class _Response(Schema):
     language: str | None
     prompt: str
     response: str
-    stop: str
-    response_tokens: int
+    stop: str | None
+    response_tokens: int | None
     reward: float
     repeated_4grams: float
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.evaluate.pair_tables import MAX_CELL_WIDTH, decimal, interval, pair_tables, percent
-from harken.evaluate.verdict import find_pair, find_policy, late_kl
+from harken.evaluate.verdict import find_pair, find_policy, late_kl, reward_name
 from harken.maths.statistics.intervals import wilson_interval
 from harken.run.terminal import columns, format_table
 
@@ -27,7 +27,7 @@ def tables(summary: Figures, width: int | None = None) -> str:
         "policy": [*(row["policy"] for row in rows), "(no single best)"],
         "best": [*(str(row["win_rate"]["count"]) for row in rows), str(ties["count"])],
         "best response %": [*(percent(row["win_rate"]) for row in rows), percent(ties)],
-        "learned reward": [*(interval(row["reward"]) for row in rows), ""],
+        reward_name(summary): [*(interval(row["reward"]) for row in rows), ""],
         **{judge: [*(interval(row["judges"][judge]) for row in rows), ""] for judge in judges},
     }
     texts: dict[str, list[str]] = {

@@ -19,6 +19,9 @@ QUALITY = ("Better", "Unclear", "Worse")
 LEVEL = ("Higher", "Unclear", "Lower")
 """Words for a learned reward: a higher one is not necessarily better."""
 
+REWARD_MODEL_SCORER = "reward_model"
+"""The summary's `scorer` where a reward model gives the reward."""
+
 Figures = Mapping[str, Any]
 
 
@@ -43,7 +46,7 @@ def headline(
     lines = [_verdict(summary, sft, ppo, pair["reward"], judge, judge_difference)]
     few = summary["prompts"] < MIN_PROMPTS
     lines.append(
-        _difference_sentence(pair["reward"], f"{ppo}'s learned reward minus {sft}'s", few, LEVEL)
+        _difference_sentence(pair["reward"], f"{ppo}'s {reward_name(summary)} minus {sft}'s", few, LEVEL)
         + _win_rate_sentence(pair, few)
     )
     if judge and judge_difference:
@@ -59,7 +62,7 @@ def headline(
     if base and base != sft:
         pair = find_pair(summary, base, ppo)
         lines.append(
-            _difference_sentence(pair["reward"], f"{ppo}'s learned reward minus {base}'s", few, LEVEL)
+            _difference_sentence(pair["reward"], f"{ppo}'s {reward_name(summary)} minus {base}'s", few, LEVEL)
             + _win_rate_sentence(pair, few)
         )
         if judge and pair["judges"][judge]:
@@ -78,6 +81,12 @@ def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the mean KL from the reference over the last updates, nats per sequence; None where none was measured."""
     late = [line["kl/mean"] for line in metrics if line.get("kl/mean") is not None][-LATE_UPDATES:]
     return sum(late) / len(late) if late else None
+
+
+def reward_name(summary: Figures) -> str:
+    """Return what to call the first scorer's score: its name, or "learned reward" for a reward model."""
+    scorer = summary.get("scorer", REWARD_MODEL_SCORER)
+    return "learned reward" if scorer == REWARD_MODEL_SCORER else str(scorer)
 
 
 def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
@@ -130,24 +139,25 @@ def _verdict(
             f"evaluate at least {MIN_PROMPTS}."
         )
     up, real = interval_sign(reward), interval_sign(judge_difference)
+    name = reward_name(summary)
     if up > 0 and real < 0:
         return (
-            f"Warning: the reward model is being over-optimised: {ppo}'s learned reward is above {sft}'s, "
+            f"Warning: the reward model is being over-optimised: {ppo}'s {name} is above {sft}'s, "
             f"while {judge} fell. The policy exploits the reward model instead of giving better responses."
         )
     if up > 0 and real > 0:
-        return f"Better: {ppo} is above {sft} both in learned reward and by {judge}."
+        return f"Better: {ppo} is above {sft} both in {name} and by {judge}."
     if up < 0 and real > 0:
-        return f"Unclear: {judge} puts {ppo} above {sft}, the learned reward puts it below."
+        return f"Unclear: {judge} puts {ppo} above {sft}, the {name} puts it below."
     if up < 0 or real < 0:
-        by = " and ".join([*(["learned reward"] if up < 0 else []), *([str(judge)] if real < 0 else [])])
+        by = " and ".join([*([name] if up < 0 else []), *([str(judge)] if real < 0 else [])])
         return f"Worse: {ppo} is below {sft} by {by}."
     if real > 0:
-        return f"Better: {judge} puts {ppo} above {sft}; the learned reward shows no clear difference."
+        return f"Better: {judge} puts {ppo} above {sft}; the {name} shows no clear difference."
     if up == 0:
         return f"Unclear: no clear difference between {ppo} and {sft}."
     why = f"{judge} shows no clear change" if judge_difference else "no independent judge has checked it"
-    return f"Unclear: {ppo}'s learned reward is above {sft}'s, but {why}: a reward alone is no evidence."
+    return f"Unclear: {ppo}'s {name} is above {sft}'s, but {why}: a reward alone is no evidence."
 
 
 def _difference_sentence(

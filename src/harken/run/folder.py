@@ -212,11 +212,16 @@ class EvaluationFolder:
         return self.root / "summary.json"
 
     @property
+    def audit(self) -> Path:
+        """The account of the audit, rates of failures and the responses with each flag (JSON)."""
+        return self.root / "audit.json"
+
+    @property
     def budgets(self) -> Path:
         """The summaries of the same responses truncated at several token limits (JSON), where `budgets` asks for it."""
         return self.root / "budgets.json"
 
     def checksummed_files(self) -> list[Path]:
         """List the files of a finished evaluation."""
-        files = [self.config, self.responses, self.summary]
+        files = [self.config, self.responses, self.summary, self.audit]
         return [*files, *([self.budgets] if self.budgets.exists() else [])]

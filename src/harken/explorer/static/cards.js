@@ -42,8 +42,8 @@ function responseCard(data, example, response, index, needle) {
       { class: "chips" },
       chip("reward", number(response.reward, 3, true)),
       data.summary.judges.map((judge) => chip(judge, number(response.scores[judge], 3, true))),
-      chip("tokens", String(response.tokens)),
-      response.flags.includes("cap_hit")
+      response.tokens === null ? null : chip("tokens", String(response.tokens)),
+      response.stop === null || response.flags.includes("cap_hit")
         ? null
         : el("li", {}, response.stop === "length" ? flagName("cap_hit") : "ended"),
       response.repeated_4grams > 0 ? chip("repeated 4-grams", percent(response.repeated_4grams, 0)) : null,

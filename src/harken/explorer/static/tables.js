@@ -39,6 +39,11 @@ function verdictSection(data) {
   );
 }
 
+/** What to call the first scorer's score: its name, or "learned reward" for a reward model. */
+function rewardName(summary) {
+  return !summary.scorer || summary.scorer === "reward_model" ? "learned reward" : summary.scorer;
+}
+
 function policyTable(data) {
   const { table, ties, judges } = data.summary;
   const measure = (name, show, pick, anchor) => {
@@ -47,7 +52,7 @@ function policyTable(data) {
   };
   const columns = [
     measure("best response", percent, (row) => row.win_rate, 0),
-    measure("learned reward", plain, (row) => row.reward, 0),
+    measure(rewardName(data.summary), plain, (row) => row.reward, 0),
     ...judges.map((judge) => measure(judge, plain, (row) => row.judges[judge], 0)),
     {
       name: "median tokens",
@@ -95,7 +100,7 @@ function comparisonColumns(data, rows) {
   );
   const colour = (name) => tint(policies.indexOf(name));
   return {
-    heads: [column("wins / ties / losses"), column("learned reward"), ...judges.map((judge) => column(judge))],
+    heads: [column("wins / ties / losses"), column(rewardName(data.summary)), ...judges.map((judge) => column(judge))],
     cells: ({ pair, comparison }) => [
       comparisonCell(comparison, colour(pair.left), colour(pair.right)),
       intervalCell(comparison.reward, scale, effect(comparison.reward), signed),
