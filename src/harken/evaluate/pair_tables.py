@@ -34,7 +34,7 @@ def pair_tables(summary: Figures, width: int) -> list[str]:
     return [*blocks, format_table({"note": _notes(summary)}, width=width, wrap=True, header=False)]
 
 
-def percent(rate: Figures | None) -> str:
+def rate_percent(rate: Figures | None) -> str:
     """Format a share and its interval in percent."""
     if rate is None:
         return "–"
@@ -58,9 +58,9 @@ def _wins(pairs: Sequence[Figures]) -> Cells:
     return {
         PAIR: _names(pairs),
         "W / T / L": [_counts(pair) for pair in pairs],
-        "win rate %": [percent(pair["win_rate"]) for pair in pairs],
-        "without ties %": [percent(pair["win_rate_decided"]) for pair in pairs],
-        "ties as half %": [percent(pair["win_share"]) for pair in pairs],
+        "win rate %": [rate_percent(pair["win_rate"]) for pair in pairs],
+        "without ties %": [rate_percent(pair["win_rate_decided"]) for pair in pairs],
+        "ties as half %": [rate_percent(pair["win_share"]) for pair in pairs],
         "sign test p": [decimal(pair["sign_test_p"], ".2g") for pair in pairs],
         "p (Holm)": [decimal(pair["holm_p"], ".2g") for pair in pairs],
         "detectable without ties %": [
@@ -103,10 +103,12 @@ def _lengths(pairs: Sequence[Figures]) -> Cells:
         f"mean {pairs[0]['length']['unit']}": [
             f"{pair['length']['mean_right']:.0f} − {pair['length']['mean_left']:.0f}" for pair in pairs
         ],
-        "length-controlled %": [percent(pair["length"]["controlled"]) for pair in pairs],
+        "length-controlled %": [rate_percent(pair["length"]["controlled"]) for pair in pairs],
         "length effect φ": [decimal(pair["length"]["phi"], "+.2f") for pair in pairs],
         "same length, W / T / L": [_counts(pair["length"]["matched"]) for pair in pairs],
-        "same length, ties as half %": [percent(pair["length"]["matched"]["win_share"]) for pair in pairs],
+        "same length, ties as half %": [
+            rate_percent(pair["length"]["matched"]["win_share"]) for pair in pairs
+        ],
     }
 
 
@@ -117,7 +119,7 @@ def _scorers(pairs: Sequence[Figures]) -> Cells:
         "scorer": [judge for _, judge, _ in rows],
         "mean difference": [interval(pair["judges"][judge], sign=True) for pair, judge, _ in rows],
         "its W / T / L": [_counts(found) for _, _, found in rows],
-        "its win rate %": [percent(found["win_rate"]) for _, _, found in rows],
+        "its win rate %": [rate_percent(found["win_rate"]) for _, _, found in rows],
         "its p (Holm)": [decimal(found["holm_p"], ".2g") for _, _, found in rows],
     }
 
@@ -128,7 +130,7 @@ def _disagreement(pairs: Sequence[Figures]) -> Cells:
         PAIR: _names([pair for pair, _ in rows]),
         "scorers": [" and ".join(found["scorers"]) for _, found in rows],
         "both decide": [str(found["rate"]["n"]) if found["rate"] else "0" for _, found in rows],
-        "disagree %": [percent(found["rate"]) for _, found in rows],
+        "disagree %": [rate_percent(found["rate"]) for _, found in rows],
     }
 
 
@@ -161,7 +163,7 @@ def _slices(pair: Figures, reward: str) -> Cells:
         f"{pair['right']} − {pair['left']} by": [row["column"] for row in rows],
         "slice": [row["value"] or "(none)" for row in rows],
         "W / T / L": [_counts(row) for row in rows],
-        "win rate %": [percent(row["win_rate"]) for row in rows],
+        "win rate %": [rate_percent(row["win_rate"]) for row in rows],
         reward: [interval(row["reward"], sign=True) for row in rows],
         "q": [decimal(row["q"], ".2g") for row in rows],
     }

@@ -46,7 +46,8 @@ _PREFIXES: tuple[tuple[str, Effect], ...] = (
     ("policies", "policies"), ("fingerprints.judge ", "scorers"), ("fingerprints.reward model", "scorers"),
     ("fingerprints", "policies"), ("judges", "scorers"), ("reward_model", "scorers"), ("prompts", "prompts and data"),
     ("max_gen_len", "sampling"), ("temperature", "sampling"), ("samples", "sampling"), ("budgets", "records"),
-    ("batch_sensitivity", "records"), ("slices", "records"), ("audit", "records"), ("tie_epsilon", "comparison"), ("cluster_by", "comparison"),
+    ("batch_sensitivity", "records"), ("slices", "records"), ("audit", "records"), ("tie_epsilon", "comparison"),
+    ("cluster_by", "comparison"),
     ("batch_shape", "rounding"), ("device_kind", "rounding"), ("template_time", "prompts and data"),
     # A training run
     ("model_name", "starting weights"), ("lineage.data", "prompts and data"), ("lineage.ptx", "prompts and data"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harken.errors import UserError
 from harken.evaluate.response_table import Numbers, ResponseTable
 
-MAX_SLICES = 30
+MAX_SLICE_VALUES = 30
 """Slices of one column; the smaller ones are put together."""
 OTHER = "(other)"
 LENGTH_SLICES = 3
@@ -58,9 +58,9 @@ def _by_column(table: ResponseTable, name: str) -> Iterator[Slice]:
     counts = Counter(labels)
     if len(counts) < 2 and name != "domain":
         return
-    kept = sorted(value for value, _ in counts.most_common(MAX_SLICES))
+    kept = sorted(value for value, _ in counts.most_common(MAX_SLICE_VALUES))
     values = np.array([label if label in kept else OTHER for label in labels], dtype=object)
-    for value in [*kept, *([OTHER] if len(counts) > MAX_SLICES else [])]:
+    for value in [*kept, *([OTHER] if len(counts) > MAX_SLICE_VALUES else [])]:
         yield Slice(name, value, _same(values == value))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.evaluate.pair_tables import MAX_CELL_WIDTH, decimal, interval, pair_tables, percent
+from harken.evaluate.pair_tables import MAX_CELL_WIDTH, decimal, interval, pair_tables, rate_percent
 from harken.evaluate.verdict import find_pair, find_policy, late_kl, reward_name
 from harken.maths.statistics.intervals import wilson_interval
 from harken.run.terminal import columns, format_table
@@ -26,7 +26,7 @@ def tables(summary: Figures, width: int | None = None) -> str:
     scores = {
         "policy": [*(row["policy"] for row in rows), "(no single best)"],
         "best": [*(str(row["win_rate"]["count"]) for row in rows), str(ties["count"])],
-        "best response %": [*(percent(row["win_rate"]) for row in rows), percent(ties)],
+        "best response %": [*(rate_percent(row["win_rate"]) for row in rows), rate_percent(ties)],
         reward_name(summary): [*(interval(row["reward"]) for row in rows), ""],
         **{judge: [*(interval(row["judges"][judge]) for row in rows), ""] for judge in judges},
     }
@@ -34,7 +34,7 @@ def tables(summary: Figures, width: int | None = None) -> str:
         "policy": [row["policy"] for row in rows],
         f"median {summary['length_unit']}": [f"{row['median_response_tokens']:g}" for row in rows],
         **{
-            label: [percent(row[name]) for row in rows]
+            label: [rate_percent(row[name]) for row in rows]
             for label, name in (
                 ("truncated %", "cap_hit"),
                 ("empty %", "empty"),
