@@ -46,12 +46,12 @@ class AuditSettings(Strict):
     """Words of a response ÷ median words of the other policies' on the same prompt, above which it is overlong …"""
     overlong_words: PositiveInt = 150
     """… if it has at least this many words."""
-    own_relevance: Fraction = 0.1
-    """Share of the own prompt's terms, weighted by idf, at or below which a response may be off topic …"""
-    other_relevance: Fraction = 0.5
-    """… if another prompt of the evaluation reaches at least this share …"""
-    shared_terms: PositiveInt = 3
-    """… with this many terms in common."""
+    own_relevance: Fraction = 0.05
+    """Relevance to the own prompt (a cosine of content words) at or below which a response may be off topic …"""
+    relevance_margin: Fraction = 0.15
+    """… if its relevance to another prompt of the evaluation is higher by at least this …"""
+    relevance_terms: PositiveInt = 8
+    """… and it has at least this many content words, each counted once."""
     reward_thresholds: Literal["own", "published"] = "own"
     """Thresholds in units of the reward that are not set below: quantiles of the evaluation's own rewards, or
     the published audit's values (2.0, 2.0, 1.0 and 5.0), which fit its reward model's scale."""

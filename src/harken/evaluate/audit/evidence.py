@@ -24,10 +24,8 @@ def evidence(found: Mapping[str, Any]) -> dict[str, str]:
         "near_duplicate": f"like the response to prompt {found['near_duplicate_of'][0]}"
         if found["near_duplicate_of"]
         else "",
-        "off_topic": f"has {relevance.own:.0%} of its prompt's terms and {relevance.other_relevance:.0%} of "
-        f"another's: {found['fits_prompt']}"
-        if relevance.own is not None and found["fits_prompt"]
-        else "",
+        "off_topic": f"relevance {relevance.own:.2f} to its prompt and {relevance.best_other:.2f} to another: "
+        f"{found['fits_prompt']}",
         "unverified_reference": "; ".join(
             f"{r.kind} {r.text}" + (f" ({r.impossible})" if r.impossible else "") for r in references
         ),

@@ -14,6 +14,15 @@ _OF_SCRIPT = {
     "bengali": "bn", "tamil": "ta",
 }  # fmt: skip
 _CYRILLIC = ("ru", "uk")
+_SCRIPT_OF = {code: script for script, code in _OF_SCRIPT.items()} | {
+    "ru": "cyrillic",
+    "uk": "cyrillic",
+    "ar": "arabic",
+}
+PROMPT_WORDS = 2
+"""Function words that name the language of a prompt, which is short, …"""
+PROMPT_MARGIN = 0.5
+"""… if they lead the next language's by this share."""
 _CODES = {name: code for code, names in LANGUAGE_NAMES.items() for name in (code, *names.split())}
 _WORD = re.compile(r"[^\W\d_]+")
 MIN_LETTERS = 20
@@ -33,20 +42,29 @@ def _weights() -> dict[str, list[tuple[str, float]]]:
 
 _WEIGHTS = _weights()
 
-# A request for another language, or one about languages, says nothing about the language of the response.
-_NAMES_A_LANGUAGE = re.compile(
-    r"\b(?:english|french|german|spanish|italian|portuguese|dutch|polish|turkish|vietnamese|chinese|mandarin|cantonese"
-    r"|japanese|korean|russian|ukrainian|arabic|hindi|thai|greek|hebrew|latin|swedish|danish|finnish|indonesian|czech"
-    r"|romanian|bengali|tamil|swahili|language|languages|bilingual|translat\w*"
-    r"|englisch\w*|französisch\w*|deutsch\w*|spanisch\w*|italienisch\w*|russisch\w*|chinesisch\w*|japanisch\w*|sprache\w*"
-    r"|übersetz\w*|anglais\w*|français\w*|allemand\w*|espagnol\w*|italien\w*|chinois\w*|langue\w*|tradui\w*|traduction\w*"
-    r"|inglés|francés|alemán|español|italiano|chino|japonés|idioma\w*|traduc\w*|traduz\w*|inglês|francês|alemão"
-    r"|português|inglese|francese|tedesco|spagnolo|cinese|lingua|lingue|tradu\w*"
+_NAMES = (
+    "english|french|german|spanish|italian|portuguese|dutch|polish|turkish|vietnamese|chinese|mandarin|cantonese|japanese|korean|russian|"
+    "ukrainian|arabic|hindi|thai|greek|hebrew|latin|swedish|danish|finnish|indonesian|czech|romanian|bengali|tamil|swahili"
+)
+_OTHER_NAMES = (
+    r"\b(?:englisch\w*|französisch\w*|deutsch\w*|spanisch\w*|italienisch\w*|russisch\w*|chinesisch\w*|japanisch\w*|sprache\w*|übersetz\w*"
+    r"|anglais\w*|français\w*|allemand\w*|espagnol\w*|italien\w*|chinois\w*|langue\w*|tradui\w*|traduction\w*"
+    r"|inglés|francés|alemán|español|italiano|chino|japonés|idioma\w*|traduc\w*|traduz\w*|inglês|francês|alemão|português"
+    r"|inglese|francese|tedesco|spagnolo|cinese|lingua|lingue|tradu\w*"
     r"|английск\w*|русск\w*|немецк\w*|французск\w*|испанск\w*|китайск\w*|язык\w*|перев[её]д\w*|перевод\w*)\b"
-    r"|英语|英文|中文|汉语|日语|日文|法语|德语|西班牙语|俄语|韩语|翻译|语言|英語|日本語|中国語|仏語|フランス語|ドイツ語"
-    r"|スペイン語|言語|翻訳|英訳|和訳|영어|한국어|일본어|중국어|번역|언어|ภาษา|แปล",
+    r"|英语|英文|中文|汉语|日语|日文|法语|德语|西班牙语|俄语|韩语|翻译|语言|英語|日本語|中国語|仏語|フランス語|ドイツ語|スペイン語|言語|翻訳"
+    r"|英訳|和訳|영어|한국어|일본어|중국어|번역|언어|ภาษา|แปล"
+)
+# A request for another language, or about its words, says nothing about the language of the response. "The French
+# Revolution" is no such request.
+_ASKS_FOR_A_LANGUAGE = re.compile(
+    rf"\b(?:languages?|bilingual|multilingual|translat\w*|spell|pronounc\w*|subtitles?|lyrics|motto|proverbs?|idioms?)\b"
+    rf"|\b(?:in|into|to|from|speak|speaking|learn|write|using|teach me|say)\s+(?:the\s+|plain\s+|simple\s+|formal\s+|old\s+)?(?:{_NAMES})\b"
+    rf"|\b(?:{_NAMES})\s+(?:words?|phrases?|sentences?|texts?|translation|version|lessons?|vocabulary|grammar|poems?|songs?|names?|"
+    rf"greetings?|alphabet|characters?|text|desserts?|dishes|titles?|expressions?)\b|{_OTHER_NAMES}",
     re.IGNORECASE,
-)  # fmt: skip
+)
+_NAMES_A_LANGUAGE = re.compile(rf"\b(?:{_NAMES}|languages?|translat\w*)\b|{_OTHER_NAMES}", re.IGNORECASE)
 
 
 def language_code(name: str | None) -> str | None:
@@ -85,19 +103,39 @@ def detect_language(text: str, min_words: int = 8, min_margin: float = 0.3) -> s
     return best if seen[best] >= min_words and score - next_score >= min_margin * score else None
 
 
+def names_a_language(text: str) -> bool:
+    """Return whether a text names a language or asks for a translation."""
+    return _NAMES_A_LANGUAGE.search(text) is not None
+
+
 def find_language_mismatch(
     text: ResponseText, declared: str | None, min_words: int, min_margin: float
 ) -> tuple[str, str] | None:
     """Return (expected, found) when the response's prose is in another language than the prompt; None otherwise.
 
-    Expected is the declared language or the prompt's, whichever the response has. Abstains when the prompt names a
-    language, when neither is known, and when the response is short or close to two languages.
+    Expected is the declared language or the prompt's, whichever the response has. Where either language is not known,
+    their scripts are compared. Abstains when the prompt asks for a language or about one, and when the response is
+    short or close to two languages of one script.
     """
+    script = _clear_script(text.prose, MIN_LETTERS)
+    if script is None or _ASKS_FOR_A_LANGUAGE.search(text.context):
+        return None
     found = detect_language(text.prose, min_words, min_margin)
-    if found is None:
-        return None
-    of_prompt = detect_language(text.prompt, min(min_words, 4), min_margin)
+    of_prompt = detect_language(text.prompt, PROMPT_WORDS, PROMPT_MARGIN)
     expected = [code for code in (language_code(declared), of_prompt) if code]
-    if not expected or found in expected or _NAMES_A_LANGUAGE.search(text.context):
+    if found and expected:
+        return None if found in expected else (expected[0], found)
+    scripts = [_SCRIPT_OF.get(code, "latin") for code in expected]
+    scripts += [s for s in (_clear_script(text.prompt, MIN_LETTERS // 2),) if s]
+    return (scripts[0], script) if scripts and script not in scripts else None
+
+
+def _clear_script(text: str, least: int) -> str | None:
+    """Return the script of at least 70 % of a text's letters, where it has `least` of them (half for CJK)."""
+    counts = count_letters(text)
+    script = dominant_script(counts)
+    if script is None:
         return None
-    return expected[0], found
+    letters = counts[script] + (counts.get("han", 0) if script == "kana" else 0)
+    enough = letters >= (least // 2 if script in ("han", "kana", "hangul") else least)
+    return script if enough and letters >= 0.7 * sum(counts.values()) else None

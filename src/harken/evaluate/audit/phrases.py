@@ -29,9 +29,10 @@ REFUSALS = (
     rf"(?: be able to)? {_QUALIFIED}(?:{_HELP})",
     rf"\bi'm (?:unable to|not able to|not going to) {_QUALIFIED}(?:{_HELP})",
     r"\bi (?:must|have to|need to|respectfully|will have to)(?: respectfully| politely)? (?:decline|refuse)\b",
+    r"\bi (?:don't|do not) feel (?:comfortable|right) (?:about )?\w+ing",
     r"\bi(?:'m| am) not (?:comfortable|willing to) (?:\w+ing|help|assist|provide|write|answer|do)",
     r"\bit (?:would be|is|'s) (?:against my|inappropriate for me|not appropriate for me)",
-    r"\bich kann (?:dir |ihnen |euch )?(?:dabei|damit|das|diese[rn]?|hierbei|bei \w+|leider|diese anfrage|keine)[^.!?\n]{0,50}"
+    r"\bich kann (?:dir |ihnen |euch )?(?:dabei|dazu|damit|hierzu|das|diese[rn]?|hierbei|bei \w+|leider|diese anfrage|keine)[^.!?\n]{0,50}"
     r"\b(?:nicht|keine)\b[^.!?\n]{0,40}(?:helfen|unterstützen|weiterhelfen|beantworten|erfüllen|geben|bereitstellen|liefern)",
     r"\b(?:leider )?(?:kann|darf|werde) ich (?:dir |ihnen |dabei |damit |leider |das |diese \w+ |hier )*(?:nicht|keine)[^.!?\n]{0,50}"
     r"(?:helfen|weiterhelfen|unterstützen|beantworten|erfüllen|geben|schreiben|bereitstellen|anbieten)",

@@ -31,7 +31,7 @@ EXTREMES = 3
 """Highest and lowest rewards of each policy that a person should see."""
 REFERENCE_RUN = 8
 """Words in a row that a useful response shares with the reference response."""
-USEFUL_RELEVANCE = 0.5
+USEFUL_RELEVANCE = 0.2
 """Relevance to the own prompt from which a text is useful, where no other scorer and no reference is there."""
 
 _STEP = re.compile(

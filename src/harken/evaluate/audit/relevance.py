@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from harken.evaluate.audit.function_words import LANGUAGE_WORDS
+from harken.evaluate.audit.function_words import ALL_FUNCTION_WORDS
 from harken.evaluate.audit.words import UNSPACED
 
 _WORD = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _STEM = 5
-"""Characters of a word that are compared: a cheap stem, so that "volcano" fits "volcanoes"."""
+"""Letters of a word that are compared: a cheap stem, so that "volcano" fits "volcanoes"."""
 _REQUEST_WORDS = (
     "what how why write please give tell make explain describe list using use example between following need "
     "was wie warum bitte schreibe quelle comment pourquoi como cómo qué come perché почему"
 )
-_COMMON = frozenset(word for listed in (*LANGUAGE_WORDS.values(), _REQUEST_WORDS) for word in listed.split())
-MIN_TERMS = 3
-"""A prompt with fewer terms fits no response measurably."""
+_COMMON = ALL_FUNCTION_WORDS | frozenset(_REQUEST_WORDS.split())
+SAME_REQUEST = 0.2
+"""Cosine of two prompts from which a response that fits either is on topic."""
+Floats = NDArray[np.float64]
+CHUNK = 512
+"""Responses that are compared with all prompts at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """Hold the relevance of a response to its own prompt and to the other prompt that it fits best.
+    """Hold the relevance (a cosine, 0 … 1) of a response to its own prompt and to the other that it fits best.
 
-    `own` is None when the own prompt has too few terms. `other` is the position of the other prompt, or None.
+    `terms` counts the response's content terms: the fewer, the less a cosine says.
+    `other` is the position of that prompt, or None when the response fits no other at all.
     """
 
-    own: float | None
+    own: float
     other: int | None
-    other_relevance: float
-    other_shared: int
+    best_other: float
+    terms: int
 
 
 def content_terms(text: str) -> set[str]:
@@ -48,38 +54,82 @@ def content_terms(text: str) -> set[str]:
     return terms
 
 
-class PromptIndex:
-    """Index the terms of all prompts of an evaluation, weighted by idf.
+def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequence[int]) -> list[Relevance]:
+    """Measure every response against every prompt. `prompt_of[i]` is the position of response i's prompt.
 
-    The relevance of a response to a prompt is the share of the prompt's terms that the response has, weighted by
-    idf(t) = log(prompts ÷ prompts with t): query coverage. Source of the weight: Spärck Jones 1972.
+    A prompt is described by its own terms (weight 1) and by the share of its responses that have a term; response i
+    itself does not count for its own prompt. The relevance is the cosine of response and description, each term
+    weighted by idf(t) = log(prompts ÷ prompts described with t). With one response per prompt, the prompt's own terms
+    are all there is. Source: Spärck Jones 1972 (idf); Salton 1975 (vector space model).
     """
+    vocabulary: dict[str, int] = {}
+    of_prompts = _matrix([content_terms(text) for text in prompts], vocabulary)
+    of_responses = _matrix([content_terms(text) for text in responses], vocabulary)
+    width = len(vocabulary)
+    of_prompts.resize((len(prompts), width))
+    of_responses.resize((len(responses), width))
+    owner = np.asarray(prompt_of, dtype=np.int64)
+    count = np.bincount(owner, minlength=len(prompts))
+    belongs = csr_array(
+        (np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(len(prompts), len(owner))
+    )
+    said = (belongs @ of_responses).tocsr()  # responses of each prompt that have each term
+    described = (of_prompts + said).tocsr()
+    prompts_with = np.bincount(described.indices, minlength=width)
+    squared_idf = np.log(len(prompts) / np.maximum(prompts_with, 1)) ** 2
+    shares = said.multiply(1 / np.maximum(count, 1)[:, None]).tocsr()
+    profiles = (of_prompts + shares).tocsr()
+    profile_norm = np.sqrt(np.maximum(profiles.multiply(profiles) @ squared_idf, 1e-12))
+    response_norm = np.sqrt(np.maximum(of_responses @ squared_idf, 1e-12))
+    alike = _unit_rows(of_prompts, squared_idf)
+    weighted = of_responses.multiply(squared_idf[None, :]).tocsr()
+    sizes = np.diff(of_responses.indptr)
+    found: list[Relevance] = []
+    for start in range(0, len(responses), CHUNK):
+        chosen = slice(start, start + CHUNK)
+        cosine = (weighted[chosen] @ profiles.T).toarray() / profile_norm / response_norm[chosen, None]
+        rows = np.arange(len(cosine))
+        cosine[(alike[owner[chosen]] @ alike.T).toarray() >= SAME_REQUEST] = 0.0
+        cosine[rows, owner[chosen]] = 0.0
+        best = cosine.argmax(axis=1)
+        own = [
+            _own_relevance(
+                of_responses[[i]], of_prompts[[owner[i]]], said[[owner[i]]], int(count[owner[i]]), squared_idf
+            )
+            for i in range(start, min(start + CHUNK, len(responses)))
+        ]
+        found += [
+            Relevance(mine, int(other) if value > 0 else None, float(value), int(terms))
+            for mine, other, value, terms in zip(own, best, cosine[rows, best], sizes[chosen], strict=True)
+        ]
+    return found
 
-    def __init__(self, prompts: Sequence[str]) -> None:
-        terms = [sorted(content_terms(prompt)) for prompt in prompts]
-        found: dict[str, list[int]] = {}
-        for number, of_prompt in enumerate(terms):
-            for term in of_prompt:
-                found.setdefault(term, []).append(number)
-        self._postings = {term: np.array(numbers) for term, numbers in found.items()}
-        self._idf = {term: float(np.log(len(prompts) / len(numbers))) for term, numbers in found.items()}
-        self._sizes = np.array([len(of_prompt) for of_prompt in terms], dtype=np.int64)
-        self._mass = np.array([sum(self._idf[term] for term in of_prompt) for of_prompt in terms])
 
-    def relevance(self, response: str, own: int, exclude: Iterable[int] = ()) -> Relevance:
-        """Measure the response against the prompt at position `own`, and against all others but `exclude`."""
-        shared = [term for term in content_terms(response) if self._idf.get(term, 0.0) > 0]
-        nowhere = np.zeros(0, dtype=np.int64)
-        numbers = np.concatenate([nowhere, *(self._postings[term] for term in shared)])
-        idf = np.repeat([self._idf[term] for term in shared], [len(self._postings[term]) for term in shared])
-        weight = np.bincount(numbers, idf, len(self._sizes)).astype(np.float64)
-        count = np.bincount(numbers, minlength=len(self._sizes))
-        coverage = weight / np.maximum(self._mass, 1e-12)
-        measurable = self._sizes[own] >= MIN_TERMS and self._mass[own] > 0
-        of_own = float(coverage[own]) if measurable else None
-        coverage[self._sizes < MIN_TERMS] = 0.0
-        coverage[[own, *exclude]] = 0.0
-        best = int(coverage.argmax())
-        if not coverage[best]:
-            return Relevance(of_own, None, 0.0, 0)
-        return Relevance(of_own, best, float(coverage[best]), int(count[best]))
+def _unit_rows(terms: csr_array, squared_idf: Floats) -> csr_array:
+    """Weigh each term by idf and scale each row to length 1."""
+    length = np.sqrt(np.maximum(terms @ squared_idf, 1e-12))
+    return terms.multiply(np.sqrt(squared_idf)[None, :]).multiply(1 / length[:, None]).tocsr()
+
+
+def _own_relevance(
+    response: csr_array,
+    prompt: csr_array,
+    said: csr_array,
+    responses: int,
+    squared_idf: Floats,
+) -> float:
+    """Return the cosine of a response and its own prompt's description without this response."""
+    others = (said - response) * (1 / max(responses - 1, 1))
+    description = (prompt + others).tocsr()
+    norm = (description.multiply(description) @ squared_idf)[0] * (response @ squared_idf)[0]
+    shared = (response.multiply(description) @ squared_idf)[0]
+    return float(shared / np.sqrt(norm)) if norm > 0 else 0.0
+
+
+def _matrix(terms: Sequence[set[str]], vocabulary: dict[str, int]) -> csr_array:
+    """Return which text (row) has which term (column); new terms are added to the vocabulary."""
+    columns = [vocabulary.setdefault(term, len(vocabulary)) for of_text in terms for term in sorted(of_text)]
+    ends = np.cumsum([0, *(len(of_text) for of_text in terms)])
+    return csr_array(
+        (np.ones(len(columns)), np.array(columns, dtype=np.int64), ends), shape=(len(terms), len(vocabulary))
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from harken.config.audit import AuditSettings
 from harken.evaluate.audit.encoding import find_mojibake
-from harken.evaluate.audit.language import detect_language, find_language_mismatch
+from harken.evaluate.audit.language import detect_language, find_language_mismatch, names_a_language
 from harken.evaluate.audit.lists import repeated_item_fraction
 from harken.evaluate.audit.markup import find_markup_damage
 from harken.evaluate.audit.phrases import find_boilerplate, find_refusal
@@ -73,6 +73,8 @@ def audit_response(row: Mapping[str, Any], thresholds: AuditSettings = DEFAULT) 
     language = detect_language(text.prose, thresholds.language_words, thresholds.language_margin)
     truncated = row["stop"] == "length"
     loop = find_trailing_repetition(response, thresholds.loop_times, thresholds.loop_characters)
+    leakage = find_template_leakage(text)
+    empty = is_empty(response)
     mismatch = find_language_mismatch(
         text, row.get("language"), thresholds.language_words, thresholds.language_margin
     )
@@ -85,14 +87,14 @@ def audit_response(row: Mapping[str, Any], thresholds: AuditSettings = DEFAULT) 
         "loop": loop,
         "restatement": run / len(spoken) if spoken else 0.0,
         "copied_words": run,
-        "empty": is_empty(response),
+        "empty": empty,
         "cap_hit": truncated,
-        "broken_off": None if loop else find_broken_off(text, language, truncated),
+        "broken_off": None if loop or leakage else find_broken_off(text, language, truncated),
         "language": language,
         "language_mismatch": f"{mismatch[1]}, not {mismatch[0]}" if mismatch else None,
         "mixed_scripts": None if mismatch else _mixed_scripts(text, thresholds.stray_letters),
-        "mojibake": find_mojibake(text.prose, text.context),
-        "template_leakage": find_template_leakage(text),
+        "mojibake": None if empty else find_mojibake(text.prose, text.context),
+        "template_leakage": leakage,
         "unclosed_code": text.fences.unclosed,
         "markup_damage": find_markup_damage(text),
         "refusal": find_refusal(response, thresholds.opening_characters),
@@ -149,7 +151,7 @@ _PLACES = (
 def _mixed_scripts(text: ResponseText, stray_letters: int) -> str | None:
     """Return the first word of two scripts, or the first letters of a script that is foreign to prompt and text."""
     prose = text.prose
-    if prose.isascii():
+    if prose.isascii() or names_a_language(text.context):
         return None
     mixed = [word for word in find_homoglyphs(prose) if word not in text.context]
     if mixed:

@@ -9,10 +9,11 @@ from typing import Any
 from harken.config.audit import AuditSettings
 from harken.evaluate.audit.duplicates import find_near_duplicates
 from harken.evaluate.audit.evidence import evidence
+from harken.evaluate.audit.function_words import ALL_FUNCTION_WORDS
 from harken.evaluate.audit.keys import Key, ResponseRows, key_of
 from harken.evaluate.audit.kinds import FLAG_MEANINGS
 from harken.evaluate.audit.queues import queues, reward_limits
-from harken.evaluate.audit.relevance import PromptIndex
+from harken.evaluate.audit.relevance import relevances
 from harken.evaluate.audit.response import DEFAULT, audit_response, flags
 from harken.evaluate.audit.words import words
 
@@ -58,10 +59,9 @@ def responses_by_flag(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, lis
 def _flags_among_rows(found: Mapping[str, Any], thresholds: AuditSettings) -> list[str]:
     relevance = found["relevance"]
     off_topic = (
-        relevance.own is not None
+        relevance.terms >= thresholds.relevance_terms
         and relevance.own <= thresholds.own_relevance
-        and relevance.other_relevance >= thresholds.other_relevance
-        and relevance.other_shared >= thresholds.shared_terms
+        and relevance.best_other - relevance.own >= thresholds.relevance_margin
     )
     overlong = found["length_ratio"] is not None and (
         found["length_ratio"] > thresholds.overlong_ratio and found["words"] >= thresholds.overlong_words
@@ -75,15 +75,15 @@ def _flags_among_rows(found: Mapping[str, Any], thresholds: AuditSettings) -> li
 
 
 def _add_relevance(rows: ResponseRows, audited: Mapping[Key, dict[str, Any]]) -> None:
-    """Add the relevance to the own prompt (its whole conversation) and to the best of the other prompts."""
-    prompts = list(dict.fromkeys(str(row["prompt"] or "") for row in rows))
-    position = {prompt: number for number, prompt in enumerate(prompts)}
-    index = PromptIndex(prompts)
-    for row in rows:
-        found = audited[key_of(row)]
-        found["relevance"] = index.relevance(str(row["response"]), position[str(row["prompt"] or "")])
-        other = found["relevance"].other
-        found["fits_prompt"] = None if other is None else prompts[other]
+    """Add the relevance to the own prompt and to the best of the other prompts."""
+    position: dict[str, int] = {}
+    prompt_of = [position.setdefault(str(row["prompt"] or ""), len(position)) for row in rows]
+    prompts = list(position)
+    for row, found in zip(
+        rows, relevances(prompts, [str(row["response"]) for row in rows], prompt_of), strict=True
+    ):
+        audited[key_of(row)]["relevance"] = found
+        audited[key_of(row)]["fits_prompt"] = None if found.other is None else prompts[found.other]
 
 
 def _add_duplicates(
@@ -92,7 +92,10 @@ def _add_duplicates(
     """Add the key of a response to another prompt that is nearly the same text, within each policy."""
     for policy in dict.fromkeys(row["policy"] for row in rows):
         chosen = {key_of(row): row for row in rows if row["policy"] == policy}
-        texts = {key: words(str(row["response"])) for key, row in chosen.items()}
+        texts = {
+            key: _without_topic(words(str(row["prompt"] or "")), words(str(row["response"])))
+            for key, row in chosen.items()
+        }
         texts = {key: spoken for key, spoken in texts.items() if len(spoken) >= thresholds.duplicate_words}
         groups = {key: " ".join(words(str(chosen[key]["prompt"] or ""))) or key[0] for key in texts}
         pairs = find_near_duplicates(texts, groups, thresholds.duplicate_similarity)
@@ -100,6 +103,12 @@ def _add_duplicates(
             other = pairs.get(key)
             alike = other is not None and _ask_the_same(groups[key], groups[other])
             audited[key]["near_duplicate_of"] = None if alike else other
+
+
+def _without_topic(prompt: list[str], response: list[str]) -> list[str]:
+    """Leave out the content words of the prompt: a collapsed template differs in them alone."""
+    topic = {word for word in prompt if len(word) > 1 and word not in ALL_FUNCTION_WORDS}
+    return [word for word in response if word not in topic]
 
 
 def _ask_the_same(left: str, right: str) -> bool:
