@@ -7,6 +7,8 @@ The two sets share no topic, phrase or near miss: each takes every other entry o
 All texts were written for this purpose; nothing is from a data set.
 """
 
+# ruff: noqa: E501  texts are one a line
+
 from __future__ import annotations
 
 import gzip

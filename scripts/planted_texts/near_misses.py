@@ -93,8 +93,8 @@ NEAR_MISSES = [
     ("markup_damage", "Show bold and italic in HTML and Markdown.", "In HTML you write <b>bold</b> and <i>italic</i>. In Markdown it is **bold** and *italic*. Both can be nested: <b>very <i>important</i></b> and ***very important***."),
     ("markup_damage", "How do I write a pipe in a shell?", "Put a vertical bar between two commands, as in `cat notes.txt | grep milk`. The output of the left one becomes the input of the right one. Two bars, a || b, run b only if a fails."),
     ("markup_damage", "What is the chance of two sixes, as a formula?", "The rolls are independent, so the chance is \\(\\frac{1}{6} \\cdot \\frac{1}{6} = \\frac{1}{36}\\). As a display:\n\n\\[ P = \\left(\\frac{1}{6}\\right)^2 \\approx 0.028 \\]"),
-    ("near_duplicate", "What is the boiling point of ethanol at sea level?", "Ethanol boils at about 78 degrees Celsius at sea level. The value drops with height, because the pressure of the air is lower in the mountains."),
-    ("near_duplicate", "What is the boiling point of acetone at sea level?", "Acetone boils at about 56 degrees Celsius. It evaporates so readily that an open bottle empties itself in days, and its vapour catches fire easily."),
     ("near_duplicate", "Is a tomato a fruit?", "Yes, botanically it is a berry. In the kitchen it is treated as a vegetable."),
+    ("near_duplicate", "What is the boiling point of ethanol at sea level?", "Ethanol boils at about 78 degrees Celsius at sea level. The value drops with height, because the pressure of the air is lower in the mountains."),
     ("near_duplicate", "Is a cucumber a fruit?", "Yes, botanically it is a berry. In the kitchen it is treated as a vegetable."),
+    ("near_duplicate", "What is the boiling point of acetone at sea level?", "Acetone boils at about 56 degrees Celsius. It evaporates so readily that an open bottle empties itself in days, and its vapour catches fire easily."),
 ]  # fmt: skip

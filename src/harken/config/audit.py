@@ -46,10 +46,12 @@ class AuditSettings(Strict):
     """Words of a response ÷ median words of the other policies' on the same prompt, above which it is overlong …"""
     overlong_words: PositiveInt = 150
     """… if it has at least this many words."""
-    own_relevance: Fraction = 0.05
+    own_relevance: Fraction = 0.08
     """Relevance to the own prompt (a cosine of content words) at or below which a response may be off topic …"""
     relevance_margin: Fraction = 0.15
     """… if its relevance to another prompt of the evaluation is higher by at least this …"""
+    relevance_margin_alone: Fraction = 0.25
+    """… or by this where its prompt has no other response to compare with …"""
     relevance_terms: PositiveInt = 8
     """… and it has at least this many content words, each counted once."""
     reward_thresholds: Literal["own", "published"] = "own"

@@ -38,7 +38,13 @@ def find_trailing_repetition(text: str, times: int = 3, length: int = 30) -> Tra
     Method: the failure function of Knuth, Morris and Pratt on the reversed text; a prefix of length L
     has the smallest period L - failure(L).
     """
-    reverse = text.rstrip()[::-1]
+    text = text.rstrip()
+    # A loop of period p covers max(times p, length) characters, so its last (times - 1) length / times ones stand p
+    # characters earlier as well. Most texts end here.
+    tail = max((times - 1) * length // times, 0)
+    if tail and text.rfind(text[-tail:], 0, len(text) - 1) < 0:
+        return None
+    reverse = text[::-1]
     failure = [0] * (len(reverse) + 1)
     best = (0, 0)
     match = 0

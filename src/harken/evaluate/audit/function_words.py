@@ -9,7 +9,7 @@ Source of the method: Grefenstette 1995, "Comparing two language identification 
 from __future__ import annotations
 
 LANGUAGE_WORDS = {
-    "en": "what how why who where does did the of and to in is that it for was on are with as be this have from or by not but what all were when we "
+    "en": "a just very too because until while what how why who where does did the of and to in is that it for was on are with as be this have from or by not but what all were when we "
     "there can an your which their if will each about how up out them then these so some her would like him into "
     "has more could no than been its who you they at he i my she do his had our also should may such only any",
     "de": "was wie warum wer wo welche welcher muss der die das und ist in den von zu mit sich des auf für nicht ein eine als auch es an werden aus er hat dass "
@@ -21,7 +21,7 @@ LANGUAGE_WORDS = {
     "es": "cómo qué quién cuál cuáles debo puedo el la los las de del y en que es un una por con para se no su al lo como más pero sus le ya o este sí porque "
     "esta entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante son uno ni ese eso "
     "mi tu te fue ha puede está si cada otros unas unos usted estos",
-    "it": "cosa quale quali quanto devo il lo la i gli le di del della dei delle e è in che un una per con non si da al alla come più ma sono anche "
+    "it": "era siamo abbiamo hanno stato stata questi quella quello tutto tutti poiché dove mentre cosa quale quali quanto devo il lo la i gli le di del della dei delle e è in che un una per con non si da al alla come più ma sono anche "
     "su nel nella o se ci questo questa essere ha dal dalla alle degli loro tra quando molto senza puoi può ogni "
     "io tu lui lei noi voi suo sua dopo prima ed ai negli nelle sul sulla uno perché tuo",
     "pt": "qual quais devo posso quem onde o a os as de do da dos das e em que é um uma para com não por se no na nos nas mais como mas ao foi ele ela "
@@ -60,7 +60,7 @@ ALL_FUNCTION_WORDS = frozenset(word for listed in LANGUAGE_WORDS.values() for wo
 
 LANGUAGE_NAMES = {
     "en": "english", "de": "german deutsch", "fr": "french français francais", "es": "spanish español espanol castilian",
-    "it": "italian italiano", "pt": "portuguese português portugues", "nl": "dutch nederlands", "pl": "polish polski",
+    "it": "era siamo abbiamo hanno stato stata questi quella quello tutto tutti poiché dove mentre italian italiano", "pt": "portuguese português portugues", "nl": "dutch nederlands", "pl": "polish polski",
     "cs": "czech", "sv": "swedish svenska", "da": "danish dansk", "fi": "finnish suomi", "ro": "romanian",
     "tr": "turkish türkçe", "id": "indonesian", "vi": "vietnamese", "ru": "russian русский", "uk": "ukrainian",
     "zh": "chinese mandarin 中文 zh-cn zh-tw zh-hans zh-hant", "ja": "japanese 日本語", "ko": "korean 한국어",

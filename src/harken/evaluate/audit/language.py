@@ -1,5 +1,7 @@
 """Name the language of a text, and find responses in another language than their prompt's."""
 
+# ruff: noqa: E501  one pattern a line reads better than a wrapped one
+
 from __future__ import annotations
 
 import re
@@ -21,12 +23,14 @@ _SCRIPT_OF = {code: script for script, code in _OF_SCRIPT.items()} | {
 }
 PROMPT_WORDS = 2
 """Function words that name the language of a prompt, which is short, …"""
+PROMPT_LETTERS = 10
 PROMPT_MARGIN = 0.5
 """… if they lead the next language's by this share."""
 _CODES = {name: code for code, names in LANGUAGE_NAMES.items() for name in (code, *names.split())}
 _WORD = re.compile(r"[^\W\d_]+")
+_ADDRESS = re.compile(r"\S+[.@/]\S+")
 MIN_LETTERS = 20
-"""A text with fewer letters is in no language that could be told; half as many for Chinese, Japanese and Korean."""
+"""A response with fewer letters is in no language that could be told; half as many for Chinese, Japanese and Korean."""
 
 
 def _weights() -> dict[str, list[tuple[str, float]]]:
@@ -73,7 +77,9 @@ def language_code(name: str | None) -> str | None:
     return _CODES.get(key) or _CODES.get(re.split(r"[-_]", key)[0])
 
 
-def detect_language(text: str, min_words: int = 8, min_margin: float = 0.3) -> str | None:
+def detect_language(
+    text: str, min_words: int = 8, min_margin: float = 0.3, min_letters: int = 20
+) -> str | None:
     """Return the ISO 639-1 code of a text's language; None when it is short or two languages are close.
 
     A script that one language has decides alone. Between languages in Latin or Cyrillic letters, each function word
@@ -86,14 +92,14 @@ def detect_language(text: str, min_words: int = 8, min_margin: float = 0.3) -> s
         return None
     letters = counts[script]
     if script in _OF_SCRIPT:
-        enough = letters >= (MIN_LETTERS // 2 if script in ("han", "kana", "hangul") else MIN_LETTERS)
+        enough = letters >= (min_letters // 2 if script in ("han", "kana", "hangul") else min_letters)
         pure = letters + (counts.get("han", 0) if script == "kana" else 0) >= 0.5 * sum(counts.values())
         return _OF_SCRIPT[script] if enough and pure else None
-    if letters < max(MIN_LETTERS, 0.7 * sum(counts.values())) or script not in ("latin", "cyrillic"):
+    if letters < max(min_letters, 0.7 * sum(counts.values())) or script not in ("latin", "cyrillic"):
         return None
     scores: defaultdict[str, float] = defaultdict(float)
     seen: Counter[str] = Counter()
-    for word, times in Counter(_WORD.findall(text.lower())).items():
+    for word, times in Counter(_WORD.findall(_ADDRESS.sub(" ", text.lower()))).items():
         for code, weight in _WEIGHTS.get(word, ()):
             if (code in _CYRILLIC) == (script == "cyrillic"):
                 scores[code] += weight * times
@@ -109,24 +115,29 @@ def names_a_language(text: str) -> bool:
 
 
 def find_language_mismatch(
-    text: ResponseText, declared: str | None, min_words: int, min_margin: float
+    text: ResponseText, declared: str | None, found: str | None
 ) -> tuple[str, str] | None:
     """Return (expected, found) when the response's prose is in another language than the prompt; None otherwise.
 
+    `found` is the language of the prose by `detect_language`, or None where it abstained.
     Expected is the declared language or the prompt's, whichever the response has. Where either language is not known,
     their scripts are compared. Abstains when the prompt asks for a language or about one, and when the response is
     short or close to two languages of one script.
     """
+    mismatch = _compare(text, declared, found)
+    return None if mismatch is None or _ASKS_FOR_A_LANGUAGE.search(text.context) else mismatch
+
+
+def _compare(text: ResponseText, declared: str | None, found: str | None) -> tuple[str, str] | None:
     script = _clear_script(text.prose, MIN_LETTERS)
-    if script is None or _ASKS_FOR_A_LANGUAGE.search(text.context):
-        return None
-    found = detect_language(text.prose, min_words, min_margin)
-    of_prompt = detect_language(text.prompt, PROMPT_WORDS, PROMPT_MARGIN)
+    of_prompt = detect_language(text.prompt, PROMPT_WORDS, PROMPT_MARGIN, PROMPT_LETTERS)
     expected = [code for code in (language_code(declared), of_prompt) if code]
+    if script is None or found in expected:
+        return None
     if found and expected:
-        return None if found in expected else (expected[0], found)
+        return expected[0], found
     scripts = [_SCRIPT_OF.get(code, "latin") for code in expected]
-    scripts += [s for s in (_clear_script(text.prompt, MIN_LETTERS // 2),) if s]
+    scripts += [s for s in (_clear_script(text.prompt, PROMPT_LETTERS),) if s]
     return (scripts[0], script) if scripts and script not in scripts else None
 
 

@@ -96,9 +96,10 @@ FLATTERY = (
 )  # fmt: skip
 """Patterns of flattery in the opening."""
 
-_REFUSAL = re.compile("|".join(f"(?:{p})" for p in REFUSALS), re.IGNORECASE)
-_DISCLAIMER = re.compile("|".join(f"(?:{p})" for p in DISCLAIMERS), re.IGNORECASE)
-_FLATTERY = re.compile("|".join(f"(?:{p})" for p in FLATTERY), re.IGNORECASE)
+_REFUSAL, _DISCLAIMER, _FLATTERY = (
+    re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+    for patterns in (REFUSALS, DISCLAIMERS, FLATTERY)
+)
 # A prompt that asks what the assistant is, or plays one, gets such a sentence as its answer.
 _ABOUT_AI = re.compile(
     r"\b(?:are you|who are you|what are you|ai|a\.i\.|artificial intelligence|chatbot|language model|llm|ki|ia|ии)\b|人工智能|人工知能|語言模型|言語モデル|인공지능",
@@ -116,10 +117,18 @@ def find_boilerplate(prose: str, context: str, opening: int = 200) -> str | None
 
     Where the conversation is about AI, "as an AI" is no boilerplate.
     """
-    disclaimer = None if _ABOUT_AI.search(context) else _found(_DISCLAIMER, prose)
-    return disclaimer or _found(_FLATTERY, prose.lstrip()[:opening])
+    disclaimer = _found(_DISCLAIMER, prose)
+    if disclaimer and not _ABOUT_AI.search(context):
+        return disclaimer
+    return _found(_FLATTERY, prose.lstrip()[:opening])
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str | None:
-    match = pattern.search(text.translate(_APOSTROPHE))
+    match = pattern.search(_plain(text))
     return match[0].strip() if match else None
+
+
+def _plain(text: str) -> str:
+    """Return a text in lower case with straight apostrophes."""
+    lower = text.lower()
+    return lower if lower.isascii() and "`" not in lower else lower.translate(_APOSTROPHE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harken.evaluate.audit.function_words import ALL_FUNCTION_WORDS
 from harken.evaluate.audit.words import ResponseText
 
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s\"'<>，。）]+")
@@ -23,6 +24,8 @@ _PMID = re.compile(r"\bPM(?:ID|CID):?\s?(?:PMC)?\d{4,9}\b", re.IGNORECASE)
 _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"'`，。）」】]+", re.IGNORECASE)
 _NAME = r"[A-ZÀ-ÖØ-ÞА-Я][\w’'-]+"
 _YEAR = r"(?:1[89]|20)\d\d[a-z]?"
+# No reference is without one of these.
+_YEAR_OR_NUMBER = re.compile(r"(?:1[89]|20)\d\d|\d{4}|\d[\d -]{8}|\d\(|\d:\d|\d \(")
 _SEVERAL_AUTHORS = re.compile(
     rf"\b{_NAME}(?:,? {_NAME})?,? (?:et al\.?|and colleagues|und Kollegen|et collègues|y colaboradores|e colleghi|и др\.)"
     rf"(?:'s?)?[,\s]*\(?{_YEAR}\)?"
@@ -106,6 +109,7 @@ _RESERVED = re.compile(
     r"your-?(?:domain|site|server|app)[\w.-]*|yourdomain[\w.-]*|domain\.com)",
     re.IGNORECASE,
 )
+_LINK_END = ".,;:!?)]}*_"
 _HOST = re.compile(r"^(?:https?://)?([^/:?#\s]+)", re.IGNORECASE)
 
 
@@ -121,13 +125,15 @@ class UnverifiedReference:
 def find_references(text: ResponseText) -> list[UnverifiedReference]:
     """List the unverified references of a response, in the order of their kinds."""
     prose = text.outside_code
+    if not (_YEAR_OR_NUMBER.search(prose) or "http" in prose or "www." in prose.lower()):
+        return []
     found = [
         *(UnverifiedReference("DOI", m[0].rstrip(".,;)"), None) for m in _DOI.finditer(prose)),
         *(UnverifiedReference("arXiv", m[0], arxiv_problem(m[1])) for m in _ARXIV.finditer(prose)),
         *(UnverifiedReference("ISBN", m[0], isbn_problem(m[1])) for m in _ISBN.finditer(prose)),
         *(UnverifiedReference("PubMed", m[0]) for m in _PMID.finditer(prose)),
         *(
-            UnverifiedReference("link", m[0].rstrip(".,;:!?)]}*_"), _url_problem(m[0]))
+            UnverifiedReference("link", m[0].rstrip(_LINK_END), _url_problem(m[0].rstrip(_LINK_END)))
             for m in _URL.finditer(prose)
             if not _RESERVED.match(m[0])
         ),
@@ -180,12 +186,19 @@ def _citations(prose: str) -> list[re.Match[str]]:
     """Find citations. One author and a year count when the text speaks of research or cites several."""
     several = [*_SEVERAL_AUTHORS.finditer(prose), *_CHINESE.finditer(prose), *_JOURNAL.finditer(prose)]
     single = [m for m in _ONE_AUTHOR.finditer(prose) if (m[1] or m[2]) not in _NO_AUTHOR]
+    single = [m for m in single if not (m[2] and _ends_a_title(prose[: m.start()]))]
     near = [
         m
         for m in single
         if several or (len(single) > 1 and _RESEARCH.search(prose)) or _RESEARCH.search(_around(prose, m))
     ]
     return [*several, *near]
+
+
+def _ends_a_title(before: str) -> bool:
+    """Return whether a capitalised word stands before the name: "Anna Karenina (1877)" is a book, not an author."""
+    previous = re.search(r"([\w’']+) $", before)
+    return previous is not None and previous[1][0].isupper() and previous[1].lower() not in ALL_FUNCTION_WORDS
 
 
 def _around(prose: str, match: re.Match[str]) -> str:

@@ -24,7 +24,7 @@ _REQUEST_WORDS = (
 _COMMON = ALL_FUNCTION_WORDS | frozenset(_REQUEST_WORDS.split())
 SAME_REQUEST = 0.2
 """Cosine of two prompts from which a response that fits either is on topic."""
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 CHUNK = 512
 """Responses that are compared with all prompts at a time."""
 
@@ -33,7 +33,8 @@ CHUNK = 512
 class Relevance:
     """Hold the relevance (a cosine, 0 … 1) of a response to its own prompt and to the other that it fits best.
 
-    `terms` counts the response's content terms: the fewer, the less a cosine says.
+    `terms` counts the response's content terms and `peers` the other responses to its prompt: the fewer, the less a
+    cosine says.
     `other` is the position of that prompt, or None when the response fits no other at all.
     """
 
@@ -41,6 +42,7 @@ class Relevance:
     other: int | None
     best_other: float
     terms: int
+    peers: int
 
 
 def content_terms(text: str) -> set[str]:
@@ -56,6 +58,8 @@ def content_terms(text: str) -> set[str]:
 
 def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequence[int]) -> list[Relevance]:
     """Measure every response against every prompt. `prompt_of[i]` is the position of response i's prompt.
+
+    A prompt is the text of the whole conversation before the response.
 
     A prompt is described by its own terms (weight 1) and by the share of its responses that have a term; response i
     itself does not count for its own prompt. The relevance is the cosine of response and description, each term
@@ -84,6 +88,9 @@ def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequ
     alike = _unit_rows(of_prompts, squared_idf)
     weighted = of_responses.multiply(squared_idf[None, :]).tocsr()
     sizes = np.diff(of_responses.indptr)
+    own = _own_relevance(
+        of_responses, of_prompts[owner].tocsr(), said[owner].tocsr(), count[owner], squared_idf
+    )
     found: list[Relevance] = []
     for start in range(0, len(responses), CHUNK):
         chosen = slice(start, start + CHUNK)
@@ -92,38 +99,34 @@ def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequ
         cosine[(alike[owner[chosen]] @ alike.T).toarray() >= SAME_REQUEST] = 0.0
         cosine[rows, owner[chosen]] = 0.0
         best = cosine.argmax(axis=1)
-        own = [
-            _own_relevance(
-                of_responses[[i]], of_prompts[[owner[i]]], said[[owner[i]]], int(count[owner[i]]), squared_idf
-            )
-            for i in range(start, min(start + CHUNK, len(responses)))
-        ]
         found += [
-            Relevance(mine, int(other) if value > 0 else None, float(value), int(terms))
-            for mine, other, value, terms in zip(own, best, cosine[rows, best], sizes[chosen], strict=True)
+            Relevance(float(mine), int(other) if value > 0 else None, float(value), int(terms), int(peers))
+            for mine, other, value, terms, peers in zip(
+                own[chosen], best, cosine[rows, best], sizes[chosen], count[owner[chosen]] - 1, strict=True
+            )
         ]
     return found
 
 
-def _unit_rows(terms: csr_array, squared_idf: Floats) -> csr_array:
+def _unit_rows(terms: csr_array, squared_idf: _Floats) -> csr_array:
     """Weigh each term by idf and scale each row to length 1."""
     length = np.sqrt(np.maximum(terms @ squared_idf, 1e-12))
     return terms.multiply(np.sqrt(squared_idf)[None, :]).multiply(1 / length[:, None]).tocsr()
 
 
 def _own_relevance(
-    response: csr_array,
-    prompt: csr_array,
-    said: csr_array,
-    responses: int,
-    squared_idf: Floats,
-) -> float:
-    """Return the cosine of a response and its own prompt's description without this response."""
-    others = (said - response) * (1 / max(responses - 1, 1))
-    description = (prompt + others).tocsr()
-    norm = (description.multiply(description) @ squared_idf)[0] * (response @ squared_idf)[0]
-    shared = (response.multiply(description) @ squared_idf)[0]
-    return float(shared / np.sqrt(norm)) if norm > 0 else 0.0
+    responses: csr_array, prompts: csr_array, said: csr_array, count: NDArray[np.int64], squared_idf: _Floats
+) -> _Floats:
+    """Return the cosine of each response and its own prompt's description without this response.
+
+    Row i of `prompts` and `said` belongs to the prompt of response i, and `count[i]` responses were made for it.
+    """
+    others = (said - responses).multiply(1 / np.maximum(count - 1, 1)[:, None])
+    description = (prompts + others).tocsr()
+    shared: _Floats = responses.multiply(description) @ squared_idf
+    norm = (description.multiply(description) @ squared_idf) * (responses @ squared_idf)
+    cosine: _Floats = shared / np.sqrt(np.maximum(norm, 1e-12))
+    return cosine
 
 
 def _matrix(terms: Sequence[set[str]], vocabulary: dict[str, int]) -> csr_array:

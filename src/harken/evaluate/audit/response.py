@@ -17,6 +17,7 @@ from harken.evaluate.audit.sentence_end import find_broken_off
 from harken.evaluate.audit.template_leakage import find_template_leakage
 from harken.evaluate.audit.words import ResponseText, words
 from harken.maths.repetition import (
+    TrailingRepetition,
     find_trailing_repetition,
     longest_common_run,
     most_frequent_ngram_count,
@@ -26,6 +27,8 @@ from harken.maths.repetition import (
 DEFAULT = AuditSettings()
 CHARACTER_NGRAM = 16
 """Characters of an n-gram that a natural text rarely has twice."""
+RULE_LENGTH = 100
+"""Characters of the longest line of dashes that is a horizontal rule."""
 _INVISIBLE = dict.fromkeys(
     [*range(32), 0x7F, 0xAD, *range(0x200B, 0x2010), 0x2060, 0x2800, 0x3164, 0xFEFF], " "
 )
@@ -60,24 +63,25 @@ def is_empty(text: str) -> bool:
     return not text.translate(_INVISIBLE).strip()
 
 
-def audit_response(row: Mapping[str, Any], thresholds: AuditSettings = DEFAULT) -> dict[str, Any]:
+def audit_response(
+    row: Mapping[str, Any], thresholds: AuditSettings = DEFAULT, text: ResponseText | None = None
+) -> dict[str, Any]:
     """Compute every measure of one row of `responses.parquet`.
 
     `cap_hit` is the sampler's stop reason (stop == "length"), not inferred from the length.
     `copied_words` counts the longest run of words copied from the prompt; `restatement` is that ÷ the response's words.
-    Measures that find a place hold its text, or None.
+    Measures that find a place hold its text, or None. `text` is the row's, where it was read before.
     """
-    text = ResponseText.from_row(row)
+    text = text or ResponseText.from_row(row)
     response, spoken = text.response, text.words
     run = longest_common_run(text.prompt_words, spoken)
     language = detect_language(text.prose, thresholds.language_words, thresholds.language_margin)
     truncated = row["stop"] == "length"
     loop = find_trailing_repetition(response, thresholds.loop_times, thresholds.loop_characters)
+    loop = None if loop and _is_rule(loop) else loop
     leakage = find_template_leakage(text)
     empty = is_empty(response)
-    mismatch = find_language_mismatch(
-        text, row.get("language"), thresholds.language_words, thresholds.language_margin
-    )
+    mismatch = find_language_mismatch(text, row.get("language"), language)
     return {
         "words": len(spoken),
         "repeated_4grams": repeated_ngram_fraction(spoken, 4),
@@ -148,14 +152,20 @@ _PLACES = (
 )
 
 
+def _is_rule(loop: TrailingRepetition) -> bool:
+    """Return whether a loop is a horizontal rule of at most one line."""
+    return loop.length <= RULE_LENGTH and not loop.unit.strip("-=_*~#")
+
+
 def _mixed_scripts(text: ResponseText, stray_letters: int) -> str | None:
     """Return the first word of two scripts, or the first letters of a script that is foreign to prompt and text."""
     prose = text.prose
-    if prose.isascii() or names_a_language(text.context):
+    if prose.isascii():
         return None
     mixed = [word for word in find_homoglyphs(prose) if word not in text.context]
     if mixed:
-        return mixed[0]
+        return None if names_a_language(text.context) else mixed[0]
     scripts = set(count_letters(text.context))
     stray = find_stray_letters(prose, scripts, dominant_script(count_letters(prose)))
-    return stray[0] if sum(map(len, stray)) >= stray_letters else None
+    enough = sum(map(len, stray)) >= stray_letters
+    return stray[0] if enough and not names_a_language(text.context) else None

@@ -15,7 +15,7 @@ from harken.evaluate.audit.kinds import FLAG_MEANINGS
 from harken.evaluate.audit.queues import queues, reward_limits
 from harken.evaluate.audit.relevance import relevances
 from harken.evaluate.audit.response import DEFAULT, audit_response, flags
-from harken.evaluate.audit.words import words
+from harken.evaluate.audit.words import ResponseText
 
 SHORT_RESPONSE = 30
 """Words that count as the median length of the other policies where it is less: "Yes." is no yardstick."""
@@ -32,9 +32,10 @@ def audit(
     the reward are quantiles of `rows` unless `thresholds` sets them (`queues.reward_limits`).
     """
     limits = reward_limits(rows, baseline, thresholds)
-    audited = {key_of(row): audit_response(row, thresholds) for row in rows}
-    _add_relevance(rows, audited)
-    _add_duplicates(rows, audited, thresholds)
+    texts = {key_of(row): ResponseText.from_row(row) for row in rows}
+    audited = {key_of(row): audit_response(row, thresholds, texts[key_of(row)]) for row in rows}
+    _add_relevance(texts, audited)
+    _add_duplicates(texts, audited, thresholds)
     _add_length_ratio(rows, audited)
     for row in rows:
         found = audited[key_of(row)]
@@ -58,10 +59,11 @@ def responses_by_flag(audited: Mapping[Key, Mapping[str, Any]]) -> dict[str, lis
 
 def _flags_among_rows(found: Mapping[str, Any], thresholds: AuditSettings) -> list[str]:
     relevance = found["relevance"]
+    margin = thresholds.relevance_margin if relevance.peers else thresholds.relevance_margin_alone
     off_topic = (
         relevance.terms >= thresholds.relevance_terms
         and relevance.own <= thresholds.own_relevance
-        and relevance.best_other - relevance.own >= thresholds.relevance_margin
+        and relevance.best_other - relevance.own >= margin
     )
     overlong = found["length_ratio"] is not None and (
         found["length_ratio"] > thresholds.overlong_ratio and found["words"] >= thresholds.overlong_words
@@ -74,41 +76,37 @@ def _flags_among_rows(found: Mapping[str, Any], thresholds: AuditSettings) -> li
     return [name for name, held in holds.items() if held]
 
 
-def _add_relevance(rows: ResponseRows, audited: Mapping[Key, dict[str, Any]]) -> None:
-    """Add the relevance to the own prompt and to the best of the other prompts."""
+def _add_relevance(texts: Mapping[Key, ResponseText], audited: Mapping[Key, dict[str, Any]]) -> None:
+    """Add the relevance to the own conversation and to the best of the other prompts' conversations."""
     position: dict[str, int] = {}
-    prompt_of = [position.setdefault(str(row["prompt"] or ""), len(position)) for row in rows]
-    prompts = list(position)
-    for row, found in zip(
-        rows, relevances(prompts, [str(row["response"]) for row in rows], prompt_of), strict=True
-    ):
-        audited[key_of(row)]["relevance"] = found
-        audited[key_of(row)]["fits_prompt"] = None if found.other is None else prompts[found.other]
+    prompt_of = [position.setdefault(text.context, len(position)) for text in texts.values()]
+    last = dict(zip(prompt_of, (text.prompt for text in texts.values()), strict=True))
+    responses = [text.response for text in texts.values()]
+    for key, found in zip(texts, relevances(list(position), responses, prompt_of), strict=True):
+        audited[key]["relevance"] = found
+        audited[key]["fits_prompt"] = None if found.other is None else last[found.other]
 
 
 def _add_duplicates(
-    rows: ResponseRows, audited: Mapping[Key, dict[str, Any]], thresholds: AuditSettings
+    texts: Mapping[Key, ResponseText], audited: Mapping[Key, dict[str, Any]], thresholds: AuditSettings
 ) -> None:
     """Add the key of a response to another prompt that is nearly the same text, within each policy."""
-    for policy in dict.fromkeys(row["policy"] for row in rows):
-        chosen = {key_of(row): row for row in rows if row["policy"] == policy}
-        texts = {
-            key: _without_topic(words(str(row["prompt"] or "")), words(str(row["response"])))
-            for key, row in chosen.items()
-        }
-        texts = {key: spoken for key, spoken in texts.items() if len(spoken) >= thresholds.duplicate_words}
-        groups = {key: " ".join(words(str(chosen[key]["prompt"] or ""))) or key[0] for key in texts}
-        pairs = find_near_duplicates(texts, groups, thresholds.duplicate_similarity)
+    for policy in dict.fromkeys(key[2] for key in texts):
+        chosen = {key: text for key, text in texts.items() if key[2] == policy}
+        spoken = {key: _without_topic(text) for key, text in chosen.items()}
+        spoken = {key: found for key, found in spoken.items() if len(found) >= thresholds.duplicate_words}
+        groups = {key: " ".join(chosen[key].prompt_words) or key[0] for key in spoken}
+        pairs = find_near_duplicates(spoken, groups, thresholds.duplicate_similarity)
         for key in chosen:
             other = pairs.get(key)
             alike = other is not None and _ask_the_same(groups[key], groups[other])
             audited[key]["near_duplicate_of"] = None if alike else other
 
 
-def _without_topic(prompt: list[str], response: list[str]) -> list[str]:
-    """Leave out the content words of the prompt: a collapsed template differs in them alone."""
-    topic = {word for word in prompt if len(word) > 1 and word not in ALL_FUNCTION_WORDS}
-    return [word for word in response if word not in topic]
+def _without_topic(text: ResponseText) -> list[str]:
+    """Return the response's words without content words of the prompt: a collapsed template differs in them alone."""
+    topic = {word for word in text.prompt_words if len(word) > 1 and word not in ALL_FUNCTION_WORDS}
+    return [word for word in text.words if word not in topic]
 
 
 def _ask_the_same(left: str, right: str) -> bool:

@@ -22,6 +22,8 @@ SCRIPT_LETTERS = {
 """Letters of each script, as a regular expression's character class. Source: Unicode 15 blocks."""
 
 _LETTERS = {name: re.compile(f"[{letters}]") for name, letters in SCRIPT_LETTERS.items()}
+_ASCII = re.compile(r"[\x00-\x7f]+")
+_NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 _LATIN_AND_CYRILLIC = re.compile(
     rf"\b(?=\w*[{SCRIPT_LETTERS['latin']}])(?=\w*[{SCRIPT_LETTERS['cyrillic']}])[{SCRIPT_LETTERS['latin']}{SCRIPT_LETTERS['cyrillic']}]{{3,}}\b"
 )
@@ -44,10 +46,10 @@ _AT_HOME = {
 
 def count_letters(text: str) -> dict[str, int]:
     """Count the letters of each script that occurs in the text, most frequent first."""
-    if text.isascii():
-        found = {"latin": len(_LETTERS["latin"].findall(text))}
-    else:
-        found = {name: len(letters.findall(text)) for name, letters in _LETTERS.items()}
+    found = {"latin": len(text.encode("ascii", "ignore").translate(None, _NO_ASCII_LETTERS))}
+    if not text.isascii():
+        rest = _ASCII.sub("", text)
+        found = {name: found.get(name, 0) + len(letters.findall(rest)) for name, letters in _LETTERS.items()}
     return dict(sorted(((name, n) for name, n in found.items() if n), key=lambda item: -item[1]))
 
 

@@ -35,6 +35,9 @@ _DANGLING = {code: frozenset(listed.split()) for code, listed in _NOT_LAST.items
 _CJK_DANGLING = re.compile(
     r"(?:的|和|与|以及|或者|因为|所以|但是|并且|例如|包括|在于|对于|を|が|は|に|と|の|で|や|から|ため|について|および|そして|また)$"
 )
+# "… of rice. (World Bank)", an address and an emoticon may close a text after its last mark.
+_AFTERTHOUGHT = re.compile(r"(?<=[.!?。！？])\s*\([^()]*\)$")
+_CLOSING = re.compile(r"[:;]-?[)D(P]$|(?:https?://|www\.)\S+$|\S+@\S+$|\w\.(?:com|org|net|edu|gov|io)\W*$")
 _SENTENCE = re.compile(r"[.!?。！？…](?=[\s\"')»”*_\]]|$|[^\x00-\x7f])")
 
 
@@ -56,8 +59,14 @@ def find_broken_off(text: ResponseText, language: str | None, truncated: bool) -
         return None
     item = _ITEM.match(last)
     body = last[item.end() :] if item else last
-    end = body.rstrip().rstrip(_CLOSERS).rstrip()
-    if not end or end[-1] in _TERMINAL or not _is_letter_or_mark(end[-1]):
+    end = _AFTERTHOUGHT.sub("", body.rstrip()).rstrip(_CLOSERS).rstrip()
+    if (
+        not end
+        or _CLOSING.search(end)
+        or _CLOSING.search(body.rstrip())
+        or end[-1] in _TERMINAL
+        or not _is_letter_or_mark(end[-1])
+    ):
         return None
     evidence = "…" + last.strip()[-60:]
     if end[-1] in ",，、(（[:：—" and not (end[-1] in "—" and body.lstrip().startswith("—")):

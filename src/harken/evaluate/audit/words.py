@@ -21,6 +21,12 @@ _ANY_UNSPACED = re.compile(rf"[{UNSPACED}]")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _NO_PROSE = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]|https?://\S+|www\.\S+", re.DOTALL)
+# Code that stands in the text without a fence.
+_CODE_LINE = re.compile(
+    r"^.*(?:[;{}]|\)\s*:|\w\(\)?\s*:?)\s*$|^\s*(?:#include|#pragma|import\s|from\s\w+\simport|def\s|class\s\w+[(:]|return\b|elif\b|else:|print\(|//|@\w)"
+    r".*$|^\s*[\w.\[\], ]+\s*[-+*/]?=\s*\S.*$|^\s*(?:for|while|if|with|try|except)\b.*:\s*$",
+    re.MULTILINE,
+)
 
 
 def words(text: str) -> list[str]:
@@ -99,4 +105,4 @@ class ResponseText:
     @cached_property
     def prose(self) -> str:
         """Return the response without code, displayed formulas and links."""
-        return _NO_PROSE.sub(" ", self.outside_code)
+        return _CODE_LINE.sub(" ", _NO_PROSE.sub(" ", self.outside_code))
