@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
+from harken.maths.statistics.bootstrap import BOOTSTRAP_BLOCK, cluster_counts
 from harken.maths.statistics.intervals import Interval
-from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic
+from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic, linear_standard_errors
 
 REFIT_DRAWS = 1_000
 """Bootstrap draws of an estimate that is fitted again in each."""
@@ -54,8 +54,10 @@ def length_controlled_win_rate(
     `outcomes` are 1 for a win, ½ for a tie and 0 for a loss of the right policy, so the rate counts a tie as half a
     win. `length_differences` are right minus left, in any unit; `difficulty` is one number per row. The interval comes
     from fitting again in every bootstrap draw of whole clusters, so it holds the noise of the outcomes and of the fit;
-    the spread of the predictions alone would hold neither.
-    Source: Dubois et al. 2024, arXiv 2404.04475 (the model).
+    the spread of the predictions alone would hold neither. Rates near 0 and 1 have skewed errors, so the bootstrap is
+    studentised on the scale of log odds: each refit's distance from the estimate counts in its own standard error.
+    Source: Dubois et al. 2024, arXiv 2404.04475 (the model); Davison and Hinkley 1997, Bootstrap Methods and their
+    Application, section 5.2 (the interval).
     """
     labels, differences = _column(outcomes), _column(length_differences)
     names, index = np.unique(np.asarray(clusters).reshape(-1), return_inverse=True)
@@ -65,22 +67,36 @@ def length_controlled_win_rate(
     if difficulty is not None:
         columns.append(_column(difficulty))
     features = np.stack(columns, axis=1)
-    at_equal_length = features.copy()
-    at_equal_length[:, 1] = 0.0
-    ones = np.ones((1, len(labels)))
-    fitted = fit_logistic(features, labels, ones, l2)[0]
-    value = float(special.expit(at_equal_length @ fitted).mean())
-    replicates = []
+    equal_length = features.copy()
+    equal_length[:, 1] = 0.0
+
+    def estimate(beta: Array, weights: Array) -> tuple[Array, Array]:
+        """Return the log odds of the rate at equal length and its standard error, from [fits, clusters] weights."""
+        rows = weights[:, index]
+        total = rows.sum(axis=1, keepdims=True)
+        chances = special.expit(beta @ equal_length.T)
+        rate = (rows * chances).sum(axis=1, keepdims=True) / total
+        slopes = (rows * chances * (1 - chances)) @ equal_length / total / (rate * (1 - rate))
+        return special.logit(rate[:, 0]), linear_standard_errors(
+            slopes, beta, features, labels, weights, index, l2
+        )
+
+    whole = np.ones((1, len(names)))
+    fitted = fit_logistic(features, labels, whole[:, index], l2)
+    centre, error = (float(part[0]) for part in estimate(fitted, whole))
+    distances = []
     for counts in cluster_counts(len(names), draws, seed):
         # A block is cut again: several rows may belong to one cluster.
-        for some in np.array_split(counts, max(1, len(labels) * len(counts) // 2_000_000)):
-            weights = some[:, index]
-            refitted = fit_logistic(features, labels, weights, l2, start=fitted)
-            predicted = special.expit(refitted @ at_equal_length.T)
-            replicates.append((weights * predicted).sum(axis=1) / weights.sum(axis=1))
-    low, high = percentile_interval(np.concatenate(replicates), confidence, clusters=len(names))
-    psi = float(fitted[2]) if difficulty is not None else None
-    return LengthControlled(Interval(value, low, high), float(fitted[0]), float(fitted[1]), psi)
+        for some in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK)):
+            refitted = fit_logistic(features, labels, some[:, index], l2, start=fitted[0])
+            odds, errors = estimate(refitted, some)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                distances.append(np.where(errors > 0, (odds - centre) / errors, 0.0))
+    tail = (1 - confidence) / 2
+    below, above = np.quantile(np.concatenate(distances), [tail, 1 - tail])
+    rate = Interval(*(float(special.expit(centre - error * z)) for z in (0.0, above, below)))
+    psi = float(fitted[0, 2]) if difficulty is not None else None
+    return LengthControlled(rate, float(fitted[0, 0]), float(fitted[0, 1]), psi)
 
 
 def length_matched(left: ArrayLike, right: ArrayLike, limit: float = MATCHED_LOG_RATIO) -> NDArray[np.bool_]:
