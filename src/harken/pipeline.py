@@ -14,10 +14,11 @@ from harken.errors import UserError
 from harken.evaluate import audit, overoptimisation, suite, tables, trained_prompts, verdict
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_data_reports, read_responses, read_summary
+from harken.explorer import accounts
 from harken.explorer.build import build_report
-from harken.run import atomic, checksums, manifest
+from harken.run import atomic, checksums, json_io, manifest
 from harken.run.config_lock import lock_config, read_locked_config, write_config
-from harken.run.folder import PipelineFolder, RunFolder
+from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.json_io import Schema, validate
 from harken.run.lock import write_lock
 from harken.run.resume_check import AcceptedChanges
@@ -147,8 +148,9 @@ def report_pipeline(root: Path) -> Path:
         stage_metrics=metrics,
         stage_info=info,
         headline=headline,
-        audited=audit.audit(rows, summary["baseline"]),
+        audited=audit.audit(rows, summary["baseline"], config.evaluation.audit),
         flags=audit.FLAG_MEANINGS,
+        accounts=page_accounts(folder.reward, folder.evaluation),
     )
     checksums.write_checksums(root, [folder.config, folder.results, folder.report])
     show(tables.tables(summary))
@@ -165,6 +167,16 @@ def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
         for name, names in moved.items()
         if names
     ]
+
+
+def page_accounts(reward: RunFolder | None, evaluation: EvaluationFolder | None) -> Sequence[dict[str, Any]]:
+    """Return the page's sections on the reward model's card and the audit, as far as their files exist."""
+    card = reward.card.markdown if reward else None
+    found = evaluation.audit if evaluation else None
+    return accounts.accounts(
+        card.read_text(encoding="utf-8") if card and card.is_file() else None,
+        json_io.read_object(found) if found and found.is_file() else None,
+    )
 
 
 def over_optimisation(

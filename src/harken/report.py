@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harken import pipeline
+from harken.config import files as config_files
+from harken.config.audit import AuditSettings
 from harken.errors import UserError
 from harken.evaluate import audit, tables, trained_prompts, verdict
 from harken.evaluate.run_summary import read_metrics
@@ -203,14 +205,28 @@ def _write(page: Path, found: FoundFolders) -> Path:
         stage_metrics=metrics,
         stage_info=info,
         headline=headline,
-        audited=audit.audit(rows, summary["baseline"]) if summary else {},
+        audited=audit.audit(rows, summary["baseline"], _audit_settings(found)) if summary else {},
         flags=audit.FLAG_MEANINGS,
+        accounts=pipeline.page_accounts(
+            next((run for kind, run in order if kind == "reward"), None),
+            found.evaluations[0] if found.evaluations else None,
+        ),
     )
     if summary:
         show(tables.tables(summary))
     show("\n".join(headline))
     show(f"\nfigures  {figures}\nreport   {page}")
     return page
+
+
+def _audit_settings(found: FoundFolders) -> AuditSettings:
+    """Return the thresholds that the evaluation was audited with."""
+    settings = read_locked_config(found.evaluations[0].config).get("audit")
+    return config_files.validate_settings(
+        AuditSettings,
+        dict(settings) if isinstance(settings, Mapping) else {},
+        str(found.evaluations[0].config),
+    )
 
 
 def _not_held_out(summary: Mapping[str, Any] | None) -> str:

@@ -90,10 +90,12 @@ def evaluate(
 
     from harken import report as reports
     from harken.evaluate import budget_table, suite
+    from harken.run import json_io
     from harken.run.terminal import show
 
     folder = suite.run_evaluation(config, Path(str(config.output_dir)))
     reports.report([folder.root])
+    show("\n" + "\n".join(json_io.read_object(folder.audit)["account"]))
     if folder.budgets.exists():
         show(budget_table.budget_table(budget_table.read_budgets(folder.budgets)))
 

@@ -30,6 +30,7 @@ SCRIPTS = (
     "tables.js",
     "curves.js",
     "facts.js",
+    "accounts.js",
     "cards.js",
     "responses.js",
     "main.js",
@@ -52,6 +53,7 @@ def build_report(
     headline: Sequence[str],
     audited: Audited = NOTHING,
     flags: Mapping[str, str] = NOTHING,
+    accounts: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
@@ -60,8 +62,8 @@ def build_report(
     of metrics.jsonl by stage. `stage_info` has facts by stage, all keys optional: "title", "config" (its
     training.type selects the charts, else the stage's name does), "data" (data reports), "charts" (further charts as
     page data), "lineage", "roles" and any others. `audited` is the result of `audit.audit` for the same rows and
-    `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. Probable secrets
-    are redacted.
+    `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. `accounts`
+    are further sections of text and tables (`accounts.accounts`). Probable secrets are redacted.
     Raises ValueError if a number is NaN or infinite.
     """
     title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))
@@ -75,6 +77,7 @@ def build_report(
         headline=headline,
         audited=audited,
         flags=flags,
+        accounts=accounts,
     )
     atomic.write_text(out, page(title, data))
     return out

@@ -30,15 +30,17 @@ def page_data(
     headline: Sequence[str],
     audited: Audited,
     flags: Mapping[str, str],
+    accounts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Build the page's data from the files of a run; see `build.build_report` for the arguments."""
     return {
         "version": VERSION,
         "title": title,
         "notice": notice,
-        "verdict": [_sentence(line) for line in headline],
+        "verdict": [_sentence(line, summary["policies"] if summary else ()) for line in headline],
         "summary": None if summary is None else dict(summary),
         "flags": dict(flags),
+        "accounts": redact([dict(account) for account in accounts]),
         "examples": [] if summary is None else _examples(responses, summary, audited),
         "stages": [
             _stage(name, stage_metrics.get(name, []), stage_info.get(name, {}))
@@ -47,10 +49,11 @@ def page_data(
     }
 
 
-def _sentence(line: str) -> dict[str, str]:
+def _sentence(line: str, policies: Sequence[str] = ()) -> dict[str, str]:
     word, colon, rest = line.partition(": ")
     if colon and word in WORDS:
-        return {"word": word, "text": rest[:1].upper() + rest[1:]}
+        named = any(rest.startswith(policy) for policy in policies)  # a policy's name stays as it is written
+        return {"word": word, "text": rest if named else rest[:1].upper() + rest[1:]}
     return {"word": "Note", "text": line}
 
 

@@ -21,6 +21,7 @@ function draw(data) {
   const sections = [
     verdictSection(data),
     summary ? comparisonSection(data) : null,
+    ...data.accounts.map(accountSection),
     trainingSection(data),
     responses?.element,
     dataSection(data),

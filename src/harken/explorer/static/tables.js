@@ -55,7 +55,7 @@ function policyTable(data) {
     measure(rewardName(data.summary), plain, (row) => row.reward, 0),
     ...judges.map((judge) => measure(judge, plain, (row) => row.judges[judge], 0)),
     {
-      name: "median tokens",
+      name: `median ${data.summary.length_unit ?? "tokens"}`,
       numeric: true,
       cell: (row) =>
         el("td", { class: "number" }, number(row.median_response_tokens, row.median_response_tokens % 1 ? 1 : 0)),
@@ -146,8 +146,9 @@ function pairTables(data) {
     ),
   );
   const legend =
-    "Differences are right minus left, with 95 % intervals. Wins and losses are the right policy's, by learned " +
-    "reward; win rate = wins ÷ (wins + ties + losses): ties count in the denominator only. A hollow point means that the interval contains zero: no clear difference. " +
+    "Differences are right minus left, with 95 % intervals. Wins and losses are the right policy's, by " +
+    `${rewardName(data.summary)}; ` +
+    "win rate = wins ÷ (wins + ties + losses): ties count in the denominator only. A hollow point means that the interval contains zero: no clear difference. " +
     "p: exact sign test, Holm-adjusted for the number of pairs.";
   return [
     tableCard("Every pair of policies: right compared with left", heads, body),

@@ -1,0 +1,66 @@
+"""The reward model's card and the audit as sections of the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harken.explorer.accounts import accounts, audit_account, card_account
+
+CARD = """# Report card of a reward model
+
+It ranks 71.0 % right. Optimise against it with care.
+
+* **prefers_longer**: prefers longer responses. Fix: train on pairs of like length.
+* Warning: few pairs. Fix: collect more.
+
+## Accuracy
+
+| pairs | accuracy |
+|---|---|
+| all | 71.0 % |
+| a \\| b | 60.0 % |
+"""
+
+AUDIT: dict[str, Any] = {
+    "account": ["ours is not shown to beat base."],
+    "rates": [
+        {"policy": "base", "kind": "loop", "count": 0, "n": 50, "low": 0.0, "high": 0.07, "mcnemar_p": None},
+        {
+            "policy": "ours",
+            "kind": "loop",
+            "count": 5,
+            "n": 50,
+            "low": 0.04,
+            "high": 0.21,
+            "mcnemar_p": 0.0625,
+        },
+        {"policy": "base", "kind": "empty", "count": 0, "n": 50, "low": 0.0, "high": 0.07, "mcnemar_p": None},
+        {"policy": "ours", "kind": "empty", "count": 0, "n": 50, "low": 0.0, "high": 0.07, "mcnemar_p": 1.0},
+    ],
+}
+
+
+def test_a_card_keeps_its_words_and_tables() -> None:
+    found = card_account(CARD)
+    assert [block["kind"] for block in found["blocks"]] == ["text", "item", "item", "heading", "table"]
+    assert found["blocks"][0]["text"] == "It ranks 71.0 % right. Optimise against it with care."
+    assert found["blocks"][1]["text"].startswith("prefers_longer: prefers longer responses. Fix:")
+    assert found["blocks"][4] == {
+        "kind": "table",
+        "heads": ["pairs", "accuracy"],
+        "rows": [["all", "71.0 %"], ["a | b", "60.0 %"]],
+    }
+
+
+def test_the_audit_shows_the_kinds_that_occur_with_interval_and_test() -> None:
+    text, table, _ = audit_account(AUDIT)["blocks"]
+    assert text["text"] == "ours is not shown to beat base."
+    assert table["heads"] == ["responses with", "base", "ours"]
+    assert table["rows"] == [["loop", "0: 0.0 % (0.0 to 7.0)", "5: 10.0 % (4.0 to 21.0), p = 0.062"]]
+    quiet = audit_account(AUDIT | {"rates": [rate | {"count": 0} for rate in AUDIT["rates"]]})
+    assert [block["kind"] for block in quiet["blocks"]] == ["text"]
+
+
+def test_only_sections_that_exist_are_on_the_page() -> None:
+    assert accounts(None, None) == []
+    assert [one["id"] for one in accounts(CARD, AUDIT)] == ["reward-model", "audit"]
