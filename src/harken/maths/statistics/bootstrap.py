@@ -60,6 +60,19 @@ def jackknife_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     return left
 
 
+def critical_value(confidence: float, clusters: int | None) -> float:
+    """Return z, or with a number of clusters the t quantile times √(C / (C − 1)), for a bootstrap's own deviation.
+
+    Infinite for a single cluster.
+    """
+    if clusters is None:
+        return float(special.ndtri(0.5 + confidence / 2))
+    if clusters < 2:
+        return float("inf")
+    t = special.stdtrit(clusters - 1, 0.5 + confidence / 2)
+    return float(t * np.sqrt(clusters / (clusters - 1)))
+
+
 def percentile_interval(
     replicates: ArrayLike, confidence: float = 0.95, clusters: int | None = None
 ) -> tuple[float, float]:
@@ -71,7 +84,7 @@ def percentile_interval(
     Source: Efron 1979; expanded percentiles: Hesterberg 2015, The American Statistician 69:371, section 5.3.
     """
     found = _known(replicates)
-    tail = float(special.ndtr(-_critical_value(confidence, clusters)))
+    tail = float(special.ndtr(-critical_value(confidence, clusters)))
     low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -98,7 +111,7 @@ def bca_interval(
         return percentile_interval(found, confidence, clusters)
     bias = special.ndtri(below)
     acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
-    z = _critical_value(confidence, clusters)
+    z = critical_value(confidence, clusters)
     levels = []
     for side in (-z, z):
         shifted = bias + side
@@ -110,16 +123,6 @@ def bca_interval(
         )
     low, high = np.quantile(found, levels)
     return float(low), float(high)
-
-
-def _critical_value(confidence: float, clusters: int | None) -> float:
-    """Return z, or with a number of clusters the t quantile times √(C / (C − 1))."""
-    if clusters is None:
-        return float(special.ndtri(0.5 + confidence / 2))
-    if clusters < 2:
-        return float("inf")
-    t = special.stdtrit(clusters - 1, 0.5 + confidence / 2)
-    return float(t * np.sqrt(clusters / (clusters - 1)))
 
 
 def _known(replicates: ArrayLike) -> NDArray[Any]:

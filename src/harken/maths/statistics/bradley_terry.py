@@ -40,8 +40,9 @@ def fit_bradley_terry(wins: ArrayLike, ties: ArrayLike, l2: float = PRIOR_L2) ->
     check_connected(won.sum(axis=0) + tied.sum(axis=0))
     fits, policies = won.shape[:2]
     # Every ordered pair (i, j) has W_ij + T_ij successes of σ(b_i − b_j − η); the diagonal does not count.
+    each = np.arange(policies)
+    won[:, each, each] = tied[:, each, each] = 0.0
     successes = won + tied
-    successes[:, np.arange(policies), np.arange(policies)] = 0.0
     total_ties = tied.sum(axis=(1, 2)) / 2
     total = won.sum(axis=(1, 2)) + total_ties
     has_ties = total_ties > 0

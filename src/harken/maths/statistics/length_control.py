@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from harken.maths.statistics.bootstrap import BOOTSTRAP_BLOCK, cluster_counts
+from harken.maths.statistics.bootstrap import BOOTSTRAP_BLOCK, cluster_counts, critical_value
 from harken.maths.statistics.intervals import Interval
-from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic, linear_standard_errors
+from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic
 
 REFIT_DRAWS = 1_000
 """Bootstrap draws of an estimate that is fitted again in each."""
@@ -52,12 +52,14 @@ def length_controlled_win_rate(
     """Compute the win rate that is predicted at equal lengths, averaged over the rows, with its interval.
 
     `outcomes` are 1 for a win, ½ for a tie and 0 for a loss of the right policy, so the rate counts a tie as half a
-    win. `length_differences` are right minus left, in any unit; `difficulty` is one number per row. The interval comes
-    from fitting again in every bootstrap draw of whole clusters, so it holds the noise of the outcomes and of the fit;
-    the spread of the predictions alone would hold neither. Rates near 0 and 1 have skewed errors, so the bootstrap is
-    studentised on the scale of log odds: each refit's distance from the estimate counts in its own standard error.
-    Source: Dubois et al. 2024, arXiv 2404.04475 (the model); Davison and Hinkley 1997, Bootstrap Methods and their
-    Application, section 5.2 (the interval).
+    win. `length_differences` are right minus left, in any unit; `difficulty` is one number per row.
+
+    The interval comes from fitting again in every bootstrap draw of whole clusters, so it holds the noise of the
+    outcomes and of the fit; the spread of the predictions alone would hold neither. Near 0 and 1 the refits are skewed,
+    so their standard deviation is taken on the scale of log odds, times the t quantile, about a fit to which one tie at
+    equal length is added (as Wilson's and Jeffreys' intervals add about one row).
+    Source: Dubois et al. 2024, arXiv 2404.04475 (the model); Efron and Tibshirani 1993, An Introduction to the
+    Bootstrap, section 12.6 (intervals on a transformed scale).
     """
     labels, differences = _column(outcomes), _column(length_differences)
     names, index = np.unique(np.asarray(clusters).reshape(-1), return_inverse=True)
@@ -67,36 +69,33 @@ def length_controlled_win_rate(
     if difficulty is not None:
         columns.append(_column(difficulty))
     features = np.stack(columns, axis=1)
-    equal_length = features.copy()
-    equal_length[:, 1] = 0.0
+    fitted = fit_logistic(features, labels, np.ones((1, len(labels))), l2)[0]
+    value = float(special.expit(_log_odds(fitted[None], features, np.ones((1, len(labels)))))[0])
 
-    def estimate(beta: Array, weights: Array) -> tuple[Array, Array]:
-        """Return the log odds of the rate at equal length and its standard error, from [fits, clusters] weights."""
-        rows = weights[:, index]
-        total = rows.sum(axis=1, keepdims=True)
-        chances = special.expit(beta @ equal_length.T)
-        rate = (rows * chances).sum(axis=1, keepdims=True) / total
-        slopes = (rows * chances * (1 - chances)) @ equal_length / total / (rate * (1 - rate))
-        return special.logit(rate[:, 0]), linear_standard_errors(
-            slopes, beta, features, labels, weights, index, l2
-        )
+    # One tie at equal length and mean difficulty, in the estimate and in every draw.
+    padded = np.vstack([features, [1.0, 0.0, *features[:, 2:].mean(axis=0)]])
+    padded_labels = np.append(labels, 0.5)
 
-    whole = np.ones((1, len(names)))
-    fitted = fit_logistic(features, labels, whole[:, index], l2)
-    centre, error = (float(part[0]) for part in estimate(fitted, whole))
-    distances = []
-    for counts in cluster_counts(len(names), draws, seed):
-        # A block is cut again: several rows may belong to one cluster.
-        for some in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK)):
-            refitted = fit_logistic(features, labels, some[:, index], l2, start=fitted[0])
-            odds, errors = estimate(refitted, some)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                distances.append(np.where(errors > 0, (odds - centre) / errors, 0.0))
-    tail = (1 - confidence) / 2
-    below, above = np.quantile(np.concatenate(distances), [tail, 1 - tail])
-    rate = Interval(*(float(special.expit(centre - error * z)) for z in (0.0, above, below)))
-    psi = float(fitted[0, 2]) if difficulty is not None else None
-    return LengthControlled(rate, float(fitted[0, 0]), float(fitted[0, 1]), psi)
+    def refit(counts: Array) -> Array:
+        weights = counts[:, index]
+        beta = fit_logistic(padded, padded_labels, _pad(weights), l2, start=fitted)
+        return _log_odds(beta, features, weights)
+
+    centre = float(refit(np.ones((1, len(names))))[0])
+    replicates = np.concatenate(
+        [
+            refit(some)
+            for counts in cluster_counts(len(names), draws, seed)
+            # A block is cut again: several rows may belong to one cluster.
+            for some in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK))
+        ]
+    )
+    reach = critical_value(confidence, len(names)) * float(replicates.std())
+    low, high = (float(special.expit(centre + side * reach)) for side in (-1, 1))
+    psi = float(fitted[2]) if difficulty is not None else None
+    return LengthControlled(
+        Interval(value, min(low, value), max(high, value)), float(fitted[0]), float(fitted[1]), psi
+    )
 
 
 def length_matched(left: ArrayLike, right: ArrayLike, limit: float = MATCHED_LOG_RATIO) -> NDArray[np.bool_]:
@@ -112,6 +111,19 @@ def length_correlations(values: ArrayLike, lengths: ArrayLike) -> tuple[float | 
     if len(value) < 3 or np.ptp(value) == 0 or np.ptp(length) == 0:
         return None, None
     return float(stats.pearsonr(value, length).statistic), float(stats.spearmanr(value, length).statistic)
+
+
+def _log_odds(beta: Array, features: Array, weights: Array) -> Array:
+    """Return the log odds of the mean win rate that is predicted at equal lengths, one per fit."""
+    equal_length = features.copy()
+    equal_length[:, 1] = 0.0
+    chances = special.expit(beta @ equal_length.T)
+    odds: Array = special.logit((weights * chances).sum(axis=1) / weights.sum(axis=1))
+    return odds
+
+
+def _pad(weights: Array) -> Array:
+    return np.hstack([weights, np.ones((len(weights), 1))])
 
 
 def _array(values: ArrayLike) -> NDArray[Any]:

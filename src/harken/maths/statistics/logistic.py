@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special
+from scipy import special
 
 from harken.maths.statistics.newton import maximize_concave
 
@@ -41,40 +41,3 @@ def fit_logistic(
 
     first = np.zeros(parameters) if start is None else start
     return maximize_concave(np.tile(first, (len(weights), 1)), derivatives)
-
-
-def linear_standard_errors(
-    contrasts: Array,
-    beta: Array,
-    features: Array,
-    labels: Array,
-    cluster_weights: Array,
-    clusters: NDArray[np.int64],
-    l2: float = PRIOR_L2,
-) -> Array:
-    """Compute cluster-robust standard errors of contrast·β, one per fit.
-
-    `contrasts` and `beta` are [fits, p], `cluster_weights` [fits, clusters], `clusters` [rows] numbers the cluster of
-    each row. The sandwich A⁻¹ (Σ_c w_c s_c s_cᵀ) A⁻¹ has the score of a whole cluster in the middle.
-    Source: Liang and Zeger 1986, Biometrika 73:13.
-    """
-    parameters = features.shape[1]
-    chances = special.expit(beta @ features.T)
-    residuals = labels - chances
-    weights = cluster_weights[:, clusters]
-    upper = np.triu_indices(parameters)
-    products = features[:, upper[0]] * features[:, upper[1]]
-    information = np.empty((len(beta), parameters, parameters))
-    curvature = (weights * chances * (1 - chances)) @ products
-    information[:, upper[0], upper[1]] = curvature
-    information[:, upper[1], upper[0]] = curvature
-    # uᵀ (Σ_c w_c s_c s_cᵀ) u with u = A⁻¹ contrast needs only the score along u: one number per row.
-    along = np.linalg.solve(information + l2 * np.eye(parameters), contrasts[..., None])[..., 0]
-    rows = residuals * (along @ features.T)
-    member = sparse.csr_array(
-        (np.ones(len(clusters)), (clusters, np.arange(len(clusters)))),
-        shape=(cluster_weights.shape[1], len(clusters)),
-    )
-    scores = (member @ rows.T).T
-    errors: Array = np.sqrt((cluster_weights * scores**2).sum(axis=1))
-    return errors
