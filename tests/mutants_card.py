@@ -38,7 +38,127 @@ PROPORTIONS = [
     ("residuals around zero", "clustered_wilson_interval: (right - share * n) ** 2", "right ** 2"),
 ]  # fmt: skip
 
+SCORED = [
+    ("ties are right", "ScoredPairs.correct: self.margin > 0", "self.margin >= 0"),
+    ("labels below one half forgotten", "ScoredPairs.side: np.sign(self.label - 0.5)", "np.ones(len(self.label))"),
+    ("label ties count", "ScoredPairs.decided: self.side != 0", "self.side == self.side"),
+    ("pairs of one prompt are independent", "ScoredPairs.accuracy: self.prompts[self.decided]", "np.arange(len(self.pairs))[self.decided]"),
+    ("unscored pairs kept", "score: ScoredPairs(list(pairs), rewards).select(known)", "ScoredPairs(list(pairs), rewards)"),
+]  # fmt: skip
+
+ACCURACY = [
+    ("longer for shorter", "length_accuracy: gaps > 0", "gaps < 0"),
+    ("lengths of equal pairs win", "length_accuracy: scored.lengths[:, 0] != scored.lengths[:, 1]", "scored.lengths[:, 0] >= 0"),
+    ("correlation of a side", "_correlation: length @ scored.gap", "length @ scored.rewards[:, 0]"),
+    ("models in the order of the row", "_writers: sorted(set(pair.written_by))", "pair.written_by"),
+]  # fmt: skip
+
+BASELINES = [
+    ("ties of a baseline are wrong", "_compare: (1 + verdict) / 2", "(verdict > 0) * 1.0"),
+    ("difference the other way", "_compare: scored.correct - right", "right - scored.correct"),
+    ("fitted on its own half", "_fitted_elsewhere: not there", "there"),
+    ("words of the rejected side added", "_features: (pair.rejected, -1.0)", "(pair.rejected, 1.0)"),
+    ("no penalty", "fit_pair_weights: x.T @ (special.expit(z) - label) + l2 * w", "x.T @ (special.expit(z) - label)"),
+]  # fmt: skip
+
+SPREAD = [
+    ("one side's spread", "spread_section: scored.rewards.reshape(-1)", "scored.rewards[:, 0]"),
+    ("signed gaps", "spread_section: np.abs(scored.gap)", "scored.gap"),
+    ("margins of ties", "margin_section: scored.margin[scored.decided]", "scored.margin"),
+]  # fmt: skip
+
+EDITS = [
+    ("one repetition less", "repeat_last_sentence: range(times)", "range(times - 1)"),
+    ("the first sentence repeated", "repeat_last_sentence: [match.group().strip() for match in _SENTENCE.finditer(text)]", "[match.group().strip() for match in _SENTENCE.finditer(text)][:1]"),
+    ("the first half deleted", "delete_second_half: parts[:len(parts) // 2]", "parts[len(parts) // 2:]"),
+]  # fmt: skip
+
+PROBES = [
+    ("the preferred side edited", "_worse: scored.side[index] > 0", "scored.side[index] < 0"),
+    ("wins of pairs ranked wrong", "_summarise: above[right]", "above"),
+    ("change not in units of the spread", "_summarise: (after - before) / scale", "after - before"),
+    ("the other prompt is the own one", "other_prompts: scored.prompts[j] != scored.prompts[i]", "True"),
+    ("lift the other way", "prompt_section: own.margin - other.margin", "other.margin - own.margin"),
+    ("drop of the worse side", "prompt_section: np.where(own.side > 0, 0, 1)", "np.where(own.side > 0, 1, 0)"),
+]  # fmt: skip
+
+BEST_OF_N = [
+    ("drawn with the wrong size", "selection_weights: math.comb(i, n - 1)", "math.comb(i, n - 1) * (i + 1)"),
+    ("equal rewards by position", "selection_weights: pooled[rank]", "chance[np.argsort(np.argsort(rewards))]"),
+    ("judges at random", "best_of_n_curve: float(weights[i] @ np.asarray(values[i], dtype=np.float64))", "float(weights[i] @ np.asarray(values[i], dtype=np.float64)) if name == 'reward' else float(np.mean(values[i]))"),
+    ("prompts with too few samples", "best_of_n_curve: len(row) >= n", "len(row) >= 1"),
+]  # fmt: skip
+
+LEARNING_CURVE = [
+    ("labels never flipped", "learning_curve: 1 - label[flipped]", "label[flipped]"),
+    ("every fraction is all pairs", "learning_curve: order[:max(round(len(x) * fraction), 2)]", "order"),
+    ("held-out labels forgotten", "learning_curve: test @ weights * scored.side", "test @ weights"),
+]  # fmt: skip
+
+STABILITY = [
+    ("repeatability of nothing", "repeatability_section: together - alone", "together - together"),
+    ("signed moves", "_moves: np.abs(change)", "change"),
+]  # fmt: skip
+
+LISTS = [
+    ("the best chosen response counts", "best_of_figures: r[:len(row.chosen)].min()", "r[:len(row.chosen)].max()"),
+    ("equal rewards are right", "best_of_figures: margins[i] > 0", "margins[i] >= 0"),
+    ("easy and hard swapped", "style_figures: (np.tril_indices(STYLES, -1), np.triu_indices(STYLES, 1))", "(np.triu_indices(STYLES, 1), np.tril_indices(STYLES, -1))"),
+    ("chance of one chosen response", "_chance: k / (len(row.rejected) + k)", "1 / (len(row.rejected) + len(row.chosen))"),
+    ("the spread of all responses", "ties_score: float(right.max() - right.min())", "float(values.max() - values.min())"),
+    ("hard without the ref row", "ties_score: np.minimum(tied, ref) > spread", "tied > spread"),
+    ("the term is not small", "ties_score: 0.01 * term", "0.1 * term"),
+]  # fmt: skip
+
+FAULTS = [
+    ("a constant has further faults", "find_faults: _constant(card['spread'])", "None"),
+    ("flipped by the point estimate", "find_faults: accuracy['high'] < 0.5", "accuracy['share'] < 0.5"),
+    ("length by one kind alone", "_length_bias: good['low'] > 0.5 and bad['high'] < 0.5", "good['low'] > 0.5"),
+    ("blind by the point estimate", "_ignores_prompt: prompt['flips']['high'] < BLIND_FLIPS", "prompt['flips']['share'] < BLIND_FLIPS"),
+    ("an edit that lowers the reward is paid", "_is_paid: low > EXPLOIT_CHANGE", "abs(low) > EXPLOIT_CHANGE"),
+    ("null responses by their change", "_is_paid: probe['name'] in _REPLACES", "False"),
+    ("lengthening edits named twice", "_exploitable: 'prefers_longer' in biased", "False"),
+    ("saturated rewards alone", "_saturated: max(spread['saturated_rewards'], spread['saturated_gaps'])", "min(spread['saturated_rewards'], spread['saturated_gaps'])"),
+]  # fmt: skip
+
+JUDGEMENT = [
+    ("65 % by the point estimate", "accuracy_sentence: high < LOW", "accuracy['share'] < LOW"),
+    ("90 % by the upper end", "accuracy_sentence: low >= SUSPICIOUS", "high >= SUSPICIOUS"),
+    ("guessing is good", "judge_card: accuracy is None or accuracy['low'] <= 0.5", "False"),
+    ("skew of one side", "_spread_warnings: not 1 - SKEWED < first < SKEWED", "first >= SKEWED"),
+    ("a small policy is warned of", "_context_warnings: size['policy'] > SMALL_MODEL * size['reward_model']", "size['reward_model'] > SMALL_MODEL * size['policy']"),
+    ("leaks not counted", "_context_warnings: part.get('trained_prompts', 0)", "0"),
+    ("baselines by the point estimate", "_accuracy_warnings: difference['low'] <= 0", "difference['mean'] <= 0"),
+]  # fmt: skip
+
+GATE = [
+    ("the gate takes the point estimate", "gate_reasons: accuracy['low'] < gate.accuracy", "accuracy['share'] < gate.accuracy"),
+    ("every fault blocks", "gate_reasons: fault['name'] in gate.faults", "True"),
+    ("an accepted gate is accepted for ever", "apply_gate: before.get('accepted') is True and before | {'accepted': False} == decision | {'accepted': False}", "before.get('accepted') is True"),
+]  # fmt: skip
+
+PROVENANCE = [
+    ("sides swapped", "written_by: (_clean(row[first]), _clean(row[second]))", "(_clean(row[second]), _clean(row[first]))"),
+]  # fmt: skip
+
 TABLES = {
+    ("card/scored.py", "card/test_sections.py"): SCORED,
+    ("card/accuracy.py", "card/test_sections.py"): ACCURACY,
+    ("card/baselines.py", "card/test_sections.py"): BASELINES,
+    ("card/spread.py", "card/test_sections.py"): SPREAD,
+    ("card/edits.py", "card/test_sections.py"): EDITS,
+    ("card/probes.py", "card/test_sections.py"): PROBES,
+    ("card/best_of_n.py", "card/test_sections.py"): BEST_OF_N,
+    ("card/learning_curve.py", "card/test_sections.py"): LEARNING_CURVE,
+    ("card/stability.py", "card/test_sections.py"): STABILITY,
+    ("card/lists.py", "card/test_lists.py"): LISTS,
+    ("card/faults.py", "card/test_faults.py card/test_judgement.py"): FAULTS,
+    ("card/judgement.py", "card/test_judgement.py"): JUDGEMENT,
+    (
+        "card/gate.py",
+        "card/test_gate.py::test_the_lower_end_of_the_interval_and_the_named_faults_decide card/test_gate.py::test_the_decision_is_recorded_and_an_accepted_one_is_not_asked_again",
+    ): GATE,
+    ("data/provenance.py", "card/test_provenance.py"): PROVENANCE,
     ("maths/statistics/calibration.py", "maths/test_calibration.py"): CALIBRATION,
     ("maths/statistics/agreement.py", "maths/test_agreement.py"): AGREEMENT,
     ("maths/statistics/proportions.py", "maths/test_proportions.py"): PROPORTIONS,

@@ -47,13 +47,12 @@ def length_gap_quintiles(scored: ScoredPairs) -> list[str]:
     if not scored.decided.any():
         return ["tie"] * len(scored)
     edges = np.quantile(gaps[scored.decided], [0.2, 0.4, 0.6, 0.8], method="inverted_cdf")
-    edges = np.unique(edges)
-    bounds = [int(gaps[scored.decided].min()), *map(int, edges), int(gaps[scored.decided].max())]
-    index = np.searchsorted(edges, gaps)
-    return [
-        f"{bounds[i]:+d} to {bounds[i + 1]:+d}" if decided else "tie"
-        for i, decided in zip(index, scored.decided, strict=True)
-    ]
+    index = np.searchsorted(np.unique(edges), gaps)
+    names = {}
+    for number in np.unique(index[scored.decided]):
+        inside = gaps[(index == number) & scored.decided]
+        names[int(number)] = f"{inside.min():+d} to {inside.max():+d}"
+    return [names[int(i)] if decided else "tie" for i, decided in zip(index, scored.decided, strict=True)]
 
 
 def length_accuracy(scored: ScoredPairs) -> Section:
