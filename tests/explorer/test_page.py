@@ -216,6 +216,42 @@ def test_tick_labels_differ_and_match_their_positions(browser, run, tmp_path, lo
     assert len(gaps) >= 2 and gaps == pytest.approx([gaps[0]] * len(gaps), rel=0.02) and gaps[0] > 0, ticks
 
 
+def test_a_chart_by_kl_has_a_root_scale_from_0_and_says_the_kl(browser, run, tmp_path):
+    """√4 lies half way to √16, and the readout names the KL of a point, not a step."""
+    chart = {
+        "title": "Held-out reward against KL", "unit": "by KL", "caption": "…", "format": "number", "scale": "root",
+        "marks": [], "series": [{"label": "PPO", "metric": "ppo", "points": [[4.0, 1.0], [16.0, 2.0]]}],
+    }  # fmt: skip
+    info = {"ppo": {"charts": [chart]}}
+    browser.open(build_report(tmp_path / "p.html", **run | {"stage_metrics": {}, "stage_info": info}))
+    points = browser.value(
+        "[...document.querySelectorAll('.charts circle.point')].map(c => +c.getAttribute('cx'))"
+    )
+    ticks = browser.value(
+        "[...document.querySelectorAll('.charts text[text-anchor=middle]')]"
+        ".map(t => [t.textContent, +t.getAttribute('x')])"
+    )
+    zero = dict(ticks)["0"]
+    assert points[0] - zero == pytest.approx(points[1] - points[0])
+    assert browser.value("document.querySelector('.charts .axis-name').textContent") == "KL"
+    browser.value(
+        "document.querySelector('.charts svg').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}))"
+    )
+    assert browser.value("document.querySelector('.charts .readout').textContent").startswith("KL 16.0")
+
+
+def test_the_card_and_the_audit_are_sections_of_text_and_tables(browser, run, tmp_path):
+    blocks = [
+        {"kind": "heading", "text": "Accuracy"}, {"kind": "text", "text": "<b>plain</b>"},
+        {"kind": "item", "text": "one"}, {"kind": "table", "heads": ["a", "b"], "rows": [["x", "<i>y</i>"]]},
+    ]  # fmt: skip
+    account = {"id": "audit", "title": "Audit", "blocks": blocks}
+    browser.open(build_report(tmp_path / "p.html", **run | {"accounts": [account]}))
+    text = browser.value("document.querySelector('#audit').textContent")
+    assert all(part in text for part in ("Accuracy", "<b>plain</b>", "one", "<i>y</i>"))
+    assert browser.value("document.querySelectorAll('#audit i, #audit b').length") == 0
+
+
 def test_every_axis_has_a_name(opened, run):
     names = opened.value("[...document.querySelectorAll('.charts .axis-name')].map(t => t.textContent)")
     assert len(names) == opened.value("document.querySelectorAll('.charts figure').length") > 0

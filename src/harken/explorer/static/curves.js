@@ -147,8 +147,8 @@ function figure(chart, stageNoun) {
         el("b", {}, show(value)),
       );
     });
-    const place = chart.scale === "root" ? short(step) : step;
-    readout.replaceChildren(el("span", {}, pointing ? `${noun} ${place}` : "last"), ...values.filter(Boolean));
+    const value = chart.scale === "root" ? short(step) : step;
+    readout.replaceChildren(el("span", {}, pointing ? `${noun} ${value}` : "last"), ...values.filter(Boolean));
   };
   const nearest = (event) => {
     const box = drawing.getBoundingClientRect();
