@@ -39,6 +39,7 @@ from mutants_quantised import QUANTISED
 from mutants_report import REPORT
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
+from mutants_statistics import STATISTICS
 from mutants_sweep import SWEEP
 from mutants_theory import THEORY
 from planting import DoesNotFit, change
@@ -56,6 +57,7 @@ MUTANTS = [
     *HEALTH,
     *THEORY,
     *SWEEP,
+    *STATISTICS,
     *DOCTOR,
     *MEMORY,
     *GPU,
