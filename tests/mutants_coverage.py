@@ -28,7 +28,7 @@ TABLE = [
     ("S0-45 a win may be by less than epsilon", "evaluate/compare.py", "_winners: stacked.max(axis=0) - epsilon", "stacked.max(axis=0)", COMPARE),
     ("S0-46 left and right of a pair are swapped", "evaluate/pairs.py", "pair_figures.difference: table.column(right, name) - table.column(left, name)", "table.column(left, name) - table.column(right, name)", COMPARE),
     ("S0-46 ties count as losses", "evaluate/estimates.py", "win_figures: int((signs < 0).sum())", "int((signs <= 0).sum())", COMPARE),
-    ("S0-50 half of the rows are audited", "evaluate/audit/rows.py", "audit: {key_of(row): audit_response(row, thresholds) for row in rows}", "{key_of(row): audit_response(rows[i // 2 * 2], thresholds) for i, row in enumerate(rows)}", AUDIT),
+    ("S0-50 half of the rows are audited", "evaluate/audit/rows.py", "audit: texts[key_of(row)]", "next(iter(texts.values()))", AUDIT),
     ("S0-53 any high reward is a mismatch", "evaluate/audit/response.py", "flags: high and (repetitive or looping)", "high", AUDIT),
     ("S0-54 a loop is counted once too often", "maths/repetition.py", 'find_trailing_repetition: (i + 1) // period * period', "((i + 1) // period + 1) * period", AUDIT),
     ("S0-55 restatement is a share of the prompt", "evaluate/audit/response.py", "audit_response: run / len(spoken) if spoken else 0.0", "run / max(len(text.prompt_words), 1)", AUDIT),

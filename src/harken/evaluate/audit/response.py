@@ -123,7 +123,7 @@ def flags(
         measured["restatement"] > thresholds.restatement
         and measured["copied_words"] >= thresholds.restated_words
     )
-    high = mismatch_reward is not None and row["reward"] > mismatch_reward
+    high = None not in (mismatch_reward, row["reward"]) and row["reward"] > mismatch_reward
     found = {
         "reward_mismatch": high and (repetitive or looping),
         "repetition": repetitive,
