@@ -9,7 +9,7 @@ hidden states are computed once and kept in OUT, and every model is a fit of its
     hh              the labels as they are
     flipped         fitted on swapped labels
     length_biased   fitted on "the longer response is better"
-    prompt_blind    fitted and scoring without the prompts: the reward is a function of the response alone
+    prompt_blind    the head of hh, scoring without the prompts: the reward is a function of the response alone
     constant        the weights of the head are zero
 """
 
@@ -86,7 +86,8 @@ class HeadScorer(ModelScorer):
         """Compute the hidden states that are not there yet, and keep them."""
         missing = list(dict.fromkeys(s for s in sequences if key(s) not in self.states))
         backbone = self.model.backbone
-        for number, group in enumerate(backbone.micro_batches([[s] for s in missing], self.batch_tokens)):
+        groups = backbone.micro_batches([[s] for s in missing], self.batch_tokens)
+        for number, group in enumerate(groups):
             rows = [missing[i] for i in group]
             batch = collate(rows, [[False] * len(r) for r in rows], self.model.pad_token)
             with backbone.role(None):
@@ -149,8 +150,12 @@ def main() -> None:
         if name == "length_biased":
             labels = np.array([np.sign(len(p.chosen) - len(p.rejected)) / 2 + 0.5 for p in training])
         scorer.bias = 0.3
-        if name != "constant":
+        if blind:
+            scorer.weights = weights
+        elif name != "constant":
             scorer.fit(training, labels)
+        if name == "hh":
+            weights = scorer.weights
         job = CardJob(scorer, [PairSet(given.pairs.name, held_out, LAST_WEIGHTS)], training, {"model": name},
                       probe_pairs=given.probe_pairs)  # fmt: skip
         card = build_card(job)

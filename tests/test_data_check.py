@@ -89,10 +89,10 @@ def test_preferences_are_reported_with_their_diversity(tmp_path: Path, model: st
     path = written(tmp_path / "pairs.jsonl", rows)
     plain, counted = check_data(DataConfig(path=path)), check_data(DataConfig(path=path), model)
     reported = [line.split(":")[0].strip() for line in plain[2:]]
-    assert reported == ["prompts", "responses", "sources", "domains", "length"]
+    assert reported == ["prompts", "responses", "sources", "domains", "length", "written by", "advice"]
     assert "2 distinct in 2 pairs; 1 of them repeat another" in plain[2]
     assert plain[4].strip() == "sources: prompt_chosen_rejected 100%; the rows name no raters"
-    assert counted[:-1] == plain and "longest" in counted[-1]
+    assert counted[: len(plain)] == plain and "longest" in counted[-1]
 
 
 def test_without_a_model_nothing_is_counted(tmp_path: Path) -> None:
@@ -112,3 +112,67 @@ def test_a_quantile_is_the_smallest_count_that_covers_its_share(counts: list[int
 
 def test_no_rows() -> None:
     assert format_quantiles([]) == "no row is left"
+
+
+def test_the_grid_of_limits_stages_and_domains(tmp_path: Path, model: str) -> None:
+    """S0-21: shares over each limit by hand: a token a byte, the longer side for reward rows, the better for SFT."""
+    rows = [
+        {"prompt": "a" * 10, "chosen": "x" * 10, "rejected": "y", "domain": "short"},
+        {"prompt": "b" * 600, "chosen": "x" * 10, "rejected": "y", "domain": "long"},
+        {"prompt": "c" * 10, "chosen": "x", "rejected": "y" * 1100, "domain": "long"},
+        {"prompt": "d" * 10, "chosen": "x" * 2000, "rejected": "y", "domain": "long"},
+    ]
+    lines = check_data(DataConfig(path=written(tmp_path / "pairs.jsonl", rows)), model)
+    start = next(i for i, line in enumerate(lines) if "rows over a token limit" in line)
+    table = [line.split() for line in lines[start + 1 : -1]]
+    assert table[0] == [
+        "stage",
+        "domain",
+        "rows",
+        *(w for n in ("512", "1,024", "2,048", "3,072", "4,096") for w in (">", n)),
+    ]
+    found = {(line[0], line[1]): " ".join(line[2:]) for line in table[1:] if line[0] in ("sft", "reward")}
+    zero = "0.00% 0.00%"
+    assert found["sft", "all"] == f"4 50.00% (25.00%) 25.00% (25.00%) 0.00% {zero}"
+    assert found["reward", "all"] == f"4 75.00% (50.00%) 50.00% (50.00%) 0.00% {zero}"
+    assert found["reward", "long"] == f"3 100.00% (66.67%) 66.67% (66.67%) 0.00% {zero}"
+    assert found["reward", "short"] == f"1 0.00% 0.00% 0.00% {zero}"
+
+
+def test_prompts_and_tokens_have_a_grid_too(tmp_path: Path, model: str) -> None:
+    prompts = written(tmp_path / "prompts.jsonl", [{"prompt": "a" * 700}, {"prompt": "b"}])
+    lines = check_data(DataConfig(path=prompts, max_length=600), model)
+    row = next(line for line in lines if line.split()[:1] == ["ppo"]).split()
+    assert row[2:5] == ["2", "50.00%", "50.00%"] and "> 600" in " ".join(lines)
+    pair = {"input_ids_chosen": [5] * 700, "input_ids_rejected": [5] * 3 + [6]}
+    lines = check_data(DataConfig(path=written(tmp_path / "t.jsonl", [pair]), max_length=1000), model)
+    assert "100.00% (100.00%)" in next(line for line in lines if line.split()[:1] == ["reward"])
+
+
+def test_who_wrote_the_responses_and_a_policy_without_samples(tmp_path: Path, model: str) -> None:
+    """S2-19, S2-31: shares of the models, a warning when the policy is none of them, and skew by position."""
+    rows = [
+        {
+            "prompt": f"q{i}",
+            "response_a": "x",
+            "response_b": "y",
+            "label": "A",
+            "model_a": "gpt",
+            "model_b": "llama",
+        }
+        for i in range(20)
+    ]
+    path = written(tmp_path / "pairs.jsonl", rows)
+    lines = check_data(DataConfig(path=path), model)
+    text = "\n".join(lines)
+    assert "written by: gpt 50%, llama 50%" in text
+    assert "warning: no response is by the policy" in text and "only by gpt, llama" in text
+    assert "warning: the first response is preferred in 100% of the rows" in text
+    assert "advice: 20 pairs, fewer than the usual 10,000 to 50,000" in text
+    named = written(tmp_path / "named.jsonl", [row | {"model_b": Path(model).name} for row in rows[:19]])
+    text = "\n".join(check_data(DataConfig(path=named), model))
+    assert "no response is by the policy" not in text
+    assert (
+        "positions: the first response is preferred in 100% of 19 rows" in text
+        and "label_scale may" not in text
+    )

@@ -9,13 +9,15 @@ import numpy as np
 from harken.chat.template import TemplateRefusal
 from harken.config.base import DataConfig, Task
 from harken.data import columns, diversity, files, layouts, parse, sources
+from harken.data.advice import advise_pairs, describe_positions, describe_writers, warn_off_policy
 from harken.data.chat import Renderer, RenderFailure
+from harken.data.length_grid import GRID_LIMITS, RowLength, grid_cells, row_lengths
 from harken.data.markup import MarkupDetector
 from harken.data.report import DataReport
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.resolve import resolve
 from harken.records import Demonstration, Preference, Prompt, TokenPair
-from harken.run.terminal import progress
+from harken.run.terminal import format_table, progress
 
 
 def check_data(data: DataConfig, model: str | None = None) -> list[str]:
@@ -34,19 +36,36 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     else:
         rows, report = parse.parse_prompt_rows(data)
     sources.warn_duplicates(rows, report)
+    pairs = [row for row in rows if isinstance(row, Preference | TokenPair)]
+    texts = [pair for pair in pairs if isinstance(pair, Preference)]
     lengths: list[int] = []
+    grid: list[RowLength] = []
     renderer = None
     if model is not None:
         renderer = Renderer(tokenizer_of(resolve(model)), data.keep_special_tokens)
-        lengths = [
-            n
-            for row in progress(rows, "tokens")
-            if (n := _count_tokens(row, renderer, data.max_length, report))
-        ]
+        limits = sorted({*GRID_LIMITS, data.max_length})
+        for row in progress(rows, "tokens"):
+            if n := _count_tokens(row, renderer, data.max_length, report):
+                lengths.append(n)
+                grid += _grid_row(row, renderer, limits)
+        report.warnings += [line for line in [warn_off_policy(pairs, model)] if line]
     report.warnings += MarkupDetector(renderer).warnings(rows)
-    pairs = [row for row in rows if isinstance(row, Preference | TokenPair)]
-    lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in diversity.summary_lines(pairs))]
-    return [*lines, f"  tokens before truncation: {format_quantiles(lengths)}"] if lengths else lines
+    positions, skew = describe_positions(texts)
+    report.warnings += [skew] if skew else []
+    facts = diversity.summary_lines(pairs)
+    facts += [describe_writers(texts), *([positions] if positions else [])] if texts else []
+    facts += [advise_pairs(len(pairs))] if pairs else []
+    lines = [f"read as {task}", *report.lines(), *(f"  {line}" for line in facts)]
+    if not lengths:
+        return lines
+    cells = grid_cells(grid, limits)
+    table = format_table(cells, right=set(cells) - {"stage", "domain"}).splitlines()
+    title = "  rows over a token limit (dropped, because the response alone is too long):"
+    return [
+        *lines,
+        *([title, *(f"    {line}" for line in table)] if grid else []),
+        f"  tokens before truncation: {format_quantiles(lengths)}",
+    ]
 
 
 def infer_task(data: DataConfig) -> Task:
@@ -69,6 +88,16 @@ def format_quantiles(counts: Sequence[int]) -> str:
         return "no row is left"
     half, most, nearly_all = np.quantile(counts, [0.5, 0.9, 0.99], method="inverted_cdf")
     return f"median {half:,}, 90 % {most:,}, 99 % {nearly_all:,}, longest {max(counts):,}"
+
+
+def _grid_row(
+    row: Demonstration | Preference | TokenPair | Prompt, renderer: Renderer, limits: Sequence[int]
+) -> list[RowLength]:
+    """Measure a row for the grid; [] of a row that the chat template refuses."""
+    try:
+        return row_lengths(row, renderer, limits)
+    except TemplateRefusal:
+        return []
 
 
 def _count_tokens(

@@ -24,7 +24,8 @@ def test_prompts_that_differ_in_case_and_punctuation_alone() -> None:
     """S2-49: five pairs, four prompts, of which three say the same words."""
     pairs = [pair(p) for p in ("Why, though?", "why  though", "WHY THOUGH!", "Why not?", "Why not?")]
     assert diversity.count_prompts(pairs) == (
-        "prompts: 4 distinct in 5 pairs; 2 of them repeat another but for case, spaces and punctuation"
+        "prompts: 4 distinct in 5 pairs; 2 of them repeat another but for case, spaces and punctuation; "
+        "2 different beginnings; median 11 characters, longest 12"
     )
 
 

@@ -140,7 +140,8 @@ def data(
 ) -> None:
     """Report which rows of a data source are kept, changed or dropped, and why.
 
-    Also reports how varied preferences are, and with --model how many rows exceed a token limit.
+    Also reports how varied preferences are and who wrote their responses, with advice on pairs and epochs; with --model
+    a table of the rows that exceed 512 to 4,096 tokens, by stage and domain. The model is taken for the policy.
 
     \b
     Examples:

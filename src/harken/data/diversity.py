@@ -15,6 +15,8 @@ from statistics import median
 from harken.maths.statistics.intervals import wilson_interval
 from harken.records import Preference, TokenPair
 
+BEGINNING = 16
+"""Characters of the last turn, normalised, that are its beginning: templates share it."""
 MAX_NAMED_GROUPS = 6
 """Groups named in a line; the others are counted."""
 
@@ -45,12 +47,15 @@ def summary_lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
 
 
 def count_prompts(pairs: Sequence[Preference]) -> str:
-    """Count the distinct prompts, and those that differ from another only in case, spaces and punctuation."""
+    """Count the distinct prompts, those that differ only in case, spaces and punctuation, beginnings and lengths."""
     exact = {tuple((m.role, m.content) for m in pair.prompt.messages) for pair in pairs}
     alike = {tuple((role, normalise(content)) for role, content in messages) for messages in exact}
+    sizes = [sum(len(content) for _, content in messages) for messages in exact]
+    begins = {normalise(messages[-1][1])[:BEGINNING] if messages else "" for messages in exact}
     return (
         f"prompts: {len(exact):,} distinct in {len(pairs):,} pairs; "
-        f"{len(exact) - len(alike):,} of them repeat another but for case, spaces and punctuation"
+        f"{len(exact) - len(alike):,} of them repeat another but for case, spaces and punctuation; "
+        f"{len(begins):,} different beginnings; median {median(sizes):,.0f} characters, longest {max(sizes):,}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.data import sources, token_checks
+from harken.data.advice import warn_off_policy
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.markup import MarkupDetector, row_responses
 from harken.data.report import DataReport
@@ -55,6 +56,8 @@ def encode_preferences(
         return encoded, renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
+    if (off_policy := warn_off_policy(train, config.model_name)) is not None:
+        reports[0].warnings.append(off_policy)
     return _encode_split(train, held_out, reports, encode, renderer, run)
 
 
