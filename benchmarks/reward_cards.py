@@ -100,8 +100,8 @@ class HeadScorer(ModelScorer):
                 self.store, keys=np.array(list(self.states)), states=np.stack(list(self.states.values()))
             )
 
-    def fit(self, pairs: Sequence[Preference], labels: np.ndarray) -> None:
-        """Fit the head; `labels` are probabilities that `chosen` is better."""
+    def fit(self, pairs: Sequence[Preference], labels: np.ndarray) -> np.ndarray:
+        """Fit the head's weights; `labels` are probabilities that `chosen` is better."""
         self.weights = np.zeros(self.model.backbone.hidden_size)
         self.score_pairs(pairs)
         prompt = (
@@ -112,7 +112,7 @@ class HeadScorer(ModelScorer):
         )
         x = sides[0::2] - sides[1::2]
         scale = np.sqrt((x**2).mean(0)) * x.shape[1] ** 0.5
-        self.weights = fit_pair_weights(x / scale, labels, L2 / x.shape[1]) / scale
+        return fit_pair_weights(x / scale, labels, L2 / x.shape[1]) / scale
 
 
 def key(tokens: Sequence[int]) -> str:
@@ -141,6 +141,7 @@ def main() -> None:
     print(f"{len(training)} training pairs, {len(held_out)} held out", flush=True)
     backbone = Backbone.load(resolve("embedded"), WEIGHT_DTYPES["bfloat16"], "cpu")
     model = RewardModel(backbone, None, ScalarHead(backbone.hidden_size, 0.0))
+    weights = np.zeros(backbone.hidden_size)
     for name in ("hh", "flipped", "length_biased", "constant", "prompt_blind"):
         blind, began = name == "prompt_blind", time.process_time()
         scorer = HeadScorer(model, given.out / ("blind.npz" if blind else "states.npz"), blind=blind)
@@ -150,12 +151,9 @@ def main() -> None:
         if name == "length_biased":
             labels = np.array([np.sign(len(p.chosen) - len(p.rejected)) / 2 + 0.5 for p in training])
         scorer.bias = 0.3
-        if blind:
-            scorer.weights = weights
-        elif name != "constant":
-            scorer.fit(training, labels)
-        if name == "hh":
-            weights = scorer.weights
+        if name != "constant":
+            scorer.weights = weights if blind else scorer.fit(training, labels)
+        weights = scorer.weights if name == "hh" else weights
         job = CardJob(scorer, [PairSet(given.pairs.name, held_out, LAST_WEIGHTS)], training, {"model": name},
                       probe_pairs=given.probe_pairs)  # fmt: skip
         card = build_card(job)
