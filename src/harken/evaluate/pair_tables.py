@@ -88,9 +88,7 @@ def _changes(pairs: Sequence[Figures]) -> Cells:
     cells: Cells = {PAIR: _names(pairs)}
     for name, title in (("cap_hit", "truncated"), ("empty", "empty"), ("repetition", "repetitive")):
         if any(pair[name] for pair in pairs):
-            cells[f"{title}, points"] = [
-                "–" if pair[name] is None else interval(_points(pair[name]), sign=True) for pair in pairs
-            ]
+            cells[f"{title}, points"] = [_points(pair[name]) for pair in pairs]
             cells[f"p ({title})"] = [
                 "–" if pair[name] is None else decimal(pair[name]["mcnemar_p"], ".2g") for pair in pairs
             ]
@@ -205,8 +203,11 @@ def _counts(figures: Figures) -> str:
     return f"{figures['wins']} / {figures['ties']} / {figures['losses']}"
 
 
-def _points(change: Figures) -> dict[str, float]:
-    return {key: 100 * change[key] for key in ("value", "low", "high")}
+def _points(change: Figures | None) -> str:
+    if change is None:
+        return "–"
+    value, low, high = (f"{100 * change[key]:+.1f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _format(cells: Mapping[str, Sequence[str]], width: int) -> str:
