@@ -80,6 +80,15 @@ def test_scores_of_the_files_are_the_reward(tmp_path: Path) -> None:
     assert by_policy(rows, "b", "reward") == [2.5, 3.5, 4.5]
     assert by_policy(rows, "b", "stop") == by_policy(rows, "b", "cap_hit") == [None] * 3
     assert json.loads(folder.summary.read_text())["scorer"] == "reward"
+    everything = "".join(
+        json.dumps(json.loads(line) | {"model": name}) + "\n"
+        for name in "ab"
+        for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
+    )
+    (tmp_path / "all.jsonl").write_text(everything)
+    config = EvaluationConfig.model_validate({"policies": {"all": str(tmp_path / "all.jsonl")}})
+    rows = read_rows(suite.run_evaluation(config, tmp_path / "one_file").responses)
+    assert by_policy(rows, "b", "reward") == [2.5, 3.5, 4.5]
     judges = [{"type": "column", "path": "judge"}, {"type": "column", "path": "reward", "name": "other"}]
     config = EvaluationConfig.model_validate({"policies": policies, "judges": judges})
     rows = read_rows(suite.run_evaluation(config, tmp_path / "named").responses)

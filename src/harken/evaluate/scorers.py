@@ -62,8 +62,9 @@ class Scorers:
 def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]]) -> Scorers:
     """Find every scorer's model or function, before any weights are loaded.
 
-    `file_columns` are the columns of numbers of each response file. Without a scorer in the configuration, a column of
-    scores that all policies have is used, else the rule `intact`. Raises UserError as `resolve_sources` does.
+    `file_columns` are the columns of numbers of each system's responses in files. Without a scorer in the
+    configuration, a column of scores that all policies have is used, else the rule `intact`. Raises UserError as
+    `resolve_sources` does.
     """
     parts: list[RewardPart | ColumnPart] = list(config.judges)
     model = config.reward_model
@@ -85,7 +86,7 @@ def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]
 def _default_scorer(
     config: EvaluationConfig, file_columns: Sequence[frozenset[str]]
 ) -> RewardPart | ColumnPart:
-    if len(file_columns) == len(config.policies):
+    if all(policy.responses is not None for policy in config.policies.values()):
         for column in REWARD_COLUMNS:
             if all(column in names for names in file_columns):
                 return ColumnPart(type="column", path=column)
