@@ -99,7 +99,7 @@ def detect_language(
         return None
     scores: defaultdict[str, float] = defaultdict(float)
     seen: Counter[str] = Counter()
-    for word, times in Counter(_WORD.findall(_ADDRESS.sub(" ", text.lower()))).items():
+    for word, times in Counter(_WORD.findall(text.lower())).items():
         for code, weight in _WEIGHTS.get(word, ()):
             if (code in _CYRILLIC) == (script == "cyrillic"):
                 scores[code] += weight * times
@@ -130,7 +130,7 @@ def find_language_mismatch(
 
 def _compare(text: ResponseText, declared: str | None, found: str | None) -> tuple[str, str] | None:
     script = _clear_script(text.prose, MIN_LETTERS)
-    of_prompt = detect_language(text.prompt, PROMPT_WORDS, PROMPT_MARGIN, PROMPT_LETTERS)
+    of_prompt = detect_language(_ADDRESS.sub(" ", text.prompt), PROMPT_WORDS, PROMPT_MARGIN, PROMPT_LETTERS)
     expected = [code for code in (language_code(declared), of_prompt) if code]
     if script is None or found in expected:
         return None

@@ -96,6 +96,9 @@ FLATTERY = (
 )  # fmt: skip
 """Patterns of flattery in the opening."""
 
+# Every disclaimer has one of these; looking for them first is fast.
+_AI_PIECES = (" ai", "artificial", "language model", "künstliche", " ki", "sprachmodell", "modèle", "intelligence", "modelo", "modello",
+              " ia", "'ia", "inteligencia", "inteligência", "intelligenza", "assist", "asist", "作为", "として", "как ", "로서")  # fmt: skip
 _REFUSAL, _DISCLAIMER, _FLATTERY = (
     re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
     for patterns in (REFUSALS, DISCLAIMERS, FLATTERY)
@@ -117,7 +120,8 @@ def find_boilerplate(prose: str, context: str, opening: int = 200) -> str | None
 
     Where the conversation is about AI, "as an AI" is no boilerplate.
     """
-    disclaimer = _found(_DISCLAIMER, prose)
+    plain = _plain(prose)
+    disclaimer = _found(_DISCLAIMER, plain) if any(piece in plain for piece in _AI_PIECES) else None
     if disclaimer and not _ABOUT_AI.search(context):
         return disclaimer
     return _found(_FLATTERY, prose.lstrip()[:opening])

@@ -25,7 +25,7 @@ _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"'`，。）」】]+", re.IGNORE
 _NAME = r"[A-ZÀ-ÖØ-ÞА-Я][\w’'-]+"
 _YEAR = r"(?:1[89]|20)\d\d[a-z]?"
 # No reference is without one of these.
-_YEAR_OR_NUMBER = re.compile(r"(?:1[89]|20)\d\d|\d{4}|\d[\d -]{8}|\d\(|\d:\d|\d \(")
+_YEAR_OR_NUMBER = re.compile(r"\d(?:\d{3}|[\d -]{8}|\(|:\d| \()")
 _SEVERAL_AUTHORS = re.compile(
     rf"\b{_NAME}(?:,? {_NAME})?,? (?:et al\.?|and colleagues|und Kollegen|et collègues|y colaboradores|e colleghi|и др\.)"
     rf"(?:'s?)?[,\s]*\(?{_YEAR}\)?"

@@ -14,6 +14,7 @@ from harken.evaluate.audit.function_words import ALL_FUNCTION_WORDS
 from harken.evaluate.audit.words import UNSPACED
 
 _WORD = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
+_SPACED_WORD = re.compile(r"[^\W_]{3,}")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _STEM = 5
 """Letters of a word that are compared: a cheap stem, so that "volcano" fits "volcanoes"."""
@@ -48,7 +49,7 @@ class Relevance:
 def content_terms(text: str) -> set[str]:
     """Return a text's terms: the first five letters of its content words, and pairs of characters without spaces."""
     terms: set[str] = set()
-    for run in _WORD.findall(text.lower()):
+    for run in (_WORD if _UNSPACED.search(text) else _SPACED_WORD).findall(text.lower()):
         if _UNSPACED.match(run):
             terms.update(run[i : i + 2] for i in range(len(run) - 1))
         elif len(run) >= 3 and run not in _COMMON:

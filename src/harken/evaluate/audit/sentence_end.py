@@ -8,6 +8,8 @@ import re
 
 from harken.evaluate.audit.words import ResponseText, words
 
+TAIL = 200
+"""Characters of the end that are looked at."""
 _CLOSERS = "\"'”’»›)]}）】」』》*_~`>“"
 _TERMINAL = "….!?。！？।؟!?．｡؛;～~♪😀🙂😊👍❤️✨🎉"
 _ITEM = re.compile(r"^\s*(?:[-*+•–]|\(?\d{1,3}[.)、]|\(?[a-zA-Z][.)])\s+(?=\S)")
@@ -59,11 +61,11 @@ def find_broken_off(text: ResponseText, language: str | None, truncated: bool) -
         return None
     item = _ITEM.match(last)
     body = last[item.end() :] if item else last
-    end = _AFTERTHOUGHT.sub("", body.rstrip()).rstrip(_CLOSERS).rstrip()
+    end = _AFTERTHOUGHT.sub("", body[-TAIL:].rstrip()).rstrip(_CLOSERS).rstrip()
     if (
         not end
         or _CLOSING.search(end)
-        or _CLOSING.search(body.rstrip())
+        or _CLOSING.search(body[-TAIL:].rstrip())
         or end[-1] in _TERMINAL
         or not _is_letter_or_mark(end[-1])
     ):

@@ -23,8 +23,9 @@ _INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _NO_PROSE = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]|https?://\S+|www\.\S+", re.DOTALL)
 # Code that stands in the text without a fence.
 _CODE_LINE = re.compile(
-    r"^.*(?:[;{}]|\)\s*:|\w\(\)?\s*:?)\s*$|^\s*(?:#include|#pragma|import\s|from\s\w+\simport|def\s|class\s\w+[(:]|return\b|elif\b|else:|print\(|//|@\w)"
-    r".*$|^\s*[\w.\[\], ]+\s*[-+*/]?=\s*\S.*$|^\s*(?:for|while|if|with|try|except)\b.*:\s*$",
+    r"^(?=.{1,160}$)(?:.*(?:[;{}]|\)\s*:|\w\(\)\s*:?)\s*$"
+    r"|\s*(?:#include|#pragma|import\s|from\s\w+\simport|def\s|class\s\w+[(:]|return\b|elif\b|else:|print\(|//|@\w).*$"
+    r"|\s*[\w.\[\],]+(?: ?, ?[\w.\[\]]+)*\s?[-+*/]?=\s*\S.*$|\s*(?:for|while|if|with|try|except)\b.*:\s*$)",
     re.MULTILINE,
 )
 
@@ -100,9 +101,16 @@ class ResponseText:
     @cached_property
     def outside_code(self) -> str:
         """Return the response without fenced and inline code."""
-        return _INLINE_CODE.sub(" ", self.fences.outside)
+        outside = self.fences.outside
+        return _INLINE_CODE.sub(" ", outside) if "`" in outside else outside
 
     @cached_property
     def prose(self) -> str:
         """Return the response without code, displayed formulas and links."""
-        return _CODE_LINE.sub(" ", _NO_PROSE.sub(" ", self.outside_code))
+        prose = self.outside_code
+        if any(mark in prose for mark in ("$$", "\\[", "http", "www.")):
+            prose = _NO_PROSE.sub(" ", prose)
+        has_code = any(
+            mark in prose for mark in ("=", ";", "{", "}", ")\n", ":\n", "#include", "import ", "//")
+        )
+        return _CODE_LINE.sub(" ", prose) if has_code else prose
