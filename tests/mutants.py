@@ -17,6 +17,7 @@ from pathlib import Path
 
 from forked import Job, preload, run_jobs
 from mutant import Mutant
+from mutants_audit import AUDITED
 from mutants_card import CARD
 from mutants_chat import CHAT
 from mutants_checksums import CHECKSUMS
@@ -69,6 +70,7 @@ MUTANTS = [
     *QUANTISED,
     *COVERAGE,
     *CHAT,
+    *AUDITED,
     *MODELS,
     *CARD,
     *EVALUATION,
