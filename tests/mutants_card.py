@@ -141,7 +141,22 @@ PROVENANCE = [
     ("sides swapped", "written_by: (_clean(row[first]), _clean(row[second]))", "(_clean(row[second]), _clean(row[first]))"),
 ]  # fmt: skip
 
+GRID = [
+    ("rows at the limit are over it", "grid_cells: row.tokens > limit", "row.tokens >= limit"),
+    ("shares of all stages", "grid_cells: r.stage == stage and domain in ('all', r.domain or 'none')", "domain in ('all', r.domain or 'none')"),
+    ("SFT reads the worse side", "row_lengths: row.label > 0.5", "row.label < 0.5"),
+    ("shortened rows are dropped", "_dropped: n < tokens and isinstance(encode(n), RenderFailure)", "n < tokens"),
+]  # fmt: skip
+
+ADVICE = [
+    ("warned of unknown writers", "warn_off_policy: not names or any((PurePath(name).name in parts or name in parts for name in names))", "any((PurePath(name).name in parts or name in parts for name in names))"),
+    ("final/ is a name", "warn_off_policy: part.casefold() not in _NO_NAME", "True"),
+    ("ties have a position", "describe_positions: pair.chosen_first is not None", "True"),
+]  # fmt: skip
+
 TABLES = {
+    ("data/length_grid.py", "test_data_check.py::test_the_grid_of_limits_stages_and_domains test_data_check.py::test_prompts_and_tokens_have_a_grid_too"): GRID,
+    ("data/advice.py", "data/test_advice.py test_data_check.py::test_who_wrote_the_responses_and_a_policy_without_samples"): ADVICE,
     ("card/scored.py", "card/test_sections.py"): SCORED,
     ("card/accuracy.py", "card/test_sections.py"): ACCURACY,
     ("card/baselines.py", "card/test_sections.py"): BASELINES,
