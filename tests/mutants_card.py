@@ -155,8 +155,14 @@ ADVICE = [
 ]  # fmt: skip
 
 TABLES = {
-    ("data/length_grid.py", "test_data_check.py::test_the_grid_of_limits_stages_and_domains test_data_check.py::test_prompts_and_tokens_have_a_grid_too"): GRID,
-    ("data/advice.py", "data/test_advice.py test_data_check.py::test_who_wrote_the_responses_and_a_policy_without_samples"): ADVICE,
+    (
+        "data/length_grid.py",
+        "test_data_check.py::test_the_grid_of_limits_stages_and_domains test_data_check.py::test_prompts_and_tokens_have_a_grid_too",
+    ): GRID,
+    (
+        "data/advice.py",
+        "data/test_advice.py test_data_check.py::test_who_wrote_the_responses_and_a_policy_without_samples",
+    ): ADVICE,
     ("card/scored.py", "card/test_sections.py"): SCORED,
     ("card/accuracy.py", "card/test_sections.py"): ACCURACY,
     ("card/baselines.py", "card/test_sections.py"): BASELINES,
