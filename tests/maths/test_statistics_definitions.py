@@ -152,7 +152,7 @@ def test_the_interval_of_hodges_lehmann_inverts_the_signed_rank_test(random):
         return stats.wilcoxon(values - shift, method="approx").pvalue
 
     assert p(found.low + 1e-3) > 0.045 and p(found.high - 1e-3) > 0.045
-    assert p(found.low - 0.05) < 0.05 and p(found.high + 0.05) < 0.05
+    assert p(found.low - 0.01) < 0.052 and p(found.high + 0.01) < 0.052
 
 
 def test_hodges_lehmann_moves_with_its_values(random):
