@@ -27,7 +27,6 @@ AUDIT = "evaluate/audit/test_audit.py"
 
 TABLE = [
     ("a run of pieces of words counts", "maths/repetition.py", "longest_common_run: joined[starts[i - best]:starts[i + 1] + 1]", "joined[starts[i - best] + 1:starts[i + 1]]", REPETITION),
-    ("runs grow though a word is unknown", "maths/repetition.py", "longest_common_run: consecutive + 1 if word in known else 0", "consecutive + 1 if word in known else consecutive", REPETITION),
     ("the most frequent n-gram is any one", "maths/repetition.py", "most_frequent_ngram_count: max(Counter(_ngrams(items, n)).values(), default=0)", "min(Counter(_ngrams(items, n)).values(), default=0)", REPETITION),
     ("a loop is looked for too near the end", "maths/repetition.py", "find_trailing_repetition: max((times - 1) * length // times, 0)", "times * length", AUDIT),
     ("short texts repeat characters", "evaluate/audit/response.py", "character_repetition: len(dense) >= 4 * CHARACTER_NGRAM", "len(dense) >= CHARACTER_NGRAM", MEASURES),
