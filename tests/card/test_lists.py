@@ -53,6 +53,11 @@ def test_chance_of_several_chosen_responses():
     assert score_lists(SCORER, read([row]))["chance"] == pytest.approx(1 / math.comb(5, 2))
 
 
+def test_every_chosen_response_has_to_be_above_every_rejected_one():
+    row = {"prompt": "a", "chosen": ["5", "1"], "rejected": ["2", "0"]}
+    assert score_lists(SCORER, read([row]))["accuracy"]["share"] == 0.0
+
+
 TIED = [
     ("tied:1", ["9", "8"], ["1", "0"]),
     ("ref:1", ["9"], ["3"]),

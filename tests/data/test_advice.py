@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from harken.data.advice import advise_pairs, describe_writers, warn_off_policy
+from harken.data.advice import advise_pairs, describe_positions, describe_writers, warn_off_policy
 from harken.records import Message, Preference, Prompt, TokenPair
 
 
@@ -46,6 +48,15 @@ def test_a_policy_without_samples(writers: tuple[str, str], policy: str, warned:
     assert (found is not None) == warned
     if found:
         assert f"({policy})" in found and "Fix: add pairs sampled from the policy" in found
+
+
+def test_positions_are_those_of_rows_with_a_known_order():
+    """S2-31."""
+    rows = [
+        replace(pair, chosen_first=first) for pair in pairs(("", "")) for first in (True, False, True, None)
+    ]
+    assert describe_positions(rows) == ("positions: the first response is preferred in 67% of 3 rows", None)
+    assert describe_positions(rows[3:]) == ("", None)
 
 
 def test_writers_are_shares_of_responses():
