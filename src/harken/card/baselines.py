@@ -25,6 +25,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 MIN_COUNT = 3
 """Pairs in which a word has to occur."""
 MAX_TRAINING_PAIRS = 5000
+"""Training pairs that baselines and the learning curve are fitted on, the first ones."""
 WORD_L2 = 3.0
 
 

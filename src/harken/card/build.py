@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harken.card.accuracy import accuracy_slices, length_accuracy
-from harken.card.baselines import baselines
+from harken.card.baselines import MAX_TRAINING_PAIRS, baselines
 from harken.card.best_of_n import best_of_n_curve
 from harken.card.calibrated import calibration_section
 from harken.card.ceiling import ceiling_section
@@ -159,7 +159,7 @@ def _best_of_n(scorer: TokenScorer, samples: Samples) -> list[Section]:
 
 def _learning_curve(job: CardJob, scored: ScoredPairs) -> Section | None:
     assert job.features is not None
-    training = list(job.training)
+    training = list(job.training)[:MAX_TRAINING_PAIRS]
     features, held_out = job.features(training), job.features(scored.pairs)
     known, there = (np.atleast_1d(np.isfinite(x).all(axis=1)) for x in (features, held_out))
     labels = np.array([pair.label for pair in training], dtype=np.float64)

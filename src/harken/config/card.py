@@ -29,11 +29,11 @@ BLOCKING: tuple[FaultName, ...] = (
 class CardSettings(Strict):
     """The report card that a reward stage writes when it ends (`harken card` writes a full one)."""
 
-    pairs: Count = 256
+    pairs: Count = 200
     """Held-out pairs that are scored, chosen by the seed; 0: no card."""
-    probe_pairs: Count = 64
+    probe_pairs: Count = 24
     """Pairs on which edits, another prompt and the scorer's repeatability are measured."""
-    minutes: Positive = 5.0
+    minutes: Positive = 1.0
     """Probe fewer pairs where the probes would take longer than this, judged by the time that the pairs took."""
 
 
