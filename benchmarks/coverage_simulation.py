@@ -196,8 +196,9 @@ def main() -> None:
     asked.add_argument("--lc-studies", type=int, default=500)
     asked.add_argument("--lc-draws", type=int, default=400)
     asked.add_argument("--n", type=int, nargs="+", default=[50, 200, 2000])
+    asked.add_argument("--p", type=float, nargs="+", default=[0.5, 0.9])
     given = result.parsed(asked, {"studies": 100, "draws": 200, "lc_studies": 5, "lc_draws": 50, "n": [50]})
-    truths = {p: population(p) for p in (0.5, 0.9)}
+    truths = {p: population(p) for p in given.p}
     columns: list[str] = []
     rows: dict[str, dict[str, float]] = {}
     begun = time.monotonic()
@@ -206,12 +207,16 @@ def main() -> None:
             for clusters in (False, True):
                 column = f"{n}, {p}" + (", clusters" if clusters else "")
                 columns.append(column)
-                for name, coverage in cover(truth, n, clusters, given.studies, given.draws, seed=n).items():
-                    rows.setdefault(name, {})[column] = coverage
+                found = {}
+                if given.studies:
+                    found = cover(truth, n, clusters, given.studies, given.draws, seed=n)
                 if given.lc_studies:
-                    rows.setdefault("length-controlled win rate", {})[column] = cover_length_controlled(
+                    found["length-controlled win rate"] = cover_length_controlled(
                         p, n, clusters, given.lc_studies, given.lc_draws, seed=n
                     )
+                for name, coverage in found.items():
+                    rows.setdefault(name, {})[column] = coverage
+                print(column, {name: round(100 * c, 1) for name, c in found.items()}, flush=True)
     cells = [
         [name, *(f"{100 * found[c]:.1f}" if c in found else "-" for c in columns)]
         for name, found in rows.items()

@@ -12,6 +12,7 @@ from harken.maths.statistics import bootstrap, intervals, length_control, paired
 from harken.maths.statistics.bradley_terry import check_connected, fit_bradley_terry
 from harken.maths.statistics.logistic import fit_logistic
 from harken.maths.statistics.multiplicity import benjamini_hochberg
+from harken.maths.statistics.newton import maximize_concave
 from harken.maths.statistics.power import (
     detectable_mean_difference,
     detectable_win_rate,
@@ -263,6 +264,22 @@ def test_samples_that_vary_more_than_prompts_leave_no_variance_of_prompts():
 # Regressions
 
 
+def test_newtons_steps_stay_in_the_domain():
+    """log x − x has its maximum at 1; a whole step from 5 goes to −15."""
+    found = maximize_concave(
+        np.array([[5.0], [0.1], [1.0]]),
+        lambda x: (1 / x - 1, (1 / x**2)[:, :, None]),
+        lambda x: x[:, 0] > 0,
+    )
+    assert found[:, 0] == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_newtons_steps_do_not_oscillate():
+    """−log cosh x from 1.5: whole steps go further out on the other side each time."""
+    found = maximize_concave(np.array([[1.5], [-2.0]]), lambda x: (-np.tanh(x), np.cosh(x)[:, :, None] ** -2))
+    assert found[:, 0] == pytest.approx([0.0, 0.0], abs=1e-9)
+
+
 def test_separated_outcomes_have_a_finite_fit_with_a_prior_and_none_without(random):
     features, labels = np.ones((30, 1)), np.ones(30)
     fitted = fit_logistic(features, labels, np.ones((1, 30)))[0, 0]
@@ -345,8 +362,8 @@ def test_copies_of_a_prompt_leave_the_interval_of_the_length_control(random):
 
 
 def test_lengths_match_within_a_tenth():
-    left, right = [100, 100, 100, 0, 0], [109, 112, 91, 0, 5]
-    assert length_control.length_matched(left, right).tolist() == [True, False, True, True, False]
+    left, right = [100, 100, 100, 0, 0, 100], [109, 112, 91, 0, 5, 50]
+    assert length_control.length_matched(left, right).tolist() == [True, False, True, True, False, False]
     assert length_control.length_correlations([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == (None, None)
     assert length_control.length_correlations([1.0, 2.0, 9.0], [2.0, 3.0, 4.0])[1] == pytest.approx(1.0)
 
