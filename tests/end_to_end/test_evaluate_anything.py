@@ -215,10 +215,38 @@ def test_slices_are_columns_of_the_prompts(world: Path, tmp_path: Path) -> None:
     rows = [{"id": f"s{i}", "prompt": f"Say {i}", "level": "hard" if i % 2 else "easy"} for i in range(4)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"path": str(tmp_path / "p.jsonl"), "max_length": 64}
-    table, _ = evaluate(world, tmp_path / "out", data=data, slices=["level"])
+    table, summary = evaluate(
+        world, tmp_path / "out", data=data, slices=["level", "domain"], cluster_by="level"
+    )
+    assert (summary["families"], summary["family_column"]) == (2, "level")
+    assert {one["value"] for one in summary["pairs"][0]["slices"] if one["column"] == "level"} == {
+        "hard",
+        "easy",
+    }
     assert {row["prompt_id"]: row["level"] for row in table} == {
         f"s{i}": "hard" if i % 2 else "easy" for i in range(4)
     }
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"slices": ["zip"]}, "no prompt has a column 'zip'; there are .*level"),
+        ({"slices": ["reward"]}, "reward is a column of the responses"),
+        ({"cluster_by": "zip"}, "no prompt has a column 'zip'"),
+        ({"judges": [{"type": "column", "path": "zip"}]}, "column 'zip'; there are level, reward"),
+        ({"judges": ["nothing"]}, "unknown judge 'nothing'"),
+        ({"samples": 2}, "only 1 responses to some prompts, not 2"),
+    ],
+)
+def test_columns_and_scorers_that_are_not_there_are_named(
+    tmp_path: Path, keys: dict[str, Any], problem: str
+) -> None:
+    rows = [{"prompt": f"Q{i}", "response": "yes", "reward": 1.0, "level": i} for i in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = EvaluationConfig.model_validate({"policies": {"a": str(tmp_path / "a.jsonl")}} | keys)
+    with pytest.raises(UserError, match=problem):
+        suite.run_evaluation(config, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

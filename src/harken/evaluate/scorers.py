@@ -78,6 +78,14 @@ def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]
         if isinstance(first, ModelPart) and first.clip is None:
             name, model, first = REWARD_MODEL_SCORER, first.checkpoint_path, None
     everything = [*([first] if first else []), *parts]
+    for part in everything:
+        if isinstance(part, ColumnPart) and not any(part.path in names for names in file_columns):
+            raise UserError(
+                f"no response file has a number in every row of a column {part.path!r}; "
+                f"there are {', '.join(sorted(frozenset().union(*file_columns))) or 'none'}",
+                where="judges",
+                fix="name one of these columns, or another scorer",
+            )
     resolved = resolve_sources([part for part in everything if not isinstance(part, ColumnPart)])
     source = require_use(resolve(model), "reward") if model is not None else None
     return Scorers(name, source, first, tuple(parts), resolved)

@@ -18,6 +18,7 @@ from harken.chat import template as chat_template
 from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.data.report import DataReport
+from harken.errors import UserError
 from harken.evaluate import audit, batch_sensitivity, best_of_n, compare, trained_prompts
 from harken.evaluate.response_files import (
     MatchedFiles,
@@ -45,6 +46,15 @@ from harken.run.folder import EvaluationFolder
 from harken.run.lock import write_lock
 from harken.run.tables import write_rows
 from harken.run.tracking import say
+
+PROMPT_COLUMNS = ("domain", "language")
+"""Columns of every table of responses that describe the prompt."""
+RESPONSE_TABLE_COLUMNS = frozenset(
+    {
+        "prompt_id", "policy", "sample", "prompt", "messages", "response", "prompt_tokens", "response_tokens", "stop",
+        "reward", "repeated_4grams", "empty", "cap_hit",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     matched = match_files(files, prompts, config.samples or (1 if models else None)) if files else None
     prompts = matched.prompts if matched else prompts
     assert prompts is not None
+    _check_columns(config.kept_columns, prompts)
     policies = {name: list(own) for name, own in systems.items()}
     evaluation = _Evaluation(config, folder, prompts, report, models, policies, matched, scorers)
     # The responses depend on the weights too; fingerprints keep an evaluation from mixing two models of one name.
@@ -118,6 +129,25 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
         settings["template_time"] = moment.isoformat()
     with chat_template.freeze_clock(moment):
         return _evaluate(evaluation, settings)
+
+
+def _check_columns(names: Sequence[str], prompts: Sequence[Prompt]) -> None:
+    """Raise UserError for a column that the table of responses has already, and for one that no prompt has."""
+    for name in names:
+        if name in RESPONSE_TABLE_COLUMNS or name.startswith("score_"):
+            raise UserError(
+                f"{name} is a column of the responses, not of the prompts",
+                where="slices, cluster_by",
+                fix="name a column of the prompts' rows; domain, language and lengths are always sliced",
+            )
+        if name not in PROMPT_COLUMNS and all(name not in prompt.details for prompt in prompts):
+            there = sorted({key for prompt in prompts for key in prompt.details})
+            raise UserError(
+                f"no prompt has a column {name!r}"
+                + (f"; there are {', '.join(there)[:300]}" if there else ""),
+                where="slices, cluster_by",
+                fix="name a column of the prompts' rows",
+            )
 
 
 def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFolder:
@@ -305,7 +335,11 @@ def _row(
         "sample": rollout.sample,
         "domain": prompt.domain,
         "language": prompt.language,
-        **{name: None if (value := prompt.details.get(name)) is None else str(value) for name in slices},
+        **{
+            name: None if (value := prompt.details.get(name)) is None else str(value)
+            for name in slices
+            if name not in PROMPT_COLUMNS
+        },
         "prompt": prompt.last_user_message,
         "messages": json.dumps([m.to_dict() for m in prompt.messages], ensure_ascii=False),
         "response": rollout.text,

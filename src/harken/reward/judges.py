@@ -53,6 +53,8 @@ def find_judges(names: Sequence[str]) -> dict[str, Judge]:
     for name in names:
         if name not in JUDGES:
             raise UserError(
-                f"unknown judge {name!r}", where="judges", fix=f"choose among {', '.join(sorted(JUDGES))}"
+                f"unknown judge {name!r}: it is neither a rule nor a folder here",
+                where="judges",
+                fix=f"name a reward model's folder, my_reward.py:score, or a rule: {', '.join(sorted(JUDGES))}",
             )
     return {name: JUDGES[name] for name in names}
