@@ -35,7 +35,7 @@ EVALUATION = [
     Mutant("evaluation: a truncated response ended by itself", "evaluate/responses.py", "truncate_responses: 'length'", "rollout.stop", ANYTHING),
     Mutant("evaluation: a checkpoint is the final model", "models/checkpoint_folder.py", "_weights: {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}", "{}", ANYTHING),
     Mutant("evaluation: batch sensitivity scores in batches", "evaluate/batch_sensitivity.py", "measure: abs(a - b)", "a + 1.0", ANYTHING),
-    Mutant("evaluation: slices are lost", SUITE, "_run: config.slices", "()", ANYTHING),
+    Mutant("evaluation: slices are lost", SUITE, "_run: sources.load_prompts(config.data, seed=config.seed, keep=config.kept_columns)", "sources.load_prompts(config.data, seed=config.seed)", ANYTHING),
     Mutant("compare: equal weights elsewhere are a difference", "evaluate/settings_diff.py", "differences: key not in same", "True", DIFF),
     Mutant("compare: a seed is no difference", "evaluate/settings_diff.py", "confounding: effect not in WITHOUT_EFFECT", "effect not in WITHOUT_EFFECT and effect != 'random draws'", DIFF),
     Mutant("compare: two kinds of settings are controlled", "evaluate/settings_diff.py", "confounding: len(keys) == 1 and len(groups) == 1", "len(keys) >= 1", DIFF),

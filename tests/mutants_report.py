@@ -7,7 +7,7 @@ from mutant import Mutant
 PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 
 REPORT = [
-    Mutant("page: no response is audited", "pipeline.py", "report_pipeline: audit.audit(rows, summary['baseline'])", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: no response is audited", "pipeline.py", "report_pipeline: audit.audit(rows, summary['baseline'], config.evaluation.audit)", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
     Mutant("page: flags have no meaning", "pipeline.py", 'report_pipeline: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
     Mutant("page: no versions", "pipeline.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
     Mutant("page: no role table", "pipeline.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
