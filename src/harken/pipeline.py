@@ -174,7 +174,7 @@ def page_accounts(reward: RunFolder | None, evaluation: EvaluationFolder | None)
     card = reward.card.markdown if reward else None
     found = evaluation.audit if evaluation else None
     return accounts.accounts(
-        card.read_text(encoding="utf-8") if card and card.is_file() else None,
+        checksums.read_verified_text(card) if card and card.is_file() else None,
         json_io.read_object(found) if found and found.is_file() else None,
     )
 

@@ -59,6 +59,11 @@ def judge(out: Path) -> object:
     return RewardModel.load(resolve(str(PipelineFolder(out).reward.root)), torch.float32, "cpu")
 
 
+def accounts(out: Path) -> object:
+    folder = PipelineFolder(out)
+    return pipeline.page_accounts(folder.reward, folder.evaluation)
+
+
 def text(name: str) -> Callable[[Path], object]:
     return lambda out: checksums.read_verified_text(out / name)
 
@@ -89,7 +94,11 @@ READERS: dict[str, Callable[[Path], object]] = {
     "04_eval/config.yml": lambda out: lock_config(out / "04_eval" / "config.yml", {}, out),
     "04_eval/responses.parquet": lambda out: read_rows(out / "04_eval" / "responses.parquet"),
     "04_eval/summary.json": text("04_eval/summary.json"),
+    "04_eval/audit.json": accounts,
     "04_eval/SHA256SUMS": text("04_eval/summary.json"),
+    "02_rm/card/card.json": text("02_rm/card/card.json"),
+    "02_rm/card/card.md": accounts,
+    "02_rm/card/SHA256SUMS": accounts,
     "pipeline.yml": pipeline.report_pipeline,
     "results.json": text("results.json"),
     "05_report/report.html": text("05_report/report.html"),
@@ -150,7 +159,9 @@ def test_whole_files_are_read_and_sha256sum_agrees(finished: Path, tmp_path: Pat
     read_step(out / "03_ppo", 2)
     checksummed = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("SHA256SUMS"))
     stages = ["01_sft", "02_rm", "03_ppo"]
-    assert checksummed == sorted([".", *stages, *(f"{stage}/final" for stage in stages), "04_eval"])
+    assert checksummed == sorted(
+        [".", *stages, *(f"{stage}/final" for stage in stages), "02_rm/card", "04_eval"]
+    )
     for folder in checksummed if shutil.which("sha256sum") else []:
         command = ["sha256sum", "-c", "--strict", "--quiet", "SHA256SUMS"]
         subprocess.run(command, cwd=out / folder, check=True)
