@@ -117,7 +117,7 @@ FIELDS = numeric_fields()
 def test_no_number_is_beyond_use(model: type[BaseModel], name: str, annotation: str) -> None:
     """NaN, infinities and slips of the hand such as `lr: 1e300` or a batch of 10**12 are refused in the file."""
     for value in ABSURD:
-        if name == "seed" and isinstance(value, int) and 0 <= value < 2**63:
+        if name.endswith("seed") and isinstance(value, int) and 0 <= value < 2**63:
             continue
         problems = []
         try:

@@ -155,7 +155,7 @@ def _card(
         scorer=scorer,
         sets=limited,
         training=training,
-        facts=_facts(config, run, source, model),
+        facts=_facts(config, source, model),
         probe_pairs=request.probe_pairs,
         minutes=None if full else config.training.card.minutes,
         seed=config.seed,
@@ -178,10 +178,9 @@ def parameter_count(name: str) -> int:
     return count
 
 
-def _facts(config: RunConfig, run: RunFolder, source: ModelSource, model: RewardModel) -> Section:
+def _facts(config: RunConfig, source: ModelSource, model: RewardModel) -> Section:
     base = [p for n, p in model.backbone.model.named_parameters() if "lora_" not in n]
     return {
-        "run": str(run.root),
         "fingerprint": lineage_fingerprint(source)[:16],
         "base": source.base.name if source.base else "",
         "parameters": sum(map(weight_count, base)),
