@@ -345,7 +345,7 @@ def test_the_interval_is_the_spread_of_refits_written_slowly(random):
 
     drawn = np.random.default_rng(5).integers(80, size=(200, 80), dtype=np.int32)
     spread = np.std([odds(rows) for rows in drawn])
-    reach = stats.t.ppf(0.975, 79) * math.sqrt(80 / 79) * spread
+    reach = stats.norm.ppf(0.975) * spread
     expected = special.expit(odds(np.arange(80)) + np.array([-reach, reach]))
     assert [found.win_rate.low, found.win_rate.high] == pytest.approx(list(expected), abs=1e-4)
 

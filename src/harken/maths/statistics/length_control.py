@@ -56,8 +56,8 @@ def length_controlled_win_rate(
 
     The interval comes from fitting again in every bootstrap draw of whole clusters, so it holds the noise of the
     outcomes and of the fit; the spread of the predictions alone would hold neither. Near 0 and 1 the refits are skewed,
-    so their standard deviation is taken on the scale of log odds, times the t quantile, about a fit to which one tie at
-    equal length is added (as Wilson's and Jeffreys' intervals add about one row).
+    so their standard deviation is taken on the scale of log odds, times z, about a fit to which one tie at equal length
+    is added (as Wilson's and Jeffreys' intervals add about one row).
     Source: Dubois et al. 2024, arXiv 2404.04475 (the model); Efron and Tibshirani 1993, An Introduction to the
     Bootstrap, section 12.6 (intervals on a transformed scale).
     """
@@ -90,7 +90,7 @@ def length_controlled_win_rate(
             for some in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK))
         ]
     )
-    reach = critical_value(confidence, len(names)) * float(replicates.std())
+    reach = critical_value(confidence, None) * float(replicates.std())
     low, high = (float(special.expit(centre + side * reach)) for side in (-1, 1))
     psi = float(fitted[2]) if difficulty is not None else None
     return LengthControlled(
