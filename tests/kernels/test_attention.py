@@ -9,7 +9,14 @@ import pytest
 import torch
 from tiny import tiny_backbone, tiny_tokenizer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MistralConfig, PretrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+)
 
 from harken.batches import collate
 from harken.kernels import attention, packing
@@ -115,3 +122,11 @@ def test_it_is_chosen_for_plain_causal_attention_alone() -> None:
         torch.testing.assert_close(
             backbone.hidden(batch)[batch.attention_mask], own[batch.attention_mask], atol=1e-5, rtol=1e-5
         )
+
+
+def test_full_attention_is_told_by_the_configuration() -> None:
+    """Windows and caps each make a model stand aside, before any probe is run."""
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    assert attention.is_full_attention(LlamaConfig(**sizes))
+    assert not attention.is_full_attention(MistralConfig(**sizes, sliding_window=8))
+    assert not attention.is_full_attention(LlamaConfig(**sizes, attn_logit_softcapping=30.0))

@@ -182,3 +182,11 @@ def test_other_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         raising=False,
     )
     assert not decode_step.is_equivalent(backbone.trunk, backbone.forward, torch.float32)
+
+
+def test_a_layer_with_another_part_has_another_layout() -> None:
+    """It is refused by its modules, before its outputs are compared."""
+    model = tiny_model()
+    assert decode_step._has_llama_layout(model.model)
+    model.model.layers[1].add_module("gate", torch.nn.Identity())
+    assert not decode_step._has_llama_layout(model.model)

@@ -190,3 +190,9 @@ def test_rows_past_what_a_rotation_is_fixed_for_are_refused(name: str, limit: in
             backbone.forward_packed(backbone.pack(rows))
     else:
         backbone.forward_packed(backbone.pack(rows))
+
+
+def test_rows_of_two_lengths_are_compared() -> None:
+    """A decoder that is wrong only for the shorter of two rows would pass on rows of one length."""
+    lengths, offset, _ = next(choose_decoder._cases(tiny_backbone(), choose_decoder.ROW_BY_ROW))
+    assert offset == 0 and len(set(lengths)) == 2 and min(lengths) == 2
