@@ -83,8 +83,6 @@ PROBES = [
 ]  # fmt: skip
 
 BEST_OF_N = [
-    ("drawn with the wrong size", "selection_weights: math.comb(i, n - 1)", "math.comb(i, n - 1) * (i + 1)"),
-    ("equal rewards by position", "selection_weights: pooled[rank]", "chance[np.argsort(np.argsort(rewards))]"),
     ("judges at random", "best_of_n_curve: float(weights[i] @ np.asarray(values[i], dtype=np.float64))", "float(weights[i] @ np.asarray(values[i], dtype=np.float64)) if name == 'reward' else float(np.mean(values[i]))"),
     ("prompts with too few samples", "best_of_n_curve: len(row) >= n", "len(row) >= 1"),
 ]  # fmt: skip

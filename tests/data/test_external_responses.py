@@ -126,6 +126,14 @@ def test_a_system_that_failed_is_told_from_an_empty_response(tmp_path: Path) -> 
     assert (failed.text, empty.text) == (None, "")
 
 
+@pytest.mark.parametrize(
+    "body", [None, "rate limited", {"error": {"code": 429}}, {"choices": None, "usage": "none"}]
+)
+def test_a_failed_request_of_a_batch_is_a_failed_response(tmp_path: Path, body: object) -> None:
+    (found,) = read(tmp_path, {"custom_id": "q1", "response": {"status_code": 429, "body": body}})
+    assert (found.id, found.text, found.tokens) == ("q1", None, None)
+
+
 def test_parquet_and_other_column_names_are_read(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([{"q": ASK, "says": SAY, "sample": 1}])
     pq.write_table(table, tmp_path / "r.parquet")

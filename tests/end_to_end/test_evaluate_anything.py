@@ -16,7 +16,6 @@ from harken.cli.main import main
 from harken.config import EvaluationConfig
 from harken.errors import UserError
 from harken.evaluate import suite
-from harken.evaluate.best_of_n import kl_bound
 from harken.models.resolve import resolve
 from harken.run.tables import read_rows
 
@@ -176,7 +175,6 @@ def test_best_of_n_is_the_best_of_its_own_samples(world: Path, tmp_path: Path) -
         assert row["response"] == max(candidates, key=lambda r: r["reward"])["response"]
         assert row["reward"] == float(len(row["response"]))
     assert summary["best_of"] == {"best": {"n": 3, "kl_bound": pytest.approx(math.log(3) - 2 / 3)}}
-    assert kl_bound(1) == 0.0
 
 
 def test_a_budget_truncates_the_same_responses(world: Path, tmp_path: Path) -> None:

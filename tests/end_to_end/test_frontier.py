@@ -12,7 +12,7 @@ from read_page import read_page
 
 from harken.cli.main import main
 from harken.evaluate import frontier
-from harken.evaluate.best_of_n import kl_bound
+from harken.maths.theory import best_of_n_kl
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_best_of_n_is_measured_by_the_runs_own_reward_and_drawn(
     assert "best of 6" in printed and "update 2" in printed
     points = json.loads((world / "ppo/best_of_n/curve.json").read_text())["points"]
     assert [point["n"] for point in points] == [1, 2, 4, 6]
-    assert [point["kl"] for point in points] == pytest.approx([kl_bound(n) for n in (1, 2, 4, 6)])
+    assert [point["kl"] for point in points] == pytest.approx([best_of_n_kl(n) for n in (1, 2, 4, 6)])
     (table,) = tables
     rewards = np.array(table["reward"])
     assert rewards.shape == (3, 6)

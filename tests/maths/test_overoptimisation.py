@@ -11,9 +11,9 @@ from scipy import optimize, stats
 
 from harken.maths.statistics.overoptimisation import (
     best_of_n_means,
-    best_of_n_weights,
     find_divergence,
     fit_gao,
+    selection_weights,
 )
 
 
@@ -29,7 +29,7 @@ def test_best_of_n_is_the_mean_over_all_subsets() -> None:
             for row, own in zip(scores, gold, strict=True)
         ]
         assert best_of_n_means(scores, gold, n) == pytest.approx(expected, abs=1e-12)
-        assert best_of_n_weights(6, n).sum() == pytest.approx(1.0, abs=1e-12)
+        assert selection_weights(scores[0], n).sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_responses_of_equal_score_share_their_places() -> None:
@@ -48,7 +48,7 @@ def test_best_of_n_of_a_perfect_score_grows_as_order_statistics() -> None:
     assert best_of_n_means(values, values, 8) == pytest.approx(values.max(axis=1))
     for n in (0, 9):
         with pytest.raises(ValueError, match="between 1 and"):
-            best_of_n_weights(8, n)
+            selection_weights(np.arange(8), n)
 
 
 @pytest.mark.parametrize("form", ["rl", "best_of_n"])

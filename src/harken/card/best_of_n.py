@@ -7,13 +7,13 @@ arXiv:2401.01879). A policy trained by PPO at the same KL should reach at least 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from harken.card.baselines import vars_of
-from harken.card.scored import RewardArray, Section
+from harken.card.scored import Section
+from harken.maths.statistics.overoptimisation import selection_weights
 from harken.maths.statistics.proportions import clustered_mean_interval
 from harken.maths.theory import best_of_n_kl
 
@@ -39,19 +39,3 @@ def best_of_n_curve(
         found.append(entry)
         n *= 2
     return found
-
-
-def selection_weights(rewards: RewardArray, n: int) -> RewardArray:
-    """Return the chance that each sample has the highest reward among n drawn from them without replacement.
-
-    The sample of rank i (1 is the lowest) is the best of C(i−1, n−1) of the C(N, n) draws. Equal rewards share their
-    chances. This is the unbiased estimator of the best of n, with lower variance than drawing once.
-    """
-    count = len(rewards)
-    total = math.comb(count, n)
-    chance = np.array([math.comb(i, n - 1) / total for i in range(count)])
-    values, rank = np.unique(rewards, return_inverse=True)
-    ordered = np.sort(rank)
-    pooled = np.bincount(ordered, chance, minlength=len(values)) / np.bincount(rank, minlength=len(values))
-    weights: RewardArray = pooled[rank]
-    return weights

@@ -120,8 +120,8 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
 def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
     """Return the conversation, () without one; the response's value; and an object around it, {} without one."""
     if isinstance(row.get("custom_id"), str) and isinstance(row.get("response"), Mapping):  # an OpenAI batch
-        body = row["response"].get("body") or {}
-        return (), body.get("choices"), body.get("usage") or {}
+        body = _mapping(row["response"].get("body"))
+        return (), body.get("choices"), _mapping(body.get("usage"))
     if isinstance(row.get("resps"), list):  # lm-evaluation-harness
         return _harness_prompt(row), row["resps"], {}
     name = fields.first_present(row, RESPONSE_COLUMNS)
@@ -140,8 +140,12 @@ def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
         if missing is None:
             raise RowError("missing_field", "response")
         return messages, None, {}
-    usage = row.get("usage")
-    return messages, row[name], usage if isinstance(usage, Mapping) else {}
+    return messages, row[name], _mapping(row.get("usage"))
+
+
+def _mapping(value: Any) -> Row:
+    """Return an object, {} in place of anything else: what a tool writes where a request failed."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _json_list(text: str) -> object:

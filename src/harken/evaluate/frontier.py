@@ -19,10 +19,10 @@ from harken.config.ppo import PPOTraining
 from harken.data import sources
 from harken.data.chat import Renderer
 from harken.errors import UserError
-from harken.evaluate.best_of_n import kl_bound
 from harken.evaluate.responses import load_engine
 from harken.maths.statistics.intervals import bootstrap_mean
 from harken.maths.statistics.overoptimisation import best_of_n_means
+from harken.maths.theory import best_of_n_kl
 from harken.models.device import choose_device
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import WEIGHT_DTYPES
@@ -83,7 +83,7 @@ def curve_points(table: Mapping[str, Any], n: int, seed: int) -> list[dict[str, 
     reward = np.asarray(table["reward"], dtype=np.float64)
     points = []
     for count in _powers_of_two(n):
-        point: dict[str, Any] = {"n": count, "kl": kl_bound(count)}
+        point: dict[str, Any] = {"n": count, "kl": best_of_n_kl(count)}
         for name, values in table.items():
             gold = np.asarray(values, dtype=np.float64)
             known = ~np.isnan(gold).any(axis=1)

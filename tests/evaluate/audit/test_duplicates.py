@@ -3,6 +3,7 @@
 import random
 from itertools import combinations
 
+import datasketch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +58,6 @@ def test_exactly_the_texts_with_a_partner_of_another_group_are_found(items, simi
 
 
 def test_minhash_agrees_on_texts_that_are_clearly_alike_or_not():
-    datasketch = pytest.importorskip("datasketch", reason="datasketch is not installed")
     random.seed(3)
     words = [f"w{i}" for i in range(400)]
     bases = [random.choices(words, k=200) for _ in range(20)]

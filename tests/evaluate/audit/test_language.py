@@ -1,7 +1,7 @@
 # ruff: noqa: E501  texts are one a line
 
-import importlib.util
 
+import py3langid
 import pytest
 
 from harken.evaluate.audit.function_words import LANGUAGE_WORDS
@@ -37,10 +37,6 @@ def test_languages_are_told_apart(code):
 
 @pytest.mark.parametrize("code", TEXTS)
 def test_an_independent_identifier_agrees(code):
-    if importlib.util.find_spec("py3langid") is None:
-        pytest.skip("py3langid is not installed")
-    import py3langid
-
     assert py3langid.classify(TEXTS[code])[0] == code == detect_language(TEXTS[code], min_words=5)
 
 
