@@ -10,11 +10,21 @@ from typing import Any
 from tiny import save_tiny
 
 from harken import pipeline
-from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.config import (
+    EvaluationConfig,
+    GenerationConfig,
+    PairsConfig,
+    PipelineConfig,
+    RunConfig,
+    ScoringConfig,
+)
 from harken.evaluate import suite
+from harken.generation.generate import run_generate
+from harken.generation.pairs import run_pairs
+from harken.generation.score import run_score
 from harken.train.launch import train
 
-KINDS = ("sft", "reward", "ppo", "evaluation", "pipeline")
+KINDS = ("sft", "reward", "ppo", "evaluation", "pipeline", "generate", "score", "pairs")
 
 _LORA = {"rank": 2}
 _EVERY_STEP = {"every": 1, "keep": 2}
@@ -36,6 +46,11 @@ def make_world(root: Path) -> None:
     _lines(root / "held_out.jsonl", [{**p, "prompt": p["prompt"] + "!"} for p in pairs[:3]])
     _lines(root / "prompts.jsonl", [{"id": f"q{i}", "prompt": f"Ask {i}"} for i in range(5)])
     _lines(root / "others.jsonl", [{"id": f"h{i}", "prompt": f"Say {i}"} for i in range(3)])
+    scored = [
+        {"prompt": f"Ask {i}", "response": f"{word} {i}.", "policy": word, "reward": (i * n) % 3}
+        for i in range(3) for n, word in enumerate(("Good", "bad", "Other"))
+    ]  # fmt: skip
+    _lines(root / "responses.jsonl", scored)
     work(root, "sft")(root / "sft")
     work(root, "reward")(root / "rm")
 
@@ -48,7 +63,27 @@ def work(root: Path, kind: str) -> Callable[[Path], object]:
     if kind == "pipeline":
         whole = PipelineConfig.model_validate(pipeline_settings(root))
         return lambda folder: pipeline.run_pipeline(whole, folder)
+    if kind in ("generate", "score", "pairs"):
+        return _data_stage(root, kind)
     return training(run_config(root, kind))
+
+
+def _data_stage(root: Path, kind: str) -> Callable[[Path], object]:
+    """Responses of two policies; scores by a reward model and a rule; pairs of scored responses."""
+    device = {"dtype": "float32", "device": "cpu"}
+    responses = str(root / "responses.jsonl")
+    if kind == "generate":
+        settings = {k: v for k, v in evaluation_settings(root).items() if k != "reward_model"} | {
+            "samples": 2
+        }
+        generation = GenerationConfig.model_validate(settings)
+        return lambda folder: run_generate(generation, folder)
+    if kind == "score":
+        scorers = {"reward_model": str(root / "rm" / "final"), "judges": ["intact"]}
+        scoring = ScoringConfig.model_validate({"responses": responses, **scorers, **device})
+        return lambda folder: run_score(scoring, folder)
+    pairs = PairsConfig.model_validate({"responses": responses, "how": "all", "ties": "keep"})
+    return lambda folder: run_pairs(pairs, folder)
 
 
 def training(config: RunConfig) -> Callable[[Path], object]:

@@ -12,7 +12,9 @@ import pytest
 HARNESS = Path(__file__).with_name("harness.py")
 
 
-@pytest.mark.parametrize("kinds", [["sft", "reward", "evaluation"], ["ppo", "pipeline"]])
+@pytest.mark.parametrize(
+    "kinds", [["sft", "reward", "evaluation"], ["ppo", "pipeline"], ["generate", "score", "pairs"]]
+)
 def test_killed_runs_give_the_results_of_unkilled_runs(kinds: list[str]) -> None:
     command = [sys.executable, str(HARNESS), *kinds, "--points", "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ import typer
 
 from harken import __version__
 from harken.cli.evaluation import evaluation_commands
+from harken.cli.generation import generation_commands
 from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
@@ -45,7 +46,7 @@ OS_ERROR_FIXES = {
 }
 """Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
 
-FILES = {"card", "demo", "train", "pipeline", "sweep", "eval", "report"}
+FILES = {"card", "demo", "train", "pipeline", "sweep", "eval", "generate", "score", "pairs", "report"}
 """Commands whose results are in files, so that lost output is not an error."""
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 app.add_typer(preflight)
 app.add_typer(evaluation_commands)
+app.add_typer(generation_commands)
 app.add_typer(presets, name="presets")
 
 

@@ -6,6 +6,7 @@ documentation.
 
 from harken.config.base import DataConfig, Strict
 from harken.config.evaluation import EvaluationConfig
+from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
 from harken.config.pipeline import EvaluationStage, PipelineConfig, StageOverrides
 from harken.config.run import (
     CheckpointSettings,
@@ -21,10 +22,13 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "EvaluationStage",
+    "GenerationConfig",
     "HealthSettings",
     "LoraSettings",
+    "PairsConfig",
     "PipelineConfig",
     "RunConfig",
+    "ScoringConfig",
     "StageOverrides",
     "Strict",
     "Training",

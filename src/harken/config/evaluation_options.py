@@ -13,12 +13,21 @@ from harken.errors import UserError
 _NAMED = re.compile(r"([^=/\\.~:]+)=(.+)", re.DOTALL)
 _UNNAMED_FOLDERS = ("final", "checkpoints", "best")
 """Folders that say nothing about which model it is."""
+RESPONSE_TABLE_FILE = "responses.parquet"
+"""The table in a folder of generated or scored responses and of an evaluation."""
+
+
+def response_file(path: str) -> str:
+    """Return the table of a folder of responses or of an evaluation; any other path unchanged."""
+    inside = Path(path).expanduser() / RESPONSE_TABLE_FILE
+    return str(inside) if inside.is_file() else path
 
 
 def policies_from(arguments: Sequence[str]) -> dict[str, str]:
     """Return name → model or file of policies written `name=path` or just `path`, in order.
 
-    A path without a name is called by its last parts, as many as tell it from the others.
+    A path without a name is called by its last parts, as many as tell it from the others. A folder of responses stands
+    for its table.
     Raises UserError for two policies of one name.
     """
     found: dict[str, str] = {}
@@ -30,7 +39,7 @@ def policies_from(arguments: Sequence[str]) -> dict[str, str]:
             raise UserError(
                 f"two policies are called {name!r}", where=path, fix=f"name them: a={found[name]} b={path}"
             )
-        found[name] = path
+        found[name] = response_file(path)
     return found
 
 
@@ -41,11 +50,16 @@ def scorers_from(arguments: Sequence[str]) -> dict[str, Any]:
     files, `classifier:org/name` a classifier, and any other name a rule. A reward model that comes first is
     `reward_model`.
     """
-    parts = [_scorer(text) for text in arguments]
+    parts = judges_from(arguments)
     first = parts[0] if parts else None
     if isinstance(first, dict) and first["type"] == "model":
         return {"reward_model": first["checkpoint_path"], "judges": parts[1:]}
     return {"judges": parts}
+
+
+def judges_from(arguments: Sequence[str]) -> list[str | dict[str, Any]]:
+    """Return the entries of `judges` for scorers written as in `scorers_from`, reward models too."""
+    return [_scorer(text) for text in arguments]
 
 
 def _scorer(text: str) -> str | dict[str, Any]:

@@ -12,21 +12,40 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.config import (
+    EvaluationConfig,
+    GenerationConfig,
+    PairsConfig,
+    PipelineConfig,
+    RunConfig,
+    ScoringConfig,
+)
 from harken.config import yaml as config_yaml
 from harken.config.base import Strict
 from harken.config.errors import explain
 from harken.config.yaml import Settings
 from harken.errors import UserError
 
-ConfigKind = Literal["run", "pipeline", "evaluation"]
+ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pairs"]
 Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
 _STAGES = ("sft", "reward", "ppo")
 """A pipeline's training stages; the name of each is its training type."""
-_WITH_ARTICLE = {"run": "a run", "pipeline": "a pipeline", "evaluation": "an evaluation"}
-_COMMANDS = {"run": "train --preset", "pipeline": "pipeline", "evaluation": "eval --config"}
+_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs")
+"""Kinds whose key `type` names them, and the command too."""
+_WITH_ARTICLE = {
+    "run": "a run",
+    "pipeline": "a pipeline",
+    "evaluation": "an evaluation",
+    **dict.fromkeys(_DATA_STAGES, "a stage of data made by models"),
+}
+_COMMANDS = {
+    "run": "train --preset",
+    "pipeline": "pipeline",
+    "evaluation": "eval --config",
+    **{kind: f"{kind} --config" for kind in _DATA_STAGES},
+}
 
 
 @dataclass(frozen=True)
@@ -66,11 +85,43 @@ def load_evaluation(
 
     Without a name it consists of `given`, the keys that the command line sets, and `overrides`.
     """
+    return _load_given(EvaluationConfig, "evaluation", "eval", name, overrides, output_dir, given)
+
+
+def load_generation(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+) -> GenerationConfig:
+    """Load the configuration of generated responses; arguments as in `load_evaluation`."""
+    return _load_given(GenerationConfig, "generate", "responses", name, overrides, output_dir, given)
+
+
+def load_scoring(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+) -> ScoringConfig:
+    """Load the configuration of scored responses; arguments as in `load_evaluation`."""
+    return _load_given(ScoringConfig, "score", "scored", name, overrides, output_dir, given)
+
+
+def load_pairs(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+) -> PairsConfig:
+    """Load the configuration of pairs; arguments as in `load_evaluation`."""
+    return _load_given(PairsConfig, "pairs", "pairs", name, overrides, output_dir, given)
+
+
+def _load_given(
+    model: type[Config],
+    kind: ConfigKind,
+    stem: str,
+    name: str | None,
+    overrides: list[str],
+    output_dir: str | Path | None,
+    given: Mapping[str, Any] | None,
+) -> Config:
     keys = dict(given or {})
-    if name is None:
-        settings, stem = Settings({}, {(): "the command line"}), "eval"
-    else:
-        settings, stem = _settings(name, "evaluation", [])
+    settings = Settings({}, {(): "the command line"})
+    if name is not None:
+        settings, stem = _settings(name, kind, [])
     data = {**settings.data, **keys}
     section = settings.data.get("data")
     if isinstance(section, dict) and "data" in keys:  # `--data` sets the path alone
@@ -78,7 +129,7 @@ def load_evaluation(
     places = dict(settings.places)
     places |= {(key,): f"--{key.replace('_', '-')}" for key in keys}
     settings = config_yaml.expand(config_yaml.override(Settings(data, places), overrides))
-    return _validated(EvaluationConfig, _with_folder(settings, stem, output_dir))
+    return _validated(model, _with_folder(settings, stem, output_dir))
 
 
 def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None = None) -> PipelineConfig:
@@ -140,6 +191,9 @@ def _settings(name: str, wanted: ConfigKind, overrides: list[str]) -> tuple[Sett
 
 
 def _kind(data: dict[str, Any]) -> ConfigKind | None:
+    stage = next((kind for kind in _DATA_STAGES if data.get("type") == kind), None)
+    if stage is not None:
+        return stage
     kinds: dict[str, ConfigKind] = {"training": "run", "sft": "pipeline", "policies": "evaluation"}
     return next((kind for key, kind in kinds.items() if key in data), None)
 

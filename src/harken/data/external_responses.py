@@ -55,6 +55,11 @@ class ExternalResponse:
     values: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
     """Its further text columns, such as domain and language."""
+    reference: str | None = None
+    tools: str = ""
+    """JSON list of the tools that the prompt offers, "" for none."""
+    prompt_details: Mapping[str, Any] = field(default_factory=dict)
+    """The object in its column `details`."""
 
 
 def read_external_responses(
@@ -114,6 +119,9 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
             or (_tokens(row) if len(choices) == 1 else None),
             values=numbers,
             details=texts,
+            reference=row["reference"] if isinstance(row.get("reference"), str) else None,
+            tools=fields.parse_tools(row),
+            prompt_details=_object(row.get("details")),
         )
 
 
@@ -127,7 +135,7 @@ def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
     name = fields.first_present(row, RESPONSE_COLUMNS)
     turns = row.get("messages") or row.get("conversations") or row.get("conversation")
     if isinstance(turns, str) and name is not None:
-        turns = _json_list(turns)
+        turns = _parsed_json(turns)
     if isinstance(turns, list):
         messages = fields.parse_messages([_plain_turn(turn) for turn in turns], "messages")
         if messages and messages[-1].role == "assistant" and name is None:
@@ -148,8 +156,13 @@ def _mapping(value: Any) -> Row:
     return value if isinstance(value, Mapping) else {}
 
 
-def _json_list(text: str) -> object:
-    """Return the list that `responses.parquet` of an evaluation writes as JSON; None for other text."""
+def _object(value: Any) -> Row:
+    """Return the object of a cell, which may be JSON text; {} for anything else."""
+    return _mapping(_parsed_json(value) if isinstance(value, str) else value)
+
+
+def _parsed_json(text: str) -> object:
+    """Return the value that `responses.parquet` has as JSON; None for other text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -23,7 +23,17 @@ _SIDES = tuple(
     )
 )
 _BOTH = ("policy", "source_policy", "generator", "model", "model_name")
-_RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id", "labeler", "labeler_id")
+_RATERS = (
+    "rater",
+    "rater_id",
+    "scorer",
+    "annotator",
+    "annotator_id",
+    "worker",
+    "worker_id",
+    "labeler",
+    "labeler_id",
+)
 PREFERRED_FIRST = frozenset({"prompt_chosen_rejected", "chosen_rejected", "ranking", "scored_list"})
 """Layouts whose rows put the better response first, so that the order of the two says nothing."""
 

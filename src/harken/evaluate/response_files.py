@@ -110,6 +110,11 @@ def fingerprint_rows(rows: Sequence[ExternalResponse]) -> str:
             r.tokens,
             dict(r.values),
             dict(r.details),
+            *(
+                [r.reference, r.tools, dict(r.prompt_details)]
+                if r.reference or r.tools or r.prompt_details
+                else []
+            ),
         ]
         for r in rows
     ]
@@ -161,6 +166,20 @@ def match_files(
         accounts[name].further_samples += sum(len(own[prompt]) - kept for prompt in ids)
         found[name] = {p.id: _in_order(own[p.id])[:kept] for p in shared}
     return MatchedFiles(shared, found, kept, accounts)
+
+
+def match_prompts(
+    rows: Sequence[ExternalResponse], prompts: Sequence[Prompt] | None, name: str
+) -> list[Prompt | None]:
+    """Return each row's prompt, by its id or else by its text; None where `prompts` are given and it is none of them.
+
+    Raises UserError as `match_files` does for one file called `name`.
+    """
+    known = _KnownPrompts(prompts)
+    known.begin_file(name)
+    found = [known.find(row) for row in rows]
+    by_id = {prompt.id: prompt for prompt in known.prompts()}
+    return [None if prompt is None else by_id[prompt] for prompt in found]
 
 
 class _KnownPrompts:
@@ -240,8 +259,9 @@ def _prompt_of(row: ExternalResponse) -> Prompt:
         messages=row.messages,
         domain=details.get("domain") or details.get("category") or details.get("dataset") or "",
         language=details.get("language", ""),
-        reference=next((details[name] for name in REFERENCES if name in details), None),
-        details={**row.values, **details},
+        reference=row.reference or next((details[name] for name in REFERENCES if name in details), None),
+        details={**row.values, **details, **row.prompt_details},
+        tools=row.tools,
     )
 
 

@@ -1,4 +1,4 @@
-"""Generate the responses of an evaluation, in shards that are kept when the process is killed.
+"""Generate the responses of policies, in shards that are kept when the process is killed.
 
 Batch composition affects rounding and can change sampled tokens, so shards are fixed by the configuration. A missing
 shard is generated again with the same contents.
@@ -6,15 +6,17 @@ shard is generated again with the same contents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from harken.config import EvaluationConfig
+from harken.config import DataConfig, WeightDtypeName
 from harken.data.chat import Renderer
 from harken.data.external_responses import ExternalResponse
+from harken.evaluate import audit
 from harken.evaluate.response_files import ByPrompt
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
@@ -37,6 +39,17 @@ BATCH_SHAPE = {
     "scoring_tokens": SCORING_TOKENS,  # per scoring forward
 }
 """Maxima."""
+
+
+class EngineSettings(Protocol):
+    """The settings that loading a policy and encoding its prompts take; an evaluation's configuration has them."""
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def dtype(self) -> WeightDtypeName: ...  # noqa: D102
+    @property
+    def prompt_data(self) -> DataConfig: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -62,13 +75,15 @@ def generate_responses(
     name: str,
     source: ModelSource,
     prompts: Sequence[Prompt],
-    config: EvaluationConfig,
+    config: EngineSettings,
     shards: Path,
     sampling: Sampling,
+    purpose: str = "evaluation",
 ) -> PolicyResponses:
     """Generate `sampling.samples` responses per prompt with policy number `number`.
 
     An adapter is not merged, because merging would round it. The model is loaded only when a shard is missing.
+    Policies draw the same random numbers for a prompt and a sample where `purpose` is the same.
     """
     say(f"{name}: {source.describe()}")
     size = BATCH_SHAPE["prompts"]
@@ -81,7 +96,7 @@ def generate_responses(
     with counter(f"{name} responses", len(prompts) * sampling.samples) as count:
 
         def generate(batch: Sequence[Prompt]) -> list[dict[str, Any]]:
-            made = engine().generate(batch, sampling, name, "evaluation", on_progress=count.update)
+            made = engine().generate(batch, sampling, name, purpose, on_progress=count.update)
             return [_to_json(rollout) for rollout in made]
 
         for path, batch in groups.items():
@@ -127,12 +142,49 @@ def truncate_responses(generated: PolicyResponses, limit: int) -> PolicyResponse
     )
 
 
-def renderer_of(source: ModelSource, config: EvaluationConfig) -> Renderer:
+def response_row(
+    policy: str,
+    generated: PolicyResponses,
+    number: int,
+    scores: Mapping[str, float | None],
+    columns: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the row of response `number` in a table of responses; `scores` are its columns of scores.
+
+    `columns` are details of the prompt that become columns of text. `prompt_tokens` and `response_tokens` are counts;
+    for the response of a file they are what the file says.
+    """
+    rollout = generated.rollouts[number]
+    external = generated.external[number] if generated.external else None
+    prompt = rollout.prompt
+    details = {name: prompt.details.get(name) for name in columns}
+    stop = external.stop if external else rollout.stop
+    return {
+        "prompt_id": prompt.id,
+        "policy": policy,
+        "sample": rollout.sample,
+        "domain": prompt.domain,
+        "language": prompt.language,
+        **{name: None if value is None else str(value) for name, value in details.items()},
+        "prompt": prompt.last_user_message,
+        "messages": json.dumps([m.to_dict() for m in prompt.messages], ensure_ascii=False),
+        "response": rollout.text,
+        "prompt_tokens": len(rollout.prompt_tokens) if external is None else None,
+        "response_tokens": external.tokens if external else len(rollout.response_tokens),
+        "stop": stop,
+        **scores,
+        "repeated_4grams": audit.repetition(rollout.text),
+        "empty": not rollout.text.strip(),
+        "cap_hit": None if stop is None else stop == "length",
+    }
+
+
+def renderer_of(source: ModelSource, config: EngineSettings) -> Renderer:
     """Return the renderer that a policy's prompts are encoded with."""
     return Renderer(tokenizer_of(source), config.prompt_data.keep_special_tokens)
 
 
-def load_engine(source: ModelSource, config: EvaluationConfig, slots: int = MAX_SLOTS) -> InProcessEngine:
+def load_engine(source: ModelSource, config: EngineSettings, slots: int = MAX_SLOTS) -> InProcessEngine:
     """Load a policy and return the engine that generates its responses, `slots` at once."""
     device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
     if source.kind == "adapter":

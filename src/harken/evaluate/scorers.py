@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from harken.config import EvaluationConfig
+from harken.config import EvaluationConfig, WeightDtypeName
 from harken.config.evaluation import ColumnPart
 from harken.config.rewards import ModelPart, RewardPart, RulePart
 from harken.errors import UserError
@@ -28,6 +28,16 @@ from harken.run.tracking import counter
 REWARD_COLUMNS = ("reward", "score")
 """Columns of response files that are the first scorer's where the configuration names no scorer."""
 DEFAULT_RULE = "intact"
+
+
+class ScorerSettings(Protocol):
+    """The settings that loading a scorer takes; an evaluation's configuration has them."""
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def dtype(self) -> WeightDtypeName: ...  # noqa: D102
+
 
 Scores = dict[str, list[float | None]]
 """Each response's score, by policy."""
@@ -67,12 +77,22 @@ def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]
     `resolve_sources` does.
     """
     parts: list[RewardPart | ColumnPart] = list(config.judges)
-    model = config.reward_model
+    if config.reward_model is None and not parts:
+        parts = [_default_scorer(config, file_columns)]
+    return resolve_scorers(config.reward_model, parts, file_columns)
+
+
+def resolve_scorers(
+    model: str | None, judges: Sequence[RewardPart | ColumnPart], file_columns: Sequence[frozenset[str]]
+) -> Scorers:
+    """Find the reward model `model` and the judges; without a model the first judge gives the reward.
+
+    Raises UserError as `resolve_sources` does, and for a column that no response file has.
+    """
+    parts = list(judges)
     name = REWARD_MODEL_SCORER
     first: RewardPart | ColumnPart | None = None
     if model is None:
-        if not parts:
-            parts = [_default_scorer(config, file_columns)]
         first = parts.pop(0)
         name = first.column
         if isinstance(first, ModelPart) and first.clip is None:
@@ -104,7 +124,7 @@ def _default_scorer(
 def first_scores(
     scorers: Scorers,
     responses: Mapping[str, PolicyResponses],
-    config: EvaluationConfig,
+    config: ScorerSettings,
     shards: Path,
     label: str = "",
 ) -> dict[str, list[float]]:
@@ -130,7 +150,7 @@ def first_scores(
 def further_scores(
     scorers: Scorers,
     responses: Mapping[str, PolicyResponses],
-    config: EvaluationConfig,
+    config: ScorerSettings,
     shards: Path,
     label: str = "",
 ) -> dict[str, Scores]:
@@ -146,7 +166,7 @@ def further_scores(
 def score_with_reward_model(
     source: ModelSource,
     responses: Mapping[str, PolicyResponses],
-    config: EvaluationConfig,
+    config: ScorerSettings,
     shards: Path | None = None,
     label: str = "",
     *,
@@ -188,7 +208,7 @@ def _part_scores(
     part: RewardPart | ColumnPart,
     sources: ResolvedSources,
     responses: Mapping[str, PolicyResponses],
-    config: EvaluationConfig,
+    config: ScorerSettings,
     shards: Path,
     label: str,
 ) -> Scores:

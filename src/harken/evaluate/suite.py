@@ -5,21 +5,17 @@ A policy is a model that generates here, a checkpoint, or a file of responses th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harken.chat import template as chat_template
 from harken.config import EvaluationConfig
 from harken.data import sources
 from harken.data.report import DataReport
 from harken.errors import UserError
-from harken.evaluate import audit, batch_sensitivity, best_of_n, compare, trained_prompts
+from harken.evaluate import audit, batch_sensitivity, best_of_n, compare, fixed_inputs, trained_prompts
 from harken.evaluate.response_files import (
     MatchedFiles,
     fingerprint_rows,
@@ -32,6 +28,7 @@ from harken.evaluate.responses import (
     PolicyResponses,
     file_responses,
     generate_responses,
+    response_row,
     truncate_responses,
 )
 from harken.evaluate.scorers import Scorers, find_scorers, first_scores, further_scores
@@ -115,19 +112,12 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     contents |= {name: fingerprint_rows(rows) for name, rows in files.items()}
     settings = config.model_dump(mode="json", exclude={"output_dir"}) | {
         "fingerprints": contents | scorers.fingerprints(),
-        "prompts": _fingerprint(evaluation.prompts),
+        "prompts": fixed_inputs.fingerprint_prompts(evaluation.prompts),
         "batch_shape": BATCH_SHAPE,
         "device_kind": device_kind(choose_device(config.device)),
     }
-    # A template that reads the clock gets the start of this evaluation, where the model recorded no time.
-    moment = datetime.now(UTC).replace(microsecond=0)
     all_models = [*models.values(), *([scorers.reward_model] if scorers.reward_model else [])]
-    links = [link for source in all_models for link in (source, source.base) if link]
-    if any(chat_template.folder_reads_clock(link.folder) for link in links):
-        before = read_locked_config(folder.config).get("template_time") if folder.config.exists() else None
-        moment = datetime.fromisoformat(before) if isinstance(before, str) else moment
-        settings["template_time"] = moment.isoformat()
-    with chat_template.freeze_clock(moment):
+    with fixed_inputs.freeze_template_clock(all_models, folder.config, settings):
         return _evaluate(evaluation, settings)
 
 
@@ -251,11 +241,12 @@ def _score(
     others = {name: g for name, g in responses.items() if name not in chosen}
     rewards = {**first_scores(scorers, others, config, shards, label), **chosen}
     judged = further_scores(scorers, responses, config, shards, label)
+    columns = [name for name in config.kept_columns if name not in PROMPT_COLUMNS]
     rows = []
     for name, generated in responses.items():
         for number, reward in enumerate(rewards[name]):
-            scores = {judge: found[name][number] for judge, found in judged.items()}
-            rows.append(_row(name, generated, number, reward, scores, config.kept_columns))
+            scores = {f"score_{judge}": found[name][number] for judge, found in judged.items()}
+            rows.append(response_row(name, generated, number, {"reward": reward, **scores}, columns))
     return rows, rewards
 
 
@@ -302,53 +293,3 @@ def _budgets(
         rows, _ = _score(evaluation, truncated, f"budget-{budget}-")
         found.append({"max_gen_len": budget, "summary": _compare(evaluation, rows, None)})
     return [*found, {"max_gen_len": evaluation.config.max_gen_len, "summary": dict(whole)}]
-
-
-def _fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Compute the sha256 of all ids, messages and tools, in order."""
-    texts = [[p.id, *_messages_and_tools(p)] for p in prompts]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-
-
-def _messages_and_tools(prompt: Prompt) -> list[object]:
-    plain: list[object] = [
-        (m.role, m.content, m.extra) if m.extra else (m.role, m.content) for m in prompt.messages
-    ]
-    return [*plain, prompt.tools] if prompt.tools else plain
-
-
-def _row(
-    policy: str,
-    generated: PolicyResponses,
-    number: int,
-    reward: float,
-    scores: Mapping[str, float | None],
-    slices: Sequence[str],
-) -> dict[str, Any]:
-    rollout = generated.rollouts[number]
-    external = generated.external[number] if generated.external else None
-    prompt = rollout.prompt
-    stop = external.stop if external else rollout.stop
-    return {
-        "prompt_id": prompt.id,
-        "policy": policy,
-        "sample": rollout.sample,
-        "domain": prompt.domain,
-        "language": prompt.language,
-        **{
-            name: None if (value := prompt.details.get(name)) is None else str(value)
-            for name in slices
-            if name not in PROMPT_COLUMNS
-        },
-        "prompt": prompt.last_user_message,
-        "messages": json.dumps([m.to_dict() for m in prompt.messages], ensure_ascii=False),
-        "response": rollout.text,
-        "prompt_tokens": len(rollout.prompt_tokens) if external is None else None,
-        "response_tokens": external.tokens if external else len(rollout.response_tokens),
-        "stop": stop,
-        "reward": reward,
-        **{f"score_{name}": value for name, value in scores.items()},
-        "repeated_4grams": audit.repetition(rollout.text),
-        "empty": not rollout.text.strip(),
-        "cap_hit": None if stop is None else stop == "length",
-    }

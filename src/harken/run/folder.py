@@ -6,6 +6,9 @@
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
       pipeline.yml  results.json
 
+<generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
+      demonstrations.jsonl}
+
 SHA256SUMS lists the files of a finished run, its final/, an evaluation and a pipeline (run/checksums.py). That of a run
 lists neither files that may still change (status.json, tensorboard, checkpoints) nor final/, which has its own.
 """
@@ -225,3 +228,71 @@ class EvaluationFolder:
         """List the files of a finished evaluation."""
         files = [self.config, self.responses, self.summary, self.audit]
         return [*files, *([self.budgets] if self.budgets.exists() else [])]
+
+
+@dataclass(frozen=True)
+class ResponsesFolder:
+    """Name the files of generated or scored responses."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, with the fingerprints of all inputs (YAML)."""
+        return self.root / "config.yml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, lineage and counts (JSON); written when the responses are complete."""
+        return self.root / "manifest.json"
+
+    @property
+    def shards(self) -> Path:
+        """Finished shards of unfinished work (`run.shards`); deleted when it is finished."""
+        return self.root / "shards"
+
+    @property
+    def responses(self) -> Path:
+        """One row per response, with the columns of an evaluation's table and its scores."""
+        return self.root / "responses.parquet"
+
+    def checksummed_files(self) -> list[Path]:
+        """List the files of the finished folder."""
+        return [self.config, self.manifest, self.responses]
+
+
+@dataclass(frozen=True)
+class PairsFolder:
+    """Name the files of preference pairs, or of demonstrations, that were made from scored responses."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, with the fingerprint of the responses (YAML)."""
+        return self.root / "config.yml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, lineage and counts (JSON); written when the rows are complete."""
+        return self.root / "manifest.json"
+
+    @property
+    def shards(self) -> Path:
+        """Not written: making pairs has no long steps."""
+        return self.root / "shards"
+
+    @property
+    def pairs(self) -> Path:
+        """Preference pairs (JSONL)."""
+        return self.root / "pairs.jsonl"
+
+    @property
+    def demonstrations(self) -> Path:
+        """The best response to each prompt (JSONL), with `how: best`."""
+        return self.root / "demonstrations.jsonl"
+
+    def checksummed_files(self) -> list[Path]:
+        """List the files of the finished folder."""
+        files = (self.config, self.manifest, self.pairs, self.demonstrations)
+        return [path for path in files if path.exists()]
