@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
+import sampling
 import shape_checks
 
 # Shapes and dtypes in annotations are checked in tests only. The hook has to be in place
@@ -30,6 +31,11 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # a slow or 
 hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sampling.leave_for_the_night(items)
 
 
 def pytest_runtest_setup() -> None:

@@ -35,7 +35,7 @@ TABLE = [
     ("a signal after the last safe point is forgotten", STOPPING, 'handle_signals: raise_if_pending()', "pass", "run/test_signals.py"),
     ("a signal is answered twice", STOPPING, 'raise_if_pending: _State.delivered = True', "pass", "run/test_signals.py"),
     ("what was answered is answered again", STOPPING, 'raise_if_stopped: _State.delivered = True', "pass", "run/test_signals.py"),
-    ("a signal while final is written is forgotten", LOOP, 'run_stage: signals.raise_if_pending()', "pass", "kill/test_signals.py::test_a_signal_at_a_write_or_with_rare_checkpoints_loses_the_step_under_way_at_most"),
+    ("a signal while final is written is forgotten", LOOP, 'run_stage: signals.raise_if_pending()', "pass", "kill/test_signals.py::test_a_signal_at_a_write_loses_the_step_under_way_at_most"),
     ("a file of any size is read", "run/bounded_read.py", "read_bytes: size > largest or len(content) > largest", "False", "run/test_bounded_read.py"),
     ("a folder that moved is another", "run/config_lock.py", 'locked_config_differences: moved.translate_moved_paths(read_locked_config(path), config, path.parent)', 'read_locked_config(path)', "end_to_end/test_moved_project.py"),
     ("what is still there moved", "run/moved.py", "is_same_place: os.path.samefile(here, there)", "True", "run/test_moved.py"),

@@ -147,25 +147,30 @@ def properties(path: Path) -> list[ast.AST]:
     ]
 
 
+@cache
+def attributes_read() -> frozenset[str]:
+    """Every attribute that the code loads somewhere."""
+    return frozenset(
+        node.attr
+        for path in FILES
+        for part in (properties(path) if path.parent.name == "config" else [tree(path)])
+        for node in ast.walk(part)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    )
+
+
 @pytest.mark.parametrize("model", models(), ids=lambda m: m.__name__)
 def test_every_setting_is_read(model: type[BaseModel]) -> None:
     """A key that exists and does nothing is a lie to its user: each is read somewhere in the code.
 
     A key with one permitted value does its work when any other is refused.
     """
-    read = {
-        node.attr
-        for path in FILES
-        for part in (properties(path) if path.parent.name == "config" else [tree(path)])
-        for node in ast.walk(part)
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-    }
     fixed = {
         key
         for key, field in model.model_fields.items()
         if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
     }
-    unread = sorted(set(model.model_fields) - fixed - read)
+    unread = sorted(set(model.model_fields) - fixed - attributes_read())
     assert not unread
 
 

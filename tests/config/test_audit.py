@@ -68,6 +68,7 @@ def test_every_field_is_changed_here():
     assert set(CHANGES) == set(AuditSettings.model_fields)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_threshold_changes_a_flag(name, flagged):
     needs = {

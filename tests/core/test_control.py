@@ -47,6 +47,7 @@ def test_the_best_push_is_the_best(control):
     assert pushed[0].numpy() == pytest.approx(pushes, abs=1e-4)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("seed", [2, 3])
 def test_ppo_comes_near_the_best_there_is(control, seed):
     """S0-03. Two small networks, 60 updates, nothing known of the dynamics: within 15 % of the optimum."""
@@ -65,6 +66,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_with_a_mistake_it_does_not(control, name, monkeypatch):
     """S0-03. Each ends at many times the cost of the best."""
@@ -73,6 +75,7 @@ def test_with_a_mistake_it_does_not(control, name, monkeypatch):
     assert not learned < 10 * best
 
 
+@pytest.mark.sample(0)
 def test_a_smooth_task_forgives(control, monkeypatch):
     """With every advantage one step late it learns all the same: that a run improves shows no correctness.
 
@@ -85,6 +88,7 @@ def test_a_smooth_task_forgives(control, monkeypatch):
     assert best < learned < 0.1 * idle
 
 
+@pytest.mark.sample(0)
 def test_the_program_reports_its_distance_from_the_optimum(control, capsys):
     """S0-03, with seed 1."""
     control.main()

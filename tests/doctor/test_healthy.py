@@ -27,6 +27,7 @@ def test_a_healthy_stage_is_called_healthy(healthy: HealthyPipeline, kind: str) 
     assert first_cause(healthy.config(kind), "note") == ("", "ok")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_can_be_examined(healthy: HealthyPipeline, mode: str) -> None:
     config = healthy.config("ppo")

@@ -332,6 +332,7 @@ def a_policy_that_never_ends(healthy: HealthyPipeline, folder: Path, patch: pyte
     return healthy.config("ppo") | {"model_name": str(folder / "sft")}
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("corrupt", "finding", "level"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_the_cause_is_named(
     healthy: HealthyPipeline,

@@ -117,6 +117,7 @@ def damages(content: bytes, seed: str) -> Iterator[bytes]:
         yield content[: draw.randrange(len(content))]
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", READERS)
 def test_200_flips_and_100_truncations_of_each_kind_are_found(finished: Path, name: str) -> None:
     file, read = finished / name, READERS[name]

@@ -144,6 +144,7 @@ def test_a_step_starts_at_ratio_one_and_moves_the_policy_alone():
     assert {int(state["step"]) for state in rlhf.adam.state.values()} == {4}
 
 
+@pytest.mark.sample(0)
 def test_sft_responses_end(run):
     """S4-56. Demonstrations taught the end token: the SFT model stops, copies or reverses."""
     rlhf, _ = run
@@ -156,6 +157,7 @@ def test_sft_responses_end(run):
     assert copied + turned > 0.8 and 0.25 < copied < 0.75
 
 
+@pytest.mark.sample(0)
 def test_the_reward_model_agrees_with_the_gold_score(run):
     """S4-56. On fresh pairs that differ, it prefers what people prefer nine times in ten."""
     rlhf, _ = run
@@ -166,6 +168,7 @@ def test_the_reward_model_agrees_with_the_gold_score(run):
     assert ((liked > 0) == (scored > 0))[liked != 0].float().mean() > 0.9
 
 
+@pytest.mark.sample(0)
 def test_reward_rises_at_a_kl_that_stays_bounded(run):
     """S4-56. Ten updates: reward and gold score up, KL above 0 and near log 2, four measures an update."""
     _, history = run
@@ -178,6 +181,7 @@ def test_reward_rises_at_a_kl_that_stays_bounded(run):
     assert 0.3 < last["kl"] < 2.0
 
 
+@pytest.mark.sample(0)
 def test_a_high_kl_coefficient_holds_the_policy(run):
     """S4-54, S4-56: with β = 50 the same ten updates stay at the reference."""
     rlhf, history = run

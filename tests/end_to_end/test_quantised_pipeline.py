@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_a_pipeline_in_4_bits(tmp_path: Path, processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SFT's final is the whole model, not a quantised one; PPO's policy begins as its reference, and moves."""

@@ -25,12 +25,12 @@ def backbone(smollm2: Path) -> Backbone:
 
 def test_an_update_in_bfloat16(backbone: Backbone, tmp_path: Path) -> None:
     """P1, P28, P31, P37 in bf16: first ratio 1, the sampler near the trainer, the base untouched to the bit."""
-    config = ppo_config(lr=1e-4, ppo={"prompts_per_update": 4, "max_gen_len": 12})
+    config = ppo_config(lr=1e-4, ppo={"prompts_per_update": 2, "max_gen_len": 6})
     backbone.add_adapter("policy", config.lora, config.seed)
     policy = Policy(backbone, "policy", ScalarHead(backbone.hidden_size, 0.0))
     renderer = Renderer(backbone.tokenizer)
     assert renderer.pad != renderer.end_of_turn
-    questions = ["Name a fruit.", "What is the capital of France?", "Say hello.", "Why is the sky blue?"]
+    questions = ["Name a fruit.", "Say hello."]
     prompts = [Prompt(f"q{i}", (Message("user", q),)) for i, q in enumerate(questions)]
     stage = PPOStage(
         config,

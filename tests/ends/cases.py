@@ -1,6 +1,7 @@
 """Ways a command ends that nobody planned: each in a process of its own, with the output it must have.
 
     python tests/ends/cases.py [WORD]        every case whose name holds WORD, with its outcome
+    python tests/ends/cases.py "" 5          every fifth case
 
 A case sets its process up (signals, descriptors, files), runs the command line and may signal it while it runs. Wrong:
 a traceback, a hang, another exit code, a text that is missing. Children are forked, so torch is imported once.
@@ -312,14 +313,14 @@ def make_world(root: Path) -> None:
     assert harken.cli.main.main(["eval", "--config", f"{root}/eval.yml", "--output-dir", f"{root}/done"]) == 0
 
 
-def main(word: str) -> int:
+def main(word: str, every: int = 1) -> int:
     """Run the cases; in a child of one, its command line. Returns the exit code."""
     import peft  # noqa: F401  with torch and transformers, once for all children
     import torch  # noqa: F401
     from ends import signal_cases
     from tiny import save_tiny
 
-    wrong, chosen = 0, [case for case in [*CASES, *signal_cases.CASES] if word in case.name]
+    wrong, chosen = 0, [case for case in [*CASES, *signal_cases.CASES] if word in case.name][::every]
     root = tempfile.mkdtemp()  # no context manager: a child leaves through here as well
     save_tiny(Path(root) / "model")
     if any("{world}" in case.words for case in chosen):
@@ -346,4 +347,4 @@ def main(word: str) -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "", int(sys.argv[2]) if len(sys.argv) > 2 else 1))

@@ -6,12 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("cases.py")
 
 
-def test_every_end_is_orderly() -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.nightly)])
+def test_an_end_is_orderly(every: int) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, str(SCRIPT), "", str(every)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
     )
     wrong = [line for line in done.stdout.splitlines() if not line.endswith("as it should")]
     assert done.returncode == 0, "\n".join(wrong) + done.stderr[-2000:]

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sampling import ALL_CASES
 
 SCRIPT = Path(__file__).with_name("signals.py")
 
@@ -34,17 +35,25 @@ def signals(line: str, kind: str) -> int:
 
 def test_a_signal_at_a_forward_or_between_optimiser_steps_loses_nothing() -> None:
     """Twelve steps in three updates of PPO; the first, the second and the third of an update among those tried."""
-    *forwards, steps = seen("sft:5", "reward:5", "ppo:25", "evaluation:8", "ppo-steps:5")
-    for line, kind in zip(forwards, ("sft", "reward", "ppo", "evaluation"), strict=True):
-        assert signals(line, kind) > 3
+    strides = (5, 5, 25, 8) if ALL_CASES else (11, 11, 70, 20)
+    kinds = ("sft", "reward", "ppo", "evaluation")
+    jobs = [f"{kind}:{stride}" for kind, stride in zip(kinds, strides, strict=True)]
+    *forwards, steps = seen(*jobs, "ppo-steps:5")
+    for line, kind in zip(forwards, kinds, strict=True):
+        assert signals(line, kind) > 1
     assert steps == "ppo: signals 3, identical 3"
 
 
-def test_a_signal_at_a_write_or_with_rare_checkpoints_loses_the_step_under_way_at_most() -> None:
+def test_a_signal_at_a_write_loses_the_step_under_way_at_most() -> None:
     """Between the stages of a pipeline too, and while one of them writes its `final/`."""
-    pipeline, sft, rare = seen("pipeline-writes:200", "sft-writes:31", "rare")
-    assert signals(pipeline, "pipeline") > 2 and signals(sft, "sft") > 4
-    assert rare == "kept after [0, 1, 2, 3, 4] steps"
+    jobs = ("pipeline-writes:200", "sft-writes:31") if ALL_CASES else ("pipeline-writes:300", "sft-writes:60")
+    pipeline, sft = seen(*jobs)
+    assert signals(pipeline, "pipeline") > 1 and signals(sft, "sft") > 2
+
+
+@pytest.mark.sample(0)
+def test_with_rare_checkpoints_a_signal_loses_the_step_under_way_at_most() -> None:
+    assert seen("rare") == ["kept after [0, 1, 2, 3, 4] steps"]
 
 
 @pytest.mark.nightly

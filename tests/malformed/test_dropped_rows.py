@@ -35,6 +35,7 @@ def numbered(row: dict[str, Any], number: int) -> dict[str, Any]:
     return json.loads(text)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("stage", "layout"), [(stage, layout) for stage, layouts in STAGES.items() for layout in layouts]
 )

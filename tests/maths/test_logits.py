@@ -66,6 +66,7 @@ def test_logprobs_and_entropy_are_those_of_the_definition(kind, temperature):
     torch.testing.assert_close(entropy, -(log_p.exp() * log_p).sum(-1), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.sample(10)
 @kinds
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_gradients_go_through_bias_scale_and_cap(kind, temperature):
@@ -81,6 +82,7 @@ def test_gradients_go_through_bias_scale_and_cap(kind, temperature):
     assert torch.autograd.gradcheck(ours, leaves)
 
 
+@pytest.mark.sample(5)
 @kinds
 def test_full_kl_compares_what_the_heads_give(kind):
     """Also where the reference has another head; its gradient against differences."""

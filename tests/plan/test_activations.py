@@ -77,6 +77,7 @@ def shape(family: str, layers: int) -> ModelShape:
     return shape_of(config(family, layers))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("tokens", [60, 290])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

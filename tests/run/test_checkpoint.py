@@ -247,6 +247,7 @@ def in_child(response_mask, die_before=None):
     return int(reported) if reported else None
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("keep", [1, 2])
 @pytest.mark.parametrize("again", [False, True], ids=["a later step", "the same step again"])
 def test_a_kill_before_any_disk_operation_loses_nothing(tmp_path, keep, again):

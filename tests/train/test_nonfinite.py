@@ -165,6 +165,7 @@ FAULTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
 ONE = {"kl_control": "adaptive", "kl_target": 0.001, "kl_horizon": 20.0}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", FAULTS)
 def test_an_update_with_a_non_finite_number_is_undone(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, name: str

@@ -182,6 +182,7 @@ def test_the_next_size_is_half_the_tried_one(tokens: int, rows: int, lengths: li
 PTX = Ptx(DEMONSTRATIONS, PtxSettings(data=DataConfig(path="rows"), coef=0.5, batch_size=8))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("where", ["policy", "critic", "ptx"])
 def test_ppo_counts_no_failed_attempt(make_stage: Callable[..., PPOStage], where: str) -> None:
     """Weights and every mean, to 1e-5: the old log-probabilities were measured in other micro-batches."""

@@ -65,6 +65,7 @@ def foresee(stage: PPOStage) -> None:
             head.weight.copy_(torch.linspace(-1, 1, len(head.weight)))
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", MODES)
 def test_resume_is_exact_in_every_mode(tmp_path: Path, name: str) -> None:
     """Property 38 in every mode: three updates ≡ two, a fresh process's objects, one. Every mode learns."""
@@ -262,6 +263,7 @@ def test_ptx_makes_the_demonstrations_likelier(tmp_path: Path) -> None:
     assert last < first - 0.1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("estimator", ["k2", "full"])
 def test_a_kl_in_the_loss_pulls_back_to_the_reference(tmp_path: Path, estimator: str) -> None:
     """S4-23: without reward and with a high KL coefficient a moved policy returns; without the penalty it stays."""

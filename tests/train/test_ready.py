@@ -46,6 +46,7 @@ def graphs(patch: pytest.MonkeyPatch) -> list[bool]:
     return made
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("ppo", "training"),
     [
