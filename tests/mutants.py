@@ -26,6 +26,7 @@ from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
 from mutants_evaluation import EVALUATION
 from mutants_gpu import GPU
+from mutants_group_methods import GROUP_METHODS
 from mutants_health import HEALTH
 from mutants_input import INPUT
 from mutants_inspect import INSPECT
@@ -50,6 +51,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "harken"
 MUTANTS = [
     *MATHS,
+    *GROUP_METHODS,
     *ROLLOUT,
     *PIPELINE,
     *REWARDS,

@@ -7,7 +7,7 @@ from mutant import Mutant
 INSPECT = [
     Mutant("credit table: every number one token late", "run/credit_table.py", "_selected: zip(row, row_flags, strict=True)", "zip(row, [*row_flags[1:], row_flags[0]], strict=True)", "run/test_credit_table.py"),
     Mutant("credit table: numbers lose half their digits", "run/credit_table.py", "<module>: pa.list_(pa.float32())", "pa.list_(pa.float16())", "run/test_credit_table.py"),
-    Mutant("trace: the ratio upside down", "inspection/tokens.py", "token_rows: new - old", "old - new", "inspection/test_tokens.py"),
+    Mutant("trace: the ratio upside down", "inspection/tokens.py", "_log_ratios: new - old", "old - new", "inspection/test_tokens.py"),
     Mutant("trace: one clip for both sides", "inspection/tokens.py", "token_rows: step.settings.clip_range_high or step.settings.clip_range", "step.settings.clip_range", "inspection/test_tokens.py"),
     Mutant("trace: the worst answer called the best", "inspection/tokens.py", "select_rows: -step.rollouts[row]['reward']", "step.rollouts[row]['reward']", "inspection/test_tokens.py"),
     Mutant("trace: a token may move the cursor", "run/terminal.py", "escape_invisible.escaped: 'CZ'", "'Z'", "inspection/test_trace_table.py"),

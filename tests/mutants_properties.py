@@ -60,7 +60,7 @@ TABLE = [
     (29, "the upper clip is the lower one", "maths/policy_loss.py", "clipped_policy_loss: clip_range if clip_range_high is None else clip_range_high", "clip_range"),
     (29, "the clip fraction sees one side", LOSS, "policy_loss: (ratio > 1 + high) | (ratio < 1 - settings.clip_range)", "ratio > 1 + high"),
     (30, "the value is clipped around itself", LOSS, 'value_loss: clipped_value_loss(values[value_mask], targets.old_values[value_mask], targets.returns[value_mask], settings.value_clip_range)', 'clipped_value_loss(values[value_mask], values[value_mask].detach(), targets.returns[value_mask], settings.value_clip_range)'),
-    (31, "a micro-batch is divided by its own count", LEARN, 'Learner._backward: policy_loss(outputs, targets, self.settings, stats, kl_loss) / counts.policy', 'policy_loss(outputs, targets, self.settings, stats, kl_loss) / targets.policy_mask.sum()'),
+    (31, "a micro-batch is divided by its own count", LEARN, 'Learner._backward: policy_divisor(counts, self.settings)', 'targets.policy_mask.sum()'),
     (31, "advantages are centred again in every micro-batch", LOSS, 'policy_loss: targets.advantages[policy_mask]', 'targets.advantages[policy_mask] - targets.advantages[policy_mask].mean()'),
     (32, "KL is reported absolute", "train/ppo/metrics.py", '_kl: targets.kl', 'targets.kl.abs()'),
     (32, "values are averaged over padding", "train/ppo/metrics.py", 'rollout_metrics: masked_mean(old.values, batch.response_mask)', "old.values.mean()"),

@@ -180,7 +180,7 @@ def test_losses_of_the_same_credit_agree(case: dict[str, Any]) -> None:
     )
     measures, chosen = UpdateStats(), settings(case)
     counts = int(real.sum()), int(real_p1.sum())
-    measures.begin_step(TokenCounts(*counts))
+    measures.begin_step(TokenCounts(*counts, 1))
     policy = policy_loss(now, targets, chosen, measures) / counts[0]
     value = value_loss(now.values, targets, chosen, measures) / counts[1]
     measures.end_step(1.0)
@@ -280,7 +280,7 @@ def test_micro_batches_are_summed_not_averaged(case: dict[str, Any]) -> None:
         make_targets, given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"])
     )
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(int(actions().sum()), 0))
+    measures.begin_step(TokenCounts(int(actions().sum()), 0, 1))
     total = 0.0
     for rows in UPDATES["rows"]:
         policy_mask = actions().clone()
@@ -305,7 +305,7 @@ def test_metrics_of_the_policy_are_other_quantities(case: dict[str, Any]) -> Non
     assert case["objective/entropy"] == pytest.approx(float(sampled), abs=1e-9)
 
     measures, chosen = UpdateStats(), settings(case)
-    measures.begin_step(TokenCounts(int(real.sum()), 0))
+    measures.begin_step(TokenCounts(int(real.sum()), 0, 1))
     now = PolicyOutputs(given("new_logprobs"), spread, given("vpred"))
     targets = make_targets(
         given("logprobs"), given("values"), tensor(case["advantages"]), tensor(case["returns"]), real

@@ -37,6 +37,7 @@ MAX_VALUE_NAME = 40
 CHANGES_REWARD = (
     *("training.reward", "data.", "training.ppo.score_clip", "training.ppo.truncated"),
     *("training.ppo.missing_eos", "training.ppo.length_penalty", "training.ppo.repetition_penalty"),
+    "training.ppo.overlong",
 )
 """Prefixes of keys that change the definition of the reward or the prompts."""
 CHANGES_KL = ("training.ppo.reference", "training.ppo.temperature", "model_name")

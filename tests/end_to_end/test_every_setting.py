@@ -105,6 +105,7 @@ REWARD = SUPERVISED | {
     "training.selection_fraction": Change(0.5),
     "training.card": Change({"pairs": 0}),
 }
+GRPO = {"training.ppo.advantage": "grpo", "training.ppo.samples_per_prompt": 2}
 PPO = ALL_STAGES | {
     "training.critic_lr": Change(0.03),
     "training.rewards": Change([{"type": "rule", "name": "intact"}]),
@@ -125,6 +126,13 @@ PPO = ALL_STAGES | {
     "training.ppo.lam": Change(0.1),
     "training.ppo.advantage": Change("reward_minus_value"),
     "training.ppo.whiten_advantages": Change(False),
+    "training.ppo.scale_rewards": Change("none", GRPO),
+    "training.ppo.drop_uniform_groups": Change(
+        True, GRPO | {"training.rewards": [{"type": "rule", "name": "intact"}], "training.reward_model": None}
+    ),
+    "training.ppo.loss_aggregation": Change("constant"),
+    "training.ppo.importance_sampling_level": Change("sequence"),
+    "training.ppo.overlong": Change({"buffer": 3}),
     "training.ppo.critic": Change("adapter"),
     "training.ppo.critic_init": Change("reward_model", {"training.ppo.critic": "model"}),
     "training.ppo.critic_warmup_updates": Change(1),

@@ -87,6 +87,8 @@ CASES = [
     Case("reward_collapse", "unhealthy", "ppo", 6, {"reward/mean": then(0, 4, -10.1)}, {"reward/mean": then(0, 4, -10.0)}),
     Case("reward_collapse", "unhealthy", "ppo", 6, {"reward/mean": then(-9, 4, -11)}, {"reward/mean": always(-11)}, "warning"),
     Case("reward_collapse", "warning", "ppo", 6, {"reward/mean": always(-10.1)}, {"reward/mean": always(-10.0)}),
+    Case("uniform_groups", "warning", "ppo", 6, {"group/zero_spread_frac": always(0.51)}, {"group/zero_spread_frac": always(0.5)}),
+    Case("uniform_groups", "unhealthy", "ppo", 6, {"group/zero_spread_frac": always(0.91)}, {"group/zero_spread_frac": always(0.9)}, "warning"),
     Case("reward_flat", "unhealthy", "ppo", 5, {"reward/mean": line(0.4, 0.24e-6)}, {"reward/mean": line(0.4, 0.26e-6)}),
     Case("reward_flat", "unhealthy", "ppo", 5, {"reward/mean": always(0.4)}, {"reward/mean": then(0.3, 2, 0.4)}),
     Case("reward_flat", "warning", "ppo", 30, {"reward/mean": apart(1.95, 30)}, {"reward/mean": apart(2.05, 30)}),

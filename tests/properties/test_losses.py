@@ -68,7 +68,7 @@ def one_token(
     zero, mask = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[True, False]])
     targets = make_targets(zero + old, zero, zero + advantage, zero, mask)
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(1, 1))
+    measures.begin_step(TokenCounts(1, 1, 1))
     loss = policy_loss(PolicyOutputs(logprobs, zero, zero), targets, PPOSettings(**keys), measures)  # type: ignore[arg-type]
     (slope,) = torch.autograd.grad(loss, logprobs)
     measures.end_step(0.0)
@@ -106,7 +106,7 @@ def test_property_30_the_value_loss_is_clipped_around_the_old_value() -> None:
         values = torch.tensor([[value, math.nan]], dtype=torch.float64, requires_grad=True)
         empty = torch.zeros(1, 2, dtype=torch.float64)
         measures = UpdateStats()
-        measures.begin_step(TokenCounts(1, 1))
+        measures.begin_step(TokenCounts(1, 1, 1))
         targets = make_targets(empty, empty + old, empty, empty + target, mask)
         loss = value_loss(values, targets, settings, measures)
         held = min(max(value, old - 0.2), old + 0.2)

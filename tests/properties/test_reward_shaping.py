@@ -103,7 +103,7 @@ def test_property_17_estimators_and_their_gradients() -> None:
     zero = torch.zeros_like(now).detach()
     settings = PPOSettings(kl_in="loss", kl_estimator="k2")
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(len(tokens), 0))
+    measures.begin_step(TokenCounts(len(tokens), 0, 1))
     kl_penalty = ESTIMATORS[settings.kl_estimator](now, log_q[tokens][None])
     loss = policy_loss(
         PolicyOutputs(now, zero, zero),

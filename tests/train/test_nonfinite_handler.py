@@ -289,7 +289,7 @@ def test_a_dump_of_ppo_holds_what_its_loss_takes(
         *(shown[name] for name in ("old_logprobs", "old_values", "advantages", "returns", "policy_mask"))
     )
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(1, 1))
+    measures.begin_step(TokenCounts(1, 1, 1))
     now = fresh.policy.evaluate(batch)
     loss = policy_loss(now, targets, fresh.settings, measures).detach()
     assert float(loss) == pytest.approx(-float(shown["advantages"][shown["policy_mask"]].sum()), abs=1e-4)

@@ -361,8 +361,9 @@ def replay(
     """Recompute a recorded update's advantages and losses under other settings.
 
     Uses the recorded rewards and log-probabilities: no generation, no model. Keys of training.ppo:
-    kl_coef, kl_estimator, kl_in, gamma, lam, advantage, whiten_advantages, truncated, missing_eos_penalty,
-    missing_eos_score, score_clip, length_penalty, repetition_penalty, clip_range, clip_range_high, vf_coef;
+    kl_coef, kl_estimator, kl_in, gamma, lam, advantage, whiten_advantages, scale_rewards, drop_uniform_groups,
+    loss_aggregation, importance_sampling_level, truncated, missing_eos_penalty, missing_eos_score, score_clip,
+    length_penalty, repetition_penalty, overlong, clip_range, clip_range_high, vf_coef;
     and training.reward_model.weight, training.rewards[0].weight.
 
     \b

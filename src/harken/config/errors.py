@@ -35,6 +35,7 @@ FOREIGN_NAMES = {
     "discount": Foreign("gamma"),
     "ent_coef": Foreign("entropy_coef"),
     "entropy_coeff": Foreign("entropy_coef"),
+    "epsilon_high": Foreign("clip_range_high"),
     "eps": Foreign("clip_range", "if it is PPO's ε; the ε of Adam is training.adam_eps"),
     "gae_lambda": Foreign("lam"),
     "gradient_accumulation_steps": Foreign(
@@ -48,6 +49,9 @@ FOREIGN_NAMES = {
     "kl_penalty_coef": Foreign("kl_coef"),
     "label_smooth": Foreign("label_smoothing"),
     "learning_rate": Foreign("lr"),
+    "loss_type": Foreign(
+        "loss_aggregation", "of TRL's names grpo is sequence, dapo and bnpo are token, dr_grpo is constant"
+    ),
     "lora_alpha": Foreign("lora.alpha"),
     "lora_dropout": Foreign("lora.dropout"),
     "lora_r": Foreign("lora.rank"),
@@ -67,6 +71,7 @@ FOREIGN_NAMES = {
     "missing_eos_coef": Foreign("missing_eos_penalty"),
     "model": Foreign("model_name"),
     "model_name_or_path": Foreign("model_name"),
+    "num_generations": Foreign("samples_per_prompt"),
     "num_generations_per_prompt": Foreign("samples_per_prompt"),
     "num_mini_batches": Foreign("minibatches"),
     "num_ppo_epochs": Foreign("ppo.epochs"),

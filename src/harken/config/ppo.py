@@ -56,6 +56,15 @@ class PtxSettings(Strict):
     """Rows per optimiser step."""
 
 
+class OverlongSettings(Strict):
+    """DAPO's soft overlong penalty (arXiv:2503.14476, eq. 13)."""
+
+    buffer: Size
+    """Response tokens before `max_gen_len` over which the penalty grows from 0 to its full size."""
+    penalty: Positive = 1.0
+    """Subtracted from the reward of a response of `max_gen_len` tokens."""
+
+
 class PPOSettings(Strict):
     """Proximal policy optimisation over tokens, with KL control. Defaults follow arXiv:2403.17031 where it has one."""
 
@@ -78,11 +87,21 @@ class PPOSettings(Strict):
     entropy_coef: NonNegative = 0.0
     gamma: Fraction = 1.0
     lam: Fraction = 0.95
-    advantage: Literal["gae", "reward_minus_value", "rloo", "grpo"] = "gae"
-    """gae: per token. reward_minus_value: return − V(prompt). rloo, grpo: return − mean of the prompt's other (all)
-    responses, without a critic; grpo also divides by their standard deviation."""
+    advantage: Literal["gae", "reward_minus_value", "rloo", "grpo", "reinforce_plus_plus_baseline"] = "gae"
+    """gae: per token. reward_minus_value: return − V(prompt). Without a critic: rloo, return − mean of the prompt's
+    other responses; grpo and reinforce_plus_plus_baseline, return − mean of all of them (docs/group_methods.md)."""
     whiten_advantages: bool | None = None
-    """Default: true with a critic, false with a group baseline (rloo, grpo)."""
+    """Default: true with a critic and with reinforce_plus_plus_baseline, false with rloo and grpo."""
+    scale_rewards: Literal["group", "batch", "none"] | None = None
+    """Divide group advantages by the standard deviation of the returns of the group, of the batch, or by nothing.
+    Default: group with grpo, else none."""
+    drop_uniform_groups: bool = False
+    """Leave groups whose rewards are all equal out of the loss (DAPO). They are not replaced by new samples."""
+    loss_aggregation: Literal["token", "sequence", "constant"] = "token"
+    """Average the policy loss over tokens; over each response's tokens, then over responses; or divide its sum by
+    responses × max_gen_len (Dr. GRPO)."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Ratio of each token, or the geometric mean of a response's token ratios (GSPO)."""
     critic: Literal["shared", "adapter", "model"] = "shared"
     """The value head reads hidden states of the policy, of a separate adapter, or of a separate model."""
     critic_init: Literal["zero", "reward_model"] = "zero"
@@ -132,6 +151,8 @@ class PPOSettings(Strict):
     """Subtracted per response token."""
     repetition_penalty: NonNegative = 0.0
     """Times the fraction of repeated token 4-grams, subtracted."""
+    overlong: OverlongSettings | None = None
+    """A penalty that grows over the last tokens before `max_gen_len`. null: none."""
 
     judges: Judges = Field(default_factory=list)
     """Scorers of the held-out responses; the policy is not trained on them. Any entry that `rewards` accepts.
@@ -146,12 +167,19 @@ class PPOSettings(Strict):
     @property
     def group_baseline(self) -> bool:
         """Whether the responses to one prompt are each other's baseline, and there is no critic."""
-        return self.advantage in ("rloo", "grpo")
+        return self.advantage in ("rloo", "grpo", "reinforce_plus_plus_baseline")
 
     @property
     def whitens(self) -> bool:
         """Whether advantages are whitened."""
-        return not self.group_baseline if self.whiten_advantages is None else self.whiten_advantages
+        if self.whiten_advantages is not None:
+            return self.whiten_advantages
+        return self.advantage not in ("rloo", "grpo")
+
+    @property
+    def reward_scale(self) -> Literal["group", "batch", "none"]:
+        """What the advantages of a group are divided by: `scale_rewards`, or its default for this `advantage`."""
+        return self.scale_rewards or ("group" if self.advantage == "grpo" else "none")
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOSettings:
@@ -216,8 +244,25 @@ class PPOTraining(Optimisation):
         return self
 
 
+def _group_contradiction(s: PPOSettings) -> str | None:
+    """Describe the first two keys of group methods that contradict each other, and the fix; None if none do."""
+    if s.scale_rewards is not None and not s.group_baseline:
+        return f"scale_rewards divides group advantages, and {s.advantage} has no groups. Fix: set advantage: grpo"
+    if s.scale_rewards == "batch" and s.whitens:
+        return "scale_rewards batch repeats whitening. Fix: remove scale_rewards, or set whiten_advantages: false"
+    if s.drop_uniform_groups and not s.group_baseline:
+        return (
+            f"drop_uniform_groups needs groups, and {s.advantage} has none. Fix: set advantage: grpo or rloo"
+        )
+    if s.overlong is not None and s.overlong.buffer > s.max_gen_len:
+        return "overlong.buffer is longer than a response. Fix: lower overlong.buffer to at most max_gen_len"
+    return None
+
+
 def _contradiction(s: PPOSettings) -> str | None:
     """Describe the first two keys that contradict each other, and the fix; None if none do."""
+    if (problem := _group_contradiction(s)) is not None:
+        return problem
     if s.group_baseline and s.samples_per_prompt < 2:
         return f"advantage {s.advantage} compares responses to one prompt. Fix: set samples_per_prompt to 2 or more"
     if s.group_baseline and (s.critic != "shared" or s.critic_warmup_updates):

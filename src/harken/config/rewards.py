@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from harken.config.base import NonNegative, Positive, PositiveInt, Signed, Strict
 
-OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition")
+OTHER_SOURCES = ("reward_model", "missing_eos", "length", "repetition", "overlong")
 """Column names of `training.reward_model` and of the penalties of `training.ppo`."""
 
 

@@ -103,8 +103,47 @@ def clip_range(context: PPOContext) -> CheckOutcome:
     settings = context.settings
     high = settings.clip_range_high or settings.clip_range
     measured = f"ratios within {1 - settings.clip_range:g} … {1 + high:g} (advised 0.8 … 1.2)"
-    if settings.clip_range > 0.5 or high > 1 or min(settings.clip_range, high) < 0.02:
+    least = 0.02 if settings.importance_sampling_level == "token" else 0.0
+    if settings.clip_range > 0.5 or high > 1 or min(settings.clip_range, high) < least:
         return warning(measured, "set training.ppo.clip_range to 0.1 … 0.3")
+    return ok(measured)
+
+
+@check(
+    ("ppo",),
+    what="settings of group methods: group size, loss aggregation, clip of sequence ratios, overlong penalty",
+    why="Each of them is right by itself, with its own paper's other settings.",
+    items="S2-13, P31",
+)
+def group_methods(context: PPOContext) -> CheckOutcome:
+    """Report the first setting that its paper combines otherwise."""
+    settings = context.settings
+    measured = f"advantage {settings.advantage}, {settings.samples_per_prompt} responses per prompt"
+    if settings.importance_sampling_level == "sequence" and settings.clip_range > 0.01:
+        return warning(
+            f"clip_range {settings.clip_range:g} for ratios of responses, which stay near 1 and are hardly clipped",
+            "set training.ppo.clip_range: 3e-4 and clip_range_high: 4e-4",
+        )
+    if (
+        settings.overlong is not None
+        and settings.truncated == "penalise"
+        and settings.missing_eos_penalty > 0
+    ):
+        return note(
+            f"a truncated response loses missing_eos_penalty {settings.missing_eos_penalty:g} and "
+            f"overlong.penalty {settings.overlong.penalty:g}",
+            "set training.ppo.missing_eos_penalty: 0 if one of them should count",
+        )
+    if settings.loss_aggregation == "sequence":
+        return note(
+            "loss_aggregation sequence weights a token by 1 / length: long bad responses are penalised less",
+            "set training.ppo.loss_aggregation: token or constant",
+        )
+    if settings.group_baseline and settings.samples_per_prompt < 4:
+        return note(
+            f"{measured}: a baseline of few responses is mostly noise",
+            "set training.ppo.samples_per_prompt to 4 … 16",
+        )
     return ok(measured)
 
 
@@ -239,6 +278,7 @@ PPO_SETTINGS_CHECKS: tuple[Check, ...] = (
     kl_units,
     epochs_and_batches,
     clip_range,
+    group_methods,
     temperature,
     truncated_responses,
     combinations,

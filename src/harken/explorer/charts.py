@@ -187,6 +187,10 @@ FAMILIES = (
 PENALTIES = {
     "missing_eos": ("share of responses", "Share of training responses that the token limit truncated."),
     "length": ("tokens", "Mean tokens of a training response."),
+    "overlong": (
+        "share of the penalty",
+        "Mean share of the last tokens before the limit that a response used.",
+    ),
     "repetition": ("share of 4-grams", "Mean share of repeated token 4-grams of a training response."),
 }
 """Unit and meaning of the penalties in `reward.rules`: their weight is negative, so less is better."""

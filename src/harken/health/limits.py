@@ -43,6 +43,10 @@ class Limits:
     """Units of reward: standard deviation within a batch (S4-30)."""
     reward_mean: float = -10.0
     """Units of reward (S4-30)."""
+    group_warning: float = 0.5
+    """Share of the groups whose rewards are all equal, with a group baseline."""
+    group_unhealthy: float = 0.9
+    """The same."""
     reward_same: float = 1e-6
     """Units of reward: batch means this close together count as equal (S1-48)."""
     trend_first: int = 5

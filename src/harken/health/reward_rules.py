@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harken.health.findings import Level
 from harken.health.history import History, welch_t
 from harken.health.limits import Limits
 from harken.health.rule import Observation, Rule
@@ -41,6 +42,14 @@ def _collapse(history: History, limits: Limits) -> Observation | None:
         "unhealthy" if fell else "warning",
         f"the mean reward is {mean:.1f}, below {limits.reward_mean:g}, from {start:.1f} at the start",
     )
+
+
+def _uniform_groups(history: History, limits: Limits) -> Observation | None:
+    share = history.median("group/zero_spread_frac", limits.window)
+    if share is None or share <= limits.group_warning:
+        return None
+    level: Level = "unhealthy" if share > limits.group_unhealthy else "warning"
+    return Observation(level, f"in {share:.0%} of the groups all rewards are equal: they teach nothing")
 
 
 def _flat(history: History, limits: Limits) -> Observation | None:
@@ -121,6 +130,17 @@ REWARD_RULES = (
         fix="read the rollouts; check the reward model (harken doctor); lower kl_coef; widen score_clip",
         items="S4-30",
         observe=_collapse,
+    ),
+    Rule(
+        name="uniform_groups",
+        kinds=("ppo",),
+        warning="groups whose rewards are all equal > {group_warning:.0%}, median of {window} updates, with a group "
+        "baseline",
+        unhealthy="the same > {group_unhealthy:.0%}",
+        cause="the prompts are too easy or too hard, the reward takes few values, or responses to a prompt are alike",
+        fix="choose other prompts, raise samples_per_prompt or temperature, add a finer part to rewards",
+        items="S2-13",
+        observe=_uniform_groups,
     ),
     Rule(
         name="reward_flat",

@@ -14,12 +14,12 @@ from harken.config import RunConfig
 from harken.inspection.recorded import RecordedStep, ppo_settings, to_rollout
 from harken.inspection.replay_settings import REWARD_MODEL, source_weights
 from harken.records import Score, ScoredRollout
-from harken.reward.rules import Length, MissingEos, Repetition, penalties
+from harken.reward.rules import Length, MissingEos, Overlong, Repetition, penalties
 from harken.reward.source import clip_score, score_all
 from harken.run.credit_table import write_credit
 from harken.train.ppo.targets import PPOTargets, compute_targets, token_columns
 
-_RULES = {MissingEos.name, Length.name, Repetition.name}
+_RULES = {MissingEos.name, Length.name, Repetition.name, Overlong.name}
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | in
         "ratios outside the clip range": None,
     }
     stats = UpdateStats()
-    stats.begin_step(TokenCounts(int(policy_mask.sum()), int(value_mask.sum())))
+    stats.begin_step(TokenCounts.of(policy_mask, value_mask))
     if value_mask.any():
         explained = explained_variance(old.values, targets.returns, value_mask)
         metrics["explained variance of the critic"] = float(explained)

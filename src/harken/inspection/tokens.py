@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -47,17 +48,20 @@ DecodeToken = Callable[[int], str]
 def token_rows(step: RecordedStep, row: int, text_of: DecodeToken) -> list[dict[str, Any]]:
     """Return one record per token of response `row`, with the keys of COLUMNS.
 
-    `position` counts response tokens from 0. ratio = exp(logprob_new - logprob_old); `clipped` is True where it is
-    outside the clip range. Both are None if log-probabilities were not measured after the update. `value` is None
-    without a critic. Raises IndexError for a row that does not exist.
+    `position` counts response tokens from 0. ratio = exp(logprob_new - logprob_old), or the ratio of the response with
+    `importance_sampling_level: sequence`; `clipped` is True where it is outside the clip range. Both are None if
+    log-probabilities were not measured after the update. `value` is None without a critic. Raises IndexError for a row
+    that does not exist.
     """
     rollout, credit = step.rollouts[row], step.credit[row]
     low = 1.0 - step.settings.clip_range
     high = 1.0 + (step.settings.clip_range_high or step.settings.clip_range)
+    log_ratios = _log_ratios(credit, step.settings.importance_sampling_level)
     records = []
     for position, token in enumerate(rollout["response_tokens"]):
         new, old = _at(credit["new_logprobs"], position), credit["old_logprobs"][position]
-        ratio = None if new is None else math.exp(min(new - old, 700.0))
+        log_ratio = _at(log_ratios, position)
+        ratio = None if log_ratio is None else math.exp(min(log_ratio, 700.0))
         records.append(
             {
                 "step": step.number,
@@ -83,6 +87,14 @@ def token_rows(step: RecordedStep, row: int, text_of: DecodeToken) -> list[dict[
             }
         )
     return records
+
+
+def _log_ratios(credit: dict[str, Any], level: str) -> list[float] | None:
+    """Return the log-ratio of each token that the loss used; None if it was not measured after the update."""
+    if credit["new_logprobs"] is None:
+        return None
+    each = [new - old for new, old in zip(credit["new_logprobs"], credit["old_logprobs"], strict=True)]
+    return [fmean(each)] * len(each) if level == "sequence" and each else each
 
 
 def write_trace(path: Path, step: RecordedStep, rows: Sequence[int], text_of: DecodeToken) -> None:

@@ -72,29 +72,56 @@ def first_response_token(response_mask: Bool[Tensor, "batch time"]) -> Bool[Tens
 
 
 def group_advantages(
-    returns: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"], group_size: int, kind: str
+    returns: Float[Tensor, " batch"],
+    valid: Bool[Tensor, " batch"],
+    group_size: int,
+    kind: str,
+    scale: str | None = None,
 ) -> Float[Tensor, " batch"]:
     """Compute advantages relative to the other responses to the same prompt, without a critic.
 
-        rloo    A_i = R_i - mean of the others
-        grpo    A_i = (R_i - mean) / (standard deviation + 1e-6), both over the group, i included
+        A_i = (R_i - baseline) / scale
+
+        kind rloo    baseline: mean of the group without i
+        any other    baseline: mean of the group, i included
+        scale group  standard deviation of the group + 1e-6 (default of `kind` grpo)
+        scale batch  standard deviation of all returns + 1e-6
+        scale none   1 (default of any other `kind`)
 
     Rows i × group_size … (i + 1) × group_size - 1 are one group. Rows that are not `valid` are left out and get 0, as
-    does the only valid row of a group. The standard deviation is the biased one (÷ n). RLOO is unbiased. GRPO is
-    biased: its mean includes i, and its deviation weights prompts unevenly (docs/theory.md).
-    Sources: Ahmadian et al. 2024 (arXiv:2402.14740) eq. 5; Shao et al. 2024 (arXiv:2402.03300) section 4.1.2.
+    does the only valid row of a group. Standard deviations are biased (÷ n). RLOO is unbiased. GRPO is biased: its mean
+    includes i, and its deviation weights prompts unevenly (docs/theory.md), which scale `none` leaves out.
+    Sources: Ahmadian et al. 2024 (arXiv:2402.14740) eq. 5; Shao et al. 2024 (arXiv:2402.03300) section 4.1.2; no scale:
+    Liu et al. 2025 (arXiv:2503.20783) section 3.2; the batch's: Liu et al. 2025 (arXiv:2508.08221) section 4.1.
     """
+    scale = scale or ("group" if kind == "grpo" else "none")
     grouped, mask = returns.view(-1, group_size), valid.view(-1, group_size)
     count = mask.sum(-1, keepdim=True)
     masked = torch.where(mask, grouped, 0.0)
+    centred = torch.where(mask, grouped - masked.sum(-1, keepdim=True) / count.clamp(min=1), 0.0)
+    advantages = centred
     if kind == "rloo":
-        baseline = (masked.sum(-1, keepdim=True) - masked) / (count - 1).clamp(min=1)
-        advantages = grouped - baseline
-    else:
-        centred = torch.where(mask, grouped - masked.sum(-1, keepdim=True) / count.clamp(min=1), 0.0)
+        advantages = grouped - (masked.sum(-1, keepdim=True) - masked) / (count - 1).clamp(min=1)
+    if scale == "group":
         std = (centred.square().sum(-1, keepdim=True) / count.clamp(min=1)).sqrt()
-        advantages = centred / (std + 1e-6)
+        advantages = advantages / (std + 1e-6)
+    elif scale == "batch":
+        advantages = advantages / (_variance(returns, valid).sqrt() + 1e-6)
     return torch.where(mask & (count > 1), advantages, 0.0).reshape(-1)
+
+
+def groups_with_spread(
+    rewards: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"], group_size: int
+) -> Bool[Tensor, " groups"]:
+    """Mark the groups in which two valid rewards differ by more than 1e-6: the others teach nothing.
+
+    Groups are as in `group_advantages`. `rewards` are without the KL penalty, which would give every group a spread.
+    Source: Yu et al. 2025 (arXiv:2503.14476) eq. 11, for rewards that are right or wrong.
+    """
+    grouped, mask = rewards.view(-1, group_size), valid.view(-1, group_size)
+    highest = torch.where(mask, grouped, -torch.inf).amax(-1)
+    lowest = torch.where(mask, grouped, torch.inf).amin(-1)
+    return highest - lowest > 1e-6
 
 
 def explained_variance(
@@ -112,5 +139,5 @@ def explained_variance(
     return torch.where(variance > 0, 1.0 - residual / variance, 0.0)
 
 
-def _variance(x: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, ""]:
+def _variance(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
     return masked_mean((x - masked_mean(x, mask)).square(), mask)

@@ -6,7 +6,7 @@ Source: Schulman et al. 2017 (arXiv:1707.06347) eq. 7; the value clip: Huang et 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 MAX_LOG_RATIO = 20.0
@@ -34,6 +34,33 @@ def clipped_policy_loss(
     high = clip_range if clip_range_high is None else clip_range_high
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + high)
     return torch.maximum(-advantages * ratio, -advantages * clipped)
+
+
+def sequence_log_ratio(
+    logprobs: Float[Tensor, "batch time"],
+    old_logprobs: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+) -> Float[Tensor, "batch time"]:
+    """Compute the log of GSPO's sequence ratio, for each token of a response; 0 outside `mask`.
+
+        log s = mean over the response of (logprobs - old_logprobs)
+        token t: stop_gradient(log s) + logprobs_t - stop_gradient(logprobs_t)
+
+    Every token has its response's ratio s. The gradient of token t is its own, so the advantages of a response's tokens
+    may differ; where they are equal, the loss and its gradient are those of s itself. With one token s is its ratio.
+    Source: Zheng et al. 2025 (arXiv:2507.18071) eq. 7; per token: eq. 14 (GSPO-token).
+    """
+    log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)
+    mean = log_ratio.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(mask, mean.detach() + log_ratio - log_ratio.detach(), 0.0)
+
+
+def response_weights(mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """Weight each token by 1 / number of masked tokens of its response, so that every response counts the same.
+
+    0 outside `mask`. Source: Shao et al. 2024 (arXiv:2402.03300) eq. 3.
+    """
+    return mask / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
 def clipped_value_loss(

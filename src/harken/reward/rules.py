@@ -51,6 +51,26 @@ class Repetition:
         ]
 
 
+class Overlong:
+    """Measure how far a response reaches into the last `buffer` tokens before `longest`: 0 to 1.
+
+        max(0, (tokens - (longest - buffer)) / buffer)
+
+    Source: Yu et al. 2025 (arXiv:2503.14476) eq. 13, where `longest` is the limit of generation.
+    """
+
+    name = "overlong"
+
+    def __init__(self, longest: int, buffer: int, penalty: float) -> None:
+        self.longest, self.buffer, self.penalty = longest, buffer, penalty
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Return the measure for each rollout, with weight −`penalty`."""
+        begins = self.longest - self.buffer
+        over = [max(0, len(r.response_tokens) - begins) / self.buffer for r in rollouts]
+        return [Score(self.name, share, -self.penalty) for share in over]
+
+
 def penalties(settings: PPOSettings) -> list[RewardSource]:
     """Return the penalties of a PPO configuration that are above zero."""
     rules: list[RewardSource] = []
@@ -61,4 +81,6 @@ def penalties(settings: PPOSettings) -> list[RewardSource]:
         rules.append(Length(settings.length_penalty))
     if settings.repetition_penalty > 0:
         rules.append(Repetition(settings.repetition_penalty))
+    if settings.overlong is not None:
+        rules.append(Overlong(settings.max_gen_len, settings.overlong.buffer, settings.overlong.penalty))
     return rules

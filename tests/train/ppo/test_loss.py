@@ -49,7 +49,7 @@ def test_loss_and_measures_equal_the_definition(entropy_coef: float, value_clip:
         clipped.append(abs(ratio - 1) > 0.2)
     n = len(policy)
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(n, n))
+    measures.begin_step(TokenCounts(n, n, 1))
     got = policy_loss(now, targets, settings, measures)
     got = got + value_loss(now.values, targets, settings, measures)
     assert float(got) == pytest.approx(sum(policy) + 0.1 * sum(value) - entropy_coef * sum(entropy), rel=1e-5)
@@ -69,7 +69,7 @@ def test_tokens_outside_the_masks_are_not_read() -> None:
     now, targets = example()
     policy_mask = targets.policy_mask
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(int(policy_mask.sum()), int(policy_mask.sum())))
+    measures.begin_step(TokenCounts.of(policy_mask, policy_mask))
     clean = policy_loss(now, targets, settings, measures)
     clean = clean + value_loss(now.values, targets, settings, measures)
     logprobs = torch.where(policy_mask, now.logprobs, torch.nan).requires_grad_()

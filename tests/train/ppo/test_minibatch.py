@@ -21,9 +21,9 @@ def rollouts() -> Minibatch:
 
 def test_an_optimiser_step_counts_its_own_tokens_and_a_micro_batch_those_of_its_step() -> None:
     whole = rollouts()
-    assert whole.counts == TokenCounts(6, 3)
+    assert whole.counts == TokenCounts(6, 3, 3)
     step = whole.select([2, 0])
-    assert (step.rows, step.counts) == ((2, 0), TokenCounts(4, 2))
+    assert (step.rows, step.counts) == ((2, 0), TokenCounts(4, 2, 2))
     micro_batch = step.micro_batch([1])
-    assert (micro_batch.rows, micro_batch.counts) == ((0,), TokenCounts(4, 2))
+    assert (micro_batch.rows, micro_batch.counts) == ((0,), TokenCounts(4, 2, 2))
     assert micro_batch.batch.tokens.shape == micro_batch.ref_logprobs.shape == (1, 2)

@@ -61,7 +61,7 @@ def test_one_step_on_policy_is_the_policy_gradient(make_stage: MakeStage) -> Non
     ]
     stage.learner.optimisers["policy"]._adam.zero_grad()
     measures = UpdateStats()
-    measures.begin_step(TokenCounts(int(batch.response_mask.sum()), 0))
+    measures.begin_step(TokenCounts(int(batch.response_mask.sum()), 0, 1))
     with stage.policy.backbone.role("policy"):
         now = stage.policy.evaluate(batch)
         targets = make_targets(

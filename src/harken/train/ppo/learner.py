@@ -21,7 +21,7 @@ from harken.train.oom_retry import MicroBatcher
 from harken.train.optim.optimiser import Optimiser
 from harken.train.ppo.evaluator import Evaluator
 from harken.train.ppo.kl_control import KLEarlyStop
-from harken.train.ppo.loss import UpdateStats, policy_loss, value_loss
+from harken.train.ppo.loss import UpdateStats, policy_divisor, policy_loss, value_loss
 from harken.train.ppo.minibatch import Minibatch, minibatch_indices
 from harken.train.sampler import infinite_indices
 
@@ -69,7 +69,7 @@ class Learner:
     ) -> UpdateStats:
         """Run `epochs` × `minibatches` optimiser steps of update `number` (from 0).
 
-        Each optimiser step divides by its own token count. Without `train_policy` only the critic is trained, and the
+        Each optimiser step divides by its own counts. Without `train_policy` only the critic is trained, and the
         policy stays bit for bit the same. Raises NonFinite for a non-finite log-probability, value, loss or gradient,
         before that optimiser step changes a weight. Earlier optimiser steps of the update are not undone.
         """
@@ -132,7 +132,8 @@ class Learner:
                 if train_policy:
                     kl_loss = self._kl_loss(outputs, batch, micro_batch.ref_logprobs, ref_hidden)
                     kl_loss = None if kl_loss is None else kl_coef * kl_loss
-                    loss = policy_loss(outputs, targets, self.settings, stats, kl_loss) / counts.policy
+                    loss = policy_loss(outputs, targets, self.settings, stats, kl_loss)
+                    loss = loss / policy_divisor(counts, self.settings)
                 if self.policy.value_head is not None:
                     values = outputs.values
                     loss = loss + value_loss(values, targets, self.settings, stats) / max(counts.value, 1)

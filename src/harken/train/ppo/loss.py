@@ -10,7 +10,12 @@ from torch import Tensor
 
 from harken.batches import PolicyOutputs
 from harken.config.ppo import PPOSettings
-from harken.maths.policy_loss import clipped_policy_loss, clipped_value_loss
+from harken.maths.policy_loss import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    response_weights,
+    sequence_log_ratio,
+)
 from harken.train.ppo.minibatch import TokenCounts
 from harken.train.ppo.targets import PPOTargets
 
@@ -24,32 +29,55 @@ def policy_loss(
 ) -> Float[Tensor, ""]:
     """Compute clipped loss − entropy_coef × entropy (+ `kl_loss`, coefficient included), *summed* over tokens.
 
-    The caller divides by the optimiser step's token count, so the result does not depend on the split into
-    micro-batches.
+    The caller divides by the optimiser step's `policy_divisor`, so the result does not depend on the split into
+    micro-batches. With `loss_aggregation: sequence` each token is weighted by 1 / tokens of its response.
     """
     mask = targets.policy_mask
     logprobs, old_logprobs = outputs.logprobs[mask], targets.old_logprobs[mask]
-    per_token = clipped_policy_loss(
-        logprobs, old_logprobs, targets.advantages[mask], settings.clip_range, settings.clip_range_high
-    )
-    entropy = outputs.entropy[mask]
+    advantages, clip = targets.advantages[mask], (settings.clip_range, settings.clip_range_high)
+    weights = response_weights(mask)[mask] if settings.loss_aggregation == "sequence" else None
+    divisor = policy_divisor(stats.counts, settings)
     with torch.no_grad():
         log_ratio = logprobs - old_logprobs
         ratio = log_ratio.exp()
+        approxkl = ratio - 1 - log_ratio
+    if settings.importance_sampling_level == "sequence":
+        log_ratio = sequence_log_ratio(outputs.logprobs, targets.old_logprobs, mask)[mask]
+        per_token = clipped_policy_loss(log_ratio, torch.zeros_like(log_ratio), advantages, *clip)
+        ratio = log_ratio.detach().exp()
+    else:
+        per_token = clipped_policy_loss(logprobs, old_logprobs, advantages, *clip)
+    entropy = outputs.entropy[mask]
+    with torch.no_grad():
         high = settings.clip_range if settings.clip_range_high is None else settings.clip_range_high
         clipped = (ratio > 1 + high) | (ratio < 1 - settings.clip_range)
-        stats.add("policy/loss", per_token)
+        stats.add_loss("policy/loss", per_token, weights, divisor)
         stats.add("policy/entropy", entropy)
-        stats.add("policy/approxkl", ratio - 1 - log_ratio)
+        stats.add("policy/approxkl", approxkl)
         stats.add("policy/clipfrac", clipped.float())
         stats.add_ratio(ratio)
     if settings.entropy_coef:  # without this test, 0 × entropy would still cost a backward pass
         per_token = per_token - settings.entropy_coef * entropy
     if kl_loss is not None:
-        stats.add("policy/kl_loss", kl_loss[mask])
+        stats.add_loss("policy/kl_loss", kl_loss[mask], weights, divisor)
         per_token = per_token + kl_loss[mask]
-    stats.add("loss/total", per_token)
-    return per_token.sum()
+    stats.add_loss("loss/total", per_token, weights, divisor)
+    return per_token.sum() if weights is None else (weights * per_token).sum()
+
+
+def policy_divisor(counts: TokenCounts, settings: PPOSettings) -> int:
+    """Return what the summed policy loss of an optimiser step is divided by.
+
+        token     number of tokens                     Yu et al. 2025 (arXiv:2503.14476) eq. 8 (DAPO)
+        sequence  number of responses                  Shao et al. 2024 (arXiv:2402.03300) eq. 3 (GRPO)
+        constant  number of responses × max_gen_len    Liu et al. 2025 (arXiv:2503.20783) section 3.2 (Dr. GRPO)
+
+    Only tokens and responses in the policy loss count: not truncated ones that `truncated: mask` leaves out, and not
+    the groups that `drop_uniform_groups` drops.
+    """
+    if settings.loss_aggregation == "token":
+        return counts.policy
+    return counts.responses * (settings.max_gen_len if settings.loss_aggregation == "constant" else 1)
 
 
 def value_loss(
@@ -73,11 +101,12 @@ class UpdateStats:
     steps: list[dict[str, float]] = field(default_factory=list)
     max_ratio_gaps: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
-    _counts: TokenCounts = field(default_factory=lambda: TokenCounts(0, 0))
+    counts: TokenCounts = field(default_factory=lambda: TokenCounts(0, 0, 0))
+    """Those of the latest optimiser step."""
 
     def begin_step(self, counts: TokenCounts) -> None:
         """Begin an optimiser step over `counts` tokens."""
-        self._counts = counts
+        self.counts = counts
         self.steps.append({})
 
     def restart_step(self) -> None:
@@ -90,9 +119,15 @@ class UpdateStats:
 
     def add(self, name: str, per_token: Float[Tensor, " n"], critic: bool = False) -> None:
         """Add a micro-batch's contribution to a mean over the step's tokens."""
-        step, count = self.steps[-1], self._counts.value if critic else self._counts.policy
-        contribution = float(per_token.detach().sum()) / max(count, 1)
-        step[name] = step.get(name, 0.0) + contribution
+        self.add_loss(name, per_token, None, self.counts.value if critic else self.counts.policy)
+
+    def add_loss(
+        self, name: str, per_token: Float[Tensor, " n"], weights: Float[Tensor, " n"] | None, divisor: int
+    ) -> None:
+        """Add a micro-batch's contribution to a loss: its (weighted) sum over tokens, divided by `divisor`."""
+        step, values = self.steps[-1], per_token.detach()
+        total = values.sum() if weights is None else (weights * values).sum()
+        step[name] = step.get(name, 0.0) + float(total) / max(divisor, 1)
 
     def add_ratio(self, ratio: Float[Tensor, " n"]) -> None:
         """Update the step's largest |ratio − 1|."""

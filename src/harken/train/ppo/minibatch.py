@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harken.batches import TokenBatch
@@ -17,10 +17,18 @@ from harken.train.ppo.targets import PPOTargets
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Hold the numbers of tokens over which an optimiser step averages the policy loss and the value loss."""
+    """Hold what an optimiser step's losses are divided by: numbers of tokens, and of responses with policy tokens."""
 
     policy: int
     value: int
+    responses: int
+
+    @classmethod
+    def of(
+        cls, policy_mask: Bool[Tensor, "batch time"], value_mask: Bool[Tensor, "batch time"]
+    ) -> TokenCounts:
+        """Count the tokens of both losses and the responses of the policy loss."""
+        return cls(int(policy_mask.sum()), int(value_mask.sum()), int(policy_mask.any(-1).sum()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +49,15 @@ class Minibatch:
     def whole(cls, batch: TokenBatch, targets: PPOTargets, ref_logprobs: Tensor) -> Minibatch:
         """Take every row of a rollout batch."""
         rows = tuple(range(len(batch.tokens)))
-        return cls(rows, batch, targets, ref_logprobs, _count(targets))
+        return cls(
+            rows, batch, targets, ref_logprobs, TokenCounts.of(targets.policy_mask, targets.value_mask)
+        )
 
     def select(self, index: Sequence[int]) -> Minibatch:
         """Take the rows `index` as the minibatch of an optimiser step, with its own counts."""
         rows = self.micro_batch(index)
-        return Minibatch(rows.rows, rows.batch, rows.targets, rows.ref_logprobs, _count(rows.targets))
+        counts = TokenCounts.of(rows.targets.policy_mask, rows.targets.value_mask)
+        return Minibatch(rows.rows, rows.batch, rows.targets, rows.ref_logprobs, counts)
 
     def micro_batch(self, index: Sequence[int]) -> Minibatch:
         """Take the rows `index`, padded to the longest of them, as part of the same optimiser step."""
@@ -73,7 +84,3 @@ def minibatch_indices(
     """Return the row indices of one minibatch: of `size` rows, at `position` of an epoch of update `number`."""
     order = permutation(size, seed, "PPO minibatches", number, epoch)
     return list(order[position :: settings.minibatches])
-
-
-def _count(targets: PPOTargets) -> TokenCounts:
-    return TokenCounts(int(targets.policy_mask.sum()), int(targets.value_mask.sum()))

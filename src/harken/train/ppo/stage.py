@@ -30,6 +30,7 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train.nonfinite import Checked, attach_tensors, check_finite
 from harken.train.optim.optimiser import lr_multiplier
+from harken.train.ppo.groups import group_metrics
 from harken.train.ppo.heldout import HeldOutEvaluator
 from harken.train.ppo.kl_control import KLControl
 from harken.train.ppo.learner import Learner, Ptx
@@ -113,6 +114,7 @@ class PPOStage:
         )
         self._check_finite(batch, reward, ref_logprobs, old, targets, rollouts)
         metrics = rollout_metrics(scored, batch, old, targets, score_clip=self.settings.score_clip)
+        metrics |= group_metrics(reward, truncated, self.settings)
 
         # Train on the batch for several epochs.
         self.warming_up = self.warming_up and self._still_warming_up(number, metrics["value/explained_var"])

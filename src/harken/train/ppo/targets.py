@@ -21,6 +21,7 @@ from harken.maths.advantage import (
 from harken.maths.kl import ESTIMATORS, k1
 from harken.maths.masked import standardise
 from harken.run.credit_table import TokenColumns
+from harken.train.ppo.groups import rows_with_spread
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def compute_targets(
 
     A response's `reward` is added to its last token, the KL penalty to every token (unless the KL is only in the loss).
     Returns are computed before whitening. `truncated` responses are left out of the loss (mask), or the value of their
-    last state replaces their score (bootstrap). `kl_estimator: full` needs `full_kl`.
+    last state replaces their score (bootstrap). `drop_uniform_groups` leaves out groups whose rewards are all equal.
+    `kl_estimator: full` needs `full_kl`.
     """
     kl = torch.where(response_mask, k1(old.logprobs, ref_logprobs), 0.0)
     kl_penalty = _kl_penalty(old.logprobs, ref_logprobs, response_mask, settings, full_kl)
@@ -73,6 +75,8 @@ def compute_targets(
         reward = torch.where(truncated, 0.0, reward)
     rewards = token_rewards(reward, kl_penalty, response_mask, 0.0 if settings.kl_in == "loss" else kl_coef)
     policy_mask = response_mask & ~truncated[:, None] if settings.truncated == "mask" else response_mask
+    if settings.drop_uniform_groups:
+        policy_mask = policy_mask & rows_with_spread(reward, truncated, settings)[:, None]
     advantages, returns, value_mask = _advantages(
         old, rewards, response_mask, policy_mask, final_values, settings
     )
@@ -114,7 +118,9 @@ def _advantages(
         advantages = torch.where(response_mask, (total - baseline)[:, None], 0.0)
         return advantages, returns, first & policy_mask
     in_loss = policy_mask.any(-1)
-    per_response = group_advantages(total, in_loss, settings.samples_per_prompt, settings.advantage)
+    per_response = group_advantages(
+        total, in_loss, settings.samples_per_prompt, settings.advantage, settings.reward_scale
+    )
     return torch.where(response_mask, per_response[:, None], 0.0), returns, torch.zeros_like(response_mask)
 
 
