@@ -15,6 +15,6 @@ HEALTH = [
     Mutant("standard error of values, not of means", "health/history.py", 'welch_t: variance(before) / len(before) + variance(after) / len(after)', "variance(before) + variance(after)", "health/test_history.py health/test_findings.py"),
     Mutant("a warning stops a run", "health/monitor.py", "Monitor.stop_reason: f.level == 'unhealthy' and f.name in self.stop_on", "f.name in self.stop_on", "health/test_monitor.py"),
     Mutant("distinct n-grams counted, not shared out", "maths/diversity.py", "distinct_n: len(set(grams)) / len(grams)", "float(len(set(grams)))", "maths/test_diversity.py"),
-    Mutant("length correlates with the penalised reward", "train/ppo/metrics.py", "_rewards: judged = pairs", "pass", "train/ppo/test_metrics.py"),
+    Mutant("length correlates with the penalised reward", "train/ppo/metrics.py", "reward_metrics: judged = pairs", "pass", "train/ppo/test_metrics.py"),
     Mutant("standard error of the KL per token", "train/ppo/metrics.py", "_kl: kl.sum(-1)", 'kl[batch.response_mask]', "train/ppo/test_metrics.py"),
 ]  # fmt: skip

@@ -23,7 +23,7 @@ ALLOWED = {
     "Rows": "alias of rows of a table, the same in both modules",
     "SAMPLE_ROWS": "rows whose tokens are counted, the same number in both modules",
     "T": "a type variable",
-    "TrainingType": "the same three types; health imports no doctor code",
+    "TrainingType": "the same types; health imports no doctor code",
     "install": "each kernel module replaces the forwards that it is for",
     **dict.fromkeys(
         ("list_presets", "replay", "report", "show_preset", "sweep", "trace", "train", "verify"),

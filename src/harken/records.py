@@ -114,6 +114,8 @@ class TokenPair:
     label: float = 1.0
     strength: float = 1.0
     domain: str = ""
+    prompt_length: int | None = field(default=None, repr=False)
+    """Tokens of the prompt on both sides; None where the row does not say (`data.token_pairs.prompt_length`)."""
 
 
 @dataclass(frozen=True, slots=True)

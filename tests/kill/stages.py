@@ -24,7 +24,9 @@ from harken.generation.pairs import run_pairs
 from harken.generation.score import run_score
 from harken.train.launch import train
 
-KINDS = ("sft", "reward", "ppo", "evaluation", "pipeline", "generate", "score", "pairs")
+KINDS = ("sft", "reward", "ppo", "dpo", "online_dpo", "evaluation", "pipeline", "generate", "score", "pairs")
+SAMPLING = ("ppo", "online_dpo")
+"""Stages that sample responses to prompts and score them."""
 
 _LORA = {"rank": 2}
 _EVERY_STEP = {"every": 1, "keep": 2}
@@ -33,6 +35,14 @@ _REWARD = {"type": "reward", "max_steps": 4, "batch_size": 2, "eval_every": 2}
 _PPO = {
     "updates": 3, "prompts_per_update": 2, "max_gen_len": 4, "epochs": 2, "minibatches": 2, "judges": [],
     "kl_control": "adaptive", "update_kl_limit": 5.0,
+}  # fmt: skip
+_DPO = {
+    "type": "dpo", "max_steps": 4, "batch_size": 3, "eval_every": 2, "lr": 1e-3,
+    "dpo": {"max_gen_len": 4, "eval_prompts": 2},
+}  # fmt: skip
+_ONLINE_DPO = {
+    "type": "online_dpo", "eval_every": 2, "lr": 1e-3,
+    "online_dpo": {"updates": 3, "prompts_per_update": 2, "samples_per_prompt": 3, "max_gen_len": 4},
 }  # fmt: skip
 
 
@@ -98,7 +108,7 @@ def run_config(root: Path, kind: str, **changes: Any) -> RunConfig:
 
 def _run(root: Path, kind: str) -> dict[str, Any]:
     stage = _stage(root, kind)
-    if kind == "ppo":
+    if kind in SAMPLING:
         stage["training"]["reward_model"] = {"checkpoint_path": str(root / "rm" / "final")}
     model = root / "model" if kind == "sft" else root / "sft" / "final"
     return {"model_name": str(model), "dtype": "float32", "device": "cpu", "tensorboard": False, **stage}
@@ -111,8 +121,10 @@ def _stage(root: Path, kind: str) -> dict[str, Any]:
         "sft": _SFT,
         "reward": _REWARD,
         "ppo": {"type": "ppo", "eval_every": 2, "ppo": _PPO},
+        "dpo": _DPO,
+        "online_dpo": _ONLINE_DPO,
     }[kind]
-    data = (prompts if kind == "ppo" else pairs) | {"max_length": 64}
+    data = (prompts if kind in SAMPLING else pairs) | {"max_length": 64}
     return {"data": data, "lora": _LORA, "checkpoints": _EVERY_STEP, "training": dict(training)}
 
 

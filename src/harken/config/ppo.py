@@ -217,6 +217,11 @@ class PPOTraining(Optimisation):
         """Whether an untrained head scores, for debugging."""
         return self.reward_model is not None and self.reward_model.random_for_debugging
 
+    @property
+    def rollout(self) -> PPOSettings:
+        """The settings of sampling and scoring."""
+        return self.ppo
+
     @model_validator(mode="after")
     def _rewarded(self) -> PPOTraining:
         if self.reward_model is None and not self.rewards:

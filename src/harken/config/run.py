@@ -16,6 +16,7 @@ from harken.config.base import (
     Strict,
 )
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import DPOTraining, OnlineDPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 
 
@@ -25,7 +26,7 @@ class LoraSettings(Strict):
     rank: Rank = 16
     alpha: Positive = 32.0
     dropout: Fraction = 0.0
-    """For supervised and reward-model training only: PPO requires 0."""
+    """Not for PPO and online DPO, which train the policy that they sample from."""
     target_modules: list[str] | None = None
     """Default: the attention and MLP projections of the model's family."""
     experts: bool = False
@@ -58,7 +59,10 @@ class CheckpointSettings(Strict):
 
 WeightDtypeName = Literal["float32", "bfloat16", "int8", "nf4"]
 
-Training = Annotated[SupervisedTraining | RewardTraining | PPOTraining, Field(discriminator="type")]
+Training = Annotated[
+    SupervisedTraining | RewardTraining | PPOTraining | DPOTraining | OnlineDPOTraining,
+    Field(discriminator="type"),
+]
 
 
 class RunConfig(Strict):
@@ -75,7 +79,7 @@ class RunConfig(Strict):
     activations in bfloat16. Trained weights are always float32."""
     data: DataConfig
     lora: LoraSettings | None = LoraSettings()
-    """null: train every weight of the model (SFT and PPO)."""
+    """null: train every weight of the model (not of a reward model)."""
     training: Training
     health: HealthSettings = HealthSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
@@ -99,8 +103,9 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _no_dropout_under_ppo(self) -> RunConfig:
-        if self.training.type == "ppo" and self.lora and self.lora.dropout > 0:
+        name = {"ppo": "PPO", "online_dpo": "online DPO"}.get(self.training.type)
+        if name is not None and self.lora and self.lora.dropout > 0:
             raise ValueError(
-                "PPO trains the policy that it samples from, without dropout. Fix: set lora.dropout: 0"
+                f"{name} trains the policy that it samples from, without dropout. Fix: set lora.dropout: 0"
             )
         return self

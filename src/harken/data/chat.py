@@ -189,6 +189,7 @@ class Renderer:
             label=row.label,
             strength=row.strength,
             domain=row.prompt.domain,
+            prompt_length=len(prompt),
         )
 
     def count_tokens(self, row: Demonstration | Preference) -> int:

@@ -35,6 +35,17 @@ def shared_prefix(pair: TokenPair) -> tuple[int, ...]:
     return tuple(token for token, _ in same)
 
 
+def prompt_length(pair: TokenPair) -> int:
+    """Return the number of prompt tokens: as recorded, else all that both sides share, less than either side.
+
+    Where it is not recorded, tokens that both responses begin with count as prompt.
+    """
+    if pair.prompt_length is not None:
+        return pair.prompt_length
+    shorter = min(len(pair.chosen_tokens), len(pair.rejected_tokens))
+    return min(len(shared_prefix(pair)), shorter - 1)
+
+
 def _side(row: Row, side: str) -> tuple[int, ...]:
     tokens = _integers(row, f"input_ids_{side}")
     mask = f"attention_mask_{side}"

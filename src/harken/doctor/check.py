@@ -12,8 +12,8 @@ from typing import Any, Literal
 from harken.doctor.finding import CheckOutcome, CheckResult, error, note
 from harken.errors import UserError
 
-TrainingType = Literal["sft", "reward", "ppo"]
-ALL: tuple[TrainingType, ...] = ("sft", "reward", "ppo")
+TrainingType = Literal["sft", "reward", "ppo", "dpo", "online_dpo"]
+ALL: tuple[TrainingType, ...] = ("sft", "reward", "ppo", "dpo", "online_dpo")
 
 REPORTED_ERRORS = (UserError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
 """Errors that training code raises for a model, data or settings it cannot use. Each becomes a finding."""

@@ -89,6 +89,11 @@ class Policy:
         )
 
 
+def base_parameters(backbone: Backbone) -> list[nn.Parameter]:
+    """Return the weights below the adapters."""
+    return [p for name, p in backbone.model.named_parameters() if "lora_" not in name]
+
+
 class Critic:
     """Values from an adapter or a model of their own, separate from the policy's hidden states."""
 

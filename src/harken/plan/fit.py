@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import DPOTraining, OnlineDPOTraining
 from harken.config.training import RewardTraining
 from harken.plan.job import EvaluationJob, Job
 from harken.plan.phases import phases
@@ -51,8 +52,11 @@ def _candidates(job: Job) -> list[int]:
         settings = training.ppo
         rows = -(-settings.prompts_per_update * settings.samples_per_prompt // settings.minibatches)
         response = settings.max_gen_len
+    elif isinstance(training, OnlineDPOTraining):
+        rows = 2 * training.online_dpo.prompts_per_update
+        response = training.online_dpo.max_gen_len
     else:
-        rows = training.batch_size * (2 if isinstance(training, RewardTraining) else 1)
+        rows = training.batch_size * (2 if isinstance(training, RewardTraining | DPOTraining) else 1)
     longest = max(lengths) + response
     between = [size for size in CANDIDATES if longest < size < rows * longest]
     return [rows * longest, *between, longest]

@@ -15,6 +15,7 @@ from torch import nn
 
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import OnlineDPOTraining
 from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RewardPart
 from harken.data.chat import Renderer
 from harken.errors import UserError
@@ -85,9 +86,9 @@ def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
 
 @dataclass(frozen=True)
 class ResolvedRewards:
-    """Hold the reward model, reward parts and judges of a PPO configuration. No weights are loaded yet."""
+    """Hold the reward model, reward parts and judges of PPO or online DPO. No weights are loaded yet."""
 
-    training: PPOTraining
+    training: PPOTraining | OnlineDPOTraining
     reward_model: ModelSource | None
     """The model of `training.reward_model`; None without one and for a random one."""
     rewards: ResolvedSources
@@ -106,7 +107,7 @@ class ResolvedRewards:
         return {"reward_model": main, "rewards": self.rewards.lineage(), "judges": self.judges.lineage()}
 
 
-def resolve_rewards(training: PPOTraining) -> ResolvedRewards:
+def resolve_rewards(training: PPOTraining | OnlineDPOTraining) -> ResolvedRewards:
     """Find the reward model, the parts of `rewards` and the judges, before any weights are loaded.
 
     Raises UserError as `resolve_sources` does, and when the reward model was trained on another base than the
@@ -117,7 +118,7 @@ def resolve_rewards(training: PPOTraining) -> ResolvedRewards:
         main = require_use(resolve(settings.checkpoint_path), "reward")
         _check_base(main, settings.model_name)
     return ResolvedRewards(
-        training, main, resolve_sources(training.rewards), resolve_sources(training.ppo.judges)
+        training, main, resolve_sources(training.rewards), resolve_sources(training.rollout.judges)
     )
 
 
@@ -173,12 +174,12 @@ def load_rewards(
         )
         rewards.reward_model = model
         learned = loader.learned_reward(
-            model, source, renderer, "reward_model", main.weight, training.ppo.score_clip
+            model, source, renderer, "reward_model", main.weight, training.rollout.score_clip
         )
-        learned.truncated_score = training.ppo.missing_eos_score
+        learned.truncated_score = training.rollout.missing_eos_score
         rewards.sources.append(learned)
     rewards.sources += loader.sources(found.rewards, renderer)
-    rewards.sources += penalties(training.ppo)
+    rewards.sources += penalties(training.rollout)
     rewards.judges = loader.sources(found.judges, renderer, role="judge")
     return rewards
 

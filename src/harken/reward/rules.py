@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harken.config.ppo import PPOSettings
+from harken.config.preference_training import OnlineDPOSettings
 from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import Rollout, Score
 from harken.reward.source import RewardSource
@@ -71,8 +72,8 @@ class Overlong:
         return [Score(self.name, share, -self.penalty) for share in over]
 
 
-def penalties(settings: PPOSettings) -> list[RewardSource]:
-    """Return the penalties of a PPO configuration that are above zero."""
+def penalties(settings: PPOSettings | OnlineDPOSettings) -> list[RewardSource]:
+    """Return the penalties of PPO or online DPO that are above zero."""
     rules: list[RewardSource] = []
     replaced = settings.missing_eos_score is not None
     if settings.missing_eos_penalty > 0 and settings.truncated == "penalise" and not replaced:

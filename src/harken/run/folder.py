@@ -2,6 +2,7 @@
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
       tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
+      reference_scores.safetensors
 
 <pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
       pipeline.yml  results.json
@@ -91,6 +92,11 @@ class RunFolder:
         return self.root / "credit"
 
     @property
+    def reference_scores(self) -> Path:
+        """The reference's scores of all rows of a DPO run (safetensors; `train.dpo.reference_scores`)."""
+        return self.root / "reference_scores.safetensors"
+
+    @property
     def best_of_n(self) -> Path:
         """Best of n from the starting policy, where `harken frontier` measured it: curve.json."""
         return self.root / "best_of_n"
@@ -120,6 +126,7 @@ class RunFolder:
             self.rejects,
             self.trained_prompts,
             self.metrics,
+            self.reference_scores,
         )
         return [path for path in (*named, *tables) if path.exists()]
 

@@ -14,6 +14,7 @@ from harken.card.run_card import card_after_training
 from harken.chat import template as chat_template
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import DPOTraining, OnlineDPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.data.chat import Renderer
 from harken.errors import FrozenWeightsChanged, UserError
@@ -33,6 +34,8 @@ from harken.run.lock import write_lock
 from harken.run.resume_check import AcceptedChanges, version_differences
 from harken.run.terminal import format_table, say
 from harken.train import load_data
+from harken.train.dpo.build import build_dpo_stage
+from harken.train.dpo.models import build_policy_models
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo.models import build_ppo_models
 from harken.train.ppo.stage import PPOStage
@@ -76,6 +79,8 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     stage: Stage
     if isinstance(config.training, PPOTraining):
         stage, rows, lineage = _ppo(config, source, run, weight_dtype, device)
+    elif isinstance(config.training, DPOTraining | OnlineDPOTraining):
+        stage, rows, lineage = _dpo(config, source, run, weight_dtype, device)
     else:
         stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
     print_roles(rows)
@@ -92,7 +97,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         step = checkpoint.newest_step(run.checkpoints)
         say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")
         extra["changes"] = [{"after_step": step, "accepted": changes.accepted}]
-    if isinstance(config.training, PPOTraining) and config.training.random_reward:
+    if isinstance(config.training, PPOTraining | OnlineDPOTraining) and config.training.random_reward:
         extra["stamp"] = "random reward"
     if chat_template.folder_reads_clock(source.folder):
         extra["template_time"] = began.isoformat(timespec="seconds")
@@ -202,6 +207,28 @@ def _ppo(
     return stage, models.role_table(), lineage
 
 
+def _dpo(
+    config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
+    models = build_policy_models(config, source, run, weight_dtype, device)
+    backbone = models.policy.backbone
+    check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
+    require_decodable(backbone)
+    if models.policy.adapter is not None:
+        say(f"policy: {coverage(backbone.trunk, models.policy.adapter)}")
+    renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
+    stage, data = build_dpo_stage(config, models, renderer, run)
+    lineage = _lineage(source, sft=False) | {"data": data, "frozen": models.frozen_fingerprints}
+    if models.found is not None:
+        lineage |= models.found.lineage()
+    if not has_sft(source):
+        say(
+            "warning: no supervised fine-tuning of this policy is recorded. Preferences assume a policy that can give "
+            "such responses. Fix: train --preset …_sft first"
+        )
+    return stage, models.role_table(), lineage
+
+
 def _check_lineage(
     before: dict[str, Any], now: dict[str, Any], run: RunFolder, changes: AcceptedChanges
 ) -> None:
@@ -228,7 +255,7 @@ def _check_lineage(
 def _model_fingerprints(config: RunConfig) -> dict[str, Any]:
     """Fingerprint the models and reward functions that a configuration names, without loading weights."""
     lineage = {"model": config.model_name, "fingerprint": lineage_fingerprint(resolve(config.model_name))}
-    if isinstance(config.training, PPOTraining):
+    if isinstance(config.training, PPOTraining | OnlineDPOTraining):
         return lineage | resolve_rewards(config.training).lineage()
     return lineage
 

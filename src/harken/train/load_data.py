@@ -47,6 +47,16 @@ def encode_preferences(
     config: RunConfig, renderer: Renderer, run: RunFolder
 ) -> tuple[list[TokenPair], list[TokenPair]]:
     """Load training and held-out preferences as tokens."""
+    return encode_preferences_and_prompts(config, renderer, run)[:2]
+
+
+def encode_preferences_and_prompts(
+    config: RunConfig, renderer: Renderer, run: RunFolder
+) -> tuple[list[TokenPair], list[TokenPair], list[Prompt]]:
+    """Load training and held-out preferences as tokens, and the distinct held-out prompts that fit, to sample from.
+
+    Rows that are token ids already have no prompts to sample from.
+    """
     limit = config.data.max_length
 
     def encode(row: Preference | TokenPair) -> tuple[TokenPair | RenderFailure, bool]:
@@ -58,7 +68,9 @@ def encode_preferences(
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
     if (off_policy := warn_off_policy(train, config.model_name)) is not None:
         reports[0].warnings.append(off_policy)
-    return _encode_split(train, held_out, reports, encode, renderer, run)
+    asked = {row.prompt.id: row.prompt for row in held_out if not isinstance(row, TokenPair)}
+    fitting = [p for p in asked.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)]
+    return *_encode_split(train, held_out, reports, encode, renderer, run), fitting
 
 
 def fit_prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:

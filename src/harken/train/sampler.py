@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from harken.seeds import permutation
 
 
@@ -27,3 +30,22 @@ def infinite_indices(first: int, count: int, rows: int, seed: int, label: str) -
         order = permutation(rows, seed, label, "epoch", epoch)
         indices += order[position : position + count - len(indices)]
     return indices
+
+
+def draw_prompts(number: int, count: int, rows: int, seed: int, label: str) -> list[list[int]]:
+    """Return the `count` prompts of update `number`, as lists without repeated entries; one list if all differ.
+
+    A response is a function of (purpose, prompt, sample): a prompt drawn twice needs two purposes.
+    """
+    return _split_repeats(infinite_indices(number * count, count, rows, seed, f"{label} prompts"))
+
+
+def _split_repeats(rows: Sequence[int]) -> list[list[int]]:
+    lists: list[list[int]] = []
+    seen: Counter[int] = Counter()
+    for row in rows:
+        if seen[row] == len(lists):
+            lists.append([])
+        lists[seen[row]].append(row)
+        seen[row] += 1
+    return lists

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harken.config.ppo import PPOSettings
+from harken.config.preference_training import OnlineDPOSettings
 from harken.records import Prompt, Rollout
 from harken.reward.judges import GUARDS, JudgeReward
 from harken.reward.source import RewardSource, score_all
@@ -29,7 +30,7 @@ class HeldOutEvaluator:
         rewards: Sequence[RewardSource],
         judges: Sequence[RewardSource],
         prompts: Sequence[Prompt],
-        settings: PPOSettings,
+        settings: PPOSettings | OnlineDPOSettings,
         seed: int,
     ) -> None:
         self.engine, self.rewards, self.prompts = engine, rewards, prompts

@@ -38,7 +38,7 @@ def rollout_metrics(
     `score_clip` is the bound to which the reward model's scores were clipped.
     """
     rollouts = [s.rollout for s in scored]
-    metrics = _rewards(scored, score_clip) | _kl(batch, targets)
+    metrics = reward_metrics(scored, score_clip) | _kl(batch, targets)
     metrics |= {
         "value/explained_var": float(explained_variance(old.values, targets.returns, targets.value_mask)),
         "value/mean": float(masked_mean(old.values, batch.response_mask)),
@@ -77,7 +77,8 @@ def response_metrics(rollouts: Sequence[Rollout], prefix: str) -> dict[str, floa
     return {f"{prefix}/{name}": value for name, value in measures.items()}
 
 
-def _rewards(scored: Sequence[ScoredRollout], score_clip: float | None) -> dict[str, float]:
+def reward_metrics(scored: Sequence[ScoredRollout], score_clip: float | None) -> dict[str, float]:
+    """Average the rewards, in all and by domain, language and part, and correlate scores with lengths."""
     rewards = [float(s.reward) for s in scored]
     metrics = {"reward/mean": fmean(rewards), "reward/std": pstdev(rewards)}
     metrics |= _by_group("reward/mean_", [s.rollout.prompt.domain for s in scored], rewards)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
@@ -15,7 +14,15 @@ from harken.errors import FrozenWeightsChanged
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
-from harken.models.roles import Critic, Policy, RoleRow, ScalarHead, fingerprint_tensors, role_row
+from harken.models.roles import (
+    Critic,
+    Policy,
+    RoleRow,
+    ScalarHead,
+    base_parameters,
+    fingerprint_tensors,
+    role_row,
+)
 from harken.reward.build import ResolvedRewards, Rewards, load_rewards, resolve_rewards
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
@@ -51,7 +58,7 @@ class PPOModels:
     def role_table(self) -> list[RoleRow]:
         """Return the rows of the role table."""
         backbone, head = self.policy.backbone, self.policy.value_head
-        rows = [role_row("base", _base_parameters(backbone), self.source.name)]
+        rows = [role_row("base", base_parameters(backbone), self.source.name)]
         trained = "new adapter on the base" if self.policy.adapter else "every weight of the base"
         rows.append(role_row("policy", self.policy.parameters().values(), trained))
         if head is not None:
@@ -64,7 +71,7 @@ class PPOModels:
         separate = self.reference.backbone is not backbone
         source = self.reference.backbone.source
         where = source.name if separate and source else "the base, adapters off"
-        rows.append(role_row("reference", _base_parameters(self.reference.backbone), where))
+        rows.append(role_row("reference", base_parameters(self.reference.backbone), where))
         return [*rows, *self.rewards.role_rows()]
 
     @property
@@ -86,10 +93,10 @@ class PPOModels:
             for name, parameters in self.rewards.frozen_parameters.items()
         }
         if self.policy.adapter is not None:
-            fingerprints["base"] = fingerprint_tensors(_base_parameters(self.policy.backbone))
+            fingerprints["base"] = fingerprint_tensors(base_parameters(self.policy.backbone))
         updated = self._training.ppo.reference_update_every is not None
         if self.reference.backbone is not self.policy.backbone and not updated:
-            fingerprints["reference"] = fingerprint_tensors(_base_parameters(self.reference.backbone))
+            fingerprints["reference"] = fingerprint_tensors(base_parameters(self.reference.backbone))
         return fingerprints
 
 
@@ -123,7 +130,3 @@ def build_ppo_models(
             config, source, shared, rewards.reward_model, found.reward_model, weight_dtype, device
         )
     return PPOModels(config, source, policy, reference, critic, found, rewards, base)
-
-
-def _base_parameters(backbone: Backbone) -> list[nn.Parameter]:
-    return [p for name, p in backbone.model.named_parameters() if "lora_" not in name]

@@ -6,7 +6,6 @@ Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +40,7 @@ from harken.train.ppo.reference import Reference
 from harken.train.ppo.snapshot import Snapshot
 from harken.train.ppo.stopwatch import Stopwatch
 from harken.train.ppo.targets import PPOTargets, compute_targets
-from harken.train.sampler import infinite_indices
+from harken.train.sampler import draw_prompts
 
 
 class PPOStage:
@@ -140,7 +139,6 @@ class PPOStage:
 
     def _generate(self, number: int) -> list[Rollout]:
         count = self.settings.prompts_per_update
-        rows = infinite_indices(number * count, count, len(self.prompts), self.seed, "PPO prompts")
         sampling = Sampling(
             max_tokens=self.settings.max_gen_len,
             temperature=self.settings.temperature,
@@ -150,7 +148,8 @@ class PPOStage:
         # A response is a function of (purpose, prompt, sample): a prompt drawn twice in an update needs two purposes,
         # or it would get the same response twice.
         rollouts: list[Rollout] = []
-        for repeat, indices in enumerate(_split_repeats(rows)):
+        draws = draw_prompts(number, count, len(self.prompts), self.seed, "PPO")
+        for repeat, indices in enumerate(draws):
             prompts = [self.prompts[i] for i in indices]
             purpose = f"ppo/{number}/{repeat}" if repeat else f"ppo/{number}"
             rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
@@ -309,15 +308,3 @@ class PPOStage:
         if head is not None:
             save_file(dict(head.state_dict()), folder / "value_head.safetensors")
         self.check_frozen()
-
-
-def _split_repeats(rows: Sequence[int]) -> list[list[int]]:
-    """Split rows into lists without repeated entries; one list if all rows differ."""
-    lists: list[list[int]] = []
-    seen: Counter[int] = Counter()
-    for row in rows:
-        if seen[row] == len(lists):
-            lists.append([])
-        lists[seen[row]].append(row)
-        seen[row] += 1
-    return lists

@@ -1,0 +1,56 @@
+"""Load the rows of a DPO or online DPO run and build its stage."""
+
+from __future__ import annotations
+
+from harken.config import RunConfig
+from harken.config.preference_training import DPOTraining
+from harken.data.chat import Renderer
+from harken.models.positions import check_position_limit
+from harken.records import TokenPair
+from harken.run.folder import RunFolder
+from harken.run.tracking import say
+from harken.train import load_data
+from harken.train.dpo.examples import PreferenceExample, pair_examples, rated_examples, rated_from_pairs
+from harken.train.dpo.models import PolicyModels
+from harken.train.dpo.online import OnlineDPOStage
+from harken.train.dpo.stage import DPOStage
+
+
+def build_dpo_stage(
+    config: RunConfig, models: PolicyModels, renderer: Renderer, run: RunFolder
+) -> tuple[DPOStage | OnlineDPOStage, dict[str, str]]:
+    """Return the stage, and what the manifest records of its rows."""
+    engine = models.engine(renderer, config.data.max_length)
+    if not isinstance(config.training, DPOTraining):
+        prompts, held_out_prompts = load_data.fit_prompts(config, renderer, run)
+        online = OnlineDPOStage(config, models, engine, prompts, held_out_prompts, run)
+        return online, load_data.lineage(config, prompts, held_out_prompts)
+    check_position_limit(
+        models.policy.backbone.config,
+        config.data.max_length,
+        "a row of up to data.max_length",
+        "lower it to {limit}",
+    )
+    pairs, held_out, asked = load_data.encode_preferences_and_prompts(config, renderer, run)
+    made, aside = _examples(config, pairs, "training"), _examples(config, held_out, "held-out")
+    return DPOStage(config, models, made, aside, engine, asked, run), load_data.lineage(
+        config, pairs, held_out
+    )
+
+
+def _examples(config: RunConfig, pairs: list[TokenPair], which: str) -> list[PreferenceExample]:
+    """Make the examples of the configured loss, and print how many rows became what."""
+    assert isinstance(config.training, DPOTraining)
+    settings = config.training.dpo
+    ties = sum(pair.label == 0.5 for pair in pairs)
+    if settings.loss == "kto":
+        rated = rated_from_pairs(pairs)
+        up = sum(row.desirable for row in rated)
+        say(
+            f"DPO: {len(pairs):,} {which} pairs taken as {len(rated):,} responses for kto: {up:,} desirable, "
+            f"{len(rated) - up:,} undesirable; {ties:,} ties left out"
+        )
+        return rated_examples(rated, config.seed, config.data.max_length)
+    if settings.ties == "drop" and ties:
+        say(f"DPO: {ties:,} of {len(pairs):,} {which} pairs are ties and are left out (ties: drop)")
+    return pair_examples(pairs, drop_ties=settings.ties == "drop")
