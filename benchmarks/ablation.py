@@ -17,11 +17,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harken import pipeline
-from harken.config import EvaluationConfig
+from harken.config import EvaluationConfig, RunConfig
 from harken.config import files as config_files
+from harken.config.stages import find_stage, resolve_stages
 from harken.evaluate import run_summary, suite
-from harken.run.folder import PipelineFolder, RunFolder
+from harken.run.folder import RunFolder
 from harken.train.launch import train
 
 WARM = "critic_warmup_updates=2"
@@ -39,7 +39,7 @@ def keys(name: str, updates: int, prompts: int) -> list[str]:
     """Return the overrides of a variant, as on the command line."""
     asked = prompts // 4 if name in ("rloo", "grpo") else prompts
     own = [*VARIANTS[name], f"updates={updates}", f"prompts_per_update={asked}"]
-    return [f"ppo.training.ppo.{key}" for key in own]
+    return [f"stages.ppo.training.ppo.{key}" for key in own]
 
 
 def train_all(demo: Path, out: Path, names: list[str], seeds: list[int], updates: int, prompts: int) -> None:
@@ -48,7 +48,9 @@ def train_all(demo: Path, out: Path, names: list[str], seeds: list[int], updates
         for name in names:
             overrides = [*keys(name, updates, prompts), f"seed={seed}", "tensorboard=false"]
             config = config_files.load_pipeline("demo", overrides, demo)
-            train(pipeline.ppo_stage(config, PipelineFolder(demo)), run_of(out, name, seed))
+            run = find_stage(resolve_stages(config, demo), "ppo").config
+            assert isinstance(run, RunConfig)
+            train(run, run_of(out, name, seed))
 
 
 def run_of(out: Path, name: str, seed: int) -> Path:
@@ -58,10 +60,10 @@ def run_of(out: Path, name: str, seed: int) -> Path:
 
 def evaluate(demo: Path, out: Path, seed: int) -> dict[str, dict[str, Any]]:
     """Evaluate greedy responses of SFT and of every variant to the demo's held-out prompts: mean reward, gold score."""
-    folder = PipelineFolder(demo)
-    config = pipeline.evaluation(config_files.load_pipeline("demo", [], demo), folder).model_dump()
+    stages = resolve_stages(config_files.load_pipeline("demo", [], demo), demo)
+    config = find_stage(stages, "eval").config.model_dump()
     runs = {name: str(run_of(out, name, seed) / "final") for name in VARIANTS}
-    config |= {"policies": {"SFT": str(folder.sft.final)} | runs, "output_dir": None}
+    config |= {"policies": {"SFT": str(find_stage(stages, "sft").output)} | runs, "output_dir": None}
     done = suite.run_evaluation(EvaluationConfig.model_validate(config), out / f"eval-{seed}")
     summary = json.loads(done.summary.read_text())
     return {row["policy"]: row for row in summary["table"]}

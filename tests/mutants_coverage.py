@@ -20,7 +20,7 @@ MODES_BASE = f"{MODES}::test_another_model_may_be_the_reference"
 MODES_KL = f"{MODES}::test_each_estimator_is_the_kl_penalty_of_a_token"
 
 TABLE = [
-    ("S0-02 PPO starts from the base", "pipeline.py", "ppo_stage: str(folder.sft.final)", "config.model_name", PIPELINE),
+    ("S0-02 a stage starts from the pipeline's model", "config/stages.py", "_Resolver._output: str(found.output)", "self.config.model_name", PIPELINE),
     ("S0-11 a token's numbers stand one token late", "run/credit_table.py", "_selected: zip(row, row_flags, strict=True)", "zip([row[0], *row[:-1]], row_flags, strict=True)", "inspection/test_recorded_by_training.py"),
     ("S0-26 dropped rows are not counted", "data/report.py", "DataReport.drop: self.dropped[name] += 1", "pass", LAYOUTS),
     ("S0-41 a response is missing in the table", "evaluate/suite.py", "_evaluate: write_rows(folder.responses, rows)", "write_rows(folder.responses, rows[1:])", PIPELINE),
@@ -47,7 +47,7 @@ TABLE = [
     ("S1-38 another default KL coefficient", "config/ppo.py", "PPOSettings: kl_coef: NonNegative = 0.1", "kl_coef: NonNegative = 0.05", KEYS),
     ("S1-40 another default limit", "config/ppo.py", "PPOSettings: max_gen_len: Size = 64", "max_gen_len: Size = 128", KEYS),
     ("S4-26 another default discount", "config/ppo.py", "PPOSettings: lam: Fraction = 0.95", "lam: Fraction = 1.0", KEYS),
-    ("S1-43 other folder names", "run/folder.py", "PipelineFolder.reward: '02_rm'", "'02_reward'", PIPELINE),
+    ("S1-43 other folder names", "config/stages.py", "_Resolver._stage: f'{index + 1:02d}_{stage.full_name}'", "f'{index:02d}_{stage.full_name}'", PIPELINE),
     ("S2-01 a multiple is claimed", "evaluate/verdict.py", "_kl_sentence: f'Note: {text}.'", "f'Note: {text}, twice as good.'", VERDICT),
     ("S2-10 a label's sides are swapped", "data/pair_layouts.py", 'a_b_label_reader.read: (fields.first_text(row, here[0]), fields.first_text(row, here[1]))', '(fields.first_text(row, here[1]), fields.first_text(row, here[0]))', LAYOUTS),
     ("S2-34 any KL coefficient is fine", "doctor/ppo_settings.py", "kl_coefficient: not 0.001 <= settings.kl_coef <= 1", "False", DOCTOR),

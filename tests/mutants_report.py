@@ -7,12 +7,12 @@ from mutant import Mutant
 PAGE, CHARTS = "end_to_end/test_page.py", "explorer/test_charts.py"
 
 REPORT = [
-    Mutant("page: no response is audited", "pipeline.py", "report_pipeline: audit.audit(rows, summary['baseline'], config.evaluation.audit)", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
-    Mutant("page: flags have no meaning", "pipeline.py", 'report_pipeline: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
-    Mutant("page: no versions", "pipeline.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
-    Mutant("page: no role table", "pipeline.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
-    Mutant("results: the verdict does not know the KL", "pipeline.py", "report_pipeline: verdict.late_kl(metrics['ppo'])", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),
-    Mutant("results: no accuracy of the reward model", "evaluate/tables.py", "results: _accuracy(metrics.get('reward', ()))", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),
+    Mutant("page: no response is audited", "pipeline/page.py", "write_page: audit.audit(rows, summary['baseline'], contents.audit_settings) if summary else {}", "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: flags have no meaning", "pipeline/page.py", 'write_page: audit.FLAG_MEANINGS', "{}", f"{PAGE}::test_the_page_flags_responses_as_the_audit_does"),
+    Mutant("page: no versions", "pipeline/page.py", "run_facts: manifest.recorded_versions(record)", "record.get('versions', {})", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
+    Mutant("page: no role table", "pipeline/page.py", "run_facts: record.get('roles', [])", "[]", f"{PAGE}::test_every_stage_shows_versions_lineage_roles_and_data"),
+    Mutant("results: the verdict does not know the KL", "pipeline/page.py", "_headline: verdict.late_kl(metrics.get(one.kl_of, ())) if one.kl_of else None", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),
+    Mutant("results: no accuracy of the reward model", "evaluate/tables.py", "results: _only(accuracies)", "None", f"{PAGE}::test_the_page_and_results_agree_with_the_configuration"),
     Mutant("evaluation: tie_epsilon is ignored", "evaluate/suite.py", "_compare: config.tie_epsilon", "0.0", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
     Mutant("evaluation: the seed of the intervals is ignored", "evaluate/suite.py", "_compare: config.seed", "0", f"{PAGE}::test_the_evaluation_compares_under_its_own_settings"),
     Mutant("charts: no alarm lines", "explorer/charts.py", "chart_data: [{'value': value, 'label': label} for value, label in chart.marks]", "[]", CHARTS),

@@ -57,7 +57,7 @@ def keys() -> frozenset[str]:
     """Every dotted key of a run, a pipeline and an evaluation, sections included."""
     return frozenset(
         path for model in (RunConfig, PipelineConfig, EvaluationConfig) for path in _paths(model, 0)
-    ) | frozenset(f"{stage}.{path}" for stage in ("sft", "reward", "ppo") for path in _paths(RunConfig, 0))
+    ) | frozenset(f"stages.{stage}.{path}" for stage in ("sft", "rm", "ppo") for path in _paths(RunConfig, 0))
 
 
 def _paths(model: type[BaseModel], depth: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.base import DataConfig, Strict
 from harken.config.ppo import PPOTraining
+from harken.config.stages import resolve_stages
 from harken.config.training import RewardTraining
 from harken.health.limits import Limits
 
@@ -87,9 +88,9 @@ def ppo_configs() -> dict[str, tuple[DataConfig, PPOTraining]]:
             found[name] = run.data, run.training
     for preset in PRESETS:
         if preset.kind == "pipeline":
-            stage = config_files.load_pipeline(preset.name, []).ppo
-            keys = {"reward_model": {"checkpoint_path": "02_rm"}, **stage.training}
-            found[preset.name] = stage.data, PPOTraining.model_validate(keys)
+            for stage in resolve_stages(config_files.load_pipeline(preset.name, []), "outputs"):
+                if isinstance(stage.config, RunConfig) and isinstance(stage.config.training, PPOTraining):
+                    found[f"{preset.name}, {stage.name}"] = stage.config.data, stage.config.training
     return found
 
 

@@ -226,7 +226,7 @@ def test_a_pipelines_own_ppo_tells_the_cost(root: Path, tmp_path: Path) -> None:
     (source / "03_ppo").mkdir()
     (source / "03_ppo" / "metrics.jsonl").write_text('{"step": 1, "seconds": 600.0}\n')
     runs = sweep.plan_runs("demo", [], tmp_path / "out", "1,2", source=source)
-    assert sweep.announcement(runs, source).endswith("03_ppo: about 2.0 h per run, 4.0 h in total")
+    assert sweep.announcement(runs, source / "03_ppo").endswith("03_ppo: about 2.0 h per run, 4.0 h in total")
 
 
 def test_large_grids_need_a_yes(

@@ -9,23 +9,21 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harken import pipeline
 from harken.config import files as config_files
 from harken.config.audit import AuditSettings
 from harken.errors import UserError
-from harken.evaluate import audit, tables, trained_prompts, verdict
-from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.summary import read_responses, read_summary
-from harken.explorer.build import build_report
-from harken.run import atomic
+from harken.evaluate.summary import read_summary
+from harken.pipeline import report_pipeline
+from harken.pipeline.page import PageContents, report_page, write_page
+from harken.pipeline.roles import BASE, PolicyComparison, PolicyRoles
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.moved import is_same_place
-from harken.run.terminal import show
+from harken.run.pipeline_record import read_pipeline
 
 PAGE = Path("05_report") / "report.html"
 ORDER = ("sft", "reward", "ppo")
@@ -120,13 +118,14 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
             where=str(found.pipelines[0]),
             fix=f"run: harken report {found.pipelines[0]}",
         )
+    root = found.pipelines[0]
     if output_dir is not None:
         raise UserError(
-            f"the page of a pipeline is written to {PipelineFolder(found.pipelines[0]).report}",
+            f"the page of a pipeline is written to {report_page(root, read_pipeline(root)[1])}",
             where="--output-dir",
             fix="remove this option",
         )
-    return pipeline.report_pipeline(found.pipelines[0])
+    return report_pipeline(root)
 
 
 def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
@@ -166,56 +165,27 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 def _write(page: Path, found: FoundFolders) -> Path:
     order = sorted(found.runs, key=lambda one: ORDER.index(one[0]) if one[0] in ORDER else len(ORDER))
     often = Counter(kind for kind, _ in order)
-    stages = {kind if often[kind] == 1 else f"{kind} {run.root}": run for kind, run in order}
-    metrics = {name: read_metrics(run) for name, run in stages.items()}
-    info = {name: pipeline.run_facts(run) for name, run in stages.items()}
-    for name, run in stages.items():
-        if name not in often:
-            info[name]["title"] = str(run.root)
-    summary, rows, roles = None, [], {}
-    headline = ["Note: these folders contain no evaluation, so the page shows only training."]
-    if found.evaluations:
-        evaluation = found.evaluations[0]
-        summary = read_summary(evaluation.summary)
-        rows = read_responses(evaluation.responses, summary)
+    named = [(kind if often[kind] == 1 else f"{kind} {run.root}", kind, run) for kind, run in order]
+    evaluation = found.evaluations[0] if found.evaluations else None
+    summary = read_summary(evaluation.summary) if evaluation else None
+    title = ", ".join(summary["policies"]) if summary else ", ".join(name for name, _, _ in named)
+    contents = PageContents(
+        title=title,
+        name=title,
+        runs={name: run for name, _, run in named},
+        kinds={name: kind for name, kind, _ in named},
+        titles={name: str(run.root) for name, kind, run in named if often[kind] > 1},
+        evaluation=evaluation,
+    )
+    if evaluation and summary:
         models = read_locked_config(evaluation.config).get("policies")
         models = models if isinstance(models, Mapping) else {}
-        roles = _roles(summary, models, dict(order), evaluation.root)
-        headline = _headline(summary, roles, metrics)
-    for name, run in stages.items():
-        if name.startswith("ppo"):
-            headline = [*headline, *pipeline.over_optimisation(run, metrics[name], info[name])]
-    judge = next(iter(summary["judges"]), None) if summary else None
-    results = tables.results(summary, roles=roles, metrics=metrics, judge=judge, headline=headline)
-    title = ", ".join(summary["policies"]) if summary else ", ".join(stages)
-    not_held_out = _not_held_out(summary)
-    figures = page.with_name(PipelineFolder(page.parent).results.name)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(
-        figures,
-        results
-        | {"name": title, "notice": not_held_out, "trained_on": (summary or {}).get("trained_on", {})},
-    )
-    build_report(
-        page,
-        title=title,
-        notice=" ".join(part for part in (not_held_out, *pipeline.frozen_weight_warnings(stages)) if part),
-        summary=summary,
-        responses=rows,
-        stage_metrics=metrics,
-        stage_info=info,
-        headline=headline,
-        audited=audit.audit(rows, summary["baseline"], _audit_settings(found)) if summary else {},
-        flags=audit.FLAG_MEANINGS,
-        accounts=pipeline.page_accounts(
-            next((run for kind, run in order if kind == "reward"), None),
-            found.evaluations[0] if found.evaluations else None,
-        ),
-    )
-    if summary:
-        show(tables.tables(summary))
-    show("\n".join(headline))
-    show(f"\nfigures  {figures}\nreport   {page}")
+        contents = replace(
+            contents,
+            roles=_roles(summary, models, dict(order), evaluation.root),
+            audit_settings=_audit_settings(found),
+        )
+    write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents)
     return page
 
 
@@ -229,20 +199,13 @@ def _audit_settings(found: FoundFolders) -> AuditSettings:
     )
 
 
-def _not_held_out(summary: Mapping[str, Any] | None) -> str:
-    """Return the warning that policies were trained on evaluation prompts; "" if none was."""
-    leak = (
-        trained_prompts.trained_prompts_warning(summary.get("trained_on", {}), summary["prompts"])
-        if summary
-        else ""
-    )
-    return f"Warning: {leak}." if leak else ""
-
-
 def _roles(
     summary: Mapping[str, Any], models: Mapping[str, Any], runs: Mapping[str, RunFolder], folder: Path
-) -> dict[str, str]:
-    """Find the base, SFT and PPO policies, as far as the run folders show."""
+) -> PolicyRoles:
+    """Find the base, SFT and PPO policies, as far as the run folders show, and what the verdict compares.
+
+    It compares the PPO policy with the one it started from, or else the last policy with the first.
+    """
     policies = list(summary["policies"])
     made = {
         kind: _made_by(run, models, policies, folder) for kind, run in runs.items() if kind in ("sft", "ppo")
@@ -251,26 +214,19 @@ def _roles(
     if known.get("ppo") == known.get("sft"):
         known.pop("ppo", None)
     base = next((name for name in policies if name not in known.values()), None)
-    return ({"base": base} if base is not None else {}) | known
-
-
-def _headline(
-    summary: Mapping[str, Any],
-    roles: Mapping[str, str],
-    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> list[str]:
-    """Compare the PPO policy with the one it started from, or else the last policy with the first."""
-    policies = list(summary["policies"])
-    if len(policies) < 2:
-        return [f"Note: {policies[0]} is the only policy of the evaluation, so there is no comparison."]
-    judge = next(iter(summary["judges"]), None)
-    base, sft, ppo = (roles.get(role) for role in ("base", "sft", "ppo"))
-    if ppo is None:
-        return verdict.headline(summary, None, policies[0], policies[-1], judge)
-    if sft is None:
+    roles = ({BASE: base} if base is not None else {}) | known
+    roles |= {name: name for name in policies if name not in roles.values() and name not in roles}
+    by_policy = {policy: role for role, policy in roles.items()}
+    if "ppo" not in known:
+        pairs = (
+            [PolicyComparison(by_policy[policies[-1]], by_policy[policies[0]])] if len(policies) > 1 else []
+        )
+    elif "sft" not in known:
         # The KL is measured against the model that PPO started from, which is not part of this evaluation.
-        return verdict.headline(summary, None, str(base), ppo, judge)
-    return verdict.headline(summary, base, sft, ppo, judge, verdict.late_kl(metrics.get("ppo", ())))
+        pairs = [PolicyComparison("ppo", BASE)]
+    else:
+        pairs = [PolicyComparison("ppo", "sft", BASE if base is not None else None, "ppo")]
+    return PolicyRoles(roles, tuple(pairs))
 
 
 def _made_by(run: RunFolder, models: Mapping[str, Any], policies: Sequence[str], folder: Path) -> str | None:

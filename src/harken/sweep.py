@@ -13,18 +13,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harken import pipeline
 from harken.config import RunConfig
 from harken.config import files as config_files
 from harken.config import yaml as config_yaml
 from harken.config.ppo import PPOTraining
+from harken.config.stages import PipelineStage, resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
 from harken.evaluate import run_summary
 from harken.evaluate.run_summary import RunSummary
 from harken.explorer.frontier import Panel, Point, write_frontier
 from harken.run import atomic
-from harken.run.folder import PipelineFolder, RunFolder
+from harken.run.folder import RunFolder
 from harken.run.manifest import config_sha256
 from harken.run.terminal import show
 from harken.run.tracking import say
@@ -71,6 +71,7 @@ def sweep(
     seeds: str | None = None,
     overrides: Sequence[str] = (),
     source: Path | None = None,
+    stage: str | None = None,
     *,
     yes: bool = False,
 ) -> int:
@@ -80,14 +81,14 @@ def sweep(
     `sweep.json` and `frontier.html` are updated after every run. Arguments as in `plan`.
     Raises UserError before training if a setting is wrong, or if the grid exceeds `MAX_RUNS` without `yes`.
     """
-    runs = plan_runs(name, over, output, seeds, overrides, source)
+    runs = plan_runs(name, over, output, seeds, overrides, source, stage)
     if len(runs) > MAX_RUNS and not yes:
         raise UserError(
             f"{len(runs)} runs are more than {MAX_RUNS}",
             where="--over",
             fix="use fewer values, or --yes to run all",
         )
-    say(announcement(runs, source))
+    say(announcement(runs, None if source is None else ppo_stage(name, source, stage).root))
     notes = cautions([parse_axis(text)[0] for text in over])
     about = {
         "config": name,
@@ -120,12 +121,14 @@ def plan_runs(
     seeds: str | None = None,
     overrides: Sequence[str] = (),
     source: Path | None = None,
+    stage: str | None = None,
 ) -> list[PlannedRun]:
     """List and validate the runs of the grid. Seeds vary fastest, then the last `--over`.
 
-    `over` has items ``key=value,value`` with keys of a PPO run; `overrides` apply to every run. `name` is a PPO run,
-    or with `source` a pipeline whose PPO stage starts from the models of that finished pipeline. `seeds` is
-    ``839,840``; by default the configuration's seed. Raises UserError for invalid or duplicate runs.
+    `over` has items ``key=value,value`` with keys of a PPO run; `overrides` apply to every run. `name` is a PPO run, or
+    with `source` a pipeline whose PPO stage starts from the models of that finished pipeline; `stage` names the stage
+    where it has several. `seeds` is ``839,840``; by default the configuration's seed. Raises UserError for invalid or
+    duplicate runs.
     """
     axes = [parse_axis(text) for text in over]
     if not axes and seeds is None:
@@ -136,7 +139,7 @@ def plan_runs(
     if taken := {key for key, _ in axes if [k for k, _ in axes].count(key) > 1 or key == "seed"}:
         fix = "give seeds as --seeds 839,840" if "seed" in taken else "give all its values in one --over"
         raise UserError("this key cannot be swept twice", where=f"--over {taken.pop()}=…", fix=fix)
-    load = _loader(name, source)
+    load = _loader(name, source, stage)
     runs: list[PlannedRun] = []
     seen: dict[str, str] = {}
     for chosen in product(*([(key, value) for value in values] for key, values in axes)):
@@ -198,11 +201,14 @@ def folder_name(keys: dict[str, str], seed: int) -> str:
     return "_".join([*parts, f"seed={seed}"])
 
 
-def announcement(runs: Sequence[PlannedRun], source: Path | None) -> str:
-    """Say how many runs there are and how many are finished, and estimate the time of the rest from recorded runs."""
+def announcement(runs: Sequence[PlannedRun], stage: Path | None) -> str:
+    """Say how many runs there are and how many are finished, and estimate the time of the rest from recorded runs.
+
+    `stage` is the folder of the pipeline's own stage.
+    """
     rest = [run for run in runs if not run.finished]
     text = f"sweep: {len(runs)} runs, {len(runs) - len(rest)} of them finished"
-    timed = [run.folder for run in runs] + ([PipelineFolder(source).ppo.root] if source else [])
+    timed = [run.folder for run in runs] + ([stage] if stage else [])
     lines = ((folder, run_summary.read_metrics(RunFolder(folder))) for folder in timed)
     folder, metrics = next(((f, m) for f, m in lines if m), (None, []))
     if folder is None or not rest:
@@ -227,26 +233,45 @@ def cautions(keys: Sequence[str]) -> list[str]:
     return warnings
 
 
-def _loader(name: str, source: Path | None) -> Callable[[list[str]], RunConfig]:
-    """Return a function from overrides to a configuration: of the run `name`, or of the PPO stage of that pipeline."""
+def _loader(name: str, source: Path | None, stage: str | None) -> Callable[[list[str]], RunConfig]:
+    """Return a function from overrides to a configuration: of the run `name`, or of a PPO stage of that pipeline."""
     if source is None:
-        return lambda overrides: _load_run(name, overrides)
-    folder = PipelineFolder(source)
-    for model in (folder.sft.final, folder.reward.final):
-        if not model.exists():
+        if stage is not None:
             raise UserError(
-                "not a finished pipeline",
-                where=f"--from {source}",
-                fix=f"finish it first: {model} is missing",
+                "a stage is that of a pipeline", where=f"--stage {stage}", fix="add --from and its folder"
             )
-    stage = pipeline.ppo_stage(config_files.load_pipeline(name, []), folder)
-    settings = Settings(stage.model_dump(mode="json"), {(): name})
+        return lambda overrides: _load_run(name, overrides)
+    config = ppo_stage(name, source, stage).config
+    settings = Settings(config.model_dump(mode="json"), {(): name})
 
     def load(overrides: list[str]) -> RunConfig:
         changed = config_yaml.expand(config_yaml.override(settings, overrides))
         return config_files.validate_settings(RunConfig, changed.data, name)
 
     return load
+
+
+def ppo_stage(name: str, source: Path, wanted: str | None = None) -> PipelineStage:
+    """Return the PPO stage of the pipeline `name` on the models of the finished pipeline in `source`.
+
+    Raises UserError if it has no such stage, has several and none is `wanted`, or the models are missing.
+    """
+    stages = resolve_stages(config_files.load_pipeline(name, []), source)
+    candidates = [one for one in stages if one.type == "ppo" and wanted in (None, one.name)]
+    names = ", ".join(one.name for one in stages if one.type == "ppo")
+    if len(candidates) != 1:
+        what = f"no PPO stage is called {wanted}" if wanted else f"{len(candidates)} PPO stages: {names}"
+        fix = f"choose one with --stage: {names}" if names else "name a pipeline that has a PPO stage"
+        raise UserError(what if names else "there is no PPO stage", where=name, fix=fix)
+    (found,) = candidates
+    for one in stages:
+        if one.name in found.uses and not one.finished:
+            raise UserError(
+                "not a finished pipeline",
+                where=f"--from {source}",
+                fix=f"finish it first: {one.output} is missing",
+            )
+    return found
 
 
 def _load_run(name: str, overrides: list[str]) -> RunConfig:

@@ -51,7 +51,7 @@ def broken(tmp_path: Path) -> Path:
         (["train", "--preset", "{folder}/typo.yml"], "typo.yml:2: training.learning_rate: unknown key"),
         (["train", "--preset", "{folder}"], "cannot be read as text"),
         (["pipeline", "smollm2-135m_sft"], "harken train --preset smollm2-135m_sft"),
-        (["pipeline", "demo", "--set", "sft.training.lrr=1"], "Fix: write lr"),
+        (["pipeline", "demo", "--set", "stages.sft.training.lrr=1"], "Fix: write lr"),
         (["pipeline", "hh-dolly-smollm2"], "the environment variable HARKEN_DATA is not set"),
         (["eval", "--config", "demo"], "an evaluation is required"),
         (["presets", "show", "dmeo"], "Fix: write demo"),
@@ -195,4 +195,5 @@ def test_presets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_quick_demo_is_a_valid_pipeline() -> None:
     quick = cli.config_files.load_pipeline("demo", list(cli.QUICK))
     full = cli.config_files.load_pipeline("demo", [])
-    assert quick.sft.training["max_steps"] == 2 < full.sft.training["max_steps"]  # type: ignore[operator]
+    steps = [config.stages["sft"]["training"]["max_steps"] for config in (quick, full)]
+    assert steps[0] == 2 < steps[1]

@@ -11,6 +11,7 @@ from harken.config import PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.errors import FOREIGN_NAMES
 from harken.config.ppo import PPOTraining
+from harken.config.stages import resolve_stages
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.errors import UserError
 
@@ -37,19 +38,29 @@ training:
 
 PIPELINE = """\
 name: mine
-sft:
-  data: {path: a.jsonl}
-  training: {lr: 2e-4, max_steps: 10}
-reward:
-  data: {path: b.jsonl}
-  training: {type: rm, epochs: 2}
-ppo:
-  data: {path: c.jsonl}
-  training:
-    lr: 1e-5
-    ppo: {updates: 3}
-evaluation:
-  data: {path: d.jsonl}
+stages:
+  sft:
+    type: sft
+    data: {path: a.jsonl}
+    training: {lr: 2e-4, max_steps: 10}
+  rm:
+    type: reward
+    model_name: "@sft"
+    data: {path: b.jsonl}
+    training: {epochs: 2}
+  ppo:
+    type: ppo
+    model_name: "@sft"
+    data: {path: c.jsonl}
+    training:
+      lr: 1e-5
+      reward_model: {checkpoint_path: "@rm"}
+      ppo: {updates: 3}
+  eval:
+    type: evaluation
+    policies: {SFT: "@sft", PPO: "@ppo"}
+    reward_model: "@rm"
+    data: {path: d.jsonl}
 """
 
 
@@ -274,32 +285,30 @@ def test_a_foreign_name_with_no_counterpart_here_gets_no_wrong_advice(tmp_path: 
 def test_a_pipeline_loads_and_fills_in_its_training_types(tmp_path: Path) -> None:
     path = tmp_path / "mine.yml"
     path.write_text(PIPELINE)
-    pipeline = config_files.load_pipeline(str(path), ["ppo.training.ppo.updates=5"])
-    assert [s.training["type"] for s in (pipeline.sft, pipeline.reward, pipeline.ppo)] == [
-        "sft",
-        "reward",
-        "ppo",
-    ]
-    assert pipeline.ppo.training["ppo"] == {"updates": 5}
+    pipeline = config_files.load_pipeline(str(path), ["stages.ppo.training.ppo.updates=5"])
     assert pipeline.output_dir == "outputs/mine"
+    stages = {stage.name: stage.config for stage in resolve_stages(pipeline, "outputs/mine")}
+    runs = [run for run in stages.values() if isinstance(run, RunConfig)]
+    assert [run.training.type for run in runs] == ["sft", "reward", "ppo"]
+    assert isinstance(runs[2].training, PPOTraining) and runs[2].training.ppo.updates == 5
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         (
-            "ppo.training.ppo.clip_rnge=1",
-            "ppo.training.ppo.clip_rnge=1: unknown key. Fix: write clip_range",
+            "stages.ppo.training.ppo.clip_rnge=1",
+            "stages.ppo.training.ppo.clip_rnge=1: unknown key. Fix: write clip_range",
         ),
-        ("sft.training.learning_rate=1", "Fix: write sft.training.lr in Harken"),
-        ("sft.lr=1", "Fix: move it to sft.training.lr"),
-        ("sft.training.lr=fast", "sft.training.lr=fast: expected a number"),
-        ("sft.training.type=ppo", "sft.training.type=ppo: expected sft, given ppo"),
-        ("sft.model_name=x", "sft.model_name=x: unknown key. Fix: move it to model_name"),
-        ("ppo.lora.dropout=0.1", "without dropout. Fix: set lora.dropout: 0"),
-        ("ppo.training.reward_model.weight=2", "Fix: name a trained one in checkpoint_path"),
-        ("reward=null", "expected a section of keys, given nothing"),
-        ("evaluation.data.pth=x", "unknown key. Fix: write path"),
+        ("stages.sft.training.learning_rate=1", "Fix: write stages.sft.training.lr in Harken"),
+        ("stages.sft.lr=1", "Fix: move it to stages.sft.training.lr"),
+        ("stages.sft.training.lr=fast", "stages.sft.training.lr=fast: expected a number"),
+        ("stages.sft.training.type=ppo", "stages.sft.training.type=ppo: expected sft, given ppo"),
+        ("stages.sft.output_dir=x", "output_dir=x: a stage's folder is the pipeline's. Fix: remove it"),
+        ("stages.ppo.lora.dropout=0.1", "without dropout. Fix: set lora.dropout: 0"),
+        ("stages.ppo.training.reward_model={weight: 2}", "Fix: name a trained one in checkpoint_path"),
+        ("stages.rm=null", "expected a section of keys, given nothing"),
+        ("stages.eval.data.pth=x", "unknown key. Fix: write path"),
     ],
 )
 def test_a_mistake_in_a_stage_is_found_before_anything_runs(
@@ -316,7 +325,7 @@ def test_a_name_may_mean_a_run_or_a_pipeline(tmp_path: Path) -> None:
     assert isinstance(config_files.load_run_or_pipeline("demo", []), PipelineConfig)
     assert isinstance(config_files.load_run_or_pipeline("smollm2-135m_ppo", []), RunConfig)
     with pytest.raises(UserError, match="Fix: write lr"):
-        config_files.load_run_or_pipeline("demo", ["sft.training.lrr=1"])
+        config_files.load_run_or_pipeline("demo", ["stages.sft.training.lrr=1"])
     path = tmp_path / "judged.yml"
     path.write_text("policies: {a: x}\n", encoding="utf-8")
     with pytest.raises(UserError, match="this describes an evaluation") as caught:

@@ -27,16 +27,25 @@ def pipeline(healthy: HealthyPipeline, output: Path) -> dict[str, Any]:
     stages: dict[str, Any] = {}
     for stage in ("sft", "reward", "ppo"):
         config = healthy.config(stage)
-        stages[stage] = {key: config[key] for key in ("data", "lora", "training")}
-    del stages["ppo"]["training"]["reward_model"]
+        stages[stage] = {"type": stage, **{key: config[key] for key in ("data", "lora", "training")}}
+    stages["reward"]["model_name"] = stages["ppo"]["model_name"] = "@sft"
+    stages["ppo"]["training"]["reward_model"] = {"checkpoint_path": "@reward"}
     tested = {"path": str(healthy.root / "heldout.jsonl"), "max_length": 64}
     return {
         "name": "healthy",
         "model_name": str(healthy.root / "base"),
         "dtype": "float32",
         "output_dir": str(output),
-        **stages,
-        "evaluation": {"data": tested, "max_gen_len": 24},
+        "stages": stages
+        | {
+            "eval": {
+                "type": "evaluation",
+                "policies": {"SFT": "@sft", "PPO": "@ppo"},
+                "reward_model": "@reward",
+                "data": tested,
+                "max_gen_len": 24,
+            }
+        },
     }
 
 
@@ -71,13 +80,13 @@ def test_a_pipeline_before_its_first_stage(
 
 def test_a_pipeline_is_examined_with_what_it_has_made(healthy: HealthyPipeline, tmp_path: Path) -> None:
     """S0-27: where SFT and reward model are trained, PPO is examined on them."""
-    for name, made in (("01_sft", "sft"), ("02_rm", "reward")):
+    for name, made in (("01_sft", "sft"), ("02_reward", "reward")):
         (tmp_path / name).symlink_to(healthy.root / made)
     config = PipelineConfig.model_validate(pipeline(healthy, tmp_path))
     checks = [check for check in PAPER if check.name in ("model_found", "reward_found", "reward_base")]
     found = {(f.stage, f.name): f for f in diagnose(config, checks=checks).findings}
     assert {f.level for f in found.values()} == {"ok"}
-    assert str(tmp_path / "02_rm") in found["ppo", "reward_found"].measured
+    assert str(tmp_path / "02_reward") in found["ppo", "reward_found"].measured
 
 
 def test_an_error_is_reported_once_by_the_first_check(healthy: HealthyPipeline) -> None:

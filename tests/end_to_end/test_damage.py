@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_pipeline import run_pipeline
+from tiny_pipeline import TinyFolder, run_config, run_pipeline
 
 from harken import pipeline
 from harken.cli.main import main
-from harken.config import PipelineConfig
+from harken.config import EvaluationConfig, PipelineConfig
 from harken.config.rewards import ClassifierPart
+from harken.config.stages import find_stage, resolve_stages
 from harken.doctor.check import StageChecks
 from harken.doctor.context import Context, PipelineInfo, recorded_config
 from harken.doctor.environment import output_folder
@@ -30,11 +31,13 @@ from harken.models.backbone import Backbone
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
 from harken.models.tokenizer import load_tokenizer
+from harken.pipeline import page as pipeline_page
+from harken.pipeline import run as pipeline_run
 from harken.reward.classifier import load_classifier
 from harken.run import atomic, checkpoint, checksums, manifest, status
 from harken.run.config_lock import lock_config
 from harken.run.credit_table import read_credit
-from harken.run.folder import PipelineFolder, RunFolder
+from harken.run.folder import RunFolder
 from harken.run.tables import read_rows
 from harken.train.launch import has_sft, train
 from harken.train.ppo.stage import PPOStage
@@ -48,20 +51,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def policy(out: Path) -> object:
-    return Backbone.load(resolve(str(PipelineFolder(out).ppo.root)), torch.float32, "cpu")
+    return Backbone.load(resolve(str(TinyFolder(out).ppo.root)), torch.float32, "cpu")
 
 
 def tuned(out: Path) -> object:
-    return Backbone.load(resolve(str(PipelineFolder(out).sft.final)), torch.float32, "cpu")
+    return Backbone.load(resolve(str(TinyFolder(out).sft.final)), torch.float32, "cpu")
 
 
 def judge(out: Path) -> object:
-    return RewardModel.load(resolve(str(PipelineFolder(out).reward.root)), torch.float32, "cpu")
+    return RewardModel.load(resolve(str(TinyFolder(out).reward.root)), torch.float32, "cpu")
 
 
 def accounts(out: Path) -> object:
-    folder = PipelineFolder(out)
-    return pipeline.page_accounts(folder.reward, folder.evaluation)
+    folder = TinyFolder(out)
+    return pipeline_page.page_accounts({"reward": folder.reward}, folder.evaluation)
 
 
 def text(name: str) -> Callable[[Path], object]:
@@ -74,8 +77,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "03_ppo/final/adapter_config.json": policy,
     "03_ppo/final/value_head.safetensors": policy,
     "03_ppo/final/tokenizer.json": policy,
-    "03_ppo/final/tokenizer_config.json": lambda out: load_tokenizer(PipelineFolder(out).ppo.final),
-    "03_ppo/final/chat_template.jinja": lambda out: load_tokenizer(PipelineFolder(out).ppo.final),
+    "03_ppo/final/tokenizer_config.json": lambda out: load_tokenizer(TinyFolder(out).ppo.final),
+    "03_ppo/final/chat_template.jinja": lambda out: load_tokenizer(TinyFolder(out).ppo.final),
     "03_ppo/final/SHA256SUMS": policy,
     "02_rm/final/adapter_model.safetensors": judge,
     "02_rm/final/reward_head.safetensors": judge,
@@ -287,7 +290,7 @@ def test_the_doctor_finds_a_damaged_record(again: Path) -> None:
     flip(again / "01_sft" / "config.yml")
     with pytest.raises(UserError, match=r"config.yml: is damaged"):
         recorded_config(resolve(str(again / "01_sft")))
-    config = pipeline.stage(settings(again), settings(again).sft, "embedded")
+    config = run_config(settings(again), again, "sft").model_copy(update={"model_name": "embedded"})
     seen = StageChecks("sft", Context(config, again / "01_sft", again, PipelineInfo())).run(output_folder)
     assert seen.level == "error" and "config.yml: is damaged" in seen.measured
 
@@ -305,6 +308,12 @@ def test_verify_names_one_damaged_file_among_all(again: Path, capsys: pytest.Cap
 
 def settings(finished: Path) -> PipelineConfig:
     return PipelineConfig.model_validate(yaml.safe_load((finished / "pipeline.yml").read_text()))
+
+
+def evaluation_config(finished: Path) -> EvaluationConfig:
+    found = find_stage(resolve_stages(settings(finished), finished), "eval").config
+    assert isinstance(found, EvaluationConfig)
+    return found
 
 
 def test_checksums_are_written_before_final_appears_and_the_run_is_finished(
@@ -338,7 +347,7 @@ def test_checksums_are_written_before_final_appears_and_the_run_is_finished(
     monkeypatch.setattr(PPOStage, "step", stepped)
     monkeypatch.setattr(status, "write_status", written)
     monkeypatch.setattr(atomic, "publish_folder", published)
-    train(pipeline.ppo_stage(settings(finished), PipelineFolder(finished)), run.root)
+    train(run_config(settings(finished), finished, "ppo"), run.root)
     assert seen == {"while it trains": False, "when final comes": True, "when it is finished": True}
     assert main(["verify", str(run.root)]) == 0
 
@@ -346,7 +355,7 @@ def test_checksums_are_written_before_final_appears_and_the_run_is_finished(
 def test_an_evaluation_that_ended_before_its_checksums_gets_them_from_the_same_command(
     finished: Path, again: Path
 ) -> None:
-    evaluation = pipeline.evaluation(settings(finished), PipelineFolder(finished))
+    evaluation = evaluation_config(finished)
     before = (again / "04_eval" / checksums.CHECKSUMS).read_bytes()
     (again / "04_eval" / checksums.CHECKSUMS).unlink()
     suite.run_evaluation(evaluation, again / "04_eval")
@@ -365,9 +374,7 @@ def test_an_evaluation_that_starts_again_has_no_checksums_until_its_end(
     (again / "04_eval" / "summary.json").unlink()
     monkeypatch.setattr(suite, "write_rows", ended)
     with pytest.raises(KeyboardInterrupt):
-        suite.run_evaluation(
-            pipeline.evaluation(settings(finished), PipelineFolder(finished)), again / "04_eval"
-        )
+        suite.run_evaluation(evaluation_config(finished), again / "04_eval")
     assert not (again / "04_eval" / checksums.CHECKSUMS).exists()
 
 
@@ -381,7 +388,7 @@ def test_a_report_that_is_built_again_gets_new_checksums(
     def no_page(*args: object, **keys: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "build_report", no_page)
+    monkeypatch.setattr(pipeline_page, "build_report", no_page)
     assert main(["report", str(again)]) == 130
     assert not (again / checksums.CHECKSUMS).exists()
 
@@ -394,7 +401,7 @@ def test_a_resumed_pipeline_has_no_checksums_until_its_report(
     def ended(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "train", ended)
+    monkeypatch.setattr(pipeline_run, "train", ended)
     shutil.rmtree(again / "01_sft" / "final")
     with pytest.raises(KeyboardInterrupt):
         pipeline.run_pipeline(settings(finished).model_copy(update={"title": "Another"}), again)

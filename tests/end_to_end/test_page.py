@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from read_page import read_page
-from tiny_pipeline import run_pipeline
+from tiny_pipeline import TinyFolder, run_pipeline
 
 import harken
 from harken.evaluate import audit, compare
@@ -18,37 +18,36 @@ from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import read_responses, read_summary
 from harken.evaluate.tables import PAIR_FIGURES
 from harken.explorer.charts import CHARTS, FAMILIES
-from harken.run.folder import PipelineFolder
 
 SETTINGS = (
-    "ppo.data.eval_fraction=0.34",
-    "ppo.training.eval_every=1",
-    "ppo.training.ppo.judges=[demo_gold, intact]",
-    "ppo.training.ppo.missing_eos_penalty=1.5",
-    "ppo.training.ppo.update_kl_limit=50",
-    "ppo.training.ppo.score_clip=9",
-    "evaluation.tie_epsilon=1.0",
+    "stages.ppo.data.eval_fraction=0.34",
+    "stages.ppo.training.eval_every=1",
+    "stages.ppo.training.ppo.judges=[demo_gold, intact]",
+    "stages.ppo.training.ppo.missing_eos_penalty=1.5",
+    "stages.ppo.training.ppo.update_kl_limit=50",
+    "stages.ppo.training.ppo.score_clip=9",
+    "stages.eval.tie_epsilon=1.0",
     "seed=840",
 )
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PipelineFolder, str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TinyFolder, str]]:
     """A pipeline with everything that has a chart, and what it printed."""
     root = tmp_path_factory.mktemp("page")
     printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harken.train.launch.say", printed.append)
         run_pipeline(root, settings=SETTINGS)
-    yield PipelineFolder(root / "out"), "\n".join(printed)
+    yield TinyFolder(root / "out"), "\n".join(printed)
 
 
-def page(folder: PipelineFolder) -> dict[str, Any]:
+def page(folder: TinyFolder) -> dict[str, Any]:
     return read_page(folder.report)
 
 
-def written(folder: PipelineFolder) -> dict[str, set[str]]:
+def written(folder: TinyFolder) -> dict[str, set[str]]:
     runs = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     return {kind: {name for line in read_metrics(run) for name in line} for kind, run in runs.items()}
 
@@ -63,7 +62,7 @@ def documented() -> list[re.Pattern[str]]:
     return [re.compile(re.sub(r"<\w+>", r"\\S+", name)) for name in names]
 
 
-def test_every_chart_shows_a_metric_that_a_run_writes(finished: tuple[PipelineFolder, str]) -> None:
+def test_every_chart_shows_a_metric_that_a_run_writes(finished: tuple[TinyFolder, str]) -> None:
     metrics = written(finished[0])
     for kind, charts in CHARTS.items():
         assert {name for chart in charts for name, _ in chart.series} <= metrics[kind]
@@ -71,13 +70,13 @@ def test_every_chart_shows_a_metric_that_a_run_writes(finished: tuple[PipelineFo
         assert any(name.startswith(family.prefix) for name in metrics["ppo"]), family.prefix
 
 
-def test_every_metric_is_documented(finished: tuple[PipelineFolder, str]) -> None:
+def test_every_metric_is_documented(finished: tuple[TinyFolder, str]) -> None:
     patterns = documented()
     for names in written(finished[0]).values():
         assert [name for name in names if not any(p.fullmatch(name) for p in patterns)] == []
 
 
-def test_the_page_draws_judge_guard_and_penalty(finished: tuple[PipelineFolder, str]) -> None:
+def test_the_page_draws_judge_guard_and_penalty(finished: tuple[TinyFolder, str]) -> None:
     [ppo] = [stage for stage in page(finished[0])["stages"] if stage["name"] == "ppo"]
     drawn = {series["metric"]: chart["title"] for chart in ppo["charts"] for series in chart["series"]}
     assert drawn["eval/judge_demo_gold"] == "Held-out judge: demo_gold"
@@ -85,7 +84,7 @@ def test_the_page_draws_judge_guard_and_penalty(finished: tuple[PipelineFolder, 
     assert drawn["score/missing_eos"] == "Penalty: missing_eos"
 
 
-def test_every_stage_shows_versions_lineage_roles_and_data(finished: tuple[PipelineFolder, str]) -> None:
+def test_every_stage_shows_versions_lineage_roles_and_data(finished: tuple[TinyFolder, str]) -> None:
     folder, _ = finished
     for stage, run in zip(page(folder)["stages"], (folder.sft, folder.reward, folder.ppo), strict=True):
         facts, record = stage["facts"], json.loads(run.manifest.read_text())
@@ -98,7 +97,7 @@ def test_every_stage_shows_versions_lineage_roles_and_data(finished: tuple[Pipel
         assert stage["data"] == json.loads(run.data_report.read_text())
 
 
-def test_the_page_flags_responses_as_the_audit_does(finished: tuple[PipelineFolder, str]) -> None:
+def test_the_page_flags_responses_as_the_audit_does(finished: tuple[TinyFolder, str]) -> None:
     folder, _ = finished
     summary = read_summary(folder.evaluation.summary)
     audited = audit.audit(read_responses(folder.evaluation.responses, summary), summary["baseline"])
@@ -109,7 +108,7 @@ def test_the_page_flags_responses_as_the_audit_does(finished: tuple[PipelineFold
     assert data["flags"] == audit.FLAG_MEANINGS
 
 
-def test_the_page_and_results_agree_with_the_configuration(finished: tuple[PipelineFolder, str]) -> None:
+def test_the_page_and_results_agree_with_the_configuration(finished: tuple[TinyFolder, str]) -> None:
     folder, _ = finished
     data, results = page(folder), json.loads(folder.results.read_text())
     assert (data["title"], results["name"]) == ("Tiny", "tiny")
@@ -131,7 +130,7 @@ def test_the_page_and_results_agree_with_the_configuration(finished: tuple[Pipel
     assert any("nats per sequence" in line for line in results["verdict"])
 
 
-def test_the_evaluation_compares_under_its_own_settings(finished: tuple[PipelineFolder, str]) -> None:
+def test_the_evaluation_compares_under_its_own_settings(finished: tuple[TinyFolder, str]) -> None:
     """tie_epsilon, judges and seed each change the summary, and the summary is the one they give."""
     folder, _ = finished
     summary = read_summary(folder.evaluation.summary)
@@ -145,7 +144,7 @@ def test_the_evaluation_compares_under_its_own_settings(finished: tuple[Pipeline
         assert json.loads(json.dumps(compare.compare(rows, **others))) != summary, name
 
 
-def test_a_run_prints_its_role_table(finished: tuple[PipelineFolder, str]) -> None:
+def test_a_run_prints_its_role_table(finished: tuple[TinyFolder, str]) -> None:
     folder, printed = finished
     for run in (folder.sft, folder.reward, folder.ppo):
         for role in json.loads(run.manifest.read_text())["roles"]:
@@ -155,6 +154,6 @@ def test_a_run_prints_its_role_table(finished: tuple[PipelineFolder, str]) -> No
             assert re.search(pattern, printed, re.MULTILINE), role
 
 
-def test_a_reward_model_logs_mean_and_spread_of_its_rewards(finished: tuple[PipelineFolder, str]) -> None:
+def test_a_reward_model_logs_mean_and_spread_of_its_rewards(finished: tuple[TinyFolder, str]) -> None:
     for line in read_metrics(finished[0].reward):
         assert line["reward/std"] > 0 and line["reward/mean"] == line["reward/mean"]

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_pipeline import run_pipeline
+from tiny_pipeline import TinyFolder, run_config, run_pipeline
 from transformers import AutoModelForCausalLM
 
-from harken import pipeline
 from harken.cli.main import main
 from harken.config import files as config_files
-from harken.run.folder import PipelineFolder
 from harken.run.tables import read_rows
 
 
@@ -27,7 +25,7 @@ def test_one_file_from_raw_rows_to_the_report(finished: Path) -> None:
     """S0-02, S0-06, S1-11, S1-43: the layout 01_sft, 02_rm, 03_ppo, 04_eval, 05_report."""
     made = {path.name for path in (finished / "out").iterdir() if path.is_dir()}
     assert made == {"01_sft", "02_rm", "03_ppo", "04_eval", "05_report"}
-    folder = PipelineFolder(finished / "out")
+    folder = TinyFolder(finished / "out")
     results = json.loads(folder.results.read_text())
     assert set(results["learned_reward"]) == {"base", "sft", "ppo"}
     assert results["learned_reward_ppo_minus_sft"]["low"] <= results["learned_reward_ppo_minus_sft"]["high"]
@@ -42,7 +40,7 @@ def test_one_file_from_raw_rows_to_the_report(finished: Path) -> None:
 
 def test_the_tables_hold_every_policy_and_prompt_once(finished: Path) -> None:
     """S0-41."""
-    rows = read_rows(PipelineFolder(finished / "out").evaluation.responses)
+    rows = read_rows(TinyFolder(finished / "out").evaluation.responses)
     assert len({(r["policy"], r["prompt_id"]) for r in rows}) == len(rows) == 18
     assert all(r["cap_hit"] == (r["stop"] == "length") for r in rows)
     assert all(r["response_tokens"] <= 8 for r in rows)
@@ -50,7 +48,7 @@ def test_the_tables_hold_every_policy_and_prompt_once(finished: Path) -> None:
 
 def test_finals_load_with_from_pretrained_and_ppo_is_based_on_sft(finished: Path) -> None:
     """S1-20, S1-22, S0-27."""
-    folder = PipelineFolder(finished / "out")
+    folder = TinyFolder(finished / "out")
     tokens = torch.tensor([[5, 6, 7]])
     sft = AutoModelForCausalLM.from_pretrained(folder.sft.final)
     ppo = AutoModelForCausalLM.from_pretrained(folder.ppo.final)
@@ -64,7 +62,7 @@ def test_finals_load_with_from_pretrained_and_ppo_is_based_on_sft(finished: Path
 
 def test_metrics_carry_their_names(finished: Path) -> None:
     """S1-44…47, S4-36…40."""
-    lines = PipelineFolder(finished / "out").ppo.metrics.read_text().splitlines()
+    lines = TinyFolder(finished / "out").ppo.metrics.read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     wanted = {
         *("reward_mean", "kl_divergence", "ppo_loss", "entropy", "ppo/mean_scores", "objective/kl"),
@@ -76,9 +74,9 @@ def test_metrics_carry_their_names(finished: Path) -> None:
 
 def test_a_run_may_start_from_a_ppo_run(finished: Path, tmp_path: Path) -> None:
     """S1-22: any number of links; the next final still opens with from_pretrained."""
-    folder = PipelineFolder(finished / "out")
+    folder = TinyFolder(finished / "out")
     config = config_files.load_pipeline(str(finished / "pipeline.yml"), [], finished / "out")
-    stage = pipeline.ppo_stage(config, folder).model_copy(update={"model_name": str(folder.ppo.root)})
+    stage = run_config(config, folder.root, "ppo").model_copy(update={"model_name": str(folder.ppo.root)})
     from harken.train.launch import train
 
     run = train(stage, tmp_path / "again")
@@ -103,7 +101,7 @@ def test_a_stopped_ppo_run_ends_as_if_never_stopped(finished: Path, tmp_path: Pa
     config = config_files.load_pipeline(str(finished / "pipeline.yml"), [], finished / "out")
     from harken.train.launch import train
 
-    train(pipeline.ppo_stage(config, PipelineFolder(finished / "out")), again)
+    train(run_config(config, finished / "out", "ppo"), again)
     before = finished / "out" / "03_ppo"
     for name in ("final/adapter_model.safetensors", "final/value_head.safetensors"):
         assert (again / name).read_bytes() == (before / name).read_bytes()
@@ -113,7 +111,7 @@ def test_a_stopped_ppo_run_ends_as_if_never_stopped(finished: Path, tmp_path: Pa
 
 
 def test_the_same_command_again_does_nothing(finished: Path) -> None:
-    folder = PipelineFolder(finished / "out")
+    folder = TinyFolder(finished / "out")
     before = {p: p.stat().st_mtime_ns for p in folder.ppo.final.iterdir()}
     assert main(["pipeline", str(finished / "pipeline.yml"), "--output-dir", str(finished / "out")]) == 0
     assert {p: p.stat().st_mtime_ns for p in folder.ppo.final.iterdir()} == before
@@ -121,7 +119,7 @@ def test_the_same_command_again_does_nothing(finished: Path) -> None:
 
 def test_a_config_as_users_of_other_tools_write_it_runs(finished: Path, tmp_path: Path) -> None:
     """S1-24…41: model_name, data.*, training.type: ppo, training.ppo.*, training.reward_model.checkpoint_path."""
-    folder = PipelineFolder(finished / "out")
+    folder = TinyFolder(finished / "out")
     (tmp_path / "ppo.yml").write_text(
         f"""
 model_name: {folder.sft.final}
@@ -154,7 +152,7 @@ training:
 
 def test_a_random_reward_only_on_request_and_stamped(finished: Path, tmp_path: Path) -> None:
     """S1-09, S1-10."""
-    folder = PipelineFolder(finished / "out")
+    folder = TinyFolder(finished / "out")
     config = {
         "model_name": str(folder.sft.final),
         "dtype": "float32",

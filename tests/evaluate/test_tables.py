@@ -72,7 +72,8 @@ def test_a_summary_of_one_policy_has_tables():
 def test_results_hold_the_headline_figures():
     summary = compare(answers(), judges=["gold"], draws=200)
     found = results(
-        summary, roles=ROLES, judge="gold", headline=["Note: x."],
+        summary, roles=ROLES, judge="gold", headline=["Note: x."], compared=[("ppo", "sft")],
+        kinds={"sft": "sft", "ppo": "ppo", "reward": "reward"},
         metrics={
             "sft": [{"seconds": 5.0}, {"seconds": 7.0}],
             "ppo": [{"kl/mean": 2.0}, {"kl/mean": 3.0}],
@@ -94,20 +95,42 @@ def test_results_hold_the_headline_figures():
 
 def test_results_without_a_judge_or_accuracy():
     found = results(
-        compare(answers(judges=()), draws=50), roles=ROLES, judge=None, metrics={"reward": [{"loss": 0.6}]}
+        compare(answers(judges=()), draws=50),
+        roles=ROLES,
+        judge=None,
+        metrics={"reward": [{"loss": 0.6}]},
+        kinds={"reward": "reward"},
     )
     assert "gold" not in found and found["reward_model_accuracy"] is None and found["kl_per_sequence"] is None
 
 
 def test_results_of_fewer_roles_or_of_training_alone_hold_what_there_is():
     summary = compare(answers(judges=()), draws=50)
-    found = results(summary, roles={"base": "Base", "ppo": "PPO"}, judge=None, metrics={})
+    found = results(summary, roles={"base": "Base", "ppo": "PPO"}, judge=None, metrics={}, kinds={})
     assert found["learned_reward"].keys() == {"base", "ppo"} and "ppo_against_sft" not in found
-    assert results(None, roles={}, judge=None, metrics={}).keys() == {
+    assert results(None, roles={}, judge=None, metrics={}, kinds={}).keys() == {
         "verdict", "kl_per_sequence", "reward_model_accuracy", "seconds",
     }  # fmt: skip
 
 
 def test_a_policy_that_was_not_evaluated_is_an_error():
     with pytest.raises(KeyError, match="DPO"):
-        results(compare(answers(), draws=50), roles=ROLES | {"ppo": "DPO"}, judge=None, metrics={})
+        results(compare(answers(), draws=50), roles=ROLES | {"ppo": "DPO"}, judge=None, metrics={}, kinds={})
+
+
+def test_several_runs_of_a_type_have_a_figure_each():
+    """Without an evaluation, the figures of training stand by run."""
+    found = results(
+        None,
+        roles={},
+        judge=None,
+        kinds={"careful": "ppo", "bold": "ppo", "one": "reward", "other": "reward"},
+        metrics={
+            "careful": [{"kl/mean": 1.0}],
+            "bold": [{"kl/mean": 3.0}],
+            "one": [{"eval/accuracy": 0.5, "eval/pairs": 8.0}],
+            "other": [{"loss": 1.0}],
+        },
+    )
+    assert found["kl_per_sequence"] == {"careful": 1.0, "bold": 3.0}
+    assert found["reward_model_accuracy"]["n"] == 8

@@ -62,5 +62,8 @@ def test_the_audit_shows_the_kinds_that_occur_with_interval_and_test() -> None:
 
 
 def test_only_sections_that_exist_are_on_the_page() -> None:
-    assert accounts(None, None) == []
-    assert [one["id"] for one in accounts(CARD, AUDIT)] == ["reward-model", "audit"]
+    assert accounts({}, None) == []
+    assert [one["id"] for one in accounts({"reward": CARD}, AUDIT)] == ["reward-model", "audit"]
+    two = accounts({"one": CARD, "other": CARD}, None)
+    assert [one["id"] for one in two] == ["reward-model-one", "reward-model-other"]
+    assert [one["title"] for one in two] == ["Reward model: one", "Reward model: other"]

@@ -142,17 +142,31 @@ def evaluation_settings(root: Path) -> dict[str, Any]:
 
 def pipeline_settings(root: Path) -> dict[str, Any]:
     """All five stages, in small."""
-    stages = {kind: _stage(root, kind) for kind in ("sft", "reward", "ppo")}
+    stages = {kind: {"type": kind, **_stage(root, kind)} for kind in ("sft", "reward", "ppo")}
     for stage in stages.values():
         stage["training"] |= {"max_steps": 2} if "max_steps" in stage["training"] else {}
+    for kind in ("reward", "ppo"):
+        stages[kind]["model_name"] = "@sft"
+    stages["ppo"]["training"]["reward_model"] = {"checkpoint_path": "@rm"}
+    evaluation = {k: v for k, v in evaluation_settings(root).items() if k in ("data", "max_gen_len")}
     return {
         "name": "killed",
         "model_name": str(root / "model"),
         "dtype": "float32",
         "device": "cpu",
         "tensorboard": False,
-        **stages,
-        "evaluation": {k: v for k, v in evaluation_settings(root).items() if k in ("data", "max_gen_len")},
+        "stages": {
+            "sft": stages["sft"],
+            "rm": stages["reward"],
+            "ppo": stages["ppo"],
+            "eval": {
+                "type": "evaluation",
+                "policies": {"Base": "@model", "SFT": "@sft", "PPO": "@ppo"},
+                "reward_model": "@rm",
+                **evaluation,
+            },
+            "report": {"type": "report"},
+        },
     }
 
 

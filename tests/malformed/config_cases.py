@@ -12,6 +12,7 @@ from malformed.world import World
 from pydantic import BaseModel
 
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
+from harken.config.card import GateSettings
 
 GOOD = b"data: {path: 'demo:preferences'}\ntraining: {type: sft}\n"
 BOMB = (
@@ -111,6 +112,13 @@ SETS = {
 }
 
 
+STAGE_SECTIONS: dict[str, type[BaseModel]] = {
+    "stages.sft": RunConfig,
+    "stages.rm.gate": GateSettings,
+    "stages.eval": EvaluationConfig,
+}
+
+
 def leaves(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
     """Every key of a configuration with what may stand there; of a list of sections the list itself."""
     for name, field in model.model_fields.items():
@@ -178,8 +186,15 @@ def cases() -> list[Case]:
             if key in seen or key.endswith("output_dir"):
                 continue
             seen.add(key)
-            # Keys of stages are those of runs: one wrong value each shows that they are checked.
             for value in _wrong_for(key, annotation)[: 2 if model is RunConfig else 1]:
                 name = f"{verb[0]}, {key} = {value}"
                 found.append(Case(f"key, {name}", _set(preset, verb, f"{key}={value}"), (key,)))
+    for prefix, section in STAGE_SECTIONS.items():
+        for key, annotation in leaves(section, f"{prefix}."):
+            if key.startswith("stages.sft.training.") or key.endswith("output_dir"):
+                continue
+            # The keys of a stage are those of a run or an evaluation: one wrong value each shows that they are checked.
+            value = _wrong_for(key.removeprefix(f"{prefix}."), annotation)[0]
+            make = _set("demo", ["pipeline"], f"{key}={value}")
+            found.append(Case(f"key, pipeline, {key} = {value}", make, (key,)))
     return found

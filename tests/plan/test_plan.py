@@ -25,13 +25,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("sft", "reward", "ppo"):
         (root / f"{kind}.yml").write_text(yaml.safe_dump(settings(root, kind)))
     stages = {kind: settings(root, kind) for kind in ("sft", "reward", "ppo")}
-    del stages["ppo"]["training"]["reward_model"]
+    stages["ppo"]["training"]["reward_model"] = {"checkpoint_path": "@reward"}
     pipeline: dict[str, Any] = {
         "name": "small", "model_name": str(root / "model"), "dtype": "float32", "device": "cpu",
-        **{kind: {key: s[key] for key in ("data", "lora", "training")} for kind, s in stages.items()},
-        "evaluation": {"data": {"path": str(root / "prompts.jsonl"), "max_length": 256}, "max_gen_len": 16},
+        "stages": {
+            **{
+                kind: {"type": kind, **{key: s[key] for key in ("data", "lora", "training")}}
+                | ({} if kind == "sft" else {"model_name": "@sft"})
+                for kind, s in stages.items()
+            },
+            "eval": {
+                "type": "evaluation",
+                "policies": {"Base": "@model", "SFT": "@sft", "PPO": "@ppo"},
+                "reward_model": "@reward",
+                "data": {"path": str(root / "prompts.jsonl"), "max_length": 256},
+                "max_gen_len": 16,
+            },
+        },
     }  # fmt: skip
-    (root / "pipeline.yml").write_text(yaml.safe_dump(pipeline))
+    (root / "pipeline.yml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
     return root
 
 
@@ -90,7 +102,7 @@ def test_the_proposed_settings_fit(folder: Path, capsys: pytest.CaptureFixture[s
     name = str(folder / "pipeline.yml")
     assert cli.main(["plan", name, "--no-measure", "--memory", "64GB"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("fits 64.00 GB") and "--set ppo.training.micro_batch_tokens=" in last
+    assert last.startswith("fits 64.00 GB") and "--set stages.ppo.training.micro_batch_tokens=" in last
     settings = [word for word in last.split() if ".training." in word]
     arguments = [part for setting in settings for part in ("--set", setting)]
     assert cli.main(["plan", name, "--no-measure", "--json", *arguments]) == 0

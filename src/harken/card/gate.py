@@ -26,9 +26,12 @@ def gate_reasons(card: Measured, gate: GateSettings) -> list[str]:
     return reasons + [fault["sentence"] for fault in card["faults"] if fault["name"] in gate.faults]
 
 
-def apply_gate(card: Measured, gate: GateSettings, record: Path, *, accept: bool) -> None:
+def apply_gate(
+    card: Measured, gate: GateSettings, record: Path, *, accept: bool, key: str, waiting: str
+) -> None:
     """Raise RunFailed, with every reason in one line, when the card fails the gate and `accept` is not set.
 
+    `key` is the gate's key in the pipeline's file, and `waiting` the stage that has not started.
     `record` gets the decision as JSON: gate, reasons, whether it passed or was accepted. What was accepted once is not
     asked again.
     """
@@ -45,15 +48,15 @@ def apply_gate(card: Measured, gate: GateSettings, record: Path, *, accept: bool
     problem = f"the reward model fails its gate: {'; '.join(reasons)}"
     if not accept:
         raise RunFailed(
-            f"{problem}. Everything is kept, and PPO has not started",
+            f"{problem}. Everything is kept, and stage {waiting} has not started",
             where=str(record.parent),
-            fix="train a better reward model, change reward.gate, or continue with --accept-changes",
+            fix=f"train a better reward model, change {key}, or continue with --accept-changes",
         )
     say(f"warning: {problem}. Accepted with --accept-changes")
 
 
 def failed_gate_warning(run: RunFolder) -> str:
-    """Return a warning for the report when PPO was started although the reward model failed its gate; else ""."""
+    """Return a warning for the report when a stage used the reward model although it failed its gate; else ""."""
     for folder in (run.golden_card, run.card):
         if folder.gate.exists() and (decision := json_io.read_object(folder.gate)).get("accepted"):
             reasons = "; ".join(map(str, decision.get("reasons", [])))

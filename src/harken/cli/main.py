@@ -23,6 +23,7 @@ from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
 from harken.cli.presets import presets
 from harken.config import files as config_files
+from harken.config.stages import resolve_stages
 from harken.errors import UserError, describe_exception, is_third_party_error
 from harken.run import crash_report, signals, streams
 from harken.run.lock import resume_hint
@@ -183,7 +184,7 @@ def demo(
     from harken import pipeline as pipelines
 
     pipelines.run_pipeline(config, folder)
-    show(after_demo(folder))
+    show(after_demo(resolve_stages(config, folder)[-1].output))
 
 
 @app.command()
@@ -220,14 +221,15 @@ def pipeline(
     output_dir: OutputDir = None,
     accept_changes: AcceptChanges = False,
 ) -> None:
-    """Run SFT, reward model, PPO, evaluation and report.
+    """Run the named stages of a file in order, for example SFT, reward model, PPO, evaluation and report.
 
-    Each stage starts from the results of earlier ones. With the same folder, an interrupted pipeline resumes.
+    Each stage may use the outputs of earlier ones: @sft is that of stage sft. With the same folder, an interrupted
+    pipeline resumes. Types of stages: docs/pipelines.md.
 
     \b
     Examples:
       harken pipeline hh-dolly-smollm2
-      harken pipeline my_pipeline.yml --set ppo.training.ppo.kl_coef=0.02 --output-dir outputs/kl-0.02
+      harken pipeline my_pipeline.yml --set stages.ppo.training.ppo.kl_coef=0.02 --output-dir outputs/kl-0.02
     """
     config = config_files.load_pipeline(name, set_ or [], output_dir)
 
@@ -247,6 +249,9 @@ def sweep(
     ] = None,
     set_: Set = None,
     from_: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="A finished pipeline.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --from: the PPO stage. [the only one]")
+    ] = None,
     output_dir: OutputDir = None,
     yes: Annotated[bool, typer.Option("--yes", help="Allow more than 50 runs.")] = False,
 ) -> None:
@@ -264,7 +269,7 @@ def sweep(
 
     from harken import sweep as sweeps
 
-    failed = sweeps.sweep(name, over or [], folder, seeds, set_ or [], from_, yes=yes)
+    failed = sweeps.sweep(name, over or [], folder, seeds, set_ or [], from_, stage, yes=yes)
     raise typer.Exit(1 if failed else 0)
 
 

@@ -7,25 +7,23 @@ import shutil
 import sys
 from pathlib import Path
 
-from harken.run.folder import PipelineFolder
-
 QUICK = (
-    "sft.data.limit=64",
-    "sft.training.max_steps=2",
-    "reward.data.limit=64",
-    "reward.training.max_steps=2",
-    "ppo.training.ppo.updates=1",
-    "ppo.training.ppo.prompts_per_update=4",
-    "ppo.training.ppo.max_gen_len=16",
-    "evaluation.data.limit=4",
-    "evaluation.max_gen_len=16",
+    "stages.sft.data.limit=64",
+    "stages.sft.training.max_steps=2",
+    "stages.rm.data.limit=64",
+    "stages.rm.training.max_steps=2",
+    "stages.ppo.training.ppo.updates=1",
+    "stages.ppo.training.ppo.prompts_per_update=4",
+    "stages.ppo.training.ppo.max_gen_len=16",
+    "stages.eval.data.limit=4",
+    "stages.eval.max_gen_len=16",
 )
 """Overrides of `harken demo --quick`: every stage runs briefly, to test the installation."""
 
 
-def after_demo(folder: Path) -> str:
+def after_demo(page: Path) -> str:
     """Return the next steps after the demo: open the page, put `harken` on the path, use your own data."""
-    steps = [f"open {PipelineFolder(folder).report} in a browser"]
+    steps = [f"open {page} in a browser"]
     if shutil.which("harken") is None:
         steps.append(f". {shlex.quote(str(_activate()))}     # puts `harken` on the PATH of this shell")
     steps += [

@@ -7,7 +7,7 @@ documentation.
 from harken.config.base import DataConfig, Strict
 from harken.config.evaluation import EvaluationConfig
 from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
-from harken.config.pipeline import EvaluationStage, PipelineConfig, StageOverrides
+from harken.config.pipeline import PipelineConfig
 from harken.config.run import (
     CheckpointSettings,
     HealthSettings,
@@ -21,7 +21,6 @@ __all__ = [
     "CheckpointSettings",
     "DataConfig",
     "EvaluationConfig",
-    "EvaluationStage",
     "GenerationConfig",
     "HealthSettings",
     "LoraSettings",
@@ -29,7 +28,6 @@ __all__ = [
     "PipelineConfig",
     "RunConfig",
     "ScoringConfig",
-    "StageOverrides",
     "Strict",
     "Training",
     "WeightDtypeName",

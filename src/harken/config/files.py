@@ -23,6 +23,7 @@ from harken.config import (
 from harken.config import yaml as config_yaml
 from harken.config.base import Strict
 from harken.config.errors import explain
+from harken.config.stages import resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
 
@@ -30,8 +31,14 @@ ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pair
 Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
-_STAGES = ("sft", "reward", "ppo")
-"""A pipeline's training stages; the name of each is its training type."""
+_FLAT = {
+    "sft": "sft: {type: sft, …}",
+    "reward": 'rm: {type: reward, model_name: "@sft", …}',
+    "ppo": 'ppo: {type: ppo, model_name: "@sft", training: {reward_model: {checkpoint_path: "@rm"}, …}, …}',
+    "evaluation": 'eval: {type: evaluation, policies: {Base: "@model", SFT: "@sft", PPO: "@ppo"}, '
+    'reward_model: "@rm", …}',
+}
+"""Top-level keys that pipelines had before they had `stages`, and each as a stage."""
 _DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs")
 """Kinds whose key `type` names them, and the command too."""
 _WITH_ARTICLE = {
@@ -133,15 +140,51 @@ def _load_given(
 
 
 def load_pipeline(name: str, overrides: list[str], output_dir: str | Path | None = None) -> PipelineConfig:
-    """Load a pipeline's configuration; arguments as in `load_run`. Each stage is validated as a run."""
+    """Load a pipeline's configuration; arguments as in `load_run`. Every stage and reference is validated."""
     settings, stem = _settings(name, "pipeline", overrides)
-    data = dict(settings.data)
-    stages = [stage for stage in _STAGES if isinstance(data.get(stage), dict)]
-    data |= {stage: _with_stage_type(data[stage], stage) for stage in stages}
-    settings = _with_folder(Settings(data, settings.places), stem, output_dir)
-    for stage in stages:
-        _check_stage(settings, stage)
+    settings = _with_folder(settings, stem, output_dir)
+    config = _pipeline(settings)
+    resolve_stages(config, str(config.output_dir), settings)
+    return config
+
+
+def recorded_pipeline(settings: dict[str, Any], where: str) -> PipelineConfig:
+    """Validate the configuration that a pipeline's folder records. `where` is the place that errors name."""
+    return _pipeline(Settings(settings, {(): where}))
+
+
+def _pipeline(settings: Settings) -> PipelineConfig:
+    _refuse_flat_stages(settings)
     return _validated(PipelineConfig, settings)
+
+
+def _refuse_flat_stages(settings: Settings) -> None:
+    """Raise UserError for a stage at the top level, which pipelines had before they had `stages`."""
+    data, stages = settings.data, settings.data.get("stages")
+    flat = [key for key in data if key in _FLAT]
+    if flat and stages is None:
+        forms = ", ".join(form for key, form in _FLAT.items() if key in data)
+        raise UserError(
+            f"{', '.join(flat)} cannot stand at the top level: a pipeline is a mapping of named stages",
+            where=settings.where((flat[0],)),
+            fix=f"write stages: {{{forms}, report: {{type: report}}}} with the keys of each section in place of …",
+        )
+    if not isinstance(stages, dict):
+        return
+    for key in data:
+        named = [
+            name
+            for name, own in stages.items()
+            if name == key or (key in _FLAT and isinstance(own, dict) and own.get("type") == key)
+        ]
+        if named and key not in PipelineConfig.model_fields:
+            place = settings.place((key,))
+            written = place.removeprefix("--set ").removeprefix(key) if place.startswith("--set ") else ""
+            raise UserError(
+                "a stage cannot stand at the top level",
+                where=settings.where((key,)),
+                fix=f"write {'--set ' if written else ''}stages.{named[0]}{written}",
+            )
 
 
 def load_run_or_pipeline(name: str, overrides: list[str]) -> RunConfig | PipelineConfig:
@@ -194,7 +237,12 @@ def _kind(data: dict[str, Any]) -> ConfigKind | None:
     stage = next((kind for kind in _DATA_STAGES if data.get("type") == kind), None)
     if stage is not None:
         return stage
-    kinds: dict[str, ConfigKind] = {"training": "run", "sft": "pipeline", "policies": "evaluation"}
+    kinds: dict[str, ConfigKind] = {
+        "training": "run",
+        "stages": "pipeline",
+        "policies": "evaluation",
+        "sft": "pipeline",  # as it was written before pipelines had `stages`
+    }
     return next((kind for key, kind in kinds.items() if key in data), None)
 
 
@@ -257,32 +305,6 @@ def _with_folder(settings: Settings, stem: str, output_dir: str | Path | None) -
     folder = str(output_dir) if output_dir is not None else settings.data.get("output_dir")
     data = {**settings.data, "output_dir": f"outputs/{stem}" if folder is None else folder}
     return Settings(data, settings.places)
-
-
-def _with_stage_type(run: dict[str, Any], stage: str) -> dict[str, Any]:
-    training = run.get("training", {})
-    if not isinstance(training, dict):
-        return run
-    return _with_known_type({**run, "training": {"type": stage, **training}})
-
-
-def _check_stage(settings: Settings, stage: str) -> None:
-    """Validate a stage as a run, with a placeholder for the reward model that the pipeline will set."""
-    run = settings.data[stage]
-    if isinstance(run, dict) and stage == "reward":
-        run = {key: value for key, value in run.items() if key != "gate"}
-    training = run.get("training")
-    if isinstance(training, dict):
-        if training["type"] != stage:
-            where = settings.where((stage, "training", "type"))
-            raise UserError(f"expected {stage}, given {training['type']}", where=where, fix="remove it")
-        if stage == "ppo":
-            placeholder = {"checkpoint_path": "the reward stage"}
-            run = {**run, "training": {"reward_model": placeholder, **training}}
-    try:
-        RunConfig.model_validate(run)
-    except ValidationError as error:
-        raise explain(error, RunConfig, settings, (stage,)) from None
 
 
 def _validated(model: type[Config], settings: Settings) -> Config:

@@ -1,55 +1,17 @@
-"""Define the configuration of a pipeline."""
+"""Define the configuration of a pipeline: an ordered mapping of named stages."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
-from harken.config.audit import AuditSettings
-from harken.config.base import Count, DataConfig, NonNegative, Seed, Size, Strict
-from harken.config.card import GateSettings
-from harken.config.rewards import Judges
-from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings, WeightDtypeName
-
-
-class StageOverrides(Strict):
-    """A training stage of a pipeline: the keys of a run, without those that the pipeline sets."""
-
-    data: DataConfig
-    lora: LoraSettings | None = LoraSettings()
-    training: dict[str, object]
-    health: HealthSettings = HealthSettings()
-    checkpoints: CheckpointSettings = CheckpointSettings()
-
-    def run_settings(self) -> dict[str, object]:
-        """Return the keys that are a run's."""
-        return self.model_dump(exclude={"gate"})
-
-
-class RewardStageOverrides(StageOverrides):
-    """The reward stage of a pipeline, with the gate between it and PPO."""
-
-    gate: GateSettings | None = None
-    """What the reward model's card must show before PPO starts; null: PPO starts in any case."""
-
-
-class EvaluationStage(Strict):
-    """The evaluation of a pipeline: the keys of an evaluation, without those that the pipeline sets."""
-
-    data: DataConfig
-    judges: Judges = Field(default_factory=list)
-    samples: Size | None = None
-    max_gen_len: Size = 64
-    temperature: NonNegative = 0.0
-    budgets: list[Size] = Field(default_factory=list)
-    slices: list[str] = Field(default_factory=list)
-    cluster_by: str | None = None
-    tie_epsilon: NonNegative = 0.0
-    batch_sensitivity: Count = 0
-    audit: AuditSettings = AuditSettings()
+from harken.config.base import Seed, Strict
+from harken.config.run import WeightDtypeName
 
 
 class PipelineConfig(Strict):
-    """SFT → reward model → PPO → evaluation → report; each stage uses the results of those before it."""
+    """Named stages that run in order; each may use the outputs of earlier ones (docs/pipelines.md)."""
 
     name: str
     title: str = ""
@@ -57,12 +19,15 @@ class PipelineConfig(Strict):
     notice: str = ""
     """Printed, and shown in the report: for example that the data are synthetic."""
     model_name: str = "embedded"
+    """The model of every stage that names none; `@model` in a stage."""
     output_dir: str | None = None
     seed: Seed = 839
     device: str = "auto"
     dtype: WeightDtypeName = "bfloat16"
     tensorboard: bool = True
-    sft: StageOverrides
-    reward: RewardStageOverrides
-    ppo: StageOverrides
-    evaluation: EvaluationStage
+    stages: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Name → `type` and the keys of that type (`config.stages`), or a group of stages with `repeat`."""
+
+
+class ReportStage(Strict):
+    """The report of a pipeline: one page and `results.json`. It has no settings, and is the last stage."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harken.config import EvaluationConfig, RunConfig
 from harken.errors import UserError
 from harken.evaluate import compare, tables
 from harken.evaluate.run_summary import read_metrics, summarize_run
@@ -15,11 +16,11 @@ from harken.evaluate.summary import read_responses, read_summary
 from harken.run import manifest
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
+from harken.run.pipeline_record import read_pipeline
 from harken.run.terminal import columns, format_table
 
 MAX_VALUE_WIDTH = 40
 """Characters of a setting's value in the table."""
-_STAGES = {"SFT": "sft", "reward model": "reward", "PPO": "ppo"}
 _FIX = "name the folders of two runs, two evaluations or two pipelines"
 
 
@@ -51,14 +52,32 @@ def compare_folders(left: Path, right: Path) -> list[FolderComparison]:
         return [_compare_evaluations(EvaluationFolder(left), EvaluationFolder(right))]
     if kinds[0] != "a pipeline":
         return [_compare_runs(RunFolder(left), RunFolder(right), f"{left} and {right}")]
-    one, other = PipelineFolder(left), PipelineFolder(right)
-    found = [
-        _compare_runs(getattr(one, name), getattr(other, name), title)
-        for title, name in _STAGES.items()
-        if getattr(one, name).config.exists() and getattr(other, name).config.exists()
-    ]
-    if one.evaluation.summary.exists() and other.evaluation.summary.exists():
-        found.append(_compare_evaluations(one.evaluation, other.evaluation))
+    return _compare_pipelines(left, right)
+
+
+def _compare_pipelines(left: Path, right: Path) -> list[FolderComparison]:
+    """Compare the stages of one name and type, as far as both have begun."""
+    others = {(stage.name, stage.type): stage.root for stage in read_pipeline(right)[1]}
+    found = []
+    for stage in read_pipeline(left)[1]:
+        one, other = stage.root, others.get((stage.name, stage.type))
+        if other is None:
+            continue
+        if (
+            isinstance(stage.config, RunConfig)
+            and RunFolder(one).config.exists()
+            and RunFolder(other).config.exists()
+        ):
+            found.append(_compare_runs(RunFolder(one), RunFolder(other), stage.name))
+        sides = EvaluationFolder(one), EvaluationFolder(other)
+        if isinstance(stage.config, EvaluationConfig) and all(side.summary.exists() for side in sides):
+            found.append(_compare_evaluations(*sides))
+    if not found:
+        raise UserError(
+            f"no stage of {left} and {right} has the same name and type and has begun in both",
+            where=str(right),
+            fix="name the folders of two runs or two evaluations",
+        )
     return found
 
 

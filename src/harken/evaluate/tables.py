@@ -58,22 +58,26 @@ def results(
     *,
     roles: Mapping[str, str],
     metrics: Mapping[str, Sequence[Figures]],
+    kinds: Mapping[str, str],
     judge: str | None,
+    compared: Sequence[tuple[str, str]] = (),
     headline: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the contents of `results.json`: the headline figures, each with its 95 % interval.
 
-    `roles` maps base, sft and ppo, as far as they exist, to policies of the summary. `metrics` has the metric lines of
-    each stage. Rewards and gold scores are means over prompts; `kl_per_sequence` is in nats; `reward_model_accuracy`
-    is a share of held-out pairs. Without `judge` there is no "gold"; without `summary` there are figures of training
-    only.
-    Raises KeyError when a policy is not in the summary.
+    `roles` maps roles such as base, sft and ppo to policies of the summary, `compared` has pairs of roles (after,
+    before). `metrics` has the metric lines of each run and `kinds` its training type. Rewards and gold scores are means
+    over prompts; `kl_per_sequence` is in nats; `reward_model_accuracy` is a share of held-out pairs. Both are objects
+    by run where several runs have one. Without `judge` there is no "gold"; without `summary` there are figures of
+    training only. Raises KeyError when a policy is not in the summary.
     """
+    kls = {name: late_kl(lines) for name, lines in metrics.items()}
+    accuracies = {name: _accuracy(lines) for name, lines in metrics.items() if kinds[name] == "reward"}
     found: dict[str, Any] = {
         "verdict": list(headline),
-        **(_policy_results(summary, roles, judge) if summary else {}),
-        "kl_per_sequence": late_kl(metrics.get("ppo", ())),
-        "reward_model_accuracy": _accuracy(metrics.get("reward", ())),
+        **(_policy_results(summary, roles, compared, judge) if summary else {}),
+        "kl_per_sequence": _only(kls),
+        "reward_model_accuracy": _only(accuracies),
         "seconds": {
             name: sum(line.get("seconds") or 0.0 for line in lines) for name, lines in metrics.items()
         },
@@ -81,7 +85,15 @@ def results(
     return found
 
 
-def _policy_results(summary: Figures, roles: Mapping[str, str], judge: str | None) -> dict[str, Any]:
+def _only(values: Mapping[str, Any]) -> Any:
+    """Return the one value that exists, None without any, and of several a mapping by run."""
+    known = {name: value for name, value in values.items() if value is not None}
+    return known if len(known) > 1 else next(iter(known.values()), None)
+
+
+def _policy_results(
+    summary: Figures, roles: Mapping[str, str], compared: Sequence[tuple[str, str]], judge: str | None
+) -> dict[str, Any]:
     named = {role: find_policy(summary, name) for role, name in roles.items()}
     found: dict[str, Any] = {
         "policies": dict(roles),
@@ -93,13 +105,13 @@ def _policy_results(summary: Figures, roles: Mapping[str, str], judge: str | Non
     if judge:
         found["judge"] = judge
         found["gold"] = {role: line["judges"][judge] for role, line in named.items()}
-    if "sft" in roles and "ppo" in roles:
-        pair = find_pair(summary, roles["sft"], roles["ppo"])
-        found["ppo_against_sft"] = {key: pair[key] for key in PAIR_FIGURES}
-        found["learned_reward_ppo_minus_sft"] = pair["reward"]
-        found |= {f"{rate}_ppo_minus_sft": pair[rate] for rate in ("cap_hit", "repetition")}
+    for after, before in compared:
+        pair = find_pair(summary, roles[before], roles[after])
+        found[f"{after}_against_{before}"] = {key: pair[key] for key in PAIR_FIGURES}
+        found[f"learned_reward_{after}_minus_{before}"] = pair["reward"]
+        found |= {f"{rate}_{after}_minus_{before}": pair[rate] for rate in ("cap_hit", "repetition")}
         if judge:
-            found["gold_ppo_minus_sft"] = pair["judges"][judge]
+            found[f"gold_{after}_minus_{before}"] = pair["judges"][judge]
     return found
 
 

@@ -69,12 +69,16 @@ def headline(
             lines.append(_difference_sentence(pair["judges"][judge], f"{ppo}'s {judge} minus {base}'s", few))
     if kl is not None:
         lines.append(_kl_sentence(ppo, sft, kl))
+    return [*lines, power_note(summary)]
+
+
+def power_note(summary: Figures) -> str:
+    """Say which win rates the evaluation's number of prompts detects."""
     rate = round(100 * summary["detectable_win_rate"])
-    lines.append(
+    return (
         f"Note: {summary['prompts']} prompts detect a true win rate of "
         f"at least {rate:.0f} %, or at most {100 - rate:.0f} %, ties left out (80 % power)."
     )
-    return lines
 
 
 def late_kl(metrics: Sequence[Mapping[str, Any]]) -> float | None:

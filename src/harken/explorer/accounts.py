@@ -13,10 +13,10 @@ Block = dict[str, Any]
 """{"kind": "heading" | "text" | "item", "text"} or {"kind": "table", "heads", "rows"}."""
 
 
-def card_account(markdown: str, title: str = "Reward model") -> dict[str, Any]:
+def card_account(markdown: str, title: str = "Reward model", key: str = "reward-model") -> dict[str, Any]:
     """Return the section of a reward model's card from its card.md, without the file's own title."""
     blocks = [block for block in _blocks(markdown) if block.get("level") != 1]
-    return {"id": "reward-model", "title": title, "blocks": [_without_level(block) for block in blocks]}
+    return {"id": key, "title": title, "blocks": [_without_level(block) for block in blocks]}
 
 
 def audit_account(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,13 @@ def _without_level(block: Block) -> Block:
     return {key: value for key, value in block.items() if key != "level"}
 
 
-def accounts(card: str | None, audit: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
-    """Return the sections of the page that exist: the reward model's card, the audit."""
-    found = [card_account(card)] if card else []
+def accounts(cards: Mapping[str, str], audit: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
+    """Return the sections of the page that exist: the card of each reward model by its run's name, the audit."""
+    if len(cards) == 1:
+        found = [card_account(card) for card in cards.values()]
+    else:
+        found = [
+            card_account(card, f"Reward model: {name}", f"reward-model-{name}")
+            for name, card in cards.items()
+        ]
     return [*found, *([audit_account(audit)] if audit else [])]

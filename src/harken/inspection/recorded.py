@@ -17,6 +17,7 @@ from harken.records import Prompt, Rollout
 from harken.run import checksums
 from harken.run.credit_table import read_credit
 from harken.run.folder import PipelineFolder, RunFolder
+from harken.run.pipeline_record import read_pipeline
 from harken.run.tables import read_rows
 
 _UPDATE = re.compile(r"update-(\d{6,})\.parquet")
@@ -97,12 +98,20 @@ def new_logprobs_hint(step: RecordedStep) -> str:
     return f"Fix: train with training.ppo.trace_every: 1 (now {every}) to measure every update"
 
 
+def _ppo_runs(root: Path) -> list[Path]:
+    """Return the folders of the PPO stages that have begun in a pipeline's folder; [] for any other folder."""
+    if not PipelineFolder(root).config.is_file():
+        return []
+    stages = read_pipeline(root)[1]
+    return [one.root for one in stages if one.type == "ppo" and RunFolder(one.root).config.is_file()]
+
+
 def read_config(root: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read the configuration of the PPO run in `root`, with `--set` overrides. Raises UserError if there is none."""
     run = RunFolder(root)
     if not run.config.is_file():
-        inner = PipelineFolder(root).ppo
-        fix = f"name the PPO run: {inner.root}" if inner.config.is_file() else "name the folder of a PPO run"
+        inner = _ppo_runs(root)
+        fix = f"name the PPO run: {' or '.join(map(str, inner))}" if inner else "name the folder of a PPO run"
         raise UserError("not a run: config.yml is missing", where=str(root), fix=fix)
     checksums.verify_file(run.config)
     config = config_files.load_run(str(run.config), list(overrides), root)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig, StageOverrides
+from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.ppo import PPOTraining
 from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
+from harken.config.stages import MODEL, PipelineStage, find_stage, resolve_stages
 from harken.errors import UserError
 from harken.kernels import attention
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
@@ -18,7 +19,6 @@ from harken.plan.activations import PassMemory
 from harken.plan.architecture import ModelInfo, find_model, preset_of_path
 from harken.plan.rows import PlannedRows, plan_rows
 from harken.plan.shape import ModelShape, shape_of
-from harken.run.folder import PipelineFolder
 
 EVALUATION_MICRO_BATCH = 4096
 """Tokens that an evaluation scores at a time (`evaluate.responses`)."""
@@ -39,10 +39,11 @@ class Scorer:
 
 @dataclass(frozen=True)
 class PlannedRewardModel:
-    """Describe the reward model that a pipeline will train: an adapter on the policy's base."""
+    """Describe a reward model that a pipeline will train: an adapter on a base."""
 
     folder: Path
     lora: LoraSettings
+    base: ModelInfo
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class EvaluationJob:
 
     name: str
     config: EvaluationConfig
+    model: ModelInfo
     shape: ModelShape
     rows: PlannedRows
     lora: LoraSettings | None
@@ -106,37 +108,57 @@ class EvaluationJob:
 
 
 def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | EvaluationJob]:
-    """Yield the planned stages in order. Raises UserError if a model cannot be found."""
+    """Yield the training runs and evaluations in order. Raises UserError if a model cannot be found."""
     if isinstance(config, RunConfig):
         yield job(config.training.type, config, find_model(config.model_name), on_cpu=on_cpu)
         return
-    found = find_model(config.model_name)
-    folder = PipelineFolder(Path(str(config.output_dir)))
-    yield job("sft", _stage_config(config, config.sft), found, on_cpu=on_cpu)
-    yield job("reward", _stage_config(config, config.reward), found, on_cpu=on_cpu)
-    training = {"reward_model": {"checkpoint_path": str(folder.reward.final)}, **config.ppo.training}
-    ppo = config.ppo.model_copy(update={"training": training})
-    planned = PlannedRewardModel(folder.reward.final, config.reward.lora or LoraSettings())
-    yield job("ppo", _stage_config(config, ppo), found, planned, on_cpu=on_cpu)
-    evaluation = EvaluationConfig.model_validate(
-        {
-            "policies": {"Base": "base", "SFT": "sft", "PPO": "ppo"},
-            "reward_model": "reward",
-            **{key: getattr(config, key) for key in ("seed", "device", "dtype")},
-            **config.evaluation.model_dump(),
-        }
-    )
+    stages = resolve_stages(config, str(config.output_dir))
+    planned: list[PlannedRewardModel] = []
+    for stage in stages:
+        if isinstance(stage.config, RunConfig):
+            found = _base(stage, stages, config)
+            yield job(stage.name, stage.config, found, planned, on_cpu=on_cpu)
+            if stage.type == "reward":
+                planned.append(PlannedRewardModel(stage.output, stage.config.lora or LoraSettings(), found))
+        elif isinstance(stage.config, EvaluationConfig):
+            yield from _evaluation_job(stage, stages, config, on_cpu)
+
+
+def _base(stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig) -> ModelInfo:
+    """Return the model at the beginning of the stages that a training stage starts from: they share its shape."""
+    while stage.start not in (None, MODEL):
+        stage = find_stage(stages, str(stage.start))
+    assert isinstance(stage.config, RunConfig)
+    return find_model(config.model_name if stage.start == MODEL else stage.config.model_name)
+
+
+def _evaluation_job(
+    stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig, on_cpu: bool
+) -> Iterator[EvaluationJob]:
+    """Yield the evaluation, planned with its last policy that a stage trains; nothing if no policy generates."""
+    assert isinstance(stage.config, EvaluationConfig)
+    names = [policy.model_name for policy in stage.config.policies.values() if policy.model_name is not None]
+    makers = [find_stage(stages, name) for name in stage.policies.values() if name != MODEL]
+    trained = [(one, one.config) for one in makers if isinstance(one.config, RunConfig)]
+    if not names:
+        return
+    found = _base(trained[-1][0], stages, config) if trained else find_model(names[-1])
+    lora = trained[-1][1].lora if trained else None
     packs = on_cpu and attention.is_full_attention(found.config)
-    rows = plan_rows("ppo", evaluation.prompt_data, found.source, config.seed, packs=packs)
-    yield EvaluationJob(
-        "eval", evaluation, shape_of(found.config, config.ppo.lora), rows, config.ppo.lora, on_cpu
-    )
+    data = stage.config.prompt_data
+    rows = plan_rows("ppo", data, found.source, stage.config.seed, packs=packs)
+    yield EvaluationJob(stage.name, stage.config, found, shape_of(found.config, lora), rows, lora, on_cpu)
 
 
 def job(
-    name: str, config: RunConfig, found: ModelInfo, planned: PlannedRewardModel | None = None, *, on_cpu: bool
+    name: str,
+    config: RunConfig,
+    found: ModelInfo,
+    planned: Sequence[PlannedRewardModel] = (),
+    *,
+    on_cpu: bool,
 ) -> Job:
-    """Describe a stage. `planned` is the reward model that an earlier stage will train."""
+    """Describe a stage. `planned` are the reward models that earlier stages will train."""
     shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_full_attention(found.config)
     rows = plan_rows(config.training.type, config.data, found.source, config.seed, packs=packs)
@@ -147,8 +169,11 @@ def job(
     scorers: list[Scorer] = []
     if isinstance(config.training, PPOTraining):
         for path, judge in _reward_paths(config.training):
-            if planned is not None and path == str(planned.folder):
-                scorers.append(Scorer(shape, planned.lora.rank, config.lora is None, judge))
+            coming = next((one for one in planned if path == str(one.folder)), None)
+            if coming is not None:
+                shares = config.lora is not None and coming.base.name == found.name
+                own = shape if shares else shape_of(coming.base.config, coming.lora)
+                scorers.append(Scorer(own, coming.lora.rank, not shares, judge))
                 continue
             scorer, note = _scorer(path, shape, found, config.lora)
             scorers.append(replace(scorer, is_judge=judge))
@@ -161,11 +186,6 @@ def job(
             scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
     unique_notes = tuple(dict.fromkeys(note for note in notes if note))
     return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), unique_notes)
-
-
-def _stage_config(config: PipelineConfig, overrides: StageOverrides) -> RunConfig:
-    shared = {key: getattr(config, key) for key in ("seed", "device", "dtype", "tensorboard", "model_name")}
-    return RunConfig.model_validate({**shared, **overrides.run_settings()})
 
 
 def _reward_parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:

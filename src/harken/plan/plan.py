@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from harken.config import LoraSettings, PipelineConfig, RunConfig
+from harken.config import LoraSettings, PipelineConfig, RunConfig, WeightDtypeName
 from harken.config.ppo import PPOTraining
+from harken.config.stages import resolve_stages
 from harken.errors import UserError
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
-from harken.plan.architecture import find_model
 from harken.plan.calibrate import Timings, measure_timings
 from harken.plan.duration import Duration, duration
 from harken.plan.fit import FitResult, fit
@@ -86,6 +86,12 @@ def make_plan(
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     planned = list(jobs(config, on_cpu=kind == "cpu"))
+    if not planned:
+        raise UserError(
+            "no stage trains or generates",
+            where=name,
+            fix="plan a pipeline with a training run or an evaluation",
+        )
     # Measured now: as in training, Python, libraries, tokenizer and rows are loaded, and nothing else is.
     process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
     fitted = [fit(job, process, memory) for job in planned] if memory is not None else []
@@ -93,25 +99,24 @@ def make_plan(
         planned = [f.job for f in fitted] or planned
     planned_phases = tuple(phase for job in planned for phase in phases(job, process))
     first = planned[0]
-    assert isinstance(first, Job)
     notes = list(dict.fromkeys(note for job in planned if isinstance(job, Job) for note in job.notes))
     durations: tuple[Duration, ...] = ()
     if timed and kind == "cuda" and not torch.cuda.is_available():
         notes.append("no durations: there is no CUDA device to measure on")
     elif timed:
-        durations = _durations(config, planned, choose_device(kind))
+        durations = _durations(config.dtype, planned, choose_device(kind))
     return Plan(
         config=name,
         device=kind,
         dtype=config.dtype,
         model=first.model.name,
         parameters=first.shape.parameters,
-        trained=first.trained_parameters,
+        trained=first.trained_parameters if isinstance(first, Job) else 0,
         phases=planned_phases,
         durations=durations,
         memory=memory,
         fits=all(f.fits for f in fitted),
-        advice=_advice(fitted, pipeline=isinstance(config, PipelineConfig)),
+        advice=_advice(fitted, _keys(config)),
         price=price,
         notes=tuple(notes),
         planning_seconds=time.perf_counter() - began,
@@ -119,7 +124,7 @@ def make_plan(
 
 
 def _durations(
-    config: RunConfig | PipelineConfig, planned: list[Job | EvaluationJob], device: torch.device
+    dtype: WeightDtypeName, planned: list[Job | EvaluationJob], device: torch.device
 ) -> tuple[Duration, ...]:
     """Predict the duration of every stage. Stages with similar row lengths share a measurement."""
     say("timing a few layers on this machine …")
@@ -134,11 +139,11 @@ def _durations(
         checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
         budget = job.budget if isinstance(job, Job) else EVALUATION_MICRO_BATCH
         slots = concurrent_responses(job)
-        key = (tokens, budget, slots, bool(lora), checkpointing)
+        key = (job.model.name, tokens, budget, slots, bool(lora), checkpointing)
         if key not in measured:
             measured[key] = measure_timings(
-                find_model(config.model_name).config, job.shape, lora or _evaluation_lora(job),
-                compute_dtype(WEIGHT_DTYPES[config.dtype]), device,
+                job.model.config, job.shape, lora or _evaluation_lora(job),
+                compute_dtype(WEIGHT_DTYPES[dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
         durations.append(duration(job, measured[key]))
@@ -157,10 +162,17 @@ def _max_response(job: Job | EvaluationJob) -> int:
     return training.ppo.max_gen_len if isinstance(training, PPOTraining) else 0
 
 
-def _advice(fitted: list[FitResult], *, pipeline: bool) -> tuple[str, ...]:
+def _keys(config: RunConfig | PipelineConfig) -> dict[str, str]:
+    """Return the dotted key of each stage of a pipeline, by its name; {} for a run."""
+    if isinstance(config, RunConfig):
+        return {}
+    return {stage.name: stage.key for stage in resolve_stages(config, str(config.output_dir))}
+
+
+def _advice(fitted: list[FitResult], keys: dict[str, str]) -> tuple[str, ...]:
     advice = []
     for stage in fitted:
-        prefix = f"{stage.job.name}." if pipeline else ""
+        prefix = f"{keys[stage.job.name]}." if keys else ""
         for key, value in stage.changes.items():
             advice.append(f"{prefix}training.{key}={str(value).lower()}")
-    return tuple(advice)
+    return tuple(dict.fromkeys(advice))

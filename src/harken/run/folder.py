@@ -4,8 +4,9 @@
       tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
       reference_scores.safetensors
 
-<pipeline>/01_sft  02_rm  03_ppo  04_eval/{config.yml,responses.parquet,summary.json}  05_report/report.html
+<pipeline>/01_NAME  02_NAME  … (the folder of each stage: a run, an evaluation, NN_report/report.html)
       pipeline.yml  results.json
+<evaluation>/config.yml  responses.parquet  summary.json  audit.json  shards/
 
 <generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
       demonstrations.jsonl}
@@ -155,39 +156,14 @@ class CardFolder:
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """Name the folders and files of one pipeline."""
+    """Name the files of one pipeline besides its stages' folders (`config.stages`)."""
 
     root: Path
-
-    @property
-    def sft(self) -> RunFolder:
-        """Supervised fine-tuning."""
-        return RunFolder(self.root / "01_sft")
-
-    @property
-    def reward(self) -> RunFolder:
-        """The reward model."""
-        return RunFolder(self.root / "02_rm")
-
-    @property
-    def ppo(self) -> RunFolder:
-        """The PPO run."""
-        return RunFolder(self.root / "03_ppo")
-
-    @property
-    def evaluation(self) -> EvaluationFolder:
-        """The comparison of all policies."""
-        return EvaluationFolder(self.root / "04_eval")
 
     @property
     def config(self) -> Path:
         """The resolved configuration (YAML)."""
         return self.root / "pipeline.yml"
-
-    @property
-    def report(self) -> Path:
-        """The report page (HTML)."""
-        return self.root / "05_report" / "report.html"
 
     @property
     def results(self) -> Path:

@@ -1,0 +1,38 @@
+"""List the types of a pipeline's stages: the configuration of each, its output, and what that output is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harken.config.base import Strict
+from harken.config.evaluation import EvaluationConfig
+from harken.config.pipeline import ReportStage
+from harken.config.run import RunConfig
+
+OutputKind = Literal["policy", "reward model", "table", "page"]
+"""A table is a file of rows: prompts, responses, pairs."""
+
+
+@dataclass(frozen=True)
+class StageType:
+    """Describe a type of stage."""
+
+    config: type[Strict]
+    """Its keys. Those that the pipeline has too (`model_name`, `seed`, …) default to the pipeline's."""
+    output: str
+    """The file or folder, in the stage's folder, that `@name` stands for. It exists when the stage is finished."""
+    gives: OutputKind
+    title: str
+    """What it does, for the terminal and the page."""
+
+
+STAGE_TYPES: dict[str, StageType] = {
+    "sft": StageType(RunConfig, "final", "policy", "supervised fine-tuning"),
+    "reward": StageType(RunConfig, "final", "reward model", "reward model"),
+    "ppo": StageType(RunConfig, "final", "policy", "PPO"),
+    "evaluation": StageType(EvaluationConfig, "responses.parquet", "table", "evaluation"),
+    "report": StageType(ReportStage, "report.html", "page", "report"),
+}
+"""A training stage's type is its `training.type`. What runs a stage is chosen by its configuration
+(`pipeline.run.RUNNERS`), so a further type of training run needs only its line here."""
