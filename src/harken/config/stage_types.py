@@ -7,6 +7,7 @@ from typing import Literal
 
 from harken.config.base import Strict
 from harken.config.evaluation import EvaluationConfig
+from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
 from harken.config.pipeline import ReportStage
 from harken.config.run import RunConfig
 
@@ -21,7 +22,8 @@ class StageType:
     config: type[Strict]
     """Its keys. Those that the pipeline has too (`model_name`, `seed`, …) default to the pipeline's."""
     output: str
-    """The file or folder, in the stage's folder, that `@name` stands for. It exists when the stage is finished."""
+    """The file or folder, in the stage's folder, that `@name` stands for (`output_name`). It exists when the stage is
+    finished."""
     gives: OutputKind
     title: str
     """What it does, for the terminal and the page."""
@@ -31,8 +33,18 @@ STAGE_TYPES: dict[str, StageType] = {
     "sft": StageType(RunConfig, "final", "policy", "supervised fine-tuning"),
     "reward": StageType(RunConfig, "final", "reward model", "reward model"),
     "ppo": StageType(RunConfig, "final", "policy", "PPO"),
+    "generate": StageType(GenerationConfig, "responses.parquet", "table", "responses"),
+    "score": StageType(ScoringConfig, "responses.parquet", "table", "scores of responses"),
+    "pairs": StageType(PairsConfig, "pairs.jsonl", "table", "pairs of responses"),
     "evaluation": StageType(EvaluationConfig, "responses.parquet", "table", "evaluation"),
     "report": StageType(ReportStage, "report.html", "page", "report"),
 }
 """A training stage's type is its `training.type`. What runs a stage is chosen by its configuration
 (`pipeline.run.RUNNERS`), so a further type of training run needs only its line here."""
+
+
+def output_name(type_name: str, config: Strict) -> str:
+    """Return the file or folder, in its folder, that `@name` stands for."""
+    if isinstance(config, PairsConfig) and config.how == "best":
+        return "demonstrations.jsonl"
+    return STAGE_TYPES[type_name].output

@@ -16,7 +16,7 @@ from harken.config.card import GateSettings
 from harken.config.errors import explain
 from harken.config.pipeline import PipelineConfig
 from harken.config.run import RunConfig
-from harken.config.stage_types import STAGE_TYPES, OutputKind, StageType
+from harken.config.stage_types import STAGE_TYPES, OutputKind, StageType, output_name
 from harken.config.yaml import KeyPath, Settings, dotted
 from harken.errors import UserError
 
@@ -55,7 +55,7 @@ class PipelineStage:
     @property
     def output(self) -> Path:
         """What `@name` stands for."""
-        return self.root / STAGE_TYPES[self.type].output
+        return self.root / output_name(self.type, self.config)
 
     @property
     def finished(self) -> bool:

@@ -8,11 +8,22 @@ from typing import Any
 
 from harken.card.gate import apply_gate
 from harken.card.run_card import card_for_gate
-from harken.config import EvaluationConfig, PipelineConfig, RunConfig, Strict
+from harken.config import (
+    EvaluationConfig,
+    GenerationConfig,
+    PairsConfig,
+    PipelineConfig,
+    RunConfig,
+    ScoringConfig,
+    Strict,
+)
 from harken.config.pipeline import ReportStage
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage, find_stage, resolve_stages
 from harken.evaluate import suite
+from harken.generation.generate import run_generate
+from harken.generation.pairs import run_pairs
+from harken.generation.score import run_score
 from harken.pipeline.page import report_pipeline
 from harken.run import checksums
 from harken.run.config_lock import lock_config, read_locked_config, write_config
@@ -36,6 +47,21 @@ def _evaluate(stage: PipelineStage, accept_changes: bool) -> None:
     suite.run_evaluation(stage.config, stage.root)
 
 
+def _generate(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, GenerationConfig)
+    run_generate(stage.config, stage.root)
+
+
+def _score(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, ScoringConfig)
+    run_score(stage.config, stage.root)
+
+
+def _pairs(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, PairsConfig)
+    run_pairs(stage.config, stage.root)
+
+
 def _report(stage: PipelineStage, accept_changes: bool) -> None:
     report_pipeline(stage.root.parent)
 
@@ -43,6 +69,9 @@ def _report(stage: PipelineStage, accept_changes: bool) -> None:
 RUNNERS: dict[type[Strict], StageRunner] = {
     RunConfig: _train,
     EvaluationConfig: _evaluate,
+    GenerationConfig: _generate,
+    ScoringConfig: _score,
+    PairsConfig: _pairs,
     ReportStage: _report,
 }
 """By the configuration of the stage's type (`config.stage_types`)."""
