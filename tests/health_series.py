@@ -59,6 +59,20 @@ HEALTHY: dict[TrainingType, dict[str, Series]] = {
         "grad_norm": always(1.5),
         "accuracy": lambda t: 0.68 + 0.1 * wobble(t),
     },
+    "dpo": {
+        "loss": lambda t: 0.69 - 0.001 * t + 0.03 * wobble(t),
+        "grad_norm": always(2.0),
+        "rewards/accuracies": lambda t: 0.66 + 0.1 * wobble(t),
+        "rewards/margins": lambda t: 0.01 * t,
+        "logps/chosen_change": lambda t: -0.001 * t,
+    },
+    "online_dpo": {
+        "loss": lambda t: 0.69 - 0.001 * t + 0.05 * wobble(t),
+        "grad_norm": always(2.0),
+        "reward/mean": lambda t: 0.02 * t + 0.05 * wobble(t),
+        "kl/mean": lambda t: min(0.1 * t, 3.0),
+        "logps/chosen_change": always(-0.01),
+    },
 }
 
 

@@ -26,7 +26,7 @@ from harken.run.moved import is_same_place
 from harken.run.pipeline_record import read_pipeline
 
 PAGE = Path("05_report") / "report.html"
-ORDER = ("sft", "reward", "ppo")
+ORDER = ("sft", "reward", "dpo", "online_dpo", "ppo")
 """Training types in the order of a pipeline's stages."""
 
 

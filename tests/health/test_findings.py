@@ -54,6 +54,14 @@ def hacked(judge: list[float]) -> Bent:
     return {"eval/reward_mean": UP, "eval/judge_gold": evaluations(judge)}
 
 
+def margin(margins: list[float], accuracies: list[float], high: float = 0.8) -> Bent:
+    return {
+        "eval/rewards/margins": evaluations(margins),
+        "eval/rewards/accuracies": evaluations(accuracies),
+        "eval/rewards/accuracies_high": always(high),
+    }
+
+
 CASES = [
     # KL, nats per sequence
     Case("kl_explosion", "warning", "ppo", 6, {"kl/mean": always(10.1)}, {"kl/mean": always(10.0)}),
@@ -171,6 +179,20 @@ CASES = [
     Case("reward_accuracy", "unhealthy", "reward", 5,
          {"eval/accuracy": evaluations([0.4]), "eval/accuracy_high": evaluations([0.49])},
          {"eval/accuracy": evaluations([0.4]), "eval/accuracy_high": evaluations([0.5])}, "warning"),
+    # preference optimisation: nats per token, rewards, times a length, nats per sequence
+    Case("chosen_falling", "warning", "dpo", 5, {"logps/chosen_change": always(-0.21)}, {"logps/chosen_change": always(-0.2)}),
+    Case("chosen_falling", "unhealthy", "online_dpo", 5, {"logps/chosen_change": always(-1.01)}, {"logps/chosen_change": always(-1.0)}, "warning"),
+    Case("chosen_falling", "warning", "dpo", 5, {"eval/logps/chosen_change": evaluations([-0.3])}, {"eval/logps/chosen_change": evaluations([-0.1])}),
+    Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.7, 0.7]), margin([0.5, 1.4, 1.6], [0.7, 0.7, 0.7])),
+    Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.7, 0.6]), margin([0.5, 1.5, 1.6], [0.7, 0.7, 0.71])),
+    Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.89, 0.89, 0.89]), margin([0.5, 1.5, 1.6], [0.9, 0.9, 0.9])),
+    Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.6, 0.6]), margin([-0.5, 1.5, 1.6], [0.7, 0.6, 0.6])),
+    Case("margin_without_accuracy", "unhealthy", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.6, 0.6], 0.69), margin([0.5, 1.5, 1.6], [0.7, 0.6, 0.6], 0.7), "warning"),
+    Case("length_drift", "warning", "dpo", 5, {"eval/tokens_change": evaluations([1.5])}, {"eval/tokens_change": evaluations([1.49])}),
+    Case("length_drift", "warning", "dpo", 5, {"eval/tokens_change": evaluations([0.66])}, {"eval/tokens_change": evaluations([0.67])}),
+    Case("length_drift", "unhealthy", "online_dpo", 5, {"eval/tokens_change": evaluations([0.5])}, {"eval/tokens_change": evaluations([0.51])}, "warning"),
+    Case("far_from_reference", "warning", "dpo", 5, {"eval/kl/mean": evaluations([10.1])}, {"eval/kl/mean": evaluations([10.0])}),
+    Case("far_from_reference", "unhealthy", "online_dpo", 6, {"kl/mean": always(15.1)}, {"kl/mean": always(15.0)}, "warning"),
 ]  # fmt: skip
 
 

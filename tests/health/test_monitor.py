@@ -38,7 +38,7 @@ def test_columns_of_a_line() -> None:
     assert report(finding("a", "note")).metrics() == {"health/status": 0, "health/a": 0, "health/b": 0}
 
 
-@pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
+@pytest.mark.parametrize("kind", ["sft", "reward", "ppo", "dpo", "online_dpo"])
 def test_every_line_of_a_kind_has_the_same_columns(kind: TrainingType) -> None:
     """So that metrics.jsonl is a table."""
     unhealthy = {"grad_norm": then(1, 5, 1e9), "kl/mean": always(99), "loss": then(1, 20, math.nan)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harken.health.limits import Limits
@@ -27,6 +27,41 @@ class Chart:
 KL_UNHEALTHY, CLIP_UNHEALTHY = Limits().kl_unhealthy, Limits().clip_unhealthy
 """The thresholds at which the health monitor reports unhealthy."""
 _HELD_OUT = "Steps without a point were not evaluated."
+
+_PREFERENCE_CHARTS = (
+    Chart(
+        "Accuracy of implicit rewards",
+        "share of pairs",
+        "How often the better response gained more probability over the reference than the other. Pairs that the "
+        "policy orders by chance: 50 %.",
+        (("rewards/accuracies", "training"), ("eval/rewards/accuracies", "held out")),
+        ((0.5, "random"),),
+        "share",
+    ),
+    Chart(
+        "Margin of implicit rewards",
+        "reward",
+        "Mean implicit reward (beta × log-ratio to the reference) of chosen responses minus that of rejected ones. A "
+        "growing margin without a growing accuracy is no progress.",
+        (("rewards/margins", "training"), ("eval/rewards/margins", "held out")),
+        ((0.0, "none"),),
+    ),
+    Chart(
+        "Implicit rewards",
+        "reward",
+        "Of chosen and rejected responses. Chosen below 0: the policy makes good responses less likely, too.",
+        (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")),
+        ((0.0, "reference"),),
+    ),
+    Chart(
+        "Log-probability of chosen responses",
+        "nats per token",
+        "Change from the reference. It usually falls a little; a large fall makes the policy worse.",
+        (("logps/chosen_change", "training"),),
+        ((0.0, "reference"),),
+    ),
+)
+"""Of DPO and online DPO."""
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
     "sft": (
@@ -145,6 +180,56 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         ),
         Chart("Value loss", "", "Squared error of the critic against returns.", (("value/loss", "loss"),)),
     ),
+    "dpo": (
+        Chart(
+            "Loss",
+            "per pair",
+            "Mean loss of a pair (kto: of a response). DPO starts at 0.693.",
+            (("loss", "training"), ("eval/loss", "held out")),
+        ),
+        *_PREFERENCE_CHARTS,
+        Chart(
+            "KL of sampled responses",
+            "nats per sequence",
+            "KL from the reference, on responses that the policy samples to held-out prompts. " + _HELD_OUT,
+            (("eval/kl/mean", "held out"),),
+            ((KL_UNHEALTHY, "alarm"),),
+        ),
+        Chart(
+            "Response length",
+            "tokens",
+            "Mean tokens of responses that the policy samples to held-out prompts. " + _HELD_OUT,
+            (("eval/tokens_mean", "held out"),),
+        ),
+    ),
+    "online_dpo": (
+        Chart(
+            "Reward",
+            "reward",
+            "Mean reward of the sampled responses, penalties included, and on prompts that are not trained on.",
+            (("reward/mean", "training"), ("eval/reward_mean", "held out")),
+        ),
+        Chart(
+            "KL from the reference",
+            "nats per sequence",
+            "KL divergence from the reference, summed over a response.",
+            (("kl/mean", "KL"),),
+            ((KL_UNHEALTHY, "alarm"),),
+        ),
+        Chart(
+            "Pairs",
+            "prompts",
+            "Prompts of an update whose responses differ in reward, and those that were left out as ties.",
+            (("pairs/count", "pairs"), ("pairs/ties", "ties")),
+        ),
+        *(replace(chart, series=chart.series[:1]) for chart in _PREFERENCE_CHARTS[:2]),
+        Chart(
+            "Response length",
+            "tokens",
+            "Mean tokens of a response.",
+            (("response/tokens_mean", "training"), ("eval/tokens_mean", "held out")),
+        ),
+    ),
 }
 """By `training.type`. Each part of a PPO run's reward and each judge gets a chart from `FAMILIES`."""
 
@@ -223,7 +308,7 @@ def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str
     """Return the charts of a stage as page data, without empty charts and series."""
     names = dict.fromkeys(name for line in metrics for name in line)
     charts = [*CHARTS.get(kind, ())]
-    if kind == "ppo":
+    if kind in ("ppo", "online_dpo"):
         charts[2:2] = _family_charts(names)
     drawn = []
     for chart in charts:

@@ -12,7 +12,13 @@ from harken.run.manifest import redact
 VERSION = 2
 WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
 """Labels that may open a sentence of the verdict. Any other sentence is a note."""
-TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
+TITLES = {
+    "sft": "Supervised fine-tuning",
+    "reward": "Reward model",
+    "dpo": "Preference optimisation (DPO)",
+    "online_dpo": "Online DPO",
+    "ppo": "PPO",
+}
 
 Rows = Sequence[Mapping[str, Any]]
 Audited = Mapping[tuple[str, int, str], Mapping[str, Any]]

@@ -77,7 +77,7 @@ def _explained(history: History, limits: Limits) -> Observation | None:
 LEARNING_RULES = (
     Rule(
         name="not_finite",
-        kinds=("sft", "reward", "ppo"),
+        kinds=("sft", "reward", "ppo", "dpo", "online_dpo"),
         warning="–",
         unhealthy="a metric of the latest step is NaN or infinite",
         cause="numbers overflowed: the learning rate is too high, or bfloat16 too coarse",
@@ -87,7 +87,7 @@ LEARNING_RULES = (
     ),
     Rule(
         name="gradient_explosion",
-        kinds=("sft", "reward", "ppo"),
+        kinds=("sft", "reward", "ppo", "dpo", "online_dpo"),
         warning="gradient norm (median of {window}) > {gradient_warning:g} × its median over the {gradient_past} "
         "steps before",
         unhealthy="the same > {gradient_unhealthy:g} ×",

@@ -141,6 +141,19 @@ class Limits:
     accuracy_window: int = 20
     """Steps of that mean."""
 
+    chosen_warning: float = -0.2
+    """Nats per token: change of the log-probability of chosen responses from the reference's."""
+    chosen_unhealthy: float = -1.0
+    """The same: such responses are e times less likely per token than before."""
+    margin_growth: float = 3.0
+    """Times the held-out margin at the evaluation with the best accuracy."""
+    margin_accuracy: float = 0.9
+    """Share of held-out pairs ordered as labelled from which a growing margin is not reported."""
+    drift_warning: float = 1.5
+    """Times the length of sampled responses before training, or its inverse."""
+    drift_unhealthy: float = 2.0
+    """The same."""
+
 
 def limits_for(dtype: str) -> Limits:
     """Return the thresholds for a model computed in `dtype`.

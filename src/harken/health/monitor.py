@@ -12,12 +12,20 @@ from harken.health.history import History
 from harken.health.kl_rules import KL_RULES
 from harken.health.learning_rules import LEARNING_RULES
 from harken.health.limits import Limits
+from harken.health.preference_rules import PREFERENCE_RULES
 from harken.health.response_rules import RESPONSE_RULES
 from harken.health.reward_rules import REWARD_RULES
 from harken.health.rule import Rule, TrainingType
 from harken.health.supervised_rules import SUPERVISED_RULES
 
-RULES: tuple[Rule, ...] = (*LEARNING_RULES, *KL_RULES, *REWARD_RULES, *RESPONSE_RULES, *SUPERVISED_RULES)
+RULES: tuple[Rule, ...] = (
+    *LEARNING_RULES,
+    *KL_RULES,
+    *REWARD_RULES,
+    *RESPONSE_RULES,
+    *SUPERVISED_RULES,
+    *PREFERENCE_RULES,
+)
 
 
 class Monitor:

@@ -1,4 +1,4 @@
-"""Health rules for supervised fine-tuning and for the reward model."""
+"""Health rules for training on rows: supervised fine-tuning, the reward model, DPO."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _accuracy(history: History, limits: Limits) -> Observation | None:
 SUPERVISED_RULES = (
     Rule(
         name="loss_rising",
-        kinds=("sft", "reward"),
+        kinds=("sft", "reward", "dpo"),
         warning="mean loss of {loss_block} steps ≥ {loss_warning:g} × the best earlier block of {loss_block}, and "
         "{loss_errors:g} standard errors above it",
         unhealthy="the same ≥ {loss_unhealthy:g} ×",
@@ -70,7 +70,7 @@ SUPERVISED_RULES = (
     ),
     Rule(
         name="overfitting",
-        kinds=("sft", "reward"),
+        kinds=("sft", "reward", "dpo"),
         warning="held-out loss ≥ {overfit_warning:g} × its best in two evaluations running, while the training loss "
         "(mean of {loss_block} steps) is below its start",
         unhealthy="the same ≥ {overfit_unhealthy:g} ×",

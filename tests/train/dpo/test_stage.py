@@ -1,0 +1,224 @@
+"""DPO's stage: what a step computes and changes, what is kept, and that a resumed run is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from dpo_stage import PAIRS, dpo_config, dpo_stage, examples_for
+from tiny import tiny_backbone
+from unhealthy_stages import BAD, poisoned
+
+from harken.config.preference_training import DPOTraining
+from harken.errors import NonFinite
+from harken.records import TokenPair
+from harken.train.dpo.examples import pair_examples, rated_examples, rated_from_pairs
+from harken.train.dpo.stage import DPOStage
+
+LOSSES = ("dpo", "ipo", "hinge", "simpo", "orpo", "kto")
+
+
+def loss_settings(loss: str) -> dict[str, object]:
+    return {"loss": loss} | ({"label_smoothing": 0.1} if loss == "robust" else {})
+
+
+def learns(stage: DPOStage, steps: int) -> tuple[float, float]:
+    before = stage.evaluate(1)["eval/loss"]
+    for number in range(steps):
+        stage.step(number)
+    return before, stage.evaluate(steps)["eval/loss"]
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_at_the_start_the_policy_is_its_reference(tmp_path: Path, loss: str) -> None:
+    stage = dpo_stage(tmp_path, dpo_config(dpo={"loss": loss}))
+    stage.on_train_begin()
+    metrics = stage.step(0) | stage.sampled.measure(0)
+    assert metrics["rewards/chosen"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics["loss"] == pytest.approx(0.6931472 if loss == "dpo" else 0.5, abs=1e-5)
+    assert metrics["eval/tokens_change"] == 1.0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_orders_the_pairs(tmp_path: Path, loss: str) -> None:
+    """Each loss, with the defaults of its other settings, makes chosen responses likelier than rejected ones."""
+    stage = dpo_stage(tmp_path, dpo_config(dpo=loss_settings(loss), epochs=4))
+    before, after = learns(stage, 12)
+    assert after < before
+    rows = stage.evaluate(12)
+    assert rows["eval/rewards/accuracies"] == 1.0
+    assert rows["eval/rewards/margins"] > 0
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_a_step_does_not_depend_on_its_micro_batches(tmp_path: Path, loss: str) -> None:
+    gradients = []
+    for place, tokens in enumerate((4096, 12)):
+        config = dpo_config(dpo={"loss": loss, "beta": 0.7}, micro_batch_tokens=tokens)
+        stage = dpo_stage(tmp_path / str(place), config)
+        stage.step(0)
+        stage.learner.accumulate_gradients(stage.examples[:5], stage.reference[:5])
+        gradients.append({n: p.grad.clone() for n, p in stage.learner.optimiser.parameters.items()})  # type: ignore[union-attr]
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4)
+
+
+def test_both_sides_of_a_pair_share_their_prompt(tmp_path: Path) -> None:
+    """The packed forward holds the prompt once."""
+    pair = TokenPair("p", (*range(9, 40), 50, 2), (*range(9, 40), 60, 61, 2), prompt_length=31)
+    stage = dpo_stage(tmp_path, pairs=[pair])
+    batch = stage.learner.collate(stage.examples)
+    packed = stage.learner.policy.backbone.pack(batch.sequences())
+    assert packed.tokens.numel() == 31 + 2 + 3
+
+
+def test_only_response_tokens_are_scored(tmp_path: Path) -> None:
+    stage = dpo_stage(tmp_path, pairs=PAIRS[:2])
+    batch = stage.learner.collate(stage.examples)
+    kept = [batch.tokens[row][batch.response_mask[row]].tolist() for row in range(4)]
+    assert kept == [list(side.tokens[side.prompt_length :]) for side in (e.first for e in stage.examples)] + [
+        list(e.second.tokens[e.second.prompt_length :]) for e in stage.examples
+    ]
+
+
+def test_a_resumed_run_takes_the_same_steps(tmp_path: Path) -> None:
+    whole = dpo_stage(tmp_path / "a")
+    whole.on_train_begin()
+    for number in range(2):
+        whole.step(number)
+    tensors = {name: t.clone() for name, t in whole.tensors().items()}
+    state = json.loads(json.dumps(whole.state()))
+    expected = whole.step(2), whole.evaluate(3)
+    again = dpo_stage(tmp_path / "b")
+    again.load(tensors, state)
+    assert (again.step(2), again.evaluate(3)) == expected
+
+
+def test_the_reference_scores_the_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = dpo_stage(tmp_path).reference
+    second = dpo_stage(tmp_path)
+    monkeypatch.setattr(second.learner, "scores", lambda *_, **__: pytest.fail("scored again"))
+    assert torch.equal(second.reference, first)
+
+
+@pytest.mark.parametrize("change", ["rows", "averages", "byte", "empty"])
+def test_kept_scores_of_another_run_or_damaged_are_not_used(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = dpo_stage(tmp_path).reference
+    path = tmp_path / "reference_scores.safetensors"
+    pairs, config = PAIRS, dpo_config()
+    if change == "rows":
+        pairs = [TokenPair("p0", (9, 10, 11, 99, 2), (9, 10, 11, 90, 2), prompt_length=3), *PAIRS[1:]]
+    elif change == "averages":
+        config = dpo_config(dpo={"length_normalise": True})
+    elif change == "byte":
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(b"")
+    again = dpo_stage(tmp_path, config, pairs).reference
+    assert "the reference scores the rows again" in capsys.readouterr().err
+    assert torch.equal(again, first) == (change in ("byte", "empty"))
+
+
+def test_the_base_and_the_reference_do_not_change(tmp_path: Path) -> None:
+    stage = dpo_stage(tmp_path)
+    stage.step(0)
+    stage.models.check_frozen()
+
+
+def test_all_weights_train_against_a_frozen_copy(tmp_path: Path) -> None:
+    stage = dpo_stage(tmp_path, dpo_config(lora=None, lr=1e-3))
+    before, after = learns(stage, 4)
+    assert after < before
+    stage.models.check_frozen()
+    assert stage.step(0)["rewards/margins"] > 0
+
+
+def test_a_step_with_nan_changes_nothing(tmp_path: Path) -> None:
+    bad = TokenPair("bad", (9, 10, BAD, 40, 2), (9, 10, 11, 90, 2), prompt_length=2)
+    stage = dpo_stage(tmp_path, dpo_config(batch_size=2), PAIRS[:1], poisoned(tiny_backbone()))
+    stage.examples = pair_examples([bad, *PAIRS[:1]])
+    stage.__dict__["reference"] = torch.zeros(3, 2)
+    before = {name: t.clone() for name, t in stage.tensors().items()}
+    with pytest.raises(NonFinite, match="bad"):
+        stage.step(0)
+    assert all(torch.equal(t, before[name]) for name, t in stage.tensors().items())
+    assert all(p.grad is None for p in stage.learner.optimiser.parameters.values())
+
+
+def test_selection_is_by_loss_or_by_accuracy(tmp_path: Path) -> None:
+    metrics = {"eval/loss": 0.5, "eval/rewards/accuracies": 0.75}
+    assert dpo_stage(tmp_path).selection_metric(metrics) == -0.5
+    by_accuracy = dpo_stage(tmp_path, dpo_config(dpo={"selection": "accuracy"}))
+    assert by_accuracy.selection_metric(metrics) == 0.75
+    assert by_accuracy.selection_metric({}) is None
+
+
+def test_a_soft_label_below_half_prefers_the_other_side(tmp_path: Path) -> None:
+    swapped = [
+        TokenPair(p.id, p.chosen_tokens, p.rejected_tokens, 0.0, prompt_length=p.prompt_length) for p in PAIRS
+    ]
+    stage = dpo_stage(tmp_path, pairs=swapped)
+    learns(stage, 4)
+    found = stage.evaluate(4)
+    assert found["eval/rewards/accuracies"] == 1.0 and found["eval/rewards/margins"] > 0
+    policy = stage.learner.scores(stage.models.policy, stage.examples)
+    assert ((policy - stage.reference[: len(PAIRS)]).diff(dim=1) > 0).all()
+
+
+def test_pairs_become_two_rated_responses_and_ties_none() -> None:
+    tie = TokenPair("t", (9, 10, 2), (9, 11, 2), 0.5, prompt_length=1)
+    swapped = TokenPair("s", (9, 10, 2), (9, 11, 2), 0.2, prompt_length=1)
+    rated = rated_from_pairs([tie, swapped])
+    assert [(r.response.tokens, r.desirable) for r in rated] == [((9, 10, 2), False), ((9, 11, 2), True)]
+
+
+def test_the_baseline_pairs_a_prompt_with_another_prompts_response() -> None:
+    config = dpo_config(dpo={"loss": "kto"})
+    prompts = {e.first.tokens[: e.first.prompt_length] for e in examples_for(config, PAIRS)}
+    assert len(prompts) == 3
+    responses = {p: set() for p in prompts}
+    made = examples_for(config, PAIRS)
+    for e in made:
+        responses[e.first.tokens[: e.first.prompt_length]].add(e.first.tokens[e.first.prompt_length :])
+    for e in made:
+        own = e.second.tokens[: e.second.prompt_length]
+        assert own == e.first.tokens[: e.first.prompt_length]
+        other = e.second.tokens[e.second.prompt_length :]
+        assert any(other in found for prompt, found in responses.items() if prompt != own)
+
+
+def test_a_mismatched_response_is_shortened_to_fit() -> None:
+    rated = rated_from_pairs(PAIRS)
+    assert max(len(e.second.tokens) for e in rated_examples(rated, 0, 6)) <= 6
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"loss": "ipo", "label_smoothing": 0.1}, "label_smoothing is for dpo and robust"),
+        ({"loss": "robust"}, "robust needs the share of flipped labels"),
+        ({"simpo_gamma": 0.5}, "simpo_gamma is for simpo"),
+        ({"loss": "simpo", "length_normalise": False}, "defined on average log-probabilities"),
+        ({"length_normalise": True, "ld_alpha": 0.5}, "ld_alpha weights tokens of a sum"),
+        ({"loss": "kto", "ld_alpha": 0.5}, "kto has single responses"),
+        ({"loss": "orpo", "nll_coef": 0.5}, "orpo includes it"),
+        ({"loss": "kto", "nll_coef": 0.5}, "kto has no chosen response"),
+        ({"desirable_weight": 2.0}, "are for kto"),
+    ],
+)
+def test_settings_of_another_loss_are_refused(keys: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        DPOTraining.model_validate({"type": "dpo", "dpo": keys})
+
+
+def test_defaults_of_the_losses() -> None:
+    """beta 0.1, for simpo 2.0; averages for ipo, simpo and orpo."""
+    made = {loss: dpo_config(dpo=loss_settings(loss)).training.dpo for loss in (*LOSSES, "robust")}  # type: ignore[union-attr]
+    assert {loss for loss, s in made.items() if s.averages} == {"ipo", "simpo", "orpo"}
+    assert {loss: s.strength for loss, s in made.items() if s.strength != 0.1} == {"simpo": 2.0}
