@@ -33,6 +33,8 @@ STAGE_TYPES: dict[str, StageType] = {
     "sft": StageType(RunConfig, "final", "policy", "supervised fine-tuning"),
     "reward": StageType(RunConfig, "final", "reward model", "reward model"),
     "ppo": StageType(RunConfig, "final", "policy", "PPO"),
+    "dpo": StageType(RunConfig, "final", "policy", "preference optimisation (DPO)"),
+    "online_dpo": StageType(RunConfig, "final", "policy", "online DPO"),
     "generate": StageType(GenerationConfig, "responses.parquet", "table", "responses"),
     "score": StageType(ScoringConfig, "responses.parquet", "table", "scores of responses"),
     "pairs": StageType(PairsConfig, "pairs.jsonl", "table", "pairs of responses"),

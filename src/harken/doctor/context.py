@@ -231,7 +231,7 @@ def read_stage_rows(data: DataConfig, kind: TrainingType, seed: int) -> DataSamp
     """Read rows as a stage of this kind does. Raises UserError as its loader does."""
     if kind == "sft":
         return DataSample(*sources.load_split(data, sources.load_demonstrations, seed))
-    if kind == "reward":
+    if kind in ("reward", "dpo"):
         return DataSample(*sources.load_split(data, sources.load_preferences, seed))
     return DataSample(*sources.load_split(data, sources.load_prompts, seed))
 

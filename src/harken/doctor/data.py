@@ -137,7 +137,7 @@ def ptx_rows(context: PPOContext) -> CheckOutcome:
 
 
 @check(
-    ("sft", "reward"),
+    ("sft", "reward", "dpo"),
     what="duplicate rows",
     why="A duplicate counts twice in training, and a duplicate among the held-out rows makes their metrics too good.",
     items="S0-16",
@@ -179,7 +179,7 @@ def leakage(context: Context) -> CheckOutcome:
 
 
 @check(
-    ("reward",),
+    ("reward", "dpo"),
     what="which side of a pair is the empty, repetitive, unfinished or evasive one",
     why="With chosen and rejected swapped, training runs and the model learns to prefer the worse response.",
     items="S1-49, S0-23",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context
+from harken.doctor.dpo_context import DPOContext
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.models.find_tokenizer import tokenizer_of
@@ -29,12 +30,12 @@ def model_found(context: Context) -> CheckOutcome:
 
 
 @check(
-    ("ppo",),
-    what="whether supervised fine-tuning comes before PPO",
-    why="PPO improves what the policy already writes. Without SFT, scores mean little and the KL grows.",
+    ("ppo", "dpo", "online_dpo"),
+    what="whether supervised fine-tuning comes before",
+    why="PPO and DPO improve what the policy already writes. Without SFT, scores mean little and the KL grows.",
     items="S0-27",
 )
-def sft_first(context: PPOContext) -> CheckOutcome:
+def sft_first(context: Context) -> CheckOutcome:
     """Look for SFT in the pipeline or in the records of the runs that made the model."""
     if context.pipeline.sft_before:
         return ok("this pipeline runs SFT first")
@@ -47,12 +48,12 @@ def sft_first(context: PPOContext) -> CheckOutcome:
 
 
 @check(
-    ("ppo",),
+    ("ppo", "online_dpo"),
     what="whether the reward model exists, and its recorded parts",
     why="The whole run learns from the reward model, so it must be the intended one.",
     items="S0-27, S1-49",
 )
-def reward_found(context: PPOContext) -> CheckOutcome:
+def reward_found(context: PPOContext | DPOContext) -> CheckOutcome:
     """Report names and fingerprints; Python functions run once."""
     lineage = context.found_rewards.lineage()
     parts = [lineage["reward_model"]] if lineage["reward_model"] else []
@@ -64,12 +65,12 @@ def reward_found(context: PPOContext) -> CheckOutcome:
 
 
 @check(
-    ("ppo",),
+    ("ppo", "online_dpo"),
     what="base of the reward model, compared with the policy and its base",
     why="A reward model of another model family has not seen this policy's responses and may be exploited sooner.",
     items="S0-27",
 )
-def reward_base(context: PPOContext) -> CheckOutcome:
+def reward_base(context: PPOContext | DPOContext) -> CheckOutcome:
     """Compare weights, then tokenizers: with another tokenizer the response is decoded and tokenised again."""
     reward = context.found_rewards.reward_model
     if reward is None:

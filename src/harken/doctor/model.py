@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harken.config.preference_training import OnlineDPOTraining
 from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context, with_padding
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
@@ -62,12 +63,16 @@ def positions(context: Context) -> CheckOutcome:
     if isinstance(context, PPOContext):
         needed += context.settings.max_gen_len
         named += f" + max_gen_len {context.settings.max_gen_len}"
+    elif isinstance(context.config.training, OnlineDPOTraining):
+        needed += context.config.training.online_dpo.max_gen_len
+        named += f" + max_gen_len {context.config.training.online_dpo.max_gen_len}"
     if has is None:
         return ok(f"{named}; the model names no limit")
     measured = f"{named} of {has:,} positions"
     if needed > has:
         return warning(
-            measured, "lower data.max_length" + (" or max_gen_len" if context.kind == "ppo" else "")
+            measured,
+            "lower data.max_length" + (" or max_gen_len" if context.kind in ("ppo", "online_dpo") else ""),
         )
     return ok(measured)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from harken.config import PipelineConfig, RunConfig
 from harken.doctor.check import Check, StageChecks
 from harken.doctor.context import Context
+from harken.doctor.dpo_context import DPOContext
 from harken.doctor.finding import CheckResult, Diagnosis
 from harken.doctor.ppo_context import PPOContext
 from harken.doctor.registry import CHECKS
@@ -36,11 +37,13 @@ def diagnose(
             continue
         run = stage.config
         with tempfile.TemporaryDirectory(prefix="harken-doctor-") as scratch:
-            kind = PPOContext if run.training.type == "ppo" else Context
+            kind = CONTEXTS.get(run.training.type, Context)
             stage_checks = StageChecks(stage.name, kind(run, stage.output, Path(scratch), stage.info))
             wanted = [check for check in checks if run.training.type in check.kinds]
             findings += [stage_checks.run(check) for check in progress(wanted, f"doctor: {stage.name}")]
     return Diagnosis(name, tuple(findings), time.perf_counter() - began)
 
 
+CONTEXTS: dict[str, type[Context]] = {"ppo": PPOContext, "dpo": DPOContext, "online_dpo": DPOContext}
+"""Training types that the checks need more of than rows and one model."""
 ROWS_WHY = "The checks of a stage read its rows."

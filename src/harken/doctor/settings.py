@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.doctor.check import ALL, Check, TrainingType, check
 from harken.doctor.context import Context
@@ -25,11 +26,15 @@ ADAPTER_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-6, 1e-4, 5e-4, 3e-3),
     "reward": Range(1e-6, 1e-5, 1e-4, 3e-3),
     "ppo": Range(1e-7, 1e-6, 1e-5, 2e-3),
+    "dpo": Range(1e-7, 5e-6, 5e-5, 2e-3),
+    "online_dpo": Range(1e-7, 1e-6, 2e-5, 2e-3),
 }
 """With LoRA. The advice is for models with billions of weights; small ones need higher rates."""
 FULL_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-8, 1e-6, 5e-5, 3e-4),
     "ppo": Range(1e-9, 1e-7, 5e-6, 5e-5),
+    "dpo": Range(1e-9, 1e-7, 5e-6, 5e-5),
+    "online_dpo": Range(1e-9, 1e-7, 5e-6, 5e-5),
 }
 """With all weights trained: a tenth to a hundredth of an adapter's rate."""
 DIVERGES = 10
@@ -59,7 +64,7 @@ def learning_rate(context: Context) -> CheckOutcome:
 
 
 @check(
-    ("sft", "reward"),
+    ("sft", "reward", "dpo"),
     what="epochs, batch size and warm-up, compared with the number of steps",
     why="Many epochs over few rows overfit; a warm-up longer than the run never reaches the learning rate.",
     items="S2-82, S2-41",
@@ -67,7 +72,7 @@ def learning_rate(context: Context) -> CheckOutcome:
 def schedule_and_batches(context: Context) -> CheckOutcome:
     """Count steps as training does."""
     training = context.config.training
-    assert isinstance(training, SupervisedTraining | RewardTraining)
+    assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
     rows = len(context.rows.train)
     steps = num_steps(rows, training.batch_size, training.epochs, training.max_steps)
     measured = (
@@ -76,7 +81,7 @@ def schedule_and_batches(context: Context) -> CheckOutcome:
     if steps <= training.warmup_steps:
         return warning(f"{measured}; warm-up of {training.warmup_steps}", "lower training.warmup_steps")
     if training.epochs > 4:
-        return warning(measured, "set training.epochs to 1 … 4, and 1 or 2 for a reward model")
+        return warning(measured, "set training.epochs to 1 … 4, and 1 or 2 for a reward model or DPO")
     if training.batch_size < 4:
         return note(measured, "batches of less than 4 rows make a noisy gradient: raise training.batch_size")
     return ok(measured)

@@ -13,6 +13,8 @@ COST = "an update of 4 rows"
 NO_KL = 0.05
 """Nats per sequence between a policy and a reference that are the same model; bfloat16 rounds to about 0.001."""
 
+TIES_FIX = "raise training.online_dpo.samples_per_prompt; check that the reward differs between responses"
+
 
 @check(
     ALL,
@@ -24,6 +26,8 @@ NO_KL = 0.05
 def update_runs(context: Context) -> CheckOutcome:
     """Run one update and check that loss and gradient norm are finite."""
     metrics = context.update.metrics
+    if metrics.get("pairs/count") == 0:
+        return warning("the responses to every prompt tie: there is no pair", TIES_FIX)
     loss = metrics["ppo_loss"] if isinstance(context, PPOContext) else metrics["loss"]
     norm = metrics["grad_norm"]
     measured = f"loss {loss:.3f}, gradient norm {norm:.3g}"
@@ -45,6 +49,8 @@ def adapter_learns(context: Context) -> CheckOutcome:
     measured = f"{update.changed} of {update.compared} compared tensors changed"
     if update.changed == update.compared:
         return ok(measured)
+    if update.metrics.get("pairs/count") == 0:
+        return warning(f"{measured}; the responses to every prompt tie", TIES_FIX)
     if update.metrics.get("reward/std") == 0 and isinstance(context, PPOContext):
         return warning(
             f"{measured}; every response got the same reward",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Timings
 from harken.plan.job import EvaluationJob, Job, Scorer
@@ -49,7 +50,7 @@ def duration(job: Job | EvaluationJob, timings: Timings) -> Duration:
 
 def _supervised(job: Job, timings: Timings) -> Duration:
     training = job.config.training
-    assert isinstance(training, SupervisedTraining | RewardTraining)
+    assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
     layers = job.shape.layers
     size = min(training.batch_size, job.rows.train or training.batch_size)
     padded = _padded_tokens(supervised_micro_batches(job)) / SAMPLED_BATCHES
@@ -57,7 +58,7 @@ def _supervised(job: Job, timings: Timings) -> Duration:
     parts = {"trunk": padded * layers * timings.training}
     held_out = job.rows.held_out * padded / size * layers * timings.forward
     calibration = 0.0
-    if isinstance(training, SupervisedTraining):
+    if not isinstance(training, RewardTraining):
         parts["head"] = targets * timings.head_training
         held_out += job.rows.held_out * targets / size * timings.head_forward
     elif training.normalise != "none":
@@ -66,6 +67,12 @@ def _supervised(job: Job, timings: Timings) -> Duration:
     steps = training.max_steps
     if job.rows.train is not None:
         steps = num_steps(job.rows.train, training.batch_size, training.epochs, training.max_steps)
+    if isinstance(training, DPOTraining):
+        # The reference scores all rows once; each held-out evaluation samples responses.
+        one_row = (padded * layers * timings.forward + targets * timings.head_forward) / size
+        calibration = ((job.rows.train or 0) + job.rows.held_out) * one_row
+        prompts = min(training.dpo.eval_prompts, job.rows.held_out)
+        held_out += _generation(job, prompts, prompts, training.dpo.max_gen_len, timings) if prompts else 0.0
     # The merge of SFT evaluates the held-out loss twice more.
     evaluations = (steps or 0) // training.eval_every + (3 if isinstance(training, SupervisedTraining) else 1)
     return Duration(job.name, steps, parts, evaluations * held_out + calibration)
@@ -94,7 +101,7 @@ def _ppo(job: Job, timings: Timings) -> Duration:
         * timings.forward
         * sum(_scoring_layers(job)(s) for s in job.scorers if not s.is_judge),
         "evaluate": forwards * one_forward + (padded * layers * timings.forward if own_critic else 0.0),
-        "learn": settings.epochs * learn,
+        "learn": settings.epochs * learn * job.learned_share,
     }
     held_out = job.rows.held_out
     evaluation = 0.0

@@ -52,10 +52,8 @@ def _candidates(job: Job) -> list[int]:
         settings = training.ppo
         rows = -(-settings.prompts_per_update * settings.samples_per_prompt // settings.minibatches)
         response = settings.max_gen_len
-    elif isinstance(training, OnlineDPOTraining):
-        rows = 2 * training.online_dpo.prompts_per_update
-        response = training.online_dpo.max_gen_len
     else:
+        assert not isinstance(training, OnlineDPOTraining)  # planned as PPO (`plan.job`)
         rows = training.batch_size * (2 if isinstance(training, RewardTraining | DPOTraining) else 1)
     longest = max(lengths) + response
     between = [size for size in CANDIDATES if longest < size < rows * longest]

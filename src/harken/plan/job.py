@@ -9,6 +9,7 @@ from pathlib import Path
 from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import OnlineDPOTraining
 from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
 from harken.config.stages import MODEL, PipelineStage, find_stage, resolve_stages
 from harken.errors import UserError
@@ -46,6 +47,10 @@ class PlannedRewardModel:
     base: ModelInfo
 
 
+PLANNED_RULE = {"type": "rule", "name": "planned"}
+"""Stands for the reward while PPO settings are made; it is replaced by the configured one."""
+
+
 @dataclass(frozen=True)
 class Job:
     """Describe a training stage."""
@@ -58,6 +63,8 @@ class Job:
     on_cpu: bool
     scorers: tuple[Scorer, ...] = ()
     notes: tuple[str, ...] = ()
+    learned_share: float = 1.0
+    """Share of the sampled responses that an optimiser step trains on: online DPO takes two of each prompt's."""
 
     @property
     def itemsize(self) -> int:
@@ -159,6 +166,10 @@ def job(
     on_cpu: bool,
 ) -> Job:
     """Describe a stage. `planned` are the reward models that earlier stages will train."""
+    share = 1.0
+    if isinstance(config.training, OnlineDPOTraining):
+        share = 2.0 / config.training.online_dpo.samples_per_prompt
+        config = config.model_copy(update={"training": _as_ppo(config.training)})
     shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_full_attention(found.config)
     rows = plan_rows(config.training.type, config.data, found.source, config.seed, packs=packs)
@@ -185,7 +196,29 @@ def job(
         if config.training.random_reward:
             scorers.append(Scorer(shape, 0, has_own_base=config.lora is None))
     unique_notes = tuple(dict.fromkeys(note for note in notes if note))
-    return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), unique_notes)
+    return Job(name, config, found, shape, rows, on_cpu, tuple(scorers), unique_notes, share)
+
+
+def _as_ppo(training: OnlineDPOTraining) -> PPOTraining:
+    """Return PPO settings with the same rollouts, scoring and optimiser, without a critic and with one epoch.
+
+    An update of online DPO runs the same passes over its responses, so it is planned as that of PPO.
+    """
+    settings = training.online_dpo
+    rollout = settings.model_dump(
+        include={
+            "updates",
+            "prompts_per_update",
+            "samples_per_prompt",
+            "max_gen_len",
+            "temperature",
+            "judges",
+        }
+    )
+    shared = training.model_dump(exclude={"type", "online_dpo", "reward_model", "rewards"})
+    ppo = {**rollout, "epochs": 1, "advantage": "rloo", "trace_every": 10**9}
+    made = PPOTraining.model_validate({"type": "ppo", **shared, "ppo": ppo, "rewards": [PLANNED_RULE]})
+    return made.model_copy(update={"reward_model": training.reward_model, "rewards": training.rewards})
 
 
 def _reward_parts(training: PPOTraining) -> list[tuple[RewardPart, bool]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harken.config.ppo import PPOTraining
+from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.kernels.packed_linear import MAX_PACKED_WEIGHTS
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
@@ -177,6 +178,8 @@ def _weights(job: Job) -> float:
     # If every weight trains, the base is counted as trained parameters.
     total = shape.weight_bytes(weight_dtype) if job.config.lora else 0.0
     training = job.config.training
+    if isinstance(training, DPOTraining) and job.config.lora is None:
+        return total + shape.weight_bytes(weight_dtype)  # the reference, a frozen copy
     if not isinstance(training, PPOTraining):
         return total
     settings = training.ppo
@@ -275,9 +278,9 @@ def _has_head(job: Job) -> bool:
 
 
 def supervised_micro_batches(job: Job) -> list[MicroBatch]:
-    """Return the micro-batches of sampled optimiser steps of SFT or a reward model."""
+    """Return the micro-batches of sampled optimiser steps of SFT, a reward model or DPO."""
     training = job.config.training
-    assert isinstance(training, SupervisedTraining | RewardTraining)
+    assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
     batches = job.rows.batches(training.batch_size)
     return [group for batch in batches for group in job.rows.micro_batches(batch, job.budget)]
 

@@ -10,6 +10,7 @@ from harken.batches import micro_batches
 from harken.config.base import DataConfig
 from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
+from harken.data.token_pairs import prompt_length
 from harken.errors import UserError
 from harken.kernels import packing
 from harken.models.find_tokenizer import tokenizer_of
@@ -35,7 +36,7 @@ class PlannedRows:
     items: tuple[Item, ...]
     """Tokens: both sides of a pair, only the prompt for PPO. Rows of zeros if the data cannot be read."""
     target_tokens: tuple[int, ...]
-    """Number of tokens per item that the supervised loss is computed on."""
+    """Number of response tokens per item; the losses of SFT and DPO are computed on them."""
     train: int | None
     """Number of training rows; None if the data cannot be read."""
     held_out: int
@@ -108,7 +109,7 @@ class PlannedRows:
 def plan_rows(
     kind: str, data: DataConfig, source: ModelSource | None, seed: int, *, packs: bool
 ) -> PlannedRows:
-    """Sample the rows of a stage (`sft`, `reward` or `ppo`). Unknown lengths become `max_length`."""
+    """Sample the rows of a stage by its training type. Unknown lengths become `max_length`."""
     if source is None:
         return _rows_of_max_length(kind, data, seed, "no tokenizer to count tokens with")
     try:
@@ -133,7 +134,7 @@ def plan_rows(
 
 def _rows_of_max_length(kind: str, data: DataConfig, seed: int, why: str) -> PlannedRows:
     note = f"every row is assumed to have {data.max_length} tokens ({why})"
-    item = ([0] * data.max_length,) * (2 if kind == "reward" else 1)
+    item = ([0] * data.max_length,) * (2 if kind in ("reward", "dpo") else 1)
     return PlannedRows((item,), (data.max_length,), data.limit, data.eval_limit or 0, seed, False, note)
 
 
@@ -142,7 +143,7 @@ def _read(
 ) -> tuple[Sequence[Demonstration | Preference | TokenPair | Prompt], Sequence[object]]:
     if kind == "sft":
         return sources.load_split(data, sources.load_demonstrations, seed)[:2]
-    if kind == "reward":
+    if kind in ("reward", "dpo"):
         return sources.load_split(data, sources.load_preferences, seed)[:2]
     return sources.load_split(data, sources.load_prompts, seed)[:2]
 
@@ -158,4 +159,7 @@ def _tokens(
         encoded = renderer.encode_demonstration(row, limit)
         return None if isinstance(encoded, RenderFailure) else ((encoded.tokens,), sum(encoded.response_mask))
     pair = renderer.encode_preference(row, limit)
-    return None if isinstance(pair, RenderFailure) else ((pair.chosen_tokens, pair.rejected_tokens), 0)
+    if isinstance(pair, RenderFailure):
+        return None
+    sides = pair.chosen_tokens, pair.rejected_tokens
+    return sides, sum(map(len, sides)) - 2 * prompt_length(pair)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harken.config import RunConfig
 from harken.config.preference_training import DPOTraining
 from harken.data.chat import Renderer
@@ -38,19 +40,25 @@ def build_dpo_stage(
     )
 
 
-def _examples(config: RunConfig, pairs: list[TokenPair], which: str) -> list[PreferenceExample]:
-    """Make the examples of the configured loss, and print how many rows became what."""
+def pairs_to_examples(config: RunConfig, pairs: Sequence[TokenPair]) -> list[PreferenceExample]:
+    """Make the examples of the configured loss: for kto two rated responses of each pair."""
     assert isinstance(config.training, DPOTraining)
-    settings = config.training.dpo
+    if config.training.dpo.loss == "kto":
+        return rated_examples(rated_from_pairs(pairs), config.seed, config.data.max_length)
+    return pair_examples(pairs, drop_ties=config.training.dpo.ties == "drop")
+
+
+def _examples(config: RunConfig, pairs: Sequence[TokenPair], which: str) -> list[PreferenceExample]:
+    """Make the examples, and print how many rows became what."""
+    assert isinstance(config.training, DPOTraining)
+    settings, examples = config.training.dpo, pairs_to_examples(config, pairs)
     ties = sum(pair.label == 0.5 for pair in pairs)
     if settings.loss == "kto":
-        rated = rated_from_pairs(pairs)
-        up = sum(row.desirable for row in rated)
+        up = sum(example.label == 1.0 for example in examples)
         say(
-            f"DPO: {len(pairs):,} {which} pairs taken as {len(rated):,} responses for kto: {up:,} desirable, "
-            f"{len(rated) - up:,} undesirable; {ties:,} ties left out"
+            f"DPO: {len(pairs):,} {which} pairs taken as {len(examples):,} responses for kto: {up:,} desirable, "
+            f"{len(examples) - up:,} undesirable; {ties:,} ties left out"
         )
-        return rated_examples(rated, config.seed, config.data.max_length)
-    if settings.ties == "drop" and ties:
+    elif settings.ties == "drop" and ties:
         say(f"DPO: {ties:,} of {len(pairs):,} {which} pairs are ties and are left out (ties: drop)")
-    return pair_examples(pairs, drop_ties=settings.ties == "drop")
+    return examples

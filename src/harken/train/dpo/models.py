@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +84,14 @@ class PolicyModels:
     def check_frozen(self) -> None:
         """Raise FrozenWeightsChanged if the base, the reference or a reward model has changed since the start."""
         now = self._fingerprints()
-        changed = [name for name, value in self.frozen_fingerprints.items() if now[name] != value]
-        if changed:
+        if changed := self.changed_frozen(now):
             raise FrozenWeightsChanged(changed)
         say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
+
+    def changed_frozen(self, now: Mapping[str, str] | None = None) -> list[str]:
+        """Return the components whose frozen weights changed since the start. `now`: their present fingerprints."""
+        now = self._fingerprints() if now is None else now
+        return [name for name, value in self.frozen_fingerprints.items() if now[name] != value]
 
     def _fingerprints(self) -> dict[str, str]:
         frozen = dict(self.rewards.frozen_parameters) if self.rewards else {}
