@@ -202,8 +202,8 @@ def test_scorers_see_the_prompts_details_references_and_tools(
 ) -> None:
     code = tmp_path / "mine.py"
     code.write_text(
-        "def seen(prompt, response, reference, details):\n"
-        "    return float(reference == 'It rains.') + 2 * ('keywords' in details)\n"
+        "def seen(prompt, response, reference, row):\n"
+        "    return float(reference == 'It rains.') + 2 * ('keywords' in row)\n"
     )
     folder = run_score(
         scoring(made, judges=[{"type": "python", "path": f"{code}:seen"}, "demo_gold"]), tmp_path / "S"

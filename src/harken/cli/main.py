@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from harken import __version__
+from harken.cli.chat import policy_commands
 from harken.cli.evaluation import evaluation_commands
 from harken.cli.generation import generation_commands
 from harken.cli.next_steps import QUICK, after_demo
@@ -59,6 +60,7 @@ app = typer.Typer(
 app.add_typer(preflight)
 app.add_typer(evaluation_commands)
 app.add_typer(generation_commands)
+app.add_typer(policy_commands)
 app.add_typer(presets, name="presets")
 
 

@@ -26,7 +26,7 @@ def count_trained_prompts(
     digests = [trained_prompts.digest(prompt.messages) for prompt in prompts]
     found: dict[str, dict[str, int]] = {}
     for name, source in models.items():
-        for run in _training_runs(source):
+        for run in training_runs(source):
             for part in (run, RunFolder(run.root / "ptx")):
                 known = trained_prompts.read_prompt_hashes(part)
                 if count := sum(one in known for one in digests):
@@ -49,7 +49,7 @@ def trained_prompts_warning(found: Mapping[str, Mapping[str, int]], total: int) 
     )
 
 
-def _training_runs(source: ModelSource) -> list[RunFolder]:
+def training_runs(source: ModelSource) -> list[RunFolder]:
     """List the runs behind a model: those of its folders and, by their manifests, those they started from."""
     waiting = [link.folder.parent for link in source.chain()]
     found: dict[Path, RunFolder] = {}

@@ -8,7 +8,7 @@ training modes are restored.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,6 +69,8 @@ class InProcessEngine:
     ) -> None:
         self.backbone, self.renderer, self.role = backbone, renderer, role
         self.prompt_limit, self.batch_size = prompt_limit, batch_size
+        self.on_token: Callable[[Sequence[int]], object] | None = None
+        """Called after each decode step with the tokens so far of the first live response."""
         # The template's end of a turn, the tokenizer's eos, and what the model's generation settings list.
         self.stop_tokens = sorted({renderer.end_of_turn, *backbone.end_tokens})
 
@@ -182,6 +184,8 @@ class InProcessEngine:
         for row, token, logprob in zip(live, *drawn, strict=True):
             row.tokens.append(int(token))
             row.logprobs.append(logprob)
+        if self.on_token:
+            self.on_token(live[0].tokens)
         return chosen
 
     def _sample_tokens(self, temperature: float, states: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
