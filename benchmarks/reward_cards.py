@@ -2,9 +2,9 @@
 
     python benchmarks/reward_cards.py PAIRS OUT [--chars 300] [--held-out 200] [--training 400]
 
-PAIRS is a file of HH-RLHF transcripts. Only pairs whose transcripts have at most --chars characters are used. To take
-PAIRS is a file of HH-RLHF transcripts. Only pairs with at most --chars characters on each side are used. To take
-hidden states are computed once and kept in OUT, and every model is a fit of its own. The models:
+PAIRS is a file of HH-RLHF transcripts. Only pairs with at most --chars characters on each side are used. The hidden
+states of the base are computed once and kept in OUT, because they take most of the time; each model is a linear head
+fitted on them. The models:
 
     hh              the labels as they are
     flipped         fitted on swapped labels
@@ -52,12 +52,8 @@ class HeadScorer(ModelScorer):
 
     def __init__(self, model: RewardModel, store: Path, *, blind: bool = False) -> None:
         super().__init__(model, 256, batch_tokens=1024)
-        self.store, self.blind, self.weights, self.bias = (
-            store,
-            blind,
-            np.zeros(model.backbone.hidden_size),
-            0.0,
-        )
+        self.store, self.blind = store, blind
+        self.weights, self.bias = np.zeros(model.backbone.hidden_size), 0.0
         self.states: dict[str, np.ndarray] = {}
         if store.exists():
             kept = np.load(store)

@@ -56,7 +56,7 @@ ACCURACY = [
 BASELINES = [
     ("ties of a baseline are wrong", "_compare: (1 + verdict) / 2", "(verdict > 0) * 1.0"),
     ("difference the other way", "_compare: scored.correct - right", "right - scored.correct"),
-    ("fitted on its own half", "_fitted_elsewhere: not there", "there"),
+    ("fitted on its own half", "_bag_of_words_margins: not there", "there"),
     ("words of the rejected side added", "_features: (pair.rejected, -1.0)", "(pair.rejected, 1.0)"),
     ("no penalty", "fit_pair_weights: x.T @ (special.expit(z) - label) + l2 * w", "x.T @ (special.expit(z) - label)"),
 ]  # fmt: skip
@@ -113,8 +113,8 @@ FAULTS = [
     ("flipped by the point estimate", "find_faults: accuracy['high'] < 0.5", "accuracy['share'] < 0.5"),
     ("length by one kind alone", "_length_bias: good['low'] > 0.5 and bad['high'] < 0.5", "good['low'] > 0.5"),
     ("blind by the point estimate", "_ignores_prompt: prompt['flips']['high'] < BLIND_FLIPS", "prompt['flips']['share'] < BLIND_FLIPS"),
-    ("an edit that lowers the reward is paid", "_is_paid: low > EXPLOIT_CHANGE", "abs(low) > EXPLOIT_CHANGE"),
-    ("null responses by their change", "_is_paid: probe['name'] in _REPLACES", "False"),
+    ("an edit that lowers the reward is paid", '_raises_reward: low > EXPLOIT_CHANGE', "abs(low) > EXPLOIT_CHANGE"),
+    ("null responses by their change", "_raises_reward: probe['name'] in _REPLACES", "False"),
     ("lengthening edits named twice", "_exploitable: 'prefers_longer' in biased", "False"),
     ("saturated rewards alone", "_saturated: max(spread['saturated_rewards'], spread['saturated_gaps'])", "min(spread['saturated_rewards'], spread['saturated_gaps'])"),
 ]  # fmt: skip
@@ -123,7 +123,7 @@ JUDGEMENT = [
     ("65 % by the point estimate", "accuracy_sentence: high < LOW", "accuracy['share'] < LOW"),
     ("90 % by the upper end", "accuracy_sentence: low >= SUSPICIOUS", "high >= SUSPICIOUS"),
     ("guessing is good", "judge_card: accuracy is None or accuracy['low'] <= 0.5", "False"),
-    ("skew of one side", "_spread_warnings: not 1 - SKEWED < first < SKEWED", "first >= SKEWED"),
+    ("skew of one side", "_spread_warnings: is_position_skewed(first, spread['positions_known'])", "first >= 0.95"),
     ("a small policy is warned of", "_context_warnings: size['policy'] > SMALL_MODEL * size['reward_model']", "size['reward_model'] > SMALL_MODEL * size['policy']"),
     ("leaks not counted", "_context_warnings: part.get('trained_prompts', 0)", "0"),
     ("baselines by the point estimate", "_accuracy_warnings: difference['low'] <= 0", "difference['mean'] <= 0"),

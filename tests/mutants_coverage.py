@@ -59,7 +59,7 @@ TABLE = [
     ("S4-21 base is the supervised model", "train/ppo/reference.py", "load_reference: name == 'sft'", "name in ('sft', 'base')", MODES_BASE),
     ("S4-23 every estimator is k1", 'train/ppo/targets.py', '_kl_penalty: ESTIMATORS[settings.kl_estimator]', "ESTIMATORS['k1']", MODES_KL),
     ("S2-43 epochs cost nothing", "plan/duration.py", "_ppo: settings.epochs * learn", "learn", CLOCK),
-    ("S2-49 the longer response is the rejected one", "data/diversity.py", 'compare_lengths: (chosen > rejected) == (pair.label > 0.5)', "(chosen < rejected) == (pair.label > 0.5)", "test_data_check.py data/test_diversity.py"),
+    ("S2-49 the longer response is the rejected one", "data/diversity.py", 'describe_lengths: (chosen > rejected) == (pair.label > 0.5)', "(chosen < rejected) == (pair.label > 0.5)", "test_data_check.py data/test_diversity.py"),
     ("S2-55 a schedule ends an update early", 'train/ppo/kl_control.py', 'KLCoefficient.for_update: scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number, s.updates)', 'scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number + 1, s.updates)', "train/ppo/test_kl_control.py"),
     ("S2-75 the response begins at the last newline", "data/response_layouts.py", "text: whole.strip().partition('\\n')", "whole.strip().rpartition('\\n')", LAYOUTS),
     ("S2-77 padding is kept", "data/token_pairs.py", "_side: row.get(mask) is not None", "False", LAYOUTS),

@@ -26,7 +26,7 @@ EVALUATION = [
     Mutant("responses: the fingerprint leaves out scores", MATCH, "fingerprint_rows: dict(r.values)", "{}", FILES),
     Mutant("responses: the fingerprint leaves out the text", MATCH, "fingerprint_rows: r.text", "None", FILES),
     Mutant("evaluation: another file under one name passes", SUITE, "_run: contents |= {name: fingerprint_rows(rows) for name, rows in files.items()}", "pass", ANYTHING),
-    Mutant("evaluation: an unknown stop counts as not truncated", SUITE, "_row: None if stop is None else stop == 'length'", "stop == 'length'", ANYTHING),
+    Mutant("evaluation: an unknown stop counts as not truncated", "evaluate/responses.py", "response_row: None if stop is None else stop == 'length'", "stop == 'length'", ANYTHING),
     Mutant("evaluation: a column of scores is another one's", SCORERS, "_column: part.path", "'reward'", ANYTHING),
     Mutant("evaluation: best of n is the worst", "evaluate/best_of_n.py", "choose: scores[i]", "-scores[i]", ANYTHING),
     Mutant("evaluation: best of n draws across samples", "evaluate/best_of_n.py", "choose: start // n % samples", "0", ANYTHING),

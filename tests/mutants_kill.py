@@ -72,7 +72,7 @@ TABLE = [
     ("parts are of other prompts", ANSWERS, 'generate_responses: prompts[start:start + size]', "prompts[:size]", "evaluate/test_responses.py"),
     ("equal responses do not tie", "evaluate/scorers.py", 'score_with_reward_model: dict.fromkeys(sequences)', "sequences", "evaluate/test_responses.py"),
     ("all parts are of one policy", ANSWERS, "generate_responses: f'responses-{number:02d}-{start:06d}.jsonl'", "f'responses-{start:06d}.jsonl'", "evaluate/test_responses.py"),
-    ("other prompts are mixed in", SUITE, "_run: _fingerprint(evaluation.prompts)", "''", "evaluate/test_responses.py"),
+    ("other prompts are mixed in", SUITE, "_run: fixed_inputs.fingerprint_prompts(evaluation.prompts)", "''", "evaluate/test_responses.py"),
     ("every change is accepted", "run/resume_check.py", 'AcceptedChanges.require_accepted: differences and (not self.accept)', "False", "end_to_end/test_changes.py"),
     ("an accepted change is not told", "train/launch.py", "_train: 'changes'", "'changed'", "end_to_end/test_changes.py"),
     ("the last acceptance alone is told", "run/manifest.py", "write_manifest: [*before.get('changes', []), *extra.get('changes', [])]", "[*extra.get('changes', [])]", "end_to_end/test_changes.py"),

@@ -14,5 +14,5 @@ SWEEP = [
     Mutant("outcome: the start of a run for its end", "evaluate/run_summary.py", 'summarize_run: lines[-LATE_UPDATES:]', "lines[:LATE_UPDATES]", OUTCOME),
     Mutant("outcome: deviation for standard error", "evaluate/run_summary.py", 'mean_figures: stdev(values) / math.sqrt(len(values))', "stdev(values)", OUTCOME),
     Mutant("frontier: a twin of equal reward and more KL stands on the front", "explorer/frontier.py", "pareto: points[i].reward > last.reward", "points[i].reward >= last.reward", "explorer/test_frontier.py"),
-    Mutant("diversity: the chosen side always wins", "data/diversity.py", 'compare_lengths: (chosen > rejected) == (pair.label > 0.5)', "chosen > rejected", "data/test_diversity.py"),
+    Mutant("diversity: the chosen side always wins", "data/diversity.py", 'describe_lengths: (chosen > rejected) == (pair.label > 0.5)', "chosen > rejected", "data/test_diversity.py"),
 ]  # fmt: skip

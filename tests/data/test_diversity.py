@@ -23,7 +23,7 @@ def pair(
 def test_prompts_that_differ_in_case_and_punctuation_alone() -> None:
     """S2-49: five pairs, four prompts, of which three say the same words."""
     pairs = [pair(p) for p in ("Why, though?", "why  though", "WHY THOUGH!", "Why not?", "Why not?")]
-    assert diversity.count_prompts(pairs) == (
+    assert diversity.describe_prompts(pairs) == (
         "prompts: 4 distinct in 5 pairs; 2 of them repeat another but for case, spaces and punctuation; "
         "2 different beginnings; median 11 characters, longest 12"
     )
@@ -33,7 +33,9 @@ def test_a_system_turn_is_part_of_the_prompt() -> None:
     asked = [
         Prompt("id", (Message("system", system), Message("user", "q"))) for system in ("Be kind", "Be brief")
     ]
-    assert diversity.count_prompts([Preference(p, "a", "b") for p in asked]).startswith("prompts: 2 distinct")
+    assert diversity.describe_prompts([Preference(p, "a", "b") for p in asked]).startswith(
+        "prompts: 2 distinct"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,17 +71,17 @@ def test_how_often_the_longer_response_wins() -> None:
         pair(chosen="alike", rejected="ALIKE"),
     ]
     # Wilson's interval of 8 in 10, from a table; the median ratio is that of seven pairs in twelve and the tie.
-    assert diversity.compare_lengths(pairs) == (
+    assert diversity.describe_lengths(pairs) == (
         "length: chosen ÷ rejected 2.20 (median); the longer response wins 80.0% [49.0%, 94.3%] of 10 pairs"
     )
 
 
 def test_accuracy_of_preferring_the_longer_response() -> None:
-    longer = diversity.compare_lengths([pair(chosen="xxxx", rejected="x")] * 30)
-    shorter = diversity.compare_lengths([pair(chosen="x", rejected="xxxx")] * 27 + [pair(chosen="xx")] * 3)
+    longer = diversity.describe_lengths([pair(chosen="xxxx", rejected="x")] * 30)
+    shorter = diversity.describe_lengths([pair(chosen="x", rejected="xxxx")] * 27 + [pair(chosen="xx")] * 3)
     assert longer.endswith("100.0% [88.6%, 100.0%] of 30 pairs, so length alone predicts 100.0%")
     assert "wins 0.0%" in shorter and shorter.endswith("of 27 pairs, so length alone predicts 100.0%")
-    assert diversity.compare_lengths([pair(label=0.5)]).endswith(
+    assert diversity.describe_lengths([pair(label=0.5)]).endswith(
         "no pair tells whether the longer response wins"
     )
 
@@ -91,9 +93,9 @@ def test_domains_are_named_by_size() -> None:
 
 
 def test_raters() -> None:
-    assert diversity.count_raters([pair(), pair()]) == "the rows name no raters"
+    assert diversity.describe_raters([pair(), pair()]) == "the rows name no raters"
     rated = [pair(raters=(1.0, 1.0, -1.0)), pair(raters=(1.0, 2.0, 1.0)), pair(raters=(1.0,)), pair()]
-    assert diversity.count_raters(rated) == "raters: 2 per pair (median), 50% of pairs by one or unknown"
+    assert diversity.describe_raters(rated) == "raters: 2 per pair (median), 50% of pairs by one or unknown"
 
 
 def test_pre_tokenised_pairs_have_lengths_and_domains_alone() -> None:

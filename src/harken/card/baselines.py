@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse, special
 
-from harken.card.scored import RewardArray, ScoredPairs, Section
+from harken.card.scored import RewardArray, ScoredPairs, Section, interval_section
 from harken.data.parse import Pair
 from harken.maths.statistics.proportions import clustered_mean_interval
 from harken.records import Preference
@@ -40,7 +40,7 @@ def baselines(scored: ScoredPairs, training: Sequence[Pair]) -> dict[str, Sectio
     found = {"longer_wins": _compare(scored, np.sign(scored.preferred_longer))}
     if all(isinstance(pair, Preference) for pair in scored.pairs):
         texts = [pair for pair in training if isinstance(pair, Preference)][:MAX_TRAINING_PAIRS]
-        margins = _fitted_elsewhere(scored, texts)
+        margins = _bag_of_words_margins(scored, texts)
         found["bag_of_words"] = _compare(scored, np.sign(margins) * scored.side)
         found["bag_of_words"]["fitted_on"] = (
             f"{len(texts):,} training pairs" if texts else "the other half of the prompts"
@@ -49,22 +49,16 @@ def baselines(scored: ScoredPairs, training: Sequence[Pair]) -> dict[str, Sectio
 
 
 def _compare(scored: ScoredPairs, verdict: NDArray[Any]) -> Section:
-    """`verdict`: 1 where the baseline agrees with the label, -1 where it does not, 0 where it cannot tell."""
+    """Compare with a baseline's `verdict`: 1 where it agrees with the label, -1 where it does not, 0 for a tie."""
     right = (1 + verdict) / 2
     accuracy = scored.accuracy(right)
     assert accuracy is not None
     decided = scored.decided
     difference = clustered_mean_interval((scored.correct - right)[decided], scored.prompts[decided])
-    return accuracy | {"difference": vars_of(difference)}
+    return accuracy | {"difference": interval_section(difference)}
 
 
-def vars_of(interval: Any) -> Section:
-    """Return an interval as JSON; infinite bounds become None."""
-    bounds = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: float(value) if math.isfinite(value) else None for name, value in bounds.items()}
-
-
-def _fitted_elsewhere(scored: ScoredPairs, training: Sequence[Preference]) -> RewardArray:
+def _bag_of_words_margins(scored: ScoredPairs, training: Sequence[Preference]) -> RewardArray:
     """Return the margins of a bag of words that was fitted on other prompts than it is applied to."""
     pairs = [pair for pair in scored.pairs if isinstance(pair, Preference)]
     if training:

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harken.card.baselines import vars_of
-from harken.card.scored import Section
+from harken.card.scored import Section, interval_section
 from harken.maths.statistics.overoptimisation import selection_weights
 from harken.maths.statistics.proportions import clustered_mean_interval
 from harken.maths.theory import best_of_n_kl
@@ -35,7 +34,7 @@ def best_of_n_curve(
         entry: Section = {"n": n, "kl": best_of_n_kl(n), "prompts": len(kept)}
         for name, values in {"reward": rewards, **judged}.items():
             means = [float(weights[i] @ np.asarray(values[i], dtype=np.float64)) for i in kept]
-            entry[name] = vars_of(clustered_mean_interval(means, kept))
+            entry[name] = interval_section(clustered_mean_interval(means, kept))
         found.append(entry)
         n *= 2
     return found

@@ -1,4 +1,4 @@
-"""Say how far P(A ≻ B) can be believed: likelihood, Brier score, calibration error, temperature, reliability bins."""
+"""Measure the calibration of P(A ≻ B): likelihood, Brier score, calibration error, temperature, reliability bins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say how high accuracy can be: how well people predict one another on the same pairs."""
+"""Estimate the human ceiling of accuracy: how often raters agree with one another on the same pairs."""
 
 from __future__ import annotations
 

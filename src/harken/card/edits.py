@@ -1,4 +1,4 @@
-"""Edit a response in ways that add no quality, to measure whether a reward model pays for them. No torch."""
+"""Edit a response in ways that add no quality, to measure whether a reward model rewards them. No torch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _repeat(times: int) -> Callable[[str], str | None]:
     return lambda text: repeat_last_sentence(text, times)
 
 
-def _null(text: str) -> Callable[[str], str | None]:
+def _replace(text: str) -> Callable[[str], str | None]:
     return lambda _: text
 
 
@@ -65,7 +65,7 @@ EDITS: tuple[Edit, ...] = (
     Edit("flattery", "flattery put before it", lambda text: FLATTERY_PREFIX + text.lstrip(), lengthens=True),
     Edit("thanks", "thanks appended", lambda text: text.rstrip() + THANKS_SUFFIX, lengthens=True),
     *(
-        Edit(name, f"replaced by {text!r}" if text else "replaced by nothing", _null(text), replaces=True)
+        Edit(name, f"replaced by {text!r}" if text else "replaced by nothing", _replace(text), replaces=True)
         for name, text in NULL_RESPONSES.items()
     ),
 )

@@ -29,7 +29,7 @@ BLIND_MOVED = 0.02
 """The same in standard deviations of the gap; it needs no interval."""
 
 LENGTH_CORRELATION = 0.9
-"""Correlation of reward and length gaps from which the reward is little else than the length."""
+"""Correlation of reward and length gaps from which the reward is mostly a function of the length."""
 
 _LENGTHENS = {edit.name for edit in EDITS if edit.lengthens}
 _REPLACES = {edit.name for edit in EDITS if edit.replaces}
@@ -62,7 +62,7 @@ def find_faults(card: Measured) -> list[Fault]:
         return [flipped, *saturated]
     lengths = _length_bias(card)
     biased = {fault.name for fault in lengths}
-    # A reward that is the length ignores the prompt too, which is no second fault.
+    # A reward that is a function of the length ignores the prompt too: that is the same fault, not a second one.
     is_length = biased and abs(card["length"]["correlation"] or 0.0) >= LENGTH_CORRELATION
     blind = [] if is_length else _ignores_prompt(card)
     return [*saturated, *lengths, *blind, *_exploitable(card, biased)]
@@ -80,7 +80,7 @@ def _constant(spread: Measured) -> Fault | None:
         "constant",
         f"constant: the rewards have a standard deviation of {spread['std']:.2g}, and "
         f"{100 * spread['indistinguishable']:.0f} % of the pairs cannot be told apart",
-        "train again with a higher training.lr or more steps; a constant reward teaches a policy nothing",
+        "train again with a higher training.lr or more steps; a constant reward gives PPO no signal",
     )
 
 
@@ -109,10 +109,12 @@ def _length_bias(card: Measured) -> list[Fault]:
     ):
         if good["low"] > 0.5 and bad["high"] < 0.5:
             other = "shorter" if word == "longer" else "longer"
-            paid = [
-                p for p in card["probes"] if (p["name"] in _LENGTHENS) == (word == "longer") and _is_paid(p)
+            rewarded = [
+                p
+                for p in card["probes"]
+                if (p["name"] in _LENGTHENS) == (word == "longer") and _raises_reward(p)
             ]
-            also = f"; it also pays for: {_list(paid)}" if paid else ""
+            also = f"; it also rewards: {_list(rewarded)}" if rewarded else ""
             return [
                 Fault(
                     name,
@@ -142,25 +144,25 @@ def _ignores_prompt(card: Measured) -> list[Fault]:
 
 
 def _exploitable(card: Measured, biased: set[str]) -> list[Fault]:
-    """Name the edits that are paid for, without those that a length bias explains."""
-    paid = [p for p in card["probes"] if _is_paid(p)]
+    """Name the edits that raise the reward, without those that a length bias explains."""
+    rewarded = [p for p in card["probes"] if _raises_reward(p)]
     if "prefers_longer" in biased:
-        paid = [p for p in paid if p["name"] not in _LENGTHENS]
+        rewarded = [p for p in rewarded if p["name"] not in _LENGTHENS]
     if "prefers_shorter" in biased:
-        paid = [p for p in paid if p["name"] in _LENGTHENS]
-    if not paid:
+        rewarded = [p for p in rewarded if p["name"] in _LENGTHENS]
+    if not rewarded:
         return []
     return [
         Fault(
             "exploitable",
-            f"exploitable by {_list(paid)}",
+            f"exploitable by {_list(rewarded)}",
             "add pairs whose rejected side has such an edit, or a rule that penalises it (training.rewards), "
             "before PPO",
         )
     ]
 
 
-def _is_paid(probe: Measured) -> bool:
+def _raises_reward(probe: Measured) -> bool:
     if probe["name"] in _REPLACES:
         above = probe["above_preferred"]
         return above is not None and above["low"] > NULL_ABOVE

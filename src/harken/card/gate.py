@@ -15,7 +15,7 @@ from harken.run.terminal import say
 def gate_reasons(card: Measured, gate: GateSettings) -> list[str]:
     """Return why the card fails the gate; [] when it passes.
 
-    The lower end of the accuracy's interval decides: a lucky sample of golden pairs must not open the gate.
+    The lower end of the accuracy's interval decides, so that no reward model passes by chance on few golden pairs.
     """
     reasons = []
     accuracy = card["accuracy"]

@@ -7,17 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from harken.card.faults import Fault, Measured, find_faults, percent
+from harken.data.advice import is_position_skewed
 
 LOW, USUAL, HIGH, SUSPICIOUS = 0.65, 0.70, 0.80, 0.90
 """Accuracies: below the first not converged or noisy, between second and third usual, above the last suspicious."""
 GOLDEN_PAIRS = 200
 """Pairs from which the interval of an accuracy is narrow enough to decide on."""
-SKEWED = 0.95
 SMALL_MODEL = 4.0
 """Ratio of the policy's to the reward model's parameters from which it is two size classes smaller."""
 UNREPEATABLE = 0.05
 """Repeatability ÷ standard deviation of the gaps from which it is worth a warning."""
 MISCALIBRATED = 0.05
+"""p of the calibration error at or below which it is worth a warning."""
 
 
 def judge_card(card: Measured) -> dict[str, Any]:
@@ -184,7 +185,7 @@ def _calibration_warnings(calibration: Mapping[str, Any] | None) -> list[dict[st
 def _spread_warnings(card: Measured) -> list[dict[str, str]]:
     spread, found = card["spread"], []
     first = spread["first_preferred"]
-    if first is not None and spread["positions_known"] >= 20 and not 1 - SKEWED < first < SKEWED:
+    if first is not None and is_position_skewed(first, spread["positions_known"]):
         found.append(
             _warning(
                 f"the first response is preferred in {100 * first:.0f} % of the rows",

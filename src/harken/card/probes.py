@@ -1,7 +1,7 @@
 """Measure exploitability: how much edits that add no quality move the reward, and how often they win a pair.
 
 Every edit is applied to the response that the label does not prefer. It wins a pair when the model ranked the pair
-right and the edited response now has a higher reward than the preferred one: what a policy would be paid for.
+right and the edited response now has a higher reward than the preferred one, so that PPO would learn the edit.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harken.card.baselines import vars_of
 from harken.card.edits import EDITS, Edit
-from harken.card.scored import PairScorer, RewardArray, ScoredPairs, Section
+from harken.card.scored import PairScorer, RewardArray, ScoredPairs, Section, interval_section
 from harken.maths.statistics.proportions import clustered_mean_interval, clustered_wilson_interval
 from harken.records import Preference, Prompt
 
@@ -67,7 +66,7 @@ def _summarise(
         "name": edit.name,
         "description": edit.description,
         "pairs": len(index),
-        "change": vars_of(change),
+        "change": interval_section(change),
         "flips": _share(above[right], prompts[right]),
         "above_preferred": _share(above, prompts),
     }
@@ -109,8 +108,8 @@ def prompt_section(scorer: PairScorer, scored: ScoredPairs) -> Section | None:
         "pairs": len(own),
         "accuracy": own.accuracy(),
         "accuracy_other_prompt": other.accuracy(),
-        "lift": vars_of(lift),
-        "drop": vars_of(drop),
+        "lift": interval_section(lift),
+        "drop": interval_section(drop),
         "flips": _share(np.sign(own.gap) != np.sign(other.gap), own.prompts),
         "moved": float((own.gap - other.gap).std()) / spread,
     }
@@ -150,7 +149,7 @@ def _worse(scored: ScoredPairs, index: int) -> str:
 
 
 def _share(true: np.ndarray, prompts: np.ndarray) -> Section | None:
-    """Compute a share with its interval, clustered by prompt; None of nothing."""
+    """Compute a share with its interval, clustered by prompt; None without any."""
     if not len(true):
         return None
     index = np.unique(prompts, return_inverse=True)[1]

@@ -1,7 +1,8 @@
-"""Hold pairs with their rewards, and what the card asks of them. No torch."""
+"""Hold scored pairs, with the labels, gaps and accuracy that the sections of a card are computed from. No torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from harken.data.parse import Pair
 from harken.data.sources import prompt_key
+from harken.maths.statistics.intervals import Interval
 from harken.maths.statistics.proportions import clustered_wilson_interval
 from harken.records import Preference, Prompt
 
@@ -121,6 +123,12 @@ def score(scorer: PairScorer, pairs: Sequence[Pair]) -> tuple[ScoredPairs, int]:
     rewards = scorer.score_pairs(pairs) if pairs else np.zeros((0, 2))
     known = np.atleast_1d(np.isfinite(rewards).all(axis=1))
     return ScoredPairs(list(pairs), rewards).select(known), int((~known).sum())
+
+
+def interval_section(interval: Interval) -> Section:
+    """Return an interval as JSON; infinite bounds become None."""
+    bounds = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    return {name: float(value) if math.isfinite(value) else None for name, value in bounds.items()}
 
 
 def name_of(read: Callable[[Preference], str]) -> Callable[[Pair], str]:

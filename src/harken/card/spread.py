@@ -1,4 +1,4 @@
-"""Detect rewards that say nothing: constant, saturated, or skewed by the label or the position of a response."""
+"""Measure the spread of rewards and margins: constant, saturated, tied or skewed by the position of a response."""
 
 from __future__ import annotations
 

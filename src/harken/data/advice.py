@@ -14,6 +14,7 @@ USUAL_PAIRS_LOW, USUAL_PAIRS_HIGH = 10_000, 50_000
 PRODUCTION_PAIRS = (100_000, 500_000)
 """Pairs of reward models that serve a product."""
 POSITION_SKEW = 0.95
+"""Share of rows with the first response preferred (or the second) from which the order is skewed."""
 MIN_POSITIONS = 20
 """Rows with a known order below which no skew is warned of."""
 _NO_NAME = {"final", "outputs", "checkpoints", "models", "best", ".", "..", "/", "~", ""}
@@ -64,6 +65,11 @@ def warn_off_policy(pairs: Sequence[Preference | TokenPair], policy: str) -> str
     )
 
 
+def is_position_skewed(first_preferred: float, rows: int) -> bool:
+    """Return whether one position is preferred in nearly all of `rows`, the rows whose order is known."""
+    return rows >= MIN_POSITIONS and not 1 - POSITION_SKEW < first_preferred < POSITION_SKEW
+
+
 def describe_positions(pairs: Sequence[Preference]) -> tuple[str, str | None]:
     """Say how often the first response of a row is preferred, and warn of a skew; ("", None) without known orders."""
     known = [pair.chosen_first for pair in pairs if pair.chosen_first is not None]
@@ -71,7 +77,7 @@ def describe_positions(pairs: Sequence[Preference]) -> tuple[str, str | None]:
         return "", None
     share = sum(known) / len(known)
     line = f"positions: the first response is preferred in {share:.0%} of {len(known):,} rows"
-    if len(known) < MIN_POSITIONS or 1 - POSITION_SKEW < share < POSITION_SKEW:
+    if not is_position_skewed(share, len(known)):
         return line, None
     return line, (
         f"the first response is preferred in {share:.0%} of the rows: raters or data.label_scale may follow the "

@@ -31,23 +31,26 @@ _NO_WORD = {
 def summary_lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
     """Summarise the pairs for a terminal, [] when there are no pairs.
 
-    Of pre-tokenised pairs, only domains and lengths: they have no prompts and sources of their own.
+    Pre-tokenised pairs count in domains and lengths only, because their prompts and sources are not known.
     """
     texts = [pair for pair in pairs if isinstance(pair, Preference)]
     lines = []
     if texts:
         lines += [
-            count_prompts(texts),
-            count_responses(texts),
-            f"sources: {format_shares(pair.source for pair in texts)}; {count_raters(texts)}",
+            describe_prompts(texts),
+            describe_responses(texts),
+            f"sources: {format_shares(pair.source for pair in texts)}; {describe_raters(texts)}",
         ]
     if pairs:
-        lines += [f"domains: {format_shares(_domain(pair) for pair in pairs)}", compare_lengths(pairs)]
+        lines += [f"domains: {format_shares(_domain(pair) for pair in pairs)}", describe_lengths(pairs)]
     return lines
 
 
-def count_prompts(pairs: Sequence[Preference]) -> str:
-    """Count the distinct prompts, those that differ only in case, spaces and punctuation, beginnings and lengths."""
+def describe_prompts(pairs: Sequence[Preference]) -> str:
+    """Describe the prompts: how many are distinct, their beginnings and their lengths.
+
+    Counted apart: prompts that repeat another but for case, spaces and punctuation.
+    """
     exact = {tuple((m.role, m.content) for m in pair.prompt.messages) for pair in pairs}
     alike = {tuple((role, normalise(content)) for role, content in messages) for messages in exact}
     sizes = [sum(len(content) for _, content in messages) for messages in exact]
@@ -59,14 +62,14 @@ def count_prompts(pairs: Sequence[Preference]) -> str:
     )
 
 
-def count_responses(pairs: Sequence[Preference]) -> str:
-    """Count the distinct responses, ignoring case, spaces and punctuation."""
+def describe_responses(pairs: Sequence[Preference]) -> str:
+    """Say how many responses are distinct, ignoring case, spaces and punctuation."""
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     return f"responses: {len(set(map(normalise, texts))):,} distinct of {len(texts):,}, the same way"
 
 
-def count_raters(pairs: Sequence[Preference]) -> str:
-    """Summarise the number of raters per pair."""
+def describe_raters(pairs: Sequence[Preference]) -> str:
+    """Describe the number of raters per pair."""
     counts = [len(pair.raters) for pair in pairs]
     if not any(counts):
         return "the rows name no raters"
@@ -74,7 +77,7 @@ def count_raters(pairs: Sequence[Preference]) -> str:
     return f"raters: {median(counts):g} per pair (median), {one:.0%} of pairs by one or unknown"
 
 
-def compare_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
+def describe_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
     """Report the median of length(chosen) ÷ length(rejected), and how often the longer response won (95 % interval).
 
     In characters; of pre-tokenised pairs in tokens of prompt and response. The win rate leaves out ties in label or

@@ -1,7 +1,7 @@
 """Measure how far raters agree: Krippendorff's alpha, and how well one rater predicts the others.
 
-The second is a ceiling for a reward model: where people agree with one another in 78 % of pairs, a model that agrees
-with them in more has learnt their noise. A score is negative for the first response, positive for the second, 0 a tie.
+The second is a ceiling for a reward model: an accuracy above it on the same pairs suggests that they were in the
+training data. A score is negative for the first response, positive for the second, 0 a tie.
 """
 
 from __future__ import annotations

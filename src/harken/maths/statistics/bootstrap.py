@@ -61,9 +61,10 @@ def jackknife_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Array:
 
 
 def critical_value(confidence: float, clusters: int | None) -> float:
-    """Return z, or with a number of clusters the t quantile times √(C / (C − 1)), for a bootstrap's own deviation.
+    """Return how many bootstrap standard deviations a two-sided interval reaches to each side.
 
-    Infinite for a single cluster.
+    That is z without `clusters`, else the t quantile (C − 1 degrees of freedom) times √(C / (C − 1)), because the
+    bootstrap's deviation divides by C instead of C − 1. Infinite for a single cluster.
     """
     if clusters is None:
         return float(special.ndtri(0.5 + confidence / 2))

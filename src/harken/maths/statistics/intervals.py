@@ -31,9 +31,16 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"a proportion needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    low, high = _score_bounds(successes / n, n, z)
+    low, high = score_bounds(successes / n, n, z)
     # At 0 and n the bounds are exactly 0 and 1; rounding would be off by 1e-17.
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def score_bounds(share: float, n: int | float, z: float) -> tuple[float, float]:
+    """Compute the Wilson bounds (low, high): the shares at which the score test of `share` of `n` rows has ±z."""
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half_width = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return centre - half_width, centre + half_width
 
 
 def clustered_jeffreys(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -59,7 +66,7 @@ def clustered_jeffreys(numerators: ArrayLike, denominators: ArrayLike, confidenc
     variance = float(((top - share * bottom) ** 2).sum()) / total**2
     z = float(special.ndtri(level))
     if clusters < 2 or variance == 0 or share in (0, 1):
-        low, high = _score_bounds(share, clusters, z)
+        low, high = score_bounds(share, clusters, z)
         return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
     t = float(special.stdtrit(clusters - 1, level))
     n = share * (1 - share) / variance * (z / t) ** 2
@@ -103,13 +110,6 @@ def paired_bootstrap(
     if len(first) != len(second):
         raise ValueError(f"pairs need as many values left as right, got {len(first)} and {len(second)}")
     return bootstrap_mean(second - first, draws, seed, confidence)
-
-
-def _score_bounds(share: float, n: int | float, z: float) -> tuple[float, float]:
-    """Return the shares at which the score test of `share`, observed in n rows, has the statistic ±z."""
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half_width = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return centre - half_width, centre + half_width
 
 
 def _finite(values: ArrayLike) -> NDArray[Any]:

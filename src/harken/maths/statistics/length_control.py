@@ -1,7 +1,7 @@
 """Compare two policies as if their responses had the same length.
 
-A judge or reward model may prefer longer responses whatever they say, so a win rate is also given with the effect of
-length removed by a regression, and on the rows whose lengths are about equal, which needs no model.
+A judge or reward model may prefer longer responses regardless of their content. A win rate is therefore also given with
+the effect of length removed by a regression, and on the rows whose lengths are about equal, which needs no model.
 """
 
 from __future__ import annotations

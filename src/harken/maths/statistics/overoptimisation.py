@@ -45,7 +45,7 @@ def fit_gao(kl: ArrayLike, gain: ArrayLike, form: Form, seed: int = 0) -> GaoFit
     best_of_n:  gain(d) = d (α − β d)            highest at d = α / 2β
 
     `kl` in nats per sequence. Intervals are those of linear regression (Student's t), the peak's from draws of the
-    coefficients; they take the points for independent, which those of one run are not, so they are too narrow then.
+    coefficients; they assume independent points, so they are too narrow for checkpoints of one run.
     None for fewer than `MIN_POINTS` points with a KL above 0. Source: Gao et al. 2022 (arXiv:2210.10760), section 3.1.
     """
     distance = np.sqrt(np.maximum(np.asarray(kl, dtype=np.float64), 0.0))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from harken.maths.statistics.intervals import Interval
+from harken.maths.statistics.intervals import Interval, score_bounds
 
 
 def clustered_wilson_interval(
@@ -38,9 +38,8 @@ def clustered_wilson_interval(
         variance = correction * float(((right - share * n) ** 2).sum()) / total**2
         effective = min(share * (1 - share) / variance, total) if variance else total
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    centre = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    half = z / (1 + z**2 / effective) * (share * (1 - share) / effective + z**2 / (4 * effective**2)) ** 0.5
-    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+    low, high = score_bounds(share, effective, z)
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
 
 
 def clustered_mean_interval(values: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Interval:
