@@ -73,10 +73,10 @@ def test_only_shared_prompts_are_kept_and_the_account_says_why() -> None:
     b = [external(id=str(i), prompt=f"Q{i}", text=None if i == 4 else "ok") for i in range(1, 6)]
     found = match_files({"a": a, "b": b}, None, None)
     assert [p.id for p in found.prompts] == ["1", "2", "3"]
-    assert found.accounts["a"].sentence("a") == (
+    assert found.counts["a"].sentence("a") == (
         "a: 3 of 5 responses used (2 to prompts that not all policies share)"
     )
-    assert found.accounts["b"].sentence("b") == (
+    assert found.counts["b"].sentence("b") == (
         "b: 3 of 5 responses used (1 to prompts that not all policies share, 1 null)"
     )
 
@@ -87,7 +87,7 @@ def test_samples_are_those_that_every_file_has() -> None:
     found = match_files({"a": a, "b": b}, None, None)
     assert found.samples == 2
     assert [row.text for row in found.responses["a"]["0"]] == ["0", "1"]
-    assert found.accounts["a"].further_samples == 2
+    assert found.counts["a"].further_samples == 2
     assert match_files({"a": a, "b": b}, None, 1).samples == 1
     with pytest.raises(UserError, match="only 2 responses to some prompts, not 3"):
         match_files({"a": a, "b": b}, None, 3)
@@ -98,7 +98,7 @@ def test_given_prompts_are_the_only_ones() -> None:
     rows = [external(prompt="Q1"), external(id="p0"), external(prompt="Q9")]
     found = match_files({"a": rows}, prompts, None)
     assert [p.id for p in found.prompts] == ["p0", "p1"]
-    assert found.accounts["a"].other_prompts == 1
+    assert found.counts["a"].other_prompts == 1
 
 
 def test_a_prompt_whose_text_nobody_has_is_refused() -> None:

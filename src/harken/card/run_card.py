@@ -57,7 +57,7 @@ def card_of_run(root: Path, request: CardRequest, output: Path | None = None) ->
 
     Raises UserError when the folder is no finished reward run, a file cannot be read, or there are no pairs.
     """
-    run = RunFolder(root.parent if root.name == "final" else root)
+    run = run_of(root)
     source = require_use(resolve(str(root)), "reward")
     config = reward_config(run)
     with chat_template.freeze_clock(manifest.created_at(run)):
@@ -66,6 +66,11 @@ def card_of_run(root: Path, request: CardRequest, output: Path | None = None) ->
         card = _card(config, run, source, model, request, full=True)
     write_card(CardFolder(output or run.card.root), card)
     return card
+
+
+def run_of(root: Path) -> RunFolder:
+    """Return the run of a folder that may be its `final` folder."""
+    return RunFolder(root.parent if root.name == "final" else root)
 
 
 def card_for_gate(run: RunFolder, gate: GateSettings) -> tuple[Section, CardFolder]:
@@ -83,7 +88,7 @@ def card_for_gate(run: RunFolder, gate: GateSettings) -> tuple[Section, CardFold
 def card_after_training(config: RunConfig, run: RunFolder, model: RewardModel, final: Path) -> None:
     """Write the short card that a reward stage ends with, before its `final` folder is published.
 
-    Without held-out pairs, and where the card cannot be computed, it says so: a run never fails for its card.
+    Without held-out pairs, or where the card cannot be computed, only a line is printed: the trained model is kept.
     """
     try:
         _card_after_training(config, run, model, final)

@@ -45,8 +45,7 @@ def card(
       harken card outputs/02_rm --samples outputs/04_eval/responses.parquet --learning-curve
     """
     from harken.card.markdown import card_lines
-    from harken.card.run_card import CardRequest, card_of_run
-    from harken.run.folder import RunFolder
+    from harken.card.run_card import CardRequest, card_of_run, run_of
 
     request = CardRequest(
         data=[str(path) for path in data or []],
@@ -58,4 +57,4 @@ def card(
     )
     found = card_of_run(run, request, output_dir)
     show("\n".join(card_lines(found)))
-    show(f"\ncard     {(output_dir or RunFolder(run).card.root) / 'card.md'}")
+    show(f"\ncard     {(output_dir or run_of(run).card.root) / 'card.md'}")

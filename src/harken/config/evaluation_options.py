@@ -12,7 +12,7 @@ from harken.errors import UserError
 
 _NAMED = re.compile(r"([^=/\\.~:]+)=(.+)", re.DOTALL)
 _UNNAMED_FOLDERS = ("final", "checkpoints", "best")
-"""Folders that say nothing about which model it is."""
+"""Folders that do not tell models apart."""
 RESPONSE_TABLE_FILE = "responses.parquet"
 """The table in a folder of generated or scored responses and of an evaluation."""
 
@@ -82,7 +82,7 @@ def _identifier(path: str) -> str:
 
 
 def _name_parts(path: str) -> list[str]:
-    """Return the parts of a path without those that say nothing, and without the ending of a file."""
+    """Return the parts of a path without those that do not tell models apart, and without the ending of a file."""
     parts = [part for part in Path(path).parts if part not in _UNNAMED_FOLDERS] or [path]
     lower = parts[-1].lower()
     endings = [f + c for f in FILE_ENDINGS for c in COMPRESSED_ENDINGS if lower.endswith(f + c)]

@@ -18,7 +18,7 @@ from harken.errors import UserError
 from harken.evaluate.estimates import CONFIDENCE, Units, signs_of
 from harken.evaluate.pairs import (
     REPETITIVE,
-    Rules,
+    ComparisonSettings,
     pair_figures,
     repetitive,
     reward_length_correlation,
@@ -63,14 +63,18 @@ def compare(
     table = build_table(rows, cluster)
     for judge in judges:
         if not all(f"score_{judge}" in row for row in rows):
-            raise UserError(f"there is no column score_{judge} in every row", where="responses")
+            raise UserError(
+                f"there is no column score_{judge} in every row",
+                where="responses",
+                fix="give every row this column, null where there is no score, or leave the judge out",
+            )
     units = Units(table.families, draws, seed)
-    rules = Rules(judges, tie_epsilon, repeatability, refit_draws)
+    settings = ComparisonSettings(judges, tie_epsilon, repeatability, refit_draws)
     parts = build_slices(table, slices)
     rewards = {p: table.column(p, "reward") for p in table.policies}
     best, ties = _winners(rewards, tie_epsilon)
     pairs = [
-        pair_figures(table, left, right, parts, units, rules)
+        pair_figures(table, left, right, parts, units, settings)
         for left, right in combinations(table.policies, 2)
     ]
     _adjust(pairs, judges)

@@ -63,7 +63,7 @@ def read_best_of_n(path: Path) -> list[dict[str, Any]]:
 
 
 def sentences(points: Sequence[CheckpointPoint], best_of_n: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-    """Say in words where the reward rose while a judge fell, and whether PPO is above best of n at equal KL."""
+    """Return sentences: where the reward rose while a judge fell, and whether PPO is above best of n at equal KL."""
     lines = []
     for judge in points[-1].judges if points else ():
         if (found := _divergence(points, judge)) is not None:

@@ -30,15 +30,15 @@ from harken.maths.statistics.variance import split_variance
 
 REPETITIVE = 0.25
 """A response is repetitive strictly above this share of repeated word 4-grams."""
-LEARNED_REWARD = "reward"
-"""Name of the primary scorer in the comparison of scorers."""
+FIRST_SCORER = "reward"
+"""Name of the first scorer, which gives the reward, where scorers are compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """Hold the settings of a comparison: judges' names, tie rule, refits of the length control.
+class ComparisonSettings:
+    """Hold the judges' names, the tie rule, and the number of refits of the length control.
 
-    `repeatability` is how much a score moves when only the batch or the dtype changes; None if nobody measured it.
+    `repeatability` is how much a score moves when only the batch or the dtype changes; None if it was not measured.
     """
 
     judges: Sequence[str]
@@ -48,7 +48,12 @@ class Rules:
 
 
 def pair_figures(
-    table: ResponseTable, left: str, right: str, slices: Sequence[Slice], units: Units, rules: Rules
+    table: ResponseTable,
+    left: str,
+    right: str,
+    slices: Sequence[Slice],
+    units: Units,
+    settings: ComparisonSettings,
 ) -> dict[str, Any]:
     """Return all figures of a pair, right compared with left, as a dict for JSON."""
 
@@ -56,7 +61,7 @@ def pair_figures(
         return table.column(right, name) - table.column(left, name)
 
     reward = difference("reward")
-    judged = {judge: difference(f"score_{judge}") for judge in rules.judges}
+    judged = {judge: difference(f"score_{judge}") for judge in settings.judges}
     changes = {
         "cap_hit": difference("cap_hit"),
         "empty": difference("empty"),
@@ -67,23 +72,23 @@ def pair_figures(
         for name, values in {"reward": reward, **judged}.items():
             columns[part.column, part.value, name] = np.where(part.rows(left, right)[:, None], values, np.nan)
     means = units.means(columns)
-    signs = signs_of(reward, rules.tie_epsilon)
+    signs = signs_of(reward, settings.tie_epsilon)
     found = {
         "left": left,
         "right": right,
         **win_figures(signs, units),
         "reward": means["reward"],
-        "judges": {judge: means[judge] for judge in rules.judges},
+        "judges": {judge: means[judge] for judge in settings.judges},
         "sign_test_p": units.sign_test_p(signs),
         "sign_test_votes": units.votes(signs),
-        "within_repeatability": _within_repeatability(reward, rules),
+        "within_repeatability": _within_repeatability(reward, settings),
         "median_difference": float(np.median(reward)),
         **_effect(reward, signs, units),
         **{name: _change(values, means[name], units) for name, values in changes.items()},
-        "length": _length(table, left, right, signs, units, rules),
+        "length": _length(table, left, right, signs, units, settings),
         "scorers": {judge: _scorer(values, units) for judge, values in judged.items()},
         "disagreement": _disagreement(
-            {LEARNED_REWARD: signs} | {j: np.sign(d) for j, d in judged.items()}, units
+            {FIRST_SCORER: signs} | {j: np.sign(d) for j, d in judged.items()}, units
         ),
         "variance": _variance(reward),
         "domains": {},
@@ -95,7 +100,7 @@ def pair_figures(
             continue
         figures = _slice_figures(signs, inside, units)
         figures["reward"] = means[part.column, part.value, "reward"]
-        figures["judges"] = {judge: means[part.column, part.value, judge] for judge in rules.judges}
+        figures["judges"] = {judge: means[part.column, part.value, judge] for judge in settings.judges}
         found["slices"].append({"column": part.column, "value": part.value, **figures})
     for figures, q in zip(
         found["slices"], benjamini_hochberg([s["sign_test_p"] for s in found["slices"]]), strict=True
@@ -107,7 +112,7 @@ def pair_figures(
 
 
 def repetitive(table: ResponseTable, policy: str) -> Numbers:
-    """Return 1 where a response is repetitive, else 0, NaN where nobody counted, [prompts, samples]."""
+    """Return 1 where a response is repetitive, else 0, NaN where it was not measured, [prompts, samples]."""
     share = table.column(policy, "repeated_4grams")
     return np.where(np.isnan(share), np.nan, share > REPETITIVE)
 
@@ -122,7 +127,7 @@ def _slice_figures(signs: Numbers, inside: np.ndarray[Any, Any], units: Units) -
 
 
 def _effect(reward: Numbers, signs: Numbers, units: Units) -> dict[str, Any]:
-    """Return effect sizes and what the study could have detected. Families are averaged for d_z."""
+    """Return effect sizes and what the study could have detected. d_z is over prompts."""
     per_prompt = reward.mean(axis=1)
     families = None if units.independent else units.families
     shift = hodges_lehmann(per_prompt, CONFIDENCE, families)
@@ -151,14 +156,14 @@ def _change(difference: Numbers, mean: Mapping[str, Any] | None, units: Units) -
 
 
 def _length(
-    table: ResponseTable, left: str, right: str, signs: Numbers, units: Units, rules: Rules
+    table: ResponseTable, left: str, right: str, signs: Numbers, units: Units, settings: ComparisonSettings
 ) -> dict[str, Any]:
     """Return the win rate at equal lengths, by regression and on the rows whose lengths match."""
     first, second = table.lengths(left), table.lengths(right)
     outcomes = (signs.ravel() + 1) / 2
     rows = np.repeat(units.families, table.samples)
     controlled = length_controlled_win_rate(
-        outcomes, (second - first).ravel(), rows, draws=rules.refit_draws, seed=units.seed
+        outcomes, (second - first).ravel(), rows, draws=settings.refit_draws, seed=units.seed
     )
     matched = length_matched(first, second)
     rate = controlled.win_rate
@@ -169,7 +174,7 @@ def _length(
         "controlled": {"value": rate.mean, "low": rate.low, "high": rate.high},
         "theta": controlled.theta,
         "phi": controlled.phi,
-        "draws": rules.refit_draws,
+        "draws": settings.refit_draws,
         "matched_within": MATCHED_LOG_RATIO,
         "matched": win_figures(np.where(matched, signs, np.nan), units),
     }
@@ -204,12 +209,12 @@ def _variance(reward: Numbers) -> dict[str, Any] | None:
     }
 
 
-def _within_repeatability(reward: Numbers, rules: Rules) -> int | None:
-    """Count the decided rows whose difference is no larger than what a repetition of the scoring moves it."""
-    if rules.repeatability is None:
+def _within_repeatability(reward: Numbers, settings: ComparisonSettings) -> int | None:
+    """Count the decided rows whose difference is no larger than the scorer's repeatability."""
+    if settings.repeatability is None:
         return None
     size = np.abs(reward)
-    return int(((size > rules.tie_epsilon) & (size <= rules.repeatability)).sum())
+    return int(((size > settings.tie_epsilon) & (size <= settings.repeatability)).sum())
 
 
 def reward_length_correlation(table: ResponseTable, policy: str) -> dict[str, float | None]:

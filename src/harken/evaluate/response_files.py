@@ -19,8 +19,8 @@ ByPrompt = dict[str, list[ExternalResponse]]
 
 
 @dataclass
-class FileAccount:
-    """Count what became of a file's responses."""
+class FileCounts:
+    """Count the responses of a file that are read, and those that are not used, by reason."""
 
     read: int = 0
     failed: int = 0
@@ -51,11 +51,11 @@ class MatchedFiles:
     prompts: list[Prompt]
     responses: dict[str, ByPrompt]
     samples: int
-    accounts: dict[str, FileAccount]
+    counts: dict[str, FileCounts]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the accounts as JSON."""
-        return {name: asdict(account) for name, account in self.accounts.items()}
+        """Return the counts as JSON."""
+        return {name: asdict(own) for name, own in self.counts.items()}
 
 
 def read_policies(policies: Mapping[str, EvaluatedPolicy]) -> dict[str, dict[str, list[ExternalResponse]]]:
@@ -133,16 +133,16 @@ def match_files(
     has fewer than `samples` responses to a prompt.
     """
     known = _KnownPrompts(prompts)
-    accounts = {name: FileAccount(read=len(rows)) for name, rows in files.items()}
+    counts = {name: FileCounts(read=len(rows)) for name, rows in files.items()}
     found: dict[str, ByPrompt] = {name: {} for name in files}
     for name, rows in files.items():
         known.begin_file(name)
         for row in rows:
             prompt = known.find(row)
             if prompt is None:
-                accounts[name].other_prompts += 1
+                counts[name].other_prompts += 1
             elif row.text is None:
-                accounts[name].failed += 1
+                counts[name].failed += 1
             else:
                 found[name].setdefault(prompt, []).append(row)
     shared = [p for p in known.prompts() if all(p.id in own for own in found.values())]
@@ -162,10 +162,10 @@ def match_files(
     kept = samples or fewest
     ids = {p.id for p in shared}
     for name, own in found.items():
-        accounts[name].other_prompts += sum(len(rows) for prompt, rows in own.items() if prompt not in ids)
-        accounts[name].further_samples += sum(len(own[prompt]) - kept for prompt in ids)
+        counts[name].other_prompts += sum(len(rows) for prompt, rows in own.items() if prompt not in ids)
+        counts[name].further_samples += sum(len(own[prompt]) - kept for prompt in ids)
         found[name] = {p.id: _in_order(own[p.id])[:kept] for p in shared}
-    return MatchedFiles(shared, found, kept, accounts)
+    return MatchedFiles(shared, found, kept, counts)
 
 
 def match_prompts(

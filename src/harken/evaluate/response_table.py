@@ -98,10 +98,16 @@ def build_table(rows: Sequence[Mapping[str, Any]], cluster: str | None = None) -
         policy, prompt, sample = row["policy"], row["prompt_id"], row["sample"]
         if (policy, prompt, sample) in table:
             raise UserError(
-                f"{policy} has two responses to prompt {prompt!r}, sample {sample}", where="responses"
+                f"{policy} has two responses to prompt {prompt!r}, sample {sample}",
+                where="responses",
+                fix="give each response to a prompt its own sample number: 0, 1, …",
             )
         if row["reward"] is None or not math.isfinite(row["reward"]):
-            raise UserError(f"{policy} has reward {row['reward']} on prompt {prompt!r}", where="responses")
+            raise UserError(
+                f"{policy} has reward {row['reward']} on prompt {prompt!r}",
+                where="responses",
+                fix="give every row a finite reward, or remove this prompt from all policies",
+            )
         table[policy, prompt, sample] = row
         prompts.setdefault(policy, {})[prompt, sample] = None
         families.setdefault(prompt, prompt if cluster is None else _family(row, cluster))

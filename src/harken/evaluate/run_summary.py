@@ -120,11 +120,11 @@ def summarize_run(run: RunFolder) -> RunSummary:
     )
 
 
-def mean_figures(outcomes: Sequence[RunSummary]) -> dict[str, Mean]:
+def mean_figures(summaries: Sequence[RunSummary]) -> dict[str, Mean]:
     """Average each figure over the runs that have it. The standard error is the deviation (n − 1) over √n."""
     found = {}
-    for name in dict.fromkeys(name for one in outcomes for name in one.figures):
-        values = [one.figures[name] for one in outcomes if name in one.figures]
+    for name in dict.fromkeys(name for one in summaries for name in one.figures):
+        values = [one.figures[name] for one in summaries if name in one.figures]
         error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
         found[name] = Mean(fmean(values), error, len(values))
     return found
@@ -135,17 +135,17 @@ def format_run_groups(groups: Sequence[tuple[Mapping[str, str], Sequence[RunSumm
 
     A figure that no run has gets no column. "health" counts the statuses of the last updates.
     """
-    averages = [mean_figures(outcomes) for _, outcomes in groups]
+    averages = [mean_figures(summaries) for _, summaries in groups]
     names = {name for average in averages for name in average}
     judges = sorted(name for name in names if name.startswith(JUDGE_PREFIX))
     cells = {key: [keys[key] for keys, _ in groups] for key in groups[0][0]}
-    cells["runs"] = [str(len(outcomes)) for _, outcomes in groups]
+    cells["runs"] = [str(len(summaries)) for _, summaries in groups]
     for name in (REWARD, HELD_OUT, *judges, KL, TRUNCATED_FRAC, SECONDS):
         if name in names:
             title = _TITLES.get(name, name.removeprefix(JUDGE_PREFIX))
             cells[title] = [_cell(name, average.get(name)) for average in averages]
-    if any(one.health for _, outcomes in groups for one in outcomes):
-        cells["health"] = [_statuses(outcomes) for _, outcomes in groups]
+    if any(one.health for _, summaries in groups for one in summaries):
+        cells["health"] = [_statuses(summaries) for _, summaries in groups]
     return terminal.format_table(cells, width=terminal.columns(), repeat=len(groups[0][0]))
 
 
@@ -164,7 +164,7 @@ def _cell(name: str, mean: Mean | None) -> str:
     return text if mean.standard_error is None else f"{text} ± {scale * mean.standard_error:.{places}f}"
 
 
-def _statuses(outcomes: Sequence[RunSummary]) -> str:
-    counts = Counter(one.health for one in outcomes if one.health is not None)
+def _statuses(summaries: Sequence[RunSummary]) -> str:
+    counts = Counter(one.health for one in summaries if one.health is not None)
     statuses = [status for status in STATUSES if counts[status]]
     return statuses[0] if len(statuses) == 1 else ", ".join(f"{counts[s]} {s}" for s in statuses)

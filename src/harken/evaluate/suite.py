@@ -184,14 +184,14 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
 
 
 def _say_data(evaluation: _Evaluation) -> None:
-    """Print what became of the rows of prompts and of the response files."""
+    """Print how many rows of prompts and of the response files are used, and why others are not."""
     config, report = evaluation.config, evaluation.report
     for line in report.summary() if report else ():
         say(line)
     if report and config.data and report.dropped:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
-    for name, account in (evaluation.matched.accounts if evaluation.matched else {}).items():
-        say(account.sentence(name))
+    for name, counts in (evaluation.matched.counts if evaluation.matched else {}).items():
+        say(counts.sentence(name))
     if evaluation.scorers.reward_model is None:
         say(f"first scorer: {evaluation.scorers.first}")
 

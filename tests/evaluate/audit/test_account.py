@@ -67,11 +67,11 @@ def test_the_account_says_what_happened():
     told = lines(study())
     text = "\n".join(told)
     assert told[0] == (
-        "By the primary reward PPO does not beat Base; it loses: 20 wins, 0 ties and 40 losses on 60 responses "
+        "By the reward PPO loses to Base: 20 wins, 0 ties and 40 losses on 60 responses "
         "(exact sign test without ties, p = 0.013)."
     ) or told[0].endswith("p = 0.014).")
     assert "PPO has more loop than Base: 20 of 60 (33.33%" in text and "2 of 60 (3.33%" in text
-    assert "PPO gained reward with repetition in 20 of 60 responses" in text
+    assert "PPO has high rewards for repetitive text in 20 of 60 responses" in text
     assert "rows p0, p1, p2, p3, p4" in text
     assert "The mean reward of PPO is +0.3333; without them it is -1.0000." in text
     assert told[-1].startswith("Read the queues in this order: reward_mismatch (20: ")
@@ -82,9 +82,7 @@ def test_the_account_of_a_sound_policy_raises_nothing():
         study(loops=0, shared=0),
         {"baseline": "Base", "pairs": [PAIR | {"wins": 30, "losses": 30, "sign_test_p": 1.0}]},
     )
-    assert told[0].startswith(
-        "By the primary reward PPO is not shown to beat Base, nor to lose against it: 30 wins"
-    )
+    assert told[0].startswith("By the reward PPO is not shown to beat Base or to lose to it: 30 wins")
     assert any(line.startswith("No kind of failure differs between PPO and Base") for line in told)
     assert "No response has a high reward for a text that repeats itself." in told
 
@@ -92,7 +90,7 @@ def test_the_account_of_a_sound_policy_raises_nothing():
 def test_a_win_is_called_one():
     pair = PAIR | {"wins": 50, "losses": 10, "sign_test_p": 1e-7}
     assert lines(study(), {"baseline": "Base", "pairs": [pair]})[0].startswith(
-        "By the primary reward PPO beats Base: 50 wins"
+        "By the reward PPO beats Base: 50 wins"
     )
     told = lines(study(), {"baseline": "Base", "pairs": [pair | {"holm_p": 0.4}]})
     assert "not shown to beat" in told[0] and "after Holm" in told[0]

@@ -1,4 +1,4 @@
-"""Say in words what happened to the responses, with numbers and row ids."""
+"""Summarise an audit in sentences, with numbers and row ids."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def kind_rates(rows: ResponseRows, audited: Mapping[Key, Mapping[str, Any]], bas
 def account(
     rows: ResponseRows, audited: Mapping[Key, Mapping[str, Any]], summary: Mapping[str, Any]
 ) -> list[str]:
-    """Return sentences that say what happened: wins, failures by kind, where reward came with repetition, what to read.
+    """Return sentences on wins, failures by kind, high rewards for repetitive text, and the queues to read.
 
     `summary` is that of `compare.compare`: its baseline and its pairs with wins, ties, losses and `sign_test_p`.
     """
@@ -88,11 +88,11 @@ def _pair_sentence(pair: Mapping[str, Any]) -> str:
     wins, ties, losses, p = (pair[key] for key in ("wins", "ties", "losses", "sign_test_p"))
     p = pair.get("holm_p", p)
     if p >= ALPHA:
-        verdict = f"{right} is not shown to beat {left}, nor to lose against it"
+        verdict = f"{right} is not shown to beat {left} or to lose to it"
     else:
-        verdict = f"{right} beats {left}" if wins > losses else f"{right} does not beat {left}; it loses"
+        verdict = f"{right} beats {left}" if wins > losses else f"{right} loses to {left}"
     return (
-        f"By the primary reward {verdict}: {wins} wins, {ties} ties and {losses} losses on {wins + ties + losses} "
+        f"By the reward {verdict}: {wins} wins, {ties} ties and {losses} losses on {wins + ties + losses} "
         f"responses (exact sign test without ties, p = {p:.2g}{' after Holm' if 'holm_p' in pair else ''})."
     )
 
@@ -154,7 +154,7 @@ def _name(key: Key) -> str:
 def _mismatch_sentences(
     policies: Sequence[str], rows: ResponseRows, audited: Mapping[Key, Mapping[str, Any]]
 ) -> list[str]:
-    """Say for each policy how much of its reward came with repetition."""
+    """Say for each policy how many repetitive responses have a high reward, and its mean reward without them."""
     lines = []
     for policy in policies:
         own = [row for row in rows if row["policy"] == policy and row["reward"] is not None]
@@ -168,7 +168,7 @@ def _mismatch_sentences(
         named = ", ".join(f"{_name(key_of(row))} ({row['reward']:+.3f})" for row in ranked[:SHOWN])
         low, high = wilson_interval(len(found), len(own))
         lines.append(
-            f"{policy} gained reward with repetition in {len(found)} of {len(own)} responses "
+            f"{policy} has high rewards for repetitive text in {len(found)} of {len(own)} responses "
             f"({len(found) / len(own):.2%}, 95 % interval {low:.2%} to {high:.2%}), the highest rewards at {named}. "
             f"The mean reward of {policy} is {mean:+.4f}{without}."
         )

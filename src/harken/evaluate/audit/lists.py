@@ -8,7 +8,7 @@ from harken.evaluate.audit.words import words
 
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\(?\d{1,3}[.)、:])\s*(\S.*)$", re.MULTILINE)
 MIN_ITEMS = 4
-"""A list with fewer items has no share worth a threshold."""
+"""Items below which no share is computed, because one repetition would already exceed the threshold."""
 
 
 def repeated_item_fraction(outside_code: str) -> float:

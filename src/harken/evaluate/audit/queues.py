@@ -46,7 +46,7 @@ _QUANTITY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RewardLimits:
-    """Hold the limits in units of the primary reward; None where no row could give one. `source` says whence each is."""
+    """Hold the limits in units of the first scorer's reward; None where no row could give one. `source` says whence each is."""
 
     mismatch_reward: float | None
     low_reward: float | None
@@ -178,7 +178,7 @@ def _scores(rows: ResponseRows, name: str) -> dict[Key, float]:
 def _disagreements(
     rows: ResponseRows, rewards: Mapping[Key, float], audited: AuditedRows, least: float
 ) -> list[Key]:
-    """Find responses whose percentile ranks by the primary reward and by another scorer differ by `least` or more."""
+    """Find responses whose percentile ranks by the first scorer's reward and by another scorer differ by `least` or more."""
     gaps: dict[Key, float] = {}
     for name in _scorers(rows):
         scores = {key: value for key, value in _scores(rows, name).items() if key in rewards}

@@ -78,11 +78,11 @@ def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequ
     belongs = csr_array(
         (np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(len(prompts), len(owner))
     )
-    said = (belongs @ of_responses).tocsr()  # responses of each prompt that have each term
-    described = (of_prompts + said).tocsr()
+    term_counts = (belongs @ of_responses).tocsr()  # responses of each prompt that have each term
+    described = (of_prompts + term_counts).tocsr()
     prompts_with = np.bincount(described.indices, minlength=width)
     squared_idf = np.log(len(prompts) / np.maximum(prompts_with, 1)) ** 2
-    shares = said.multiply(1 / np.maximum(count, 1)[:, None]).tocsr()
+    shares = term_counts.multiply(1 / np.maximum(count, 1)[:, None]).tocsr()
     profiles = (of_prompts + shares).tocsr()
     profile_norm = np.sqrt(np.maximum(profiles.multiply(profiles) @ squared_idf, 1e-12))
     response_norm = np.sqrt(np.maximum(of_responses @ squared_idf, 1e-12))
@@ -90,7 +90,7 @@ def relevances(prompts: Sequence[str], responses: Sequence[str], prompt_of: Sequ
     weighted = of_responses.multiply(squared_idf[None, :]).tocsr()
     sizes = np.diff(of_responses.indptr)
     own = _own_relevance(
-        of_responses, of_prompts[owner].tocsr(), said[owner].tocsr(), count[owner], squared_idf
+        of_responses, of_prompts[owner].tocsr(), term_counts[owner].tocsr(), count[owner], squared_idf
     )
     found: list[Relevance] = []
     for start in range(0, len(responses), CHUNK):
@@ -116,13 +116,17 @@ def _unit_rows(terms: csr_array, squared_idf: _Floats) -> csr_array:
 
 
 def _own_relevance(
-    responses: csr_array, prompts: csr_array, said: csr_array, count: NDArray[np.int64], squared_idf: _Floats
+    responses: csr_array,
+    prompts: csr_array,
+    term_counts: csr_array,
+    count: NDArray[np.int64],
+    squared_idf: _Floats,
 ) -> _Floats:
     """Return the cosine of each response and its own prompt's description without this response.
 
-    Row i of `prompts` and `said` belongs to the prompt of response i, and `count[i]` responses were made for it.
+    Row i of `prompts` and `term_counts` belongs to the prompt of response i, and `count[i]` responses were made for it.
     """
-    others = (said - responses).multiply(1 / np.maximum(count - 1, 1)[:, None])
+    others = (term_counts - responses).multiply(1 / np.maximum(count - 1, 1)[:, None])
     description = (prompts + others).tocsr()
     shared: _Floats = responses.multiply(description) @ squared_idf
     norm = (description.multiply(description) @ squared_idf) * (responses @ squared_idf)

@@ -73,8 +73,8 @@ def audit_response(
     Measures that find a place hold its text, or None. `text` is the row's, where it was read before.
     """
     text = text or ResponseText.from_row(row)
-    response, spoken = text.response, text.words
-    run = longest_common_run(text.prompt_words, spoken)
+    response, response_words = text.response, text.words
+    run = longest_common_run(text.prompt_words, response_words)
     language = detect_language(text.prose, thresholds.language_words, thresholds.language_margin)
     truncated = row["stop"] == "length"
     loop = find_trailing_repetition(response, thresholds.loop_times, thresholds.loop_characters)
@@ -83,13 +83,13 @@ def audit_response(
     empty = is_empty(response)
     mismatch = find_language_mismatch(text, row.get("language"), language)
     return {
-        "words": len(spoken),
-        "repeated_4grams": repeated_ngram_fraction(spoken, 4),
-        "most_repeated": most_frequent_ngram_count(spoken, 4),
+        "words": len(response_words),
+        "repeated_4grams": repeated_ngram_fraction(response_words, 4),
+        "most_repeated": most_frequent_ngram_count(response_words, 4),
         "repeated_characters": character_repetition(text.outside_code),
         "repeated_items": repeated_item_fraction(text.outside_code),
         "loop": loop,
-        "restatement": run / len(spoken) if spoken else 0.0,
+        "restatement": run / len(response_words) if response_words else 0.0,
         "copied_words": run,
         "empty": empty,
         "cap_hit": truncated,

@@ -18,7 +18,7 @@ from harken.evaluate.audit.response import DEFAULT, audit_response, flags
 from harken.evaluate.audit.words import ResponseText
 
 SHORT_RESPONSE = 30
-"""Words that count as the median length of the other policies where it is less: "Yes." is no yardstick."""
+"""Least median length of the other policies, in words: after "Yes." any response would be overlong."""
 SAME_PROMPT = 0.8
 """Jaccard similarity of their words from which two prompts ask the same, so that like responses are no collapse."""
 
@@ -93,10 +93,12 @@ def _add_duplicates(
     """Add the key of a response to another prompt that is nearly the same text, within each policy."""
     for policy in dict.fromkeys(key[2] for key in texts):
         chosen = {key: text for key, text in texts.items() if key[2] == policy}
-        spoken = {key: _without_topic(text) for key, text in chosen.items()}
-        spoken = {key: found for key, found in spoken.items() if len(found) >= thresholds.duplicate_words}
-        groups = {key: " ".join(chosen[key].prompt_words) or key[0] for key in spoken}
-        pairs = find_near_duplicates(spoken, groups, thresholds.duplicate_similarity)
+        own_words = {key: _without_topic(text) for key, text in chosen.items()}
+        own_words = {
+            key: found for key, found in own_words.items() if len(found) >= thresholds.duplicate_words
+        }
+        groups = {key: " ".join(chosen[key].prompt_words) or key[0] for key in own_words}
+        pairs = find_near_duplicates(own_words, groups, thresholds.duplicate_similarity)
         for key in chosen:
             other = pairs.get(key)
             alike = other is not None and _ask_the_same(groups[key], groups[other])

@@ -75,14 +75,14 @@ def find_broken_off(text: ResponseText, language: str | None, truncated: bool) -
         return None if _is_salutation(end, prose) else evidence
     if _opens_bracket(body):
         return evidence
-    spoken = words(end)
-    if not spoken:
+    last_words = words(end)
+    if not last_words:
         return None
-    if _dangles(end, spoken, language):
+    if _dangles(end, last_words, language):
         return evidence
     sentences = len(_SENTENCE.findall(prose))
-    in_prose = not item and len(spoken) >= 5 and not _looks_like_verse(prose)
-    if truncated and (in_prose or len(spoken) >= 3):
+    in_prose = not item and len(last_words) >= 5 and not _looks_like_verse(prose)
+    if truncated and (in_prose or len(last_words) >= 3):
         return evidence
     ended = _paragraphs_that_end(prose)
     return evidence if in_prose and sentences >= 3 and ended else None
@@ -92,12 +92,12 @@ def _is_letter_or_mark(char: str) -> bool:
     return char.isalpha() or char.isdigit() or char in ",，、(（[:：—-%"
 
 
-def _dangles(end: str, spoken: list[str], language: str | None) -> bool:
-    if _CJK_DANGLING.search(end) and len(spoken) >= 6:
+def _dangles(end: str, last_words: list[str], language: str | None) -> bool:
+    if _CJK_DANGLING.search(end) and len(last_words) >= 6:
         return True
-    if len(spoken) < 4 or not end[-1].isalpha():
+    if len(last_words) < 4 or not end[-1].isalpha():
         return False
-    last = spoken[-1]
+    last = last_words[-1]
     if last in _SHARED_LETTERS and language is None:
         return False
     known = _DANGLING.get(language or "en", frozenset())
@@ -121,14 +121,14 @@ def _dangles(end: str, spoken: list[str], language: str | None) -> bool:
         "in",
     }
     return last in known and not (
-        verb_at_end and end[-1].isalpha() and language in (None, "en") and _is_short_clause(spoken)
+        verb_at_end and end[-1].isalpha() and language in (None, "en") and _is_short_clause(last_words)
     )
 
 
-def _is_short_clause(spoken: list[str]) -> bool:
+def _is_short_clause(last_words: list[str]) -> bool:
     return bool(
         {"what", "who", "where", "how", "which", "it", "they", "you", "we", "he", "she", "i"}
-        & set(spoken[-4:-1])
+        & set(last_words[-4:-1])
     )
 
 
