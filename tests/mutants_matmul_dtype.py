@@ -103,8 +103,8 @@ MATMUL_DTYPE = [
     ),
     Mutant(
         "every weight trains through 16 bits",
-        "models/backbone.py",
-        "Backbone.train_all_weights: matmul_dtype(self.dtype, self.device)",
+        "models/adapted_model.py",
+        "AdaptedModel.train_all_weights: matmul_dtype(self.dtype, self.device)",
         "self.dtype",
         "kernels/test_fp32_linear.py",
     ),

@@ -29,8 +29,8 @@ QUANTISED = [
     ),
     Mutant(
         "a type of bytes taken for the model's",
-        "models/backbone.py",
-        "Backbone.dtype: next((p.dtype for p in self.model.parameters() if not is_quantised(p)))",
+        "models/adapted_model.py",
+        "AdaptedModel.dtype: next((p.dtype for p in self.model.parameters() if not is_quantised(p)))",
         "list(self.model.parameters())[1].dtype",
         TESTS,
     ),

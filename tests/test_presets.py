@@ -103,7 +103,7 @@ def test_every_ppo_stage_that_ships_holds_prompts_out_and_names_a_judge() -> Non
 
 
 def _require_protection(name: str, data: DataConfig, training: PPOTraining) -> None:
-    assert data.eval_path or data.eval_fraction > 0, name
+    assert data.eval_path or data.eval_split or data.eval_fraction > 0, name
     assert data.eval_limit is not None, f"{name}: a held-out evaluation is bounded"
     assert training.ppo.judges, name
     looks = training.ppo.updates // training.eval_every + 1

@@ -91,6 +91,13 @@ def shift_right(
     return torch.cat([first, outputs[:, :-1]], dim=1)
 
 
+def last_states(hidden: Float[Tensor, "batch time width"], batch: TokenBatch) -> Float[Tensor, "batch width"]:
+    """Return the hidden state at each row's last non-padding token."""
+    last = batch.attention_mask.sum(-1) - 1
+    states: Tensor = hidden[torch.arange(len(last), device=last.device), last]
+    return states
+
+
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Row numbers grouped so that rows × longest row ≤ `token_budget` (one row always fits), similar lengths together.
 

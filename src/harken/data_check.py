@@ -14,7 +14,7 @@ from harken.data.chat import Renderer, RenderFailure
 from harken.data.length_grid import GRID_LIMITS, RowLength, grid_cells, row_lengths
 from harken.data.markup import MarkupDetector
 from harken.data.report import DataReport
-from harken.models.find_tokenizer import tokenizer_of
+from harken.models.find_tokenizer import renderer_of
 from harken.models.resolve import resolve
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.run.terminal import format_table, progress
@@ -42,7 +42,7 @@ def check_data(data: DataConfig, model: str | None = None) -> list[str]:
     grid: list[RowLength] = []
     renderer = None
     if model is not None:
-        renderer = Renderer(tokenizer_of(resolve(model)), data.keep_special_tokens)
+        renderer = renderer_of(resolve(model), data.keep_special_tokens)
         limits = sorted({*GRID_LIMITS, data.max_length})
         for row in progress(rows, "tokens"):
             if n := _count_tokens(row, renderer, data.max_length, report):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from families import FAMILIES, Family, build
 from tiny import save_tiny, tiny_tokenizer
+from tiny_encoders import save_encoder
 
 from harken.cli.main import main as harken
 
@@ -40,8 +41,12 @@ def test_unsupported_features_have_a_reason(tmp_path: Path, capsys: pytest.Captu
     support = {one["name"]: one for one in mamba["support"]}
     assert not support["PPO"]["works"] and "recurrent state instead of a KV cache" in support["PPO"]["detail"]
     assert not support["decoding"]["works"]
-    message = asked([folder_of(Family("bert"), tmp_path / "b")], capsys)
-    assert "supervised fine-tuning  no  this model is not causal" in message
+    encoder = asked([save_encoder(tmp_path / "b")], capsys)
+    lines = {line.split("  ")[0]: " ".join(line.split()) for line in encoder.splitlines()}
+    assert "no an encoder cannot generate responses" in lines["supervised fine-tuning"]
+    assert "no an encoder cannot generate responses" in lines["evaluation"]
+    assert "yes an encoder, pooled at its first token; reads 132" in lines["reward model"]
+    assert "yes on 12 of 12 modules: 6 dense, 2 key, 2 query, 2 value" in lines["adapter"]
 
 
 def test_experts_have_a_line_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

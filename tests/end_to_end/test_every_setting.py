@@ -52,6 +52,8 @@ SHARED = {
     "data.label_scale": "reads other rows: data/test_labels.py",
     "data.split": "of folders with splits: data/test_sources.py",
     "data.eval_split": "of folders with splits: data/test_sources.py",
+    "data.positive_label": "of labelled texts: data/test_labelled_texts.py",
+    "data.prompt_words": "of labelled texts: data/test_labelled_texts.py",
     "data.prompt_column": "reads other rows: data/test_sources.py",
     "data.keep_special_tokens": "data/test_chat.py",
     "data.eval_fraction": "not with eval_path: data/test_sources.py",

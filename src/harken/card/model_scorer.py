@@ -9,9 +9,9 @@ import torch
 
 from harken.batches import collate
 from harken.card.scored import RewardArray
-from harken.data.chat import Renderer, RenderFailure
+from harken.data.chat import RenderFailure
 from harken.data.parse import Pair
-from harken.models.roles import RewardModel, last_states
+from harken.models.roles import RewardModel
 from harken.records import Prompt
 
 CARD_BATCH_TOKENS = 8192
@@ -29,7 +29,7 @@ class ModelScorer:
         batch_tokens: int = CARD_BATCH_TOKENS,
     ) -> None:
         self.model, self.max_length, self.batch_tokens = model, max_length, batch_tokens
-        self.renderer = Renderer(model.tokenizer, keep_special_tokens)
+        self.renderer = model.renderer(keep_special_tokens)
 
     def score_pairs(self, pairs: Sequence[Pair]) -> RewardArray:
         """Return the raw rewards of chosen and rejected, [pairs, 2]; NaN for a pair that does not fit."""
@@ -62,7 +62,7 @@ class ModelScorer:
 
     @torch.no_grad()
     def features(self, pairs: Sequence[Pair]) -> RewardArray:
-        """Return the base's last hidden state of chosen minus that of rejected, [pairs, hidden]; NaN where unfit."""
+        """Return the base's pooled hidden state of chosen minus that of rejected, [pairs, hidden]; NaN where unfit."""
         encoded = [self.renderer.encode_preference(pair, self.max_length) for pair in pairs]
         found = np.full((len(pairs), self.model.backbone.hidden_size), np.nan)
         rows = [(i, row) for i, row in enumerate(encoded) if not isinstance(row, RenderFailure)]
@@ -72,7 +72,8 @@ class ModelScorer:
             batch = collate(sides, [[False] * len(side) for side in sides], self.model.pad_token)
             batch = batch.to(self.model.backbone.device)
             with self.model.backbone.role(None):
-                states = last_states(self.model.backbone.hidden(batch), batch).float().cpu().numpy()
+                hidden = self.model.backbone.hidden(batch)
+                states = self.model.backbone.pooled(hidden, batch).float().cpu().numpy()
             found[[rows[i][0] for i in group]] = states[: len(group)] - states[len(group) :]
         return found
 

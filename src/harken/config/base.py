@@ -58,6 +58,11 @@ class DataConfig(Strict):
     """What numeric labels of two responses mean (docs/input.md); `auto` detects it from all rows, or refuses."""
     split: str = "train"
     """The split of a hub data set, or of a folder that has several."""
+    positive_label: str | int | None = None
+    """Of rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
+    (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused."""
+    prompt_words: PositiveInt = 8
+    """Of rows with a text and a label: the words at the beginning of a text that are the prompt (docs/input.md)."""
     prompt_column: str | None = None
     """With `prompt_only`: take this column as the prompt and ignore all others."""
     max_length: PositiveInt = 1024

@@ -79,19 +79,11 @@ class RunConfig(Strict):
     activations in bfloat16. Trained weights are always float32."""
     data: DataConfig
     lora: LoraSettings | None = LoraSettings()
-    """null: train every weight of the model (not of a reward model)."""
+    """null: train every weight of the model."""
     training: Training
     health: HealthSettings = HealthSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     tensorboard: bool = True
-
-    @model_validator(mode="after")
-    def _reward_model_needs_adapter(self) -> RunConfig:
-        if self.training.type == "reward" and self.lora is None:
-            raise ValueError(
-                "a reward model is trained as an adapter, so lora cannot be null. Fix: remove lora: null"
-            )
-        return self
 
     @model_validator(mode="after")
     def _quantised_base_is_frozen(self) -> RunConfig:

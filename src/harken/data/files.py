@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from harken.errors import UserError, describe_exception, third_party_errors
 
 DEMO = ("preferences", "prompts", "heldout")
 FIX_EMPTY = "write one JSON object per line, or one JSON array of them"
+FIX_HUB = "check the name, the split and the connection, or download it and name the file"
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -35,6 +37,43 @@ def read_source_rows(path: str, split: str) -> list[LocatedRow]:
     if not rows:
         raise UserError("there are no rows in it", where=path, fix=FIX_EMPTY)
     return rows
+
+
+def class_names(path: str, split: str, column: str) -> list[str]:
+    """Return the names that a data set declares for the integers of a column (`ClassLabel`); [] if it declares none.
+
+    They are in the schema of a Parquet or Arrow file that `datasets` wrote, and in the features of a hub data set.
+    """
+    file = Path(path).expanduser()
+    if not file.exists() and not folders.is_pattern(path) and _HUB_NAME.fullmatch(path):
+        import datasets
+
+        with third_party_errors("this hub data set cannot be loaded", path, FIX_HUB):
+            feature = datasets.load_dataset(path, split=split).features.get(column)
+        return list(getattr(feature, "names", None) or [])
+    if file.is_dir():
+        shards = list(folders.shards(file, split, path))
+    else:
+        shards = list(folders.match_pattern(path)) if folders.is_pattern(path) else [file]
+    return _declared_names(shards[0], column) if shards[0].suffix in (".parquet", ".arrow") else []
+
+
+def _declared_names(file: Path, column: str) -> list[str]:
+    """Read the names from the metadata that `datasets` writes into a schema."""
+    with third_party_errors("its schema cannot be read", str(file), "write or download it again"):
+        if file.suffix == ".parquet":
+            schema = pyarrow.parquet.read_schema(file)
+        else:
+            with pyarrow.memory_map(str(file)) as source:
+                is_file = source.read(len(_ARROW)) == _ARROW
+                source.seek(0)
+                schema = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).schema
+    try:
+        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = written["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _rows(path: str, split: str) -> Iterator[LocatedRow]:
@@ -119,7 +158,7 @@ def _hub(name: str, split: str) -> Iterator[LocatedRow]:
     # Imported here because the import takes seconds and only hub names need it.
     import datasets
 
-    fix = "check the name, the split and the connection, or download it and name the file"
+    fix = FIX_HUB
     with third_party_errors(f"split {split!r} of this hub data set cannot be loaded", name, fix):
         table = iter(datasets.load_dataset(name, split=split))
     for number in itertools.count(1):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from harken.data import arena_layouts, pair_layouts, response_layouts
+from harken.data import arena_layouts, labelled_texts, pair_layouts, response_layouts
 from harken.data.conversations import Conversation
 from harken.data.fields import Row
 from harken.data.preferences import Comparison
@@ -148,6 +148,13 @@ LAYOUTS: tuple[Layout, ...] = (
         "turns: a list of user texts, of which the first is used",
         _has("turns"),
         response_layouts.turns_prompt,
+    ),
+    Layout(
+        labelled_texts.LAYOUT,
+        "text, label (two labels, such as pos and neg): the first data.prompt_words words are the prompt; pairs join a "
+        "positive and a negative text",
+        labelled_texts.is_labelled_text,
+        None,
     ),
     Layout(
         "text",

@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harken.config.base import DataConfig, Task
-from harken.data import columns, conversations, fields, files, layouts, provenance, token_pairs
+from harken.data import (
+    columns,
+    conversations,
+    fields,
+    files,
+    labelled_texts,
+    layouts,
+    provenance,
+    token_pairs,
+)
 from harken.data.conversations import Conversation
 from harken.data.fields import Row, RowError
 from harken.data.layouts import Layout
@@ -23,6 +32,7 @@ from harken.run.terminal import escape_invisible
 Record = TypeVar("Record")
 Pair = Preference | TokenPair
 
+DEFAULT_SEED = 839
 MAX_CHARS = 1_000_000
 """Texts up to this length are tokenised at any token limit; a tokenizer takes about a second for one."""
 CHARS_PER_TOKEN = 100
@@ -90,10 +100,13 @@ def parse_demonstration_rows(
 
 
 def parse_preference_rows(
-    data: DataConfig, path: str | None = None, *, soft: bool = False
+    data: DataConfig, path: str | None = None, *, soft: bool = False, seed: int = DEFAULT_SEED
 ) -> tuple[list[Pair], DataReport]:
-    """Parse pairs of responses, ties with label 1/2, and compute the rater agreement of the kept rows."""
-    rows, layout, report = _open(data, path, "preference")
+    """Parse pairs of responses, ties with label 1/2, and compute the rater agreement of the kept rows.
+
+    `seed` joins labelled texts to pairs (`labelled_texts`); other layouts do not use it.
+    """
+    rows, layout, report = _open(data, path, "preference", seed)
     judged: list[tuple[float, ...]] = []
     scored: Counter[str] = Counter()
 
@@ -145,14 +158,16 @@ def _path(data: DataConfig, path: str | None, task: Task) -> str:
 
 
 def _open(
-    data: DataConfig, path: str | None, task: Task
+    data: DataConfig, path: str | None, task: Task, seed: int = DEFAULT_SEED
 ) -> tuple[list[files.LocatedRow], Layout, DataReport]:
     """Read the rows, and find a layout that supports the task; return both with an empty report."""
     path = _path(data, path, task)
     rows = columns.rename_columns(files.read_source_rows(path, data.split), data.columns, path)
     objects = [row for _, row in rows if isinstance(row, dict)]
     layout = layouts.find_layout(data.layout, objects, where=path)
-    note = ""
+    note, name = "", layout.name
+    if layout.name == labelled_texts.LAYOUT:
+        rows, layout, note = _labelled(rows, data, path, task, seed)
     if layout.make_comparisons is not None and task != "prompt_only":
         read = layout.make_comparisons(objects, data.label_scale, path)
         layout, note = replace(layout, comparisons=read), getattr(read, "note", "")
@@ -167,7 +182,23 @@ def _open(
             where=path,
             fix="set other data, or another data.layout",
         )
-    return rows, layout, DataReport(path, layout.name, notes=[note] if note else [])
+    return rows, layout, DataReport(path, name, notes=[note] if note else [])
+
+
+def _labelled(
+    rows: Sequence[files.LocatedRow], data: DataConfig, path: str, task: Task, seed: int
+) -> tuple[list[files.LocatedRow], Layout, str]:
+    """Turn rows of a text and a label into rows of the layout that the task reads; also return what to print."""
+    words = data.prompt_words
+    if task == "preference":
+        labels = [row.get("label") for _, row in rows if isinstance(row, dict)]
+        names = files.class_names(path, data.split, data.columns.get("label", "label"))
+        meaning = labelled_texts.judge_labels(labels, names, data.positive_label, path)
+        pairs, note = labelled_texts.to_pairs(rows, words, meaning, seed)
+        return pairs, layouts.find_layout("prompt_chosen_rejected", [], where=path), note
+    convert = labelled_texts.to_prompts if task == "prompt_only" else labelled_texts.to_demonstrations
+    note = f"the first {words} words of a text are the prompt, whatever its label is"
+    return list(convert(rows, words)), layouts.find_layout("prompt", [], where=path), note
 
 
 def _convert(
@@ -178,6 +209,9 @@ def _convert(
     used: set[str] = set()
     there: dict[str, None] = {}
     for where, row in rows:
+        if isinstance(row, RowError):
+            report.drop(where, row.reason, row.field)
+            continue
         if not isinstance(row, dict):
             report.drop(where, "not_an_object")
             continue

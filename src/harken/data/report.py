@@ -20,6 +20,9 @@ REASONS = {
     "identical_responses": "both responses are the same",
     "prompts_differ": "the two sides respond to different conversations",
     "turn_marker_in_response": "a response contains the human's next turn",
+    "text_too_short": "a labelled text has no words behind its first data.prompt_words, which are the prompt",
+    "unlabelled": "a text has neither of the two labels",
+    "no_partner": "a labelled text is left over: the file has fewer texts of the other label",
     "no_newline": "a {text} row has no newline between prompt and response",
     "unscored": "there is neither a score nor a rater's judgement",
     "unknown_label": "a label names neither side nor a tie",
@@ -40,6 +43,7 @@ REASONS = {
 
 DROP_FIXES = {
     "text_too_long": "raise data.max_length",
+    "text_too_short": "lower data.prompt_words",
     "response_too_long": "raise data.max_length",
     "prompt_too_long": "raise data.max_length",
     "template_refuses": "remove or merge such turns in the rows, or use a model whose chat template takes them",

@@ -9,15 +9,13 @@ from typing import TypeVar
 from harken import seeds
 from harken.config.base import DataConfig
 from harken.data import parse
-from harken.data.parse import Pair
+from harken.data.parse import DEFAULT_SEED, Pair
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.errors import UserError
 from harken.records import Demonstration, Prompt, TokenPair
 
 Record = TypeVar("Record", Prompt, Demonstration, Pair)
-
-DEFAULT_SEED = 839
 
 
 def load_prompts(
@@ -49,7 +47,7 @@ def load_preferences(
 
     Raises UserError as `load_prompts` does.
     """
-    return _some(*parse.parse_preference_rows(data, path, soft=soft), data.limit, seed)
+    return _some(*parse.parse_preference_rows(data, path, soft=soft, seed=seed), data.limit, seed)
 
 
 def load_split(

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from harken.chat import template as chat_template
 from harken.data.chat import Renderer
+from harken.data.encoder_renderer import EncoderRenderer
 from harken.data.special_tokens import KEY
 from harken.errors import UserError
 from harken.records import Message
@@ -17,6 +18,8 @@ PLAIN = ("Blue.", "One, two; three!\nFour: (5 + 6) = 11?", 'She lines: "No."')
 RARE = ("naïve café", "Straße, Ærø", "日本語", "🙂")
 MAX_TEXTS = 64
 """Most texts of the data to encode and decode."""
+MAX_UNKNOWN = 0.1
+"""Share of unknown tokens above which an encoder's tokenizer does not fit the texts."""
 
 
 class TokenCheck(NamedTuple):
@@ -30,6 +33,10 @@ class TokenCheck(NamedTuple):
 def check_generation_prompt(renderer: Renderer) -> TokenCheck:
     """Compare the generation prompt with the text before a rendered response, as text and as tokens."""
     template, tokenizer = renderer.template, renderer.tokenizer
+    if isinstance(renderer, EncoderRenderer):
+        parts = (renderer.prefix, renderer.middle, renderer.suffix)
+        frame = [" ".join(tokenizer.convert_ids_to_tokens(part)) for part in parts]
+        return TokenCheck("ok", f"an encoder's pair: {frame[0]} conversation {frame[1]} response {frame[2]}")
     if template is None:
         return TokenCheck(
             "note", "no chat template: turns are written as Human: and Assistant:", "use an instruct model"
@@ -86,6 +93,8 @@ def check_end_of_turn(renderer: Renderer) -> TokenCheck:
     """Compare the token with which the template ends a response, which is trained, with eos."""
     tokenizer = renderer.tokenizer
     end = tokenizer.convert_ids_to_tokens(renderer.end_of_turn)
+    if isinstance(renderer, EncoderRenderer):
+        return TokenCheck("ok", f"{end!r} ends the pair; an encoder generates nothing")
     if renderer.template is None:
         return TokenCheck("ok", f"{end!r} (eos) ends a response")
     after = renderer.template.response_suffix
@@ -121,7 +130,12 @@ def check_clock(renderer: Renderer) -> TokenCheck:
 
 
 def check_round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
-    """Encode and decode plain texts and responses of the data; kept special tokens must be preserved too."""
+    """Encode and decode plain texts and responses of the data; kept special tokens must be preserved too.
+
+    Nothing is decoded with an encoder's tokenizer, which may drop case and accents: its unknown tokens are counted.
+    """
+    if isinstance(renderer, EncoderRenderer):
+        return _check_unknown_tokens(renderer, [*PLAIN, *texts[:MAX_TEXTS]])
 
     def lost(texts: Sequence[str]) -> list[str]:
         return [
@@ -154,6 +168,18 @@ def check_round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
         return TokenCheck("warning", f"{measured}, as {own[0][:40]!r}", fix)
     if rare:
         return TokenCheck("note", f"{measured}; {', '.join(rare)} changed")
+    return TokenCheck("ok", measured)
+
+
+def _check_unknown_tokens(renderer: EncoderRenderer, texts: Sequence[str]) -> TokenCheck:
+    """Return the share of a text's tokens that the tokenizer does not know."""
+    tokens = [token for text in texts for token in renderer.encode_response(text)]
+    share = tokens.count(renderer.tokenizer.unk_token_id) / len(tokens)
+    measured = f"{share:.1%} of {len(tokens):,} tokens are unknown to the encoder's tokenizer"
+    if share > MAX_UNKNOWN:
+        return TokenCheck(
+            "error" if share > 0.5 else "warning", measured, "choose an encoder of this language"
+        )
     return TokenCheck("ok", measured)
 
 

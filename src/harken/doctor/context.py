@@ -26,11 +26,13 @@ from harken.doctor.cached import cached
 from harken.doctor.check import TrainingType
 from harken.errors import UserError
 from harken.health.limits import Limits, limits_for
+from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.device import choose_device
-from harken.models.find_tokenizer import tokenizer_of
+from harken.models.find_tokenizer import renderer_of
 from harken.models.quantised import WEIGHT_DTYPES
-from harken.models.resolve import ModelSource, require_use, resolve
+from harken.models.resolve import ModelSource, Use, require_use, resolve
+from harken.models.reward_base import load_reward_base
 from harken.models.roles import fingerprint_tensors
 from harken.records import Demonstration, Preference, Prompt, TokenDemonstration, TokenPair
 from harken.run import checksums, config_lock
@@ -116,12 +118,13 @@ class Context:
     @cached
     def source(self) -> ModelSource:
         """The model that training starts from."""
-        return require_use(resolve(self.config.model_name), "policy")
+        use: Use = "reward_base" if self.kind == "reward" else "policy"
+        return require_use(resolve(self.config.model_name), use)
 
     @cached
     def renderer(self) -> Renderer:
         """Its tokenizer and chat template."""
-        return Renderer(tokenizer_of(self.source), self.config.data.keep_special_tokens)
+        return renderer_of(self.source, self.config.data.keep_special_tokens)
 
     @cached
     def rows(self) -> DataSample:
@@ -166,14 +169,20 @@ class Context:
         return choose_device(self.config.device)
 
     @cached
-    def backbone(self) -> Backbone:
+    def model(self) -> AdaptedModel:
         """The model; `trainer` adds the adapter that is trained."""
-        return Backbone.load(self.source, WEIGHT_DTYPES[self.config.dtype], self.device)
+        return load_reward_base(self.source, WEIGHT_DTYPES[self.config.dtype], self.device)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model, which is a causal language model: everything but an encoder is."""
+        assert isinstance(self.model, Backbone)
+        return self.model
 
     @property
     def base_parameters(self) -> list[nn.Parameter]:
         """The weights below the adapters."""
-        return [p for name, p in self.backbone.model.named_parameters() if "lora_" not in name]
+        return [p for name, p in self.model.model.named_parameters() if "lora_" not in name]
 
     @cached
     def trainer(self) -> SupervisedStage | RewardStage:
@@ -183,7 +192,7 @@ class Context:
         if isinstance(config.training, SupervisedTraining):
             return SupervisedStage(config, self.backbone, self.fitting_rows[:size], [])
         assert isinstance(config.training, RewardTraining)
-        return RewardStage(config, self.backbone, self.scratch.root, self.fitting_rows[:size], [])
+        return RewardStage(config, self.model, self.scratch.root, self.fitting_rows[:size], [])
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:

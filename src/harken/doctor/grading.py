@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harken.config.base import DataConfig
-from harken.data.chat import Renderer
 from harken.doctor.context import DataSample
 from harken.models.roles import RewardModel
 from harken.records import Preference, TokenPair
@@ -71,7 +70,7 @@ def score_preferences(model: RewardModel, rows: DataSample, data: DataConfig, se
     """
     held_out = bool(rows.held_out)
     source = rows.held_out if held_out else rows.train
-    renderer = Renderer(model.tokenizer)
+    renderer = model.renderer()
     pairs: list[tuple[TokenPair, Preference | TokenPair]] = []
     for index in permutation(len(source), seed, "doctor", "pairs")[:TRIED]:
         row = source[index]

@@ -75,7 +75,8 @@ def reward_base(context: PPOContext | DPOContext) -> CheckOutcome:
     reward = context.found_rewards.reward_model
     if reward is None:
         return ok("no trained reward model")
-    assert reward.base is not None
+    if reward.base is None:
+        return ok(f"{reward.name} has no base: all its weights were trained")
     recorded = json_io.read_object(reward.folder / "reward.json").get("base_fingerprint")
     base = reward.base
     if recorded is not None and recorded != lineage_fingerprint(base):

@@ -10,6 +10,7 @@ from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context, with_padding
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
+from harken.models.encoder import Encoder
 
 LEFT_PADDING = 7
 
@@ -37,7 +38,7 @@ def models_load(context: Context) -> CheckOutcome:
 )
 def vocabulary(context: Context) -> CheckOutcome:
     """Compare sizes; an embedding may have more rows than there are tokens."""
-    embeddings = context.backbone.model.get_input_embeddings().weight.shape[0]
+    embeddings = len(context.model.input_weight)
     tokens = len(context.renderer.tokenizer)
     measured = f"{tokens:,} tokens, {embeddings:,} embeddings"
     if tokens > embeddings:
@@ -57,7 +58,9 @@ def vocabulary(context: Context) -> CheckOutcome:
 )
 def positions(context: Context) -> CheckOutcome:
     """Use the prompt and the response in PPO."""
-    has = getattr(context.backbone.config, "max_position_embeddings", None)
+    model = context.model
+    limits = model.max_length if isinstance(model, Encoder) else None
+    has = limits or getattr(model.config, "max_position_embeddings", None)
     needed = context.config.data.max_length
     named = f"data.max_length {needed}"
     if isinstance(context, PPOContext):
@@ -87,6 +90,8 @@ def positions(context: Context) -> CheckOutcome:
 @torch.no_grad()
 def left_padding(context: Context) -> CheckOutcome:
     """Compare log-probabilities; position_ids skip padding, as in sampling."""
+    if isinstance(context.model, Encoder):
+        return ok("nothing is sampled from an encoder")
     backbone, batch = context.backbone, context.batch
     row = batch.tokens[0][batch.attention_mask[0]][None]
     pads = row.new_full((1, LEFT_PADDING), context.renderer.pad)
@@ -141,9 +146,9 @@ def repeatable(context: Context) -> CheckOutcome:
 )
 def padding_ignored(context: Context) -> CheckOutcome:
     """Compare outputs; with causal attention, padding on the right has no effect."""
-    size = min(len(context.renderer.tokenizer), context.backbone.output_weight.shape[0])
+    size = min(len(context.renderer.tokenizer), len(context.model.input_weight))
     gap = context.outputs(context.batch) - context.outputs(with_padding(context.batch, size))
-    return _agree(context, gap, "by random padding", "this model reads later tokens: it is not causal")
+    return _agree(context, gap, "by random padding", "this model reads padding: choose another")
 
 
 def _next(context: Context, tokens: Tensor, hidden: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ import torch
 from harken.config import LoraSettings
 from harken.errors import UserError
 from harken.kernels.trunk import tower_of
+from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
+from harken.models.encoder import Encoder
 from harken.models.lora_targets import coverage, expert_parameters
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
@@ -22,6 +24,7 @@ from harken.rollout.choose_decoder import ROW_BY_ROW, require_decodable
 from harken.run.terminal import columns, format_table
 
 STAGES = ("supervised fine-tuning", "reward model", "PPO", "evaluation")
+GENERATES_NOTHING = "an encoder cannot generate responses: its tokens attend to later tokens"
 NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: rows are padded"
 
 
@@ -46,6 +49,8 @@ def support_table(found: Sequence[Support]) -> str:
 
 def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
     """Load a model and return what works with it, one line per feature."""
+    if source.is_encoder and source.kind == "full":
+        return _encoder_support(source, dtype)
     try:
         backbone = Backbone.load(source, WEIGHT_DTYPES[dtype], torch.device("cpu"))
     except UserError as error:
@@ -62,6 +67,19 @@ def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
     return found
 
 
+def _encoder_support(source: ModelSource, dtype: str) -> list[Support]:
+    """Return what works with an encoder: a reward model, as an adapter or with all its weights."""
+    try:
+        encoder = Encoder.load(source, WEIGHT_DTYPES[dtype], torch.device("cpu"))
+    except UserError as error:
+        return [Support(stage, False, error.what) for stage in STAGES]
+    found = [Support(stage, False, GENERATES_NOTHING) for stage in STAGES]
+    found[1] = Support(
+        STAGES[1], True, f"an encoder, pooled at its first token; reads {encoder.max_length} tokens"
+    )
+    return [*found, Support("packing", False, NOT_PACKED), _adapter(encoder, "adapter", LoraSettings())]
+
+
 def support_to_dict(source: ModelSource, found: list[Support] | None) -> dict[str, Any]:
     """Return a model's links, the base first, and what works with it."""
     links = [
@@ -76,7 +94,7 @@ def support_to_dict(source: ModelSource, found: list[Support] | None) -> dict[st
     return {"models": links} | ({} if found is None else {"support": [asdict(one) for one in found]})
 
 
-def _adapter(backbone: Backbone, name: str, settings: LoraSettings) -> Support:
+def _adapter(backbone: AdaptedModel, name: str, settings: LoraSettings) -> Support:
     reason = _refusal(lambda: backbone.add_adapter(name.replace(".", "-"), settings, seed=0))
     if reason:
         return Support(name, False, reason)

@@ -32,6 +32,7 @@ ADAPTER_LR: dict[TrainingType, Range] = {
 """With LoRA. The advice is for models with billions of weights; small ones need higher rates."""
 FULL_LR: dict[TrainingType, Range] = {
     "sft": Range(1e-8, 1e-6, 5e-5, 3e-4),
+    "reward": Range(1e-8, 1e-6, 5e-5, 3e-4),
     "ppo": Range(1e-9, 1e-7, 5e-6, 5e-5),
     "dpo": Range(1e-9, 1e-7, 5e-6, 5e-5),
     "online_dpo": Range(1e-9, 1e-7, 5e-6, 5e-5),

@@ -1,8 +1,6 @@
-"""A causal language model's trunk with named adapters: load it, run it inside a role, save it.
+"""A causal language model's trunk with named adapters: load it, run it packed or padded, decode, save it.
 
-With `weights` the only file that touches model code of transformers and peft. A *role* is which adapter is on:
-`role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and backward of a role must both happen
-inside its scope: peft gives a gradient of zero, silently, when the adapter is switched in between.
+With `adapted_model`, `encoder` and `weights` the only files that touch model code of transformers and peft.
 """
 
 from __future__ import annotations
@@ -17,66 +15,48 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from harken.batches import TokenBatch, micro_batches
+from harken.batches import TokenBatch, last_states, micro_batches
 from harken.chat.turn_end import padding_id
-from harken.config import LoraSettings
+from harken.data.chat import Renderer
 from harken.kernels import attention, decode_step, fp32_linear, fused, lora_linear, packed_linear, packing
 from harken.kernels.allocator import keep_freed_memory
 from harken.kernels.gradient_checkpointing import checkpointed_layers
 from harken.kernels.shape_buckets import limit_kernel_cache
-from harken.kernels.trunk import text_config_of, trunk_of
+from harken.kernels.trunk import trunk_of
 from harken.maths.logits import LogitsHead
-from harken.maths.matmul_dtype import matmul_dtype
+from harken.models.adapted_model import AdaptedModel
 from harken.models.check_logits import check_causal, check_logits
 from harken.models.end_tokens import end_tokens
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.logits_head import detect_head
-from harken.models.lora_targets import lora_config, require_switchable
 from harken.models.positions import check_position_limit
-from harken.models.quantised import WeightDtype, is_quantised
+from harken.models.quantised import WeightDtype
 from harken.models.resolve import ModelSource
-from harken.models.save import write_adapter, write_model
-from harken.models.weights import (
-    cast_parameters,
-    load_adapter,
-    merge_adapter,
-    new_adapter,
-    read_merged,
-    read_model,
-)
-from harken.run import atomic, checksums, signals
-from harken.seeds import derive_seed as derive_seed
+from harken.models.save import write_model
+from harken.models.weights import cast_parameters, load_adapter, merge_adapter, read_merged, read_model
+from harken.run import signals
 
 # Keep the terminal to the run's own messages: no loading bars, no deprecation warnings for library authors.
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 
-class Backbone:
-    """One base model, frozen, and the adapters that turn it into policy, reward model or reference."""
+class Backbone(AdaptedModel):
+    """A causal language model, frozen, and the adapters that turn it into policy, reward model or reference."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: ModelSource | None = None
     ) -> None:
-        self.model = model.requires_grad_(False).eval()
-        self.source = source
+        super().__init__(model, source)
         self.set_tokenizer(source, tokenizer)
-        self._peft: PeftModel | None = None
-        self._role: str | None = None
-        self._layers: list[BaseTunerLayer] = []
-        self._compute: torch.dtype | None = None
         self._unembedding: packed_linear.PackedWeight | None = None
         self.decode_step: decode_step.LlamaDecodeStep | None = None
         """Inside `decoding`: the fast decode step, for a Llama-like model."""
         self.decoder_kind: str | None = None  # set at first use by `rollout.choose_decoder`
-        self.gradient_checkpointing = False
-        """Whether forwards with gradients save only each layer's input (see `kernels.gradient_checkpointing`)."""
         self._install()
         where = str(source.folder if source else model.config.model_type)
         check_causal(model, self.trunk, where)
@@ -103,28 +83,6 @@ class Backbone:
         return backbone
 
     @property
-    def device(self) -> torch.device:
-        """Return the device of the weights."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the dtype of the weights that are not quantised."""
-        dtype: torch.dtype = next(p.dtype for p in self.model.parameters() if not is_quantised(p))
-        return dtype
-
-    @property
-    def quantised(self) -> bool:
-        """Whether layers of the base are quantised."""
-        return any(is_quantised(parameter) for parameter in self.model.parameters())
-
-    @property
-    def config(self) -> PretrainedConfig:
-        """Return the configuration of the text layers."""
-        return text_config_of(self.model)
-
-    @property
     def hidden_size(self) -> int:
         """Return the size of a hidden state."""
         return int(self.model.get_input_embeddings().weight.shape[1])
@@ -145,67 +103,6 @@ class Backbone:
         """Use this tokenizer, and the end tokens of `source`: the model itself or an adapter on it."""
         self.tokenizer, self.end_tokens = tokenizer, end_tokens(self.model, tokenizer, source)
         self.pad_token = padding_id(tokenizer.pad_token_id, self.end_tokens)
-
-    # -- adapters ---------------------------------------------------------------------------------
-
-    def add_adapter(self, name: str, settings: LoraSettings, seed: int) -> None:
-        """Add a trainable adapter: A is random (from the seed alone), B is zero, both float32."""
-        trainable = self._trainable_adapters()
-        lora = lora_config(self.model, self.trunk, settings, self.source.folder if self.source else None)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "adapter", name))
-            self._peft = new_adapter(self._peft or self.model, lora, name)
-        self._freeze_all_but(trainable | {name})
-
-    def load_adapter(self, name: str, folder: Path) -> None:
-        """Load a frozen adapter. Raises UserError when a file does not match its checksum."""
-        checksums.verify_folder(folder)
-        trainable = self._trainable_adapters()
-        self._peft = load_adapter(self._peft or self.model, folder, name)
-        self._freeze_all_but(trainable)
-
-    def copy_adapter(self, source: str, name: str, *, trainable: bool) -> None:
-        """Copy adapter `source` to `name`, which is added if it does not exist."""
-        assert self._peft is not None
-        trainable_now = self._trainable_adapters()
-        if name not in self._peft.peft_config:
-            self._peft.add_adapter(name, self._peft.peft_config[source])
-        target, origin = self.adapter_parameters(name), self.adapter_parameters(source)
-        with torch.no_grad():
-            for key, parameter in target.items():
-                parameter.data = parameter.data.float()
-                parameter.copy_(origin[key.replace(f".{name}.", f".{source}.")])
-        self._freeze_all_but(trainable_now | {name} if trainable else trainable_now - {name})
-
-    def train_all_weights(self) -> None:
-        """Make all weights float32 and trainable; computation stays in the base's matmul dtype."""
-        self._compute = matmul_dtype(self.dtype, self.device)
-        cast_parameters(self.model, torch.float32)
-        self.model.requires_grad_(True)
-
-    def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trainable weights by name; a tied one once."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
-    @contextmanager
-    def role(self, adapter: str | None) -> Iterator[None]:
-        """Activate only this adapter inside (None: none, like peft's disable_adapter). Exit restores the outer role."""
-        outer = self._role
-        self._switch(adapter)
-        try:
-            yield
-        finally:
-            self._switch(outer)
-
-    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Return the adapter's parameters by name."""
-        mark = f".{name}."
-        return {key: p for key, p in self.model.named_parameters() if "lora_" in key and mark in key}
-
-    def set_adapter_dropout(self, on: bool) -> None:
-        """Switch adapter dropout on or off. The base stays in evaluation mode, without its own dropout."""
-        for layer in self._layers:
-            layer.lora_dropout.train(on)
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -234,6 +131,24 @@ class Backbone:
         sides = max((len(item) for item in items), default=1)
         longest = [max(len(row) for row in item) for item in items]
         return micro_batches(longest, max(token_budget // sides, 1))
+
+    def pooled(
+        self, hidden: Float[Tensor, "batch time features"], batch: TokenBatch
+    ) -> Float[Tensor, "batch features"]:
+        """Return the hidden state at each row's last non-padding token: attention is causal."""
+        return last_states(hidden, batch)
+
+    def renderer(
+        self,
+        keep_special_tokens: bool | Sequence[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> Renderer:
+        """Return the renderer of the model's chat template."""
+        return Renderer(tokenizer or self.tokenizer, keep_special_tokens)
+
+    def forward_size(self, rows: Sequence[Sequence[int]]) -> int:
+        """Return the number of tokens, padding included, that one forward over these rows computes."""
+        return self.pack(rows).tokens.numel()
 
     def pack(self, rows: Sequence[Sequence[int]]) -> packing.PackedSequence:
         """Lay out rows as model inputs. On a CPU they are packed without padding, and share common prefixes."""
@@ -303,11 +218,6 @@ class Backbone:
 
     # -- saving -----------------------------------------------------------------------------------
 
-    def save_adapter(self, name: str, folder: Path, base: Path) -> None:
-        """Save the adapter as a peft folder on `base`, with the tokenizer."""
-        assert self._peft is not None
-        write_adapter(self._peft, name, self.tokenizer, folder, base)
-
     def merge(self, name: str) -> None:
         """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
 
@@ -336,25 +246,8 @@ class Backbone:
         """
         if self._peft is not None:
             raise ValueError("merge the adapter before saving the whole model")
-        if self._compute is not None:
-            cast_parameters(self.model, self._compute)
+        self.round_trained_weights()
         write_model(self.model, self.tokenizer, self.end_tokens, folder)
-
-    def base_folder(self, copy: Path) -> Path:
-        """Return the folder of the full model that adapters of this backbone refer to as their base.
-
-        The source's own folder, or, when the source is itself an adapter, its merged weights written to `copy`:
-        an adapter on an adapter could not be opened by `from_pretrained`. Call it before adding adapters.
-        """
-        assert self.source is not None
-        if self.source.kind == "full":
-            return self.source.folder.resolve()
-        if not copy.exists():
-            unfinished = copy.with_name(f".{copy.name}-unfinished")
-            self.save_model(unfinished)
-            checksums.write_checksums(unfinished)
-            atomic.publish_folder(unfinished, copy)
-        return copy.resolve()
 
     def _install(self) -> None:
         fp32_linear.install(self.model)
@@ -372,29 +265,3 @@ class Backbone:
         """Return the attention for padded rows (None: the model's own). Raises UserError for a row that is too long."""
         check_position_limit(self.config, longest, "a row", "lower data.max_length to {limit}")
         return "eager" if longest <= self._short else None
-
-    def _trainable_adapters(self) -> set[str]:
-        names = self._peft.peft_config if self._peft else {}
-        return {n for n in names if any(p.requires_grad for p in self.adapter_parameters(n).values())}
-
-    def _freeze_all_but(self, trainable: set[str]) -> None:
-        assert self._peft is not None
-        self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
-        self.model.eval()
-        for name in self._peft.peft_config:
-            for parameter in self.adapter_parameters(name).values():
-                parameter.requires_grad_(name in trainable)
-        for layer in self._layers:
-            # Under autocast, peft's input cast would only convert to float32 and back.
-            layer.cast_input_dtype_enabled = self.dtype == torch.float32
-        require_switchable(self.model)
-        lora_linear.install(self._layers)
-        self._switch(self._role)
-
-    def _switch(self, adapter: str | None) -> None:
-        # Not by peft's own switches: they also set requires_grad of every parameter, which took 40 ms per scope.
-        self._role = adapter
-        for layer in self._layers:
-            layer._disable_adapters = adapter is None
-            if adapter is not None:
-                layer._active_adapter = [adapter]

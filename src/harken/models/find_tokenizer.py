@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from harken.data.chat import Renderer
+from harken.data.encoder_renderer import EncoderRenderer
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import choose_pad, load_tokenizer
 from harken.run import checksums
@@ -46,6 +49,12 @@ def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
             choose_pad(tokenizer, where=str(link.folder))
             break
     return tokenizer
+
+
+def renderer_of(source: ModelSource, keep_special_tokens: bool | Sequence[str] | None = None) -> Renderer:
+    """Return the renderer of a model without loading its weights: an encoder's frames pairs of texts."""
+    kind = EncoderRenderer if source.is_encoder else Renderer
+    return kind(tokenizer_of(source), keep_special_tokens)
 
 
 def _has_tokenizer(folder: Path) -> bool:

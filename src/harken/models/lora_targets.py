@@ -86,7 +86,13 @@ def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) 
     return Targets([name for name in modules if name not in taken], parameters, exclude_pattern(trunk))
 
 
-def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base: Path | None) -> LoraConfig:
+def lora_config(
+    model: nn.Module,
+    trunk: nn.Module,
+    settings: LoraSettings,
+    base: Path | None,
+    task_type: str = "CAUSAL_LM",
+) -> LoraConfig:
     """Build peft's configuration of an adapter. Raises UserError as `resolve_targets` does."""
     targets = resolve_targets(model, trunk, settings)
     return LoraConfig(
@@ -97,7 +103,7 @@ def lora_config(model: nn.Module, trunk: nn.Module, settings: LoraSettings, base
         target_parameters=targets.parameters or None,
         exclude_modules=targets.exclude,
         base_model_name_or_path=str(base) if base else None,
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
 
 

@@ -1,10 +1,12 @@
-"""Limit row lengths where a longer row would change the other rows of its batch."""
+"""Limit row lengths: what position embeddings allow, and where a longer row would change others of its batch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from transformers import PretrainedConfig
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
 
 from harken.errors import UserError
 
@@ -48,3 +50,13 @@ def check_position_limit(config: PretrainedConfig, tokens: int, what: str, fix: 
             where="data.max_length",
             fix=fix.format(limit=limit),
         )
+
+
+def position_limits(model: PreTrainedModel) -> Iterator[int]:
+    """Yield the lengths that position embeddings allow. RoBERTa models start behind the padding's position."""
+    named = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(named, int) and named > 0:  # some write −1 for no limit
+        yield named
+    for key, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and key.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
+            yield module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)

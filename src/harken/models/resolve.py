@@ -3,6 +3,7 @@
 What a folder is follows from its contents alone:
 
     reward.json, adapter and reward_head      a reward model on a base
+    reward.json, weights and reward_head      a reward model of which every weight was trained
     adapter_config.json and its weights       an adapter on a base
     config.json and safetensors weights       a full model
     final/                                    a run: its final/ is meant
@@ -26,13 +27,14 @@ from harken.models.checkpoint_folder import checkpoint_model_folder
 from harken.models.embedded import embedded_folder
 from harken.models.gguf import gguf_folder, is_gguf
 from harken.models.hub import hub_folder
+from harken.models.structure import is_encoder
 from harken.run import checkpoint, checksums
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
 from harken.run.manifest import fingerprint_folder
 
 CheckpointKind = Literal["full", "adapter", "reward"]
-Use = Literal["policy", "reward"]
+Use = Literal["policy", "reward", "reward_base"]
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
@@ -68,8 +70,13 @@ class ModelSource:
     def description(self) -> str:
         """Return its kind in words, for messages."""
         if self.base is None:
-            return "a full model"
+            return "a reward model" if self.kind == "reward" else "a full model"
         return f"{'a reward model' if self.kind == 'reward' else 'an adapter'} on {self.base.name}"
+
+    @cached_property
+    def is_encoder(self) -> bool:
+        """Whether it, or the model it is an adapter on, is a bidirectional encoder: it can score and not generate."""
+        return is_encoder(self.chain()[0].folder)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -96,24 +103,35 @@ def resolve(name: str) -> ModelSource:
 
 
 def require_use(source: ModelSource, use: Use) -> ModelSource:
-    """`source`, when it can serve as a `policy` or as a `reward` model. Raises UserError when it cannot."""
+    """`source`, when it can serve as a `policy`, a `reward` model, or what a reward model is trained on.
+
+    Raises UserError when it cannot.
+    """
+    if use == "reward_base" and source.is_encoder and source.kind == "full":
+        return source
     if use == "reward" and source.kind != "reward":
         raise UserError(
             f"is not a reward model: it is {source.description}",
             where=source.name,
             fix="train one with `harken train --preset …_rm`",
         )
-    if use == "policy" and source.kind == "reward":
+    if use != "reward" and source.kind == "reward":
         raise UserError(
             f"cannot generate responses: it is {source.description}",
             where=source.name,
             fix="name a full model, an SFT run or a PPO run",
         )
-    if use == "policy" and (heads := _other_architectures(source.chain()[0].folder)):
+    if use != "reward" and (heads := _other_architectures(source.chain()[0].folder)):
         raise UserError(
             f"cannot generate responses: its config.json names {heads}",
             where=source.name,
             fix="name a causal language model; a classifier can be a reward (training.rewards, type: classifier)",
+        )
+    if use != "reward" and source.is_encoder:
+        raise UserError(
+            f"cannot generate responses: it is {source.description}, and its tokens attend to later tokens",
+            where=source.name,
+            fix="name a causal language model; an encoder can be a reward model (training.type: reward)",
         )
     return source
 
@@ -222,10 +240,16 @@ def _from_folder(name: str, folder: Path, ancestors: tuple[Path, ...]) -> ModelS
         )
     checksums.verify_folder(folder, weights=False)
     if (folder / "reward.json").exists():
-        for needed in ("adapter_config.json", "reward_head.safetensors"):
+        whole = (folder / "config.json").exists()  # every weight was trained, so there is no base
+        for needed in ("config.json" if whole else "adapter_config.json", "reward_head.safetensors"):
             if not (folder / needed).exists():
                 raise UserError(f"this reward model has no {needed}", where=str(folder), fix="train it again")
-        return _on_base("reward", name, folder, ancestors)
+        if not whole:
+            return _on_base("reward", name, folder, ancestors)
+        _check_weights(folder)
+        source = ModelSource("reward", name, folder)
+        _check_head(source)
+        return source
     if (folder / "adapter_config.json").exists():
         return _on_base("adapter", name, folder, ancestors)
     if (folder / "config.json").exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,13 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from harken.batches import PolicyOutputs, TokenBatch, collate, shift_right
+from harken.batches import PolicyOutputs, TokenBatch, collate, last_states, shift_right
+from harken.data.chat import Renderer
 from harken.errors import UserError
 from harken.maths.logprobs import linear_logprobs
+from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.find_tokenizer import tokenizer_of
 from harken.models.quantised import WeightDtype, stored_tensors, weight_count
 from harken.models.resolve import ModelSource
+from harken.models.reward_base import load_reward_base
 from harken.models.weights import read_tensors
 from harken.run import json_io
 from harken.seeds import derive_seed as derive_seed
@@ -113,11 +116,15 @@ class Critic:
 
 
 class RewardModel:
-    """A reward model: a scalar per sequence, from the hidden state of its last non-padding token."""
+    """A reward model: a scalar per sequence, from the hidden state at which its backbone pools a row.
+
+    That is the last non-padding token of a causal language model, and the first token of an encoder. `adapter` is None
+    where every weight was trained.
+    """
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: AdaptedModel,
         adapter: str | None,
         head: ScalarHead,
         offset: float = 0.0,
@@ -132,7 +139,7 @@ class RewardModel:
         """Return raw rewards, without offset and scale. Differentiable inside `backbone.role(adapter)`."""
         with self.backbone.role(self.adapter):
             hidden = self.backbone.hidden(batch)
-            rewards: Tensor = self.head(last_states(hidden, batch))
+            rewards: Tensor = self.head(self.backbone.pooled(hidden, batch))
         return rewards
 
     @torch.no_grad()
@@ -154,15 +161,21 @@ class RewardModel:
         """Apply the saved offset and scale to a raw reward: mean 0 on the data it was calibrated on."""
         return (raw - self.offset) * self.scale
 
+    def renderer(self, keep_special_tokens: bool | Sequence[str] | None = None) -> Renderer:
+        """Return the renderer of this model's own tokenizer, which may be another than its backbone's."""
+        return self.backbone.renderer(keep_special_tokens, self.tokenizer)
+
     @property
     def pad_token(self) -> int:
         """Return the padding token id."""
         return self.backbone.pad_token
 
     def save(self, folder: Path, base: Path, base_fingerprint: str, facts: dict[str, object]) -> None:
-        """Save adapter, head, offset, scale and tokenizer: all that scoring needs besides the base."""
-        assert self.adapter is not None
-        self.backbone.save_adapter(self.adapter, folder, base)
+        """Save what scoring needs besides the base: head, calibration, tokenizer, and the adapter or every weight."""
+        if self.adapter is None:
+            self.backbone.save_model(folder)
+        else:
+            self.backbone.save_adapter(self.adapter, folder, base)
         save_file(dict(self.head.state_dict()), folder / "reward_head.safetensors")
         card = {
             "offset": self.offset,
@@ -180,25 +193,26 @@ class RewardModel:
         source: ModelSource,
         weight_dtype: WeightDtype,
         device: torch.device | str,
-        share: Backbone | None = None,
+        share: AdaptedModel | None = None,
         adapter: str = "reward",
     ) -> RewardModel:
         """Load a trained reward model, frozen, as `adapter`. It shares `share` if that is the base it was trained on.
 
         Raises UserError when the head does not fit the base, and when a file does not match its checksum.
         """
-        assert source.base is not None
         source.check()
         card = read_card(source.folder)
+        base = source.base or replace(source, kind="full")
         same_base = share is not None and share.source is not None
         same_base = same_base and lineage_fingerprint(share.source) == card.base_fingerprint  # type: ignore[union-attr, arg-type]
-        if lineage_fingerprint(source.base) != card.base_fingerprint:
+        if source.base is not None and lineage_fingerprint(source.base) != card.base_fingerprint:
             raise UserError(
                 "the base model has changed since this reward model was trained on it",
                 where=str(source.base.folder),
                 fix="train the reward model again, or restore the base",
             )
-        backbone = share if same_base and share else Backbone.load(source.base, weight_dtype, device)
+        shared = share if source.base is not None and same_base else None
+        backbone: AdaptedModel = shared or load_reward_base(base, weight_dtype, device)
         weights = read_tensors(source.folder / "reward_head.safetensors", ["bias", "weight"])
         inputs, features = weights["weight"].numel(), backbone.hidden_size
         if (weights["weight"].dim(), weights["bias"].dim()) != (1, 0):
@@ -213,12 +227,14 @@ class RewardModel:
                 where=str(source.folder),
                 fix="point checkpoint_path at a reward model trained on this base",
             )
-        backbone.load_adapter(adapter, source.folder)
+        if source.base is not None:
+            backbone.load_adapter(adapter, source.folder)
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
         head.requires_grad_(False)
         # Its own tokenizer also on a shared base: the policy may use another chat template.
-        return cls(backbone, adapter, head, card.offset, card.scale, tokenizer_of(source))
+        name = None if source.base is None else adapter
+        return cls(backbone, name, head, card.offset, card.scale, tokenizer_of(source))
 
 
 class RewardModelCard(json_io.Schema):
@@ -227,6 +243,8 @@ class RewardModelCard(json_io.Schema):
     offset: float
     scale: float
     base_fingerprint: str
+    base: str = ""
+    """Folder of the model it was trained on."""
     max_length: int | None = None
     """Longest sequence it was trained on, in tokens."""
 
@@ -282,10 +300,3 @@ def scatter_to_mask(
     return torch.zeros(response_mask.shape, dtype=values.dtype, device=values.device).masked_scatter(
         response_mask, values
     )
-
-
-def last_states(hidden: Float[Tensor, "batch time width"], batch: TokenBatch) -> Float[Tensor, "batch width"]:
-    """Return the hidden state at each row's last non-padding token."""
-    last = batch.attention_mask.sum(-1) - 1
-    states: Tensor = hidden[torch.arange(len(last), device=last.device), last]
-    return states

@@ -64,7 +64,7 @@ def read_model(
             local_files_only=True,
             output_loading_info=True,
         )
-    _require_all(told["missing_keys"], folder, COPY_MODEL_FIX)
+    require_all(told["missing_keys"], folder, COPY_MODEL_FIX)
     if isinstance(weight_dtype, Quantised):
         quantised_linear.install(model, weight_dtype.dtype)
     read: PreTrainedModel = model
@@ -88,7 +88,7 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
     missing = [key for key in wanted if key not in found]
     # Older peft versions used other names for the same number of tensors.
     renamed = len(missing) <= len(found - wanted.keys())
-    _require_all([] if renamed else missing, folder, COPY_ADAPTER_FIX)
+    require_all([] if renamed else missing, folder, COPY_ADAPTER_FIX)
     given = read_tensors(folder / ADAPTER_WEIGHTS, [])
     lost = [key for key in wanted if key in given and not _same_values(wanted[key], given[key])]
     if lost:
@@ -156,7 +156,7 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     """Load these tensors of a safetensors file. Raises UserError when it cannot be read or lacks one."""
     with load_errors("not readable safetensors", str(path), COPY_ADAPTER_FIX):
         tensors: dict[str, Tensor] = load_file(path)
-    _require_all([name for name in names if name not in tensors], path, COPY_ADAPTER_FIX)
+    require_all([name for name in names if name not in tensors], path, COPY_ADAPTER_FIX)
     return {name: tensors[name] for name in names}
 
 
@@ -166,7 +166,8 @@ def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
-def _require_all(missing: Sequence[str] | set[str], where: Path, fix: str) -> None:
+def require_all(missing: Sequence[str] | set[str], where: Path, fix: str) -> None:
+    """Raise UserError if weights are missing."""
     if missing:
         raise UserError(f"weights are missing: {_first_names(missing)}", where=str(where), fix=fix)
 

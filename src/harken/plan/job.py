@@ -16,6 +16,7 @@ from harken.errors import UserError
 from harken.kernels import attention
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.models.resolve import resolve
+from harken.models.structure import is_bidirectional
 from harken.plan.activations import PassMemory
 from harken.plan.architecture import ModelInfo, find_model, preset_of_path
 from harken.plan.rows import PlannedRows, plan_rows
@@ -170,6 +171,12 @@ def job(
     if isinstance(config.training, OnlineDPOTraining):
         share = 2.0 / config.training.online_dpo.samples_per_prompt
         config = config.model_copy(update={"training": _as_ppo(config.training)})
+    if is_bidirectional(found.config):
+        raise UserError(
+            f"memory and time of an encoder ({found.config.model_type}) are not predicted",
+            where=found.name,
+            fix="start the run: its metrics record both, and out-of-memory halves micro_batch_tokens",
+        )
     shape = shape_of(found.config, config.lora)
     packs = on_cpu and attention.is_full_attention(found.config)
     rows = plan_rows(config.training.type, config.data, found.source, config.seed, packs=packs)
@@ -246,7 +253,9 @@ def _scorer(path: str, policy: ModelShape, start: ModelInfo, lora: LoraSettings 
         return _future_scorer(path, policy, start, lora)
     base = source.chain()[0].folder
     shared = lora is not None and start.folder is not None and base.resolve() == start.folder.resolve()
-    return Scorer(shape_of(find_model(str(base)).config), rank, has_own_base=not shared), ""
+    settings = find_model(str(base)).config
+    shape = shape_of(settings, classifier=is_bidirectional(settings))
+    return Scorer(shape, rank if source.base else 0, has_own_base=not shared), ""
 
 
 def _future_scorer(

@@ -19,10 +19,11 @@ from harken.config.preference_training import OnlineDPOTraining
 from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RewardPart
 from harken.data.chat import Renderer
 from harken.errors import UserError
+from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.quantised import WeightDtype, compute_dtype
 from harken.models.resolve import ModelSource, require_use, resolve
-from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, role_row
+from harken.models.roles import RewardModel, RoleRow, ScalarHead, lineage_fingerprint, read_card, role_row
 from harken.reward.classifier import ClassifierReward, check_classifier, load_classifier
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.judges import JudgeReward, find_judges
@@ -199,7 +200,7 @@ class RewardLoader:
     ) -> None:
         self.shared_base, self.weight_dtype, self.device = shared_base, weight_dtype, device
         self.micro_batch_tokens = micro_batch_tokens
-        self.bases = [shared_base] if shared_base is not None else []
+        self.bases: list[AdaptedModel] = [shared_base] if shared_base is not None else []
         self.rewards = Rewards()
         self._models: dict[str, RewardModel] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
@@ -247,14 +248,14 @@ class RewardLoader:
         if component in self._models:
             return self._models[component]
         say(f"{component}: {source.describe()}")
-        assert source.base is not None
-        wanted = lineage_fingerprint(source.base)
+        wanted = lineage_fingerprint(source.base) if source.base is not None else None
         same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
         model = RewardModel.load(source, self.weight_dtype, self.device, next(same, None), adapter)
-        self._register_base(model.backbone, source.base.name)
+        self._register_base(model.backbone, (source.base or source).name)
         kind = "the shared base" if model.backbone is self.shared_base else "a base of its own"
+        origin = "head" if model.adapter is None else f"adapter on {kind}"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
-        self.rewards.add_frozen(component, parameters, f"adapter on {kind}, {source.name}")
+        self.rewards.add_frozen(component, parameters, f"{origin}, {source.name}")
         self._models[component] = model
         return model
 
@@ -285,7 +286,7 @@ class RewardLoader:
             model, renderer, weight, clip, self.micro_batch_tokens, name=name, max_length=limit
         )
 
-    def _register_base(self, backbone: Backbone, name: str) -> None:
+    def _register_base(self, backbone: AdaptedModel, name: str) -> None:
         """Add a newly loaded base to the frozen weights."""
         if any(backbone is base for base in self.bases):
             return
@@ -299,10 +300,10 @@ class RewardLoader:
 def _check_base(reward: ModelSource, wanted: str) -> None:
     if not wanted:
         return
-    assert reward.base is not None
-    if lineage_fingerprint(resolve(wanted)) != lineage_fingerprint(reward.base):
+    card = read_card(reward.folder)
+    if lineage_fingerprint(resolve(wanted)) != card.base_fingerprint:
         raise UserError(
-            f"this reward model was trained on {reward.base.name}, not on {wanted}",
+            f"this reward model was trained on {card.base or 'another model'}, not on {wanted}",
             where="training.reward_model.model_name",
             fix="leave model_name empty, or name the base it was trained on",
         )

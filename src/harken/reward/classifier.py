@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -27,8 +27,10 @@ from transformers import (
 from harken.batches import collate, micro_batches
 from harken.chat import template as chat_template
 from harken.config.rewards import ClassifierPart
+from harken.data.encoder_renderer import join_turns
 from harken.errors import UserError
 from harken.models.load_errors import load_errors
+from harken.models.positions import position_limits
 from harken.models.resolve import ModelSource
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message, Rollout, Score
@@ -150,7 +152,7 @@ class ClassifierReward:
         truncation = (
             {} if self.max_length is None else {"truncation": "only_first", "max_length": self.max_length}
         )
-        prompt = self._break_special_tokens(_join_turns(rollout.prompt.messages))
+        prompt = self._break_special_tokens(join_turns(rollout.prompt.messages))
         return self._checked_input(rollout, self.tokenizer(prompt, response, verbose=False, **truncation))
 
     def _apply_template(self, rollout: Rollout, response: str) -> _Input:
@@ -203,7 +205,7 @@ class ClassifierReward:
 
         Tokenizers without a limit report a huge number.
         """
-        limits = (*_position_limits(self.model), self.tokenizer.model_max_length)
+        limits = (*position_limits(self.model), self.tokenizer.model_max_length)
         known = [int(limit) for limit in limits if limit is not None and limit < 10**9]
         most = min(known, default=None)
         if most is not None and (self.part.max_length or 0) > most:
@@ -299,23 +301,6 @@ def _pad_token(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterato
     finally:
         for config, pad in zip(configs, previous, strict=True):
             config.pad_token_id = pad
-
-
-def _position_limits(model: PreTrainedModel) -> Iterator[int]:
-    """Yield the lengths that position embeddings allow. RoBERTa models start behind the padding's position."""
-    named = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(named, int) and named > 0:  # some write −1 for no limit
-        yield named
-    for key, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and key.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
-            yield module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-
-
-def _join_turns(messages: Sequence[Message]) -> str:
-    """Join turns into one text, each with its role; a single turn is its text alone."""
-    if len(messages) == 1:
-        return messages[0].content
-    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
 def _drop_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harken.data.chat import Renderer
 from harken.errors import UserError
+from harken.models.backbone import Backbone
 from harken.models.resolve import ModelSource
 from harken.models.roles import RewardModel, read_card
 from harken.models.tokenizer import same_tokenizer
@@ -40,7 +41,9 @@ class LearnedReward:
         self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
         tokenizer = model.tokenizer
         same = policy_renderer is not None and same_tokenizer(tokenizer, policy_renderer.tokenizer)
-        self._own_renderer = None if same else Renderer(tokenizer)
+        # An encoder frames a pair of texts with its own special tokens, whatever the policy's tokenizer is.
+        same = same and isinstance(model.backbone, Backbone)
+        self._own_renderer = None if same else model.renderer()
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score rollouts in one forward over the whole conversations. Raises as `standardized_scores` does."""

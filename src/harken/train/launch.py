@@ -15,16 +15,19 @@ from harken.chat import template as chat_template
 from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
-from harken.config.training import RewardTraining, SupervisedTraining
+from harken.config.training import RewardTraining
 from harken.data.chat import Renderer
 from harken.errors import FrozenWeightsChanged, UserError
+from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
 from harken.models.device import choose_device
+from harken.models.encoder import Encoder
 from harken.models.lora_targets import coverage
 from harken.models.positions import check_position_limit
 from harken.models.quantised import WEIGHT_DTYPES, WeightDtype
-from harken.models.resolve import ModelSource, require_use, resolve
+from harken.models.resolve import ModelSource, Use, require_use, resolve
+from harken.models.reward_base import load_reward_base
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
 from harken.reward.build import resolve_rewards
 from harken.rollout.choose_decoder import require_decodable
@@ -51,7 +54,7 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
     `accept_changes` accepts them and records them in the manifest. A finished run is left as it is.
     """
     if not RunFolder(output).config.exists():
-        require_use(resolve(config.model_name), "policy")  # fail before the folder exists
+        _require_model(config)  # fail before the folder exists
     with write_lock(output):
         run = RunFolder(output)
         began = manifest.created_at(run)
@@ -73,7 +76,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
             say(f"warning: {FrozenWeightsChanged(changed, where=str(run.root))}")
         return run
     checksums.remove_checksums(run.root)  # the files they list are about to change
-    source = require_use(resolve(config.model_name), "policy")
+    source = _require_model(config)
     say(f"model: {source.describe()}")
     device, weight_dtype = choose_device(config.device), WEIGHT_DTYPES[config.dtype]
     stage: Stage
@@ -81,6 +84,8 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         stage, rows, lineage = _ppo(config, source, run, weight_dtype, device)
     elif isinstance(config.training, DPOTraining | OnlineDPOTraining):
         stage, rows, lineage = _dpo(config, source, run, weight_dtype, device)
+    elif isinstance(config.training, RewardTraining):
+        stage, rows, lineage = _reward(config, source, run, weight_dtype, device)
     else:
         stage, rows, lineage = _supervised(config, source, run, weight_dtype, device)
     print_roles(rows)
@@ -134,36 +139,58 @@ def print_roles(rows: Sequence[RoleRow]) -> None:
     say(format_table(cells, right={"parameters"}))
 
 
+def _require_model(config: RunConfig) -> ModelSource:
+    """Find the model, and require that it can be trained as the configuration says."""
+    use: Use = "reward_base" if isinstance(config.training, RewardTraining) else "policy"
+    return require_use(resolve(config.model_name), use)
+
+
 def _supervised(
     config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
 ) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
     backbone = Backbone.load(source, weight_dtype, device)
-    check_vocabulary(backbone.tokenizer, backbone.output_weight, str(source.folder))
-    check_position_limit(
-        backbone.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
-    )
+    _check_rows_fit(config, backbone, source)
+    require_decodable(backbone)  # PPO and evaluation will sample from this model
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
-    stage: SupervisedStage | RewardStage
-    if isinstance(config.training, SupervisedTraining):
-        require_decodable(backbone)  # PPO and evaluation will sample from this model
-        demonstrations, held_out = load_data.encode_demonstrations(config, renderer, run)
-        stage = SupervisedStage(config, backbone, demonstrations, held_out)
-        data = load_data.lineage(config, demonstrations, held_out)
-        extra = []
-    else:
-        assert isinstance(config.training, RewardTraining)
-        pairs, held_out_pairs = load_data.encode_preferences(config, renderer, run)
-        stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out_pairs)
-        stage.on_saved = partial(card_after_training, config, run, stage.model)
-        data = load_data.lineage(config, pairs, held_out_pairs)
-        extra = [role_row("reward head", stage.model.head.parameters(), "new")]
-    base = [p for n, p in backbone.model.named_parameters() if "lora_" not in n]
-    rows = [role_row("base", base, source.name), *extra]
+    demonstrations, held_out = load_data.encode_demonstrations(config, renderer, run)
+    stage = SupervisedStage(config, backbone, demonstrations, held_out)
+    data = load_data.lineage(config, demonstrations, held_out)
+    rows = _role_rows(config, backbone, source, "policy")
+    return stage, rows, _lineage(source, sft=True) | {"data": data}
+
+
+def _reward(
+    config: RunConfig, source: ModelSource, run: RunFolder, weight_dtype: WeightDtype, device: torch.device
+) -> tuple[Stage, list[RoleRow], dict[str, Any]]:
+    backbone = load_reward_base(source, weight_dtype, device)
+    _check_rows_fit(config, backbone, source)
+    renderer = backbone.renderer(config.data.keep_special_tokens)
+    pairs, held_out = load_data.encode_preferences(config, renderer, run)
+    stage = RewardStage(config, backbone, backbone.base_folder(run.root / "base"), pairs, held_out)
+    stage.on_saved = partial(card_after_training, config, run, stage.model)
+    data = load_data.lineage(config, pairs, held_out)
+    rows = _role_rows(config, backbone, source, "reward")
+    rows.append(role_row("reward head", stage.model.head.parameters(), "new"))
+    return stage, rows, _lineage(source, sft=False) | {"data": data}
+
+
+def _check_rows_fit(config: RunConfig, model: AdaptedModel, source: ModelSource) -> None:
+    """Require an embedding of every token, and a position for every token of the longest row."""
+    check_vocabulary(model.tokenizer, model.input_weight, str(source.folder))
+    if isinstance(model, Encoder):
+        model.check_length(config.data.max_length)
+    check_position_limit(
+        model.config, config.data.max_length, "a row of up to data.max_length", "lower it to {limit}"
+    )
+
+
+def _role_rows(config: RunConfig, model: AdaptedModel, source: ModelSource, adapter: str) -> list[RoleRow]:
+    base = [p for n, p in model.model.named_parameters() if "lora_" not in n]
+    rows = [role_row("base", base, source.name)]
     if config.lora is not None:
-        adapter = "policy" if isinstance(stage, SupervisedStage) else "reward"
-        say(f"{adapter}: {coverage(backbone.trunk, adapter)}")
-        rows.insert(1, role_row(f"{adapter} adapter", backbone.adapter_parameters(adapter).values(), "new"))
-    return stage, rows, _lineage(source, sft=isinstance(stage, SupervisedStage)) | {"data": data}
+        say(f"{adapter}: {coverage(model.trunk, adapter)}")
+        rows.append(role_row(f"{adapter} adapter", model.adapter_parameters(adapter).values(), "new"))
+    return rows
 
 
 def _ppo(

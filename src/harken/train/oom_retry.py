@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from harken.errors import UserError
-from harken.models.backbone import Backbone
+from harken.models.adapted_model import AdaptedModel
 from harken.run.tracking import say
 
 T = TypeVar("T")
@@ -27,13 +27,13 @@ class MicroBatcher:
     speed only. `tokens` is part of a run's saved state: a resumed run starts with the budget that fitted.
     """
 
-    def __init__(self, tokens: int, label: str, backbone: Backbone) -> None:
+    def __init__(self, tokens: int, label: str, backbone: AdaptedModel) -> None:
         self.tokens, self.label, self.backbone = tokens, label, backbone
         self._splits: list[Sequence[Item]] = []
         """The arguments of `split` in the current attempt."""
 
     def split(self, items: Sequence[Item]) -> list[list[int]]:
-        """Split items into micro-batches (see `Backbone.micro_batches`): lists of their indices."""
+        """Split items into micro-batches (see `AdaptedModel.micro_batches`): lists of their indices."""
         self._splits.append(items)
         return self.backbone.micro_batches(items, self.tokens)
 
@@ -62,7 +62,7 @@ class MicroBatcher:
             for group in self.backbone.micro_batches(items, self.tokens):
                 rows = [row for i in group for row in items[i]]
                 can_split = len(group) > 1
-                largest[can_split] = max(largest[can_split], self.backbone.pack(rows).tokens.numel())
+                largest[can_split] = max(largest[can_split], self.backbone.forward_size(rows))
         if not largest[True]:
             raise UserError(
                 f"out of memory: a forward of {largest[False]} tokens does not fit and cannot be split",

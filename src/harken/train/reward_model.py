@@ -1,4 +1,7 @@
-"""Train a reward model: score the chosen response above the rejected one (Bradley–Terry)."""
+"""Train a reward model: score the chosen response above the rejected one (Bradley–Terry).
+
+The head reads a causal language model or an encoder, whose adapter or whose every weight is trained with it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from harken.data.selection import selection_prompts
 from harken.errors import NonFinite, UserError
 from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.statistics.intervals import wilson_interval
-from harken.models.backbone import Backbone
+from harken.models.adapted_model import AdaptedModel
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint
 from harken.records import TokenPair
@@ -43,7 +46,7 @@ class RewardStage:
     def __init__(
         self,
         config: RunConfig,
-        backbone: Backbone,
+        backbone: AdaptedModel,
         base: Path,
         pairs: Sequence[TokenPair],
         held_out: Sequence[TokenPair],
@@ -64,13 +67,17 @@ class RewardStage:
         self.total = num_steps(
             len(pairs), self.settings.batch_size, self.settings.epochs, self.settings.max_steps
         )
-        assert config.lora is not None
-        backbone.add_adapter(ADAPTER, config.lora, config.seed)
+        self.adapter = ADAPTER if config.lora is not None else None
+        if config.lora is not None:
+            backbone.add_adapter(ADAPTER, config.lora, config.seed)
+        else:
+            backbone.train_all_weights()
         # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325; property 12).
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
-        self.model = RewardModel(backbone, ADAPTER, head.to(backbone.device))
+        self.model = RewardModel(backbone, self.adapter, head.to(backbone.device))
+        trained = backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()
         parameters = {
-            **backbone.adapter_parameters(ADAPTER),
+            **trained,
             "head.weight": head.weight,
             "head.bias": head.bias,
         }
@@ -95,7 +102,7 @@ class RewardStage:
         index = batch_indices(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
         pairs = [self.pairs[i] for i in index]
         self.backbone.set_adapter_dropout(True)
-        with self.backbone.role(ADAPTER):
+        with self.backbone.role(self.adapter):
             loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(partial(self._dump_tensors, pairs)):
@@ -213,7 +220,11 @@ class RewardStage:
         self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
-        """Calibrate on training pairs, then write adapter, head and metadata."""
+        """Calibrate on training pairs, then write the adapter or every weight, the head and metadata.
+
+        Weights that trained in float32 are rounded first, so that the calibration is that of the saved model.
+        """
+        self.backbone.round_trained_weights()
         if self.settings.normalise != "none":
             sample = batch_indices(0, len(self.pairs), CALIBRATION_PAIRS, self.seed, "RM calibration")
             rewards = self._score([self.pairs[i] for i in sample], "RM: calibrating")

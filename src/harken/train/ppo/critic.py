@@ -50,11 +50,15 @@ def build_critic(
         initial = RewardModel.load(reward_source, weight_dtype, device)
     elif initial.backbone is not shared:
         raise _critic_error("the reward model and the policy have different bases", "set critic: model")
+    if initial.adapter is None or not isinstance(initial.backbone, Backbone):
+        raise _critic_error(
+            "the reward model is an encoder, or all its weights were trained: no adapter gives values of prefixes",
+            "set critic_init: zero",
+        )
     if shared and not same_tokenizer(initial.tokenizer, shared.tokenizer):
         raise _critic_error(
             "the reward model and the policy have different tokenizers", "set critic_init: zero"
         )
-    assert initial.adapter is not None
     initial.backbone.copy_adapter(initial.adapter, ADAPTER, trainable=True)
     head = ScalarHead(initial.backbone.hidden_size, 0.0).to(device)
     with torch.no_grad():

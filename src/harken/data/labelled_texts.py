@@ -1,0 +1,186 @@
+"""Turn rows of a text and a label (reviews with a sentiment, as IMDB's) into prompts, demonstrations and pairs.
+
+A text is split after its first `data.prompt_words` words: they are the prompt, the rest is the response. Words and not
+the tokens of a tokenizer, so that the policy and a reward model with another tokenizer read the same prompts. In
+writing without spaces (Chinese, Japanese, Thai …), every character counts as a word.
+
+Pairs join one text of the positive label and one of the negative. Both lists are shuffled with the seed and joined in
+that order, each text in one pair at most. The prompt is the beginning of the positive text in the first pair, of the
+negative text in the second, and so on in turn: so it is the winner's own beginning in one half of the pairs and the
+loser's in the other, and whether a response continues its prompt says nothing about which of the two is better.
+
+Which label is positive is decided once from all labels of a file, never row by row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harken.data import fields
+from harken.data.fields import Row, RowError
+from harken.data.formats import LocatedRow
+from harken.errors import UserError
+from harken.seeds import permutation
+
+LAYOUT = "text_label"
+POSITIVE = frozenset({"pos", "positive", "good", "thumbs up", "like", "liked"})
+NEGATIVE = frozenset({"neg", "negative", "bad", "thumbs down", "dislike", "disliked"})
+MAX_LISTED = 8
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Hold which labels of a file are the positive and the negative one, as `label_key` writes them."""
+
+    positive: str
+    negative: str
+    why: str
+
+
+def is_labelled_text(row: Row) -> bool:
+    """Return whether a row is a text with a label: a name, a number, or true and false."""
+    return isinstance(row.get("text"), str) and isinstance(row.get("label"), str | int | float)
+
+
+def label_key(value: object) -> str | None:
+    """Return a label as text that is equal for equal labels: 1, 1.0 and "1" are one; None for no label."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    number = fields.to_float(value)
+    if number is not None:
+        return f"{number:g}"
+    return " ".join(value.split()).lower() or None if isinstance(value, str) else None
+
+
+def split_text(text: str, words: int) -> tuple[str, str]:
+    """Split a text after its first `words` words. Raises RowError when nothing is left for the response."""
+    ends = [found.end() for _, found in zip(range(words), _WORD.finditer(text), strict=False)]
+    if len(ends) < words or not text[ends[-1] :].strip():
+        raise RowError("text_too_short", "text")
+    return text[: ends[-1]].strip(), text[ends[-1] :].strip()
+
+
+def judge_labels(
+    labels: Sequence[object], names: Sequence[str], positive: str | int | None, where: str
+) -> Meaning:
+    """Decide which label is the positive one, from all labels of a file.
+
+    `names` are the names that the data set declares for the labels 0, 1, … (`ClassLabel`), if it does; `positive` is
+    `data.positive_label`. Without either, words such as pos and neg, true and false, 1 beside 0 or −1 are understood.
+    Raises UserError, with the labels and their counts, when there are not two, or their meaning is unclear.
+    """
+    counts = Counter(key for value in labels if (key := label_key(value)) is not None)
+    named = {str(number): label_key(name) or "" for number, name in enumerate(names)}
+    listed = ", ".join(
+        f"{key}{f' ({named[key]})' if key in named else ''}: {count:,} rows"
+        for key, count in counts.most_common(MAX_LISTED)
+    )
+    if len(counts) != 2:
+        raise UserError(
+            f"pairs need a positive and a negative label, and the column label has {len(counts)} ({listed or 'none'})",
+            where=where,
+            fix="leave two labels in the file, or name a split in which every text has one of two labels",
+        )
+    if positive is not None:
+        wanted = label_key(positive)
+        chosen = [key for key in counts if wanted in (key, named.get(key))]
+        if len(chosen) != 1:
+            raise UserError(
+                f"no label is {positive!r}; there are {listed}",
+                where="data.positive_label",
+                fix="name one of these labels",
+            )
+        return _meaning(counts, chosen[0], "data.positive_label")
+    for why, texts in (("its name", named), ("its word", {key: key for key in counts})):
+        good = [key for key in counts if texts.get(key) in POSITIVE]
+        bad = [key for key in counts if texts.get(key) in NEGATIVE]
+        if len(good) == len(bad) == 1:
+            return _meaning(counts, good[0], why)
+    if not names and set(counts) in ({"0", "1"}, {"-1", "1"}, {"true", "false"}):
+        return _meaning(counts, "true" if "true" in counts else "1", "1 beside 0 or -1, or true")
+    raise UserError(
+        f"it is unclear which label is the positive one: {listed}",
+        where=where,
+        fix="set data.positive_label to the label whose texts are the better ones",
+    )
+
+
+def to_prompts(rows: Sequence[LocatedRow], words: int) -> Iterator[LocatedRow]:
+    """Yield rows of prompts: the first words of every text that has more."""
+    return _map(rows, lambda row: {**_rest(row), "prompt": _user(split_text(_text(row), words)[0])})
+
+
+def to_demonstrations(rows: Sequence[LocatedRow], words: int) -> Iterator[LocatedRow]:
+    """Yield rows of demonstrations, of either label: the first words of a text and its rest."""
+
+    def convert(row: Row) -> Row:
+        prompt, response = split_text(_text(row), words)
+        return {**_rest(row), "prompt": _user(prompt), "response": response}
+
+    return _map(rows, convert)
+
+
+def to_pairs(
+    rows: Sequence[LocatedRow], words: int, meaning: Meaning, seed: int
+) -> tuple[list[LocatedRow], str]:
+    """Return rows of pairs by the module's rule, rows that cannot be used as a `RowError`, and the counts in words."""
+    sides: dict[str, list[tuple[str, Row, str, str]]] = {meaning.positive: [], meaning.negative: []}
+    found: list[LocatedRow] = []
+    for where, row in rows:
+        try:
+            if not isinstance(row, dict):
+                raise RowError("not_an_object")
+            key = label_key(row.get("label"))
+            if key not in sides:
+                raise RowError("unlabelled", "label")
+            sides[key].append((where, row, *split_text(_text(row), words)))
+        except RowError as error:
+            found.append((where, error))
+    good, bad = (
+        [texts[i] for i in permutation(len(texts), seed, "labelled texts", name)]
+        for name, texts in zip(("positive", "negative"), sides.values(), strict=True)
+    )
+    for number, (winner, loser) in enumerate(zip(good, bad, strict=False)):
+        prompt = (winner if number % 2 == 0 else loser)[2]
+        pair = {"prompt": _user(prompt), "chosen": winner[3], "rejected": loser[3]}
+        shared = {key: value for key, value in _rest(winner[1]).items() if loser[1].get(key) == value}
+        found.append((f"{winner[0]} and {loser[0]}", shared | pair))
+    count = min(len(good), len(bad))
+    found += [(where, RowError("no_partner")) for where, *_ in (*good[count:], *bad[count:])]
+    note = (
+        f"label {meaning.positive} is the positive one (by {meaning.why}): {len(good):,} positive and {len(bad):,} "
+        f"negative texts make {count:,} pairs of a positive over a negative text; their first {words} words are prompts"
+    )
+    return found, note
+
+
+def _meaning(counts: Mapping[str, int], positive: str, why: str) -> Meaning:
+    (negative,) = (key for key in counts if key != positive)
+    return Meaning(positive, negative, why)
+
+
+def _text(row: Row) -> str:
+    return fields.first_text(row, "text")
+
+
+def _user(text: str) -> list[dict[str, str]]:
+    """Return a text as messages: as plain text, one that looks like a dialogue would be split into turns."""
+    return [{"role": "user", "content": text}]
+
+
+def _rest(row: Row) -> dict[str, object]:
+    """Return the other columns of a row."""
+    return {key: value for key, value in row.items() if key not in ("text", "label")}
+
+
+def _map(rows: Sequence[LocatedRow], convert: Callable[[Row], Row]) -> Iterator[LocatedRow]:
+    for where, row in rows:
+        try:
+            yield where, convert(row) if isinstance(row, dict) else row
+        except RowError as error:
+            yield where, error
