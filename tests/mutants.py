@@ -39,6 +39,7 @@ from mutants_nonfinite import NONFINITE
 from mutants_pipeline import PIPELINE
 from mutants_properties import PROPERTIES
 from mutants_quantised import QUANTISED
+from mutants_recipe import RECIPE
 from mutants_report import REPORT
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
@@ -55,6 +56,7 @@ MUTANTS = [
     *ROLLOUT,
     *PIPELINE,
     *REWARDS,
+    *RECIPE,
     *REPORT,
     *PROPERTIES,
     *INSPECT,
