@@ -316,7 +316,15 @@ EXAMPLES = dict(re.findall(r"<!-- example: ([\w ,→]+) -->\n```yaml\n(.*?)```",
     ("example", "names"),
     [
         ("demo", ["sft", "rm", "ppo", "eval", "report"]),
+        ("RLHF, then DPO", ["sft", "rm", "ppo", "dpo", "eval", "report"]),
         ("two policies", ["sft", "rm", "careful", "bold", "eval", "report"]),
+        (
+            "iterated preference optimisation",
+            [
+                *("sft", "rm", "generate_1", "score_1", "pairs_1", "dpo_1"),
+                *("generate_2", "score_2", "pairs_2", "dpo_2", "eval", "report"),
+            ],
+        ),
     ],
 )
 def test_every_example_of_the_page_loads(example: str, names: list[str], tmp_path: Path) -> None:
@@ -326,9 +334,28 @@ def test_every_example_of_the_page_loads(example: str, names: list[str], tmp_pat
 
 
 def test_the_page_has_no_other_examples() -> None:
-    assert set(EXAMPLES) == {"demo", "two policies"}
+    assert len(EXAMPLES) == PAGE.count("<!-- example") == 4
 
 
 def test_the_page_has_every_type_of_stage() -> None:
     rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} - {"type"} == set(STAGE_TYPES)
+
+
+def test_pairs_of_each_round_are_those_of_the_policy_of_the_round_before(tmp_path: Path) -> None:
+    (tmp_path / "my.yml").write_text(EXAMPLES["iterated preference optimisation"])
+    config = config_files.load_pipeline(str(tmp_path / "my.yml"), [])
+    found = {stage.name: stage for stage in resolve_stages(config, "out")}
+    generated = found["generate_2"].config.model_dump()
+    assert generated["policies"] == {"policy": "out/06_dpo_1/final"} and generated["seed"] == 840
+    assert found["score_2"].config.model_dump()["responses"] == "out/07_generate_2/responses.parquet"
+    assert found["pairs_2"].config.model_dump()["responses"] == "out/08_score_2/responses.parquet"
+    last = run_of(found["dpo_2"])
+    assert (last.model_name, last.data.path) == ("out/06_dpo_1/final", "out/09_pairs_2/pairs.jsonl")
+    assert found["eval"].policies == {"SFT": "sft", "Round 1": "dpo_1", "Round 2": "dpo_2"}
+
+
+def test_demonstrations_are_the_output_of_pairs_that_keep_the_best() -> None:
+    pairs = {"type": "pairs", "responses": "scored.jsonl", "how": "best"}
+    found = resolved({"best": pairs, "sft": SFT | {"data": {"path": "@best"}}})
+    assert run_of(found["sft"]).data.path == "out/01_best/demonstrations.jsonl"

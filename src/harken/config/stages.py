@@ -283,7 +283,7 @@ class _Resolver:
         found = self.done.get(known) or self.done.get(name) or self.done.get(self.aliases.get(name, ""))
         if found is None:
             raise self._unknown(name, where, stage)
-        self._check_kind(found, path, where)
+        self._check_kind(found, path, where, str(stage.keys["type"]))
         used[path] = found.name
         return str(found.output)
 
@@ -335,9 +335,9 @@ class _Resolver:
             return self._error(where, what, f"write @{close[0]}")
         return self._error(where, what, f"write one of {', '.join('@' + one for one in earlier)}")
 
-    def _check_kind(self, found: PipelineStage, path: KeyPath, where: KeyPath) -> None:
-        """Require the kind of output that a key takes, where the key takes one kind only."""
-        gives, wanted = STAGE_TYPES[found.type].gives, _wanted(path)
+    def _check_kind(self, found: PipelineStage, path: KeyPath, where: KeyPath, type_name: str) -> None:
+        """Require the kind of output that a key of this type of stage takes, where it takes certain kinds only."""
+        gives, wanted = STAGE_TYPES[found.type].gives, _wanted(path, type_name)
         if wanted and gives not in wanted:
             needed = " or ".join(f"a {kind}" for kind in wanted)
             fitting = [f"@{n}" for n, one in self.done.items() if STAGE_TYPES[one.type].gives in wanted]
@@ -348,16 +348,16 @@ class _Resolver:
             )
 
 
-def _wanted(path: KeyPath) -> tuple[OutputKind, ...]:
+def _wanted(path: KeyPath, type_name: str) -> tuple[OutputKind, ...]:
     """Return the kinds of output that a key takes; () where any may stand."""
     names = [part for part in path if isinstance(part, str)]
     if path == ("model_name",):
         return ("policy",)
     if names[0] == "policies":
-        return ("policy", "table")
+        return ("policy",) if type_name == "generate" else ("policy", "table")
     if names[-1] in ("checkpoint_path", "checkpoint_paths", "reward_model"):
         return ("reward model",)
-    return ("table",) if names[-1] in ("path", "eval_path") else ()
+    return ("table",) if names[-1] in ("path", "eval_path", "responses") else ()
 
 
 def _with_value(data: Any, path: KeyPath, value: Any) -> Any:

@@ -90,7 +90,7 @@ def make_plan(
         raise UserError(
             "no stage trains or generates",
             where=name,
-            fix="plan a pipeline with a training run or an evaluation",
+            fix="name a pipeline with a training run or an evaluation",
         )
     # Measured now: as in training, Python, libraries, tokenizer and rows are loaded, and nothing else is.
     process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
