@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kill import stages
 from read_page import read_page
 from tiny import save_tiny
 from tiny_pipeline import write_rows
@@ -46,7 +47,7 @@ def settings(root: Path, shape: str) -> dict[str, Any]:
         **small,
     }
     report: dict[str, Any] = {"type": "report"}
-    stages: dict[str, dict[str, Any]] = {
+    shapes: dict[str, dict[str, Any]] = {
         "two stages": {"rm": rm | {"gate": {"accuracy": 0.0, "faults": []}}, "ppo": ppo, "report": report},
         "two policies": {
             "rm": rm,
@@ -74,7 +75,7 @@ def settings(root: Path, shape: str) -> dict[str, Any]:
     }
     return {
         "name": shape, "model_name": str(root / "model"), "dtype": "float32", "device": "cpu",
-        "tensorboard": False, "stages": stages[shape],
+        "tensorboard": False, "stages": shapes[shape],
     }  # fmt: skip
 
 
@@ -234,10 +235,10 @@ def test_the_doctor_leaves_out_a_stage_whose_rows_do_not_exist_yet(world: Path, 
 
 def test_the_doctor_starts_from_the_nearest_model_that_exists(finished: Path, tmp_path: Path) -> None:
     config = settings(finished, "one policy") | {"output_dir": str(tmp_path / "out")}
-    stages = {"tune": config["stages"]["tune"]}
-    stages["second"] = stages["tune"] | {"model_name": "@tune"}
-    stages["third"] = stages["tune"] | {"model_name": "@second"}
-    (tmp_path / "p.yml").write_text(yaml.safe_dump(config | {"stages": stages}, sort_keys=False))
+    three = {"tune": config["stages"]["tune"]}
+    three["second"] = three["tune"] | {"model_name": "@tune"}
+    three["third"] = three["tune"] | {"model_name": "@second"}
+    (tmp_path / "p.yml").write_text(yaml.safe_dump(config | {"stages": three}, sort_keys=False))
     pipeline = config_files.load_run_or_pipeline(str(tmp_path / "p.yml"), [])
     model = str(finished / "model")
     assert [one.config.model_name for one in checked_stages(pipeline)] == [model, model, model]
@@ -306,6 +307,28 @@ def test_a_trace_of_a_pipeline_names_its_ppo_runs(finished: Path, capsys: pytest
     assert main(["trace", str(folder), "--step", "1"]) == 2
     error = capsys.readouterr().err
     assert f"name the PPO run: {folder / '02_careful'} or {folder / '03_bold'}" in error
+
+
+def test_two_rounds_of_preference_optimisation_are_one_file(tmp_path: Path) -> None:
+    """Generate → score → pairs → dpo, twice, each round from the policy of the round before, and then the page."""
+    stages.make_world(tmp_path)
+    text = yaml.safe_dump(stages.iterated_settings(tmp_path), sort_keys=False)
+    (tmp_path / "p.yml").write_text(text)
+    out = tmp_path / "out"
+    assert main(["pipeline", str(tmp_path / "p.yml"), "--output-dir", str(out)]) == 0
+    made = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert made == [
+        *("01_generate_1", "02_score_1", "03_pairs_1", "04_dpo_1"),
+        *("05_generate_2", "06_score_2", "07_pairs_2", "08_dpo_2", "09_eval", "10_report"),
+    ]
+    second = json.loads((out / "08_dpo_2" / "manifest.json").read_text())["lineage"]
+    assert second["folder"] == str((out / "04_dpo_1" / "final").resolve())
+    generated = yaml.safe_load((out / "05_generate_2" / "config.yml").read_text())
+    assert generated["policies"] == {"policy": str(out / "04_dpo_1" / "final")}
+    found = json.loads((out / "results.json").read_text())
+    assert found["policies"] == {"base": "Base", "dpo_1": "First", "dpo_2": "Last"}
+    assert "dpo_2_against_dpo_1" in found and "dpo_1_against_base" not in found
+    assert main(["verify", str(out)]) == 0
 
 
 def test_rounds_run_each_from_the_policy_of_the_round_before(world: Path, tmp_path: Path) -> None:

@@ -24,7 +24,19 @@ from harken.generation.pairs import run_pairs
 from harken.generation.score import run_score
 from harken.train.launch import train
 
-KINDS = ("sft", "reward", "ppo", "dpo", "online_dpo", "evaluation", "pipeline", "generate", "score", "pairs")
+KINDS = (
+    "sft",
+    "reward",
+    "ppo",
+    "dpo",
+    "online_dpo",
+    "evaluation",
+    "pipeline",
+    "iterated",
+    "generate",
+    "score",
+    "pairs",
+)
 SAMPLING = ("ppo", "online_dpo")
 """Stages that sample responses to prompts and score them."""
 
@@ -70,8 +82,9 @@ def work(root: Path, kind: str) -> Callable[[Path], object]:
     if kind == "evaluation":
         evaluation = EvaluationConfig.model_validate(evaluation_settings(root))
         return lambda folder: suite.run_evaluation(evaluation, folder)
-    if kind == "pipeline":
-        whole = PipelineConfig.model_validate(pipeline_settings(root))
+    if kind in ("pipeline", "iterated"):
+        settings = pipeline_settings(root) if kind == "pipeline" else iterated_settings(root)
+        whole = PipelineConfig.model_validate(settings)
         return lambda folder: pipeline.run_pipeline(whole, folder)
     if kind in ("generate", "score", "pairs"):
         return _data_stage(root, kind)
@@ -167,6 +180,37 @@ def pipeline_settings(root: Path) -> dict[str, Any]:
             },
             "report": {"type": "report"},
         },
+    }
+
+
+def iterated_settings(root: Path) -> dict[str, Any]:
+    """Two rounds of generate → score → pairs → dpo on the world's reward model, and an evaluation."""
+    dpo = {"type": "dpo", **_stage(root, "dpo"), "model_name": "@previous"}
+    dpo |= {"data": {"path": "@pairs", "max_length": 64}}
+    dpo["training"] |= {"max_steps": 2, "dpo": {"eval_prompts": 0}}
+    prompts = {"path": str(root / "prompts.jsonl"), "max_length": 64}
+    rm = str(root / "rm" / "final")
+    inner: dict[str, Any] = {
+        "generate": {
+            "type": "generate", "policies": {"policy": "@previous"}, "data": prompts, "samples": 3, "max_gen_len": 4,
+        },
+        "score": {"type": "score", "responses": "@generate", "reward_model": rm},
+        "pairs": {"type": "pairs", "responses": "@score"},
+        "dpo": dpo,
+    }  # fmt: skip
+    settings = {key: value for key, value in pipeline_settings(root).items() if key != "stages"}
+    return settings | {
+        "stages": {
+            "rounds": {"repeat": 2, "start": "@model", "stages": inner},
+            "eval": {
+                "type": "evaluation",
+                "policies": {"Base": "@model", "First": "@dpo_1", "Last": "@rounds"},
+                "reward_model": rm,
+                "data": prompts,
+                "max_gen_len": 4,
+            },
+            "report": {"type": "report"},
+        }
     }
 
 

@@ -19,6 +19,7 @@ POINTS = 8 if ALL_CASES else 4
     [
         ["ppo", "pipeline"],
         pytest.param(["sft", "reward", "evaluation"], marks=pytest.mark.sample(0)),
+        pytest.param(["iterated"], marks=pytest.mark.sample(0)),
         pytest.param(["generate", "score", "pairs"], marks=pytest.mark.sample(0)),
     ],
 )
