@@ -1,10 +1,11 @@
-"""Write a small synthetic set of labelled reviews, and a small encoder with random weights, for the IMDB recipe.
+"""Write a small synthetic set of labelled reviews, and two small models with random weights, for the IMDB recipe.
 
     python scripts/make_labelled_reviews.py outputs/reviews
 
-writes reviews.jsonl (text, label 0 or 1), heldout.jsonl, and encoder/, a BERT of four layers with a word-piece
-vocabulary that is made from the reviews. Nothing is downloaded, and the same seed gives the same files. The reviews are
-sentences of templates: they show that the recipe runs and learns, and say nothing about real reviews.
+writes reviews.jsonl (text, label 0 or 1), heldout.jsonl, encoder/, a BERT of four layers with a word-piece vocabulary,
+and language_model/, a Llama of four layers with a byte-pair vocabulary; both vocabularies are made from the reviews.
+Nothing is downloaded, and the same seed gives the same files. The reviews are sentences of templates: they show that
+the recipe runs and learns, and say nothing about real reviews.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 839
 REVIEWS, HELD_OUT = 2400, 600
@@ -130,7 +131,17 @@ def main(folder: Path) -> None:
         max_position_embeddings=192, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder / "encoder")
-    print(f"{folder}: {REVIEWS} reviews, {HELD_OUT} held out, an encoder with {len(tokenizer)} word pieces")
+    words = train_byte_pairs([str(row["text"]) for row in rows[:REVIEWS]])
+    words.save_pretrained(folder / "language_model")
+    torch.manual_seed(SEED)
+    settings = LlamaConfig(
+        vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(settings).save_pretrained(folder / "language_model")
+    print(f"{folder}: {REVIEWS} reviews, {HELD_OUT} held out")
+    print(f"an encoder with {len(tokenizer)} word pieces, a language model with {len(words)} tokens")
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -156,6 +167,22 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]", model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )  # fmt: skip
+
+
+def train_byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Train a byte-level tokenizer of the language model."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    specials = ["<|pad|>", "<|end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        [f"\n\nHuman: {texts[0]}\n\nAssistant:", *texts],
+        trainers.BpeTrainer(
+            vocab_size=800, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<|pad|>", eos_token="<|end|>")
 
 
 def _clause(draw: random.Random, words: tuple[str, ...]) -> str:

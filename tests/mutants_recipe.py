@@ -9,26 +9,26 @@ LABELLED = "data/test_labelled_texts.py"
 TRAINED = "train/test_encoder_reward.py"
 
 ENCODER = [
-    ("pooled at the last token", "Encoder.pooled: hidden[:, 0]", "hidden[:, -1]"),
-    ("padding is attended to", "Encoder.hidden: batch.attention_mask.long()", "torch.ones_like(batch.tokens)"),
-    ("no token types", "Encoder.hidden: self._has_types", "False"),
-    ("types begin one token early", "Encoder._token_types: separator.cumsum(-1) - separator.long()", "separator.cumsum(-1)"),
-    ("a head is added to what the pooler gives", "Encoder.__init__: self.model.pooler = None", "pass"),
-    ("missing weights are drawn at random", "Encoder.load: require_all([key for key in told['missing_keys'] if 'pooler' not in key], folder, COPY_MODEL_FIX)", "pass"),
-    ("a causal trunk is pooled at its first token", "Encoder._check_structure: torch.equal(alone[0], other[0])", "False"),
-    ("padding that changes states is not noticed", "Encoder._check_structure: float((padded - alone).abs().max()) > tolerance", "False"),
-    ("rows past the last position", "Encoder.check_length: self.max_length is not None and tokens > self.max_length", "False"),
-    ("a budget for one side", "Encoder.micro_batches: max(token_budget // sides, 1)", "token_budget"),
-    ("forwards counted without padding", "Encoder.forward_size: len(rows) * max(map(len, rows))", "sum(map(len, rows))"),
-    ("a quantised encoder", "Encoder.load: isinstance(weight_dtype, Quantised)", "False"),
+    ("pooled at the last token", "Encoder.pooled: hidden[:, 0]", "hidden[:, -1]", "test_pooled_is_the_first_token_and_reads_all_of_the_row"),
+    ("padding is attended to", "Encoder.hidden: batch.attention_mask.long()", "torch.ones_like(batch.tokens)", "test_scores_do_not_depend_on_batch_mates_or_padding[bert]"),
+    ("no token types", "Encoder.hidden: self._has_types", "False", "test_scores_are_those_of_plain_transformers_and_the_head[False-bert]"),
+    ("types begin one token early", "Encoder._token_types: separator.cumsum(-1) - separator.long()", "separator.cumsum(-1)", "test_token_types_are_the_tokenizers"),
+    ("a head is added to what the pooler gives", "Encoder.__init__: self.model.pooler = None", "pass", "test_heads_and_poolers_of_other_tasks_are_left_out_and_missing_weights_are_not"),
+    ("missing weights are drawn at random", "Encoder.load: require_all([key for key in told['missing_keys'] if 'pooler' not in key], folder, COPY_MODEL_FIX)", "pass", "test_heads_and_poolers_of_other_tasks_are_left_out_and_missing_weights_are_not"),
+    ("a causal trunk is pooled at its first token", "Encoder._check_structure: torch.equal(alone[0], other[0])", "False", "test_a_model_without_the_structure_of_an_encoder_is_refused"),
+    ("padding that changes states is not noticed", "Encoder._check_structure: float((padded - alone).abs().max()) > tolerance", "False", "test_a_model_without_the_structure_of_an_encoder_is_refused"),
+    ("rows past the last position", "Encoder.check_length: self.max_length is not None and tokens > self.max_length", "False", "test_the_position_limit_is_the_models_own"),
+    ("a budget for one side", "Encoder.micro_batches: max(token_budget // sides, 1)", "token_budget", "test_an_encoder_has_no_way_to_pack_or_to_generate"),
+    ("forwards counted without padding", "Encoder.forward_size: len(rows) * max(map(len, rows))", "sum(map(len, rows))", "test_an_encoder_has_no_way_to_pack_or_to_generate"),
+    ("a quantised encoder", "Encoder.load: isinstance(weight_dtype, Quantised)", "False", "test_an_encoder_is_no_policy_and_is_not_quantised"),
 ]  # fmt: skip
 
 RENDERER = [
-    ("a response without its separator", "EncoderRenderer.encode_response: [*self._encode(self._escape(text, response=True)), *self.suffix]", "self._encode(self._escape(text, response=True))"),
-    ("a response spells a separator", "EncoderRenderer._escape: self.special.escape(text, response=response)", "text"),
-    ("a prompt without its first token", "EncoderRenderer.encode_prompt: [*self.prefix, *self._encode(self._escape(join_turns(messages))), *self.middle]", "[*self._encode(self._escape(join_turns(messages))), *self.middle]"),
-    ("tools are left out", "EncoderRenderer.encode_prompt: tools or any((message.role == 'tool' or message.extra for message in messages))", "False"),
-    ("any tokenizer frames a pair", "pair_frame: min(begin, end) < 0 or not (prefix and middle and suffix)", "False"),
+    ("a response without its separator", "EncoderRenderer.encode_response: [*self._encode(self._escape(text, response=True)), *self.suffix]", "self._encode(self._escape(text, response=True))", "test_prompt_and_response_are_the_pair_that_the_tokenizer_writes"),
+    ("a response spells a separator", "EncoderRenderer._escape: self.special.escape(text, response=response)", "text", "test_prompt_and_response_are_the_pair_that_the_tokenizer_writes"),
+    ("a prompt without its first token", "EncoderRenderer.encode_prompt: [*self.prefix, *self._encode(self._escape(join_turns(messages))), *self.middle]", "[*self._encode(self._escape(join_turns(messages))), *self.middle]", "test_prompt_and_response_are_the_pair_that_the_tokenizer_writes"),
+    ("tools are left out", "EncoderRenderer.encode_prompt: tools or any((message.role == 'tool' or message.extra for message in messages))", "False", "test_pairs_keep_the_response_and_the_end_of_the_prompt"),
+    ("any tokenizer frames a pair", "pair_frame: min(begin, end) < 0 or not (prefix and middle and suffix)", "False", "test_a_tokenizer_without_a_frame_is_refused"),
 ]  # fmt: skip
 
 LABELLED_TEXTS = [
@@ -48,12 +48,12 @@ LABELLED_TEXTS = [
 ]  # fmt: skip
 
 RECIPE = [
-    *(Mutant(f"encoder: {name}", "models/encoder.py", old, new, TESTS) for name, old, new in ENCODER),
-    *(Mutant(f"encoder's pairs: {name}", "data/encoder_renderer.py", old, new, TESTS) for name, old, new in RENDERER),
+    *(Mutant(f"encoder: {name}", "models/encoder.py", old, new, f"{TESTS}::{test}") for name, old, new, test in ENCODER),
+    *(Mutant(f"encoder's pairs: {name}", "data/encoder_renderer.py", old, new, f"{TESTS}::{test}") for name, old, new, test in RENDERER),
     *(Mutant(f"labelled texts: {name}", "data/labelled_texts.py", old, new, LABELLED) for name, old, new in LABELLED_TEXTS),
-    Mutant("structure: a decoder by its own word is an encoder", "models/structure.py", "is_bidirectional: kind not in MODEL_FOR_CAUSAL_LM_MAPPING or not decoder", "True", TESTS),
+    Mutant("structure: a decoder by its own word is an encoder", "models/structure.py", "is_bidirectional: kind not in MODEL_FOR_CAUSAL_LM_MAPPING or not decoder", "True", f"{TESTS}::test_an_encoder_is_no_policy_and_is_not_quantised"),
     Mutant("encoder: taken as a policy", "models/resolve.py", "require_use: use != 'reward' and source.is_encoder", "False", f"{TESTS}::test_an_encoder_is_no_policy_and_is_not_quantised"),
-    Mutant("encoder: the policy's tokens are read", "reward/learned.py", "LearnedReward.__init__: None if same else model.renderer()", "None", f"{TESTS}::test_scores_are_those_of_plain_transformers_and_the_head"),
+    Mutant("encoder: the policy's tokens are read", "reward/learned.py", "LearnedReward.__init__: None if same else model.renderer()", "None", f"{TESTS}::test_scores_are_those_of_plain_transformers_and_the_head[False-bert]"),
     Mutant("whole reward model: its head is not needed", "models/resolve.py", "_from_folder: ('config.json' if whole else 'adapter_config.json', 'reward_head.safetensors')", "()", f"{TESTS}::test_a_fully_trained_language_model_is_saved_whole_and_scores_as_before"),
     Mutant("whole reward model: only the head is trained", "train/reward_model.py", "RewardStage.__init__: backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()", "backbone.adapter_parameters(ADAPTER)", f"{TRAINED}::test_a_resumed_run_is_the_run_that_never_stopped"),
 ]  # fmt: skip

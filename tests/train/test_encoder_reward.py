@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import save_tiny
 from tiny_encoders import encoder_tokenizer, save_encoder, score_by_hand, tiny_encoder
 from transformers import AutoModel
@@ -19,10 +20,11 @@ from harken.data.encoder_renderer import EncoderRenderer
 from harken.models.encoder import Encoder
 from harken.records import Message, Preference, Prompt, TokenPair
 from harken.run.tables import read_rows
+from harken.run.tracking import CURVES
 from harken.train.reward_model import RewardStage
 
 REWARD = {
-    "dtype": "float32", "tensorboard": False,
+    "dtype": "float32", "tensorboard": True,
     "training": {"type": "reward", "max_steps": 3, "batch_size": 8, "lr": 3e-3, "normalise": "standardise"},
 }  # fmt: skip
 
@@ -62,8 +64,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     ppo = {"updates": 1, "prompts_per_update": 4, "epochs": 1, "max_gen_len": 8}
     settings = {
-        "model_name": str(root / "llama"), "dtype": "float32", "tensorboard": False, "lora": {"rank": 4},
-        "data": {"path": str(root / "prompts.jsonl"), "max_length": 96},
+        "model_name": str(root / "llama"), "dtype": "float32", "tensorboard": True, "lora": {"rank": 4},
+        "data": {"path": str(root / "prompts.jsonl"), "max_length": 96, "eval_path": str(root / "prompts.jsonl")},
         "training": {"type": "ppo", "lr": 1e-3, "ppo": ppo, **rewards},
     }  # fmt: skip
     assert train(root, "ppo", settings) == 0
@@ -99,6 +101,19 @@ def test_the_card_and_the_manifest_are_those_of_any_reward_model(trained: Path) 
     assert not (trained / "whole" / "final" / "adapter_config.json").exists()
     assert main(["card", str(trained / "whole"), "--output-dir", str(trained / "card")]) == 0
     assert main(["verify", str(trained / "whole")]) == 0
+
+
+def test_tensorboard_has_the_five_curves_of_the_recipe(trained: Path) -> None:
+    """S3-22 … S3-26: as scalars, and as charts of the tab "Custom scalars"."""
+    found: dict[str, set[str]] = {}
+    for run in ("rm", "ppo"):
+        events = EventAccumulator(str(trained / run / "tensorboard"))
+        events.Reload()
+        found[run] = set(events.Tags()["scalars"])
+        assert "custom_scalars__config__" in events.Tags()["tensors"]
+    assert {"loss", "reward/mean"} <= found["rm"]
+    assert {"ppo_loss", "value/loss", "reward/mean", "eval/reward_mean"} <= found["ppo"]
+    assert set(CURVES.values()) <= found["rm"] | found["ppo"]
 
 
 def test_an_evaluation_scores_with_it(trained: Path) -> None:

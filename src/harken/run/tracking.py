@@ -20,6 +20,14 @@ from harken.run.terminal import Clock, bar, counter, progress, say
 __all__ = ["Tracker", "counter", "progress", "say"]
 
 _BUFFER = 1 << 20
+CURVES = {
+    "loss (reward model, SFT)": "loss",
+    "PPO loss": "ppo_loss",
+    "value error": "value/loss",
+    "mean reward in training": "reward/mean",
+    "mean reward in evaluation": "eval/reward_mean",
+}
+"""Charts of TensorBoard's tab "Custom scalars", which beginners look at first: title and metric."""
 
 
 class Tracker:
@@ -157,7 +165,9 @@ def _scalar_writer(folder: Path, step: int) -> Any:
     # Imported here because it imports torch, which reports and tables do not need.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
+    writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
+    writer.add_custom_scalars({"Recipe": {title: ["Multiline", [tag]] for title, tag in CURVES.items()}})
+    return writer
 
 
 def _ignore_tensorboard_errors(call: Callable[[], Any]) -> Any:
