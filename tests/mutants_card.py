@@ -30,12 +30,14 @@ AGREEMENT = [
     ("interval distance", "krippendorff_alpha: np.cumsum(marginal) - marginal / 2", "np.array(values)"),
 ]  # fmt: skip
 
-PROPORTIONS = [
-    ("clusters ignored", "clustered_wilson_interval: min(share * (1 - share) / variance, total) if variance else total", "total"),
-    ("narrower than independent trials", "clustered_wilson_interval: min(share * (1 - share) / variance, total)", "share * (1 - share) / variance"),
-    ("copies count at a share of one", "clustered_wilson_interval: float(clusters)", "total"),
-    ("no small-sample correction", "clustered_wilson_interval: clusters / (clusters - 1)", "1.0"),
-    ("residuals around zero", "clustered_wilson_interval: (right - share * n) ** 2", "right ** 2"),
+INTERVALS = [
+    ("narrower than independent rows", "clustered_jeffreys: min(rows, total)", "rows"),
+    ("halves are capped", "clustered_jeffreys: rows if halves else min(rows, total)", "min(rows, total)"),
+    ("no small-sample correction", "clustered_mean_interval: count / (count - 1)", "1.0"),
+    ("equal values have a point", "clustered_mean_interval: count == 1 or is_constant(x)", "count == 1"),
+    ("the limits are forgotten", "clustered_mean_interval: unvaried_interval(mean, count, limits, confidence)", "unvaried_interval(mean, count, None, confidence)"),
+    ("a two-sided limit", "unvaried_interval: 1 - (1 - confidence) ** (1 / units)", "1 - ((1 - confidence) / 2) ** (1 / units)"),
+    ("the way to a limit from zero", "unvaried_interval: value + share * (limits[0] - value)", "value + share * limits[0]"),
 ]  # fmt: skip
 
 SCORED = [
@@ -99,8 +101,10 @@ STABILITY = [
 ]  # fmt: skip
 
 LISTS = [
-    ("the best chosen response counts", "best_of_figures: r[:len(row.chosen)].min()", "r[:len(row.chosen)].max()"),
-    ("equal rewards are right", "best_of_figures: margins[i] > 0", "margins[i] >= 0"),
+    ("the best chosen response counts", "_credit: right.min() > wrong.max()", "right.max() > wrong.max()"),
+    ("equal rewards are right", "_credit: right.min() > wrong.max()", "right.min() >= wrong.max()"),
+    ("a shared maximum is right", "_credit: 1 / (1 + int((wrong == right[0]).sum()))", "1.0"),
+    ("0 / 0 in the term is a fall", "ties_score: np.tanh(np.minimum(tied, ref) / spread - 1)", "np.tanh(np.nan_to_num(np.minimum(tied, ref) / spread) - 1)"),
     ("easy and hard swapped", "style_figures: (np.tril_indices(STYLES, -1), np.triu_indices(STYLES, 1))", "(np.triu_indices(STYLES, 1), np.tril_indices(STYLES, -1))"),
     ("chance of one chosen response", "_chance: k / (len(row.rejected) + k)", "1 / (len(row.rejected) + len(row.chosen))"),
     ("the spread of all responses", "ties_score: float(right.max() - right.min())", "float(values.max() - values.min())"),
@@ -113,7 +117,7 @@ FAULTS = [
     ("flipped by the point estimate", "find_faults: accuracy['high'] < 0.5", "accuracy['share'] < 0.5"),
     ("length by one kind alone", "_length_bias: good['low'] > 0.5 and bad['high'] < 0.5", "good['low'] > 0.5"),
     ("blind by the point estimate", "_ignores_prompt: prompt['flips']['high'] < BLIND_FLIPS", "prompt['flips']['share'] < BLIND_FLIPS"),
-    ("an edit that lowers the reward is paid", '_raises_reward: low > EXPLOIT_CHANGE', "abs(low) > EXPLOIT_CHANGE"),
+    ("an edit that lowers the reward is paid", '_raises_reward: change["low"] > EXPLOIT_CHANGE', "abs(change['low']) > EXPLOIT_CHANGE"),
     ("null responses by their change", "_raises_reward: probe['name'] in _REPLACES", "False"),
     ("lengthening edits named twice", "_exploitable: 'prefers_longer' in biased", "False"),
     ("saturated rewards alone", "_saturated: max(spread['saturated_rewards'], spread['saturated_gaps'])", "min(spread['saturated_rewards'], spread['saturated_gaps'])"),
@@ -180,7 +184,7 @@ TABLES = {
     ("data/provenance.py", "card/test_provenance.py"): PROVENANCE,
     ("maths/statistics/calibration.py", "maths/test_calibration.py"): CALIBRATION,
     ("maths/statistics/agreement.py", "maths/test_agreement.py"): AGREEMENT,
-    ("maths/statistics/proportions.py", "maths/test_proportions.py"): PROPORTIONS,
+    ("maths/statistics/intervals.py", "maths/test_clustered_intervals.py"): INTERVALS,
 }
 
 CARD = [

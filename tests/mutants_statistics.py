@@ -10,7 +10,10 @@ SLOW, ORACLES, PAIRS = (
     "evaluate/test_pairs.py",
 )
 
+DEGENERATE = "maths/test_clustered_intervals.py"
+
 BOOTSTRAP = [
+    ("replicates that do not vary give a point", "percentile_interval: is_constant(found)", "False", f"{DEGENERATE}::test_a_mean_of_equal_values_has_no_interval"),
     ("draws of other clusters in each column", "resample_ratios: np.hstack([top, bottom])", "np.hstack([top, bottom[::-1]])", f"{SLOW}::test_replicates_are_ratios_of_the_drawn_clusters"),
     ("percentiles of z for few clusters", "critical_value: clusters is None", "True", f"{SLOW}::test_expanded_percentiles_are_hesterbergs"),
     ("percentiles without √(C / (C − 1))", "critical_value: t * np.sqrt(clusters / (clusters - 1))", "t", f"{SLOW}::test_expanded_percentiles_are_hesterbergs"),
@@ -27,6 +30,8 @@ INTERVALS = [
 ]  # fmt: skip
 
 PAIRED = [
+    ("five differences have an interval", "hodges_lehmann: 2.0 ** (1 - units) > 1 - confidence", "False", f"{DEGENERATE}::test_a_few_differences_have_no_hodges_lehmann_interval"),
+    ("two equal differences are certain", "hodges_lehmann: is_constant(given)", "False", f"{DEGENERATE}::test_a_few_differences_have_no_hodges_lehmann_interval"),
     ("a value is not paired with itself", "hodges_lehmann: n * (n + 1) // 2", "n * (n - 1) // 2 + 1", f"{SLOW}::test_hodges_lehmann_is_the_median_of_all_averages"),
     ("the interval is one-sided", "hodges_lehmann: special.ndtri(0.5 + confidence / 2)", "special.ndtri(confidence)", f"{SLOW}::test_the_interval_of_hodges_lehmann_inverts_the_signed_rank_test"),
     ("clusters are ignored by the signed ranks", "_cluster_inflation: (sums ** 2).sum() / (ranks ** 2).sum()", "1.0", f"{SLOW}::test_copies_within_a_cluster_leave_the_interval_of_hodges_lehmann"),
@@ -35,16 +40,26 @@ PAIRED = [
     ("effect size over the standard error", "cohen_dz: float(values.mean()) / spread", "float(values.mean()) / spread * len(values) ** 0.5", f"{SLOW}::test_effect_sizes_without_a_spread"),
 ]  # fmt: skip
 
+STYLE = "maths/test_style_control.py"
+
 REGRESSIONS = [
+    ("maths/statistics/style_control.py", "style differences are absolute", "relative_difference: second - first", "np.abs(second - first)", STYLE),
+    ("maths/statistics/style_control.py", "style differences are centred", "style_controlled_win_rate: column / column.std()", "(column - column.mean()) / column.std()", STYLE),
+    ("evaluate/style.py", "markup in code counts", "count_styles: split_fences(text).outside", "text", STYLE),
+    ("evaluate/flip.py", "effects of the exchanged pair turn", "_flip_controlled: -found['theta']", "found['theta']", "evaluate/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
+    ("maths/statistics/controlled_rate.py", "refits of equal outcomes are certain", "win_rate_at_equal: len(names) == 1 or is_constant(labels)", "False", f"{DEGENERATE}::test_equal_outcomes_leave_the_length_controlled_rate_as_uncertain_as_the_rate"),
+    ("evaluate/estimates.py", "a change without a case is certain", "Units.means: limits.get(name)", "(0.0, 0.0)", "evaluate/test_pairs.py::test_nothing_that_does_not_vary_is_certain"),
+    ("evaluate/flip.py", "the other side's bounds are not exchanged", "_complement: 1 - rate['high']", "1 - rate['low']", "evaluate/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
+    ("evaluate/flip.py", "losses keep the wins' rate", "_flip_wins: pair['loss_rate']", "pair['win_rate']", "evaluate/test_verdict.py::test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives"),
     ("maths/statistics/multiplicity.py", "q-values step down", "benjamini_hochberg: len(p_values) / rank * p_values[i]", "len(p_values) * p_values[i]", f"{SLOW}::test_q_values_by_hand"),
     ("maths/statistics/multiplicity.py", "q-values are not monotone", "benjamini_hochberg: min(smallest, len(p_values) / rank * p_values[i])", "min(1.0, len(p_values) / rank * p_values[i])", f"{SLOW}::test_q_values_by_hand"),
     ("maths/statistics/variance.py", "noise of samples counts as prompts", "split_variance: float(table.mean(axis=1).var(ddof=1)) - within / samples", "float(table.mean(axis=1).var(ddof=1))", f"{SLOW}::test_the_variance_of_prompts_and_samples_is_found"),
     ("maths/statistics/power.py", "power one-sided", "_quantiles: z(0.5 + confidence / 2)", "z(confidence)", f"{ORACLES}::test_prompts_for_a_win_rate_equal_statsmodels"),
     ("maths/statistics/logistic.py", "no prior", "fit_logistic.derivatives: observed - expected @ features - l2 * beta", "observed - expected @ features", f"{ORACLES}::test_logistic_regression_with_a_prior_equals_scikit_learn {SLOW}::test_separated_outcomes_have_a_finite_fit_with_a_prior_and_none_without"),
     ("maths/statistics/logistic.py", "weights of the rows are lost", "fit_logistic: weights * labels", "labels + 0 * weights", f"{SLOW}::test_a_fit_with_weights_is_a_fit_of_copies"),
-    ("maths/statistics/length_control.py", "predicted at the real lengths", "_log_odds: equal_length[:, 1] = 0.0", "pass", f"{SLOW}::test_wins_by_length_alone_are_no_wins_at_equal_length"),
-    ("maths/statistics/length_control.py", "the refits forget their draws", "length_controlled_win_rate.refit: counts[:, index]", "np.ones_like(counts)[:, index]", f"{SLOW}::test_without_differences_of_length_it_is_the_win_share"),
-    ("maths/statistics/length_control.py", "t widens refits that are wide already", "length_controlled_win_rate: critical_value(confidence, None)", "critical_value(confidence, len(names))", f"{SLOW}::test_the_interval_is_the_spread_of_refits_written_slowly"),
+    ("maths/statistics/controlled_rate.py", "predicted at the real lengths", "win_rate_at_equal: np.zeros_like(controlled)", "controlled", f"{SLOW}::test_wins_by_length_alone_are_no_wins_at_equal_length"),
+    ("maths/statistics/controlled_rate.py", "the refits forget their draws", "win_rate_at_equal.refit: counts[:, index]", "np.ones_like(counts)[:, index]", f"{SLOW}::test_without_differences_of_length_it_is_the_win_share"),
+    ("maths/statistics/controlled_rate.py", "t widens refits that are wide already", "win_rate_at_equal: critical_value(confidence, None)", "critical_value(confidence, len(names))", f"{SLOW}::test_the_interval_is_the_spread_of_refits_written_slowly"),
     ("maths/statistics/length_control.py", "lengths match by difference", "length_matched: np.abs(ratio) < limit", "ratio < limit", f"{SLOW}::test_lengths_match_within_a_tenth"),
     ("maths/statistics/bradley_terry.py", "ties are no evidence of strength", "fit_bradley_terry: won + tied", "won", f"{SLOW}::test_rao_kupper_is_its_likelihood"),
     ("maths/statistics/bradley_terry.py", "ties without their parameter", "_derivatives: 2 * total_ties / (1 - decay)", "2 * total_ties", f"{SLOW}::test_the_strengths_of_a_population_are_found"),

@@ -17,6 +17,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Item = Sequence[Sequence[int]]
+"""Token sequences that stay in one forward: a response, or both sides of a pair."""
+
 
 @dataclass(frozen=True)
 class TokenBatch:

@@ -145,6 +145,10 @@ class Rollout:
             raise ValueError("a rollout needs one log-probability per response token")
 
 
+REWARD_MODEL = "reward_model"
+"""Name of `training.reward_model` among the sources of scores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """Hold one component of a reward. `value` is None when its source could not score; it is never NaN."""

@@ -31,7 +31,7 @@ SCORER = made.MadeScorer(by_number)
 
 
 def test_best_of_four_by_hand():
-    """Right when the chosen response has strictly the highest reward; 25 % by chance."""
+    """Right when the chosen response has the highest reward, half right when it shares it with one other."""
     found = score_lists(
         SCORER,
         read(
@@ -43,8 +43,8 @@ def test_best_of_four_by_hand():
             ]
         ),
     )
-    assert found["accuracy"]["share"] == 0.5 and found["chance"] == 0.25
-    assert found["by_domain"]["Math"]["accuracy"]["share"] == 0.5
+    assert found["accuracy"]["share"] == 2.5 / 4 and found["chance"] == 0.25
+    assert found["by_domain"]["Math"]["accuracy"]["share"] == 1.5 / 2
     assert found["rows"] == 4 and "ties" not in found
 
 
@@ -87,8 +87,23 @@ def test_the_ties_score_by_hand():
 def test_ties_of_equal_rewards_are_no_error():
     rows = read(tied_rows()).rows
     found = ties_score(rows, [np.ones(len(row.chosen) + len(row.rejected)) for row in rows])
-    assert math.isfinite(found["score"]) and found["tied_accuracy"] == 0.0
+    assert found["score"] == found["tied_accuracy"] == 0.0  # 0 / 0 in the term is 0
+    # A spread of 0 and a gap above 0: the term is 1.
+    apart = [np.r_[np.ones(len(row.chosen)), np.zeros(len(row.rejected))] for row in rows]
+    assert ties_score(rows, apart)["score"] == pytest.approx(1.01)
     assert ties_score(rows[:1], [np.array([1.0, 2.0, 0.0, 0.0])])["prompts"] == 0
+
+
+def test_equal_rewards_are_a_guess():
+    """RewardBench 2 credits 1 / k to a chosen response that shares the highest reward with k − 1 others."""
+    rows = [
+        {"id": str(i), "prompt": str(i), "chosen": [c], "rejected": r, "subset": "Math"}
+        for i, (c, r) in enumerate([("5", ["5", "5", "5"]), ("5", ["5", "1", "2"]), ("5", ["6", "5", "1"])])
+    ]
+    assert score_lists(SCORER, read(rows))["accuracy"]["share"] == pytest.approx((1 / 4 + 1 / 2 + 0) / 3)
+    # Of several chosen responses all have to be above.
+    both = [{"id": "a", "prompt": "a", "chosen": ["5", "9"], "rejected": ["5", "1"], "subset": "Math"}]
+    assert score_lists(SCORER, read(both))["accuracy"]["share"] == 0.0
 
 
 def test_styles_by_hand():

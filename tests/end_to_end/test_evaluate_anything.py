@@ -17,6 +17,7 @@ from harken.config import EvaluationConfig
 from harken.errors import UserError
 from harken.evaluate import suite
 from harken.models.resolve import resolve
+from harken.models.roles import RewardModel
 from harken.run.tables import read_rows
 
 REWARD = """
@@ -147,9 +148,27 @@ def test_any_checkpoint_of_a_finished_run_is_a_policy(world: Path, tmp_path: Pat
     }
 
 
-def test_a_checkpoint_that_is_no_policy_is_refused(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"only checkpoints of PPO runs|of a reward model"):
-        resolve(str(next((world / "rm" / "checkpoints").glob("step-*"))))
+def test_any_checkpoint_of_a_reward_run_scores(world: Path, tmp_path: Path) -> None:
+    """Its adapter and head are those of the step; the last step scores as the final model does."""
+    steps = sorted((world / "rm" / "checkpoints").glob("step-*"))
+    final = RewardModel.load(resolve(str(world / "rm")), torch.float32, "cpu")
+    rows = [[5, 6, 7], [8, 9]]
+    scores = {
+        step.name: RewardModel.load(resolve(str(step)), torch.float32, "cpu").raw_scores(rows, 64)
+        for step in steps
+    }
+    for step in steps:
+        state = load_file(step / "state.safetensors")
+        head = load_file(resolve(str(step)).folder / "reward_head.safetensors")
+        assert all(torch.equal(head[name], state[f"parameter/head.{name}"]) for name in ("weight", "bias"))
+    assert scores[steps[-1].name] == pytest.approx(final.raw_scores(rows, 64), abs=1e-6)
+    assert resolve(str(steps[0])).kind == "reward"
+    policies = {"last": str(steps[-1])}
+    with pytest.raises(UserError, match="cannot generate responses"):
+        evaluate(world, tmp_path / "out", policies=policies, temperature=0.0)
+
+
+def test_a_checkpoint_of_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "ppo"
     (copy / "checkpoints").mkdir(parents=True)
     (copy / "config.yml").write_text("training: {type: ppo}\n")

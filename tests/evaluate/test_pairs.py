@@ -1,5 +1,7 @@
 """What a comparison says of a pair besides wins and means, on rows of any tool. The rows are synthetic."""
 
+import json
+
 import numpy as np
 import pytest
 from rich.cells import cell_len
@@ -283,3 +285,39 @@ def test_which_test_decides_is_said_where_two_disagree():
     assert "The verdict follows the interval of the mean difference." in text
     agreeing = [row(p, i, k * (1 + i % 3)) for k, p in enumerate("AB") for i in range(90)]
     assert "disagree:" not in tables(compare(agreeing, draws=500, refit_draws=20), 200)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+@pytest.mark.parametrize("prompts", [1, 3, 40])
+def test_nothing_that_does_not_vary_is_certain(prompts, shift):
+    """Policies that differ by as much on every prompt: no interval of any figure is a point, in the tables too."""
+    rows = [
+        row(
+            policy, p, k * shift, response_tokens=10 + p % 3 + k, score_gold=0.5 * k, domain=("x", "y")[p % 2]
+        )
+        for k, policy in enumerate(("A", "B", "C"))
+        for p in range(prompts)
+    ]
+    summary = compare(rows, judges=["gold"], draws=100, refit_draws=50)
+
+    def intervals(figures, name=""):
+        if isinstance(figures, dict | list):
+            if isinstance(figures, dict) and "low" in figures:
+                yield name, figures["low"], figures["high"]
+            for key, value in figures.items() if isinstance(figures, dict) else enumerate(figures):
+                yield from intervals(value, f"{name}.{key}")
+
+    found = list(intervals(summary))
+    points = {name for name, low, high in found if low is not None and high - low < 0.05}
+    # The pseudo-median of n equal differences is certain from n = 9; the baseline is 0 by definition.
+    certain = {f".pairs.{i}.hodges_lehmann" for i in range(3)} if prompts >= 9 else set()
+    assert points == certain | {".strengths.policies.0"} and len(found) > 60
+    pair = summary["pairs"][0]
+    assert (pair["reward"]["low"], pair["judges"]["gold"]["bca_high"]) == (None, None)
+    share = 1 - 0.05 ** (1 / prompts)
+    for name in ("cap_hit", "empty", "repetition"):
+        assert (pair[name]["low"], pair[name]["high"]) == pytest.approx((-share, share))
+        assert (pair[name]["bca_low"], pair[name]["bca_high"]) == pytest.approx((-share, share))
+    printed = tables(summary, 400)
+    assert f"{shift:+.3f} [–, –]" in printed and f"+0.0 [{-100 * share:+.1f}, {100 * share:+.1f}]" in printed
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary

@@ -83,6 +83,11 @@ def test_results_hold_the_headline_figures():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     pair = next(p for p in summary["pairs"] if (p["left"], p["right"]) == ("SFT", "PPO"))
     assert found["learned_reward_ppo_minus_sft"] == pair["reward"]
+    # Every figure of the summary's pairs but their slices, under the same names.
+    assert found["pairs"] == [
+        {key: value for key, value in p.items() if key not in ("domains", "slices")} for p in summary["pairs"]
+    ]
+    assert found["strengths"] == summary["strengths"]
     assert found["gold_ppo_minus_sft"] == pair["judges"]["gold"]
     assert found["learned_reward"]["base"] == summary["table"][0]["reward"]
     oracle = stats.binomtest(48, 64).proportion_ci(method="wilson")

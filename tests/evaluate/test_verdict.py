@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from harken.evaluate.compare import compare
+from harken.evaluate.flip import flip_pair
 from harken.evaluate.verdict import find_pair, headline, interval_sign
 
 N = 60
@@ -134,6 +135,40 @@ def test_the_order_of_policies_does_not_turn_the_verdict():
         assert one["value"] == pytest.approx(other["value"])
         assert (one["low"], one["high"]) == pytest.approx((other["low"], other["high"]), abs=0.05)
         assert one["low"] < one["value"] < one["high"]
+
+
+def leaves(figures, name=""):
+    """The numbers of nested figures by their dotted names, without the bound that a rate of 0 has besides."""
+    if isinstance(figures, dict | list):
+        items = figures.items() if isinstance(figures, dict) else enumerate(figures)
+        return {
+            key: value for k, v in items if k != "at_most" for key, value in leaves(v, f"{name}.{k}").items()
+        }
+    if isinstance(figures, str):
+        return {}
+    return {name: float("inf") if figures is None else float(figures)}
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_pair_from_the_other_side_is_what_comparing_in_that_order_gives(samples):
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "policy": name, "prompt_id": f"p{i}", "sample": s, "domain": "ab"[i % 2], "reward": random.integers(4) / 2,
+            "response_tokens": int(random.integers(5, 40)), "cap_hit": bool(random.integers(2)), "empty": False,
+            "repeated_4grams": 0.5 * random.integers(2), "score_gold": random.integers(3) / 2,
+            "response": "**bold** " * int(random.integers(3)) + "- item\n" * int(random.integers(2)),
+        }
+        for name in ("A", "B") for i in range(40) for s in range(samples)
+    ]  # fmt: skip
+    made, turned = (
+        compare(some, judges=["gold"], draws=300, refit_draws=200, slices=["domain"])
+        for some in (rows, [*rows[40 * samples :], *rows[: 40 * samples]])
+    )
+    found, expected = find_pair(turned, "A", "B"), find_pair(made, "A", "B")
+    assert (found["left"], found["right"]) == ("A", "B") and found["length"]["phi"] != 0
+    assert leaves(found) == pytest.approx(leaves(expected), rel=1e-6, abs=1e-6)
+    assert leaves(flip_pair(turned["pairs"][0])) == leaves(found)
 
 
 def contest(differences):

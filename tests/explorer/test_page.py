@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from harken.evaluate.tables import tables
 from harken.explorer.build import build_report
 
 
@@ -28,14 +29,70 @@ def current(browser):
     return browser.value("document.querySelector('.rail [aria-current]').dataset.id")
 
 
+def cells(browser, caption):
+    """The rows of the table with this caption as lists of texts, the head first; also inside closed details."""
+    script = """(() => {
+      const shown = [...document.querySelectorAll("#comparison table")];
+      const table = shown.find((t) => t.caption.textContent.startsWith(CAPTION));
+      const text = (cell) => [...cell.childNodes].filter((n) => n.nodeName !== "svg").map((n) => n.textContent);
+      return [...table.rows].map((row) => [...row.cells].map((cell) => text(cell).join(" ").trim()));
+    })()"""
+    return browser.value(script.replace("CAPTION", json.dumps(caption)))
+
+
+def percents(rate):
+    value, low, high = (f"{100 * rate[key]:.1f} %" for key in ("value", "low", "high"))
+    return f"{value} {low} to {high}"
+
+
+def signed(figures):
+    """What a cell shows of a difference; PPO's reward differs from Base's by 3 on every prompt."""
+
+    def text(number):
+        return "0.000" if round(number, 3) == 0 else f"{number:+.3f}".replace("-", "−")
+
+    known = figures["low"] is not None
+    return f"{text(figures['value'])} " + (
+        f"{text(figures['low'])} to {text(figures['high'])}" if known else "no interval"
+    )
+
+
 def test_the_tables_show_the_summary(opened, run):
-    shown = text(opened, "#comparison")
-    for pair in run["summary"]["pairs"]:
-        assert f"{pair['wins']} / {pair['ties']} / {pair['losses']}" in shown
-        assert f"win rate {100 * pair['win_rate']['value']:.1f}" in shown
+    """The page has the win rates and statistics of every pair under the names that the terminal prints."""
+    pairs = run["summary"]["pairs"]
+    wins, differences = cells(opened, "Wins"), cells(opened, "Differences")
+    changes, lengths = cells(opened, "Changes of rates"), cells(opened, "Effects of length")
+    printed = tables(run["summary"], 400)
+    for name in [
+        *wins[0][1:],
+        *differences[0][1:],
+        "length-controlled",
+        "length effect φ",
+        "same length, W / T / L",
+    ]:
+        assert name in printed
+    assert (wins[0][2:5], lengths[0][2:4]) == (
+        ["win rate", "without ties", "ties as half"], ["length-controlled", "length effect φ"],
+    )  # fmt: skip
+    for i, pair in enumerate(pairs, start=1):
+        assert wins[i][1] == f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
+        assert wins[i][2:5] == [
+            percents(pair[rate]) for rate in ("win_rate", "win_rate_decided", "win_share")
+        ]
+        assert [differences[i][1], differences[i][3]] == [
+            signed(pair["reward"]),
+            signed(pair["hodges_lehmann"]),
+        ]
+        p = pair["cap_hit"]["mcnemar_p"]
+        assert changes[i][2] == ("< 0.001" if p < 0.001 else f"{p:.3f}")
+        assert lengths[i][2] == percents(pair["length"]["controlled"])
     for row in run["summary"]["table"]:
-        assert f"{100 * row['cap_hit']['value']:.1f} %" in shown
-    assert opened.value("document.querySelectorAll('#comparison th[scope=row]').length") == 3 + 3 + 6
+        assert f"{100 * row['cap_hit']['value']:.1f} %" in text(opened, "#comparison")
+    slices = cells(opened, "Every pair of policies by domain")
+    assert [row[1:4] for row in slices[1:3]] == [
+        [part["value"], str(part["prompts"]), f"{part['wins']} / {part['ties']} / {part['losses']}"]
+        for part in pairs[0]["slices"] if part["column"] == "domain"
+    ]  # fmt: skip
 
 
 def test_the_verdict_starts_with_its_word(opened, run):

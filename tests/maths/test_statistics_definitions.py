@@ -123,7 +123,6 @@ def test_bca_is_its_definition(random):
 
 
 def test_bca_without_anything_to_correct_is_the_percentile_interval():
-    assert bootstrap.bca_interval(1.0, [1.0, 1.0], [1.0, 1.0]) == (1.0, 1.0)
     replicates = np.linspace(0, 1, 101)
     assert bootstrap.bca_interval(2.0, replicates, [1.9, 2.1]) == bootstrap.percentile_interval(replicates)
 
@@ -141,7 +140,7 @@ def test_hodges_lehmann_is_the_median_of_all_averages(values):
     averages = walsh([float(v) for v in values])
     found = paired.hodges_lehmann([float(v) for v in values])
     assert found.mean == pytest.approx(float(np.median(averages)), abs=1e-12)
-    assert {found.low, found.high} <= set(averages) and found.low <= found.mean <= found.high
+    assert {found.low, found.high} <= {*averages, -np.inf, np.inf} and found.low <= found.mean <= found.high
 
 
 def test_the_interval_of_hodges_lehmann_inverts_the_signed_rank_test(random):

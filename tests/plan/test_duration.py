@@ -11,11 +11,13 @@ import pytest
 import torch
 from tiny_plan import settings, stage, write_rows
 
+from harken.card.build import RESPONSES_PER_PROBE
 from harken.config import RunConfig
 from harken.kernels.packing import PackedSequence
 from harken.models.backbone import Backbone
 from harken.plan.calibrate import Timings
 from harken.plan.duration import duration
+from harken.plan.phases import phases
 from harken.train.launch import train
 
 NOTHING = Timings(forward=0, training=0, head_forward=0, head_training=0, decode=0, sample=0, measuring=0)
@@ -114,6 +116,26 @@ def test_the_time_of_a_run_is_steps_plus_overhead(folder: Path) -> None:
     looks = reported.steps // 4 + 3
     beside = looks * job.rows.held_out * reported.step / 8
     assert reported.total == pytest.approx(reported.steps * reported.step + beside)
+
+
+def test_a_reward_stage_ends_with_its_card(folder: Path) -> None:
+    """The held-out pairs and the responses of every probe go once through the model; probes stop at their minutes."""
+    data = {"path": str(folder / "pairs.jsonl"), "max_length": 256, "eval_fraction": 0.2}
+    keys = {"batch_size": 8, "epochs": 1, "normalise": "none", "eval_every": 100}
+
+    def outside(**card: float) -> float:
+        job = stage(folder, "reward", run={"data": data}, **keys, card=card)
+        return duration(job, replace(NOTHING, forward=1e-3)).outside_steps
+
+    nothing, pairs = outside(pairs=0), stage(folder, "reward", run={"data": data}, **keys).rows.held_out
+    scoring = outside(pairs=200, probe_pairs=0) - nothing
+    assert scoring > 0 and pairs < 200
+    probes = outside(pairs=200, probe_pairs=2, minutes=1e6) - nothing - scoring
+    assert probes == pytest.approx(2 * RESPONSES_PER_PROBE * scoring / (2 * pairs))
+    assert outside(pairs=200, probe_pairs=2, minutes=1e-4) - nothing - scoring == pytest.approx(60e-4)
+    job = stage(folder, "reward", run={"data": data}, **keys)
+    assert {"evaluate", "card"} <= {phase.name for phase in phases(job, 0.0)}
+    assert "card" not in {phase.name for phase in phases(stage(folder, "reward", **keys), 0.0)}
 
 
 def test_an_unknown_number_of_rows_is_an_unknown_total(folder: Path) -> None:

@@ -18,7 +18,7 @@ from scipy import optimize, sparse, special
 
 from harken.card.scored import RewardArray, ScoredPairs, Section, interval_section
 from harken.data.parse import Pair
-from harken.maths.statistics.proportions import clustered_mean_interval
+from harken.maths.statistics.intervals import clustered_mean_interval
 from harken.records import Preference
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -54,7 +54,9 @@ def _compare(scored: ScoredPairs, verdict: NDArray[Any]) -> Section:
     accuracy = scored.accuracy(right)
     assert accuracy is not None
     decided = scored.decided
-    difference = clustered_mean_interval((scored.correct - right)[decided], scored.prompts[decided])
+    difference = clustered_mean_interval(
+        (scored.correct - right)[decided], scored.prompts[decided], limits=(-1.0, 1.0)
+    )
     return accuracy | {"difference": interval_section(difference)}
 
 

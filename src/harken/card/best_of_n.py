@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harken.card.scored import Section, interval_section
+from harken.maths.statistics.intervals import clustered_mean_interval
 from harken.maths.statistics.overoptimisation import selection_weights
-from harken.maths.statistics.proportions import clustered_mean_interval
 from harken.maths.theory import best_of_n_kl
 
 

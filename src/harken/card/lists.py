@@ -20,7 +20,7 @@ from harken.data import conversations, fields, files
 from harken.data.fields import Row, RowError
 from harken.data.parse import content_hash
 from harken.data.report import DataReport
-from harken.maths.statistics.proportions import clustered_wilson_interval
+from harken.maths.statistics.intervals import clustered_jeffreys
 from harken.records import Prompt
 
 STYLES = 3
@@ -123,15 +123,16 @@ def style_figures(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Se
 def best_of_figures(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Section:
     """Compute best-of-n accuracy overall and by subset, and the score of Ties where there is such a subset.
 
-    A row is right when its lowest chosen reward is strictly above its highest rejected one.
+    A row is right when its lowest chosen reward is strictly above its highest rejected one. A single chosen response
+    whose reward is the highest together with those of others counts 1 ÷ their number, so that equal rewards are
+    guesses. Source: RewardBench 2, `rewardbench/utils.py`, `reroll_and_score_dataset`.
     """
-    margins = [
-        float(r[: len(row.chosen)].min() - r[len(row.chosen) :].max())
-        for row, r in zip(rows, rewards, strict=True)
+    credits = [
+        _credit(r[: len(row.chosen)], r[len(row.chosen) :]) for row, r in zip(rows, rewards, strict=True)
     ]
 
     def figures(chosen: Sequence[int]) -> Section:
-        right = np.array([[margins[i] > 0] for i in chosen])
+        right = np.array([[credits[i]] for i in chosen])
         guess = np.mean([_chance(rows[i]) for i in chosen])
         return {
             "accuracy": _clustered(right, [rows[i].prompt.id for i in chosen]),
@@ -157,7 +158,7 @@ def ties_score(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Secti
 
     For a prompt with a `tied` and a `ref` row: the spread between the best and the worst chosen reward of the tied row
     should be smaller than the gap to the best rejected one, in the tied row (`preferred`) and in the worse of both
-    (`preferred_hard`). Source: rewardbench 0.2, `process_single_model`.
+    (`preferred_hard`). The most is 1.01. Source: RewardBench 2, `rewardbench/utils.py`, `process_single_model`.
     """
     gaps: dict[str, dict[str, float]] = defaultdict(dict)
     spreads: dict[str, float] = {}
@@ -182,12 +183,17 @@ def ties_score(rows: Sequence[ListRow], rewards: Sequence[RewardArray]) -> Secti
     spread = np.array([spreads[n] for n in both])
     tied, ref = np.array([gaps["tied"][n] for n in both]), np.array([gaps["ref"][n] for n in both])
     preferred, hard = float((tied > spread).mean()), float((np.minimum(tied, ref) > spread).mean())
-    # A spread of 0 (equal rewards) makes the term ±1, its limit.
+    # A spread of 0 makes the term ±1, its limit, and 0 where the gap is 0 too, as the source does.
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.minimum(tied, ref) / spread
-    term = float(np.tanh(np.nan_to_num(ratio, nan=0.0) - 1).mean())
+        term = float(np.nan_to_num(np.tanh(np.minimum(tied, ref) / spread - 1), nan=0.0).mean())
     score = 0.3 * accuracy["tied"] + 0.3 * accuracy["ref"] + 0.2 * preferred + 0.2 * hard + 0.01 * term
     return found | {"preferred": preferred, "preferred_hard": hard, "score": score}
+
+
+def _credit(right: RewardArray, wrong: RewardArray) -> float:
+    if len(right) == 1 and right[0] == wrong.max():
+        return 1 / (1 + int((wrong == right[0]).sum()))
+    return float(right.min() > wrong.max())
 
 
 def _is_tie_row(row: ListRow) -> bool:
@@ -211,11 +217,11 @@ def _clustered(right: np.ndarray, prompts: Sequence[str]) -> Section:
     """Compute a share over [row, comparison] with its interval, clustered by prompt."""
     index = np.unique(prompts, return_inverse=True)[1]
     trials = np.bincount(index, np.full(len(right), right.shape[1]))
-    low, high = clustered_wilson_interval(np.bincount(index, right.sum(1)), trials)
+    interval = clustered_jeffreys(np.bincount(index, right.sum(1)), trials, halves=bool((right % 1).any()))
     return {
         "pairs": int(right.size),
         "prompts": len(trials),
         "share": float(right.mean()),
-        "low": low,
-        "high": high,
+        "low": interval.low,
+        "high": interval.high,
     }

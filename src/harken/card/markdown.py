@@ -259,7 +259,7 @@ def _accuracy_table(title: str, rows: Sequence[Sequence[Any]]) -> str:
 
 def _interval(found: Measured, scale: float = 1.0, digits: int = 2) -> str:
     if found["low"] is None:
-        return f"{scale * found['mean']:+.{digits}f}"
+        return f"{scale * found['mean']:+.{digits}f} [–, –]"
     low, high = scale * found["low"], scale * found["high"]
     return f"{scale * found['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 

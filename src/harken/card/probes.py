@@ -12,7 +12,7 @@ import numpy as np
 
 from harken.card.edits import EDITS, Edit
 from harken.card.scored import PairScorer, RewardArray, ScoredPairs, Section, interval_section
-from harken.maths.statistics.proportions import clustered_mean_interval, clustered_wilson_interval
+from harken.maths.statistics.intervals import clustered_jeffreys, clustered_mean_interval
 from harken.records import Preference, Prompt
 
 
@@ -153,5 +153,5 @@ def _share(true: np.ndarray, prompts: np.ndarray) -> Section | None:
     if not len(true):
         return None
     index = np.unique(prompts, return_inverse=True)[1]
-    low, high = clustered_wilson_interval(np.bincount(index, true), np.bincount(index))
-    return {"pairs": len(true), "share": float(true.mean()), "low": low, "high": high}
+    found = clustered_jeffreys(np.bincount(index, true), np.bincount(index))
+    return {"pairs": len(true), "share": found.mean, "low": found.low, "high": found.high}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 
 from harken.data.parse import Pair
 from harken.data.sources import prompt_key
-from harken.maths.statistics.intervals import Interval
-from harken.maths.statistics.proportions import clustered_wilson_interval
+from harken.maths.statistics.intervals import Interval, clustered_jeffreys
 from harken.records import Preference, Prompt
 
 RewardArray = NDArray[np.float64]
@@ -107,14 +105,14 @@ class ScoredPairs:
         values = (self.correct if right is None else right)[self.decided].astype(np.float64)
         clusters = self.prompts[self.decided]
         trials = np.bincount(clusters)
-        low, high = clustered_wilson_interval(np.bincount(clusters, values), trials)
+        interval = clustered_jeffreys(np.bincount(clusters, values), trials, halves=right is not None)
         n, total = int(self.decided.sum()), float(values.sum())
         return {
             "pairs": n,
             "prompts": int((trials > 0).sum()),
             "share": total / n,
-            "low": low,
-            "high": high,
+            "low": interval.low,
+            "high": interval.high,
         }
 
 
@@ -127,8 +125,8 @@ def score(scorer: PairScorer, pairs: Sequence[Pair]) -> tuple[ScoredPairs, int]:
 
 def interval_section(interval: Interval) -> Section:
     """Return an interval as JSON; infinite bounds become None."""
-    bounds = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: float(value) if math.isfinite(value) else None for name, value in bounds.items()}
+    low, high = interval.bounds
+    return {"mean": interval.mean, "low": low, "high": high}
 
 
 def name_of(read: Callable[[Preference], str]) -> Callable[[Pair], str]:

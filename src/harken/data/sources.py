@@ -17,6 +17,9 @@ from harken.records import Demonstration, Prompt, TokenPair
 
 Record = TypeVar("Record", Prompt, Demonstration, Pair)
 
+SAMPLE_ROWS = 400
+"""Rows of a data set whose tokens stand for those of all, in checks and estimates."""
+
 
 def load_prompts(
     data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED, keep: Sequence[str] = ()

@@ -7,12 +7,12 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from harken.doctor.finding import CheckOutcome, CheckResult, error, note
 from harken.errors import UserError
+from harken.health.rule import TrainingType
 
-TrainingType = Literal["sft", "reward", "ppo", "dpo", "online_dpo"]
 ALL: tuple[TrainingType, ...] = ("sft", "reward", "ppo", "dpo", "online_dpo")
 
 REPORTED_ERRORS = (UserError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)

@@ -23,9 +23,9 @@ from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.report import DataReport
 from harken.doctor.cached import cached
-from harken.doctor.check import TrainingType
 from harken.errors import UserError
 from harken.health.limits import Limits, limits_for
+from harken.health.rule import TrainingType
 from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.device import choose_device
@@ -43,8 +43,6 @@ from harken.train.sft import SupervisedStage
 
 ParsedRow = Demonstration | Preference | TokenPair | Prompt
 
-SAMPLE_ROWS = 400
-"""Rows whose tokens are counted."""
 FEW = 4
 """Rows of the small update."""
 ROW_TOKENS = 160
@@ -135,7 +133,7 @@ class Context:
     def sample(self) -> list[ParsedRow]:
         """At most `SAMPLE` training rows, drawn with the seed."""
         order = permutation(len(self.rows.train), self.config.seed, "doctor", "sample")
-        return [self.rows.train[i] for i in order[:SAMPLE_ROWS]]
+        return [self.rows.train[i] for i in order[: sources.SAMPLE_ROWS]]
 
     @cached
     def fitting_rows(self) -> list[Any]:

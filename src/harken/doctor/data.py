@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
 from harken.data.parse import content_hash
 from harken.data.report import DataReport
 from harken.data.token_pairs import shared_prefix
 from harken.doctor.check import ALL, Check, check
-from harken.doctor.context import SAMPLE_ROWS, Context, ParsedRow, encode, read_stage_rows, recorded_config
+from harken.doctor.context import Context, ParsedRow, encode, read_stage_rows, recorded_config
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.doctor.ppo_context import PPOContext
 from harken.errors import UserError
@@ -95,8 +96,10 @@ def responses_fit(context: PPOContext) -> CheckOutcome:
         data = record.data
     if data is None:
         return note("the policy's SFT data are unknown")
-    rows = read_stage_rows(data.model_copy(update={"limit": SAMPLE_ROWS}), "sft", context.config.seed).train
-    responses = [row.response for row in rows[:SAMPLE_ROWS] if isinstance(row, Demonstration)]
+    rows = read_stage_rows(
+        data.model_copy(update={"limit": sources.SAMPLE_ROWS}), "sft", context.config.seed
+    ).train
+    responses = [row.response for row in rows[: sources.SAMPLE_ROWS] if isinstance(row, Demonstration)]
     lengths = np.array([len(context.renderer.encode_response(response)) for response in responses])
     limit = context.settings.max_gen_len
     longer = float((lengths > limit).mean())
@@ -121,7 +124,7 @@ def ptx_rows(context: PPOContext) -> CheckOutcome:
     ptx = context.settings.ptx
     if ptx is None:
         return ok("none are mixed in")
-    rows = read_stage_rows(ptx.data, "sft", context.config.seed).train[:SAMPLE_ROWS]
+    rows = read_stage_rows(ptx.data, "sft", context.config.seed).train[: sources.SAMPLE_ROWS]
     report = DataReport(ptx.data.path)
     for row in rows:
         encoded = encode(context.renderer, row, ptx.data.max_length)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
-from harken.doctor.check import ALL, Check, TrainingType, check
+from harken.doctor.check import ALL, Check, check
 from harken.doctor.context import Context
 from harken.doctor.finding import CheckOutcome, error, note, ok, warning
 from harken.health.monitor import Monitor
+from harken.health.rule import TrainingType
 from harken.train.sampler import num_steps
 
 

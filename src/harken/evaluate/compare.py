@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from harken.errors import UserError
 from harken.evaluate.estimates import CONFIDENCE, Units, signs_of
 from harken.evaluate.pairs import (
-    REPETITIVE,
     ComparisonSettings,
     pair_figures,
     repetitive,
@@ -25,9 +24,11 @@ from harken.evaluate.pairs import (
 )
 from harken.evaluate.response_table import Numbers, ResponseTable, build_table
 from harken.evaluate.slices import build_slices
+from harken.maths.repetition import REPETITIVE
 from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
 from harken.maths.statistics.bradley_terry import fit_bradley_terry
-from harken.maths.statistics.length_control import REFIT_DRAWS
+from harken.maths.statistics.controlled_rate import REFIT_DRAWS
+from harken.maths.statistics.intervals import finite_or_none
 from harken.maths.statistics.multiplicity import holm
 from harken.maths.statistics.power import detectable_win_rate
 
@@ -168,6 +169,8 @@ def _strengths(rewards: Mapping[str, Numbers], epsilon: float, units: Units, dra
     strength, replicates = fitted.b[0] - fitted.b[0, 0], drawn.b - drawn.b[:, :1]
     found = []
     for i, policy in enumerate(policies):
-        low, high = percentile_interval(replicates[:, i], CONFIDENCE, families)
+        # The baseline's strength is 0 by definition, not an estimate.
+        bounds = percentile_interval(replicates[:, i], CONFIDENCE, families) if i else (0.0, 0.0)
+        low, high = map(finite_or_none, bounds)
         found.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
     return {"policies": found, "tie_parameter": float(fitted.eta[0]), "draws": draws}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,21 @@ from numpy.typing import NDArray
 from harken.evaluate.response_table import Numbers
 from harken.maths.statistics.bootstrap import (
     bca_interval,
+    is_constant,
     jackknife_ratio,
     percentile_interval,
     resample_ratios,
 )
-from harken.maths.statistics.intervals import clustered_jeffreys, rule_of_three, wilson_interval
+from harken.maths.statistics.intervals import (
+    clustered_jeffreys,
+    rule_of_three,
+    unvaried_interval,
+    wilson_interval,
+)
 from harken.maths.statistics.paired import sign_test
 
 CONFIDENCE = 0.95
+NO_LIMITS: Mapping[Any, tuple[float, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +70,20 @@ class Units:
         if whole and hits.shape[1] == 1 and self.independent:
             low, high = wilson_interval(int(count), n, CONFIDENCE)
         else:
-            found = clustered_jeffreys(self.sums(hit), per_family, CONFIDENCE)
+            found = clustered_jeffreys(self.sums(hit), per_family, CONFIDENCE, halves=not whole)
             low, high = found.low, found.high
         rate = {"count": int(count) if whole else count, "n": n, "value": count / n, "low": low, "high": high}
         return rate | ({"at_most": rule_of_three(int((per_family > 0).sum()))} if count == 0 else {})
 
-    def means(self, columns: Mapping[Any, Numbers]) -> dict[Any, dict[str, Any] | None]:
+    def means(
+        self, columns: Mapping[Any, Numbers], limits: Mapping[Any, tuple[float, float]] = NO_LIMITS
+    ) -> dict[Any, dict[str, Any] | None]:
         """Compute the mean of every column [prompts, samples] with its bootstrap intervals; None without a value.
 
         A prompt's samples are averaged first, over those that have a value. All columns share their draws.
-        {"value", "low", "high", "n" prompts with a value, "bca_low", "bca_high"}.
+        {"value", "low", "high", "n" prompts with a value, "bca_low", "bca_high"}. Where no family differs from another
+        the bounds are those of `unvaried_interval`, given the least and largest value of a column in `limits`, and
+        None for other columns.
         """
         sums, counts, names = [], [], []
         for name, values in columns.items():
@@ -90,13 +102,17 @@ class Units:
         for column, (name, n) in enumerate(names):
             value = float(top[:, column].sum() / bottom[:, column].sum())
             clusters = int((bottom[:, column] > 0).sum())
-            low, high = percentile_interval(replicates[:, column], CONFIDENCE, clusters)
             some = bottom[:, column] > 0
-            jackknife = jackknife_ratio(top[some, column], bottom[some, column])
-            bca_low, bca_high = bca_interval(value, replicates[:, column], jackknife, CONFIDENCE, clusters)
-            found[name] = {
-                "value": value, "low": low, "high": high, "n": n, "bca_low": bca_low, "bca_high": bca_high,
-            }  # fmt: skip
+            if clusters == 1 or is_constant(top[some, column] / bottom[some, column]):
+                bounds = unvaried_interval(value, clusters, limits.get(name), CONFIDENCE).bounds * 2
+            else:
+                jackknife = jackknife_ratio(top[some, column], bottom[some, column])
+                bounds = (
+                    *percentile_interval(replicates[:, column], CONFIDENCE, clusters),
+                    *bca_interval(value, replicates[:, column], jackknife, CONFIDENCE, clusters),
+                )
+            names_of_bounds = ("low", "high", "bca_low", "bca_high")
+            found[name] = {"value": value, "n": n, **dict(zip(names_of_bounds, bounds, strict=True))}
         return found
 
     def votes(self, signs: Numbers) -> dict[str, int]:
@@ -120,7 +136,8 @@ def signs_of(differences: Numbers, epsilon: float) -> Numbers:
 def win_figures(signs: Numbers, units: Units) -> dict[str, Any]:
     """Count wins, ties and losses over all rows, and compute the three win rates, which differ in what a tie counts.
 
-    `win_rate` is W / (W + T + L), `win_rate_decided` W / (W + L), `win_share` (W + T / 2) / (W + T + L).
+    `win_rate` is W / (W + T + L), `win_rate_decided` W / (W + L), `win_share` (W + T / 2) / (W + T + L). `loss_rate`,
+    L / (W + T + L), is the other side's `win_rate`.
     """
     known = ~np.isnan(signs)
     wins, losses = int((signs > 0).sum()), int((signs < 0).sum())
@@ -130,6 +147,7 @@ def win_figures(signs: Numbers, units: Units) -> dict[str, Any]:
         "ties": int(known.sum()) - wins - losses,
         "losses": losses,
         "win_rate": units.rate(signs > 0, known),
+        "loss_rate": units.rate(signs < 0, known),
         "win_rate_decided": units.rate(signs > 0, known & (signs != 0)),
         "win_share": units.rate((signs + 1) / 2, known),
     }

@@ -90,7 +90,8 @@ def curve_points(table: Mapping[str, Any], n: int, seed: int) -> list[dict[str, 
             if known.any():
                 means = best_of_n_means(reward[known], gold[known], count)
                 interval = bootstrap_mean(means, seed=seed)
-                point[name] = {"value": interval.mean, "low": interval.low, "high": interval.high}
+                low, high = interval.bounds
+                point[name] = {"value": interval.mean, "low": low, "high": high}
         points.append(point)
     return points
 

@@ -181,7 +181,7 @@ def _beside_best_of_n(
 ) -> str | None:
     """Compare the last checkpoint within the KL that best of n reaches with best of n at that KL."""
     key = name if name == "reward" else f"judge_{name}"
-    curve = [point for point in best_of_n if key in point]
+    curve = [point for point in best_of_n if key in point and point[key]["low"] is not None]
     if len(curve) < 2:
         return None
     reach = curve[-1]["kl"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from harken.evaluate.flip import Figures
+from harken.evaluate.pairs import LENGTH
 from harken.evaluate.verdict import MIN_PROMPTS, disagreement_sentence, reward_name
 from harken.run.terminal import format_table
 
@@ -12,7 +13,6 @@ MAX_CELL_WIDTH = 36
 """Characters; a longer name is shortened."""
 PAIR = "right − left"
 
-Figures = Mapping[str, Any]
 Cells = dict[str, list[str]]
 
 
@@ -24,6 +24,7 @@ def pair_tables(summary: Figures, width: int) -> list[str]:
         _differences(pairs, reward_name(summary)),
         _changes(pairs),
         _lengths(pairs),
+        _styles(pairs),
         _scorers(pairs),
         _disagreement(pairs),
         _variance(pairs, summary["samples"]),
@@ -42,10 +43,10 @@ def rate_percent(rate: Figures | None) -> str:
 
 
 def interval(figures: Figures | None, sign: bool = False) -> str:
-    """Format a mean and its interval."""
+    """Format a mean and its interval; "[–, –]" where the values say nothing about the error."""
     if figures is None:
         return "–"
-    value, low, high = (f"{figures[key]:{'+' if sign else ''}.3f}" for key in ("value", "low", "high"))
+    value, low, high = (decimal(figures[key], "+.3f" if sign else ".3f") for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
@@ -75,7 +76,8 @@ def _differences(pairs: Sequence[Figures], reward: str) -> Cells:
         PAIR: _names(pairs),
         reward: [interval(pair["reward"], sign=True) for pair in pairs],
         "BCa interval": [
-            f"[{pair['reward']['bca_low']:+.3f}, {pair['reward']['bca_high']:+.3f}]" for pair in pairs
+            f"[{decimal(pair['reward']['bca_low'], '+.3f')}, {decimal(pair['reward']['bca_high'], '+.3f')}]"
+            for pair in pairs
         ],
         "Hodges–Lehmann": [interval(pair["hodges_lehmann"], sign=True) for pair in pairs],
         "d_z": [decimal(pair["cohen_dz"], "+.3f") for pair in pairs],
@@ -107,6 +109,27 @@ def _lengths(pairs: Sequence[Figures]) -> Cells:
         "same length, ties as half %": [
             rate_percent(pair["length"]["matched"]["win_share"]) for pair in pairs
         ],
+    }
+
+
+def _styles(pairs: Sequence[Figures]) -> Cells:
+    rows = [pair for pair in pairs if pair["style"]]
+    styles = rows[0]["style"]["effects"] if rows else {}
+    return {
+        PAIR: _names(rows),
+        **{
+            f"mean {name}": [
+                f"{pair['style']['mean_right'][name]:.1f} − {pair['style']['mean_left'][name]:.1f}"
+                for pair in rows
+            ]
+            for name in styles
+            if name != LENGTH
+        },
+        "style-controlled %": [rate_percent(pair["style"]["controlled"]) for pair in rows],
+        **{
+            f"effect of {name}": [decimal(pair["style"]["effects"][name], "+.2f") for pair in rows]
+            for name in styles
+        },
     }
 
 
@@ -150,7 +173,9 @@ def _strengths(summary: Figures) -> Cells:
     rows = summary["strengths"]["policies"]
     return {
         "policy": [row["policy"] for row in rows],
-        f"strength over {summary['baseline']}, nats": [interval(row, sign=True) for row in rows],
+        f"strength over {summary['baseline']}, nats": [
+            "0" if row["policy"] == summary["baseline"] else interval(row, sign=True) for row in rows
+        ],
         "400-point scale": [f"{400 / 2.302585092994046 * row['value']:+.0f}" for row in rows],
     }
 
@@ -181,7 +206,8 @@ def _notes(summary: Figures) -> list[str]:
         "without ties = W / (W + L); ties as half = (W + T / 2) / (W + T + L)",
         tie,
         f"intervals of means: {summary['draws']} bootstrap draws of prompts, percentile unless BCa",
-        f"length-controlled: win rate, ties as half, fitted again in {summary['refit_draws']} draws",
+        f"length-controlled, style-controlled: win rate at equal length (and markup), ties as half, fitted again in "
+        f"{summary['refit_draws']} draws",
         "p: exact sign test (Holm over the pairs), for rates exact McNemar",
         "q: Benjamini–Hochberg over the slices of a pair",
         "detectable: the smallest true difference that is found with 80 % power",

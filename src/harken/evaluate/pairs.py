@@ -12,6 +12,7 @@ import numpy as np
 from harken.evaluate.estimates import CONFIDENCE, Units, signs_of, win_figures
 from harken.evaluate.response_table import Numbers, ResponseTable
 from harken.evaluate.slices import Slice
+from harken.maths.repetition import REPETITIVE
 from harken.maths.statistics.length_control import (
     MATCHED_LOG_RATIO,
     length_controlled_win_rate,
@@ -26,10 +27,11 @@ from harken.maths.statistics.paired import (
     wilcoxon_test,
 )
 from harken.maths.statistics.power import detectable_mean_difference, detectable_win_rate
+from harken.maths.statistics.style_control import style_controlled_win_rate
 from harken.maths.statistics.variance import split_variance
 
-REPETITIVE = 0.25
-"""A response is repetitive strictly above this share of repeated word 4-grams."""
+LENGTH = "length"
+"""Name of the length among the styles of a response."""
 FIRST_SCORER = "reward"
 """Name of the first scorer, which gives the reward, where scorers are compared."""
 
@@ -71,7 +73,7 @@ def pair_figures(
     for part in slices:
         for name, values in {"reward": reward, **judged}.items():
             columns[part.column, part.value, name] = np.where(part.rows(left, right)[:, None], values, np.nan)
-    means = units.means(columns)
+    means = units.means(columns, dict.fromkeys(changes, (-1.0, 1.0)))
     signs = signs_of(reward, settings.tie_epsilon)
     found = {
         "left": left,
@@ -86,6 +88,7 @@ def pair_figures(
         **_effect(reward, signs, units),
         **{name: _change(values, means[name], units) for name, values in changes.items()},
         "length": _length(table, left, right, signs, units, settings),
+        "style": _style(table, left, right, signs, units, settings),
         "scorers": {judge: _scorer(values, units) for judge, values in judged.items()},
         "disagreement": _disagreement(
             {FIRST_SCORER: signs} | {j: np.sign(d) for j, d in judged.items()}, units
@@ -135,7 +138,7 @@ def _effect(reward: Numbers, signs: Numbers, units: Units) -> dict[str, Any]:
     decided = units.votes(signs)
     return {
         "standard_error": error,
-        "hodges_lehmann": {"value": shift.mean, "low": shift.low, "high": shift.high},
+        "hodges_lehmann": {"value": shift.mean, "low": shift.bounds[0], "high": shift.bounds[1]},
         "wilcoxon_p": wilcoxon_test(per_prompt) if families is None else None,
         "cohen_dz": cohen_dz(per_prompt),
         "detectable_difference": None if error is None else detectable_mean_difference(error),
@@ -177,6 +180,36 @@ def _length(
         "draws": settings.refit_draws,
         "matched_within": MATCHED_LOG_RATIO,
         "matched": win_figures(np.where(matched, signs, np.nan), units),
+    }
+
+
+def _style(
+    table: ResponseTable, left: str, right: str, signs: Numbers, units: Units, settings: ComparisonSettings
+) -> dict[str, Any] | None:
+    """Return the win rate at equal length and markup; None without texts, or where no response has markup."""
+    before, after = table.styles(left), table.styles(right)
+    if before is None or after is None:
+        return None
+    if not any(counts.any() for counts in (*before.values(), *after.values())):
+        return None
+    first = {LENGTH: table.lengths(left), **before}
+    second = {LENGTH: table.lengths(right), **after}
+    controlled = style_controlled_win_rate(
+        (signs.ravel() + 1) / 2,
+        first,
+        second,
+        np.repeat(units.families, table.samples),
+        draws=settings.refit_draws,
+        seed=units.seed,
+    )
+    rate = controlled.win_rate
+    return {
+        "mean_left": {name: float(values.mean()) for name, values in first.items()},
+        "mean_right": {name: float(values.mean()) for name, values in second.items()},
+        "controlled": {"value": rate.mean, "low": rate.low, "high": rate.high},
+        "theta": controlled.theta,
+        "effects": controlled.effects,
+        "draws": settings.refit_draws,
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harken.errors import UserError
+from harken.evaluate.style import MARKUP, count_styles
 
 MAX_LISTED = 5
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
@@ -56,6 +57,15 @@ class ResponseTable:
             return self.column(policy, "response_tokens")
         texts = [[self.rows[policy, p, s]["response"] for p, s in samples] for samples in self.keys]
         return np.array([[float(count_words(text)) for text in row] for row in texts])
+
+    def styles(self, policy: str) -> dict[str, Numbers] | None:
+        """Return the counts of each of `MARKUP`, [prompts, samples]; None where a response came without its text."""
+        texts = [self.rows[policy, p, s].get("response") for samples in self.keys for p, s in samples]
+        if None in texts:
+            return None
+        counts = np.array([count_styles(str(text)) for text in texts], dtype=np.float64)
+        shape = (self.prompts, self.samples)
+        return {name: counts[:, i].reshape(shape) for i, name in enumerate(MARKUP)}
 
     def labels(self, name: str) -> list[str]:
         """Return the value of a column for each prompt as text, "" where there is none.

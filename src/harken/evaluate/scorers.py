@@ -23,7 +23,7 @@ from harken.reward.build import ResolvedSources, RewardLoader, resolve_sources
 from harken.reward.learned import LearnedReward, trained_max_length
 from harken.reward.source import score_all
 from harken.run.shards import load_or_make_shard
-from harken.run.tracking import counter
+from harken.run.tracking import counter, say
 
 REWARD_COLUMNS = ("reward", "score")
 """Columns of response files that are the first scorer's where the configuration names no scorer."""
@@ -177,12 +177,19 @@ def score_with_reward_model(
     Without a folder of shards nothing is stored. `one_at_a_time` gives every sequence a forward of its own.
     """
     model = RewardModel.load(source, WEIGHT_DTYPES[config.dtype], choose_device(config.device))
+    readers = {policy: _learned_reward(model, source, generated) for policy, generated in responses.items()}
     sequences = [
-        tuple(learned.tokenize(rollout))
-        for generated in responses.values()
-        for learned in [_learned_reward(model, source, generated)]
+        tuple(readers[policy].tokenize(rollout))
+        for policy, generated in responses.items()
         for rollout in generated.rollouts
     ]
+    for policy, reader in readers.items():
+        if reader.longer:
+            say(
+                f"warning: {reader.longer} of {len(responses[policy].rollouts)} responses of {policy} are longer with "
+                f"their prompts than the {reader.max_length} tokens that {source.name} was trained on; they are scored "
+                "whole. Fix: train the reward model with a larger data.max_length"
+            )
     distinct = list(dict.fromkeys(sequences))
     size = BATCH_SHAPE["sequences"]
     token_budget = 1 if one_at_a_time else SCORING_TOKENS
@@ -199,9 +206,13 @@ def score_with_reward_model(
 
 
 def _learned_reward(model: RewardModel, source: ModelSource, generated: PolicyResponses) -> LearnedReward:
-    # The responses of a file may be longer than the pairs that the model was trained on; all of them is scored.
-    limit = trained_max_length(source) if generated.external is None else None
-    return LearnedReward(model, generated.renderer, max_length=limit)
+    # The responses of a file may be longer than the pairs that the model was trained on.
+    return LearnedReward(
+        model,
+        generated.renderer,
+        max_length=trained_max_length(source),
+        score_longer=generated.external is not None,
+    )
 
 
 def _part_scores(

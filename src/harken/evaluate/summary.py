@@ -17,12 +17,17 @@ FIX = (
 
 
 class _Mean(Schema):
+    """`low` and `high` are None where the values say nothing about the error."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class _Rate(Schema):
     value: float
     low: float
     high: float
-
-
-class _Rate(_Mean):
     count: int | float
     n: int
 
@@ -51,6 +56,7 @@ class _Wins(Schema):
     ties: int
     losses: int
     win_rate: _Rate | None
+    loss_rate: _Rate | None
     win_rate_decided: _Rate | None
     win_share: _Rate | None
 
@@ -85,6 +91,15 @@ class _Length(Schema):
     matched: _Wins
 
 
+class _Style(Schema):
+    mean_left: dict[str, float]
+    mean_right: dict[str, float]
+    controlled: _Mean
+    theta: float
+    effects: dict[str, float]
+    draws: int
+
+
 class _Variance(Schema):
     prompt: float
     sample: float
@@ -108,6 +123,7 @@ class _Pair(_HeadToHead):
     empty: _Change | None
     repetition: _Change | None
     length: _Length
+    style: _Style | None
     scorers: dict[str, _Scorer]
     disagreement: list[_Disagreement]
     variance: _Variance | None

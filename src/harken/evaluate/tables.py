@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harken.evaluate.flip import Figures
 from harken.evaluate.pair_tables import MAX_CELL_WIDTH, decimal, interval, pair_tables, rate_percent
 from harken.evaluate.verdict import find_pair, find_policy, late_kl, reward_name
 from harken.maths.statistics.intervals import wilson_interval
 from harken.run.terminal import columns, format_table
 
-PAIR_FIGURES = ("n", "wins", "ties", "losses", "win_rate", "sign_test_p", "holm_p")
-"""Figures of a pair besides its differences. `win_rate` is wins ÷ n: ties count in the denominator only."""
-
-Figures = Mapping[str, Any]
+PAIR_FIGURES = (
+    "n", "wins", "ties", "losses", "win_rate", "loss_rate", "win_rate_decided", "win_share", "sign_test_votes",
+    "sign_test_p", "holm_p", "detectable_win_rate", "reward", "judges", "standard_error", "hodges_lehmann",
+    "wilcoxon_p", "cohen_dz", "median_difference", "detectable_difference", "within_repeatability", "cap_hit", "empty",
+    "repetition", "length", "style", "scorers", "disagreement", "variance",
+)  # fmt: skip
+"""Figures of a pair in `results.json`: those of `summary.json` without its slices, under the same names."""
 
 
 def tables(summary: Figures, width: int | None = None) -> str:
@@ -63,13 +67,14 @@ def results(
     compared: Sequence[tuple[str, str]] = (),
     headline: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the contents of `results.json`: the headline figures, each with its 95 % interval.
+    """Return the contents of `results.json`: the figures of the summary without its slices, and those of training.
 
     `roles` maps roles such as base, sft and ppo to policies of the summary, `compared` has pairs of roles (after,
     before). `metrics` has the metric lines of each run and `kinds` its training type. Rewards and gold scores are means
     over prompts; `kl_per_sequence` is in nats; `reward_model_accuracy` is a share of held-out pairs. Both are objects
-    by run where several runs have one. Without `judge` there is no "gold"; without `summary` there are figures of
-    training only. Raises KeyError when a policy is not in the summary.
+    by run where several runs have one. "pairs" has what `summary.json` says of every two policies. Without `judge`
+    there is no "gold"; without `summary` there are figures of training only.
+    Raises KeyError when a policy is not in the summary.
     """
     kls = {name: late_kl(lines) for name, lines in metrics.items()}
     accuracies = {name: _accuracy(lines) for name, lines in metrics.items() if kinds[name] == "reward"}
@@ -99,6 +104,8 @@ def _policy_results(
         "policies": dict(roles),
         "prompts": summary["prompts"],
         "samples": summary["samples"],
+        "pairs": [{key: pair[key] for key in ("left", "right", *PAIR_FIGURES)} for pair in summary["pairs"]],
+        "strengths": summary["strengths"],
         "learned_reward": {role: line["reward"] for role, line in named.items()},
         **{rate: {role: line[rate] for role, line in named.items()} for rate in ("cap_hit", "repetition")},
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harken.evaluate.flip import Figures, flip_pair
 from harken.evaluate.run_summary import LATE_UPDATES
-from harken.maths.statistics.intervals import wilson_interval
 
 MIN_PROMPTS = 20
 """Prompts below which bootstrap intervals are too narrow for a verdict."""
@@ -21,8 +21,6 @@ LEVEL = ("Higher", "Unclear", "Lower")
 
 REWARD_MODEL_SCORER = "reward_model"
 """The summary's `scorer` where a reward model gives the reward."""
-
-Figures = Mapping[str, Any]
 
 
 def headline(
@@ -102,13 +100,13 @@ def find_pair(summary: Figures, left: str, right: str) -> dict[str, Any]:
         if (pair["left"], pair["right"]) == (left, right):
             return dict(pair)
         if (pair["left"], pair["right"]) == (right, left):
-            return _flip_pair(pair)
+            return flip_pair(pair)
     raise KeyError(f"no pair {left!r} and {right!r} in the summary")
 
 
 def interval_sign(interval: Figures | None) -> int:
-    """Return 1 when the whole interval is above 0, -1 when it is below, else 0."""
-    if interval is None:
+    """Return 1 when the whole interval is above 0, -1 when it is below, else 0, also where it is not known."""
+    if interval is None or interval["low"] is None:
         return 0
     return int(interval["low"] > 0) - int(interval["high"] < 0)
 
@@ -169,10 +167,12 @@ def _difference_sentence(
 ) -> str:
     word = "Note" if few else words[1 - interval_sign(interval)]
     end = "" if few or interval_sign(interval) else ", so no clear difference"
-    return (
-        f"{word}: {what} is {interval['value']:+.3f} "
-        f"(95 % interval {interval['low']:+.3f} to {interval['high']:+.3f}){end}."
+    range_ = (
+        "no interval: all prompts differ by as much"
+        if interval["low"] is None
+        else f"95 % interval {interval['low']:+.3f} to {interval['high']:+.3f}"
     )
+    return f"{word}: {what} is {interval['value']:+.3f} ({range_}){end}."
 
 
 def _win_rate_sentence(pair: Figures, few: bool) -> str:
@@ -202,28 +202,3 @@ def _kl_sentence(ppo: str, sft: str, kl: float) -> str:
     if kl > KL_ALARM:
         return f"Warning: {text}, above {KL_ALARM:.0f}: the policy is far from its reference."
     return f"Note: {text}."
-
-
-def _flip_pair(pair: Figures) -> dict[str, Any]:
-    """Return a pair with left and right exchanged. It has only the figures of the verdict, and no domains."""
-
-    def flip(interval: Figures | None) -> dict[str, Any] | None:
-        if interval is None:
-            return None
-        bounds = {"value": -interval["value"], "low": -interval["high"], "high": -interval["low"]}
-        return {**interval, **bounds}
-
-    count, n = pair["losses"], pair["n"]
-    low, high = wilson_interval(count, n) if pair["reward"].get("n", n) == n else (None, None)
-    return {
-        **{key: pair[key] for key in ("n", "ties", "sign_test_p", "holm_p")},
-        "win_rate": {"count": count, "n": n, "value": count / n, "low": low, "high": high},
-        "left": pair["right"],
-        "right": pair["left"],
-        "wins": pair["losses"],
-        "losses": pair["wins"],
-        "reward": flip(pair["reward"]),
-        "judges": {judge: flip(interval) for judge, interval in pair["judges"].items()},
-        "cap_hit": flip(pair["cap_hit"]),
-        "repetition": flip(pair["repetition"]),
-    }

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harken.explorer.page_data import Audited, page_data
+from harken.explorer.page_data import Audited, Rows, page_data
 from harken.run import atomic
 from harken.run.manifest import redact_text
 from harken.run.terminal import escape_invisible
@@ -28,6 +28,7 @@ SCRIPTS = (
     "text.js",
     "intervals.js",
     "tables.js",
+    "pairs.js",
     "curves.js",
     "facts.js",
     "accounts.js",
@@ -37,7 +38,6 @@ SCRIPTS = (
 )
 """Inlined in this order in one function, so that a file can use definitions of earlier ones."""
 
-Rows = Sequence[Mapping[str, Any]]
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from harken.batches import PolicyOutputs, collate
 from harken.config import RunConfig
 from harken.inspection.recorded import RecordedStep, ppo_settings, to_rollout
-from harken.inspection.replay_settings import REWARD_MODEL, source_weights
-from harken.records import Score, ScoredRollout
+from harken.inspection.replay_settings import source_weights
+from harken.records import REWARD_MODEL, Score, ScoredRollout
 from harken.reward.rules import Length, MissingEos, Overlong, Repetition, penalties
 from harken.reward.source import clip_score, score_all
 from harken.run.credit_table import write_credit

@@ -9,9 +9,8 @@ from harken.config import RunConfig
 from harken.config.ppo import PPOTraining
 from harken.errors import UserError
 from harken.inspection.recorded import RecordedStep, ppo_settings, read_config
+from harken.records import REWARD_MODEL
 
-REWARD_MODEL = "reward_model"
-"""Name of the source of `training.reward_model`."""
 REPLAYABLE = (
     "training.ppo.kl_coef",
     "training.ppo.kl_estimator",

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+REPETITIVE = 0.25
+"""A response is repetitive strictly above this share of repeated word 4-grams."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrailingRepetition:

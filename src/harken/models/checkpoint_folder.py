@@ -19,15 +19,17 @@ from harken.run.checksums import CHECKSUMS
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
 
-_ADAPTER_NAME = re.compile(r"\.(lora_\w+)\.policy\b")
+_ADAPTER_NAME = re.compile(r"\.(lora_\w+)\.(?:policy|reward)\b")
+_HEAD, _HEAD_FILE = "head.", "reward_head.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
 
 
 def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
     """Return a folder in the model cache with the weights of a checkpoint and the settings of its run's `final`.
 
-    `base` is the folder of the final adapter's base; None for a run that trains a whole model. Raises UserError for a
-    damaged checkpoint, and where the run's `final` holds other tensors than its checkpoints (an SFT adapter is merged).
+    `base` is the folder of the final adapter's base; None for a run that trains a whole model. A reward model keeps the
+    offset and scale of the final one, which change no order of rewards. Raises UserError for a damaged checkpoint, and
+    where the run's `final` holds other tensors than its checkpoints (an SFT adapter is merged).
     """
     if problem := checkpoint.checkpoint_problem(path):
         raise UserError(
@@ -43,6 +45,8 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
             if file.is_file() and file.name not in (name, CHECKSUMS):
                 shutil.copyfile(file, folder / file.name)
         save_file(_weights(path, final / name), folder / name, metadata={"format": "pt"})
+        if (final / _HEAD_FILE).is_file():
+            save_file(_head(path), folder / _HEAD_FILE)
         if base is not None:
             card = read_object(folder / "adapter_config.json") | {"base_model_name_or_path": str(base)}
             (folder / "adapter_config.json").write_text(json.dumps(card, indent=2))
@@ -65,7 +69,7 @@ def _weights(path: Path, final: Path) -> dict[str, Tensor]:
     ):
         for key in tuple(state.keys()):
             name = key.removeprefix(PARAMETER_PREFIX)
-            if name == key or name.startswith(("critic", "value_head", "critic_head")):
+            if name == key or name.startswith(("critic", "value_head", "critic_head", _HEAD)):
                 continue
             if "lora_" in name:
                 name = "base_model.model." + _ADAPTER_NAME.sub(r".\1", name)
@@ -75,7 +79,15 @@ def _weights(path: Path, final: Path) -> dict[str, Tensor]:
             raise UserError(
                 "its run wrote a model with other tensors than its checkpoints have",
                 where=str(path),
-                fix="evaluate the run's final model; only checkpoints of PPO runs can be evaluated",
+                fix="evaluate the run's final model; the adapter of an SFT run is merged when it ends",
             )
         found = {name: last.get_tensor(name) for name in names}
     return found | {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}
+
+
+def _head(path: Path) -> dict[str, Tensor]:
+    """Return the reward head of a checkpoint."""
+    with safe_open(path / checkpoint.TENSORS, framework="pt") as state:
+        prefix = PARAMETER_PREFIX + _HEAD
+        names = [name for name in tuple(state.keys()) if name.startswith(prefix)]
+        return {name.removeprefix(prefix): state.get_tensor(name) for name in names}

@@ -168,10 +168,6 @@ def _from_checkpoint(name: str, path: Path, ancestors: tuple[Path, ...]) -> Mode
     """Find a step of a finished run: the run's final model with the weights of a checkpoint."""
     run = path.resolve().parent.parent
     final = _from_folder(name, _model_folder(str(run), run).resolve(), ancestors)
-    if final.kind == "reward":
-        raise UserError(
-            "this checkpoint is of a reward model", where=name, fix="evaluate the run's final model"
-        )
     folder = checkpoint_model_folder(path.resolve(), final.base.folder if final.base else None)
     return ModelSource(final.kind, name, folder, final.base)
 

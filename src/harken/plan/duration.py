@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harken.card.build import RESPONSES_PER_PROBE
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Timings
 from harken.plan.job import EvaluationJob, Job, Scorer
-from harken.plan.phases import concurrent_responses, rollout_micro_batches, supervised_micro_batches
+from harken.plan.phases import (
+    card_micro_batches,
+    concurrent_responses,
+    rollout_micro_batches,
+    supervised_micro_batches,
+)
 from harken.plan.rows import SAMPLED_BATCHES, MicroBatch
 from harken.train.reward_model import CALIBRATION_PAIRS
 from harken.train.sampler import num_steps
@@ -26,7 +32,7 @@ class Duration:
     parts: dict[str, float]
     """Seconds per step, by phase."""
     outside_steps: float
-    """Seconds outside the steps: held-out evaluation, calibration."""
+    """Seconds outside the steps: held-out evaluation, calibration, a reward model's card."""
 
     @property
     def step(self) -> float:
@@ -57,13 +63,13 @@ def _supervised(job: Job, timings: Timings) -> Duration:
     targets = sum(job.rows.target_tokens) / len(job.rows.target_tokens) * size
     parts = {"trunk": padded * layers * timings.training}
     held_out = job.rows.held_out * padded / size * layers * timings.forward
-    calibration = 0.0
+    calibration = _card_seconds(job, timings)
     if not isinstance(training, RewardTraining):
         parts["head"] = targets * timings.head_training
         held_out += job.rows.held_out * targets / size * timings.head_forward
     elif training.normalise != "none":
         pairs = min(CALIBRATION_PAIRS, job.rows.train or CALIBRATION_PAIRS)
-        calibration = pairs * padded / size * layers * timings.forward
+        calibration += pairs * padded / size * layers * timings.forward
     steps = training.max_steps
     if job.rows.train is not None:
         steps = num_steps(job.rows.train, training.batch_size, training.epochs, training.max_steps)
@@ -76,6 +82,19 @@ def _supervised(job: Job, timings: Timings) -> Duration:
     # The merge of SFT evaluates the held-out loss twice more.
     evaluations = (steps or 0) // training.eval_every + (3 if isinstance(training, SupervisedTraining) else 1)
     return Duration(job.name, steps, parts, evaluations * held_out + calibration)
+
+
+def _card_seconds(job: Job, timings: Timings) -> float:
+    """Predict the card that a reward stage ends with: held-out pairs, and probes of as many as fit into its minutes."""
+    training = job.config.training
+    groups = card_micro_batches(job)
+    if not isinstance(training, RewardTraining) or not groups:
+        return 0.0
+    pairs = min(training.card.pairs, job.rows.held_out)
+    scoring = _padded_tokens(groups) * job.shape.layers * timings.forward
+    per_probe = scoring / (2 * pairs) * RESPONSES_PER_PROBE
+    probed = min(training.card.probe_pairs, pairs)
+    return scoring + min(probed * per_probe, 60 * training.card.minutes)
 
 
 def _ppo(job: Job, timings: Timings) -> Duration:

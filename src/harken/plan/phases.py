@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from harken.card.model_scorer import CARD_BATCH_TOKENS
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
@@ -69,6 +70,9 @@ def phases(job: Job | EvaluationJob, process: float) -> list[Phase]:
         found.append(
             Phase(job.name, "evaluate", _no_grad(job.pass_memory, after, groups, head=_has_head(job)))
         )
+    if groups := card_micro_batches(job):
+        after = stays | {"optimiser state": _optimiser_state(job)}
+        found.append(Phase(job.name, "card", _no_grad(job.pass_memory, after, groups, head=False)))
     merging = stays | {"optimiser state": _optimiser_state(job)}
     if isinstance(job.config.training, SupervisedTraining) and job.config.lora:
         # The base is converted to float32 for the merge. The C library has not returned the memory that learning freed.
@@ -283,6 +287,14 @@ def supervised_micro_batches(job: Job) -> list[MicroBatch]:
     assert isinstance(training, SupervisedTraining | RewardTraining | DPOTraining)
     batches = job.rows.batches(training.batch_size)
     return [group for batch in batches for group in job.rows.micro_batches(batch, job.budget)]
+
+
+def card_micro_batches(job: Job) -> list[MicroBatch]:
+    """Return the micro-batches in which the card of a reward stage scores its held-out pairs; [] without a card."""
+    training = job.config.training
+    if not isinstance(training, RewardTraining) or not (pairs := min(training.card.pairs, job.rows.held_out)):
+        return []
+    return job.rows.micro_batches(job.rows.batches(pairs)[0], CARD_BATCH_TOKENS)
 
 
 def rollout_micro_batches(job: Job, times: int = 1, parts: int = 1) -> list[MicroBatch]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harken.batches import micro_batches
+from harken.batches import Item, micro_batches
 from harken.config.base import DataConfig
 from harken.data import sources
 from harken.data.chat import Renderer, RenderFailure
@@ -18,10 +18,6 @@ from harken.models.resolve import ModelSource
 from harken.records import Demonstration, Preference, Prompt, TokenPair
 from harken.seeds import permutation
 
-Item = Sequence[Sequence[int]]
-"""Token rows that are never split over passes: the two sides of a pair, or one row."""
-SAMPLE_ROWS = 400
-"""Number of rows whose tokens are counted."""
 MicroBatch = tuple[float, int]
 """Number of rows and tokens of the longest row; their product is the number of processed tokens. The number of rows is
 fractional if rows are packed, or if lengths are only upper bounds."""
@@ -117,7 +113,7 @@ def plan_rows(
         train, held_out = _read(kind, data, seed)
     except UserError as error:
         return _rows_of_max_length(kind, data, seed, str(error))
-    order = permutation(len(train), seed, "plan", "sample")[:SAMPLE_ROWS]
+    order = permutation(len(train), seed, "plan", "sample")[: sources.SAMPLE_ROWS]
     counted = [item for i in order if (item := _tokens(renderer, train[i], data.max_length)) is not None]
     if not counted:
         return _rows_of_max_length(kind, data, seed, f"none of {len(order)} rows fits max_length")

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harken.errors import UserError
-from harken.maths.repetition import repeated_ngram_fraction
+from harken.maths.repetition import REPETITIVE, repeated_ngram_fraction
 from harken.records import Prompt, Rollout, Score, StopReason
 from harken.reward.demo_gold import gold_score, normalised_words
 
 Judge = Callable[[Prompt, str, StopReason], float | None]
 """Return the score, or None where the rule does not apply to the prompt."""
-
-REPETITIVE = 0.25
-"""Share of repeated word 4-grams above which a response is not intact."""
 
 
 def demo_gold(prompt: Prompt, text: str, stop: StopReason) -> float | None:

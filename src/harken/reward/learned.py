@@ -20,8 +20,9 @@ class LearnedReward:
     With the policy's own tokenizer the model reads the sampled tokens. With another tokenizer, and where only the text
     is known (`policy_renderer` is None), the response is rendered with the reward model's chat template and tokenised
     again. There `max_length` (tokens) applies: the oldest
-    turns of the prompt are dropped to fit, and the response is never truncated. `truncated_score` replaces the clipped
-    score of a truncated response.
+    turns of the prompt are dropped to fit, and the response is never truncated. With `score_longer` a response that
+    leaves no room for its prompt is scored whole and counted in `longer`; else it is an error. `truncated_score`
+    replaces the clipped score of a truncated response.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class LearnedReward:
         *,
         name: str = "reward_model",
         max_length: int | None = None,
+        score_longer: bool = False,
         truncated_score: float | None = None,
     ) -> None:
         self.model, self.name, self.weight, self.clip = model, name, weight, clip
         self.truncated_score = truncated_score
         self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
+        self.score_longer, self.longer = score_longer, 0
         tokenizer = model.tokenizer
         same = policy_renderer is not None and same_tokenizer(tokenizer, policy_renderer.tokenizer)
         # An encoder frames a pair of texts with its own special tokens, whatever the policy's tokenizer is.
@@ -78,6 +81,9 @@ class LearnedReward:
             if self.max_length is None:
                 return renderer.encode_prompt(prompt.messages, prompt.tools)
             fitted = renderer.fit_prompt(prompt.messages, self.max_length - response_length, prompt.tools)
+            if fitted is None and self.score_longer:
+                self.longer += 1
+                return renderer.encode_prompt(prompt.messages, prompt.tools)
         except UserError as error:
             raise UserError(error.what, where=f"{self.name}, prompt {prompt.id}", fix=error.fix) from error
         if fitted is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
 from harken.config import RunConfig
@@ -105,7 +106,7 @@ def lineage(config: RunConfig, *groups: Sequence[object]) -> dict[str, str]:
     for group in groups:
         digest.update(f"{len(group)} rows\n".encode())
         for row in group:
-            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+            digest.update(repr(_values(row)).encode("utf-8", "surrogatepass"))
     return {"name": str(config.data.path), "fingerprint": digest.hexdigest()}
 
 
@@ -170,3 +171,16 @@ def _encode_rows(
                 report.changed.update(renderer.changes(row))
     report.shortened += type(report.shortened)()  # removes counts of zero
     return kept
+
+
+def _values(row: object) -> object:
+    """Return the values of a record's fields in the order of their definition, without names, records inside too.
+
+    A fingerprint of names would refuse to resume a run only because a field was renamed. Fields that `repr` leaves out
+    are derived from the others.
+    """
+    if is_dataclass(row):
+        return tuple(_values(getattr(row, field.name)) for field in fields(row) if field.repr)
+    if isinstance(row, tuple) and row and is_dataclass(row[0]):
+        return tuple(_values(item) for item in row)
+    return row

@@ -7,13 +7,12 @@ from typing import TypeVar
 
 import torch
 
+from harken.batches import Item
 from harken.errors import UserError
 from harken.models.adapted_model import AdaptedModel
 from harken.run.tracking import say
 
 T = TypeVar("T")
-Item = Sequence[Sequence[int]]
-"""Token sequences that must be in one forward: a response, or both sides of a pair."""
 OOM_MESSAGES = (
     *("can't allocate memory", "not enough memory"),  # torch on a CPU, on Linux and on Windows
     *("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),

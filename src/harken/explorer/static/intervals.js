@@ -4,7 +4,7 @@ const PLOT = { width: 116, height: 22, pad: 6 };
 
 /** A scale over all intervals of a column; it always contains `anchor`. */
 function scaleOf(intervals, anchor) {
-  const ends = intervals.filter(Boolean).flatMap((interval) => [interval.low, interval.high]);
+  const ends = intervals.filter(Boolean).flatMap(({ low, value, high }) => [low ?? value, high ?? value]);
   const low = Math.min(anchor, ...ends);
   const high = Math.max(anchor, ...ends);
   const span = high - low || 1;
@@ -13,7 +13,7 @@ function scaleOf(intervals, anchor) {
 }
 
 /** The class of a difference: filled when its interval excludes zero, hollow otherwise. */
-const effect = (interval) => (interval && (interval.low > 0 || interval.high < 0) ? "effect" : "effect none");
+const effect = (interval) => (interval && interval.low !== null && (interval.low > 0 || interval.high < 0) ? "effect" : "effect none");
 
 function plot(interval, scale, kind, label) {
   const middle = PLOT.height / 2;
@@ -30,30 +30,31 @@ function plot(interval, scale, kind, label) {
     },
     line("axis", PLOT.pad, PLOT.width - PLOT.pad, middle, middle),
     line("zero", scale.at(scale.anchor), scale.at(scale.anchor), 2, PLOT.height - 2),
-    line("range", scale.at(interval.low), scale.at(interval.high), middle, middle),
+    interval.low === null ? null : line("range", scale.at(interval.low), scale.at(interval.high), middle, middle),
     svg("circle", { class: "point", cx: scale.at(interval.value), cy: middle, r: 4 }),
   );
 }
 
+const rangeText = ({ low, high }, show) => (low === null ? "no interval" : `${show(low)} to ${show(high)}`);
+
 /** A cell with the drawing, the value and its interval as text. */
 function intervalCell(interval, scale, kind, show) {
   if (!interval) return el("td", {}, "–");
-  const range = `${show(interval.low)} to ${show(interval.high)}`;
+  const range = rangeText(interval, show);
   return el(
     "td",
     {},
-    plot(interval, scale, kind, `${show(interval.value)}, 95 % interval ${range}`),
+    plot(interval, scale, kind, `${show(interval.value)}, ${interval.low === null ? range : `95 % interval ${range}`}`),
     el("b", {}, show(interval.value)),
     el("span", { class: "small" }, range),
   );
 }
 
-/** Wins, ties and losses of the right policy as one bar and as numbers, and its win rate: wins ÷ (wins + ties + losses). */
-function comparisonCell(pair, left, right) {
-  const at = (count) => (count / pair.n) * PLOT.width;
+/** Wins, ties and losses of the right policy as one bar and as numbers. */
+function countsCell(pair, left, right) {
+  const at = (count) => (count / Math.max(pair.n, 1)) * PLOT.width;
   const piece = (name, from, count) =>
     svg("rect", { class: `part ${name}`, x: at(from), y: 6, width: at(count), height: 10 });
-  const range = `${number(100 * pair.win_rate.low, 1)} to ${number(100 * pair.win_rate.high, 1)}`;
   const words = `${pair.wins} wins, ${pair.ties} ties, ${pair.losses} losses`;
   return el(
     "td",
@@ -72,6 +73,5 @@ function comparisonCell(pair, left, right) {
       piece(left, pair.wins + pair.ties, pair.losses),
     ),
     el("b", {}, `${pair.wins} / ${pair.ties} / ${pair.losses}`),
-    el("span", { class: "small" }, `win rate ${percent(pair.win_rate.value)} (${range})`),
   );
 }

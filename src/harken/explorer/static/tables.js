@@ -1,4 +1,4 @@
-// The verdict, the N-way table and the pairwise tables.
+// The verdict and the table of all policies.
 
 const SIGNS = {
   Better: ["good", "▲"],
@@ -83,109 +83,6 @@ function policyTable(data) {
     ),
     el("p", { class: "small" }, none),
   ];
-}
-
-/** Columns that the tables of pairs and of domains share. Each row holds a pair and its comparison. */
-function comparisonColumns(data, rows) {
-  const { judges, policies } = data.summary;
-  const scale = scaleOf(
-    rows.map((row) => row.comparison.reward),
-    0,
-  );
-  const scales = judges.map((judge) =>
-    scaleOf(
-      rows.map((row) => row.comparison.judges[judge]),
-      0,
-    ),
-  );
-  const colour = (name) => tint(policies.indexOf(name));
-  return {
-    heads: [column("wins / ties / losses"), column(rewardName(data.summary)), ...judges.map((judge) => column(judge))],
-    cells: ({ pair, comparison }) => [
-      comparisonCell(comparison, colour(pair.left), colour(pair.right)),
-      intervalCell(comparison.reward, scale, effect(comparison.reward), signed),
-      ...judges.map((judge, i) =>
-        intervalCell(comparison.judges[judge], scales[i], effect(comparison.judges[judge]), signed),
-      ),
-    ],
-  };
-}
-
-const pairHead = (data, pair) => rowHead(policyName(data, pair.left), " → ", policyName(data, pair.right));
-
-function pairTables(data) {
-  const { pairs } = data.summary;
-  if (!pairs.length) return [];
-  const rows = pairs.map((pair) => ({ pair, comparison: pair }));
-  const columns = comparisonColumns(data, rows);
-  const change = (name) => {
-    const scale = scaleOf(
-      pairs.map((pair) => pair[name]),
-      0,
-    );
-    return (pair) => intervalCell(pair[name], scale, effect(pair[name]), points);
-  };
-  const cap = change("cap_hit");
-  const repetition = change("repetition");
-  const heads = [
-    column("left → right"),
-    ...columns.heads,
-    column("truncated"),
-    column("repetitive"),
-    column("p", true),
-  ];
-  const body = rows.map((row) =>
-    el(
-      "tr",
-      {},
-      pairHead(data, row.pair),
-      columns.cells(row),
-      cap(row.pair),
-      repetition(row.pair),
-      significance(row.pair),
-    ),
-  );
-  const legend =
-    "Differences are right minus left, with 95 % intervals. Wins and losses are the right policy's, by " +
-    `${rewardName(data.summary)}; ` +
-    "win rate = wins ÷ (wins + ties + losses): ties count in the denominator only. A hollow point means that the interval contains zero: no clear difference. " +
-    "p: exact sign test, Holm-adjusted for the number of pairs.";
-  return [
-    tableCard("Every pair of policies: right compared with left", heads, body),
-    el("p", { class: "small" }, legend),
-    domainTables(data),
-  ];
-}
-
-function significance(pair) {
-  const size = pair.cohen_dz === null ? null : el("span", { class: "small" }, `d = ${number(pair.cohen_dz, 2)}`);
-  return el("td", { class: "number" }, probability(pair.holm_p), size);
-}
-
-function domainTables(data) {
-  const names = Object.keys(data.summary.domains);
-  if (names.length < 2) return null;
-  const rows = data.summary.pairs.flatMap((pair) =>
-    names.map((name) => ({ pair, name, comparison: pair.domains[name] })),
-  );
-  const columns = comparisonColumns(data, rows);
-  const body = rows.map((row) =>
-    el(
-      "tr",
-      {},
-      pairHead(data, row.pair),
-      el("td", {}, row.name || "(none)"),
-      el("td", { class: "number" }, String(row.comparison.n)),
-      columns.cells(row),
-    ),
-  );
-  const heads = [column("left → right"), column("domain"), column("responses", true), ...columns.heads];
-  return el(
-    "details",
-    {},
-    el("summary", {}, `By domain (${names.length})`),
-    tableCard("Every pair of policies by domain. Exploratory: not corrected for multiple comparisons", heads, body),
-  );
 }
 
 function comparisonSection(data) {

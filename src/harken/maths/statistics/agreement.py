@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harken.maths.statistics.proportions import clustered_wilson_interval
+from harken.maths.statistics.intervals import clustered_jeffreys
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +66,5 @@ def rater_ceiling(rows: Sequence[Sequence[float]]) -> RaterCeiling | None:
         cases.append(int(decided.sum()))
     if not sum(cases):
         return None
-    low, high = clustered_wilson_interval(agreed, cases)
-    return RaterCeiling(sum(n > 0 for n in cases), sum(cases), sum(agreed) / sum(cases), low, high)
+    found = clustered_jeffreys(agreed, cases)
+    return RaterCeiling(sum(n > 0 for n in cases), sum(cases), found.mean, found.low, found.high)

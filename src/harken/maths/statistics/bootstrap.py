@@ -81,10 +81,13 @@ def percentile_interval(
 
     With `clusters`, the number of independent units, the percentiles are moved outwards: the plain interval of a mean
     uses z where t belongs, and the standard deviation over n where it belongs over n − 1, so it is too narrow for few
-    clusters. Replicates that are NaN are left out.
+    clusters. Replicates that are NaN are left out. Replicates that do not vary (one cluster, or clusters that are all
+    alike) say nothing about the error of the estimate: the interval is infinite.
     Source: Efron 1979; expanded percentiles: Hesterberg 2015, The American Statistician 69:371, section 5.3.
     """
     found = _known(replicates)
+    if is_constant(found):
+        return -np.inf, np.inf
     tail = float(special.ndtr(-critical_value(confidence, clusters)))
     low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)
@@ -100,15 +103,15 @@ def bca_interval(
     """Return the bias-corrected and accelerated interval (low, high) of an estimate.
 
     `jackknife` has the estimate without each cluster in turn. `clusters` expands the percentiles as in
-    `percentile_interval`. Where the replicates do not vary, or all lie on one side of the estimate, there is nothing
-    to correct and the percentile interval is returned.
+    `percentile_interval`. Where the replicates all lie on one side of the estimate there is nothing to correct, and the
+    percentile interval is returned; it is infinite where they do not vary.
     Source: Efron 1987, JASA 82:171.
     """
     found, left = _known(replicates), np.asarray(jackknife, dtype=np.float64)
     below = ((found < estimate).mean() + (found <= estimate).mean()) / 2
     deviation = left.mean() - left if len(left) else np.zeros(1)
     spread = float((deviation**2).sum())
-    if not 0 < below < 1 or spread == 0 or np.ptp(found) == 0:
+    if not 0 < below < 1 or spread == 0 or is_constant(found):
         return percentile_interval(found, confidence, clusters)
     bias = special.ndtri(below)
     acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
@@ -124,6 +127,12 @@ def bca_interval(
         )
     low, high = np.quantile(found, levels)
     return float(low), float(high)
+
+
+def is_constant(values: ArrayLike) -> bool:
+    """Whether all values are one number, but for rounding."""
+    array = np.asarray(values, dtype=np.float64)
+    return bool(np.ptp(array) <= 1e-12 * np.abs(array).max())
 
 
 def _known(replicates: ArrayLike) -> NDArray[Any]:

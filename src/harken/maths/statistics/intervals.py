@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -10,16 +11,29 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from harken.maths.statistics.bootstrap import percentile_interval, resample_ratios
+from harken.maths.statistics.bootstrap import is_constant, percentile_interval, resample_ratios
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Hold a mean and its confidence interval, in the units of the values."""
+    """Hold a mean and its confidence interval, in the units of the values.
+
+    The bounds are infinite where the values say nothing about the error of the mean.
+    """
 
     mean: float
     low: float
     high: float
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Return low and high for JSON, which has no infinity: None for an infinite bound."""
+        return finite_or_none(self.low), finite_or_none(self.high)
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a bound for JSON, which has no infinity: None where it is infinite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -43,13 +57,16 @@ def score_bounds(share: float, n: int | float, z: float) -> tuple[float, float]:
     return centre - half_width, centre + half_width
 
 
-def clustered_jeffreys(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
+def clustered_jeffreys(
+    numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95, *, halves: bool = False
+) -> Interval:
     """Compute the interval of a share whose rows are not independent, or not 0 or 1, from sums per cluster.
 
     The share is sum(numerators) / sum(denominators), such as wins ÷ decided rows. Its variance is estimated from the
     spread of the clusters (linearised ratio), and n becomes the number of independent rows that would have this
-    variance, reduced by (z / t)² for the few degrees of freedom; the interval is Jeffreys' at this n. If the clusters
-    do not differ at all, it is Wilson's and n is the number of clusters.
+    variance, but at most as many as there are, reduced by (z / t)² for the few degrees of freedom; the interval is
+    Jeffreys' at this n. If the clusters do not differ at all, it is Wilson's and n is the number of clusters.
+    `halves`: rows may count by part (a tie as half a win), so they vary less than 0 and 1 do and may be worth more.
     Raises ValueError when the denominators sum to 0 or the share is not within [0, 1].
     Source: Korn and Graubard 1998, Survey Methodology 24:193 (effective n); Franco, Little, Louis and Slud 2019,
     J. Survey Statistics and Methodology 7:334 (with Jeffreys and Wilson).
@@ -69,7 +86,8 @@ def clustered_jeffreys(numerators: ArrayLike, denominators: ArrayLike, confidenc
         low, high = score_bounds(share, clusters, z)
         return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
     t = float(special.stdtrit(clusters - 1, level))
-    n = share * (1 - share) / variance * (z / t) ** 2
+    rows = share * (1 - share) / variance
+    n = (rows if halves else min(rows, total)) * (z / t) ** 2
     a, b = share * n + 0.5, (1 - share) * n + 0.5
     return Interval(share, float(special.betaincinv(a, b, 1 - level)), float(special.betaincinv(a, b, level)))
 
@@ -84,10 +102,50 @@ def rule_of_three(n: int) -> float:
     return min(1.0, 3.0 / n)
 
 
+def clustered_mean_interval(
+    values: ArrayLike,
+    clusters: ArrayLike,
+    confidence: float = 0.95,
+    limits: tuple[float, float] | None = None,
+) -> Interval:
+    """Compute the mean of `values` with a cluster-robust t interval. `clusters` names the cluster of each value.
+
+    SE² = C/(C−1) · Σ_c (Σ_{i∈c} (x_i − x̄))² / n², with C − 1 degrees of freedom. With a single cluster, and where all
+    values are equal, the error cannot be estimated: the interval is infinite, or with the `limits` of the values that
+    of `unvaried_interval`. Raises ValueError when there are no values, or one is not finite.
+    Sources: Liang and Zeger 1986; Miller 2024, arXiv:2411.00640.
+    """
+    x = _finite(values)
+    index = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    mean, count = float(x.mean()), int(index.max()) + 1
+    if count == 1 or is_constant(x):
+        return unvaried_interval(mean, count, limits, confidence)
+    sums = np.bincount(index, x - mean)
+    error = (count / (count - 1) * float((sums**2).sum())) ** 0.5 / len(x)
+    half = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def unvaried_interval(
+    value: float, units: int, limits: tuple[float, float] | None, confidence: float = 0.95
+) -> Interval:
+    """Compute the interval of a mean of which every one of `units` independent units has the same value.
+
+    At this confidence at most a share u = 1 − (1 − confidence)^(1 / units) of all units has another value (the exact
+    upper limit of a rate without a case; about 3 / units). If every value lies within `limits`, the mean is therefore
+    within u of the way from `value` to each of them. Without limits another value may be any, and the interval is
+    infinite. Source: Clopper and Pearson 1934, Biometrika 26:404; Hanley and Lippman-Hand 1983, JAMA 249:1743.
+    """
+    if limits is None:
+        return Interval(value, -np.inf, np.inf)
+    share = 1 - (1 - confidence) ** (1 / units)
+    return Interval(value, value + share * (limits[0] - value), value + share * (limits[1] - value))
+
+
 def bootstrap_mean(
     values: ArrayLike, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
-    """Compute the mean of `values` with its percentile bootstrap interval.
+    """Compute the mean of `values` with its percentile bootstrap interval, infinite where the values do not vary.
 
     Raises ValueError when there are no values, or one is not finite.
     Source: Efron 1979, Annals of Statistics 7:1.
@@ -115,7 +173,7 @@ def paired_bootstrap(
 def _finite(values: ArrayLike) -> NDArray[Any]:
     array = np.asarray(values, dtype=np.float64).reshape(-1)
     if not len(array):
-        raise ValueError("a bootstrap needs at least one value, got none")
+        raise ValueError("a mean needs at least one value, got none")
     if not np.isfinite(array).all():
-        raise ValueError("a bootstrap needs finite values, got NaN or infinity")
+        raise ValueError("a mean needs finite values, got NaN or infinity")
     return array

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import stats
 
-from harken.maths.statistics.bootstrap import BOOTSTRAP_BLOCK, cluster_counts, critical_value
+from harken.maths.statistics.controlled_rate import REFIT_DRAWS, win_rate_at_equal
 from harken.maths.statistics.intervals import Interval
-from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic
+from harken.maths.statistics.logistic import PRIOR_L2
 
-REFIT_DRAWS = 1_000
-"""Bootstrap draws of an estimate that is fitted again in each."""
 MATCHED_LOG_RATIO = 0.1
 """Two lengths match below this absolute logarithm of their ratio: within about 10 %."""
 
@@ -51,51 +49,17 @@ def length_controlled_win_rate(
 ) -> LengthControlled:
     """Compute the win rate that is predicted at equal lengths, averaged over the rows, with its interval.
 
-    `outcomes` are 1 for a win, ½ for a tie and 0 for a loss of the right policy, so the rate counts a tie as half a
-    win. `length_differences` are right minus left, in any unit; `difficulty` is one number per row.
-
-    The interval comes from fitting again in every bootstrap draw of whole clusters, so it holds the noise of the
-    outcomes and of the fit; the spread of the predictions alone would hold neither. Near 0 and 1 the refits are skewed,
-    so their standard deviation is taken on the scale of log odds, times z, about a fit to which one tie at equal length
-    is added (as Wilson's and Jeffreys' intervals add about one row).
-    Source: Dubois et al. 2024, arXiv 2404.04475 (the model); Efron and Tibshirani 1993, An Introduction to the
-    Bootstrap, section 12.6 (intervals on a transformed scale).
+    `outcomes` are 1, ½ or 0, as for `win_rate_at_equal`, which has the fit and the interval. `length_differences` are
+    right minus left, in any unit; `difficulty` is one number per row.
+    Source: Dubois et al. 2024, arXiv 2404.04475 (the model).
     """
-    labels, differences = _column(outcomes), _column(length_differences)
-    names, index = np.unique(np.asarray(clusters).reshape(-1), return_inverse=True)
+    differences = _column(length_differences)
     spread = float(differences.std())
     length = np.tanh(differences / spread) if spread > 0 else np.zeros_like(differences)
-    columns = [np.ones_like(length), length]
-    if difficulty is not None:
-        columns.append(_column(difficulty))
-    features = np.stack(columns, axis=1)
-    fitted = fit_logistic(features, labels, np.ones((1, len(labels))), l2)[0]
-    value = float(special.expit(_log_odds(fitted[None], features, np.ones((1, len(labels)))))[0])
-
-    # One tie at equal length and mean difficulty, in the estimate and in every draw.
-    padded = np.vstack([features, [1.0, 0.0, *features[:, 2:].mean(axis=0)]])
-    padded_labels = np.append(labels, 0.5)
-
-    def refit(counts: Array) -> Array:
-        weights = counts[:, index]
-        beta = fit_logistic(padded, padded_labels, _pad(weights), l2, start=fitted)
-        return _log_odds(beta, features, weights)
-
-    centre = float(refit(np.ones((1, len(names))))[0])
-    replicates = np.concatenate(
-        [
-            refit(some)
-            for counts in cluster_counts(len(names), draws, seed)
-            # A block is cut again: several rows may belong to one cluster.
-            for some in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK))
-        ]
-    )
-    reach = critical_value(confidence, None) * float(replicates.std())
-    low, high = (float(special.expit(centre + side * reach)) for side in (-1, 1))
-    psi = float(fitted[2]) if difficulty is not None else None
-    return LengthControlled(
-        Interval(value, min(low, value), max(high, value)), float(fitted[0]), float(fitted[1]), psi
-    )
+    others = np.zeros((len(length), 0)) if difficulty is None else _column(difficulty)[:, None]
+    rate, beta = win_rate_at_equal(outcomes, length[:, None], others, clusters, draws, seed, confidence, l2)
+    psi = float(beta[2]) if difficulty is not None else None
+    return LengthControlled(rate, float(beta[0]), float(beta[1]), psi)
 
 
 def length_matched(left: ArrayLike, right: ArrayLike, limit: float = MATCHED_LOG_RATIO) -> NDArray[np.bool_]:
@@ -111,19 +75,6 @@ def length_correlations(values: ArrayLike, lengths: ArrayLike) -> tuple[float | 
     if len(value) < 3 or np.ptp(value) == 0 or np.ptp(length) == 0:
         return None, None
     return float(stats.pearsonr(value, length).statistic), float(stats.spearmanr(value, length).statistic)
-
-
-def _log_odds(beta: Array, features: Array, weights: Array) -> Array:
-    """Return the log odds of the mean win rate that is predicted at equal lengths, one per fit."""
-    equal_length = features.copy()
-    equal_length[:, 1] = 0.0
-    chances = special.expit(beta @ equal_length.T)
-    odds: Array = special.logit((weights * chances).sum(axis=1) / weights.sum(axis=1))
-    return odds
-
-
-def _pad(weights: Array) -> Array:
-    return np.hstack([weights, np.ones((len(weights), 1))])
 
 
 def _array(values: ArrayLike) -> NDArray[Any]:

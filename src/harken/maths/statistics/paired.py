@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from harken.maths.statistics.bootstrap import is_constant
 from harken.maths.statistics.intervals import Interval
 
 BISECTIONS = 60
@@ -60,7 +61,10 @@ def hodges_lehmann(
 
     The interval holds every shift that the signed-rank test at this level accepts, with its normal approximation; its
     bounds are such averages too. `clusters` labels differences that are not independent: the variance of the signed
-    ranks is then that of their sums per cluster, and t replaces z.
+    ranks is then that of their sums per cluster, and t replaces z. Where the test accepts every shift, as it does for
+    fewer than 6 differences at 95 %, the interval is infinite. If all differences are equal, so is the interval to
+    them: the median of averages is another number only if less than √½ of all differences are this one, and then n
+    equal ones have a chance of at most 2^(−n/2); where that is above 1 − confidence, the interval is infinite.
     Raises ValueError without differences. Source: Hodges and Lehmann 1963, Ann. Math. Statist. 34:598; clusters:
     Rosner, Glynn and Lee 2006, Biometrics 62:185.
     """
@@ -70,10 +74,17 @@ def hodges_lehmann(
         raise ValueError("an estimate needs at least one difference, got none")
     ordered, total = np.sort(given), n * (n + 1) // 2
     centre = (_walsh_average(ordered, (total - 1) // 2) + _walsh_average(ordered, total // 2)) / 2
+    units = n if clusters is None else len(np.unique(np.asarray(clusters)))
+    # The smallest p of the signed-rank test of n differences is 2 / 2^n.
+    unbounded = 2.0 ** (1 - units) > 1 - confidence
+    if unbounded or (is_constant(given) and 2.0 ** (-units / 2) > 1 - confidence):
+        return Interval(centre, -np.inf, np.inf)
     scale = special.ndtri(0.5 + confidence / 2) * np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     if clusters is not None:
         scale *= _cluster_inflation(given - centre, np.asarray(clusters), confidence)
-    first = max(int(np.floor(total / 2 - scale)), 0)
+    first = int(np.floor(total / 2 - scale))
+    if first < 0:
+        return Interval(centre, -np.inf, np.inf)
     return Interval(
         centre, _walsh_average(ordered, first), _walsh_average(ordered, max(total - 1 - first, first))
     )

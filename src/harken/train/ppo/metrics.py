@@ -14,11 +14,9 @@ from harken.maths.advantage import explained_variance
 from harken.maths.diversity import distinct_n, unique_items
 from harken.maths.masked import masked_mean
 from harken.maths.repetition import repeated_ngram_fraction
-from harken.records import Rollout, ScoredRollout
+from harken.records import REWARD_MODEL, Rollout, ScoredRollout
 from harken.train.ppo.targets import PPOTargets
 
-REWARD_MODEL = "reward_model"
-"""The reward source whose mean score is `score/mean`."""
 MAX_METRIC_GROUPS = 12
 """Above this many groups (domains or languages), per-group metrics are not logged."""
 MIN_RESPONSES_TO_CORRELATE = 8
