@@ -25,6 +25,7 @@ from mutants_checksums import CHECKSUMS
 from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
 from mutants_evaluation import EVALUATION
+from mutants_generation import GENERATION
 from mutants_gpu import GPU
 from mutants_group_methods import GROUP_METHODS
 from mutants_health import HEALTH
@@ -79,6 +80,7 @@ MUTANTS = [
     *MODELS,
     *CARD,
     *EVALUATION,
+    *GENERATION,
 ]
 AT_ONCE = 2
 SECONDS = 300

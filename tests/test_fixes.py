@@ -46,6 +46,7 @@ VERBS = {
     "nest",
     "open",
     "pass",
+    "plan",
     "point",
     "put",
     "raise",

@@ -23,7 +23,7 @@ from harken.generation import generate, score
 from harken.generation.generate import run_generate
 from harken.generation.pairs import run_pairs
 from harken.generation.score import run_score
-from harken.models.resolve import resolve
+from harken.models.resolve import ModelSource, resolve
 from harken.models.roles import RewardModel
 from harken.records import Message
 from harken.run import manifest
@@ -145,6 +145,16 @@ def test_an_interrupted_generation_resumes_to_the_same_bytes(
     assert len(asked) == 1
     with pytest.raises(UserError, match="another configuration"):
         run_generate(generation(world, samples=2), folder)
+
+
+def test_other_weights_are_refused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = generation(world, policies={"a": str(world / "a")}, samples=1, max_gen_len=1)
+    folder = run_generate(small, tmp_path / "R")
+    before = tree(folder.root)
+    monkeypatch.setattr(ModelSource, "fingerprint", "another")
+    with pytest.raises(UserError, match=r"fingerprints\.a"):
+        run_generate(small, folder.root)
+    assert tree(folder.root) == before
 
 
 def scoring(made: Path, **changes: Any) -> ScoringConfig:
@@ -380,6 +390,18 @@ def test_a_file_of_settings_gives_the_same_as_options(made: Path, tmp_path: Path
     assert main(["pairs", str(tmp_path / "r.jsonl"), "--how", "all", "--out", str(tmp_path / "Q")]) == 0
     assert (tmp_path / "P" / "pairs.jsonl").read_bytes() == (tmp_path / "Q" / "pairs.jsonl").read_bytes()
     assert main(["score", "--config", str(tmp_path / "p.yml")]) == 2
+
+
+def test_two_folders_of_responses_are_compared(
+    world: Path, made: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = run_score(scoring(made, judges=["intact"]), tmp_path / "S")
+    assert main(["compare", str(scored), str(other.root)]) == 0
+    out = capsys.readouterr().out
+    assert "judges" in out and f"a ({scored})"[:12] in out and "win rate" in out
+    assert main(["compare", str(made), str(made)]) == 0
+    assert "no setting differs" in (out := capsys.readouterr().out) and "harken score" in out
+    assert main(["compare", str(made), str(world / "a")]) == 2
 
 
 def test_score_names_put_the_primary_first() -> None:

@@ -15,12 +15,14 @@ from harken.evaluate.settings_diff import INTENDED, MEANING, Difference, by_effe
 from harken.evaluate.summary import read_responses, read_summary
 from harken.run import manifest
 from harken.run.config_lock import read_locked_config
-from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
+from harken.run.folder import EvaluationFolder, PipelineFolder, ResponsesFolder, RunFolder
 from harken.run.pipeline_record import read_pipeline
+from harken.run.tables import read_rows
 from harken.run.terminal import columns, format_table
 
 MAX_VALUE_WIDTH = 40
 """Characters of a setting's value in the table."""
+_RESPONSES = "a folder of responses"
 _FIX = "name the folders of two runs, two evaluations or two pipelines"
 
 
@@ -50,6 +52,8 @@ def compare_folders(left: Path, right: Path) -> list[FolderComparison]:
         raise UserError(f"this is {kinds[1]}, but {left} is {kinds[0]}", where=str(right), fix=_FIX)
     if kinds[0] == "an evaluation":
         return [_compare_evaluations(EvaluationFolder(left), EvaluationFolder(right))]
+    if kinds[0] == _RESPONSES:
+        return [compare_responses(ResponsesFolder(left), ResponsesFolder(right))]
     if kinds[0] != "a pipeline":
         return [_compare_runs(RunFolder(left), RunFolder(right), f"{left} and {right}")]
     return _compare_pipelines(left, right)
@@ -86,6 +90,8 @@ def _kind(path: Path) -> str:
         return "a pipeline"
     if RunFolder(path).config.is_file():
         config = read_locked_config(RunFolder(path).config)
+        if config.get("type") in ("generate", "score"):
+            return _RESPONSES
         if "policies" in config:
             return "an evaluation"
         if isinstance(config.get("training"), Mapping):
@@ -146,6 +152,28 @@ def _compare_evaluations(left: EvaluationFolder, right: EvaluationFolder) -> Fol
             title, found, verdict, "One of the evaluations is not finished, so no results are compared."
         )
     return FolderComparison(title, found, verdict, _paired_results(left, right, settings))
+
+
+def compare_responses(left: ResponsesFolder, right: ResponsesFolder) -> FolderComparison:
+    """Compare two folders of generated or scored responses: their settings, and rewards where both have them."""
+    settings = [read_locked_config(one.config) for one in (left, right)]
+    found = differences(*settings)
+    title, verdict = f"{left.root} and {right.root}", confounding(found, intended=INTENDED)
+    both = [read_rows(one.responses) if one.manifest.exists() else [] for one in (left, right)]
+    if not all(rows and all(row.get("reward") is not None for row in rows) for rows in both):
+        note = "No rewards are compared: both need a score for every response (harken score)."
+        return FolderComparison(title, found, verdict, note)
+    policies = [list(dict.fromkeys(row["policy"] for row in rows)) for rows in both]
+    judges = [
+        name.removeprefix("score_") for name in both[0][0] if name.startswith("score_") and name in both[1][0]
+    ]
+    blocks = []
+    for before, after in _pairs(*policies):
+        names = (f"{before} ({left.root})", f"{after} ({right.root})")
+        if shared := _shared_rows(both, (before, after), names):
+            blocks.append(tables.tables(compare.compare(shared, judges=judges)).rstrip())
+    empty = "No policy of one name has a response to the same prompt in both."
+    return FolderComparison(title, found, verdict, "\n\n".join(blocks) or empty)
 
 
 def _paired_results(

@@ -45,11 +45,19 @@ class EngineSettings(Protocol):
     """The settings that loading a policy and encoding its prompts take; an evaluation's configuration has them."""
 
     @property
-    def device(self) -> str: ...  # noqa: D102
+    def device(self) -> str:
+        """Return `cpu`, `cuda` or `auto`."""
+        ...
+
     @property
-    def dtype(self) -> WeightDtypeName: ...  # noqa: D102
+    def dtype(self) -> WeightDtypeName:
+        """Return the dtype of the weights."""
+        ...
+
     @property
-    def prompt_data(self) -> DataConfig: ...  # noqa: D102
+    def prompt_data(self) -> DataConfig:
+        """Return how prompts are encoded."""
+        ...
 
 
 @dataclass(frozen=True)

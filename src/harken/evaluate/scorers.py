@@ -34,9 +34,14 @@ class ScorerSettings(Protocol):
     """The settings that loading a scorer takes; an evaluation's configuration has them."""
 
     @property
-    def device(self) -> str: ...  # noqa: D102
+    def device(self) -> str:
+        """Return `cpu`, `cuda` or `auto`."""
+        ...
+
     @property
-    def dtype(self) -> WeightDtypeName: ...  # noqa: D102
+    def dtype(self) -> WeightDtypeName:
+        """Return the dtype of the weights."""
+        ...
 
 
 Scores = dict[str, list[float | None]]

@@ -49,6 +49,8 @@ _PREFIXES: tuple[tuple[str, Effect], ...] = (
     ("batch_sensitivity", "records"), ("slices", "records"), ("audit", "records"), ("tie_epsilon", "comparison"),
     ("cluster_by", "comparison"),
     ("batch_shape", "rounding"), ("device_kind", "rounding"), ("template_time", "prompts and data"),
+    # Responses that are generated or scored
+    ("type", "policies"), ("keep", "records"), ("responses", "policies"), ("columns", "policies"),
     # A training run
     ("model_name", "starting weights"), ("lineage.data", "prompts and data"), ("lineage.ptx", "prompts and data"),
     ("lineage.judges", "checkpoint choice"), ("lineage.reward", "objective"), ("lineage.frozen", "starting weights"),

@@ -112,10 +112,8 @@ def _data(runs: list[RunFolder]) -> Iterator[str]:
         lineage: Any = manifest.read_manifest(run.manifest).get("lineage")
         data = lineage.get("data") if isinstance(lineage, Mapping) else None
         data = data if isinstance(data, Mapping) else {}
-        yield (
-            f"- {_kind(run)}: `{data.get('name', UNKNOWN)}`, sha256 of the processed rows "
-            f"`{data.get('fingerprint', UNKNOWN)}`"
-        )
+        name, fingerprint = data.get("name", UNKNOWN), data.get("fingerprint", UNKNOWN)
+        yield f"- {_kind(run)}: `{name}`, sha256 of the processed rows `{fingerprint}`"
         reports = json_io.read_list(run.data_report) if run.data_report.exists() else []
         for report in reports:
             if isinstance(report, Mapping) and "kept" in report:
@@ -147,7 +145,8 @@ def _metrics(runs: list[RunFolder]) -> Iterator[str]:
 
 def _licences(source: ModelSource, base: str, runs: list[RunFolder]) -> Iterator[str]:
     yield f"- this model: {UNKNOWN}. It depends on the licences below; set `license` above once you know them"
-    yield f"- starting model {base}: {_licence_of(source.chain()[0].folder) or UNKNOWN}"
+    licence = _licence_of(source.chain()[0].folder) or UNKNOWN
+    yield f"- starting model {base}: {licence}"
     names = [
         manifest.read_manifest(run.manifest).get("lineage", {}).get("data", {}).get("name") for run in runs
     ]
