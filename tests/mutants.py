@@ -24,6 +24,7 @@ from mutants_chat import CHAT
 from mutants_checksums import CHECKSUMS
 from mutants_coverage import COVERAGE
 from mutants_doctor import DOCTOR
+from mutants_dpo import DPO
 from mutants_evaluation import EVALUATION
 from mutants_generation import GENERATION
 from mutants_gpu import GPU
@@ -81,6 +82,7 @@ MUTANTS = [
     *CARD,
     *EVALUATION,
     *GENERATION,
+    *DPO,
 ]
 AT_ONCE = 2
 SECONDS = 300

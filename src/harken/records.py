@@ -76,10 +76,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """Hold a prompt with its target response. `prompt.messages` is empty for plain text."""
+    """Hold a prompt with its target response. `prompt.messages` is empty for plain text.
+
+    `desirable` is the response's thumb, up or down; None where rows have no thumbs.
+    """
 
     prompt: Prompt
     response: str
+    desirable: bool | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ class TokenDemonstration:
     id: str
     tokens: tuple[int, ...]
     response_mask: tuple[bool, ...]
+    desirable: bool | None = field(default=None, repr=False)
+    """Thumb up or down; None where rows have no thumbs."""
 
 
 @dataclass(frozen=True, slots=True)

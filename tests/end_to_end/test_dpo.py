@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented_metrics import documented
 from kill import stages
-from test_page import documented
 
 from harken.config import EvaluationConfig, RunConfig
 from harken.doctor.runner import diagnose

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented_metrics import documented
 from read_page import read_page
 from tiny_pipeline import TinyFolder, run_pipeline
 
@@ -50,16 +51,6 @@ def page(folder: TinyFolder) -> dict[str, Any]:
 def written(folder: TinyFolder) -> dict[str, set[str]]:
     runs = {"sft": folder.sft, "reward": folder.reward, "ppo": folder.ppo}
     return {kind: {name for line in read_metrics(run) for name in line} for kind, run in runs.items()}
-
-
-def documented() -> list[re.Pattern[str]]:
-    rows = [
-        line.split("|")[1]
-        for line in (DOCS / "metrics.md").read_text().splitlines()
-        if line.startswith("| `")
-    ]
-    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-    return [re.compile(re.sub(r"<\w+>", r"\\S+", name)) for name in names]
 
 
 def test_every_chart_shows_a_metric_that_a_run_writes(finished: tuple[TinyFolder, str]) -> None:

@@ -166,13 +166,15 @@ class Renderer:
             )
             if len(tokens) > max_length:
                 return RenderFailure("response_too_long")
-            return TokenDemonstration(row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)))
+            return TokenDemonstration(
+                row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)), row.desirable
+            )
         response = self.encode_response(row.response)
         prompt = self._fit_prompt_to(row.prompt, max_length - len(response))
         if isinstance(prompt, RenderFailure):
             return prompt
         response_mask = (*[False] * len(prompt), *[True] * len(response))
-        return TokenDemonstration(row.prompt.id, (*prompt, *response), response_mask)
+        return TokenDemonstration(row.prompt.id, (*prompt, *response), response_mask, row.desirable)
 
     def encode_preference(self, row: Preference | TokenPair, max_length: int) -> TokenPair | RenderFailure:
         """Encode both sides after the same prompt, shortened for the longer side. A TokenPair is only checked."""

@@ -99,6 +99,39 @@ def parse_demonstration_rows(
     return _convert(rows, read, report, data.max_length), report
 
 
+def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[Demonstration], DataReport]:
+    """Parse single responses with a thumb up or down in the column `label`."""
+    rows, layout, report = _open(data, path, "sft")
+    if layout.demonstration is None:
+        raise UserError(
+            f"rows in layout {layout.name!r} ({layout.description}) are no single responses with a label",
+            where=data.path if path is None else path,
+            fix="write one response a row with label true or false, or pairs of responses",
+        )
+    read_response = layout.demonstration
+
+    def read(row: Row) -> _Read[Demonstration]:
+        desirable = parse_thumb(row.get("label"))
+        if desirable is None:
+            raise RowError("no_thumb", "label")
+        turns, response = read_response(row)
+        prompt, shortened = _prompt(row, turns)
+        if not response.strip():
+            raise RowError("empty_response")
+        return [Demonstration(prompt, response, desirable)], shortened
+
+    return _convert(rows, read, report, data.max_length), report
+
+
+def holds_pairs(data: DataConfig) -> bool:
+    """Return whether rows hold several responses to compare; False for single responses."""
+    rows = columns.rename_columns(files.read_source_rows(data.path, data.split), data.columns, data.path)
+    layout = layouts.find_layout(
+        data.layout, [row for _, row in rows if isinstance(row, dict)], where=data.path
+    )
+    return layout.has_comparisons or layout.name == layouts.TOKENISED
+
+
 def parse_preference_rows(
     data: DataConfig, path: str | None = None, *, soft: bool = False, seed: int = DEFAULT_SEED
 ) -> tuple[list[Pair], DataReport]:
@@ -283,6 +316,23 @@ def _reference(row: Row) -> str | None:
     if name is None or isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
         return None
     return fields.require_text(str(row[name]), name)
+
+
+THUMBS = {
+    "true": True, "up": True, "good": True, "desirable": True,
+    "false": False, "down": False, "bad": False, "undesirable": False,
+}  # fmt: skip
+"""Words for a thumb. Numbers above 0 are thumbs up, others down."""
+
+
+def parse_thumb(label: object) -> bool | None:
+    """Return True for a thumb up, False for a thumb down, None for any other value."""
+    if isinstance(label, bool):
+        return label
+    if isinstance(label, str) and label.strip().lower() in THUMBS:
+        return THUMBS[label.strip().lower()]
+    number = fields.to_float(label)
+    return None if number is None else number > 0
 
 
 def _is_bad(row: Row) -> bool:

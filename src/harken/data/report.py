@@ -27,6 +27,7 @@ REASONS = {
     "unscored": "there is neither a score nor a rater's judgement",
     "unknown_label": "a label names neither side nor a tie",
     "labelled_bad": "the response is labelled as bad",
+    "no_thumb": "no label says whether the response is good or bad",
     "tie": "a target response is needed, and neither side is better",
     "duplicate_prompt": "an earlier row has the same conversation",
     "duplicate_id": "another prompt in an earlier row has this id",

@@ -43,6 +43,16 @@ def load_demonstrations(
     return _some(*parse.parse_demonstration_rows(data, path), data.limit, seed)
 
 
+def load_rated(
+    data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
+) -> tuple[list[Demonstration], DataReport]:
+    """Load single responses with a thumb up or down (`Demonstration.desirable`).
+
+    Raises UserError as `load_prompts` does, and when rows are no single responses.
+    """
+    return _some(*parse.parse_rated_rows(data, path), data.limit, seed)
+
+
 def load_preferences(
     data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED, *, soft: bool = False
 ) -> tuple[list[Pair], DataReport]:

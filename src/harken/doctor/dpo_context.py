@@ -10,12 +10,25 @@ from torch import Tensor, nn
 from harken.batches import TokenBatch
 from harken.config import RunConfig
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
+from harken.data import sources
+from harken.data.parse import holds_pairs
 from harken.doctor.cached import cached
-from harken.doctor.context import FEW, Context, Update, copy_trainable, count_changed, with_training
+from harken.doctor.context import (
+    FEW,
+    Context,
+    DataSample,
+    Update,
+    copy_trainable,
+    count_changed,
+    read_stage_rows,
+    with_training,
+)
 from harken.models.backbone import Backbone
 from harken.models.quantised import WEIGHT_DTYPES
+from harken.records import TokenDemonstration
 from harken.reward.build import ResolvedRewards, resolve_rewards
 from harken.train.dpo.build import pairs_to_examples
+from harken.train.dpo.examples import rated_examples, rated_from_rows
 from harken.train.dpo.models import PolicyModels, build_policy_models
 from harken.train.dpo.online import OnlineDPOStage
 from harken.train.dpo.stage import DPOStage
@@ -26,6 +39,18 @@ FEW_TOKENS = 16
 
 class DPOContext(Context):
     """Build a DPO or online DPO stage from its configuration."""
+
+    @cached
+    def rows(self) -> DataSample:
+        """The rows that the stage reads: for kto also single responses with a thumb."""
+        training = self.config.training
+        if (
+            isinstance(training, DPOTraining)
+            and training.dpo.loss == "kto"
+            and not holds_pairs(self.config.data)
+        ):
+            return DataSample(*sources.load_split(self.config.data, sources.load_rated, self.config.seed))
+        return read_stage_rows(self.config.data, self.kind, self.config.seed)
 
     @cached
     def small(self) -> RunConfig:
@@ -62,7 +87,11 @@ class DPOContext(Context):
         engine = self.models.engine(self.renderer, self.config.data.max_length)
         rows = self.fitting_rows[:FEW]
         if isinstance(self.config.training, DPOTraining):
-            examples = pairs_to_examples(self.small, rows)
+            examples = (
+                rated_examples(rated_from_rows(rows), self.config.seed, self.config.data.max_length)
+                if isinstance(rows[0], TokenDemonstration)
+                else pairs_to_examples(self.small, rows)
+            )
             return DPOStage(self.small, self.models, examples, [], engine, [], self.scratch)
         return OnlineDPOStage(self.small, self.models, engine, rows, [], self.scratch)
 

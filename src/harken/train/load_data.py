@@ -74,6 +74,22 @@ def encode_preferences_and_prompts(
     return *_encode_split(train, held_out, reports, encode, renderer, run), fitting
 
 
+def encode_rated(
+    config: RunConfig, renderer: Renderer, run: RunFolder
+) -> tuple[list[TokenDemonstration], list[TokenDemonstration], list[Prompt]]:
+    """Load training and held-out responses with thumbs as tokens, and the distinct held-out prompts that fit."""
+    limit = config.data.max_length
+
+    def encode(row: Demonstration) -> tuple[TokenDemonstration | RenderFailure, bool]:
+        encoded = renderer.encode_demonstration(row, limit)
+        return encoded, not isinstance(encoded, RenderFailure) and renderer.count_tokens(row) > limit
+
+    train, held_out, reports = sources.load_split(config.data, sources.load_rated, config.seed)
+    asked = {row.prompt.id: row.prompt for row in held_out if row.prompt.messages}
+    fitting = [p for p in asked.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)]
+    return *_encode_split(train, held_out, reports, encode, renderer, run), fitting
+
+
 def fit_prompts(config: RunConfig, renderer: Renderer, run: RunFolder) -> tuple[list[Prompt], list[Prompt]]:
     """Load training and held-out prompts that fit the token budget, shortened if necessary."""
     limit = config.data.max_length

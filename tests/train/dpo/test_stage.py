@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from dpo_stage import PAIRS, dpo_config, dpo_stage, examples_for
-from tiny import tiny_backbone
+from dpo_stage import PAIRS, dpo_config, dpo_stage, examples_for, models_for
+from tiny import tiny_backbone, tiny_tokenizer
 from unhealthy_stages import BAD, poisoned
 
+from harken.config.base import DataConfig
 from harken.config.preference_training import DPOTraining
+from harken.data.chat import Renderer
+from harken.data.parse import holds_pairs, parse_thumb
 from harken.errors import NonFinite
 from harken.records import TokenPair
+from harken.run.folder import RunFolder
+from harken.train.dpo.build import build_dpo_stage
 from harken.train.dpo.examples import pair_examples, rated_examples, rated_from_pairs
 from harken.train.dpo.stage import DPOStage
 
@@ -222,3 +227,38 @@ def test_defaults_of_the_losses() -> None:
     made = {loss: dpo_config(dpo=loss_settings(loss)).training.dpo for loss in (*LOSSES, "robust")}  # type: ignore[union-attr]
     assert {loss for loss, s in made.items() if s.averages} == {"ipo", "simpo", "orpo"}
     assert {loss: s.strength for loss, s in made.items() if s.strength != 0.1} == {"simpo": 2.0}
+
+
+def test_rows_with_thumbs_are_read_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """kto on unpaired rows: a label says whether the response is good; rows without one are dropped and counted."""
+    rows = [
+        {"prompt": "Ask 1", "completion": "Good.", "label": True},
+        {"prompt": "Ask 2", "completion": "Bad.", "label": False},
+        {"prompt": "Ask 3", "completion": "Fine.", "label": "up"},
+        {"prompt": "Ask 4", "completion": "None."},
+    ]
+    path = tmp_path / "thumbs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not holds_pairs(DataConfig(path=str(path)))
+    config = dpo_config(dpo={"loss": "kto"})
+    config = config.model_copy(update={"data": DataConfig(path=str(path), max_length=64)})
+    models = models_for(config, tmp_path)
+    stage, data = build_dpo_stage(config, models, Renderer(tiny_tokenizer()), RunFolder(tmp_path / "run"))
+    assert isinstance(stage, DPOStage)
+    assert [e.label for e in stage.examples] == [1.0, 0.0, 1.0]
+    assert "3 training responses for kto: 2 desirable, 1 undesirable" in capsys.readouterr().err
+    assert "no_thumb" in (tmp_path / "run" / "data_report.json").read_text()
+    flipped = [{**row, "label": not row.get("label", True)} for row in rows[:2]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*flipped, rows[2]]))
+    _, other = build_dpo_stage(
+        config, models_for(config, tmp_path), Renderer(tiny_tokenizer()), RunFolder(tmp_path / "b")
+    )
+    assert other["fingerprint"] != data["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("label", "thumb"),
+    [(True, True), (False, False), ("False", False), ("up", True), (1, True), (0, False), (-1, False), ("x", None)],
+)  # fmt: skip
+def test_what_a_thumb_is(label: object, thumb: bool | None) -> None:
+    assert parse_thumb(label) is thumb

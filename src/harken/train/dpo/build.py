@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from harken.config import RunConfig
 from harken.config.preference_training import DPOTraining
 from harken.data.chat import Renderer
+from harken.data.parse import holds_pairs
 from harken.models.positions import check_position_limit
 from harken.records import TokenPair
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train import load_data
-from harken.train.dpo.examples import PreferenceExample, pair_examples, rated_examples, rated_from_pairs
+from harken.train.dpo.examples import (
+    PreferenceExample,
+    RatedResponse,
+    pair_examples,
+    rated_examples,
+    rated_from_pairs,
+    rated_from_rows,
+)
 from harken.train.dpo.models import PolicyModels
 from harken.train.dpo.online import OnlineDPOStage
 from harken.train.dpo.stage import DPOStage
@@ -33,11 +41,29 @@ def build_dpo_stage(
         "a row of up to data.max_length",
         "lower it to {limit}",
     )
+    if config.training.dpo.loss == "kto" and not holds_pairs(config.data):
+        rows, others, asked = load_data.encode_rated(config, renderer, run)
+        rated, rated_aside = rated_from_rows(rows), rated_from_rows(others)
+        made, aside = _rated(config, rated, "training"), _rated(config, rated_aside, "held-out")
+        data = load_data.lineage(config, rated, rated_aside)
+        return DPOStage(config, models, made, aside, engine, asked, run), data
     pairs, held_out, asked = load_data.encode_preferences_and_prompts(config, renderer, run)
     made, aside = _examples(config, pairs, "training"), _examples(config, held_out, "held-out")
     return DPOStage(config, models, made, aside, engine, asked, run), load_data.lineage(
         config, pairs, held_out
     )
+
+
+def _rated(config: RunConfig, rated: Sequence[RatedResponse], which: str) -> list[PreferenceExample]:
+    """Make the examples of single responses, and print how many there are of each kind."""
+    up = sum(row.desirable for row in rated)
+    say(f"DPO: {len(rated):,} {which} responses for kto: {up:,} desirable, {len(rated) - up:,} undesirable")
+    if which == "training" and up in (0, len(rated)):
+        say(
+            "warning: all training responses have the same thumb, and kto learns from the difference. "
+            "Fix: add rows with the other thumb"
+        )
+    return rated_examples(rated, config.seed, config.data.max_length)
 
 
 def pairs_to_examples(config: RunConfig, pairs: Sequence[TokenPair]) -> list[PreferenceExample]:

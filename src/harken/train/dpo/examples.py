@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harken.data.token_pairs import prompt_length
-from harken.records import TokenPair
+from harken.records import TokenDemonstration, TokenPair
 from harken.seeds import permutation
 
 
@@ -70,6 +70,14 @@ def rated_from_pairs(pairs: Sequence[TokenPair]) -> list[RatedResponse]:
         for side, desirable in zip(_sides(pair), (pair.label > 0.5, pair.label < 0.5), strict=True):
             rated.append(RatedResponse(pair.id, side, desirable))
     return rated
+
+
+def rated_from_rows(rows: Sequence[TokenDemonstration]) -> list[RatedResponse]:
+    """Return the responses of rows with a thumb."""
+    return [
+        RatedResponse(row.id, TokenResponse(row.tokens, row.response_mask.index(True)), bool(row.desirable))
+        for row in rows
+    ]
 
 
 def rated_examples(rated: Sequence[RatedResponse], seed: int, max_length: int) -> list[PreferenceExample]:
