@@ -169,6 +169,7 @@ def figures(seeds: Sequence[Seed], kl: Sequence[Mapping[str, Sequence[float]]]) 
 
 def line(name: str, row: Mapping[str, Any]) -> list[str]:
     """Return a row of the table."""
+
     def change(key: str) -> str:
         mean, low, high = row[key]
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
@@ -185,9 +186,7 @@ HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "seconds
 
 def main() -> None:
     """Train, evaluate, print, and write the figures."""
-    asked = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--seeds", type=int, nargs="+", default=[839, 840, 841])
     asked.add_argument("--output-dir", type=Path, default=Path("outputs/methods"))
     asked.add_argument("--kl-prompts", type=int, default=64)

@@ -13,6 +13,8 @@ from read_page import read_page
 from tiny_pipeline import run_pipeline
 
 from harken.cli.main import main
+from harken.run import checksums
+from harken.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,24 @@ def test_a_single_run_shows_its_training_alone(made: Path, tmp_path: Path) -> No
         assert "shows only training" in data["verdict"][0]["text"]
         figures = json.loads((tmp_path / name / "results.json").read_text())
         assert figures["seconds"].keys() == {kind} and "policies" not in figures
+
+
+def test_an_unhealthy_run_is_called_so(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last line of metrics gets a KL that the monitor calls unhealthy."""
+    run = RunFolder(shutil.copytree(made / "stages" / "03_ppo", tmp_path / "run"))
+    *before, last = run.metrics.read_text().splitlines()
+    metrics = json.loads(last) | {"kl/mean": 80.0}
+    run.metrics.write_text("\n".join([*before, json.dumps(metrics)]) + "\n")
+    sums = [line.split() for line in (run.root / "SHA256SUMS").read_text().splitlines()]
+    listed = [run.root / name[0] for digest, *name in sums if len(digest) == 64]
+    checksums.write_checksums(run.root, listed)
+    assert main(["report", str(run.root), "--output-dir", str(tmp_path / "page")]) == 0
+    sentence = f"at step {metrics['step']}: kl_drift: "
+    assert sentence in capsys.readouterr().out
+    verdict = [line["text"] for line in read_page(tmp_path / "page" / "report.html")["verdict"]]
+    assert any(sentence in text and "Fix: " in text for text in verdict)
 
 
 def test_a_single_evaluation_shows_its_comparison_alone(made: Path, tmp_path: Path) -> None:

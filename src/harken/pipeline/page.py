@@ -15,6 +15,7 @@ from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage
 from harken.errors import UserError
 from harken.evaluate import audit, overoptimisation, tables, trained_prompts, verdict
+from harken.evaluate.run_health import health_sentences
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_data_reports, read_responses, read_summary
 from harken.explorer import accounts
@@ -161,6 +162,10 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
     for name, run in ppo.items():
         found = over_optimisation(run, metrics[name], info[name])
         headline += [_of_run(line, name) for line in found] if len(ppo) > 1 else found
+    for name in runs:
+        kind, title = contents.kinds[name], contents.titles.get(name)
+        dtype = str(info[name]["config"].get("dtype"))
+        headline += health_sentences(title or TITLES.get(kind, kind), kind, dtype, metrics[name])
     results = tables.results(
         summary,
         roles=contents.roles.policies,
