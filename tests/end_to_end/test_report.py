@@ -74,16 +74,16 @@ def test_a_single_run_shows_its_training_alone(made: Path, tmp_path: Path) -> No
 def test_an_unhealthy_run_is_called_so(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its last line of metrics gets a KL that the monitor calls unhealthy."""
+    """Its last line of metrics gets a KL that is no number."""
     run = RunFolder(shutil.copytree(made / "stages" / "03_ppo", tmp_path / "run"))
     *before, last = run.metrics.read_text().splitlines()
-    metrics = json.loads(last) | {"kl/mean": 80.0}
+    metrics = json.loads(last) | {"kl/mean": None, "nonfinite": ["kl/mean"]}
     run.metrics.write_text("\n".join([*before, json.dumps(metrics)]) + "\n")
     sums = [line.split() for line in (run.root / "SHA256SUMS").read_text().splitlines()]
     listed = [run.root / name[0] for digest, *name in sums if len(digest) == 64]
     checksums.write_checksums(run.root, listed)
     assert main(["report", str(run.root), "--output-dir", str(tmp_path / "page")]) == 0
-    sentence = f"at step {metrics['step']}: kl_drift: "
+    sentence = f"at step {metrics['step']}: not_finite: "
     assert sentence in capsys.readouterr().out
     verdict = [line["text"] for line in read_page(tmp_path / "page" / "report.html")["verdict"]]
     assert any(sentence in text and "Fix: " in text for text in verdict)

@@ -163,9 +163,9 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
         found = over_optimisation(run, metrics[name], info[name])
         headline += [_of_run(line, name) for line in found] if len(ppo) > 1 else found
     for name in runs:
-        kind, title = contents.kinds[name], contents.titles.get(name)
-        dtype = str(info[name]["config"].get("dtype"))
-        headline += health_sentences(title or TITLES.get(kind, kind), kind, dtype, metrics[name])
+        kind, dtype = contents.kinds[name], str(info[name]["config"].get("dtype"))
+        title_of_run = contents.titles.get(name) or TITLES.get(kind, kind)
+        headline += health_sentences(title_of_run, kind, dtype, metrics[name])
     results = tables.results(
         summary,
         roles=contents.roles.policies,
