@@ -48,7 +48,19 @@ OS_ERROR_FIXES = {
 }
 """Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
 
-FILES = {"card", "demo", "train", "pipeline", "sweep", "eval", "generate", "score", "pairs", "report"}
+FILES = {
+    "card",
+    "demo",
+    "train",
+    "pipeline",
+    "sweep",
+    "eval",
+    "generate",
+    "score",
+    "pairs",
+    "export",
+    "report",
+}
 """Commands whose results are in files, so that lost output is not an error."""
 
 app = typer.Typer(

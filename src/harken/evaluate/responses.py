@@ -21,7 +21,7 @@ from harken.evaluate.response_files import ByPrompt
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
 from harken.models.device import choose_device
-from harken.models.find_tokenizer import tokenizer_of
+from harken.models.find_tokenizer import renderer_of, tokenizer_of
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource
 from harken.records import Prompt, Rollout
@@ -111,7 +111,7 @@ def generate_responses(
             shard = load_or_make_shard(path, partial(generate, batch))
             of_rows = [prompt for prompt in batch for _ in range(sampling.samples)]
             rollouts += [_from_json(fields, prompt) for fields, prompt in zip(shard, of_rows, strict=True)]
-    return PolicyResponses(rollouts, renderer_of(source, config))
+    return PolicyResponses(rollouts, renderer_of(source, config.prompt_data.keep_special_tokens))
 
 
 def file_responses(name: str, found: ByPrompt, prompts: Sequence[Prompt]) -> PolicyResponses:
@@ -185,11 +185,6 @@ def response_row(
         "empty": not rollout.text.strip(),
         "cap_hit": None if stop is None else stop == "length",
     }
-
-
-def renderer_of(source: ModelSource, config: EngineSettings) -> Renderer:
-    """Return the renderer that a policy's prompts are encoded with."""
-    return Renderer(tokenizer_of(source), config.prompt_data.keep_special_tokens)
 
 
 def load_engine(source: ModelSource, config: EngineSettings, slots: int = MAX_SLOTS) -> InProcessEngine:
