@@ -28,6 +28,7 @@ from harken.reward.classifier import ClassifierReward, check_classifier, load_cl
 from harken.reward.ensemble import EnsembleReward
 from harken.reward.judges import JudgeReward, find_judges
 from harken.reward.learned import LearnedReward, trained_max_length
+from harken.reward.provided_function import open_function
 from harken.reward.python_function import PythonReward
 from harken.reward.rules import penalties
 from harken.reward.source import RewardSource
@@ -72,7 +73,7 @@ def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
     functions: dict[str, PythonReward] = {}
     for part in parts:
         if isinstance(part, PythonPart):
-            functions[part.column] = PythonReward(part.column, part.path, part.weight, part.timeout_s)
+            functions[part.column] = open_function(part)
         elif isinstance(part, ModelPart):
             models[part.column] = [require_use(resolve(part.checkpoint_path), "reward")]
         elif isinstance(part, EnsemblePart):

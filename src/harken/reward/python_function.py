@@ -55,13 +55,17 @@ class PythonReward:
     """
 
     def __init__(self, name: str, path: str, weight: float = 1.0, timeout_s: float | None = None) -> None:
-        self.name, self.weight, self._timeout = name, weight, timeout_s
         written, _, self._function_name = path.rpartition(":")
         self._file = Path(written).expanduser().resolve()
         self._isolation = Isolation(self._file.name)
         code = self._read()
         self.sha256 = hashlib.sha256(code).hexdigest()
-        self._function = self._find_function(self._import_module(code))
+        self._set_function(name, self._find_function(self._import_module(code)), weight, timeout_s)
+
+    def _set_function(
+        self, name: str, function: Callable[..., Any], weight: float, timeout_s: float | None
+    ) -> None:
+        self.name, self.weight, self._timeout, self._function = name, weight, timeout_s, function
         self._details = self._requested_details()
         called = inspect.unwrap(self._function) if inspect.isfunction(self._function) else self._function
         self._is_async = inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(

@@ -1,7 +1,7 @@
 """Define every path of a run, a pipeline and an evaluation.
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
-      tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
+      rows/  tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
       reference_scores.safetensors
 
 <pipeline>/01_NAME  02_NAME  … (the folder of each stage: a run, an evaluation, NN_report/report.html)
@@ -61,6 +61,11 @@ class RunFolder:
     def trained_prompts(self) -> Path:
         """Hashes of the training prompts, one per line (`run.trained_prompts`)."""
         return self.root / "trained_prompts.txt"
+
+    @property
+    def rows(self) -> Path:
+        """Rows that a Python program gave: train.jsonl and held_out.jsonl."""
+        return self.root / "rows"
 
     @property
     def tensorboard(self) -> Path:

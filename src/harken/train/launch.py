@@ -41,7 +41,6 @@ from harken.train.dpo.build import build_dpo_stage
 from harken.train.dpo.models import build_policy_models
 from harken.train.loop import Stage, run_stage
 from harken.train.ppo.models import build_ppo_models
-from harken.train.ppo.stage import PPOStage
 from harken.train.reward_model import RewardStage
 from harken.train.sft import SupervisedStage
 
@@ -205,21 +204,7 @@ def _ppo(
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     prompts, held_out = load_data.fit_prompts(config, renderer, run)
     ptx = load_data.ptx_demonstrations(config, renderer, run)
-    stage = PPOStage(
-        config,
-        models.policy,
-        models.reference,
-        models.engine(renderer, config.data.max_length),
-        models.rewards.sources,
-        prompts,
-        held_out,
-        run,
-        models.base,
-        models.check_frozen,
-        models.critic,
-        ptx,
-        models.rewards.judges,
-    )
+    stage = models.stage(renderer, prompts, held_out, run, ptx)
     data = load_data.lineage(config, prompts, held_out, ptx.rows if ptx else ())
     lineage = (
         _lineage(source, sft=False)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 from harken.seeds import permutation
+
+T = TypeVar("T", bound=Hashable)
 
 
 def num_steps(rows: int, batch_size: int, epochs: int, max_steps: int | None) -> int:
@@ -37,12 +40,13 @@ def draw_prompts(number: int, count: int, rows: int, seed: int, label: str) -> l
 
     A response is a function of (purpose, prompt, sample): a prompt drawn twice needs two purposes.
     """
-    return _split_repeats(infinite_indices(number * count, count, rows, seed, f"{label} prompts"))
+    return split_repeats(infinite_indices(number * count, count, rows, seed, f"{label} prompts"))
 
 
-def _split_repeats(rows: Sequence[int]) -> list[list[int]]:
-    lists: list[list[int]] = []
-    seen: Counter[int] = Counter()
+def split_repeats(rows: Sequence[T]) -> list[list[T]]:
+    """Split rows into lists without repeated entries; one list if all rows differ."""
+    lists: list[list[T]] = []
+    seen: Counter[T] = Counter()
     for row in rows:
         if seen[row] == len(lists):
             lists.append([])

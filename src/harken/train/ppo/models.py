@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,15 @@ from harken.models.roles import (
     fingerprint_tensors,
     role_row,
 )
+from harken.records import Prompt
 from harken.reward.build import ResolvedRewards, Rewards, load_rewards, resolve_rewards
 from harken.rollout.in_process import InProcessEngine
 from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train.ppo.critic import build_critic
+from harken.train.ppo.learner import Ptx
 from harken.train.ppo.reference import load_reference
+from harken.train.ppo.stage import PPOStage
 
 ADAPTER = "policy"
 
@@ -54,6 +58,17 @@ class PPOModels:
     def engine(self, renderer: Renderer, prompt_limit: int) -> InProcessEngine:
         """Return an engine that samples from the policy with its training weights."""
         return InProcessEngine(self.policy.backbone, renderer, self.policy.adapter, prompt_limit)
+
+    def stage(
+        self, renderer: Renderer, prompts: Sequence[Prompt], held_out: Sequence[Prompt], run: RunFolder,
+        ptx: Ptx | None = None,
+    ) -> PPOStage:  # fmt: skip
+        """Return the stage that trains these models on `prompts`."""
+        return PPOStage(
+            self.config, self.policy, self.reference, self.engine(renderer, self.config.data.max_length),
+            self.rewards.sources, prompts, held_out, run, self.base, self.check_frozen, self.critic, ptx,
+            self.rewards.judges,
+        )  # fmt: skip
 
     def role_table(self) -> list[RoleRow]:
         """Return the rows of the role table."""

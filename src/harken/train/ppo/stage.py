@@ -78,24 +78,24 @@ class PPOStage:
         self.heldout = HeldOutEvaluator(engine, rewards, judges, held_out, self.settings, config.seed)
         self.warming_up = self.settings.critic_warmup_updates > 0
 
-    def step(self, number: int) -> dict[str, float]:
-        """Run update `number` (from 0) and return its metrics.
+    def step(self, number: int, given: Sequence[ScoredRollout] | None = None) -> dict[str, float]:
+        """Run update `number` (from 0), on `given` rollouts if there are any, and return its metrics.
 
         Raises NonFinite, with the update rolled back, if a reward, log-probability, value, advantage, loss or gradient
         is not finite.
         """
         with self._rollback_on_nonfinite():
-            return self._update(number)
+            return self._update(number, given)
 
-    def _update(self, number: int) -> dict[str, float]:
+    def _update(self, number: int, given: Sequence[ScoredRollout] | None) -> dict[str, float]:
         watch = Stopwatch(self.policy.backbone.device)
 
         # Sample a batch of responses and score them.
-        rollouts = self._generate(number)
+        rollouts = self._generate(number) if given is None else [scored.rollout for scored in given]
         batch = self._collate(rollouts)
         watch.lap("time/generate")
         with attach_tensors(lambda: vars(batch)):
-            scored = score_all(self.rewards, rollouts)
+            scored = score_all(self.rewards, rollouts) if given is None else given
         watch.lap("time/score")
 
         # Evaluate their tokens under the reference, the policy and the critic.
@@ -138,7 +138,11 @@ class PPOStage:
     # -- parts of an update ----------------------------------------------------------------------------
 
     def _generate(self, number: int) -> list[Rollout]:
-        count = self.settings.prompts_per_update
+        draws = draw_prompts(number, self.settings.prompts_per_update, len(self.prompts), self.seed, "PPO")
+        return self.generate(number, [[self.prompts[i] for i in indices] for indices in draws])
+
+    def generate(self, number: int, draws: Sequence[Sequence[Prompt]]) -> list[Rollout]:
+        """Sample responses for update `number`. A prompt may occur once in each of the lists `draws`."""
         sampling = Sampling(
             max_tokens=self.settings.max_gen_len,
             temperature=self.settings.temperature,
@@ -148,9 +152,7 @@ class PPOStage:
         # A response is a function of (purpose, prompt, sample): a prompt drawn twice in an update needs two purposes,
         # or it would get the same response twice.
         rollouts: list[Rollout] = []
-        draws = draw_prompts(number, count, len(self.prompts), self.seed, "PPO")
-        for repeat, indices in enumerate(draws):
-            prompts = [self.prompts[i] for i in indices]
+        for repeat, prompts in enumerate(draws):
             purpose = f"ppo/{number}/{repeat}" if repeat else f"ppo/{number}"
             rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
         return rollouts

@@ -1,0 +1,137 @@
+"""Build run configurations from what a Python program gives: config objects, keys without their section, rewards."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from harken.api.loaded import LoadedRewardModel
+from harken.config import RunConfig, Strict
+from harken.config.files import validate_settings
+from harken.config.ppo import PPOSettings, PPOTraining
+from harken.config.preference_training import DPOTraining, OnlineDPOTraining
+from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, PythonPart, RulePart
+from harken.config.training import Optimisation, RewardTraining, SupervisedTraining
+from harken.errors import UserError
+
+PPOConfig = PPOSettings
+"""The section `training.ppo`."""
+Part = PythonPart | ModelPart | EnsemblePart | ClassifierPart | RulePart
+Reward = LoadedRewardModel | str | Callable[..., float | None] | Part | Mapping[str, Any]
+"""A reward model, the path of one, `my_reward.py:score`, a function, or an entry of `training.rewards`."""
+
+TRAINING: dict[str, type[Optimisation]] = {
+    "sft": SupervisedTraining,
+    "reward": RewardTraining,
+    "ppo": PPOTraining,
+    "dpo": DPOTraining,
+    "online_dpo": OnlineDPOTraining,
+}
+
+
+class SFTConfig(SupervisedTraining):
+    """The section `training` of supervised fine-tuning."""
+
+    type: Literal["sft"] = "sft"
+
+
+class RewardConfig(RewardTraining):
+    """The section `training` of a reward model's training."""
+
+    type: Literal["reward"] = "reward"
+
+
+@dataclass(frozen=True)
+class RewardParts:
+    """Hold the reward of a run as configuration, and the functions that stand for paths in it."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """`reward_model` and `rewards`, as under `training`."""
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+def reward_settings(reward: Reward | Sequence[Reward] | None) -> RewardParts:
+    """Return the configuration of a reward. The first reward model is `training.reward_model`, all else is a part.
+
+    Raises UserError for an object that is no reward.
+    """
+    found = RewardParts()
+    given = [] if reward is None else reward if isinstance(reward, list | tuple) else [reward]
+    parts: list[dict[str, Any]] = []
+    for one in given:
+        if isinstance(one, LoadedRewardModel) or (isinstance(one, str) and ".py:" not in one):
+            path = one.name if isinstance(one, LoadedRewardModel) else one
+            if "reward_model" not in found.settings:
+                found.settings["reward_model"] = {"checkpoint_path": path}
+            else:
+                parts.append({"type": "model", "checkpoint_path": path, "name": f"model_{len(parts) + 1}"})
+        elif isinstance(one, str):
+            parts.append({"type": "python", "path": one})
+        elif isinstance(one, PythonPart | ModelPart | EnsemblePart | ClassifierPart | RulePart):
+            parts.append(one.model_dump(mode="json", exclude_unset=True) | {"type": one.type})
+        elif isinstance(one, Mapping):
+            parts.append(dict(one))
+        elif callable(one):
+            name = getattr(one, "__name__", "")
+            name = name if name.isidentifier() else f"reward_{len(parts) + 1}"
+            path = f"provided_{len(parts) + 1}.py:{name}"
+            parts.append({"type": "python", "path": path, "name": name})
+            found.functions[path] = one
+        else:
+            raise UserError(
+                f"{type(one).__name__} is no reward",
+                where="reward",
+                fix="give a reward model, a function of prompt and response, or an entry of training.rewards",
+            )
+    if parts:
+        found.settings["rewards"] = parts
+    return found
+
+
+def run_config(
+    kind: str,
+    model_name: str,
+    config: Strict | None,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Build and validate the configuration of a run.
+
+    `config` is the section `training` or, for PPO and DPO, the section of that name in it. `settings` are further keys
+    of the run or of `training`, without their section. Raises UserError for an unknown key and for a value that is not
+    allowed.
+    """
+    run: dict[str, Any] = {"model_name": model_name, "data": dict(data)}
+    section: dict[str, Any] = {"type": kind, **(training or {})}
+    if config is not None:
+        dumped = config.model_dump(mode="json", exclude_unset=True)
+        section |= {kind: dumped} if kind in TRAINING[kind].model_fields else dumped
+    for key, value in settings.items():
+        if key in TRAINING[kind].model_fields and key != "type":
+            section[key] = _plain(value)
+        elif key in RunConfig.model_fields and key not in ("training", "model_name", "data", "output_dir"):
+            run[key] = _plain(value)
+        else:
+            known = sorted({*TRAINING[kind].model_fields, *RunConfig.model_fields})
+            near = difflib.get_close_matches(key, known, 1)
+            fix = f"write {near[0]}" if near else "use a key of the configuration (docs/api.md)"
+            raise UserError("unknown setting", where=key, fix=fix)
+    return validate_settings(RunConfig, run | {"training": section}, "the arguments")
+
+
+def check_config(model: type[Strict], config: object, where: str) -> None:
+    """Raise UserError if `config` is not None and not an object of `model`."""
+    if config is not None and not isinstance(config, model):
+        raise UserError(
+            f"config is a {type(config).__name__}", where=where, fix=f"give a harken.{where}Config(...)"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return a config object as the mapping that a YAML file would have."""
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
