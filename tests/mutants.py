@@ -45,6 +45,7 @@ from mutants_recipe import RECIPE
 from mutants_report import REPORT
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
+from mutants_stages import STAGES
 from mutants_statistics import STATISTICS
 from mutants_sweep import SWEEP
 from mutants_theory import THEORY
@@ -83,6 +84,7 @@ MUTANTS = [
     *EVALUATION,
     *GENERATION,
     *DPO,
+    *STAGES,
 ]
 AT_ONCE = 2
 SECONDS = 300

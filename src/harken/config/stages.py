@@ -294,7 +294,8 @@ class _Resolver:
                 where, "@previous stands only in a group with repeat", "name an earlier stage, such as @sft"
             )
         if stage.round > 1:
-            return f"@{self._result(stage.group, stage.round - 1)}"
+            before = self._result(stage.group, stage.round - 1)
+            return f"@{before}"
         start = self.config.stages[stage.group].get("start")
         if not isinstance(start, str) or start == f"@{PREVIOUS}":
             raise self._error(
