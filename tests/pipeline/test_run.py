@@ -48,7 +48,7 @@ def use_card(monkeypatch: pytest.MonkeyPatch, low: float) -> list[Path]:
         asked.append(of.root)
         folder = CardFolder(of.root / "card")
         folder.root.mkdir(parents=True, exist_ok=True)
-        accuracy = {"value": 0.8, "low": low, "high": 0.9, "pairs": 50}
+        accuracy = {"share": 0.8, "low": low, "high": 0.9, "pairs": 50}
         return {"accuracy": accuracy, "faults": []}, folder
 
     monkeypatch.setattr(run, "card_for_gate", card)
