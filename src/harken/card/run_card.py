@@ -26,7 +26,7 @@ from harken.errors import UserError
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES, weight_count
 from harken.models.resolve import ModelSource, require_use, resolve
-from harken.models.roles import RewardModel, lineage_fingerprint
+from harken.models.roles import RewardModel, lineage_fingerprint, read_card
 from harken.records import Preference, Prompt
 from harken.run import manifest, trained_prompts
 from harken.run.config_lock import read_locked_config
@@ -187,7 +187,7 @@ def _facts(config: RunConfig, source: ModelSource, model: RewardModel) -> Sectio
     base = [p for n, p in model.backbone.model.named_parameters() if "lora_" not in n]
     return {
         "fingerprint": lineage_fingerprint(source)[:16],
-        "base": source.base.name if source.base else "",
+        "base": source.base.name if source.base else read_card(source.folder).base,
         "parameters": sum(map(weight_count, base)),
         "dtype": config.dtype,
         "max_length": config.data.max_length,
