@@ -18,6 +18,7 @@ from pathlib import Path
 
 from forked import Job, preload, run_jobs
 from mutant import Mutant
+from mutants_api import API
 from mutants_audit import AUDITED
 from mutants_card import CARD
 from mutants_chat import CHAT
@@ -56,6 +57,7 @@ SOURCE = ROOT / "src" / "harken"
 MUTANTS = [
     *MATHS,
     *GROUP_METHODS,
+    *API,
     *ROLLOUT,
     *PIPELINE,
     *REWARDS,

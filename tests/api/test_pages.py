@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from harken.config.base import DataConfig
+from harken.config.ppo import PPOSettings, PPOTraining
+from harken.config.preference_training import DPOSettings
+from harken.config.training import RewardTraining
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FROM_TRL = (ROOT / "docs" / "coming_from_trl.md").read_text(encoding="utf-8")
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 
 
@@ -64,3 +72,35 @@ def test_every_example_of_the_page(outputs: Path) -> None:
         exec(compile(small(block), f"docs/api.md, block {number}", "exec"), namespace)
     assert namespace["scores"].shape == (2, 4)  # type: ignore[attr-defined]
     assert (outputs / "my_dpo_policy").exists() and (outputs / "my_other_policy").exists()
+
+
+@pytest.mark.nightly
+def test_the_examples_of_the_page_for_users_of_trl(outputs: Path) -> None:
+    namespace: dict[str, object] = {}
+    for block in blocks(FROM_TRL):
+        exec(compile(small(block), "docs/coming_from_trl.md", "exec"), namespace)
+    assert (outputs / "my_policy").exists()
+
+
+def test_the_page_for_users_of_trl_names_keys_that_exist() -> None:
+    """Every `ppo.…`, `dpo.…` and `training.…` key of its tables is one of the schema."""
+    models = {
+        "ppo": PPOSettings, "dpo": DPOSettings, "training": PPOTraining, "data": DataConfig,
+    }  # fmt: skip
+    reward = set(RewardTraining.model_fields)
+    keys = re.findall(r"`(ppo|dpo|training|data)\.(\w+)[`:]", FROM_TRL)
+    assert len(keys) > 20
+    missing = [f"{section}.{key}" for section, key in keys if key not in models[section].model_fields]
+    assert [key for key in missing if key.removeprefix("training.") not in reward] == []
+
+
+@pytest.mark.nightly
+def test_the_notebook(outputs: Path, made_models: Path) -> None:
+    """Its code cells in order, on a tiny model in place of the embedded one."""
+    cells = [c for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    namespace: dict[str, object] = {}
+    for number, cell in enumerate(cells, 1):
+        assert cell["outputs"] == [], "the notebook ships without outputs"
+        source = "".join(cell["source"]).replace('"embedded"', repr(str(made_models / "model")))
+        exec(compile(source, f"quickstart.ipynb, cell {number}", "exec"), namespace)
+    assert (outputs / "notebook_policy").exists()
