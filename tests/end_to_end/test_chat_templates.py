@@ -16,7 +16,7 @@ from tiny import CHATML, tiny_model, tiny_tokenizer
 from harken.cli.main import main
 from harken.config import DataConfig, EvaluationConfig
 from harken.data.chat import Renderer
-from harken.evaluate import suite
+from harken.evaluate import fixed_inputs, suite
 from harken.models.tokenizer import load_tokenizer
 from harken.records import Message
 from harken.run import checksums, manifest
@@ -66,7 +66,7 @@ def at(moment: str, patch: pytest.MonkeyPatch) -> None:
             return datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
     patch.setattr(manifest, "datetime", Then)
-    patch.setattr(suite, "datetime", Then)
+    patch.setattr(fixed_inputs, "datetime", Then)
 
 
 def test_a_dated_template_sees_the_time_the_run_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

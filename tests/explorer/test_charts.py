@@ -65,7 +65,9 @@ def test_a_metric_of_no_known_kind_gets_no_chart():
 
 
 def test_every_penalty_has_its_meaning():
-    settings = PPOSettings(missing_eos_penalty=1.0, length_penalty=1.0, repetition_penalty=1.0)
+    settings = PPOSettings.model_validate(
+        {"missing_eos_penalty": 1.0, "length_penalty": 1.0, "repetition_penalty": 1.0, "overlong": {"buffer": 8}}
+    )
     assert {rule.name for rule in penalties(settings)} == set(PENALTIES)
 
 
@@ -110,4 +112,4 @@ def test_a_long_run_keeps_its_extremes():
 
 
 def test_an_unknown_stage_has_no_figures():
-    assert chart_data("dpo", [{"step": 1, "loss": 1.0}]) == []
+    assert chart_data("unknown", [{"step": 1, "loss": 1.0}]) == []

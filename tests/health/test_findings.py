@@ -185,7 +185,7 @@ CASES = [
     Case("chosen_falling", "warning", "dpo", 5, {"eval/logps/chosen_change": evaluations([-0.3])}, {"eval/logps/chosen_change": evaluations([-0.1])}),
     Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.7, 0.7]), margin([0.5, 1.4, 1.6], [0.7, 0.7, 0.7])),
     Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.7, 0.6]), margin([0.5, 1.5, 1.6], [0.7, 0.7, 0.71])),
-    Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.89, 0.89, 0.89]), margin([0.5, 1.5, 1.6], [0.9, 0.9, 0.9])),
+    Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.89, 0.89, 0.89], 0.95), margin([0.5, 1.5, 1.6], [0.9, 0.9, 0.9], 0.95)),
     Case("margin_without_accuracy", "warning", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.6, 0.6]), margin([-0.5, 1.5, 1.6], [0.7, 0.6, 0.6])),
     Case("margin_without_accuracy", "unhealthy", "dpo", 15, margin([0.5, 1.5, 1.6], [0.7, 0.6, 0.6], 0.69), margin([0.5, 1.5, 1.6], [0.7, 0.6, 0.6], 0.7), "warning"),
     Case("length_drift", "warning", "dpo", 5, {"eval/tokens_change": evaluations([1.5])}, {"eval/tokens_change": evaluations([1.49])}),
