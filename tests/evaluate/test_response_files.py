@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
-from harken.config.evaluation import EvaluatedPolicy
+from harken.config.evaluation import EvaluatedPolicy, EvaluationConfig
 from harken.data.conversations import user_turn
 from harken.data.external_responses import ExternalResponse, read_external_responses
 from harken.errors import UserError
-from harken.evaluate.response_files import fingerprint_rows, match_files, read_policies
-from harken.records import Prompt
+from harken.evaluate.response_files import (
+    fingerprint_rows,
+    match_files,
+    number_columns,
+    read_policies,
+    repeated_texts,
+)
+from harken.evaluate.scorers import find_scorers
+from harken.records import Message, Prompt
 
 
 def external(**keys: Any) -> ExternalResponse:
@@ -133,3 +140,64 @@ def test_the_fingerprint_is_of_everything_that_was_read(tmp_path: Path) -> None:
         path.write_text(json.dumps(row | change) + "\n")
         prints.add(fingerprint_rows(read_external_responses(str(path))))
     assert len(prints) == len(changes)
+
+
+def turns(*texts: str, system: str = "") -> tuple[Message, ...]:
+    start = (Message("system", system),) if system else ()
+    talk = [m for text in texts for m in (Message("user", text), Message("assistant", "ok"))]
+    return (*start, *talk[:-1])
+
+
+def test_one_id_is_one_conversation_and_not_only_one_last_turn() -> None:
+    """Conversations often end in "continue": their ids must not pair different ones."""
+    a = [external(id="1", messages=turns("Write about owls", "continue"))]
+    b = [external(id="1", messages=turns("Write about cats", "continue"))]
+    with pytest.raises(UserError, match="'Write about cats', not 'Write about owls'"):
+        match_files({"a": a, "b": b}, None, None)
+    last_turn_only = [external(id="1", messages=turns("continue"))]
+    other_system = [external(id="1", messages=turns("Write about owls", "continue", system="Be kind"))]
+    for other in (last_turn_only, other_system):
+        assert len(match_files({"a": a, "b": other}, None, None).prompts) == 1
+
+
+def test_whole_numbers_are_ids_and_names_of_systems_in_every_type(tmp_path: Path) -> None:
+    """A column of whole numbers with a gap is read as floats, and CSV as text."""
+    path = tmp_path / "all.jsonl"
+    rows = [{"id": i, "model": m, "prompt": "q", "response": "r"} for i in (1, 2.0, "3") for m in (1, 2.0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_policies({"theirs": EvaluatedPolicy(responses=str(path))})["theirs"]
+    assert {name: [row.id for row in own] for name, own in found.items()} == {
+        "1": ["1", "2", "3"],
+        "2": ["1", "2", "3"],
+    }
+
+
+def test_prompts_of_equal_text_are_counted() -> None:
+    prompts = [Prompt(str(i), user_turn(text)) for i, text in enumerate(("a", "b", " a ", "a"))]
+    assert repeated_texts(prompts) == 2
+    assert repeated_texts(prompts[:2]) == 0
+
+
+def scored(*rewards: float | None, text: str | None = "yes") -> list[ExternalResponse]:
+    return [external(text=text, values={} if value is None else {"reward": value}) for value in rewards]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "scorer"),
+    [
+        (scored(1, 2), scored(3, 4), "reward"),
+        (scored(1, 2), scored(3) + scored(None, text=None), "reward"),  # a failed response needs no reward
+        (scored(1, 2), scored(None, None), "intact"),  # one file has none
+        (scored(1, 2), scored(3, None), None),
+    ],
+)
+def test_the_rule_never_takes_the_place_of_a_column_with_gaps(
+    first: list[ExternalResponse], second: list[ExternalResponse], scorer: str | None
+) -> None:
+    config = EvaluationConfig(policies={"a": "a.jsonl", "b": "b.jsonl"})
+    columns = [number_columns(rows) for rows in (first, second)]
+    if scorer is None:
+        with pytest.raises(UserError, match=r"'reward' has no number in 1 of the rows.*--scorer intact"):
+            find_scorers(config, columns)
+    else:
+        assert find_scorers(config, columns).first == scorer

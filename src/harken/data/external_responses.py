@@ -101,7 +101,7 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
         for name, cell in row.items()
         if isinstance(cell, str) and name not in RESPONSE_COLUMNS and len(cell) <= 200
     }
-    generator = next((str(row[name]) for name in GENERATOR_COLUMNS if isinstance(row.get(name), str)), "")
+    generator = _name(row, GENERATOR_COLUMNS) or ""
     choices = _choices(value)
     own = _integer(row, _SAMPLES)
     for number, choice in enumerate(choices):
@@ -222,10 +222,18 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _id(row: Row) -> str | None:
-    name = next(
-        (n for n in ID_COLUMNS if isinstance(row.get(n), str | int) and not isinstance(row[n], bool)), None
-    )
-    return None if name is None or row[name] == "" else str(row[name])
+    return _name(row, ID_COLUMNS) or None
+
+
+def _name(row: Row, names: Sequence[str]) -> str | None:
+    """Return the first text or whole number of these columns as text; a column of whole numbers with gaps is floats."""
+    for name in names:
+        cell = row.get(name)
+        if isinstance(cell, float) and cell.is_integer():
+            return str(int(cell))
+        if isinstance(cell, str | int) and not isinstance(cell, bool):
+            return str(cell)
+    return None
 
 
 def _integer(row: Row, names: Sequence[str]) -> int | None:

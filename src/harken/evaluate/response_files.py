@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -93,9 +94,11 @@ def read_policies(policies: Mapping[str, EvaluatedPolicy]) -> dict[str, dict[str
     return found
 
 
-def number_columns(rows: Sequence[ExternalResponse]) -> frozenset[str]:
-    """Return the columns that hold a number in every row."""
-    return frozenset.intersection(*(frozenset(row.values) for row in rows))
+def number_columns(rows: Sequence[ExternalResponse]) -> dict[str, int]:
+    """Return the columns with numbers, and in how many of the rows with a response each has none."""
+    given = [row for row in rows if row.text is not None]
+    counts = Counter(name for row in given for name in row.values)
+    return {name: len(given) - count for name, count in counts.items()}
 
 
 def fingerprint_rows(rows: Sequence[ExternalResponse]) -> str:
@@ -182,6 +185,11 @@ def match_prompts(
     return [None if prompt is None else by_id[prompt] for prompt in found]
 
 
+def repeated_texts(prompts: Sequence[Prompt]) -> int:
+    """Count the prompts whose text is that of an earlier one: rows whose id is of the response and not the prompt."""
+    return len(prompts) - len({_text_key(prompt.messages) for prompt in prompts})
+
+
 class _KnownPrompts:
     """Find the prompt of a response. Without a given list, prompts of the files are added as they are read."""
 
@@ -241,12 +249,10 @@ class _KnownPrompts:
         if not known.messages:  # a file without texts came first
             self._add(_prompt_of(row))
             return
-        if text != _text_key(known.messages) and _last_user_text(row.messages) != _last_user_text(
-            known.messages
-        ):
+        if odd := _first_difference(row.messages, known.messages):
             raise UserError(
                 f"prompt {row.id!r} is another text than in {self._read_in[known.id]}: "
-                f"{_last_user_text(row.messages)[:60]!r}, not {_last_user_text(known.messages)[:60]!r}",
+                f"{odd[0][:60]!r}, not {odd[1][:60]!r}",
                 where=row.where,
                 fix="give one prompt one id in all files, or leave the ids out to match prompts by their text",
             )
@@ -278,5 +284,12 @@ def _text_key(messages: Sequence[Message]) -> str:
     return "\x1f".join(f"{m.role}:{' '.join(m.content.split())}" for m in messages)
 
 
-def _last_user_text(messages: Sequence[Message]) -> str:
-    return " ".join(next((m.content for m in reversed(messages) if m.role == "user"), "").split())
+def _first_difference(left: Sequence[Message], right: Sequence[Message]) -> tuple[str, str] | None:
+    """Return the last two user turns that differ, None if one conversation's are the last of the other's.
+
+    System prompts may differ, because they belong to the system that responds, and a file may hold the last turns only.
+    """
+    sides = [
+        [" ".join(m.content.split()) for m in reversed(one) if m.role == "user"] for one in (left, right)
+    ]
+    return next(((one, other) for one, other in zip(*sides, strict=False) if one != other), None)

@@ -74,12 +74,12 @@ class Scorers:
         return found
 
 
-def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]]) -> Scorers:
+def find_scorers(config: EvaluationConfig, file_columns: Sequence[Mapping[str, int]]) -> Scorers:
     """Find every scorer's model or function, before any weights are loaded.
 
-    `file_columns` are the columns of numbers of each system's responses in files. Without a scorer in the
-    configuration, a column of scores that all policies have is used, else the rule `intact`. Raises UserError as
-    `resolve_sources` does.
+    `file_columns` are the columns of numbers of each system's responses in files, with how many responses lack one.
+    Without a scorer in the configuration, a column of scores that all policies have is used, else the rule `intact`.
+    Raises UserError as `resolve_sources` does, and for such a column in which some responses have no number.
     """
     parts: list[RewardPart | ColumnPart] = list(config.judges)
     if config.reward_model is None and not parts:
@@ -88,7 +88,7 @@ def find_scorers(config: EvaluationConfig, file_columns: Sequence[frozenset[str]
 
 
 def resolve_scorers(
-    model: str | None, judges: Sequence[RewardPart | ColumnPart], file_columns: Sequence[frozenset[str]]
+    model: str | None, judges: Sequence[RewardPart | ColumnPart], file_columns: Sequence[Mapping[str, int]]
 ) -> Scorers:
     """Find the reward model `model` and the judges; without a model the first judge gives the reward.
 
@@ -106,8 +106,8 @@ def resolve_scorers(
     for part in everything:
         if isinstance(part, ColumnPart) and not any(part.path in names for names in file_columns):
             raise UserError(
-                f"no response file has a number in every row of a column {part.path!r}; "
-                f"there are {', '.join(sorted(frozenset().union(*file_columns))) or 'none'}",
+                f"no response file has numbers in a column {part.path!r}; "
+                f"there are {', '.join(sorted({name for names in file_columns for name in names})) or 'none'}",
                 where="judges",
                 fix="name one of these columns, or another scorer",
             )
@@ -117,12 +117,19 @@ def resolve_scorers(
 
 
 def _default_scorer(
-    config: EvaluationConfig, file_columns: Sequence[frozenset[str]]
+    config: EvaluationConfig, file_columns: Sequence[Mapping[str, int]]
 ) -> RewardPart | ColumnPart:
     if all(policy.responses is not None for policy in config.policies.values()):
         for column in REWARD_COLUMNS:
-            if all(column in names for names in file_columns):
-                return ColumnPart(type="column", path=column)
+            if not all(column in names for names in file_columns):
+                continue
+            if missing := sum(names[column] for names in file_columns):
+                raise UserError(
+                    f"the column {column!r} has no number in {missing:,} of the rows with a response",
+                    where="policies",
+                    fix=f"give every response a {column}, or choose the scorer yourself: `--scorer {DEFAULT_RULE}`",
+                )
+            return ColumnPart(type="column", path=column)
     return RulePart(type="rule", name=DEFAULT_RULE)
 
 

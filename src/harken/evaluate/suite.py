@@ -22,6 +22,7 @@ from harken.evaluate.response_files import (
     match_files,
     number_columns,
     read_policies,
+    repeated_texts,
 )
 from harken.evaluate.responses import (
     BATCH_SHAPE,
@@ -192,6 +193,11 @@ def _say_data(evaluation: _Evaluation) -> None:
         say(f"  each dropped row: harken data {config.data.path} --task prompt_only")
     for name, counts in (evaluation.matched.counts if evaluation.matched else {}).items():
         say(counts.sentence(name))
+    if evaluation.matched and (repeated := repeated_texts(evaluation.prompts)):
+        say(
+            f"warning: {repeated:,} prompts have the text of another one and count as independent prompts. "
+            "If the ids are those of responses, leave them out of the files: the rows become samples"
+        )
     if evaluation.scorers.reward_model is None:
         say(f"first scorer: {evaluation.scorers.first}")
 
