@@ -147,13 +147,19 @@ def properties(path: Path) -> list[ast.AST]:
     ]
 
 
+RESOLVER = "stages.py"
+"""The one file of config/ that computes with settings: it turns a pipeline's stages into configurations."""
+
+
 @cache
 def attributes_read() -> frozenset[str]:
     """Every attribute that the code loads somewhere."""
     return frozenset(
         node.attr
         for path in FILES
-        for part in (properties(path) if path.parent.name == "config" else [tree(path)])
+        for part in (
+            properties(path) if path.parent.name == "config" and path.name != RESOLVER else [tree(path)]
+        )
         for node in ast.walk(part)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     )

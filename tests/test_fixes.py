@@ -14,6 +14,7 @@ VERBS = {
     "add",
     "balance",
     "begin",
+    "call",
     "change",
     "check",
     "choose",

@@ -66,7 +66,12 @@ def test_a_metric_of_no_known_kind_gets_no_chart():
 
 def test_every_penalty_has_its_meaning():
     settings = PPOSettings.model_validate(
-        {"missing_eos_penalty": 1.0, "length_penalty": 1.0, "repetition_penalty": 1.0, "overlong": {"buffer": 8}}
+        {
+            "missing_eos_penalty": 1.0,
+            "length_penalty": 1.0,
+            "repetition_penalty": 1.0,
+            "overlong": {"buffer": 8},
+        }
     )
     assert {rule.name for rule in penalties(settings)} == set(PENALTIES)
 

@@ -13,7 +13,7 @@ from harken.data import sources
 from harken.data.parse import content_hash
 from harken.errors import UserError
 from harken.records import Message, Prompt
-from harken.run import atomic
+from harken.run import atomic, bounded_read
 
 Turn = Mapping[str, Any] | Message
 PromptLike = str | Sequence[Turn] | Prompt | Mapping[str, Any]
@@ -43,7 +43,7 @@ def write_given_rows(rows: Iterable[PromptLike], path: Path) -> None:
         raise UserError("there are no rows", where="rows", fix="give at least one row")
     if not path.exists():
         atomic.write_text(path, text)
-    elif path.read_text(encoding="utf-8") != text:
+    elif bounded_read.read_bytes(path, len(text.encode()) + 1) != text.encode():
         raise UserError(
             "the run in this folder began with other rows",
             where=str(path),

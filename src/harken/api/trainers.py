@@ -17,7 +17,7 @@ from harken.config.preference_training import DPOSettings, OnlineDPOSettings
 from harken.errors import UserError
 from harken.models.resolve import require_use, resolve
 from harken.reward.provided_function import provide_functions
-from harken.run import atomic, checksums
+from harken.run import atomic, checksums, json_io
 from harken.run.folder import RunFolder
 from harken.train.launch import train
 
@@ -188,7 +188,7 @@ def _keep_base(unfinished: Path, folder: Path, temporary: Path | None) -> None:
     path = unfinished / "adapter_config.json"
     if temporary is None or not path.exists():
         return
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = json_io.read_object(path)
     base = Path(settings["base_model_name_or_path"])
     if base.is_relative_to(temporary.resolve()):
         shutil.copytree(base, unfinished / "base")

@@ -28,7 +28,7 @@ from harken.seeds import permutation
 LAYOUT = "text_label"
 POSITIVE = frozenset({"pos", "positive", "good", "thumbs up", "like", "liked"})
 NEGATIVE = frozenset({"neg", "negative", "bad", "thumbs down", "dislike", "disliked"})
-MAX_LISTED = 8
+MAX_LISTED_KEYS = 8
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
@@ -78,7 +78,7 @@ def judge_labels(
     named = {str(number): label_key(name) or "" for number, name in enumerate(names)}
     listed = ", ".join(
         f"{key}{f' ({named[key]})' if key in named else ''}: {count:,} rows"
-        for key, count in counts.most_common(MAX_LISTED)
+        for key, count in counts.most_common(MAX_LISTED_KEYS)
     )
     if len(counts) != 2:
         raise UserError(

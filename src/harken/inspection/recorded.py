@@ -102,7 +102,9 @@ def _ppo_runs(root: Path) -> list[Path]:
     """Return the PPO runs that have begun in a pipeline, or directly inside any other folder."""
     if not PipelineFolder(root).config.is_file():
         inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        return [path for path in inside if RunFolder(path).config.is_file() and RunFolder(path).credit.is_dir()]
+        return [
+            path for path in inside if RunFolder(path).config.is_file() and RunFolder(path).credit.is_dir()
+        ]
     stages = read_pipeline(root)[1]
     return [one.root for one in stages if one.type == "ppo" and RunFolder(one.root).config.is_file()]
 

@@ -37,7 +37,7 @@ from harken.models.resolve import ModelSource
 from harken.models.weights import COPY_MODEL_FIX, require_all
 from harken.run import signals
 
-OTHER = "choose another encoder, or a causal language model"
+CHOOSE_ANOTHER = "choose another encoder, or a causal language model"
 
 
 class Encoder(AdaptedModel):
@@ -186,7 +186,7 @@ class Encoder(AdaptedModel):
             raise UserError(
                 "its tokenizer writes other token types of a pair than 0 for the first text and 1 for the second",
                 where=str(self._folder or self.config.model_type),
-                fix=OTHER,
+                fix=CHOOSE_ANOTHER,
             )
         return True
 
@@ -202,7 +202,7 @@ class Encoder(AdaptedModel):
         where = str(self._folder or self.config.model_type)
         short, end, longer = probe_tokens(int(self.config.vocab_size), 6, 2, 14)
         rows = [[*short], [*short[:-2], *end], [*longer]]
-        with load_errors("this model cannot be run over a few tokens", where, OTHER):
+        with load_errors("this model cannot be run over a few tokens", where, CHOOSE_ANOTHER):
             alone, other = (self.hidden(self._collate([row]))[0].float() for row in rows[:2])
             padded = self.hidden(self._collate([rows[0], rows[2]]))[0, : len(short)].float()
         if not torch.isfinite(alone).all():
@@ -214,13 +214,13 @@ class Encoder(AdaptedModel):
             raise UserError(
                 "the first state of this model does not depend on later tokens: it is no encoder",
                 where=where,
-                fix=OTHER,
+                fix=CHOOSE_ANOTHER,
             )
         if float((padded - alone).abs().max()) > tolerance:
             raise UserError(
                 "the states of this model depend on padding, in spite of its attention mask",
                 where=where,
-                fix=OTHER,
+                fix=CHOOSE_ANOTHER,
             )
 
     def _collate(self, rows: Sequence[Sequence[int]]) -> TokenBatch:
