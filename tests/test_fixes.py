@@ -36,6 +36,7 @@ VERBS = {
     "install",
     "keep",
     "leave",
+    "load",
     "look",
     "lower",
     "make",

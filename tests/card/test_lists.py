@@ -173,3 +173,12 @@ def test_samples_are_grouped_by_prompt(tmp_path: Path):
     assert found.judged == {"gold": [[2.0, 4.0]], "score_x": [[1.0, 3.0]]}
     with pytest.raises(UserError, match="no prompt has two responses"):
         read_samples(written(tmp_path / "t.jsonl", rows[2:]))
+
+
+@pytest.mark.parametrize("column", ["policy", "generator", "model"])
+def test_samples_of_several_policies_are_refused(tmp_path: Path, column: str):
+    """Best of n draws from one policy: a mixture has no KL bound."""
+    rows = [{"prompt": "q", "response": text, column: text} for text in ("a", "b")]
+    with pytest.raises(UserError, match="responses of several policies: a, b"):
+        read_samples(written(tmp_path / "s.jsonl", rows))
+    assert read_samples(written(tmp_path / "t.jsonl", [{**row, column: "a"} for row in rows])).responses

@@ -20,8 +20,8 @@ def run(root: Path, asked: list[dict[str, object]]) -> int:
     jsonl(root / "prompts.jsonl", PROMPTS)
     jsonl(root / "asked.jsonl", asked)
     text = PIPELINE.format(root=root)
-    head, _, tail = text.partition("evaluation:")
-    text = f"{head}evaluation:{tail.replace('prompts.jsonl', 'asked.jsonl')}"
+    head, _, tail = text.partition("  eval:")
+    text = f"{head}  eval:{tail.replace('prompts.jsonl', 'asked.jsonl')}"
     (root / "pipeline.yml").write_text(text)
     return main(["pipeline", str(root / "pipeline.yml"), "--output-dir", str(root / "out")])
 

@@ -20,24 +20,35 @@ name: tiny
 model_name: {root}/model
 dtype: float32
 tensorboard: false
-sft:
-  data: {{path: {root}/pairs.jsonl, max_length: 160, eval_fraction: 0.2}}
-  lora: {{rank: 2}}
-  training: {{max_steps: 2, batch_size: 4, eval_every: 1}}
-  checkpoints: {{every: 1}}
-reward:
-  data: {{path: {root}/pairs.jsonl, max_length: 160}}
-  lora: {{rank: 2}}
-  training: {{max_steps: 1, batch_size: 4}}
-ppo:
-  data: {{path: {root}/prompts.jsonl, max_length: 96}}
-  lora: {{rank: 2}}
-  training:
-    ppo: {{updates: 1, prompts_per_update: 4, epochs: 1, max_gen_len: 4, trace_every: 1}}
-evaluation:
-  data: {{path: {root}/prompts.jsonl, max_length: 96}}
-  judges: [demo_gold]
-  max_gen_len: 4
+stages:
+  sft:
+    type: sft
+    data: {{path: {root}/pairs.jsonl, max_length: 160, eval_fraction: 0.2}}
+    lora: {{rank: 2}}
+    training: {{max_steps: 2, batch_size: 4, eval_every: 1}}
+    checkpoints: {{every: 1}}
+  rm:
+    type: reward
+    model_name: "@sft"
+    data: {{path: {root}/pairs.jsonl, max_length: 160}}
+    lora: {{rank: 2}}
+    training: {{max_steps: 1, batch_size: 4}}
+  ppo:
+    type: ppo
+    model_name: "@sft"
+    data: {{path: {root}/prompts.jsonl, max_length: 96}}
+    lora: {{rank: 2}}
+    training:
+      reward_model: {{checkpoint_path: "@rm"}}
+      ppo: {{updates: 1, prompts_per_update: 4, epochs: 1, max_gen_len: 4, trace_every: 1}}
+  eval:
+    type: evaluation
+    policies: {{Base: "@model", SFT: "@sft", PPO: "@ppo"}}
+    reward_model: "@rm"
+    data: {{path: {root}/prompts.jsonl, max_length: 96}}
+    judges: [demo_gold]
+    max_gen_len: 4
+  report: {{type: report}}
 """
 PAIRS = [
     {"prompt": f"Number {i}?", "chosen": f"It is {i}.", "rejected": f"no idea {i}{i}"} for i in range(12)

@@ -11,10 +11,13 @@ from tiny_rewards import answer
 from harken.config import files as config_files
 from harken.config.ppo import PPOTraining
 from harken.config.rewards import RewardPart
+from harken.config.training import RewardTraining
 from harken.reward.python_function import DETAILS, PythonReward
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
-CONFIGS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+ALL_CONFIGS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+REWARD_STAGES = [text for text in ALL_CONFIGS if "type: reward" in text]
+CONFIGS = [text for text in ALL_CONFIGS if text not in REWARD_STAGES]
 FUNCTIONS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -28,6 +31,12 @@ def parts(text: str, folder: Path) -> list[RewardPart]:
 @pytest.mark.parametrize("text", CONFIGS)
 def test_every_configuration_on_the_page_loads(text: str, tmp_path: Path) -> None:
     assert len(parts(text, tmp_path)) == (3 if "judges:" in text else 1)
+
+
+def test_the_reward_stage_on_the_page_loads(tmp_path: Path) -> None:
+    (text,) = REWARD_STAGES
+    (tmp_path / "rm.yml").write_text(text)
+    assert isinstance(config_files.load_run(str(tmp_path / "rm.yml"), []).training, RewardTraining)
 
 
 def test_every_type_of_part_is_on_the_page(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from harken import seeds
 from harken.card.lists import ListSet, is_list_row, read_list_rows
 from harken.config.base import DataConfig
 from harken.data import conversations, fields, files, sources
+from harken.data.external_responses import GENERATOR_COLUMNS
 from harken.data.fields import RowError
 from harken.data.parse import Pair, content_hash
 from harken.data.selection import selection_prompts
@@ -90,9 +91,10 @@ class Samples:
 def read_samples(path: str) -> Samples:
     """Read a responses file: rows with a prompt and a response, several per prompt, as an evaluation writes them.
 
-    Raises UserError when it cannot be read, or no prompt has two responses.
+    Raises UserError when it cannot be read, it holds the responses of several policies, or no prompt has two responses.
     """
     grouped: dict[str, list[tuple[Prompt, str, dict[str, float]]]] = defaultdict(list)
+    policies: dict[str, None] = {}
     for _, row in files.read_source_rows(path, "train"):
         if not isinstance(row, dict):
             continue
@@ -102,6 +104,14 @@ def read_samples(path: str) -> Samples:
         except (RowError, ValueError):
             continue
         grouped[content_hash(prompt.messages)].append((prompt, text, _scores(row)))
+        if policy := next((row[name] for name in GENERATOR_COLUMNS if row.get(name) is not None), None):
+            policies[str(policy)] = None
+    if len(policies) > 1:  # best of n draws from one policy: its KL bound holds for no mixture
+        raise UserError(
+            f"responses of several policies: {', '.join(list(policies)[:5])}",
+            where=path,
+            fix="give the rows of one policy, for example those of harken generate with one model",
+        )
     groups = [group for group in grouped.values() if len(group) >= 2]
     if not groups:
         raise UserError(

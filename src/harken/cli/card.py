@@ -42,7 +42,7 @@ def card(
     Examples:
       harken card outputs/02_rm
       harken card outputs/02_rm --data golden.jsonl --data rewardbench.parquet --policy outputs/01_sft
-      harken card outputs/02_rm --samples outputs/04_eval/responses.parquet --learning-curve
+      harken card outputs/02_rm --samples outputs/samples/responses.parquet --learning-curve
     """
     from harken.card.markdown import card_lines
     from harken.card.run_card import CardRequest, card_of_run, run_of
