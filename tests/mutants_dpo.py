@@ -60,7 +60,7 @@ STEPS = [
     ("equal responses are paired", "train/dpo/ranking.py", "best_against_worst: best.reward == worst.reward or best.rollout.response_tokens == worst.rollout.response_tokens", "best.reward == worst.reward", ONLINE),
     ("two draws of a prompt are one group", "train/dpo/ranking.py", "best_against_worst: row.rollout.sample == 0", "False", ONLINE),
     ("the baseline of held-out prompts is not saved", "train/dpo/online.py", "OnlineDPOStage.load: self.heldout.load(state['heldout'])", "pass", ONLINE),
-    ("repeated draws share a list", "train/sampler.py", "_split_repeats: seen[row] += 1", "pass", ONLINE),
+    ("repeated draws share a list", "train/sampler.py", "split_repeats: seen[row] += 1", "pass", ONLINE),
 ]  # fmt: skip
 
 HEALTH_RULES = [

@@ -31,7 +31,7 @@ TABLE = [
     (6, "the reference is scored at temperature 1", 'train/ppo/evaluator.py', 'Evaluator.logprobs: model.evaluate(piece, self.settings.temperature)', 'model.evaluate(piece)'),
     (7, "the reward model reads the decoded text", "reward/learned.py", "LearnedReward.__init__: None if same else model.renderer()", "model.renderer()"),
     (8, "the end token is no action", PPO, "PPOStage._collate: [False] * len(r.prompt_tokens) + [True] * len(r.response_tokens)", "[False] * len(r.prompt_tokens) + [True] * (len(r.response_tokens) - 1) + [False]"),
-    (9, "rollouts are greedy", PPO, "PPOStage._generate: self.settings.temperature", "0.0"),
+    (9, "rollouts are greedy", PPO, "PPOStage.generate: self.settings.temperature", "0.0"),
     (10, "all stages see one order of rows", "train/sampler.py", "batch_indices: permutation(rows, seed, label, 'epoch', epoch)", "permutation(rows, seed, 'epoch', epoch)"),
     (11, "the score is a mean over all tokens", ROLES, "RewardModel.rewards: self.head(self.backbone.pooled(hidden, batch))", "self.head(hidden).mean(1)"),
     (12, "the reward head starts at 0.02", "train/reward_model.py", "RewardStage.__init__: (backbone.hidden_size + 1) ** (-0.5)", "0.02"),

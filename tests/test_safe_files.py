@@ -88,21 +88,33 @@ title: '{up}'
 model_name: {root}/model
 dtype: float32
 tensorboard: true
-sft:
-  data: {{path: {root}/pairs.jsonl, max_length: 160}}
-  lora: {{rank: 2}}
-  training: {{max_steps: 1, batch_size: 4}}
-reward:
-  data: {{path: {root}/pairs.jsonl, max_length: 160, eval_fraction: 0.5}}
-  lora: {{rank: 2}}
-  training: {{max_steps: 1, batch_size: 4}}
-ppo:
-  data: {{path: {root}/prompts.jsonl, max_length: 96}}
-  lora: {{rank: 2}}
-  training: {{ppo: {{updates: 1, prompts_per_update: 4, epochs: 1, max_gen_len: 4, trace_every: 1}}}}
-evaluation:
-  data: {{path: {root}/prompts.jsonl, max_length: 96}}
-  max_gen_len: 4
+stages:
+  sft:
+    type: sft
+    data: {{path: {root}/pairs.jsonl, max_length: 160}}
+    lora: {{rank: 2}}
+    training: {{max_steps: 1, batch_size: 4}}
+  rm:
+    type: reward
+    model_name: "@sft"
+    data: {{path: {root}/pairs.jsonl, max_length: 160, eval_fraction: 0.5}}
+    lora: {{rank: 2}}
+    training: {{max_steps: 1, batch_size: 4}}
+  ppo:
+    type: ppo
+    model_name: "@sft"
+    data: {{path: {root}/prompts.jsonl, max_length: 96}}
+    lora: {{rank: 2}}
+    training:
+      reward_model: {{checkpoint_path: "@rm"}}
+      ppo: {{updates: 1, prompts_per_update: 4, epochs: 1, max_gen_len: 4, trace_every: 1}}
+  eval:
+    type: evaluation
+    policies: {{Base: "@model", SFT: "@sft", PPO: "@ppo"}}
+    reward_model: "@rm"
+    data: {{path: {root}/prompts.jsonl, max_length: 96}}
+    max_gen_len: 4
+  report: {{type: report}}
 """
 
 

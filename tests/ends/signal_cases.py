@@ -33,14 +33,14 @@ PHASES = [
     ("evaluates", EVALUATION, "harken.evaluate.suite:first_scores"),
     ("compares", EVALUATION, "harken.evaluate.compare:compare"),
     ("seals an evaluation", EVALUATION, "harken.run.checksums:write_checksums"),
-    ("draws a page", REPORT, "harken.report:build_report"),
+    ("draws a page", REPORT, "harken.pipeline.page:build_report"),
     ("reads metrics for a page", REPORT, "harken.report:read_summary"),
     ("sweeps, between runs", SWEEP, "harken.sweep:_write_results"),
     ("sweeps, as a run ends", SWEEP, "harken.run.atomic:publish_folder"),
-    ("goes from stage to stage", PIPELINE, "harken.pipeline:stage"),
+    ("goes from stage to stage", PIPELINE, "harken.pipeline.run:_require_gates"),
     ("ends a stage of a pipeline", PIPELINE, "harken.run.atomic:publish_folder"),
     ("ends the evaluation of a pipeline", PIPELINE, "harken.evaluate.compare:compare"),
-    ("writes the page of a pipeline", PIPELINE, "harken.pipeline:build_report"),
+    ("writes the page of a pipeline", PIPELINE, "harken.pipeline.page:build_report"),
 ]
 SIGNALS = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))
 

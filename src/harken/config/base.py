@@ -58,7 +58,7 @@ class DataConfig(Strict):
     """What numeric labels of two responses mean (docs/input.md); `auto` detects it from all rows, or refuses."""
     split: str = "train"
     """The split of a hub data set, or of a folder that has several."""
-    positive_label: str | int | None = None
+    positive_label: str | Annotated[int, Field(ge=-(10**9), le=10**9)] | None = None
     """Of rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
     (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused."""
     prompt_words: PositiveInt = 8
