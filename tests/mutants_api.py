@@ -12,7 +12,7 @@ API = [
         ("every step is update 0", "api/ppo.py", "PPO.step: stage.step(self.updates, scored)", "stage.step(0, scored)", "::test_a_loop_of_steps_is_the_run"),
         ("every generation is that of update 0", "api/ppo.py", "PPO.generate: self.updates", "0", "::test_a_loop_of_steps_is_the_run"),
         ("groups that are not whole are trained", "api/ppo.py", "PPO.step: not rollouts or len(rollouts) % size", "not rollouts", "::test_the_own_loop_refuses_what_does_not_fit"),
-        ("other rows overwrite those of the run", "api/rows.py", "write_given_rows: bounded_read.read_bytes(path, len(text.encode()) + 1) != text.encode()", "False", "::test_rows_that_a_run_began_with_are_kept"),
+        ("other rows overwrite those of the run", "api/rows.py", "write_given_rows: path.stat().st_size != len(encoded) or bounded_read.read_bytes(path, len(encoded)) != encoded", "False", "::test_rows_that_a_run_began_with_are_kept"),
         ("a prompt of Python has another id", "api/rows.py", "_to_prompt: content_hash(messages)", "row", "::test_prompts_of_python_are_those_of_a_file"),
         ("a repeated prompt gets the same response", "api/loaded.py", "LoadedPolicy.rollouts: f'api/{number}'", "'api'", "::test_a_policy_generates_and_a_reward_model_scores"),
         ("scores of samples are flat", "api/loaded.py", "LoadedRewardModel.score: scores.reshape(len(nested), -1)", "scores", "::test_a_policy_generates_and_a_reward_model_scores"),

@@ -41,9 +41,10 @@ def write_given_rows(rows: Iterable[PromptLike], path: Path) -> None:
     text = "".join(line + "\n" for line in lines)
     if not lines:
         raise UserError("there are no rows", where="rows", fix="give at least one row")
+    encoded = text.encode()
     if not path.exists():
         atomic.write_text(path, text)
-    elif bounded_read.read_bytes(path, len(text.encode()) + 1) != text.encode():
+    elif path.stat().st_size != len(encoded) or bounded_read.read_bytes(path, len(encoded)) != encoded:
         raise UserError(
             "the run in this folder began with other rows",
             where=str(path),
