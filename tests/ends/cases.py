@@ -309,7 +309,7 @@ def make_world(root: Path) -> None:
         "pipeline": stages.pipeline_settings(root),
     }
     for name, message in settings.items():
-        (root / f"{name}.yml").write_text(yaml.safe_dump(message))
+        (root / f"{name}.yml").write_text(yaml.safe_dump(message, sort_keys=False))
     assert harken.cli.main.main(["eval", "--config", f"{root}/eval.yml", "--output-dir", f"{root}/done"]) == 0
 
 
