@@ -20,6 +20,7 @@ from harken.records import TokenPair
 from harken.run.folder import RunFolder
 from harken.train.dpo.build import build_dpo_stage
 from harken.train.dpo.examples import pair_examples, rated_examples, rated_from_pairs
+from harken.train.dpo.reference_scores import kept_scores
 from harken.train.dpo.stage import DPOStage
 
 LOSSES = ("dpo", "ipo", "hinge", "simpo", "orpo", "kto")
@@ -106,6 +107,13 @@ def test_the_reference_scores_the_rows_once(tmp_path: Path, monkeypatch: pytest.
     second = dpo_stage(tmp_path)
     monkeypatch.setattr(second.learner, "scores", lambda *_, **__: pytest.fail("scored again"))
     assert torch.equal(second.reference, first)
+
+
+def test_the_kept_file_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """safetensors writes several entries of metadata in any order: this file has one."""
+    for number in range(8):
+        kept_scores(tmp_path / f"{number}.safetensors", "f" * 64, 2, lambda: torch.ones(2, 2))
+    assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == 1
 
 
 @pytest.mark.parametrize("change", ["rows", "averages", "byte", "empty"])

@@ -40,7 +40,8 @@ def kept_scores(
             return found
         say(f"warning: {path.name} is not used ({found}); the reference scores the rows again")
     scores = compute().contiguous()
-    facts = {_KEY: fingerprint, "sha256": _sha256(scores)}
+    # One entry: safetensors writes several in an order that differs between processes.
+    facts = {_KEY: f"{fingerprint} {_sha256(scores)}"}
     atomic.write_bytes(path, save({"scores": scores}, metadata=facts))
     return scores
 
@@ -50,7 +51,8 @@ def _read(path: Path, fingerprint: str, rows: int) -> Tensor | str:
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
-            if facts.get(_KEY) != fingerprint:
+            kept, _, sha256 = facts.get(_KEY, "").partition(" ")
+            if kept != fingerprint:
                 return "it is of other rows, another reference or other settings"
             # The size first: a damaged header must not make a huge tensor.
             if list(file.keys()) != ["scores"] or file.get_slice("scores").get_shape() != [rows, 2]:
@@ -58,7 +60,7 @@ def _read(path: Path, fingerprint: str, rows: int) -> Tensor | str:
             scores: Tensor = file.get_tensor("scores")
     except (SafetensorError, OSError, ValueError) as error:
         return f"it cannot be read: {error}"
-    if scores.dtype != torch.float32 or facts.get("sha256") != _sha256(scores):
+    if scores.dtype != torch.float32 or sha256 != _sha256(scores):
         return "its checksum does not match"
     return scores
 
