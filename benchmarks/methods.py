@@ -1,4 +1,4 @@
-"""Compare methods on equal terms: the pipeline `methods` over seeds; reward, gold score, KL, length, seconds, tokens.
+"""Compare methods on equal terms: the pipeline `methods` over seeds; reward, gold score, KL, length, training seconds.
 
     python benchmarks/methods.py --seeds 839 840 841
     python benchmarks/methods.py --quick                  # does it run? Small sizes: the figures mean nothing
@@ -7,7 +7,8 @@ Each seed trains every method of the preset `methods` from one SFT model with on
 sampled training responses, and one evaluation lets all policies respond to the same held-out prompts. Finished stages
 are kept, so the same command resumes. The table has each method's difference to the SFT model, paired by prompt and
 seed, with 95 % bootstrap intervals that resample prompts (the same prompts in every seed). KL is measured on the
-first --kl-prompts held-out prompts: log π(y) − log π_SFT(y) of responses sampled from the method, in nats.
+first --kl-prompts held-out prompts: log π(y) − log π_SFT(y) of responses sampled from the method, in nats. Seconds are
+those of training: the sampling and scoring of DPO's responses are separate stages that record no seconds yet.
 """
 
 from __future__ import annotations
@@ -123,16 +124,10 @@ def sampled_kl(done: Seed, prompts: int) -> dict[str, list[float]]:
     return found
 
 
-def cost(done: Seed, name: str) -> tuple[float, float]:
-    """Return seconds and sampled training responses of a method, from the records of its stages."""
-    seconds, responses = 0.0, 0.0
-    for stage_name in SOURCES.get(name, ()):
-        stage = done.stage(stage_name)
-        if (RunFolder(stage.root).metrics).exists():
-            for line in read_metrics(RunFolder(stage.root)):
-                seconds += line.get("seconds", 0.0)
-                responses += line.get("rollouts/count", 0.0)
-    return seconds, responses
+def training_seconds(done: Seed, name: str) -> float:
+    """Return the seconds of a method's optimiser steps and updates; generating and scoring DPO's data are not in it."""
+    runs = [RunFolder(done.stage(stage).root) for stage in SOURCES.get(name, ())]
+    return sum(line.get("seconds", 0.0) for run in runs for line in read_metrics(run))
 
 
 def paired(values: Sequence[np.ndarray], base: Sequence[np.ndarray]) -> tuple[float, float, float]:
@@ -149,7 +144,6 @@ def figures(seeds: Sequence[Seed], kl: Sequence[Mapping[str, Sequence[float]]]) 
     columns = [done.columns() for done in seeds]
     found: dict[str, dict[str, Any]] = {}
     for name in columns[0]:
-        spent = [cost(done, name) for done in seeds]
         pooled = np.concatenate([np.asarray(one[name], dtype=np.float64) for one in kl])
         found[name] = {
             "reward": float(np.mean([one[name]["reward"].mean() for one in columns])),
@@ -157,7 +151,7 @@ def figures(seeds: Sequence[Seed], kl: Sequence[Mapping[str, Sequence[float]]]) 
             "tokens": float(np.mean([one[name]["tokens"].mean() for one in columns])),
             "kl": float(pooled.mean()),
             "kl_by_seed": [float(np.mean(one[name])) for one in kl],
-            "seconds": float(np.mean([seconds for seconds, _ in spent])),
+            "training_seconds": float(np.mean([training_seconds(done, name) for done in seeds])),
             "reward_by_seed": [float(one[name]["reward"].mean()) for one in columns],
             "gold_by_seed": [float(one[name]["gold"].mean()) for one in columns],
         }
@@ -177,11 +171,11 @@ def line(name: str, row: Mapping[str, Any]) -> list[str]:
     bound = "≤ " if name.startswith("Best of") else ""
     return [
         name, f"{row['reward']:+.2f}", change("reward_change"), f"{row['gold']:.3f}", change("gold_change"),
-        f"{bound}{row['kl']:.2f}", f"{row['tokens']:.0f}", f"{row['seconds']:.0f}",
+        f"{bound}{row['kl']:.2f}", f"{row['tokens']:.0f}", f"{row['training_seconds']:.0f}",
     ]  # fmt: skip
 
 
-HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "seconds")
+HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "training seconds")
 
 
 def main() -> None:
