@@ -72,6 +72,10 @@ def test_the_data_fit_their_schema(data):
         lambda d: d["summary"]["pairs"][0].update(wins=True),
         lambda d: d["examples"][0]["responses"][0].update(text=None),
         lambda d: d["stages"][0]["charts"][0]["series"][0]["points"].append([1, "2"]),
+        lambda d: d["headline"]["numbers"].append({"label": "x"}),
+        lambda d: d["stages"][0]["health"].update(status="bad"),
+        lambda d: d["examples"][0].pop("queues"),
+        lambda d: d["tokens"].update(shards=None),
     ],
 )
 def test_the_schema_refuses_other_data(data, break_it):
@@ -83,6 +87,22 @@ def test_the_schema_refuses_other_data(data, break_it):
 def test_the_schema_is_of_this_version():
     assert SCHEMA["properties"]["version"] == {"const": module.VERSION}
     assert set(SCHEMA["$defs"]["sentence"]["properties"]["word"]["enum"]) == set(module.WORDS)
+
+
+def test_every_object_of_the_schema_says_whether_it_is_open():
+    """Types are made from the schema: an object that lists properties allows no others unless it says so."""
+
+    def objects(schema):
+        if isinstance(schema, dict):
+            if schema.get("type") == "object" and "properties" in schema:
+                yield schema
+            for value in schema.values():
+                yield from objects(value)
+        elif isinstance(schema, list):
+            for value in schema:
+                yield from objects(value)
+
+    assert all("additionalProperties" in one for one in objects(SCHEMA))
 
 
 def test_a_run_of_one_policy_and_no_stage_fits_too():
@@ -126,3 +146,68 @@ def test_samples_of_one_prompt_have_addresses_of_their_own(run):
 )
 def test_the_word_of_a_sentence(line, word, text):
     assert module._sentence(line) == {"word": word, "text": text}
+
+
+def row(policy, prompt="p", sample=0, text="text", reward=0.0, **more):
+    return {
+        "policy": policy, "prompt_id": prompt, "sample": sample, "domain": "d", "language": "en", "prompt": "q",
+        "messages": '[{"role": "user", "content": "q"}]', "response": text, "prompt_tokens": 1, "response_tokens": 1,
+        "stop": "length", "reward": reward, "repeated_4grams": 0.0, "empty": False, "cap_hit": True,
+    } | more  # fmt: skip
+
+
+def made_of(rows, **more):
+    arguments = {
+        "title": "", "notice": "", "summary": None, "responses": rows, "stage_metrics": {}, "stage_info": {},
+        "headline": [], "audited": {}, "flags": {},
+    }  # fmt: skip
+    made = page_data(**arguments | more)
+    assert faults(json.loads(json.dumps(made)), SCHEMA) == []
+    return made
+
+
+def test_responses_without_a_reward_have_no_winner_and_no_reward():
+    made = made_of([row("A", reward=None), row("B", reward=None)])
+    assert made["reward"] is None and made["policies"] == ["A", "B"]
+    assert made["examples"][0]["winner"] is None
+    assert [r["reward"] for r in made["examples"][0]["responses"]] == [None, None]
+
+
+def test_a_policy_without_a_response_to_a_prompt_is_left_out_there():
+    made = made_of([row("A"), row("B"), row("B", prompt="other")])
+    assert [[r["policy"] for r in e["responses"]] for e in made["examples"]] == [["A", "B"], ["B"]]
+
+
+def test_equal_responses_are_marked_and_not_shown_first():
+    rows = [row("A", text="same", reward=5.0), row("B", text="same", reward=-5.0)]
+    rows += [row("A", prompt="two", text="this"), row("B", prompt="two", text="that")]
+    made = made_of(rows)
+    assert [e["same"] for e in made["examples"]] == [[[0, 1]], []]
+    assert made["headline"]["example"] == "two"
+
+
+def test_the_first_example_is_the_largest_disagreement():
+    """z of the reward against z of the judge: the prompt whose reward is high and whose score is low."""
+    rows = [row("A", prompt=str(i), reward=float(i), score_gold=float(i)) for i in range(9)]
+    rows.append(row("A", prompt="gamed", reward=8.0, score_gold=0.0))
+    made = made_of(rows)
+    assert made["headline"]["example"] == "gamed" and made["judges"] == ["gold"]
+    gaps = {e["id"]: e["disagreement"] for e in made["examples"]}
+    assert gaps["gamed"] == max(gaps.values()) > 2 > gaps["4"]
+
+
+def test_an_example_has_the_queues_of_its_responses_and_further_columns():
+    audited = {("p", 0, "A"): {"flags": ["strong_loss", "empty"]}, ("p", 0, "B"): {"flags": ["please_look"]}}
+    queues = {"please_look": "drawn", "strong_loss": "far below"}
+    made = made_of([row("A", topic="rain"), row("B", topic="rain")], audited=audited, queues=queues)
+    assert made["examples"][0]["queues"] == ["please_look", "strong_loss"]
+    assert made["examples"][0]["extra"] == {"topic": "rain"}
+
+
+def test_a_page_of_training_alone_opens_with_what_training_changed():
+    metrics = [{"step": i, "reward/mean": float(i), "kl/mean": i / 2} for i in range(1, 9)]
+    made = made_of([], stage_metrics={"ppo": metrics}, headline=["Note: x"])
+    numbers = {number["label"]: number["value"] for number in made["headline"]["numbers"]}
+    assert numbers["Mean reward of its responses"] == "2.00 → 7.00"
+    assert numbers["Distance from the model it started from"] == "3.5 nats"
+    assert made["headline"]["sentence"] == {"word": "Note", "text": "X"}

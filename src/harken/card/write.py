@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from harken.card.faults import Measured
 from harken.card.markdown import to_markdown
@@ -34,12 +34,62 @@ class _Fault(json_io.Schema):
     fix: str
 
 
+class _Warning(json_io.Schema):
+    what: str
+    fix: str
+
+
+class _Difference(json_io.Schema):
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class _Baseline(json_io.Schema):
+    share: float
+    difference: _Difference
+
+
+class _Probe(json_io.Schema):
+    name: str
+    description: str
+    pairs: int
+    change: _Difference
+    flips: _Accuracy | None
+
+
+class _CalibrationError(json_io.Schema):
+    error: float
+    null_high: float
+
+
+class _Bin(json_io.Schema):
+    pairs: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+class _Calibration(json_io.Schema):
+    pairs: int
+    ece: _CalibrationError
+    temperature: float | None
+    bins: list[_Bin]
+
+
 class _Card(json_io.Schema):
     version: int
-    status: str
+    status: Literal["good", "weak", "bad"]
     verdict: str
+    model: dict[str, Any]
     accuracy: _Accuracy | None
+    slices: dict[str, dict[str, _Accuracy]]
+    baselines: dict[str, _Baseline]
+    calibration: _Calibration | None
+    probes: list[_Probe]
     faults: list[_Fault]
+    warnings: list[_Warning]
 
 
 def read_card_file(folder: CardFolder) -> dict[str, Any]:

@@ -135,20 +135,8 @@ def match_files(
     Raises UserError when one id stands for two prompts, a prompt's text is in no file, no prompt is shared, or a file
     has fewer than `samples` responses to a prompt.
     """
-    known = _KnownPrompts(prompts)
-    counts = {name: FileCounts(read=len(rows)) for name, rows in files.items()}
-    found: dict[str, ByPrompt] = {name: {} for name in files}
-    for name, rows in files.items():
-        known.begin_file(name)
-        for row in rows:
-            prompt = known.find(row)
-            if prompt is None:
-                counts[name].other_prompts += 1
-            elif row.text is None:
-                counts[name].failed += 1
-            else:
-                found[name].setdefault(prompt, []).append(row)
-    shared = [p for p in known.prompts() if all(p.id in own for own in found.values())]
+    known, found, counts = _assign(files, prompts)
+    shared = [p for p in known if all(p.id in own for own in found.values())]
     if not shared:
         raise UserError(
             f"no prompt has a response in all of {', '.join(files)}",
@@ -169,6 +157,42 @@ def match_files(
         counts[name].further_samples += sum(len(own[prompt]) - kept for prompt in ids)
         found[name] = {p.id: _in_order(own[p.id])[:kept] for p in shared}
     return MatchedFiles(shared, found, kept, counts)
+
+
+def match_all(files: Mapping[str, Sequence[ExternalResponse]]) -> MatchedFiles:
+    """Assign every response to a prompt of the files, also to prompts that not all files share.
+
+    `samples` is the largest number of responses that a file has to one prompt. Raises UserError as `match_files` does.
+    """
+    known, found, counts = _assign(files, None)
+    ordered = {name: {p: _in_order(rows) for p, rows in own.items()} for name, own in found.items()}
+    answered = [p for p in known if any(p.id in own for own in found.values())]
+    if not answered:
+        raise UserError(
+            f"there is no response in {', '.join(files)}", fix="name a file with one response per row"
+        )
+    samples = max(len(rows) for own in found.values() for rows in own.values())
+    return MatchedFiles(answered, ordered, samples, counts)
+
+
+def _assign(
+    files: Mapping[str, Sequence[ExternalResponse]], prompts: Sequence[Prompt] | None
+) -> tuple[list[Prompt], dict[str, ByPrompt], dict[str, FileCounts]]:
+    """Return the prompts, each file's responses by prompt in the order of its rows, and counts of the others."""
+    known = _KnownPrompts(prompts)
+    counts = {name: FileCounts(read=len(rows)) for name, rows in files.items()}
+    found: dict[str, ByPrompt] = {name: {} for name in files}
+    for name, rows in files.items():
+        known.begin_file(name)
+        for row in rows:
+            prompt = known.find(row)
+            if prompt is None:
+                counts[name].other_prompts += 1
+            elif row.text is None:
+                counts[name].failed += 1
+            else:
+                found[name].setdefault(prompt, []).append(row)
+    return known.prompts(), found, counts
 
 
 def match_prompts(

@@ -38,9 +38,9 @@ from harken.models.resolve import ModelSource, require_use, resolve
 from harken.models.roles import lineage_fingerprint
 from harken.records import Prompt
 from harken.rollout.engine import Sampling
-from harken.run import atomic, checksums, signals
+from harken.run import atomic, checksums, manifest, signals
 from harken.run.config_lock import lock_config, read_locked_config, write_config
-from harken.run.folder import EvaluationFolder
+from harken.run.folder import EvaluationFolder, RunFolder
 from harken.run.lock import write_lock
 from harken.run.tables import write_rows
 from harken.run.tracking import say
@@ -154,6 +154,7 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
     checksums.remove_checksums(folder.root)
     if read_locked_config(folder.config) != settings:  # its paths moved with the folder
         write_config(folder.config, settings)
+    _record(evaluation, settings)
     _say_data(evaluation)
     known = trained_prompts.count_trained_prompts(_trained_models(evaluation), evaluation.prompts)
     if text := trained_prompts.trained_prompts_warning(known, len(evaluation.prompts)):
@@ -177,11 +178,18 @@ def _evaluate(evaluation: _Evaluation, settings: dict[str, Any]) -> EvaluationFo
     if config.budgets:
         atomic.write_json(folder.budgets, {"budgets": _budgets(evaluation, responses, summary)})
     atomic.write_json(folder.audit, _audit(config, rows, summary))
+    _record(evaluation, settings, finished=manifest.current_time())
     atomic.write_json(folder.summary, summary | facts)
     checksums.write_checksums(folder.root, folder.checksummed_files())
     shutil.rmtree(folder.shards, ignore_errors=True)
     say(f"{folder.root}: {summary['n']} responses per policy compared")
     return folder
+
+
+def _record(evaluation: _Evaluation, settings: dict[str, Any], **more: str) -> None:
+    """Write the manifest; a resumed evaluation keeps the time at which it began."""
+    kind = str(settings["device_kind"])
+    manifest.write_manifest(RunFolder(evaluation.folder.root), settings, {}, {"device_kind": kind, **more})
 
 
 def _say_data(evaluation: _Evaluation) -> None:

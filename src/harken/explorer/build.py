@@ -18,7 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harken.explorer.page_data import Audited, Rows, page_data
+from harken.explorer.page_data import page_data
+from harken.explorer.page_examples import Audited, Rows
 from harken.run import atomic
 from harken.run.manifest import redact_text
 from harken.run.terminal import escape_invisible
@@ -54,6 +55,14 @@ def build_report(
     audited: Audited = NOTHING,
     flags: Mapping[str, str] = NOTHING,
     accounts: Sequence[Mapping[str, Any]] = (),
+    queues: Mapping[str, str] = NOTHING,
+    numbers: Sequence[Mapping[str, Any]] = (),
+    made: Mapping[str, Any] = NOTHING,
+    trials: Mapping[str, Any] | None = None,
+    overlays: Sequence[Mapping[str, Any]] = (),
+    tokens: Mapping[str, Any] | None = None,
+    checkpoints: Sequence[Mapping[str, Any]] = (),
+    reward: str | None = None,
 ) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
@@ -63,7 +72,11 @@ def build_report(
     training.type selects the charts, else the stage's name does), "data" (data reports), "charts" (further charts as
     page data), "lineage", "roles" and any others. `audited` is the result of `audit.audit` for the same rows and
     `flags` the meaning of each flag (`audit.FLAG_MEANINGS`); without them responses have no flags. `accounts`
-    are further sections of text and tables (`accounts.accounts`). Probable secrets are redacted.
+    are further sections of text and tables (`accounts.accounts`). `queues` are the flags that are lists to read.
+    `numbers` open the page (at most three); `made`, `trials`, `overlays`, `tokens` and `checkpoints` are parts of the
+    page's data as `schema.json` describes them; `reward` names the number in the column reward. "card" (card.json),
+    "status" (status.json) and "run" (the folder) in `stage_info` are shown in places of their own.
+    Probable secrets are redacted.
     Raises ValueError if a number is NaN or infinite.
     """
     title, notice = (redact_text(escape_invisible(text)) for text in (title, notice))
@@ -78,6 +91,14 @@ def build_report(
         audited=audited,
         flags=flags,
         accounts=accounts,
+        queues=queues,
+        numbers=numbers,
+        made=made,
+        trials=trials,
+        overlays=overlays,
+        tokens=tokens,
+        checkpoints=checkpoints,
+        reward=reward,
     )
     atomic.write_text(out, page(title, data))
     return out

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from harken.explorer.bands import bands
 from harken.health.limits import Limits
 
 MAX_POINTS = 800
@@ -304,8 +305,13 @@ def _family_charts(names: Iterable[str]) -> list[Chart]:
     return [chart for charts in found.values() for chart in charts]
 
 
-def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the charts of a stage as page data, without empty charts and series."""
+def chart_data(
+    kind: str, metrics: Sequence[Mapping[str, Any]], max_points: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the charts of a stage as page data, without empty charts and series.
+
+    A series has at most `max_points` points, by default MAX_POINTS.
+    """
     names = dict.fromkeys(name for line in metrics for name in line)
     charts = [*CHARTS.get(kind, ())]
     if kind in ("ppo", "online_dpo"):
@@ -315,7 +321,7 @@ def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str
         series = [
             {"label": label, "metric": metric, "points": points}
             for metric, label in chart.series
-            if metric in names and (points := _points(metrics, metric))
+            if metric in names and (points := _points(metrics, metric, max_points or MAX_POINTS))
         ]
         if series:
             drawn.append(
@@ -325,18 +331,19 @@ def chart_data(kind: str, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str
                     "caption": chart.caption,
                     "format": chart.format,
                     "marks": [{"value": value, "label": label} for value, label in chart.marks],
+                    "bands": bands(str(series[0]["metric"])),
                     "series": series,
                 }
             )
     return drawn
 
 
-def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> list[list[float]]:
+def _points(metrics: Sequence[Mapping[str, Any]], name: str, limit: int) -> list[list[float]]:
     """Return [step, value] pairs; a long run is reduced to the minimum and maximum of each interval."""
     points = [[line["step"], line[name]] for line in metrics if line.get(name) is not None]
-    if len(points) <= MAX_POINTS:
+    if len(points) <= limit:
         return points
-    interval = -(-len(points) // (MAX_POINTS // 2))
+    interval = -(-len(points) // (limit // 2))
     kept: list[list[float]] = []
     for start in range(0, len(points), interval):
         part = points[start : start + interval]

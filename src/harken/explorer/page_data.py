@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.explorer.charts import chart_data
+from harken.explorer.page_examples import Audited, Rows, example_data, first_example
+from harken.explorer.page_headline import headline_data
+from harken.explorer.page_training import stage_data
 from harken.run.manifest import redact
 
-VERSION = 2
+VERSION = 3
 WORDS = ("Better", "Worse", "Unclear", "Warning", "Higher", "Lower", "Note")
 """Labels that may open a sentence of the verdict. Any other sentence is a note."""
-TITLES = {
-    "sft": "Supervised fine-tuning",
-    "reward": "Reward model",
-    "dpo": "Preference optimisation (DPO)",
-    "online_dpo": "Online DPO",
-    "ppo": "PPO",
-}
-
-Rows = Sequence[Mapping[str, Any]]
-Audited = Mapping[tuple[str, int, str], Mapping[str, Any]]
-"""Audit results of responses by (prompt_id, sample, policy): "flags" and "loop"."""
+NO_TOKENS: Mapping[str, Any] = {"shards": False, "rule": "", "steps": []}
 
 
 def page_data(
@@ -37,21 +28,46 @@ def page_data(
     audited: Audited,
     flags: Mapping[str, str],
     accounts: Sequence[Mapping[str, Any]] = (),
+    queues: Mapping[str, str] | None = None,
+    numbers: Sequence[Mapping[str, Any]] = (),
+    made: Mapping[str, Any] | None = None,
+    trials: Mapping[str, Any] | None = None,
+    overlays: Sequence[Mapping[str, Any]] = (),
+    tokens: Mapping[str, Any] | None = None,
+    checkpoints: Sequence[Mapping[str, Any]] = (),
+    reward: str | None = None,
 ) -> dict[str, Any]:
     """Build the page's data from the files of a run; see `build.build_report` for the arguments."""
+    policies = list(summary["policies"]) if summary else list(dict.fromkeys(r["policy"] for r in responses))
+    judges = list(summary["judges"]) if summary else _score_columns(responses)
+    verdict = [_sentence(line, policies) for line in headline]
+    known = {} if queues is None else dict(queues)
+    epsilon = float(summary["tie_epsilon"]) if summary else 0.0
+    examples = example_data(responses, policies, judges, audited, list(known), epsilon)
+    stages = [
+        stage_data(name, stage_metrics.get(name, []), stage_info.get(name, {}))
+        for name in dict.fromkeys([*stage_info, *stage_metrics])
+    ]
     return {
         "version": VERSION,
         "title": title,
         "notice": notice,
-        "verdict": [_sentence(line, summary["policies"] if summary else ()) for line in headline],
+        "made": redact(dict(made or {})),
+        "headline": headline_data(verdict, numbers, stages, first_example(examples)),
+        "verdict": verdict,
         "summary": None if summary is None else dict(summary),
+        "policies": policies,
+        "reward": reward or _reward_name(summary, responses),
+        "judges": judges,
         "flags": dict(flags),
+        "queues": known,
         "accounts": redact([dict(account) for account in accounts]),
-        "examples": [] if summary is None else _examples(responses, summary, audited),
-        "stages": [
-            _stage(name, stage_metrics.get(name, []), stage_info.get(name, {}))
-            for name in dict.fromkeys([*stage_info, *stage_metrics])
-        ],
+        "examples": examples,
+        "stages": stages,
+        "trials": redact(None if trials is None else dict(trials)),
+        "overlays": [dict(overlay) for overlay in overlays],
+        "tokens": dict(NO_TOKENS if tokens is None else tokens),
+        "checkpoints": [dict(checkpoint) for checkpoint in checkpoints],
     }
 
 
@@ -63,59 +79,14 @@ def _sentence(line: str, policies: Sequence[str] = ()) -> dict[str, str]:
     return {"word": "Note", "text": line}
 
 
-def _examples(responses: Rows, summary: Mapping[str, Any], audited: Audited) -> list[dict[str, Any]]:
-    """Return one entry per prompt and sample, with responses in the order of the summary's policies."""
-    groups: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
-    for row in responses:
-        groups.setdefault((row["prompt_id"], row["sample"]), {})[row["policy"]] = row
-    examples = []
-    for (prompt, sample), group in groups.items():
-        rows = [group[policy] for policy in summary["policies"]]
-        examples.append(
-            {
-                "id": prompt if summary["samples"] == 1 else f"{prompt}/{sample}",
-                "domain": rows[0]["domain"] or "",
-                "language": rows[0]["language"] or "",
-                "messages": json.loads(rows[0]["messages"]),
-                "winner": _winner(rows, summary["tie_epsilon"]),
-                "responses": [
-                    _response(row, audited.get((prompt, sample, row["policy"]), {}), summary["judges"])
-                    for row in rows
-                ],
-            }
-        )
-    return examples
+def _score_columns(responses: Rows) -> list[str]:
+    names = dict.fromkeys(name for row in responses for name, value in row.items() if value is not None)
+    return [name.removeprefix("score_") for name in names if name.startswith("score_")]
 
 
-def _response(row: Mapping[str, Any], found: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
-    return {
-        "policy": row["policy"],
-        "text": row["response"],
-        "tokens": row["response_tokens"],
-        "stop": row["stop"],
-        "reward": row["reward"],
-        "scores": {judge: row[f"score_{judge}"] for judge in judges},
-        "repeated_4grams": row["repeated_4grams"],
-        "loop": found["loop"].times if found.get("loop") else None,
-        "flags": found.get("flags", []),
-    }
-
-
-def _winner(rows: Rows, epsilon: float) -> str | None:
-    """Return the policy whose reward exceeds all others by more than epsilon."""
-    best = max(rows, key=lambda row: float(row["reward"]))
-    near = [row for row in rows if row["reward"] >= best["reward"] - epsilon]
-    return str(best["policy"]) if len(near) == 1 else None
-
-
-def _stage(name: str, metrics: Rows, info: Mapping[str, Any]) -> dict[str, Any]:
-    kind = info.get("config", {}).get("training", {}).get("type", name)
-    facts = {key: value for key, value in info.items() if key not in ("title", "data", "charts")}
-    return {
-        "name": name,
-        "title": info.get("title") or TITLES.get(kind, name),
-        "steps": max((line["step"] for line in metrics), default=0),
-        "charts": [*chart_data(kind, metrics), *info.get("charts", [])],
-        "data": redact(list(info.get("data", []))),
-        "facts": redact(facts),
-    }
+def _reward_name(summary: Mapping[str, Any] | None, responses: Rows) -> str | None:
+    """Return what to call the reward; None where no response has one."""
+    if all(row["reward"] is None for row in responses):
+        return None
+    scorer = "reward" if summary is None else str(summary.get("scorer", "reward_model"))
+    return "learned reward" if scorer == "reward_model" else scorer

@@ -108,6 +108,7 @@ KL_RULES = (
     Rule(
         name="kl_explosion",
         kinds=("ppo",),
+        metric="kl/mean",
         warning="KL > {kl_warning:g} nats per sequence, median of {window} updates",
         unhealthy="KL > {kl_unhealthy:g} nats per sequence, median of {window} updates",
         cause="the learning rate is too high or kl_coef too low",
@@ -118,6 +119,7 @@ KL_RULES = (
     Rule(
         name="kl_drift",
         kinds=("ppo",),
+        metric="kl/mean",
         warning="–",
         unhealthy="KL > {kl_drift:g} nats per sequence, median of {window} updates",
         cause="the policy has left the data the reward model was trained on, where its scores are not reliable",
@@ -128,6 +130,7 @@ KL_RULES = (
     Rule(
         name="kl_unrewarded",
         kinds=("ppo",),
+        metric="kl/mean",
         warning="KL > {kl_unrewarded:g} nats per sequence and reward not risen: last {trend_last} against first "
         "{trend_first} updates, < {rise_errors:g} standard errors; from update {kl_patience}",
         unhealthy="–",
@@ -139,6 +142,7 @@ KL_RULES = (
     Rule(
         name="kl_too_tight",
         kinds=("ppo",),
+        metric="kl/mean",
         warning="KL < {kl_tight:g} nats per sequence (median of {kl_patience} updates) and reward not risen: last "
         "{trend_last} against first {trend_first} updates, < {rise_errors:g} standard errors",
         unhealthy="–",
@@ -150,6 +154,7 @@ KL_RULES = (
     Rule(
         name="kl_negative",
         kinds=("ppo",),
+        metric="kl/mean",
         warning="mean KL of {window} updates < {kl_negative_warning:g} nats per sequence and more than "
         "{kl_negative_errors:g} standard errors below 0",
         unhealthy="the same and < {kl_negative_unhealthy:g} nats per sequence",
@@ -161,6 +166,7 @@ KL_RULES = (
     Rule(
         name="sampler_gap",
         kinds=("ppo",),
+        metric="sampler/logprob_gap",
         warning="mean |log-probability of sampler − trainer| > {sampler_gap_warning:g} nats per token, median of "
         "{window} updates",
         unhealthy="the same > {sampler_gap_unhealthy:g} nats per token",
@@ -172,6 +178,7 @@ KL_RULES = (
     Rule(
         name="first_ratio",
         kinds=("ppo",),
+        metric="policy/first_ratio_gap",
         warning="largest |ratio − 1| before the first optimiser step > {first_ratio_warning:g}, median of "
         "{window} updates",
         unhealthy="the same > {first_ratio_unhealthy:g}",

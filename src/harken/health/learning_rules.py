@@ -78,6 +78,7 @@ LEARNING_RULES = (
     Rule(
         name="not_finite",
         kinds=("sft", "reward", "ppo", "dpo", "online_dpo"),
+        metric=None,
         warning="–",
         unhealthy="a metric of the latest step is NaN or infinite",
         cause="numbers overflowed: the learning rate is too high, or bfloat16 too coarse",
@@ -88,6 +89,7 @@ LEARNING_RULES = (
     Rule(
         name="gradient_explosion",
         kinds=("sft", "reward", "ppo", "dpo", "online_dpo"),
+        metric="grad_norm",
         warning="gradient norm (median of {window}) > {gradient_warning:g} × its median over the {gradient_past} "
         "steps before",
         unhealthy="the same > {gradient_unhealthy:g} ×",
@@ -99,6 +101,7 @@ LEARNING_RULES = (
     Rule(
         name="entropy",
         kinds=("ppo",),
+        metric="policy/entropy",
         warning="entropy < {entropy_fall:g} × its level {entropy_updates} updates before (or at the start), "
         "medians of {window}",
         unhealthy="entropy < {entropy_unhealthy:g} nats per token, median of {window} updates",
@@ -110,6 +113,7 @@ LEARNING_RULES = (
     Rule(
         name="clip_fraction",
         kinds=("ppo",),
+        metric="policy/clipfrac",
         warning="tokens outside the clip range > {clip_warning:g} (share, mean of {window} updates)",
         unhealthy="the same > {clip_unhealthy:g}",
         cause="an update moves the policy too far from the one that sampled its rollouts",
@@ -120,6 +124,7 @@ LEARNING_RULES = (
     Rule(
         name="explained_variance",
         kinds=("ppo",),
+        metric="value/explained_var",
         warning="explained variance < {explained_warning:g}, mean of {long_window} updates, from update "
         "{explained_warning_from}",
         unhealthy="explained variance < {explained_unhealthy:g}, mean of {long_window} updates, from update "

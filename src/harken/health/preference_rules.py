@@ -70,6 +70,7 @@ PREFERENCE_RULES = (
     Rule(
         name="chosen_falling",
         kinds=("dpo", "online_dpo"),
+        metric="logps/chosen_change",
         warning="change of the chosen responses' log-probability since the start < {chosen_warning:g} nats per token "
         "(mean of {long_window} steps, or held-out)",
         unhealthy="the same < {chosen_unhealthy:g}",
@@ -81,6 +82,7 @@ PREFERENCE_RULES = (
     Rule(
         name="margin_without_accuracy",
         kinds=("dpo",),
+        metric="eval/rewards/margins",
         warning="held-out margin ≥ {margin_growth:g} × that at the best accuracy, in two evaluations running, and "
         "the accuracy is not better and below {margin_accuracy:g}",
         unhealthy="the same, and the 95 % interval of the accuracy lies below the best",
@@ -92,6 +94,7 @@ PREFERENCE_RULES = (
     Rule(
         name="length_drift",
         kinds=("dpo", "online_dpo"),
+        metric="eval/tokens_mean",
         warning="mean tokens of sampled responses ≥ {drift_warning:g} × those before training, or the inverse",
         unhealthy="the same ≥ {drift_unhealthy:g} ×",
         cause="chosen responses are longer (or shorter) than rejected ones, and sums of log-probabilities reward that",
@@ -102,6 +105,7 @@ PREFERENCE_RULES = (
     Rule(
         name="far_from_reference",
         kinds=("dpo", "online_dpo"),
+        metric="kl/mean",
         warning="KL of sampled responses > {kl_warning:g} nats per sequence (median of {window} updates, or held-out)",
         unhealthy="the same > {kl_unhealthy:g}",
         cause="the learning rate is too high or beta too low",

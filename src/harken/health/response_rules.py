@@ -82,6 +82,7 @@ RESPONSE_RULES = (
     Rule(
         name="policy_collapse",
         kinds=("ppo",),
+        metric="response/distinct_2",
         warning="distinct responses or distinct token bigrams ≤ {collapse_warning:g} × the start, or the spread of "
         "lengths ≤ {collapse_spread:g} × the start; medians of {window} updates, or single held-out evaluations",
         unhealthy="distinct responses or distinct token bigrams ≤ {collapse_unhealthy:g} × the start",
@@ -94,6 +95,7 @@ RESPONSE_RULES = (
     Rule(
         name="length_collapse",
         kinds=("ppo",),
+        metric="response/tokens_mean",
         warning="mean length ≤ {shorter_warning:g} × the first {window} updates in which at most half were truncated, "
         "median of {window} updates",
         unhealthy="the same ≤ {shorter_unhealthy:g} ×",
@@ -105,6 +107,7 @@ RESPONSE_RULES = (
     Rule(
         name="empty_responses",
         kinds=("ppo",),
+        metric="response/empty",
         warning="empty responses > {empty_warning:.0%}, mean of {window} updates",
         unhealthy="empty responses > {empty_unhealthy:.0%}, mean of {window} updates, from update {empty_from}",
         cause="an empty response scores better than a real one",
@@ -115,6 +118,7 @@ RESPONSE_RULES = (
     Rule(
         name="truncated_responses",
         kinds=("ppo",),
+        metric="response/cap_hit",
         warning="responses truncated at the limit > {truncated_warning:.0%}, mean of {long_window} updates, from "
         "update {truncated_from}",
         unhealthy="the same > {truncated_unhealthy:.0%}, and below {truncated_warning:.0%} in the first "
@@ -127,6 +131,7 @@ RESPONSE_RULES = (
     Rule(
         name="repetition",
         kinds=("ppo",),
+        metric="response/repetition",
         warning="repeated token 4-grams > {repetition_warning:.0%} of a response, mean of {window} updates or held-out",
         unhealthy="the same > {repetition_unhealthy:.0%}",
         cause="the reward model does not penalise loops, or the policy has degenerated",

@@ -122,6 +122,7 @@ REWARD_RULES = (
     Rule(
         name="reward_collapse",
         kinds=("ppo",),
+        metric="reward/mean",
         warning="mean reward < {reward_mean:g} units of reward since the start, median of {window} updates",
         unhealthy="standard deviation of a batch's rewards < {reward_std:g}, or mean reward fallen below "
         "{reward_mean:g}, units of reward, median of {window} updates",
@@ -134,6 +135,7 @@ REWARD_RULES = (
     Rule(
         name="uniform_groups",
         kinds=("ppo",),
+        metric="group/zero_spread_frac",
         warning="groups whose rewards are all equal > {group_warning:.0%}, median of {window} updates, with a group "
         "baseline",
         unhealthy="the same > {group_unhealthy:.0%}",
@@ -145,6 +147,7 @@ REWARD_RULES = (
     Rule(
         name="reward_flat",
         kinds=("ppo",),
+        metric="reward/mean",
         warning="reward not risen after {flat_patience} updates: last {trend_last} against first {trend_first}, "
         "< {rise_errors:g} standard errors",
         unhealthy="the same mean reward (to {reward_same:g} units of reward) in all updates, from update {long_window}",
@@ -156,6 +159,7 @@ REWARD_RULES = (
     Rule(
         name="reward_falling",
         kinds=("ppo",),
+        metric="reward/mean",
         warning="reward below its start: last {trend_last} against first {trend_first} updates, by ≥ {fall_errors:g} "
         "standard errors",
         unhealthy="–",
@@ -167,6 +171,7 @@ REWARD_RULES = (
     Rule(
         name="reward_negative",
         kinds=("ppo",),
+        metric="reward/mean",
         warning="– (a note at the first update: mean reward < 0)",
         unhealthy="–",
         cause="a reward model's zero is arbitrary: only differences matter, so this alone is no problem",
@@ -177,6 +182,7 @@ REWARD_RULES = (
     Rule(
         name="length_bias",
         kinds=("ppo",),
+        metric="response/tokens_mean",
         warning="correlation of score and length in a batch > {length_correlation:g}, mean of {long_window} updates",
         unhealthy="the same, and responses > {length_growth:g} × as long as in the first {window} updates",
         cause="the reward model prefers long responses",
@@ -187,6 +193,7 @@ REWARD_RULES = (
     Rule(
         name="reward_hacking",
         kinds=("ppo",),
+        metric="eval/reward_mean",
         warning="held-out reward rises by > {rise_errors:g} standard errors (halves of the last {hacking_evaluations} "
         "evaluations, at least {hacking_least}) and a judge does not rise by half as many",
         unhealthy="the same, and the judge, or a guard such as `intact`, falls by > {rise_errors:g} standard errors",

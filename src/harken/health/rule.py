@@ -29,6 +29,8 @@ class Rule:
 
     name: str
     kinds: tuple[TrainingType, ...]
+    metric: str | None
+    """The metric whose chart shows the problem; None where it may be any."""
     warning: str
     unhealthy: str
     cause: str

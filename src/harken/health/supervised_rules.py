@@ -60,6 +60,7 @@ SUPERVISED_RULES = (
     Rule(
         name="loss_rising",
         kinds=("sft", "reward", "dpo"),
+        metric="loss",
         warning="mean loss of {loss_block} steps ≥ {loss_warning:g} × the best earlier block of {loss_block}, and "
         "{loss_errors:g} standard errors above it",
         unhealthy="the same ≥ {loss_unhealthy:g} ×",
@@ -71,6 +72,7 @@ SUPERVISED_RULES = (
     Rule(
         name="overfitting",
         kinds=("sft", "reward", "dpo"),
+        metric="eval/loss",
         warning="held-out loss ≥ {overfit_warning:g} × its best in two evaluations running, while the training loss "
         "(mean of {loss_block} steps) is below its start",
         unhealthy="the same ≥ {overfit_unhealthy:g} ×",
@@ -82,6 +84,7 @@ SUPERVISED_RULES = (
     Rule(
         name="reward_accuracy",
         kinds=("reward",),
+        metric="eval/accuracy",
         warning="share of pairs ordered as labelled < {accuracy:g}: held-out, or else of the training pairs of "
         "{accuracy_window} steps from step {accuracy_from}",
         unhealthy="the 95 % interval of the held-out accuracy lies below 0.5",

@@ -9,24 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from harken.card.gate import failed_gate_warning
+from harken.card.write import read_card_file
 from harken.config import EvaluationConfig, RunConfig
 from harken.config.audit import AuditSettings
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage
 from harken.errors import UserError
 from harken.evaluate import audit, overoptimisation, tables, trained_prompts, verdict
+from harken.evaluate.headline_numbers import headline_numbers
 from harken.evaluate.run_health import health_sentences
 from harken.evaluate.run_summary import read_metrics
 from harken.evaluate.summary import FIX, read_data_reports, read_responses, read_summary
 from harken.explorer import accounts
 from harken.explorer.build import build_report
-from harken.explorer.page_data import TITLES
+from harken.explorer.page_training import TITLES
 from harken.pipeline.roles import PolicyRoles, policy_roles
 from harken.run import atomic, checksums, json_io, manifest
 from harken.run.config_lock import read_locked_config
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
 from harken.run.json_io import Schema, validate
 from harken.run.pipeline_record import read_pipeline
+from harken.run.status import read_status
 from harken.run.terminal import show
 
 NO_EVALUATION = "Note: these folders contain no evaluation, so the page shows only training."
@@ -195,6 +198,8 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
         audited=audited,
         flags=audit.FLAG_MEANINGS,
         accounts=sections,
+        queues=audit.QUEUES if summary else {},
+        numbers=_numbers(summary, contents.roles, judge) if summary else (),
     )
     if seal is not None:
         checksums.write_checksums(seal.parent, [seal, figures, page])
@@ -228,6 +233,14 @@ def _headline(
         )
     shared = verdict.power_note(summary)
     return [*(line for line in dict.fromkeys(lines) if line != shared), shared]
+
+
+def _numbers(summary: Mapping[str, Any], roles: PolicyRoles, judge: str | None) -> list[dict[str, Any]]:
+    """Return the large numbers of the first comparison, or of the only policy."""
+    if not roles.comparisons:
+        return headline_numbers(summary, None, summary["policies"][0], judge)
+    first = roles.comparisons[0]
+    return headline_numbers(summary, roles.policies[first.before], roles.policies[first.after], judge)
 
 
 def _of_run(sentence: str, name: str) -> str:
@@ -290,6 +303,9 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "lineage": record["lineage"],
         "roles": record.get("roles", []),
         "versions": manifest.recorded_versions(record),
+        "status": read_status(run),
+        "run": str(run.root),
+        **({"card": read_card_file(run.card)} if run.card.card.is_file() else {}),
     }
 
 

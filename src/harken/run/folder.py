@@ -2,11 +2,11 @@
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
       rows/  tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
-      reference_scores.safetensors
+      held_out/*.parquet  reference_scores.safetensors
 
 <pipeline>/01_NAME  02_NAME  … (the folder of each stage: a run, an evaluation, NN_report/report.html)
       pipeline.yml  results.json
-<evaluation>/config.yml  responses.parquet  summary.json  audit.json  shards/
+<evaluation>/config.yml  manifest.json  responses.parquet  summary.json  audit.json  shards/
 
 <generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
       demonstrations.jsonl}
@@ -93,6 +93,11 @@ class RunFolder:
         return self.root / "rollouts"
 
     @property
+    def held_out(self) -> Path:
+        """The first held-out responses of every evaluation of a policy, one parquet file per evaluation."""
+        return self.root / "held_out"
+
+    @property
     def credit(self) -> Path:
         """PPO targets of every token of those rollouts, one parquet file per update."""
         return self.root / "credit"
@@ -124,7 +129,8 @@ class RunFolder:
 
     def checksummed_files(self) -> list[Path]:
         """List the existing files that no longer change once the run is finished, without `final`."""
-        tables = [*self.rollouts.glob("*.parquet"), *self.credit.glob("*.parquet")]
+        folders = (self.rollouts, self.credit, self.held_out)
+        tables = [path for folder in folders for path in folder.glob("*.parquet")]
         named = (
             self.config,
             self.manifest,
@@ -193,6 +199,11 @@ class EvaluationFolder:
         return self.root / "shards"
 
     @property
+    def manifest(self) -> Path:
+        """When, where, on what and by which command it was made (JSON)."""
+        return self.root / "manifest.json"
+
+    @property
     def responses(self) -> Path:
         """One row per (policy, prompt, sample): the response and all its scores. All other results derive from it."""
         return self.root / "responses.parquet"
@@ -215,7 +226,7 @@ class EvaluationFolder:
     def checksummed_files(self) -> list[Path]:
         """List the files of a finished evaluation."""
         files = [self.config, self.responses, self.summary, self.audit]
-        return [*files, *([self.budgets] if self.budgets.exists() else [])]
+        return [*files, *(path for path in (self.manifest, self.budgets) if path.exists())]
 
 
 @dataclass(frozen=True)

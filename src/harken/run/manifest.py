@@ -21,6 +21,7 @@ import harken
 from harken.errors import UserError
 from harken.run import atomic, bounded_read, checksums, json_io
 from harken.run.folder import RunFolder
+from harken.run.hardware import describe_hardware
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "pyarrow")
 REDACTED = "[redacted]"
@@ -57,7 +58,7 @@ _SECRET_PARAMETER = re.compile(
 
 def created_at(run: RunFolder) -> datetime:
     """Return when the run was created: from its manifest, or else now (or SOURCE_DATE_EPOCH)."""
-    text = read_manifest(run.manifest)["created"] if run.manifest.exists() else _now()
+    text = read_manifest(run.manifest)["created"] if run.manifest.exists() else current_time()
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -76,12 +77,13 @@ def write_manifest(
     A resumed run keeps its creation time, its accepted changes and its list of changed frozen weights. A new run gets
     `created` (see `created_at`). Raises ValueError if `extra` has a key of the manifest.
     """
-    new = created.isoformat(timespec="seconds") if created else _now()
+    new = created.isoformat(timespec="seconds") if created else current_time()
     before = read_manifest(run.manifest) if run.manifest.exists() else {"created": new}
     own = {
         **versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "hardware": describe_hardware(),
         "created": before["created"],
         "command": redact_command(sys.argv),
         "config_sha256": config_sha256(config),
@@ -233,7 +235,8 @@ def fingerprint_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _now() -> str:
+def current_time() -> str:
+    """Return the time of now, or SOURCE_DATE_EPOCH, as ISO 8601 in UTC. Raises UserError if that is not a time."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     try:
         moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)

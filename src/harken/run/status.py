@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harken.run import atomic, bounded_read, manifest
+from harken.run import atomic, bounded_read, json_io, manifest
 from harken.run.folder import RunFolder
 from harken.run.terminal import say
 
@@ -49,6 +49,22 @@ def write_status(
         if not atomic.disk_is_full(error) or _is_end(record):
             raise
         say(f"warning: status.json could not be updated, the run continues: {error.strerror} ({run.status})")
+
+
+class _RecordedStatus(json_io.Schema):
+    state: State
+    requested: int
+    completed: int
+    stopped_because: str | None
+
+
+def read_status(run: RunFolder) -> dict[str, Any]:
+    """Read status.json; {} where the run has none yet. Raises UserError for a damaged file."""
+    if not run.status.exists():
+        return {}
+    record = json_io.read_object(run.status)
+    json_io.validate(record, _RecordedStatus, str(run.status))
+    return record
 
 
 def has_ended(run: RunFolder) -> bool:

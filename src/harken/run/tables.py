@@ -31,6 +31,9 @@ _COLUMNS: dict[str, pa.DataType] = {
     "reward": pa.float64(),
 }
 
+JUDGE_COLUMN = "judge_"
+"""Beginning of the name of a source that judges the response and is no part of its reward."""
+
 
 def write_scored_rollouts(path: Path, rows: Sequence[ScoredRollout], *, step: int) -> None:
     """Write one parquet row per rollout, atomically.

@@ -21,7 +21,7 @@ from harken.errors import FrozenWeightsChanged, UserError
 from harken.models.adapted_model import AdaptedModel
 from harken.models.backbone import Backbone
 from harken.models.check_logits import check_vocabulary
-from harken.models.device import choose_device
+from harken.models.device import choose_device, device_kind
 from harken.models.encoder import Encoder
 from harken.models.lora_targets import coverage
 from harken.models.positions import check_position_limit
@@ -96,7 +96,11 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
             where=run.root,
             fix="install them again, or train into another --output-dir",
         )
-    extra: dict[str, Any] = {"roles": [vars(row) for row in rows], "device": str(device)}
+    extra: dict[str, Any] = {
+        "roles": [vars(row) for row in rows],
+        "device": str(device),
+        "device_kind": device_kind(device),
+    }
     if changes.accepted:
         step = checkpoint.newest_step(run.checkpoints)
         say(f"{run.root}: accepted after step {step}: {'; '.join(changes.accepted)}")

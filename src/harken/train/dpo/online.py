@@ -66,7 +66,9 @@ class OnlineDPOStage:
             self.settings.temperature,
         )
         judges = models.rewards.judges
-        self.heldout = HeldOutEvaluator(engine, self.rewards, judges, held_out, self.settings, config.seed)
+        self.heldout = HeldOutEvaluator(
+            engine, self.rewards, judges, held_out, self.settings, config.seed, run.held_out
+        )
 
     def step(self, number: int) -> dict[str, float]:
         """Run update `number` (from 0) and return its metrics.

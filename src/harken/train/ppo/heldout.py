@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harken.config.ppo import PPOSettings
 from harken.config.preference_training import OnlineDPOSettings
-from harken.records import Prompt, Rollout
+from harken.records import Prompt, Score, ScoredRollout
 from harken.reward.judges import GUARDS, JudgeReward
 from harken.reward.source import RewardSource, score_all
 from harken.rollout.engine import Engine, Sampling
+from harken.run.tables import JUDGE_COLUMN, write_scored_rollouts
 from harken.run.tracking import say
 from harken.train.ppo.metrics import response_metrics
 
 DEGENERATION_RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
+KEPT_RESPONSES = 16
+"""Held-out responses of an evaluation that the run folder keeps: those to the first prompts."""
 MAX_RATE_INCREASE = 0.05
 """A checkpoint is ineligible if one of `DEGENERATION_RATES` is higher than before training by more than this."""
 
@@ -32,7 +37,10 @@ class HeldOutEvaluator:
         prompts: Sequence[Prompt],
         settings: PPOSettings | OnlineDPOSettings,
         seed: int,
+        record: Path | None = None,
     ) -> None:
+        """`record` is the folder where the first responses of every evaluation are kept; None keeps none."""
+        self.record = record
         self.engine, self.rewards, self.prompts = engine, rewards, prompts
         self.judges = list(judges)
         self.sampling = Sampling(settings.max_gen_len, settings.temperature, seed)
@@ -53,18 +61,21 @@ class HeldOutEvaluator:
         metrics = {"eval/reward_mean": sum(s.reward for s in scored) / len(scored)} | response_metrics(
             rollouts, "eval"
         )
+        judged: dict[str, list[float | None]] = {}
         for judge in self.judges:
-            metrics |= self._judge_metrics(judge, rollouts, is_baseline=done == 0)
+            judged[judge.name] = [row.scores[0].value for row in score_all([judge], rollouts)]
+            metrics |= self._judge_metrics(judge, judged[judge.name], is_baseline=done == 0)
         if done == 0:
             self.baseline = metrics
+        if self.record is not None:
+            _write_responses(self.record, done, scored[:KEPT_RESPONSES], judged)
         return metrics
 
     def _judge_metrics(
-        self, judge: RewardSource, rollouts: Sequence[Rollout], *, is_baseline: bool
+        self, judge: RewardSource, scores: list[float | None], *, is_baseline: bool
     ) -> dict[str, float]:
         """Compute the judge's mean and its paired change since the baseline; {} if it scored no response."""
         name = judge.name
-        scores = [row.scores[0].value for row in score_all([judge], rollouts)]
         if is_baseline:
             self.baseline_scores[name] = scores
             if all(score is None for score in scores):
@@ -112,6 +123,26 @@ class HeldOutEvaluator:
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore `state`."""
         self.baseline, self.baseline_scores = dict(state["baseline"]), dict(state["baseline_scores"])
+
+
+def _write_responses(
+    folder: Path, done: int, scored: Sequence[ScoredRollout], judged: Mapping[str, Sequence[float | None]]
+) -> None:
+    """Write these responses as a table of rollouts, with the judges' scores under weight 0.
+
+    The same weights give the same responses, so a resumed run writes the same bytes again.
+    """
+    rows = [
+        replace(
+            row,
+            scores=(
+                *row.scores,
+                *(Score(f"{JUDGE_COLUMN}{name}", scores[number], 0.0) for name, scores in judged.items()),
+            ),
+        )
+        for number, row in enumerate(scored)
+    ]
+    write_scored_rollouts(folder / f"update-{done:06d}.parquet", rows, step=done)
 
 
 def _standard_error(values: Sequence[float]) -> float:

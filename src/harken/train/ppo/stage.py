@@ -75,7 +75,9 @@ class PPOStage:
         self.kl = KLControl(self.settings)
         self.snapshot = Snapshot(self.learner, self.settings)
         self.recorder = Recorder(run, has_critic=not self.settings.group_baseline)
-        self.heldout = HeldOutEvaluator(engine, rewards, judges, held_out, self.settings, config.seed)
+        self.heldout = HeldOutEvaluator(
+            engine, rewards, judges, held_out, self.settings, config.seed, run.held_out
+        )
         self.warming_up = self.settings.critic_warmup_updates > 0
 
     def step(self, number: int, given: Sequence[ScoredRollout] | None = None) -> dict[str, float]:

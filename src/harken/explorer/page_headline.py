@@ -1,0 +1,99 @@
+"""Open the page: one sentence, at most three large numbers, and the example to show first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+_MAX_NUMBERS = 3
+_ENDS = 3
+"""Updates at the start and at the end of a run that a number is a mean of, because one batch is noisy."""
+
+
+def headline_data(
+    verdict: Sequence[Mapping[str, str]],
+    numbers: Sequence[Mapping[str, Any]],
+    stages: Sequence[Mapping[str, Any]],
+    example: str | None,
+) -> dict[str, Any]:
+    """Return the opening of the page. Without `numbers` of an evaluation, those of the last stage are shown."""
+    found = list(numbers) or training_numbers(stages)
+    sentence = dict(verdict[0]) if verdict else {"word": "Note", "text": ""}
+    return {
+        "sentence": sentence,
+        "numbers": [dict(number) for number in found[:_MAX_NUMBERS]],
+        "example": example,
+    }
+
+
+def training_numbers(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the numbers of the last stage that has any: what its training changed, from start to end."""
+    for stage in reversed(stages):
+        points = {
+            series["metric"]: [value for _, value in series["points"]]
+            for chart in stage["charts"]
+            if chart.get("scale") != "root"
+            for series in chart["series"]
+        }
+        if found := [
+            number for one in _NUMBERS.get(stage["kind"], ()) if (number := _number(*one, points)) is not None
+        ]:
+            return found[:_MAX_NUMBERS]
+    return []
+
+
+_REWARD = ("Mean reward of its responses", "number", "reward/mean", "what training maximises")
+_HELD_OUT = ("Reward on prompts it did not train on", "number", "eval/reward_mean", "held-out prompts")
+_DISTANCE = (
+    "Distance from the model it started from",
+    "distance",
+    "kl/mean",
+    "KL per response; usual below 10",
+)
+_NUMBERS = {
+    "sft": (
+        (
+            "Prediction error on held-out text",
+            "number",
+            "eval/loss",
+            "loss in nats per token; lower is better",
+        ),
+        ("Prediction error on training text", "number", "loss", "loss in nats per token; lower is better"),
+    ),
+    "reward": (
+        ("Held-out pairs ranked right", "share", "eval/accuracy", "guessing ranks 50 % right"),
+        ("Training pairs ranked right", "share", "accuracy", "guessing ranks 50 % right"),
+    ),
+    "dpo": (
+        ("Held-out pairs ordered right", "share", "eval/rewards/accuracies", "guessing orders 50 % right"),
+        ("Training pairs ordered right", "share", "rewards/accuracies", "guessing orders 50 % right"),
+        ("Distance from the model it started from", "distance", "eval/kl/mean", "KL per response"),
+    ),
+    "online_dpo": (_REWARD, _HELD_OUT, _DISTANCE),
+    "ppo": (_REWARD, _HELD_OUT, _DISTANCE),
+}
+"""By training type: label, format, metric and explanation of each number."""
+
+
+def _number(
+    label: str, form: str, metric: str, meaning: str, points: Mapping[str, Sequence[float]]
+) -> dict[str, Any] | None:
+    values = points.get(metric)
+    if not values:
+        return None
+    ends = min(_ENDS, max(len(values) // 2, 1))
+    start, end = fmean(values[:ends]), fmean(values[-ends:])
+    if form == "distance":
+        return {"label": label, "value": f"{end:.1f} nats", "detail": meaning}
+    text = _share if form == "share" else _plain
+    value = text(end) if len(values) == 1 else f"{text(start)} → {text(end)}"
+    return {"label": label, "value": value, "detail": f"{meaning}; first → last" if "→" in value else meaning}
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")

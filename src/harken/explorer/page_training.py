@@ -1,0 +1,87 @@
+"""Build the page's training stages: state, health, charts, the reward model's card, data and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harken.explorer.charts import chart_data
+from harken.explorer.page_card import card_data
+from harken.explorer.page_health import health_data
+from harken.run.manifest import redact
+
+TITLES = {
+    "sft": "Supervised fine-tuning",
+    "reward": "Reward model",
+    "dpo": "Preference optimisation (DPO)",
+    "online_dpo": "Online DPO",
+    "ppo": "PPO",
+}
+_NOT_FACTS = ("title", "data", "charts", "card", "status", "run")
+
+
+def stage_data(
+    name: str, metrics: Sequence[Mapping[str, Any]], info: Mapping[str, Any], max_points: int | None = None
+) -> dict[str, Any]:
+    """Return one stage. `info` as in `build.build_report`; `max_points` bounds the points of a series further."""
+    config = info.get("config", {})
+    kind = config.get("training", {}).get("type", name)
+    stage = {
+        "name": name,
+        "title": info.get("title") or TITLES.get(kind, name),
+        "kind": kind,
+        "steps": max((line["step"] for line in metrics), default=0),
+        "state": state_data(info.get("status", {}), metrics),
+        "health": redact(health_data(kind, str(config.get("dtype")), metrics)),
+        "charts": [
+            *chart_data(kind, metrics, max_points),
+            *({"bands": [], **chart} for chart in info.get("charts", [])),
+        ],
+        "card": redact(card_data(info["card"])) if info.get("card") else None,
+        "data": redact(list(info.get("data", []))),
+        "facts": redact({key: value for key, value in info.items() if key not in _NOT_FACTS}),
+    }
+    return stage | ({"run": redact(info["run"])} if "run" in info else {})
+
+
+def state_data(status: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how far a run is, from status.json ({} for none) and its metrics."""
+    seconds = [float(line["seconds"]) for line in metrics if line.get("seconds") is not None]
+    reason = status.get("stopped_because")
+    return {
+        "state": status.get("state", "unknown"),
+        "completed": status.get("completed", len(metrics)),
+        "requested": status.get("requested"),
+        "reason": None if reason is None else redact(str(reason)),
+        "seconds": round(sum(seconds), 3) if seconds else None,
+    }
+
+
+def overlay_data(runs: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
+    """Return the charts of runs of one kind with all runs in them, for each kind of which there are several.
+
+    `runs` are (label, kind, metrics). A chart has one metric; of a chart of several, the first series is compared.
+    """
+    overlays = []
+    for kind in dict.fromkeys(kind for _, kind, _ in runs):
+        own = [(label, metrics) for label, other, metrics in runs if other == kind]
+        if len(own) < 2:
+            continue
+        charts: dict[tuple[str, str], dict[str, Any]] = {}
+        for label, metrics in own:
+            for chart in chart_data(kind, metrics, MAX_OVERLAY_POINTS):
+                for series in chart["series"]:
+                    key = (chart["title"], series["metric"])
+                    title = (
+                        chart["title"]
+                        if len(chart["series"]) == 1
+                        else f"{chart['title']}: {series['label']}"
+                    )
+                    found = charts.setdefault(key, {**chart, "title": title, "series": []})
+                    found["series"].append({**series, "label": label})
+        overlays.append({"title": TITLES.get(kind, kind), "kind": kind, "charts": list(charts.values())})
+    return overlays
+
+
+MAX_OVERLAY_POINTS = 200
+"""Largest number of points of a run's series where several runs are in one chart."""

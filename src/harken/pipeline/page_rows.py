@@ -1,0 +1,146 @@
+"""Read what a run alone has to show of its responses: those to held-out prompts, and its rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harken.evaluate import audit
+from harken.inspection.page_tokens import rounded, spread
+from harken.inspection.recorded import recorded_updates
+from harken.inspection.rows import RolloutRow, require_rows
+from harken.run.credit_table import read_credit
+from harken.run.folder import RunFolder
+from harken.run.tables import JUDGE_COLUMN, read_rows
+
+ROLLOUTS = "training"
+"""The policy of rollouts on the page: it changes with every update."""
+BEFORE = "before training"
+MAX_ROLLOUTS = 1500
+"""Rollouts of a page; of a longer run updates at equal distances are shown, the last among them."""
+MAX_POLICIES = 4
+"""Held-out evaluations that are shown side by side."""
+MAX_POINTS_PER_PROMPT = 40
+"""Held-out evaluations that the slider of one prompt has."""
+
+_Row = dict[str, Any]
+
+
+def run_rows(runs: Mapping[str, RunFolder]) -> list[_Row]:
+    """Return rows with the columns of responses.parquet: held-out responses, then rollouts.
+
+    Of one run several evaluations are compared; of several runs the last evaluation of each, and the first one's start.
+    """
+    several = len(runs) > 1
+    rows: list[_Row] = []
+    for number, (name, run) in enumerate(runs.items()):
+        done = recorded_updates(run.held_out)
+        shown = done[-1:] if several else spread(done, MAX_POLICIES)
+        if several and number == 0 and done[:1] == [0] and len(done) > 1:
+            shown = [0, *shown]
+        for update in shown:
+            policy = BEFORE if update == 0 else name if several else f"update {update}"
+            rows += [_held_out(row, policy) for row in _table(run.held_out, update)]
+    for name, run in runs.items():
+        policy = f"{ROLLOUTS} {name}" if several else ROLLOUTS
+        rows += _rollouts(run, policy, MAX_ROLLOUTS // len(runs))
+    return rows
+
+
+def checkpoint_data(runs: Mapping[str, RunFolder]) -> list[dict[str, Any]]:
+    """Return the responses to each recorded held-out prompt over the evaluations of each run, as page data."""
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for stage, run in runs.items():
+        for update in spread(recorded_updates(run.held_out), MAX_POINTS_PER_PROMPT):
+            for row in _table(run.held_out, update):
+                entry = found.setdefault(
+                    (stage, row["prompt_id"], row["sample"]),
+                    {"id": row["prompt_id"], "stage": stage, "prompt": row["prompt"], "points": []},
+                )
+                entry["points"].append(
+                    {
+                        "step": update,
+                        "text": row["response"],
+                        "reward": row["reward"],
+                        "tokens": len(row["response_tokens"]),
+                        "stop": row["stop"],
+                        "scores": _scores(row),
+                    }
+                )
+    return list(found.values())
+
+
+def _rollouts(run: RunFolder, policy: str, limit: int) -> list[_Row]:
+    updates = recorded_updates(run.rollouts)
+    if not updates:
+        return []
+    last = _table(run.rollouts, updates[-1])
+    shown = spread(updates, max(limit // len(last), 1))
+    rows: list[_Row] = []
+    for update in shown:
+        table = last if update == updates[-1] else _table(run.rollouts, update)
+        kl = _kl(run, update, len(table))
+        rows += [
+            _row(row, policy, f"{row['prompt_id']} · update {update}")
+            | _score_columns(row)
+            | {"kl": kl[number], "update": update}
+            for number, row in enumerate(table)
+        ]
+    return rows
+
+
+def _held_out(row: _Row, policy: str) -> _Row:
+    return _row(row, policy, row["prompt_id"]) | _score_columns(row)
+
+
+def _row(row: _Row, policy: str, prompt: str) -> _Row:
+    return {
+        "prompt_id": prompt,
+        "policy": policy,
+        "sample": row["sample"],
+        "domain": row["domain"],
+        "language": row["language"],
+        "prompt": row["prompt"],
+        "messages": row["messages"],
+        "response": row["response"],
+        "prompt_tokens": len(row["prompt_tokens"]),
+        "response_tokens": len(row["response_tokens"]),
+        "stop": row["stop"],
+        "reward": row["reward"],
+        "repeated_4grams": audit.repetition(row["response"]),
+        "empty": not row["response"].strip(),
+        "cap_hit": row["stop"] == "length",
+        "source": f"{row['policy_version']}",
+    }
+
+
+def _scores(row: _Row) -> dict[str, float | None]:
+    """Return the scores by name; those of judges first, because the page compares the reward with the first."""
+    names = [name.removeprefix("score_") for name in row if name.startswith("score_")]
+    judges = [name for name in names if name.startswith(JUDGE_COLUMN)]
+    found = {name.removeprefix(JUDGE_COLUMN): row[f"score_{name}"] for name in judges}
+    return found | {name: row[f"score_{name}"] for name in names if name not in judges and name not in found}
+
+
+def _score_columns(row: _Row) -> _Row:
+    return {f"score_{name}": value for name, value in _scores(row).items()}
+
+
+def _kl(run: RunFolder, update: int, count: int) -> list[float | None]:
+    """Return the KL of each rollout, summed over its tokens, nats; None where it was not recorded."""
+    path = run.credit / _name(update)
+    if not path.exists():
+        return [None] * count
+    return [rounded(sum(row["kl"])) for row in read_credit(path)]
+
+
+def _table(folder: Path, update: int) -> list[_Row]:
+    path = folder / _name(update)
+    rows = read_rows(path)
+    require_rows(rows, RolloutRow, path)
+    return rows
+
+
+def _name(update: int) -> str:
+    return f"update-{update:06d}.parquet"
