@@ -12,11 +12,12 @@ AUDIT  := .venv-audit
 BENCH  ?=
 KILL   ?=
 
-.PHONY: help demo test test-nightly test-kill check audit mutants bench bench-peers format clean
+.PHONY: help demo web test test-nightly test-kill check audit mutants bench bench-peers format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole pipeline on the embedded model and data, then the report"
+	@echo "make web      builds the script and the style of the pages from web/; needs Node and npm"
 	@echo "make test     the test suite (under ten minutes on two cores)"
 	@echo "make test-nightly  slow tests: every processor capability in turn, and more"
 	@echo "make test-kill  kills every stage at 500 moments or more, resumes, and compares; KILL='ppo --points 5000'"
@@ -33,6 +34,9 @@ demo: $(READY)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
+
+web:
+	@cd web && npm ci --no-audit --no-fund --loglevel=error && npm run build
 
 test-nightly: $(READY)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HARKEN_SHAPE_CHECKS=all $(BIN)/python -m pytest -n 2 -q -m nightly

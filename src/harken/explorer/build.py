@@ -1,6 +1,7 @@
 """Build the report: one HTML file that works offline and never runs text as code.
 
-The data are embedded as gzip + base64, so no response can close a tag. Text is rendered only through `textContent`.
+The data are embedded as gzip + base64, so no response can close a tag. Text is rendered only as text nodes. The script
+and the style are built from `web/` and committed in `static/`.
 A content security policy allows this script and this style, by their hashes, and nothing else: no connections, frames,
 forms, or images other than `data:`.
 """
@@ -12,6 +13,7 @@ import gzip
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -23,21 +25,6 @@ from harken.explorer.page_examples import Audited, Rows
 from harken.run import atomic
 from harken.run.manifest import redact_text
 from harken.run.terminal import escape_invisible
-
-SCRIPTS = (
-    "page.js",
-    "text.js",
-    "intervals.js",
-    "tables.js",
-    "pairs.js",
-    "curves.js",
-    "facts.js",
-    "accounts.js",
-    "cards.js",
-    "responses.js",
-    "main.js",
-)
-"""Inlined in this order in one function, so that a file can use definitions of earlier ones."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -106,8 +93,7 @@ def build_report(
 
 def page(title: str, data: Mapping[str, Any]) -> str:
     """Return the HTML text of the page for the data of `page_data`."""
-    style = static("report.css")
-    script = '(() => {\n"use strict";\n' + "\n".join(static(name) for name in SCRIPTS) + "\n})();\n"
+    style, script = static("explorer.css"), static("explorer.js")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
@@ -119,11 +105,7 @@ def page(title: str, data: Mapping[str, Any]) -> str:
         "data": packed(data),
         "script": script,
     }
-    text = static("report.html")
-    for name, part in parts.items():
-        before, after = text.split(f"<!--{name}-->")
-        text = before + part + after
-    return text
+    return re.sub(r"<!--(\w+)-->", lambda part: parts[part[1]], static("report.html"))
 
 
 def packed(data: Mapping[str, Any]) -> str:

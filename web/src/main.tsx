@@ -1,0 +1,33 @@
+// The report: unpack the data and draw the page.
+import { render } from "preact";
+import { App } from "./App";
+import { followAddress } from "./page/state";
+import { followTheme } from "./page/theme";
+import "./styles/index.css";
+import { unpack } from "./unpack";
+
+function openDetailsForPrint(): void {
+  window.addEventListener("beforeprint", () => {
+    for (const part of document.querySelectorAll("details")) part.open = true;
+  });
+}
+
+async function start(): Promise<void> {
+  const root = document.getElementById("page")!;
+  try {
+    const data = await unpack(document.getElementById("data")!);
+    document.title = data.title;
+    followTheme();
+    followAddress();
+    openDetailsForPrint();
+    root.replaceChildren();
+    render(<App data={data} />, root);
+    const section = decodeURIComponent(location.hash.slice(1)).split("=")[0];
+    document.getElementById(section === "example" ? "responses" : section)?.scrollIntoView();
+  } catch (error) {
+    document.getElementById("state")!.textContent =
+      `This page could not show its data (${(error as Error).message}). It needs a browser from 2024 or later.`;
+  }
+}
+
+void start();

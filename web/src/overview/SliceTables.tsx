@@ -1,0 +1,40 @@
+// Every pair of policies by domain, language and the other columns of the prompts.
+import { probability } from "../page/numbers";
+import { VisibleText } from "../page/VisibleText";
+import { differenceColumn, PairTable, winColumns, type TableProps } from "./PairTables";
+import { rewardName } from "./PolicyTable";
+
+export function SliceTables({ summary }: TableProps) {
+  const names = [...new Set(summary.pairs.flatMap((pair) => pair.slices.map((part) => part.column)))];
+  return (
+    <>
+      {names.map((name) => {
+        const rows = summary.pairs.flatMap((pair) =>
+          pair.slices.filter((part) => part.column === name).map((part) => ({ pair, part })),
+        );
+        const values = new Set(rows.map(({ part }) => part.value));
+        const title = name.replaceAll("_", " ");
+        return (
+          <details class="slices">
+            <summary>
+              By {title} ({values.size})
+            </summary>
+            <PairTable
+              summary={summary}
+              caption={`Every pair of policies by ${title}`}
+              items={rows}
+              pairOf={(row) => row.pair}
+              columns={[
+                { name: title, cell: ({ part }) => <VisibleText text={part.value || "(none)"} /> },
+                { name: "prompts", numeric: true, cell: ({ part }) => String(part.prompts) },
+                ...winColumns(summary, rows, (row) => row.part, (row) => row.pair).slice(0, 2),
+                differenceColumn(rewardName(summary), rows, (row) => row.part.reward),
+                { name: "q", numeric: true, cell: ({ part }) => probability(part.q) },
+              ]}
+            />
+          </details>
+        );
+      })}
+    </>
+  );
+}

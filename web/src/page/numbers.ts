@@ -1,0 +1,31 @@
+// Numbers as text: a real minus sign, fixed digits, shares as percent.
+
+type Maybe = number | null | undefined;
+
+/** Format a number with fixed digits and a minus sign (−); with `sign`, also a plus. */
+export function number(value: Maybe, digits = 2, sign = false): string {
+  if (value === null || value === undefined) return "–";
+  const text = Math.abs(value).toFixed(digits);
+  const zero = Number(text) === 0;
+  if (value < 0 && !zero) return `−${text}`;
+  return sign && !zero ? `+${text}` : text;
+}
+
+export const percent = (share: number, digits = 1): string => `${number(100 * share, digits)} %`;
+export const signed = (value: number): string => number(value, 3, true);
+export const plain = (value: number): string => number(value, 3);
+/** A difference of shares in percentage points. */
+export const points = (value: number): string => `${number(100 * value, 1, true)} pt`;
+export const probability = (p: number): string => (p < 0.001 ? "< 0.001" : p.toFixed(3));
+export const counted = (count: number, noun: string): string =>
+  `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+
+/** Format a number with about three significant digits. */
+export function short(value: number): string {
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 0.001 || size >= 1e5)) return value.toExponential(1).replaceAll("-", "−");
+  return number(value, size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
+}
+
+/** Replace the hyphens before digits of a sentence by minus signs. */
+export const minus = (text: string): string => text.replace(/(^|[\s(])-(?=\d)/g, "$1−");
