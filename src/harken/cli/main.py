@@ -23,6 +23,7 @@ from harken.cli.next_steps import QUICK, after_demo
 from harken.cli.options import AcceptChanges, OutputDir, Set
 from harken.cli.preflight import preflight
 from harken.cli.presets import presets
+from harken.cli.review import hard_negative_commands, review_commands
 from harken.config import files as config_files
 from harken.config.stages import resolve_stages
 from harken.errors import UserError, describe_exception, is_third_party_error
@@ -49,18 +50,9 @@ OS_ERROR_FIXES = {
 """Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
 
 FILES = {
-    "card",
-    "demo",
-    "train",
-    "pipeline",
-    "sweep",
-    "eval",
-    "generate",
-    "score",
-    "pairs",
-    "export",
-    "report",
-}
+    "card", "demo", "train", "pipeline", "sweep", "eval", "generate", "score", "pairs", "hard-negatives", "review",
+    "export", "report",
+}  # fmt: skip
 """Commands whose results are in files, so that lost output is not an error."""
 
 app = typer.Typer(
@@ -73,6 +65,8 @@ app.add_typer(preflight)
 app.add_typer(evaluation_commands)
 app.add_typer(generation_commands)
 app.add_typer(policy_commands)
+app.add_typer(review_commands, name="review")
+app.add_typer(hard_negative_commands)
 app.add_typer(presets, name="presets")
 
 

@@ -8,6 +8,7 @@ from harken.config.base import DataConfig, Strict
 from harken.config.evaluation import EvaluationConfig
 from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
 from harken.config.pipeline import PipelineConfig
+from harken.config.review import HardNegativesConfig, ReviewConfig
 from harken.config.run import (
     CheckpointSettings,
     HealthSettings,
@@ -22,10 +23,12 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "GenerationConfig",
+    "HardNegativesConfig",
     "HealthSettings",
     "LoraSettings",
     "PairsConfig",
     "PipelineConfig",
+    "ReviewConfig",
     "RunConfig",
     "ScoringConfig",
     "Strict",

@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from harken.config import (
     EvaluationConfig,
     GenerationConfig,
+    HardNegativesConfig,
     PairsConfig,
     PipelineConfig,
+    ReviewConfig,
     RunConfig,
     ScoringConfig,
 )
@@ -27,7 +29,7 @@ from harken.config.stages import resolve_stages
 from harken.config.yaml import Settings
 from harken.errors import UserError
 
-ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pairs"]
+ConfigKind = Literal["run", "pipeline", "evaluation", "generate", "score", "pairs", "review"]
 Config = TypeVar("Config", bound=Strict)
 
 _TYPE_ALIASES = {"rm": "reward"}
@@ -39,7 +41,7 @@ _FLAT = {
     'reward_model: "@rm", …}',
 }
 """Top-level keys that pipelines had before they had `stages`, and each as a stage."""
-_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs")
+_DATA_STAGES: tuple[ConfigKind, ...] = ("generate", "score", "pairs", "review")
 """Kinds whose key `type` names them, and the command too."""
 _WITH_ARTICLE = {
     "run": "a run",
@@ -114,6 +116,20 @@ def load_pairs(
 ) -> PairsConfig:
     """Load the configuration of pairs; arguments as in `load_evaluation`."""
     return _load_given(PairsConfig, "pairs", "pairs", name, overrides, output_dir, given)
+
+
+def load_review(
+    name: str | None, overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+) -> ReviewConfig:
+    """Load the configuration of a review; arguments as in `load_evaluation`."""
+    return _load_given(ReviewConfig, "review", "review", name, overrides, output_dir, given)
+
+
+def load_hard_negatives(
+    overrides: list[str], output_dir: str | Path | None, given: Mapping[str, Any]
+) -> HardNegativesConfig:
+    """Load the configuration of hard negatives; arguments as in `load_evaluation`."""
+    return _load_given(HardNegativesConfig, "pairs", "hard-negatives", None, overrides, output_dir, given)
 
 
 def _load_given(

@@ -9,6 +9,7 @@ from harken.config.base import Strict
 from harken.config.evaluation import EvaluationConfig
 from harken.config.generation import GenerationConfig, PairsConfig, ScoringConfig
 from harken.config.pipeline import ReportStage
+from harken.config.review import HardNegativesConfig, ReviewConfig
 from harken.config.run import RunConfig
 
 OutputKind = Literal["policy", "reward model", "table", "page"]
@@ -38,6 +39,8 @@ STAGE_TYPES: dict[str, StageType] = {
     "generate": StageType(GenerationConfig, "responses.parquet", "table", "responses"),
     "score": StageType(ScoringConfig, "responses.parquet", "table", "scores of responses"),
     "pairs": StageType(PairsConfig, "pairs.jsonl", "table", "pairs of responses"),
+    "review": StageType(ReviewConfig, "pairs.jsonl", "table", "review by people"),
+    "hard_negatives": StageType(HardNegativesConfig, "pairs.jsonl", "table", "pairs of failures"),
     "evaluation": StageType(EvaluationConfig, "responses.parquet", "table", "evaluation"),
     "report": StageType(ReportStage, "report.html", "page", "report"),
 }

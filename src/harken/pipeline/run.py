@@ -11,8 +11,10 @@ from harken.card.run_card import card_for_gate
 from harken.config import (
     EvaluationConfig,
     GenerationConfig,
+    HardNegativesConfig,
     PairsConfig,
     PipelineConfig,
+    ReviewConfig,
     RunConfig,
     ScoringConfig,
     Strict,
@@ -25,6 +27,8 @@ from harken.generation.generate import run_generate
 from harken.generation.pairs import run_pairs
 from harken.generation.score import run_score
 from harken.pipeline.page import report_pipeline
+from harken.review.hard_negatives import run_hard_negatives
+from harken.review.stage import run_review_stage
 from harken.run import checksums
 from harken.run.config_lock import lock_config, read_locked_config, write_config
 from harken.run.folder import PipelineFolder, RunFolder
@@ -62,6 +66,16 @@ def _pairs(stage: PipelineStage, accept_changes: bool) -> None:
     run_pairs(stage.config, stage.root)
 
 
+def _review(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, ReviewConfig)
+    run_review_stage(stage.config, stage.root)
+
+
+def _hard_negatives(stage: PipelineStage, accept_changes: bool) -> None:
+    assert isinstance(stage.config, HardNegativesConfig)
+    run_hard_negatives(stage.config, stage.root)
+
+
 def _report(stage: PipelineStage, accept_changes: bool) -> None:
     report_pipeline(stage.root.parent)
 
@@ -72,6 +86,8 @@ RUNNERS: dict[type[Strict], StageRunner] = {
     GenerationConfig: _generate,
     ScoringConfig: _score,
     PairsConfig: _pairs,
+    ReviewConfig: _review,
+    HardNegativesConfig: _hard_negatives,
     ReportStage: _report,
 }
 """By the configuration of the stage's type (`config.stage_types`)."""

@@ -8,6 +8,8 @@
       pipeline.yml  results.json
 <evaluation>/config.yml  manifest.json  responses.parquet  summary.json  audit.json  shards/
 
+<review>/study.json  votes.sqlite  links.json  lock.json  report.json  report.md  pairs.jsonl
+
 <generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
       demonstrations.jsonl}
 
@@ -295,3 +297,45 @@ class PairsFolder:
         """List the files of the finished folder."""
         files = (self.config, self.manifest, self.pairs, self.demonstrations)
         return [path for path in files if path.exists()]
+
+
+@dataclass(frozen=True)
+class ReviewFolder:
+    """Name the files of one review by people."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """The plan: settings, items with their texts, every rater's tasks, the key of the sides (JSON)."""
+        return self.root / "study.json"
+
+    @property
+    def votes(self) -> Path:
+        """The votes, append-only (SQLite)."""
+        return self.root / "votes.sqlite"
+
+    @property
+    def links(self) -> Path:
+        """The raters' tokens and the port (JSON); readable by the owner alone."""
+        return self.root / "links.json"
+
+    @property
+    def lock(self) -> Path:
+        """The hash of the last vote at the time of the lock (JSON). With it, no vote is accepted any more."""
+        return self.root / "lock.json"
+
+    @property
+    def report(self) -> Path:
+        """All figures of the unblinded votes (JSON)."""
+        return self.root / "report.json"
+
+    @property
+    def markdown(self) -> Path:
+        """The same for people (Markdown)."""
+        return self.root / "report.md"
+
+    @property
+    def pairs(self) -> Path:
+        """Preference pairs of the votes (JSONL), where a stage of a pipeline exports them."""
+        return self.root / "pairs.jsonl"

@@ -1,17 +1,24 @@
-"""Measure how far raters agree: Krippendorff's alpha, and how well one rater predicts the others.
+"""Measure how far raters agree: Krippendorff's alpha, kappas, percent agreement, and how well one rater predicts the
+others.
 
-The second is a ceiling for a reward model: an accuracy above it on the same pairs suggests that they were in the
+The last is a ceiling for a reward model: an accuracy above it on the same pairs suggests that they were in the
 training data. A score is negative for the first response, positive for the second, 0 a tie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harken.maths.statistics.intervals import clustered_jeffreys
+from harken.maths.statistics.bootstrap import cluster_counts, is_constant, percentile_interval
+from harken.maths.statistics.intervals import clustered_jeffreys, rule_of_three
+
+MeasurementLevel = Literal["nominal", "ordinal"]
+ALPHA_DRAWS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +35,105 @@ class RaterCeiling:
     high: float
 
 
-def krippendorff_alpha(rows: Sequence[Sequence[float]]) -> float | None:
-    """Compute Krippendorff's alpha for ordinal scores: 1 - observed ÷ expected disagreement.
+@dataclass(frozen=True, slots=True)
+class AlphaInterval:
+    """Hold Krippendorff's alpha over `rows` with two or more ratings, with its 95 % bootstrap interval over rows."""
+
+    rows: int
+    value: float
+    low: float
+    high: float
+
+
+def krippendorff_alpha(rows: Sequence[Sequence[float]], level: MeasurementLevel = "ordinal") -> float | None:
+    """Compute Krippendorff's alpha: 1 - observed ÷ expected disagreement.
 
     None where the expected disagreement is 0. Rows may have different numbers of raters; those with fewer than two are
-    ignored. The squared distance of two values is (number of scores from one to the other, the outer two counted
-    half)². Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability", section E.
+    ignored. The squared distance of two ordinal values is (number of scores from one to the other, the outer two
+    counted half)², that of two different nominal values 1. Source: Krippendorff 2011, "Computing Krippendorff's
+    alpha-reliability", sections D and E.
     """
-    rated = [row for row in rows if len(row) >= 2]
-    values = sorted({score for row in rated for score in row})
-    index = {value: i for i, value in enumerate(values)}
-    together = np.zeros((len(values), len(values)))
-    for row in rated:
-        counts = np.bincount([index[score] for score in row], minlength=len(values)).astype(float)
-        together += (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
-    marginal = together.sum(0)
-    middle = np.cumsum(marginal) - marginal / 2
-    distance = (middle[:, None] - middle[None, :]) ** 2
-    expected = float((np.outer(marginal, marginal) * distance).sum())
-    if expected == 0:
+    together = _coincidences(rows).sum(axis=0)
+    value = float(_alphas(together[None], level)[0]) if together.any() else np.nan
+    return None if np.isnan(value) else value
+
+
+def alpha_interval(
+    rows: Sequence[Sequence[float]],
+    level: MeasurementLevel = "ordinal",
+    draws: int = ALPHA_DRAWS,
+    seed: int = 0,
+) -> AlphaInterval | None:
+    """Compute Krippendorff's alpha with a percentile bootstrap interval over rows; None as `krippendorff_alpha`.
+
+    Rows are resampled with all their ratings. Where no row has a disagreement the bootstrap does not vary, and the
+    lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. A single row has
+    the interval [-1, 1].
+    """
+    each = _coincidences(rows)
+    value = krippendorff_alpha(rows, level)
+    if value is None:
         return None
-    return 1.0 - float((together * distance).sum()) * float(marginal.sum() - 1) / expected
+    size = each.shape[1]
+    flat = each.reshape(len(each), size * size)
+    drawn = np.concatenate(
+        [
+            _alphas((counts @ flat).reshape(-1, size, size), level)
+            for counts in cluster_counts(len(each), draws, seed)
+        ]
+    )
+    known = drawn[~np.isnan(drawn)]
+    if len(each) == 1 or not len(known):
+        return AlphaInterval(len(each), value, -1.0, 1.0)
+    if is_constant(known):
+        return AlphaInterval(len(each), value, _lowest_alpha(each.sum(axis=0), level, len(each)), 1.0)
+    low, high = percentile_interval(known, clusters=len(each))
+    return AlphaInterval(len(each), value, low, min(high, 1.0))
+
+
+def percent_agreement(rows: Sequence[Sequence[Hashable]]) -> float | None:
+    """Compute the share of pairs of raters with the same rating, averaged over rows; None without two ratings."""
+    shares = []
+    for row in rows:
+        if len(row) >= 2:
+            equal = sum(row[i] == row[j] for i in range(len(row)) for j in range(i))
+            shares.append(equal / (len(row) * (len(row) - 1) / 2))
+    return float(np.mean(shares)) if shares else None
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
+    """Compute Cohen's kappa of two raters who rated the same rows; None where chance agreement is 1.
+
+    Source: Cohen 1960, Educational and Psychological Measurement 20:37. Raises ValueError for different lengths.
+    """
+    names = sorted({*first, *second}, key=repr)
+    index = {name: i for i, name in enumerate(names)}
+    table = np.zeros((len(names), len(names)))
+    for a, b in zip(first, second, strict=True):
+        table[index[a], index[b]] += 1
+    total = table.sum()
+    if not total:
+        return None
+    expected = float(table.sum(axis=0) @ table.sum(axis=1)) / total**2
+    return None if expected >= 1 else (float(np.trace(table)) / float(total) - expected) / (1 - expected)
+
+
+def fleiss_kappa(rows: Sequence[Sequence[Hashable]]) -> float | None:
+    """Compute Fleiss' kappa; None where chance agreement is 1 or there are no rows.
+
+    Every row has the same number of ratings, two or more; else ValueError.
+    Source: Fleiss 1971, Psychological Bulletin 76:378.
+    """
+    if not rows:
+        return None
+    ratings = len(rows[0])
+    if ratings < 2 or any(len(row) != ratings for row in rows):
+        raise ValueError("Fleiss' kappa needs the same number of ratings, two or more, in every row")
+    names = sorted({name for row in rows for name in row}, key=repr)
+    counts = np.array([[list(row).count(name) for name in names] for row in rows], dtype=np.float64)
+    observed = float(((counts**2).sum(axis=1) - ratings).mean()) / (ratings * (ratings - 1))
+    expected = float(((counts.sum(axis=0) / counts.sum()) ** 2).sum())
+    return None if expected >= 1 else (observed - expected) / (1 - expected)
 
 
 def rater_ceiling(rows: Sequence[Sequence[float]]) -> RaterCeiling | None:
@@ -68,3 +153,46 @@ def rater_ceiling(rows: Sequence[Sequence[float]]) -> RaterCeiling | None:
         return None
     found = clustered_jeffreys(agreed, cases)
     return RaterCeiling(sum(n > 0 for n in cases), sum(cases), found.mean, found.low, found.high)
+
+
+def _coincidences(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Return the coincidence matrix of each row with two or more ratings, [rows, values, values]."""
+    rated = [row for row in rows if len(row) >= 2]
+    values = sorted({score for row in rated for score in row})
+    index = {value: i for i, value in enumerate(values)}
+    found = np.zeros((len(rated), len(values), len(values)))
+    for place, row in enumerate(rated):
+        counts = np.bincount([index[score] for score in row], minlength=len(values)).astype(float)
+        found[place] = (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
+    return found
+
+
+def _distances(marginal: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
+    """Return the squared distances of values, [sets, values, values], from their counts [sets, values]."""
+    if level == "nominal":
+        size = marginal.shape[1]
+        return np.broadcast_to(1.0 - np.eye(size), (len(marginal), size, size))
+    middle = np.cumsum(marginal, axis=1) - marginal / 2
+    squared: NDArray[Any] = (middle[:, :, None] - middle[:, None, :]) ** 2
+    return squared
+
+
+def _alphas(together: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
+    """Return alpha of each coincidence matrix [sets, values, values]; NaN where the expected disagreement is 0."""
+    marginal = together.sum(axis=2)
+    distance = _distances(marginal, level)
+    expected = np.einsum("di,dj,dij->d", marginal, marginal, distance)
+    observed = np.einsum("dij,dij->d", together, distance)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: NDArray[Any] = 1.0 - observed * (marginal.sum(axis=1) - 1) / expected
+    found[expected == 0] = np.nan
+    return found
+
+
+def _lowest_alpha(together: NDArray[Any], level: MeasurementLevel, rows: int) -> float:
+    """Return alpha if a share of the ratings, by the rule of three, disagreed by the largest distance."""
+    marginal = together.sum(axis=1)
+    distance = _distances(marginal[None], level)[0]
+    total = float(marginal.sum())
+    expected = float(marginal @ distance @ marginal) / (total * (total - 1))
+    return max(-1.0, 1.0 - rule_of_three(rows) * float(distance.max()) / expected)

@@ -1,0 +1,355 @@
+"""Define `harken review`, with its verbs, and `harken hard-negatives`. Imports: see `cli.main`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from harken.cli.options import OutputDir, Set
+from harken.config import files as config_files
+from harken.config.evaluation_options import policies_from
+from harken.errors import UserError
+from harken.run.folder import PipelineFolder, ReviewFolder
+from harken.run.terminal import show
+
+if TYPE_CHECKING:
+    from harken.config.review import ReviewConfig
+    from harken.review.study import Study
+
+SERVE = "serve"
+
+
+class ServeByDefault(TyperGroup):
+    """Take a first argument that is no verb as the path of `serve`: `harken review outputs/demo`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the verb `serve` unless a verb or --help comes first."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [SERVE, *args]
+        return super().parse_args(ctx, args)
+
+
+review_commands = typer.Typer(cls=ServeByDefault, rich_markup_mode=None, no_args_is_help=True)
+hard_negative_commands = typer.Typer(rich_markup_mode=None)
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]PATH...",
+        help="An evaluation, a pipeline, files of responses, a folder of pairs, or the folder of a review.",
+    ),
+]
+StudyPath = Annotated[Path, typer.Argument(metavar="REVIEW", help="The folder of a review.")]
+Raters = Annotated[
+    str | None, typer.Option(metavar="NAME,NAME", help="Who votes; each gets a link. [rater1]")
+]
+Edge = Annotated[
+    float | None, typer.Option(metavar="P", help="The win rate that the review should detect. [0.6]")
+]
+Items = Annotated[
+    int | None, typer.Option(metavar="N", help="Pairs of responses to judge. [as many as --edge needs]")
+]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="A YAML file with the keys of a review.")
+]
+
+
+@review_commands.callback()
+def review() -> None:
+    """Compare responses without knowing which policy wrote them, and learn from the votes.
+
+    \b
+    Examples:
+      harken review outputs/04_eval --raters anna,ben      serve the review; each rater gets a link
+      harken review plan outputs/04_eval --edge 0.55       how many votes does an edge need?
+      harken review report outputs/review                  lock, unblind, win rates and agreement
+      harken review export outputs/review --out pairs.jsonl
+    """
+
+
+@review_commands.command(SERVE)
+def serve_command(
+    paths: Paths,
+    raters: Raters = None,
+    items: Items = None,
+    edge: Edge = None,
+    config_file: ConfigFile = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PACK.html", help="Write a page for raters without a network, and serve nothing."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: a free one, kept.")] = 0,
+    accept: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Raters who may go on although their calibration failed."),
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the links.")] = False,
+    output_dir: OutputDir = None,
+) -> None:
+    """Serve a review to raters on this machine until Ctrl-C; the same command continues it.
+
+    Responses are shown in pairs, without policies, rewards or names; the sides are balanced for every rater. Equal
+    responses are left out. Every vote is on the disk before it is confirmed.
+
+    \b
+    Examples:
+      harken review outputs/04_eval --raters anna,ben --output-dir outputs/review
+      harken review outputs/demo                            the evaluation of a pipeline
+      harken review base.jsonl ours.jsonl --items 200
+      harken review outputs/review                          continue
+      harken review outputs/04_eval --out pack.html         one file for a rater without a network
+    """
+    study, folder = _open(paths, raters, items, edge, config_file, set_, output_dir)
+
+    from harken.review.plan import study_lines
+    from harken.review.votes import read_votes
+
+    show("\n".join(study_lines(study, read_votes(folder.votes, study.hash))))
+    if out is not None:
+        from harken.review.page import write_packs
+
+        for rater, path in write_packs(study, out).items():
+            show(f"{rater}: {path}")
+        show(
+            "A pack is blinded less well than the server: its reader can look ahead and edit votes.\n"
+            f"Votes come back with: harken review import {folder.root} VOTES.json"
+        )
+        return
+
+    from harken.review.require import require_server
+
+    require_server()
+
+    from harken.review.server import serve_review
+
+    serve_review(study, folder, host=host, port=port, accepted=_names(accept), browser=not no_browser)
+
+
+@review_commands.command("plan")
+def plan_command(
+    paths: Paths,
+    raters: Raters = None,
+    items: Items = None,
+    edge: Edge = None,
+    config_file: ConfigFile = None,
+    set_: Set = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Show how many votes an edge needs, and what the review of these responses would contain. Nothing is written.
+
+    \b
+    Examples:
+      harken review plan outputs/04_eval --edge 0.55 --raters anna,ben,cleo
+      harken review plan outputs/review                     progress and calibration of a review
+    """
+    from harken.review.plan import power_lines, study_lines
+    from harken.review.study import plan_study, read_study
+    from harken.review.votes import read_votes
+
+    if (folder := _existing(paths)) is not None:
+        study = read_study(folder)
+        show("\n".join(study_lines(study, read_votes(folder.votes, study.hash))))
+        return
+    config = _config(paths, raters, items, edge, config_file, set_, output_dir)
+    show("\n".join([*power_lines(config), "", *study_lines(plan_study(config))]))
+
+
+@review_commands.command("report")
+def report_command(
+    study: StudyPath,
+    early: Annotated[
+        bool, typer.Option("--early", help="Lock although items are open. A lock is final.")
+    ] = False,
+) -> None:
+    """Lock a review, unblind it, and report win rates and the agreement of raters.
+
+    Writes report.json and report.md. Without agreement above chance there is no headline.
+
+    \b
+    Examples:
+      harken review report outputs/review
+      harken review report outputs/review --early
+    """
+    from harken.review.report import lock_and_report, report_lines
+
+    folder = ReviewFolder(study)
+    show("\n".join(report_lines(lock_and_report(folder, early=early))))
+    show(f"\nreport   {folder.markdown}\nnext     harken review export {study} --out pairs.jsonl")
+
+
+@review_commands.command("export")
+def export_command(
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="The pairs.")],
+    ties: Annotated[
+        Literal["drop", "keep"], typer.Option(help="keep: ties as pairs of strength 0.")
+    ] = "drop",
+) -> None:
+    """Write the votes of a locked review as preference pairs that `harken train` reads.
+
+    The prompts are training data then: leave them out of later evaluations with --leave-out.
+
+    \b
+    Examples:
+      harken review export outputs/review --out pairs.jsonl
+      harken train --preset smollm2-135m_rm --set data.path=pairs.jsonl
+      harken eval outputs/03_ppo --data my_heldout.jsonl --leave-out pairs.jsonl
+    """
+    from harken.review.export import export_pairs, write_pairs
+    from harken.review.report import read_locked_votes
+
+    found, votes = read_locked_votes(ReviewFolder(study))
+    exported = export_pairs(found, votes, ties)
+    write_pairs(out, exported, str(study))
+    show(f"{out}: {exported.line()}\nLater evaluations: harken eval … --leave-out {out}")
+
+
+@review_commands.command("import")
+def import_command(
+    study: StudyPath,
+    votes: Annotated[list[Path], typer.Argument(metavar="VOTES.json...", help="Files from offline packs.")],
+) -> None:
+    """Add votes that raters gave in an offline pack.
+
+    \b
+    Examples:
+      harken review import outputs/review anna-votes.json
+    """
+    from harken.review.page import import_votes
+    from harken.review.study import read_study
+
+    folder = ReviewFolder(study)
+    found = read_study(folder)
+    for path in votes:
+        new, known = import_votes(found, folder, path)
+        show(f"{path}: {new:,} votes added, {known:,} known already")
+
+
+@hard_negative_commands.command("hard-negatives")
+def hard_negatives_command(
+    responses: Annotated[
+        str, typer.Argument(metavar="RESPONSES", help="An evaluation, or a file of responses with rewards.")
+    ],
+    rules: Annotated[
+        str | None,
+        typer.Option(metavar="RULE,RULE", help="[high_reward_broken,repetition,truncated]"),
+    ] = None,
+    reward_margin: Annotated[
+        float | None, typer.Option(metavar="X", help="Least reward above the clean response's. [0]")
+    ] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output-dir", metavar="DIR", help="The folder of the pairs.")
+    ] = None,
+) -> None:
+    """Make preference pairs of what the audit found: a clean response over a broken one to the same prompt.
+
+    Every row names its rule, the failures with their evidence, both policies and both rewards. Default folder: that of
+    the responses with -hard-negatives at its end.
+
+    \b
+    Examples:
+      harken hard-negatives outputs/04_eval --out outputs/hard
+      harken review outputs/hard                            let people decide first
+      harken train --preset smollm2-135m_rm --set data.path=outputs/hard/pairs.jsonl
+    """
+    given: dict[str, Any] = {"responses": responses}
+    given |= {"rules": rules.split(",")} if rules else {}
+    given |= {"reward_margin": reward_margin} if reward_margin is not None else {}
+    path = Path(responses)
+    default = path.with_name(f"{path.stem if path.suffix else path.name}-hard-negatives")
+    config = config_files.load_hard_negatives(set_ or [], out or default, given)
+
+    from harken.review.hard_negatives import run_hard_negatives
+
+    run_hard_negatives(config, Path(str(config.output_dir)))
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _existing(paths: list[str]) -> ReviewFolder | None:
+    """Return the review that a single path names, None for anything else."""
+    folder = ReviewFolder(Path(paths[0]))
+    return folder if len(paths) == 1 and folder.study.is_file() else None
+
+
+def _config(
+    paths: list[str],
+    raters: str | None,
+    items: int | None,
+    edge: float | None,
+    config_file: str | None,
+    set_: list[str] | None,
+    output_dir: Path | None,
+) -> ReviewConfig:
+    given: dict[str, Any] = _reviewed(paths)
+    options = {"raters": _names(raters) or None, "items": items, "edge": edge}
+    given |= {key: value for key, value in options.items() if value is not None}
+    return config_files.load_review(config_file, set_ or [], output_dir, given)
+
+
+def _reviewed(paths: list[str]) -> dict[str, Any]:
+    """Return what is reviewed: a folder of pairs, else policies; a pipeline stands for its last evaluation."""
+    if len(paths) == 1 and "=" not in paths[0] and (pairs := Path(paths[0]) / "pairs.jsonl").is_file():
+        return {"pairs_path": str(pairs)}
+    return {"policies": policies_from([_evaluation_of(path) for path in paths])}
+
+
+def _evaluation_of(path: str) -> str:
+    if not PipelineFolder(Path(path)).config.is_file():
+        if Path(path).is_dir() and not (Path(path) / "responses.parquet").is_file():
+            raise UserError(
+                "this folder has no responses",
+                where=path,
+                fix="name the folder of an evaluation, a pipeline that has one, or files of responses",
+            )
+        return path
+
+    from harken.run.pipeline_record import read_pipeline
+
+    stages = [
+        stage for stage in read_pipeline(Path(path))[1] if stage.type == "evaluation" and stage.finished
+    ]
+    if not stages:
+        raise UserError(
+            "this pipeline has no finished evaluation",
+            where=path,
+            fix="finish it with `harken pipeline`, or name files of responses",
+        )
+    return str(stages[-1].root)
+
+
+def _open(
+    paths: list[str],
+    raters: str | None,
+    items: int | None,
+    edge: float | None,
+    config_file: str | None,
+    set_: list[str] | None,
+    output_dir: Path | None,
+) -> tuple[Study, ReviewFolder]:
+    """Return the study that a path names, or the one of the settings in its folder, created if there is none."""
+    from harken.review.study import open_study, read_study
+    from harken.run.lock import write_lock
+
+    if (folder := _existing(paths)) is not None:
+        if any(option is not None for option in (raters, items, edge, config_file, set_, output_dir)):
+            raise UserError(
+                "the settings of a review are fixed once it exists",
+                where=paths[0],
+                fix="remove the options, or start another review with --output-dir",
+            )
+        return read_study(folder), folder
+    config = _config(paths, raters, items, edge, config_file, set_, output_dir)
+    folder = ReviewFolder(Path(str(config.output_dir)))
+    with write_lock(folder.root):
+        return open_study(config, folder), folder

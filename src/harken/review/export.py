@@ -1,0 +1,133 @@
+"""Export the votes of a locked review as preference pairs that training reads. No torch.
+
+One row per item whose votes have a winner. Ties may be kept with strength 0, which training reads with label 1/2. Items
+that are both bad give no pair: neither text should be learned. Nor do items on which raters contradict each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harken.errors import UserError
+from harken.review.outcomes import UnblindedVote, unblind
+from harken.review.study import Study
+from harken.review.votes import Vote
+from harken.run import atomic
+
+SOURCE = "human-review"
+EXPORT_COUNTS = {
+    "pairs": "pairs",
+    "ties_kept": "of them ties, with strength 0",
+    "ties": "ties left out",
+    "both_bad": "items that are both bad",
+    "contradicting": "items on which raters contradict each other",
+    "skipped": "items with skips alone",
+    "open": "items without a vote",
+}
+"""What becomes of every item, in words."""
+
+
+@dataclass(frozen=True)
+class ExportedPairs:
+    """Hold the rows, and how many items became what."""
+
+    rows: list[dict[str, Any]]
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def line(self) -> str:
+        """Describe the counts in one line."""
+        return ", ".join(
+            f"{self.counts[key]:,} {what}" for key, what in EXPORT_COUNTS.items() if self.counts[key]
+        )
+
+
+def export_pairs(
+    study: Study, votes: Sequence[Vote], ties: Literal["drop", "keep"] = "drop"
+) -> ExportedPairs:
+    """Return the pairs of a review, in the order of its items.
+
+    `preference_strength` is the mean strength of the winner's votes. `individual_preference` lists every vote by a
+    number for its rater: negative for `chosen`, as HelpSteer3 writes it, so that the card knows the human ceiling.
+    """
+    counts: Counter[str] = Counter()
+    by_item: dict[str, list[UnblindedVote]] = {}
+    for one in unblind(study, votes):
+        if one.task.kind == "vote":
+            by_item.setdefault(one.item.id, []).append(one)
+    numbers = {rater: number for number, rater in enumerate(study.tasks, start=1)}
+    rows = []
+    compared = _compared_items(study)
+    for item in study.items.values():
+        if item.id not in compared:
+            continue
+        own = by_item.get(item.id, [])
+        what, winner = _decide(own)
+        if what == "tie" and ties == "keep":
+            what, winner = "ties_kept", 0
+        counts[what if what != "tie" else "ties"] += 1
+        if winner is not None:
+            counts["pairs"] += what == "ties_kept"
+            rows.append(_pair_row(study, own, winner, numbers, tie=what == "ties_kept"))
+    return ExportedPairs(rows, counts)
+
+
+def write_pairs(path: Path, exported: ExportedPairs, where: str) -> None:
+    """Write the rows as JSONL. Raises UserError if there is none."""
+    if not exported.rows:
+        raise UserError(
+            f"no vote decides a pair ({exported.line()})",
+            where=where,
+            fix="collect more votes, or use --ties keep",
+        )
+    atomic.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in exported.rows))
+
+
+def _compared_items(study: Study) -> frozenset[str]:
+    """Return the items that are compared, without those of the calibration alone."""
+    return frozenset(task.item for own in study.tasks.values() for task in own if task.kind == "vote")
+
+
+def _decide(own: Sequence[UnblindedVote]) -> tuple[str, int | None]:
+    """Return what becomes of an item, and the index of the better text where there is one."""
+    if not own:
+        return "open", None
+    known = [one for one in own if one.sign is not None]
+    if not known:
+        return "skipped", None
+    signs = [one.sign or 0 for one in known]
+    total = sum(signs)
+    if 1 in signs and -1 in signs:
+        return "contradicting", None
+    if total:
+        return "pairs", int(total > 0)
+    return ("both_bad" if any(one.outcome == "both_bad" for one in known) else "tie"), None
+
+
+def _pair_row(
+    study: Study, own: Sequence[UnblindedVote], winner: int, numbers: dict[str, int], tie: bool
+) -> dict[str, Any]:
+    item, known = own[0].item, [one for one in own if one.score is not None]
+    scores = [(one.score or 0.0) * (-1 if winner == 1 else 1) + 0.0 for one in known]  # negative for `chosen`
+    winning = [-score for score in scores if score < 0]
+    sides = {"chosen": winner, "rejected": 1 - winner}
+    return {
+        "id": item.prompt_id,
+        "prompt": list(item.prompt),
+        **{side: [{"role": "assistant", "content": item.texts[i]}] for side, i in sides.items()},
+        "preference_strength": 0.0 if tie else sum(winning) / len(winning),
+        **{f"{side}_policy": item.policies[i] for side, i in sides.items()},
+        "sample": item.sample,
+        "raters": len(known),
+        "individual_preference": [
+            {"rater": numbers[one.vote.rater], "score": score}
+            for one, score in zip(known, scores, strict=True)
+        ],
+        "reasons": sorted({reason for one in known for reason in one.vote.reasons}),
+        "source": SOURCE,
+        "study": study.hash,
+    }

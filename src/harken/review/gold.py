@@ -1,0 +1,117 @@
+"""Find gold items: pairs whose better side is known, so that a rater's attention can be measured. No torch.
+
+Gold is never taken from the items that are compared: leaving out the prompts where one policy failed would change the
+comparison. Where every prompt was drawn, gold is made: a clean text is better than the same text whose last sentence is
+repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from harken.config.review import ReviewConfig
+from harken.evaluate.audit import BROKEN, audit_response, flags
+from harken.review.items import CHOSEN, REJECTED, ReviewItem, read_pairs
+from harken.seeds import generator, permutation
+
+CLEAR_FAILURES = frozenset(
+    ["repetition", "character_repetition", "loop", "repeated_items", "empty", "template_leakage", "mojibake"]
+)
+"""Kinds of failure that make a response worse than a clean one to the same prompt."""
+GOLD_REPEATS = 6
+"""Copies of the last sentence in gold that is made."""
+MAX_AUDITED = 400
+"""Pairs that are audited in search of gold."""
+FROM_FILE, FROM_AUDIT, FROM_COPY = "file", "audit", "repeated last sentence"
+
+
+def find_gold(
+    config: ReviewConfig, drawn: Sequence[ReviewItem], rest: Sequence[ReviewItem], count: int
+) -> list[ReviewItem]:
+    """Return at most `count` gold items: from `gold_path`, else from the audit of `rest`, else made of clean texts.
+
+    Raises UserError if `gold_path` cannot be read.
+    """
+    if not count:
+        return []
+    if config.gold_path is not None:
+        found = _from_file(config.gold_path, config.seed, count)
+    else:
+        found = [gold for item in _shuffled(rest, config.seed)[:MAX_AUDITED] if (gold := _from_audit(item))][
+            :count
+        ]
+        made = _made([*_shuffled(rest, config.seed), *_shuffled(drawn, config.seed)])
+        used = {item.prompt_id for item in found}
+        while len(found) < count and (item := next(made, None)) is not None:
+            if item.prompt_id not in used:
+                used.add(item.prompt_id)
+                found.append(item)
+    # The better text is the first or the second at random: nothing may follow from its place in the item.
+    draw = generator(config.seed, "review gold order")
+    turned = [_turned(item) if draw.random() < 0.5 else item for item in found]
+    return [replace(item, id=f"g{i:06d}") for i, item in enumerate(turned)]
+
+
+def repeat_last_sentence(text: str) -> str:
+    """Return the text followed by `GOLD_REPEATS` copies of its last sentence."""
+    sentences = re.split(r"(?<=[.!?。！？])\s+", text.strip())
+    return " ".join([text.strip(), *[sentences[-1]] * GOLD_REPEATS])
+
+
+def clear_failures(item: ReviewItem, side: int) -> tuple[set[str], bool]:
+    """Return the clear failures of a text, and whether it has no failure at all, by the audit."""
+    row = {
+        "prompt": next((t["content"] for t in reversed(item.prompt) if t["role"] == "user"), ""),
+        "response": item.texts[side],
+        "stop": None,
+        "reward": None,
+    }
+    found = set(flags(row, audit_response(row)))
+    return found & CLEAR_FAILURES, not found & BROKEN
+
+
+def _shuffled(items: Sequence[ReviewItem], seed: int) -> list[ReviewItem]:
+    return [items[i] for i in permutation(len(items), seed, "review gold")]
+
+
+def _from_audit(item: ReviewItem) -> ReviewItem | None:
+    (first, first_clean), (second, second_clean) = (clear_failures(item, side) for side in (0, 1))
+    if first_clean and second:
+        return replace(item, gold=0, gold_source=FROM_AUDIT)
+    return replace(item, gold=1, gold_source=FROM_AUDIT) if second_clean and first else None
+
+
+def _from_file(path: str, seed: int, count: int) -> list[ReviewItem]:
+    pairs = [pair for pair in read_pairs(path) if pair.label == 1.0]
+    chosen = [pairs[i] for i in permutation(len(pairs), seed, "review gold")[:count]]
+    return [
+        ReviewItem(
+            id="",
+            prompt_id=pair.prompt.id,
+            sample=0,
+            prompt=tuple(m.to_dict() for m in pair.prompt.messages),
+            policies=(CHOSEN, REJECTED),
+            texts=(pair.chosen, pair.rejected),
+            gold=0,
+            gold_source=FROM_FILE,
+        )
+        for pair in chosen
+    ]
+
+
+def _made(items: Sequence[ReviewItem]) -> Iterator[ReviewItem]:
+    """Yield a gold item for each item with a clean text of some length."""
+    for item in items:
+        for side, text in enumerate(item.texts):
+            if len(text.split()) >= 5 and clear_failures(item, side)[1]:
+                yield replace(item, texts=(text, repeat_last_sentence(text)), gold=0, gold_source=FROM_COPY)
+                break
+
+
+def _turned(item: ReviewItem) -> ReviewItem:
+    a, b = item.texts
+    p, q = item.policies
+    gold = None if item.gold is None else 1 - item.gold
+    return replace(item, texts=(b, a), policies=(q, p), gold=gold)

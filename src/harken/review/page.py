@@ -1,0 +1,142 @@
+"""Build the rater's page: the one that the server serves, and an offline pack. No torch.
+
+A pack is one file with all of a rater's items, for raters without a network. It holds texts and opaque ids only, as the
+wire does; but its reader can look ahead, compare repeats and edit votes, so its blinding is weaker.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harken.errors import UserError
+from harken.review.session import shown_task
+from harken.review.study import Study
+from harken.review.votes import Vote, VoteRefused, VoteStore, parse_vote
+from harken.run import atomic, json_io
+from harken.run.folder import ReviewFolder
+from harken.run.json_io import Schema
+from harken.run.lock import write_lock
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{policy}<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>Review</title>
+{style}
+</head>
+<body>
+<div id="review"></div>
+<noscript>This page needs JavaScript.</noscript>
+{data}{script}
+</body>
+</html>
+"""
+FIX_VOTE_FILE = "export the votes again on the rater's page"
+
+
+class _VoteFile(Schema):
+    study: str
+    votes: list[dict[str, Any]]
+
+
+def static_text(name: str) -> str:
+    """Return a built asset of the page."""
+    return (resources.files("harken.explorer") / "static" / name).read_text(encoding="utf-8")
+
+
+def server_page() -> str:
+    """Return the page that the server serves; its policy is a header."""
+    return _PAGE.format(
+        policy="",
+        style='<link rel="stylesheet" href="review.css">',
+        data="",
+        script='<script src="review.js"></script>',
+    )
+
+
+def pack_page(study: Study, rater: str) -> str:
+    """Return the offline page of one rater. It makes no request: the policy allows its own script and style alone."""
+    content = {
+        "study": study.hash,
+        "rubric": study.config.rubric,
+        "reasons": list(study.config.reasons),
+        "tasks": [shown_task(study, task) for task in study.tasks[rater]],
+    }
+    script, style = static_text("review.js"), static_text("review.css")
+    policy = (
+        f"default-src 'none'; script-src '{_sha256(script)}'; style-src '{_sha256(style)}'; img-src data:; "
+        "connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+    )
+    data = base64.b64encode(json.dumps(content).encode("utf-8", "surrogatepass")).decode()
+    return _PAGE.format(
+        policy=f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
+        style=f"<style>{style}</style>",
+        data=f'<script type="application/json+base64" id="pack">{data}</script>\n',
+        script=f"<script>{script}</script>",
+    )
+
+
+def write_packs(study: Study, out: Path) -> dict[str, Path]:
+    """Write a pack for every rater: `out` for a single one, else `out` with the rater's name before its ending."""
+    raters = list(study.tasks)
+    found = {}
+    for rater in raters:
+        path = out if len(raters) == 1 else out.with_name(f"{out.stem}-{rater}{out.suffix or '.html'}")
+        atomic.write_text(path, pack_page(study, rater))
+        found[rater] = path
+    return found
+
+
+def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, int]:
+    """Add the votes of a pack to a study; return how many were new, and how many were there already.
+
+    Raises UserError if the review is locked, the file is no pack's or of another study, or a vote is refused; the votes
+    before it are kept then.
+    """
+    found = json_io.read_object(path, FIX_VOTE_FILE)
+    json_io.validate(found, _VoteFile, str(path), FIX_VOTE_FILE)
+    if found["study"] != study.hash:
+        raise UserError(
+            "these votes are of another study", where=str(path), fix="name the study's own folder"
+        )
+    new = 0
+    with write_lock(folder.root):
+        if folder.lock.exists():
+            raise UserError(
+                "the review is locked",
+                where=str(folder.root),
+                fix="import votes before `harken review report`",
+            )
+        store = VoteStore(folder.votes, study.hash)
+        try:
+            before = {vote.uuid for vote in store.votes()}
+            for number, given in enumerate(found["votes"], start=1):
+                try:
+                    vote = store.append(_own_vote(study, given))
+                except VoteRefused as error:
+                    raise UserError(
+                        f"vote {number} is refused: {error}", where=str(path), fix=FIX_VOTE_FILE
+                    ) from None
+                new += vote.uuid not in before
+        finally:
+            store.close()
+    return new, len(found["votes"]) - new
+
+
+def _own_vote(study: Study, given: dict[str, Any]) -> Vote:
+    """Return a vote of the rater whose task it is, marked as a pack's."""
+    known = study.by_task.get(str(given.get("task")))
+    if known is None:
+        raise VoteRefused("no such item", 404)
+    return parse_vote({**given, "client": "pack"}, known[0], study.config.reasons)
+
+
+def _sha256(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

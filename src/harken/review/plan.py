@@ -1,0 +1,78 @@
+"""Say how large a review has to be, and what a given one can show. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from harken.config.review import ReviewConfig
+from harken.maths.statistics.power import detectable_win_rate, prompts_for_win_rate
+from harken.review.calibration import calibration_of
+from harken.review.study import Study
+from harken.review.votes import Vote, current_votes
+
+EDGES = (0.55, 0.6, 0.65, 0.7, 0.75)
+"""Win rates that the table of a plan lists."""
+SECONDS_PER_VOTE = 40.0
+"""Assumed time of one judgement, for the hours of a plan."""
+
+
+def power_lines(config: ReviewConfig) -> list[str]:
+    """Return the table of items and votes that several edges need, two-sided at 95 % with a power of 80 %."""
+    lines = [
+        "To detect a win rate among decided items (power 80 %, two-sided 95 %), one pair of policies:",
+        f"  {'win rate':>8}  {'decided':>7}  {'items':>7}  {'votes':>7}  {'hours in all':>12}",
+    ]
+    for edge in sorted({*EDGES, config.edge}):
+        decided = prompts_for_win_rate(edge)
+        items = math.ceil(decided / (1 - config.tie_share))
+        votes = votes_needed(config, items)
+        hours = votes * SECONDS_PER_VOTE / 3600
+        lines.append(f"  {edge:>8.1%}  {decided:>7,}  {items:>7,}  {votes:>7,}  {hours:>12.1f}")
+    lines.append(
+        f"  assumed: {config.tie_share:.0%} ties and skips, {SECONDS_PER_VOTE:.0f} s a vote; votes include "
+        f"{config.overlap:.0%} overlap, {config.repeats:.0%} repeats, {config.gold:.0%} gold and the calibration"
+    )
+    return lines
+
+
+def votes_needed(config: ReviewConfig, items: int) -> int:
+    """Return the votes that all raters together give for so many items."""
+    overlap = config.overlap if len(config.raters) > 1 else 0.0
+    judged = items + math.ceil(items * overlap)
+    return round(judged * (1 + config.repeats + config.gold)) + config.calibration * len(config.raters)
+
+
+def study_lines(study: Study, votes: Sequence[Vote] = ()) -> list[str]:
+    """Return what a study contains, what it can show, and how far its raters are."""
+    kinds, counts = study.kinds(), study.counts
+    lines = [
+        f"{', '.join(study.policies)}: {counts['items']:,} items of {counts['candidates']:,} pairs of responses"
+        + "".join(f", {count:,} left out with {why}" for why, count in counts["left_out"].items())
+    ]
+    compared = Counter(item.policies for item in study.items.values() if item.id.startswith("i"))
+    for pair, count in sorted(compared.items()):
+        decided = max(1, round(count * (1 - study.config.tie_share)))
+        lines.append(
+            f"  {pair[1]} against {pair[0]}: about {decided:,} decided items detect a win rate of "
+            f"{detectable_win_rate(decided):.1%}"
+        )
+    twice = kinds["vote"] - counts["items"]
+    lines.append(
+        f"  {sum(kinds.values()):,} votes of {len(study.tasks)} raters: {kinds['vote']:,} on items ({twice:,} twice), "
+        f"{kinds['repeat']:,} repeats, {kinds['gold']:,} gold, {kinds['calibration']:,} calibration"
+    )
+    gold = ", ".join(f"{count} from {source}" for source, count in counts["gold"].items())
+    lines.append(f"  gold: {gold or 'none was found'}")
+    if len(study.tasks) == 1:
+        lines.append("  one rater: agreement cannot be measured, so the report will have no headline")
+    if counts["names_model"]:
+        lines.append(f"  {counts['names_model']:,} items have a response that names a model or a policy")
+    standing = current_votes(votes)
+    for rater, tasks in study.tasks.items():
+        done = sum((rater, task.id) in standing for task in tasks)
+        lines.append(f"  {rater}: {done:,} of {len(tasks):,} votes")
+        if votes:
+            lines.append(f"    calibration of {calibration_of(study, votes, rater).line()}")
+    return lines

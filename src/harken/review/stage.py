@@ -1,0 +1,49 @@
+"""Run a review as a stage of a pipeline: plan it, wait for the votes, export the pairs. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harken.config.review import ReviewConfig
+from harken.errors import RunFailed
+from harken.review.export import export_pairs, write_pairs
+from harken.review.plan import study_lines
+from harken.review.report import read_locked_votes
+from harken.review.study import open_study
+from harken.review.votes import read_votes
+from harken.run.folder import ReviewFolder
+from harken.run.lock import write_lock
+from harken.run.tracking import say
+
+
+class WaitingForVotes(RunFailed):
+    """Report that a pipeline cannot go on before people have voted. What it has done so far is kept."""
+
+
+def run_review_stage(config: ReviewConfig, output: Path) -> ReviewFolder:
+    """Write `pairs.jsonl` of a locked review; without one, plan it and raise WaitingForVotes, which says what to do.
+
+    Raises UserError if the folder holds a review of other settings, or no vote decides a pair.
+    """
+    folder = ReviewFolder(output)
+    if folder.pairs.exists():
+        say(f"{output}: finished; nothing to do")
+        return folder
+    with write_lock(output):
+        study = open_study(config, folder)
+        votes = read_votes(folder.votes, study.hash)
+    if not folder.lock.exists():
+        for line in study_lines(study, votes):
+            say(line)
+        raise WaitingForVotes(
+            "this pipeline waits for votes of people",
+            where=str(output),
+            fix=f"collect them: harken review {output}; then: harken review report {output}; then run the same "
+            "pipeline again",
+        )
+    study, votes = read_locked_votes(folder)
+    exported = export_pairs(study, votes)
+    with write_lock(output):
+        write_pairs(folder.pairs, exported, str(output))
+    say(f"{folder.pairs}: {exported.line()}")
+    return folder

@@ -1,0 +1,240 @@
+"""Compute the figures of a review from its unblinded votes: win rates, agreement, sensitivity. No torch.
+
+An item's outcome is the side with more votes, a tie where the votes cancel; both bad counts as a tie. Only votes of the
+kind "vote" count: calibration, gold and repeats are figures of the raters. What is resampled and counted is the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harken.evaluate.estimates import CONFIDENCE, Units, win_figures
+from harken.maths.statistics.agreement import (
+    alpha_interval,
+    cohen_kappa,
+    fleiss_kappa,
+    percent_agreement,
+    rater_ceiling,
+)
+from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
+from harken.maths.statistics.bradley_terry import check_connected, fit_bradley_terry
+from harken.maths.statistics.intervals import finite_or_none
+from harken.maths.statistics.multiplicity import holm
+from harken.maths.statistics.power import detectable_win_rate
+from harken.review.calibration import calibration_of
+from harken.review.outcomes import UnblindedVote, unblind
+from harken.review.rater_figures import rater_figures
+from harken.review.study import Study
+from harken.review.votes import Vote
+
+REVIEW_DRAWS = 2000
+_CODES = {"first": -1.0, "tie": 0.0, "second": 1.0, "both_bad": 2.0}
+
+
+def review_figures(study: Study, votes: Sequence[Vote], draws: int = REVIEW_DRAWS) -> dict[str, Any]:
+    """Return all figures of a review as a dict for JSON. The same votes give the same figures.
+
+    "pairs" has one entry per pair of policies with votes, `wins` being those of `right`; "agreement" is None where no
+    item has two votes. "headline" says whether the agreement supports one, and why not.
+    """
+    unblinded = unblind(study, votes)
+    counted = [one for one in unblinded if one.task.kind == "vote"]
+    seed = study.config.seed
+    pairs = [
+        {
+            "left": left,
+            "right": right,
+            **pair_outcomes(own, draws, seed),
+            "sensitivity": _sensitivity(study, own),
+        }
+        for (left, right), own in _by_pair(study, counted)
+    ]
+    for pair, p in zip(pairs, holm([pair["sign_test_p"] for pair in pairs]), strict=True):
+        pair["holm_p"] = p
+    agreement = agreement_figures(counted, draws, seed)
+    return {
+        "study": study.hash,
+        "policies": study.policies,
+        "votes": len(counted),
+        "rows": len(votes),
+        "items": {**study.counts, "voted": len({one.item.id for one in counted if one.sign is not None})},
+        "confidence": CONFIDENCE,
+        "seed": seed,
+        "draws": draws,
+        "headline": headline_decision(agreement),
+        "pairs": pairs,
+        "strengths": _strengths(study, counted, draws) if len(study.policies) > 2 else None,
+        "agreement": agreement,
+        "raters": rater_figures(study, unblinded),
+        "calibration": [asdict(calibration_of(study, votes, rater)) for rater in study.tasks],
+    }
+
+
+def pair_outcomes(own: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any]:
+    """Return wins, ties and losses of the later policy over items, with intervals clustered by prompt."""
+    signs, prompts = item_signs(own)
+    families = np.unique(prompts, return_inverse=True)[1].astype(np.int64)
+    units = Units(families, draws, seed)
+    column = np.array(signs, dtype=np.float64)[:, None]
+    figures = win_figures(column, units)
+    return {
+        **figures,
+        "both_bad": sum(one.outcome == "both_bad" for one in own),
+        "skips": sum(one.outcome == "skip" for one in own),
+        "votes": sum(one.sign is not None for one in own),
+        "sign_test_p": units.sign_test_p(column),
+        "detectable_win_rate": detectable_win_rate(max(figures["wins"] + figures["losses"], 1)),
+    }
+
+
+def item_signs(own: Sequence[UnblindedVote]) -> tuple[list[int], list[str]]:
+    """Return each item's sign, 1 for the second policy, and its prompt. Items with skips alone have none."""
+    sums: dict[str, int] = {}
+    prompts: dict[str, str] = {}
+    for one in own:
+        if one.sign is not None:
+            sums[one.item.id] = sums.get(one.item.id, 0) + one.sign
+            prompts[one.item.id] = one.item.prompt_id
+    return [(total > 0) - (total < 0) for total in sums.values()], [prompts[item] for item in sums]
+
+
+def agreement_figures(own: Sequence[UnblindedVote], draws: int, seed: int) -> dict[str, Any] | None:
+    """Return the agreement of raters over the items with two or more votes; None without one.
+
+    Nominal alpha, percent agreement and kappas compare outcomes (first, second, tie, both bad); ordinal alpha compares
+    scores from −3 to 3. Fleiss' kappa is None where items have different numbers of votes.
+    """
+    rows: dict[str, list[UnblindedVote]] = {}
+    for one in own:
+        if one.sign is not None:
+            rows.setdefault(one.item.id, []).append(one)
+    rated = [row for row in rows.values() if len(row) >= 2]
+    if not rated:
+        return None
+    outcomes = [[_CODES[one.outcome] for one in row] for row in rated]
+    scores = [[float(one.score or 0.0) for one in row] for row in rated]
+    nominal, ordinal = (
+        alpha_interval(outcomes, "nominal", draws, seed),
+        alpha_interval(scores, "ordinal", draws, seed),
+    )
+    ceiling = rater_ceiling(scores)
+    return {
+        "items": len(rated),
+        "percent": percent_agreement(outcomes),
+        "alpha_nominal": asdict(nominal) if nominal else None,
+        "alpha_ordinal": asdict(ordinal) if ordinal else None,
+        "fleiss_kappa": fleiss_kappa(outcomes) if len({len(row) for row in outcomes}) == 1 else None,
+        "cohen_kappa": _pairwise_kappas(rated),
+        "ceiling": asdict(ceiling) if ceiling else None,
+    }
+
+
+def headline_decision(agreement: dict[str, Any] | None) -> dict[str, Any]:
+    """Return whether the agreement of raters supports a headline, and in words why not."""
+    alpha = agreement["alpha_ordinal"] if agreement else None
+    if agreement is None:
+        why = "no item was judged by two raters, so their agreement is not known"
+    elif alpha is None:
+        why = "all votes are equal, so agreement cannot be told from chance"
+    elif alpha["low"] <= 0:
+        why = (
+            f"the raters' agreement cannot be told from chance: Krippendorff's alpha {alpha['value']:.2f}, "
+            f"95 % interval {alpha['low']:.2f} to {alpha['high']:.2f}"
+        )
+    else:
+        return {"allowed": True, "why": ""}
+    return {"allowed": False, "why": why}
+
+
+def _by_pair(
+    study: Study, counted: Sequence[UnblindedVote]
+) -> list[tuple[tuple[str, str], list[UnblindedVote]]]:
+    groups: dict[tuple[str, str], list[UnblindedVote]] = {}
+    for one in counted:
+        groups.setdefault(one.item.policies, []).append(one)
+    order = {pair: i for i, pair in enumerate(combinations(study.policies, 2))}
+    found = sorted(groups.items(), key=lambda group: order.get(group[0], len(order)))
+    return [(pair, own) for pair, own in found if any(one.sign is not None for one in own)]
+
+
+def _sensitivity(study: Study, own: Sequence[UnblindedVote]) -> list[dict[str, Any]]:
+    """Return the wins, ties and losses without the votes that one may doubt."""
+    speed = study.config.reading_speed
+    doubts: dict[str, Callable[[UnblindedVote], bool]] = {
+        "without votes faster than reading": lambda one: not one.too_fast(speed),
+        "without items that name a model": lambda one: not one.item.names_model,
+        "first votes of the first rater of each item": lambda one: one is firsts[one.item.id],
+    }
+    firsts: dict[str, UnblindedVote] = {}
+    for one in own:
+        firsts.setdefault(one.item.id, one)
+    found = []
+    for label, keeps in doubts.items():
+        signs, _ = item_signs([one for one in own if keeps(one)])
+        counts = {"wins": signs.count(1), "ties": signs.count(0), "losses": signs.count(-1)}
+        decided = counts["wins"] + counts["losses"]
+        found.append(
+            {"label": label, **counts, "win_rate_decided": counts["wins"] / decided if decided else None}
+        )
+    return found
+
+
+def _pairwise_kappas(rated: Sequence[Sequence[UnblindedVote]]) -> list[dict[str, Any]]:
+    """Return Cohen's kappa of every two raters over the items that both judged."""
+    both: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in rated:
+        by_rater = {one.vote.rater: one.outcome for one in row}
+        for first, second in combinations(sorted(by_rater), 2):
+            both.setdefault((first, second), []).append((by_rater[first], by_rater[second]))
+    return [
+        {
+            "raters": list(pair),
+            "items": len(rows),
+            "agree": sum(a == b for a, b in rows),
+            "kappa": cohen_kappa(*zip(*rows, strict=True)),
+        }
+        for pair, rows in sorted(both.items())
+    ]
+
+
+def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> list[dict[str, Any]] | None:
+    """Fit Bradley–Terry strengths with Rao–Kupper ties to all items, in nats relative to the baseline.
+
+    None where the votes do not connect all policies. Intervals come from fits to resampled prompts.
+    """
+    size, place = len(study.policies), {name: i for i, name in enumerate(study.policies)}
+    prompts: dict[str, int] = {}
+    rows = []
+    for pair, own in _by_pair(study, counted):
+        for sign, prompt in zip(*item_signs(own), strict=True):
+            rows.append((prompts.setdefault(prompt, len(prompts)), place[pair[0]], place[pair[1]], sign))
+    won, tied = np.zeros((2, max(len(prompts), 1), size, size))
+    for family, i, j, sign in rows:
+        if sign == 0:
+            tied[family, i, j] += 1
+            tied[family, j, i] += 1
+        else:
+            won[family, *((j, i) if sign > 0 else (i, j))] += 1
+    try:
+        check_connected((won + tied).sum(axis=0))
+    except ValueError:
+        return None
+    counts = np.concatenate(list(cluster_counts(len(won), draws, study.config.seed)))
+    flat = (len(won), size * size)
+    fitted = fit_bradley_terry(won.sum(axis=0), tied.sum(axis=0))
+    drawn = fit_bradley_terry(
+        (counts @ won.reshape(flat)).reshape(-1, size, size),
+        (counts @ tied.reshape(flat)).reshape(-1, size, size),
+    )
+    strength, replicates = fitted.b[0] - fitted.b[0, 0], drawn.b - drawn.b[:, :1]
+    found = []
+    for i, policy in enumerate(study.policies):
+        bounds = percentile_interval(replicates[:, i], CONFIDENCE, len(won)) if i else (0.0, 0.0)
+        low, high = map(finite_or_none, bounds)
+        found.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
+    return found
