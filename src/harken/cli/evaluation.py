@@ -42,6 +42,13 @@ def evaluate(
     samples: Annotated[int | None, typer.Option(metavar="N", help="Responses per prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0: greedy decoding. [0]")] = None,
     max_gen_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens per response. [64]")] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out the prompts of these rows, such as exported pairs of a review. Repeatable.",
+        ),
+    ] = None,
     budgets: Annotated[
         str | None,
         typer.Option(metavar="N,N", help="Also compare the responses truncated at these numbers of tokens."),
@@ -74,6 +81,7 @@ def evaluate(
     if data is not None:
         given["data"] = {"path": data}
     options = {
+        "leave_out": leave_out,
         "samples": samples,
         "temperature": temperature,
         "max_gen_len": max_gen_len,

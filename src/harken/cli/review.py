@@ -52,7 +52,7 @@ Edge = Annotated[
 Items = Annotated[
     int | None, typer.Option(metavar="N", help="Pairs of responses to judge. [as many as --edge needs]")
 ]
-ConfigFile = Annotated[
+ReviewFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="A YAML file with the keys of a review.")
 ]
 
@@ -76,7 +76,7 @@ def serve_command(
     raters: Raters = None,
     items: Items = None,
     edge: Edge = None,
-    config_file: ConfigFile = None,
+    config_file: ReviewFile = None,
     set_: Set = None,
     out: Annotated[
         Path | None,
@@ -138,7 +138,7 @@ def plan_command(
     raters: Raters = None,
     items: Items = None,
     edge: Edge = None,
-    config_file: ConfigFile = None,
+    config_file: ReviewFile = None,
     set_: Set = None,
     output_dir: OutputDir = None,
 ) -> None:
@@ -185,7 +185,7 @@ def report_command(
 
 
 @review_commands.command("export")
-def export_command(
+def export_votes_command(
     study: StudyPath,
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="The pairs.")],
     ties: Annotated[
@@ -323,7 +323,7 @@ def _evaluation_of(path: str) -> str:
         raise UserError(
             "this pipeline has no finished evaluation",
             where=path,
-            fix="finish it with `harken pipeline`, or name files of responses",
+            fix="run `harken pipeline` to the end, or name files of responses",
         )
     return str(stages[-1].root)
 

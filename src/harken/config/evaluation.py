@@ -107,6 +107,8 @@ class EvaluationConfig(Strict):
     files (`{type: column, path: reward}`). The verdict reports the first."""
     data: DataConfig | None = None
     """The prompts. Default: those of the response files."""
+    leave_out: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Files of rows whose prompts became training data, such as exported pairs of a review: they are not evaluated."""
     samples: Size | None = None
     """Responses per prompt. Default: 1, or as many as all response files have."""
     max_gen_len: Size = 64

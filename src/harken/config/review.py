@@ -19,7 +19,7 @@ RUBRIC = (
     "then complete, then clear. Longer is not better. Choose Tie if both are equally good, and Both bad if you would "
     "use neither."
 )
-REASONS = [
+VOTE_REASONS = [
     "correct",
     "on topic",
     "complete",
@@ -77,7 +77,7 @@ class ReviewConfig(Strict):
     rubric: str = Field(default=RUBRIC, max_length=20_000)
     """What raters are told."""
     reasons: Annotated[list[str], Field(max_length=20), AfterValidator(_unique)] = Field(
-        default_factory=lambda: list(REASONS)
+        default_factory=lambda: list(VOTE_REASONS)
     )
     """Reasons that a rater may tick."""
     output_dir: str | None = None
@@ -91,10 +91,10 @@ class ReviewConfig(Strict):
         if models := [name for name, policy in self.policies.items() if policy.model_name is not None]:
             raise ValueError(
                 f"{models[0]} is no file of responses: a review shows responses that exist. "
-                "Fix: generate them first (harken eval, harken generate)"
+                "Fix: make them first (harken eval, harken generate)"
             )
         if any(not reason.strip() or len(reason) > 80 for reason in self.reasons):
-            raise ValueError("a reason has 1 to 80 characters. Fix: shorten it")
+            raise ValueError("a reason has 1 to 80 characters. Fix: write a shorter one")
         return self
 
 

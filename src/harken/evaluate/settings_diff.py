@@ -47,7 +47,7 @@ _PREFIXES: tuple[tuple[str, Effect], ...] = (
     ("fingerprints", "policies"), ("judges", "scorers"), ("reward_model", "scorers"), ("prompts", "prompts and data"),
     ("max_gen_len", "sampling"), ("temperature", "sampling"), ("samples", "sampling"), ("budgets", "records"),
     ("batch_sensitivity", "records"), ("slices", "records"), ("audit", "records"), ("tie_epsilon", "comparison"),
-    ("cluster_by", "comparison"),
+    ("cluster_by", "comparison"), ("leave_out", "prompts and data"),
     ("batch_shape", "rounding"), ("device_kind", "rounding"), ("template_time", "prompts and data"),
     # Responses that are generated or scored
     ("type", "policies"), ("keep", "records"), ("responses", "policies"), ("columns", "policies"),

@@ -16,6 +16,7 @@ from harken.data import sources
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.evaluate import audit, batch_sensitivity, best_of_n, compare, fixed_inputs, trained_prompts
+from harken.evaluate.left_out import leave_out_prompts
 from harken.evaluate.response_files import (
     MatchedFiles,
     fingerprint_rows,
@@ -102,9 +103,13 @@ def _run(config: EvaluationConfig, folder: EvaluationFolder) -> EvaluationFolder
     prompts, report = None, None
     if config.data is not None:
         prompts, report = sources.load_prompts(config.data, seed=config.seed, keep=config.kept_columns)
-    matched = match_files(files, prompts, config.samples or (1 if models else None)) if files else None
+    samples = config.samples or (1 if models else None)
+    matched = match_files(files, prompts, samples) if files else None
     prompts = matched.prompts if matched else prompts
     assert prompts is not None
+    if config.leave_out:
+        prompts = leave_out_prompts(prompts, config.leave_out, config.seed)
+        matched = match_files(files, prompts, samples) if files else None
     _check_columns(config.kept_columns, prompts)
     policies = {name: list(own) for name, own in systems.items()}
     evaluation = _Evaluation(config, folder, prompts, report, models, policies, matched, scorers)

@@ -82,7 +82,7 @@ def write_pairs(path: Path, exported: ExportedPairs, where: str) -> None:
         raise UserError(
             f"no vote decides a pair ({exported.line()})",
             where=where,
-            fix="collect more votes, or use --ties keep",
+            fix="use --ties keep, or start a larger review",
         )
     atomic.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in exported.rows))
 

@@ -7,10 +7,10 @@ repeated.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from harken.card.edits import repeat_last_sentence
 from harken.config.review import ReviewConfig
 from harken.evaluate.audit import BROKEN, audit_response, flags
 from harken.review.items import CHOSEN, REJECTED, ReviewItem, read_pairs
@@ -52,12 +52,6 @@ def find_gold(
     draw = generator(config.seed, "review gold order")
     turned = [_turned(item) if draw.random() < 0.5 else item for item in found]
     return [replace(item, id=f"g{i:06d}") for i, item in enumerate(turned)]
-
-
-def repeat_last_sentence(text: str) -> str:
-    """Return the text followed by `GOLD_REPEATS` copies of its last sentence."""
-    sentences = re.split(r"(?<=[.!?。！？])\s+", text.strip())
-    return " ".join([text.strip(), *[sentences[-1]] * GOLD_REPEATS])
 
 
 def clear_failures(item: ReviewItem, side: int) -> tuple[set[str], bool]:
@@ -106,8 +100,10 @@ def _made(items: Sequence[ReviewItem]) -> Iterator[ReviewItem]:
     for item in items:
         for side, text in enumerate(item.texts):
             if len(text.split()) >= 5 and clear_failures(item, side)[1]:
-                yield replace(item, texts=(text, repeat_last_sentence(text)), gold=0, gold_source=FROM_COPY)
-                break
+                copy = repeat_last_sentence(text, GOLD_REPEATS)
+                if copy is not None:
+                    yield replace(item, texts=(text, copy), gold=0, gold_source=FROM_COPY)
+                    break
 
 
 def _turned(item: ReviewItem) -> ReviewItem:

@@ -108,7 +108,7 @@ def _pairs(
         raise UserError(
             f"{missing['policy']} has no reward on prompt {missing['prompt_id']!r}",
             where=path,
-            fix="score the responses first: harken score",
+            fix="run harken score on the responses first",
         )
     audited = audit.audit(rows, rows[0]["policy"] if rows else "", config.audit)
     flags: dict[Key, frozenset[str]] = {key: frozenset(found["flags"]) for key, found in audited.items()}

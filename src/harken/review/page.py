@@ -112,7 +112,7 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
             raise UserError(
                 "the review is locked",
                 where=str(folder.root),
-                fix="import votes before `harken review report`",
+                fix="start another review: a lock is final",
             )
         store = VoteStore(folder.votes, study.hash)
         try:

@@ -51,7 +51,8 @@ def study_lines(study: Study, votes: Sequence[Vote] = ()) -> list[str]:
         f"{', '.join(study.policies)}: {counts['items']:,} items of {counts['candidates']:,} pairs of responses"
         + "".join(f", {count:,} left out with {why}" for why, count in counts["left_out"].items())
     ]
-    compared = Counter(item.policies for item in study.items.values() if item.id.startswith("i"))
+    voted = {task.item for own in study.tasks.values() for task in own if task.kind == "vote"}
+    compared = Counter(study.items[item].policies for item in voted)
     for pair, count in sorted(compared.items()):
         decided = max(1, round(count * (1 - study.config.tie_share)))
         lines.append(

@@ -112,9 +112,7 @@ def _require_complete(folder: ReviewFolder, study: Study, votes: Sequence[Vote],
     done = {(one.vote.rater, one.task.id) for one in unblind(study, votes)}
     total = len(study.by_task)
     if not done:
-        raise UserError(
-            "there are no votes", where=str(folder.root), fix=f"collect some: harken review {folder.root}"
-        )
+        raise UserError("there are no votes", where=str(folder.root), fix=f"run: harken review {folder.root}")
     if len(done) < total and not early:
         raise UserError(
             f"{total - len(done)} of {total} items are open, and a lock is final",

@@ -38,8 +38,8 @@ def run_review_stage(config: ReviewConfig, output: Path) -> ReviewFolder:
         raise WaitingForVotes(
             "this pipeline waits for votes of people",
             where=str(output),
-            fix=f"collect them: harken review {output}; then: harken review report {output}; then run the same "
-            "pipeline again",
+            fix=f"run: harken review {output}; after the votes: harken review report {output}; "
+            "then the same pipeline again",
         )
     study, votes = read_locked_votes(folder)
     exported = export_pairs(study, votes)

@@ -1,0 +1,31 @@
+"""Leave prompts out of an evaluation that became training data, for example by a review."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harken.config import DataConfig
+from harken.data import sources
+from harken.errors import UserError
+from harken.records import Prompt
+from harken.run import trained_prompts
+from harken.run.tracking import say
+
+MAX_LEFT_OUT_TOKENS = 10**9
+"""No row is too long to be recognised."""
+
+
+def leave_out_prompts(prompts: Sequence[Prompt], paths: Sequence[str], seed: int) -> list[Prompt]:
+    """Return the prompts that no row of these files has, compared as `run.trained_prompts` does, and say how many.
+
+    Raises UserError if a file cannot be read, or no prompt is left.
+    """
+    used: set[str] = set()
+    for path in paths:
+        rows, _ = sources.load_prompts(DataConfig(path=path, max_length=MAX_LEFT_OUT_TOKENS), seed=seed)
+        used |= {trained_prompts.digest(prompt.messages) for prompt in rows}
+    kept = [prompt for prompt in prompts if trained_prompts.digest(prompt.messages) not in used]
+    say(f"{len(prompts) - len(kept):,} of {len(prompts):,} prompts left out: they are in {', '.join(paths)}")
+    if not kept:
+        raise UserError("no prompt is left", where="leave_out", fix="evaluate on other prompts")
+    return kept
