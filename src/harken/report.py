@@ -1,7 +1,8 @@
-"""Run `harken report`: build one page from a pipeline, from folders of stages, or from a single run or evaluation.
+"""Run `harken report`: build one page from a pipeline, runs, an evaluation, a sweep, or files of responses.
 
-A folder with `pipeline.yml` is a pipeline. A folder with `config.yml` is a run if that has a `training` section, and an
-evaluation if it has `policies`. Any other folder stands for the runs and the evaluation directly inside it.
+A folder with `pipeline.yml` is a pipeline. A folder with `config.yml` is a run if that has a `training` section, an
+evaluation if it has `policies`, and a folder of responses if `harken generate` or `harken score` wrote it. Any other
+folder stands for the runs and the evaluation directly inside it, as that of a sweep does. A file has responses.
 """
 
 from __future__ import annotations
@@ -17,26 +18,33 @@ from harken.config import files as config_files
 from harken.config.audit import AuditSettings
 from harken.errors import UserError
 from harken.evaluate.summary import read_summary
+from harken.explorer.page_training import TITLES
 from harken.pipeline import report_pipeline
-from harken.pipeline.page import PageContents, report_page, write_page
+from harken.pipeline.page import PageContents, file_roles, report_page, unfinished_contents, write_page
+from harken.pipeline.page_files import read_files
 from harken.pipeline.roles import BASE, PolicyComparison, PolicyRoles
 from harken.run.config_lock import read_locked_config
-from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
+from harken.run.folder import EvaluationFolder, PipelineFolder, ResponsesFolder, RunFolder
 from harken.run.moved import is_same_place
 from harken.run.pipeline_record import read_pipeline
 
 PAGE = Path("05_report") / "report.html"
+UNFINISHED = "unfinished_report.html"
+"""The page of a pipeline that is not finished: that of its report stage would stand for a finished stage."""
+MAX_NAMES = 4
+"""Names of runs in a title."""
 ORDER = ("sft", "reward", "dpo", "online_dpo", "ppo")
 """Training types in the order of a pipeline's stages."""
 
 
 @dataclass
 class FoundFolders:
-    """Hold the runs (with their training type), evaluations and pipelines in the given folders."""
+    """Hold the runs (with their training type), evaluations, pipelines and response files in the given paths."""
 
     runs: list[tuple[str, RunFolder]] = field(default_factory=list)
     evaluations: list[EvaluationFolder] = field(default_factory=list)
     pipelines: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def add(self, other: FoundFolders) -> None:
         """Add the contents of `other`; a folder that is named twice counts once."""
@@ -46,30 +54,40 @@ class FoundFolders:
         self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in known]
         self.evaluations += [one for one in other.evaluations if one.root.resolve() not in known]
         self.pipelines += other.pipelines
+        self.files += [file for file in other.files if file not in self.files]
 
 
 def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
-    """Rebuild the page of a finished pipeline, or build one from the runs and the evaluation in `paths`.
+    """Rebuild the page of a pipeline, or build one from the runs and the evaluation, or the response files, in `paths`.
 
     Without an evaluation the page shows only training; without runs, only the comparison. The page is written to
-    `output_dir`, by default to 05_report/ in the common parent of all named folders.
-    Raises UserError if the folders contain no results, several evaluations, or a pipeline together with other folders.
+    `output_dir`, by default to 05_report/ in the common parent of all named folders, and for one response file to a
+    folder beside it. An unfinished pipeline is shown as far as it is, in UNFINISHED beside its stages.
+    Raises UserError if the paths contain no results, several evaluations, or things that do not belong on one page.
     """
     found = FoundFolders()
     for path in paths:
         found.add(_find(path))
+    if found.files:
+        return _files(found, paths, output_dir)
     if found.pipelines:
         return _pipeline(found, paths, output_dir)
-    _require_one_of_each(found, paths)
+    _require_one_evaluation(found, paths)
     page = (output_dir / PAGE.name) if output_dir else _common_folder(paths) / PAGE
     return _write(page, found)
 
 
 def _find(path: Path) -> FoundFolders:
     """Identify a folder, or else the folders directly inside it."""
+    if path.is_file():
+        _require_file_of_responses(path)
+        return FoundFolders(files=[path])
     if not path.is_dir():
-        problem = "not a folder" if path.exists() else "no such folder"
-        raise UserError(problem, where=str(path), fix="name the folder of a run, an evaluation or a pipeline")
+        raise UserError(
+            "no such file or folder",
+            where=str(path),
+            fix="name a run, an evaluation, a pipeline or a file of responses",
+        )
     if (found := _identify(path)) is not None:
         return found
     inside = FoundFolders()
@@ -106,7 +124,20 @@ def _identify(path: Path) -> FoundFolders | None:
     training = config.get("training")
     if isinstance(training, Mapping):
         return FoundFolders(runs=[(str(training.get("type")), RunFolder(path))])
-    return FoundFolders(evaluations=[EvaluationFolder(path)]) if "policies" in config else None
+    if "policies" in config and "tie_epsilon" in config:
+        return FoundFolders(evaluations=[EvaluationFolder(path)])
+    responses = ResponsesFolder(path).responses
+    return FoundFolders(files=[responses]) if responses.is_file() else None
+
+
+def _require_file_of_responses(path: Path) -> None:
+    """Raise UserError for a file that belongs to a folder which has a page of its own."""
+    if path.suffix in (".yml", ".yaml"):
+        raise UserError(
+            "this is a configuration, not a file of responses",
+            where=str(path),
+            fix=f"name the folder that was written with it, such as {path.parent}",
+        )
 
 
 def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None) -> Path:
@@ -119,17 +150,54 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
             fix=f"run: harken report {found.pipelines[0]}",
         )
     root = found.pipelines[0]
+    config, stages = read_pipeline(root)
     if output_dir is not None:
         raise UserError(
-            f"the page of a pipeline is written to {report_page(root, read_pipeline(root)[1])}",
+            f"the page of a pipeline is written to {report_page(root, stages)}",
             where="--output-dir",
             fix="remove this option",
         )
-    return report_pipeline(root)
+    unfinished = [stage for stage in stages if stage.type != "report" and not stage.finished]
+    begun = [stage for stage in stages if stage.root.is_dir() and RunFolder(stage.root).config.is_file()]
+    if not unfinished or not begun:
+        return report_pipeline(root)
+    page = root / UNFINISHED
+    write_page(page, page.with_suffix(".json"), unfinished_contents(root, config, stages))
+    return page
 
 
-def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
-    """Raise UserError if it is unclear which runs and evaluation belong together."""
+def _files(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None) -> Path:
+    others = [str(run.root) for _, run in found.runs] + [
+        *(str(one.root) for one in found.evaluations),
+        *map(str, found.pipelines),
+    ]
+    if others:
+        raise UserError(
+            f"a file of responses and other results do not belong on one page: {', '.join(others)}",
+            where=str(found.files[0]),
+            fix=f"run: harken report {found.files[0]}",
+        )
+    files = read_files(found.files)
+    title = ", ".join(files.policies)
+    contents = PageContents(
+        title=title,
+        name=title,
+        runs={},
+        kinds={},
+        path=", ".join(map(str, paths)),
+        files=files,
+        roles=file_roles(files),
+    )
+    if output_dir is None:
+        (first, *more) = found.files
+        output_dir = _common_folder(paths) / PAGE.parent if more else first.with_name(f"{first.stem}_report")
+    page = output_dir / PAGE.name
+    write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents)
+    return page
+
+
+def _require_one_evaluation(found: FoundFolders, paths: Sequence[Path]) -> None:
+    """Raise UserError for several evaluations, and for one that is not finished."""
     where = ", ".join(map(str, paths))
     if len(found.evaluations) > 1:
         names = ", ".join(str(one.root) for one in found.evaluations)
@@ -137,14 +205,6 @@ def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
             f"{len(found.evaluations)} evaluations: {names}",
             where=where,
             fix="name the runs and the one evaluation that belong together",
-        )
-    several = [kind for kind, count in Counter(kind for kind, _ in found.runs).items() if count > 1]
-    if several and len(paths) == 1:
-        names = ", ".join(str(run.root) for kind, run in found.runs if kind == several[0])
-        raise UserError(
-            f"several runs of type {several[0]}: {names}",
-            where=where,
-            fix="name only the runs that belong together",
         )
     for one in found.evaluations:
         if not one.summary.is_file():
@@ -157,7 +217,7 @@ def _require_one_of_each(found: FoundFolders, paths: Sequence[Path]) -> None:
 
 def _common_folder(paths: Sequence[Path]) -> Path:
     if len(paths) == 1:
-        return paths[0]
+        return paths[0] if paths[0].is_dir() else paths[0].parent
     common = Path(os.path.commonpath([path.resolve() for path in paths]))
     return Path(os.path.relpath(common)) if common.is_relative_to(Path.cwd()) else common
 
@@ -165,16 +225,21 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 def _write(page: Path, found: FoundFolders) -> Path:
     order = sorted(found.runs, key=lambda one: ORDER.index(one[0]) if one[0] in ORDER else len(ORDER))
     often = Counter(kind for kind, _ in order)
-    named = [(kind if often[kind] == 1 else f"{kind} {run.root}", kind, run) for kind, run in order]
+    labels = _labels([run.root for _, run in order])
+    named = [
+        (kind if often[kind] == 1 else label, kind, run)
+        for (kind, run), label in zip(order, labels, strict=True)
+    ]
     evaluation = found.evaluations[0] if found.evaluations else None
     summary = read_summary(evaluation.summary) if evaluation else None
-    title = ", ".join(summary["policies"]) if summary else ", ".join(name for name, _, _ in named)
+    title = ", ".join(summary["policies"]) if summary else _title([name for name, _, _ in named])
     contents = PageContents(
         title=title,
         name=title,
         runs={name: run for name, _, run in named},
         kinds={name: kind for name, kind, _ in named},
-        titles={name: str(run.root) for name, kind, run in named if often[kind] > 1},
+        titles={name: f"{TITLES.get(kind, kind)}: {name}" for name, kind, _ in named if often[kind] > 1},
+        path=str(_common_folder([run.root for _, run in order] + [one.root for one in found.evaluations])),
         evaluation=evaluation,
     )
     if evaluation and summary:
@@ -187,6 +252,20 @@ def _write(page: Path, found: FoundFolders) -> Path:
         )
     write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents)
     return page
+
+
+def _labels(roots: Sequence[Path]) -> list[str]:
+    """Return short names of folders: their last parts, as many as it takes to tell them apart."""
+    parts = [root.resolve().parts for root in roots]
+    for length in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(map(str, roots))
+
+
+def _title(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= MAX_NAMES else f"{len(names)} runs"
 
 
 def _audit_settings(found: FoundFolders) -> AuditSettings:

@@ -28,14 +28,15 @@ def headline_data(
 
 
 def training_numbers(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the numbers of the last stage that has any: what its training changed, from start to end."""
+    """Return the numbers of the last stage that has any: what its training changed, from start to end.
+
+    Of several runs of one kind: how many there are, which has the best value, and how many ended unhealthy.
+    """
+    kinds = [stage["kind"] for stage in stages]
+    if repeated := [kind for kind in kinds if kinds.count(kind) > 1]:
+        return _comparison([stage for stage in stages if stage["kind"] == repeated[-1]])
     for stage in reversed(stages):
-        points = {
-            series["metric"]: [value for _, value in series["points"]]
-            for chart in stage["charts"]
-            if chart.get("scale") != "root"
-            for series in chart["series"]
-        }
+        points = _points(stage)
         if found := [
             number for one in _NUMBERS.get(stage["kind"], ()) if (number := _number(*one, points)) is not None
         ]:
@@ -74,6 +75,56 @@ _NUMBERS = {
     "ppo": (_REWARD, _HELD_OUT, _DISTANCE),
 }
 """By training type: label, format, metric and explanation of each number."""
+
+
+_BEST = {
+    "sft": ("eval/loss", "Lowest prediction error on held-out text", min),
+    "reward": ("eval/accuracy", "Most held-out pairs ranked right", max),
+    "dpo": ("eval/rewards/accuracies", "Most held-out pairs ordered right", max),
+    "online_dpo": ("eval/reward_mean", "Highest reward on held-out prompts", max),
+    "ppo": ("eval/reward_mean", "Highest reward on held-out prompts", max),
+}
+"""By training type: the metric that several runs are compared by, and which end of it is the best."""
+
+
+def _comparison(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the numbers of several runs of one kind."""
+    ended = sum(stage["state"]["state"] in ("completed", "stopped") for stage in stages)
+    unhealthy = [stage for stage in stages if stage["health"] and stage["health"]["status"] == "unhealthy"]
+    found = [{"label": "Runs compared", "value": str(len(stages)), "detail": f"{ended} of them ended"}]
+    kind = stages[0]["kind"]
+    if kind in _BEST:
+        metric, label, choose = _BEST[kind]
+        last = {stage["title"]: own[metric][-1] for stage in stages if (own := _points(stage)).get(metric)}
+        if last:
+            name = choose(last, key=lambda title: last[title])
+            text = _share if "accurac" in metric else _plain
+            found.append(
+                {
+                    "label": label,
+                    "value": text(last[name]),
+                    "detail": f"{name}; of {len(last)} runs, at their end",
+                }
+            )
+    detail = ", ".join(stage["title"] for stage in unhealthy[:3]) or "by the health monitor"
+    return [
+        *found,
+        {
+            "label": "Runs that ended unhealthy",
+            "value": f"{len(unhealthy)} of {len(stages)}",
+            "detail": detail,
+        },
+    ]
+
+
+def _points(stage: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the values of every metric in a stage's charts over its steps."""
+    return {
+        series["metric"]: [value for _, value in series["points"]]
+        for chart in stage["charts"]
+        if chart.get("scale") != "root"
+        for series in chart["series"]
+    }
 
 
 def _number(

@@ -9,30 +9,39 @@ from pathlib import Path
 from typing import Any
 
 from harken.card.gate import failed_gate_warning
-from harken.card.write import read_card_file
-from harken.config import EvaluationConfig, RunConfig
+from harken.config import EvaluationConfig, PipelineConfig, RunConfig
 from harken.config.audit import AuditSettings
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage
 from harken.errors import UserError
-from harken.evaluate import audit, overoptimisation, tables, trained_prompts, verdict
+from harken.evaluate import audit, tables, trained_prompts, verdict
 from harken.evaluate.headline_numbers import headline_numbers
-from harken.evaluate.run_health import health_sentences
+from harken.evaluate.run_health import final_report, health_sentences, opening_sentence
 from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.summary import FIX, read_data_reports, read_responses, read_summary
+from harken.evaluate.summary import FIX, read_responses, read_summary
 from harken.explorer import accounts
 from harken.explorer.build import build_report
-from harken.explorer.page_training import TITLES
-from harken.pipeline.roles import PolicyRoles, policy_roles
-from harken.run import atomic, checksums, json_io, manifest
-from harken.run.config_lock import read_locked_config
+from harken.explorer.page_training import TITLES, overlay_data
+from harken.inspection.page_tokens import page_tokens
+from harken.pipeline.page_files import FileContents
+from harken.pipeline.page_made import made_facts
+from harken.pipeline.page_rows import checkpoint_data, run_rows
+from harken.pipeline.page_run import (
+    frozen_weight_warnings,
+    over_optimisation,
+    run_facts,
+    state_sentence,
+)
+from harken.pipeline.page_trials import best_runs, trial_data
+from harken.pipeline.roles import PolicyComparison, PolicyRoles, policy_roles
+from harken.run import atomic, checksums, json_io
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
-from harken.run.json_io import Schema, validate
 from harken.run.pipeline_record import read_pipeline
-from harken.run.status import read_status
 from harken.run.terminal import show
 
 NO_EVALUATION = "Note: these folders contain no evaluation, so the page shows only training."
+MAX_RUNS_WITH_ROWS = 4
+"""Runs whose responses and tokens are on a page; of more runs, those with the highest held-out reward."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,10 @@ class PageContents:
     """Training type of each run."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Title of a run on the page, where that of its type is not enough."""
+    path: str = ""
+    """The folder or file that the page is about."""
+    files: FileContents | None = None
+    """Response files, in place of an evaluation."""
     evaluation: EvaluationFolder | None = None
     roles: PolicyRoles = field(default_factory=lambda: PolicyRoles({}, ()))
     audit_settings: AuditSettings = field(default_factory=AuditSettings)
@@ -71,12 +84,41 @@ def report_pipeline(root: Path) -> Path:
     before = [stage for stage in stages if stage.type != "report"]
     for stage in before:
         _require_finished(stage)
-    trained = [stage for stage in before if isinstance(stage.config, RunConfig)]
-    names = _run_names(trained)
+    contents = _stage_contents(root, config, stages, before)
+    write_page(report_page(root, stages), folder.results, contents, seal=folder.config)
+    return report_page(root, stages)
+
+
+def unfinished_contents(root: Path, config: PipelineConfig, stages: Sequence[PipelineStage]) -> PageContents:
+    """Return what the page of a pipeline that is not finished shows: the stages that have begun, and which are missing.
+
+    Raises UserError if a file is damaged.
+    """
+    before = [stage for stage in stages if stage.type != "report"]
+    begun = [stage for stage in before if _has_begun(stage)]
+    missing = [stage.name for stage in before if not (stage.finished and stage in begun)]
+    contents = _stage_contents(root, config, stages, begun)
+    warning = f"Warning: the pipeline is not finished. Not finished: {', '.join(missing)}."
+    return replace(contents, warnings=[warning, *contents.warnings])
+
+
+def _has_begun(stage: PipelineStage) -> bool:
+    if isinstance(stage.config, EvaluationConfig):
+        return EvaluationFolder(stage.root).summary.is_file()
+    return RunFolder(stage.root).manifest.is_file()
+
+
+def _stage_contents(
+    root: Path, config: PipelineConfig, stages: Sequence[PipelineStage], shown: Sequence[PipelineStage]
+) -> PageContents:
+    """Return the contents of a page with the runs and the last evaluation of `shown`."""
+    trained = [stage for stage in shown if isinstance(stage.config, RunConfig)]
+    names = _run_names([stage for stage in stages if isinstance(stage.config, RunConfig)])
     runs = {names[stage.name]: RunFolder(stage.root) for stage in trained}
     contents = PageContents(
         title=config.title or config.name,
         name=config.name,
+        path=str(root),
         runs=runs,
         kinds={names[stage.name]: stage.type for stage in trained},
         titles={
@@ -87,11 +129,15 @@ def report_pipeline(root: Path) -> Path:
         notice=config.notice,
         warnings=[failed_gate_warning(RunFolder(stage.root)) for stage in trained if stage.type == "reward"],
     )
-    evaluations = [stage for stage in before if isinstance(stage.config, EvaluationConfig)]
-    if evaluations:
-        contents = _with_evaluation(contents, stages, evaluations[-1], names)
-    write_page(report_page(root, stages), folder.results, contents, seal=folder.config)
-    return report_page(root, stages)
+    evaluations = [stage for stage in shown if isinstance(stage.config, EvaluationConfig)]
+    return _with_evaluation(contents, stages, evaluations[-1], names) if evaluations else contents
+
+
+def file_roles(files: FileContents) -> PolicyRoles:
+    """Return the roles of response files with scores: the last policy is compared with the first."""
+    names = files.policies if files.summary else []
+    compared = (PolicyComparison(names[-1], names[0]),) if len(names) > 1 else ()
+    return PolicyRoles({name: name for name in names}, compared)
 
 
 def report_page(root: Path, stages: Sequence[PipelineStage]) -> Path:
@@ -155,20 +201,35 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
     info = {name: run_facts(run) for name, run in runs.items()}
     for name, title in contents.titles.items():
         info[name]["title"] = title
-    summary, rows = None, []
-    if contents.evaluation is not None:
-        summary = read_summary(contents.evaluation.summary)
-        rows = read_responses(contents.evaluation.responses, summary)
+    shown = _Responses.of(contents, metrics)
+    summary = shown.summary
     judge = next(iter(summary["judges"]), None) if summary else None
-    headline = _headline(summary, contents.roles, metrics, judge) if summary else [NO_EVALUATION]
+    headline = [*_evaluation_headline(contents, summary, metrics, judge), *shown.notes]
+    states = [
+        state_sentence(_run_title(contents, name), info[name]["status"], metrics[name]) for name in runs
+    ]
     ppo = contents.of_kind("ppo")
     for name, run in ppo.items():
         found = over_optimisation(run, metrics[name], info[name])
         headline += [_of_run(line, name) for line in found] if len(ppo) > 1 else found
     for name in runs:
-        kind, dtype = contents.kinds[name], str(info[name]["config"].get("dtype"))
-        title_of_run = contents.titles.get(name) or TITLES.get(kind, kind)
-        headline += health_sentences(title_of_run, kind, dtype, metrics[name])
+        dtype = str(info[name]["config"].get("dtype"))
+        headline += health_sentences(_run_title(contents, name), contents.kinds[name], dtype, metrics[name])
+    if summary is None and contents.files is None:
+        # Without a comparison the most urgent sentence opens the page.
+        opening = opening_sentence(
+            [
+                (
+                    _run_title(contents, name),
+                    final_report(contents.kinds[name], str(info[name]["config"].get("dtype")), metrics[name]),
+                    info[name]["status"].get("state") in ("completed", "stopped"),
+                )
+                for name in runs
+            ]
+        )
+        headline = [opening, *sorted([*headline[1:], *states], key=_is_note), headline[0]]
+    else:
+        headline += [line for line in states if not _is_note(line)]
     results = tables.results(
         summary,
         roles=contents.roles.policies,
@@ -179,27 +240,37 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
         headline=headline,
     )
     notice = " ".join(part for part in (contents.notice, _leak(summary), *contents.warnings) if part)
-    audited = audit.audit(rows, summary["baseline"], contents.audit_settings) if summary else {}
+    audited = audit.audit(shown.rows, shown.baseline, contents.audit_settings) if shown.rows else {}
     sections = page_accounts(contents.of_kind("reward"), contents.evaluation)
+    made = made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path)
+    policies_of_runs = {name: run for name, run in shown.runs.items() if contents.kinds[name] == "ppo"}
+    tokens, checkpoints = page_tokens(policies_of_runs), checkpoint_data(shown.runs)
     if seal is not None:
         checksums.remove_checksums(seal.parent)  # everything has been read; the files change from here on
     page.parent.mkdir(parents=True, exist_ok=True)
     trained_on = (summary or {}).get("trained_on", {})
     atomic.write_json(figures, results | {"name": contents.name, "notice": notice, "trained_on": trained_on})
+    labels = [(_run_title(contents, name, short=True), contents.kinds[name], metrics[name]) for name in runs]
     build_report(
         page,
         title=contents.title,
         notice=" ".join(part for part in (notice, *frozen_weight_warnings(runs)) if part),
         summary=summary,
-        responses=rows,
+        responses=shown.rows,
         stage_metrics=metrics,
         stage_info=info,
         headline=headline,
         audited=audited,
         flags=audit.FLAG_MEANINGS,
         accounts=sections,
-        queues=audit.QUEUES if summary else {},
+        queues=audit.QUEUES if shown.rows else {},
         numbers=_numbers(summary, contents.roles, judge) if summary else (),
+        made=made,
+        trials=trial_data(runs, contents.kinds, metrics, info),
+        overlays=overlay_data(labels),
+        tokens=tokens,
+        checkpoints=checkpoints,
+        reward=shown.reward,
     )
     if seal is not None:
         checksums.write_checksums(seal.parent, [seal, figures, page])
@@ -207,6 +278,62 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
         show(tables.tables(summary))
     show("\n".join(headline))
     show(f"\nfigures  {figures}\nreport   {page}")
+
+
+@dataclass(frozen=True)
+class _Responses:
+    """Hold the responses of a page, from an evaluation, from files, or from the runs themselves."""
+
+    rows: list[dict[str, Any]]
+    baseline: str
+    summary: dict[str, Any] | None = None
+    reward: str | None = None
+    notes: Sequence[str] = ()
+    runs: Mapping[str, RunFolder] = field(default_factory=dict)
+    """The runs whose tokens are shown."""
+
+    @classmethod
+    def of(cls, contents: PageContents, metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> _Responses:
+        """Read the responses of the evaluation or the files, else of the runs."""
+        chosen = best_runs(contents.runs, metrics, MAX_RUNS_WITH_ROWS)
+        if contents.evaluation is not None:
+            summary = read_summary(contents.evaluation.summary)
+            rows = read_responses(contents.evaluation.responses, summary)
+            return cls(rows, summary["baseline"], summary, runs=chosen)
+        if (files := contents.files) is not None:
+            first = files.policies[0]
+            return cls(files.rows, first, files.summary, files.reward, files.notes)
+        rows = run_rows(chosen)
+        policies = [name for name in contents.runs if contents.kinds[name] in ("ppo", "online_dpo")]
+        notes = []
+        if rows and len(chosen) < len(policies):
+            notes.append(
+                f"Note: responses and tokens are those of {len(chosen)} of {len(policies)} runs, which have the "
+                f"highest reward: {', '.join(chosen)}."
+            )
+        return cls(rows, rows[0]["policy"] if rows else "", notes=notes, runs=chosen)
+
+
+def _run_title(contents: PageContents, name: str, *, short: bool = False) -> str:
+    """Return the title of a run; `short`: without the title of its kind, where several runs share a chart."""
+    kind = contents.kinds[name]
+    title = contents.titles.get(name) or TITLES.get(kind, kind)
+    return title.removeprefix(f"{TITLES.get(kind, kind)}: ") if short else title
+
+
+def _is_note(line: str) -> bool:
+    return not line.startswith("Warning: ")
+
+
+def _evaluation_headline(
+    contents: PageContents,
+    summary: Mapping[str, Any] | None,
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    judge: str | None,
+) -> list[str]:
+    if summary is not None:
+        return _headline(summary, contents.roles, metrics, judge)
+    return [NO_EVALUATION] if contents.files is None else []
 
 
 def _headline(
@@ -257,16 +384,6 @@ def _leak(summary: Mapping[str, Any] | None) -> str:
     return f"Warning: {leak}." if leak else ""
 
 
-def frozen_weight_warnings(stages: Mapping[str, RunFolder]) -> list[str]:
-    """Return a warning for each stage whose frozen weights changed."""
-    moved = {name: manifest.changed_frozen_components(run) for name, run in stages.items()}
-    return [
-        f"Warning: frozen weights ({', '.join(names)}) changed during the {name} stage: its figures are not reliable."
-        for name, names in moved.items()
-        if names
-    ]
-
-
 def page_accounts(
     rewards: Mapping[str, RunFolder], evaluation: EvaluationFolder | None
 ) -> Sequence[dict[str, Any]]:
@@ -278,46 +395,3 @@ def page_accounts(
     }
     found = evaluation.audit if evaluation else None
     return accounts.accounts(cards, json_io.read_object(found) if found and found.is_file() else None)
-
-
-def over_optimisation(
-    run: RunFolder, metrics: Sequence[Mapping[str, Any]], info: dict[str, Any]
-) -> list[str]:
-    """Add the charts of reward and judges against KL to a PPO run's facts, and return what they say in sentences."""
-    points = overoptimisation.checkpoint_points(metrics)
-    curve = overoptimisation.read_best_of_n(run.best_of_n / "curve.json")
-    info["charts"] = overoptimisation.charts(points, curve)
-    return overoptimisation.sentences(points, curve)
-
-
-def run_facts(run: RunFolder) -> dict[str, Any]:
-    """Collect the facts of a run for the page: configuration, data, lineage, role table and versions.
-
-    Raises UserError if a file is missing or damaged.
-    """
-    record = manifest.read_manifest(run.manifest)
-    manifest.read_lineage(run.manifest)
-    return {
-        "config": _config(run),
-        "data": read_data_reports(run.data_report),
-        "lineage": record["lineage"],
-        "roles": record.get("roles", []),
-        "versions": manifest.recorded_versions(record),
-        "status": read_status(run),
-        "run": str(run.root),
-        **({"card": read_card_file(run.card)} if run.card.card.is_file() else {}),
-    }
-
-
-class _Training(Schema):
-    type: str
-
-
-class _Configuration(Schema):
-    training: _Training
-
-
-def _config(run: RunFolder) -> dict[str, Any]:
-    config = read_locked_config(run.config)
-    validate(config, _Configuration, str(run.config), FIX)
-    return config

@@ -52,21 +52,12 @@ def made_facts(
 
 def evaluation_settings(config: Mapping[str, Any]) -> list[list[str]]:
     """Return [name, value] of every setting that is not empty, secrets removed."""
+    settings = {key: config[key] for key in config if key not in _HASHES}
     return [
         [name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
-        for name, value in _flat({key: config[key] for key in config if key not in _HASHES})
+        for name, value in manifest.flatten_config(manifest.redact(settings)).items()
         if value not in (None, "", [], {})
     ]
-
-
-def _flat(config: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found += _flat(value, f"{above}{key}.")
-        else:
-            found.append((f"{above}{key}", manifest.redact(value, str(key))))
-    return found
 
 
 def _distinct(values: Iterable[object]) -> str:

@@ -116,11 +116,15 @@ def _row(row: _Row, policy: str, prompt: str) -> _Row:
 
 
 def _scores(row: _Row) -> dict[str, float | None]:
-    """Return the scores by name; those of judges first, because the page compares the reward with the first."""
+    """Return the scores by name: the judges', then the parts of the reward where it has several.
+
+    The page compares the reward with the first one; the only part of a reward says the same as the reward.
+    """
     names = [name.removeprefix("score_") for name in row if name.startswith("score_")]
     judges = [name for name in names if name.startswith(JUDGE_COLUMN)]
     found = {name.removeprefix(JUDGE_COLUMN): row[f"score_{name}"] for name in judges}
-    return found | {name: row[f"score_{name}"] for name in names if name not in judges and name not in found}
+    parts = [name for name in names if name not in judges and name not in found]
+    return found | ({name: row[f"score_{name}"] for name in parts} if len(parts) > 1 else {})
 
 
 def _score_columns(row: _Row) -> _Row:

@@ -211,7 +211,7 @@ def config_sha256(config: Mapping[str, Any]) -> str:
 
 def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return one line per value that differs: ``training.lr: 1e-06 → 2e-06``."""
-    before, after = _flat(old), _flat(new)
+    before, after = flatten_config(old), flatten_config(new)
     return [
         f"{key}: {_format(before, key)} → {_format(after, key)}"
         for key in dict.fromkeys([*before, *after])
@@ -257,11 +257,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return dotted key → value of a nested configuration."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{above}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+        flat |= flatten_config(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
     return flat
 
 
