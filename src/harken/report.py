@@ -29,7 +29,7 @@ from harken.run.moved import is_same_place
 from harken.run.pipeline_record import read_pipeline
 
 PAGE = Path("05_report") / "report.html"
-UNFINISHED = "unfinished_report.html"
+UNFINISHED_PAGE = "unfinished_report.html"
 """The page of a pipeline that is not finished: that of its report stage would stand for a finished stage."""
 MAX_NAMES = 4
 """Names of runs in a title."""
@@ -62,7 +62,7 @@ def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
 
     Without an evaluation the page shows only training; without runs, only the comparison. The page is written to
     `output_dir`, by default to 05_report/ in the common parent of all named folders, and for one response file to a
-    folder beside it. An unfinished pipeline is shown as far as it is, in UNFINISHED beside its stages.
+    folder beside it. An unfinished pipeline is shown as far as it is, in UNFINISHED_PAGE beside its stages.
     Raises UserError if the paths contain no results, several evaluations, or things that do not belong on one page.
     """
     found = FoundFolders()
@@ -161,7 +161,7 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
     begun = [stage for stage in stages if stage.root.is_dir() and RunFolder(stage.root).config.is_file()]
     if not unfinished or not begun:
         return report_pipeline(root)
-    page = root / UNFINISHED
+    page = root / UNFINISHED_PAGE
     write_page(page, page.with_suffix(".json"), unfinished_contents(root, config, stages))
     return page
 

@@ -95,6 +95,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     f"03_ppo/credit/{STEP}": lambda out: read_credit(out / "03_ppo" / "credit" / STEP),
     "03_ppo/SHA256SUMS": lambda out: read_metrics(RunFolder(out / "03_ppo")),
     "04_eval/config.yml": lambda out: lock_config(out / "04_eval" / "config.yml", {}, out),
+    "04_eval/manifest.json": lambda out: manifest.read_manifest(out / "04_eval" / "manifest.json"),
     "04_eval/responses.parquet": lambda out: read_rows(out / "04_eval" / "responses.parquet"),
     "04_eval/summary.json": text("04_eval/summary.json"),
     "04_eval/audit.json": accounts,

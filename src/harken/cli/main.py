@@ -286,21 +286,24 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FOLDER...", help="A pipeline, or runs and an evaluation, or a folder that contains them."
+            metavar="PATH...",
+            help="A pipeline, runs, an evaluation, a folder of them, or files of responses.",
         ),
     ],
     output_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder. [05_report in the folder]")
     ] = None,
 ) -> None:
-    """Build the HTML report of a pipeline, or of runs and an evaluation.
+    """Build the HTML report of a pipeline, of runs and an evaluation, or of files of responses.
 
     \b
     Examples:
       harken report outputs/demo                    a pipeline
       harken report outputs                         the folder that holds 01_sft, 02_rm, 03_ppo and 04_eval
       harken report outputs/03_ppo outputs/04_eval  the folders that belong together
-      harken report outputs/03_ppo                  one run: its curves and facts
+      harken report outputs/03_ppo                  one run: its curves, rollouts and tokens
+      harken report outputs/sweep                   several runs side by side
+      harken report responses.jsonl others.parquet  responses made anywhere
     """
     from harken import report as reports
 
