@@ -1,4 +1,4 @@
-"""Compare methods on equal terms: the pipeline `methods` over seeds; reward, gold score, KL, length, training seconds.
+"""Compare methods on equal terms: the pipeline `methods` over seeds; reward, gold score, KL, length, tokens, seconds.
 
     python benchmarks/methods.py --seeds 839 840 841
     python benchmarks/methods.py --quick                  # does it run? Small sizes: the figures mean nothing
@@ -7,40 +7,43 @@ Each seed trains every method of the preset `methods` from one SFT model with on
 sampled training responses, and one evaluation lets all policies respond to the same held-out prompts. Finished stages
 are kept, so the same command resumes. The table has each method's difference to the SFT model, paired by prompt and
 seed, with 95 % bootstrap intervals that resample prompts (the same prompts in every seed). KL is measured on the
-first --kl-prompts held-out prompts: log π(y) − log π_SFT(y) of responses sampled from the method, in nats. Seconds are
-those of training: the sampling and scoring of DPO's responses are separate stages that record no seconds yet.
+first --kl-prompts held-out prompts: log π(y) − log π_SFT(y) of responses sampled from the method, in nats. Training
+tokens are the response tokens that a method sampled to train on; seconds are the wall time of its stages (sampling,
+scoring, pairing and training with its held-out evaluations; not the SFT and reward model, which all methods share).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
 import result
 
-from harken.config import EvaluationConfig, PipelineConfig
+from harken.config import EvaluationConfig, GenerationConfig, PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.stages import PipelineStage, find_stage, resolve_stages
 from harken.data import sources
 from harken.evaluate.responses import load_engine
-from harken.evaluate.run_summary import read_metrics
 from harken.maths.statistics.bootstrap import percentile_interval, resample_ratios
 from harken.maths.theory import best_of_n_kl
 from harken.models.resolve import resolve
 from harken.models.roles import Policy
-from harken.pipeline import run_pipeline
+from harken.pipeline import run as pipeline_run
 from harken.rollout.engine import Sampling
-from harken.run.folder import EvaluationFolder, RunFolder
+from harken.run.folder import EvaluationFolder, ResponsesFolder, RunFolder
 from harken.train.dpo.sampled import response_logprobs
 from harken.train.oom_retry import MicroBatcher
 
 START = "SFT"
+RUNNERS = dict(pipeline_run.RUNNERS)
 DRAWS = 4000
 SOURCES = {
     "DPO": ("samples", "scores", "best_worst", "dpo"),
@@ -96,10 +99,23 @@ class Seed:
 
 
 def run(seed: int, out: Path, overrides: Sequence[str]) -> Seed:
-    """Run the pipeline of a seed, or resume it."""
+    """Run the pipeline of a seed, or resume it, and add the wall time of its stages to seconds.jsonl."""
     root = out / f"seed-{seed}"
+    root.mkdir(parents=True, exist_ok=True)
+
+    def timed(runner: pipeline_run.StageRunner) -> pipeline_run.StageRunner:
+        def measure(stage: PipelineStage, accept_changes: bool) -> None:
+            began = time.perf_counter()
+            runner(stage, accept_changes)
+            with (root / "seconds.jsonl").open("a") as file:
+                file.write(json.dumps({"stage": stage.name, "seconds": time.perf_counter() - began}) + "\n")
+
+        return measure
+
     config = config_files.load_pipeline("methods", [f"seed={seed}", "tensorboard=false", *overrides], root)
-    run_pipeline(config, root)
+    runners = {kind: timed(runner) for kind, runner in RUNNERS.items()}
+    with patch.dict(pipeline_run.RUNNERS, runners):
+        pipeline_run.run_pipeline(config, root)
     return Seed(root, config, resolve_stages(config, root))
 
 
@@ -124,10 +140,24 @@ def sampled_kl(done: Seed, prompts: int) -> dict[str, list[float]]:
     return found
 
 
-def training_seconds(done: Seed, name: str) -> float:
-    """Return the seconds of a method's optimiser steps and updates; generating and scoring DPO's data are not in it."""
-    runs = [RunFolder(done.stage(stage).root) for stage in SOURCES.get(name, ())]
-    return sum(line.get("seconds", 0.0) for run in runs for line in read_metrics(run))
+def stage_seconds(done: Seed, name: str) -> float:
+    """Return the wall seconds of a method's stages. Work that was lost to an interruption does not count."""
+    lines = map(json.loads, (done.root / "seconds.jsonl").read_text().splitlines())
+    return sum(line["seconds"] for line in lines if line["stage"] in SOURCES.get(name, ()))
+
+
+def training_tokens(done: Seed, name: str) -> float:
+    """Return the number of response tokens that a method sampled to train on."""
+    found = 0.0
+    for stage in map(done.stage, SOURCES.get(name, ())):
+        if isinstance(stage.config, GenerationConfig):
+            rows = pq.read_table(ResponsesFolder(stage.root).responses, columns=["response_tokens"])
+            found += sum(rows["response_tokens"].to_pylist())
+        elif isinstance(stage.config, RunConfig):
+            for path in sorted(RunFolder(stage.root).rollouts.glob("*.parquet")):
+                rows = pq.read_table(path)
+                found += sum(len(tokens) for tokens in rows["response_tokens"].to_pylist())
+    return found
 
 
 def paired(values: Sequence[np.ndarray], base: Sequence[np.ndarray]) -> tuple[float, float, float]:
@@ -151,7 +181,8 @@ def figures(seeds: Sequence[Seed], kl: Sequence[Mapping[str, Sequence[float]]]) 
             "tokens": float(np.mean([one[name]["tokens"].mean() for one in columns])),
             "kl": float(pooled.mean()),
             "kl_by_seed": [float(np.mean(one[name])) for one in kl],
-            "training_seconds": float(np.mean([training_seconds(done, name) for done in seeds])),
+            "training_tokens": float(np.mean([training_tokens(done, name) for done in seeds])),
+            "seconds": float(np.mean([stage_seconds(done, name) for done in seeds])),
             "reward_by_seed": [float(one[name]["reward"].mean()) for one in columns],
             "gold_by_seed": [float(one[name]["gold"].mean()) for one in columns],
         }
@@ -171,11 +202,12 @@ def line(name: str, row: Mapping[str, Any]) -> list[str]:
     bound = "≤ " if name.startswith("Best of") else ""
     return [
         name, f"{row['reward']:+.2f}", change("reward_change"), f"{row['gold']:.3f}", change("gold_change"),
-        f"{bound}{row['kl']:.2f}", f"{row['tokens']:.0f}", f"{row['training_seconds']:.0f}",
+        f"{bound}{row['kl']:.2f}", f"{row['tokens']:.0f}", f"{row['training_tokens']:,.0f}",
+        f"{row['seconds']:.0f}",
     ]  # fmt: skip
 
 
-HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "training seconds")
+HEAD = ("", "reward", "change", "gold", "change", "KL, nats", "tokens", "training tokens", "seconds")
 
 
 def main() -> None:

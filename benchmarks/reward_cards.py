@@ -4,7 +4,7 @@
 
 PAIRS is a file of HH-RLHF transcripts. Only pairs with at most --chars characters on each side are used. The hidden
 states of the base are computed once and kept in OUT, because they take most of the time; each model is a linear head
-fitted on them. The models:
+fitted on them, with an L2 penalty chosen by cross-validation. The models:
 
     hh              the labels as they are
     flipped         fitted on swapped labels
@@ -43,8 +43,9 @@ from harken.models.roles import RewardModel, ScalarHead, last_states
 from harken.records import Message, Preference, Prompt
 
 EMPTY = (Message("user", "Respond."),)
-L2 = 0.3
-"""L2 penalty of the head, on features scaled to unit root mean square."""
+L2 = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""L2 penalties of the head that are tried, on features scaled so that a pair's difference has norm 1 on average."""
+FOLDS = 5
 
 
 class HeadScorer(ModelScorer):
@@ -100,15 +101,28 @@ class HeadScorer(ModelScorer):
         """Fit the head's weights; `labels` are probabilities that `chosen` is better."""
         self.weights = np.zeros(self.model.backbone.hidden_size)
         self.score_pairs(pairs)
-        prompt = (
-            [replace(p, prompt=replace(p.prompt, messages=EMPTY)) for p in pairs] if self.blind else pairs
-        )
-        sides = np.stack([self.states[key(side)] for side in self.encode_pair_sides(prompt)]).astype(
+        asked = [replace(p, prompt=replace(p.prompt, messages=EMPTY)) for p in pairs] if self.blind else pairs
+        sides = np.stack([self.states[key(side)] for side in self.encode_pair_sides(asked)]).astype(
             np.float64
         )
         x = sides[0::2] - sides[1::2]
-        scale = np.sqrt((x**2).mean(0)) * x.shape[1] ** 0.5
-        return fit_pair_weights(x / scale, labels, L2 / x.shape[1]) / scale
+        x /= (scale := np.sqrt((x**2).mean(0)) * x.shape[1] ** 0.5)
+        return fit_pair_weights(x, labels, choose_l2(x, labels, [prompt_key(p) for p in pairs])) / scale
+
+
+def choose_l2(x: np.ndarray, labels: np.ndarray, prompts: Sequence[str]) -> float:
+    """Return the L2 penalty with the lowest cross-entropy in cross-validation; a prompt's pairs stay in one fold."""
+    number = {prompt: i for i, prompt in enumerate(sorted(set(prompts)))}
+    fold = np.array([number[prompt] % FOLDS for prompt in prompts])
+    losses = []
+    for l2 in L2:
+        z = np.empty(len(x))
+        for i in range(FOLDS):
+            z[fold == i] = x[fold == i] @ fit_pair_weights(x[fold != i], labels[fold != i], l2)
+        losses.append(float((labels * np.logaddexp(0, -z) + (1 - labels) * np.logaddexp(0, z)).mean()))
+    chosen = L2[int(np.argmin(losses))]
+    print(f"L2 {chosen}; cross-entropy by L2: {', '.join(f'{loss:.3f}' for loss in losses)}", flush=True)
+    return chosen
 
 
 def key(tokens: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Measure SFT and reward-model training: real tokens per second, Harken beside TRL's SFTTrainer and RewardTrainer.
+"""Measure SFT, reward-model and DPO training: real tokens per second, Harken beside TRL's trainers.
 
     python benchmarks/supervised.py                       # needs the peer's environment: make bench-peers
     python benchmarks/supervised.py --only reward --steps 11
@@ -6,12 +6,14 @@
 The same HH helpful rows as the same token ids in the same steps, the same model in bfloat16, LoRA 16 on every
 projection, 16 rows or pairs a step, as many threads. Real tokens (no padding) of a side's steps ÷ their seconds; the
 first step of each side is not counted. TRL runs with its defaults, and again without gradient checkpointing (which
-is its default and costs time), and packed.
+is its default and costs time), and packed. In DPO the time in which the reference scores the counted rows belongs to the
+steps: Harken scores all rows before the first one, TRL in each step, or before the first one with `precompute`.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from harken.models.tokenizer import load_tokenizer
 from harken.train.sampler import batch_indices
 
 SEED = 839
-LABELS = {"sft": "SFT", "reward": "RM"}
+LABELS = {"sft": "SFT", "reward": "RM", "dpo": "DPO"}
 TRL = {
     "sft": {
         "TRL, its defaults": {},
@@ -35,6 +37,11 @@ TRL = {
         "TRL, packed": {"checkpointing": 0, "packing": 1},
     },
     "reward": {"TRL, its defaults": {}, "TRL, no checkpointing": {"checkpointing": 0}},
+    "dpo": {
+        "TRL, its defaults": {},
+        "TRL, no checkpointing": {"checkpointing": 0},
+        "TRL, no checkpointing, precompute": {"checkpointing": 0, "precompute": 1},
+    },
 }
 """Settings of TRL other than its defaults. Without flash attention it has no mask between packed documents."""
 
@@ -50,12 +57,21 @@ def encoded(kind: str, file: Path, renderer: Renderer, length: int) -> list[dict
         ]
     preferences, _ = sources.load_preferences(DataConfig(path=str(file)))
     pairs = [renderer.encode_preference(row, length) for row in preferences]
+    if kind == "dpo":
+        return [
+            {
+                "prompt_ids": list(p.chosen_tokens[: p.prompt_length]),
+                "chosen_ids": list(p.chosen_tokens[p.prompt_length :]),
+                "rejected_ids": list(p.rejected_tokens[p.prompt_length :]),
+            }
+            for p in pairs
+        ]
     return [{"chosen_ids": list(p.chosen_tokens), "rejected_ids": list(p.rejected_tokens)} for p in pairs]
 
 
 def real_tokens(row: dict[str, list[int]]) -> int:
-    """Count the tokens of a row, or of both sides of a pair."""
-    return sum(len(ids) for name, ids in row.items() if name.endswith("_ids"))
+    """Count the tokens of a row, or of both sides of a pair, each with its prompt."""
+    return sum(len(ids) * (1 + (name == "prompt_ids")) for name, ids in row.items() if name.endswith("_ids"))
 
 
 def harken_config(kind: str, given: argparse.Namespace, model: Path, file: Path) -> dict[str, object]:
@@ -75,13 +91,17 @@ def harken_config(kind: str, given: argparse.Namespace, model: Path, file: Path)
     }
 
 
-def line(steps: list[dict[str, float]], tokens: list[int], finished: Finished) -> dict[str, float]:
-    """Return figures over the counted steps."""
-    seconds = [step["seconds"] for step in steps]
+def line(
+    steps: list[dict[str, float]], tokens: list[int], finished: Finished, reference_seconds: float = 0.0
+) -> dict[str, float]:
+    """Return figures over the counted steps, with their share of the time in which the reference scored all rows."""
+    counted = sum(step["seconds"] for step in steps[1:])
+    reference = reference_seconds * sum(tokens[1:]) / sum(tokens)
     return {
-        "tokens_per_second": sum(tokens[1:]) / sum(seconds[1:]),
+        "tokens_per_second": sum(tokens[1:]) / (counted + reference),
         "tokens": sum(tokens[1:]),
-        "seconds": sum(seconds[1:]),
+        "seconds": counted + reference,
+        "reference_seconds": reference,
         "peak_bytes": sides.peak_bytes(finished, steps),
     }
 
@@ -100,7 +120,10 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
     tokens = [sum(real_tokens(all_rows[i]) for i in step) for step in order]
 
     steps, finished = sides.harken(harken_config(kind, given, model, file), folder / "harken", count)
-    figures = {"Harken": line(steps, tokens, finished)}
+    said = re.search(r"the reference scored .* in ([\d.]+) s", finished.output)
+    figures = {"Harken": line(steps, tokens, finished, float(said[1]) if said else 0.0)}
+    if (kind == "dpo") != (said is not None):
+        raise RuntimeError("Harken did not say how long the reference took")
     ids = rows.write(folder / "ids.jsonl", (all_rows[i] for step in order for i in step))
     shared = {"model": model, "rows": ids, "batch": given.batch, "micro": given.micro, "length": given.length}
     shared |= {"dtype": given.peer_dtype}
@@ -108,10 +131,12 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
         trl = sides.peer(given.peer_python, f"trl_{kind}.py", **shared, **special)
         if trl is None:
             break
-        counted = [int(step["tokens"]) for step in trl.lines()]
+        trl_steps = [one for one in trl.lines() if "tokens" in one]
+        reference = sum(one.get("reference_seconds", 0.0) for one in trl.lines())
+        counted = [int(step["tokens"]) for step in trl_steps]
         if "packing" not in special and counted != tokens:
             raise RuntimeError(f"{name} saw {counted} tokens in its steps, and Harken {tokens}")
-        figures[name] = line(trl.lines(), counted, trl)
+        figures[name] = line(trl_steps, counted, trl, reference)
     return figures
 
 

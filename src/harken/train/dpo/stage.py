@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -114,8 +115,11 @@ class DPOStage:
 
     def on_train_begin(self) -> None:
         """Score all rows with the reference, and sample from it: the policy starts as the reference."""
-        rows = len(self.reference)
-        say(f"DPO: the reference scored {rows:,} rows; kept in {self.run.reference_scores.name}")
+        began = time.perf_counter()
+        rows, seconds = len(self.reference), time.perf_counter() - began
+        say(
+            f"DPO: the reference scored {rows:,} rows in {seconds:.1f} s; kept in {self.run.reference_scores.name}"
+        )
         self.sampled.measure(0)
 
     def evaluate(self, done: int) -> dict[str, float]:
