@@ -6,8 +6,9 @@
 The same HH helpful rows as the same token ids in the same steps, the same model in bfloat16, LoRA 16 on every
 projection, 16 rows or pairs a step, as many threads. Real tokens (no padding) of a side's steps ÷ their seconds; the
 first step of each side is not counted. TRL runs with its defaults, and again without gradient checkpointing (which
-is its default and costs time), and packed. In DPO the time in which the reference scores the counted rows belongs to the
-steps: Harken scores all rows before the first one, TRL in each step, or before the first one with `precompute`.
+is its default and costs time), and packed. In DPO the time in which the reference scores the counted rows is part of
+the steps: Harken scores all rows before the first one, TRL in each step, or before the first one with `precompute`.
+TRL's DPOTrainer on token ids needs TRL 1.16.0: another environment, named by --peer-python.
 """
 
 from __future__ import annotations
