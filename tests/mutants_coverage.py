@@ -38,7 +38,7 @@ TABLE = [
     ("S0-62 a reward alone is proof", "evaluate/verdict.py", "_verdict: up > 0 and real > 0", "up > 0", VERDICT),
     ("S0-62 an interval that touches 0 decides", "evaluate/verdict.py", "interval_sign: interval['low'] > 0", "interval['value'] > 0", VERDICT),
     ("S0-69 a run records no hash of its configuration", "run/manifest.py", "config_sha256: config", "{}", "run/test_manifest.py"),
-    ("S1-08 a reward is not asked for", "config/ppo.py", "PPOTraining._rewarded: self.reward_model is None and not self.rewards", "False", "config/test_rewards.py"),
+    ("S1-08 a reward is not asked for", "config/rewarded_training.py", "RewardedTraining._rewarded: self.reward_model is None and not self.rewards", "False", "config/test_rewards.py"),
     ("S1-09 a random head needs no asking", "config/ppo.py", "RewardModelSettings._one_source: self.random_for_debugging == bool(self.checkpoint_path)", "self.random_for_debugging and bool(self.checkpoint_path)", "test_config.py end_to_end/test_bad_input.py"),
     ("S1-10 a random reward is not stamped", "config/ppo.py", "PPOTraining.random_reward: self.reward_model is not None and self.reward_model.random_for_debugging", "False", PIPELINE),
     ("S1-32 the response is read with the prompt column", "data/parse.py", 'parse_prompt_rows.read_turns: fields.first_value(row, column)', "fields.first_value(row, next(reversed(row)))", LAYOUTS),

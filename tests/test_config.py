@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from harken import config
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
-from harken.config.ppo import PPOSettings, RewardModelSettings
+from harken.config.ppo import PPOSettings
+from harken.config.rewarded_training import RewardModelSettings
 
 RUN: dict[str, Any] = {"data": {"path": "p.jsonl"}, "training": {"type": "sft"}}
 

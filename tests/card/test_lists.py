@@ -151,6 +151,9 @@ def test_a_file_is_read_as_what_it_is(tmp_path: Path):
     found = read_set(DataConfig(path=plain), 0)
     assert isinstance(found, PairSet) and found.pairs[0].prompt.domain == "x"  # type: ignore[union-attr]
     assert isinstance(read_set(DataConfig(path=written(tmp_path / "b.jsonl", tied_rows())), 0), ListSet)
+    mixed = written(tmp_path / "d.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}, *tied_rows()])
+    lists = read_set(DataConfig(path=mixed), 0)  # one row of another kind is dropped, and counted
+    assert isinstance(lists, ListSet) and lists.report.dropped.total() == 1
     broken = written(tmp_path / "c.jsonl", [{"chosen": ["a"], "rejected": ["b"]}])
     with pytest.raises(UserError, match="no row is left"):
         read_set(DataConfig(path=broken), 0)

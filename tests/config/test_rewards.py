@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from harken.config import files as config_files
 from harken.config.ppo import PPOSettings, PPOTraining
+from harken.config.preference_training import OnlineDPOTraining
 from harken.errors import UserError
 
 PYTHON = {"type": "python", "path": "my_reward.py:score"}
@@ -31,7 +32,7 @@ def test_a_part_will_do_in_place_of_a_reward_model() -> None:
 def test_no_source_at_all_is_an_error() -> None:
     """S1-08: PPO never runs without a reward that was asked for."""
     for keys in ({}, {"rewards": []}, {"reward_model": None}):
-        with pytest.raises(ValidationError, match=r"PPO needs a reward\. Fix: name a trained reward model"):
+        with pytest.raises(ValidationError, match=r"this training needs a reward\. Fix: name a trained reward model"):
             training(**keys)
 
 
@@ -89,6 +90,9 @@ def test_keys_about_the_reward_model_need_one(ppo: dict[str, Any], message: str)
     with pytest.raises(ValidationError, match=message):
         training(rewards=[PYTHON], ppo=ppo)
     training(reward_model={"checkpoint_path": "rm"}, rewards=[PYTHON], ppo=ppo)
+    if "critic" not in ppo:  # online DPO has the same rewards, and no critic
+        with pytest.raises(ValidationError, match=message):
+            OnlineDPOTraining.model_validate({"type": "online_dpo", "rewards": [PYTHON], "online_dpo": ppo})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     stages.make_world(root)
     settings = stages.evaluation_settings(root) | {"temperature": 0.0}
+    fewer = {**settings["data"], "limit": 3}
     for name, change in (
+        ("fewer", {"max_gen_len": 6, "data": fewer}),
         ("short", {"max_gen_len": 2}),
         ("long", {"max_gen_len": 6}),
         ("again", {"max_gen_len": 6}),
@@ -51,6 +53,12 @@ def test_two_evaluations_are_paired_prompt_by_prompt(world: Path, capsys: pytest
 def test_equal_evaluations_differ_in_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = compared(world, capsys, "again", "long")
     assert "no setting differs" in text and "Controlled: no setting" in text and "0 / 5 / 0" in text
+
+
+def test_prompts_that_are_not_compared_are_counted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(compared(world, capsys, "fewer", "long").split())
+    assert "Compared on 3 shared prompts:" in text and "responds to 5" in text
+    assert "Compared on" not in compared(world, capsys, "again", "long")
 
 
 def test_two_runs_show_the_setting_and_their_figures(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,7 +141,15 @@ def test_rare_values_of_a_column_are_put_together():
     parts = pair(compare(made, draws=20, refit_draws=10, slices=["who"]))["slices"]
     parts = [part for part in parts if part["column"] == "who"]
     assert len(parts) == 31 and sum(part["n"] for part in parts) == 100
-    assert {"w60", "(other)"} <= {part["value"] for part in parts}
+    assert {"w60", "(31 other values)"} <= {part["value"] for part in parts}
+
+
+def test_a_value_named_like_the_rest_keeps_its_own_slice():
+    names = [f"w{i}" for i in range(38)] + ["(10 other values)"] * 2
+    made = [row(p, i, i % 3, who=names[i]) for p in "AB" for i in range(40)]
+    parts = pair(compare(made, draws=20, refit_draws=10, slices=["who"]))["slices"]
+    counts = {part["value"]: part["n"] for part in parts if part["column"] == "who"}
+    assert counts["(10 other values)"] == 2 and sum(counts.values()) == 40 and len(counts) == 31
 
 
 def test_every_scorer_has_its_own_head_to_head(plain):

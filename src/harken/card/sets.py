@@ -49,7 +49,7 @@ def read_set(data: DataConfig, seed: int) -> PairSet | ListSet:
     Raises UserError when it cannot be read, or no row can be used.
     """
     rows = files.read_source_rows(data.path, data.split)
-    if is_list_row(rows[0][1]):
+    if 2 * sum(is_list_row(row) for _, row in rows) > len(rows):  # a broken first row decides nothing
         found = read_list_rows(data.path, rows)
         if not found.rows:
             what, fix = found.report.explain_empty()

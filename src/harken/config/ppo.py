@@ -19,30 +19,8 @@ from harken.config.base import (
     Strict,
     Temperature,
 )
-from harken.config.rewards import Judges, RewardPart, name_clash
-from harken.config.training import Optimisation
-
-
-class RewardModelSettings(Strict):
-    """The trained reward model that scores the rollouts."""
-
-    checkpoint_path: str = ""
-    """The run folder of a reward model (or its `final`)."""
-    model_name: str = ""
-    """The base that the reward model must have been trained on; another is an error. Empty: not checked."""
-    weight: Signed = 1.0
-    random_for_debugging: bool = False
-    """Score with an untrained head. The run is marked `random reward`."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> RewardModelSettings:
-        if self.random_for_debugging == bool(self.checkpoint_path):
-            raise ValueError(
-                "no reward model is named. Fix: name a trained one in checkpoint_path"
-                if not self.checkpoint_path
-                else "checkpoint_path and random_for_debugging exclude each other. Fix: remove one of them"
-            )
-        return self
+from harken.config.rewarded_training import RewardedTraining
+from harken.config.rewards import Judges
 
 
 class PtxSettings(Strict):
@@ -198,7 +176,7 @@ class PPOSettings(Strict):
         return self
 
 
-class PPOTraining(Optimisation):
+class PPOTraining(RewardedTraining):
     """Token-level PPO against frozen rewards and a frozen reference."""
 
     type: Literal["ppo"]
@@ -207,15 +185,6 @@ class PPOTraining(Optimisation):
     """Learning rate of the critic. Default: `lr`."""
     adam_eps: Positive = 1e-5
     ppo: PPOSettings = Field(default_factory=PPOSettings)
-    reward_model: RewardModelSettings | None = None
-    """A reward model that Harken trained. Optional if `rewards` has an entry."""
-    rewards: list[RewardPart] = Field(default_factory=list)
-    """Further reward sources, summed by weight: Python functions, reward models, ensembles, classifiers, rules."""
-
-    @property
-    def random_reward(self) -> bool:
-        """Whether an untrained head scores, for debugging."""
-        return self.reward_model is not None and self.reward_model.random_for_debugging
 
     @property
     def rollout(self) -> PPOSettings:
@@ -223,24 +192,7 @@ class PPOTraining(Optimisation):
         return self.ppo
 
     @model_validator(mode="after")
-    def _rewarded(self) -> PPOTraining:
-        if self.reward_model is None and not self.rewards:
-            raise ValueError(
-                "PPO needs a reward. Fix: name a trained reward model in reward_model.checkpoint_path, "
-                "or add an entry to rewards (docs/rewards.md)"
-            )
-        if (twice := name_clash(self.rewards)) is not None:
-            raise ValueError(
-                f"two parts of the reward are called {twice}. Fix: set another name for one of them in rewards"
-            )
-        if self.reward_model is None and self.ppo.score_clip is not None:
-            raise ValueError(
-                "training.ppo.score_clip is for reward_model. Fix: set clip in the entry of rewards instead"
-            )
-        if self.reward_model is None and self.ppo.missing_eos_score is not None:
-            raise ValueError(
-                "training.ppo.missing_eos_score replaces reward_model's score. Fix: use missing_eos_penalty"
-            )
+    def _critic_has_a_model(self) -> PPOTraining:
         if self.ppo.critic_init == "reward_model" and (self.reward_model is None or self.random_reward):
             raise ValueError(
                 "training.ppo.critic_init reward_model needs a trained reward model. "

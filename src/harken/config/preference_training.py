@@ -17,8 +17,9 @@ from harken.config.base import (
     Strict,
     Temperature,
 )
-from harken.config.ppo import OverlongSettings, RewardModelSettings
-from harken.config.rewards import Judges, RewardPart, name_clash
+from harken.config.ppo import OverlongSettings
+from harken.config.rewarded_training import RewardedTraining
+from harken.config.rewards import Judges
 from harken.config.training import Optimisation
 
 PreferenceLossName = Literal["dpo", "robust", "ipo", "hinge", "simpo", "orpo", "kto"]
@@ -155,42 +156,18 @@ class OnlineDPOSettings(PreferenceLossSettings):
         return self
 
 
-class OnlineDPOTraining(Optimisation):
+class OnlineDPOTraining(RewardedTraining):
     """Online DPO: sample, rank by the reward, train on best against worst."""
 
     type: Literal["online_dpo"]
     lr: Rate = 5e-6
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     online_dpo: OnlineDPOSettings = Field(default_factory=OnlineDPOSettings)
-    reward_model: RewardModelSettings | None = None
-    """A reward model that Harken trained. Optional if `rewards` has an entry."""
-    rewards: list[RewardPart] = Field(default_factory=list)
-    """Further reward sources, summed by weight: Python functions, reward models, ensembles, classifiers, rules."""
-
-    @property
-    def random_reward(self) -> bool:
-        """Whether an untrained head scores, for debugging."""
-        return self.reward_model is not None and self.reward_model.random_for_debugging
 
     @property
     def rollout(self) -> OnlineDPOSettings:
         """The settings of sampling and scoring."""
         return self.online_dpo
-
-    @model_validator(mode="after")
-    def _rewarded(self) -> OnlineDPOTraining:
-        if self.reward_model is None and not self.rewards:
-            raise ValueError(
-                "online DPO needs a reward. Fix: name a trained reward model in reward_model.checkpoint_path, "
-                "or add an entry to rewards (docs/rewards.md)"
-            )
-        if (twice := name_clash(self.rewards)) is not None:
-            raise ValueError(
-                f"two parts of the reward are called {twice}. Fix: set another name for one of them in rewards"
-            )
-        if self.reward_model is None and self.online_dpo.score_clip is not None:
-            raise ValueError("score_clip is for reward_model. Fix: set clip in the entry of rewards instead")
-        return self
 
 
 def _loss_contradiction(s: PreferenceLossSettings) -> str | None:

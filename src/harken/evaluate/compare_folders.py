@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,9 @@ def compare_responses(left: ResponsesFolder, right: ResponsesFolder) -> FolderCo
     blocks = []
     for before, after in _pairs(*policies):
         names = (f"{before} ({left.root})", f"{after} ({right.root})")
-        if shared := _shared_rows(both, (before, after), names):
+        shared, note = _shared_rows(both, (before, after), names)
+        blocks += [note] if note else []
+        if shared:
             blocks.append(tables.tables(compare.compare(shared, judges=judges)).rstrip())
     empty = "No policy of one name has a response to the same prompt in both."
     return FolderComparison(title, found, verdict, "\n\n".join(blocks) or empty)
@@ -197,9 +199,9 @@ def _paired_results(
         names = (f"{before} ({left.root.name})", f"{after} ({right.root.name})")
         if names[0] == names[1]:
             names = (f"{before} ({left.root})", f"{after} ({right.root})")
-        shared = _shared_rows(rows, (before, after), names)
+        shared, note = _shared_rows(rows, (before, after), names)
+        blocks += [note] if note else []
         if not shared:
-            blocks.append(f"{before} and {after}: no shared prompts.")
             continue
         judges = [judge for judge in summaries[0]["judges"] if judge in summaries[1]["judges"]]
         epsilon = max(summary["tie_epsilon"] for summary in summaries)
@@ -225,8 +227,8 @@ def _scorer_print(settings: Mapping[str, Any]) -> Any:
 
 def _shared_rows(
     rows: Sequence[Sequence[Mapping[str, Any]]], policies: tuple[str, str], names: tuple[str, str]
-) -> list[dict[str, Any]]:
-    """Return the rows of both policies to the prompts that both have, under new names of the policies.
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows of both policies to the prompts that both have, under new names, and what is left out.
 
     A prompt is shared if its id and its messages are equal.
     """
@@ -237,7 +239,20 @@ def _shared_rows(
     both = [key for key in keyed[0] if key in keyed[1]]
     complete = _complete_prompts(both)
     both = [key for key in both if key[:2] in complete]
-    return [{**side[key], "policy": name} for side, name in zip(keyed, names, strict=True) for key in both]
+    shared = [{**side[key], "policy": name} for side, name in zip(keyed, names, strict=True) for key in both]
+    return shared, _left_out(keyed, names, len(complete))
+
+
+def _left_out(keyed: Sequence[Iterable[tuple[str, str, int]]], names: tuple[str, str], compared: int) -> str:
+    """Return a sentence on the prompts that are not compared; "" when both sides have the same ones."""
+    prompts = [len({key[:2] for key in side}) for side in keyed]
+    if max(prompts) == compared:
+        return ""
+    counts = " and ".join(f"{name} responds to {count:,}" for name, count in zip(names, prompts, strict=True))
+    return (
+        f"Compared on {compared:,} shared prompts: {counts}. Prompts that only one has, that have other messages, or "
+        "that have fewer shared samples than the others are left out."
+    )
 
 
 def _complete_prompts(keys: Sequence[tuple[str, str, int]]) -> set[tuple[str, str]]:

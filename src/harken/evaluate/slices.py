@@ -16,7 +16,6 @@ from harken.evaluate.response_table import Numbers, ResponseTable
 
 MAX_SLICE_VALUES = 30
 """Slices of one column; the smaller ones are put together."""
-OTHER = "(other)"
 LENGTH_SLICES = 3
 
 Mask = NDArray[np.bool_]
@@ -59,9 +58,14 @@ def _by_column(table: ResponseTable, name: str) -> Iterator[Slice]:
     if len(counts) < 2 and name != "domain":
         return
     kept = sorted(value for value, _ in counts.most_common(MAX_SLICE_VALUES))
-    values = np.array([label if label in kept else OTHER for label in labels], dtype=object)
-    for value in [*kept, *([OTHER] if len(counts) > MAX_SLICE_VALUES else [])]:
+    values = np.array(labels, dtype=object)
+    for value in kept:
         yield Slice(name, value, _same(values == value))
+    if (small := len(counts) - len(kept)) > 0:
+        rest = f"({small} other values)"
+        while rest in counts:  # a value of the data may have any name
+            rest = f"({rest})"
+        yield Slice(name, rest, _same(np.array([label not in kept for label in labels])))
 
 
 def _same(mask: NDArray[Any]) -> Callable[[str, str], Mask]:
