@@ -82,9 +82,10 @@ def copy_rate(megabytes: int = 512) -> float:
 
 @dataclass(frozen=True)
 class Finished:
-    """Hold a child process that ended without error: stdout, seconds, peak resident memory."""
+    """Hold a child process that ended without error: stdout, stderr, seconds, peak resident memory."""
 
     output: str
+    errors: str
     seconds: float
     peak_bytes: int
 
@@ -105,11 +106,11 @@ def run(command: list[str], **environment: str) -> Finished:
         output = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        errors = said.read().decode(errors="replace")
         if child.returncode:
-            said.seek(0)
-            last_words = said.read().decode(errors="replace")[-3000:]
-            raise RuntimeError(f"{' '.join(command[:3])} … ended with {child.returncode}:\n{last_words}")
-    return Finished(output, time.perf_counter() - began, usage.ru_maxrss * 1024)
+            raise RuntimeError(f"{' '.join(command[:3])} … ended with {child.returncode}:\n{errors[-3000:]}")
+    return Finished(output, errors, time.perf_counter() - began, usage.ru_maxrss * 1024)
 
 
 def _lines(path: str) -> list[str]:

@@ -121,7 +121,7 @@ def measure(kind: str, given: argparse.Namespace, model: Path, folder: Path) -> 
     tokens = [sum(real_tokens(all_rows[i]) for i in step) for step in order]
 
     steps, finished = sides.harken(harken_config(kind, given, model, file), folder / "harken", count)
-    said = re.search(r"the reference scored .* in ([\d.]+) s", finished.output)
+    said = re.search(r"the reference scored .* in ([\d.]+) s", finished.output + finished.errors)
     figures = {"Harken": line(steps, tokens, finished, float(said[1]) if said else 0.0)}
     if (kind == "dpo") != (said is not None):
         raise RuntimeError("Harken did not say how long the reference took")

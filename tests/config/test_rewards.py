@@ -32,7 +32,9 @@ def test_a_part_will_do_in_place_of_a_reward_model() -> None:
 def test_no_source_at_all_is_an_error() -> None:
     """S1-08: PPO never runs without a reward that was asked for."""
     for keys in ({}, {"rewards": []}, {"reward_model": None}):
-        with pytest.raises(ValidationError, match=r"this training needs a reward\. Fix: name a trained reward model"):
+        with pytest.raises(
+            ValidationError, match=r"this training needs a reward\. Fix: name a trained reward model"
+        ):
             training(**keys)
 
 

@@ -9,18 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_plan import settings, stage, write_rows
+from tiny_plan import NOTHING, settings, stage, write_rows
 
 from harken.card.build import RESPONSES_PER_PROBE
 from harken.config import RunConfig
 from harken.kernels.packing import PackedSequence
 from harken.models.backbone import Backbone
-from harken.plan.calibrate import Timings
 from harken.plan.duration import duration
 from harken.plan.phases import phases
 from harken.train.launch import train
-
-NOTHING = Timings(forward=0, training=0, head_forward=0, head_training=0, decode=0, sample=0, measuring=0)
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.plan.calibrate import Timings
-from harken.plan.job import EvaluationJob, Job, Scorer
+from harken.plan.job import Job, Scorer
 from harken.plan.phases import (
     card_micro_batches,
     concurrent_responses,
     rollout_micro_batches,
     supervised_micro_batches,
 )
+from harken.plan.responses_job import ResponsesJob
 from harken.plan.rows import SAMPLED_BATCHES, MicroBatch
 from harken.train.reward_model import CALIBRATION_PAIRS
 from harken.train.sampler import num_steps
@@ -45,10 +46,10 @@ class Duration:
         return None if self.steps is None else self.steps * self.step + self.outside_steps
 
 
-def duration(job: Job | EvaluationJob, timings: Timings) -> Duration:
+def duration(job: Job | ResponsesJob, timings: Timings) -> Duration:
     """Predict the duration of a stage. Responses are assumed to reach max_gen_len."""
-    if isinstance(job, EvaluationJob):
-        return _evaluation(job, timings)
+    if isinstance(job, ResponsesJob):
+        return _responses(job, timings)
     if isinstance(job.config.training, PPOTraining):
         return _ppo(job, timings)
     return _supervised(job, timings)
@@ -133,17 +134,22 @@ def _ppo(job: Job, timings: Timings) -> Duration:
     return Duration(job.name, settings.updates, parts, evaluations * evaluation)
 
 
-def _evaluation(job: EvaluationJob, timings: Timings) -> Duration:
-    layers, count, longest = job.shape.layers, job.rows.train or 0, job.config.max_gen_len
-    generation = _generation(job, count, count, longest, timings)
-    tokens = job.rows.prefill_tokens(count, concurrent_responses(job)) + count * longest
-    policies = len(job.config.policies)
-    parts = {"generate": generation, "score": tokens * layers * timings.forward}
-    return Duration(job.name, policies, parts, 0.0)
+def _responses(job: ResponsesJob, timings: Timings) -> Duration:
+    """Predict one step per policy; of a stage that only scores, one step."""
+    layers, prompts, longest = job.shape.layers, job.rows.train or 0, job.max_gen_len
+    steps = len(job.generated) or 1
+    generation = sum(
+        _generation(job, prompts, prompts * samples, longest, timings) for samples in job.generated
+    )
+    parts = {"generate": generation / steps} if job.generated else {}
+    if job.scored:
+        one_each = job.rows.prefill_tokens(prompts, concurrent_responses(job)) + prompts * longest
+        parts["score"] = job.scored * one_each * layers * timings.forward / steps
+    return Duration(job.name, steps, parts, 0.0)
 
 
 def _generation(
-    job: Job | EvaluationJob, prompts: int, responses: int, longest: int, timings: Timings
+    job: Job | ResponsesJob, prompts: int, responses: int, longest: int, timings: Timings
 ) -> float:
     """Predict seconds of generation: prefill of all prompts, then one decode step per token and round of full slots."""
     slots = concurrent_responses(job)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
 from harken.config.training import RewardTraining
-from harken.plan.job import EvaluationJob, Job
+from harken.plan.job import Job
 from harken.plan.phases import phases
+from harken.plan.responses_job import ResponsesJob
 
 USABLE_MEMORY = 0.9
 """Share of the memory that a plan may use; the rest is a margin for prediction errors."""
@@ -19,17 +20,17 @@ CANDIDATES = sorted({round(2**power * part) for power in range(7, 18) for part i
 class FitResult:
     """Hold a stage, changed so that it fits, and the changed keys."""
 
-    job: Job | EvaluationJob
+    job: Job | ResponsesJob
     changes: dict[str, object]
     fits: bool
 
 
-def fit(job: Job | EvaluationJob, process: float, memory: float) -> FitResult:
+def fit(job: Job | ResponsesJob, process: float, memory: float) -> FitResult:
     """Find the largest `micro_batch_tokens` whose predicted peak is at most `USABLE_MEMORY` × `memory` bytes.
 
     If none fits, try again with gradient checkpointing. If that does not fit either, the stage is returned unchanged.
     """
-    if isinstance(job, EvaluationJob):
+    if isinstance(job, ResponsesJob):
         return FitResult(job, {}, _peak(job, process) <= USABLE_MEMORY * memory)
     for extra in ({}, {"gradient_checkpointing": True}):
         changed = job.with_training(**extra)
@@ -40,7 +41,7 @@ def fit(job: Job | EvaluationJob, process: float, memory: float) -> FitResult:
     return FitResult(job, {}, fits=False)
 
 
-def _peak(job: Job | EvaluationJob, process: float) -> float:
+def _peak(job: Job | ResponsesJob, process: float) -> float:
     return max(phase.total for phase in phases(job, process))
 
 

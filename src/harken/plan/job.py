@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harken.config import EvaluationConfig, LoraSettings, PipelineConfig, RunConfig
+from harken.config import LoraSettings, PipelineConfig, RunConfig
 from harken.config import files as config_files
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import OnlineDPOTraining
 from harken.config.rewards import ClassifierPart, EnsemblePart, ModelPart, RewardPart
-from harken.config.stages import MODEL, PipelineStage, find_stage, resolve_stages
+from harken.config.stages import resolve_stages
 from harken.errors import UserError
 from harken.kernels import attention
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
@@ -19,11 +19,9 @@ from harken.models.resolve import resolve
 from harken.models.structure import is_bidirectional
 from harken.plan.activations import PassMemory
 from harken.plan.architecture import ModelInfo, find_model, preset_of_path
+from harken.plan.responses_job import ResponsesJob, first_model, responses_jobs
 from harken.plan.rows import PlannedRows, plan_rows
 from harken.plan.shape import ModelShape, shape_of
-
-EVALUATION_MICRO_BATCH = 4096
-"""Tokens that an evaluation scores at a time (`evaluate.responses`)."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +100,8 @@ class Job:
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
 
-@dataclass(frozen=True)
-class EvaluationJob:
-    """Describe the evaluation stage of a pipeline: policies generate, a reward model scores."""
-
-    name: str
-    config: EvaluationConfig
-    model: ModelInfo
-    shape: ModelShape
-    rows: PlannedRows
-    lora: LoraSettings | None
-    on_cpu: bool
-
-
-def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | EvaluationJob]:
-    """Yield the training runs and evaluations in order. Raises UserError if a model cannot be found."""
+def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | ResponsesJob]:
+    """Yield the stages that train, generate or score, in order. Raises UserError if a model cannot be found."""
     if isinstance(config, RunConfig):
         yield job(config.training.type, config, find_model(config.model_name), on_cpu=on_cpu)
         return
@@ -124,38 +109,12 @@ def jobs(config: RunConfig | PipelineConfig, *, on_cpu: bool) -> Iterator[Job | 
     planned: list[PlannedRewardModel] = []
     for stage in stages:
         if isinstance(stage.config, RunConfig):
-            found = _base(stage, stages, config)
+            found = first_model(stage, stages, config)
             yield job(stage.name, stage.config, found, planned, on_cpu=on_cpu)
             if stage.type == "reward":
                 planned.append(PlannedRewardModel(stage.output, stage.config.lora or LoraSettings(), found))
-        elif isinstance(stage.config, EvaluationConfig):
-            yield from _evaluation_job(stage, stages, config, on_cpu)
-
-
-def _base(stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig) -> ModelInfo:
-    """Return the model at the beginning of the stages that a training stage starts from: they share its shape."""
-    while stage.start not in (None, MODEL):
-        stage = find_stage(stages, str(stage.start))
-    assert isinstance(stage.config, RunConfig)
-    return find_model(config.model_name if stage.start == MODEL else stage.config.model_name)
-
-
-def _evaluation_job(
-    stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig, on_cpu: bool
-) -> Iterator[EvaluationJob]:
-    """Yield the evaluation, planned with its last policy that a stage trains; nothing if no policy generates."""
-    assert isinstance(stage.config, EvaluationConfig)
-    names = [policy.model_name for policy in stage.config.policies.values() if policy.model_name is not None]
-    makers = [find_stage(stages, name) for name in stage.policies.values() if name != MODEL]
-    trained = [(one, one.config) for one in makers if isinstance(one.config, RunConfig)]
-    if not names:
-        return
-    found = _base(trained[-1][0], stages, config) if trained else find_model(names[-1])
-    lora = trained[-1][1].lora if trained else None
-    packs = on_cpu and attention.is_full_attention(found.config)
-    data = stage.config.prompt_data
-    rows = plan_rows("ppo", data, found.source, stage.config.seed, packs=packs)
-    yield EvaluationJob(stage.name, stage.config, found, shape_of(found.config, lora), rows, lora, on_cpu)
+        else:
+            yield from responses_jobs(stage, stages, config, on_cpu=on_cpu)
 
 
 def job(

@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 from harken.card.model_scorer import CARD_BATCH_TOKENS
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining
+from harken.config.run import WeightDtypeName
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.kernels.packed_linear import MAX_PACKED_WEIGHTS
 from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.activations import PassMemory, decode_logits_bytes, kv_cache_bytes, matmul_itemsize
-from harken.plan.job import EVALUATION_MICRO_BATCH, EvaluationJob, Job
+from harken.plan.job import Job
+from harken.plan.responses_job import SCORING_MICRO_BATCH, ResponsesJob
 from harken.plan.rows import MicroBatch
 from harken.rollout.in_process import MAX_PREFILL_TOKENS
 from harken.rollout.slots import MAX_SLOTS, MIN_SLOTS, slot_count
@@ -53,10 +55,10 @@ class Phase:
         return sum(self.parts.values())
 
 
-def phases(job: Job | EvaluationJob, process: float) -> list[Phase]:
+def phases(job: Job | ResponsesJob, process: float) -> list[Phase]:
     """Predict all phases of a stage. `process` is the memory of Python and its libraries; on a GPU, of the driver."""
-    if isinstance(job, EvaluationJob):
-        return _evaluation(job, process)
+    if isinstance(job, ResponsesJob):
+        return _responses(job, process)
     stays = {"process": process, "weights": _weights(job), "trained": 4.0 * job.trained_parameters}
     if isinstance(job.config.training, PPOTraining):
         return _ppo(job, stays)
@@ -128,37 +130,38 @@ def _ppo(job: Job, stays: dict[str, float]) -> list[Phase]:
     return found
 
 
-def _evaluation(job: EvaluationJob, process: float) -> list[Phase]:
+def _responses(job: ResponsesJob, process: float) -> list[Phase]:
     itemsize = _itemsize(job)
     adapter = 4.0 * job.shape.lora_parameters(job.lora.rank) if job.lora else 0.0
     stays = {
         "process": process,
-        "weights": job.shape.weight_bytes(WEIGHT_DTYPES[job.config.dtype]),
+        "weights": job.shape.weight_bytes(WEIGHT_DTYPES[job.dtype]),
         "adapters": adapter,
     }
     model_pass = PassMemory(job.shape, itemsize, job.lora.rank if job.lora else 0, on_cpu=job.on_cpu)
-    slots, prompt = concurrent_responses(job), max(job.rows.lengths)
-    generate = stays | {
-        "packed weights": _packed_weights(job),
-        "KV cache": kv_cache_bytes(
-            job.shape, slots, prompt + job.config.max_gen_len, model_pass.matmul_itemsize
-        ),
-        "logits": decode_logits_bytes(job.shape, slots, itemsize),
-    }
-    prefill = model_pass.workspace(_prefill_rows(slots, prompt), prompt)
-    generate |= _with_allocator(job.on_cpu, prefill)
-    longest = prompt + job.config.max_gen_len
-    scored: list[MicroBatch] = [(max(EVALUATION_MICRO_BATCH // longest, 1), longest)]
-    return [
-        Phase(job.name, "generate", generate),
-        Phase(job.name, "score", _no_grad(model_pass, stays, scored, head=False)),
-    ]
+    prompt = max(job.rows.lengths)
+    longest = prompt + job.max_gen_len
+    found = []
+    if job.generated:
+        slots = concurrent_responses(job)
+        generate = stays | {
+            "packed weights": _packed_weights(job),
+            "KV cache": kv_cache_bytes(job.shape, slots, longest, model_pass.matmul_itemsize),
+            "logits": decode_logits_bytes(job.shape, slots, itemsize),
+        }
+        prefill = model_pass.workspace(_prefill_rows(slots, prompt), prompt)
+        found.append(Phase(job.name, "generate", generate | _with_allocator(job.on_cpu, prefill)))
+    if job.scored:
+        groups: list[MicroBatch] = [(max(SCORING_MICRO_BATCH // longest, 1), longest)]
+        found.append(Phase(job.name, "score", _no_grad(model_pass, stays, groups, head=False)))
+    return found
 
 
-def concurrent_responses(job: Job | EvaluationJob) -> int:
+def concurrent_responses(job: Job | ResponsesJob) -> int:
     """Return how many responses are generated at a time; stages without generation return the number to time."""
-    if isinstance(job, EvaluationJob):
-        count, longest = job.rows.train or MAX_SLOTS, job.config.max_gen_len
+    if isinstance(job, ResponsesJob):
+        count = (job.rows.train or MAX_SLOTS) * max(job.generated, default=1)
+        longest = job.max_gen_len
     elif isinstance(job.config.training, PPOTraining):
         settings = job.config.training.ppo
         count, longest = settings.prompts_per_update * settings.samples_per_prompt, settings.max_gen_len
@@ -169,8 +172,12 @@ def concurrent_responses(job: Job | EvaluationJob) -> int:
     return slot_count(count, kv_cache_bytes(job.shape, 1, capacity, itemsize))
 
 
-def _itemsize(job: Job | EvaluationJob) -> int:
-    return compute_dtype(WEIGHT_DTYPES[job.config.dtype]).itemsize
+def _itemsize(job: Job | ResponsesJob) -> int:
+    return compute_dtype(WEIGHT_DTYPES[_dtype(job)]).itemsize
+
+
+def _dtype(job: Job | ResponsesJob) -> WeightDtypeName:
+    return job.dtype if isinstance(job, ResponsesJob) else job.config.dtype
 
 
 # -- allocated all the time -------------------------------------------------------------------------------------
@@ -267,9 +274,9 @@ def _prefill_rows(prompts: int, longest: int) -> int:
     return min(prompts, max(MAX_PREFILL_TOKENS // longest, 1))
 
 
-def _packed_weights(job: Job | EvaluationJob) -> float:
+def _packed_weights(job: Job | ResponsesJob) -> float:
     """Return the bytes of the copy of the weights that decoding uses (`kernels.packed_linear`)."""
-    if job.config.dtype != "bfloat16" or job.shape.parameters > MAX_PACKED_WEIGHTS:
+    if _dtype(job) != "bfloat16" or job.shape.parameters > MAX_PACKED_WEIGHTS:
         return 0.0
     if isinstance(job, Job) and job.config.lora is None:  # trained weights are float32 and are not packed
         return 0.0

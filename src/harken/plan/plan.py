@@ -16,8 +16,9 @@ from harken.models.quantised import WEIGHT_DTYPES, compute_dtype
 from harken.plan.calibrate import Timings, measure_timings
 from harken.plan.duration import Duration, duration
 from harken.plan.fit import FitResult, fit
-from harken.plan.job import EVALUATION_MICRO_BATCH, EvaluationJob, Job, jobs
+from harken.plan.job import Job, jobs
 from harken.plan.phases import CUDA_CONTEXT, Phase, concurrent_responses, phases
+from harken.plan.responses_job import SCORING_MICRO_BATCH, ResponsesJob
 from harken.plan.rss import resident_bytes
 from harken.run.terminal import say
 
@@ -88,9 +89,9 @@ def make_plan(
     planned = list(jobs(config, on_cpu=kind == "cpu"))
     if not planned:
         raise UserError(
-            "no stage trains or generates",
+            "no stage trains, generates or scores what a stage generates",
             where=name,
-            fix="name a pipeline with a training run or an evaluation",
+            fix="name a pipeline with a training run, an evaluation or a stage of type generate",
         )
     # Measured now: as in training, Python, libraries, tokenizer and rows are loaded, and nothing else is.
     process = resident_bytes() if kind == "cpu" else CUDA_CONTEXT
@@ -124,25 +125,25 @@ def make_plan(
 
 
 def _durations(
-    dtype: WeightDtypeName, planned: list[Job | EvaluationJob], device: torch.device
+    dtype: WeightDtypeName, planned: list[Job | ResponsesJob], device: torch.device
 ) -> tuple[Duration, ...]:
     """Predict the duration of every stage. Stages with similar row lengths share a measurement."""
     say("timing a few layers on this machine …")
     measured: dict[tuple[object, ...], Timings] = {}
     durations = []
     for job in planned:
-        lora = job.lora if isinstance(job, EvaluationJob) else job.config.lora
+        lora = job.lora if isinstance(job, ResponsesJob) else job.config.lora
         response = _max_response(job)
         typical = sorted(job.rows.lengths)[len(job.rows.lengths) // 2] + response
         # Rounded up to a multiple of 64, so that similar stages are timed once.
         tokens = min(-(-typical // 64) * 64, LONGEST_TIMED)
         checkpointing = isinstance(job, Job) and job.config.training.gradient_checkpointing
-        budget = job.budget if isinstance(job, Job) else EVALUATION_MICRO_BATCH
+        budget = job.budget if isinstance(job, Job) else SCORING_MICRO_BATCH
         slots = concurrent_responses(job)
         key = (job.model.name, tokens, budget, slots, bool(lora), checkpointing)
         if key not in measured:
             measured[key] = measure_timings(
-                job.model.config, job.shape, lora or _evaluation_lora(job),
+                job.model.config, job.shape, lora or _timed_lora(job),
                 compute_dtype(WEIGHT_DTYPES[dtype]), device,
                 tokens=tokens, budget=budget, slots=slots, capacity=max(tokens, 8), checkpointing=checkpointing,
             )  # fmt: skip
@@ -150,14 +151,14 @@ def _durations(
     return tuple(durations)
 
 
-def _evaluation_lora(job: Job | EvaluationJob) -> LoraSettings | None:
-    """Return default LoRA settings for an evaluation, which is timed like an adapter, whatever its policies are."""
-    return LoraSettings() if isinstance(job, EvaluationJob) else None
+def _timed_lora(job: Job | ResponsesJob) -> LoraSettings | None:
+    """Return default LoRA settings for responses, which are timed like an adapter's, whatever the policies are."""
+    return LoraSettings() if isinstance(job, ResponsesJob) else None
 
 
-def _max_response(job: Job | EvaluationJob) -> int:
-    if isinstance(job, EvaluationJob):
-        return job.config.max_gen_len
+def _max_response(job: Job | ResponsesJob) -> int:
+    if isinstance(job, ResponsesJob):
+        return job.max_gen_len
     training = job.config.training
     return training.ppo.max_gen_len if isinstance(training, PPOTraining) else 0
 

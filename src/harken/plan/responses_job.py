@@ -1,0 +1,101 @@
+"""Describe a planned stage whose policies generate responses, or whose scorers score them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harken.config import (
+    EvaluationConfig,
+    GenerationConfig,
+    LoraSettings,
+    PipelineConfig,
+    RunConfig,
+    ScoringConfig,
+)
+from harken.config.base import DataConfig
+from harken.config.run import WeightDtypeName
+from harken.config.stages import MODEL, PipelineStage, find_stage
+from harken.kernels import attention
+from harken.plan.architecture import ModelInfo, find_model
+from harken.plan.rows import PlannedRows, plan_rows
+from harken.plan.shape import ModelShape, shape_of
+
+SCORING_MICRO_BATCH = 4096
+"""Tokens that are scored at a time (`evaluate.responses`)."""
+
+
+@dataclass(frozen=True)
+class ResponsesJob:
+    """Describe a stage of responses: an evaluation generates and scores, `generate` and `score` do one of both."""
+
+    name: str
+    dtype: WeightDtypeName
+    model: ModelInfo
+    """Of the last policy that a stage trains; the others are taken to be like it."""
+    shape: ModelShape
+    rows: PlannedRows
+    """The prompts."""
+    lora: LoraSettings | None
+    on_cpu: bool
+    max_gen_len: int
+    generated: tuple[int, ...]
+    """Responses to each prompt, of every policy that generates."""
+    scored: int
+    """Responses to each prompt that are scored, of all policies together; 0 if none are."""
+
+
+def responses_jobs(
+    stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig, *, on_cpu: bool
+) -> Iterator[ResponsesJob]:
+    """Yield the job of a stage; nothing if it neither generates nor scores what an earlier stage generates."""
+    own = stage.config
+    if isinstance(own, EvaluationConfig):
+        models = {name: one.model_name for name, one in own.policies.items() if one.model_name is not None}
+        of = {name: one.best_of or own.samples or 1 for name, one in own.policies.items()}
+        counts = [of[name] for name in models]
+        yield from _job(stage, stages, config, models, own.prompt_data, on_cpu, counts, sum(of.values()))
+    elif isinstance(own, GenerationConfig):
+        models = {name: one.model_name for name, one in own.policies.items()}
+        counts = [own.samples for _ in models]
+        yield from _job(stage, stages, config, models, own.data, on_cpu, counts, 0)
+    elif isinstance(own, ScoringConfig):
+        source = next((one for one in stages if str(one.output) == own.responses), None)
+        for found in responses_jobs(source, stages, config, on_cpu=on_cpu) if source else ():
+            count = sum(found.generated) or found.scored
+            yield replace(found, name=stage.name, dtype=own.dtype, generated=(), scored=count)
+
+
+def _job(
+    stage: PipelineStage,
+    stages: Sequence[PipelineStage],
+    config: PipelineConfig,
+    models: Mapping[str, str],
+    data: DataConfig | None,
+    on_cpu: bool,
+    generated: Sequence[int],
+    scored: int,
+) -> Iterator[ResponsesJob]:
+    """Yield the job, planned with the last policy that a stage trains; nothing if no policy generates."""
+    own = stage.config
+    assert isinstance(own, EvaluationConfig | GenerationConfig)
+    if not models or data is None:
+        return
+    makers = [find_stage(stages, name) for name in stage.policies.values() if name != MODEL]
+    trained = [(one, one.config) for one in makers if isinstance(one.config, RunConfig)]
+    found = first_model(trained[-1][0], stages, config) if trained else find_model([*models.values()][-1])
+    lora = trained[-1][1].lora if trained else None
+    packs = on_cpu and attention.is_full_attention(found.config)
+    rows = plan_rows("ppo", data, found.source, own.seed, packs=packs)
+    shape = shape_of(found.config, lora)
+    yield ResponsesJob(
+        stage.name, own.dtype, found, shape, rows, lora, on_cpu, own.max_gen_len, tuple(generated), scored
+    )
+
+
+def first_model(stage: PipelineStage, stages: Sequence[PipelineStage], config: PipelineConfig) -> ModelInfo:
+    """Return the model at the beginning of the stages that a training stage starts from: they share its shape."""
+    while stage.start not in (None, MODEL):
+        stage = find_stage(stages, str(stage.start))
+    assert isinstance(stage.config, RunConfig)
+    return find_model(config.model_name if stage.start == MODEL else stage.config.model_name)
