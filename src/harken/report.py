@@ -20,7 +20,14 @@ from harken.errors import UserError
 from harken.evaluate.summary import read_summary
 from harken.explorer.page_training import TITLES
 from harken.pipeline import report_pipeline
-from harken.pipeline.page import PageContents, file_roles, report_page, unfinished_contents, write_page
+from harken.pipeline.page import (
+    SPLIT_PAGE,
+    file_roles,
+    report_page,
+    unfinished_contents,
+    write_page,
+)
+from harken.pipeline.page_contents import PageContents
 from harken.pipeline.page_files import read_files
 from harken.pipeline.roles import BASE, PolicyComparison, PolicyRoles
 from harken.run.config_lock import read_locked_config
@@ -57,24 +64,28 @@ class FoundFolders:
         self.files += [file for file in other.files if file not in self.files]
 
 
-def report(paths: Sequence[Path], output_dir: Path | None = None) -> Path:
+def report(paths: Sequence[Path], output_dir: Path | None = None, *, split: bool = False) -> Path:
     """Rebuild the page of a pipeline, or build one from the runs and the evaluation, or the response files, in `paths`.
 
     Without an evaluation the page shows only training; without runs, only the comparison. The page is written to
     `output_dir`, by default to 05_report/ in the common parent of all named folders, and for one response file to a
     folder beside it. An unfinished pipeline is shown as far as it is, in UNFINISHED_PAGE beside its stages.
+    `split` writes index.html with large parts in shards/ beside it: responses, and the tokens of every recorded update.
     Raises UserError if the paths contain no results, several evaluations, or things that do not belong on one page.
     """
     found = FoundFolders()
     for path in paths:
         found.add(_find(path))
     if found.files:
-        return _files(found, paths, output_dir)
+        return _files(found, paths, output_dir, split)
     if found.pipelines:
-        return _pipeline(found, paths, output_dir)
+        return _pipeline(found, paths, output_dir, split)
     _require_one_evaluation(found, paths)
-    page = (output_dir / PAGE.name) if output_dir else _common_folder(paths) / PAGE
-    return _write(page, found)
+    return _write((output_dir or _common_folder(paths) / PAGE.parent) / _page_name(split), found, split)
+
+
+def _page_name(split: bool) -> str:
+    return SPLIT_PAGE if split else PAGE.name
 
 
 def _find(path: Path) -> FoundFolders:
@@ -140,7 +151,7 @@ def _require_file_of_responses(path: Path) -> None:
         )
 
 
-def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None) -> Path:
+def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None, split: bool) -> Path:
     others = [str(run.root) for _, run in found.runs] + [str(one.root) for one in found.evaluations]
     if len(set(found.pipelines)) > 1 or others:
         raise UserError(
@@ -160,13 +171,13 @@ def _pipeline(found: FoundFolders, paths: Sequence[Path], output_dir: Path | Non
     unfinished = [stage for stage in stages if stage.type != "report" and not stage.finished]
     begun = [stage for stage in stages if stage.root.is_dir() and RunFolder(stage.root).config.is_file()]
     if not unfinished or not begun:
-        return report_pipeline(root)
+        return report_pipeline(root, split=split)
     page = root / UNFINISHED_PAGE
-    write_page(page, page.with_suffix(".json"), unfinished_contents(root, config, stages))
+    write_page(page, page.with_suffix(".json"), unfinished_contents(root, config, stages), split=split)
     return page
 
 
-def _files(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None) -> Path:
+def _files(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None, split: bool) -> Path:
     others = [str(run.root) for _, run in found.runs] + [
         *(str(one.root) for one in found.evaluations),
         *map(str, found.pipelines),
@@ -191,8 +202,8 @@ def _files(found: FoundFolders, paths: Sequence[Path], output_dir: Path | None) 
     if output_dir is None:
         (first, *more) = found.files
         output_dir = _common_folder(paths) / PAGE.parent if more else first.with_name(f"{first.stem}_report")
-    page = output_dir / PAGE.name
-    write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents)
+    page = output_dir / _page_name(split)
+    write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents, split=split)
     return page
 
 
@@ -222,7 +233,7 @@ def _common_folder(paths: Sequence[Path]) -> Path:
     return Path(os.path.relpath(common)) if common.is_relative_to(Path.cwd()) else common
 
 
-def _write(page: Path, found: FoundFolders) -> Path:
+def _write(page: Path, found: FoundFolders, split: bool) -> Path:
     order = sorted(found.runs, key=lambda one: ORDER.index(one[0]) if one[0] in ORDER else len(ORDER))
     often = Counter(kind for kind, _ in order)
     labels = _labels([run.root for _, run in order])
@@ -250,7 +261,7 @@ def _write(page: Path, found: FoundFolders) -> Path:
             roles=_roles(summary, models, dict(order), evaluation.root),
             audit_settings=_audit_settings(found),
         )
-    write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents)
+    write_page(page, page.with_name(PipelineFolder(page.parent).results.name), contents, split=split)
     return page
 
 

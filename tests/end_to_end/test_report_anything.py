@@ -269,3 +269,24 @@ def test_what_does_not_belong_together_is_refused(
     assert "Fix: " in refusal(tmp_path / "empty.jsonl")
     (tmp_path / "broken.jsonl").write_text('{"prompt": "x"}\n')
     assert "broken.jsonl:1" in refusal(tmp_path / "broken.jsonl")
+
+
+def test_split_writes_every_recorded_token_beside_the_page(made: Path, tmp_path: Path) -> None:
+    """A second page of a pipeline: its first one and its checksums stay as they are."""
+    root = Path(shutil.copytree(made / "out", tmp_path / "out"))
+    before = (root / "05_report" / "report.html").read_bytes()
+    assert main(["report", str(root), "--split"]) == 0
+    data = read_page(root / "05_report" / "index.html")
+    assert faults(data, SCHEMA) == []
+    assert [step["step"] for step in data["tokens"]["steps"]] == [1, 2, 3, 4] and data["tokens"]["shards"]
+    total = 0
+    for step in data["tokens"]["steps"]:
+        (file,) = step["files"]
+        text = (root / "05_report" / file).read_text("ascii")
+        rollouts = json.loads(json.loads(text[text.index("push(") + 5 : text.rindex(")")])[1])
+        assert len(rollouts) == step["recorded"]
+        total += len(rollouts)
+    assert total == sum(len(read_step(root / "03_ppo", step).rollouts) for step in range(1, 5))
+    assert data["examples"] == [] and data["parts"] == ["shards/examples-000000.js"]
+    assert (root / "05_report" / "report.html").read_bytes() == before
+    assert main(["verify", str(root)]) == 0

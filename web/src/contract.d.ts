@@ -4,7 +4,7 @@
  * Gzipped and in base64 inside the page. A change that an older page could not read raises the version.
  */
 export interface PageData {
-  version: 2;
+  version: 3;
   title: string;
   /**
    * Shown above everything else; empty for none.
@@ -29,7 +29,44 @@ export interface PageData {
    */
   accounts: Account[];
   examples: Example[];
+  /**
+   * Shards that hold the examples, as names relative to the page, in order; empty where the page holds them. Each is JSON of a list of examples.
+   */
+  parts: string[];
   stages: Stage[];
+  made: Made;
+  headline: Headline;
+  /**
+   * Every policy with a response in `examples`, in the order in which they are shown. Those of the summary where there is one.
+   */
+  policies: string[];
+  /**
+   * What to call the number under `reward`: the first scorer's name, "learned reward" for a reward model. Null where no response has one.
+   */
+  reward: string | null;
+  /**
+   * The keys of `scores` that any response has, in the order in which they are shown.
+   */
+  judges: string[];
+  /**
+   * Lists of responses that a person should read, and what each is; names are also flags.
+   */
+  queues: {
+    [k: string]: string;
+  };
+  /**
+   * The runs of a sweep, or several runs side by side; null for one run or a pipeline.
+   */
+  trials: Trials | null;
+  /**
+   * Curves of several runs of one kind in the same charts.
+   */
+  overlays: Overlay[];
+  tokens: Tokens;
+  /**
+   * Responses to the same held-out prompts while a policy trained.
+   */
+  checkpoints: Checkpoint[];
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
@@ -384,16 +421,38 @@ export interface Example {
    */
   winner: string | null;
   /**
-   * In the order of summary.policies.
+   * Those of the policies that responded, in the order of `policies`; all of them in an evaluation.
    */
   responses: Response[];
+  /**
+   * Its place in the order of the files, from 0.
+   */
+  index: number;
+  /**
+   * The queues that any of its responses is in, in the order of `queues`.
+   */
+  queues: string[];
+  /**
+   * Largest difference over its responses of the standard scores (z) of the reward and of the first judge. Null without both.
+   */
+  disagreement: number | null;
+  /**
+   * Pairs [i, j], i < j, of places in `responses` with equal text.
+   */
+  same: number[][];
+  /**
+   * Further columns of the prompt's row.
+   */
+  extra: {
+    [k: string]: string | number | boolean | null;
+  };
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
  * via the `definition` "message".
  */
 export interface Message {
-  role: "system" | "user" | "assistant";
+  role: "system" | "user" | "assistant" | "tool";
   content: string;
 }
 /**
@@ -411,7 +470,10 @@ export interface Response {
    * Null where a response was made elsewhere and its file does not say.
    */
   stop: "end_of_turn" | "length" | null;
-  reward: number;
+  /**
+   * Null where no scorer gave one.
+   */
+  reward: number | null;
   scores: {
     [k: string]: number | null;
   };
@@ -421,6 +483,14 @@ export interface Response {
    */
   loop: number | null;
   flags: string[];
+  /**
+   * Where it was read or made, where that is more than the policy's name.
+   */
+  source?: string;
+  /**
+   * KL from the reference, nats per sequence, where it was recorded.
+   */
+  kl?: number;
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
@@ -433,11 +503,28 @@ export interface Stage {
   charts: Chart[];
   data: Report[];
   /**
-   * Whatever the run recorded: config, lineage, roles.
+   * Whatever the run recorded: config, lineage, roles, versions.
    */
   facts: {
     [k: string]: unknown;
   };
+  /**
+   * The training type: sft, reward, ppo, dpo, online_dpo; another name where it is not known.
+   */
+  kind: string;
+  /**
+   * The run's folder, as it was named.
+   */
+  run?: string;
+  state: State;
+  /**
+   * Null without metrics.
+   */
+  health: Health | null;
+  /**
+   * Of a reward model; null without one.
+   */
+  card: Card | null;
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
@@ -457,6 +544,14 @@ export interface Chart {
     label: string;
   }[];
   series: Series[];
+  /**
+   * Ranges of values by the health monitor's thresholds; null for an open end.
+   */
+  bands: {
+    low: number | null;
+    high: number | null;
+    label: "healthy" | "warning" | "unhealthy";
+  }[];
 }
 /**
  * This interface was referenced by `PageData`'s JSON-Schema
@@ -487,4 +582,433 @@ export interface Report {
     [k: string]: number;
   };
   [k: string]: unknown;
+}
+/**
+ * How far the run is. Running also stands for a process that ended without saying so.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "state".
+ */
+export interface State {
+  state: "running" | "completed" | "stopped" | "failed" | "unknown";
+  completed: number;
+  requested: number | null;
+  /**
+   * Why it stopped, or null.
+   */
+  reason: string | null;
+  /**
+   * Time in its steps, as far as they were recorded.
+   */
+  seconds: number | null;
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "health".
+ */
+export interface Health {
+  status: "healthy" | "warning" | "unhealthy";
+  /**
+   * The last step that was checked.
+   */
+  step: number;
+  /**
+   * Those of the last step first, then those that cleared.
+   */
+  findings: Finding[];
+  /**
+   * [step, 0 healthy | 1 warning | 2 unhealthy] at every change of the status.
+   */
+  timeline: number[][];
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "finding".
+ */
+export interface Finding {
+  name: string;
+  status: "note" | "warning" | "unhealthy";
+  /**
+   * The step at which it first appeared.
+   */
+  step: number;
+  /**
+   * The last step at which it held.
+   */
+  last: number;
+  /**
+   * Whether it holds at the last step.
+   */
+  current: boolean;
+  /**
+   * The metric that it is about.
+   */
+  metric: string | null;
+  message: string;
+  cause: string;
+  fix: string;
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "card".
+ */
+export interface Card {
+  status: "good" | "weak" | "bad";
+  verdict: string;
+  accuracy: Share | null;
+  /**
+   * The reliability diagram. Null for few pairs.
+   */
+  calibration: {
+    pairs: number;
+    error: number;
+    /**
+     * 95th percentile of the error of a perfectly calibrated model.
+     */
+    by_chance: number;
+    temperature: number | null;
+    bins: {
+      pairs: number;
+      confidence: number;
+      accuracy: number;
+      low: number;
+      high: number;
+    }[];
+  } | null;
+  slices: {
+    column: string;
+    value: string;
+    pairs: number;
+    share: number;
+    low: number;
+    high: number;
+  }[];
+  /**
+   * Share right of simple rules, and the model's minus theirs in shares.
+   */
+  baselines: {
+    name: string;
+    share: number;
+    difference: number;
+    low: number | null;
+    high: number | null;
+  }[];
+  /**
+   * Edits that add no quality: change of the reward in standard deviations, and pairs they win.
+   */
+  probes: {
+    name: string;
+    description: string;
+    pairs: number;
+    change: number;
+    low: number | null;
+    high: number | null;
+    flips: Share | null;
+  }[];
+  faults: {
+    name: string;
+    sentence: string;
+    fix: string;
+  }[];
+  warnings: {
+    what: string;
+    fix: string;
+  }[];
+  /**
+   * Facts of the model.
+   */
+  model: {
+    [k: string]: unknown;
+  };
+}
+/**
+ * A share with its 95 % interval.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "share".
+ */
+export interface Share {
+  pairs: number;
+  share: number;
+  low: number;
+  high: number;
+}
+/**
+ * What a reader needs to judge the page without its author. Every part is absent where nothing recorded it.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "made".
+ */
+export interface Made {
+  /**
+   * When the results were made, ISO 8601.
+   */
+  when?: string;
+  /**
+   * When the last file was finished, ISO 8601.
+   */
+  finished?: string;
+  /**
+   * Seconds that the work took, as far as they were recorded.
+   */
+  duration?: number;
+  /**
+   * Version of Harken.
+   */
+  harken?: string;
+  /**
+   * Processor, cores, memory, and the accelerator if one was there.
+   */
+  hardware?: string;
+  /**
+   * What the work was computed on: cpu, or the name of the accelerator.
+   */
+  device?: string;
+  /**
+   * The command line, with secrets removed.
+   */
+  command?: string;
+  /**
+   * The folder or file that the page is about, as it was named.
+   */
+  path?: string;
+  /**
+   * [name, value] of the evaluation's settings, as text.
+   */
+  settings?: string[][];
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "headline".
+ */
+export interface Headline {
+  sentence: Sentence;
+  /**
+   * At most three.
+   */
+  numbers: Figure[];
+  /**
+   * The id of the first example to show: where scorers disagree most. Null without examples.
+   */
+  example: string | null;
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "figure".
+ */
+export interface Figure {
+  /**
+   * What the number is, in words that need no glossary.
+   */
+  label: string;
+  /**
+   * The number as text, with its sign and unit.
+   */
+  value: string;
+  /**
+   * How many of what, the interval, who measured it.
+   */
+  detail: string;
+  filter?: Filter;
+}
+/**
+ * The examples behind a number; every part given must hold.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "filter".
+ */
+export interface Filter {
+  /**
+   * Responses of this policy.
+   */
+  policy?: string;
+  /**
+   * Responses with this flag or queue.
+   */
+  flag?: string;
+  /**
+   * Examples in which this policy's reward is above that of `than`.
+   */
+  better?: string;
+  than?: string;
+  /**
+   * For better and than: a key of scores to compare by; the reward if absent.
+   */
+  scorer?: string;
+  domain?: string;
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "trials".
+ */
+export interface Trials {
+  title: string;
+  caption: string;
+  columns: {
+    name: string;
+    unit: string;
+    format: "text" | "number" | "share";
+  }[];
+  rows: {
+    name: string;
+    /**
+     * Its name in `stages`; null where it has no curves.
+     */
+    stage: string | null;
+    cells: (string | number | null)[];
+  }[];
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "overlay".
+ */
+export interface Overlay {
+  title: string;
+  kind: string;
+  /**
+   * Each series is one run, with the run's name as its label.
+   */
+  charts: Chart[];
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "tokens".
+ */
+export interface Tokens {
+  /**
+   * Whether rollouts are in files beside the page.
+   */
+  shards: boolean;
+  /**
+   * Which updates and rollouts are here, in words.
+   */
+  rule: string;
+  steps: {
+    stage: string;
+    step: number;
+    /**
+     * Rollouts of this update in the run.
+     */
+    recorded: number;
+    /**
+     * Empty where they are in `files`.
+     */
+    rollouts: Rollout[];
+    /**
+     * Shards that hold its rollouts, as names relative to the page; each is JSON of a list of rollouts.
+     */
+    files: string[];
+  }[];
+}
+/**
+ * One response token by token; all arrays have one entry per piece.
+ *
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "rollout".
+ */
+export interface Rollout {
+  /**
+   * The prompt's id.
+   */
+  id: string;
+  sample: number;
+  /**
+   * Its row in the update, as `harken trace --rows` counts.
+   */
+  row: number;
+  /**
+   * Why it was chosen, in words.
+   */
+  why: string;
+  /**
+   * The last user turn.
+   */
+  prompt: string;
+  messages: Message[];
+  score: number | null;
+  /**
+   * By part of the reward.
+   */
+  scores: {
+    [k: string]: number | null;
+  };
+  stop: "end_of_turn" | "length";
+  /**
+   * The text of each token; joined they may differ from the response in bytes of one character.
+   */
+  pieces: string[];
+  ids: number[];
+  /**
+   * Log-probability when it was sampled, nats.
+   */
+  logprob: (number | null)[];
+  /**
+   * The reference's.
+   */
+  ref_logprob: (number | null)[];
+  /**
+   * After the update; null where it was not measured.
+   */
+  new_logprob: (number | null)[];
+  /**
+   * Logarithm of the ratio that the loss used: new minus old; null where it was not measured.
+   */
+  log_ratio: (number | null)[];
+  /**
+   * log p − log p of the reference (k1), nats.
+   */
+  kl: (number | null)[];
+  /**
+   * The critic's; null without one.
+   */
+  value: (number | null)[];
+  /**
+   * As the loss used it.
+   */
+  advantage: (number | null)[];
+  /**
+   * What the critic learns: reward to go with generalised advantages.
+   */
+  return: (number | null)[];
+  /**
+   * Of the policy's next-token distribution, nats; null where it was not recorded.
+   */
+  entropy: (number | null)[];
+  /**
+   * KL penalty, and the score on the last token.
+   */
+  reward: (number | null)[];
+  /**
+   * 1 where the ratio left the clip range.
+   */
+  clipped: (0 | 1 | null)[];
+  /**
+   * 1 where the policy loss is computed.
+   */
+  sampled: (0 | 1)[];
+}
+/**
+ * This interface was referenced by `PageData`'s JSON-Schema
+ * via the `definition` "checkpoint".
+ */
+export interface Checkpoint {
+  /**
+   * The prompt's id.
+   */
+  id: string;
+  stage: string;
+  prompt: string;
+  /**
+   * In order of steps; 0 is before training.
+   */
+  points: {
+    step: number;
+    text: string;
+    reward: number | null;
+    tokens?: number | null;
+    stop?: "end_of_turn" | "length" | null;
+    scores?: {
+      [k: string]: number | null;
+    };
+  }[];
 }

@@ -293,6 +293,7 @@ def report(
     output_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder. [05_report in the folder]")
     ] = None,
+    split: Annotated[bool, typer.Option("--split", help="Write index.html and shards/.")] = False,
 ) -> None:
     """Build the HTML report of a pipeline, of runs and an evaluation, or of files of responses.
 
@@ -302,12 +303,12 @@ def report(
       harken report outputs                         the folder that holds 01_sft, 02_rm, 03_ppo and 04_eval
       harken report outputs/03_ppo outputs/04_eval  the folders that belong together
       harken report outputs/03_ppo                  one run: its curves, rollouts and tokens
-      harken report outputs/sweep                   several runs side by side
+      harken report outputs/sweep --split           several runs side by side, all tokens in files beside the page
       harken report responses.jsonl others.parquet  responses made anywhere
     """
     from harken import report as reports
 
-    reports.report(folders, output_dir)
+    reports.report(folders, output_dir, split=split)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -50,6 +50,7 @@ def build_report(
     tokens: Mapping[str, Any] | None = None,
     checkpoints: Sequence[Mapping[str, Any]] = (),
     reward: str | None = None,
+    write: Callable[[Path, str, Mapping[str, Any]], object] | None = None,
 ) -> Path:
     """Write the page to `out` and return it. The same arguments give the same bytes.
 
@@ -63,6 +64,7 @@ def build_report(
     `numbers` open the page (at most three); `made`, `trials`, `overlays`, `tokens` and `checkpoints` are parts of the
     page's data as `schema.json` describes them; `reward` names the number in the column reward. "card" (card.json),
     "status" (status.json) and "run" (the folder) in `stage_info` are shown in places of their own.
+    `write` writes the page of a title and its data; by default it is one file (`shards.write_split_page`: several).
     Probable secrets are redacted.
     Raises ValueError if a number is NaN or infinite.
     """
@@ -87,15 +89,20 @@ def build_report(
         checkpoints=checkpoints,
         reward=reward,
     )
-    atomic.write_text(out, page(title, data))
+    (write or _write_one_file)(out, title, data)
     return out
 
 
-def page(title: str, data: Mapping[str, Any]) -> str:
-    """Return the HTML text of the page for the data of `page_data`."""
+def _write_one_file(out: Path, title: str, data: Mapping[str, Any]) -> None:
+    atomic.write_text(out, page(title, data))
+
+
+def page(title: str, data: Mapping[str, Any], *, shards: bool = False) -> str:
+    """Return the HTML text of the page for the data of `page_data`. With `shards` it may load scripts beside it."""
     style, script = static("explorer.css"), static("explorer.js")
+    own = " 'self'" if shards else ""
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        f"default-src 'none'; script-src '{_hash(script)}'{own}; style-src '{_hash(style)}'; img-src data:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
     )
     parts = {

@@ -63,6 +63,7 @@ def page_data(
         "queues": known,
         "accounts": redact([dict(account) for account in accounts]),
         "examples": examples,
+        "parts": [],
         "stages": stages,
         "trials": redact(None if trials is None else dict(trials)),
         "overlays": [dict(overlay) for overlay in overlays],

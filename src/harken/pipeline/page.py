@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harken.card.gate import failed_gate_warning
 from harken.config import EvaluationConfig, PipelineConfig, RunConfig
-from harken.config.audit import AuditSettings
 from harken.config.stage_types import STAGE_TYPES
 from harken.config.stages import PipelineStage
 from harken.errors import UserError
@@ -18,21 +18,23 @@ from harken.evaluate import audit, tables, trained_prompts, verdict
 from harken.evaluate.headline_numbers import headline_numbers
 from harken.evaluate.run_health import final_report, health_sentences, opening_sentence
 from harken.evaluate.run_summary import read_metrics
-from harken.evaluate.summary import FIX, read_responses, read_summary
+from harken.evaluate.summary import FIX, read_summary
 from harken.explorer import accounts
 from harken.explorer.build import build_report
 from harken.explorer.page_training import TITLES, overlay_data
-from harken.inspection.page_tokens import page_tokens
+from harken.explorer.shards import write_split_page
+from harken.inspection.page_tokens import all_tokens, page_tokens
+from harken.pipeline.page_contents import PageContents, ShownResponses
 from harken.pipeline.page_files import FileContents
 from harken.pipeline.page_made import made_facts
-from harken.pipeline.page_rows import checkpoint_data, run_rows
+from harken.pipeline.page_rows import checkpoint_data
 from harken.pipeline.page_run import (
     frozen_weight_warnings,
     over_optimisation,
     run_facts,
     state_sentence,
 )
-from harken.pipeline.page_trials import best_runs, trial_data
+from harken.pipeline.page_trials import trial_data
 from harken.pipeline.roles import PolicyComparison, PolicyRoles, policy_roles
 from harken.run import atomic, checksums, json_io
 from harken.run.folder import EvaluationFolder, PipelineFolder, RunFolder
@@ -40,43 +42,15 @@ from harken.run.pipeline_record import read_pipeline
 from harken.run.terminal import show
 
 NO_EVALUATION = "Note: these folders contain no evaluation, so the page shows only training."
-MAX_RUNS_WITH_ROWS = 4
-"""Runs whose responses and tokens are on a page; of more runs, those with the highest held-out reward."""
+SPLIT_PAGE = "index.html"
+"""A page with files beside it: the name that a static host shows for its folder."""
 
 
-@dataclass(frozen=True)
-class PageContents:
-    """Hold what a page shows: training runs by name, and an evaluation with the roles of its policies."""
-
-    title: str
-    name: str
-    """The name in `results.json`."""
-    runs: Mapping[str, RunFolder]
-    kinds: Mapping[str, str]
-    """Training type of each run."""
-    titles: Mapping[str, str] = field(default_factory=dict)
-    """Title of a run on the page, where that of its type is not enough."""
-    path: str = ""
-    """The folder or file that the page is about."""
-    files: FileContents | None = None
-    """Response files, in place of an evaluation."""
-    evaluation: EvaluationFolder | None = None
-    roles: PolicyRoles = field(default_factory=lambda: PolicyRoles({}, ()))
-    audit_settings: AuditSettings = field(default_factory=AuditSettings)
-    notice: str = ""
-    """Shown in `results.json` and on the page."""
-    warnings: Sequence[str] = ()
-    """Shown after the notice and the warning of trained prompts."""
-
-    def of_kind(self, kind: str) -> dict[str, RunFolder]:
-        """Return the runs of a training type."""
-        return {name: run for name, run in self.runs.items() if self.kinds[name] == kind}
-
-
-def report_pipeline(root: Path) -> Path:
+def report_pipeline(root: Path, *, split: bool = False) -> Path:
     """Write the page and `results.json` of a pipeline from its files, and print the verdict.
 
-    The page shows every training run and the last evaluation. Raises UserError if a stage is not finished, or a file
+    The page shows every training run and the last evaluation. `split` writes a second page, in several files, beside
+    that of the pipeline. Raises UserError if a stage is not finished, or a file
     is missing or damaged.
     """
     config, stages = read_pipeline(root)
@@ -85,8 +59,13 @@ def report_pipeline(root: Path) -> Path:
     for stage in before:
         _require_finished(stage)
     contents = _stage_contents(root, config, stages, before)
-    write_page(report_page(root, stages), folder.results, contents, seal=folder.config)
-    return report_page(root, stages)
+    page = report_page(root, stages)
+    if split:
+        page = page.with_name(SPLIT_PAGE)
+        write_page(page, page.with_suffix(".json"), contents, split=True)
+    else:
+        write_page(page, folder.results, contents, seal=folder.config)
+    return page
 
 
 def unfinished_contents(root: Path, config: PipelineConfig, stages: Sequence[PipelineStage]) -> PageContents:
@@ -191,8 +170,12 @@ def _with_evaluation(
     )
 
 
-def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path | None = None) -> None:
+def write_page(
+    page: Path, figures: Path, contents: PageContents, *, seal: Path | None = None, split: bool = False
+) -> None:
     """Write the page and the headline figures, and print tables and verdict.
+
+    `split` writes responses and the tokens of every recorded update to files beside the page.
 
     `seal` is the configuration of a pipeline, whose folder gets new checksums of it, of the figures and of the page.
     """
@@ -201,26 +184,24 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
     info = {name: run_facts(run) for name, run in runs.items()}
     for name, title in contents.titles.items():
         info[name]["title"] = title
-    shown = _Responses.of(contents, metrics)
+    shown = ShownResponses.of(contents, metrics)
     summary = shown.summary
     judge = next(iter(summary["judges"]), None) if summary else None
     headline = [*_evaluation_headline(contents, summary, metrics, judge), *shown.notes]
-    states = [
-        state_sentence(_run_title(contents, name), info[name]["status"], metrics[name]) for name in runs
-    ]
+    states = [state_sentence(contents.run_title(name), info[name]["status"], metrics[name]) for name in runs]
     ppo = contents.of_kind("ppo")
     for name, run in ppo.items():
         found = over_optimisation(run, metrics[name], info[name])
         headline += [_of_run(line, name) for line in found] if len(ppo) > 1 else found
     for name in runs:
         dtype = str(info[name]["config"].get("dtype"))
-        headline += health_sentences(_run_title(contents, name), contents.kinds[name], dtype, metrics[name])
+        headline += health_sentences(contents.run_title(name), contents.kinds[name], dtype, metrics[name])
     if summary is None and contents.files is None:
         # Without a comparison the most urgent sentence opens the page.
         opening = opening_sentence(
             [
                 (
-                    _run_title(contents, name),
+                    contents.run_title(name),
                     final_report(contents.kinds[name], str(info[name]["config"].get("dtype")), metrics[name]),
                     info[name]["status"].get("state") in ("completed", "stopped"),
                 )
@@ -244,13 +225,13 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
     sections = page_accounts(contents.of_kind("reward"), contents.evaluation)
     made = made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path)
     policies_of_runs = {name: run for name, run in shown.runs.items() if contents.kinds[name] == "ppo"}
-    tokens, checkpoints = page_tokens(policies_of_runs), checkpoint_data(shown.runs)
+    tokens, checkpoints = None if split else page_tokens(policies_of_runs), checkpoint_data(shown.runs)
     if seal is not None:
         checksums.remove_checksums(seal.parent)  # everything has been read; the files change from here on
     page.parent.mkdir(parents=True, exist_ok=True)
     trained_on = (summary or {}).get("trained_on", {})
     atomic.write_json(figures, results | {"name": contents.name, "notice": notice, "trained_on": trained_on})
-    labels = [(_run_title(contents, name, short=True), contents.kinds[name], metrics[name]) for name in runs]
+    labels = [(contents.run_title(name, short=True), contents.kinds[name], metrics[name]) for name in runs]
     build_report(
         page,
         title=contents.title,
@@ -271,6 +252,7 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
         tokens=tokens,
         checkpoints=checkpoints,
         reward=shown.reward,
+        write=partial(write_split_page, steps=_all_steps(policies_of_runs)) if split else None,
     )
     if seal is not None:
         checksums.write_checksums(seal.parent, [seal, figures, page])
@@ -280,45 +262,10 @@ def write_page(page: Path, figures: Path, contents: PageContents, *, seal: Path 
     show(f"\nfigures  {figures}\nreport   {page}")
 
 
-@dataclass(frozen=True)
-class _Responses:
-    """Hold the responses of a page, from an evaluation, from files, or from the runs themselves."""
-
-    rows: list[dict[str, Any]]
-    baseline: str
-    summary: dict[str, Any] | None = None
-    reward: str | None = None
-    notes: Sequence[str] = ()
-    runs: Mapping[str, RunFolder] = field(default_factory=dict)
-    """The runs whose tokens are shown."""
-
-    @classmethod
-    def of(cls, contents: PageContents, metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> _Responses:
-        """Read the responses of the evaluation or the files, else of the runs."""
-        chosen = best_runs(contents.runs, metrics, MAX_RUNS_WITH_ROWS)
-        if contents.evaluation is not None:
-            summary = read_summary(contents.evaluation.summary)
-            rows = read_responses(contents.evaluation.responses, summary)
-            return cls(rows, summary["baseline"], summary, runs=chosen)
-        if (files := contents.files) is not None:
-            first = files.policies[0]
-            return cls(files.rows, first, files.summary, files.reward, files.notes)
-        rows = run_rows(chosen)
-        policies = [name for name in contents.runs if contents.kinds[name] in ("ppo", "online_dpo")]
-        notes = []
-        if rows and len(chosen) < len(policies):
-            notes.append(
-                f"Note: responses and tokens are those of {len(chosen)} of {len(policies)} runs, which have the "
-                f"highest reward: {', '.join(chosen)}."
-            )
-        return cls(rows, rows[0]["policy"] if rows else "", notes=notes, runs=chosen)
-
-
-def _run_title(contents: PageContents, name: str, *, short: bool = False) -> str:
-    """Return the title of a run; `short`: without the title of its kind, where several runs share a chart."""
-    kind = contents.kinds[name]
-    title = contents.titles.get(name) or TITLES.get(kind, kind)
-    return title.removeprefix(f"{TITLES.get(kind, kind)}: ") if short else title
+def _all_steps(runs: Mapping[str, RunFolder]) -> Iterator[dict[str, Any]]:
+    for name, run in runs.items():
+        for step in all_tokens(name, run):
+            yield step.to_dict()
 
 
 def _is_note(line: str) -> bool:

@@ -1,0 +1,64 @@
+"""Write a page whose large parts are in files beside it: index.html and shards/*.js.
+
+A page that is opened from the disk may not fetch files, but it may load scripts. Each shard is a script that adds its
+name and the JSON of its content, as text, to a list of the page: it holds no other code, and the page parses the text.
+The page's policy therefore also allows scripts from its own place ('self'), which a page in one file does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harken.explorer.build import page
+from harken.run import atomic
+
+SHARDS = "shards"
+EXAMPLES_PER_SHARD = 1000
+
+
+def write_split_page(
+    out: Path, title: str, data: Mapping[str, Any], steps: Iterable[Mapping[str, Any]] = ()
+) -> Path:
+    """Write the page to `out` and its shards to the folder `shards` beside it, which is replaced. Returns `out`.
+
+    `data` comes from `page_data.page_data`; its examples move to shards. `steps` replace data["tokens"]["steps"]: each
+    has its rollouts, which move to one shard, so that only one update is in memory at a time.
+    Raises ValueError if a number is NaN or infinite.
+    """
+    folder = out.parent / SHARDS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shown = [_write_step(out.parent, step, number) for number, step in enumerate(steps)]
+    examples: Sequence[Any] = data["examples"]
+    parts = [
+        _write_shard(out.parent, f"examples-{start:06d}", examples[start : start + EXAMPLES_PER_SHARD])
+        for start in range(0, len(examples), EXAMPLES_PER_SHARD)
+    ]
+    rule = "Every recorded update with all its rollouts." if shown else ""
+    tokens = {"shards": bool(shown), "rule": rule, "steps": shown}
+    atomic.write_text(
+        out, page(title, {**data, "examples": [], "parts": parts, "tokens": tokens}, shards=True)
+    )
+    return out
+
+
+def _write_step(root: Path, step: Mapping[str, Any], number: int) -> dict[str, Any]:
+    stage = re.sub(r"[^\w.-]+", "-", step["stage"], flags=re.ASCII)[:40]
+    name = f"tokens-{number:06d}-{stage}-{step['step']:06d}"
+    return {**step, "rollouts": [], "files": [_write_shard(root, name, step["rollouts"])]}
+
+
+def _write_shard(root: Path, name: str, value: object) -> str:
+    """Write a shard and return its name relative to the page."""
+    path = f"{SHARDS}/{name}.js"
+    content = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    # JSON that is ASCII alone is also JavaScript: no text of a response can end the string.
+    atomic.write_text(
+        root / path, f"(window.harkenShards??=[]).push([{json.dumps(path)},{json.dumps(content)}]);\n"
+    )
+    return path
