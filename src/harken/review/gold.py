@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from harken.card.edits import repeat_last_sentence
 from harken.config.review import ReviewConfig
@@ -39,10 +40,10 @@ def find_gold(
     if config.gold_path is not None:
         found = _from_file(config.gold_path, config.seed, count)
     else:
-        found = [gold for item in _shuffled(rest, config.seed)[:MAX_AUDITED] if (gold := _from_audit(item))][
-            :count
-        ]
-        made = _made([*_shuffled(rest, config.seed), *_shuffled(drawn, config.seed)])
+        shuffled = _shuffled(rest, config.seed)
+        audited = (gold for item in shuffled[:MAX_AUDITED] if (gold := _from_audit(item)))
+        found = list(islice(audited, count))
+        made = _made([*shuffled, *_shuffled(drawn, config.seed)])
         used = {item.prompt_id for item in found}
         while len(found) < count and (item := next(made, None)) is not None:
             if item.prompt_id not in used:

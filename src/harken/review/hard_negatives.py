@@ -99,10 +99,13 @@ def _pairs(
     read: Sequence[ExternalResponse], config: HardNegativesConfig, path: str, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     prompts = match_prompts(read, None, path)
-    rows: list[_Row] = [
-        _audit_row(one, prompt, number)
-        for number, (one, prompt) in enumerate(zip(read, prompts, strict=True))
-    ]
+    rows: list[_Row] = []
+    samples: Counter[tuple[str, str]] = Counter()
+    for number, (one, prompt) in enumerate(zip(read, prompts, strict=True)):
+        assert prompt is not None
+        own_samples = prompt.id, one.generator
+        rows.append(_audit_row(one, prompt, number, samples[own_samples]))
+        samples[own_samples] += 1
     rows = [row for row in rows if row["response"].strip()]
     if missing := next((row for row in rows if row["reward"] is None), None):
         raise UserError(
@@ -140,14 +143,13 @@ def _pairs(
                 yield _pair_of(prompt, best, row, rule, found, evidence, config)
 
 
-def _audit_row(one: ExternalResponse, prompt: Prompt | None, number: int) -> dict[str, Any]:
-    """Return a response as a row of an evaluation's table; several samples get numbers of their own."""
-    assert prompt is not None
+def _audit_row(one: ExternalResponse, prompt: Prompt, number: int, sample: int) -> dict[str, Any]:
+    """Return response `number` of the file as a row of an evaluation's table."""
     return {
         "number": number,
         "prompt_id": prompt.id,
         "policy": one.generator or "policy",
-        "sample": number if one.sample is None else one.sample,
+        "sample": sample,
         "domain": prompt.domain,
         "language": prompt.language,
         "prompt": prompt.last_user_message,
