@@ -128,13 +128,15 @@ class Browser:
         self._buffer, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
 
-    def open(self, page: Path, anchor: str = "") -> None:
-        """Load a page of the disk in a new tab and wait until it is drawn."""
+    def open(self, page: Path, anchor: str = "", script: str = "") -> None:
+        """Load a page of the disk in a new tab and wait until it is drawn. `script` runs in it before its own."""
         tab = self.call("Target.createTarget", {"url": "about:blank"}, session=False)["targetId"]
         attached = self.call("Target.attachToTarget", {"targetId": tab, "flatten": True}, session=False)
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable", {})
+        if script:
+            self.call("Page.addScriptToEvaluateOnNewDocument", {"source": script})
         self.events.clear()
         self.call("Page.navigate", {"url": page.as_uri() + anchor})
         self.wait("document.querySelector('#comparison table') !== null")

@@ -22,15 +22,16 @@ QUICK = (
 
 
 def after_demo(page: Path) -> str:
-    """Return the next steps after the demo: open the page, put `harken` on the path, use your own data."""
-    steps = [f"open {page} in a browser"]
+    """Return the next steps after the demo: put `harken` on the path, use your own data; the page's link comes last."""
+    steps = []
     if shutil.which("harken") is None:
         steps.append(f". {shlex.quote(str(_activate()))}     # puts `harken` on the PATH of this shell")
     steps += [
         "harken data my_rows.jsonl     # check your own data",
         "harken train --preset smollm2-135m_sft --set data.path=my_rows.jsonl --output-dir outputs/01_sft",
     ]
-    return "\n" + "\n".join(f"{'next' if not i else '':<8} {step}" for i, step in enumerate(steps))
+    lines = [f"{'next' if not i else '':<8} {step}" for i, step in enumerate(steps)]
+    return "\n" + "\n".join([*lines, f"{'open':<8} {page.resolve().as_uri()}"])
 
 
 def _activate() -> Path:
