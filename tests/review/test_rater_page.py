@@ -296,6 +296,7 @@ def test_a_pack_works_without_a_network_and_comes_back(chromium: Browser, tmp_pa
     )
     chromium.events.clear()
     tab = Tab(chromium, page.as_uri())
+    assert tab.value("document.querySelector('.rubric p').textContent") == study.config.rubric
     done: list[str] = []
     for _ in range(3):
         tab.vote(side_of(study, "anna", done, tab.texts()))
