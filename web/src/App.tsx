@@ -1,6 +1,7 @@
 // The page: header, contents, sections.
 import { Accounts } from "./overview/Accounts";
 import { Comparison } from "./overview/Comparison";
+import { TrialTable } from "./overview/TrialTable";
 import { Overview } from "./overview/Overview";
 import type { PageData } from "./contract";
 import { Contents, type Entry } from "./page/Contents";
@@ -22,6 +23,7 @@ export function entries(data: PageData): Entry[] {
   const some: [boolean, string, string][] = [
     [data.verdict.length > 0, "verdict", "Verdict"],
     [data.summary !== null, "comparison", "Comparison"],
+    [data.trials !== null, "trials", data.trials?.title ?? ""],
     ...data.accounts.map((account): [boolean, string, string] => [true, account.id, account.title]),
     [data.stages.some((stage) => stage.charts.length > 0), "training", "Training"],
     [data.summary !== null && data.examples.length > 0, "responses", "Responses"],
@@ -52,7 +54,8 @@ export function App({ data }: { data: PageData }) {
         ) : null}
         {has("verdict") ? <Overview data={data} /> : null}
         {data.summary ? <Comparison data={data} summary={data.summary} /> : null}
-        <Accounts accounts={data.accounts} />
+        {data.trials ? <TrialTable trials={data.trials} /> : null}
+        <Accounts accounts={data.accounts} stages={data.stages} />
         {has("training") ? <Training data={data} /> : null}
         {has("responses") ? <Responses data={data} /> : null}
         {has("data-reports") ? <DataReports stages={data.stages} /> : null}

@@ -1,5 +1,6 @@
 // Sections of text and tables: the report card of the reward model, the audit of the responses.
-import type { Account } from "../contract";
+import type { Account, Card, Stage } from "../contract";
+import { RewardCard } from "../card/RewardCard";
 import { Section } from "../page/Section";
 import { ItemTable } from "../page/Table";
 import { VisibleText } from "../page/VisibleText";
@@ -24,21 +25,38 @@ function BlockView({ block }: { block: Block }) {
   );
 }
 
-/** The blocks of an account, without the section around them. */
-export function Blocks({ blocks }: { blocks: readonly Block[] }) {
-  return <>{blocks.map((block) => <BlockView block={block} />)}</>;
+function Blocks({ blocks }: { blocks: readonly Block[] }) {
+  return <div class="account">{blocks.map((block) => <BlockView block={block} />)}</div>;
 }
 
-export function Accounts({ accounts }: { accounts: readonly Account[] }) {
+/** The card that an account tells about: that of the only reward model, or of the one it names. */
+function cardOf(account: Account, stages: readonly Stage[]): Card | null {
+  const carded = stages.filter((stage) => stage.card);
+  if (account.id === "reward-model") return carded.length === 1 ? carded[0].card : null;
+  return carded.find((stage) => account.id === `reward-model-${stage.name}`)?.card ?? null;
+}
+
+export function Accounts({ accounts, stages }: { accounts: readonly Account[]; stages: readonly Stage[] }) {
   return (
     <>
-      {accounts.map((account) => (
-        <Section id={account.id} title={account.title}>
-          <div class="account">
-            <Blocks blocks={account.blocks} />
-          </div>
-        </Section>
-      ))}
+      {accounts.map((account) => {
+        const card = cardOf(account, stages);
+        return (
+          <Section id={account.id} title={account.title}>
+            {card ? (
+              <>
+                <RewardCard card={card} />
+                <details>
+                  <summary>The whole report card</summary>
+                  <Blocks blocks={account.blocks} />
+                </details>
+              </>
+            ) : (
+              <Blocks blocks={account.blocks} />
+            )}
+          </Section>
+        );
+      })}
     </>
   );
 }

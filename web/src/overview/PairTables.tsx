@@ -7,6 +7,7 @@ import { PolicyName, tint } from "../page/Policy";
 import { ItemTable, type Column } from "../page/Table";
 import { PairNotes } from "./PairNotes";
 import { rewardName } from "./PolicyTable";
+import { pairRows } from "./rows";
 import { SliceTables } from "./SliceTables";
 import { StrengthTable } from "./StrengthTable";
 import { VarianceTable } from "./VarianceTable";
@@ -68,6 +69,7 @@ export function winColumns<Item>(
   items: readonly Item[],
   of: (item: Item) => WinFigures,
   pairOf: (item: Item) => Pair,
+  rows?: (item: Item) => ReturnType<typeof pairRows>,
 ): Column<Item>[] {
   const scale = scaleOf(
     items.flatMap((item) => [of(item).win_rate, of(item).win_rate_decided, of(item).win_share]),
@@ -87,6 +89,7 @@ export function winColumns<Item>(
           found={of(item)}
           left={colourOf(summary, pairOf(item).left)}
           right={colourOf(summary, pairOf(item).right)}
+          rows={rows?.(item)}
         />
       ),
     },
@@ -118,7 +121,7 @@ function WinTable({ summary }: TableProps) {
       items={summary.pairs}
       pairOf={itself}
       columns={[
-        ...winColumns(summary, summary.pairs, itself, itself),
+        ...winColumns(summary, summary.pairs, itself, itself, (pair) => pairRows(pair)),
         { name: "sign test p", numeric: true, cell: (pair) => asProbability(pair.sign_test_p) },
         { name: "p (Holm)", numeric: true, cell: (pair) => asProbability(pair.holm_p) },
         { name: "detectable without ties", numeric: true, cell: detectable },

@@ -3,6 +3,10 @@ import { probability } from "../page/numbers";
 import { VisibleText } from "../page/VisibleText";
 import { differenceColumn, PairTable, winColumns, type TableProps } from "./PairTables";
 import { rewardName } from "./PolicyTable";
+import { pairRows } from "./rows";
+
+/** The facet of the responses that has the values of a column. */
+const facetOf = (column: string) => (column === "domain" || column === "language" ? column : `extra.${column}`);
 
 export function SliceTables({ summary }: TableProps) {
   const names = [...new Set(summary.pairs.flatMap((pair) => pair.slices.map((part) => part.column)))];
@@ -27,7 +31,9 @@ export function SliceTables({ summary }: TableProps) {
               columns={[
                 { name: title, cell: ({ part }) => <VisibleText text={part.value || "(none)"} /> },
                 { name: "prompts", numeric: true, cell: ({ part }) => String(part.prompts) },
-                ...winColumns(summary, rows, (row) => row.part, (row) => row.pair).slice(0, 2),
+                ...winColumns(summary, rows, (row) => row.part, (row) => row.pair, (row) =>
+                  pairRows(row.pair, { [facetOf(name)]: [row.part.value] }),
+                ).slice(0, 2),
                 differenceColumn(rewardName(summary), rows, (row) => row.part.reward),
                 { name: "q", numeric: true, cell: ({ part }) => probability(part.q) },
               ]}

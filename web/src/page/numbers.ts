@@ -29,3 +29,12 @@ export function short(value: number): string {
 
 /** Replace the hyphens before digits of a sentence by minus signs. */
 export const minus = (text: string): string => text.replace(/(^|[\s(])-(?=\d)/g, "$1−");
+
+/** A time in seconds as text of its two largest units. */
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${number(seconds, seconds < 10 ? 1 : 0)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}

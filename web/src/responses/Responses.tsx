@@ -32,7 +32,8 @@ export function Responses({ data }: { data: PageData }) {
     return example.responses.some((a) => (!policy || a.policy === policy) && a.flags.includes(flag));
   };
   const outcome = (example: Example, { left, right }: Pair) => {
-    const gap = example.responses[policies.indexOf(right)].reward - example.responses[policies.indexOf(left)].reward;
+    const of = (name: string) => example.responses[policies.indexOf(name)].reward ?? 0;
+    const gap = of(right) - of(left);
     return Math.abs(gap) <= data.summary!.tie_epsilon ? "tie" : gap > 0 ? "win" : "loss";
   };
   const passes = (example: Example) =>

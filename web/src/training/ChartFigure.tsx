@@ -2,7 +2,8 @@
 import { useSignal } from "@preact/signals";
 import { tint } from "../page/Policy";
 import { percent, short } from "../page/numbers";
-import type { Band, Finding } from "./health";
+import type { Finding } from "../contract";
+import type { Band } from "./health";
 import { firstValue, nearest, type ChartLines, type Line } from "./lines";
 import { allPositive, Plot, type View } from "./Plot";
 

@@ -1,28 +1,35 @@
 // A strip of health lights, one per stage: shape and colour; its findings with their fixes on click.
 import { useSignal } from "@preact/signals";
-import type { Chart, Stage } from "../contract";
+import type { Finding, Stage } from "../contract";
 import { VisibleText } from "../page/VisibleText";
-import { LIGHTS, type Band, type Finding, type Health } from "./health";
+import { duration } from "../page/numbers";
+import { LIGHTS } from "./health";
 
-export const healthOf = (stage: Stage): Health | null => (stage as Stage & { health?: Health | null }).health ?? null;
-/** The training type; a stage of older data is its own. */
-export const kindOf = (stage: Stage): string => (stage as Stage & { kind?: string }).kind ?? stage.name;
-export const bandsOf = (chart: Chart): readonly Band[] => (chart as Chart & { bands?: Band[] }).bands ?? [];
+const UNMONITORED = { sign: "○", kind: "" };
+
+/** How far a stage is and how long it took, in words. */
+function progress({ state }: Stage): string {
+  const { completed, requested, seconds } = state;
+  const part = requested !== null && completed < requested ? `${completed} of ${requested}` : "";
+  const words = state.state === "completed" || state.state === "unknown" ? "" : state.state;
+  return [words, part, seconds === null ? "" : duration(seconds)].filter(Boolean).join(", ");
+}
+
+function healthText({ health }: Stage): string {
+  if (!health) return "not monitored";
+  const count = health.findings.length;
+  return count ? `${health.status}, ${count} finding${count === 1 ? "" : "s"}` : health.status;
+}
 
 export function HealthStrip({ stages }: { stages: readonly Stage[] }) {
   const open = useSignal("");
-  const lights = stages.flatMap((stage) => {
-    const health = healthOf(stage);
-    return health ? [{ stage, health }] : [];
-  });
-  if (!lights.length) return null;
-  const shown = lights.find(({ stage }) => stage.name === open.value);
+  if (!stages.length) return null;
+  const shown = stages.find((stage) => stage.name === open.value);
   return (
     <div class="health">
       <ul class="lights" aria-label="Health of each stage">
-        {lights.map(({ stage, health }) => {
-          const { sign, kind } = LIGHTS[health.status];
-          const count = health.findings.length;
+        {stages.map((stage) => {
+          const { sign, kind } = stage.health ? LIGHTS[stage.health.status] : UNMONITORED;
           return (
             <li>
               <button
@@ -39,49 +46,70 @@ export function HealthStrip({ stages }: { stages: readonly Stage[] }) {
                 </span>
                 <span>
                   <b>{stage.title}</b>
-                  <span class="small">
-                    {health.status}
-                    {count ? `, ${count} finding${count === 1 ? "" : "s"}` : ""}
-                  </span>
+                  <span class="small">{[healthText(stage), progress(stage)].filter(Boolean).join(" · ")}</span>
                 </span>
               </button>
             </li>
           );
         })}
       </ul>
-      <div id="findings">
-        {shown ? <Findings title={shown.stage.title} findings={shown.health.findings} /> : null}
-      </div>
+      <div id="findings">{shown ? <Findings stage={shown} /> : null}</div>
     </div>
   );
 }
 
-function Findings({ title, findings }: { title: string; findings: readonly Finding[] }) {
-  if (!findings.length) return <p class="small">{title}: the health monitor found nothing to report.</p>;
+function Findings({ stage }: { stage: Stage }) {
+  const { title, health, state } = stage;
   return (
-    <ul class="findings card">
-      {findings.map((finding) => {
-        const { sign, kind } = LIGHTS[finding.status];
-        return (
-          <li>
-            <span class={`tag ${kind}`}>
-              <span aria-hidden="true">{sign} </span>
-              {finding.status}
-            </span>
-            <div>
-              <p>
-                <VisibleText text={finding.message} />
-                {finding.step === null ? null : <span class="small"> (step {finding.step})</span>}
-              </p>
-              {finding.fix ? (
-                <p class="small">
-                  Fix: <VisibleText text={finding.fix} />
-                </p>
-              ) : null}
-            </div>
-          </li>
-        );
-      })}
-    </ul>
+    <>
+      {state.reason ? (
+        <p class="small">
+          {title} {state.state}: <VisibleText text={state.reason} />
+        </p>
+      ) : null}
+      {health?.findings.length ? (
+        <ul class="findings card">
+          {health.findings.map((finding) => (
+            <FindingView finding={finding} />
+          ))}
+        </ul>
+      ) : (
+        <p class="small">
+          {title}: {health ? `nothing to report up to step ${health.step}.` : "no metrics to monitor."}
+        </p>
+      )}
+    </>
+  );
+}
+
+function FindingView({ finding }: { finding: Finding }) {
+  const { sign, kind } = LIGHTS[finding.status];
+  const steps = finding.step === finding.last ? `step ${finding.step}` : `steps ${finding.step} to ${finding.last}`;
+  return (
+    <li>
+      <span class={`tag ${kind}`}>
+        <span aria-hidden="true">{sign} </span>
+        {finding.status}
+      </span>
+      <div>
+        <p>
+          <VisibleText text={finding.message} />{" "}
+          <span class="small">
+            ({steps}
+            {finding.current ? "" : ", cleared since"})
+          </span>
+        </p>
+        {finding.cause ? (
+          <p class="small">
+            <VisibleText text={finding.cause} />
+          </p>
+        ) : null}
+        {finding.fix ? (
+          <p class="small">
+            <b>Fix:</b> <VisibleText text={finding.fix} />
+          </p>
+        ) : null}
+      </div>
+    </li>
   );
 }

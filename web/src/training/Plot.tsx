@@ -4,7 +4,8 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { TINTS } from "../page/Policy";
 import { colourOf, printing, shownTheme } from "../page/theme";
-import type { Band, Finding } from "./health";
+import type { Finding } from "../contract";
+import { BAND_COLOURS, LIGHTS, type Band } from "./health";
 import { at, nearest, smooth, type ChartLines } from "./lines";
 import { extent, logLabels, logTicks, rootTicks, tickLabels, ticks } from "./ticks";
 
@@ -145,6 +146,8 @@ function createPlot(
         ticks: { ...grid, size: 4 },
         size: 24,
         splits: (_, __, a, b) => xTicks(data, a, b),
+        // A scale of its own kind would leave out labels.
+        filter: (_, found) => found,
         values: (_, found) => found.map((value) => String(value)),
       },
       {
@@ -155,6 +158,7 @@ function createPlot(
         size: 54,
         gap: 4,
         splits: (_, __, a, b) => (log ? logTicks(a, b) : ticks(a, b, 5).found),
+        filter: (_, found) => found,
         values: (u, found) => yLabels(u, found, log, share),
       },
     ],
@@ -221,8 +225,8 @@ function drawBands(u: uPlot, bands: readonly Band[]): void {
   const { ctx, bbox } = u;
   const [low, high] = [u.scales.y.min!, u.scales.y.max!];
   ctx.save();
-  ctx.fillStyle = colourOf("--band");
   for (const band of bands) {
+    ctx.fillStyle = colourOf(BAND_COLOURS[band.label]);
     const top = Math.min(band.high ?? high, high);
     const bottom = Math.max(band.low ?? low, low);
     if (top <= bottom) continue;
@@ -253,6 +257,8 @@ function drawMarks(u: uPlot, marks: ChartLines["chart"]["marks"], font: string):
   ctx.restore();
 }
 
+const INKS: Record<Finding["status"], string> = { note: "--accent", warning: "--unclear", unhealthy: "--bad" };
+
 function drawFindings(u: uPlot, findings: readonly Finding[], font: string): void {
   const { ctx, bbox } = u;
   ctx.save();
@@ -262,16 +268,15 @@ function drawFindings(u: uPlot, findings: readonly Finding[], font: string): voi
   ctx.lineWidth = devicePixelRatio;
   for (const finding of findings) {
     const { step } = finding;
-    if (step === null || step < u.scales.x.min! || step > u.scales.x.max!) continue;
-    const bad = finding.status === "unhealthy";
-    ctx.strokeStyle = ctx.fillStyle = colourOf(bad ? "--bad" : "--unclear");
+    if (step < u.scales.x.min! || step > u.scales.x.max!) continue;
+    ctx.strokeStyle = ctx.fillStyle = colourOf(INKS[finding.status]);
     const x = Math.round(u.valToPos(step, "x", true));
     ctx.setLineDash([2 * devicePixelRatio, 2 * devicePixelRatio]);
     ctx.beginPath();
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    ctx.fillText(bad ? "■" : "▲", x, bbox.top - 9 * devicePixelRatio);
+    ctx.fillText(LIGHTS[finding.status].sign, x, bbox.top - 9 * devicePixelRatio);
   }
   ctx.restore();
 }

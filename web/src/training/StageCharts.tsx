@@ -1,9 +1,9 @@
 // The charts of a stage, with the controls that they share.
-import { useSignal } from "@preact/signals";
+import { useSignal, type Signal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import { counted } from "../page/numbers";
+import { Dot } from "../page/Policy";
 import { ChartFigure, ConstantMetric } from "./ChartFigure";
-import { bandsOf } from "./HealthStrip";
 import { chartLines, type ChartLines } from "./lines";
 import type { View } from "./Plot";
 import type { Group } from "./Training";
@@ -16,7 +16,11 @@ export function StageCharts({ group }: { group: Group }) {
     smoothing: useSignal(0),
     log: useSignal(false),
   };
-  const charts = useMemo(() => group.charts.map((chart) => chartLines(chart)), [group]);
+  const hidden = useSignal<ReadonlySet<string>>(new Set());
+  const charts = useMemo(
+    () => group.charts.map((chart) => chartLines(chart, group.runs, hidden.value)).filter(({ lines }) => lines.length),
+    [group, hidden.value],
+  );
   const drawn = charts.filter((chart) => chart.constant === null);
   const constant = charts.filter((chart) => chart.constant !== null);
   return (
@@ -24,6 +28,7 @@ export function StageCharts({ group }: { group: Group }) {
       <h3>
         {group.title} <span class="small">{counted(group.steps, noun)}</span>
       </h3>
+      {group.runs.length ? <Runs runs={group.runs} hidden={hidden} /> : null}
       {drawn.length ? <Controls view={view} charts={drawn} noun={noun} title={group.title} /> : null}
       <div class="charts">
         {drawn.map((data) => (
@@ -32,7 +37,7 @@ export function StageCharts({ group }: { group: Group }) {
             data={data}
             noun={noun}
             view={view}
-            bands={bandsOf(data.chart)}
+            bands={data.chart.bands}
             findings={findings.filter((one) => data.lines.some((line) => line.metric === one.metric))}
           />
         ))}
@@ -113,6 +118,26 @@ function Controls({ view, charts, noun, title }: { view: View; charts: readonly 
       >
         Show all
       </button>
+    </div>
+  );
+}
+
+/** The runs that are overlaid, each of which can be hidden. */
+function Runs({ runs, hidden }: { runs: readonly string[]; hidden: Signal<ReadonlySet<string>> }) {
+  const toggle = (run: string) => {
+    const next = new Set(hidden.value);
+    if (!next.delete(run)) next.add(run);
+    hidden.value = next;
+  };
+  return (
+    <div class="runs" role="group" aria-label="Runs shown">
+      {runs.map((run, i) => (
+        <label>
+          <input type="checkbox" checked={!hidden.value.has(run)} onChange={() => toggle(run)} />
+          <Dot index={i + 1} />
+          {run}
+        </label>
+      ))}
     </div>
   );
 }

@@ -1,12 +1,11 @@
 // Training: how healthy each stage was, then its curves.
 import { useMemo } from "preact/hooks";
-import type { Chart, PageData } from "../contract";
+import type { Chart, Finding, PageData } from "../contract";
 import { Section } from "../page/Section";
-import type { Finding } from "./health";
-import { HealthStrip, healthOf, kindOf } from "./HealthStrip";
+import { HealthStrip } from "./HealthStrip";
 import { StageCharts } from "./StageCharts";
 
-/** Charts that share their controls, the pointer and the zoom: those of a stage. */
+/** Charts that share their controls, the pointer and the zoom. */
 export interface Group {
   id: string;
   title: string;
@@ -15,21 +14,35 @@ export interface Group {
   steps: number;
   charts: readonly Chart[];
   findings: readonly Finding[];
+  /** Labels of the runs where several are in one chart; each can be hidden. */
+  runs: readonly string[];
 }
 
 const nounOf = (kind: string) => (kind.startsWith("ppo") ? "update" : "step");
 
+/** The stages with curves, after the charts in which several runs are overlaid. */
 export function groupsOf(data: PageData): Group[] {
-  return data.stages
+  const overlays = data.overlays.map((overlay) => ({
+    id: `overlay-${overlay.kind}`,
+    title: `${overlay.title}: all runs`,
+    noun: nounOf(overlay.kind),
+    steps: Math.max(...data.stages.filter(({ kind }) => kind === overlay.kind).map(({ steps }) => steps), 0),
+    charts: overlay.charts,
+    findings: [],
+    runs: [...new Set(overlay.charts.flatMap((chart) => chart.series.map((series) => series.label)))],
+  }));
+  const stages = data.stages
     .filter((stage) => stage.charts.length)
     .map((stage) => ({
       id: `stage-${stage.name}`,
       title: stage.title,
-      noun: nounOf(kindOf(stage)),
+      noun: nounOf(stage.kind),
       steps: stage.steps,
       charts: stage.charts,
-      findings: healthOf(stage)?.findings ?? [],
+      findings: stage.health?.findings ?? [],
+      runs: [],
     }));
+  return [...overlays, ...stages];
 }
 
 export function Training({ data }: { data: PageData }) {

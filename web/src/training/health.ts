@@ -1,30 +1,19 @@
-// Findings of the health monitor, and the bands in which a metric is healthy.
+// A shape and a class for each status: colour alone says nothing.
+import type { Chart, Finding } from "../contract";
 
-export type Status = "healthy" | "warning" | "unhealthy";
+export type Band = Chart["bands"][number];
+export type Status = Finding["status"] | "healthy";
 
-export interface Finding {
-  name: string;
-  status: Status;
-  step: number | null;
-  metric: string | null;
-  message: string;
-  fix: string;
-}
-
-export interface Band {
-  low: number | null;
-  high: number | null;
-  label: string;
-}
-
-export interface Health {
-  status: Status;
-  findings: Finding[];
-}
-
-/** A shape and a class for each status: colour alone says nothing. */
 export const LIGHTS: Record<Status, { sign: string; kind: string }> = {
   healthy: { sign: "●", kind: "good" },
+  note: { sign: "◆", kind: "level" },
   warning: { sign: "▲", kind: "unclear" },
   unhealthy: { sign: "■", kind: "bad" },
+};
+
+/** The CSS variable of a band's colour. */
+export const BAND_COLOURS: Record<Band["label"], string> = {
+  healthy: "--band",
+  warning: "--band-warning",
+  unhealthy: "--band-unhealthy",
 };

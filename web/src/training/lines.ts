@@ -21,14 +21,19 @@ export interface ChartLines {
   constant: string | null;
 }
 
-/** The lines of a chart; those whose labels are in `hidden` are left out. */
-export function chartLines(chart: Chart, hidden: ReadonlySet<string> = new Set()): ChartLines {
+const NONE: ReadonlySet<string> = new Set();
+
+/**
+ * The lines of a chart; those whose labels are in `hidden` are left out.
+ * Where `runs` are overlaid, a run has its colour in every chart.
+ */
+export function chartLines(chart: Chart, runs: readonly string[] = [], hidden = NONE): ChartLines {
   const lines = chart.series
     .map((series, i): Line => ({
       label: series.label,
       metric: series.metric,
-      colour: i + 1,
-      dash: i,
+      colour: runs.length ? runs.indexOf(series.label) + 1 : i + 1,
+      dash: runs.length ? runs.indexOf(series.label) : i,
       values: new Map(series.points.map(([step, value]) => [step, value])),
     }))
     .filter((line) => line.values.size && !hidden.has(line.label));
