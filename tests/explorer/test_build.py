@@ -81,7 +81,8 @@ def test_the_policy_allows_the_script_and_the_style_by_their_hashes_alone(page):
     styles = [text for (tag, _), text in reader.texts if tag == "style"]
     assert rules == {
         "default-src": "'none'", "script-src": digest(*scripts), "style-src": digest(*styles), "img-src": "data:",
-        "connect-src": "'none'", "base-uri": "'none'", "form-action": "'none'", "object-src": "'none'",
+        "worker-src": "blob:", "connect-src": "'none'", "base-uri": "'none'", "form-action": "'none'",
+        "object-src": "'none'",
     }  # fmt: skip
 
 

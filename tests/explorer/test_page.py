@@ -140,12 +140,14 @@ def test_a_planted_image_is_stopped_by_the_policy_alone(opened):
     assert sum("Content Security Policy" in entry for entry in blocked) >= 2
 
 
-def test_characters_that_cannot_be_seen_are_named(opened):
+def test_characters_that_cannot_be_seen_are_named(opened, page, run):
+    opened.open(page, f"#example={quote(run['responses'][0]['prompt_id'], safe='')}")
     assert "U+202E" in text(opened, ".response .text") and "\u202e" not in text(opened, ".response .text")
 
 
-def test_keys_move_through_the_responses(opened, run):
-    ids = list(dict.fromkeys(row["prompt_id"] for row in run["responses"]))
+def test_keys_move_through_the_responses(opened):
+    ids = found(opened)
+    assert len(ids) == 24
     seen = [current(opened)]
     for key in "jjkk":
         opened.press(key)
@@ -162,7 +164,7 @@ def test_keys_move_through_the_responses(opened, run):
     assert current(opened) == before  # typing a j in the search box moves nothing
 
 
-def test_the_responses_of_all_policies_are_side_by_side(opened, run):
+def test_the_responses_of_all_policies_are_side_by_side(opened, page, run):
     shown = opened.value(
         "[...document.querySelectorAll('.response h4')].map((h) => h.firstChild.textContent)"
     )
@@ -171,18 +173,24 @@ def test_the_responses_of_all_policies_are_side_by_side(opened, run):
         "[...document.querySelectorAll('.response')].map((a) => a.getBoundingClientRect().top)"
     )
     assert len(set(tops)) == 1
-    for _ in range(12):
-        opened.press("j")
+    opened.open(page, f"#example={quote(run['responses'][12]['prompt_id'], safe='')}")
     chips = text(opened, ".response:last-child .chips")
     for chip in ("reward +3.000", "gold −3.000", "tokens 20", "truncated", "reward mismatch", "loop × 4"):
         assert chip in chips
 
 
-def choose(browser, label, value):
+def check(browser, facet, label):
+    """Click the checkbox of a facet's value."""
     browser.value(
-        f"(() => {{ const s = [...document.querySelectorAll('.tools label')]"
-        f".find((l) => l.firstChild.textContent === {json.dumps(label)}).querySelector('select');"
-        f"s.value = {json.dumps(value)}; s.dispatchEvent(new Event('change')); return s.value; }})()"
+        f"[...document.querySelectorAll('[data-facet=\"{facet}\"] label')]"
+        f".find((l) => l.querySelector('.value').textContent === {json.dumps(label)}).querySelector('input').click()"
+    )
+
+
+def order(browser, measure):
+    browser.value(
+        f"(() => {{ const s = document.querySelector('#responses-order'); s.value = {json.dumps(measure)};"
+        "s.dispatchEvent(new Event('change')); return s.value; })()"
     )
 
 
@@ -192,13 +200,20 @@ def found(browser):
 
 def test_filters_agree_with_the_rows(opened, run):
     rows = run["responses"]
-    choose(opened, "Domain", "odd")
+    order(opened, "index")
+    check(opened, "domain", "odd")
     assert found(opened) == [r["prompt_id"] for r in rows if r["policy"] == "Base" and r["domain"] == "odd"]
-    choose(opened, "Domain", "")
-    choose(opened, "Flag", "cap_hit@PPO")
+    check(opened, "domain", "odd")
+    opened.value("document.querySelector('[data-value=\"cap_hit@PPO\"]').click()")
     assert len(found(opened)) == 24
-    choose(opened, "Best response", "=SFT")
-    assert found(opened) == [] and "No prompt matches" in text(opened, "#responses")
+    opened.value("document.querySelector('[data-value=\"cap_hit@PPO\"]').click()")
+    check(opened, "domain", "even")
+    opened.value(
+        "(() => { const q = document.querySelector('#responses-search'); q.value = 'nowhere';"
+        "q.dispatchEvent(new Event('input')); })()"
+    )
+    opened.wait("document.querySelectorAll('.rail button').length === 0")
+    assert "No example matches" in text(opened, "#responses")
 
 
 def test_search_finds_and_marks(opened, run):
@@ -208,20 +223,21 @@ def test_search_finds_and_marks(opened, run):
     )
     opened.wait("document.querySelectorAll('.rail button').length === 1")
     assert found(opened) == [run["responses"][7]["prompt_id"]]
-    assert text(opened, "mark") == "Question 7:"
+    assert text(opened, ".example mark") == "Question 7:"
 
 
 def test_the_order_by_reward_difference(opened, run):
     reward = {(r["policy"], r["prompt_id"]): r["reward"] for r in run["responses"]}
-    choose(opened, "Order", "2|-1|")
+    order(opened, "margin@SFT>PPO")
     differences = [reward["PPO", i] - reward["SFT", i] for i in found(opened)]
     assert differences == sorted(differences, reverse=True) and len(set(differences)) > 1
 
 
 def test_a_missing_score_sorts_last(opened, run):
-    for way in ("1", "-1"):
-        choose(opened, "Order", f"0|{way}|gold")
+    order(opened, "margin.gold@Base>SFT")
+    for _ in range(2):
         assert found(opened)[-1] == run["responses"][3]["prompt_id"]
+        opened.value("document.querySelector('.tools button').click()")
 
 
 def test_an_address_leads_to_its_example(browser, page, run):
@@ -229,13 +245,18 @@ def test_an_address_leads_to_its_example(browser, page, run):
     browser.open(page, f"#example={quote(wanted, safe='')}")
     assert current(browser) == wanted
     browser.press("j")
-    assert browser.value("location.hash") == f"#example={quote(run['responses'][10]['prompt_id'], safe='')}"
+    address = browser.value("location.hash")
+    following = current(browser)
+    assert following != wanted
+    browser.open(page, address)
+    assert current(browser) == following
 
 
 @pytest.mark.parametrize("anchor", ["#example=nothing", "#example=%E0%A4%A", "#training"])
-def test_an_address_to_nothing_shows_the_first(browser, page, run, anchor):
+def test_an_address_to_nothing_shows_the_first(browser, page, anchor):
     browser.open(page, anchor)
-    assert current(browser) == run["responses"][0]["prompt_id"]
+    assert current(browser) == found(browser)[0]
+    assert ("parts that this page does not know" in text(browser, "#responses")) == ("example" in anchor)
 
 
 def test_the_values_of_a_curve_are_reachable_by_keyboard(opened):

@@ -8,6 +8,7 @@ import { Contents, type Entry } from "./page/Contents";
 import { counted } from "./page/numbers";
 import { VisibleText } from "./page/VisibleText";
 import { Responses } from "./responses/Responses";
+import { Tokens } from "./tokens/Tokens";
 import { DataReports } from "./run/DataReports";
 import { Facts } from "./run/Facts";
 import { Training } from "./training/Training";
@@ -26,7 +27,8 @@ export function entries(data: PageData): Entry[] {
     [data.trials !== null, "trials", data.trials?.title ?? ""],
     ...data.accounts.map((account): [boolean, string, string] => [true, account.id, account.title]),
     [data.stages.some((stage) => stage.charts.length > 0), "training", "Training"],
-    [data.summary !== null && data.examples.length > 0, "responses", "Responses"],
+    [data.examples.length > 0, "responses", "Responses"],
+    [data.tokens.steps.length > 0, "tokens", "Tokens"],
     [data.stages.some((stage) => stage.data.length > 0), "data-reports", "Data"],
     [data.stages.some((stage) => Object.keys(stage.facts).length > 0), "run", "Run"],
   ];
@@ -58,6 +60,7 @@ export function App({ data }: { data: PageData }) {
         <Accounts accounts={data.accounts} stages={data.stages} />
         {has("training") ? <Training data={data} /> : null}
         {has("responses") ? <Responses data={data} /> : null}
+        {has("tokens") ? <Tokens data={data} /> : null}
         {has("data-reports") ? <DataReports stages={data.stages} /> : null}
         {has("run") ? <Facts stages={data.stages} /> : null}
       </main>

@@ -12,6 +12,12 @@ function openDetailsForPrint(): void {
   });
 }
 
+/** The section that an address leads to: the one it names, or the one whose state it holds. */
+function sectionOf(hash: string): string {
+  if (!hash.includes("=")) return hash.slice(1);
+  return /^#tokens=/.test(hash) ? "tokens" : "responses";
+}
+
 async function start(): Promise<void> {
   const root = document.getElementById("page")!;
   try {
@@ -22,8 +28,7 @@ async function start(): Promise<void> {
     openDetailsForPrint();
     root.replaceChildren();
     render(<App data={data} />, root);
-    const section = decodeURIComponent(location.hash.slice(1)).split("=")[0];
-    document.getElementById(section === "example" ? "responses" : section)?.scrollIntoView();
+    document.getElementById(sectionOf(location.hash))?.scrollIntoView();
   } catch (error) {
     document.getElementById("state")!.textContent =
       `This page could not show its data (${(error as Error).message}). It needs a browser from 2024 or later.`;

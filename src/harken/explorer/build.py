@@ -103,7 +103,7 @@ def page(title: str, data: Mapping[str, Any], *, shards: bool = False) -> str:
     own = " 'self'" if shards else ""
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'{own}; style-src '{_hash(style)}'; img-src data:; "
-        "connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+        "worker-src blob:; connect-src 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
     )
     parts = {
         "policy": policy,

@@ -4,7 +4,7 @@ import { decodeState, encodeState, type PageState } from "./state";
 test("a state comes back from its address", () => {
   const states: PageState[] = [
     { filter: {}, values: {} },
-    { filter: { domain: ["a b", "c,d"], "pair@A>B": ["win"] }, values: { example: "id 3/?&#%<b>" } },
+    { filter: { domain: ["a b", "c,d", ""], "pair@A>B": ["win"] }, values: { example: "id 3/?&#%<b>" } },
     { filter: { flag: ["cap_hit@PPO"] }, values: { search: "100 % = all", order: "0|-1|gold" } },
   ];
   for (const state of states) expect(decodeState(`#${encodeState(state)}`)).toEqual(state);

@@ -25,13 +25,18 @@ export function encodeState(state: PageState): string {
   const parts: string[] = [];
   for (const name of Object.keys(state.values).sort()) {
     const value = state.values[name];
-    if (value !== "") parts.push(`${encodeURIComponent(name)}=${encodeURIComponent(value)}`);
+    if (value !== "") parts.push(`${encode(name)}=${encode(value)}`);
   }
   for (const facet of Object.keys(state.filter).sort()) {
     const values = state.filter[facet];
-    if (values.length) parts.push(`${LIST}${encodeURIComponent(facet)}=${values.map(encodeURIComponent).join(",")}`);
+    if (values.length) parts.push(`${LIST}${encode(facet)}=${values.map((value) => encode(value).replaceAll(",", "%2C")).join(",")}`);
   }
   return parts.join("&");
+}
+
+/** Encode what would end a part of the address; half of a surrogate pair cannot be encoded and is replaced. */
+function encode(text: string): string {
+  return encodeURIComponent(text.replace(/\p{Surrogate}/gu, "\ufffd")).replace(/%(2C|40|3A|2F|3E)/g, decodeURIComponent);
 }
 
 function decode(text: string): string {
@@ -49,10 +54,15 @@ export function decodeState(hash: string): PageState {
     const at = part.indexOf("=");
     if (at < 1) continue;
     const [name, value] = [part.slice(0, at), part.slice(at + 1)];
-    if (name.startsWith(LIST)) state.filter[decode(name.slice(LIST.length))] = value.split(",").filter(Boolean).map(decode);
-    else state.values[decode(name)] = decode(value);
+    if (name.startsWith(LIST)) own(state.filter, decode(name.slice(LIST.length)), value.split(",").map(decode));
+    else own(state.values, decode(name), decode(value));
   }
   return state;
+}
+
+/** Set a key as the object's own, also one named __proto__. */
+function own<T>(record: Record<string, T>, key: string, value: T): void {
+  Object.defineProperty(record, key, { value, enumerable: true, configurable: true, writable: true });
 }
 
 /** Change values of the state; "" removes one. */

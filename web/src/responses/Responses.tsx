@@ -1,259 +1,120 @@
-// Find a prompt: search, filters, order, keyboard shortcuts and links.
-import { computed, signal } from "@preact/signals";
-import { useEffect, useMemo, useRef } from "preact/hooks";
-import type { Example, PageData, Pair, Response as Answer } from "../contract";
-import { number, percent } from "../page/numbers";
-import { PolicyName, tint } from "../page/Policy";
-import { Section } from "../page/Section";
-import { pageState, setFacet, setValues } from "../page/state";
-import { Prose, VisibleText } from "../page/VisibleText";
+// The section "Responses": filters, list, plot and the example that is shown.
 
-const flagName = (flag: string) => (flag === "cap_hit" ? "truncated" : flag.replaceAll("_", " "));
-const asked = (example: Example) => [...example.messages].reverse().find((m) => m.role === "user")?.content ?? "";
-const search = signal("");
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { PageData } from "../contract";
+import { counted } from "../page/numbers";
+import { Section } from "../page/Section";
+import { Checkpoints } from "./Checkpoints";
+import { ExampleView } from "./ExampleView";
+import { Explorer } from "./explorer";
+import { ExportMenu, type Origin } from "./ExportMenu";
+import { lineageOf } from "./export";
+import { FacetPanel } from "./FacetPanel";
+import { Help } from "./Help";
+import { press } from "./keyboard";
+import { MarkedText } from "./MarkedText";
+import { PromptList } from "./PromptList";
+import { corpusOf } from "./rows";
+import { SampleBar } from "./SampleBar";
+import { ScatterPlot } from "./ScatterPlot";
+import { Conditions, SearchBar } from "./SearchBar";
+
+/** From this width the facets stand beside the list and are open. */
+const WIDE = "(min-width: 60rem)";
+
+function originOf(data: PageData): Origin {
+  return {
+    schema: data.version,
+    harken: data.made?.harken ?? "",
+    made: data.made?.when ?? "",
+    lineage: lineageOf(data.stages),
+  };
+}
 
 export function Responses({ data }: { data: PageData }) {
-  const { examples, flags } = data;
-  const { policies, pairs, judges } = data.summary!;
-  const haystacks = useMemo(
-    () =>
-      new Map(
-        examples.map((example) => [
-          example,
-          [...example.messages.map((m) => m.content), ...example.responses.map((a) => a.text), example.id]
-            .join("\n")
-            .toLowerCase(),
-        ]),
-      ),
-    [examples],
-  );
-  const carries = (example: Example, value: string) => {
-    const [flag, policy] = value.split("@");
-    return example.responses.some((a) => (!policy || a.policy === policy) && a.flags.includes(flag));
-  };
-  const outcome = (example: Example, { left, right }: Pair) => {
-    const of = (name: string) => example.responses[policies.indexOf(name)].reward ?? 0;
-    const gap = of(right) - of(left);
-    return Math.abs(gap) <= data.summary!.tie_epsilon ? "tie" : gap > 0 ? "win" : "loss";
-  };
-  const passes = (example: Example) =>
-    Object.entries(pageState.value.filter).every(([facet, values]) =>
-      values.some((value) => {
-        if (facet === "domain") return example.domain === value;
-        if (facet === "winner") return value === "none" ? example.winner === null : `=${example.winner}` === value;
-        if (facet === "flag") return carries(example, value);
-        const pair = pairs.find((one) => facet === `pair@${one.left}>${one.right}`);
-        return !pair || outcome(example, pair) === value;
-      }),
-    );
-  const difference = (example: Example, pair: Pair, measure: string): number | null => {
-    const of = (name: string) => {
-      const response = example.responses[policies.indexOf(name)];
-      return measure === "" ? response.reward : response.scores[measure];
-    };
-    const [left, right] = [of(pair.left), of(pair.right)];
-    return left === null || right === null ? null : right - left;
-  };
-  const order = () => {
-    const [index, way, measure] = (pageState.value.values.order ?? "").split("|");
-    return index ? { pair: pairs[Number(index)], way: Number(way), measure } : null;
-  };
-  const found = useMemo(
-    () =>
-      computed(() => {
-        const words = search.value.trim().toLowerCase();
-        const rows = examples.filter((e) => passes(e) && (!words || haystacks.get(e)!.includes(words)));
-        const by = order();
-        if (!by?.pair) return rows;
-        const key = new Map(rows.map((example) => [example, difference(example, by.pair, by.measure)]));
-        return rows.sort((a, b) => {
-          const [x, y] = [key.get(a) ?? null, key.get(b) ?? null];
-          return x === null || y === null ? Number(x === null) - Number(y === null) : by.way * (x - y);
-        });
-      }),
-    [examples],
-  );
-  const current = found.value.find((e) => e.id === pageState.value.values.example) ?? found.value[0];
-  const show = (example: Example | undefined) => example && setValues({ example: example.id });
-  const step = (by: number) => show(found.value[found.value.indexOf(current) + by]);
-  const random = () => {
-    const others = found.value.filter((example) => example !== current);
-    show(others[Math.floor(Math.random() * others.length)]);
-  };
-  const keys = useRef<Record<string, () => void>>({});
-  keys.current = {
-    j: () => step(1),
-    k: () => step(-1),
-    r: random,
-    "/": () => document.querySelector<HTMLInputElement>(".tools input[type=search]")?.focus(),
-  };
+  const explorer = useMemo(() => new Explorer(corpusOf(data), data.headline.example), [data]);
+  const origin = useMemo(() => originOf(data), [data]);
+  const help = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    const press = (event: KeyboardEvent) => {
-      const typing = (event.target as Element).closest?.("input, select, textarea");
-      const act = keys.current[event.key];
-      if (typing || !act || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      act();
+    const onKey = (event: KeyboardEvent) =>
+      press(event, explorer, {
+        search: () => document.getElementById("responses-search")?.focus(),
+        note: () => document.getElementById("example-note")?.focus(),
+        help: () => help.current?.showModal(),
+      });
+    document.addEventListener("keydown", onKey);
+    const idle = setTimeout(() => explorer.warm(), 400);
+    return () => {
+      document.removeEventListener("keydown", onKey);
+      clearTimeout(idle);
     };
-    document.addEventListener("keydown", press);
-    return () => document.removeEventListener("keydown", press);
-  }, []);
-  const shown = pageState.value.filter;
-  const place = found.value.indexOf(current);
-  const tally = (test: (example: Example) => boolean) => examples.filter(test).length;
-  const select = (label: string, facet: string, options: [string, string][]) => (
-    <label>
-      {label}
-      <select value={shown[facet]?.[0] ?? ""} onChange={(e) => setFacet(facet, e.currentTarget.value ? [e.currentTarget.value] : [])}>
-        <option value="">any</option>
-        {options.map(([value, text]) => (
-          <option value={value}>{text}</option>
-        ))}
-      </select>
-    </label>
-  );
-  const flagOptions = ["", ...policies].flatMap((policy) =>
-    Object.keys(flags)
-      .map((flag): [string, string] => [policy ? `${flag}@${policy}` : flag, flagName(flag)])
-      .map(([value, name]): [string, string, number] => [value, policy ? `${policy}: ${name}` : name, tally((e) => carries(e, value))])
-      .filter(([, , count]) => count)
-      .map(([value, name, count]): [string, string] => [value, `${name} (${count})`]),
-  );
+  }, [explorer]);
   return (
     <Section id="responses" title="Responses">
-      <div class="card tools" role="search">
-        <label class="grow">
-          Search
-          <input type="search" placeholder="words in prompts and responses" onInput={(e) => (search.value = e.currentTarget.value)} />
-        </label>
-        {select("Domain", "domain", Object.entries(data.summary!.domains).map(([name, count]) => [name, `${name || "(none)"} (${count})`]))}
-        {select("Best response", "winner", [
-          ...policies.map((name): [string, string] => [`=${name}`, `${name} (${tally((e) => e.winner === name)})`]),
-          ["none", `no single best (${tally((e) => e.winner === null)})`],
-        ])}
-        {select("Flag", "flag", flagOptions)}
-        <label>
-          Order
-          <select value={pageState.value.values.order ?? ""} onChange={(e) => setValues({ order: e.currentTarget.value })}>
-            <option value="">as evaluated</option>
-            {["", ...judges].flatMap((measure) =>
-              [...pairs.entries()].reverse().flatMap(([i, pair]) =>
-                [-1, 1].map((way) => (
-                  <option value={`${i}|${way}|${measure}`}>
-                    {measure || "reward"}: {pair.right} − {pair.left}, {way < 0 ? "highest" : "lowest"} first
-                  </option>
-                )),
-              ),
-            )}
-          </select>
-        </label>
-        <button
-          type="button"
-          onClick={() => {
-            search.value = "";
-            pageState.value = { filter: {}, values: {} };
-          }}
-        >
-          Clear
-        </button>
-      </div>
-      <div class="reader">
-        <ol class="card rail" aria-label="Prompts found">
-          {found.value.map((example) => (
-            <li>
-              <button
-                type="button"
-                data-id={example.id}
-                aria-current={example === current ? "true" : undefined}
-                onClick={() => show(example)}
-              >
-                <span>
-                  <VisibleText text={asked(example)} />
-                </span>
-              </button>
-            </li>
-          ))}
-        </ol>
-        <div>
-          <div class="bar">
-            <button type="button" disabled={place <= 0} onClick={() => step(-1)}>
-              ← Previous
-            </button>
-            <button type="button" disabled={place >= found.value.length - 1} onClick={() => step(1)}>
-              Next →
-            </button>
-            <button type="button" disabled={found.value.length < 2} onClick={random}>
-              Random
-            </button>
-            <span role="status" class="muted">
-              {current ? `${place + 1} of ${found.value.length}` : "nothing found"}
-            </span>
-          </div>
-          {current ? (
-            <ExampleView data={data} example={current} needle={search.value.trim()} />
-          ) : (
-            <p class="muted">No prompt matches these filters. Clear them to see all.</p>
-          )}
+      <SearchBar explorer={explorer} />
+      <Ignored explorer={explorer} />
+      <div class="explorer">
+        <details class="side" open={matchMedia(WIDE).matches}>
+          <summary>Filters</summary>
+          <FacetPanel explorer={explorer} />
+        </details>
+        <div class="main">
+          <Bar explorer={explorer} origin={origin} openHelp={() => help.current?.showModal()} />
+          <Conditions explorer={explorer} />
+          <ScatterPlot explorer={explorer} />
+          <PromptList explorer={explorer} />
+          <Current explorer={explorer} />
+          {data.checkpoints.length ? (
+            <Checkpoints checkpoints={data.checkpoints} current={explorer.example.value?.id ?? null} />
+          ) : null}
         </div>
       </div>
+      <Help dialog={help} />
     </Section>
   );
 }
 
-function ExampleView({ data, example, needle }: { data: PageData; example: Example; needle: string }) {
-  const facts = [example.domain, example.language].filter(Boolean).join(" · ");
+function Ignored({ explorer }: { explorer: Explorer }) {
+  const parts = explorer.ignored.value;
+  if (!parts.length) return null;
   return (
-    <>
-      <p class="small">
-        <a href={`#example=${encodeURIComponent(example.id)}`} title="A link to this prompt">
-          <VisibleText text={example.id} />
-        </a>
-        {facts ? ` · ${facts}` : ""}
-      </p>
-      {example.messages.map((message) => (
-        <div class="turn">
-          <div class="role">{message.role}</div>
-          <Prose text={message.content} needle={needle} language={example.language} />
-        </div>
-      ))}
-      <div class="columns">
-        {example.responses.map((response, i) => (
-          <ResponseCard data={data} example={example} response={response} index={i} needle={needle} />
-        ))}
-      </div>
-    </>
+    <p class="message" role="status">
+      The address has parts that this page does not know; they were ignored: <MarkedText text={parts.join("; ")} />
+    </p>
   );
 }
 
-function ResponseCard(props: { data: PageData; example: Example; response: Answer; index: number; needle: string }) {
-  const { data, example, response, index, needle } = props;
-  const chip = (name: string, value: string) => (
-    <li>
-      {name} <b>{value}</b>
-    </li>
-  );
+function Bar({ explorer, origin, openHelp }: { explorer: Explorer; origin: Origin; openHelp: () => void }) {
+  const rows = explorer.rows.value;
+  const all = explorer.corpus.examples.length;
+  const current = explorer.current.value;
+  const place = current === null ? -1 : rows.indexOf(current);
+  const found = rows.length === all ? counted(all, "example") : `${rows.length.toLocaleString("en")} of ${counted(all, "example")}`;
   return (
-    <article class={`card response ${tint(index)}`} aria-label={`Response of ${response.policy}`}>
-      <h4>
-        <PolicyName name={response.policy} policies={data.summary!.policies} />
-        {example.winner === response.policy ? <span class="best">best reward</span> : null}
-      </h4>
-      <ul class="chips">
-        {chip("reward", number(response.reward, 3, true))}
-        {data.summary!.judges.map((judge) => chip(judge, number(response.scores[judge], 3, true)))}
-        {response.tokens === null ? null : chip("tokens", String(response.tokens))}
-        {response.stop === null || response.flags.includes("cap_hit") ? null : (
-          <li>{response.stop === "length" ? flagName("cap_hit") : "ended"}</li>
-        )}
-        {response.repeated_4grams > 0 ? chip("repeated 4-grams", percent(response.repeated_4grams, 0)) : null}
-        {response.flags.map((name) => (
-          <li class={name === "qualified_win" ? "flag good" : "flag"} title={data.flags[name]}>
-            {flagName(name)}
-            {name === "loop" ? ` × ${response.loop}` : null}
-          </li>
-        ))}
-      </ul>
-      <Prose text={response.text} needle={needle} language={example.language} />
-    </article>
+    <div class="bar">
+      <button type="button" disabled={place <= 0} onClick={() => explorer.step(-1)}>
+        ← Previous
+      </button>
+      <button type="button" disabled={place < 0 || place >= rows.length - 1} onClick={() => explorer.step(1)}>
+        Next →
+      </button>
+      <button type="button" disabled={rows.length < 2} onClick={() => explorer.random()}>
+        Random
+      </button>
+      <span role="status" class="muted found">
+        {rows.length ? `${place + 1} of ${rows.length.toLocaleString("en")} · ${found}` : "nothing found"}
+      </span>
+      <SampleBar explorer={explorer} />
+      <ExportMenu explorer={explorer} origin={origin} />
+      <button type="button" onClick={openHelp}>
+        <kbd>?</kbd> Keys
+      </button>
+    </div>
   );
+}
+
+function Current({ explorer }: { explorer: Explorer }) {
+  const example = explorer.example.value;
+  if (!example) return <p class="muted">No example matches these filters. Remove one, or clear all.</p>;
+  return <ExampleView explorer={explorer} example={example} />;
 }
