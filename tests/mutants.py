@@ -44,6 +44,7 @@ from mutants_properties import PROPERTIES
 from mutants_quantised import QUANTISED
 from mutants_recipe import RECIPE
 from mutants_report import REPORT
+from mutants_review import REVIEW
 from mutants_rewards import REWARDS
 from mutants_rollout import ROLLOUT
 from mutants_stages import STAGES
@@ -87,6 +88,7 @@ MUTANTS = [
     *GENERATION,
     *DPO,
     *STAGES,
+    *REVIEW,
 ]
 AT_ONCE = 2
 SECONDS = 300

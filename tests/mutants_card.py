@@ -26,8 +26,8 @@ CALIBRATION = [
 AGREEMENT = [
     ("a rater among the others", "rater_ceiling: np.sign(signs.sum() - signs)", "np.sign(signs.sum() + 0 * signs)"),
     ("ties of the others count", "rater_ceiling: (signs != 0) & (others != 0)", "signs != 0"),
-    ("nominal distance", "krippendorff_alpha: (middle[:, None] - middle[None, :]) ** 2", "(middle[:, None] != middle[None, :]) * 1.0"),
-    ("interval distance", "krippendorff_alpha: np.cumsum(marginal) - marginal / 2", "np.array(values)"),
+    ("nominal distance", "_distances: (middle[:, :, None] - middle[:, None, :]) ** 2", "(middle[:, :, None] != middle[:, None, :]) * 1.0"),
+    ("interval distance", "_distances: np.cumsum(marginal, axis=1) - marginal / 2", "np.arange(marginal.size, dtype=float).reshape(marginal.shape)"),
 ]  # fmt: skip
 
 INTERVALS = [

@@ -94,15 +94,13 @@ def side_of(study: Study, rater: str, done: list[str], texts: list[str]) -> str:
 
 def test_two_raters_a_kill_undo_lock_unblind_export_and_training(chromium: Browser, tmp_path: Path) -> None:
     names = [f"{n}={p}" for n, p in zip(("base", "ours"), write_responses(tmp_path), strict=True)]
+    settings = ["overlap=0.5", "gold=0.2", "reading_speed=1000000"]
     options = [
         "--raters",
         "anna,ben",
         "--items",
         "12",
-        "--set",
-        "overlap=0.5",
-        "--set",
-        "reading_speed=1000000",
+        *(word for one in settings for word in ("--set", one)),
     ]
     server = Served([*names, *options, "--output-dir", str(tmp_path / "R")], tmp_path / "log")
     folder = ReviewFolder(tmp_path / "R")
@@ -157,11 +155,12 @@ def test_two_raters_a_kill_undo_lock_unblind_export_and_training(chromium: Brows
     standing = unblind(study, votes)
     assert len(standing) == len(study.by_task)
     assert all(one.right_gold if one.item.gold is not None else one.outcome == "second" for one in standing)
-    # Lock and unblind: all votes agree, so there is a headline.
+    # Lock and unblind. All outcomes are equal: agreement cannot be told from chance.
     assert main(["review", "report", str(folder.root)]) == 0
     figures = json.loads(folder.report.read_text())
     (pair,) = figures["pairs"]
     assert (pair["wins"], pair["ties"], pair["losses"], pair["right"]) == (12, 0, 0, "ours")
+    assert figures["headline"]["allowed"] is False
     assert [rater["gold"]["value"] for rater in figures["raters"] if rater["gold"]] == [1.0] * 2
     with pytest.raises(AssertionError, match="closed"):
         Served([str(folder.root)], tmp_path / "log3")
@@ -297,6 +296,7 @@ def test_a_pack_works_without_a_network_and_comes_back(chromium: Browser, tmp_pa
     )
     chromium.events.clear()
     tab = Tab(chromium, page.as_uri())
+    assert tab.value("document.querySelector('.rubric p').textContent") == study.config.rubric
     done: list[str] = []
     for _ in range(3):
         tab.vote(side_of(study, "anna", done, tab.texts()))
