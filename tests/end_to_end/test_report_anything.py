@@ -117,7 +117,7 @@ def test_the_numbers_of_tokens_are_those_of_trace(made: Path, tmp_path: Path) ->
     text_of, _ = token_decoder(run)
     columns = {
         "logprob": "logprob_old", "ref_logprob": "logprob_reference", "new_logprob": "logprob_new", "kl": "kl",
-        "value": "value", "advantage": "advantage", "return": "return", "reward": "reward",
+        "entropy": "entropy", "value": "value", "advantage": "advantage", "return": "return", "reward": "reward",
     }  # fmt: skip
     seen = 0
     for shown in data["tokens"]["steps"]:
@@ -131,6 +131,7 @@ def test_the_numbers_of_tokens_are_those_of_trace(made: Path, tmp_path: Path) ->
                     None if row[column] is None else pytest.approx(row[column], abs=5.1e-4) for row in rows
                 ]
                 assert rollout[name] == expected, name
+            assert all(value is not None and value >= 0 for value in rollout["entropy"])
             assert rollout["clipped"] == [None if r["clipped"] is None else int(r["clipped"]) for r in rows]
             assert rollout["sampled"] == [int(row["policy_mask"]) for row in rows]
             seen += len(rows)

@@ -54,6 +54,7 @@ def truncated_before_the_comparison(world: Path, folder: Path, monkeypatch: pyte
 def test_missing_and_damaged_parts_are_made_again_and_no_others(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # the manifest says when
     suite.run_evaluation(evaluation(world), tmp_path / "whole")
     expected = tree(tmp_path / "whole")
     assert not (tmp_path / "whole" / "shards").exists()

@@ -102,6 +102,7 @@ UNBOUNDED = {
     "review/page.py": "its own static files",
     "evaluate/audit/planted.py": "its own planted texts",
     "plan/rss.py": "the kernel's figures of this process",
+    "run/hardware.py": "the kernel's description of the processor",
     "run/manifest.py": "its own source files",
     "reward/python_function.py": "a user's Python file, which is run",
 }

@@ -24,6 +24,7 @@ _ARRAYS = {
     "logprob": "logprob_old",
     "ref_logprob": "logprob_reference",
     "new_logprob": "logprob_new",
+    "entropy": "entropy",
     "kl": "kl",
     "value": "value",
     "advantage": "advantage",
@@ -135,7 +136,6 @@ def token_step(stage: str, step: RecordedStep, chosen: Mapping[int, str], text_o
 
 def _rollout(step: RecordedStep, row: int, why: str, text_of: DecodeToken) -> dict[str, Any]:
     record, tokens = step.rollouts[row], token_rows(step, row, text_of)
-    entropy = step.credit[row].get("entropies") or [None] * len(tokens)
     return {
         "id": record["prompt_id"],
         "sample": record["sample"],
@@ -153,7 +153,6 @@ def _rollout(step: RecordedStep, row: int, why: str, text_of: DecodeToken) -> di
             None if token["ratio"] is None else rounded(math.log(token["ratio"])) if token["ratio"] else None
             for token in tokens
         ],
-        "entropy": [rounded(value) for value in entropy],
         "clipped": [None if token["clipped"] is None else int(token["clipped"]) for token in tokens],
         "sampled": [int(token["policy_mask"]) for token in tokens],
     }

@@ -78,6 +78,7 @@ class CreditRow(_Row):
     value_mask: list[bool]
     values: list[float] | None
     new_logprobs: list[float] | None
+    entropies: list[float] | None
 
     @model_validator(mode="after")
     def _check_consistent(self) -> CreditRow:

@@ -51,9 +51,13 @@ class TokenColumns:
     """None without a critic."""
     new_logprobs: TokenTensor | None = None
     """Of the policy after the update, before a rollback; None if they were not measured."""
+    entropies: TokenTensor | None = None
+    """Of the policy's next-token distribution before the update, nats; None if they were not kept."""
 
 
 TOKEN_COLUMNS = tuple(field.name for field in fields(TokenColumns))
+_ADDED = frozenset(["entropies"])
+"""Columns that tables of earlier versions lack; they are read as None."""
 
 _SCHEMA: dict[str, pa.DataType] = {
     "prompt_id": pa.string(),
@@ -112,13 +116,13 @@ def write_credit(
 def read_credit(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a credit table. Raises UserError if it is missing, damaged or lacks a column."""
     rows = read_rows(path)
-    if rows and (missing := _SCHEMA.keys() - rows[0].keys()):
+    if rows and (missing := _SCHEMA.keys() - rows[0].keys() - _ADDED):
         raise UserError(
             f"not a credit table of this version: no column {', '.join(sorted(missing))}",
             where=str(path),
             fix="use a run that this version wrote",
         )
-    return rows
+    return [dict.fromkeys(_ADDED) | row for row in rows]
 
 
 def _selected(

@@ -32,7 +32,7 @@ class Recorder:
             self.run.credit / name,
             scored,
             batch.response_mask,
-            token_columns(targets, ref_logprobs, new_logprobs, critic=self.has_critic),
+            token_columns(targets, ref_logprobs, new_logprobs, old.entropy, critic=self.has_critic),
             kl_coef=kl_coef,
             final_values=old.final_values.tolist() if self.has_critic else None,
             step=step,

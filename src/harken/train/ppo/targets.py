@@ -128,6 +128,7 @@ def token_columns(
     targets: PPOTargets,
     ref_logprobs: Float[Tensor, "batch time"],
     new_logprobs: Float[Tensor, "batch time"] | None,
+    entropies: Float[Tensor, "batch time"] | None = None,
     *,
     critic: bool,
 ) -> TokenColumns:
@@ -144,4 +145,5 @@ def token_columns(
         returns=targets.returns,
         policy_mask=targets.policy_mask,
         value_mask=targets.value_mask,
+        entropies=entropies,
     )
