@@ -26,4 +26,12 @@ REPORT = [
     Mutant("compare: a tie is half a win", "evaluate/estimates.py", "win_figures: units.rate(signs > 0, known)", "units.rate((signs + 1) / 2, known)", "evaluate/test_compare.py evaluate/test_tables.py"),
     Mutant("trace: an update that was not measured is suggested", "inspection/recorded.py", "new_logprobs_hint: row['new_logprobs'] is not None", "True", "inspection/test_trace_table.py"),
     Mutant("report: any run's policy is PPO's", "report.py", "_made_by: name in models and any((is_same_place(str(models[name]), place, folder) for place in places))", "name in models", "end_to_end/test_report.py::test_the_verdict_identifies_policies_by_their_runs"),
+    Mutant("page: scorers never disagree", "explorer/page_examples.py", "_disagreements: abs(reward - score)", "0.0", "explorer/test_page_data.py"),
+    Mutant("page: a response without a reward wins", "explorer/page_examples.py", "_winner: any((row['reward'] is None for row in rows))", "False", "explorer/test_page_data.py"),
+    Mutant("page: the reference's log-probabilities are the policy's", "inspection/page_tokens.py", "<module>: 'logprob_reference'", "'logprob_old'", "end_to_end/test_report_anything.py::test_the_numbers_of_tokens_are_those_of_trace"),
+    Mutant("page: an unfinished run is not called so", "pipeline/page_run.py", "state_sentence: state == 'completed'", "state != 'failed'", "end_to_end/test_report_anything.py::test_an_unfinished_run_is_shown_as_far_as_it_is"),
+    Mutant("page: the table of runs lists equal settings", "pipeline/page_trials.py", "_varying: len(set(values.values())) > 1", "True", "end_to_end/test_report_anything.py::test_several_runs_of_one_kind_are_compared"),
+    Mutant("held out: no response is kept", "train/ppo/heldout.py", "HeldOutEvaluator.measure: scored[:KEPT_RESPONSES]", "scored[:0]", "end_to_end/test_report_anything.py::test_checkpoints_have_the_held_out_responses_of_every_evaluation"),
+    Mutant("bands: the KL is healthy up to the alarm", "explorer/bands.py", "<module>: _LIMITS.kl_warning", "_LIMITS.kl_unhealthy", "explorer/test_bands.py"),
+    Mutant("split: shards hold the first examples alone", "explorer/shards.py", "write_split_page: examples[start:start + EXAMPLES_PER_SHARD]", "examples[:EXAMPLES_PER_SHARD]", "explorer/test_split.py"),
 ]  # fmt: skip
