@@ -26,7 +26,7 @@ export function Contents({ entries }: { entries: readonly Entry[] }) {
     return () => observer.disconnect();
   }, [entries]);
   return (
-    <div class="bar-top">
+    <div class="bar-top" role="region" aria-label="Contents and colours">
       <nav id="contents" aria-label="Contents">
         {entries.map(({ id, title }) => (
           <a href={`#${id}`} aria-current={current.value === id ? "location" : undefined}>

@@ -23,6 +23,7 @@ export function ExampleView({ explorer, example }: { explorer: Explorer; example
   const shown = explorer.shown(example);
   return (
     <div class="example" data-id={example.id}>
+      <h3 class="hidden">The example that is shown</h3>
       <Facts explorer={explorer} example={example} />
       {example.messages.map((message) => (
         <div class="turn">

@@ -47,7 +47,7 @@ export function PromptList({ explorer }: { explorer: Explorer }) {
   void version.value;
   return (
     <ol class="card rail" aria-label="Prompts found" data-count={rows.length} ref={scroller} tabIndex={-1}>
-      <li class="spacer" role="presentation" style={{ height: `${list.current.getTotalSize()}px` }} />
+      <li class="spacer" aria-hidden="true" style={{ height: `${list.current.getTotalSize()}px` }} />
       {list.current.getVirtualItems().map(({ index, start }) => {
         const row = rows[index];
         return row === undefined ? null : (
