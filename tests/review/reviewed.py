@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import harken
 from harken.config.review import ReviewConfig
 from harken.review.outcomes import outcome_of
 from harken.review.study import Study, plan_study
@@ -87,9 +88,9 @@ class Served:
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "harken.cli.main", "review", *arguments, "--no-browser"],
-                stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ},
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PYTHONPATH": str(Path(harken.__file__).parents[1])},
             )  # fmt: skip
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while "Ctrl-C ends" not in log.read_text():
             assert self.process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.05)

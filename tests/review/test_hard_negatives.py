@@ -85,7 +85,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert "cap_hit" in rows[2]["failures"] and rows[0]["source"] == "hard-negatives"
     counts = json.loads(folder.manifest.read_text())["counts"]
     assert counts == {
-        "pairs": 3, "high_reward_broken": 1, "repetition": 1, "truncated": 1, "repeated": 1, "no_clean": 2,
+        "pairs": 3, "added_to": 0, "high_reward_broken": 1, "repetition": 1, "truncated": 1, "repeated": 1, "no_clean": 2,
     }  # fmt: skip
     read, report = parse_preference_rows(DataConfig(path=str(folder.pairs), task="preference"))
     assert len(read) == 3 and report.dropped == {}
@@ -95,6 +95,25 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert before == folder.pairs.read_bytes() == again.pairs.read_bytes()
     with pytest.raises(UserError, match="another configuration"):
         run_hard_negatives(HardNegativesConfig(responses=path), tmp_path / "H")
+
+
+def test_pairs_are_added_to_those_of_the_first_reward_model(tmp_path: Path) -> None:
+    rows = [response(0, "sft", CLEAN, 0.0), response(0, "ppo", LOOP, 2.0)]
+    old = [{"prompt": f"P{i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(9)]
+    old[3]["preference_strength"] = 0
+    config = HardNegativesConfig(
+        responses=write(tmp_path / "r.jsonl", rows), add_to=write(tmp_path / "old.jsonl", old), add_limit=4
+    )
+    folder = run_hard_negatives(config, tmp_path / "H")
+    read, report = parse_preference_rows(DataConfig(path=str(folder.pairs), task="preference"))
+    assert len(read) == 5 and report.dropped == {} and read[-1].rejected == LOOP.strip()
+    assert {pair.chosen for pair in read[:4]} < {f"yes {i}" for i in range(9)}
+    everything = run_hard_negatives(config.model_copy(update={"add_limit": None}), tmp_path / "I")
+    labels = [
+        pair.label
+        for pair in parse_preference_rows(DataConfig(path=str(everything.pairs), task="preference"))[0]
+    ]
+    assert labels == [1.0] * 3 + [0.5] + [1.0] * 6
 
 
 def test_nothing_broken_and_no_rewards_are_refused(tmp_path: Path) -> None:

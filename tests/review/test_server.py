@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,9 +210,9 @@ def kill_under_votes(tmp_path: Path, kills: int, seed: int) -> tuple[int, int]:
     draw = random.Random(seed)
     acknowledged: dict[str, tuple[str, str]] = {}
     for _ in range(kills):
-        moment = draw.uniform(0.0, 0.15)
+        moment, begun = draw.uniform(0.0, 0.15), threading.Event()
 
-        def rate(rater: str, server: Served = server) -> None:
+        def rate(rater: str, server: Served = server, begun: threading.Event = begun) -> None:
             while True:
                 known = {task for task, _ in acknowledged.values()}
                 task = next(task.id for task in study.tasks[rater] if task.id not in known)
@@ -223,11 +224,13 @@ def kill_under_votes(tmp_path: Path, kills: int, seed: int) -> tuple[int, int]:
                     acknowledged[f"known {task}"] = task, "?"
                 else:
                     return
+                begun.set()
 
         threads = [threading.Thread(target=rate, args=(rater,)) for rater in study.tasks]
         for thread in threads:
             thread.start()
-        threading.Event().wait(moment)
+        assert begun.wait(60)
+        time.sleep(moment)
         server.kill()
         for thread in threads:
             thread.join()

@@ -74,6 +74,10 @@ class ReviewConfig(Strict):
     """Share of the calibration's gold that a rater has to get right to go on."""
     reading_speed: Positive = 15.0
     """Words per second: a vote faster than this through both responses is counted as too fast."""
+    add_to: str | None = Field(default=None, min_length=1)
+    """As a stage: preference pairs that those of the votes are added to. Default: the votes alone."""
+    add_limit: Size | None = None
+    """As a stage: use only this many pairs of `add_to`, drawn by the seed."""
     rubric: str = Field(default=RUBRIC, max_length=20_000)
     """What raters are told."""
     reasons: Annotated[list[str], Field(max_length=20), AfterValidator(_unique)] = Field(
@@ -112,5 +116,10 @@ class HardNegativesConfig(Strict):
     """`preference_strength` of every pair."""
     reward_margin: NonNegative = 0.0
     """With `high_reward_broken`: by how much the broken response's reward is above the clean one's."""
+    add_to: str | None = Field(default=None, min_length=1)
+    """Preference pairs that the new ones are added to, for example those of the first reward model."""
+    add_limit: Size | None = None
+    """Use only this many pairs of `add_to`, drawn by the seed."""
     audit: AuditSettings = AuditSettings()
+    seed: Seed = 839
     output_dir: str | None = None

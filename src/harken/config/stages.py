@@ -358,7 +358,11 @@ def _wanted(path: KeyPath, type_name: str) -> tuple[OutputKind, ...]:
         return ("policy",) if type_name == "generate" else ("policy", "table")
     if names[-1] in ("checkpoint_path", "checkpoint_paths", "reward_model"):
         return ("reward model",)
-    return ("table",) if names[-1] in ("path", "eval_path", "responses", "leave_out") else ()
+    return (
+        ("table",)
+        if names[-1] in ("path", "eval_path", "responses", "leave_out", "add_to", "pairs_path")
+        else ()
+    )
 
 
 def _with_value(data: Any, path: KeyPath, value: Any) -> Any:

@@ -76,15 +76,19 @@ def export_pairs(
     return ExportedPairs(rows, counts)
 
 
-def write_pairs(path: Path, exported: ExportedPairs, where: str) -> None:
-    """Write the rows as JSONL. Raises UserError if there is none."""
+def write_pairs(
+    path: Path, exported: ExportedPairs, where: str, added: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write the rows as JSONL, those of `added` first. Raises UserError if no vote decides a pair."""
     if not exported.rows:
         raise UserError(
             f"no vote decides a pair ({exported.line()})",
             where=where,
             fix="use --ties keep, or start a larger review",
         )
-    atomic.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in exported.rows))
+    atomic.write_text(
+        path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*added, *exported.rows])
+    )
 
 
 def _compared_items(study: Study) -> frozenset[str]:

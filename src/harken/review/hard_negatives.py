@@ -25,6 +25,7 @@ from harken.evaluate.audit import BROKEN, Key
 from harken.evaluate.response_files import fingerprint_rows, match_prompts
 from harken.generation.once import Made, write_once
 from harken.records import Prompt
+from harken.review.added_pairs import rows_to_add
 from harken.run import atomic, checksums
 from harken.run.folder import PairsFolder
 from harken.run.lock import write_lock
@@ -66,12 +67,15 @@ def run_hard_negatives(config: HardNegativesConfig, output: Path) -> PairsFolder
                     where=path,
                     fix="name an evaluation whose responses fail more often, or more samples per prompt",
                 )
-            atomic.write_text(
-                folder.pairs, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            )
+            added = rows_to_add(config.add_to, config.add_limit, config.seed)
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in [*added, *rows]]
+            atomic.write_text(folder.pairs, "".join(lines))
             lineage = {"responses": {"name": config.responses, "fingerprint": prints["responses"]}}
             line = f"{folder.pairs}: {len(rows):,} pairs of {len(read):,} responses"
-            return Made(lineage, {"pairs": len(rows), **counts}, [line, f"  {counts_line(counts)}"])
+            if added:
+                line += f", added to {len(added):,} of {config.add_to}"
+            made = {"pairs": len(rows), "added_to": len(added), **counts}
+            return Made(lineage, made, [line, f"  {counts_line(counts)}"])
 
         write_once(folder, settings, make)
         return folder

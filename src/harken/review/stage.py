@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harken.config.review import ReviewConfig
 from harken.errors import RunFailed
+from harken.review.added_pairs import rows_to_add
 from harken.review.export import export_pairs, write_pairs
 from harken.review.plan import study_lines
 from harken.review.report import read_locked_votes
@@ -44,6 +45,10 @@ def run_review_stage(config: ReviewConfig, output: Path) -> ReviewFolder:
     study, votes = read_locked_votes(folder)
     exported = export_pairs(study, votes)
     with write_lock(output):
-        write_pairs(folder.pairs, exported, str(output))
-    say(f"{folder.pairs}: {exported.line()}")
+        added = rows_to_add(config.add_to, config.add_limit, config.seed)
+        write_pairs(folder.pairs, exported, str(output), added)
+    say(
+        f"{folder.pairs}: {exported.line()}"
+        + (f"; added to {len(added):,} of {config.add_to}" if added else "")
+    )
     return folder
