@@ -85,10 +85,11 @@ class Served:
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self.log = log
+        source = str(Path(harken.__file__).parents[1])  # the same package as this process
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "harken.cli.main", "review", *arguments, "--no-browser"],
-                stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PYTHONPATH": str(Path(harken.__file__).parents[1])},
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PYTHONPATH": source},
             )  # fmt: skip
         end = time.monotonic() + 120
         while "Ctrl-C ends" not in log.read_text():

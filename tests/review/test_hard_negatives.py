@@ -85,7 +85,8 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     assert "cap_hit" in rows[2]["failures"] and rows[0]["source"] == "hard-negatives"
     counts = json.loads(folder.manifest.read_text())["counts"]
     assert counts == {
-        "pairs": 3, "added_to": 0, "high_reward_broken": 1, "repetition": 1, "truncated": 1, "repeated": 1, "no_clean": 2,
+        "pairs": 3, "added_to": 0, "high_reward_broken": 1, "repetition": 1, "truncated": 1, "repeated": 1,
+        "no_clean": 2,
     }  # fmt: skip
     read, report = parse_preference_rows(DataConfig(path=str(folder.pairs), task="preference"))
     assert len(read) == 3 and report.dropped == {}
@@ -106,14 +107,11 @@ def test_pairs_are_added_to_those_of_the_first_reward_model(tmp_path: Path) -> N
     )
     folder = run_hard_negatives(config, tmp_path / "H")
     read, report = parse_preference_rows(DataConfig(path=str(folder.pairs), task="preference"))
-    assert len(read) == 5 and report.dropped == {} and read[-1].rejected == LOOP.strip()
+    assert len(read) == 5 and report.dropped == {} and read[-1].rejected == LOOP
     assert {pair.chosen for pair in read[:4]} < {f"yes {i}" for i in range(9)}
     everything = run_hard_negatives(config.model_copy(update={"add_limit": None}), tmp_path / "I")
-    labels = [
-        pair.label
-        for pair in parse_preference_rows(DataConfig(path=str(everything.pairs), task="preference"))[0]
-    ]
-    assert labels == [1.0] * 3 + [0.5] + [1.0] * 6
+    read, _ = parse_preference_rows(DataConfig(path=str(everything.pairs), task="preference"))
+    assert [pair.label for pair in read] == [1.0] * 3 + [0.5] + [1.0] * 6
 
 
 def test_nothing_broken_and_no_rewards_are_refused(tmp_path: Path) -> None:
