@@ -64,7 +64,7 @@ def opened_at(browser, page, address):
 
 
 def shown(browser, series):
-    return browser.value(f"document.querySelector('.numbers [data-series={series}] dd')?.textContent")
+    return browser.value(f"document.querySelector('.token-numbers [data-series={series}] dd')?.textContent")
 
 
 def test_the_numbers_are_those_of_the_trace(browser, run, traced, tmp_path):

@@ -113,7 +113,7 @@ function ResponseCard({ explorer, example, one, shown, extra }: CardProps) {
           {blind ? null : <Dot index={one.place} />}
           <MarkedText text={one.name} />
         </span>
-        {!blind && example.winner === one.policy ? <span class="best">best reward</span> : null}
+        {!blind && shown.length > 1 && example.winner === one.policy ? <span class="best">best reward</span> : null}
       </h4>
       <ul class="chips">
         {blind ? null : <Scores explorer={explorer} response={response} />}

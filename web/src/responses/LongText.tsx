@@ -38,7 +38,7 @@ export function LongText({ text, language, marks, markdown, limit }: Props) {
       {isLong ? (
         <button
           type="button"
-          class="more"
+          class="show-all"
           aria-expanded={isOpen.value}
           onClick={() => {
             isOpen.value = !isOpen.value;

@@ -1,6 +1,6 @@
 // The section "Responses": filters, list, plot and the example that is shown.
 
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { PageData } from "../contract";
 import { counted } from "../page/numbers";
 import { Section } from "../page/Section";
@@ -35,7 +35,8 @@ export function Responses({ data }: { data: PageData }) {
   const explorer = useMemo(() => new Explorer(corpusOf(data), data.headline.example), [data]);
   const origin = useMemo(() => originOf(data), [data]);
   const help = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // Keys work from the first drawing on, not from the first pause after it.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) =>
       press(event, explorer, {
         search: () => document.getElementById("responses-search")?.focus(),

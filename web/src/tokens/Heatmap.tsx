@@ -102,7 +102,7 @@ function Legend({ series, limit }: { series: Series; limit: number }) {
       <span class={series.isDiverging ? "scale both" : "scale"} />
       {series.isDiverging ? <span class="centre">0</span> : null}
       <span>{traceNumber(limit)}</span>
-      <span class="key">
+      <span class="samples">
         <span class="token more">above 0</span>
         {series.isDiverging ? <span class="token less">below 0</span> : null}
         <span class="token clipped">ratio clipped</span>

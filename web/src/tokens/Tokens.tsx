@@ -182,7 +182,7 @@ function RolloutView({ rollout, wanted, go }: ViewProps) {
 function Numbers({ rollout, place }: { rollout: Rollout; place: number }) {
   const isOutside = valuesOf(rollout, "sampled")?.[place] === 0;
   return (
-    <div class="numbers" role="status">
+    <div class="token-numbers" role="status">
       <p>
         <span class="muted">token {place}</span> <code>{JSON.stringify(rollout.pieces[place] ?? "")}</code>
         {isOutside ? <span class="muted"> not in the policy loss</span> : null}
