@@ -22,6 +22,12 @@ from kill import stages
 from harken.config import RunConfig
 from harken.config.base import DataConfig
 from harken.config.ppo import PPOSettings, PPOTraining
+from harken.config.preference_training import (
+    DPOSettings,
+    DPOTraining,
+    OnlineDPOSettings,
+    OnlineDPOTraining,
+)
 from harken.config.run import CheckpointSettings, HealthSettings, LoraSettings
 from harken.config.training import RewardTraining, SupervisedTraining
 from harken.train.launch import train
@@ -165,7 +171,66 @@ PPO = ALL_STAGES | {
     "training.ppo.ptx": Change(PAIRS),
     "training.ppo.trace_every": Change(1, {"training.ppo.update_kl_limit": None}),
 }
-CHANGES = {"sft": SUPERVISED, "reward": REWARD, "ppo": PPO}
+
+
+def preference_loss(section: str) -> dict[str, Change]:
+    """The settings of the loss that DPO and online DPO share."""
+    loss = f"{section}.loss"
+    return {
+        loss: Change("ipo"),
+        f"{section}.beta": Change(1.0),
+        f"{section}.label_smoothing": Change(0.2),
+        f"{section}.simpo_gamma": Change(3.0, {loss: "simpo"}),
+        f"{section}.length_normalise": Change(True),
+        f"{section}.ld_alpha": Change(0.2),
+        f"{section}.nll_coef": Change(1.0),
+        f"{section}.desirable_weight": Change(5.0, {loss: "kto"}),
+        f"{section}.undesirable_weight": Change(5.0, {loss: "kto"}),
+    }
+
+
+DPO = (
+    SUPERVISED
+    | preference_loss("training.dpo")
+    | {
+        "training.dpo.ties": Change("drop"),
+        "training.dpo.selection": Change("accuracy"),
+        "training.dpo.eval_prompts": Change(1),
+        "training.dpo.max_gen_len": Change(6),
+    }
+)
+_ONLINE = "training.online_dpo"
+ONLINE_DPO = (
+    ALL_STAGES
+    | preference_loss(_ONLINE)
+    | {
+        "training.rewards": Change([{"type": "rule", "name": "intact"}]),
+        "training.reward_model": Change({"random_for_debugging": True}),
+        f"{_ONLINE}.updates": Change(2),
+        f"{_ONLINE}.prompts_per_update": Change(3),
+        f"{_ONLINE}.samples_per_prompt": Change(2),
+        f"{_ONLINE}.max_gen_len": Change(6),
+        f"{_ONLINE}.temperature": Change(0.5),
+        f"{_ONLINE}.score_clip": Change(1e-3),
+        f"{_ONLINE}.missing_eos_penalty": Change(5.0),
+        f"{_ONLINE}.missing_eos_score": Change(-3.0),
+        f"{_ONLINE}.length_penalty": Change(0.5),
+        f"{_ONLINE}.repetition_penalty": Change(0.5),
+        f"{_ONLINE}.overlong": Change({"buffer": 3}),
+        f"{_ONLINE}.kl_budget": Change(1e-9, {f"{_ONLINE}.updates": 4, "training.lr": 0.05}),
+        f"{_ONLINE}.judges": Change([{"type": "rule", "name": "intact"}]),
+    }
+)
+CHANGES = {"sft": SUPERVISED, "reward": REWARD, "ppo": PPO, "dpo": DPO, "online_dpo": ONLINE_DPO}
+
+TRAININGS = {
+    "sft": SupervisedTraining,
+    "reward": RewardTraining,
+    "ppo": PPOTraining,
+    "dpo": DPOTraining,
+    "online_dpo": OnlineDPOTraining,
+}
+SECTIONS = {"ppo": PPOSettings, "dpo": DPOSettings, "online_dpo": OnlineDPOSettings}
 
 
 class World:
@@ -187,7 +252,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fields(kind: str) -> Iterator[str]:
     """The dotted names of every setting that one stage's configuration has."""
-    training = {"sft": SupervisedTraining, "reward": RewardTraining, "ppo": PPOTraining}[kind]
+    training = TRAININGS[kind]
     sections = {
         "data": DataConfig, "lora": LoraSettings, "health": HealthSettings, "checkpoints": CheckpointSettings,
         "training": training,
@@ -195,8 +260,8 @@ def fields(kind: str) -> Iterator[str]:
     yield from (name for name in RunConfig.model_fields if name not in sections)
     for section, model in sections.items():
         for name in model.model_fields:
-            if (section, name) == ("training", "ppo"):
-                yield from (f"training.ppo.{inner}" for inner in PPOSettings.model_fields)
+            if section == "training" and name in SECTIONS:
+                yield from (f"training.{name}.{inner}" for inner in SECTIONS[name].model_fields)
             else:
                 yield f"{section}.{name}"
 
@@ -204,7 +269,7 @@ def fields(kind: str) -> Iterator[str]:
 @pytest.mark.parametrize("kind", CHANGES)
 def test_every_field_is_accounted_for(kind: str) -> None:
     known = CHANGES[kind].keys() | SHARED.keys()
-    refused = {"lora.dropout"} if kind == "ppo" else set()
+    refused = {"lora.dropout"} if kind in ("ppo", "online_dpo") else set()
     named = re.findall(r"[\w/]+/test_\w+\.py", " ".join(SHARED.values()))
     assert [name for name in named if not (Path(__file__).parents[1] / name).exists()] == []
     assert set(fields(kind)) | {"lora"} == known | refused

@@ -11,10 +11,11 @@ import itertools
 import math
 from pathlib import Path
 
+import pytest
 import torch
-from dpo_stage import dpo_config, dpo_stage
+from dpo_stage import dpo_config, dpo_stage, online_stage
 
-from harken.records import TokenPair
+from harken.records import Rollout, TokenPair
 
 TOKENS = (40, 60, 80, 100)
 REWARDS = {40: 0.9, 60: 0.2, 80: -0.3, 100: -0.8}
@@ -56,3 +57,72 @@ def test_dpo_recovers_the_reward(tmp_path: Path) -> None:
     """β × log-ratio is the reward that the labels were drawn from, up to a constant."""
     found = logratios(tmp_path, 80, True, beta=0.5)
     torch.testing.assert_close(0.5 * found, centred(), atol=0.05, rtol=0.0)
+
+
+def test_robust_dpo_undoes_flipped_labels(tmp_path: Path) -> None:
+    """With labels mixed by ε, rDPO has the optimum of the clean labels; plain DPO has a flatter one."""
+    noise = 0.2
+    clean = {pair.id: pair.label for pair in pairs(True)}
+
+    def reached(root: Path, **settings: object) -> torch.Tensor:
+        config = dpo_config(
+            dpo={"beta": 0.5} | settings,
+            batch_size=6,
+            epochs=80,
+            lr=3e-2,
+            lr_schedule="cosine",
+            lora={"rank": 8},
+        )
+        mixed = [
+            TokenPair(
+                p.id, p.chosen_tokens, p.rejected_tokens, clean[p.id] * (1 - noise) + (1 - clean[p.id]) * noise,
+                prompt_length=p.prompt_length,
+            )
+            for p in pairs(True)
+        ]  # fmt: skip
+        stage = dpo_stage(root, config, mixed)
+        for number in range(80):
+            stage.step(number)
+        margins = stage.learner.scores(stage.models.policy, stage.examples) - stage.reference[: len(mixed)]
+        return 0.5 * (margins[:, 0] - margins[:, 1])
+
+    expected = torch.tensor(
+        [REWARDS[p.chosen_tokens[-1]] - REWARDS[p.rejected_tokens[-1]] for p in pairs(True)]
+    )
+    robust = reached(tmp_path / "robust", loss="robust", label_smoothing=noise)
+    plain = reached(tmp_path / "plain")
+    torch.testing.assert_close(robust, expected, atol=0.1, rtol=0.0)
+    assert float(plain.abs().sum()) < 0.8 * float(expected.abs().sum())
+
+
+def test_ipo_reaches_its_margin_on_one_pair(tmp_path: Path) -> None:
+    """A hard label moves IPO's margin to 1/(2β), and DPO's beyond any bound."""
+    beta = 0.5
+    config = dpo_config(
+        dpo={"loss": "ipo", "beta": beta}, batch_size=1, epochs=60, lr=2e-2, lr_schedule="cosine"
+    )
+    stage = dpo_stage(tmp_path, config, pairs(False)[:1])
+    for number in range(60):
+        stage.step(number)
+    margins = stage.learner.scores(stage.models.policy, stage.examples) - stage.reference[:1]
+    assert float(margins[0, 0] - margins[0, 1]) == pytest.approx(1 / (2 * beta), abs=0.05)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "simpo", "orpo", "kto"])
+def test_every_loss_finds_the_order_of_the_rewards(tmp_path: Path, loss: str) -> None:
+    """Losses without a closed optimum for several pairs: gains of probability follow the rewards."""
+    found = logratios(tmp_path, 25, False, loss=loss)
+    assert found.argsort(descending=True).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.nightly
+def test_online_dpo_finds_the_best_token(tmp_path: Path) -> None:
+    """The reward of a response is that of its first token: its probability of the better half rises."""
+
+    def rule(rollout: Rollout) -> float:
+        return float(rollout.response_tokens[0] < 128)
+
+    section = {"updates": 30, "prompts_per_update": 4, "samples_per_prompt": 6, "max_gen_len": 1}
+    stage = online_stage(tmp_path, dpo_config("online_dpo", lr=2e-2, online_dpo=section), rule)
+    rewards = [stage.step(number)["reward/mean"] for number in range(30)]
+    assert sum(rewards[-5:]) / 5 > 0.9 > 0.75 > sum(rewards[:2]) / 2
