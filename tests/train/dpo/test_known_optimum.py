@@ -59,6 +59,7 @@ def test_dpo_recovers_the_reward(tmp_path: Path) -> None:
     torch.testing.assert_close(0.5 * found, centred(), atol=0.05, rtol=0.0)
 
 
+@pytest.mark.nightly
 def test_robust_dpo_undoes_flipped_labels(tmp_path: Path) -> None:
     """With labels mixed by ε, rDPO has the optimum of the clean labels; plain DPO has a flatter one."""
     noise = 0.2
@@ -108,6 +109,7 @@ def test_ipo_reaches_its_margin_on_one_pair(tmp_path: Path) -> None:
     assert float(margins[0, 0] - margins[0, 1]) == pytest.approx(1 / (2 * beta), abs=0.05)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("loss", ["hinge", "simpo", "orpo", "kto"])
 def test_every_loss_finds_the_order_of_the_rewards(tmp_path: Path, loss: str) -> None:
     """Losses without a closed optimum for several pairs: gains of probability follow the rewards."""
