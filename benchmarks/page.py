@@ -1,6 +1,6 @@
 """Measure what the page of a large evaluation costs in a headless Chromium.
 
-    python benchmarks/page.py
+    python benchmarks/page.py                # about a minute for the audit; --no-audit leaves it out
     python benchmarks/page.py --prompts 6667 --split
 
 Synthetic responses by three policies to 2,017 prompts. Targets: a file of at most 8 MB that can be used after 2 s, a
@@ -36,6 +36,7 @@ def main() -> None:
     asked.add_argument("--prompts", type=int, default=2017)
     asked.add_argument("--repeats", type=int, default=5)
     asked.add_argument("--split", action="store_true", help="the examples in shards beside the page")
+    asked.add_argument("--no-audit", action="store_true", help="no flags, which take longest to compute")
     given = result.parsed(asked, {"prompts": 30, "repeats": 1})
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
@@ -44,7 +45,7 @@ def main() -> None:
         folder = Path(name)
         page = folder / "page" / "index.html"
         started = time.perf_counter()
-        arguments = evaluation(given.prompts)
+        arguments = evaluation(given.prompts, audited=not given.no_audit)
         built = time.perf_counter()
         build_report(page, **arguments, write=write_split_page if given.split else None)
         seconds = time.perf_counter() - built
