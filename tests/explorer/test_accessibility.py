@@ -66,11 +66,11 @@ def test_the_page_opens_with_a_sentence_three_numbers_and_an_example(browser, ru
     ]  # fmt: skip
     made = {"when": "2026-01-02T03:04:05Z", "duration": 7260, "device": "cpu", "settings": [["seed", "1"]]}
     browser.open(build_report(tmp_path / "p.html", **run, numbers=numbers, made=made))
-    assert browser.value("document.querySelectorAll('.numbers .large').length") == 3
+    assert browser.value("document.querySelectorAll('.main-numbers .large').length") == 3
     assert browser.value("document.querySelectorAll('.first .answer').length") == 3
     card = browser.value("document.querySelector('.runcard').textContent")
     assert "2026-01-02 03:04 UTC" in card and "2 h 1 min" in card and "cpu" in card
-    browser.value("document.querySelector('.numbers button').click()")
+    browser.value("document.querySelector('.main-numbers button').click()")
     browser.wait("location.hash === '#f.flag=cap_hit@PPO'")
     capped = sum(row["cap_hit"] for row in run["responses"] if row["policy"] == "PPO")
     browser.wait(f"Number(document.querySelector('.rail').dataset.count) === {capped}")

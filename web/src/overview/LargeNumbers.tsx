@@ -6,7 +6,7 @@ import { figureRows } from "./rows";
 export function LargeNumbers({ headline, pairs }: { headline: Headline; pairs: readonly Pair[] }) {
   if (!headline.numbers.length) return null;
   return (
-    <ul class="numbers" aria-label="The main numbers">
+    <ul class="main-numbers" aria-label="The main numbers">
       {headline.numbers.map(({ label, value, detail, filter }) => {
         const rows = figureRows(filter, pairs);
         return (
