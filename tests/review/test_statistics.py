@@ -312,6 +312,11 @@ def test_votes_become_pairs(tmp_path: Path) -> None:
     assert (row["preference_strength"], row["raters"], row["reasons"]) == (2.0, 2, ["clear"])
     assert row["individual_preference"] == [{"rater": 1, "score": -2.0}, {"rater": 2, "score": -2.0}]
     assert row["study"] == study.hash and row["source"] == "human-review"
+    kind_of = {study.items[one].prompt_id: kinds[i % 6] for i, one in enumerate(places)}
+    winners = {"second": "ours", "first": "base"}
+    assert [row["chosen_policy"] for row in exported.rows] == [
+        winners[kind_of[row["id"]]] for row in exported.rows
+    ]
     lost = next(row for row in exported.rows if row["chosen_policy"] == "base")
     assert [one["score"] for one in lost["individual_preference"]] == [-2.0, -2.0]
     kept = export_pairs(study, store.votes(), "keep")
