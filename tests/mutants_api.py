@@ -16,7 +16,7 @@ API = [
         ("a prompt of Python has another id", "api/rows.py", "_to_prompt: content_hash(messages)", "row", "::test_prompts_of_python_are_those_of_a_file"),
         ("a repeated prompt gets the same response", "api/loaded.py", "LoadedPolicy.rollouts: f'api/{number}'", "'api'", "::test_a_policy_generates_and_a_reward_model_scores"),
         ("scores of samples are flat", "api/loaded.py", "LoadedRewardModel.score: scores.reshape(len(nested), -1)", "scores", "::test_a_policy_generates_and_a_reward_model_scores"),
-        ("further rewards are lost", "api/configs.py", "reward_settings: found.settings['rewards'] = parts", "pass", "::test_a_run_is_the_command_lines_run"),
+        ("further rewards are lost", "api/configs.py", "reward_settings: found.settings['rewards'] = parts", "pass", "::test_rewards_become_parts"),
         ("the config object is not read", "api/configs.py", "run_config: {kind: dumped} if kind in TRAINING[kind].model_fields else dumped", "{}", "::test_a_run_is_the_command_lines_run"),
         ("a provided function loses its weight", "reward/provided_function.py", "ProvidedReward.__init__: weight", "1.0", "::test_a_provided_function_is_scored_like_one_of_a_file"),
     ]

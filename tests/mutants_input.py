@@ -37,5 +37,5 @@ INPUT = [
     Mutant("shards: any place may be read", "models/resolve.py", "_check_weights: Path(s).name != s or not (folder / s).is_file()", "not (folder / s).is_file()", "models/test_resolve.py"),
     Mutant("metrics: a value may be text", "evaluate/run_summary.py", "_is_metric: isinstance(value, int | float) and (not isinstance(value, bool))", "isinstance(value, int | float | str)", "evaluate/test_run_summary.py"),
     Mutant("configuration: sections within sections without end", "config/yaml.py", "<module>: 40", "4000", "config/test_yaml.py::test_nesting_and_aliases_have_an_end"),
-    Mutant("configuration: infinite numbers", "config/base.py", "Strict: False", "True", "test_config.py"),
+    Mutant("configuration: infinite numbers", "config/base.py", "Strict: False", "True", "config/test_rewards.py"),
 ]  # fmt: skip

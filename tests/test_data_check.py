@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import save_tiny
+from tiny import save_tiny, tiny_tokenizer
 
 from harken.config.base import DataConfig
+from harken.data.chat import Renderer
+from harken.data.length_grid import RowLength, grid_cells, row_lengths
 from harken.data_check import check_data, format_quantiles, infer_task
+from harken.records import Demonstration, Message, Preference, Prompt
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,21 @@ def test_the_grid_of_limits_stages_and_domains(tmp_path: Path, model: str) -> No
     assert found["reward", "all"] == f"4 75.00% (50.00%) 50.00% (50.00%) 0.00% {zero}"
     assert found["reward", "long"] == f"3 100.00% (66.67%) 66.67% (66.67%) 0.00% {zero}"
     assert found["reward", "short"] == f"1 0.00% 0.00% 0.00% {zero}"
+
+
+def test_a_row_of_the_limit_fits_and_sft_reads_the_better_side() -> None:
+    rows = [RowLength("sft", "", 512, frozenset()), RowLength("sft", "", 513, frozenset())]
+    assert grid_cells(rows, [512])["> 512"] == ["50.00%"]
+    renderer, prompt = Renderer(tiny_tokenizer()), Prompt("p", (Message("user", "hi"),))
+    found = {
+        label: row_lengths(Preference(prompt, "long text", "x", label), renderer, [8]) for label in (1.0, 0.0)
+    }
+    better = {
+        label: renderer.count_tokens(Demonstration(prompt, "long text" if label else "x")) for label in found
+    }
+    assert {label: lengths[0].tokens for label, lengths in found.items()} == better and better[1.0] > better[
+        0.0
+    ]
 
 
 def test_prompts_and_tokens_have_a_grid_too(tmp_path: Path, model: str) -> None:

@@ -350,6 +350,13 @@ def test_a_word_that_names_no_side_drops_its_row_alone(tmp_path: Path):
     assert [pair.chosen for pair in found] == ["b"] and report.dropped == {"unknown_label": 1}
 
 
+def test_the_response_begins_after_the_first_line(tmp_path: Path):
+    """S2-75: the prompt is one line; the response may have several."""
+    path = write(tmp_path, {"text": "q\na\nb"})
+    (row,) = parse.parse_demonstration_rows(DataConfig(path=path))[0]
+    assert (row.prompt.messages[-1].content, row.response) == ("q", "a\nb")
+
+
 def test_text_without_a_newline_is_dropped(tmp_path: Path):
     """S2-75."""
     path = write(tmp_path, {"text": "q\na"}, {"text": "only a prompt"})

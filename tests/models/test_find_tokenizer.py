@@ -19,7 +19,7 @@ from harken.data.chat import Renderer
 from harken.evaluate import responses
 from harken.models.backbone import Backbone
 from harken.models.end_tokens import generation_settings
-from harken.models.find_tokenizer import tokenizer_of
+from harken.models.find_tokenizer import tokenizer_folder, tokenizer_of
 from harken.models.resolve import resolve
 from harken.models.roles import RewardModel
 from harken.plan.architecture import find_model
@@ -44,6 +44,13 @@ def on_base(folder: Path, *, template_alone: bool) -> str:
         for path in (folder / "adapter").glob("tokenizer*"):
             path.unlink()
     return str(folder / "adapter")
+
+
+@pytest.mark.parametrize("template_alone", [False, True])
+def test_the_nearest_folder_with_a_tokenizer_has_it(tmp_path: Path, template_alone: bool) -> None:
+    """Its vocabulary and special tokens count, not the template alone."""
+    source = resolve(on_base(tmp_path, template_alone=template_alone))
+    assert tokenizer_folder(source).name == ("base" if template_alone else "adapter")
 
 
 @pytest.mark.parametrize("template_alone", [False, True], ids=["tokenizer", "template alone"])

@@ -315,6 +315,19 @@ def test_scores_are_those_of_plain_transformers_on_a_row_alone(family: str, pad:
     assert max(plain) - min(plain) > 1e-2
 
 
+def test_a_row_that_ends_on_the_models_pad_token_is_pooled_as_by_transformers() -> None:
+    """transformers takes the last token that is not the configured pad, whatever id fills a batch."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    last = ClassifierReward(_decoder("llama", None), tokenizer, part())._encode(answer("abc")).tokens[-1]
+    model = _decoder("llama", last)
+    reward = ClassifierReward(model, tokenizer, part())
+    said = [answer("abc"), answer("a longer answer here")]
+    with torch.no_grad():
+        rows = [torch.tensor([reward._encode(rollout).tokens]) for rollout in said]
+        plain = [model(row, attention_mask=torch.ones_like(row)).logits[0, 0].item() for row in rows]
+    assert values(reward, *said) == pytest.approx(plain, abs=1e-4)
+
+
 def test_a_family_that_cannot_be_padded_is_read_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = _decoder("llama", 0), copy.deepcopy(tiny_tokenizer())
     plain = model.forward

@@ -276,7 +276,11 @@ def test_a_dump_of_ppo_holds_what_its_loss_takes(
         "reference_logprobs",
         "value_mask",
     } <= shown.keys()
-    assert len(shown["rows"]) == len(shown["tokens"]) == 3
+    assert {len(tensor) for tensor in shown.values()} == {3}
+    response = shown["response_mask"].bool()  # before the update the policy is the reference
+    torch.testing.assert_close(
+        shown["reference_logprobs"][response], shown["old_logprobs"][response], atol=1e-4, rtol=0
+    )
     parameters = load_file(folder.nan_dumps / "step-000001" / "parameters.safetensors")
     fresh = make_stage(ppo_config(ppo={"updates": 2}, **WHOLE), folder="fresh")
     start = {

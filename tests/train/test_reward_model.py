@@ -15,6 +15,7 @@ from harken.config import RunConfig
 from harken.errors import UserError
 from harken.records import TokenPair
 from harken.train.reward_model import RewardStage, _accuracy, _num_correct
+from harken.train.sampler import batch_indices
 
 
 def pairs(count: int = 24, noise: bool = False) -> list[TokenPair]:
@@ -100,6 +101,19 @@ def test_the_split_into_micro_batches_changes_nothing() -> None:
     a, b = whole.step(0), split.step(0)
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
     assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
+def test_the_metrics_of_a_step_are_those_of_its_pairs() -> None:
+    """Accuracy and margin of a batch in several micro-batches, against the rewards before the step."""
+    rows = pairs()
+    trained = stage(rows, micro_batch_tokens=60)  # several pairs each
+    trained.step(0)
+    batch = [rows[i] for i in batch_indices(1, len(rows), 8, trained.seed, trained.label)]
+    with torch.no_grad(), trained.backbone.role(trained.adapter):
+        gaps = torch.cat([torch.subtract(*trained._rewards([row])) for row in batch])
+    metrics = trained.step(1)
+    assert metrics["margin"] == pytest.approx(float(gaps.mean()), abs=1e-4) and float(gaps.std()) > 0
+    assert metrics["accuracy"] == pytest.approx(float((gaps > 0).float().mean()))
 
 
 @pytest.mark.parametrize(("normalise", "spread"), [("none", None), ("centre", None), ("standardise", 1.0)])

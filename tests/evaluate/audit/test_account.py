@@ -32,12 +32,13 @@ def test_rates_have_counts_intervals_and_the_exact_mcnemar_test():
     from scipy.stats import binomtest
 
     rows = study()
+    rows += [row(60, "Base", 0.0, LOOP), row(60, "PPO", 0.0, LOOP)]  # both: neither gained nor lost
     rates = {(r.policy, r.kind): r for r in kind_rates(rows, audit(rows, "Base", PUBLISHED), "Base")}
     ppo, base = rates["PPO", "loop"], rates["Base", "loop"]
-    assert (ppo.count, ppo.n, ppo.gained, ppo.lost) == (20, 60, 20, 2)
-    assert (ppo.low, ppo.high) == pytest.approx(wilson_interval(20, 60))
+    assert (ppo.count, ppo.n, ppo.gained, ppo.lost) == (21, 61, 20, 2)
+    assert (ppo.low, ppo.high) == pytest.approx(wilson_interval(21, 61))
     assert ppo.mcnemar_p == pytest.approx(binomtest(20, 22, 0.5).pvalue)
-    assert (base.count, base.gained, base.mcnemar_p) == (2, None, None)
+    assert (base.count, base.gained, base.mcnemar_p) == (3, None, None)
 
 
 def test_mcnemar_agrees_with_statsmodels():
