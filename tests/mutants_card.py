@@ -159,7 +159,7 @@ ADVICE = [
 TABLES = {
     (
         "data/length_grid.py",
-        "test_data_check.py::test_the_grid_of_limits_stages_and_domains test_data_check.py::test_prompts_and_tokens_have_a_grid_too",
+        "test_data_check.py::test_the_grid_of_limits_stages_and_domains test_data_check.py::test_prompts_and_tokens_have_a_grid_too test_data_check.py::test_a_row_of_the_limit_fits_and_sft_reads_the_better_side",
     ): GRID,
     (
         "data/advice.py",

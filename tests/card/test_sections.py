@@ -73,6 +73,17 @@ def test_length_kinds_by_hand():
     assert found["correlation"] == pytest.approx(want)
 
 
+def test_responses_of_one_length_are_no_evidence_on_length():
+    rows = [
+        (pair("p", "aaa", "b"), 2.0, 1.0),
+        (pair("q", "aa", "bb"), 1.0, 0.0),
+        (pair("r", "cc", "dd"), 0.0, 1.0),
+    ]
+    assert length_accuracy(scored(rows))["longer_wins"]["pairs"] == 1
+    found = baselines(scored(rows), [])["longer_wins"]
+    assert found["share"] == pytest.approx((1 + 0.5 + 0.5) / 3)  # a tie of the baseline is half right
+
+
 def test_slices_name_every_value_once():
     """S2-04, S2-65: domain, language, strength, source policy, rater, position and length gap."""
     rows = []
@@ -243,6 +254,20 @@ def test_what_the_prompt_contributes():
     found = prompt_section(made.MadeScorer(by_length), blind)
     assert found is not None
     assert (found["moved"], found["flips"]["share"], found["lift"]["mean"]) == (0.0, 0.0, 0.0)
+
+
+def test_the_drop_is_that_of_the_preferred_response():
+    """Only responses that begin with `good` lose reward under another prompt; labels decide which side they are."""
+
+    def reward(prompt: Prompt, response: str) -> float:
+        own = response.endswith(prompt.messages[0].content)
+        return {True: 2.0, False: 1.0}[own] if response.startswith("good") else 0.0
+
+    rows = [pair(f"q{i}", f"good {i} q{i}", "bad") for i in range(10)]
+    rows += [pair(f"r{i}", "bad", f"good {i} r{i}", label=0.0) for i in range(10)]
+    own, _ = score(made.MadeScorer(reward), rows)
+    found = prompt_section(made.MadeScorer(reward), own)
+    assert found is not None and found["drop"]["mean"] == pytest.approx(1.0 / own.rewards.std())
 
 
 def test_pairs_that_cannot_be_scored_are_left_out():
