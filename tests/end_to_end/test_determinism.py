@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kill import stages
 from kill.children import differences, tree
+from read_page import read_page
 
 from harken.run.checksums import CHECKSUMS
 
@@ -18,6 +19,15 @@ TIMED = ("seconds", "time/", "tokens_per_second")
 def without_seconds(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in line.items() if not k.startswith(TIMED)} for line in lines]
+
+
+def page_without_seconds(path: Path) -> dict[str, Any]:
+    """The page's data without measured durations."""
+    data = read_page(path)
+    data["made"].pop("duration")
+    for stage in data["stages"]:
+        stage["state"].pop("seconds")
+    return data
 
 
 def test_a_pipeline_twice_gives_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +43,9 @@ def test_a_pipeline_twice_gives_the_same_files(tmp_path: Path, monkeypatch: pyte
     assert len(names) > 60
     odd = {name for name in differences(names, tree(out)) if not name.endswith(CHECKSUMS)}
     metrics = {f"{stage}/metrics.jsonl" for stage in ("01_sft", "02_rm", "03_ppo")}
-    assert odd <= metrics | {"results.json"}
+    page = "05_report/report.html"
+    assert odd <= metrics | {"results.json", page}
+    assert page_without_seconds(first / page) == page_without_seconds(out / page)
     for name in metrics:
         assert without_seconds(first / name) == without_seconds(out / name)
     before, after = (json.loads((folder / "results.json").read_text()) for folder in (first, out))
