@@ -122,7 +122,8 @@ def _find(path: Path) -> FoundFolders:
     raise UserError(
         "not a run, an evaluation or a pipeline, and none is directly inside",
         where=str(path),
-        fix="name a folder that `harken train`, `harken eval` or `harken pipeline` wrote",
+        fix="name a folder that `harken train`, `harken eval` or `harken pipeline` wrote, or the files of responses "
+        "one by one",
     )
 
 

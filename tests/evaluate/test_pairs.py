@@ -10,6 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from harken.errors import UserError
 from harken.evaluate.compare import compare
 from harken.evaluate.response_table import build_table, count_words
+from harken.evaluate.slices import _by_size
 from harken.evaluate.tables import tables
 from harken.maths.statistics.length_control import length_controlled_win_rate
 from harken.maths.statistics.paired import clustered_standard_error, hodges_lehmann, sign_test
@@ -129,6 +130,13 @@ def test_the_slices_are_domains_both_lengths_and_the_named_column(plain):
     short = np.argsort(mean)[:30]
     assert by["response length"][0]["wins"] == pytest.approx((d[short] > 0).sum(), abs=2)
     assert found["domains"].keys() == {"x", "y"} and found["domains"]["x"] in found["slices"]
+
+
+def test_the_slices_of_prompt_length_do_not_overlap():
+    lengths = np.array([3.0, 4, 5, 7, 8, 10, 11, 14])
+    parts = _by_size(lengths, "words")
+    assert [name for name, _ in parts] == ["≤ 5 words", "6–9 words", "> 9 words"]
+    assert [lengths[mask].tolist() for _, mask in parts] == [[3, 4, 5], [7, 8], [10, 11, 14]]
 
 
 def test_a_column_to_slice_by_must_exist():

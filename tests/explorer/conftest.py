@@ -128,7 +128,7 @@ class Browser:
         self._buffer, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
 
-    def open(self, page: Path, anchor: str = "", script: str = "") -> None:
+    def open(self, page: Path, anchor: str = "", script: str = "", drawn: str = "#comparison table") -> None:
         """Load a page of the disk in a new tab and wait until it is drawn. `script` runs in it before its own."""
         tab = self.call("Target.createTarget", {"url": "about:blank"}, session=False)["targetId"]
         attached = self.call("Target.attachToTarget", {"targetId": tab, "flatten": True}, session=False)
@@ -139,7 +139,7 @@ class Browser:
             self.call("Page.addScriptToEvaluateOnNewDocument", {"source": script})
         self.events.clear()
         self.call("Page.navigate", {"url": page.as_uri() + anchor})
-        self.wait("document.querySelector('#comparison table') !== null")
+        self.wait(f"document.querySelector('{drawn}') !== null")
 
     def wait(self, condition: str, seconds: float = 15) -> None:
         """Until the expression is true. AssertionError when it does not become true."""

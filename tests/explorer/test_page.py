@@ -57,6 +57,32 @@ def signed(figures):
     )
 
 
+@pytest.mark.parametrize(
+    ("policies", "judged", "why", "order"),
+    [
+        (("Base", "PPO"), True, "on which reward and gold disagree most", "largest disagreement of scorers"),
+        (("Base", "PPO"), False, "the policies differ most in reward", "largest difference of reward"),
+        (("PPO",), False, "with the most flags", "most flags"),
+        (("Base",), False, "the first example", "first order"),
+    ],
+)
+def test_the_first_example_names_the_number_that_chose_it(
+    browser, run, tmp_path, policies, judged, why, order
+):
+    """A page of one policy compares nothing, and one without a judge has no disagreement of scorers."""
+    rows = [row for row in run["responses"] if row["policy"] in policies]
+    if not judged:
+        rows = [{name: value for name, value in row.items() if name != "score_gold"} for row in rows]
+    audited = {
+        key: found for key, found in run["audited"].items() if key[2] in policies and "PPO" in policies
+    }
+    changes = {"summary": None, "headline": ["Note: x."], "responses": rows, "audited": audited}
+    browser.open(build_report(tmp_path / "p.html", **(run | changes)), drawn=".first")
+    assert why in text(browser, ".first p")
+    assert text(browser, "#responses-order option") == order
+    assert ("best reward" in text(browser, "#responses")) == (len(policies) > 1)
+
+
 def test_the_tables_show_the_summary(opened, run):
     """The page has the win rates and statistics of every pair under the names that the terminal prints."""
     pairs = run["summary"]["pairs"]

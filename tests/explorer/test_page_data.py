@@ -208,6 +208,9 @@ def test_a_page_of_training_alone_opens_with_what_training_changed():
     metrics = [{"step": i, "reward/mean": float(i), "kl/mean": i / 2} for i in range(1, 9)]
     made = made_of([], stage_metrics={"ppo": metrics}, headline=["Note: x"])
     numbers = {number["label"]: number["value"] for number in made["headline"]["numbers"]}
+    details = {number["label"]: number["detail"] for number in made["headline"]["numbers"]}
     assert numbers["Mean reward of its responses"] == "2.00 → 7.00"
+    assert details["Mean reward of its responses"].endswith("; means of the first and last 3 values")
+    assert details["Distance from the model it started from"].endswith("; mean of the last 3 values")
     assert numbers["Distance from the model it started from"] == "3.5 nats"
     assert made["headline"]["sentence"] == {"word": "Note", "text": "X"}

@@ -75,11 +75,12 @@ def test_the_numbers_are_those_of_the_trace(browser, run, traced, tmp_path):
     assert browser.value("[...document.querySelectorAll('.tokens .token')].map((t) => t.dataset.number)") == [
         number(token["kl"]).strip() for token in rows
     ]
+    assert browser.value("document.querySelector('.legend').textContent[0]") == "−"
     browser.value("document.querySelector('.tokens').focus()")
     browser.press("Home")
     for token in rows:
         for series, key in SERIES.items():
-            expected = number(token[key]).strip()
+            expected = number(token[key]).strip().replace("-", "−")
             assert shown(browser, series) == (None if expected == "—" else expected), (
                 token["position"],
                 series,

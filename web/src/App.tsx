@@ -16,7 +16,7 @@ import { Training } from "./training/Training";
 function subtitle({ summary, stages }: PageData): string {
   if (!summary) return `Training of ${stages.map((stage) => stage.title).join(", ")}`;
   const samples = summary.samples > 1 ? `, ${summary.samples} samples each` : "";
-  return `${summary.policies.join(", ")} on ${counted(summary.prompts, "held-out prompt")}${samples}. Intervals are 95 %.`;
+  return `${summary.policies.join(", ")} on ${counted(summary.prompts, "prompt")}${samples}. Intervals are 95 %.`;
 }
 
 /** The sections that the data fill, in page order. */

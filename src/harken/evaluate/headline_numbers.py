@@ -63,7 +63,7 @@ def _defects(summary: Figures, before: str | None, after: str) -> list[dict[str,
     own = find_policy(summary, after)
     other = None if before is None else find_policy(summary, before)
     words = {
-        "cap_hit": "cut off at the length limit",
+        "cap_hit": "truncated at the token limit",
         "repetition": "that repeat themselves",
         "empty": "that are empty",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,8 +79,10 @@ def _by_size(lengths: Numbers, unit: str) -> list[tuple[str, Mask]]:
     number = np.searchsorted(bounds, lengths)
     if len(np.unique(number)) < LENGTH_SLICES or len(np.unique(bounds)) < len(bounds):
         return []
-    edges = [f"{bound:.0f}" for bound in bounds]
-    names = [f"≤ {edges[0]} {unit}", *(f"{a}–{b} {unit}" for a, b in pairwise(edges))]
+    edges = [
+        math.floor(bound) for bound in bounds
+    ]  # lengths are whole: none lies between a bound and its floor
+    names = [f"≤ {edges[0]} {unit}", *(f"{a + 1}–{b} {unit}" for a, b in pairwise(edges))]
     return [(name, number == i) for i, name in enumerate([*names, f"> {edges[-1]} {unit}"])]
 
 

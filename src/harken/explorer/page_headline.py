@@ -136,10 +136,13 @@ def _number(
     ends = min(_ENDS, max(len(values) // 2, 1))
     start, end = fmean(values[:ends]), fmean(values[-ends:])
     if form == "distance":
-        return {"label": label, "value": f"{end:.1f} nats", "detail": meaning}
+        detail = meaning if ends == 1 else f"{meaning}; mean of the last {ends} values"
+        return {"label": label, "value": f"{end:.1f} nats", "detail": detail}
     text = _share if form == "share" else _plain
-    value = text(end) if len(values) == 1 else f"{text(start)} → {text(end)}"
-    return {"label": label, "value": value, "detail": f"{meaning}; first → last" if "→" in value else meaning}
+    if len(values) == 1:
+        return {"label": label, "value": text(end), "detail": meaning}
+    which = "first → last" if ends == 1 else f"means of the first and last {ends} values"
+    return {"label": label, "value": f"{text(start)} → {text(end)}", "detail": f"{meaning}; {which}"}
 
 
 def _share(value: float) -> str:

@@ -123,7 +123,7 @@ def choose_rollouts(step: RecordedStep) -> dict[int, str]:
         (by_reward[::-1][:EXTREME_REWARDS], "lowest reward"),
     ):
         for place, row in enumerate(keys, 1):
-            text = f"{label} (number {place} of {len(rows)})"
+            text = f"{label}, number {place} of {len(rows)}"
             chosen[row] = f"{chosen[row]}; {text}" if row in chosen else text
     return chosen
 
@@ -173,6 +173,6 @@ def _rule(readable: bool) -> str:
     text = (
         f"Up to {MAX_PAGE_UPDATES} recorded updates of each run, the first and the last among them, and of each "
         f"update the {LARGEST_ADVANTAGES} rollouts with the largest advantage of a token and the {EXTREME_REWARDS} "
-        "with the highest and the lowest reward. `harken report --split` writes all of them."
+        "with the highest and the lowest reward. The option --split of harken report writes all of them."
     )
     return text if readable else f"{text} The tokenizer could not be read, so tokens are shown as numbers."

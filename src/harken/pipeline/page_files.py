@@ -114,8 +114,11 @@ def _rows(
 def _text_columns(prompts: Sequence[Prompt]) -> list[str]:
     """Return the prompts' columns of text that differ between prompts and are not shown anyway."""
     values: dict[str, set[str]] = {}
+    new: set[str] = set()
     for prompt in prompts:
         for name, value in prompt.details.items():
             if isinstance(value, str) and name not in _KNOWN_COLUMNS:
                 values.setdefault(name, set()).add(value)
-    return [name for name, found in values.items() if len(found) > 1][:MAX_TEXT_COLUMNS]
+                if value not in (prompt.domain, prompt.messages[-1].content):
+                    new.add(name)
+    return [name for name, found in values.items() if len(found) > 1 and name in new][:MAX_TEXT_COLUMNS]

@@ -111,7 +111,7 @@ def _row(row: _Row, policy: str, prompt: str) -> _Row:
         "repeated_4grams": audit.repetition(row["response"]),
         "empty": not row["response"].strip(),
         "cap_hit": row["stop"] == "length",
-        "source": f"{row['policy_version']}",
+        "source": f"sampled after {row['policy_version'].replace('-', ' ')}",
     }
 
 

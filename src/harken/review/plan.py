@@ -69,7 +69,7 @@ def study_lines(study: Study, votes: Sequence[Vote] = ()) -> list[str]:
     if len(study.tasks) == 1:
         lines.append("  one rater: agreement cannot be measured, so the report will have no headline")
     if counts["names_model"]:
-        lines.append(f"  {counts['names_model']:,} items have a response that names a model or a policy")
+        lines.append(f"  items with a response that names a model or a policy: {counts['names_model']:,}")
     standing = current_votes(votes)
     for rater, tasks in study.tasks.items():
         done = sum((rater, task.id) in standing for task in tasks)

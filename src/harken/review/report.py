@@ -103,7 +103,7 @@ def report_lines(figures: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"{items['voted']} of {items['items']} items have votes; {items['candidates']} pairs could be drawn"
         + "".join(f"; left out: {count} with {why}" for why, count in items["left_out"].items())
-        + f". {items['names_model']} items name a model in a response. Study {figures['study'][:16]}."
+        + f". Items that name a model in a response: {items['names_model']}. Study {figures['study'][:16]}."
     )
     return lines
 

@@ -1,4 +1,4 @@
-// One example at the top of the page: the one about which the scorers, or the policies, disagree most.
+// One example at the top of the page, and why it is the first: its scorers disagree most, its rewards differ most, or it has the most flags.
 import type { Example, PageData, Response } from "../contract";
 import { number } from "../page/numbers";
 import { PolicyName, tint } from "../page/Policy";
@@ -22,13 +22,9 @@ export function FirstExample({ data }: { data: PageData }) {
     document.getElementById("responses")?.scrollIntoView();
   };
   const judge = data.judges[0];
-  const why =
-    example.disagreement === null || !judge
-      ? "the example on which the policies differ most"
-      : `the example on which ${data.reward ?? "the reward"} and ${judge} disagree most`;
   return (
     <div class="card first" role="group" aria-label="One example">
-      <p class="small">One of {data.examples.length.toLocaleString("en")}: {why}.</p>
+      <p class="small">One of {data.examples.length.toLocaleString("en")}: {reasonOf(example, data.reward ?? "reward", judge)}.</p>
       <p class="asked" dir="auto">
         <VisibleText text={shortened(asked(example))} />
       </p>
@@ -42,6 +38,14 @@ export function FirstExample({ data }: { data: PageData }) {
       </button>
     </div>
   );
+}
+
+/** Say by which number the example was chosen; the order is that of `first_example`. */
+function reasonOf({ responses, disagreement }: Example, reward: string, judge: string | undefined): string {
+  if (disagreement && judge) return `the example on which ${reward} and ${judge} disagree most`;
+  const rewards = responses.flatMap((response) => (response.reward === null ? [] : [response.reward]));
+  if (new Set(rewards).size > 1) return `the example on which the policies differ most in ${reward}`;
+  return responses.some(({ flags }) => flags.length) ? "the example with the most flags" : "the first example";
 }
 
 function Answer({ data, response, judge }: { data: PageData; response: Response; judge: string | undefined }) {

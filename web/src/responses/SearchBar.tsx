@@ -66,6 +66,7 @@ export function SearchBar({ explorer }: { explorer: Explorer }) {
 
 function OrderChoice({ explorer }: { explorer: Explorer }) {
   const order = explorer.order.value;
+  const first = explorer.index.measures.find(({ key }) => key === INTEREST);
   return (
     <>
       <label>
@@ -78,7 +79,7 @@ function OrderChoice({ explorer }: { explorer: Explorer }) {
             explorer.change({ order: by === INTEREST ? null : { by, descending: by !== "index" && by !== "queue" } });
           }}
         >
-          <option value={INTEREST}>largest disagreement of scorers</option>
+          <option value={INTEREST}>{first?.title}</option>
           <option value="index">as evaluated</option>
           {grouped(explorer.index.measures).map(([title, measures]) => (
             <optgroup label={title}>

@@ -76,7 +76,7 @@ export function measuresOf(corpus: Corpus): Measure[] {
     const places = example.queues.map((name) => names.indexOf(name)).filter((place) => place >= 0);
     return places.length ? Math.min(...places) + 1 : none;
   });
-  measures.push(interestOf(examples));
+  measures.push(interestOf(corpus));
   for (const column of numericColumns(examples)) {
     add(`extra.${column}`, "", column.replaceAll("_", " "), null, (example) => {
       const value = example.extra[column];
@@ -95,7 +95,8 @@ function spread(example: Example): number {
  * Return the measure that the page is first ordered by: examples whose responses differ before those with equal ones,
  * then by disagreement of scorers, difference of rewards and number of flags. Its numbers are ranks; the highest is first.
  */
-function interestOf(examples: readonly Example[]): Measure {
+function interestOf(corpus: Corpus): Measure {
+  const { examples } = corpus;
   const keys = examples.map((example) => {
     const gap = spread(example);
     return [
@@ -114,7 +115,15 @@ function interestOf(examples: readonly Example[]): Measure {
   order.forEach((row, place) => {
     values[row] = examples.length - place;
   });
-  return { key: INTEREST, family: INTEREST, title: "disagreement, equal responses last", policy: null, values };
+  return { key: INTEREST, family: INTEREST, title: interestTitle(corpus), policy: null, values };
+}
+
+/** Name the first order by the first number that sets examples apart. */
+function interestTitle({ examples, reward }: Corpus): string {
+  if (examples.some(({ disagreement }) => disagreement)) return "largest disagreement of scorers";
+  if (examples.some((example) => spread(example) > 0)) return `largest difference of ${reward}`;
+  if (examples.some(({ responses }) => responses.some(({ flags }) => flags.length))) return "most flags";
+  return examples.some(areAllEqual) ? "equal responses last" : "first order";
 }
 
 /** Return the extra columns that hold numbers only. */

@@ -23,5 +23,5 @@ export function ordered(rows: readonly number[], measures: readonly Measure[], o
   });
 }
 
-/** The order of a page that was just opened: the largest disagreement of scorers first. */
+/** The order of a page that was just opened: the most interesting examples first. */
 export const FIRST_ORDER: Order = { by: INTEREST, descending: true };

@@ -6,7 +6,7 @@ import { VisibleText } from "../page/VisibleText";
 
 function reasons(counts: Record<string, number> | undefined): string {
   const texts = Object.entries(counts ?? {}).map(
-    ([reason, count]) => `${reason.replaceAll("_", " ")} ${count.toLocaleString("en")}`,
+    ([reason, count]) => `${reason.replaceAll("_", " ")}: ${count.toLocaleString("en")}`,
   );
   return texts.join(", ") || "none";
 }

@@ -2,6 +2,7 @@
 
 import type { Signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import { minus } from "../page/numbers";
 import { MarkedText } from "../responses/MarkedText";
 import { intensity, limitOf, linePath, type Series, traceNumber, type Values, zeroLine } from "./series";
 
@@ -98,7 +99,7 @@ function Token({ piece, place, value, limit, isClipped }: TokenProps) {
 function Legend({ series, limit }: { series: Series; limit: number }) {
   return (
     <div class="legend small" aria-hidden="true">
-      {series.isDiverging ? <span>{traceNumber(-limit)}</span> : null}
+      {series.isDiverging ? <span>{minus(traceNumber(-limit))}</span> : null}
       <span class={series.isDiverging ? "scale both" : "scale"} />
       {series.isDiverging ? <span class="centre">0</span> : null}
       <span>{traceNumber(limit)}</span>

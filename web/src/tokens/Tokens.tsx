@@ -3,7 +3,7 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { PageData } from "../contract";
-import { counted, number } from "../page/numbers";
+import { counted, minus, number } from "../page/numbers";
 import { Section } from "../page/Section";
 import { loadShards } from "../page/shards";
 import { pageState } from "../page/state";
@@ -80,7 +80,7 @@ export function Tokens({ data }: { data: PageData }) {
               {rollouts.value.map((one) => (
                 <option value={String(one.row)}>
                   row {one.row}: {one.id}
-                  {one.why ? ` (${one.why})` : ""}
+                  {one.why ? `, ${one.why}` : ""}
                 </option>
               ))}
             </select>
@@ -193,7 +193,7 @@ function Numbers({ rollout, place }: { rollout: Rollout; place: number }) {
           return values ? (
             <div data-series={key}>
               <dt>{title}</dt>
-              <dd>{traceNumber(values[place] ?? null)}</dd>
+              <dd>{minus(traceNumber(values[place] ?? null))}</dd>
             </div>
           ) : null;
         })}
