@@ -61,7 +61,8 @@ class FoundFolders:
         self.runs += [(kind, run) for kind, run in other.runs if run.root.resolve() not in known]
         self.evaluations += [one for one in other.evaluations if one.root.resolve() not in known]
         self.pipelines += other.pipelines
-        self.files += [file for file in other.files if file not in self.files]
+        named = {file.resolve() for file in self.files}
+        self.files += [file for file in other.files if file.resolve() not in named]
 
 
 def report(paths: Sequence[Path], output_dir: Path | None = None, *, split: bool = False) -> Path:

@@ -78,3 +78,7 @@ def test_the_curve_of_a_judge_is_fitted_through_its_paired_changes() -> None:
     fit = fit_judge(checkpoint_points(metrics(HACKED)), "gold")
     assert fit == fit_gao([row[1] for row in HACKED], [row[4] for row in HACKED], "rl")
     assert fit_judge(checkpoint_points(metrics(HACKED[:3])), "gold") is None
+
+
+def test_a_run_without_checkpoints_is_not_compared_with_best_of_n() -> None:
+    assert sentences([], CURVE) == []

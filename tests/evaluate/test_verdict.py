@@ -5,7 +5,7 @@ import pytest
 
 from harken.evaluate.compare import compare
 from harken.evaluate.flip import flip_pair
-from harken.evaluate.verdict import find_pair, headline, interval_sign
+from harken.evaluate.verdict import find_pair, headline, interval_sign, power_note
 
 N = 60
 
@@ -235,3 +235,10 @@ def test_an_unknown_policy_is_an_error():
 def test_direction(low, high, expected):
     assert interval_sign({"low": low, "high": high}) == expected
     assert interval_sign(None) == 0
+
+
+def test_a_handful_of_prompts_detects_no_win_rate():
+    assert power_note({"prompts": 7, "detectable_win_rate": 1.0}) == (
+        "Note: 7 prompts are too few to detect any win rate (80 % power)."
+    )
+    assert "at least 99 %, or at most 1 %" in power_note({"prompts": 8, "detectable_win_rate": 0.99})

@@ -254,3 +254,16 @@ def test_no_acknowledged_vote_is_lost_at_200_kills(tmp_path: Path) -> None:
     acknowledged, stored = kill_under_votes(tmp_path, kills=200, seed=1)
     print(f"200 kills: {acknowledged} acknowledged, {stored} stored")
     assert acknowledged > 400 and stored >= acknowledged
+
+
+def test_deleted_votes_are_not_begun_anew(tmp_path: Path) -> None:
+    names = write_responses(tmp_path)
+    review = ReviewFolder(tmp_path / "R")
+    server = Served([*names, "--items", "9", "--output-dir", str(review.root)], tmp_path / "log")
+    assert server.stop() == 0
+    review.votes.unlink()
+    with pytest.raises(AssertionError, match="although this review was served"):
+        Served([str(review.root)], tmp_path / "second")
+    assert not review.votes.exists()
+    review.links.unlink()  # what the fix says
+    assert Served([str(review.root)], tmp_path / "third").stop() == 0

@@ -16,6 +16,7 @@ from review.reviewed import KEY, attentive, cast, planned, review_config
 from scipy.stats import binomtest, fisher_exact
 
 from harken.cli.main import main
+from harken.config.review import ReviewConfig
 from harken.errors import UserError
 from harken.review.calibration import calibration_of
 from harken.review.export import export_pairs, write_pairs
@@ -337,3 +338,54 @@ def test_calibration_gold_and_repeats_are_in_no_win_rate_and_no_pair(tmp_path: P
     assert (pair["wins"], pair["losses"]) == (20, 0)
     exported = export_pairs(study, votes)
     assert len(exported.rows) == 20 and {row["chosen_policy"] for row in exported.rows} == {"ours"}
+
+
+def test_no_sentence_says_more_than_the_votes(tmp_path: Path) -> None:
+    def equal_where_two_judge(study: Study) -> Chooser:
+        twice = Counter(task.item for own in study.tasks.values() for task in own if task.kind == "vote")
+        draw = random.Random(0)
+        return lambda rater, task, item: "second" if twice[item.id] > 1 else draw.choice(["first", "second"])
+
+    study = planned(tmp_path)
+    store = VoteStore(tmp_path / "equal", study.hash)
+    cast(store, study, equal_where_two_judge(study))
+    figures = review_figures(study, store.votes(), draws=200)
+    assert {pair["losses"] > 0 for pair in figures["pairs"]} == {True}
+    assert "all votes on the items that two raters judged are equal" in report_lines(figures)[2]
+
+    store = VoteStore(tmp_path / "skips", study.hash)
+    cast(store, study, lambda *_: "skip")
+    lines = report_lines(review_figures(study, store.votes(), draws=50))
+    assert lines[2] == "No item was decided: all votes on compared items are skips."
+
+    store = VoteStore(tmp_path / "calibration", study.hash)
+    first = study.tasks["anna"][0]
+    store.append(Vote(str(uuid.uuid4()), "anna", first.id, "left", seconds=30.0))
+    lines = report_lines(review_figures(study, store.votes(), draws=50))
+    assert lines[2] == "No item was decided: no compared item has a vote."
+
+
+def test_no_policy_is_preferred_where_the_interval_holds_half(tmp_path: Path) -> None:
+    study, votes = voted(tmp_path, noisy(1, 0.95), overlap=1.0, items=57)
+    figures = review_figures(study, votes, draws=500)
+    assert report_lines(figures)[2].startswith("Raters prefer **ours**")
+    figures["pairs"][0]["win_rate_decided"] |= {"value": 0.45, "low": 0.3, "high": 0.6}
+    assert report_lines(figures)[2].startswith("Raters are not shown to prefer")
+
+
+def test_strengths_of_a_few_prompts_have_no_interval(tmp_path: Path) -> None:
+    rows = [
+        {"prompt_id": f"q{i}", "prompt": f"Q{i}?", "response": f"It is {i}, says {name}.", "model": name}
+        for i in range(5)
+        for name in ("base", "ours", "third")
+    ]
+    path = tmp_path / "all.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"policies": {"all": str(path)}, "raters": ["anna", "ben"], "calibration": 0}
+    study = plan_study(ReviewConfig.model_validate(given), KEY)
+    store = VoteStore(tmp_path / "v", study.hash)
+    draw = random.Random(1)
+    cast(store, study, lambda *_: draw.choice(["first", "second", "tie"]))
+    figures = review_figures(study, store.votes(), draws=200)
+    assert [(one["low"], one["high"]) for one in figures["strengths"][1:]] == [(None, None)] * 2
+    assert "Too few prompts" in "\n".join(report_lines(figures))

@@ -10,11 +10,12 @@ import pytest
 from review.reviewed import KEY, planned, review_config, write_responses
 
 from harken.card.edits import repeat_last_sentence
+from harken.config.review import ReviewConfig
 from harken.errors import UserError
 from harken.review import gold
 from harken.review.assignment import SIDE_BLOCK
 from harken.review.items import collect_items, draw_items, find_model_names
-from harken.review.plan import power_lines, study_lines, votes_needed
+from harken.review.plan import detectable_text, power_lines, study_lines, votes_needed
 from harken.review.study import Study, open_study, plan_study, read_study
 from harken.run.folder import ReviewFolder
 
@@ -160,3 +161,23 @@ def test_names_of_models_are_found() -> None:
     assert not find_model_names("Four hours of rain", ("ours",)) and not find_model_names(
         "chosen", ("chosen",)
     )
+
+
+def test_pairs_that_changed_are_no_longer_the_study(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"Q{i}?", "chosen": f"It is {i}.", "rejected": f"It is not {i}."} for i in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = ReviewConfig.model_validate({"pairs_path": str(path)})
+    folder = ReviewFolder(tmp_path / "R")
+    folder.root.mkdir()
+    assert open_study(config, folder).hash == open_study(config, folder).hash
+    rows[3]["chosen"] = "It is four."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="the responses have changed"):
+        open_study(config, folder)
+
+
+def test_few_decided_items_are_not_said_to_detect_anything() -> None:
+    assert detectable_text(7) == "7 decided items, too few to detect any win rate"
+    assert detectable_text(1).startswith("1 decided item,")
+    assert detectable_text(8) == "8 decided items detect a win rate of 99.5%"

@@ -127,3 +127,56 @@ def test_what_is_no_vote_is_refused(given: dict[str, Any], why: str) -> None:
     assert parse_vote(sent, "anna", REASONS).rater == "anna"
     with pytest.raises(VoteRefused, match=why):
         parse_vote(sent | given, "anna", REASONS)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"shown_at": "\ud800"}, {"client": "\udfff"}, {"task": "\ud800"}, {"supersedes": "\ud800"},
+        {"seconds": 10**400}, {"seconds": -(10**400)}, {"seconds": float("inf")}, {"seconds": float("nan")},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_stored_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(VoteRefused):
+        parse_vote({"uuid": str(uuid.uuid4()), "task": "t1", "choice": "left", **odd}, "anna", REASONS)
+
+
+def test_a_log_without_its_database_is_kept(tmp_path: Path) -> None:
+    """SQLite deletes such a log, which has the votes of a server that was killed."""
+    path = tmp_path / "v.sqlite"
+    store = VoteStore(path, "s")
+    sent = store.append(vote())
+    log = tmp_path / "v.sqlite-wal"
+    votes, database = log.read_bytes(), path.read_bytes()
+    store.close()
+    path.unlink()
+    log.write_bytes(votes)
+    for read in (lambda: read_votes(path, "s"), lambda: VoteStore(path, "s")):
+        with pytest.raises(UserError, match=r"is missing, and v\.sqlite-wal beside it"):
+            read()
+    assert log.read_bytes() == votes and not path.exists()
+    path.write_bytes(database)  # what the fix says
+    assert read_votes(path, "s") == [sent]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_vote_is_not_acknowledged_into_a_deleted_file(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "v.sqlite"
+    store = VoteStore(path, "s")
+    store.append(vote())
+    path.unlink()
+    if replaced:
+        path.write_bytes(b"")
+    with pytest.raises(VoteRefused, match="was removed") as refused:
+        store.append(vote("t2"))
+    assert refused.value.status == 503 and len(store.votes()) == 1
+    store.close()
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "v.sqlite").mkdir()
+    with pytest.raises(UserError, match="Fix: change the permissions"):
+        VoteStore(tmp_path / "v.sqlite", "s")
+    (tmp_path / "w.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match="Fix: restore"):
+        VoteStore(tmp_path / "w.sqlite", "s")

@@ -45,7 +45,7 @@ OS_ERROR_FIXES = {
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _FIX_NAME),
     **dict.fromkeys((errno.EOVERFLOW, errno.ENXIO), "Restore the file"),
     errno.EIO: "Check the disk",
-    errno.ENOENT: "Something removed it: run the command again",
+    errno.ENOENT: "Create it, or choose another name or folder",
 }
 """Fixes of file system errors that the user can correct. Any other OSError is a bug in Harken."""
 

@@ -66,7 +66,7 @@ class ReviewConfig(Strict):
     gold: SwappedShare = 0.05
     """Share of a rater's items whose better side is known."""
     gold_path: str | None = Field(default=None, min_length=1)
-    """Preference pairs to use as gold. Default: clean responses over broken ones, by the audit, to prompts that were
+    """Preference pairs to use as gold. Default: clean responses over broken ones, by the audit, of pairs that were
     not drawn; or clean responses over a copy whose last sentence is repeated."""
     calibration: Count = 6
     """Items that every rater judges first, about a third of them gold; they are in no statistic. 0: no calibration."""

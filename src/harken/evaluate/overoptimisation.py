@@ -182,10 +182,11 @@ def _beside_best_of_n(
     """Compare the last checkpoint within the KL that best of n reaches with best of n at that KL."""
     key = name if name == "reward" else f"judge_{name}"
     curve = [point for point in best_of_n if key in point and point[key]["low"] is not None]
-    if len(curve) < 2:
+    measured = [p for p in points if name == "reward" or name in p.judges]
+    if len(curve) < 2 or not measured:
         return None
     reach = curve[-1]["kl"]
-    inside = [p for p in points if 0 < p.kl <= reach and (name == "reward" or name in p.judges)]
+    inside = [p for p in measured if 0 < p.kl <= reach]
     if not inside:
         return (
             f"Note: Best of {curve[-1]['n']} reaches KL {reach:.2f} nats per sequence; every evaluated checkpoint is "

@@ -73,6 +73,8 @@ def headline(
 def power_note(summary: Figures) -> str:
     """Say which win rates the evaluation's number of prompts detects."""
     rate = round(100 * summary["detectable_win_rate"])
+    if summary["detectable_win_rate"] >= 1:
+        return f"Note: {summary['prompts']} prompts are too few to detect any win rate (80 % power)."
     return (
         f"Note: {summary['prompts']} prompts detect a true win rate of "
         f"at least {rate:.0f} %, or at most {100 - rate:.0f} %, ties left out (80 % power)."

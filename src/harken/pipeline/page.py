@@ -30,6 +30,7 @@ from harken.pipeline.page_made import made_facts
 from harken.pipeline.page_rows import checkpoint_data
 from harken.pipeline.page_run import (
     frozen_weight_warnings,
+    missing_metrics_warning,
     over_optimisation,
     run_facts,
     state_sentence,
@@ -189,6 +190,11 @@ def write_page(
     judge = next(iter(summary["judges"]), None) if summary else None
     headline = [*_evaluation_headline(contents, summary, metrics, judge), *shown.notes]
     states = [state_sentence(contents.run_title(name), info[name]["status"], metrics[name]) for name in runs]
+    missing = [
+        line
+        for name in runs
+        if (line := missing_metrics_warning(contents.run_title(name), info[name]["status"], metrics[name]))
+    ]
     ppo = contents.of_kind("ppo")
     for name, run in ppo.items():
         found = over_optimisation(run, metrics[name], info[name])
@@ -208,9 +214,11 @@ def write_page(
                 for name in runs
             ]
         )
-        headline = [opening, *sorted([*headline[1:], *states], key=_is_note), headline[0]]
+        if missing and not opening.startswith("Warning: "):
+            opening = missing.pop(0)  # findings of the steps that are missing are not known
+        headline = [opening, *sorted([*missing, *headline[1:], *states], key=_is_note), headline[0]]
     else:
-        headline += [line for line in states if not _is_note(line)]
+        headline += [*missing, *(line for line in states if not _is_note(line))]
     results = tables.results(
         summary,
         roles=contents.roles.policies,

@@ -68,6 +68,24 @@ def _config(run: RunFolder) -> dict[str, Any]:
     return config
 
 
+def missing_metrics_warning(
+    title: str, status: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Return a warning where a run did more steps than its metrics have: findings of the last ones may be missing."""
+    done, logged = _steps_done(status), int(metrics[-1]["step"]) if metrics else 0
+    if done <= logged:
+        return None
+    missing = f"ends at step {logged}" if logged else "has no steps"
+    return (
+        f"Warning: {title} did {done} steps, but its metrics.jsonl {missing}: its curves, its last held-out evaluation "
+        "and what the health monitor finds are incomplete. Fix: restore the file."
+    )
+
+
+def _steps_done(status: Mapping[str, Any]) -> int:
+    return int(status.get("completed", 0)) + int(status.get("skipped", 0))
+
+
 def state_sentence(title: str, status: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
     """Say how far a run is: a note for one that ended by itself, a warning for one that is not finished or failed."""
     done, of = status.get("completed", len(metrics)), status.get("requested")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ CHOSEN, REJECTED = "chosen", "rejected"
 """Names of the two sides where preference pairs are judged again."""
 MAX_PAIR_TOKENS = 10**9
 """No pair is too long to show: limits of tokens belong to training."""
+EQUAL_TEXTS = "equal texts"
 _ASSISTANTS = re.compile(
     r"\b(?:chatgpt|gpt-?\d|openai|claude|anthropic|gemini|bard|llama|qwen|mistral|deepseek|smollm|alibaba)\b",
     re.IGNORECASE,
@@ -82,7 +85,7 @@ def collect_items(config: ReviewConfig) -> ItemPool:
     pool = _pool_of_pairs(config) if config.pairs_path else _pool_of_policies(config)
     if not pool.items:
         raise UserError(
-            f"no two responses to one prompt differ: {pool.left_out}",
+            f"no two responses to one prompt differ: {pool.left_out.get(EQUAL_TEXTS, 0):,} pairs have equal texts",
             where="review",
             fix="name policies whose responses are not the same",
         )
@@ -145,7 +148,7 @@ def _pool_of_policies(config: ReviewConfig) -> ItemPool:
             for sample, (a, b) in enumerate(both):
                 texts = (str(a.text), str(b.text))
                 if texts[0].strip() == texts[1].strip():
-                    left_out["equal texts"] += 1
+                    left_out[EQUAL_TEXTS] += 1
                     continue
                 found.append(
                     ReviewItem(
@@ -167,9 +170,10 @@ def _pool_of_pairs(config: ReviewConfig) -> ItemPool:
     assert config.pairs_path is not None
     found: list[ReviewItem] = []
     left_out: Counter[str] = Counter()
-    for pair in read_pairs(config.pairs_path):
+    pairs = read_pairs(config.pairs_path)
+    for pair in pairs:
         if pair.chosen.strip() == pair.rejected.strip():
-            left_out["equal texts"] += 1
+            left_out[EQUAL_TEXTS] += 1
             continue
         found.append(
             ReviewItem(
@@ -183,7 +187,13 @@ def _pool_of_pairs(config: ReviewConfig) -> ItemPool:
                 names_model=any(find_model_names(text, ()) for text in (pair.chosen, pair.rejected)),
             )
         )
-    return ItemPool([CHOSEN, REJECTED], found, dict(left_out), {})
+    return ItemPool([CHOSEN, REJECTED], found, dict(left_out), {"pairs_path": _fingerprint_pairs(pairs)})
+
+
+def _fingerprint_pairs(pairs: Sequence[Preference]) -> str:
+    """Compute the sha256 of prompts and texts of pairs."""
+    plain = [[[m.to_dict() for m in p.prompt.messages], p.chosen, p.rejected] for p in pairs]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
 def read_pairs(path: str) -> list[Preference]:

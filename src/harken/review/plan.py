@@ -37,6 +37,15 @@ def power_lines(config: ReviewConfig) -> list[str]:
     return lines
 
 
+def detectable_text(decided: int) -> str:
+    """Say which win rate so many decided items detect; with few of them not even 100 % is detected."""
+    rate = detectable_win_rate(decided)
+    items = f"{decided:,} decided item{'s' * (decided != 1)}"
+    return (
+        f"{items} detect a win rate of {rate:.1%}" if rate < 1 else f"{items}, too few to detect any win rate"
+    )
+
+
 def votes_needed(config: ReviewConfig, items: int) -> int:
     """Return the votes that all raters together give for so many items."""
     overlap = config.overlap if len(config.raters) > 1 else 0.0
@@ -55,10 +64,7 @@ def study_lines(study: Study, votes: Sequence[Vote] = ()) -> list[str]:
     compared = Counter(study.items[item].policies for item in voted)
     for pair, count in sorted(compared.items()):
         decided = max(1, round(count * (1 - study.config.tie_share)))
-        lines.append(
-            f"  {pair[1]} against {pair[0]}: about {decided:,} decided items detect a win rate of "
-            f"{detectable_win_rate(decided):.1%}"
-        )
+        lines.append(f"  {pair[1]} against {pair[0]}: about {detectable_text(decided)}")
     twice = kinds["vote"] - counts["items"]
     lines.append(
         f"  {sum(kinds.values()):,} votes of {len(study.tasks)} raters: {kinds['vote']:,} on items ({twice:,} twice), "

@@ -11,6 +11,7 @@ from typing import Any
 
 from harken.errors import UserError
 from harken.review.outcomes import unblind
+from harken.review.plan import detectable_text
 from harken.review.statistics import review_figures
 from harken.review.study import FIX_STUDY, Study, read_study
 from harken.review.votes import GENESIS, Vote, read_votes
@@ -87,6 +88,8 @@ def report_lines(figures: Mapping[str, Any]) -> list[str]:
         lines += _pair_lines(pair)
     if figures["strengths"]:
         lines += ["## Strengths", "", "Bradley–Terry, in nats of the odds against the first policy:", ""]
+        if any(one["low"] is None for one in figures["strengths"]):
+            lines += ["Too few prompts or votes that vary too little give no interval.", ""]
         lines += [f"- {one['policy']}: {_between(one)}" for one in figures["strengths"]]
         lines.append("")
     lines += _agreement_lines(figures["agreement"])
@@ -124,7 +127,7 @@ def _require_complete(folder: ReviewFolder, study: Study, votes: Sequence[Vote],
 def _headline(figures: Mapping[str, Any]) -> str:
     decision = figures["headline"]
     if not figures["pairs"]:
-        return "No item was decided: all votes are skips."
+        return f"No item was decided: {_why_undecided(figures)}."
     if not decision["allowed"]:
         return (
             f"**No headline:** {decision['why']}. The figures below describe these votes and no preference."
@@ -134,7 +137,7 @@ def _headline(figures: Mapping[str, Any]) -> str:
         left, right, rate = pair["left"], pair["right"], pair["win_rate_decided"]
         if rate is None:
             sentences.append(f"All items of {right} against {left} are ties.")
-        elif pair["holm_p"] < 1 - figures["confidence"]:
+        elif pair["holm_p"] < 1 - figures["confidence"] and not rate["low"] <= 0.5 <= rate["high"]:
             better, worse = (right, left) if rate["value"] > 0.5 else (left, right)
             value, low, high = (
                 (rate["value"], rate["low"], rate["high"])
@@ -148,10 +151,13 @@ def _headline(figures: Mapping[str, Any]) -> str:
         else:
             sentences.append(
                 f"Raters are not shown to prefer {right} or {left}: {right} wins {rate['value']:.1%} of decided items "
-                f"(95 % interval {rate['low']:.1%} to {rate['high']:.1%}); {rate['n']} decided items detect a win rate "
-                f"of {pair['detectable_win_rate']:.1%}."
+                f"(95 % interval {rate['low']:.1%} to {rate['high']:.1%}); {detectable_text(rate['n'])}."
             )
     return " ".join(sentences)
+
+
+def _why_undecided(figures: Mapping[str, Any]) -> str:
+    return "all votes on compared items are skips" if figures["votes"] else "no compared item has a vote"
 
 
 def _pair_lines(pair: Mapping[str, Any]) -> list[str]:

@@ -128,13 +128,19 @@ def serve_review(
     with write_lock(folder.root):
         if folder.lock.exists():
             raise UserError(LOCKED, where=str(folder.root), fix=f"read {folder.markdown}")
-        links = open_links(folder.links, list(study.tasks), port)
+        if folder.links.exists() and not folder.votes.exists():
+            raise UserError(
+                "it is missing, although this review was served: the votes were in it",
+                where=str(folder.votes),
+                fix=f"restore it, or delete {folder.links} to begin without votes and with new links",
+            )
         store = VoteStore(folder.votes, study.hash)
         try:
+            links = open_links(folder.links, list(study.tasks), port)
             session = ReviewSession(study, store, accepted)
             _serve(session, folder, links, host, browser)
-        finally:
             say(f"\n{session.progress()}")
+        finally:
             store.close()
     say(f"continue: harken review {folder.root}    finish: harken review report {folder.root}")
 

@@ -21,7 +21,7 @@ from harken.maths.statistics.agreement import (
     percent_agreement,
     rater_ceiling,
 )
-from harken.maths.statistics.bootstrap import cluster_counts, percentile_interval
+from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, percentile_interval
 from harken.maths.statistics.bradley_terry import check_connected, fit_bradley_terry
 from harken.maths.statistics.intervals import finite_or_none
 from harken.maths.statistics.multiplicity import holm
@@ -140,7 +140,9 @@ def headline_decision(agreement: dict[str, Any] | None) -> dict[str, Any]:
     if agreement is None:
         why = "no item was judged by two raters, so their agreement is not known"
     elif alpha is None:
-        why = "all votes are equal, so agreement cannot be told from chance"
+        why = (
+            "all votes on the items that two raters judged are equal, so agreement cannot be told from chance"
+        )
     elif alpha["low"] <= 0:
         why = (
             f"the raters' agreement cannot be told from chance: Krippendorff's alpha {alpha['value']:.2f}, "
@@ -205,7 +207,8 @@ def _pairwise_kappas(rated: Sequence[Sequence[UnblindedVote]]) -> list[dict[str,
 def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> list[dict[str, Any]] | None:
     """Fit Bradley–Terry strengths with Rao–Kupper ties to all items, in nats relative to the baseline.
 
-    None where the votes do not connect all policies. Intervals come from fits to resampled prompts.
+    None where the votes do not connect all policies. Intervals come from fits to resampled prompts; there are none for
+    fewer than `LEAST_CLUSTERS` prompts.
     """
     size, place = len(study.policies), {name: i for i, name in enumerate(study.policies)}
     prompts: dict[str, int] = {}
@@ -234,7 +237,8 @@ def _strengths(study: Study, counted: Sequence[UnblindedVote], draws: int) -> li
     strength, replicates = fitted.b[0] - fitted.b[0, 0], drawn.b - drawn.b[:, :1]
     found = []
     for i, policy in enumerate(study.policies):
+        enough = len(won) >= LEAST_CLUSTERS
         bounds = percentile_interval(replicates[:, i], CONFIDENCE, len(won)) if i else (0.0, 0.0)
-        low, high = map(finite_or_none, bounds)
+        low, high = map(finite_or_none, bounds) if enough or not i else (None, None)
         found.append({"policy": policy, "value": float(strength[i]), "low": low, "high": high})
     return found

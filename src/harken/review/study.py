@@ -142,7 +142,7 @@ def open_study(config: ReviewConfig, folder: ReviewFolder) -> Study:
     study = read_study(folder)
     wanted = config.model_dump(mode="json", exclude={"output_dir"})
     differences = config_difference(study.config.model_dump(mode="json", exclude={"output_dir"}), wanted)
-    if not differences and study.fingerprints != collect_items(config).fingerprints:
+    if not differences and study.fingerprints and study.fingerprints != collect_items(config).fingerprints:
         differences = ["the responses have changed"]
     if differences:
         raise UserError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import sqlite3
 import threading
@@ -29,6 +28,7 @@ STRENGTHS = (0, 1, 2, 3)
 """0: none given; 1 slightly, 2 clearly, 3 much better."""
 GENESIS = "0" * 64
 FIX_VOTES = "restore votes.sqlite, with votes.sqlite-wal if it is there"
+FIX_ACCESS = "change the permissions of the file and its folder"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _SCHEMA = """
@@ -97,6 +97,8 @@ def parse_vote(given: Mapping[str, Any], rater: str, reasons: Sequence[str]) -> 
     if unknown:
         raise VoteRefused(f"unknown field {sorted(unknown)[0]!r}"[:80])
     texts = {name: given.get(name, "") for name in ("task", "shown_at", "client", "supersedes")}
+    if any(isinstance(text, str) and not _is_unicode(text) for text in texts.values()):
+        raise VoteRefused("expected Unicode text")
     if not isinstance(given.get("uuid"), str) or not _UUID.fullmatch(given["uuid"]):
         raise VoteRefused("uuid: expected a UUID")
     if given.get("choice") not in CHOICES:
@@ -106,7 +108,7 @@ def parse_vote(given: Mapping[str, Any], rater: str, reasons: Sequence[str]) -> 
     strength, seconds = given.get("strength", 0), given.get("seconds", 0.0)
     if type(strength) is not int or strength not in STRENGTHS:
         raise VoteRefused("strength: expected 0, 1, 2 or 3")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:
         raise VoteRefused("seconds: expected a number")
     if not 0 <= seconds <= MAX_SECONDS:
         raise VoteRefused("seconds: expected at most a day")
@@ -125,9 +127,11 @@ class VoteStore:
     def __init__(self, path: Path, study_hash: str) -> None:
         """Open the store, created if it is missing.
 
-        Raises UserError if it cannot be read, its hash chain is broken, or it belongs to another study.
+        Raises UserError if it cannot be read, its hash chain is broken, it belongs to another study, or it is missing
+        and its log of changes is not: SQLite would delete the votes in that.
         """
         self.path = path
+        require_database_of_log(path)
         self._turn = threading.Lock()
         try:
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -141,7 +145,9 @@ class VoteStore:
                 raise UserError("these votes are of another study", where=str(path), fix=FIX_VOTES)
             self._votes = list(_read(self._database, path))
         except sqlite3.Error as error:
-            raise UserError(f"cannot be read ({error})", where=str(path), fix=FIX_VOTES) from None
+            fix = FIX_ACCESS if _is_access_problem(error) else FIX_VOTES
+            raise UserError(f"cannot be read ({error})", where=str(path), fix=fix) from None
+        self._file = _file_id(path)
         self._by_uuid = {vote.uuid: vote for vote in self._votes}
         self._current = current_votes(self._votes)
 
@@ -165,6 +171,8 @@ class VoteStore:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             row = replace(vote, received_at=now, number=len(self._votes) + 1, previous=last)
             row = replace(row, hash=row.chained())
+            if _file_id(self.path) != self._file:  # SQLite would write into the deleted file
+                raise VoteRefused("the votes' file was removed: tell the person who invited you", 503)
             with _transaction(self._database):
                 self._database.execute(
                     f"INSERT INTO vote ({_COLUMNS}) VALUES ({', '.join('?' * 14)})", _row(row)
@@ -200,6 +208,7 @@ def current_votes(votes: Sequence[Vote]) -> dict[tuple[str, str], Vote]:
 
 def read_votes(path: Path, study_hash: str) -> list[Vote]:
     """Read the votes of a study, [] where nobody has voted. Raises UserError as `VoteStore` does."""
+    require_database_of_log(path)
     if not path.exists():
         return []
     store = VoteStore(path, study_hash)
@@ -207,6 +216,45 @@ def read_votes(path: Path, study_hash: str) -> list[Vote]:
         return store.votes()
     finally:
         store.close()
+
+
+def require_database_of_log(path: Path) -> None:
+    """Raise UserError if the file of votes is missing beside its log, which may hold all votes after a kill."""
+    log = path.with_name(f"{path.name}-wal")
+    if not path.exists() and log.exists() and log.stat().st_size:
+        raise UserError(
+            f"it is missing, and {log.name} beside it has votes that cannot be read without it",
+            where=str(path),
+            fix="restore it",
+        )
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_access_problem(error: sqlite3.Error) -> bool:
+    """Return whether the file cannot be opened or written, and its content is not the problem."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be stored; half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _applied(standing: dict[tuple[str, str], Vote], vote: Vote) -> dict[tuple[str, str], Vote]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harken.maths.statistics.bootstrap import cluster_counts, is_constant, percentile_interval
+from harken.maths.statistics.bootstrap import LEAST_CLUSTERS, cluster_counts, is_constant, percentile_interval
 from harken.maths.statistics.intervals import clustered_jeffreys, rule_of_three
 
 MeasurementLevel = Literal["nominal", "ordinal"]
@@ -67,8 +67,8 @@ def alpha_interval(
     """Compute Krippendorff's alpha with a percentile bootstrap interval over rows; None as `krippendorff_alpha`.
 
     Rows are resampled with all their ratings. Where no row has a disagreement the bootstrap does not vary, and the
-    lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. A single row has
-    the interval [-1, 1].
+    lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. Fewer than
+    `LEAST_CLUSTERS` rows have the interval [-1, 1].
     """
     each = _coincidences(rows)
     value = krippendorff_alpha(rows, level)
@@ -83,7 +83,7 @@ def alpha_interval(
         ]
     )
     known = drawn[~np.isnan(drawn)]
-    if len(each) == 1 or not len(known):
+    if len(each) < LEAST_CLUSTERS or not len(known):
         return AlphaInterval(len(each), value, -1.0, 1.0)
     if is_constant(known):
         return AlphaInterval(len(each), value, _lowest_alpha(each.sum(axis=0), level, len(each)), 1.0)

@@ -17,6 +17,10 @@ from scipy import special
 BOOTSTRAP_BLOCK = 2_000_000
 """Numbers that the bootstrap draws at a time: 16 MB for any sample size."""
 
+LEAST_CLUSTERS = 6
+"""Fewest clusters whose resamples can reach a 95 % interval: it lies between the smallest and the largest of n values,
+which miss the median with probability 2 × 0.5ⁿ, 6 % for five."""
+
 Array = NDArray[np.float64]
 
 
