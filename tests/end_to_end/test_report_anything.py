@@ -295,19 +295,6 @@ def test_split_writes_every_recorded_token_beside_the_page(made: Path, tmp_path:
     assert main(["verify", str(root)]) == 0
 
 
-@pytest.mark.parametrize("kept", [0, -1])
-def test_a_finished_run_whose_metrics_are_cut_is_not_called_healthy(
-    made: Path, tmp_path: Path, kept: int
-) -> None:
-    run = copied(made, tmp_path / "run")
-    checksums.remove_checksums(run)
-    metrics = RunFolder(run).metrics
-    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:kept]))
-    sentences = [line["text"] for line in report(run)["verdict"]]
-    assert any("but its metrics.jsonl" in text for text in sentences)
-    assert not any("healthy by the health monitor" in text and "unhealthy" not in text for text in sentences)
-
-
 def test_one_file_by_two_names_is_one_policy(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"prompt": "Q?", "response": "It is.", "score": 1}) + "\n")
