@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,10 @@ ASSETS = ("explorer.js", "explorer.css", "review.js", "review.css")
 def need_node() -> None:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, so the pages cannot be built from web/")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    wanted = json.loads((WEB / "package.json").read_text())["engines"]["node"].removeprefix(">=")
+    if [int(n) for n in version.removeprefix("v").split(".")[:2]] < [int(n) for n in wanted.split(".")]:
+        pytest.skip(f"node {version} is installed, and the pages are built with {wanted} or newer")
     if not (WEB / "node_modules").is_dir():
         pytest.skip("web/node_modules is missing: `make web` installs it")
 
