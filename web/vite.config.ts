@@ -35,5 +35,5 @@ export default defineConfig({
       cssFileName: page,
     },
   },
-  test: { include: ["src/**/*.test.ts", "test/**/*.test.ts"], environment: "node" },
+  test: { include: ["src/**/*.test.ts", "test/**/*.test.ts"], environment: "node", testTimeout: 60_000 },
 } as Parameters<typeof defineConfig>[0]);

@@ -135,7 +135,7 @@ def test_the_same_command_does_nothing_and_another_is_refused(
 def test_a_pipeline_without_an_evaluation_has_a_page_of_its_training(finished: Path) -> None:
     page = read_page(finished / "two stages" / "03_report" / "report.html")
     assert [stage["name"] for stage in page["stages"]] == ["reward", "ppo"] and page["summary"] is None
-    assert "shows only training" in page["verdict"][0]["text"]
+    assert any("shows only training" in sentence["text"] for sentence in page["verdict"])
     found = results(finished, "two stages")
     assert found["seconds"].keys() == {"reward", "ppo"} and found["kl_per_sequence"] is not None
     assert found["reward_model_accuracy"]["n"] == 6 and "policies" not in found
@@ -171,14 +171,16 @@ def test_a_pipeline_without_a_report_gets_one_on_request(
     assert main(["verify", str(copy)]) == 0
 
 
-def test_an_unfinished_pipeline_has_no_report(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unfinished_pipeline_is_shown_as_far_as_it_is(finished: Path, tmp_path: Path) -> None:
+    """Its page says so, has another name than the final one, and leaves the results alone."""
     copy = tmp_path / "copy"
     shutil.copytree(finished / "two stages", copy)
     shutil.rmtree(copy / "02_ppo" / "final")
-    assert main(["report", str(copy)]) == 2
-    assert "stage ppo is not finished. Fix: run the same `harken pipeline`" in capsys.readouterr().err
+    before = (copy / "results.json").read_bytes()
+    assert main(["report", str(copy)]) == 0
+    page = read_page(copy / "unfinished_report.html")
+    assert any("not finished" in sentence["text"] for sentence in page["verdict"])
+    assert (copy / "results.json").read_bytes() == before
 
 
 def test_another_order_of_stages_is_refused(

@@ -101,8 +101,8 @@ def test_the_demo_ends_with_what_to_do_next(
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert main(["demo", "--output-dir", str(tmp_path / "demo")]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == 4 and str(tmp_path / "demo" / "05_report" / "report.html") in lines[0]
-    assert "bin/activate" in lines[1] and "data.path=my_rows.jsonl" in lines[3]
+    assert len(lines) == 4 and "bin/activate" in lines[0] and "data.path=my_rows.jsonl" in lines[2]
+    assert (tmp_path / "demo" / "05_report" / "report.html").as_uri() in lines[3]
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/harken")
     assert main(["demo", "--output-dir", str(tmp_path / "demo")]) == 0
     assert "activate" not in capsys.readouterr().out
