@@ -36,7 +36,7 @@ CHECKSUMS = [
     Mutant("loop: final is not sealed", "train/loop.py", '_save_final: checksums.write_checksums(unfinished)', "pass", ORDER),
     Mutant("loop: a run is sealed after its final came", "train/loop.py", '_save_final: checksums.write_checksums(run.root, run.checksummed_files())\natomic.publish_folder(unfinished, run.final)', 'atomic.publish_folder(unfinished, run.final)\nchecksums.write_checksums(run.root, run.checksummed_files())', ORDER),
     Mutant("run: the old seal stays while training goes on", "train/launch.py", '_train: checksums.remove_checksums(run.root)', "pass", ORDER),
-    Mutant("run: credit is not sealed", "run/folder.py", "RunFolder.checksummed_files: [*self.rollouts.glob('*.parquet'), *self.credit.glob('*.parquet')]", "[*self.rollouts.glob('*.parquet')]", f"{DAMAGE}::test_every_file_that_may_not_change_has_a_checksum"),
+    Mutant("run: credit is not sealed", "run/folder.py", "RunFolder.checksummed_files: (self.rollouts, self.credit, self.held_out)", "(self.rollouts, self.held_out)", f"{DAMAGE}::test_every_file_that_may_not_change_has_a_checksum"),
     Mutant("evaluation: the old seal stays", "evaluate/suite.py", '_evaluate: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_an_evaluation_that_starts_again_has_no_checksums_until_its_end"),
     Mutant("evaluation: a lost seal is not made up for", "evaluate/suite.py", '_evaluate: checksums.read_checksums(folder.root) is None', "False", f"{DAMAGE}::test_an_evaluation_that_ended_before_its_checksums_gets_them_from_the_same_command"),
     Mutant("pipeline: the old seal stays", "pipeline/run.py", '_lock: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_a_resumed_pipeline_has_no_checksums_until_its_report"),

@@ -25,7 +25,7 @@ EVALUATION = [
     Mutant("scorers: a rule takes the place of a column with gaps", SCORERS, "_default_scorer: sum(names[column] for names in file_columns)", "0", FILES),
     Mutant("scorers: failed responses need a score", MATCH, "number_columns: row.text is not None", "True", FILES),
     Mutant("responses: equal texts are one prompt", MATCH, "_KnownPrompts.find: [prompt for prompt in same if prompt not in self._used]", "same", FILES),
-    Mutant("responses: null counts as a response", MATCH, "match_files: row.text is None", "False", FILES),
+    Mutant("responses: null counts as a response", MATCH, "_assign: row.text is None", "False", FILES),
     Mutant("responses: samples in the order of the file", MATCH, "_in_order: sorted(rows, key=lambda row: row.sample or 0)", "list(rows)", FILES),
     Mutant("responses: more samples than every file has", MATCH, "match_files: min(len(own[p.id]) for own in found.values() for p in shared)", "max(len(own[p.id]) for own in found.values() for p in shared)", FILES),
     Mutant("responses: the fingerprint leaves out scores", MATCH, "fingerprint_rows: dict(r.values)", "{}", FILES),
