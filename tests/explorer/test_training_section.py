@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -145,11 +146,21 @@ def test_the_zoom_is_shared_and_can_be_undone(opened) -> None:
     )
 
 
+def standing_box(opened, element: str) -> list[float]:
+    """Left, top, width and height of an element in the middle of the screen, once charts near it are drawn."""
+    opened.value(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+    place = f"(() => {{ const r = {element}.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }})()"
+    before = None
+    for _ in range(50):
+        time.sleep(0.2)
+        if (box := opened.value(place)) == before and 0 < box[1] < opened.value("innerHeight") - box[3]:
+            return box
+        before = box
+    raise AssertionError(f"it does not stand still: {before}")
+
+
 def test_a_drag_zooms(opened) -> None:
-    box = opened.value(
-        f"(() => {{ const r = {figure('Reward')}.querySelector('.u-over').getBoundingClientRect();"
-        "return [r.left, r.top, r.width, r.height]; })()"
-    )
+    box = standing_box(opened, f"{figure('Reward')}.querySelector('.u-over')")
     left, top, width, height = box
     y = top + height / 2
     for kind, x, buttons in (
