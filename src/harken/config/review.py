@@ -56,7 +56,7 @@ class ReviewConfig(Strict):
     edge: Annotated[float, Field(gt=0.5, le=1)] = 0.6
     """The win rate among decided votes that the review should detect (power 80 %, 95 % confidence)."""
     tie_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of votes expected to be ties, both bad or skips; `edge` needs so many more items."""
+    """Share of votes expected to be ties, both bad or skips; that many more items are needed for `edge`."""
     strata: list[str] = Field(default_factory=lambda: ["domain"])
     """Columns of the prompts: items are drawn in proportion from each combination of their values."""
     overlap: Fraction = 0.25

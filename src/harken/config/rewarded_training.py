@@ -55,7 +55,7 @@ class RewardedTraining(Optimisation):
 
     @property
     def rollout(self) -> ScoreSettings:
-        """The settings of sampling and scoring."""
+        """The settings of sampling and scoring; each kind of training names its own section."""
         raise NotImplementedError
 
     @property

@@ -44,7 +44,7 @@ def health_data(kind: str, dtype: str, metrics: Sequence[Mapping[str, Any]]) -> 
 
 
 def _extend(episodes: dict[str, dict[str, Any]], found: Finding, step: int) -> None:
-    """Add a finding, or extend its episode; the message is that of its worst step, the latest of equals."""
+    """Add a finding, or extend its episode; the message is that of its worst step, of several the last."""
     known = episodes.setdefault(found.name, {"name": found.name, "status": found.level, "step": step})
     known["last"] = step
     if SEVERITY[found.level] >= SEVERITY[known["status"]]:

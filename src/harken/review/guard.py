@@ -47,7 +47,7 @@ class RequestGuard:
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a refused request, or pass it on with bounded body and the headers of `HEADERS` on its answer."""
+        """Refuse a request, or pass it on with a bounded body; `HEADERS` are added to the reply."""
         if scope["type"] == "lifespan":
             await self.application(scope, receive, send)
             return

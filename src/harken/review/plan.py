@@ -38,7 +38,7 @@ def power_lines(config: ReviewConfig) -> list[str]:
 
 
 def detectable_text(decided: int) -> str:
-    """Say which win rate so many decided items detect; with few of them not even 100 % is detected."""
+    """Say which win rate this number of decided items detects; a few do not even detect 100 %."""
     rate = detectable_win_rate(decided)
     items = f"{decided:,} decided item{'s' * (decided != 1)}"
     return (
@@ -47,7 +47,7 @@ def detectable_text(decided: int) -> str:
 
 
 def votes_needed(config: ReviewConfig, items: int) -> int:
-    """Return the votes that all raters together give for so many items."""
+    """Return the votes that all raters together give for this number of items."""
     overlap = config.overlap if len(config.raters) > 1 else 0.0
     judged = items + math.ceil(items * overlap)
     return round(judged * (1 + config.repeats + config.gold)) + config.calibration * len(config.raters)

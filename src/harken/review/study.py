@@ -30,7 +30,7 @@ from harken.run.manifest import config_difference
 
 STUDY_VERSION = 1
 CALIBRATION_GOLD = 3
-"""One in so many items of the calibration is gold."""
+"""One item of the calibration in this number is gold."""
 FIX_STUDY = "restore the file, or start another review with --output-dir"
 
 

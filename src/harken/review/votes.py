@@ -199,7 +199,7 @@ class VoteStore:
 
 
 def current_votes(votes: Sequence[Vote]) -> dict[tuple[str, str], Vote]:
-    """Return the standing vote of each rater and task: the last that was not taken back."""
+    """Return the standing vote of each rater and task: the last that was not undone."""
     found: dict[tuple[str, str], Vote] = {}
     for vote in votes:
         found = _applied(found, vote)
