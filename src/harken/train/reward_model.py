@@ -72,7 +72,7 @@ class RewardStage:
             backbone.add_adapter(ADAPTER, config.lora, config.seed)
         else:
             backbone.train_all_weights()
-        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325; property 12).
+        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325).
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
         self.model = RewardModel(backbone, self.adapter, head.to(backbone.device))
         trained = backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()
