@@ -171,7 +171,4 @@ def test_every_check_is_explained_and_documented() -> None:
     text = (ROOT / "docs" / "doctor.md").read_text()
     for check in CHECKS:
         assert check.why.endswith(".") and check.cost
-        assert (
-            f"| `{check.name}` | {', '.join(check.kinds)} | {check.what} | {check.cost} |"
-            in text
-        )
+        assert f"| `{check.name}` | {', '.join(check.kinds)} | {check.what} | {check.cost} |" in text
