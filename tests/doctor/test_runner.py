@@ -106,7 +106,7 @@ def test_an_exception_of_a_check_becomes_its_finding(error: Exception) -> None:
     def look(context: object) -> Any:
         raise error
 
-    found = StageChecks("ppo", None).run(Check("broken", ALL, "", "it matters", "", "", look))
+    found = StageChecks("ppo", None).run(Check("broken", ALL, "", "it matters", "", look))
     assert (found.level, found.name, found.why) == ("error", "broken", "it matters")
     assert "bad" in found.measured and found.fix
 
@@ -116,7 +116,7 @@ def test_an_internal_error_of_the_preflight_is_raised() -> None:
         raise AttributeError("no such part")
 
     with pytest.raises(AttributeError):
-        StageChecks("ppo", None).run(Check("broken", ALL, "", "", "", "", look))
+        StageChecks("ppo", None).run(Check("broken", ALL, "", "", "", look))
 
 
 def finding(level: CheckLevel) -> CheckResult:

@@ -97,7 +97,7 @@ def test_without_a_change_every_number_comes_out_as_recorded(ppo: dict[str, Any]
         assert torch.allclose(got[tensors.response_mask], want[tensors.response_mask], rtol=0, atol=1e-6), (
             name
         )
-    for name in ("kl", "kl_penalty", "rewards", "policy_mask", "value_mask"):
+    for name in ("kl", "kl_estimate", "rewards", "policy_mask", "value_mask"):
         want, got = getattr(recorded, name), getattr(made.targets, name)
         assert torch.allclose(
             got[tensors.response_mask].float(), want[tensors.response_mask].float(), rtol=0, atol=1e-6
