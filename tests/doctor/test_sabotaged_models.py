@@ -186,7 +186,11 @@ def a_python_reward_that_fails(healthy: HealthyPipeline, folder: Path, patch: py
 @names("sampling_is_fair", "error")
 def an_engine_that_is_greedy(healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P9: its log-probabilities are right, and its tokens are not drawn."""
-    patch.setattr(in_process, "sample_tokens", lambda logits, uniforms, temperature: sample_tokens(logits / 2, uniforms, 0.0))
+    patch.setattr(
+        in_process,
+        "sample_tokens",
+        lambda logits, uniforms, temperature: sample_tokens(logits / 2, uniforms, 0.0),
+    )
     config = healthy.config("ppo")
     config["training"]["ppo"]["temperature"] = 2.0
     return config
@@ -213,7 +217,11 @@ def an_engine_without_temperature(
     healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch
 ) -> Spoilt:
     """P6."""
-    patch.setattr(in_process, "sample_tokens", lambda logits, uniforms, temperature: sample_tokens(logits, uniforms, 1.0))
+    patch.setattr(
+        in_process,
+        "sample_tokens",
+        lambda logits, uniforms, temperature: sample_tokens(logits, uniforms, 1.0),
+    )
     config = healthy.config("ppo")
     config["training"]["ppo"]["temperature"] = 1.5
     return config
