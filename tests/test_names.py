@@ -17,9 +17,10 @@ ALLOWED = {
     "RESTORE": "the fix of a damaged file",
     "Record": "a type variable",
     "T": "a type variable",
+    "compare": "the function of the Python interface is named like the one that it calls",
     "install": "each kernel module replaces the forwards that it is for",
     **dict.fromkeys(
-        ("list_presets", "replay", "report", "show_preset", "sweep", "trace", "train", "verify"),
+        ("evaluate", "list_presets", "replay", "report", "show_preset", "sweep", "trace", "train", "verify"),
         "a command is named like the function that it calls",
     ),
 }

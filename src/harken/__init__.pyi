@@ -47,10 +47,10 @@ from harken.api import (
     UserError as UserError,
 )
 from harken.api import (
-    compare_policies as compare_policies,
+    compare as compare,
 )
 from harken.api import (
-    evaluate_policies as evaluate_policies,
+    evaluate as evaluate,
 )
 from harken.api import (
     load_policy as load_policy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,10 +60,26 @@ def test_every_name_of_the_api_is_an_attribute_of_harken() -> None:
     import harken.api
 
     assert sorted(harken.__all__) == sorted(harken.api.__all__)
-    assert all(getattr(harken, name) is getattr(harken.api, name) for name in harken.__all__)
+    others = [name for name in harken.__all__ if getattr(harken, name) is not getattr(harken.api, name)]
+    assert others == ["evaluate"]  # the package, which is called instead (below)
+    for name in harken.__all__:
+        assert callable(getattr(harken, name)) and getattr(harken.api, name).__doc__, name
     assert set(harken.__all__) <= set(dir(harken))
     with pytest.raises(AttributeError, match="no attribute 'PP0'"):
         _ = harken.PP0
+
+
+def test_the_stub_names_what_harken_offers() -> None:
+    """A type checker, which reads the stub, sees the names of `harken.__all__` and no others."""
+    stub = Path(harken.__file__).with_name("__init__.pyi").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^    (\w+) as \1,$", stub, re.MULTILINE)) == sorted(harken.__all__)
+
+
+def test_evaluate_is_one_object_before_and_after_the_package_is_imported() -> None:
+    code = "import harken; first = harken.evaluate; import harken.evaluate as second"
+    code += "; from harken import evaluate as third; print(first is second is third, callable(first))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
 
 
 # -- rows -----------------------------------------------------------------------------------------
@@ -301,15 +318,15 @@ class _Dataset:
 
 
 def test_policies_are_compared(made_models: Path, tmp_path: Path) -> None:
-    """The summary is that of `harken eval`; compare_policies gives the pair's figures."""
+    """The summary is that of `harken eval`; compare gives the pair's figures."""
     policies = {"Base": made_models / "model", "SFT": harken.load_policy(made_models / "sft", **LOAD)}
-    summary = harken.evaluate_policies(
+    summary = harken.evaluate(
         policies, PROMPTS, [made_models.joinpath("rm").as_posix(), count_letters],
         folder=tmp_path / "eval", max_gen_len=4, **LOAD,
     )  # fmt: skip
     assert [row["policy"] for row in summary["table"]] == ["Base", "SFT"]
     assert summary == json.loads((tmp_path / "eval" / "summary.json").read_text())
-    pair = harken.compare_policies(
+    pair = harken.compare(
         made_models / "model", made_models / "sft", PROMPTS, count_letters, max_gen_len=4, **LOAD
     )
     assert pair["n"] == 3 and pair["wins"] + pair["ties"] + pair["losses"] == 3

@@ -4,7 +4,7 @@ Configurations are those of the YAML files (docs/api.md).
 """
 
 from harken.api.configs import PPOConfig, RewardConfig, SFTConfig
-from harken.api.evaluation import compare_policies, evaluate_policies
+from harken.api.evaluation import compare, evaluate
 from harken.api.loaded import LoadedPolicy, LoadedRewardModel, load_policy, load_reward_model
 from harken.api.ppo import PPO
 from harken.api.trainers import DPO, SFT, OnlineDPO, RewardModelTraining
@@ -30,8 +30,8 @@ __all__ = [
     "Rollout",
     "SFTConfig",
     "UserError",
-    "compare_policies",
-    "evaluate_policies",
+    "compare",
+    "evaluate",
     "load_policy",
     "load_reward_model",
 ]

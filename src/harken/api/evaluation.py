@@ -18,7 +18,7 @@ from harken.run import json_io
 from harken.run.folder import EvaluationFolder
 
 
-def evaluate_policies(
+def evaluate(
     policies: Mapping[str, Model],
     prompts: RowsLike,
     reward: Reward | Sequence[Reward],
@@ -47,7 +47,7 @@ def evaluate_policies(
         return dict(json_io.read_object(output.summary, "evaluate again in another folder"))
 
 
-def compare_policies(
+def compare(
     baseline: Model,
     policy: Model,
     prompts: RowsLike,
@@ -58,11 +58,10 @@ def compare_policies(
 ) -> dict[str, Any]:
     """Compare two policies on the same prompts and return the figures of the pair: wins, ties, losses and intervals.
 
-    They are those of `policy` against `baseline`. Everything else as in `evaluate_policies`.
+    They are those of `policy` against `baseline`. Everything else as in `evaluate`.
     """
-    summary = evaluate_policies(
-        {"baseline": baseline, "policy": policy}, prompts, reward, folder=folder, **settings
-    )
+    both = {"baseline": baseline, "policy": policy}
+    summary = evaluate(both, prompts, reward, folder=folder, **settings)
     return dict(summary["pairs"][0])
 
 
