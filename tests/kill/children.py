@@ -28,9 +28,11 @@ def run(
     power: int | None = None,
     after: float | None = None,
     full_at: int | None = None,
+    moments: list[str] | None = None,
 ) -> int:
     """Do `work(folder)` in a child: killed before disk operation `kill_at`, `after` seconds, or not at all.
 
+    `moments` gets the kind of the operation before which it was killed; of a child that came to its end, of all.
     Returns the number of operations when it came to its end, KILLED when it was killed, and NO_ROOM when it gave up
     because the disk was full (from operation `full_at` on, for a while). Raises RuntimeError with the
     child's last words when it failed, and TimeoutError when it hung.
@@ -50,13 +52,18 @@ def run(
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         raise TimeoutError(f"still at work after {TIMEOUT:g} s")
+    words = message.decode(errors="replace").splitlines()
     if os.WIFSIGNALED(status):
+        if moments is not None:
+            moments += words[:1]
         return KILLED
     if os.WEXITSTATUS(status) == errno.ENOSPC:
         return NO_ROOM
     if os.WEXITSTATUS(status):
         raise RuntimeError(message.decode(errors="replace"))
-    return int(message)
+    if moments is not None:
+        moments += words[1:]
+    return int(words[0])
 
 
 def _work(
@@ -73,7 +80,10 @@ def _work(
     os.dup2(log, 1)
     os.dup2(log, 2)
     _count_seconds()
-    disk = watch(folder, folder.with_suffix(".attic"), kill_at, power, full_at)
+    disk = watch(
+        folder, folder.with_suffix(".attic"), kill_at, power, full_at,
+        tell=lambda moment: os.write(response, moment.encode()),
+    )  # fmt: skip
     try:
         work(folder)
     except OSError as error:
@@ -82,8 +92,13 @@ def _work(
     except BaseException:  # noqa: BLE001  whatever ended the child is told to the parent
         os.write(response, traceback.format_exc()[-2000:].encode())
         os._exit(1)
-    os.write(response, str(disk.count).encode())
+    _write_all(response, "\n".join([str(disk.count), *disk.moments]).encode())
     os._exit(0)
+
+
+def _write_all(pipe: int, message: bytes) -> None:
+    while message:
+        message = message[os.write(pipe, message) :]
 
 
 def take_own_lock() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 FULL = 3
 """Operations that a full disk refuses before somebody has made room."""
+_NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+")
 NEEDS_ROOM = ("open", "mkdir", "fsync", "rename", "written")
 
 
@@ -42,11 +44,13 @@ class Disk:
 
     def __init__(
         self, folder: Path, attic: Path, kill_at: int | None, power: int | None, full_at: int | None,
-        number: int = signal.SIGKILL,
+        number: int = signal.SIGKILL, tell: Callable[[str], object] = bool,
     ) -> None:  # fmt: skip
         self.folder, self.attic, self.kill_at, self.full_at = str(folder), attic, kill_at, full_at
-        self.number = number
+        self.number, self.tell = number, tell
         self.count = 0
+        self.moments: list[str] = []
+        """The kinds of the operations so far: what is done to which file, without the numbers in its name."""
         self.random = random.Random(power) if power is not None else None
         self.unsynced: dict[str, int] = {}
         """Files written and not flushed, with the size that is known to be on the disk."""
@@ -58,8 +62,11 @@ class Disk:
         if self.busy or not any(path.startswith(self.folder) for path in paths):
             return False
         self.count += 1
+        moment = f"{what} {_NUMBERS.sub('N', os.path.relpath(paths[-1], self.folder))}"
+        self.moments.append(moment)
         if self.count == self.kill_at:
             self.busy = self.number == signal.SIGKILL
+            self.tell(moment)
             if self.random is not None:
                 self._lose(self.random)
             os.kill(os.getpid(), self.number)
@@ -142,12 +149,13 @@ def watch(
     power: int | None = None,
     full_at: int | None = None,
     number: int = signal.SIGKILL,
+    tell: Callable[[str], object] = bool,
 ) -> Disk:
     """Count, and end at, the operations of this process from now on. There is no way back: for a child.
 
-    `number`: of the signal that is sent at operation `kill_at`.
+    `number`: of the signal that is sent at operation `kill_at`; `tell` gets the kind of that operation before.
     """
-    disk = Disk(folder, attic, kill_at, power, full_at, number)
+    disk = Disk(folder, attic, kill_at, power, full_at, number, tell)
     events: dict[str, Callable[..., object]] = {
         "os.rename": lambda old, new, *_: (
             disk.happens("rename", _text(old), _text(new)) and disk.renamed(_text(old), _text(new))

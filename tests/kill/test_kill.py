@@ -21,6 +21,7 @@ POINTS = 8 if ALL_CASES else 4
         pytest.param(["sft", "reward", "evaluation"], marks=pytest.mark.sample(0)),
         pytest.param(["iterated"], marks=pytest.mark.sample(0)),
         pytest.param(["generate", "score", "pairs"], marks=pytest.mark.sample(0)),
+        pytest.param(["dpo", "online_dpo"], marks=pytest.mark.sample(0)),
     ],
 )
 def test_killed_runs_give_the_results_of_unkilled_runs(kinds: list[str]) -> None:
