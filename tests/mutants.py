@@ -37,6 +37,7 @@ from mutants_kill import KILL
 from mutants_maths import MATHS
 from mutants_matmul_dtype import MATMUL_DTYPE
 from mutants_memory import MEMORY
+from mutants_metrics import METRICS
 from mutants_models import MODELS
 from mutants_nonfinite import NONFINITE
 from mutants_pipeline import PIPELINE
@@ -72,6 +73,7 @@ MUTANTS = [
     *STATISTICS,
     *DOCTOR,
     *MEMORY,
+    *METRICS,
     *GPU,
     *NONFINITE,
     *CHECKSUMS,

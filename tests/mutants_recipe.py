@@ -32,8 +32,6 @@ RENDERER = [
 ]  # fmt: skip
 
 LABELLED_TEXTS = [
-    ("the first word is left out", "split_text: text[:ends[-1]].strip()", "text[1:ends[-1]].strip()"),
-    ("an empty response is kept", "split_text: len(ends) < words or not text[ends[-1]:].strip()", "False"),
     ("the rarer label is positive", "judge_labels: _meaning(counts, good[0], why)", "_meaning(counts, min(counts, key=counts.__getitem__), why)"),
     ("1 is positive whatever it is called", "judge_labels: not names and set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", "set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})"),
     ("labels 1 and 2 are guessed", "judge_labels: set(counts) in ({'0', '1'}, {'-1', '1'}, {'true', 'false'})", "'1' in counts"),
@@ -47,10 +45,22 @@ LABELLED_TEXTS = [
     ("1 and 1.0 are two labels", "label_key: f'{number:g}'", "str(value)"),
 ]  # fmt: skip
 
+PROMPT_RULE = [
+    ("the first letter is left out", "PromptRule.split: text[:end].strip()", "text[1:end].strip()"),
+    ("an empty response is kept", "PromptRule.split: not prompt or not response", "not prompt"),
+    ("one token more", "PromptRule.split: offsets[self.count - 1][1]", "offsets[min(self.count, len(offsets) - 1)][1]"),
+    ("a character may be cut", "PromptRule.split: offsets[self.count - 1][1]", "offsets[self.count - 1][0]"),
+    ("words although tokens are asked for", "prompt_rule: data.prompt_tokens is None", "True"),
+    ("the default is seven words", "prompt_rule: data.prompt_words or DEFAULT_PROMPT_WORDS", "data.prompt_words or 7"),
+]  # fmt: skip
+
 RECIPE = [
     *(Mutant(f"encoder: {name}", "models/encoder.py", old, new, f"{TESTS}::{test}") for name, old, new, test in ENCODER),
     *(Mutant(f"encoder's pairs: {name}", "data/encoder_renderer.py", old, new, f"{TESTS}::{test}") for name, old, new, test in RENDERER),
     *(Mutant(f"labelled texts: {name}", "data/labelled_texts.py", old, new, LABELLED) for name, old, new in LABELLED_TEXTS),
+    *(Mutant(f"prompt rule: {name}", "data/prompt_rule.py", old, new, LABELLED) for name, old, new in PROMPT_RULE),
+    Mutant("prompt rule: frames count as tokens", "models/find_tokenizer.py", "token_offsets.offsets: tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)", "tokenizer(text, add_special_tokens=True, return_offsets_mapping=True, verbose=False)", LABELLED),
+    Mutant("prompt rule: both rules are taken", "config/base.py", "DataConfig._one_prompt_rule: self.prompt_tokens is not None and self.prompt_words is not None", "False", LABELLED),
     Mutant("structure: a decoder by its own word is an encoder", "models/structure.py", "is_bidirectional: kind not in MODEL_FOR_CAUSAL_LM_MAPPING or not decoder", "True", f"{TESTS}::test_an_encoder_is_no_policy_and_is_not_quantised"),
     Mutant("encoder: taken as a policy", "models/resolve.py", "require_use: use != 'reward' and source.is_encoder", "False", f"{TESTS}::test_an_encoder_is_no_policy_and_is_not_quantised"),
     Mutant("encoder: the policy's tokens are read", "reward/learned.py", "LearnedReward.__init__: None if same else model.renderer()", "None", f"{TESTS}::test_scores_are_those_of_plain_transformers_and_the_head[False-bert]"),

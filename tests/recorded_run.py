@@ -110,7 +110,7 @@ def record(
             old_logprobs=logprobs,
             reference_logprobs=reference,
             kl=targets.kl,
-            kl_penalty=targets.kl_estimate,
+            kl_penalty=targets.kl_penalty,
             rewards=targets.rewards,
             advantages=targets.advantages,
             returns=targets.returns,

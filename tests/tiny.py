@@ -33,6 +33,23 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def bpe_tokenizer(digits: bool = False) -> PreTrainedTokenizerFast:
+    """The byte tokenizer with one merge, which takes the place of the last byte; a GGUF file needs one."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<pad>", "<|im_start|>", "<|im_end|>", *letters[:-1], "ab"]
+    inner = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=[("a", "b")]))
+    plain = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), plain]) if digits else plain
+    )
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>"
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
 def tiny_model(seed: int = 0, hidden: int = 32, layers: int = 2) -> LlamaForCausalLM:
     """Random weights, float32, the byte vocabulary."""
     torch.manual_seed(seed)

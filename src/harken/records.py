@@ -120,6 +120,7 @@ class TokenPair:
     domain: str = ""
     prompt_length: int | None = field(default=None, repr=False)
     """Tokens of the prompt on both sides; None where the row does not say (`data.token_pairs.prompt_length`)."""
+    language: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class TokenDemonstration:
     response_mask: tuple[bool, ...]
     desirable: bool | None = field(default=None, repr=False)
     """Thumb up or down; None where rows have no thumbs."""
+    domain: str = field(default="", repr=False)
+    language: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

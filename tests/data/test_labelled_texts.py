@@ -10,10 +10,16 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from pydantic import ValidationError
+from tiny import bpe_tokenizer, tiny_model
+from transformers import AutoTokenizer
 
+from harken.config import files as config_files
 from harken.config.base import DataConfig
+from harken.config.stages import resolve_stages
 from harken.data import files, sources
-from harken.data.labelled_texts import label_key, split_text
+from harken.data.labelled_texts import label_key
+from harken.data.prompt_rule import prompt_rule
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference
@@ -185,7 +191,75 @@ def test_columns_of_other_names_and_rows_without_a_label(tmp_path: Path) -> None
     ],
 )
 def test_words(text: str, words: int, split: tuple[str, str]) -> None:
-    assert split_text(text, words) == split
+    assert prompt_rule(DataConfig(path="x", prompt_words=words)).split(text) == split
+
+
+def by_tokens(model: object, count: int) -> DataConfig:
+    return DataConfig(path="x", prompt_tokens=count, prompt_tokenizer=str(model))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "split"),
+    [
+        ("abc abab xy", 3, ("abc", "abab xy")),  # ab, c, the space
+        ("abc abab xy", 4, ("abc ab", "ab xy")),
+        ("na\u00efve b", 3, ("na\u00ef", "ve b")),  # the letter's first byte, and so the letter
+        ("\u6c34\u6c34 b", 1, ("\u6c34", "\u6c34 b")),
+        ("  ab cd", 3, ("ab", "cd")),
+    ],
+)
+def test_tokens_of_the_named_model(text: str, tokens: int, split: tuple[str, str], tmp_path: Path) -> None:
+    """S3-03: the first tokens, by a byte-level tokenizer with one merge, in which `ab` is a token."""
+    bpe_tokenizer().save_pretrained(tmp_path)
+    tiny_model(hidden=16).save_pretrained(tmp_path)
+    assert prompt_rule(by_tokens(tmp_path, tokens)).split(text) == split
+
+
+def test_prompts_by_tokens_are_what_the_policy_decodes(tmp_path: Path) -> None:
+    """The oracle decodes the first ids; a stage of another model that names the policy reads the same prompts."""
+    bpe_tokenizer().save_pretrained(tmp_path)
+    tiny_model(hidden=16).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    path = write(tmp_path, [{**row, "text": "ab" + str(row["text"])} for row in reviews(6)])
+    data = by_tokens(tmp_path, 7).model_copy(update={"path": path})
+    prompts, _ = sources.load_prompts(data)
+    expected = [
+        tokenizer.decode(tokenizer(f"abItem {i} is what I")["input_ids"][:7]).strip() for i in range(6)
+    ]
+    assert [prompt.messages[0].content for prompt in prompts] == expected
+    found, report = sources.load_preferences(data)
+    assert {row.prompt.messages[0].content for row in found if isinstance(row, Preference)} <= set(expected)
+    assert f"their first 7 tokens of {tmp_path} are prompts" in report.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"prompt_tokens": 8}, "Fix: set prompt_tokenizer to the policy"),
+        ({"prompt_tokenizer": "embedded"}, "Fix: set prompt_tokens, or remove it"),
+        ({"prompt_tokens": 8, "prompt_words": 8, "prompt_tokenizer": "embedded"}, "Fix: remove one of them"),
+    ],
+)
+def test_half_a_rule_and_two_rules_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DataConfig(path="x", **keys)
+
+
+def test_a_tokenizer_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    data = by_tokens(tmp_path / "none", 3).model_copy(update={"path": write(tmp_path, reviews())})
+    with pytest.raises(UserError, match="no such model"):
+        sources.load_prompts(data)
+
+
+def test_every_stage_of_the_recipe_reads_the_same_prompts() -> None:
+    """By the tokens of the pipeline's model, which is not the encoder's tokenizer."""
+    config = config_files.load_pipeline("imdb", [])
+    rules = set()
+    for stage in resolve_stages(config, "out"):
+        data = getattr(stage.config, "data", None)
+        if isinstance(data, DataConfig):
+            rules.add((data.prompt_tokens, data.prompt_tokenizer, data.prompt_words))
+    assert rules == {(8, config.model_name, None)}
 
 
 def test_equal_labels_have_one_key() -> None:

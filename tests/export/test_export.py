@@ -12,11 +12,10 @@ import pytest
 import torch
 import yaml
 from peft import AutoPeftModelForCausalLM, PeftModel
-from tiny import CHATML, save_tiny, tiny_model
+from tiny import CHATML, bpe_tokenizer, save_tiny, tiny_model
 from tiny_gguf import interleaved
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from harken.cli.main import main
 from harken.config import LoraSettings
@@ -30,23 +29,6 @@ from harken.run import checksums, manifest
 from harken.run.folder import RunFolder
 
 TOKENS = torch.tensor([[1, 40, 41, 42, 7, 99, 100]])
-
-
-def bpe_tokenizer(digits: bool = False) -> PreTrainedTokenizerFast:
-    """The byte tokenizer with one merge, which takes the place of the last byte; a GGUF file needs one."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<pad>", "<|im_start|>", "<|im_end|>", *letters[:-1], "ab"]
-    inner = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=[("a", "b")]))
-    plain = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.pre_tokenizer = (
-        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), plain]) if digits else plain
-    )
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<|im_start|>", eos_token="<|im_end|>"
-    )
-    tokenizer.chat_template = CHATML
-    return tokenizer
 
 
 @pytest.fixture(scope="module")

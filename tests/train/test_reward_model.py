@@ -24,7 +24,8 @@ def pairs(count: int = 24, noise: bool = False) -> list[TokenPair]:
     found = []
     for i in range(count):
         prompt = tuple(int(t) for t in draw.integers(5, 200, 3 + i % 5))
-        found.append(TokenPair(f"p{i}", (*prompt, 40, 2), (*prompt, 90, 2), domain="ab"[i % 2]))
+        kind = {"domain": "ab"[i % 2], "language": "de" if i % 4 == 0 else "en"}
+        found.append(TokenPair(f"p{i}", (*prompt, 40, 2), (*prompt, 90, 2), **kind))
     return found
 
 
@@ -93,6 +94,10 @@ def test_it_learns_what_is_preferred_and_reports_domains() -> None:
     assert 0.7 < after["eval/accuracy_low"] < after["eval/accuracy_high"] == 1.0
     assert {"eval/accuracy_a", "eval/accuracy_b"} <= set(after)
     assert metrics["accuracy"] == 1.0
+    shares = [before[f"eval/accuracy_language_{name}"] for name in ("de", "en")]
+    assert (4 * shares[0] + 12 * shares[1]) / 16 == pytest.approx(before["eval/accuracy"])
+    german = stage(rows[:24], [row for row in rows[24:] if row.language == "de"])
+    assert german.evaluate(0)["eval/accuracy"] == shares[0]
 
 
 def test_the_split_into_micro_batches_changes_nothing() -> None:

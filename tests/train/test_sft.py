@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -65,3 +66,24 @@ def test_it_learns_to_respond_and_to_stop() -> None:
     for number in range(trained.total):
         trained.step(number)
     assert trained.evaluate(trained.total)["eval/loss"] < 0.2 * before
+
+
+def test_the_held_out_loss_by_domain_and_language_adds_up() -> None:
+    """S0-17: weighted by their tokens, the groups' losses are the loss; each is that of its rows alone."""
+    kinds = [("code", "en"), ("chat", "en"), ("chat", "de")]
+    demonstrations = [
+        dataclasses.replace(row, domain=kinds[i % 3][0], language=kinds[i % 3][1])
+        for i, row in enumerate(rows())
+    ]
+    trained = stage(demonstrations, micro_batch_tokens=30)
+    found = trained.evaluate(0)
+    groups = {
+        "eval/loss_code": lambda row: row.domain == "code",
+        "eval/loss_chat": lambda row: row.domain == "chat",
+        "eval/loss_language_en": lambda row: row.language == "en",
+        "eval/loss_language_de": lambda row: row.language == "de",
+    }
+    assert set(found) == {"eval/loss", *groups}
+    for name, belongs in groups.items():
+        trained.held_out = [row for row in demonstrations if belongs(row)]
+        assert found[name] == pytest.approx(trained.evaluate(0)["eval/loss"], rel=1e-5)

@@ -25,6 +25,8 @@ Rank = Annotated[int, Field(gt=0, le=2**16)]
 """The rank of an adapter. No layer of a known model is wider, and a rank above the width adds nothing."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+DEFAULT_PROMPT_WORDS = 8
+"""Words of a labelled text that are its prompt where the data says neither `prompt_words` nor `prompt_tokens`."""
 
 
 class Strict(BaseModel):
@@ -61,8 +63,12 @@ class DataConfig(Strict):
     positive_label: str | Annotated[int, Field(ge=-(10**9), le=10**9)] | None = None
     """Of rows with a text and a label: the label whose texts are the better ones. Default: judged from all labels
     (pos and neg, 1 and 0, true and false, or the names that the data set declares), or refused."""
-    prompt_words: PositiveInt = 8
-    """Of rows with a text and a label: the words at the beginning of a text that are the prompt (docs/input.md)."""
+    prompt_tokens: PositiveInt | None = None
+    """Of rows with a text and a label: the tokens at the beginning of a text that are the prompt (docs/input.md)."""
+    prompt_tokenizer: str | None = None
+    """The model whose tokenizer counts `prompt_tokens`: the policy in every stage, so all read the same prompts."""
+    prompt_words: PositiveInt | None = None
+    """Words instead of tokens, which need no tokenizer. Without `prompt_tokens` the default is 8."""
     prompt_column: str | None = None
     """With `prompt_only`: take this column as the prompt and ignore all others."""
     max_length: PositiveInt = 1024
@@ -72,6 +78,9 @@ class DataConfig(Strict):
     template's. Default: as recorded in the model's folder, else none. Others get a space inserted."""
     limit: PositiveInt | None = None
     """Use only this many rows, chosen by the seed: training rows, and (without `eval_limit`) held-out rows."""
+    balance: Literal["domain", "language"] | None = None
+    """Train on equally many rows of each domain or language, chosen by the seed: as many as the smallest has, and with
+    `limit` its share. Held-out rows stay as they are."""
     eval_path: str | None = None
     """Held-out rows, in the same layout."""
     eval_split: str | None = None
@@ -80,6 +89,21 @@ class DataConfig(Strict):
     """Hold out this share of the prompts; not together with `eval_path` or `eval_split`."""
     eval_limit: PositiveInt | None = None
     """Use only this many held-out rows."""
+
+    @model_validator(mode="after")
+    def _one_prompt_rule(self) -> DataConfig:
+        if self.prompt_tokens is not None and self.prompt_words is not None:
+            raise ValueError(
+                "prompt_tokens and prompt_words both say where a prompt ends. Fix: remove one of them (set it to null)"
+            )
+        if self.prompt_tokens is not None and self.prompt_tokenizer is None:
+            raise ValueError(
+                "prompt_tokens needs the tokenizer that counts them. Fix: set prompt_tokenizer to the policy's name "
+                '(in a pipeline "@model"), or write prompt_words'
+            )
+        if self.prompt_tokenizer is not None and self.prompt_tokens is None:
+            raise ValueError("prompt_tokenizer counts prompt_tokens. Fix: set prompt_tokens, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _held_out_rows_are_others(self) -> DataConfig:

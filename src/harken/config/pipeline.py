@@ -8,6 +8,7 @@ from pydantic import Field
 
 from harken.config.base import Seed, Strict
 from harken.config.run import WeightDtypeName
+from harken.config.trackers import TrackerSettings
 
 
 class PipelineConfig(Strict):
@@ -25,6 +26,7 @@ class PipelineConfig(Strict):
     device: str = "auto"
     dtype: WeightDtypeName = "bfloat16"
     tensorboard: bool = True
+    trackers: TrackerSettings = TrackerSettings()
     stages: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name → `type` and the keys of that type (`config.stages`), or a group of stages with `repeat`."""
 

@@ -17,6 +17,7 @@ from harken.config.base import (
 )
 from harken.config.ppo import PPOTraining
 from harken.config.preference_training import DPOTraining, OnlineDPOTraining
+from harken.config.trackers import TrackerSettings
 from harken.config.training import RewardTraining, SupervisedTraining
 
 
@@ -84,6 +85,7 @@ class RunConfig(Strict):
     health: HealthSettings = HealthSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     tensorboard: bool = True
+    trackers: TrackerSettings = TrackerSettings()
 
     @model_validator(mode="after")
     def _quantised_base_is_frozen(self) -> RunConfig:

@@ -22,7 +22,7 @@ from harken.errors import UserError
 
 MODEL, PREVIOUS = "model", "previous"
 """`@model` is the pipeline's model; `@previous`, within a group, is the policy of the round before."""
-SHARED = ("model_name", "seed", "device", "dtype", "tensorboard")
+SHARED = ("model_name", "seed", "device", "dtype", "tensorboard", "trackers")
 """Keys of a pipeline that are the defaults of its stages' keys of the same name."""
 MAX_ROUNDS = 100
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}\Z")
@@ -191,7 +191,8 @@ class _Resolver:
             raise self._error((*stage.path, "output_dir"), "a stage's folder is the pipeline's", "remove it")
         for key in SHARED:
             if key in kind.config.model_fields and key not in keys:
-                keys[key] = getattr(self.config, key)
+                value = getattr(self.config, key)
+                keys[key] = value.model_dump() if isinstance(value, Strict) else value
                 if key == "seed" and stage.group:  # each round draws other rows and responses
                     keys[key] += stage.round - 1
         if kind.config is RunConfig:
@@ -352,7 +353,7 @@ class _Resolver:
 def _wanted(path: KeyPath, type_name: str) -> tuple[OutputKind, ...]:
     """Return the kinds of output that a key takes; () where any may stand."""
     names = [part for part in path if isinstance(part, str)]
-    if path == ("model_name",):
+    if path == ("model_name",) or names[-1] == "prompt_tokenizer":
         return ("policy",)
     if names[0] == "policies":
         return ("policy",) if type_name == "generate" else ("policy", "table")

@@ -167,14 +167,18 @@ class Renderer:
             if len(tokens) > max_length:
                 return RenderFailure("response_too_long")
             return TokenDemonstration(
-                row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)), row.desirable
-            )
+                row.prompt.id, tokens, (False, *[True] * (len(tokens) - 1)), row.desirable,
+                row.prompt.domain, row.prompt.language,
+            )  # fmt: skip
         response = self.encode_response(row.response)
         prompt = self._fit_prompt_to(row.prompt, max_length - len(response))
         if isinstance(prompt, RenderFailure):
             return prompt
         response_mask = (*[False] * len(prompt), *[True] * len(response))
-        return TokenDemonstration(row.prompt.id, (*prompt, *response), response_mask, row.desirable)
+        return TokenDemonstration(
+            row.prompt.id, (*prompt, *response), response_mask, row.desirable,
+            row.prompt.domain, row.prompt.language,
+        )  # fmt: skip
 
     def encode_preference(self, row: Preference | TokenPair, max_length: int) -> TokenPair | RenderFailure:
         """Encode both sides after the same prompt, shortened for the longer side. A TokenPair is only checked."""
@@ -191,6 +195,7 @@ class Renderer:
             label=row.label,
             strength=row.strength,
             domain=row.prompt.domain,
+            language=row.prompt.language,
             prompt_length=len(prompt),
         )
 

@@ -1,8 +1,7 @@
 """Turn rows of a text and a label (reviews with a sentiment, as IMDB's) into prompts, demonstrations and pairs.
 
-A text is split after its first `data.prompt_words` words: they are the prompt, the rest is the response. Words and not
-the tokens of a tokenizer, so that the policy and a reward model with another tokenizer read the same prompts. In
-writing without spaces (Chinese, Japanese, Thai …), every character counts as a word.
+A text is split after its first tokens or words (`prompt_rule`): they are the prompt, the rest is the response. Tokens
+are those of a named model, the policy, so that a reward model with another tokenizer reads the same prompts.
 
 Pairs join one text of the positive label and one of the negative. Both lists are shuffled with the seed and joined in
 that order, each text in one pair at most. The prompt is the beginning of the positive text in the first pair, of the
@@ -14,7 +13,6 @@ Which label is positive is decided once from all labels of a file, never row by 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from harken.data import fields
 from harken.data.fields import Row, RowError
 from harken.data.formats import LocatedRow
+from harken.data.prompt_rule import PromptRule
 from harken.errors import UserError
 from harken.seeds import permutation
 
@@ -29,8 +28,6 @@ LAYOUT = "text_label"
 POSITIVE = frozenset({"pos", "positive", "good", "thumbs up", "like", "liked"})
 NEGATIVE = frozenset({"neg", "negative", "bad", "thumbs down", "dislike", "disliked"})
 MAX_LISTED_KEYS = 8
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,6 @@ def label_key(value: object) -> str | None:
     if number is not None:
         return f"{number:g}"
     return " ".join(value.split()).lower() or None if isinstance(value, str) else None
-
-
-def split_text(text: str, words: int) -> tuple[str, str]:
-    """Split a text after its first `words` words. Raises RowError when nothing is left for the response."""
-    ends = [found.end() for _, found in zip(range(words), _WORD.finditer(text), strict=False)]
-    if len(ends) < words or not text[ends[-1] :].strip():
-        raise RowError("text_too_short", "text")
-    return text[: ends[-1]].strip(), text[ends[-1] :].strip()
 
 
 def judge_labels(
@@ -110,23 +99,23 @@ def judge_labels(
     )
 
 
-def to_prompts(rows: Sequence[LocatedRow], words: int) -> Iterator[LocatedRow]:
-    """Yield rows of prompts: the first words of every text that has more."""
-    return _map(rows, lambda row: {**_rest(row), "prompt": _user(split_text(_text(row), words)[0])})
+def to_prompts(rows: Sequence[LocatedRow], rule: PromptRule) -> Iterator[LocatedRow]:
+    """Yield rows of prompts: the beginning of every text that has more."""
+    return _map(rows, lambda row: {**_rest(row), "prompt": _user(rule.split(_text(row))[0])})
 
 
-def to_demonstrations(rows: Sequence[LocatedRow], words: int) -> Iterator[LocatedRow]:
-    """Yield rows of demonstrations, of either label: the first words of a text and its rest."""
+def to_demonstrations(rows: Sequence[LocatedRow], rule: PromptRule) -> Iterator[LocatedRow]:
+    """Yield rows of demonstrations, of either label: the beginning of a text and its rest."""
 
     def convert(row: Row) -> Row:
-        prompt, response = split_text(_text(row), words)
+        prompt, response = rule.split(_text(row))
         return {**_rest(row), "prompt": _user(prompt), "response": response}
 
     return _map(rows, convert)
 
 
 def to_pairs(
-    rows: Sequence[LocatedRow], words: int, meaning: Meaning, seed: int
+    rows: Sequence[LocatedRow], rule: PromptRule, meaning: Meaning, seed: int
 ) -> tuple[list[LocatedRow], str]:
     """Return rows of pairs by the module's rule, rows that cannot be used as a `RowError`, and the counts in words."""
     sides: dict[str, list[tuple[str, Row, str, str]]] = {meaning.positive: [], meaning.negative: []}
@@ -138,7 +127,7 @@ def to_pairs(
             key = label_key(row.get("label"))
             if key not in sides:
                 raise RowError("unlabelled", "label")
-            sides[key].append((where, row, *split_text(_text(row), words)))
+            sides[key].append((where, row, *rule.split(_text(row))))
         except RowError as error:
             found.append((where, error))
     good, bad = (
@@ -154,7 +143,8 @@ def to_pairs(
     found += [(where, RowError("no_partner")) for where, *_ in (*good[count:], *bad[count:])]
     note = (
         f"label {meaning.positive} is the positive one (by {meaning.why}): {len(good):,} positive and {len(bad):,} "
-        f"negative texts make {count:,} pairs of a positive over a negative text; their first {words} words are prompts"
+        f"negative texts make {count:,} pairs of a positive over a negative text; their first {rule.description} are "
+        "prompts"
     )
     return found, note
 

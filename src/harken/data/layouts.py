@@ -151,8 +151,8 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         labelled_texts.LAYOUT,
-        "text, label (two labels, such as pos and neg): the first data.prompt_words words are the prompt; pairs join a "
-        "positive and a negative text",
+        "text, label (two labels, such as pos and neg): the first data.prompt_tokens or data.prompt_words are the "
+        "prompt; pairs join a positive and a negative text",
         labelled_texts.is_labelled_text,
         None,
     ),

@@ -24,6 +24,7 @@ from harken.data.conversations import Conversation
 from harken.data.fields import Row, RowError
 from harken.data.layouts import Layout
 from harken.data.preferences import Comparison, agreement, to_preference
+from harken.data.prompt_rule import prompt_rule
 from harken.data.report import DataReport
 from harken.errors import UserError
 from harken.records import Demonstration, Preference, Prompt, TokenPair
@@ -222,16 +223,16 @@ def _labelled(
     rows: Sequence[files.LocatedRow], data: DataConfig, path: str, task: Task, seed: int
 ) -> tuple[list[files.LocatedRow], Layout, str]:
     """Turn rows of a text and a label into rows of the layout that the task reads; also return what to print."""
-    words = data.prompt_words
+    rule = prompt_rule(data)
     if task == "preference":
         labels = [row.get("label") for _, row in rows if isinstance(row, dict)]
         names = files.class_names(path, data.split, data.columns.get("label", "label"))
         meaning = labelled_texts.judge_labels(labels, names, data.positive_label, path)
-        pairs, note = labelled_texts.to_pairs(rows, words, meaning, seed)
+        pairs, note = labelled_texts.to_pairs(rows, rule, meaning, seed)
         return pairs, layouts.find_layout("prompt_chosen_rejected", [], where=path), note
     convert = labelled_texts.to_prompts if task == "prompt_only" else labelled_texts.to_demonstrations
-    note = f"the first {words} words of a text are the prompt, whatever its label is"
-    return list(convert(rows, words)), layouts.find_layout("prompt", [], where=path), note
+    note = f"the first {rule.description} of a text are the prompt, whatever its label is"
+    return list(convert(rows, rule)), layouts.find_layout("prompt", [], where=path), note
 
 
 def _convert(

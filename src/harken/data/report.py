@@ -20,7 +20,7 @@ REASONS = {
     "identical_responses": "both responses are the same",
     "prompts_differ": "the two sides respond to different conversations",
     "turn_marker_in_response": "a response contains the human's next turn",
-    "text_too_short": "a labelled text has no words behind its first data.prompt_words, which are the prompt",
+    "text_too_short": "a labelled text has nothing behind its prompt, its first data.prompt_tokens or prompt_words",
     "unlabelled": "a text has neither of the two labels",
     "no_partner": "a labelled text is left over: the file has fewer texts of the other label",
     "no_newline": "a {text} row has no newline between prompt and response",
@@ -39,12 +39,13 @@ REASONS = {
     "tool_call_response": "the target response is a tool call, not text",
     "token_outside_vocabulary": "a pre-tokenised row holds an id that the tokenizer does not have",
     "over_limit": "more rows than data.limit allows",
+    "over_balance": "its domain or language has more rows than the smallest one (data.balance)",
 }
 """All reasons to drop a row. Reasons about one field are counted per field: "missing_field:chosen"."""
 
 DROP_FIXES = {
     "text_too_long": "raise data.max_length",
-    "text_too_short": "lower data.prompt_words",
+    "text_too_short": "lower data.prompt_tokens or data.prompt_words",
     "response_too_long": "raise data.max_length",
     "prompt_too_long": "raise data.max_length",
     "template_refuses": "remove or merge such turns in the rows, or use a model whose chat template takes them",

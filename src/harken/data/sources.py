@@ -72,8 +72,9 @@ def load_split(
 
     `eval_path` and `eval_split` name the held-out rows; else `eval_fraction` of the distinct prompts (at least
     one) is held out with all their rows, so that no prompt is on both sides. The choice depends only on the seed and
-    the conversations. `limit` limits both sides; `eval_limit` replaces it for the held-out side. Raises
-    UserError when nothing is left to train on, or `eval_split` is set for a source without splits.
+    the conversations. `limit` limits both sides; `eval_limit` replaces it for the held-out side; `balance`
+    acts on the training rows alone. Raises UserError when nothing is left to train on, `eval_split` is set for a
+    source without splits, or `balance` for rows of one group.
     """
     eval_limit = data.limit if data.eval_limit is None else data.eval_limit
     _require_splits(data)
@@ -85,7 +86,7 @@ def load_split(
         held_out, second = load(data.model_copy(update={"limit": eval_limit, "split": split}), path, seed)
         if data.eval_split is not None:
             second.path = f"{path}, split {split}"
-        train = _limited(records, data.limit, seed, report)
+        train = _chosen(records, data, seed, report)
         _warn_of_leaks(train, held_out, second)
         return train, held_out, [report, second]
     keys = sorted({prompt_key(r) for r in records}, key=lambda key: seeds.derive_seed(seed, "held out", key))
@@ -98,7 +99,7 @@ def load_split(
             where=report.path,
             fix="lower data.eval_fraction or add rows",
         )
-    train = _limited(train, data.limit, seed, report)
+    train = _chosen(train, data, seed, report)
     return train, _limited(held_out, eval_limit, seed, report), [report]
 
 
@@ -151,6 +152,37 @@ def _some(
             f"or set data.layout (now {report.layout})",
         )
     return _limited(records, limit, seed, report), report
+
+
+def _chosen(records: list[Record], data: DataConfig, seed: int, report: DataReport) -> list[Record]:
+    """Return the training records that `balance` and `limit` leave, in their original order."""
+    if data.balance is None:
+        return _limited(records, data.limit, seed, report)
+    groups: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
+        groups.setdefault(_group(record, data.balance), []).append(number)
+    if len(groups) < 2:
+        raise UserError(
+            f"all rows have the {data.balance} {next(iter(groups))!r}",
+            where="data.balance",
+            fix=f"name the column of the {data.balance} in data.columns, or remove data.balance",
+        )
+    size = min(map(len, groups.values()))
+    if data.limit is not None:
+        size = max(min(size, data.limit // len(groups)), 1)
+    kept = {
+        own[i]
+        for name, own in groups.items()
+        for i in seeds.permutation(len(own), seed, "balance", name)[:size]
+    }
+    for _ in range(len(records) - len(kept)):
+        report.drop_kept(report.path, "over_balance")
+    return [record for number, record in enumerate(records) if number in kept]
+
+
+def _group(record: Prompt | Demonstration | Pair, by: str) -> str:
+    row = record if isinstance(record, Prompt | TokenPair) else record.prompt
+    return str(getattr(row, by))
 
 
 def _limited(records: list[Record], limit: int | None, seed: int, report: DataReport) -> list[Record]:

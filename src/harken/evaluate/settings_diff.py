@@ -82,7 +82,7 @@ _PREFIXES: tuple[tuple[str, Effect], ...] = (
     ("training", "optimisation"),
     ("seed", "random draws"), ("dtype", "rounding"), ("device", "rounding"), ("versions.platform", "records"),
     ("versions", "software"), ("health", "checkpoint choice"), ("checkpoints", "records"),
-    ("tensorboard", "records"), ("output_dir", "records"),
+    ("tensorboard", "records"), ("trackers", "records"), ("output_dir", "records"),
 )  # fmt: skip
 """The effect of the settings whose key begins so; the first that fits holds."""
 

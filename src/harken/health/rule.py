@@ -35,6 +35,8 @@ class Rule:
     unhealthy: str
     cause: str
     fix: str
+    items: str
+    """Requirements and properties it covers (docs/coverage.md)."""
     observe: Callable[[History, Limits], Observation | None]
 
     def finding(self, history: History, limits: Limits) -> Finding | None:

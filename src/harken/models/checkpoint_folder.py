@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,10 +17,12 @@ from harken.models.model_cache import build_once, cache_root
 from harken.run import checkpoint
 from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.run.checksums import CHECKSUMS
+from harken.run.config_lock import read_locked_config
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
 
 _ADAPTER_NAME = re.compile(r"\.(lora_\w+)\.(?:policy|reward)\b")
+_PEFT = "base_model.model."
 _HEAD, _HEAD_FILE = "head.", "reward_head.safetensors"
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
 
@@ -60,6 +63,65 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
     return build_once(cache_root() / "checkpoints" / f"{path.name}-{digest[:24]}", f"reading {path}", build)
 
 
+def has_adapter(path: Path) -> bool:
+    """Return whether a checkpoint holds an adapter."""
+    with safe_open(path / checkpoint.TENSORS, framework="pt") as state:
+        return any("lora_" in key for key in tuple(state.keys()) if key.startswith(PARAMETER_PREFIX))
+
+
+def checkpoint_adapter_folder(path: Path, base: Path) -> Path:
+    """Return a folder in the model cache with a checkpoint's adapter, of a run whose `final` is merged, as SFT's is.
+
+    `base` is the folder of the model that the run started from. Raises UserError for a damaged checkpoint, and for
+    adapters on experts, whose settings follow from the loaded model only.
+    """
+    if problem := checkpoint.checkpoint_problem(path):
+        raise UserError(
+            f"this checkpoint is damaged ({problem})", where=str(path), fix="name another checkpoint"
+        )
+    run = RunFolder(path.parent.parent)
+    lora = read_locked_config(run.config).get("lora")
+    if not isinstance(lora, dict) or lora.get("experts"):
+        raise UserError(
+            "the adapter of its run cannot be told from a checkpoint alone",
+            where=str(path),
+            fix="evaluate the run's final model",
+        )
+    digest = read_object(path / checkpoint.MANIFEST)["files"][checkpoint.TENSORS][1]
+    key = hashlib.sha256(f"{digest} {base} {lora}".encode()).hexdigest()[:24]
+
+    def build(folder: Path) -> None:
+        for file in run.final.iterdir():
+            if (
+                file.is_file()
+                and file.name not in (CHECKSUMS, "config.json")
+                and file.suffix != ".safetensors"
+            ):
+                shutil.copyfile(file, folder / file.name)
+        tensors = _adapter(path)
+        save_file(tensors, folder / WEIGHTS[0], metadata={"format": "pt"})
+        modules = {name.removeprefix(_PEFT).split(".lora_")[0] for name in tensors}
+        card = {
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base),
+            "r": lora["rank"], "lora_alpha": lora["alpha"], "lora_dropout": 0.0, "bias": "none",
+            "target_modules": sorted(modules), "inference_mode": True,
+        }  # fmt: skip
+        (folder / "adapter_config.json").write_text(json.dumps(card, indent=2))
+
+    return build_once(cache_root() / "checkpoints" / f"{path.name}-{key}", f"reading {path}", build)
+
+
+def _adapter(path: Path) -> dict[str, Tensor]:
+    """Return the adapter's tensors of a checkpoint, under peft's names."""
+    with safe_open(path / checkpoint.TENSORS, framework="pt") as state:
+        keys = [key for key in tuple(state.keys()) if key.startswith(PARAMETER_PREFIX) and "lora_" in key]
+        return {_peft_name(key.removeprefix(PARAMETER_PREFIX)): state.get_tensor(key) for key in keys}
+
+
+def _peft_name(name: str) -> str:
+    return _PEFT + _ADAPTER_NAME.sub(r".\1", name)
+
+
 def _weights(path: Path, final: Path) -> dict[str, Tensor]:
     """Return the checkpoint's tensors under the names and in the dtype of `final`'s."""
     saved: dict[str, Tensor] = {}
@@ -72,7 +134,7 @@ def _weights(path: Path, final: Path) -> dict[str, Tensor]:
             if name == key or name.startswith(("critic", "value_head", "critic_head", _HEAD)):
                 continue
             if "lora_" in name:
-                name = "base_model.model." + _ADAPTER_NAME.sub(r".\1", name)
+                name = _peft_name(name)
             saved[name] = state.get_tensor(key)
         names = set(last.keys())
         if not saved.keys() <= names or (final.name == WEIGHTS[0] and saved.keys() != names):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from harken.data import prompt_rule
 from harken.data.chat import Renderer
 from harken.data.encoder_renderer import EncoderRenderer
-from harken.models.resolve import ModelSource
+from harken.errors import UserError
+from harken.models.resolve import ModelSource, resolve
 from harken.models.tokenizer import choose_pad, load_tokenizer
 from harken.run import checksums
 
@@ -57,5 +59,29 @@ def renderer_of(source: ModelSource, keep_special_tokens: bool | Sequence[str] |
     return kind(tokenizer_of(source), keep_special_tokens)
 
 
+def token_offsets(name: str) -> Callable[[str], Sequence[tuple[int, int]]]:
+    """Return a function from a text to the characters of its tokens, without the special ones that frame it.
+
+    Raises UserError if there is no such model, and for a tokenizer that does not tell them (one written in Python).
+    """
+    tokenizer = tokenizer_of(resolve(name))
+    if not tokenizer.is_fast:
+        raise UserError(
+            "its tokenizer does not say which characters a token stands for",
+            where=name,
+            fix="write data.prompt_words instead of data.prompt_tokens",
+        )
+
+    def offsets(text: str) -> Sequence[tuple[int, int]]:
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        spans: Sequence[tuple[int, int]] = found["offset_mapping"]
+        return spans
+
+    return offsets
+
+
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _FILES)
+
+
+prompt_rule.provide_token_offsets(token_offsets)  # rows are read below this layer

@@ -7,7 +7,7 @@ What a folder is follows from its contents alone:
     adapter_config.json and its weights       an adapter on a base
     config.json and safetensors weights       a full model
     final/                                    a run: its final/ is meant
-    checkpoints/step-N                        a step of a finished run
+    checkpoints/step-N, best/step-N           a step of a finished run; checkpoints and best alone are their newest step
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Literal
 
 from harken.config import files as config_files
 from harken.errors import UserError
-from harken.models.checkpoint_folder import checkpoint_model_folder
+from harken.models.checkpoint_folder import checkpoint_adapter_folder, checkpoint_model_folder, has_adapter
 from harken.models.embedded import embedded_folder
 from harken.models.gguf import gguf_folder, is_gguf
 from harken.models.hub import hub_folder
@@ -31,7 +31,7 @@ from harken.models.structure import is_encoder
 from harken.run import checkpoint, checksums
 from harken.run.folder import RunFolder
 from harken.run.json_io import read_object
-from harken.run.manifest import fingerprint_folder
+from harken.run.manifest import fingerprint_folder, read_lineage
 
 CheckpointKind = Literal["full", "adapter", "reward"]
 Use = Literal["policy", "reward", "reward_base"]
@@ -155,8 +155,8 @@ def _resolve(name: str, ancestors: tuple[Path, ...]) -> ModelSource:
         if not is_gguf(path):
             raise UserError("is a file, and not a GGUF file", where=name, fix="name the model's folder")
         return ModelSource("full", name, gguf_folder(path))
-    if path.is_dir() and checkpoint.is_checkpoint(path):
-        return _from_checkpoint(name, path, ancestors)
+    if path.is_dir() and (step := checkpoint.newest_checkpoint(path)) is not None:
+        return _from_checkpoint(name, step, ancestors)
     if path.is_dir():
         return _from_folder(name, _model_folder(name, path).resolve(), ancestors)
     if not name or _looks_like_path(name):
@@ -168,8 +168,24 @@ def _from_checkpoint(name: str, path: Path, ancestors: tuple[Path, ...]) -> Mode
     """Find a step of a finished run: the run's final model with the weights of a checkpoint."""
     run = path.resolve().parent.parent
     final = _from_folder(name, _model_folder(str(run), run).resolve(), ancestors)
+    if final.kind == "full" and has_adapter(path):
+        base = _base_of_run(RunFolder(run), ancestors)
+        return ModelSource("adapter", name, checkpoint_adapter_folder(path.resolve(), base.folder), base)
     folder = checkpoint_model_folder(path.resolve(), final.base.folder if final.base else None)
     return ModelSource(final.kind, name, folder, final.base)
+
+
+def _base_of_run(run: RunFolder, ancestors: tuple[Path, ...]) -> ModelSource:
+    """Find the model that a run started from, whose merged adapter its `final` is. Raises UserError if it changed."""
+    started = read_lineage(run.manifest)
+    base = _resolve(str(started["folder"]), (*ancestors, run.final))
+    if base.lineage_fingerprint != started.get("fingerprint"):
+        raise UserError(
+            "the model that its run started from has other weights now",
+            where=str(base.folder),
+            fix="restore that model, or evaluate the run's final model",
+        )
+    return base
 
 
 def _looks_like_path(name: str) -> bool:

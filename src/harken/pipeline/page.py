@@ -65,7 +65,7 @@ def report_pipeline(root: Path, *, split: bool = False) -> Path:
         page = page.with_name(SPLIT_PAGE)
         write_page(page, page.with_suffix(".json"), contents, split=True)
     else:
-        write_page(page, folder.results, contents, pipeline_config=folder.config)
+        write_page(page, folder.results, contents, seal=folder.config)
     return page
 
 
@@ -172,18 +172,13 @@ def _with_evaluation(
 
 
 def write_page(
-    page: Path,
-    figures: Path,
-    contents: PageContents,
-    *,
-    pipeline_config: Path | None = None,
-    split: bool = False,
+    page: Path, figures: Path, contents: PageContents, *, seal: Path | None = None, split: bool = False
 ) -> None:
     """Write the page and the headline figures, and print tables and verdict.
 
     `split` writes responses and the tokens of every recorded update to files beside the page.
 
-    The folder of `pipeline_config`, a pipeline's configuration, gets new checksums of it, the figures and the page.
+    `seal` is the configuration of a pipeline, whose folder gets new checksums of it, of the figures and of the page.
     """
     runs = contents.runs
     metrics = {name: read_metrics(run) for name, run in runs.items()}
@@ -239,10 +234,8 @@ def write_page(
     made = made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path)
     policies_of_runs = {name: run for name, run in shown.runs.items() if contents.kinds[name] == "ppo"}
     tokens, checkpoints = None if split else page_tokens(policies_of_runs), checkpoint_data(shown.runs)
-    if pipeline_config is not None:
-        checksums.remove_checksums(
-            pipeline_config.parent
-        )  # everything has been read; the files change from here on
+    if seal is not None:
+        checksums.remove_checksums(seal.parent)  # everything has been read; the files change from here on
     page.parent.mkdir(parents=True, exist_ok=True)
     trained_on = (summary or {}).get("trained_on", {})
     atomic.write_json(figures, results | {"name": contents.name, "notice": notice, "trained_on": trained_on})
@@ -269,8 +262,8 @@ def write_page(
         reward=shown.reward,
         write=partial(write_split_page, steps=_all_steps(policies_of_runs)) if split else None,
     )
-    if pipeline_config is not None:
-        checksums.write_checksums(pipeline_config.parent, [pipeline_config, figures, page])
+    if seal is not None:
+        checksums.write_checksums(seal.parent, [seal, figures, page])
     if summary:
         show(tables.tables(summary))
     show("\n".join(headline))

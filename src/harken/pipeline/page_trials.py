@@ -14,7 +14,7 @@ from harken.run.manifest import flatten_config, redact
 
 MAX_SETTINGS = 8
 """Settings with a column of their own; further ones are in each run's facts."""
-_IGNORED = ("output_dir", "tensorboard", "checkpoints.")
+_IGNORED = ("output_dir", "tensorboard", "trackers.", "checkpoints.")
 
 _Metrics = Sequence[Mapping[str, Any]]
 

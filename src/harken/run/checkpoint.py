@@ -114,6 +114,14 @@ def is_checkpoint(path: Path) -> bool:
     return _STEP.fullmatch(path.name) is not None and path.parent.name in CHECKPOINT_FOLDERS
 
 
+def newest_checkpoint(path: Path) -> Path | None:
+    """Return `path` if it is a checkpoint, the newest in it if it is a run's `checkpoints` or `best`, else None."""
+    if is_checkpoint(path):
+        return path
+    steps = _steps(path) if path.name in CHECKPOINT_FOLDERS else []
+    return steps[0] if steps else None
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Convert disk errors of libraries written in Rust to OSError while they write to `path`.

@@ -50,6 +50,11 @@ class RunFolder:
         return self.root / "metrics.jsonl"
 
     @property
+    def metrics_csv(self) -> Path:
+        """The same as CSV, where `trackers.csv` asks for it. Nothing reads it."""
+        return self.root / "metrics.csv"
+
+    @property
     def data_report(self) -> Path:
         """Counts of rows read, kept, dropped by reason and shortened by reason (JSON)."""
         return self.root / "data_report.json"

@@ -1,11 +1,11 @@
-"""Record a run step by step: metrics.jsonl, TensorBoard scalars, log lines and a progress bar."""
+"""Record a run step by step: metrics.jsonl, TensorBoard scalars, further sinks, log lines and a progress bar."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from harken.errors import describe_exception
 from harken.run import atomic, bounded_read
 from harken.run.folder import RunFolder
+from harken.run.sinks import Sink
 from harken.run.terminal import Clock, bar, counter, progress, say
 
 __all__ = ["Tracker", "counter", "progress", "say"]
@@ -33,8 +34,16 @@ CURVES = {
 class Tracker:
     """Record one run: call `start` once, `log` after every step, and `finish` (a `with` block does)."""
 
-    def __init__(self, run: RunFolder, total: int, label: str, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        total: int,
+        label: str,
+        tensorboard: bool,
+        sinks: Sequence[Callable[[], Sink]] = (),
+    ) -> None:
         self._run, self._total, self._label, self._tensorboard = run, total, label, tensorboard
+        self._to_open, self._sinks = tuple(sinks), list[Sink]()
         self._file: BinaryIO | None = None
         self._scalars: Any = None
 
@@ -48,7 +57,11 @@ class Tracker:
         self._file = self._run.metrics.open("ab", buffering=_BUFFER)
         atomic.sync(self._run.root)  # the lines are flushed one by one, so the directory entry must be too
         if self._tensorboard:
-            self._scalars = _ignore_tensorboard_errors(lambda: _scalar_writer(self._run.tensorboard, step))
+            self._scalars = _ignore_errors(
+                "TensorBoard logging", lambda: _scalar_writer(self._run.tensorboard, step)
+            )
+        opened = [_ignore_errors("a tracker", sink) for sink in self._to_open]
+        self._sinks = [sink for sink in opened if sink is not None]
         self._clock = Clock(step, self._total)
         self._bar: tqdm[Any] = bar(self._label, self._total, initial=step, leave=True)
 
@@ -89,7 +102,9 @@ class Tracker:
         file, self._file = self._file, None
         _tolerate_full_disk("metrics.jsonl", file.close)
         if self._scalars is not None:
-            _ignore_tensorboard_errors(self._scalars.close)
+            _ignore_errors("TensorBoard logging", self._scalars.close)
+        for sink in self._sinks:
+            _ignore_errors(sink.name, sink.close)
         self._bar.close()
 
     def __enter__(self) -> Tracker:
@@ -118,7 +133,8 @@ class Tracker:
 
         _tolerate_full_disk("metrics.jsonl", append)
         if self._scalars is not None:
-            self._scalars = _ignore_tensorboard_errors(scalars)
+            self._scalars = _ignore_errors("TensorBoard logging", scalars)
+        self._sinks = [sink for sink in self._sinks if _ignore_errors(sink.name, _logged(sink, step, finite))]
 
     def _show(self, step: int, summary: str, keep: bool) -> None:
         self._clock.done = step
@@ -170,12 +186,20 @@ def _scalar_writer(folder: Path, step: int) -> Any:
     return writer
 
 
-def _ignore_tensorboard_errors(call: Callable[[], Any]) -> Any:
-    """Call into TensorBoard; on an error warn and return None, since metrics.jsonl has the same values."""
+def _logged(sink: Sink, step: int, finite: Mapping[str, float]) -> Callable[[], bool]:
+    def log() -> bool:
+        sink.log(step, finite)
+        return True
+
+    return log
+
+
+def _ignore_errors(what: str, call: Callable[[], Any]) -> Any:
+    """Call into TensorBoard or a sink; on an error warn and return None, since metrics.jsonl has the same values."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001  whatever it raises
-        say(f"warning: TensorBoard logging stops here, the run continues: {describe_exception(error)}")
+        say(f"warning: {what} stops here, the run continues: {describe_exception(error)}")
         return None
 
 

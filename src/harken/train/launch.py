@@ -31,7 +31,7 @@ from harken.models.reward_base import load_reward_base
 from harken.models.roles import RoleRow, lineage_fingerprint, role_row
 from harken.reward.build import resolve_rewards
 from harken.rollout.choose_decoder import require_decodable
-from harken.run import checkpoint, checksums, config_lock, manifest, status
+from harken.run import checkpoint, checksums, config_lock, manifest, sinks, status
 from harken.run.folder import RunFolder
 from harken.run.lock import write_lock
 from harken.run.resume_check import AcceptedChanges, version_differences
@@ -52,6 +52,7 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
     if the run in the folder began with another configuration, other weights, rows or versions, with the differences;
     `accept_changes` accepts them and records them in the manifest. A finished run is left as it is.
     """
+    sinks.require_packages(config.trackers)
     if not RunFolder(output).config.exists():
         _require_model(config)  # fail before the folder exists
     with write_lock(output):
@@ -120,6 +121,7 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
         checkpoints=config.checkpoints,
         eval_every=config.training.eval_every,
         tensorboard=config.tensorboard,
+        sinks=sinks.open_sinks(config.trackers, run, settings),
         kind=config.training.type,
         health=config.health,
         dtype=config.dtype,

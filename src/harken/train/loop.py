@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.run.folder import RunFolder
 from harken.run.lock import require_disk_space
 from harken.run.signals import Stopped
+from harken.run.sinks import Sink
 from harken.run.terminal import is_terminal
 from harken.run.tracking import Tracker, logged_lines, say
 from harken.seeds import derive_seed as derive_seed
@@ -104,10 +105,11 @@ def run_stage(
     patience: int | None = None,
     max_skipped_steps: int = 0,
     provenance: Mapping[str, str] | None = None,
+    sinks: Sequence[Callable[[], Sink]] = (),
 ) -> None:
     """Train a stage from its newest valid checkpoint to the end, and monitor its health.
 
-    Checkpoints record `provenance` as their `made_by`. On a stop signal (see `run.signals`):
+    Checkpoints record `provenance` as their `made_by`. `sinks` get copies of the metrics. On a stop signal:
 
     * during a step: writes a checkpoint of the current step, then raises Stopped;
     * while writing `final/`: finishes the run, then raises Stopped.
@@ -122,7 +124,7 @@ def run_stage(
     )
     try:
         with signals.handle_signals():
-            loop.train(seed, eval_every, patience, tensorboard)
+            loop.train(seed, eval_every, patience, tensorboard, sinks)
             loop.finish()
     except Stopped as stop:
         loop.on_stop(stop)
@@ -180,14 +182,21 @@ class _Loop:
         say(f"{self.stage.label}: resuming after step {self.saved} of {self.stage.total}")
         self.nonfinite.count_logged(logged_lines(self.run.metrics, self.done))
 
-    def train(self, seed: int, eval_every: int, patience: int | None, tensorboard: bool) -> None:
+    def train(
+        self,
+        seed: int,
+        eval_every: int,
+        patience: int | None,
+        tensorboard: bool,
+        sinks: Sequence[Callable[[], Sink]] = (),
+    ) -> None:
         """Run all remaining steps."""
         stage, total, checkpoint_due = self.stage, self.stage.total, False
         self.stop_reason = self.stop_reason or self.best.out_of_patience(self.done, eval_every, patience)
         if self.saved == 0:
             stage.on_train_begin()
             self.state_after_done = stage.state()
-        with Tracker(self.run, total, stage.label, tensorboard) as tracker:
+        with Tracker(self.run, total, stage.label, tensorboard, sinks) as tracker:
             tracker.start(self.done)
             if self.done:
                 # Not splitlines: a metric's name may contain a character that splitlines takes for a line break.

@@ -29,6 +29,7 @@ from harken.models.resolve import resolve
 from harken.models.roles import RewardModel, ScalarHead, lineage_fingerprint
 from harken.records import TokenPair
 from harken.run.tracking import progress
+from harken.train.groups import mean_by_group
 from harken.train.nonfinite import attach_tensors, check_finite, check_finite_loss
 from harken.train.oom_retry import MicroBatcher
 from harken.train.optim.optimiser import Optimiser, lr_multiplier
@@ -72,7 +73,7 @@ class RewardStage:
             backbone.add_adapter(ADAPTER, config.lora, config.seed)
         else:
             backbone.train_all_weights()
-        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325).
+        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325; property 12).
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
         self.model = RewardModel(backbone, self.adapter, head.to(backbone.device))
         trained = backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()
@@ -83,7 +84,7 @@ class RewardStage:
         }
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(parameters, self.settings)
-        self.micro_batcher = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
+        self.budget = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Minimise the mean loss over the pairs of one batch.
@@ -103,15 +104,13 @@ class RewardStage:
         pairs = [self.pairs[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
-            loss, rewards = self.micro_batcher.retry_on_oom(
-                lambda: self._backward(pairs), self.optimiser.zero_grad
-            )
+            loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(partial(self._dump_tensors, pairs)):
             norm = self.optimiser.clip_and_step(lr_scale)
         metrics = {"loss": loss, "lr": self.settings.lr * lr_scale, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
-        metrics["memory/micro_batch_tokens"] = float(self.micro_batcher.tokens)
+        metrics["memory/micro_batch_tokens"] = float(self.budget.tokens)
         return metrics | _accuracy(rewards, pairs)
 
     def _backward(self, pairs: Sequence[TokenPair]) -> tuple[float, np.ndarray]:
@@ -150,7 +149,7 @@ class RewardStage:
 
     @torch.no_grad()
     def evaluate(self, done: int) -> dict[str, float]:
-        """Measure held-out loss, margin, calibration and strict accuracy with its 95 % interval, also per domain.
+        """Measure held-out loss, margin, calibration and strict accuracy with its 95 % interval, also by group.
 
         `select/loss` is the loss of the pairs that choose the best checkpoint; no other figure includes them.
         """
@@ -184,7 +183,10 @@ class RewardStage:
             for name, index in sorted(domains.items()):
                 correct = _num_correct(rewards[index], [self.held_out[i] for i in index])
                 metrics[f"eval/accuracy_{name or 'none'}"] = correct / len(index)
-        return metrics
+        rows = [self.held_out[i] for i in decided]
+        right = [float(_num_correct(rewards[[i]], [self.held_out[i]])) for i in decided]
+        languages = [row.language for row in rows]
+        return metrics | mean_by_group("eval/accuracy_language_", languages, right)
 
     def on_train_begin(self) -> None:
         """Do nothing: the loss of the first step is that of the initial weights."""
@@ -214,12 +216,12 @@ class RewardStage:
 
     def state(self) -> dict[str, Any]:
         """What fits into memory; the order of pairs is a function of the step."""
-        return {"micro_batch_tokens": self.micro_batcher.tokens}
+        return {"micro_batch_tokens": self.budget.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore adapter, head, optimiser state and token budget."""
         self.optimiser.load(tensors)
-        self.micro_batcher.tokens = int(state["micro_batch_tokens"])
+        self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
         """Calibrate on training pairs, then write the adapter or every weight, the head and metadata.
@@ -257,12 +259,12 @@ class RewardStage:
         return batch.to(self.backbone.device)
 
     def _micro_batches(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
-        return self.micro_batcher.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])
+        return self.budget.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])
 
     @torch.no_grad()
     def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         """Score both sides, [pairs, 2], with OOM retry."""
-        return self.micro_batcher.retry_on_oom(lambda: self._score_once(pairs, label))
+        return self.budget.retry_on_oom(lambda: self._score_once(pairs, label))
 
     def _score_once(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         rewards = np.zeros((len(pairs), 2))

@@ -19,6 +19,7 @@ from harken.models.backbone import Backbone
 from harken.models.roles import Policy
 from harken.records import TokenDemonstration
 from harken.run.tracking import say
+from harken.train.groups import by_domain_and_language
 from harken.train.nonfinite import attach_tensors, check_finite_loss
 from harken.train.oom_retry import MicroBatcher
 from harken.train.optim.optimiser import Optimiser, lr_multiplier
@@ -53,7 +54,7 @@ class SupervisedStage:
             backbone.train_all_weights()
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
-        self.micro_batcher = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
+        self.budget = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Minimise the mean loss over the response tokens of one batch.
@@ -75,7 +76,7 @@ class SupervisedStage:
         rows = [self.rows[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
-            loss = self.micro_batcher.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
+            loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(lambda: vars(self._collate(rows))):
             norm = self.optimiser.clip_and_step(lr_scale)
@@ -84,7 +85,7 @@ class SupervisedStage:
             "lr": self.settings.lr * lr_scale,
             "grad_norm": norm,
             "tokens_per_second": sum(len(row.tokens) for row in rows) / (time.perf_counter() - began),
-            "memory/micro_batch_tokens": float(self.micro_batcher.tokens),
+            "memory/micro_batch_tokens": float(self.budget.tokens),
         }
 
     def _backward(self, rows: Sequence[TokenDemonstration]) -> float:
@@ -103,16 +104,25 @@ class SupervisedStage:
 
     @torch.no_grad()
     def evaluate(self, done: int) -> dict[str, float]:
-        """Measure the mean loss in nats per response token on the held-out demonstrations."""
+        """Measure the mean loss in nats per response token on the held-out rows, also by domain and language."""
         if not self.held_out:
             return {}
-        loss = -self.micro_batcher.retry_on_oom(
-            lambda: sum(
-                float(self.policy.evaluate(batch).logprobs[batch.response_mask].sum())
-                for _, batch in self._batches(self.held_out)
-            )
+        loss, sums = self.budget.retry_on_oom(self._held_out_losses)
+        counts = [float(sum(row.response_mask)) for row in self.held_out]
+        means = [own / count for own, count in zip(sums, counts, strict=True)]
+        return {"eval/loss": loss / sum(counts)} | by_domain_and_language(
+            "eval/loss", self.held_out, means, counts
         )
-        return {"eval/loss": loss / sum(sum(row.response_mask) for row in self.held_out)}
+
+    def _held_out_losses(self) -> tuple[float, list[float]]:
+        """Sum the loss over the response tokens of all held-out rows, and of each."""
+        total, sums = 0.0, [0.0] * len(self.held_out)
+        for group, batch in self._batches(self.held_out):
+            logprobs = self.policy.evaluate(batch).logprobs
+            total -= float(logprobs[batch.response_mask].sum())
+            for row, own in zip(group, torch.where(batch.response_mask, logprobs, 0.0).sum(-1), strict=True):
+                sums[row] = -float(own)
+        return total, sums
 
     def on_train_begin(self) -> None:
         """Do nothing: the loss of the first step is that of the initial weights."""
@@ -136,12 +146,12 @@ class SupervisedStage:
 
     def state(self) -> dict[str, Any]:
         """Return the token budget; the order of rows is a function of the step."""
-        return {"micro_batch_tokens": self.micro_batcher.tokens}
+        return {"micro_batch_tokens": self.budget.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore weights, optimiser state and token budget."""
         self.optimiser.load(tensors)
-        self.micro_batcher.tokens = int(state["micro_batch_tokens"])
+        self.budget.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
         """Write the whole merged model. Merging rounds to the base's dtype: print held-out loss before and after."""
@@ -157,7 +167,7 @@ class SupervisedStage:
         self.backbone.save_model(folder)
 
     def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[tuple[list[int], TokenBatch]]:
-        for group in self.micro_batcher.split([[row.tokens] for row in rows]):
+        for group in self.budget.split([[row.tokens] for row in rows]):
             yield group, self._collate([rows[i] for i in group])
 
     def _collate(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:

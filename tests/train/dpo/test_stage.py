@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -170,6 +171,33 @@ def test_selection_is_by_loss_or_by_accuracy(tmp_path: Path) -> None:
     by_accuracy = dpo_stage(tmp_path, dpo_config(dpo={"selection": "accuracy"}))
     assert by_accuracy.selection_metric(metrics) == 0.75
     assert by_accuracy.selection_metric({}) is None
+
+
+def test_accuracy_by_domain_and_language(tmp_path: Path) -> None:
+    """S0-17: each group's accuracy is that of its pairs alone; ties count nowhere."""
+    rows = [
+        dataclasses.replace(
+            p, domain="ab"[i % 2], language=("", "en", "de")[i % 3], label=0.5 if i == 0 else 1.0
+        )
+        for i, p in enumerate(PAIRS)
+    ]
+    stage = dpo_stage(tmp_path, pairs=rows)
+    stage.step(0)
+    found = stage.evaluate(1)
+    groups: dict[str, list[int]] = {
+        "a": [], "b": [], "language_none": [], "language_en": [], "language_de": [],
+    }  # fmt: skip
+    for i in range(1, 4):  # the held-out ones, without the tie
+        groups["ab"[i % 2]].append(i)
+        groups[("language_none", "language_en", "language_de")[i % 3]].append(i)
+    policy = stage.learner.scores(stage.models.policy, stage.examples)
+    gap = ((policy - stage.reference[: len(rows)]) @ torch.tensor([1.0, -1.0])).tolist()
+    for name, own in groups.items():
+        expected = sum(gap[i] > 0 for i in own) / len(own)
+        assert found[f"eval/rewards/accuracies_{name}"] == pytest.approx(expected), name
+    assert (
+        len([name for name in found if name.startswith("eval/rewards/accuracies_")]) == 7
+    )  # with low and high
 
 
 def test_a_soft_label_below_half_prefers_the_other_side(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class PreferenceExample:
     first: TokenResponse
     second: TokenResponse
     label: float = 1.0
+    domain: str = ""
+    language: str = ""
 
     @property
     def sides(self) -> tuple[TokenResponse, TokenResponse]:
@@ -55,7 +57,7 @@ class RatedResponse:
 def pair_examples(pairs: Sequence[TokenPair], *, drop_ties: bool = False) -> list[PreferenceExample]:
     """Return one example per pair."""
     return [
-        PreferenceExample(pair.id, *_sides(pair), pair.label)
+        PreferenceExample(pair.id, *_sides(pair), pair.label, pair.domain, pair.language)
         for pair in pairs
         if not (drop_ties and pair.label == 0.5)
     ]

@@ -11,6 +11,7 @@ from harken.config.preference_training import PreferenceLossSettings
 from harken.maths.statistics.intervals import wilson_interval
 from harken.train.dpo.examples import PreferenceExample
 from harken.train.dpo.loss import ExampleScores, implicit_rewards
+from harken.train.groups import by_domain_and_language
 
 
 def preference_metrics(
@@ -57,6 +58,19 @@ def accuracy_interval(
         "rewards/accuracies_high": high,
         "rewards/pairs": float(decided),
     }
+
+
+def accuracies_by_group(
+    settings: PreferenceLossSettings, scores: ExampleScores, examples: Sequence[PreferenceExample]
+) -> dict[str, float]:
+    """Return `rewards/accuracies` by domain and by language. For KTO, whose rows have neither, {}."""
+    label = torch.tensor([example.label for example in examples])
+    if settings.loss == "kto":
+        return {}
+    ordered = _by_label(implicit_rewards(settings, scores), label)
+    decided = [i for i, example in enumerate(examples) if example.label != 0.5]
+    correct = [float(ordered[i, 0] > ordered[i, 1]) for i in decided]
+    return by_domain_and_language("rewards/accuracies", [examples[i] for i in decided], correct)
 
 
 def _rated(rewards: Tensor, scores: ExampleScores, desirable: Tensor) -> dict[str, float]:

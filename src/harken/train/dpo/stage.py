@@ -19,7 +19,7 @@ from harken.run.folder import RunFolder
 from harken.run.tracking import say
 from harken.train.dpo.examples import PreferenceExample
 from harken.train.dpo.learner import PreferenceLearner
-from harken.train.dpo.metrics import accuracy_interval, preference_metrics
+from harken.train.dpo.metrics import accuracies_by_group, accuracy_interval, preference_metrics
 from harken.train.dpo.models import PolicyModels
 from harken.train.dpo.reference_scores import kept_scores, scores_fingerprint
 from harken.train.dpo.sampled import SampledResponses
@@ -69,7 +69,7 @@ class DPOStage:
             sampling,
             models.policy,
             models.reference,
-            self.learner.micro_batcher,
+            self.learner.budget,
             "dpo/held-out",
         )
         self.facts = (
@@ -110,7 +110,7 @@ class DPOStage:
             "loss": loss,
             "lr": self.training.lr * lr_scale,
             "grad_norm": norm,
-            "memory/micro_batch_tokens": float(self.learner.micro_batcher.tokens),
+            "memory/micro_batch_tokens": float(self.learner.budget.tokens),
         } | preference_metrics(self.settings, scores, examples)
 
     def on_train_begin(self) -> None:
@@ -133,6 +133,7 @@ class DPOStage:
         losses, scores = self.learner.evaluate(self.held_out, reference, "DPO: held-out rows")
         found = preference_metrics(self.settings, scores, self.held_out)
         found |= accuracy_interval(found, self.settings, self.held_out)
+        found |= accuracies_by_group(self.settings, scores, self.held_out)
         return {"eval/loss": float(losses.mean())} | {f"eval/{name}": value for name, value in found.items()}
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
@@ -168,12 +169,12 @@ class DPOStage:
 
     def state(self) -> dict[str, Any]:
         """Return the token budget and the length before training; the order of rows is a function of the step."""
-        return {"micro_batch_tokens": self.learner.micro_batcher.tokens, "sampled": self.sampled.state()}
+        return {"micro_batch_tokens": self.learner.budget.tokens, "sampled": self.sampled.state()}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore `tensors` and `state`."""
         self.learner.optimiser.load(tensors)
-        self.learner.micro_batcher.tokens = int(state["micro_batch_tokens"])
+        self.learner.budget.tokens = int(state["micro_batch_tokens"])
         self.sampled.load(state["sampled"])
 
     def save(self, folder: Path) -> None:

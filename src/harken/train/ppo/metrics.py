@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import StatisticsError, correlation, fmean, pstdev
 
@@ -15,10 +14,9 @@ from harken.maths.diversity import distinct_n, unique_items
 from harken.maths.masked import masked_mean
 from harken.maths.repetition import repeated_ngram_fraction
 from harken.records import REWARD_MODEL, Rollout, ScoredRollout
+from harken.train.groups import by_domain_and_language
 from harken.train.ppo.targets import PPOTargets
 
-MAX_METRIC_GROUPS = 12
-"""Above this many groups (domains or languages), per-group metrics are not logged."""
 MIN_RESPONSES_TO_CORRELATE = 8
 """The correlation over fewer responses than this is noise and is set to 0."""
 
@@ -79,8 +77,7 @@ def reward_metrics(scored: Sequence[ScoredRollout], score_clip: float | None) ->
     """Average the rewards, in all and by domain, language and part, and correlate scores with lengths."""
     rewards = [float(s.reward) for s in scored]
     metrics = {"reward/mean": fmean(rewards), "reward/std": pstdev(rewards)}
-    metrics |= _by_group("reward/mean_", [s.rollout.prompt.domain for s in scored], rewards)
-    metrics |= _by_group("reward/mean_language_", [s.rollout.prompt.language for s in scored], rewards)
+    metrics |= by_domain_and_language("reward/mean", [s.rollout.prompt for s in scored], rewards)
     score_and_length: list[tuple[float, int]] = []
     for part in scored[0].scores:
         pairs = list(_scores_and_lengths(scored, part.source))
@@ -112,16 +109,6 @@ def _correlation(pairs: Sequence[tuple[float, int]]) -> float:
         return correlation([score for score, _ in pairs], [length for _, length in pairs])
     except StatisticsError:
         return 0.0
-
-
-def _by_group(name: str, groups: Sequence[str], rewards: Sequence[float]) -> dict[str, float]:
-    """Compute the mean reward of each group; {} unless there are 2 to `MAX_METRIC_GROUPS` of them."""
-    members: dict[str, list[float]] = defaultdict(list)
-    for group, reward in zip(groups, rewards, strict=True):
-        members[group or "none"].append(reward)
-    if not 2 <= len(members) <= MAX_METRIC_GROUPS:
-        return {}
-    return {f"{name}{group}": fmean(values) for group, values in sorted(members.items())}
 
 
 def _kl(batch: TokenBatch, targets: PPOTargets) -> dict[str, float]:
