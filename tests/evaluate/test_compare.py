@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harken.errors import UserError
-from harken.evaluate.compare import compare
+from harken.evaluate.compare import MAX_SLICED_POLICIES, compare
 from harken.evaluate.estimates import Units
 from harken.maths.statistics.intervals import wilson_interval
 from harken.maths.statistics.multiplicity import holm
@@ -298,3 +298,20 @@ def test_paired_intervals_have_their_nominal_coverage():
         found = units.means({"d": study[:, 1:] - study[:, :1]})["d"]
         covered += found["low"] <= 0 <= found["high"]
     assert 0.91 <= covered / 300 <= 0.98
+
+
+def test_many_policies_are_sliced_against_the_baseline_alone() -> None:
+    """All pairs have their figures; slices of 78 pairs would be most of the time and of the file."""
+    rows = [
+        {
+            "policy": f"p{p:02}", "prompt_id": f"q{q}", "sample": 0, "reward": float((p * q) % 5),
+            "response_tokens": 5 + q, "domain": "ab"[q % 2],
+        }
+        for p in range(MAX_SLICED_POLICIES + 1)
+        for q in range(8)
+    ]  # fmt: skip
+    pairs = compare(rows, draws=50, refit_draws=20)["pairs"]
+    assert len(pairs) == 13 * 12 // 2 and all(pair["n"] == 8 for pair in pairs)
+    assert {pair["left"] for pair in pairs if pair["slices"]} == {"p00"}
+    fewer = compare([row for row in rows if row["policy"] != "p12"], draws=50, refit_draws=20)["pairs"]
+    assert all(pair["slices"] for pair in fewer)

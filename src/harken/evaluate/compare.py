@@ -32,6 +32,9 @@ from harken.maths.statistics.intervals import finite_or_none
 from harken.maths.statistics.multiplicity import holm
 from harken.maths.statistics.power import detectable_win_rate
 
+MAX_SLICED_POLICIES = 12
+"""Most policies of which every pair is compared by slices: 40 policies are 780 pairs, which nobody reads by slice."""
+
 
 def compare(
     rows: Sequence[Mapping[str, Any]],
@@ -55,7 +58,8 @@ def compare(
 
     Policies keep the order in which they appear, and the first is the baseline. "table" has one entry per policy,
     "ties" counts the rows without a unique best reward, "pairs" has one entry per pair of policies, left before right,
-    and "strengths" (for more than two policies) a Bradley–Terry model. A mean or rate is {"value", "low", "high"} with
+    and "strengths" (for more than two policies) a Bradley–Terry model. With more than MAX_SLICED_POLICIES policies only
+    the pairs with the baseline have slices. A mean or rate is {"value", "low", "high"} with
     a 95 % interval, or None where nothing was judged.
 
     Raises UserError when policies have responses to different prompts, which it names, when prompts have different
@@ -72,10 +76,12 @@ def compare(
     units = Units(table.families, draws, seed)
     settings = ComparisonSettings(judges, tie_epsilon, repeatability, refit_draws)
     parts = build_slices(table, slices)
+    all_sliced = len(table.policies) <= MAX_SLICED_POLICIES
     rewards = {p: table.column(p, "reward") for p in table.policies}
     best, ties = _winners(rewards, tie_epsilon)
+    baseline = table.policies[0]
     pairs = [
-        pair_figures(table, left, right, parts, units, settings)
+        pair_figures(table, left, right, parts if all_sliced or left == baseline else [], units, settings)
         for left, right in combinations(table.policies, 2)
     ]
     _adjust(pairs, judges)

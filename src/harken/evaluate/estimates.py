@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harken.evaluate.response_table import Numbers
 from harken.maths.statistics.bootstrap import (
+    SortedReplicates,
     bca_interval,
     is_constant,
     jackknife_ratio,
@@ -107,9 +108,10 @@ class Units:
                 bounds = unvaried_interval(value, clusters, limits.get(name), CONFIDENCE).bounds * 2
             else:
                 jackknife = jackknife_ratio(top[some, column], bottom[some, column])
+                ordered = SortedReplicates(replicates[:, column])
                 bounds = (
-                    *percentile_interval(replicates[:, column], CONFIDENCE, clusters),
-                    *bca_interval(value, replicates[:, column], jackknife, CONFIDENCE, clusters),
+                    *percentile_interval(ordered, CONFIDENCE, clusters),
+                    *bca_interval(value, ordered, jackknife, CONFIDENCE, clusters),
                 )
             names_of_bounds = ("low", "high", "bca_low", "bca_high")
             found[name] = {"value": value, "n": n, **dict(zip(names_of_bounds, bounds, strict=True))}

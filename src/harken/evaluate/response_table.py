@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class ResponseTable:
     families: NDArray[np.int64]
     length_unit: str
     rows: dict[tuple[str, str, int], Mapping[str, Any]]
+    _kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was read of a policy: every pair it is in needs the same columns, and counting words takes long."""
 
     @property
     def prompts(self) -> int:
@@ -47,7 +50,10 @@ class ResponseTable:
         return len(self.keys[0])
 
     def column(self, policy: str, name: str) -> Numbers:
-        """Return a column of one policy, [prompts, samples], NaN where there is no value."""
+        """Return a column of one policy, [prompts, samples], NaN where there is no value. It is read-only."""
+        return self._keep(("column", policy, name), partial(self._column, policy, name))
+
+    def _column(self, policy: str, name: str) -> Numbers:
         values = [[self.rows[policy, p, s].get(name) for p, s in samples] for samples in self.keys]
         return np.array([[np.nan if v is None else float(v) for v in row] for row in values])
 
@@ -55,17 +61,34 @@ class ResponseTable:
         """Return the lengths of the responses of a policy in `length_unit`, [prompts, samples]."""
         if self.length_unit == "tokens":
             return self.column(policy, "response_tokens")
+        return self._keep(("words", policy), partial(self._word_counts, policy))
+
+    def _word_counts(self, policy: str) -> Numbers:
         texts = [[self.rows[policy, p, s]["response"] for p, s in samples] for samples in self.keys]
         return np.array([[float(count_words(text)) for text in row] for row in texts])
 
     def styles(self, policy: str) -> dict[str, Numbers] | None:
         """Return the counts of each of `MARKUP`, [prompts, samples]; None where a response came without its text."""
+        key = ("styles", policy)
+        if key not in self._kept:
+            self._kept[key] = self._count_styles(policy)
+        found: dict[str, Numbers] | None = self._kept[key]
+        return found
+
+    def _count_styles(self, policy: str) -> dict[str, Numbers] | None:
         texts = [self.rows[policy, p, s].get("response") for samples in self.keys for p, s in samples]
         if None in texts:
             return None
         counts = np.array([count_styles(str(text)) for text in texts], dtype=np.float64)
         shape = (self.prompts, self.samples)
         return {name: counts[:, i].reshape(shape) for i, name in enumerate(MARKUP)}
+
+    def _keep(self, key: tuple[str, ...], read: Callable[[], Numbers]) -> Numbers:
+        if key not in self._kept:
+            self._kept[key] = read()
+            self._kept[key].flags.writeable = False
+        found: Numbers = self._kept[key]
+        return found
 
     def labels(self, name: str) -> list[str]:
         """Return the value of a column for each prompt as text, "" where there is none.

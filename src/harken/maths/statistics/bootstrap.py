@@ -8,7 +8,7 @@ in the same way and from the same draws.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from scipy import special
 
 BOOTSTRAP_BLOCK = 2_000_000
 """Numbers that the bootstrap draws at a time: 16 MB for any sample size."""
+
+KEPT_COUNTS = 8_000_000
+"""Largest number of counts that are kept for the next estimate: 16 MB."""
 
 LEAST_CLUSTERS = 6
 """Fewest clusters whose resamples can reach a 95 % interval: it lies between the smallest and the largest of n values,
@@ -29,6 +32,20 @@ def cluster_counts(clusters: int, draws: int, seed: int) -> Iterator[Array]:
 
     The size of a block is no part of the result. Source: Efron 1979, Annals of Statistics 7:1.
     """
+    if clusters * draws <= KEPT_COUNTS and clusters <= np.iinfo(np.uint16).max:
+        for counts in _kept_counts(clusters, draws, seed):
+            yield counts.astype(np.float64)
+    else:
+        yield from _draw_counts(clusters, draws, seed)
+
+
+@lru_cache(maxsize=4)
+def _kept_counts(clusters: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """Return the blocks of `cluster_counts`: every pair of policies resamples the same prompts with the same seed."""
+    return tuple(counts.astype(np.uint16) for counts in _draw_counts(clusters, draws, seed))
+
+
+def _draw_counts(clusters: int, draws: int, seed: int) -> Iterator[Array]:
     random = np.random.default_rng(seed)
     rows = max(BOOTSTRAP_BLOCK // clusters, 1)
     for done in range(0, draws, rows):
@@ -78,8 +95,41 @@ def critical_value(confidence: float, clusters: int | None) -> float:
     return float(t * np.sqrt(clusters / (clusters - 1)))
 
 
+class SortedReplicates:
+    """Hold the replicates of an estimate in ascending order, without NaN: several intervals share one sort."""
+
+    def __init__(self, replicates: ArrayLike) -> None:
+        """Sort the replicates. Raises ValueError where none is a number."""
+        ordered = np.sort(np.asarray(replicates, dtype=np.float64).reshape(-1))  # NaN come last
+        self.values: Array = (
+            ordered[: len(ordered) - int(np.isnan(ordered).sum())] if len(ordered) else ordered
+        )
+        if not len(self.values):
+            raise ValueError("an interval needs at least one replicate, got none")
+
+    def quantile(self, level: float) -> float:
+        """Interpolate between the two nearest replicates, as `numpy.quantile` does by default."""
+        place = level * (len(self.values) - 1)
+        low = min(max(int(np.floor(place)), 0), len(self.values) - 1)
+        before, after = self.values[low], self.values[min(low + 1, len(self.values) - 1)]
+        part = place - low
+        if part >= 0.5:
+            return float(after - (after - before) * (1 - part))
+        return float(before + (after - before) * part)
+
+    def share_below(self, value: float) -> float:
+        """Return the share of replicates below a value; those that equal it count half."""
+        left, right = (np.searchsorted(self.values, value, side) for side in ("left", "right"))
+        return float(left / len(self.values) + right / len(self.values)) / 2
+
+    @property
+    def constant(self) -> bool:
+        """Whether all replicates are one number, but for rounding."""
+        return is_constant(self.values[[0, -1]])
+
+
 def percentile_interval(
-    replicates: ArrayLike, confidence: float = 0.95, clusters: int | None = None
+    replicates: ArrayLike | SortedReplicates, confidence: float = 0.95, clusters: int | None = None
 ) -> tuple[float, float]:
     """Return the percentile interval (low, high) of an estimate from its bootstrap replicates.
 
@@ -89,17 +139,16 @@ def percentile_interval(
     alike) say nothing about the error of the estimate: the interval is infinite.
     Source: Efron 1979; expanded percentiles: Hesterberg 2015, The American Statistician 69:371, section 5.3.
     """
-    found = _known(replicates)
-    if is_constant(found):
+    found = _sorted(replicates)
+    if found.constant:
         return -np.inf, np.inf
     tail = float(special.ndtr(-critical_value(confidence, clusters)))
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return float(low), float(high)
+    return found.quantile(tail), found.quantile(1 - tail)
 
 
 def bca_interval(
     estimate: float,
-    replicates: ArrayLike,
+    replicates: ArrayLike | SortedReplicates,
     jackknife: ArrayLike,
     confidence: float = 0.95,
     clusters: int | None = None,
@@ -111,11 +160,11 @@ def bca_interval(
     percentile interval is returned; it is infinite where they do not vary.
     Source: Efron 1987, JASA 82:171.
     """
-    found, left = _known(replicates), np.asarray(jackknife, dtype=np.float64)
-    below = ((found < estimate).mean() + (found <= estimate).mean()) / 2
+    found, left = _sorted(replicates), np.asarray(jackknife, dtype=np.float64)
+    below = found.share_below(estimate)
     deviation = left.mean() - left if len(left) else np.zeros(1)
     spread = float((deviation**2).sum())
-    if not 0 < below < 1 or spread == 0 or is_constant(found):
+    if not 0 < below < 1 or spread == 0 or found.constant:
         return percentile_interval(found, confidence, clusters)
     bias = special.ndtri(below)
     acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
@@ -129,8 +178,8 @@ def bca_interval(
             if acceleration * shifted < 1
             else float(side > 0)
         )
-    low, high = np.quantile(found, levels)
-    return float(low), float(high)
+    low, high = map(found.quantile, levels)
+    return low, high
 
 
 def is_constant(values: ArrayLike) -> bool:
@@ -139,9 +188,5 @@ def is_constant(values: ArrayLike) -> bool:
     return bool(np.ptp(array) <= 1e-12 * np.abs(array).max())
 
 
-def _known(replicates: ArrayLike) -> NDArray[Any]:
-    values = np.asarray(replicates, dtype=np.float64).reshape(-1)
-    known = values[~np.isnan(values)]
-    if not len(known):
-        raise ValueError("an interval needs at least one replicate, got none")
-    return known
+def _sorted(replicates: ArrayLike | SortedReplicates) -> SortedReplicates:
+    return replicates if isinstance(replicates, SortedReplicates) else SortedReplicates(replicates)
