@@ -53,6 +53,12 @@ ACCURACY = [
     ("lengths of equal pairs win", "length_accuracy: scored.lengths[:, 0] != scored.lengths[:, 1]", "scored.lengths[:, 0] >= 0"),
     ("correlation of a side", "_correlation: length @ scored.gap", "length @ scored.rewards[:, 0]"),
     ("models in the order of the row", "_writers: sorted(set(pair.written_by))", "pair.written_by"),
+    ("rows of a slice are those of another name", "slice_names: _listed(names)[0]", "_listed(names[::-1])[0]"),
+]  # fmt: skip
+
+ROWS = [
+    ("the best pairs are kept as the errors", "_chosen: scored.decided[i] and scored.margin[i] <= 0", "scored.margin[i] > 0"),
+    ("the other side is the preferred one", "_row: scored.side[i] >= 0", "scored.side[i] < 0"),
 ]  # fmt: skip
 
 BASELINES = [
@@ -167,6 +173,7 @@ TABLES = {
     ): ADVICE,
     ("card/scored.py", "card/test_sections.py"): SCORED,
     ("card/accuracy.py", "card/test_sections.py"): ACCURACY,
+    ("card/rows.py", "card/test_sections.py"): ROWS,
     ("card/baselines.py", "card/test_sections.py"): BASELINES,
     ("card/spread.py", "card/test_sections.py"): SPREAD,
     ("card/edits.py", "card/test_sections.py"): EDITS,

@@ -20,7 +20,8 @@ from harken.card.best_of_n import best_of_n_curve, selection_weights
 from harken.card.calibrated import training_calibration
 from harken.card.ceiling import ceiling_section
 from harken.card.learning_curve import learning_curve
-from harken.card.probes import other_prompts, probe_section, prompt_section
+from harken.card.probes import other_prompts, probe_edits, probe_section, prompt_section
+from harken.card.rows import MAX_CARD_ROWS, MAX_ROW_CHARS, card_rows
 from harken.card.scored import ScoredPairs, score
 from harken.card.spread import margin_section, spread_section
 from harken.card.stability import repeatability_section
@@ -349,3 +350,62 @@ def test_token_pairs_have_a_card_without_text():
     assert set(accuracy_slices(found)["domain"]) == {"a", "b"}
     assert prompt_section(made.MadeScorer(by_length), found) is None
     assert replace(rows[0], label=0.5).label == 0.5
+
+
+def test_the_rows_of_a_slice_are_those_that_its_number_counts():
+    """Small cards keep every pair; the share of a slice can be counted from its rows."""
+    pairs = [replace(p, strength=float(1 + i % 3)) for i, p in enumerate(made.made_pairs(120))]
+    found, _ = score(made.MadeScorer(made.healthy), pairs)
+    probed = probe_edits(made.MadeScorer(made.healthy), found.select(np.arange(len(found)) < 20))
+    kept = card_rows(found, probed, seed=1)
+    assert kept["pairs"] == len(kept["rows"]) == 120 and kept["rule"] == "All 120 pairs."
+    margins = [row["margin"] for row in kept["rows"]]
+    assert margins == sorted(margins)
+    for column, slices in accuracy_slices(found).items():
+        for value, figures in slices.items():
+            own = [row for row in kept["rows"] if row["slices"][column] == value]
+            assert (len(own), sum(row["margin"] > 0 for row in own) / len(own)) == (
+                figures["pairs"],
+                figures["share"],
+            )
+    for one in probed:
+        own = [row["edits"][one.edit.name] for row in kept["rows"] if one.edit.name in row["edits"]]
+        assert len(own) == one.section["pairs"]
+        assert np.mean([row["change"] for row in own]) == pytest.approx(
+            one.section["change"]["mean"], abs=1e-4
+        )
+        flips = one.section["flips"]
+        assert sum(row["wins"] for row in own) == round(flips["share"] * flips["pairs"])
+
+
+def test_a_large_card_keeps_probed_pairs_and_the_worst_errors():
+    pairs = made.made_pairs(900)
+    found, _ = score(made.MadeScorer(made.healthy), pairs)
+    last = np.arange(len(found)) >= 890
+    kept = card_rows(found, probe_edits(made.MadeScorer(made.healthy), found.select(last)), seed=1)
+    assert len(kept["rows"]) == MAX_CARD_ROWS and "400 of 900 pairs" in kept["rule"]
+    ids = {row["id"] for row in kept["rows"]}
+    assert {p.prompt.id for p, is_last in zip(found.pairs, last, strict=True) if is_last} <= ids
+    worst = sorted(range(900), key=lambda i: found.margin[i])[:50]
+    assert all(found.margin[i] <= 0 and found.pairs[i].prompt.id in ids for i in worst)
+
+
+def test_long_texts_of_rows_are_cut_and_pairs_of_tokens_left_out():
+    rows = [
+        (pair("p", "a" * 2000, "b"), 2.0, 1.0),
+        (pair("q", label=0.5), 1.0, 2.0),
+        (pair("r", "c", "d", label=0.0), 1.0, 9.0),
+    ]
+    found = scored(rows)
+    tokens = ScoredPairs([*found.pairs, TokenPair("t", (1,), (2,))], np.vstack([found.rewards, [[1.0, 0.0]]]))
+    kept = card_rows(tokens, [], seed=1)
+    assert [row["id"] for row in kept["rows"]] == ["q", "p", "r"] and kept["pairs"] == 4
+    assert kept["rows"][0]["margin"] is None and kept["rows"][1]["rewards"] == [2.0, 1.0]
+    assert kept["rows"][1]["preferred"] == "a" * MAX_ROW_CHARS + " …"
+    turned = kept["rows"][2]
+    assert (turned["preferred"], turned["other"], turned["rewards"], turned["margin"]) == (
+        "d",
+        "c",
+        [9.0, 1.0],
+        8.0,
+    )

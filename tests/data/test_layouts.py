@@ -142,6 +142,23 @@ def test_helpsteer3_sign_strength_raters_and_context(tmp_path: Path):
     assert report.agreement is not None and report.agreement.unanimous == 0
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "chosen": "good", "rejected": "bad"},
+        {"chosen": [USER, REPLY], "rejected": [USER, BAD]},
+    ],
+)
+def test_votes_beside_chosen_and_rejected_are_the_raters_of_the_pair(tmp_path: Path, row: dict):
+    """Below 0 is for chosen. Rows that were selected by the agreement of their raters say nothing of it."""
+    votes = [{"rater": 1, "score": -2.0}, {"rater": 2, "score": 1.0}, {"rater": 3, "score": None}]
+    [pair], report = pairs(tmp_path, row | {"individual_preference": votes})
+    assert pair.raters == (2.0, -1.0) and pair.label == 1.0
+    assert report.agreement is not None and report.agreement.rows == 1
+    [pair], report = pairs(tmp_path, row | {"individual_preference": votes, "contradictions_left_out": 2})
+    assert pair.raters == () and report.agreement is None
+
+
 def test_a_bare_preference_of_1_or_2_is_not_read_as_a_signed_score(tmp_path: Path):
     """ "preference": 1 says "the first", which a signed score would turn around."""
     sides = {"prompt": "q", "response_1": "one", "response_2": "two"}

@@ -142,6 +142,47 @@ def test_the_numbers_of_tokens_are_those_of_trace(made: Path, tmp_path: Path) ->
     assert max(one["score"] for one in first) == pytest.approx(max(rewards), abs=5.1e-4)
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_a_file_that_cannot_be_read_is_left_out_with_a_notice(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: bool
+) -> None:
+    """One recorded update is cut off; a second one's values and a held-out evaluation are no parquet."""
+    run = RunFolder(copied(made, tmp_path / "run"))
+    checksums.remove_checksums(run.root)
+    cut = run.rollouts / "update-000002.parquet"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (run.credit / "update-000003.parquet").write_bytes(b"PAR1")
+    (run.held_out / "update-000002.parquet").write_text("not a table")
+    assert main(["report", str(run.root), *(["--split"] if split else [])]) == 0
+    shown = capsys.readouterr().out
+    data = read_page(run.root / "05_report" / ("index.html" if split else "report.html"))
+    assert faults(data, SCHEMA) == []
+    for name in (
+        "rollouts/update-000002.parquet",
+        "credit/update-000003.parquet",
+        "held_out/update-000002.parquet",
+    ):
+        assert name in data["notice"], data["notice"]
+    assert "left out because it could not be read" in shown
+    assert [step["step"] for step in data["tokens"]["steps"]] == [1, 4]
+    assert all([point["step"] for point in one["points"]] == [0, 4] for one in data["checkpoints"])
+    if not split:
+        trained = [e for e in data["examples"] if e["responses"][0]["policy"] == "training"]
+        assert {e["extra"]["update"] for e in trained} == {1, 3, 4}
+        assert any(e["responses"][0].get("kl") is not None for e in trained if e["extra"]["update"] == 1)
+        assert all(e["responses"][0].get("kl") is None for e in trained if e["extra"]["update"] == 3)
+
+
+def test_a_run_whose_every_rollout_is_unreadable_still_has_a_page(made: Path, tmp_path: Path) -> None:
+    run = RunFolder(copied(made, tmp_path / "run"))
+    checksums.remove_checksums(run.root)
+    for path in [*run.rollouts.glob("*.parquet"), *run.held_out.glob("*.parquet")]:
+        path.write_bytes(b"")
+    data = report(run.root)
+    assert data["tokens"]["steps"] == data["examples"] == data["checkpoints"] == []
+    assert data["stages"][0]["charts"] and "and 4 more" in data["notice"]
+
+
 def test_several_runs_of_one_kind_are_compared(made: Path, tmp_path: Path) -> None:
     copied(made, tmp_path / "runs" / "weak", kl_coef=0.01)
     copied(made, tmp_path / "runs" / "strong", kl_coef=0.7)

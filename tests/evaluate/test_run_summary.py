@@ -37,7 +37,16 @@ def test_the_end_of_a_run_is_its_last_three_updates(tmp_path: Path) -> None:
         line(100.0, 100.0, **{"eval/reward_mean": 7.0, "eval/judge_gold": 0.7}),
         line(1.0, 2.0, **{"eval/reward_mean": 8.0, "eval/judge_gold": 0.9}),
         line(3.0, 4.0),
-        line(5.0, 6.0, **{"health/status": 2.0, "health/kl_drift": 2.0, "health/entropy": 0.0}),
+        line(
+            5.0,
+            6.0,
+            **{
+                "health/status": 2.0,
+                "health/kl_explosion": 2.0,
+                "health/kl_drift": 2.0,
+                "health/entropy": 0.0,
+            },
+        ),
     ]
     one = run_summary.summarize_run(written(tmp_path / "run", lines))
     assert one.figures == {

@@ -34,7 +34,8 @@ def cells(browser, caption):
     script = """(() => {
       const shown = [...document.querySelectorAll("#comparison table")];
       const table = shown.find((t) => t.caption.textContent.startsWith(CAPTION));
-      const text = (cell) => [...cell.childNodes].filter((n) => n.nodeName !== "svg").map((n) => n.textContent);
+      const isText = (n) => n.nodeName !== "svg" && n.className !== "ends";
+      const text = (cell) => [...cell.childNodes].filter(isText).map((n) => n.textContent);
       return [...table.rows].map((row) => [...row.cells].map((cell) => text(cell).join(" ").trim()));
     })()"""
     return browser.value(script.replace("CAPTION", json.dumps(caption)))
@@ -119,6 +120,55 @@ def test_the_tables_show_the_summary(opened, run):
         [part["value"], str(part["prompts"]), f"{part['wins']} / {part['ties']} / {part['losses']}"]
         for part in pairs[0]["slices"] if part["column"] == "domain"
     ]  # fmt: skip
+
+
+def test_bars_beside_each_other_have_one_axis_with_labelled_ends(opened, run):
+    """Shares go from 0 to 100 % in every column, so a bar of 6 % is short beside one of 100 %."""
+    script = """(() => {
+      const shown = [...document.querySelectorAll("#comparison table")];
+      const table = shown.find((t) => t.caption.textContent.startsWith(CAPTION));
+      const ends = (cell) => [...cell.querySelectorAll(".ends > span")].map((end) => end.textContent);
+      const names = [...table.tHead.rows[0].cells].map((cell) => [cell.firstChild.textContent, ends(cell)]);
+      const points = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) =>
+        Number(cell.querySelector("svg .point")?.getAttribute("cx") ?? NaN)));
+      return [names, points];
+    })()"""
+    names, points = opened.value(script.replace("CAPTION", json.dumps("Every policy")))
+    shares = [
+        place for place, (name, _) in enumerate(names) if name in ("best response", "truncated", "empty")
+    ]
+    assert len(shares) == 3 and all(names[place][1] == ["0 %", "100 %"] for place in shares)
+    assert all(len(ends) == 2 for name, ends in names if name in ("learned reward", "gold"))
+    for row, policy in zip(points, run["summary"]["table"], strict=True):
+        for place, key in zip(shares, ("win_rate", "cap_hit", "empty"), strict=True):
+            assert row[place] == pytest.approx(6 + 104 * policy[key]["value"], abs=0.1)
+    changes, _ = opened.value(script.replace("CAPTION", json.dumps("Changes of rates")))
+    assert len({tuple(ends) for _, ends in changes if ends}) == 1
+
+
+def test_the_contents_show_that_they_go_on_and_follow_the_section(opened):
+    opened.call(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        opened.wait("document.querySelector('#contents').dataset.more === 'end'")
+        assert opened.value(
+            "getComputedStyle(document.querySelector('#contents')).maskImage.includes('gradient')"
+        )
+        opened.value("document.querySelector('.bar-top .more').click()")
+        opened.wait("document.querySelector('#contents').dataset.more.includes('start')")
+        opened.value("document.querySelector('#run').scrollIntoView()")
+        inside = """(() => {
+          const nav = document.querySelector("#contents").getBoundingClientRect();
+          const link = document.querySelector("#contents [aria-current]")?.getBoundingClientRect();
+          return Boolean(link) && link.left >= nav.left - 1 && link.right <= nav.right + 1;
+        })()"""
+        opened.wait(inside)
+    finally:
+        opened.call("Emulation.clearDeviceMetricsOverride", {})
+    opened.wait("document.querySelector('#contents').dataset.more === ''")
+    assert opened.value("document.querySelector('.bar-top .more') === null")
 
 
 def test_the_verdict_starts_with_its_word(opened, run):

@@ -10,6 +10,7 @@ from recorded_run import record
 from tiny import tiny_tokenizer
 
 from harken.explorer.build import build_report
+from harken.inspection.critic import critic_data
 from harken.inspection.recorded import read_step
 from harken.inspection.tokens import token_decoder, token_rows
 from harken.inspection.trace_table import number
@@ -93,6 +94,26 @@ def test_the_numbers_are_those_of_the_trace(browser, run, traced, tmp_path):
         "[...document.querySelectorAll('.tokens .token')].map((t) => t.className.split(' ')[1])"
     )
     assert signs == ["more" if t["advantage"] > 0 else "less" if t["advantage"] < 0 else "zero" for t in rows]
+
+
+def test_values_are_drawn_against_returns(browser, run, traced, tmp_path):
+    """S0-12: a point for each group of tokens, where its mean value and mean return are."""
+    data, _ = tokens(traced)
+    critic = critic_data(traced[0])
+    data["steps"][0]["critic"] = critic
+    opened_at(browser, build_report(tmp_path / "p.html", **run, tokens=data), "#tokens=ppo,3,1,kl")
+    script = """[...document.querySelectorAll(".critic circle")].map((point) =>
+      [Number(point.getAttribute("cx")), Number(point.getAttribute("cy"))])"""
+    points = browser.value(script)
+    numbers = [one[key] for one in critic["bins"] for key in ("value", "return", "low", "high")]
+    low, span = min(numbers), max(numbers) - min(numbers)
+    assert len(points) == len(critic["bins"])
+    for (x, y), one in zip(points, critic["bins"], strict=True):
+        assert x == pytest.approx(46 + (one["value"] - low) / span * 362, abs=0.01)
+        assert y == pytest.approx(224 - (one["return"] - low) / span * 214, abs=0.01)
+    caption = browser.value("document.querySelector('.critic figcaption').textContent")
+    assert f"{critic['tokens']} tokens" in caption
+    assert f"variance {critic['explained']:.3f}".replace("-", "−") in caption
 
 
 def test_a_shard_beside_the_page_is_read_when_it_is_shown(browser, run, traced, tmp_path):

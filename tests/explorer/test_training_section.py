@@ -34,6 +34,17 @@ CARD: dict[str, Any] = {
     "faults": [{"name": "length", "sentence": "It prefers longer responses.", "fix": "collect pairs of like length"}],
     "warnings": [{"what": "Few pairs.", "fix": "collect more"}],
     "model": {},
+    "rows": {
+        "pairs": 90, "rule": "30 of 90 pairs.",
+        "rows": [
+            {
+                "id": f"p{i}", "prompt": f"Prompt <b>{i}</b>", "preferred": "good", "other": "bad\u202e",
+                "rewards": [1.0 + i, 2.5], "margin": i - 1.5, "slices": {"domain": "code" if i % 2 else "prose"},
+                "edits": {"padded": {"change": 0.1 * i, "wins": i == 5}} if i >= 4 else {},
+            }
+            for i in range(30)
+        ],
+    },
 }  # fmt: skip
 
 
@@ -223,3 +234,26 @@ def test_the_card_of_a_reward_model_is_drawn(opened) -> None:
         "[...document.querySelectorAll('.reliability circle')].map((c) => Number(c.getAttribute('cy')))"
     )
     assert heights[0] > heights[1]  # 55 % right lies below 80 %
+
+
+def test_a_number_of_the_card_leads_to_its_pairs(opened) -> None:
+    """Of a slice: the lowest margin first; of an edit: the pairs it wins first."""
+    opened.value("document.querySelector('#reward-model table button.rows').click()")
+    opened.wait("document.querySelector('.cardrows') !== null")
+    assert "domain: code" in texts(opened, ".cardrows h4")[0]
+    assert "15 of 90 pairs" in texts(opened, ".cardrows .small")[0]
+    own = texts(opened, ".cardrows li > p.small")
+    assert len(own) == 10 and "ranked wrong" in own[0] and "p1" in own[0] and "ranked right" in own[1]
+    assert texts(opened, ".cardrows .asked")[0] == "Prompt <b>1</b>"
+    assert "U+202E" in texts(opened, ".cardrows .said")[1]
+    opened.value("document.querySelector('.cardrows ol + button').click()")
+    opened.wait("document.querySelectorAll('.cardrows li').length === 15")
+    script = (
+        "[...document.querySelectorAll('#reward-model table')].at(-1).querySelector('button.rows').click()"
+    )
+    opened.value(script)
+    opened.wait("document.querySelector('.cardrows h4').textContent.includes('padded')")
+    first = texts(opened, ".cardrows li > p.small")[0]
+    assert "p5" in first and "by +0.50 sd and wins the pair" in first
+    opened.value("document.querySelector('.cardrows .bar button').click()")
+    opened.wait("document.querySelector('.cardrows') === null")

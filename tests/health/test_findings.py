@@ -62,12 +62,29 @@ def margin(margins: list[float], accuracies: list[float], high: float = 0.8) -> 
     }
 
 
+def votes(**changes: float) -> Bent:
+    """Votes that a run has from update 5 on: the reward rose, and nobody is shown to prefer the later responses."""
+    figures = {
+        "update": 4,
+        "decided": 16,
+        "win_rate": 0.5,
+        "low": 0.3,
+        "high": 0.7,
+        "reward_change": 0.4,
+        "reward_change_low": 0.2,
+    }
+    return {
+        f"votes/{name}": (lambda t, value=value: value if t >= 5 else None)
+        for name, value in (figures | changes).items()
+    }
+
+
 CASES = [
     # KL, nats per sequence
     Case("kl_explosion", "warning", "ppo", 6, {"kl/mean": always(10.1)}, {"kl/mean": always(10.0)}),
     Case("kl_explosion", "unhealthy", "ppo", 6, {"kl/mean": always(15.1)}, {"kl/mean": always(15.0)}, "warning"),
     Case("kl_explosion", "unhealthy", "ppo", 6, {"kl/mean": then(3, 5, 16)}, {"kl/mean": then(3, 6, 900)}),
-    Case("kl_explosion", "unhealthy", "ppo", 2, {"kl/mean": then(0, 2, 90)}, {"kl/mean": then(0, 2, 19)}),
+    Case("kl_explosion", "unhealthy", "ppo", 2, {"kl/mean": then(0, 2, 38)}, {"kl/mean": then(0, 2, 19)}),
     Case("kl_drift", "unhealthy", "ppo", 6, {"kl/mean": always(20.1)}, {"kl/mean": always(20.0)}),
     Case("kl_unrewarded", "warning", "ppo", 20, {**FLAT, "kl/mean": always(2.1)}, {**FLAT, "kl/mean": always(2.0)}),
     Case("kl_unrewarded", "warning", "ppo", 20, {**FLAT, "kl/mean": always(4.0)}, {"kl/mean": always(4.0)}),
@@ -120,6 +137,11 @@ CASES = [
     Case("reward_hacking", "unhealthy", "ppo", 30,
          {"eval/reward_mean": UP, "eval/guard_intact": evaluations([0.9, 0.8, 0.7, 0.5, 0.4, 0.3])},
          {"eval/reward_mean": UP, "eval/guard_intact": evaluations([1.0] * 6)}),
+    # Votes of people
+    Case("votes_disagree", "warning", "ppo", 12, votes(low=0.5), votes(low=0.51)),
+    Case("votes_disagree", "unhealthy", "ppo", 12, votes(low=0.1, high=0.49), votes(low=0.1, high=0.51), "warning"),
+    Case("votes_disagree", "warning", "online_dpo", 12, votes(decided=10), votes(decided=9)),
+    Case("votes_disagree", "warning", "ppo", 12, votes(reward_change_low=0.01), votes(reward_change_low=0.0)),
     # Responses
     Case("policy_collapse", "warning", "ppo", 9, {"response/unique": then(1, 7, 0.7)}, {"response/unique": then(1, 7, 0.71)}),
     Case("policy_collapse", "unhealthy", "ppo", 9, {"response/unique": then(1, 7, 0.5)}, {"response/unique": then(1, 7, 0.51)}, "warning"),

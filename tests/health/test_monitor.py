@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_a_resumed_run_is_judged_as_if_never_stopped(tmp_path: Path, truncated: 
 def test_nothing_to_replay() -> None:
     monitor = Monitor((), "ppo")
     assert (monitor.replay([]).status, monitor.report.findings) == ("healthy", ())
+
+
+def test_one_cause_is_one_finding_and_both_can_stop_a_run() -> None:
+    """Above 20 nats only kl_drift is shown; kl_explosion still has its column and still stops the run."""
+    reports = run("ppo", 20, {"kl/mean": lambda t: 16.0 if t <= 6 or t > 12 else 30.0})
+    shown = [[f.name for f in r.findings if f.name.startswith("kl_")] for r in reports]
+    assert shown[5] == ["kl_explosion"] and shown[10] == ["kl_drift"] and shown[-1] == ["kl_explosion"]
+    assert reports[10].metrics()["health/kl_explosion"] == reports[10].metrics()["health/kl_drift"] == 2.0
+    lines = [line.split(":")[0] for a, b in itertools.pairwise(reports) for line in b.changes(a)]
+    assert [line for line in lines if "kl_" in line and "unrewarded" not in line] == [
+        "unhealthy kl_drift", "unhealthy kl_explosion", "cleared kl_drift at 14",
+    ]  # fmt: skip
+    for name in ("kl_explosion", "kl_drift"):
+        monitor = Monitor([name], "ppo")
+        monitor.update(1, {"kl/mean": 30.0})
+        assert (monitor.stop_reason() or "").startswith(f"health: {name}: KL from the reference is 30.0")
 
 
 def test_a_finding_clears_when_the_run_recovers() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harken.inspection.critic import critic_lines
+from harken.inspection.critic import CRITIC_BINS, critic_data, critic_lines
 from harken.inspection.recorded import RecordedStep, read_step
 
 MakeRun = Callable[..., Path]
@@ -65,3 +65,29 @@ def test_masked_responses_do_not_count(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("advantage", ["rloo", "grpo"])
 def test_without_a_critic_nothing_is_said(advantage: str, make_run: MakeRun) -> None:
     assert critic_lines(read_step(make_run(ppo={"advantage": advantage, "samples_per_prompt": 2}), 3)) == []
+
+
+def test_the_bins_of_the_page_are_those_of_the_definition(make_run: MakeRun) -> None:
+    """S0-12: every token once, in bins of equal size by value; mean value, mean return and quantiles by hand."""
+    step = read_step(make_run(), 3)
+    pairs = sorted((v, r) for row in step.credit for v, r in zip(row["values"], row["returns"], strict=True))
+    found = critic_data(step)
+    assert (
+        found is not None and found["tokens"] == len(pairs) == 34 and len(found["bins"]) == CRITIC_BINS == 20
+    )
+    sizes = [(i + 1) * 34 // 20 - i * 34 // 20 for i in range(20)]
+    assert sum(sizes) == 34
+    start = 0
+    for size, one in zip(sizes, found["bins"], strict=True):
+        part = pairs[start : start + size]
+        start += size
+        assert one["value"] == pytest.approx(statistics.fmean(v for v, _ in part), abs=6e-5)
+        assert one["return"] == pytest.approx(statistics.fmean(r for _, r in part), abs=6e-5)
+        assert one["low"] <= one["return"] <= one["high"]
+    left = statistics.pvariance([r - v for v, r in pairs]) / statistics.pvariance([r for _, r in pairs])
+    assert found["explained"] == pytest.approx(1 - left, abs=1e-3)
+
+
+def test_a_critic_without_a_picture_has_no_bins(make_run: MakeRun) -> None:
+    assert critic_data(with_pairs(read_step(make_run(), 3), lambda _: 0.0)) is None
+    assert critic_data(read_step(make_run(ppo={"advantage": "rloo", "samples_per_prompt": 2}), 3)) is None

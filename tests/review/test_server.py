@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from review.reviewed import Served, planned, write_responses
 
+from harken.cli.main import main
 from harken.errors import UserError
 from harken.review.guard import HEADERS, MAX_BODY
 from harken.review.server import serve_review
@@ -189,11 +190,19 @@ def test_three_raters_vote_at_once_and_undo(served: Served, folder: Path) -> Non
     assert len(votes) == 27 and sum(vote.choice == "undo" for vote in votes) == 3
 
 
-def test_a_second_server_is_refused_and_ctrl_c_is_clean(tmp_path: Path) -> None:
+def test_a_second_server_is_refused_and_ctrl_c_is_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = write_responses(tmp_path)
+    votes = tmp_path / "votes.json"
     server = Served([*names, "--items", "9", "--output-dir", str(tmp_path / "R")], tmp_path / "log")
+    votes.write_text(json.dumps({"study": read_study(ReviewFolder(tmp_path / "R")).hash, "votes": []}))
     with pytest.raises(AssertionError, match="is writing here"):
         Served([str(tmp_path / "R")], tmp_path / "second")
+    for command in (["report", str(tmp_path / "R")], ["import", str(tmp_path / "R"), str(votes)]):
+        assert main(["review", *command]) == 2
+        message = capsys.readouterr().err
+        assert "Fix: stop that harken review with Ctrl-C" in message and "--output-dir" not in message
     assert server.stop() == 0
     log = (tmp_path / "log").read_text()
     assert "0 votes: rater1 0 of" in log and "Traceback" not in log and "harken review report" in log

@@ -11,17 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from explorer.test_page_data import SCHEMA, faults
+from read_page import read_page
 from review.reviewed import KEY, attentive, cast, planned, review_config
 from scipy.stats import binomtest, fisher_exact
 
+from harken.card.ceiling import ceiling_section
+from harken.card.scored import ScoredPairs
 from harken.cli.main import main
 from harken.config.review import ReviewConfig
 from harken.errors import UserError
 from harken.review.calibration import calibration_of
 from harken.review.export import export_pairs, write_pairs
+from harken.review.items import read_pairs
 from harken.review.outcomes import outcome_of, unblind
 from harken.review.report import lock_and_report, read_locked_votes, report_lines
+from harken.review.report_page import drift_charts
 from harken.review.session import FINISHED, STOPPED, ReviewSession
 from harken.review.statistics import headline_decision, item_signs, review_figures
 from harken.review.study import Study, open_study, plan_study
@@ -175,6 +182,65 @@ def test_gold_speed_and_drift(tmp_path: Path) -> None:
     assert "undecided changes over time: 0% in the first half, 100% in the second" in lines
 
 
+def test_the_course_of_a_rater_is_drawn_in_blocks(tmp_path: Path) -> None:
+    """S2-63: anna chooses left in the second half of her votes; the points of the chart are those of the votes."""
+    study = planned(tmp_path, prompts=200, items=120, overlap=1.0, repeats=0.0, gold=0.0, calibration=0)
+    turn: Counter[str] = Counter()
+
+    def choose(rater: str, task: Any, item: Any) -> str:
+        turn[rater] += 1
+        drifts = rater == "anna" and turn[rater] > len(study.tasks["anna"]) / 2
+        return outcome_of("left", task.first_left) if drifts else ("first", "second")[turn[rater] % 2]
+
+    store = VoteStore(tmp_path / "votes.sqlite", study.hash)
+    votes = cast(store, study, choose)
+    figures = review_figures(study, votes, draws=50)
+    anna = next(one for one in figures["raters"] if one["rater"] == "anna")
+    blocks = anna["over_time"]["left"]
+    own = [vote for vote in votes if vote.rater == "anna"]
+    assert len(blocks) == 12 and blocks[-1][0] == len(own) == 120
+    start = 0
+    for end, share, count in blocks:
+        part = own[start:end]
+        assert (share, count) == (sum(vote.choice == "left" for vote in part) / len(part), len(part))
+        start = end
+    assert all(share == 1.0 for _, share, _ in blocks[6:]) and any(share < 1.0 for _, share, _ in blocks[:6])
+    assert anna["over_time"]["seconds"][0][1] == 30.0
+    charts = drift_charts(figures["raters"])
+    assert [chart["title"] for chart in charts][:2] == ["Chooses left", "Ties and both bad"]
+    assert charts[0]["series"][0] == {
+        "label": "anna",
+        "metric": "left",
+        "points": [[end, share] for end, share, _ in blocks],
+    }
+    assert "by up to 31 points" in charts[0]["caption"]  # 1.96 · √(0.25 / 10)
+
+
+def test_the_report_is_a_page(tmp_path: Path) -> None:
+    folder = ReviewFolder(tmp_path / "R")
+    folder.root.mkdir()
+    study = open_study(review_config(tmp_path, prompts=200, items=120, overlap=1.0), folder)
+    store = VoteStore(folder.votes, study.hash)
+    cast(store, study, noisy(3, 0.9))
+    store.close()
+    figures = lock_and_report(folder)
+    data = read_page(folder.page)
+    assert faults(data, SCHEMA) == []
+    rate = figures["pairs"][0]["win_rate_decided"]["value"]
+    assert "Raters prefer ours to base" in data["headline"]["sentence"]["text"]
+    assert data["headline"]["numbers"][0]["value"] == f"{100 * rate:.0f} %"
+    texts = [block.get("text", "") for block in data["accounts"][0]["blocks"]]
+    assert "Agreement of raters" in texts and any(text.startswith("win rate of decided") for text in texts)
+    (stage,) = data["stages"]
+    assert (stage["kind"], stage["steps"]) == ("review", max(len(own) for own in study.tasks.values()) - 6)
+    assert [series["label"] for series in stage["charts"][0]["series"]] == ["anna", "ben"]
+
+
+def test_few_votes_have_no_course(tmp_path: Path) -> None:
+    study, votes = voted(tmp_path, attentive)
+    assert drift_charts(review_figures(study, votes, draws=50)["raters"]) == []
+
+
 def test_fast_votes_and_named_models_are_left_out_for_comparison(tmp_path: Path) -> None:
     study = planned(tmp_path, raters=["anna"])
     items = {
@@ -289,6 +355,12 @@ def test_the_lock_is_final_and_sees_changes(tmp_path: Path) -> None:
         read_locked_votes(folder)
 
 
+def _ceiling(path: Path) -> dict[str, Any] | None:
+    """The human ceiling that a card finds in a file of pairs."""
+    pairs = read_pairs(str(path))
+    return ceiling_section(ScoredPairs(pairs, np.tile([1.0, 0.0], (len(pairs), 1))))
+
+
 def test_votes_become_pairs(tmp_path: Path) -> None:
     kinds = ["second", "first", "tie", "both_bad", "skip", "against"]
 
@@ -304,6 +376,7 @@ def test_votes_become_pairs(tmp_path: Path) -> None:
     cast(store, study, choose, strength=2, reasons=("clear",))
     exported = export_pairs(study, store.votes())
     assert exported.counts == {"pairs": 8, "ties": 4, "both_bad": 4, "skipped": 4, "contradicting": 4}
+    assert {row["contradictions_left_out"] for row in exported.rows} == {4}
     row = next(row for row in exported.rows if row["chosen_policy"] == "ours")
     item = next(i for i in study.items.values() if i.prompt_id == row["id"] and i.id in places)
     assert (
@@ -321,10 +394,23 @@ def test_votes_become_pairs(tmp_path: Path) -> None:
     lost = next(row for row in exported.rows if row["chosen_policy"] == "base")
     assert [one["score"] for one in lost["individual_preference"]] == [-2.0, -2.0]
     kept = export_pairs(study, store.votes(), "keep")
-    assert kept.counts["pairs"] == 12 and kept.counts["ties_kept"] == 4 and "ties" not in kept.counts
-    assert sum(row["preference_strength"] == 0 for row in kept.rows) == 4
+    assert kept.counts == {
+        "pairs": 16, "ties_kept": 4, "contradicting_kept": 4, "both_bad": 4, "skipped": 4
+    }  # fmt: skip
+    assert sum(row["preference_strength"] == 0 for row in kept.rows) == 8
+    assert not any("contradictions_left_out" in row for row in kept.rows)
+    torn = next(
+        row for row in kept.rows if {one["score"] for one in row["individual_preference"]} == {-2.0, 2.0}
+    )
+    assert torn["preference_strength"] == 0
+    write_pairs(tmp_path / "kept.jsonl", kept, "here")
+    ceiling = _ceiling(tmp_path / "kept.jsonl")
+    assert ceiling is not None and ceiling["rows"] == 16
+    # Eight items on which both agree, four on which they contradict each other; ties decide nothing.
+    assert (ceiling["raters"]["cases"], ceiling["raters"]["agreement"]) == (24, 16 / 24)
     assert "8 pairs, 4 ties left out, 4 items that are both bad" in exported.line()
     write_pairs(tmp_path / "p.jsonl", exported, "here")
+    assert _ceiling(tmp_path / "p.jsonl") is None, "rows selected by agreement say nothing of it"
     with pytest.raises(UserError, match="no vote decides"):
         write_pairs(tmp_path / "p.jsonl", export_pairs(study, []), "here")
 

@@ -11,9 +11,12 @@ import { Responses } from "./responses/Responses";
 import { Tokens } from "./tokens/Tokens";
 import { DataReports } from "./run/DataReports";
 import { Facts } from "./run/Facts";
-import { Training } from "./training/Training";
+import { isReview, Training, trainingTitle } from "./training/Training";
 
-function subtitle({ summary, stages }: PageData): string {
+function subtitle({ summary, stages, examples }: PageData): string {
+  if (isReview(stages) || (!summary && !stages.length && !examples.length)) {
+    return "Votes of people who did not know which policy wrote which response. Intervals are 95 %.";
+  }
   if (!summary) return `Training of ${stages.map((stage) => stage.title).join(", ")}`;
   const samples = summary.samples > 1 ? `, ${summary.samples} samples each` : "";
   return `${summary.policies.join(", ")} on ${counted(summary.prompts, "prompt")}${samples}. Intervals are 95 %.`;
@@ -26,7 +29,7 @@ export function entries(data: PageData): Entry[] {
     [data.summary !== null, "comparison", "Comparison"],
     [data.trials !== null, "trials", data.trials?.title ?? ""],
     ...data.accounts.map((account): [boolean, string, string] => [true, account.id, account.title]),
-    [data.stages.some((stage) => stage.charts.length > 0), "training", "Training"],
+    [data.stages.some((stage) => stage.charts.length > 0), "training", trainingTitle(data.stages)],
     [data.examples.length > 0, "responses", "Responses"],
     [data.tokens.steps.length > 0, "tokens", "Tokens"],
     [data.stages.some((stage) => stage.data.length > 0), "data-reports", "Data"],

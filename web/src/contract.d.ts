@@ -509,7 +509,7 @@ export interface Stage {
     [k: string]: unknown;
   };
   /**
-   * The training type: sft, reward, ppo, dpo, online_dpo; another name where it is not known.
+   * The training type: sft, reward, ppo, dpo, online_dpo; review for the raters of a review; another name where it is not known.
    */
   kind: string;
   /**
@@ -720,6 +720,42 @@ export interface Card {
   model: {
     [k: string]: unknown;
   };
+  /**
+   * Which pairs `rows` has; empty for none.
+   */
+  rule?: string;
+  /**
+   * Pairs behind the figures, those with the lowest margin first; texts are cut.
+   */
+  rows?: {
+    id: string;
+    prompt: string;
+    preferred: string;
+    other: string;
+    /**
+     * Of the preferred and the other response.
+     */
+    rewards: number[];
+    /**
+     * Null for a tie of the label.
+     */
+    margin: number | null;
+    /**
+     * Column to value, as in `slices`.
+     */
+    slices: {
+      [k: string]: string;
+    };
+    /**
+     * By edit of a probed pair: the change of the reward in standard deviations, and whether the edited response wins.
+     */
+    edits: {
+      [k: string]: {
+        change: number;
+        wins: boolean;
+      };
+    };
+  }[];
 }
 /**
  * A share with its 95 % interval.
@@ -898,6 +934,28 @@ export interface Tokens {
      * Shards that hold its rollouts, as names relative to the page; each is JSON of a list of rollouts.
      */
     files: string[];
+    /**
+     * Values of the critic against returns, over all tokens of the update, in bins of equally many tokens by value. Null without a critic, or where all values are equal.
+     */
+    critic?: {
+      tokens: number;
+      /**
+       * Explained variance of the returns.
+       */
+      explained: number;
+      bins: {
+        value: number;
+        return: number;
+        /**
+         * 10 % quantile of the returns.
+         */
+        low: number;
+        /**
+         * 90 % quantile.
+         */
+        high: number;
+      }[];
+    } | null;
   }[];
 }
 /**

@@ -20,22 +20,38 @@ def accuracy_slices(scored: ScoredPairs) -> dict[str, dict[str, Section]]:
 
     Source policies: by the pair of models that wrote the two sides, in alphabetical order.
     """
+    found = {name: by_name(scored, names) for name, names in _columns(scored).items()}
+    return {name: slices for name, slices in found.items() if slices}
+
+
+def slice_names(scored: ScoredPairs) -> dict[str, list[str]]:
+    """Return the slice of every pair, as `accuracy_slices` calls it, by column."""
+    return {column: _listed(names)[0] for column, names in _columns(scored).items()}
+
+
+def _columns(scored: ScoredPairs) -> dict[str, Sequence[str]]:
+    """Return the names of all pairs in every column that has at least two."""
     columns: dict[str, Sequence[str]] = {
         name: [read(pair) for pair in scored.pairs] for name, read in _COLUMNS.items()
     }
     columns["length_gap"] = length_gap_quintiles(scored)
-    found = {name: by_name(scored, names) for name, names in columns.items() if len(set(names)) > 1}
-    return {name: slices for name, slices in found.items() if slices}
+    return {name: names for name, names in columns.items() if len(set(names)) > 1}
 
 
 def by_name(scored: ScoredPairs, names: Sequence[str]) -> dict[str, Section]:
     """Compute the accuracy of the pairs of each name, the largest first; "" is listed as "none"."""
+    shown, order = _listed(names)
+    array = np.array(shown, dtype=object)
+    found = {name: scored.select(array == name).accuracy() for name in order}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _listed(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what each name is listed as, and the listed names, the most frequent first."""
     counts = Counter(names)
     listed = [name for name, _ in counts.most_common(MAX_SLICES)]
-    array = np.array([name if name in listed else "others" for name in names], dtype=object)
     order = [*listed, *(["others"] if len(counts) > MAX_SLICES else [])]
-    found = {name or "none": scored.select(array == name).accuracy() for name in order}
-    return {name: value for name, value in found.items() if value is not None}
+    return [(name if name in listed else "others") or "none" for name in names], [n or "none" for n in order]
 
 
 def length_gap_quintiles(scored: ScoredPairs) -> list[str]:

@@ -17,11 +17,13 @@ from harken.card.edits import EDITS
 from harken.card.judgement import judge_card
 from harken.card.learning_curve import learning_curve
 from harken.card.lists import ListSet, score_lists
-from harken.card.probes import probe_section, prompt_section
+from harken.card.probes import probe_edits, prompt_section
+from harken.card.rows import card_rows
 from harken.card.scored import RewardArray, ScoredPairs, Section, score
 from harken.card.sets import PairSet, Samples, prompts_of
 from harken.card.spread import margin_section, spread_section
 from harken.card.stability import TokenScorer, repeatability_section
+from harken.card.write import ROWS
 from harken.data.parse import Pair
 from harken.errors import UserError
 from harken.records import Prompt
@@ -55,7 +57,10 @@ class CardJob:
 
 
 def build_card(job: CardJob) -> Section:
-    """Build card.json. Raises UserError when the first set holds no pair that can be scored."""
+    """Build card.json, and under "rows" the pairs of rows.json.
+
+    Raises UserError when the first set holds no pair that can be scored.
+    """
     main = job.sets[0]
     if isinstance(main, ListSet):
         raise UserError(
@@ -75,6 +80,7 @@ def build_card(job: CardJob) -> Section:
     repeatability = (
         repeatability_section(job.scorer, probed.pairs, job.score_in_float32) if len(probed) else None
     )
+    edits = probe_edits(job.scorer, probed)
     tau = repeatability["repeatability"] if repeatability else 0.0
     card: Section = {
         "version": CARD_VERSION,
@@ -88,7 +94,7 @@ def build_card(job: CardJob) -> Section:
         "spread": spread_section(scored, tau),
         "ceiling": ceiling_section(scored),
         "prompt": prompt_section(job.scorer, probed),
-        "probes": probe_section(job.scorer, probed),
+        "probes": [one.section for one in edits],
         "repeatability": repeatability,
         "sets": [_set_section(job, main, scored, unscored)],
     }
@@ -99,7 +105,7 @@ def build_card(job: CardJob) -> Section:
         card["best_of_n"] = _best_of_n(job.scorer, job.samples)
     if job.features is not None:
         card["learning_curve"] = _learning_curve(job, scored)
-    return card | judge_card(card)
+    return card | judge_card(card) | {ROWS: card_rows(scored, edits, job.seed)}
 
 
 def _probed(job: CardJob, scored: ScoredPairs, seconds: float) -> ScoredPairs:

@@ -7,11 +7,13 @@ right and the edited response now has a higher reward than the preferred one, so
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from harken.card.edits import EDITS, Edit
 from harken.card.scored import PairScorer, RewardArray, ScoredPairs, Section, interval_section
+from harken.data.parse import Pair
 from harken.maths.statistics.intervals import clustered_jeffreys, clustered_mean_interval
 from harken.records import Preference, Prompt
 
@@ -23,6 +25,22 @@ def probe_section(scorer: PairScorer, scored: ScoredPairs, edits: Sequence[Edit]
     clustered by prompt. `flips`: share of the rightly ranked pairs that the edited response wins, with its interval.
     `above_preferred`: share of all pairs in which the edited response has a higher reward than the preferred one.
     """
+    return [one.section for one in probe_edits(scorer, scored, edits)]
+
+
+@dataclass(frozen=True)
+class ProbedEdit:
+    """Hold what one edit did to the pairs it was applied to: `changes` in standard deviations, `wins` of the pair."""
+
+    edit: Edit
+    section: Section
+    pairs: Sequence[Pair]
+    changes: RewardArray
+    wins: np.ndarray
+
+
+def probe_edits(scorer: PairScorer, scored: ScoredPairs, edits: Sequence[Edit] = EDITS) -> list[ProbedEdit]:
+    """Apply every edit to the response that the label does not prefer, and score it again."""
     scored = text_pairs(scored)
     if not len(scored):
         return []
@@ -38,14 +56,17 @@ def probe_section(scorer: PairScorer, scored: ScoredPairs, edits: Sequence[Edit]
         if (text := edit.apply(old)) is not None
     ]
     rewards = scorer.score_responses([prompts[i] for _, i, _ in edited], [text for _, _, text in edited])
-    found = []
+    found: list[ProbedEdit] = []
     for edit in edits:
         index = np.array([i for other, i, _ in edited if other is edit], dtype=np.int64)
         after = rewards[[n for n, (other, _, _) in enumerate(edited) if other is edit]]
         known = np.isfinite(after)
         index, after = index[known], after[known]
         if len(index):
-            found.append(_summarise(edit, scored, index, after, before[index], preferred[index], scale))
+            section = _summarise(edit, scored, index, after, before[index], preferred[index], scale)
+            wins = (before[index] < preferred[index]) & (after > preferred[index])
+            pairs = [scored.pairs[i] for i in index]
+            found.append(ProbedEdit(edit, section, pairs, (after - before[index]) / scale, wins))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Write and read the files of a card: card.json, card.md and their checksums in the run's `card` folder. No torch."""
+"""Write and read the files of a card: card.json, card.md, rows.json, and their checksums. No torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from harken.card.markdown import to_markdown
 from harken.run import atomic, checksums, json_io
 from harken.run.folder import CardFolder
 
+ROWS = "rows"
+"""Key of a built card that becomes a file of its own, rows.json."""
 _FIX = "run `harken card` on the run again"
 
 
 def write_card(folder: CardFolder, card: Measured) -> None:
-    """Write card.json and card.md, then their checksums."""
+    """Write card.json, card.md and rows.json, then their checksums."""
+    figures = {key: value for key, value in card.items() if key != ROWS}
     folder.root.mkdir(parents=True, exist_ok=True)
     checksums.remove_checksums(folder.root)
-    atomic.write_json(folder.card, dict(card))
-    atomic.write_text(folder.markdown, to_markdown(card))
-    checksums.write_checksums(folder.root, [folder.card, folder.markdown])
+    atomic.write_json(folder.card, figures)
+    atomic.write_text(folder.markdown, to_markdown(figures))
+    atomic.write_json(folder.rows, card.get(ROWS, {"pairs": 0, "rule": "", "rows": []}))
+    checksums.write_checksums(folder.root, [folder.card, folder.markdown, folder.rows])
 
 
 class _Accuracy(json_io.Schema):
@@ -97,3 +101,34 @@ def read_card_file(folder: CardFolder) -> dict[str, Any]:
     card = json_io.read_object(folder.card, _FIX)
     json_io.validate(card, _Card, str(folder.card), _FIX)
     return card
+
+
+class _Edit(json_io.Schema):
+    change: float
+    wins: bool
+
+
+class _Row(json_io.Schema):
+    id: str
+    prompt: str
+    preferred: str
+    other: str
+    rewards: list[float]
+    margin: float | None
+    slices: dict[str, str]
+    edits: dict[str, _Edit]
+
+
+class _Rows(json_io.Schema):
+    pairs: int
+    rule: str
+    rows: list[_Row]
+
+
+def read_card_rows(folder: CardFolder) -> dict[str, Any]:
+    """Read rows.json; no rows where an older version wrote the card. Raises UserError when it is damaged."""
+    if not folder.rows.exists():
+        return {"pairs": 0, "rule": "", "rows": []}
+    found = json_io.read_object(folder.rows, _FIX)
+    json_io.validate(found, _Rows, str(folder.rows), _FIX)
+    return found

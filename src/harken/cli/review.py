@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +40,8 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]PATH...",
-        help="An evaluation, a pipeline, files of responses, a folder of pairs, or the folder of a review.",
+        help="An evaluation, a pipeline, files of responses, a folder of pairs, a PPO run (also while it trains), or "
+        "the folder of a review.",
     ),
 ]
 StudyPath = Annotated[Path, typer.Argument(metavar="REVIEW", help="The folder of a review.")]
@@ -103,10 +105,11 @@ def serve_command(
       harken review outputs/04_eval --raters anna,ben --output-dir outputs/review
       harken review outputs/demo                            the evaluation of a pipeline
       harken review base.jsonl ours.jsonl --items 200
+      harken review outputs/ppo                             held-out responses now and before training
       harken review outputs/review                          continue
       harken review outputs/04_eval --out pack.html         one file for a rater without a network
     """
-    study, folder = _open(paths, raters, items, edge, config_file, set_, output_dir)
+    study, folder = _Request(paths, raters, items, edge, config_file, set_, output_dir).open()
 
     from harken.review.plan import study_lines
     from harken.review.votes import read_votes
@@ -153,11 +156,12 @@ def plan_command(
     from harken.review.study import plan_study, read_study
     from harken.review.votes import read_votes
 
-    if (folder := _existing(paths)) is not None:
+    request = _Request(paths, raters, items, edge, config_file, set_, output_dir)
+    if (folder := request.existing()) is not None:
         study = read_study(folder)
         show("\n".join(study_lines(study, read_votes(folder.votes, study.hash))))
         return
-    config = _config(paths, raters, items, edge, config_file, set_, output_dir)
+    config = request.config()
     show("\n".join([*power_lines(config), "", *study_lines(plan_study(config))]))
 
 
@@ -170,7 +174,8 @@ def report_command(
 ) -> None:
     """Lock a review, unblind it, and report win rates and the agreement of raters.
 
-    Writes report.json and report.md. Without agreement above chance there is no headline.
+    Writes report.html, report.md and report.json. Without agreement above chance there is no headline. A review of a
+    training run also hands the votes to it: its health monitor compares them with the reward.
 
     \b
     Examples:
@@ -181,7 +186,7 @@ def report_command(
 
     folder = ReviewFolder(study)
     show("\n".join(report_lines(lock_and_report(folder, early=early))))
-    show(f"\nreport   {folder.markdown}\nnext     harken review export {study} --out pairs.jsonl")
+    show(f"\nreport   {folder.page}\nnext     harken review export {study} --out pairs.jsonl")
 
 
 @review_commands.command("export")
@@ -189,7 +194,8 @@ def export_votes_command(
     study: StudyPath,
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="The pairs.")],
     ties: Annotated[
-        Literal["drop", "keep"], typer.Option(help="keep: ties as pairs of strength 0.")
+        Literal["drop", "keep"],
+        typer.Option(help="keep: ties and contradicting votes as pairs of strength 0."),
     ] = "drop",
 ) -> None:
     """Write the votes of a locked review as preference pairs that `harken train` reads.
@@ -272,35 +278,64 @@ def hard_negatives_command(
     run_hard_negatives(config, Path(str(config.output_dir)))
 
 
+@dataclass(frozen=True)
+class _Request:
+    """Hold the options that say which review is meant; `serve` and `plan` share them."""
+
+    paths: list[str]
+    raters: str | None
+    items: int | None
+    edge: float | None
+    config_file: str | None
+    set_: list[str] | None
+    output_dir: Path | None
+
+    def existing(self) -> ReviewFolder | None:
+        """Return the review that a single path names, None for anything else."""
+        folder = ReviewFolder(Path(self.paths[0]))
+        return folder if len(self.paths) == 1 and folder.study.is_file() else None
+
+    def config(self) -> ReviewConfig:
+        """Return the settings of a new review."""
+        given: dict[str, Any] = _reviewed(self.paths)
+        options = {"raters": _names(self.raters) or None, "items": self.items, "edge": self.edge}
+        given |= {key: value for key, value in options.items() if value is not None}
+        return config_files.load_review(self.config_file, self.set_ or [], self.output_dir, given)
+
+    def open(self) -> tuple[Study, ReviewFolder]:
+        """Return the study that a path names, or the one of the settings in its folder, created if there is none."""
+        from harken.review.study import FIX_SERVED, open_study, read_study
+        from harken.run.lock import write_lock
+
+        if (folder := self.existing()) is not None:
+            if any(value is not None for name, value in vars(self).items() if name != "paths"):
+                raise UserError(
+                    "the settings of a review are fixed once it exists",
+                    where=self.paths[0],
+                    fix="remove the options, or start another review with --output-dir",
+                )
+            return read_study(folder), folder
+        config = self.config()
+        folder = ReviewFolder(Path(str(config.output_dir)))
+        with write_lock(folder.root, FIX_SERVED):
+            return open_study(config, folder), folder
+
+
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
-def _existing(paths: list[str]) -> ReviewFolder | None:
-    """Return the review that a single path names, None for anything else."""
-    folder = ReviewFolder(Path(paths[0]))
-    return folder if len(paths) == 1 and folder.study.is_file() else None
-
-
-def _config(
-    paths: list[str],
-    raters: str | None,
-    items: int | None,
-    edge: float | None,
-    config_file: str | None,
-    set_: list[str] | None,
-    output_dir: Path | None,
-) -> ReviewConfig:
-    given: dict[str, Any] = _reviewed(paths)
-    options = {"raters": _names(raters) or None, "items": items, "edge": edge}
-    given |= {key: value for key, value in options.items() if value is not None}
-    return config_files.load_review(config_file, set_ or [], output_dir, given)
-
-
 def _reviewed(paths: list[str]) -> dict[str, Any]:
-    """Return what is reviewed: a folder of pairs, else policies; a pipeline stands for its last evaluation."""
+    """Return what is reviewed: a folder of pairs, else policies.
+
+    A pipeline stands for its last evaluation, a training run for its held-out responses before training and now.
+    """
     if len(paths) == 1 and "=" not in paths[0] and (pairs := Path(paths[0]) / "pairs.jsonl").is_file():
         return {"pairs_path": str(pairs)}
+    from harken.review.live import is_training_run, reviewed_run
+
+    if len(paths) == 1 and is_training_run(Path(paths[0])):
+        return {"policies": reviewed_run(Path(paths[0])).policies()}
     return {"policies": policies_from([_evaluation_of(path) for path in paths])}
 
 
@@ -323,33 +358,6 @@ def _evaluation_of(path: str) -> str:
         raise UserError(
             "this pipeline has no finished evaluation",
             where=path,
-            fix="run `harken pipeline` to the end, or name files of responses",
+            fix="run `harken pipeline` to the end, or name files of responses, or the folder of a PPO run that trains",
         )
     return str(stages[-1].root)
-
-
-def _open(
-    paths: list[str],
-    raters: str | None,
-    items: int | None,
-    edge: float | None,
-    config_file: str | None,
-    set_: list[str] | None,
-    output_dir: Path | None,
-) -> tuple[Study, ReviewFolder]:
-    """Return the study that a path names, or the one of the settings in its folder, created if there is none."""
-    from harken.review.study import open_study, read_study
-    from harken.run.lock import write_lock
-
-    if (folder := _existing(paths)) is not None:
-        if any(option is not None for option in (raters, items, edge, config_file, set_, output_dir)):
-            raise UserError(
-                "the settings of a review are fixed once it exists",
-                where=paths[0],
-                fix="remove the options, or start another review with --output-dir",
-            )
-        return read_study(folder), folder
-    config = _config(paths, raters, items, edge, config_file, set_, output_dir)
-    folder = ReviewFolder(Path(str(config.output_dir)))
-    with write_lock(folder.root):
-        return open_study(config, folder), folder

@@ -37,6 +37,8 @@ _LABELS = (
     *("label", "preference", "winner", "choice", "preferred", "better_response_id", "preference_strength"),
     *("preferred_response", "better", "overall_preference"),
 )
+CONTRADICTIONS_LEFT_OUT = "contradictions_left_out"
+"""Column of exported votes: how many items are missing because their raters contradicted each other."""
 _ANNOTATOR = re.compile(r"annotator_?\d+")
 _VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
 """Scores of votes in annotator columns (PandaLM): 0 is a tie, 1 the first, 2 the second."""
@@ -83,6 +85,16 @@ def _individual(value: object) -> list[float]:
     return [score for score in found if score is not None]
 
 
+def _votes_for_chosen(row: Row) -> tuple[float, ...]:
+    """Return the raters' scores of a pair, negative for `chosen`, as `harken review export` writes them.
+
+    Rows that were selected by the raters' agreement have none: their agreement would be too high.
+    """
+    if fields.to_float(row.get(CONTRADICTIONS_LEFT_OUT)):
+        return ()
+    return tuple(_individual(row.get("individual_preference")))
+
+
 def is_prompt_chosen_rejected(row: Row) -> bool:
     """Return whether a row has a prompt column beside chosen and rejected."""
     if "chosen" not in row or "rejected" not in row:
@@ -102,7 +114,7 @@ def prompt_chosen_rejected(row: Row) -> Comparisons:
     prompt = prompt_chosen_rejected_prompt(row)
     open_prompt, _ = conversations.drop_trailing_responses(prompt)
     chosen, rejected = (_response_to(open_prompt, row, name) for name in ("chosen", "rejected"))
-    return prompt, [Comparison(chosen, rejected, -_strength(row))]
+    return prompt, [Comparison(chosen, rejected, -_strength(row), _votes_for_chosen(row))]
 
 
 def _response_to(prompt: Conversation, row: Row, field: str) -> str:
@@ -130,7 +142,7 @@ def chosen_rejected(row: Row) -> Comparisons:
     (left, chosen), (right, rejected) = _dialogue_side(row, "chosen"), _dialogue_side(row, "rejected")
     if not conversations.is_same_conversation(left, right):
         raise RowError("prompts_differ")
-    return left, [Comparison(chosen, rejected, -_strength(row))]
+    return left, [Comparison(chosen, rejected, -_strength(row), _votes_for_chosen(row))]
 
 
 def _dialogue_side(row: Row, field: str) -> tuple[Conversation, str]:

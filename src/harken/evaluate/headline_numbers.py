@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harken.evaluate.flip import Figures
-from harken.evaluate.verdict import REWARD_MODEL_SCORER, find_pair, find_policy
+from harken.evaluate.verdict import REWARD_COLUMNS, REWARD_MODEL_SCORER, find_pair, find_policy
 
 
 def headline_numbers(
@@ -22,15 +22,20 @@ def headline_numbers(
         pair = find_pair(summary, before, after)
         found.append(_wins(pair, before, after, _scorer(summary)))
         if judge is not None and (judged := pair["scorers"].get(judge)) and judged["win_rate"]:
-            found.append(_wins(judged, before, after, f"{judge}, which training did not use", judge))
+            found.append(
+                _wins(judged, before, after, f"scored by {judge}, which training did not use", judge)
+            )
     if len(found) < 2:
         found.append(_length(summary, before, after))
     return [*found, *_defects(summary, before, after)][:3]
 
 
 def _scorer(summary: Figures) -> str:
+    """Say who gave the scores. A column of a file is often just called score: "scored by score" says nothing."""
     scorer = str(summary.get("scorer", REWARD_MODEL_SCORER))
-    return "the reward model" if scorer == REWARD_MODEL_SCORER else scorer
+    if scorer == REWARD_MODEL_SCORER:
+        return "scored by the reward model"
+    return f"by the column {scorer} of the files" if scorer in REWARD_COLUMNS else f"scored by {scorer}"
 
 
 def _wins(pair: Figures, before: str, after: str, scorer: str, judge: str | None = None) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def _wins(pair: Figures, before: str, after: str, scorer: str, judge: str | None
     return {
         "label": whom if judge is None else f"{whom} by an independent scorer",
         "value": f"{100 * rate['value']:.0f} %",
-        "detail": f"{pair['wins']} of {rate['n']} responses, {pair['ties']} equal; scored by {scorer}; "
+        "detail": f"{pair['wins']} of {rate['n']} responses, {pair['ties']} equal; {scorer}; "
         f"95 % interval {_interval(rate)}",
         "filter": {"better": after, "than": before} | ({} if judge is None else {"scorer": judge}),
     }

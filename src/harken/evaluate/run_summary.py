@@ -11,6 +11,7 @@ from typing import Any
 
 from harken.errors import UserError
 from harken.health.findings import STATUSES
+from harken.health.monitor import covered_names
 from harken.run import json_io, terminal
 from harken.run.folder import RunFolder
 
@@ -110,13 +111,14 @@ def summarize_run(run: RunFolder) -> RunSummary:
     findings = [
         name.removeprefix("health/") for name, level in last.items() if name.startswith("health/") and level
     ]
+    hidden = covered_names(findings) | {"status"}
     return RunSummary(
         state=status["state"],
         why=status["stopped_because"] or "",
         updates=status["completed"],
         figures={name: value for name, value in figures.items() if value is not None},
         health=None if code is None else STATUSES[min(max(int(code), 0), len(STATUSES) - 1)],
-        findings=tuple(name for name in findings if name != "status"),
+        findings=tuple(name for name in findings if name not in hidden),
     )
 
 

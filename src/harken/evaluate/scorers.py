@@ -13,7 +13,7 @@ from harken.config.evaluation import ColumnPart
 from harken.config.rewards import ModelPart, RewardPart, RulePart
 from harken.errors import UserError
 from harken.evaluate.responses import BATCH_SHAPE, SCORING_TOKENS, PolicyResponses
-from harken.evaluate.verdict import REWARD_MODEL_SCORER
+from harken.evaluate.verdict import REWARD_COLUMNS, REWARD_MODEL_SCORER
 from harken.models.device import choose_device
 from harken.models.quantised import WEIGHT_DTYPES
 from harken.models.resolve import ModelSource, require_use, resolve
@@ -25,8 +25,6 @@ from harken.reward.source import score_all
 from harken.run.shards import load_or_make_shard
 from harken.run.tracking import counter, say
 
-REWARD_COLUMNS = ("reward", "score")
-"""Columns of response files that are the first scorer's where the configuration names no scorer."""
 DEFAULT_RULE = "intact"
 
 

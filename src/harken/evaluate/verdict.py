@@ -21,6 +21,8 @@ LEVEL = ("Higher", "Unclear", "Lower")
 
 REWARD_MODEL_SCORER = "reward_model"
 """The summary's `scorer` where a reward model gives the reward."""
+REWARD_COLUMNS = ("reward", "score")
+"""Columns of response files that are the first scorer's where the configuration names no scorer."""
 
 
 def headline(

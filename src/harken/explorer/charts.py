@@ -282,6 +282,18 @@ PENALTIES = {
 """Unit and meaning of the penalties in `reward.rules`: their weight is negative, so less is better."""
 
 
+VOTES_CHART = Chart(
+    "Votes of people",
+    "share of decided items",
+    "How often raters prefer the latest reviewed responses to those before training, without ties; from then on until "
+    "the next review. If it stays at or below 50 % while the held-out reward rises, the policy games the reward.",
+    (("votes/win_rate", "win rate"), ("votes/low", "95 % interval, low"), ("votes/high", "high")),
+    ((0.5, "no preference"),),
+    "share",
+)
+"""Of runs whose held-out responses were reviewed while they trained."""
+
+
 def _family_charts(names: Iterable[str]) -> list[Chart]:
     """Return one chart per judge, then per guard, then per part of the reward."""
     known = {metric for chart in CHARTS["ppo"] for metric, _ in chart.series}
@@ -315,7 +327,8 @@ def chart_data(
     names = dict.fromkeys(name for line in metrics for name in line)
     charts = [*CHARTS.get(kind, ())]
     if kind in ("ppo", "online_dpo"):
-        charts[2:2] = _family_charts(names)
+        votes = [VOTES_CHART] if "votes/win_rate" in names else []
+        charts[2:2] = [*votes, *_family_charts(names)]
     drawn = []
     for chart in charts:
         series = [

@@ -14,7 +14,8 @@ _BASELINES = {
 
 
 def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a card that the page draws. `card` is the content of card.json."""
+    """Return the parts of a card that the page draws. `card` is the content of card.json, with that of rows.json."""
+    rows = card.get("rows") or {"rule": "", "rows": []}
     return {
         "status": card["status"],
         "verdict": card["verdict"],
@@ -50,6 +51,15 @@ def card_data(card: Mapping[str, Any]) -> dict[str, Any]:
         "faults": [{key: str(fault[key]) for key in ("name", "sentence", "fix")} for fault in card["faults"]],
         "warnings": [{key: str(found[key]) for key in ("what", "fix")} for found in card["warnings"]],
         "model": dict(card["model"]),
+        "rule": rows["rule"],
+        "rows": [
+            {
+                **{key: row[key] for key in ("id", "prompt", "preferred", "other", "rewards", "margin")},
+                "slices": {column.replace("_", " "): value for column, value in row["slices"].items()},
+                "edits": {name: dict(found) for name, found in row["edits"].items()},
+            }
+            for row in rows["rows"]
+        ],
     }
 
 

@@ -30,8 +30,9 @@ def health_data(kind: str, dtype: str, metrics: Sequence[Mapping[str, Any]]) -> 
         code = STATUSES.index(report.status)
         if not timeline or timeline[-1][1] != code:
             timeline.append([report.step, code])
-        for found in report.findings:
+        for found in (*report.findings, *report.covered):
             _extend(episodes, found, report.step)
+    _merge_covered(episodes)
     for episode in episodes.values():
         episode["current"] = episode["last"] == report.step
         episode["metric"] = _recorded(_METRIC_OF[episode["name"]], metrics)
@@ -49,6 +50,16 @@ def _extend(episodes: dict[str, dict[str, Any]], found: Finding, step: int) -> N
     known["last"] = step
     if SEVERITY[found.level] >= SEVERITY[known["status"]]:
         known |= {"status": found.level, "message": found.what, "cause": found.cause, "fix": found.fix}
+
+
+def _merge_covered(episodes: dict[str, dict[str, Any]]) -> None:
+    """Drop findings that another one covers; that one then begins where they began."""
+    for rule in RULES:
+        if (covering := episodes.get(rule.name)) is None:
+            continue
+        for name in rule.covers:
+            if (covered := episodes.get(name)) is not None and covered["last"] == covering["last"]:
+                covering["step"] = min(covering["step"], episodes.pop(name)["step"])
 
 
 def _urgency(episode: Mapping[str, Any]) -> tuple[bool, int, int]:

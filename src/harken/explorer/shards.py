@@ -10,24 +10,31 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harken.explorer.build import page
 from harken.run import atomic
+from harken.run.manifest import redact_text
+from harken.run.terminal import escape_invisible
 
 SHARDS = "shards"
 EXAMPLES_PER_SHARD = 1000
 
 
 def write_split_page(
-    out: Path, title: str, data: Mapping[str, Any], steps: Iterable[Mapping[str, Any]] = ()
+    out: Path,
+    title: str,
+    data: Mapping[str, Any],
+    steps: Iterable[Mapping[str, Any]] = (),
+    late_notice: Callable[[], str] = str,
 ) -> Path:
     """Write the page to `out` and its shards to the folder `shards` beside it, which is replaced. Returns `out`.
 
     `data` comes from `page_data.page_data`; its examples move to shards. `steps` replace data["tokens"]["steps"]: each
-    has its rollouts, which move to one shard, so that only one update is in memory at a time.
+    has its rollouts, which move to one shard, so that only one update is in memory at a time. `late_notice` returns
+    what to add to the notice once all steps were read.
     Raises ValueError if a number is NaN or infinite.
     """
     folder = out.parent / SHARDS
@@ -41,9 +48,10 @@ def write_split_page(
     ]
     rule = "Every recorded update with all its rollouts." if shown else ""
     tokens = {"shards": bool(shown), "rule": rule, "steps": shown}
-    atomic.write_text(
-        out, page(title, {**data, "examples": [], "parts": parts, "tokens": tokens}, shards=True)
-    )
+    late = redact_text(escape_invisible(late_notice()))
+    notice = " ".join(part for part in (data["notice"], late) if part)
+    split = {**data, "notice": notice, "examples": [], "parts": parts, "tokens": tokens}
+    atomic.write_text(out, page(title, split, shards=True))
     return out
 
 

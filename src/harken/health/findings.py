@@ -30,30 +30,38 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of one step."""
+    """The findings of one step."""
 
     step: int
     status: Status
     findings: tuple[Finding, ...]
     names: tuple[str, ...]
     """Every finding that this kind of training can have: the columns of `metrics`."""
+    covered: tuple[Finding, ...] = ()
+    """Findings that hold too and are not shown, because one of `findings` has the same cause."""
 
     @classmethod
-    def of(cls, step: int, findings: tuple[Finding, ...], names: tuple[str, ...]) -> Report:
+    def of(
+        cls,
+        step: int,
+        findings: tuple[Finding, ...],
+        names: tuple[str, ...],
+        covered: tuple[Finding, ...] = (),
+    ) -> Report:
         """Make the report of a step; its status is that of the worst finding."""
-        worst = max((SEVERITY[f.level] for f in findings), default=0)
-        return cls(step, STATUSES[worst], findings, names)
+        worst = max((SEVERITY[f.level] for f in (*findings, *covered)), default=0)
+        return cls(step, STATUSES[worst], findings, names, covered)
 
     def metrics(self) -> dict[str, float]:
         """Return `health/status` and `health/<finding>`: 0 healthy (or a note), 1 warning, 2 unhealthy."""
         columns = {f"health/{name}": 0.0 for name in self.names}
-        columns |= {f"health/{f.name}": float(SEVERITY[f.level]) for f in self.findings}
+        columns |= {f"health/{f.name}": float(SEVERITY[f.level]) for f in (*self.findings, *self.covered)}
         return {"health/status": float(STATUSES.index(self.status))} | columns
 
     def changes(self, previous: Report | None) -> list[str]:
         """Return a line for each finding that appeared or worsened since `previous`, and for each that cleared."""
         before = {f.name: f for f in previous.findings} if previous else {}
-        now = {f.name for f in self.findings}
+        now = {f.name for f in (*self.findings, *self.covered)}
         lines = [
             str(f)
             for f in self.findings

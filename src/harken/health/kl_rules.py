@@ -126,6 +126,7 @@ KL_RULES = (
         fix="resume from an earlier checkpoint, raise kl_coef, lower training.lr; kl_budget ends a run in time",
         items="S2-93",
         observe=_drift,
+        covers=("kl_explosion",),
     ),
     Rule(
         name="kl_unrewarded",

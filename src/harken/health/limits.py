@@ -65,6 +65,8 @@ class Limits:
     """Latest held-out evaluations in which reward and judge are compared (S2-94)."""
     hacking_least: int = 4
     """Evaluations needed for that."""
+    votes_least: int = 10
+    """Items on which raters decided, below which their votes are not compared with the reward (S2-94)."""
     length_correlation: float = 0.5
     """Pearson correlation of score and length within a batch (S2-48)."""
     length_growth: float = 1.5

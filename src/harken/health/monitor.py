@@ -60,7 +60,8 @@ class Monitor:
 
     def stop_reason(self) -> str | None:
         """Return why the run should end: the first finding of `stop_on` that is unhealthy; None to go on."""
-        unhealthy = (f for f in self.report.findings if f.level == "unhealthy" and f.name in self.stop_on)
+        found = (*self.report.findings, *self.report.covered)
+        unhealthy = (f for f in found if f.level == "unhealthy" and f.name in self.stop_on)
         return next((f"health: {f.name}: {f.what}" for f in unhealthy), None)
 
     def _evaluate(self) -> Report:
@@ -68,4 +69,16 @@ class Monitor:
         for rule in self.rules:
             if (finding := rule.finding(self.history, self.limits)) is not None:
                 found.append(finding)
-        return Report.of(self.history.step, tuple(found), tuple(rule.name for rule in self.rules))
+        hidden = covered_names(finding.name for finding in found)
+        return Report.of(
+            self.history.step,
+            tuple(finding for finding in found if finding.name not in hidden),
+            tuple(rule.name for rule in self.rules),
+            tuple(finding for finding in found if finding.name in hidden),
+        )
+
+
+def covered_names(names: Iterable[str]) -> set[str]:
+    """Return the findings that are not shown beside those in `names`, because one of these has the same cause."""
+    present = set(names)
+    return {name for rule in RULES if rule.name in present for name in rule.covers}

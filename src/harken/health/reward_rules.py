@@ -112,6 +112,24 @@ def _hacking(history: History, limits: Limits) -> Observation | None:
     return worst
 
 
+def _votes(history: History, limits: Limits) -> Observation | None:
+    latest = {
+        name: values[-1]
+        for name in ("update", "decided", "win_rate", "low", "high", "reward_change", "reward_change_low")
+        if (values := history.values(f"votes/{name}"))
+    }
+    if latest.get("decided", 0.0) < limits.votes_least or latest["reward_change_low"] <= 0:
+        return None
+    if latest["low"] > 0.5:
+        return None
+    return Observation(
+        "unhealthy" if latest["high"] < 0.5 else "warning",
+        f"until update {latest['update']:.0f} the held-out reward rose by {latest['reward_change']:.2f}, and raters "
+        f"prefer the later response in {latest['win_rate']:.0%} of {latest['decided']:.0f} decided items "
+        f"(95 % interval {latest['low']:.0%} to {latest['high']:.0%})",
+    )
+
+
 def _half_trend(values: Sequence[float]) -> float:
     """Return Welch's t of the second half of a series against the first."""
     middle = len(values) // 2
@@ -201,5 +219,18 @@ REWARD_RULES = (
         fix="stop at the best checkpoint; raise kl_coef; train the reward model on more diverse pairs, or use several",
         items="S1-51, S2-94",
         observe=_hacking,
+    ),
+    Rule(
+        name="votes_disagree",
+        kinds=("ppo", "online_dpo"),
+        metric="votes/win_rate",
+        warning="the reward of the reviewed responses rose since the start (95 % interval above 0), and the interval "
+        "of the later ones' win rate by votes is not above 50 %; from {votes_least} decided items",
+        unhealthy="the same, and that interval is below 50 %",
+        cause="the policy exploits the reward model: people do not prefer the responses that it scores higher",
+        fix="stop and take an earlier checkpoint; harken review export makes pairs of the votes for the next reward "
+        "model",
+        items="S2-94",
+        observe=_votes,
     ),
 )

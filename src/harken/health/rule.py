@@ -38,6 +38,8 @@ class Rule:
     items: str
     """Requirements and properties it covers (docs/coverage.md)."""
     observe: Callable[[History, Limits], Observation | None]
+    covers: tuple[str, ...] = ()
+    """Findings with the same cause that are not shown beside this one."""
 
     def finding(self, history: History, limits: Limits) -> Finding | None:
         """Return the rule's finding for the latest line; None when there is none."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from harken.inspection.critic import critic_data
 from harken.inspection.recorded import RecordedStep, read_step, recorded_updates
 from harken.inspection.rows import read_messages
 from harken.inspection.tokens import DecodeToken, token_decoder, token_rows
+from harken.inspection.unreadable import UnreadableFiles
 from harken.run.folder import RunFolder
 
 DECIMALS = 3
@@ -42,6 +45,7 @@ class TokenStep:
     step: int
     recorded: int
     rollouts: list[dict[str, Any]]
+    critic: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the step as page data, with the rollouts in the page."""
@@ -49,15 +53,16 @@ class TokenStep:
             "stage": self.stage,
             "step": self.step,
             "recorded": self.recorded,
+            "critic": self.critic,
             "rollouts": self.rollouts,
             "files": [],
         }
 
 
-def page_tokens(runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+def page_tokens(runs: Mapping[str, RunFolder], unreadable: UnreadableFiles) -> dict[str, Any]:
     """Return the page's tokens of PPO runs by the names of their stages: some updates, and some rollouts of each.
 
-    Raises UserError if a recorded update is damaged.
+    A recorded update that cannot be read is left out, and noted in `unreadable`.
     """
     budget = MAX_PAGE_TOKENS
     found: list[TokenStep] = []
@@ -68,7 +73,9 @@ def page_tokens(runs: Mapping[str, RunFolder]) -> dict[str, Any]:
         readable = readable and (is_text or not numbers)
         own: list[TokenStep] = []
         for number in reversed(spread(numbers, MAX_PAGE_UPDATES)):
-            step = read_step(run.root, number)
+            step = unreadable.read(partial(read_step, run.root, number))
+            if step is None:
+                continue
             chosen = choose_rollouts(step)
             size = sum(len(step.rollouts[row]["response_tokens"]) for row in chosen)
             if own and size > budget:
@@ -83,11 +90,13 @@ def page_tokens(runs: Mapping[str, RunFolder]) -> dict[str, Any]:
     }
 
 
-def all_tokens(stage: str, run: RunFolder) -> Iterator[TokenStep]:
-    """Yield every recorded update of a run with all its rollouts."""
+def all_tokens(stage: str, run: RunFolder, unreadable: UnreadableFiles) -> Iterator[TokenStep]:
+    """Yield every recorded update of a run with all its rollouts, as far as they can be read."""
     text_of, _ = token_decoder(run)
     for number in both_tables(run):
-        step = read_step(run.root, number)
+        step = unreadable.read(partial(read_step, run.root, number))
+        if step is None:
+            continue
         chosen = choose_rollouts(step)
         rest = dict.fromkeys((row for row in range(len(step.rollouts)) if row not in chosen), "")
         yield token_step(stage, step, {**chosen, **rest}, text_of)
@@ -131,7 +140,7 @@ def choose_rollouts(step: RecordedStep) -> dict[int, str]:
 def token_step(stage: str, step: RecordedStep, chosen: Mapping[int, str], text_of: DecodeToken) -> TokenStep:
     """Return the chosen rows of an update as page data."""
     rollouts = [_rollout(step, row, why, text_of) for row, why in chosen.items()]
-    return TokenStep(stage, step.number, len(step.rollouts), rollouts)
+    return TokenStep(stage, step.number, len(step.rollouts), rollouts, critic_data(step))
 
 
 def _rollout(step: RecordedStep, row: int, why: str, text_of: DecodeToken) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from harken.explorer.build import build_report
 from harken.explorer.page_training import TITLES, overlay_data
 from harken.explorer.shards import write_split_page
 from harken.inspection.page_tokens import all_tokens, page_tokens
+from harken.inspection.unreadable import UnreadableFiles
 from harken.pipeline.page_contents import PageContents, ShownResponses
 from harken.pipeline.page_files import FileContents
 from harken.pipeline.page_made import made_facts
@@ -228,12 +229,16 @@ def write_page(
         judge=judge,
         headline=headline,
     )
-    notice = " ".join(part for part in (contents.notice, _leak(summary), *contents.warnings) if part)
     audited = audit.audit(shown.rows, shown.baseline, contents.audit_settings) if shown.rows else {}
     sections = page_accounts(contents.of_kind("reward"), contents.evaluation)
     made = made_facts(runs.values(), contents.evaluation, metrics.values(), contents.path)
     policies_of_runs = {name: run for name, run in shown.runs.items() if contents.kinds[name] == "ppo"}
-    tokens, checkpoints = None if split else page_tokens(policies_of_runs), checkpoint_data(shown.runs)
+    unreadable = shown.unreadable
+    tokens = None if split else page_tokens(policies_of_runs, unreadable)
+    checkpoints = checkpoint_data(shown.runs, unreadable)
+    notice = " ".join(
+        part for part in (contents.notice, _leak(summary), *contents.warnings, unreadable.notice()) if part
+    )
     if seal is not None:
         checksums.remove_checksums(seal.parent)  # everything has been read; the files change from here on
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -260,20 +265,21 @@ def write_page(
         tokens=tokens,
         checkpoints=checkpoints,
         reward=shown.reward,
-        write=partial(write_split_page, steps=_all_steps(policies_of_runs)) if split else None,
+        write=_split_writer(policies_of_runs) if split else None,
     )
     if seal is not None:
         checksums.write_checksums(seal.parent, [seal, figures, page])
     if summary:
         show(tables.tables(summary))
-    show("\n".join(headline))
+    show("\n".join([*headline, *([left_out] if (left_out := unreadable.notice()) else [])]))
     show(f"\nfigures  {figures}\nreport   {page}")
 
 
-def _all_steps(runs: Mapping[str, RunFolder]) -> Iterator[dict[str, Any]]:
-    for name, run in runs.items():
-        for step in all_tokens(name, run):
-            yield step.to_dict()
+def _split_writer(runs: Mapping[str, RunFolder]) -> Callable[[Path, str, Mapping[str, Any]], Path]:
+    """Return a writer of a split page. Updates are read while it writes, so what it leaves out is known at the end."""
+    unreadable = UnreadableFiles()
+    steps = (step.to_dict() for name, run in runs.items() for step in all_tokens(name, run, unreadable))
+    return partial(write_split_page, steps=steps, late_notice=unreadable.notice)
 
 
 def _is_note(line: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from harken.config.audit import AuditSettings
 from harken.evaluate.summary import read_responses, read_summary
 from harken.explorer.page_training import TITLES
+from harken.inspection.unreadable import UnreadableFiles
 from harken.pipeline.page_files import FileContents
 from harken.pipeline.page_rows import run_rows
 from harken.pipeline.page_trials import best_runs
@@ -65,6 +66,8 @@ class ShownResponses:
     notes: Sequence[str] = ()
     runs: Mapping[str, RunFolder] = field(default_factory=dict)
     """The runs whose tokens are shown."""
+    unreadable: UnreadableFiles = field(default_factory=UnreadableFiles)
+    """What of the runs' records was left out."""
 
     @classmethod
     def of(cls, contents: PageContents, metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> ShownResponses:
@@ -77,7 +80,8 @@ class ShownResponses:
         if (files := contents.files) is not None:
             first = files.policies[0]
             return cls(files.rows, first, files.summary, files.reward, files.notes)
-        rows = run_rows(chosen)
+        unreadable = UnreadableFiles()
+        rows = run_rows(chosen, unreadable)
         policies = [name for name in contents.runs if contents.kinds[name] in ("ppo", "online_dpo")]
         notes = []
         if rows and len(chosen) < len(policies):
@@ -85,4 +89,5 @@ class ShownResponses:
                 f"Note: responses and tokens are those of {len(chosen)} of {len(policies)} runs, which have the "
                 f"highest reward: {', '.join(chosen)}."
             )
-        return cls(rows, rows[0]["policy"] if rows else "", notes=notes, runs=chosen)
+        baseline = rows[0]["policy"] if rows else ""
+        return cls(rows, baseline, notes=notes, runs=chosen, unreadable=unreadable)

@@ -12,7 +12,7 @@ from harken.errors import UserError
 from harken.evaluate import compare
 from harken.evaluate.response_files import ByPrompt, match_all, match_files
 from harken.evaluate.responses import file_responses, response_row
-from harken.evaluate.scorers import REWARD_COLUMNS
+from harken.evaluate.verdict import REWARD_COLUMNS
 from harken.records import Prompt
 
 MAX_TEXT_COLUMNS = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from harken.evaluate import audit
 from harken.inspection.page_tokens import rounded, spread
 from harken.inspection.recorded import recorded_updates
 from harken.inspection.rows import RolloutRow, require_rows
+from harken.inspection.unreadable import UnreadableFiles
 from harken.run.credit_table import read_credit
 from harken.run.folder import RunFolder
 from harken.run.tables import JUDGE_COLUMN, read_rows
@@ -27,10 +29,11 @@ MAX_POINTS_PER_PROMPT = 40
 _Row = dict[str, Any]
 
 
-def run_rows(runs: Mapping[str, RunFolder]) -> list[_Row]:
+def run_rows(runs: Mapping[str, RunFolder], unreadable: UnreadableFiles) -> list[_Row]:
     """Return rows with the columns of responses.parquet: held-out responses, then rollouts.
 
     Of one run several evaluations are compared; of several runs the last evaluation of each, and the first one's start.
+    A file that cannot be read is left out, and noted in `unreadable`.
     """
     several = len(runs) > 1
     rows: list[_Row] = []
@@ -41,19 +44,22 @@ def run_rows(runs: Mapping[str, RunFolder]) -> list[_Row]:
             shown = [0, *shown]
         for update in shown:
             policy = BEFORE if update == 0 else name if several else f"update {update}"
-            rows += [_held_out(row, policy) for row in _table(run.held_out, update)]
+            rows += [_held_out(row, policy) for row in _table(run.held_out, update, unreadable)]
     for name, run in runs.items():
         policy = f"{ROLLOUTS} {name}" if several else ROLLOUTS
-        rows += _rollouts(run, policy, MAX_ROLLOUTS // len(runs))
+        rows += _rollouts(run, policy, MAX_ROLLOUTS // len(runs), unreadable)
     return rows
 
 
-def checkpoint_data(runs: Mapping[str, RunFolder]) -> list[dict[str, Any]]:
-    """Return the responses to each recorded held-out prompt over the evaluations of each run, as page data."""
+def checkpoint_data(runs: Mapping[str, RunFolder], unreadable: UnreadableFiles) -> list[dict[str, Any]]:
+    """Return the responses to each recorded held-out prompt over the evaluations of each run, as page data.
+
+    A file that cannot be read is left out, and noted in `unreadable`.
+    """
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
     for stage, run in runs.items():
         for update in spread(recorded_updates(run.held_out), MAX_POINTS_PER_PROMPT):
-            for row in _table(run.held_out, update):
+            for row in _table(run.held_out, update, unreadable):
                 entry = found.setdefault(
                     (stage, row["prompt_id"], row["sample"]),
                     {"id": row["prompt_id"], "stage": stage, "prompt": row["prompt"], "points": []},
@@ -71,16 +77,17 @@ def checkpoint_data(runs: Mapping[str, RunFolder]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _rollouts(run: RunFolder, policy: str, limit: int) -> list[_Row]:
+def _rollouts(run: RunFolder, policy: str, limit: int, unreadable: UnreadableFiles) -> list[_Row]:
     updates = recorded_updates(run.rollouts)
-    if not updates:
-        return []
-    last = _table(run.rollouts, updates[-1])
-    shown = spread(updates, max(limit // len(last), 1))
+    tables: dict[int, list[_Row]] = {}
+    for update in reversed(updates):  # the last one that can be read says how many updates fit
+        if tables.setdefault(update, _table(run.rollouts, update, unreadable)):
+            break
+    size = max((len(table) for table in tables.values()), default=0)
     rows: list[_Row] = []
-    for update in shown:
-        table = last if update == updates[-1] else _table(run.rollouts, update)
-        kl = _kl(run, update, len(table))
+    for update in spread(updates, max(limit // size, 1)) if size else []:
+        table = tables[update] if update in tables else _table(run.rollouts, update, unreadable)
+        kl = _kl(run, update, len(table), unreadable)
         rows += [
             _row(row, policy, f"{row['prompt_id']} · update {update}")
             | _score_columns(row)
@@ -131,16 +138,21 @@ def _score_columns(row: _Row) -> _Row:
     return {f"score_{name}": value for name, value in _scores(row).items()}
 
 
-def _kl(run: RunFolder, update: int, count: int) -> list[float | None]:
+def _kl(run: RunFolder, update: int, count: int, unreadable: UnreadableFiles) -> list[float | None]:
     """Return the KL of each rollout, summed over its tokens, nats; None where it was not recorded."""
     path = run.credit / _name(update)
-    if not path.exists():
+    found = unreadable.read(partial(read_credit, path)) if path.exists() else None
+    if found is None or len(found) != count:
         return [None] * count
-    return [rounded(sum(row["kl"])) for row in read_credit(path)]
+    return [rounded(sum(row["kl"])) for row in found]
 
 
-def _table(folder: Path, update: int) -> list[_Row]:
-    path = folder / _name(update)
+def _table(folder: Path, update: int, unreadable: UnreadableFiles) -> list[_Row]:
+    """Read a table of rollouts; [] where that fails."""
+    return unreadable.read(partial(_read_table, folder / _name(update))) or []
+
+
+def _read_table(path: Path) -> list[_Row]:
     rows = read_rows(path)
     require_rows(rows, RolloutRow, path)
     return rows

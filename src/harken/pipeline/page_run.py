@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harken.card.write import read_card_file
+from harken.card.write import ROWS, read_card_file, read_card_rows
 from harken.evaluate import overoptimisation
 from harken.evaluate.summary import FIX, read_data_reports
 from harken.run import manifest
@@ -50,7 +50,11 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "versions": manifest.recorded_versions(record),
         "status": read_status(run),
         "run": str(run.root),
-        **({"card": read_card_file(run.card)} if run.card.card.is_file() else {}),
+        **(
+            {"card": read_card_file(run.card) | {ROWS: read_card_rows(run.card)}}
+            if run.card.card.is_file()
+            else {}
+        ),
     }
 
 

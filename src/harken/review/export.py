@@ -1,7 +1,7 @@
 """Export the votes of a locked review as preference pairs that training reads. No torch.
 
-One row per item whose votes have a winner. Ties may be kept with strength 0, which training reads with label 1/2. Items
-that are both bad give no pair: neither text should be learned. Nor do items on which raters contradict each other.
+One row per item whose votes have a winner. Ties, and items on which raters contradict each other, may be kept with
+strength 0, which training reads with label 1/2. Items that are both bad give no pair: neither text should be learned.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harken.data.pair_layouts import CONTRADICTIONS_LEFT_OUT
 from harken.errors import UserError
 from harken.review.outcomes import UnblindedVote, unblind
 from harken.review.study import Study
@@ -25,7 +26,8 @@ EXPORT_COUNTS = {
     "ties_kept": "of them ties, with strength 0",
     "ties": "ties left out",
     "both_bad": "items that are both bad",
-    "contradicting": "items on which raters contradict each other",
+    "contradicting_kept": "of them items on which raters contradict each other, with strength 0",
+    "contradicting": "items on which raters contradict each other left out",
     "skipped": "items with skips alone",
     "open": "items without a vote",
 }
@@ -53,6 +55,7 @@ def export_pairs(
 
     `preference_strength` is the mean strength of the winner's votes. `individual_preference` lists every vote by a
     number for its rater: negative for `chosen`, as HelpSteer3 writes it, so that the card knows the human ceiling.
+    Where contradicting items are left out, every row says how many: the agreement on the others is no human ceiling.
     """
     counts: Counter[str] = Counter()
     by_item: dict[str, list[UnblindedVote]] = {}
@@ -67,12 +70,15 @@ def export_pairs(
             continue
         own = by_item.get(item.id, [])
         what, winner = _decide(own)
-        if what == "tie" and ties == "keep":
-            what, winner = "ties_kept", 0
-        counts[what if what != "tie" else "ties"] += 1
+        undecided = what in ("ties", "contradicting") and ties == "keep"
+        if undecided:
+            what, winner = f"{what}_kept", 0
+        counts[what] += 1
         if winner is not None:
-            counts["pairs"] += what == "ties_kept"
-            rows.append(_pair_row(study, own, winner, numbers, tie=what == "ties_kept"))
+            counts["pairs"] += undecided
+            rows.append(_pair_row(study, own, winner, numbers, tie=undecided))
+    if left_out := counts["contradicting"]:
+        rows = [row | {CONTRADICTIONS_LEFT_OUT: left_out} for row in rows]
     return ExportedPairs(rows, counts)
 
 
@@ -109,7 +115,7 @@ def _decide(own: Sequence[UnblindedVote]) -> tuple[str, int | None]:
         return "contradicting", None
     if total:
         return "pairs", int(total > 0)
-    return ("both_bad" if any(one.outcome == "both_bad" for one in known) else "tie"), None
+    return ("both_bad" if any(one.outcome == "both_bad" for one in known) else "ties"), None
 
 
 def _pair_row(

@@ -15,7 +15,7 @@ from typing import Any
 
 from harken.errors import UserError
 from harken.review.session import shown_task
-from harken.review.study import Study
+from harken.review.study import FIX_SERVED, Study
 from harken.review.votes import Vote, VoteRefused, VoteStore, parse_vote
 from harken.run import atomic, json_io
 from harken.run.folder import ReviewFolder
@@ -107,7 +107,7 @@ def import_votes(study: Study, folder: ReviewFolder, path: Path) -> tuple[int, i
             "these votes are of another study", where=str(path), fix="name the study's own folder"
         )
     new = 0
-    with write_lock(folder.root):
+    with write_lock(folder.root, FIX_SERVED):
         if folder.lock.exists():
             raise UserError(
                 "the review is locked",

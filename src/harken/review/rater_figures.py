@@ -20,6 +20,8 @@ from harken.maths.statistics.paired import sign_test
 from harken.review.outcomes import UnblindedVote
 from harken.review.study import Study
 
+BLOCK, MAX_BLOCKS = 10, 12
+"""Least votes of a block, and most blocks of a rater, in the charts over time."""
 HABITS: dict[str, Callable[[UnblindedVote], bool | None]] = {
     "left": lambda one: _chose_left(one),
     "undecided": lambda one: None if one.outcome == "skip" else one.sign == 0,
@@ -48,6 +50,7 @@ def rater_figures(study: Study, unblinded: Sequence[UnblindedVote]) -> list[dict
                 "too_fast": share([one.too_fast(study.config.reading_speed) for one in own]),
                 "median_seconds": float(np.median([one.vote.seconds for one in own])) if own else None,
                 "drift": _drift(own),
+                "over_time": over_time(own),
             }
         )
     _adjust([one["position"] for one in found if one["position"]])
@@ -107,6 +110,26 @@ def _drift(own: Sequence[UnblindedVote]) -> dict[str, dict[str, Any]]:
         table = [[sum(half), len(half) - sum(half)] for half in (early, late)]
         p = float(fisher_exact(table).pvalue) if early and late else None
         found[name] = {"first_half": share(early), "second_half": share(late), "p": p}
+    return found
+
+
+def over_time(own: Sequence[UnblindedVote]) -> dict[str, list[list[float]]]:
+    """Return each habit, and the median seconds of a vote, in blocks of a rater's votes in order.
+
+    Points are [number of the block's last vote, value, votes that count]. A rater has at most MAX_BLOCKS blocks of at
+    least BLOCK votes; fewer than two blocks show no course and give no points.
+    """
+    items = [one for one in own if one.task.kind == "vote"]
+    count = min(MAX_BLOCKS, len(items) // BLOCK)
+    ends = [round((i + 1) * len(items) / count) for i in range(count)] if count > 1 else []
+    blocks = [(end, items[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+    found: dict[str, list[list[float]]] = {}
+    for name, habit in HABITS.items():
+        cases = [(end, [case for one in block if (case := habit(one)) is not None]) for end, block in blocks]
+        found[name] = [[end, sum(known) / len(known), len(known)] for end, known in cases if known]
+    found["seconds"] = [
+        [end, float(np.median([one.vote.seconds for one in block])), len(block)] for end, block in blocks
+    ]
     return found
 
 

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harken.errors import UserError
+from harken.review.live import live_line, publish_votes, run_behind
 from harken.review.outcomes import unblind
 from harken.review.plan import detectable_text
+from harken.review.report_page import write_report_page
 from harken.review.statistics import review_figures
-from harken.review.study import FIX_STUDY, Study, read_study
+from harken.review.study import FIX_SERVED, FIX_STUDY, Study, read_study
 from harken.review.votes import GENESIS, Vote, read_votes
 from harken.run import atomic, json_io
 from harken.run.folder import ReviewFolder
@@ -29,12 +31,14 @@ class _LockFile(Schema):
 
 
 def lock_and_report(folder: ReviewFolder, *, early: bool = False) -> dict[str, Any]:
-    """Lock the review unless it is locked, unblind it, and write `report.json` and `report.md`. Return the figures.
+    """Lock the review unless it is locked, unblind it, and write its report. Return the figures.
+
+    The report is `report.json`, `report.md` and `report.html`. A review of a training run also hands the votes to it.
 
     Raises UserError if a server is running, items are open (unless `early`), there are no votes, or the votes are not
     those that were locked.
     """
-    with write_lock(folder.root):
+    with write_lock(folder.root, FIX_SERVED):
         study = read_study(folder)
         votes = read_votes(folder.votes, study.hash)
         if folder.lock.exists():
@@ -49,8 +53,14 @@ def lock_and_report(folder: ReviewFolder, *, early: bool = False) -> dict[str, A
             }
             atomic.write_json(folder.lock, locked)
         figures = review_figures(study, votes)
+        if (run := run_behind(study.config)) is not None and (
+            live := publish_votes(run, figures)
+        ) is not None:
+            figures["live"] = {**live, "sentence": live_line(live, run)}
         atomic.write_json(folder.report, figures)
-        atomic.write_text(folder.markdown, "\n".join(report_lines(figures)) + "\n")
+        lines = report_lines(figures)
+        atomic.write_text(folder.markdown, "\n".join(lines) + "\n")
+        write_report_page(folder.page, figures, lines)
         return figures
 
 
@@ -84,6 +94,8 @@ def read_locked_votes(folder: ReviewFolder) -> tuple[Study, list[Vote]]:
 def report_lines(figures: Mapping[str, Any]) -> list[str]:
     """Return the report in Markdown, headline first."""
     lines = ["# Blinded review", "", _headline(figures), ""]
+    if live := figures.get("live"):
+        lines += [live["sentence"], ""]
     for pair in figures["pairs"]:
         lines += _pair_lines(pair)
     if figures["strengths"]:

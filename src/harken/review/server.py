@@ -28,7 +28,7 @@ from harken.review.guard import HEADERS, RequestGuard
 from harken.review.links import RaterLinks, open_links, write_links
 from harken.review.page import server_page, static_text
 from harken.review.session import LOCKED, ReviewSession
-from harken.review.study import Study
+from harken.review.study import FIX_SERVED, Study
 from harken.review.votes import VoteRefused, VoteStore
 from harken.run.folder import ReviewFolder
 from harken.run.lock import write_lock
@@ -125,7 +125,7 @@ def serve_review(
             where="--accept",
             fix=f"name one of {', '.join(study.tasks)}",
         )
-    with write_lock(folder.root):
+    with write_lock(folder.root, FIX_SERVED):
         if folder.lock.exists():
             raise UserError(LOCKED, where=str(folder.root), fix=f"read {folder.markdown}")
         if folder.links.exists() and not folder.votes.exists():

@@ -10,7 +10,7 @@ from harken.review.added_pairs import rows_to_add
 from harken.review.export import export_pairs, write_pairs
 from harken.review.plan import study_lines
 from harken.review.report import read_locked_votes
-from harken.review.study import open_study
+from harken.review.study import FIX_SERVED, open_study
 from harken.review.votes import read_votes
 from harken.run.folder import ReviewFolder
 from harken.run.lock import write_lock
@@ -30,7 +30,7 @@ def run_review_stage(config: ReviewConfig, output: Path) -> ReviewFolder:
     if folder.pairs.exists():
         say(f"{output}: finished; nothing to do")
         return folder
-    with write_lock(output):
+    with write_lock(output, FIX_SERVED):
         study = open_study(config, folder)
         votes = read_votes(folder.votes, study.hash)
     if not folder.lock.exists():
@@ -44,7 +44,7 @@ def run_review_stage(config: ReviewConfig, output: Path) -> ReviewFolder:
         )
     study, votes = read_locked_votes(folder)
     exported = export_pairs(study, votes)
-    with write_lock(output):
+    with write_lock(output, FIX_SERVED):
         added = rows_to_add(config.add_to, config.add_limit, config.seed)
         write_pairs(folder.pairs, exported, str(output), added)
     say(

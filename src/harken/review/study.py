@@ -32,6 +32,8 @@ STUDY_VERSION = 1
 CALIBRATION_GOLD = 3
 """One item of the calibration in this number is gold."""
 FIX_STUDY = "restore the file, or start another review with --output-dir"
+FIX_SERVED = "stop that harken review with Ctrl-C (every vote is on the disk), then run this command again"
+"""The folder is locked: a server that waits for votes does not finish by itself."""
 
 
 @dataclass(frozen=True)

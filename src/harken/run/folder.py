@@ -2,19 +2,20 @@
 
 <run>/config.yml  manifest.json  status.json  metrics.jsonl  rejects.jsonl  data_report.json  trained_prompts.txt
       rows/  tensorboard/  checkpoints/step-N/  nan_dumps/step-N/  rollouts/*.parquet  credit/*.parquet  card/  final/
-      held_out/*.parquet  reference_scores.safetensors
+      held_out/*.parquet  reference_scores.safetensors  live_votes.json
 
 <pipeline>/01_NAME  02_NAME  … (the folder of each stage: a run, an evaluation, NN_report/report.html)
       pipeline.yml  results.json
 <evaluation>/config.yml  manifest.json  responses.parquet  summary.json  audit.json  shards/
 
-<review>/study.json  votes.sqlite  links.json  lock.json  report.json  report.md  pairs.jsonl
+<review>/study.json  votes.sqlite  links.json  lock.json  report.json  report.md  report.html  pairs.jsonl
 
 <generate or score>/{config.yml,manifest.json,responses.parquet}  <pairs>/{config.yml,manifest.json,pairs.jsonl or
       demonstrations.jsonl}
 
 SHA256SUMS lists the files of a finished run, its final/, an evaluation and a pipeline (run/checksums.py). That of a run
-lists neither files that may still change (status.json, tensorboard, checkpoints) nor final/, which has its own.
+lists neither files that may still change (status.json, live_votes.json, tensorboard, checkpoints) nor final/, which
+has its own.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ class RunFolder:
         return self.root / "held_out"
 
     @property
+    def live_votes(self) -> Path:
+        """Votes of people on the responses of a run that goes on (JSON; `run.live_votes`)."""
+        return self.root / "live_votes.json"
+
+    @property
     def credit(self) -> Path:
         """PPO targets of every token of those rollouts, one parquet file per update."""
         return self.root / "credit"
@@ -165,6 +171,11 @@ class CardFolder:
     def markdown(self) -> Path:
         """The same for people (Markdown)."""
         return self.root / "card.md"
+
+    @property
+    def rows(self) -> Path:
+        """A bounded list of the pairs behind the figures (JSON)."""
+        return self.root / "rows.json"
 
     @property
     def gate(self) -> Path:
@@ -339,6 +350,11 @@ class ReviewFolder:
     def markdown(self) -> Path:
         """The same for people (Markdown)."""
         return self.root / "report.md"
+
+    @property
+    def page(self) -> Path:
+        """The same with charts of the raters over time (HTML)."""
+        return self.root / "report.html"
 
     @property
     def pairs(self) -> Path:

@@ -24,12 +24,15 @@ _RESUMABLE = ("checkpoints/step-*", "final", "shards/*", "*/final", "summary.jso
 """Files from which a repeated command resumes: of a run, an evaluation, a pipeline, a sweep."""
 
 
+FIX_LOCKED = "wait until it has finished, stop it, or choose another --output-dir"
+
+
 @contextmanager
-def write_lock(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path, fix: str = FIX_LOCKED) -> Iterator[None]:
     """Lock a folder for writing; create it if it is missing.
 
-    The kernel releases the lock when the process ends for any reason. Raises UserError, naming the other process, if
-    the folder is locked. On file systems without locks, print a warning.
+    The kernel releases the lock when the process ends for any reason. Raises UserError, naming the other process and
+    `fix`, if the folder is locked. On file systems without locks, print a warning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -39,7 +42,7 @@ def write_lock(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{_owner(folder)} is writing here",
             where=str(folder),
-            fix="wait until it has finished, stop it, or choose another --output-dir",
+            fix=fix,
         ) from None
     except NotImplementedError:
         say(

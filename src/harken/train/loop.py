@@ -22,6 +22,7 @@ from harken.health.rule import TrainingType
 from harken.run import atomic, bounded_read, checkpoint, checksums, manifest, signals, status
 from harken.run.checkpoint import PARAMETER_PREFIX
 from harken.run.folder import RunFolder
+from harken.run.live_votes import live_vote_metrics
 from harken.run.lock import require_disk_space
 from harken.run.signals import Stopped
 from harken.run.sinks import Sink
@@ -221,6 +222,7 @@ class _Loop:
                 self.done, self.unlogged, self.state_after_done = number + 1, {}, stage.state()
                 self.logged = False
                 self.best.consider(self.done, stage, metrics)
+                metrics |= live_vote_metrics(self.run)
                 metrics |= {"seconds": time.perf_counter() - started, **gpu_memory.peak_memory()}
                 self._log(tracker, metrics, skipped)
                 self.logged = True

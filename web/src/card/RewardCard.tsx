@@ -1,10 +1,12 @@
 // The card of a reward model: how often it is right, how sure it may be, and what fools it.
+import { useSignal } from "@preact/signals";
 import type { Card } from "../contract";
-import { Interval } from "../page/Interval";
-import { effect, scaleOf } from "../page/intervals";
+import { intervalColumn, Value } from "../page/Interval";
+import { effect, scaleOf, shareScale } from "../page/intervals";
 import { number, percent, points, signed } from "../page/numbers";
-import { ItemTable } from "../page/Table";
+import { digits, ItemTable } from "../page/Table";
 import { VisibleText } from "../page/VisibleText";
+import { CardRows, type Chosen } from "./CardRows";
 import { Reliability } from "./Reliability";
 
 const SIGNS: Record<Card["status"], [string, string, string]> = {
@@ -13,7 +15,13 @@ const SIGNS: Record<Card["status"], [string, string, string]> = {
   bad: ["bad", "▼", "Bad"],
 };
 
+type Show = (chosen: Chosen) => void;
+
 export function RewardCard({ card }: { card: Card }) {
+  const chosen = useSignal<Chosen | null>(null);
+  const show: Show = (next) => {
+    chosen.value = next;
+  };
   const [kind, shape, word] = SIGNS[card.status];
   const troubles = [
     ...card.faults.map(({ sentence, fix }) => ({ text: sentence, fix, kind: "bad", sign: "■" })),
@@ -54,10 +62,19 @@ export function RewardCard({ card }: { card: Card }) {
       </div>
       <div class="cardgrid">
         {card.calibration ? <Reliability calibration={card.calibration} /> : null}
-        {card.slices.length ? <Slices card={card} /> : null}
+        {card.slices.length ? <Slices card={card} show={show} /> : null}
       </div>
       {card.baselines.length ? <Baselines card={card} /> : null}
-      {card.probes.length ? <Probes card={card} /> : null}
+      {card.probes.length ? <Probes card={card} show={show} /> : null}
+      {chosen.value ? (
+        <CardRows
+          chosen={chosen.value}
+          rule={card.rule ?? ""}
+          close={() => {
+            chosen.value = null;
+          }}
+        />
+      ) : null}
     </div>
   );
 }
@@ -74,9 +91,12 @@ function Accuracy({ card }: { card: Card }) {
   );
 }
 
-function Slices({ card }: { card: Card }) {
+function Slices({ card, show }: { card: Card; show: Show }) {
   const of = ({ share, low, high }: Card["slices"][number]) => ({ value: share, low, high });
-  const scale = scaleOf(card.slices.map(of), 0.5);
+  const behind = ({ column, value, pairs }: Card["slices"][number]) => {
+    const rows = (card.rows ?? []).filter((row) => row.slices[column] === value);
+    return rows.length ? () => show({ title: `${column}: ${value || "(none)"}`, pairs, rows }) : undefined;
+  };
   return (
     <ItemTable
       caption="Pairs ranked right, by kind of prompt, with 95 % intervals. The line is guessing."
@@ -88,8 +108,8 @@ function Slices({ card }: { card: Card }) {
         </>
       )}
       columns={[
-        { name: "ranked right", cell: (slice) => <Interval interval={of(slice)} scale={scale} kind="p1" show={percent} /> },
-        { name: "pairs", numeric: true, cell: ({ pairs }) => pairs.toLocaleString("en") },
+        intervalColumn({ name: "ranked right", scale: shareScale(0.5), show: percent, pick: of, kind: () => "p1", rows: behind }),
+        digits("pairs", ({ pairs }: Card["slices"][number]) => pairs.toLocaleString("en")),
       ]}
     />
   );
@@ -105,16 +125,21 @@ function Baselines({ card }: { card: Card }) {
       rowName="rule"
       rowHead={({ name }) => <VisibleText text={name.replaceAll("_", " ")} />}
       columns={[
-        { name: "rule ranks right", numeric: true, cell: ({ share }) => percent(share) },
-        { name: "model minus rule", cell: (row) => <Interval interval={of(row)} scale={scale} kind={effect(of(row))} show={points} /> },
+        digits("rule ranks right", ({ share }: Card["baselines"][number]) => percent(share)),
+        intervalColumn({ name: "model minus rule", scale, show: points, pick: of, kind: (row) => effect(of(row)) }),
       ]}
     />
   );
 }
 
-function Probes({ card }: { card: Card }) {
+function Probes({ card, show }: { card: Card; show: Show }) {
   const of = ({ change, low, high }: Card["probes"][number]) => ({ value: change, low, high });
   const scale = scaleOf(card.probes.map(of), 0);
+  const behind = (edit: string, pairs: number) => {
+    const rows = (card.rows ?? []).filter((row) => row.edits[edit] && row.margin !== null && row.margin > 0);
+    const order = [...rows].sort((a, b) => Number(b.edits[edit].wins) - Number(a.edits[edit].wins));
+    return rows.length ? () => show({ title: `edit: ${edit.replaceAll("_", " ")}`, pairs, rows: order, edit }) : undefined;
+  };
   return (
     <ItemTable
       caption="Edits that add no quality: change of the reward in standard deviations. Above 0, the edit is rewarded."
@@ -129,13 +154,13 @@ function Probes({ card }: { card: Card }) {
         </>
       )}
       columns={[
-        { name: "change of the reward", cell: (row) => <Interval interval={of(row)} scale={scale} kind={effect(of(row))} show={signed} /> },
+        intervalColumn({ name: "change of the reward", scale, show: signed, pick: of, kind: (row) => effect(of(row)) }),
         {
           name: "pairs it turns around",
-          cell: ({ flips }) =>
+          cell: ({ name, flips }) =>
             flips ? (
               <>
-                <b>{percent(flips.share)}</b>
+                <Value rows={behind(name, flips.pairs)}>{percent(flips.share)}</Value>
                 <span class="small">
                   {percent(flips.low)} to {percent(flips.high)}
                 </span>
@@ -144,7 +169,7 @@ function Probes({ card }: { card: Card }) {
               "–"
             ),
         },
-        { name: "pairs", numeric: true, cell: ({ pairs }) => number(pairs, 0) },
+        digits("pairs", ({ pairs }: Card["probes"][number]) => number(pairs, 0)),
       ]}
     />
   );

@@ -1,10 +1,10 @@
 // The tables of every two policies: the figures of the summary under the names that the terminal prints.
 import type { Pair, Summary } from "../contract";
-import { Counts, Figure, Interval } from "../page/Interval";
-import { effect, rangeText, scaleOf, type IntervalLike } from "../page/intervals";
+import { Counts, Figure, intervalColumn } from "../page/Interval";
+import { effect, rangeText, scaleOf, shareScale, type IntervalLike } from "../page/intervals";
 import { number, percent, points, probability, signed } from "../page/numbers";
 import { PolicyName, tint } from "../page/Policy";
-import { ItemTable, type Column } from "../page/Table";
+import { digits, ItemTable, type Column } from "../page/Table";
 import { PairNotes } from "./PairNotes";
 import { rewardName } from "./PolicyTable";
 import { pairRows } from "./rows";
@@ -63,24 +63,24 @@ export function PairTable<Item>(props: {
 
 export const colourOf = (summary: Summary, name: string) => tint(summary.policies.indexOf(name));
 
+/** A column of win rates of the right policy, 0 to 100 % around half. */
+function winRateColumn<Item>(
+  summary: Summary,
+  name: string,
+  pick: (item: Item) => Maybe<IntervalLike>,
+  pairOf: (item: Item) => Pair,
+): Column<Item> {
+  const kind = (item: Item) => colourOf(summary, pairOf(item).right);
+  return intervalColumn({ name, scale: shareScale(0.5), show: percent, pick, kind });
+}
+
 /** Columns of win rates that several tables share: W / T / L, then rates in which ties count as losses, not, and half. */
 export function winColumns<Item>(
   summary: Summary,
-  items: readonly Item[],
   of: (item: Item) => WinFigures,
   pairOf: (item: Item) => Pair,
   rows?: (item: Item) => ReturnType<typeof pairRows>,
 ): Column<Item>[] {
-  const scale = scaleOf(
-    items.flatMap((item) => [of(item).win_rate, of(item).win_rate_decided, of(item).win_share]),
-    0.5,
-  );
-  const rate = (name: string, pick: (found: WinFigures) => IntervalLike | null): Column<Item> => ({
-    name,
-    cell: (item) => (
-      <Interval interval={pick(of(item))} scale={scale} kind={colourOf(summary, pairOf(item).right)} show={percent} />
-    ),
-  });
   return [
     {
       name: "W / T / L",
@@ -93,64 +93,74 @@ export function winColumns<Item>(
         />
       ),
     },
-    rate("win rate", (found) => found.win_rate),
-    rate("without ties", (found) => found.win_rate_decided),
-    rate("ties as half", (found) => found.win_share),
+    winRateColumn(summary, "win rate", (item) => of(item).win_rate, pairOf),
+    winRateColumn(summary, "without ties", (item) => of(item).win_rate_decided, pairOf),
+    winRateColumn(summary, "ties as half", (item) => of(item).win_share, pairOf),
   ];
 }
 
+/** A column of differences around 0. Columns beside each other share the axis of all `beside`. */
 export function differenceColumn<Item>(
   name: string,
   items: readonly Item[],
   pick: (item: Item) => Maybe<IntervalLike>,
   show: (value: number) => string = signed,
+  beside: readonly Maybe<IntervalLike>[] = items.map(pick),
 ): Column<Item> {
-  const scale = scaleOf(items.map(pick), 0);
-  return { name, cell: (item) => <Interval interval={pick(item)} scale={scale} kind={effect(pick(item))} show={show} /> };
+  return intervalColumn({ name, scale: scaleOf(beside, 0), show, pick, kind: (item) => effect(pick(item)) });
 }
+
+/** A column of a value and its interval in digits. */
+const figureColumn = <Item,>(
+  name: string,
+  pick: (item: Item) => Maybe<IntervalLike>,
+  show: (value: number) => string,
+): Column<Item> => ({ name, cell: (item) => <Figure interval={pick(item)} show={show} /> });
+
+/** A column of p values. */
+const pColumn = <Item,>(name: string, pick: (item: Item) => Maybe<number>): Column<Item> =>
+  digits(name, (item) => asProbability(pick(item)));
+
+/** Two means as a difference: right − left. */
+const meansColumn = (name: string, of: (pair: Pair) => readonly [Maybe<number>, Maybe<number>], places: number): Column<Pair> =>
+  digits(name, (pair) => {
+    const [left, right] = of(pair);
+    return `${number(right, places)} − ${number(left, places)}`;
+  });
 
 const itself = (pair: Pair) => pair;
 
+/** A table of all pairs, or of those with the figures it is about. */
+function Pairs({ summary, caption, columns, items = summary.pairs }: TableProps & {
+  caption: string;
+  columns: readonly Column<Pair>[];
+  items?: readonly Pair[];
+}) {
+  return <PairTable summary={summary} caption={caption} items={items} pairOf={itself} columns={columns} />;
+}
+
 function WinTable({ summary }: TableProps) {
-  const detectable = (pair: Pair) =>
-    `≥ ${number(100 * pair.detectable_win_rate, 1)} or ≤ ${number(100 * (1 - pair.detectable_win_rate), 1)} %`;
-  return (
-    <PairTable
-      summary={summary}
-      caption="Wins: right compared with left"
-      items={summary.pairs}
-      pairOf={itself}
-      columns={[
-        ...winColumns(summary, summary.pairs, itself, itself, (pair) => pairRows(pair)),
-        { name: "sign test p", numeric: true, cell: (pair) => asProbability(pair.sign_test_p) },
-        { name: "p (Holm)", numeric: true, cell: (pair) => asProbability(pair.holm_p) },
-        { name: "detectable without ties", numeric: true, cell: detectable },
-      ]}
-    />
-  );
+  const columns = [
+    ...winColumns(summary, itself, itself, (pair) => pairRows(pair)),
+    pColumn("sign test p", (pair: Pair) => pair.sign_test_p),
+    pColumn("p (Holm)", (pair: Pair) => pair.holm_p),
+    digits("detectable without ties", ({ detectable_win_rate: rate }: Pair) =>
+      `≥ ${number(100 * rate, 1)} or ≤ ${number(100 * (1 - rate), 1)} %`,
+    ),
+  ];
+  return <Pairs summary={summary} caption="Wins: right compared with left" columns={columns} />;
 }
 
 function DifferenceTable({ summary }: TableProps) {
-  return (
-    <PairTable
-      summary={summary}
-      caption="Differences, right minus left"
-      items={summary.pairs}
-      pairOf={itself}
-      columns={[
-        differenceColumn(rewardName(summary), summary.pairs, (pair) => pair.reward),
-        {
-          name: "BCa interval",
-          numeric: true,
-          cell: ({ reward }) => rangeText({ low: reward.bca_low, high: reward.bca_high }, signed),
-        },
-        { name: "Hodges–Lehmann", cell: (pair) => <Figure interval={pair.hodges_lehmann} show={signed} /> },
-        { name: "d_z", numeric: true, help: "Mean difference over its standard deviation", cell: (pair) => asDecimal(pair.cohen_dz, 3, true) },
-        { name: "Wilcoxon p", numeric: true, cell: (pair) => asProbability(pair.wilcoxon_p) },
-        { name: "detectable", numeric: true, cell: (pair) => asDecimal(pair.detectable_difference) },
-      ]}
-    />
-  );
+  const columns = [
+    differenceColumn(rewardName(summary), summary.pairs, (pair) => pair.reward),
+    digits("BCa interval", ({ reward }: Pair) => rangeText({ low: reward.bca_low, high: reward.bca_high }, signed)),
+    figureColumn("Hodges–Lehmann", (pair: Pair) => pair.hodges_lehmann, signed),
+    digits("d_z", (pair: Pair) => asDecimal(pair.cohen_dz, 3, true), "Mean difference over its standard deviation"),
+    pColumn("Wilcoxon p", (pair: Pair) => pair.wilcoxon_p),
+    digits("detectable", (pair: Pair) => asDecimal(pair.detectable_difference)),
+  ];
+  return <Pairs summary={summary} caption="Differences, right minus left" columns={columns} />;
 }
 
 const RATES = [
@@ -162,93 +172,39 @@ const RATES = [
 function ChangeTable({ summary }: TableProps) {
   const rates = RATES.filter(([name]) => summary.pairs.some((pair) => pair[name]));
   if (!rates.length) return null;
-  return (
-    <PairTable
-      summary={summary}
-      caption="Changes of rates, right minus left"
-      items={summary.pairs}
-      pairOf={itself}
-      columns={rates.flatMap(([name, title]) => [
-        differenceColumn(title, summary.pairs, (pair: Pair) => pair[name], points),
-        { name: `p (${title})`, numeric: true, cell: (pair: Pair) => asProbability(pair[name]?.mcnemar_p) },
-      ])}
-    />
-  );
+  const beside = rates.flatMap(([name]) => summary.pairs.map((pair) => pair[name]));
+  const columns = rates.flatMap(([name, title]) => [
+    differenceColumn(title, summary.pairs, (pair: Pair) => pair[name], points, beside),
+    pColumn(`p (${title})`, (pair: Pair) => pair[name]?.mcnemar_p),
+  ]);
+  return <Pairs summary={summary} caption="Changes of rates, right minus left" columns={columns} />;
 }
 
 function LengthTable({ summary }: TableProps) {
-  const scale = scaleOf(
-    summary.pairs.map((pair) => pair.length.controlled),
-    0.5,
-  );
-  return (
-    <PairTable
-      summary={summary}
-      caption="Effects of length"
-      items={summary.pairs}
-      pairOf={itself}
-      columns={[
-        {
-          name: `mean ${summary.pairs[0].length.unit}`,
-          numeric: true,
-          cell: ({ length }) => `${number(length.mean_right, 0)} − ${number(length.mean_left, 0)}`,
-        },
-        {
-          name: "length-controlled",
-          cell: (pair) => (
-            <Interval interval={pair.length.controlled} scale={scale} kind={colourOf(summary, pair.right)} show={percent} />
-          ),
-        },
-        { name: "length effect φ", numeric: true, cell: (pair) => asDecimal(pair.length.phi, 2, true) },
-        {
-          name: "same length, W / T / L",
-          numeric: true,
-          cell: ({ length: { matched } }) => `${matched.wins} / ${matched.ties} / ${matched.losses}`,
-        },
-        { name: "same length, ties as half", cell: (pair) => <Figure interval={pair.length.matched.win_share} show={percent} /> },
-      ]}
-    />
-  );
+  const columns = [
+    meansColumn(`mean ${summary.pairs[0].length.unit}`, ({ length }) => [length.mean_left, length.mean_right], 0),
+    winRateColumn(summary, "length-controlled", (pair: Pair) => pair.length.controlled, itself),
+    digits("length effect φ", (pair: Pair) => asDecimal(pair.length.phi, 2, true)),
+    digits("same length, W / T / L", ({ length: { matched } }: Pair) => `${matched.wins} / ${matched.ties} / ${matched.losses}`),
+    figureColumn("same length, ties as half", (pair: Pair) => pair.length.matched.win_share, percent),
+  ];
+  return <Pairs summary={summary} caption="Effects of length" columns={columns} />;
 }
 
 function StyleTable({ summary }: TableProps) {
-  const rows = summary.pairs.filter((pair) => pair.style);
-  if (!rows.length) return null;
+  const items = summary.pairs.filter((pair) => pair.style);
+  if (!items.length) return null;
   const styleOf = (pair: Pair) => pair.style!;
-  const styles = Object.keys(styleOf(rows[0]).effects);
-  const scale = scaleOf(
-    rows.map((pair) => styleOf(pair).controlled),
-    0.5,
-  );
-  return (
-    <PairTable
-      summary={summary}
-      caption="Effects of style"
-      items={rows}
-      pairOf={itself}
-      columns={[
-        ...styles
-          .filter((name) => name !== "length")
-          .map((name) => ({
-            name: `mean ${name}`,
-            numeric: true,
-            cell: (pair: Pair) =>
-              `${number(styleOf(pair).mean_right[name], 1)} − ${number(styleOf(pair).mean_left[name], 1)}`,
-          })),
-        {
-          name: "style-controlled",
-          cell: (pair) => (
-            <Interval interval={styleOf(pair).controlled} scale={scale} kind={colourOf(summary, pair.right)} show={percent} />
-          ),
-        },
-        ...styles.map((name) => ({
-          name: `effect of ${name}`,
-          numeric: true,
-          cell: (pair: Pair) => asDecimal(styleOf(pair).effects[name], 2, true),
-        })),
-      ]}
-    />
-  );
+  const styles = Object.keys(styleOf(items[0]).effects);
+  const means = styles
+    .filter((name) => name !== "length")
+    .map((name) => meansColumn(`mean ${name}`, (pair) => [styleOf(pair).mean_left[name], styleOf(pair).mean_right[name]], 1));
+  const columns = [
+    ...means,
+    winRateColumn(summary, "style-controlled", (pair: Pair) => styleOf(pair).controlled, itself),
+    ...styles.map((name) => digits(`effect of ${name}`, (pair: Pair) => asDecimal(styleOf(pair).effects[name], 2, true))),
+  ];
+  return <Pairs summary={summary} caption="Effects of style" items={items} columns={columns} />;
 }
 
 function ScorerTables({ summary }: TableProps) {
@@ -256,7 +212,9 @@ function ScorerTables({ summary }: TableProps) {
     Object.entries(pair.scorers).map(([judge, found]) => ({ pair, judge, found })),
   );
   if (!rows.length) return null;
+  type Row = (typeof rows)[number];
   const agreements = summary.pairs.flatMap((pair) => pair.disagreement.map((found) => ({ pair, found })));
+  type Agreement = (typeof agreements)[number];
   return (
     <>
       <PairTable
@@ -266,9 +224,9 @@ function ScorerTables({ summary }: TableProps) {
         pairOf={(row) => row.pair}
         columns={[
           { name: "scorer", cell: (row) => row.judge },
-          { name: "mean difference", cell: (row) => <Figure interval={row.pair.judges[row.judge]} show={signed} /> },
-          ...winColumns(summary, rows, (row) => row.found, (row) => row.pair).slice(0, 2),
-          { name: "p (Holm)", numeric: true, cell: (row) => asProbability(row.found.holm_p) },
+          figureColumn("mean difference", (row: Row) => row.pair.judges[row.judge], signed),
+          ...winColumns(summary, (row: Row) => row.found, (row) => row.pair).slice(0, 2),
+          pColumn("p (Holm)", (row: Row) => row.found.holm_p),
         ]}
       />
       <PairTable
@@ -278,8 +236,8 @@ function ScorerTables({ summary }: TableProps) {
         pairOf={(row) => row.pair}
         columns={[
           { name: "scorers", cell: (row) => row.found.scorers.join(" and ") },
-          { name: "both decide", numeric: true, cell: (row) => String(row.found.rate?.n ?? 0) },
-          { name: "disagree", cell: (row) => <Figure interval={row.found.rate} show={percent} /> },
+          digits("both decide", (row: Agreement) => String(row.found.rate?.n ?? 0)),
+          figureColumn("disagree", (row: Agreement) => row.found.rate, percent),
         ]}
       />
     </>

@@ -1,10 +1,10 @@
 // The table of all policies on the same prompts.
 import type { PageData, Policy, Summary } from "../contract";
-import { Interval } from "../page/Interval";
-import { scaleOf, type IntervalLike } from "../page/intervals";
+import { intervalColumn } from "../page/Interval";
+import { scaleOf, shareScale, type IntervalLike } from "../page/intervals";
 import { number, percent, plain } from "../page/numbers";
 import { PolicyName, tint } from "../page/Policy";
-import { ItemTable, type Column } from "../page/Table";
+import { digits, ItemTable } from "../page/Table";
 import { flagRows, winnerRows, type Rows } from "./rows";
 
 /** What to call the first scorer's score: its name, or "learned reward" for a reward model. */
@@ -14,33 +14,23 @@ export function rewardName(summary: Summary): string {
 
 export function PolicyTable({ summary, examples }: { summary: Summary; examples: PageData["examples"] }) {
   const { table, ties, judges, policies } = summary;
-  const measure = (
-    name: string,
-    show: (value: number) => string,
-    pick: (row: Policy) => IntervalLike | null | undefined,
-    rows?: (row: Policy) => Rows,
-  ): Column<Policy> => {
-    const scale = scaleOf(table.map(pick), 0);
-    return {
-      name,
-      cell: (row) => (
-        <Interval interval={pick(row)} scale={scale} kind={tint(table.indexOf(row))} show={show} rows={rows?.(row)} />
-      ),
-    };
-  };
+  type Pick = (row: Policy) => IntervalLike | null | undefined;
+  const kind = (row: Policy) => tint(table.indexOf(row));
+  const score = (name: string, pick: Pick) =>
+    intervalColumn({ name, scale: scaleOf(table.map(pick), 0), show: plain, pick, kind });
+  const share = (name: string, pick: Pick, rows: (row: Policy) => Rows) =>
+    intervalColumn({ name, scale: shareScale(), show: percent, pick, kind, rows });
   const flagged = (flag: string) => (row: Policy) => flagRows(examples, flag, row.policy);
   const columns = [
-    measure("best response", percent, (row) => row.win_rate, (row) => winnerRows(examples, row.policy)),
-    measure(rewardName(summary), plain, (row) => row.reward),
-    ...judges.map((judge) => measure(judge, plain, (row) => row.judges[judge])),
-    {
-      name: `median ${summary.length_unit ?? "tokens"}`,
-      numeric: true,
-      cell: (row: Policy) => number(row.median_response_tokens, row.median_response_tokens % 1 ? 1 : 0),
-    },
-    measure("truncated", percent, (row) => row.cap_hit, flagged("cap_hit")),
-    measure("empty", percent, (row) => row.empty, flagged("empty")),
-    measure("repetitive", percent, (row) => row.repetition, flagged("repetition")),
+    share("best response", (row) => row.win_rate, (row) => winnerRows(examples, row.policy)),
+    score(rewardName(summary), (row) => row.reward),
+    ...judges.map((judge) => score(judge, (row) => row.judges[judge])),
+    digits(`median ${summary.length_unit ?? "tokens"}`, (row: Policy) =>
+      number(row.median_response_tokens, row.median_response_tokens % 1 ? 1 : 0),
+    ),
+    share("truncated", (row) => row.cap_hit, flagged("cap_hit")),
+    share("empty", (row) => row.empty, flagged("empty")),
+    share("repetitive", (row) => row.repetition, flagged("repetition")),
   ];
   return (
     <>

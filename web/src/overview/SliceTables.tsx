@@ -1,5 +1,6 @@
 // Every pair of policies by domain, language and the other columns of the prompts.
 import { probability } from "../page/numbers";
+import { digits } from "../page/Table";
 import { VisibleText } from "../page/VisibleText";
 import { differenceColumn, PairTable, winColumns, type TableProps } from "./PairTables";
 import { rewardName } from "./PolicyTable";
@@ -16,6 +17,7 @@ export function SliceTables({ summary }: TableProps) {
         const rows = summary.pairs.flatMap((pair) =>
           pair.slices.filter((part) => part.column === name).map((part) => ({ pair, part })),
         );
+        type Row = (typeof rows)[number];
         const values = new Set(rows.map(({ part }) => part.value));
         const title = name.replaceAll("_", " ");
         return (
@@ -30,12 +32,12 @@ export function SliceTables({ summary }: TableProps) {
               pairOf={(row) => row.pair}
               columns={[
                 { name: title, cell: ({ part }) => <VisibleText text={part.value || "(none)"} /> },
-                { name: "prompts", numeric: true, cell: ({ part }) => String(part.prompts) },
-                ...winColumns(summary, rows, (row) => row.part, (row) => row.pair, (row) =>
+                digits("prompts", ({ part }: Row) => String(part.prompts)),
+                ...winColumns(summary, (row: Row) => row.part, (row) => row.pair, (row) =>
                   pairRows(row.pair, { [facetOf(name)]: [row.part.value] }),
                 ).slice(0, 2),
                 differenceColumn(rewardName(summary), rows, (row) => row.part.reward),
-                { name: "q", numeric: true, cell: ({ part }) => probability(part.q) },
+                digits("q", ({ part }: Row) => probability(part.q)),
               ]}
             />
           </details>

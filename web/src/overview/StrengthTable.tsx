@@ -1,6 +1,6 @@
 // Strengths of all policies on one scale.
 import { Interval } from "../page/Interval";
-import { scaleOf } from "../page/intervals";
+import { endTexts, scaleOf } from "../page/intervals";
 import { number, signed } from "../page/numbers";
 import { PolicyName } from "../page/Policy";
 import { ItemTable } from "../page/Table";
@@ -19,6 +19,7 @@ export function StrengthTable({ summary }: TableProps) {
       columns={[
         {
           name: `strength over ${baseline}, nats`,
+          axis: endTexts(scale, signed),
           cell: (row) =>
             row.policy === baseline ? (
               "0"

@@ -1,4 +1,6 @@
 // The variance of a difference: of prompts, of samples, and what more samples would give.
+import type { Pair } from "../contract";
+import { digits } from "../page/Table";
 import { asDecimal, PairTable, type TableProps } from "./PairTables";
 
 export function VarianceTable({ summary }: TableProps) {
@@ -11,15 +13,11 @@ export function VarianceTable({ summary }: TableProps) {
       items={rows}
       pairOf={(pair) => pair}
       columns={[
-        { name: "Var(prompt)", numeric: true, cell: (pair) => asDecimal(pair.variance?.prompt) },
-        { name: "Var(sample)", numeric: true, cell: (pair) => asDecimal(pair.variance?.sample) },
-        {
-          name: `standard error, ${summary.samples} samples`,
-          numeric: true,
-          cell: (pair) => asDecimal(pair.standard_error),
-        },
-        { name: "16 samples", numeric: true, cell: (pair) => asDecimal(pair.variance?.standard_errors["16"]) },
-        { name: "any number", numeric: true, cell: (pair) => asDecimal(pair.variance?.limit) },
+        digits("Var(prompt)", (pair: Pair) => asDecimal(pair.variance?.prompt)),
+        digits("Var(sample)", (pair: Pair) => asDecimal(pair.variance?.sample)),
+        digits(`standard error, ${summary.samples} samples`, (pair: Pair) => asDecimal(pair.standard_error)),
+        digits("16 samples", (pair: Pair) => asDecimal(pair.variance?.standard_errors["16"])),
+        digits("any number", (pair: Pair) => asDecimal(pair.variance?.limit)),
       ]}
     />
   );

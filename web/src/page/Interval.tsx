@@ -1,6 +1,7 @@
 // Draw intervals: a point, its range, and a reference line.
 import type { ComponentChildren } from "preact";
-import { PLOT, rangeText, type IntervalLike, type Scale } from "./intervals";
+import { endTexts, PLOT, rangeText, type IntervalLike, type Scale } from "./intervals";
+import { type Column, Ends } from "./Table";
 
 interface DrawingProps {
   interval: IntervalLike;
@@ -41,10 +42,29 @@ export function Interval({ interval, scale, kind, show, rows }: IntervalProps) {
   return (
     <>
       <IntervalDrawing interval={interval} scale={scale} kind={kind} label={words} />
+      <Ends axis={endTexts(scale, show)} />
       <Value rows={rows}>{show(interval.value)}</Value>
       <span class="small">{range}</span>
     </>
   );
+}
+
+interface ColumnProps<Item> {
+  name: string;
+  scale: Scale;
+  show: (value: number) => string;
+  pick: (item: Item) => IntervalLike | null | undefined;
+  kind: (item: Item) => string;
+  rows?: (item: Item) => (() => void) | undefined;
+}
+
+/** A column of intervals on one axis, whose ends stand below its name. */
+export function intervalColumn<Item>({ name, scale, show, pick, kind, rows }: ColumnProps<Item>): Column<Item> {
+  return {
+    name,
+    axis: endTexts(scale, show),
+    cell: (item) => <Interval interval={pick(item)} scale={scale} kind={kind(item)} show={show} rows={rows?.(item)} />,
+  };
 }
 
 /** A value and its interval, without a drawing. */

@@ -8,6 +8,26 @@ export interface Column<Item> {
   cell: (item: Item) => ComponentChildren;
   /** Shown on hover and read out: what the column means. */
   help?: string;
+  /** The ends of the axis that the column's drawings share. */
+  axis?: readonly [string, string];
+}
+
+/** A column of digits. */
+export const digits = <Item,>(name: string, cell: (item: Item) => string, help?: string): Column<Item> => ({
+  name,
+  numeric: true,
+  cell,
+  help,
+});
+
+/** The two ends of an axis, as wide as the drawings below it. */
+export function Ends({ axis }: { axis: readonly [string, string] }) {
+  return (
+    <span class="ends" aria-hidden="true">
+      <span>{axis[0]}</span>
+      <span>{axis[1]}</span>
+    </span>
+  );
 }
 
 interface TableProps<Item> {
@@ -30,6 +50,7 @@ export function ItemTable<Item>({ caption, items, columns, rowHead, rowName, kin
           {columns.map((column) => (
             <th scope="col" class={column.numeric ? "number" : undefined} title={column.help}>
               {column.name}
+              {column.axis ? <Ends axis={column.axis} /> : null}
             </th>
           ))}
         </tr>

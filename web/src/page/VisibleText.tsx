@@ -1,31 +1,24 @@
-// Show text of models and users as text nodes.
-import { codePoint, pieces } from "./visible";
+// Text of models and users as text nodes: hits and differences marked, invisible characters by name.
 
-/** A text in which invisible characters are labelled and hits of `needle` are marked. */
-export function VisibleText({ text, needle = "" }: { text: string; needle?: string | RegExp }) {
+import type { ComponentChildren } from "preact";
+import { codePoint, type Marks, segments } from "./segments";
+
+export function VisibleText({ text, marks }: { text: string; marks?: readonly Marks[] }) {
   return (
     <>
-      {pieces(text, needle).map(({ kind, text: part }) =>
-        kind === "text" ? (
-          part
-        ) : kind === "hit" ? (
-          <mark>{part}</mark>
-        ) : (
+      {segments(text, marks).map((piece) => {
+        let node: ComponentChildren = piece.hidden ? (
           <span class="control" title="invisible character">
-            {codePoint(part)}
+            {codePoint(piece.text)}
           </span>
-        ),
-      )}
+        ) : (
+          piece.text
+        );
+        for (const kind of piece.marks) {
+          node = kind === "added" ? <ins>{node}</ins> : kind === "removed" ? <del>{node}</del> : <mark>{node}</mark>;
+        }
+        return node;
+      })}
     </>
-  );
-}
-
-/** A paragraph of such text, in its own writing direction and with its line breaks. */
-export function Prose({ text, needle, language }: { text: string; needle?: string | RegExp; language?: string }) {
-  if (!text.trim()) return <p class="text muted">{text ? "(whitespace only)" : "(empty)"}</p>;
-  return (
-    <div class="text" dir="auto" lang={language || undefined} tabIndex={0}>
-      <VisibleText text={text} needle={needle} />
-    </div>
   );
 }

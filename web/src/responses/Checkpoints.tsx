@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { counted, number } from "../page/numbers";
 import { linePath, zeroLine } from "../tokens/series";
 import { LongText } from "./LongText";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 
 export interface Checkpoint {
   id: string;
@@ -47,7 +47,7 @@ export function Checkpoints({ checkpoints, current }: { checkpoints: Checkpoint[
         </select>
       </label>
       <p class="turn">
-        <MarkedText text={one.prompt} />
+        <VisibleText text={one.prompt} />
       </p>
       <svg class="spark" viewBox={`0 -3 ${WIDTH} ${HEIGHT + 6}`} preserveAspectRatio="none" aria-hidden="true">
         <line class="zero" x1={0} x2={WIDTH} y1={zeroLine(rewards, HEIGHT)} y2={zeroLine(rewards, HEIGHT)} />

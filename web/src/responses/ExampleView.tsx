@@ -9,10 +9,10 @@ import { DiffBar } from "./DiffBar";
 import { difference } from "./difference";
 import type { Explorer, Shown } from "./explorer";
 import { LongText } from "./LongText";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { NoteEditor } from "./NoteEditor";
 import { areAllEqual, type Example, flagName, type Response, responseOf } from "./rows";
-import type { Marks } from "./segments";
+import type { Marks } from "../page/segments";
 
 /** Characters of a prompt and of a response that are shown at once. */
 const PROMPT = 1500;
@@ -59,12 +59,12 @@ function Facts({ explorer, example }: { explorer: Explorer; example: Example }) 
     <div class="facts-line">
       <p class="small">
         <a href={`#${encodeState({ filter: {}, values: { example: example.id } })}`} title="Link to this example alone">
-          <MarkedText text={example.id} marks={[{ kind: "hit", ranges: explorer.marks(example.id, "id") }]} />
+          <VisibleText text={example.id} marks={[{ kind: "hit", ranges: explorer.marks(example.id, "id") }]} />
         </a>
         {facts ? (
           <>
             {" · "}
-            <MarkedText text={facts} />
+            <VisibleText text={facts} />
           </>
         ) : null}
         {explorer.modes.value.blind || example.disagreement === null
@@ -73,7 +73,7 @@ function Facts({ explorer, example }: { explorer: Explorer; example: Example }) 
         {columns.map(([name, value]) => (
           <>
             {" · "}
-            <MarkedText text={`${name.replaceAll("_", " ")}: ${String(value)}`} />
+            <VisibleText text={`${name.replaceAll("_", " ")}: ${String(value)}`} />
           </>
         ))}
       </p>
@@ -111,7 +111,7 @@ function ResponseCard({ explorer, example, one, shown, extra }: CardProps) {
       <h4>
         <span class="policy">
           {blind ? null : <Dot index={one.place} />}
-          <MarkedText text={one.name} />
+          <VisibleText text={one.name} />
         </span>
         {!blind && shown.length > 1 && example.winner === one.policy ? <span class="best">best reward</span> : null}
       </h4>
@@ -155,7 +155,7 @@ function Scores({ explorer, response }: { explorer: Explorer; response: Response
       ))}
       {response.source ? (
         <li class="source">
-          <MarkedText text={response.source} />
+          <VisibleText text={response.source} />
         </li>
       ) : null}
     </>

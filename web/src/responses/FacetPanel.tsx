@@ -4,7 +4,7 @@ import { percent } from "../page/numbers";
 import { Dot, tint } from "../page/Policy";
 import type { Explorer } from "./explorer";
 import type { Facet, FacetValue } from "./facets";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { RangeFilters } from "./RangeFilters";
 import { flagName } from "./rows";
 import { wilson } from "./wilson";
@@ -57,7 +57,7 @@ function ListFacet({ explorer, facet }: Props) {
           />
           <span class="value">
             {value.policy === null ? null : <Dot index={value.policy} />}
-            <MarkedText text={value.label} />
+            <VisibleText text={value.label} />
           </span>
           <span class="count">{count.toLocaleString("en")}</span>
           {isGiven(facet.key) || total === 0 ? null : (
@@ -74,7 +74,7 @@ function ListFacet({ explorer, facet }: Props) {
   return (
     <details open class="facet" data-facet={facet.key}>
       <summary>
-        <MarkedText text={facet.title} />
+        <VisibleText text={facet.title} />
         {chosen.length ? <span class="muted"> · {chosen.length} chosen</span> : null}
       </summary>
       <ul>{items.slice(0, FEW)}</ul>
@@ -179,7 +179,7 @@ function FlagFacet({ explorer, facet }: Props) {
       </div>
       {about.map((value) => (
         <p class="small" key={value.value}>
-          <MarkedText text={value.label} />: {shareWords(counts?.[place.get(value.value) ?? -1] ?? 0, total)}
+          <VisibleText text={value.label} />: {shareWords(counts?.[place.get(value.value) ?? -1] ?? 0, total)}
         </p>
       ))}
       <EveryChoice explorer={explorer} facet={facet} />

@@ -3,8 +3,8 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { MarkdownView } from "./MarkdownView";
-import { MarkedText } from "./MarkedText";
-import type { Marks } from "./segments";
+import { VisibleText } from "../page/VisibleText";
+import type { Marks } from "../page/segments";
 
 interface Props {
   text: string;
@@ -32,7 +32,7 @@ export function LongText({ text, language, marks, markdown, limit }: Props) {
   return (
     <>
       <div class={markdown ? "text markdown" : "text"} dir="auto" lang={language || undefined}>
-        {markdown ? <MarkdownView text={shown} /> : <MarkedText text={shown} marks={marks} />}
+        {markdown ? <MarkdownView text={shown} /> : <VisibleText text={shown} marks={marks} />}
         {shown.length < text.length ? <span class="muted"> …</span> : null}
       </div>
       {isLong ? (

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { copyText } from "./clipboard";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { type Block, type Inline, parseMarkdown } from "./markdown";
 
 export function MarkdownView({ text }: { text: string }) {
@@ -21,13 +21,13 @@ function blockNode(block: Block): ComponentChildren {
         <figure class="md-code">
           {block.language || !block.isClosed ? (
             <figcaption>
-              <MarkedText text={block.language} />
+              <VisibleText text={block.language} />
               {block.isClosed ? null : " (not closed)"}
             </figcaption>
           ) : null}
           <pre tabIndex={0}>
             <code>
-              <MarkedText text={block.text} />
+              <VisibleText text={block.text} />
             </code>
           </pre>
         </figure>
@@ -69,11 +69,11 @@ function blockNode(block: Block): ComponentChildren {
 function inlineNode(inline: Inline): ComponentChildren {
   switch (inline.kind) {
     case "text":
-      return <MarkedText text={inline.text} />;
+      return <VisibleText text={inline.text} />;
     case "code":
       return (
         <code>
-          <MarkedText text={inline.text} />
+          <VisibleText text={inline.text} />
         </code>
       );
     case "strong":
@@ -94,7 +94,7 @@ function InertLink({ address, children }: { address: string; children: Component
     <span class="md-link">
       {children}{" "}
       <span class="md-address">
-        (<MarkedText text={address} />)
+        (<VisibleText text={address} />)
       </span>{" "}
       <button type="button" class="plain" aria-label="Copy the address" title="Copy the address" onClick={() => copyText(address)}>
         ⧉

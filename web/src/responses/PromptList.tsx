@@ -11,7 +11,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { number } from "../page/numbers";
 import { tint } from "../page/Policy";
 import type { Explorer } from "./explorer";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { asked, responseOf } from "./rows";
 
 const LINE = 34;
@@ -82,7 +82,7 @@ function Line({ explorer, row, index, start, of, isCurrent }: LineProps) {
       >
         <span class="asked">
           {note ? <span title="has a note">✎ </span> : null}
-          <MarkedText text={asked(example).slice(0, WIDEST).replace(/\s+/g, " ")} />
+          <VisibleText text={asked(example).slice(0, WIDEST).replace(/\s+/g, " ")} />
         </span>
         {isBlind
           ? null

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { Explorer } from "./explorer";
 import { INTEREST, extent, type Measure } from "./measures";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { plainNumber } from "./words";
 
 /** Group measures by what they say, for a list of choices. */
@@ -84,7 +84,7 @@ function Range({ explorer, measure, remove }: { explorer: Explorer; measure: Mea
   return (
     <div class="limits" data-measure={measure.key}>
       <span class="small">
-        <MarkedText text={measure.title} />
+        <VisibleText text={measure.title} />
       </span>
       <span class="pair">
         {field(0, "at least", low, least)} to {field(1, "at most", high, most)}

@@ -12,7 +12,7 @@ import { lineageOf } from "./export";
 import { FacetPanel } from "./FacetPanel";
 import { Help } from "./Help";
 import { press } from "./keyboard";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { PromptList } from "./PromptList";
 import { corpusOf } from "./rows";
 import { SampleBar } from "./SampleBar";
@@ -80,7 +80,7 @@ function Ignored({ explorer }: { explorer: Explorer }) {
   if (!parts.length) return null;
   return (
     <p class="message" role="status">
-      The address has parts that this page does not know; they were ignored: <MarkedText text={parts.join("; ")} />
+      The address has parts that this page does not know; they were ignored: <VisibleText text={parts.join("; ")} />
     </p>
   );
 }

@@ -5,7 +5,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { shownTheme } from "../page/theme";
 import type { Explorer } from "./explorer";
 import { type PlotPoint, plotPoints, type Point, rectangle, simplify } from "./lasso";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { INTEREST } from "./measures";
 import { type Frame, frameOf, drawPlot, nearest, PLOT_HEIGHT, toData, toPixel } from "./plot_drawing";
 import { grouped } from "./RangeFilters";
@@ -219,7 +219,7 @@ function Readout({ explorer, point, names }: { explorer: Explorer; point: PlotPo
         <>
           {policy && !isBlind ? `${policy}: ` : ""}
           {names.x} <b>{plainNumber(point.x)}</b>, {names.y} <b>{plainNumber(point.y)}</b> ·{" "}
-          <MarkedText text={asked(example).slice(0, 120)} />
+          <VisibleText text={asked(example).slice(0, 120)} />
         </>
       ) : (
         "Draw around points to filter by them. Click a point to show its example."

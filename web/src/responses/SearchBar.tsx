@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Explorer } from "./explorer";
-import { MarkedText } from "./MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { INTEREST } from "./measures";
 import { FIRST_ORDER } from "./order";
 import { grouped } from "./RangeFilters";
@@ -58,7 +58,7 @@ export function SearchBar({ explorer }: { explorer: Explorer }) {
       </label>
       <OrderChoice explorer={explorer} />
       <p id="search-message" class="message" role="alert">
-        <MarkedText text={message} />
+        <VisibleText text={message} />
       </p>
     </div>
   );
@@ -114,7 +114,7 @@ export function Conditions({ explorer }: { explorer: Explorer }) {
     <ul class="conditions" aria-label="Conditions in force">
       {found.map(({ text, without }) => (
         <li>
-          <MarkedText text={text} />
+          <VisibleText text={text} />
           <button type="button" class="plain" aria-label={`Remove: ${text}`} onClick={() => explorer.change(without)}>
             ✕
           </button>

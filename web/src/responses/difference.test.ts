@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { difference, lines, words } from "./difference";
-import type { Range } from "./search";
+import type { Range } from "../page/segments";
 
 const cut = (text: string, ranges: Range[]) => ranges.map(([from, to]) => text.slice(from, to));
 const without = (text: string, ranges: Range[]) => {

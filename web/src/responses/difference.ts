@@ -1,7 +1,7 @@
 // What differs between two texts, by words or by lines, within a bounded time.
 
 import { diffArrays } from "diff";
-import type { Range } from "./search";
+import type { Range } from "../page/segments";
 
 export interface Difference {
   /** Stretches of the left text that the right one lacks. */

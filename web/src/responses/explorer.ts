@@ -7,6 +7,7 @@ import { facetsOf } from "./facets";
 import { applyFilter, type Filter, type Index, known } from "./filter";
 import { measuresOf } from "./measures";
 import { fingerprint, loadNotes, type Notes, saveNotes, type Storage, withNote } from "./notes";
+import type { Range } from "../page/segments";
 import { FIRST_ORDER, type Order, ordered } from "./order";
 import { RegexSearcher, TooSlow } from "./regex_worker";
 import { type Corpus, type Example, responseOf } from "./rows";
@@ -18,7 +19,6 @@ import {
   fieldsOfScope,
   findText,
   lowerCased,
-  type Range,
   type Search,
   textRanges,
 } from "./search";

@@ -1,6 +1,7 @@
 // Regular expressions run in a worker: one that backtracks without end is stopped there, and the page goes on.
 
-import type { Field, Range } from "./search";
+import type { Range } from "../page/segments";
+import type { Field } from "./search";
 
 interface Request {
   job: number;

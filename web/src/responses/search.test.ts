@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { corpus } from "./corpus.fixture";
 import { workerBody } from "./regex_worker";
 import { compile, fieldsOf, fieldsOfScope, findText, lowerCased, regexRanges, textRanges } from "./search";
-import { codePoint, segments } from "./segments";
+import { codePoint, segments } from "../page/segments";
 
 const fields = fieldsOf(corpus);
 const lowered = lowerCased(fields);

@@ -1,5 +1,6 @@
 // Search of prompts, responses and ids for words or a regular expression.
 
+import type { Range } from "../page/segments";
 import { type Corpus, responseOf } from "./rows";
 
 export interface Search {
@@ -82,9 +83,6 @@ export function compile(source: string): Compiled {
   }
   return { flags: "", message: `This is no regular expression: ${message}` };
 }
-
-/** A stretch of a text: first place and the place after the last. */
-export type Range = readonly [number, number];
 
 /** The most hits that are marked in one text. */
 const MOST_MARKS = 2000;

@@ -3,7 +3,7 @@
 import type { Signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { minus } from "../page/numbers";
-import { MarkedText } from "../responses/MarkedText";
+import { VisibleText } from "../page/VisibleText";
 import { intensity, limitOf, linePath, type Series, traceNumber, type Values, zeroLine } from "./series";
 
 /** Width and height of the line above the tokens. */
@@ -91,7 +91,7 @@ function Token({ piece, place, value, limit, isClipped }: TokenProps) {
       data-number={traceNumber(value)}
       style={{ "--share": share }}
     >
-      <MarkedText text={piece === "" ? "∅" : piece} />
+      <VisibleText text={piece === "" ? "∅" : piece} />
     </span>
   );
 }

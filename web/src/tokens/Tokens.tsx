@@ -9,6 +9,7 @@ import { loadShards } from "../page/shards";
 import { pageState } from "../page/state";
 import { fromPage, type TokenPlace, toPage } from "../responses/address";
 import { LongText } from "../responses/LongText";
+import { CriticPlot } from "./CriticPlot";
 import { Heatmap } from "./Heatmap";
 import { type Rollout, SERIES, seriesOf, traceNumber, valuesOf } from "./series";
 
@@ -91,6 +92,7 @@ export function Tokens({ data }: { data: PageData }) {
         {message.value}
       </p>
       {rollout ? <RolloutView key={`${step.stage} ${step.step} ${rollout.row}`} rollout={rollout} wanted={place?.series ?? ""} go={go} /> : null}
+      {step.critic ? <CriticPlot critic={step.critic} step={step.step} /> : null}
     </Section>
   );
 }

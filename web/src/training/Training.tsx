@@ -18,7 +18,12 @@ export interface Group {
   runs: readonly string[];
 }
 
-const nounOf = (kind: string) => (kind.startsWith("ppo") ? "update" : "step");
+const nounOf = (kind: string) => (kind.startsWith("ppo") ? "update" : kind === "review" ? "vote" : "step");
+
+/** Whether the page is the report of a review: its charts are of raters. */
+export const isReview = (stages: PageData["stages"]) => stages.length > 0 && stages.every(({ kind }) => kind === "review");
+
+export const trainingTitle = (stages: PageData["stages"]) => (isReview(stages) ? "Raters over time" : "Training");
 
 /** The stages with curves, after the charts in which several runs are overlaid. */
 export function groupsOf(data: PageData): Group[] {
@@ -48,8 +53,8 @@ export function groupsOf(data: PageData): Group[] {
 export function Training({ data }: { data: PageData }) {
   const groups = useMemo(() => groupsOf(data), [data]);
   return (
-    <Section id="training" title="Training">
-      <HealthStrip stages={data.stages} />
+    <Section id="training" title={trainingTitle(data.stages)}>
+      {isReview(data.stages) ? null : <HealthStrip stages={data.stages} />}
       {groups.map((group) => (
         <StageCharts key={group.id} group={group} />
       ))}

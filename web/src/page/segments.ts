@@ -1,6 +1,7 @@
 // A text cut into pieces: plain, marked, and characters that cannot be seen.
 
-import type { Range } from "./search";
+/** A stretch of a text: first place and the place after the last. */
+export type Range = readonly [number, number];
 
 export interface Segment {
   text: string;

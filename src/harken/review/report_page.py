@@ -1,0 +1,146 @@
+"""Write the report of a review as a page: its text and tables, and how every rater votes over time. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harken.explorer.accounts import card_account
+from harken.explorer.build import build_report
+from harken.review.rater_figures import BLOCK
+
+KIND = "review"
+"""Kind of the stage that has the charts: the page calls its steps votes."""
+_CHARTS = {
+    "left": (
+        "Chooses left",
+        "share of decided votes",
+        "share",
+        0.5,
+        "The plan balances the sides, so about half is expected. A rise shows a rater who stops reading.",
+    ),
+    "undecided": (
+        "Ties and both bad",
+        "share of votes",
+        "share",
+        None,
+        "A rise may mean fatigue; a fall may mean that a rater has understood the rubric.",
+    ),
+    "second_policy": (
+        "Prefers the later policy",
+        "share of decided votes",
+        "share",
+        0.5,
+        "Items come in a random order, so a trend is of the rater and not of the items.",
+    ),
+    "seconds": (
+        "Time per item",
+        "seconds, median",
+        "number",
+        None,
+        "Some practice makes raters faster. Times below reading speed are counted in the table of raters.",
+    ),
+}
+"""Key of `over_time` → title, unit, format, reference level and caption."""
+
+
+def write_report_page(path: Path, figures: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """Write report.html. `lines` are those of report.md, `figures` those of report.json."""
+    headline = next(line for line in lines[1:] if line)
+    votes = [one["votes"] for one in figures["raters"]]
+    charts = drift_charts(figures["raters"])
+    stage = {"title": "All raters", "charts": charts}
+    build_report(
+        path,
+        title=f"Blinded review: {', '.join(figures['policies'])}",
+        notice="",
+        summary=None,
+        responses=[],
+        stage_metrics={KIND: [{"step": max(votes)}]} if charts else {},
+        stage_info={KIND: stage} if charts else {},
+        headline=[f"Note: {headline.replace('**', '')}"],
+        accounts=[card_account("\n".join(_markdown(lines)), "Statistics", "statistics")],
+        numbers=_numbers(figures, sum(votes)),
+    )
+
+
+def drift_charts(raters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the charts of all raters over their votes, as page data; [] where nobody has two blocks of votes."""
+    if not any(one["over_time"]["seconds"] for one in raters):
+        return []
+    charts = []
+    for key, (title, unit, form, level, caption) in _CHARTS.items():
+        series = [
+            {
+                "label": one["rater"],
+                "metric": key,
+                "points": [[end, value] for end, value, _ in one["over_time"][key]],
+            }
+            for one in raters
+        ]
+        charts.append(
+            {
+                "title": title,
+                "unit": unit,
+                "caption": f"{caption} {_noise(raters, key) if form == 'share' else ''}".strip(),
+                "format": form,
+                "marks": [] if level is None else [{"value": level, "label": "no habit"}],
+                "bands": [],
+                "series": series,
+            }
+        )
+    return charts
+
+
+def _noise(raters: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Say how far a share of a block varies by chance."""
+    counts = [count for one in raters for _, _, count in one["over_time"][key]]
+    least = min(counts, default=BLOCK)
+    return (
+        f"A point is a block of {least} votes or more: by chance alone a share of 50 % varies by up to "
+        f"{100 * 1.96 * 0.5 / least**0.5:.0f} points."
+    )
+
+
+def _numbers(figures: Mapping[str, Any], votes: int) -> list[dict[str, Any]]:
+    """Return the large numbers: the first pair's win rate, the raters' agreement, and how many votes there are."""
+    found = []
+    for pair in figures["pairs"][:1]:
+        if (rate := pair["win_rate_decided"]) is not None:
+            found.append(
+                {
+                    "label": f"{pair['right']} preferred to {pair['left']}",
+                    "value": f"{100 * rate['value']:.0f} %",
+                    "detail": f"{pair['wins']} of {rate['n']} decided items; 95 % interval "
+                    f"{100 * rate['low']:.0f} to {100 * rate['high']:.0f} %",
+                }
+            )
+    if (agreement := figures["agreement"]) is not None:
+        found.append(
+            {
+                "label": "Raters agree with each other",
+                "value": f"{100 * agreement['percent']:.0f} %",
+                "detail": f"equal outcomes on {agreement['items']} items with two or more votes",
+            }
+        )
+    found.append(
+        {
+            "label": "Votes",
+            "value": f"{votes:,}",
+            "detail": f"of {len(figures['raters'])} rater{'s' * (len(figures['raters']) != 1)}",
+        }
+    )
+    return found
+
+
+def _markdown(lines: Sequence[str]) -> list[str]:
+    """Return the report without its headline, which opens the page, and with items that the page's sections know."""
+    start = next(i for i, line in enumerate(lines[1:], 1) if line) + 1
+    found: list[str] = []
+    for line in lines[start:]:
+        item = line.strip().startswith("- ")
+        if item and found and found[-1] and not found[-1].startswith("* "):
+            found.append("")
+        found.append("* " + line.strip().removeprefix("- ") if item else line)
+    return found
