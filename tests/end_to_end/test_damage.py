@@ -93,6 +93,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "03_ppo/metrics.jsonl": lambda out: read_metrics(RunFolder(out / "03_ppo")),
     f"03_ppo/rollouts/{STEP}": lambda out: read_rows(out / "03_ppo" / "rollouts" / STEP),
     f"03_ppo/credit/{STEP}": lambda out: read_credit(out / "03_ppo" / "credit" / STEP),
+    "02_rm/card/rows.json": text("02_rm/card/rows.json"),
     "03_ppo/SHA256SUMS": lambda out: read_metrics(RunFolder(out / "03_ppo")),
     "04_eval/config.yml": lambda out: lock_config(out / "04_eval" / "config.yml", {}, out),
     "04_eval/manifest.json": lambda out: manifest.read_manifest(out / "04_eval" / "manifest.json"),
