@@ -46,6 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, Path(profile))
         browser.open(given.page.resolve(), drawn="main section")
+        browser.call("Emulation.setScrollbarsHidden", {"hidden": True})
         for theme in THEMES:
             for width, height in TOP.items():
                 _show(browser, width, height, theme, "title")

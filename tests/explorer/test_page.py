@@ -156,7 +156,7 @@ def test_the_contents_show_that_they_go_on_and_follow_the_section(opened):
         assert opened.value(
             "getComputedStyle(document.querySelector('#contents')).maskImage.includes('gradient')"
         )
-        opened.value("document.querySelector('.bar-top .more').click()")
+        opened.value("document.querySelector('.bar-top .further').click()")
         opened.wait("document.querySelector('#contents').dataset.more.includes('start')")
         opened.value("document.querySelector('#run').scrollIntoView()")
         inside = """(() => {
@@ -168,7 +168,7 @@ def test_the_contents_show_that_they_go_on_and_follow_the_section(opened):
     finally:
         opened.call("Emulation.clearDeviceMetricsOverride", {})
     opened.wait("document.querySelector('#contents').dataset.more === ''")
-    assert opened.value("document.querySelector('.bar-top .more') === null")
+    assert opened.value("document.querySelector('.bar-top .further') === null")
 
 
 def test_the_verdict_starts_with_its_word(opened, run):

@@ -106,7 +106,10 @@ def test_values_are_drawn_against_returns(browser, run, traced, tmp_path):
       [Number(point.getAttribute("cx")), Number(point.getAttribute("cy"))])"""
     points = browser.value(script)
     numbers = [one[key] for one in critic["bins"] for key in ("value", "return", "low", "high")]
-    low, span = min(numbers), max(numbers) - min(numbers)
+    ticks = browser.value("[...document.querySelectorAll('.critic text')].map((t) => t.textContent)")[:-1:2]
+    low, span = (float(tick.replace("−", "-")) for tick in (ticks[0], ticks[-1]))
+    assert low <= min(numbers) and max(numbers) <= span
+    span -= low
     assert len(points) == len(critic["bins"])
     for (x, y), one in zip(points, critic["bins"], strict=True):
         assert x == pytest.approx(46 + (one["value"] - low) / span * 362, abs=0.01)

@@ -34,7 +34,7 @@ export function Reliability({ calibration }: { calibration: Calibration }) {
           </g>
         ))}
         {[0.5, 0.6, 0.7, 0.8, 0.9, 1].map((value) => (
-          <text x={x(value)} y={SIDE - BOTTOM + 15} text-anchor="middle">
+          <text x={x(value)} y={SIDE - BOTTOM + 15} text-anchor={value === 1 ? "end" : "middle"}>
             {percent(value, 0)}
           </text>
         ))}

@@ -53,7 +53,7 @@ export function Contents({ entries }: { entries: readonly Entry[] }) {
         ))}
       </nav>
       {more.value.includes("end") ? (
-        <button type="button" class="more" title="Further sections" onClick={() => host.current!.scrollBy({ left: host.current!.clientWidth / 2 })}>
+        <button type="button" class="further" title="Further sections" onClick={() => host.current!.scrollBy({ left: host.current!.clientWidth / 2 })}>
           ›<span class="hidden">Further sections</span>
         </button>
       ) : null}

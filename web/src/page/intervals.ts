@@ -28,10 +28,18 @@ export const shareScale = (anchor = 0): Scale => scale(anchor, 0, 1);
 /** An axis for all intervals that stand beside each other, with round ends; it always contains `anchor`. */
 export function scaleOf(intervals: readonly Maybe[], anchor: number): Scale {
   const ends = intervals.flatMap((one) => (one ? [one.low ?? one.value, one.high ?? one.value] : []));
-  const low = Math.min(anchor, ...ends);
-  const high = Math.max(anchor, ...ends);
+  const { low, high } = roundAxis(Math.min(anchor, ...ends), Math.max(anchor, ...ends), anchor);
+  return scale(anchor, low, high);
+}
+
+/** Move the ends of an axis outwards to whole steps from `anchor`. */
+export function roundAxis(low: number, high: number, anchor: number): { low: number; high: number; step: number } {
   const step = roundStep((high - low || 1) / 5);
-  return scale(anchor, anchor - step * ceil((anchor - low) / step), anchor + step * (ceil((high - anchor) / step) || +(high === low)));
+  return {
+    low: anchor - step * ceil((anchor - low) / step),
+    high: anchor + step * (ceil((high - anchor) / step) + +(high === low)),
+    step,
+  };
 }
 
 /** The next of 1, 2, 5, 10, … at or above a size. */

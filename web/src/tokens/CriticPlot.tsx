@@ -1,20 +1,20 @@
 // Values of the critic against the returns that followed, over all tokens of an update.
 import type { PageData } from "../contract";
+import { roundAxis } from "../page/intervals";
 import { counted, number, short } from "../page/numbers";
 
 type Critic = NonNullable<PageData["tokens"]["steps"][number]["critic"]>;
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [420, 260, 46, 36, 10, 12];
-const TICKS = 4;
 
 export function CriticPlot({ critic, step }: { critic: Critic; step: number }) {
   const { bins } = critic;
   const all = bins.flatMap((bin) => [bin.value, bin.return, bin.low, bin.high]);
-  const [low, high] = [Math.min(...all), Math.max(...all)];
-  const span = high - low || 1;
+  const { low, high, step: size } = roundAxis(Math.min(...all), Math.max(...all), 0);
+  const span = high - low;
   const x = (value: number) => LEFT + ((value - low) / span) * (WIDTH - LEFT - RIGHT);
   const y = (value: number) => HEIGHT - BOTTOM - ((value - low) / span) * (HEIGHT - BOTTOM - TOP);
-  const ticks = Array.from({ length: TICKS + 1 }, (_, i) => low + (i * span) / TICKS);
+  const ticks = Array.from({ length: Math.round(span / size) + 1 }, (_, i) => Number((low + i * size).toPrecision(12)));
   const ends = [bins[0], bins[bins.length - 1]]
     .map((bin) => `value ${number(bin.value, 2, true)}: return ${number(bin.return, 2, true)}`)
     .join("; ");
