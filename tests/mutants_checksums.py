@@ -40,7 +40,7 @@ CHECKSUMS = [
     Mutant("evaluation: the old seal stays", "evaluate/suite.py", '_evaluate: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_an_evaluation_that_starts_again_has_no_checksums_until_its_end"),
     Mutant("evaluation: a lost seal is not made up for", "evaluate/suite.py", '_evaluate: checksums.read_checksums(folder.root) is None', "False", f"{DAMAGE}::test_an_evaluation_that_ended_before_its_checksums_gets_them_from_the_same_command"),
     Mutant("pipeline: the old seal stays", "pipeline/run.py", '_lock: checksums.remove_checksums(folder.root)', "pass", f"{DAMAGE}::test_a_resumed_pipeline_has_no_checksums_until_its_report"),
-    Mutant("report: files change under the seal", "pipeline/page.py", 'write_page: checksums.remove_checksums(seal.parent)', "pass", f"{DAMAGE}::test_a_report_that_is_built_again_gets_new_checksums"),
+    Mutant("report: files change under the seal", "pipeline/page.py", 'write_page: checksums.remove_checksums(pipeline_config.parent)', "pass", f"{DAMAGE}::test_a_report_that_is_built_again_gets_new_checksums"),
     Mutant("stored: read unchecked", "run/json_io.py", '_content: checksums.verify_file(path)', "pass", COMMAND),
     Mutant("manifest: read unchecked", "run/manifest.py", 'read_manifest: checksums.verify_file(path)', "pass", COMMAND),
     Mutant("tables: read unchecked", "run/tables.py", 'read_rows: checksums.verify_file(path)', "pass", f"{KINDS}[04_eval/responses.parquet]"),

@@ -57,7 +57,7 @@ TABLE = [
     ("S2-36 the critic's head is that of raw scores", "train/ppo/critic.py", "build_critic: rewards.head.weight * rewards.scale", "rewards.head.weight", "train/ppo/test_critic.py"),
     ("S4-21 the reference moves at every update", "train/ppo/reference.py", 'Reference.update_if_due: updates_done % self._every == 0', "True", MODES_REF),
     ("S4-21 base is the supervised model", "train/ppo/reference.py", "load_reference: name == 'sft'", "name in ('sft', 'base')", MODES_BASE),
-    ("S4-23 every estimator is k1", 'train/ppo/targets.py', '_kl_penalty: ESTIMATORS[settings.kl_estimator]', "ESTIMATORS['k1']", MODES_KL),
+    ("S4-23 every estimator is k1", 'train/ppo/targets.py', '_kl_estimate: ESTIMATORS[settings.kl_estimator]', "ESTIMATORS['k1']", MODES_KL),
     ("S2-43 epochs cost nothing", "plan/duration.py", "_ppo: settings.epochs * learn", "learn", CLOCK),
     ("S2-49 the longer response is the rejected one", "data/diversity.py", 'describe_lengths: (chosen > rejected) == (pair.label > 0.5)', "(chosen < rejected) == (pair.label > 0.5)", "test_data_check.py data/test_diversity.py"),
     ("S2-55 a schedule ends an update early", 'train/ppo/kl_control.py', 'KLCoefficient.for_update: scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number, s.updates)', 'scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number + 1, s.updates)', "train/ppo/test_kl_control.py"),
@@ -70,7 +70,7 @@ TABLE = [
     ("S2-94 a judge's change is not paired", "train/ppo/heldout.py", 'HeldOutEvaluator._judge_metrics: self.baseline_scores.get(name, values)', "values", "train/test_best_checkpoint.py"),
     ("S2-94 a flat guard is an alarm", "health/reward_rules.py", "_hacking: name.startswith(GUARD_METRIC_PREFIX) and not fell", "False", "health/test_findings.py"),
     ("S2-94 a reward model as judge reads under the reward's adapter", "reward/build.py", "RewardLoader._source: f'{role}_{name}'", "'reward'", "end_to_end/test_judges.py"),
-    ("S4-35 the coefficient stays", 'train/ppo/stage.py', 'PPOStage._control_kl: self.kl.coefficient.adapt(kl_mean, len(batch.tokens))', 'pass', "train/ppo/test_kl_control.py"),
+    ("S4-35 the coefficient stays", 'train/ppo/stage.py', 'PPOStage._rollback_or_adapt_kl: self.kl.coefficient.adapt(kl_mean, len(batch.tokens))', 'pass', "train/ppo/test_kl_control.py"),
 ]  # fmt: skip
 
 COVERAGE = [Mutant(*row) for row in TABLE]

@@ -22,7 +22,7 @@ LOSSES = [
     ("a soft label forgets the other side", "expected_loss: label * loss(chosen, rejected) + (1.0 - label) * loss(rejected, chosen)", "label * loss(chosen, rejected)"),
     ("robust is conservative", "robust_loss: (1.0 - noise) * loss(chosen, rejected) - noise * loss(rejected, chosen)", "(1.0 - noise) * loss(chosen, rejected) + noise * loss(rejected, chosen)"),
     ("robust is not rescaled", "robust_loss: ((1.0 - noise) * loss(chosen, rejected) - noise * loss(rejected, chosen)) / (1.0 - 2.0 * noise)", "(1.0 - noise) * loss(chosen, rejected) - noise * loss(rejected, chosen)"),
-    ("dpo with beta on one side", "sigmoid_loss: beta * (chosen - rejected)", "beta * chosen - rejected"),
+    ("dpo with beta on one side", "dpo_loss: beta * (chosen - rejected)", "beta * chosen - rejected"),
     ("the prompt is scored too", "sequence_score: torch.where(response_mask, logprobs, 0.0)", "torch.nan_to_num(logprobs)"),
     ("an average over the whole row", "sequence_score: response_mask.sum(-1).clamp(min=1)", "response_mask.shape[-1]"),
     ("the tail counts fully", "sequence_score: tail_weight * values", "values"),

@@ -5,11 +5,11 @@
 from mutant import Mutant
 
 MASKED = [
-    ("whitening keeps the mean", "standardise: centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps)", "torch.where(mask, centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps) + masked_mean(x, mask), 0.0)"),
-    ("whitening with the unbiased variance", "standardise: masked_mean(centred.square(), mask)", "centred.square().sum() / (mask.sum() - 1)"),
-    ("whitening by row", "standardise: masked_mean(x, mask)", "torch.where(mask, x, 0.0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)"),
-    ("whitening leaves the padding", "standardise: torch.where(mask, x - masked_mean(x, mask), 0.0)", "x - masked_mean(x, mask)"),
-    ("whitening divides by the variance", "standardise: centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps)", "centred * 1 / (masked_mean(centred.square(), mask) + eps)"),
+    ("whitening keeps the mean", "whiten: centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps)", "torch.where(mask, centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps) + masked_mean(x, mask), 0.0)"),
+    ("whitening with the unbiased variance", "whiten: masked_mean(centred.square(), mask)", "centred.square().sum() / (mask.sum() - 1)"),
+    ("whitening by row", "whiten: masked_mean(x, mask)", "torch.where(mask, x, 0.0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)"),
+    ("whitening leaves the padding", "whiten: torch.where(mask, x - masked_mean(x, mask), 0.0)", "x - masked_mean(x, mask)"),
+    ("whitening divides by the variance", "whiten: centred * torch.rsqrt(masked_mean(centred.square(), mask) + eps)", "centred * 1 / (masked_mean(centred.square(), mask) + eps)"),
     ("mask multiplied, not selected", "masked_mean: torch.where(mask, x, 0.0)", "x * mask"),
     ("mean over padding too", "masked_mean: mask.sum().clamp(min=1)", "mask.numel()"),
 ]  # fmt: skip
@@ -98,8 +98,6 @@ PREFERENCE_LOSS = [
     ("log of a sigmoid that underflows", "bradley_terry: logsigmoid(chosen - rejected - margin)", "(chosen - rejected - margin).sigmoid().log()"),
     ("soft label for the other side", "soft_bradley_terry: -label * logsigmoid(difference) - (1.0 - label) * logsigmoid(-difference)", "-(1.0 - label) * logsigmoid(difference) - label * logsigmoid(-difference)"),
     ("soft label forgets the other side", "soft_bradley_terry: -label * logsigmoid(difference) - (1.0 - label) * logsigmoid(-difference)", "-label * logsigmoid(difference)"),
-    ("dpo without its reference", "dpo: bradley_terry(beta * (policy_chosen - reference_chosen), beta * (policy_rejected - reference_rejected))", "bradley_terry(beta * policy_chosen, beta * policy_rejected)"),
-    ("dpo beta on one side", "dpo: beta * (policy_rejected - reference_rejected)", "policy_rejected - reference_rejected"),
 ]  # fmt: skip
 
 STATISTICS = [

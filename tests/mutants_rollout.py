@@ -5,14 +5,14 @@
 from mutant import Mutant
 
 SAMPLER = [
-    ("sampling ignores the temperature", "draw: mass.div_(temperature)", "mass.div_(1.0)"),
-    ("temperature multiplies", "draw: mass.div_", "mass.mul_"),
+    ("sampling ignores the temperature", 'sample_tokens: mass.div_(temperature)', "mass.div_(1.0)"),
+    ("temperature multiplies", 'sample_tokens: mass.div_', "mass.mul_"),
     ("a token without probability is drawn", '_first_exceeding: torch.searchsorted(cumulative, target, right=True)', "torch.searchsorted(cumulative, target)"),
-    ("off by one block", "draw: cumulative.gather(-1, block) - sums.gather(-1, block)", "cumulative.gather(-1, block)"),
-    ("log-probability not normalised", "draw: mass.gather(-1, tokens).double() / total", "mass.gather(-1, tokens).double() / 1.0"),
-    ("uniforms not scaled to the sum", "draw: uniforms.double()[:, None] * total", "uniforms.double()[:, None]"),
-    ("blocks summed in half precision", "draw: in_blocks.sum", "in_blocks.bfloat16().sum"),
-    ("the caller's logits change", "draw: mass[:, :vocab] = logits", "mass[:, :vocab] = logits.mul_(2).div(2)"),
+    ("off by one block", 'sample_tokens: cumulative.gather(-1, block) - sums.gather(-1, block)', "cumulative.gather(-1, block)"),
+    ("log-probability not normalised", 'sample_tokens: mass.gather(-1, tokens).double() / total', "mass.gather(-1, tokens).double() / 1.0"),
+    ("uniforms not scaled to the sum", 'sample_tokens: uniforms.double()[:, None] * total', "uniforms.double()[:, None]"),
+    ("blocks summed in half precision", 'sample_tokens: in_blocks.sum', "in_blocks.bfloat16().sum"),
+    ("the caller's logits change", 'sample_tokens: mass[:, :vocab] = logits', "mass[:, :vocab] = logits.mul_(2).div(2)"),
 ]  # fmt: skip
 
 ENGINE = [

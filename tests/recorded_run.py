@@ -110,7 +110,7 @@ def record(
             old_logprobs=logprobs,
             reference_logprobs=reference,
             kl=targets.kl,
-            kl_penalty=targets.kl_penalty,
+            kl_penalty=targets.kl_estimate,
             rewards=targets.rewards,
             advantages=targets.advantages,
             returns=targets.returns,

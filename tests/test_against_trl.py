@@ -23,7 +23,7 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 from harken.batches import PolicyOutputs, collate
 from harken.config.ppo import PPOSettings
 from harken.maths.advantage import gae
-from harken.maths.masked import masked_mean, standardise
+from harken.maths.masked import masked_mean, whiten
 from harken.maths.policy_loss import clipped_policy_loss
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy, RewardModel, ScalarHead
@@ -132,8 +132,8 @@ def test_the_same_tokens_are_actions_and_the_same_scores_are_paid(case: dict[str
 def test_kl_agrees(case: dict[str, Any]) -> None:
     """P16: k1 and k3 for every token, and TRL's `objective/kl`, the mean of the sums per response."""
     ours, response_mask = credited(case), actions()
-    close(ours.kl_penalty[response_mask], tensor(case["kl"])[response_mask])
-    assert float(ours.kl_penalty.sum() / len(response_mask)) == pytest.approx(case["objective/kl"], abs=1e-9)
+    close(ours.kl_estimate[response_mask], tensor(case["kl"])[response_mask])
+    assert float(ours.kl_estimate.sum() / len(response_mask)) == pytest.approx(case["objective/kl"], abs=1e-9)
 
 
 @each_case
@@ -263,7 +263,7 @@ def test_the_later_score_costs_a_discount_and_brings_a_value(case: dict[str, Any
 def test_whitening_divides_by_n_not_by_n_minus_one(case: dict[str, Any]) -> None:
     """P26, P27: both remove the mean over the whole batch; Harken's deviation is √((n − 1)/n) of TRL's."""
     real = actions()
-    ours = standardise(tensor(case["unwhitened_advantages"]), real)
+    ours = whiten(tensor(case["unwhitened_advantages"]), real)
     n = int(real.sum())
     close(ours[real] * math.sqrt((n - 1) / n), tensor(case["advantages"])[real], 1e-7)
     assert float(masked_mean(ours, real)) == pytest.approx(0.0, abs=1e-9)

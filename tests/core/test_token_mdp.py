@@ -15,7 +15,7 @@ from torch import nn
 
 from harken.maths.advantage import gae, token_rewards
 from harken.maths.kl import k1
-from harken.maths.masked import standardise
+from harken.maths.masked import whiten
 from harken.maths.policy_loss import clipped_policy_loss, clipped_value_loss
 from harken.maths.theory import kl_divergence, optimal_policy, optimal_value
 
@@ -96,7 +96,7 @@ def ppo(seed, updates=60, answers=256):
             rewards = token_rewards(reward, k1(old, reference), response_mask, BETA)
             advantages = gae(rewards, values, response_mask, 1.0, 0.95)
             returns = advantages + values
-            advantages = standardise(advantages, response_mask)
+            advantages = whiten(advantages, response_mask)
         for _ in range(4):
             now = torch.log_softmax(logits, -1)[states, tokens]
             policy = clipped_policy_loss(

@@ -20,7 +20,7 @@ from harken.models import roles
 from harken.models.backbone import Backbone
 from harken.models.roles import Policy, RewardModel
 from harken.rollout import in_process
-from harken.rollout.sampler import draw
+from harken.rollout.sampler import sample_tokens
 from harken.train.ppo import models, targets
 from harken.train.ppo.evaluator import Evaluator
 from harken.train.ppo.learner import Learner
@@ -186,7 +186,11 @@ def a_python_reward_that_fails(healthy: HealthyPipeline, folder: Path, patch: py
 @names("sampling_is_fair", "error")
 def an_engine_that_is_greedy(healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch) -> Spoilt:
     """P9: its log-probabilities are right, and its tokens are not drawn."""
-    patch.setattr(in_process, "draw", lambda logits, uniforms, temperature: draw(logits / 2, uniforms, 0.0))
+    patch.setattr(
+        in_process,
+        "sample_tokens",
+        lambda logits, uniforms, temperature: sample_tokens(logits / 2, uniforms, 0.0),
+    )
     config = healthy.config("ppo")
     config["training"]["ppo"]["temperature"] = 2.0
     return config
@@ -200,9 +204,9 @@ def an_engine_that_takes_the_top_three(
 
     def top(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         least = logits.topk(3, -1).values[:, -1:]
-        return draw(logits.masked_fill(logits < least, -torch.inf), uniforms, temperature)
+        return sample_tokens(logits.masked_fill(logits < least, -torch.inf), uniforms, temperature)
 
-    patch.setattr(in_process, "draw", top)
+    patch.setattr(in_process, "sample_tokens", top)
     config = healthy.config("ppo")
     config["training"]["ppo"]["temperature"] = 1.5
     return config
@@ -213,7 +217,11 @@ def an_engine_without_temperature(
     healthy: HealthyPipeline, folder: Path, patch: pytest.MonkeyPatch
 ) -> Spoilt:
     """P6."""
-    patch.setattr(in_process, "draw", lambda logits, uniforms, temperature: draw(logits, uniforms, 1.0))
+    patch.setattr(
+        in_process,
+        "sample_tokens",
+        lambda logits, uniforms, temperature: sample_tokens(logits, uniforms, 1.0),
+    )
     config = healthy.config("ppo")
     config["training"]["ppo"]["temperature"] = 1.5
     return config

@@ -178,7 +178,7 @@ def test_the_judges_of_a_ppo_run_score_as_they_do_alone(finished: Path, tmp_path
         stage = stage_of_a_run(load_run("ppo.yml", []), tmp_path / "out")
     rollouts = [answer(text, f"Say {text}") for text in ("one", "two and more", "three")]
     rows = [[*r.prompt_tokens, *r.response_tokens] for r in rollouts]
-    sources = {"rm1": stage.rewards[0]} | {judge.name: judge for judge in stage.heldout.judges}
+    sources = {"rm1": stage.reward_sources[0]} | {judge.name: judge for judge in stage.heldout.judges}
     for name, folder in {"rm1": "rm1", "second": "rm2", "third": "rm3", "other": "rm_other"}.items():
         model = RewardModel.load(resolve(str(finished / folder)), torch.float32, "cpu")
         alone = [model.standardize(score) for score in model.raw_scores(rows, 1000)]

@@ -17,7 +17,7 @@ from torch import nn
 from harken.maths.advantage import gae, token_rewards
 from harken.maths.kl import k1
 from harken.maths.logprobs import token_logprobs
-from harken.maths.masked import standardise
+from harken.maths.masked import whiten
 from harken.maths.policy_loss import clipped_policy_loss
 from harken.maths.preference_loss import bradley_terry
 
@@ -76,7 +76,7 @@ def test_the_advantages_are_those_of_the_project(lam):
     poisoned = (torch.where(mask, x, 1e6) for x in (kl, values))
     advantages, returns = minimal.compute_advantages(reward, *poisoned, mask, beta=0.3, lam=lam)
     torch.testing.assert_close(returns[mask], (expected + values)[mask])
-    torch.testing.assert_close(advantages[mask], standardise(expected, mask)[mask], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(advantages[mask], whiten(expected, mask)[mask], rtol=1e-4, atol=1e-5)
 
 
 def test_the_losses_are_those_of_the_project():

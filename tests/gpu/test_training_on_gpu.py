@@ -107,6 +107,6 @@ def test_memory_that_runs_out_halves_a_micro_batch(
         of_large = plain(large.step(0))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert large.learner.budget.tokens < 1 << 20
+    assert large.learner.micro_batcher.tokens < 1 << 20
     assert "out of memory" in capsys.readouterr().err
     assert of_large == pytest.approx(of_small, rel=1e-4, abs=1e-4)

@@ -27,7 +27,7 @@ def train(tmp_path: Path) -> Callable[..., Trained]:
     def run(**ppo: Any) -> Trained:
         config = ppo_config(ppo={"trace_every": 2, "kl_coef": 0.3, "temperature": 0.8, **ppo})
         stage = build_stage(tmp_path, config)
-        stage.rewards = [*stage.rewards, *penalties(stage.settings)]
+        stage.reward_sources = [*stage.reward_sources, *penalties(stage.settings)]
         metrics = [stage.step(number) for number in range(2)]
         stage.recorder.run.config.write_text(config_files.dump(config))
         return stage, metrics, stage.recorder.run.root

@@ -97,7 +97,7 @@ def test_without_a_change_every_number_comes_out_as_recorded(ppo: dict[str, Any]
         assert torch.allclose(got[tensors.response_mask], want[tensors.response_mask], rtol=0, atol=1e-6), (
             name
         )
-    for name in ("kl", "kl_penalty", "rewards", "policy_mask", "value_mask"):
+    for name in ("kl", "kl_estimate", "rewards", "policy_mask", "value_mask"):
         want, got = getattr(recorded, name), getattr(made.targets, name)
         assert torch.allclose(
             got[tensors.response_mask].float(), want[tensors.response_mask].float(), rtol=0, atol=1e-6
@@ -156,7 +156,7 @@ def test_another_estimator_penalises_its_own_kl(
     estimator: str, of: Callable[[float], float], make_run: MakeRun
 ) -> None:
     step, tensors, made = replayed(make_run(), f"training.ppo.kl_estimator={estimator}")
-    for row, have in zip(step.credit, ragged(tensors, made.targets.kl_penalty), strict=True):
+    for row, have in zip(step.credit, ragged(tensors, made.targets.kl_estimate), strict=True):
         deltas = [a - b for a, b in zip(row["old_logprobs"], row["reference_logprobs"], strict=True)]
         assert have == pytest.approx([of(d) for d in deltas], rel=1e-5, abs=1e-5)
 

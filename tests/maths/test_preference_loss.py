@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harken.maths.preference_loss import bradley_terry, dpo, soft_bradley_terry
+from harken.maths.preference_loss import bradley_terry, soft_bradley_terry
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "trl.json").read_text())
 SCORE = st.floats(-10.0, 10.0)
@@ -76,23 +76,3 @@ def test_soft_label_loss_is_least_at_the_label(label):
     gap = one(best).requires_grad_()
     soft_bradley_terry(gap, one(0.0), one(label)).sum().backward()
     assert gap.grad.item() == pytest.approx(0.0, abs=1e-12)
-
-
-@given(SCORE, SCORE, SCORE, SCORE, st.floats(0.01, 1.0))
-def test_dpo_is_the_definition(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta):
-    """S2-69."""
-    margin = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
-    loss = dpo(one(policy_chosen), one(policy_rejected), one(reference_chosen), one(reference_rejected), beta)
-    assert loss.item() == pytest.approx(math.log1p(math.exp(-margin)), abs=1e-12)
-
-
-def test_dpo_agrees_with_trl():
-    names = ("chosen_logps", "rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
-    loss = dpo(*(golden("dpo", name) for name in names), GOLDEN["dpo"]["beta"])
-    torch.testing.assert_close(loss, golden("dpo", "loss"))
-
-
-def test_dpo_starts_at_log_two():
-    """A policy equal to its reference has no preference yet."""
-    chosen, rejected = one(-30.0), one(-12.0)
-    assert dpo(chosen, rejected, chosen, rejected, 0.1).item() == pytest.approx(math.log(2))

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harken.maths.preference_loss import dpo, soft_bradley_terry
+from harken.maths.preference_loss import soft_bradley_terry
 from harken.maths.preference_optimisation import (
+    dpo_loss,
     expected_loss,
     hinge,
     ipo,
@@ -20,7 +21,6 @@ from harken.maths.preference_optimisation import (
     odds_ratio,
     robust_loss,
     sequence_score,
-    sigmoid_loss,
     simpo,
 )
 
@@ -48,21 +48,25 @@ def log_sigmoid(x):
 @given(LOGRATIO, LOGRATIO, BETA)
 def test_dpo_is_its_equation(chosen, rejected, beta):
     expected = -log_sigmoid(beta * (chosen - rejected))
-    assert sigmoid_loss(beta)(one(chosen), one(rejected)).item() == pytest.approx(expected, abs=1e-12)
-    same = dpo(one(chosen), one(rejected), one(0.0), one(0.0), beta)
-    torch.testing.assert_close(sigmoid_loss(beta)(one(chosen), one(rejected)), same)
+    assert dpo_loss(beta)(one(chosen), one(rejected)).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_dpo_agrees_with_trl():
+    trl = json.loads((Path(__file__).parents[1] / "golden" / "trl.json").read_text())["dpo"]
+    values = {name: torch.tensor(trl[name], dtype=torch.float64) for name in trl}
+    chosen = values["chosen_logps"] - values["ref_chosen_logps"]
+    rejected = values["rejected_logps"] - values["ref_rejected_logps"]
+    torch.testing.assert_close(dpo_loss(trl["beta"])(chosen, rejected), values["loss"])
 
 
 @given(LOGRATIO, LOGRATIO, st.floats(0.0, 1.0))
 def test_the_expected_loss_of_dpo_is_the_cross_entropy(chosen, rejected, label):
     """cDPO: with label 1 − ε the loss is that of Mitchell 2023, a binary cross-entropy."""
-    ours = expected_loss(sigmoid_loss(0.4), one(chosen), one(rejected), one(label))
+    ours = expected_loss(dpo_loss(0.4), one(chosen), one(rejected), one(label))
     torch.testing.assert_close(ours, soft_bradley_terry(one(0.4 * chosen), one(0.4 * rejected), one(label)))
 
 
-@pytest.mark.parametrize(
-    "loss", [sigmoid_loss(0.3), lambda c, r: ipo(c, r, 0.3), lambda c, r: hinge(c, r, 0.3)]
-)
+@pytest.mark.parametrize("loss", [dpo_loss(0.3), lambda c, r: ipo(c, r, 0.3), lambda c, r: hinge(c, r, 0.3)])
 def test_a_tie_has_no_side(loss):
     ours = expected_loss(loss, one(1.3), one(-0.4), one(0.5))
     torch.testing.assert_close(ours, expected_loss(loss, one(-0.4), one(1.3), one(0.5)))
@@ -71,7 +75,7 @@ def test_a_tie_has_no_side(loss):
 @given(LOGRATIO, LOGRATIO, st.floats(0.01, 0.45))
 def test_robust_is_unbiased(chosen, rejected, noise):
     """rDPO: its expectation over flipped labels is the loss of the clean label."""
-    loss = sigmoid_loss(0.5)
+    loss = dpo_loss(0.5)
 
     def robust(c, r):
         return robust_loss(loss, c, r, noise)
@@ -82,7 +86,7 @@ def test_robust_is_unbiased(chosen, rejected, noise):
 
 @given(LOGRATIO, LOGRATIO)
 def test_robust_without_noise_is_the_loss(chosen, rejected):
-    loss = sigmoid_loss(0.5)
+    loss = dpo_loss(0.5)
     torch.testing.assert_close(
         robust_loss(loss, one(chosen), one(rejected), 0.0), loss(one(chosen), one(rejected))
     )
@@ -92,7 +96,7 @@ def test_robust_is_its_equation():
     chosen, rejected, noise, beta = 1.2, 0.3, 0.15, 0.7
     margin = beta * (chosen - rejected)
     expected = (-(1 - noise) * log_sigmoid(margin) + noise * log_sigmoid(-margin)) / (1 - 2 * noise)
-    ours = robust_loss(sigmoid_loss(beta), one(chosen), one(rejected), noise)
+    ours = robust_loss(dpo_loss(beta), one(chosen), one(rejected), noise)
     assert ours.item() == pytest.approx(expected, abs=1e-12)
 
 

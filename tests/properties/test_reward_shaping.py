@@ -39,7 +39,7 @@ def test_property_15_the_score_is_paid_on_the_last_sampled_token(make_stage: Mak
     for row, rollout in enumerate(seen.rollouts):
         last = len(rollout.prompt_tokens) + len(rollout.response_tokens) - 1
         paid = seen.targets.rewards[row]
-        score = stage.rewards[0].score([rollout])[0].value
+        score = stage.reward_sources[0].score([rollout])[0].value
         assert float(paid[last]) == pytest.approx(score, abs=1e-5)
         assert float(paid.abs().sum()) == pytest.approx(score, abs=1e-4)
         if rollout.stop == "end_of_turn":
@@ -57,7 +57,7 @@ def test_property_16_each_response_token_pays_for_its_kl(make_stage: MakeStage) 
     for row, rollout in enumerate(seen.rollouts):
         kl = alone(backbone, rollout, role="policy").logprobs - alone(backbone, rollout).logprobs
         wanted = -0.3 * kl
-        wanted[-1] += stage.rewards[0].score([rollout])[0].value  # type: ignore[operator]
+        wanted[-1] += stage.reward_sources[0].score([rollout])[0].value  # type: ignore[operator]
         torch.testing.assert_close(seen.of_row(seen.targets.rewards, row), wanted, atol=2e-5, rtol=1e-4)
         assert float(seen.targets.rewards[row][~seen.batch.response_mask[row]].abs().sum()) == 0.0
         negative += int((kl < 0).sum())
@@ -142,7 +142,7 @@ def test_property_19_the_score_is_clipped_before_the_kl(trained_reward: Any, mak
     settings = {"kl_coef": beta, "length_penalty": 0.5}
     stage = make_stage(ppo_config(ppo=settings))
     learned = LearnedReward(model, Renderer(tiny_tokenizer()), weight, clip)
-    stage.rewards = [learned, *penalties(stage.settings)]
+    stage.reward_sources = [learned, *penalties(stage.settings)]
     move_policy(stage)
     seen = watched_step(stage)
     outside = 0
@@ -168,7 +168,7 @@ def test_property_20_a_response_without_its_end_scores_less(run_with_reward: Mak
         stage = run_with_reward(kl_coef=0.5, max_gen_len=10, prompts_per_update=12, **keys)
         likely_to_end(stage.policy.backbone, step=4.5)
         seen = watched_step(stage)
-        learned = next(source for source in stage.rewards if isinstance(source, LearnedReward))
+        learned = next(source for source in stage.reward_sources if isinstance(source, LearnedReward))
         stops = [r.stop for r in seen.rollouts]
         assert set(stops) == {"end_of_turn", "length"}
         assert seen.metrics["response/cap_hit"] == stops.count("length") / len(stops)

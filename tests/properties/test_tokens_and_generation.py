@@ -26,7 +26,7 @@ from harken.reward.learned import LearnedReward
 from harken.rollout.decoder import Decoder
 from harken.rollout.engine import Sampling
 from harken.rollout.in_process import InProcessEngine
-from harken.rollout.sampler import draw
+from harken.rollout.sampler import sample_tokens
 from harken.seeds import derive_seed, generator
 from harken.train.ppo.stage import PPOStage
 from harken.train.sampler import batch_indices
@@ -199,7 +199,7 @@ def test_property_05_sampling_uses_the_full_softmax() -> None:
     logits, points = torch.randn(50, generator=torch.Generator().manual_seed(1)) * 3, 20_000
     grid = (torch.arange(points, dtype=torch.float64) + 0.5) / points
     for temperature in (0.5, 1.0, 2.0):
-        drawn, logprobs = draw(logits.expand(points, -1), grid, temperature)
+        drawn, logprobs = sample_tokens(logits.expand(points, -1), grid, temperature)
         p = torch.softmax(logits.double() / temperature, -1)
         share = torch.bincount(drawn, minlength=len(p)) / points
         # A stretch of length p holds between ⌊p·n⌋ and ⌈p·n⌉ + 1 grid points.

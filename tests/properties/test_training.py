@@ -71,7 +71,7 @@ def test_property_34_the_critic_starts_from_zero_or_from_the_reward_model(
 
     for kind in ("adapter", "model"):
         stage = run_with_reward(critic=kind, critic_init="reward_model")
-        learned = stage.rewards[0]
+        learned = stage.reward_sources[0]
         assert isinstance(learned, LearnedReward)
         seen = watched_step(stage)
         for row, rollout in enumerate(seen.rollouts[:3]):
@@ -165,7 +165,7 @@ def test_property_37_the_judge_does_not_move_with_the_policy(
     The check that ends every run finds a single changed weight.
     """
     stage = run_with_reward()
-    learned = stage.rewards[0]
+    learned = stage.reward_sources[0]
     assert isinstance(learned, LearnedReward)
     model = learned.model
     assert model.backbone is stage.policy.backbone

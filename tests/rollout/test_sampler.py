@@ -8,7 +8,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from harken.rollout.sampler import CUMSUM_BLOCK, draw
+from harken.rollout.sampler import CUMSUM_BLOCK, sample_tokens
 
 
 def spread(vocab: int, seed: int = 0, scale: float = 2.0) -> np.ndarray:
@@ -17,7 +17,7 @@ def spread(vocab: int, seed: int = 0, scale: float = 2.0) -> np.ndarray:
 
 def drawn(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> tuple[Tensor, Tensor]:
     rows = torch.tensor(logits, dtype=torch.float32).expand(len(uniforms), -1)
-    return draw(rows, torch.tensor(uniforms), temperature)
+    return sample_tokens(rows, torch.tensor(uniforms), temperature)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_long_flat_tail_keeps_its_weight() -> None:
 
 def test_greedy_is_the_likeliest_and_the_first_of_equals() -> None:
     logits = torch.tensor([[0.0, 3.0, 3.0, -1.0], [9.0, 0.0, 1.0, 8.0]])
-    tokens, logprobs = draw(logits, torch.tensor([0.99, 0.99]), 0.0)
+    tokens, logprobs = sample_tokens(logits, torch.tensor([0.99, 0.99]), 0.0)
     assert tokens.tolist() == [1, 0]
     exact = special.log_softmax(logits.double().numpy(), axis=-1)
     np.testing.assert_allclose(logprobs.numpy(), [exact[0, 1], exact[1, 0]], atol=1e-6)
@@ -83,11 +83,11 @@ def test_greedy_is_the_likeliest_and_the_first_of_equals() -> None:
 
 def test_the_logits_of_the_caller_stay_as_they_are() -> None:
     logits = torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)
-    draw(logits, torch.tensor([0.3]), 0.5)
+    sample_tokens(logits, torch.tensor([0.3]), 0.5)
     assert logits.tolist() == [[1.0, 2.0]]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_nan_shows(temperature: float) -> None:
-    _, logprobs = draw(torch.tensor([[0.0, torch.nan, 1.0]]), torch.tensor([0.5]), temperature)
+    _, logprobs = sample_tokens(torch.tensor([[0.0, torch.nan, 1.0]]), torch.tensor([0.5]), temperature)
     assert logprobs.isnan().all()

@@ -98,11 +98,11 @@ def test_a_run_that_ran_out_is_the_run_with_that_budget(make: Callable[..., Any]
     """Bit for bit, adapter dropout and the failed step included; the first micro-batch had fitted."""
     failing = make(second, micro_batch_tokens=64)
     ran_out = run(failing, 3)
-    budget = failing.budget.tokens
+    budget = failing.micro_batcher.tokens
     assert 2 <= budget <= 32
     straight = make(never, micro_batch_tokens=budget)
     assert run(straight, 3) == ran_out
-    assert straight.budget.tokens == budget
+    assert straight.micro_batcher.tokens == budget
     assert ran_out[0]["memory/micro_batch_tokens"] == budget
     one, two = failing.tensors(), straight.tensors()
     assert all(torch.equal(one[name], two[name]) for name in two)
@@ -115,7 +115,7 @@ def test_a_resumed_run_keeps_the_micro_batch_that_fitted(make: Callable[..., Any
     run(first, 1)
     other = make(never, micro_batch_tokens=64)
     other.load(first.tensors(), first.state())
-    assert other.budget.tokens == first.budget.tokens < 64
+    assert other.micro_batcher.tokens == first.micro_batcher.tokens < 64
 
 
 def test_it_is_said_once_and_plainly(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +190,7 @@ def test_ppo_counts_no_failed_attempt(make_stage: Callable[..., PPOStage], where
     ptx = PTX if where == "ptx" else None
     stages = []
     for fails, budget in ((second, 90), (never, None)):
-        keys["micro_batch_tokens"] = budget or stages[0].learner.budget.tokens
+        keys["micro_batch_tokens"] = budget or stages[0].learner.micro_batcher.tokens
         stage = make_stage(ppo_config(**keys), folder=str(budget), ptx=ptx)
         # Three rollouts and eight demonstrations a step: `second` is a micro-batch of what the role is called for.
         limited(stage.policy.backbone, fails, ("critic",) if where == "critic" else ("policy",))
@@ -202,7 +202,7 @@ def test_ppo_counts_no_failed_attempt(make_stage: Callable[..., PPOStage], where
         stages.append(stage)
         if budget:
             ran_out = run(stage, 2)
-            assert stage.learner.budget.tokens < budget
+            assert stage.learner.micro_batcher.tokens < budget
     failing, straight = stages
     for a, b in zip(run(straight, 2), ran_out, strict=True):
         assert a.keys() == b.keys()

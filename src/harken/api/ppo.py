@@ -137,7 +137,7 @@ class PPO(Trainer):
                 raise UserError(
                     "PPO has no reward", where="rewards", fix="give step(rollouts, rewards) the rewards"
                 )
-            return score_all(self._stage.rewards, rollouts)
+            return score_all(self._stage.reward_sources, rollouts)
         values = np.asarray(rewards, dtype=np.float64)
         if values.shape != (len(rollouts),) or not np.isfinite(values).all():
             raise UserError(

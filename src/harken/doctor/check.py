@@ -29,19 +29,17 @@ class Check:
     """What it measures, in a few words."""
     why: str
     """Why it matters, in a sentence."""
-    items: str
-    """The properties (P) and requirements (S) behind it."""
     cost: str
     measure: Callable[[Any], CheckOutcome]
 
 
 def check(
-    kinds: tuple[TrainingType, ...], *, what: str, why: str, items: str, cost: str = "none"
+    kinds: tuple[TrainingType, ...], *, what: str, why: str, cost: str = "none"
 ) -> Callable[[Callable[[Any], CheckOutcome]], Check]:
     """Turn a function into a check that bears its name."""
 
     def make(measure: Callable[[Any], CheckOutcome]) -> Check:
-        return Check(measure.__name__, kinds, what, why, items, cost, measure)
+        return Check(measure.__name__, kinds, what, why, cost, measure)
 
     return make
 

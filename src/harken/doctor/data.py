@@ -30,7 +30,6 @@ UNSURE = ("i don't know", "i do not know", "i'm not sure", "i can't help", "i ca
     ALL,
     what="rows read, kept and dropped, with the reasons",
     why="Rows dropped without notice waste data and change what is trained on.",
-    items="S0-16, S0-26",
 )
 def rows_kept(context: Context) -> CheckOutcome:
     """Count rows as `harken data` does."""
@@ -53,7 +52,6 @@ def rows_kept(context: Context) -> CheckOutcome:
     ALL,
     what="rows that data.max_length drops or shortens, at half of it, as set, and doubled",
     why="Rows that do not fit are not trained on: a response is never truncated, so its row is dropped.",
-    items="S0-20, S0-21",
     cost="tokens of 400 rows",
 )
 def max_length(context: Context) -> CheckOutcome:
@@ -85,7 +83,6 @@ def max_length(context: Context) -> CheckOutcome:
     ("ppo",),
     what="lengths of the SFT responses, compared with max_gen_len",
     why="If SFT responses are longer than max_gen_len, the policy is truncated and penalised for what SFT taught it.",
-    items="S0-21, P22",
     cost="tokens of 400 rows",
 )
 def responses_fit(context: PPOContext) -> CheckOutcome:
@@ -117,7 +114,6 @@ def responses_fit(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="SFT rows that training.ppo.ptx mixes in",
     why="A wrong path here would fail only after all models have been loaded.",
-    items="S0-16",
 )
 def ptx_rows(context: PPOContext) -> CheckOutcome:
     """Read them and count those that fit."""
@@ -143,7 +139,6 @@ def ptx_rows(context: PPOContext) -> CheckOutcome:
     ("sft", "reward", "dpo"),
     what="duplicate rows",
     why="A duplicate counts twice in training, and a duplicate among the held-out rows makes their metrics too good.",
-    items="S0-16",
 )
 def repeated_rows(context: Context) -> CheckOutcome:
     """Compare whole rows: prompt and responses."""
@@ -160,7 +155,6 @@ def repeated_rows(context: Context) -> CheckOutcome:
     ALL,
     what="prompts that are trained on and also held out, or evaluated on",
     why="A model does better on prompts it was trained on, so a leak makes every held-out metric too good.",
-    items="S0-25, S2-94",
 )
 def leakage(context: Context) -> CheckOutcome:
     """Compare conversations, not row ids."""
@@ -185,7 +179,6 @@ def leakage(context: Context) -> CheckOutcome:
     ("reward", "dpo"),
     what="which side of a pair is the empty, repetitive, unfinished or evasive one",
     why="With chosen and rejected swapped, training runs and the model learns to prefer the worse response.",
-    items="S1-49, S0-23",
 )
 def preference_direction(context: Context) -> CheckOutcome:
     """Count the pairs in which exactly one side is visibly poor."""

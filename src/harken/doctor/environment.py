@@ -19,7 +19,6 @@ GIB = 2**30
     ALL,
     what="whether output_dir can be written, and what it already contains",
     why="If the first checkpoint cannot be written, all training before it is lost.",
-    items="S1-20",
 )
 def output_folder(context: Context) -> CheckOutcome:
     """Check without writing anything."""
@@ -48,7 +47,6 @@ def output_folder(context: Context) -> CheckOutcome:
     ALL,
     what="free disk space, compared with checkpoints and the final model",
     why="A full disk ends the run and loses everything since the last checkpoint.",
-    items="S1-20",
     cost="the model",
 )
 def disk_room(context: Context) -> CheckOutcome:

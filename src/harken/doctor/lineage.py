@@ -18,7 +18,6 @@ from harken.train.launch import has_sft
     ALL,
     what="the model that training starts from, and its base",
     why="Training starts from this model, so it must be the intended one.",
-    items="S0-27, S1-20",
 )
 def model_found(context: Context) -> CheckOutcome:
     """Resolve the model without reading its weights."""
@@ -33,7 +32,6 @@ def model_found(context: Context) -> CheckOutcome:
     ("ppo", "dpo", "online_dpo"),
     what="whether supervised fine-tuning comes before",
     why="PPO and DPO improve what the policy already writes. Without SFT, scores mean little and the KL grows.",
-    items="S0-27",
 )
 def sft_first(context: Context) -> CheckOutcome:
     """Look for SFT in the pipeline or in the records of the runs that made the model."""
@@ -51,7 +49,6 @@ def sft_first(context: Context) -> CheckOutcome:
     ("ppo", "online_dpo"),
     what="whether the reward model exists, and its recorded parts",
     why="The whole run learns from the reward model, so it must be the intended one.",
-    items="S0-27, S1-49",
 )
 def reward_found(context: PPOContext | DPOContext) -> CheckOutcome:
     """Report names and fingerprints; Python functions run once."""
@@ -68,7 +65,6 @@ def reward_found(context: PPOContext | DPOContext) -> CheckOutcome:
     ("ppo", "online_dpo"),
     what="base of the reward model, compared with the policy and its base",
     why="A reward model of another model family has not seen this policy's responses and may be exploited sooner.",
-    items="S0-27",
 )
 def reward_base(context: PPOContext | DPOContext) -> CheckOutcome:
     """Compare weights, then tokenizers: with another tokenizer the response is decoded and tokenised again."""

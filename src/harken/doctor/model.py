@@ -19,7 +19,6 @@ LEFT_PADDING = 7
     ALL,
     what="whether every model that the stage needs can be loaded",
     why="A model that cannot be loaded would stop the run later.",
-    items="S1-20",
     cost="the models",
 )
 def models_load(context: Context) -> CheckOutcome:
@@ -33,7 +32,6 @@ def models_load(context: Context) -> CheckOutcome:
     ALL,
     what="size of the tokenizer, compared with the embedding",
     why="A token without an embedding stops the run at the first row that contains it.",
-    items="P7",
     cost="the models",
 )
 def vocabulary(context: Context) -> CheckOutcome:
@@ -53,7 +51,6 @@ def vocabulary(context: Context) -> CheckOutcome:
     ALL,
     what="longest sequence, compared with the model's positions",
     why="Beyond its positions a model generates noise, and the engine rejects such a prompt during the run.",
-    items="S0-20",
     cost="the models",
 )
 def positions(context: Context) -> CheckOutcome:
@@ -84,7 +81,6 @@ def positions(context: Context) -> CheckOutcome:
     ALL,
     what="logits of non-padding tokens with and without left padding",
     why="Sampling may pad prompts on the left. If that changes the logits, sampler and trainer differ.",
-    items="P3, P4",
     cost="2 forwards of a row",
 )
 @torch.no_grad()
@@ -121,7 +117,6 @@ def left_padding(context: Context) -> CheckOutcome:
     ALL,
     what="two forwards of the same rows",
     why="Dropout or other randomness makes the sampling policy differ from the one that is scored.",
-    items="P33",
     cost="2 forwards of a few rows",
 )
 def repeatable(context: Context) -> CheckOutcome:
@@ -141,7 +136,6 @@ def repeatable(context: Context) -> CheckOutcome:
     ALL,
     what="the same rows with more padding, filled with random tokens",
     why="Padding must not affect the outputs: a loss that depends on it learns from noise.",
-    items="P13, P24, P32",
     cost="2 forwards of a few rows",
 )
 def padding_ignored(context: Context) -> CheckOutcome:

@@ -16,7 +16,6 @@ PER_TOKEN = 0.5
     ("ppo",),
     what="training.ppo.kl_coef against 0.01 … 0.1",
     why="The KL penalty keeps the policy near its reference. Without it, PPO exploits the reward model.",
-    items="S2-34, S2-82, P16",
 )
 def kl_coefficient(context: PPOContext) -> CheckOutcome:
     """Count kl_budget, update_kl_limit and an adaptive coefficient as limits too."""
@@ -41,7 +40,6 @@ def kl_coefficient(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="KL target, bounds, budget and limit, in nats per sequence",
     why="Every KL setting of Harken is in nats per sequence; a target per token is about fifty times too strict.",
-    items="S2-91, S4-33, S4-34, P18",
 )
 def kl_units(context: PPOContext) -> CheckOutcome:
     """Warn about targets that are probably per token."""
@@ -73,7 +71,6 @@ def kl_units(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="epochs per rollout batch, minibatches, and rollouts per minibatch",
     why="Rollouts are stale after a few epochs, and a minibatch of few responses is mostly noise.",
-    items="S2-41, S2-82, P36",
 )
 def epochs_and_batches(context: PPOContext) -> CheckOutcome:
     """Count responses, not tokens."""
@@ -96,7 +93,6 @@ def epochs_and_batches(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="clip_range, clip_range_high, value_clip_range",
     why="The clip keeps an update near the policy that sampled.",
-    items="S0-29, P29, P30",
 )
 def clip_range(context: PPOContext) -> CheckOutcome:
     """Check both bounds; the upper clip may be wider."""
@@ -113,7 +109,6 @@ def clip_range(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="settings of group methods: group size, loss aggregation, clip of sequence ratios, overlong penalty",
     why="Each of them is right by itself, with its own paper's other settings.",
-    items="S2-13, P31",
 )
 def group_methods(context: PPOContext) -> CheckOutcome:
     """Report the first setting that its paper combines otherwise."""
@@ -151,7 +146,6 @@ def group_methods(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="training.ppo.temperature",
     why="A low temperature leaves no variety, a high one gives noise; PPO learns little from either.",
-    items="P5, P9",
 )
 def temperature(context: PPOContext) -> CheckOutcome:
     """Check the temperature of sampling, which also scales every log-probability."""
@@ -166,7 +160,6 @@ def temperature(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="reward of a response that is truncated at max_gen_len",
     why="If truncation costs nothing, responses grow until all of them are truncated.",
-    items="S2-48, P20, P22",
 )
 def truncated_responses(context: PPOContext) -> CheckOutcome:
     """Warn if `penalise` has no penalty."""
@@ -187,7 +180,6 @@ def truncated_responses(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="combinations of settings that are known to fail",
     why="Each setting works alone, but the combination does not.",
-    items="P12, P21, P34, S2-82",
 )
 def combinations(context: PPOContext) -> CheckOutcome:
     """Report the first combination found, errors before warnings."""
@@ -229,7 +221,6 @@ def combinations(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="number of prompts, compared with what the run uses",
     why="With few prompts, the policy memorises responses to them.",
-    items="S2-82",
 )
 def enough_prompts(context: PPOContext) -> CheckOutcome:
     """Count how often each prompt is used in the whole run."""
@@ -247,7 +238,6 @@ def enough_prompts(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="the judges of held-out responses and of the evaluation",
     why="Only a judge that the policy is not trained on can tell improvement from reward hacking.",
-    items="S2-94",
 )
 def judges(context: PPOContext) -> CheckOutcome:
     """Resolve all judges, and warn if one is part of the reward."""

@@ -24,7 +24,6 @@ USUAL_SPREAD = (0.2, 5.0)
     ("ppo",),
     what="whether the reward model's scores are finite and differ",
     why="NaN ends the run at its first update. With constant scores, only the penalties are learnt.",
-    items="S4-30, S1-48",
     cost=COST,
 )
 def reward_spread(context: PPOContext) -> CheckOutcome:
@@ -52,7 +51,6 @@ def reward_spread(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what='accuracy of the reward model on preferences, beside that of "longer wins"',
     why="A reward model no better than random guessing or counting words cannot teach what people prefer.",
-    items="S1-49, S0-25",
     cost=COST,
 )
 def reward_accuracy(context: PPOContext) -> CheckOutcome:
@@ -82,7 +80,6 @@ def reward_accuracy(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="correlation of the reward model's score with length",
     why="If the score follows length, PPO makes responses longer and nothing else improves.",
-    items="S2-48",
     cost=COST,
 )
 def reward_length(context: PPOContext) -> CheckOutcome:
@@ -107,7 +104,6 @@ def reward_length(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what=f'scores of an empty response and of "{DONT_KNOW}" against real ones',
     why="If empty or evasive responses score above real ones, the policy learns to write them.",
-    items="S1-49, S2-48, S0-40",
     cost=COST,
 )
 def reward_of_nothing(context: PPOContext) -> CheckOutcome:
@@ -136,7 +132,6 @@ def reward_of_nothing(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="offset and scale saved with the reward model, and the share that score_clip changes",
     why="kl_coef, penalties and score_clip are in units of the score's standard deviation, so they depend on it.",
-    items="S1-49, P14, P19",
     cost=COST,
 )
 def reward_units(context: PPOContext) -> CheckOutcome:
@@ -161,7 +156,6 @@ def reward_units(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="every part of the reward on sampled responses",
     why="A part that fails, gives no score or is constant does not do what was intended.",
-    items="S4-30, P15",
     cost="8 responses, scored",
 )
 def reward_parts(context: PPOContext) -> CheckOutcome:

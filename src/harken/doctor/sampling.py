@@ -26,7 +26,6 @@ SAME = {"float32": 1e-3, "bfloat16": 0.1}
     ("ppo",),
     what="log-probabilities of the sampler and of the trainer, token by token",
     why="If the policy that samples is not the one that is scored, every ratio and every KL is wrong.",
-    items="P5, P6, P7",
     cost=COST,
 )
 def sampler_is_scorer(context: PPOContext) -> CheckOutcome:
@@ -46,7 +45,6 @@ def sampler_is_scorer(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="−log π of the sampled tokens, compared with the policy's entropy",
     why="This finds greedy, top-k or colder sampling even if the sampler reports correct log-probabilities.",
-    items="P5, P9",
     cost=COST,
 )
 @torch.no_grad()
@@ -72,7 +70,6 @@ def sampling_is_fair(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="share of responses that end within half of max_gen_len, within it, and within twice as much",
     why="A truncated response is scored unfinished. If most are truncated, PPO learns little but to stop.",
-    items="S0-40, P8, P22, S2-48",
     cost=COST,
 )
 def responses_end(context: PPOContext) -> CheckOutcome:
@@ -97,7 +94,6 @@ def responses_end(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="PPO targets and loss with NaN outside the response mask and random tokens in the padding",
     why="Masked positions must be selected away: multiplying by a mask keeps NaN, and a mean may include padding.",
-    items="P24, P26, P32",
     cost="2 backwards of 8 rows",
 )
 def loss_ignores_padding(context: PPOContext) -> CheckOutcome:
@@ -121,7 +117,6 @@ def loss_ignores_padding(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="loss and gradient norm of one optimiser step, in one micro-batch and in many",
     why="If the split into micro-batches changes the loss, memory settings change the training.",
-    items="P31",
     cost="2 backwards of 8 rows",
 )
 def split_invariance(context: PPOContext) -> CheckOutcome:
@@ -135,7 +130,6 @@ def split_invariance(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="mean of the advantages as the loss uses them",
     why="Advantages with a mean other than 0 push all tokens in the same direction.",
-    items="P26",
     cost="2 backwards of 8 rows",
 )
 def advantages_centred(context: PPOContext) -> CheckOutcome:

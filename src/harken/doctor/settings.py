@@ -47,7 +47,6 @@ DIVERGES = 10
     ALL,
     what="training.lr, compared with the range for the stage, with or without LoRA",
     why="A learning rate that is too high destroys the model in a few steps; one that is too low learns nothing.",
-    items="S2-82",
 )
 def learning_rate(context: Context) -> CheckOutcome:
     """Compare with the range for the stage and the trained weights."""
@@ -69,7 +68,6 @@ def learning_rate(context: Context) -> CheckOutcome:
     ("sft", "reward", "dpo"),
     what="epochs, batch size and warm-up, compared with the number of steps",
     why="Many epochs over few rows overfit; a warm-up longer than the run never reaches the learning rate.",
-    items="S2-82, S2-41",
 )
 def schedule_and_batches(context: Context) -> CheckOutcome:
     """Count steps as training does."""
@@ -93,7 +91,6 @@ def schedule_and_batches(context: Context) -> CheckOutcome:
     ALL,
     what="whether there are held-out rows to select a checkpoint by",
     why="Without held-out rows overfitting goes unnoticed, and the last weights are kept.",
-    items="S0-24",
 )
 def held_out_rows(context: Context) -> CheckOutcome:
     """Count held-out rows. A few are enough for PPO, which samples responses to them repeatedly."""
@@ -109,7 +106,6 @@ def held_out_rows(context: Context) -> CheckOutcome:
     ALL,
     what="names in health.stop_on",
     why="A misspelled finding would never stop the run.",
-    items="S0-40",
 )
 def stop_on(context: Context) -> CheckOutcome:
     """Validate the names as the monitor does."""

@@ -16,7 +16,6 @@ from harken.run import json_io
     ALL,
     what="pad token, compared with eos and the end of turn",
     why="If the pad token also ends turns, the end is masked as padding and the model does not learn to stop.",
-    items="P1, P8",
 )
 def pad_is_no_end(context: Context) -> CheckOutcome:
     """Report the pad token; Harken replaces one that ends a turn."""
@@ -36,7 +35,6 @@ def pad_is_no_end(context: Context) -> CheckOutcome:
     ALL,
     what="whether the prompt is a prefix of the conversation with the response",
     why="The prompt in sampling must equal the prompt in SFT, up to the first response token.",
-    items="P2, P7",
 )
 def generation_prompt(context: Context) -> CheckOutcome:
     """Compare both as text and as tokens, with the header of the response."""
@@ -47,7 +45,6 @@ def generation_prompt(context: Context) -> CheckOutcome:
     ALL,
     what="the token with which the template ends a response, compared with eos",
     why="The end token that is trained and the one that stops sampling must be the same, or responses never end.",
-    items="P2, P8",
 )
 def end_of_turn(context: Context) -> CheckOutcome:
     """Report both tokens: either ends a response, the first is the trained one."""
@@ -58,7 +55,6 @@ def end_of_turn(context: Context) -> CheckOutcome:
     ALL,
     what="whether the template writes system turns, and whether it reads the clock",
     why="A system turn that the template drops has no effect, and a current date changes every prompt.",
-    items="P7",
 )
 def template_reads(context: Context) -> CheckOutcome:
     """Report both; Harken handles either case."""
@@ -74,7 +70,6 @@ def template_reads(context: Context) -> CheckOutcome:
     ALL,
     what="chat markup inside the texts of rows",
     why="The template adds markup again, so the model reads markup as text and learns to write it.",
-    items="P7",
 )
 def markup_in_rows(context: Context) -> CheckOutcome:
     """Search for markup of known model families and of the model itself."""
@@ -89,7 +84,6 @@ def markup_in_rows(context: Context) -> CheckOutcome:
     ALL,
     what="round trip text → tokens → text, for plain texts and responses of the data",
     why="Rewards, judges and pages read the decoded response, so they miss what the tokenizer loses.",
-    items="P7",
 )
 def round_trip(context: Context) -> CheckOutcome:
     """Compare texts; special tokens that responses keep must survive, others are split on purpose and counted."""

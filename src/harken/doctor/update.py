@@ -20,7 +20,6 @@ TIES_FIX = "raise training.online_dpo.samples_per_prompt; check that the reward 
     ALL,
     what="loss and gradient of one update",
     why="A loss that is not finite destroys the weights in the first step.",
-    items="P29",
     cost=COST,
 )
 def update_runs(context: Context) -> CheckOutcome:
@@ -40,7 +39,6 @@ def update_runs(context: Context) -> CheckOutcome:
     ALL,
     what="whether gradients reach the trainable weights",
     why="An adapter without gradients does not change, although the metrics do.",
-    items="S0-13, P28",
     cost=COST,
 )
 def adapter_learns(context: Context) -> CheckOutcome:
@@ -68,7 +66,6 @@ def adapter_learns(context: Context) -> CheckOutcome:
     ALL,
     what="fingerprints of base, reference and reward model before and after the update",
     why="If the reference changes, the KL is meaningless; if the reward model changes, so is the reward.",
-    items="S0-13, P37",
     cost=COST,
 )
 def frozen_weights(context: Context) -> CheckOutcome:
@@ -85,7 +82,6 @@ def frozen_weights(context: Context) -> CheckOutcome:
     ("ppo",),
     what="ratio and KL(old‖new) of the first minibatch",
     why="Before the first step the policy is the one that sampled, so every ratio must be 1.",
-    items="P28",
     cost=COST,
 )
 def first_ratio(context: PPOContext) -> CheckOutcome:
@@ -104,7 +100,6 @@ def first_ratio(context: PPOContext) -> CheckOutcome:
     ("ppo",),
     what="KL(policy ‖ reference) before the first update",
     why="PPO starts from its reference, so a KL at the start means that they differ.",
-    items="S0-27, P16",
     cost=COST,
 )
 def kl_at_start(context: PPOContext) -> CheckOutcome:

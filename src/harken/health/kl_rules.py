@@ -113,7 +113,6 @@ KL_RULES = (
         unhealthy="KL > {kl_unhealthy:g} nats per sequence, median of {window} updates",
         cause="the learning rate is too high or kl_coef too low",
         fix="raise training.ppo.kl_coef, lower training.lr, or set kl_control: adaptive with a kl_target",
-        items="S1-45, S1-50, S4-31, S4-42",
         observe=_explosion,
     ),
     Rule(
@@ -124,7 +123,6 @@ KL_RULES = (
         unhealthy="KL > {kl_drift:g} nats per sequence, median of {window} updates",
         cause="the policy has left the data the reward model was trained on, where its scores are not reliable",
         fix="resume from an earlier checkpoint, raise kl_coef, lower training.lr; kl_budget ends a run in time",
-        items="S2-93",
         observe=_drift,
         covers=("kl_explosion",),
     ),
@@ -137,7 +135,6 @@ KL_RULES = (
         unhealthy="–",
         cause="the policy changes without gaining reward: noisy advantages, or a reward it cannot learn",
         fix="raise training.ppo.kl_coef; take more prompts_per_update; check the reward model",
-        items="S2-45, S2-46",
         observe=_unrewarded,
     ),
     Rule(
@@ -149,7 +146,6 @@ KL_RULES = (
         unhealthy="–",
         cause="the policy cannot move: kl_coef is too high or the learning rate too low",
         fix="lower training.ppo.kl_coef, or raise training.lr",
-        items="S2-47",
         observe=_tight,
     ),
     Rule(
@@ -161,7 +157,6 @@ KL_RULES = (
         unhealthy="the same and < {kl_negative_unhealthy:g} nats per sequence",
         cause="the responses were not sampled from the distribution that is scored",
         fix="check the sampler: temperature, top-k, top-p, penalties, stale weights (harken doctor)",
-        items="S0-32, properties 5, 16, 32",
         observe=_negative,
     ),
     Rule(
@@ -173,7 +168,6 @@ KL_RULES = (
         unhealthy="the same > {sampler_gap_unhealthy:g} nats per token",
         cause="sampler and trainer do not compute the same policy: other weights, temperature or precision",
         fix="run harken doctor; set dtype: float32 to see whether it is rounding",
-        items="S1-41, properties 5, 6, 28",
         observe=_sampler,
     ),
     Rule(
@@ -185,7 +179,6 @@ KL_RULES = (
         unhealthy="the same > {first_ratio_unhealthy:g}",
         cause="the old log-probabilities are not those of the policy that trains: dropout, an adapter, padding",
         fix="run harken doctor; set dtype: float32 to see whether it is rounding",
-        items="S4-02, property 28",
         observe=_first_ratio,
     ),
 )

@@ -83,7 +83,6 @@ LEARNING_RULES = (
         unhealthy="a metric of the latest step is NaN or infinite",
         cause="numbers overflowed: the learning rate is too high, or bfloat16 too coarse",
         fix="lower training.lr, set dtype: float32, resume from the last checkpoint",
-        items="S0-39, property 32",
         observe=_not_finite,
     ),
     Rule(
@@ -95,7 +94,6 @@ LEARNING_RULES = (
         unhealthy="the same > {gradient_unhealthy:g} ×",
         cause="the learning rate is too high, or a few rows are very different from the rest",
         fix="lower training.lr or max_grad_norm; add warmup_steps",
-        items="S4-11",
         observe=_gradient,
     ),
     Rule(
@@ -107,7 +105,6 @@ LEARNING_RULES = (
         unhealthy="entropy < {entropy_unhealthy:g} nats per token, median of {window} updates",
         cause="the policy becomes certain too fast: large steps, or a reward that a few words suffice for",
         fix="lower training.lr, raise kl_coef, set entropy_coef to about 0.001",
-        items="S1-47, S2-54, S4-43",
         observe=_entropy,
     ),
     Rule(
@@ -118,7 +115,6 @@ LEARNING_RULES = (
         unhealthy="the same > {clip_unhealthy:g}",
         cause="an update moves the policy too far from the one that sampled its rollouts",
         fix="lower training.lr, training.ppo.epochs or training.ppo.minibatches; set training.ppo.target_kl_per_token",
-        items="S4-44",
         observe=_clipped,
     ),
     Rule(
@@ -131,7 +127,6 @@ LEARNING_RULES = (
         "{explained_unhealthy_from}",
         cause="the critic does not predict the returns, so advantages are mostly noise",
         fix="raise critic_lr; set critic: adapter with critic_init: reward_model; give it critic_warmup_updates",
-        items="S4-45, property 34",
         observe=_explained,
     ),
 )

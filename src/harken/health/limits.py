@@ -15,15 +15,15 @@ class Limits:
     """The same for metrics that are noisy within one batch (correlations, explained variance, truncation)."""
 
     kl_warning: float = 10.0
-    """Nats per sequence (S4-31, S4-42)."""
+    """Nats per sequence."""
     kl_unhealthy: float = 15.0
-    """Nats per sequence (S4-42)."""
+    """Nats per sequence."""
     kl_drift: float = 20.0
-    """Nats per sequence (S2-93)."""
+    """Nats per sequence."""
     kl_unrewarded: float = 2.0
-    """Nats per sequence above which the reward has to rise (S2-46)."""
+    """Nats per sequence above which the reward has to rise."""
     kl_tight: float = 0.1
-    """Nats per sequence below which a flat reward suggests a lower kl_coef (S2-47)."""
+    """Nats per sequence below which a flat reward suggests a lower kl_coef."""
     kl_negative_warning: float = -0.1
     """Nats per sequence; rounding alone stays above it."""
     kl_negative_unhealthy: float = -1.0
@@ -35,20 +35,20 @@ class Limits:
     sampler_gap_unhealthy: float = 0.3
     """Nats per token."""
     first_ratio_warning: float = 0.2
-    """Largest |ratio − 1| before the first optimiser step; 0 up to rounding (property 28)."""
+    """Largest |ratio − 1| before the first optimiser step; 0 up to rounding."""
     first_ratio_unhealthy: float = 1.0
     """The same."""
 
     reward_std: float = 0.01
-    """Units of reward: standard deviation within a batch (S4-30)."""
+    """Units of reward: standard deviation within a batch."""
     reward_mean: float = -10.0
-    """Units of reward (S4-30)."""
+    """Units of reward."""
     group_warning: float = 0.5
     """Share of the groups whose rewards are all equal, with a group baseline."""
     group_unhealthy: float = 0.9
     """The same."""
     reward_same: float = 1e-6
-    """Units of reward: batch means this close together count as equal (S1-48)."""
+    """Units of reward: batch means this close together count as equal."""
     trend_first: int = 5
     """Updates at the start of learning that later ones are compared with."""
     trend_last: int = 10
@@ -58,36 +58,36 @@ class Limits:
     fall_errors: float = 3.0
     """Standard errors of a difference of means that count as a fall of the reward."""
     kl_patience: int = 20
-    """Updates after which a reward that has not risen is reported with the KL (S2-46, S2-47)."""
+    """Updates after which a reward that has not risen is reported with the KL."""
     flat_patience: int = 30
-    """Updates after which a reward that has not risen is reported by itself (S1-44, S1-48)."""
+    """Updates after which a reward that has not risen is reported by itself."""
     hacking_evaluations: int = 6
-    """Latest held-out evaluations in which reward and judge are compared (S2-94)."""
+    """Latest held-out evaluations in which reward and judge are compared."""
     hacking_least: int = 4
     """Evaluations needed for that."""
     votes_least: int = 10
     """Items on which raters decided, below which their votes are not compared with the reward (S2-94)."""
     length_correlation: float = 0.5
-    """Pearson correlation of score and length within a batch (S2-48)."""
+    """Pearson correlation of score and length within a batch."""
     length_growth: float = 1.5
-    """Times the length of the first responses: with that correlation, length is being exploited (S2-48)."""
+    """Times the length of the first responses: with that correlation, length is being exploited."""
 
     collapse_warning: float = 0.7
-    """Share of the initial distinct responses or distinct bigrams (S2-53, S4-32)."""
+    """Share of the initial distinct responses or distinct bigrams."""
     collapse_unhealthy: float = 0.5
     """The same."""
     collapse_spread: float = 0.2
-    """Share of the initial standard deviation of lengths (S4-32)."""
+    """Share of the initial standard deviation of lengths."""
     shorter_warning: float = 0.5
-    """Share of the initial mean length (S4-32)."""
+    """Share of the initial mean length."""
     shorter_unhealthy: float = 0.25
     """The same."""
     empty_warning: float = 0.01
     """Share of empty responses."""
     empty_unhealthy: float = 0.03
-    """Share of empty responses (S0-40)."""
+    """Share of empty responses."""
     empty_from: int = 10
-    """Update from which empty responses are unhealthy (S0-40)."""
+    """Update from which empty responses are unhealthy."""
     truncated_warning: float = 0.5
     """Share of responses truncated at the token limit."""
     truncated_unhealthy: float = 0.9
@@ -95,26 +95,26 @@ class Limits:
     truncated_from: int = 10
     """Update from which truncation is judged: an untrained policy first has to learn to end its responses."""
     repetition_warning: float = 0.1
-    """Share of a response's token 4-grams that occurred in it before, mean over responses (S2-48, S4-32)."""
+    """Share of a response's token 4-grams that occurred in it before, mean over responses."""
     repetition_unhealthy: float = 0.25
     """The same."""
 
     entropy_unhealthy: float = 0.1
-    """Nats per token (S1-47, S4-43)."""
+    """Nats per token."""
     entropy_fall: float = 0.5
     """Share of its level `entropy_updates` before."""
     entropy_updates: int = 10
-    """Updates over which a fall of the entropy is fast (S4-43)."""
+    """Updates over which a fall of the entropy is fast."""
     clip_warning: float = 0.3
-    """Share of tokens outside the clip range, mean of all optimiser steps of an update (S4-44)."""
+    """Share of tokens outside the clip range, mean of all optimiser steps of an update."""
     clip_unhealthy: float = 0.5
-    """The same (S4-44)."""
+    """The same."""
     explained_warning: float = 0.5
-    """Explained variance of the returns, at most 1 (S4-45)."""
+    """Explained variance of the returns, at most 1."""
     explained_warning_from: int = 50
     """Update from which the critic is expected to explain that much."""
     explained_unhealthy: float = 0.0
-    """Explained variance (S4-45)."""
+    """Explained variance."""
     explained_unhealthy_from: int = 20
     """Update from which the critic is expected to be better than a constant."""
     gradient_warning: float = 10.0
@@ -137,7 +137,7 @@ class Limits:
     overfit_unhealthy: float = 1.1
     """The same."""
     accuracy: float = 0.55
-    """Share of pairs ordered as labelled; 0.5 is guessing (S1-49)."""
+    """Share of pairs ordered as labelled; 0.5 is guessing."""
     accuracy_from: int = 50
     """Step from which the accuracy on training pairs is judged, where there are no held-out ones."""
     accuracy_window: int = 20

@@ -76,7 +76,6 @@ PREFERENCE_RULES = (
         unhealthy="the same < {chosen_unhealthy:g}",
         cause="the loss needs only that the rejected response falls faster, and other responses gain",
         fix="set nll_coef to 0.1 … 1, lower training.lr, or raise beta",
-        items="S2-69",
         observe=_chosen_falls,
     ),
     Rule(
@@ -88,7 +87,6 @@ PREFERENCE_RULES = (
         unhealthy="the same, and the 95 % interval of the accuracy lies below the best",
         cause="the margin grows on pairs that are ordered already, or noisy labels are memorised",
         fix="stop here: the best checkpoint is kept; raise label_smoothing or use loss: ipo, fewer epochs, a lower lr",
-        items="S2-69, S2-42",
         observe=_margin_alone,
     ),
     Rule(
@@ -99,7 +97,6 @@ PREFERENCE_RULES = (
         unhealthy="the same ≥ {drift_unhealthy:g} ×",
         cause="chosen responses are longer (or shorter) than rejected ones, and sums of log-probabilities reward that",
         fix="set ld_alpha: 0.5 or length_normalise: true, check the lengths of both sides with harken data, raise beta",
-        items="S2-48",
         observe=_length_drifts,
     ),
     Rule(
@@ -110,7 +107,6 @@ PREFERENCE_RULES = (
         unhealthy="the same > {kl_unhealthy:g}",
         cause="the learning rate is too high or beta too low",
         fix="raise beta, lower training.lr, train fewer epochs or updates",
-        items="S1-45, S4-42",
         observe=_far,
     ),
 )

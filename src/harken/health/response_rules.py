@@ -89,7 +89,6 @@ RESPONSE_RULES = (
         cause="the policy gives the same response to every prompt: the KL is too loose or the steps too large",
         fix="raise kl_coef, lower training.lr, set entropy_coef, resume from an earlier checkpoint, "
         "check the reward model",
-        items="S2-53, S2-56, S4-32",
         observe=_collapse,
     ),
     Rule(
@@ -101,7 +100,6 @@ RESPONSE_RULES = (
         unhealthy="the same ≤ {shorter_unhealthy:g} ×",
         cause="short responses are safe under the reward model or its penalties",
         fix="lower length_penalty and missing_eos_penalty, raise kl_coef, check the reward model on short responses",
-        items="S4-32, S0-40",
         observe=_shorter,
     ),
     Rule(
@@ -112,7 +110,6 @@ RESPONSE_RULES = (
         unhealthy="empty responses > {empty_unhealthy:.0%}, mean of {window} updates, from update {empty_from}",
         cause="an empty response scores better than a real one",
         fix="check the reward model's score of an empty response; lower length_penalty; raise kl_coef",
-        items="S0-40",
         observe=_empty,
     ),
     Rule(
@@ -125,7 +122,6 @@ RESPONSE_RULES = (
         "{window} updates",
         cause="the policy does not learn to end, or is rewarded for length",
         fix="raise max_gen_len or missing_eos_penalty; check length_bias",
-        items="S0-47, S2-48, property 22",
         observe=_truncated,
     ),
     Rule(
@@ -136,7 +132,6 @@ RESPONSE_RULES = (
         unhealthy="the same > {repetition_unhealthy:.0%}",
         cause="the reward model does not penalise loops, or the policy has degenerated",
         fix="set repetition_penalty, raise kl_coef, add repetitive responses to the reward model's rejected side",
-        items="S2-48, S4-32",
         observe=_repetition,
     ),
 )

@@ -147,7 +147,6 @@ REWARD_RULES = (
         cause="the reward model is not loaded or does not read the response, every score is clipped or at its ceiling, "
         "or the KL penalty outweighs the reward",
         fix="read the rollouts; check the reward model (harken doctor); lower kl_coef; widen score_clip",
-        items="S4-30",
         observe=_collapse,
     ),
     Rule(
@@ -159,7 +158,6 @@ REWARD_RULES = (
         unhealthy="the same > {group_unhealthy:.0%}",
         cause="the prompts are too easy or too hard, the reward takes few values, or responses to a prompt are alike",
         fix="choose other prompts, raise samples_per_prompt or temperature, add a finer part to rewards",
-        items="S2-13",
         observe=_uniform_groups,
     ),
     Rule(
@@ -171,7 +169,6 @@ REWARD_RULES = (
         unhealthy="the same mean reward (to {reward_same:g} units of reward) in all updates, from update {long_window}",
         cause="the reward model is not loaded, its head is random, or the steps are too small",
         fix="check the reward model's held-out accuracy and the role table; raise training.lr or lower kl_coef",
-        items="S1-44, S1-48",
         observe=_flat,
     ),
     Rule(
@@ -183,7 +180,6 @@ REWARD_RULES = (
         unhealthy="–",
         cause="steps too large, an inaccurate critic, or a KL penalty that outweighs the reward",
         fix="lower training.lr; warm the critic up (critic_warmup_updates); check value/explained_var and kl/coef",
-        items="S1-44, S1-51",
         observe=_falling,
     ),
     Rule(
@@ -194,7 +190,6 @@ REWARD_RULES = (
         unhealthy="–",
         cause="a reward model's zero is arbitrary: only differences matter, so this alone is no problem",
         fix="do nothing; judge the reward model by its held-out accuracy, the run by the change of the reward",
-        items="S1-49",
         observe=_negative,
     ),
     Rule(
@@ -205,7 +200,6 @@ REWARD_RULES = (
         unhealthy="the same, and responses > {length_growth:g} × as long as in the first {window} updates",
         cause="the reward model prefers long responses",
         fix="set length_penalty, retrain the reward model on pairs of equal length, or raise kl_coef",
-        items="S2-48, S1-51",
         observe=_length,
     ),
     Rule(
@@ -217,7 +211,6 @@ REWARD_RULES = (
         unhealthy="the same, and the judge, or a guard such as `intact`, falls by > {rise_errors:g} standard errors",
         cause="the policy exploits the reward model: its score grows without a better response",
         fix="stop at the best checkpoint; raise kl_coef; train the reward model on more diverse pairs, or use several",
-        items="S1-51, S2-94",
         observe=_hacking,
     ),
     Rule(
@@ -230,7 +223,6 @@ REWARD_RULES = (
         cause="the policy exploits the reward model: people do not prefer the responses that it scores higher",
         fix="stop and take an earlier checkpoint; harken review export makes pairs of the votes for the next reward "
         "model",
-        items="S2-94",
         observe=_votes,
     ),
 )

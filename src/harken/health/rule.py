@@ -35,8 +35,6 @@ class Rule:
     unhealthy: str
     cause: str
     fix: str
-    items: str
-    """Requirements and properties it covers (docs/coverage.md)."""
     observe: Callable[[History, Limits], Observation | None]
     covers: tuple[str, ...] = ()
     """Findings with the same cause that are not shown beside this one."""

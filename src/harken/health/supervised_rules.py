@@ -66,7 +66,6 @@ SUPERVISED_RULES = (
         unhealthy="the same ≥ {loss_unhealthy:g} ×",
         cause="the learning rate is too high",
         fix="lower training.lr, add warmup_steps, resume from an earlier checkpoint",
-        items="S2-40",
         observe=_rising,
     ),
     Rule(
@@ -78,7 +77,6 @@ SUPERVISED_RULES = (
         unhealthy="the same ≥ {overfit_unhealthy:g} ×",
         cause="the model memorises the training rows",
         fix="stop here: the best checkpoint is kept; fewer epochs, a lower lr, more rows, lora.dropout",
-        items="S2-42, S0-24",
         observe=_overfitting,
     ),
     Rule(
@@ -90,7 +88,6 @@ SUPERVISED_RULES = (
         unhealthy="the 95 % interval of the held-out accuracy lies below 0.5",
         cause="the labels are noise or swapped, responses are truncated before they differ, or training.lr is far off",
         fix="run harken data on the pairs (label balance, truncation); read a few; try another training.lr",
-        items="S1-49, S4-30",
         observe=_accuracy,
     ),
 )

@@ -81,7 +81,7 @@ def step_tensors(step: RecordedStep) -> StepTensors:
         value_mask=column("value_mask", torch.bool),
         rewards=column("rewards"),
         kl=column("kl"),
-        kl_penalty=column("kl_penalty"),
+        kl_estimate=column("kl_penalty"),
     )
     new = column("new_logprobs") if step.has_new_logprobs() else None
     truncated = torch.tensor([row["stop"] == "length" for row in step.rollouts])
@@ -105,7 +105,7 @@ def recompute(step: RecordedStep, tensors: StepTensors, config: RunConfig, kl_co
         torch.tensor([row.reward for row in scored], dtype=torch.float32),
         kl_coef,
         ppo_settings(config),
-        tensors.recorded.kl_penalty if ppo_settings(config).kl_estimator == "full" else None,
+        tensors.recorded.kl_estimate if ppo_settings(config).kl_estimator == "full" else None,
     )
     return Replay(config, kl_coef, scored, targets)
 

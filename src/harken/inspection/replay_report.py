@@ -27,12 +27,12 @@ def replay_metrics(tensors: StepTensors, replay: Replay) -> dict[str, float | in
     settings, targets, responses = ppo_settings(replay.config), replay.targets, len(replay.scored)
     policy_mask, value_mask, old = targets.policy_mask, targets.value_mask, tensors.old
     advantages, returns = targets.advantages[policy_mask], targets.returns[policy_mask]
-    kl_penalty = float(targets.kl_penalty.sum()) / responses
+    kl_estimate = float(targets.kl_estimate.sum()) / responses
     metrics: dict[str, float | int | None] = {
         "reward, mean": sum(row.reward for row in replay.scored) / responses,
         "KL from the reference, nats per response": float(targets.kl.sum()) / responses,
-        "KL by kl_estimator, nats per response": kl_penalty,
-        "KL penalty per response": replay.kl_coef * kl_penalty,
+        "KL by kl_estimator, nats per response": kl_estimate,
+        "KL penalty per response": replay.kl_coef * kl_estimate,
         "token rewards, sum per response": float(targets.rewards.sum()) / responses,
         "tokens in the policy loss": int(policy_mask.sum()),
         "advantage, mean": _mean(advantages),

@@ -1,4 +1,4 @@
-"""Compute masked means and standard scores. Values outside the mask, NaN included, are ignored."""
+"""Compute masked means, and whiten. Values outside the mask, NaN included, are ignored."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def masked_mean(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Flo
     return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)
 
 
-def standardise(
+def whiten(
     x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"], eps: float = 1e-8
 ) -> Float[Tensor, "*shape"]:
-    """Standardise `x` over all positions where `mask` is True; 0 elsewhere.
+    """Whiten `x` over all positions where `mask` is True; 0 elsewhere.
 
         (x - mean) / sqrt(variance + eps)
 

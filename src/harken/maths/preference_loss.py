@@ -28,19 +28,3 @@ def soft_bradley_terry(
     """
     difference = chosen - rejected
     return -label * logsigmoid(difference) - (1.0 - label) * logsigmoid(-difference)
-
-
-def dpo(
-    policy_chosen: Float[Tensor, " pairs"],
-    policy_rejected: Float[Tensor, " pairs"],
-    reference_chosen: Float[Tensor, " pairs"],
-    reference_rejected: Float[Tensor, " pairs"],
-    beta: float,
-) -> Float[Tensor, " pairs"]:
-    """Compute the DPO loss -log σ(β (log-ratio of chosen - log-ratio of rejected)) from summed log-probabilities.
-
-    Source: Rafailov et al. 2023 (arXiv:2305.18290) eq. 7.
-    """
-    return bradley_terry(
-        beta * (policy_chosen - reference_chosen), beta * (policy_rejected - reference_rejected)
-    )

@@ -1,7 +1,7 @@
 """Compute the losses that train a policy on preferences directly, one value per pair or response.
 
 Scores are log-probabilities of responses in nats, summed or averaged over tokens (`sequence_score`). A log-ratio is the
-policy's score minus the reference's. `preference_loss.dpo` and `soft_bradley_terry` are the losses they start from.
+policy's score minus the reference's.
 
     dpo     −log σ(β (Δc − Δr))                          Rafailov et al. 2023 (arXiv:2305.18290) eq. 7
     ipo     ((Δc − Δr) − 1 / (2β))²                      Azar et al. 2023 (arXiv:2310.12036) eq. 17, β there τ
@@ -151,6 +151,9 @@ def robust_loss(
     return ((1.0 - noise) * loss(chosen, rejected) - noise * loss(rejected, chosen)) / (1.0 - 2.0 * noise)
 
 
-def sigmoid_loss(beta: float) -> PairLoss:
-    """Return DPO's loss −log σ(β (Δc − Δr)) as a function of the log-ratios of both sides."""
+def dpo_loss(beta: float) -> PairLoss:
+    """Return the DPO loss −log σ(β (Δc − Δr)) as a function of the log-ratios Δ of both sides, nats.
+
+    Source: Rafailov et al. 2023 (arXiv:2305.18290) eq. 7.
+    """
     return lambda chosen, rejected: -logsigmoid(beta * (chosen - rejected))

@@ -66,7 +66,7 @@ def report_pipeline(root: Path, *, split: bool = False) -> Path:
         page = page.with_name(SPLIT_PAGE)
         write_page(page, page.with_suffix(".json"), contents, split=True)
     else:
-        write_page(page, folder.results, contents, seal=folder.config)
+        write_page(page, folder.results, contents, pipeline_config=folder.config)
     return page
 
 
@@ -173,13 +173,18 @@ def _with_evaluation(
 
 
 def write_page(
-    page: Path, figures: Path, contents: PageContents, *, seal: Path | None = None, split: bool = False
+    page: Path,
+    figures: Path,
+    contents: PageContents,
+    *,
+    pipeline_config: Path | None = None,
+    split: bool = False,
 ) -> None:
     """Write the page and the headline figures, and print tables and verdict.
 
     `split` writes responses and the tokens of every recorded update to files beside the page.
 
-    `seal` is the configuration of a pipeline, whose folder gets new checksums of it, of the figures and of the page.
+    The folder of `pipeline_config`, a pipeline's configuration, gets new checksums of it, the figures and the page.
     """
     runs = contents.runs
     metrics = {name: read_metrics(run) for name, run in runs.items()}
@@ -239,8 +244,10 @@ def write_page(
     notice = " ".join(
         part for part in (contents.notice, _leak(summary), *contents.warnings, unreadable.notice()) if part
     )
-    if seal is not None:
-        checksums.remove_checksums(seal.parent)  # everything has been read; the files change from here on
+    if pipeline_config is not None:
+        checksums.remove_checksums(
+            pipeline_config.parent
+        )  # everything has been read; the files change from here on
     page.parent.mkdir(parents=True, exist_ok=True)
     trained_on = (summary or {}).get("trained_on", {})
     atomic.write_json(figures, results | {"name": contents.name, "notice": notice, "trained_on": trained_on})
@@ -267,8 +274,8 @@ def write_page(
         reward=shown.reward,
         write=_split_writer(policies_of_runs) if split else None,
     )
-    if seal is not None:
-        checksums.write_checksums(seal.parent, [seal, figures, page])
+    if pipeline_config is not None:
+        checksums.write_checksums(pipeline_config.parent, [pipeline_config, figures, page])
     if summary:
         show(tables.tables(summary))
     show("\n".join([*headline, *([left_out] if (left_out := unreadable.notice()) else [])]))

@@ -25,7 +25,7 @@ from harken.models.backbone import Backbone
 from harken.plan.activations import LOGIT_ROWS
 from harken.plan.shape import ModelShape
 from harken.rollout.choose_decoder import open_decoder
-from harken.rollout.sampler import draw
+from harken.rollout.sampler import sample_tokens
 
 LAYERS = 2
 ROLE = "timed"
@@ -149,7 +149,7 @@ def _time_decoding(
         uniforms = torch.full((slots,), 0.5, dtype=torch.float64, device=device)
 
         def choose(states: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return draw(head(states).float(), uniforms, 1.0)
+            return sample_tokens(head(states).float(), uniforms, 1.0)
 
         graphs, inputs = decoder.graphs, (decoder.last_states, uniforms)
         sample = _median_seconds(

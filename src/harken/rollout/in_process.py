@@ -27,7 +27,7 @@ from harken.models.positions import check_position_limit
 from harken.records import Prompt, Rollout
 from harken.rollout.choose_decoder import AnyDecoder, open_decoder
 from harken.rollout.engine import OnProgress, Sampling
-from harken.rollout.sampler import draw
+from harken.rollout.sampler import sample_tokens
 from harken.rollout.slots import MAX_SLOTS, cache_bytes, slot_count
 from harken.seeds import generator
 
@@ -189,7 +189,7 @@ class InProcessEngine:
         return chosen
 
     def _sample_tokens(self, temperature: float, states: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        return draw(self.backbone.logits(states).float(), uniforms, temperature)
+        return sample_tokens(self.backbone.logits(states).float(), uniforms, temperature)
 
     def _rollout(self, row: _Sequence, policy_version: str) -> Rollout:
         ended = row.tokens[-1] in self.stop_tokens

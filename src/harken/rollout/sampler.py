@@ -9,7 +9,7 @@ from torch import Tensor
 CUMSUM_BLOCK = 256
 
 
-def draw(
+def sample_tokens(
     logits: Float[Tensor, "rows vocab"], uniforms: Float[Tensor, " rows"], temperature: float
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Return the token whose interval of the cumulative distribution contains u in [0, 1), and its log-probability.

@@ -73,7 +73,7 @@ class RewardStage:
             backbone.add_adapter(ADAPTER, config.lora, config.seed)
         else:
             backbone.train_all_weights()
-        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325; property 12).
+        # N(0, 1/sqrt(d+1)): initial scores of order one (arXiv:2009.01325).
         head = ScalarHead(backbone.hidden_size, (backbone.hidden_size + 1) ** -0.5, config.seed)
         self.model = RewardModel(backbone, self.adapter, head.to(backbone.device))
         trained = backbone.adapter_parameters(ADAPTER) if config.lora else backbone.trainable_parameters()
@@ -84,7 +84,7 @@ class RewardStage:
         }
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(parameters, self.settings)
-        self.budget = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
+        self.micro_batcher = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Minimise the mean loss over the pairs of one batch.
@@ -104,13 +104,15 @@ class RewardStage:
         pairs = [self.pairs[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
-            loss, rewards = self.budget.retry_on_oom(lambda: self._backward(pairs), self.optimiser.zero_grad)
+            loss, rewards = self.micro_batcher.retry_on_oom(
+                lambda: self._backward(pairs), self.optimiser.zero_grad
+            )
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(partial(self._dump_tensors, pairs)):
             norm = self.optimiser.clip_and_step(lr_scale)
         metrics = {"loss": loss, "lr": self.settings.lr * lr_scale, "grad_norm": norm}
         metrics |= {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
-        metrics["memory/micro_batch_tokens"] = float(self.budget.tokens)
+        metrics["memory/micro_batch_tokens"] = float(self.micro_batcher.tokens)
         return metrics | _accuracy(rewards, pairs)
 
     def _backward(self, pairs: Sequence[TokenPair]) -> tuple[float, np.ndarray]:
@@ -216,12 +218,12 @@ class RewardStage:
 
     def state(self) -> dict[str, Any]:
         """What fits into memory; the order of pairs is a function of the step."""
-        return {"micro_batch_tokens": self.budget.tokens}
+        return {"micro_batch_tokens": self.micro_batcher.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore adapter, head, optimiser state and token budget."""
         self.optimiser.load(tensors)
-        self.budget.tokens = int(state["micro_batch_tokens"])
+        self.micro_batcher.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
         """Calibrate on training pairs, then write the adapter or every weight, the head and metadata.
@@ -259,12 +261,12 @@ class RewardStage:
         return batch.to(self.backbone.device)
 
     def _micro_batches(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
-        return self.budget.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])
+        return self.micro_batcher.split([(pair.chosen_tokens, pair.rejected_tokens) for pair in pairs])
 
     @torch.no_grad()
     def _score(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         """Score both sides, [pairs, 2], with OOM retry."""
-        return self.budget.retry_on_oom(lambda: self._score_once(pairs, label))
+        return self.micro_batcher.retry_on_oom(lambda: self._score_once(pairs, label))
 
     def _score_once(self, pairs: Sequence[TokenPair], label: str) -> np.ndarray:
         rewards = np.zeros((len(pairs), 2))

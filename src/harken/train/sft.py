@@ -54,7 +54,7 @@ class SupervisedStage:
             backbone.train_all_weights()
         backbone.gradient_checkpointing = self.settings.gradient_checkpointing
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
-        self.budget = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
+        self.micro_batcher = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
     def step(self, number: int) -> dict[str, float]:
         """Minimise the mean loss over the response tokens of one batch.
@@ -76,7 +76,7 @@ class SupervisedStage:
         rows = [self.rows[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
-            loss = self.budget.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
+            loss = self.micro_batcher.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
         lr_scale = lr_multiplier(number, self.total, self.settings)
         with attach_tensors(lambda: vars(self._collate(rows))):
             norm = self.optimiser.clip_and_step(lr_scale)
@@ -85,7 +85,7 @@ class SupervisedStage:
             "lr": self.settings.lr * lr_scale,
             "grad_norm": norm,
             "tokens_per_second": sum(len(row.tokens) for row in rows) / (time.perf_counter() - began),
-            "memory/micro_batch_tokens": float(self.budget.tokens),
+            "memory/micro_batch_tokens": float(self.micro_batcher.tokens),
         }
 
     def _backward(self, rows: Sequence[TokenDemonstration]) -> float:
@@ -107,7 +107,7 @@ class SupervisedStage:
         """Measure the mean loss in nats per response token on the held-out rows, also by domain and language."""
         if not self.held_out:
             return {}
-        loss, sums = self.budget.retry_on_oom(self._held_out_losses)
+        loss, sums = self.micro_batcher.retry_on_oom(self._held_out_losses)
         counts = [float(sum(row.response_mask)) for row in self.held_out]
         means = [own / count for own, count in zip(sums, counts, strict=True)]
         return {"eval/loss": loss / sum(counts)} | by_domain_and_language(
@@ -146,12 +146,12 @@ class SupervisedStage:
 
     def state(self) -> dict[str, Any]:
         """Return the token budget; the order of rows is a function of the step."""
-        return {"micro_batch_tokens": self.budget.tokens}
+        return {"micro_batch_tokens": self.micro_batcher.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore weights, optimiser state and token budget."""
         self.optimiser.load(tensors)
-        self.budget.tokens = int(state["micro_batch_tokens"])
+        self.micro_batcher.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
         """Write the whole merged model. Merging rounds to the base's dtype: print held-out loss before and after."""
@@ -167,7 +167,7 @@ class SupervisedStage:
         self.backbone.save_model(folder)
 
     def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[tuple[list[int], TokenBatch]]:
-        for group in self.budget.split([[row.tokens] for row in rows]):
+        for group in self.micro_batcher.split([[row.tokens] for row in rows]):
             yield group, self._collate([rows[i] for i in group])
 
     def _collate(self, rows: Sequence[TokenDemonstration]) -> TokenBatch:

@@ -45,7 +45,7 @@ class PreferenceLearner:
         self.policy, self.reference, self.label = policy, reference, label
         policy.backbone.gradient_checkpointing = training.gradient_checkpointing
         self.optimiser = Optimiser(policy.parameters(), training)
-        self.budget = MicroBatcher(training.micro_batch_tokens, label, policy.backbone)
+        self.micro_batcher = MicroBatcher(training.micro_batch_tokens, label, policy.backbone)
 
     def accumulate_gradients(
         self, examples: Sequence[PreferenceExample], reference: Float[Tensor, "examples 2"]
@@ -60,7 +60,7 @@ class PreferenceLearner:
         backbone.set_adapter_dropout(True)
         try:
             with backbone.role(self.policy.adapter):
-                losses, scores = self.budget.retry_on_oom(attempt, self.optimiser.zero_grad)
+                losses, scores = self.micro_batcher.retry_on_oom(attempt, self.optimiser.zero_grad)
         finally:
             backbone.set_adapter_dropout(False)
         return float(losses.sum()) / len(examples), scores
@@ -72,7 +72,7 @@ class PreferenceLearner:
         """Compute the loss and the scores of every example, without gradients. With `label`, show progress."""
         kl = self._kl_baseline(examples, reference)
         attempt = partial(self._losses, examples, reference, kl, backward=False, label=label)
-        return self.budget.retry_on_oom(attempt)
+        return self.micro_batcher.retry_on_oom(attempt)
 
     @torch.no_grad()
     def scores(
@@ -91,7 +91,7 @@ class PreferenceLearner:
                 found[group] = self._forward(model, rows, sides)[0].cpu()
             return found
 
-        return self.budget.retry_on_oom(attempt)
+        return self.micro_batcher.retry_on_oom(attempt)
 
     def collate(self, examples: Sequence[PreferenceExample], sides: tuple[int, ...] = BOTH) -> TokenBatch:
         """Collate the first sides, then the second ones. The loss is computed on the response tokens."""
@@ -162,5 +162,5 @@ class PreferenceLearner:
         self, examples: Sequence[PreferenceExample], sides: tuple[int, ...], label: str = ""
     ) -> Iterator[list[int]]:
         items = [[example.sides[side].tokens for side in sides] for example in examples]
-        groups = self.budget.split(items)
+        groups = self.micro_batcher.split(items)
         yield from progress(groups, label) if label else groups

@@ -68,7 +68,7 @@ def pair_loss(settings: PreferenceLossSettings) -> PairLoss:
         return lambda chosen, rejected: losses.simpo(chosen, rejected, beta, settings.margin)
     if settings.loss == "orpo":
         return losses.odds_ratio
-    plain = losses.sigmoid_loss(beta)
+    plain = losses.dpo_loss(beta)
     if settings.loss == "robust":
         return lambda chosen, rejected: losses.robust_loss(plain, chosen, rejected, settings.label_smoothing)
     return plain

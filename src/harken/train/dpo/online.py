@@ -133,9 +133,9 @@ class OnlineDPOStage:
     def _kl(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Estimate the KL of all rollouts from the reference, by the sampler's own log-probabilities (k1)."""
         sampled = torch.tensor([math.fsum(r.sampler_logprobs) for r in rollouts])
-        budget, temperature = self.learner.budget, self.settings.temperature
-        reference = budget.retry_on_oom(
-            lambda: response_logprobs(self.models.reference, rollouts, temperature, budget)
+        micro_batcher, temperature = self.learner.micro_batcher, self.settings.temperature
+        reference = micro_batcher.retry_on_oom(
+            lambda: response_logprobs(self.models.reference, rollouts, temperature, micro_batcher)
         )
         kl = sampled - reference
         tokens = sum(len(r.response_tokens) for r in rollouts)
@@ -152,7 +152,7 @@ class OnlineDPOStage:
             "pairs/ties": float(ranked.ties),
             "pairs/reward_gap": ranked.gap,
             "lr": self.training.lr * lr_scale,
-            "memory/micro_batch_tokens": float(self.learner.budget.tokens),
+            "memory/micro_batch_tokens": float(self.learner.micro_batcher.tokens),
         }
 
     # -- the interface of the loop ----------------------------------------------------------------------
@@ -195,12 +195,12 @@ class OnlineDPOStage:
 
     def state(self) -> dict[str, Any]:
         """Return the token budget and the held-out baseline."""
-        return {"micro_batch_tokens": self.learner.budget.tokens, "heldout": self.heldout.state()}
+        return {"micro_batch_tokens": self.learner.micro_batcher.tokens, "heldout": self.heldout.state()}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore `tensors` and `state`."""
         self.learner.optimiser.load(tensors)
-        self.learner.budget.tokens = int(state["micro_batch_tokens"])
+        self.learner.micro_batcher.tokens = int(state["micro_batch_tokens"])
         self.heldout.load(state["heldout"])
 
     def save(self, folder: Path) -> None:

@@ -29,11 +29,16 @@ class SampledResponses:
         sampling: Sampling,
         policy: Policy,
         reference: Policy,
-        budget: MicroBatcher,
+        micro_batcher: MicroBatcher,
         purpose: str,
     ) -> None:
         self.engine, self.prompts, self.sampling = engine, list(prompts), sampling
-        self.policy, self.reference, self.budget, self.purpose = policy, reference, budget, purpose
+        self.policy, self.reference, self.micro_batcher, self.purpose = (
+            policy,
+            reference,
+            micro_batcher,
+            purpose,
+        )
         self.tokens_at_start: float | None = None
         """Mean tokens of a response before training; None until it is measured."""
 
@@ -70,19 +75,19 @@ class SampledResponses:
         return self._logprobs(self.policy, rollouts) - self._logprobs(self.reference, rollouts)
 
     def _logprobs(self, model: Policy, rollouts: Sequence[Rollout]) -> Tensor:
-        return self.budget.retry_on_oom(
-            lambda: response_logprobs(model, rollouts, self.sampling.temperature, self.budget)
+        return self.micro_batcher.retry_on_oom(
+            lambda: response_logprobs(model, rollouts, self.sampling.temperature, self.micro_batcher)
         )
 
 
 @torch.no_grad()
 def response_logprobs(
-    model: Policy, rollouts: Sequence[Rollout], temperature: float, budget: MicroBatcher
+    model: Policy, rollouts: Sequence[Rollout], temperature: float, micro_batcher: MicroBatcher
 ) -> Tensor:
     """Compute the summed log-probability of each response under `model`, [rollouts], nats."""
     totals = torch.zeros(len(rollouts))
     rows = [(*r.prompt_tokens, *r.response_tokens) for r in rollouts]
-    for group in budget.split([[row] for row in rows]):
+    for group in micro_batcher.split([[row] for row in rows]):
         batch = collate_rollouts(model, [rollouts[i] for i in group])
         totals[group] = model.evaluate(batch, temperature).logprobs.sum(-1).cpu()
     return totals

@@ -69,7 +69,7 @@ class DPOStage:
             sampling,
             models.policy,
             models.reference,
-            self.learner.budget,
+            self.learner.micro_batcher,
             "dpo/held-out",
         )
         self.facts = (
@@ -110,7 +110,7 @@ class DPOStage:
             "loss": loss,
             "lr": self.training.lr * lr_scale,
             "grad_norm": norm,
-            "memory/micro_batch_tokens": float(self.learner.budget.tokens),
+            "memory/micro_batch_tokens": float(self.learner.micro_batcher.tokens),
         } | preference_metrics(self.settings, scores, examples)
 
     def on_train_begin(self) -> None:
@@ -169,12 +169,12 @@ class DPOStage:
 
     def state(self) -> dict[str, Any]:
         """Return the token budget and the length before training; the order of rows is a function of the step."""
-        return {"micro_batch_tokens": self.learner.budget.tokens, "sampled": self.sampled.state()}
+        return {"micro_batch_tokens": self.learner.micro_batcher.tokens, "sampled": self.sampled.state()}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore `tensors` and `state`."""
         self.learner.optimiser.load(tensors)
-        self.learner.budget.tokens = int(state["micro_batch_tokens"])
+        self.learner.micro_batcher.tokens = int(state["micro_batch_tokens"])
         self.sampled.load(state["sampled"])
 
     def save(self, folder: Path) -> None:

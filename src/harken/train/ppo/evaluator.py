@@ -32,9 +32,9 @@ class Evaluator:
     """
 
     def __init__(
-        self, policy: Policy, critic: Critic | None, settings: PPOSettings, budget: MicroBatcher
+        self, policy: Policy, critic: Critic | None, settings: PPOSettings, micro_batcher: MicroBatcher
     ) -> None:
-        self.policy, self.critic, self.settings, self.budget = policy, critic, settings, budget
+        self.policy, self.critic, self.settings, self.micro_batcher = policy, critic, settings, micro_batcher
         self.cached: CachedForward | None = None
 
     def logprobs(self, model: Policy, batch: TokenBatch) -> Float[Tensor, "batch time"]:
@@ -84,7 +84,7 @@ class Evaluator:
                 )
             return PolicyOutputs(logprobs, entropy, values, final_values)
 
-        return self.budget.retry_on_oom(attempt, reset=self.drop_cached)
+        return self.micro_batcher.retry_on_oom(attempt, reset=self.drop_cached)
 
     def first_minibatch_last(self, batch: TokenBatch, first_minibatch: Sequence[int]) -> list[list[int]]:
         """Split the batch into micro-batches, ending with the largest micro-batch of `first_minibatch`."""
@@ -115,7 +115,7 @@ class Evaluator:
                 values[rows, : micro_batch.tokens.shape[1]] = forward(micro_batch)
             return values
 
-        return self.budget.retry_on_oom(attempt)
+        return self.micro_batcher.retry_on_oom(attempt)
 
     def _forward_keep_graph(self, micro_batch: TokenBatch, rows: Sequence[int]) -> PolicyOutputs:
         with torch.enable_grad(), self.policy.backbone.role(self.policy.adapter):
@@ -126,5 +126,5 @@ class Evaluator:
     def _micro_batches(self, batch: TokenBatch, rows: Sequence[int] | None = None) -> list[list[int]]:
         sequences = batch.sequences()
         rows = range(len(sequences)) if rows is None else rows
-        groups = self.budget.split([[sequences[i]] for i in rows])
+        groups = self.micro_batcher.split([[sequences[i]] for i in rows])
         return [[rows[i] for i in group] for group in groups]

@@ -30,12 +30,12 @@ class KLCoefficient:
     def __init__(self, settings: PPOSettings) -> None:
         self.settings, self.value = settings, settings.kl_coef
 
-    def for_update(self, number: int) -> float:
-        """Return the coefficient of update `number` (from 0)."""
+    def for_update(self, update: int) -> float:
+        """Return the coefficient of update number `update` (from 0)."""
         s = self.settings
         if s.kl_control in ("linear", "cosine"):
             assert s.kl_coef_final is not None
-            self.value = scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, number, s.updates)
+            self.value = scheduled_coefficient(s.kl_control, s.kl_coef, s.kl_coef_final, update, s.updates)
         return self.value
 
     def adapt(self, kl: float, sequences: int) -> None:

@@ -48,8 +48,8 @@ class Learner:
     ) -> None:
         self.training, self.settings, self.seed = training, training.ppo, seed
         self.policy, self.reference, self.critic, self.ptx = policy, reference, critic, ptx
-        self.budget = MicroBatcher(training.micro_batch_tokens, "PPO", policy.backbone)
-        self.evaluator = Evaluator(policy, critic, training.ppo, self.budget)
+        self.micro_batcher = MicroBatcher(training.micro_batch_tokens, "PPO", policy.backbone)
+        self.evaluator = Evaluator(policy, critic, training.ppo, self.micro_batcher)
         self.early_stop = KLEarlyStop(training.ppo.target_kl_per_token)
         policy.backbone.gradient_checkpointing = training.gradient_checkpointing
         critic_lr = training.critic_lr or training.lr
@@ -65,9 +65,9 @@ class Learner:
             self.optimisers["critic"] = Optimiser(parameters, training, dict.fromkeys(parameters, critic_lr))
 
     def learn(
-        self, number: int, rollouts: Minibatch, lr_scale: float, kl_coef: float, *, train_policy: bool = True
+        self, update: int, rollouts: Minibatch, lr_scale: float, kl_coef: float, *, train_policy: bool = True
     ) -> UpdateStats:
-        """Run `epochs` × `minibatches` optimiser steps of update `number` (from 0).
+        """Run `epochs` × `minibatches` optimiser steps of update number `update` (from 0).
 
         Each optimiser step divides by its own counts. Without `train_policy` only the critic is trained, and the
         policy stays bit for bit the same. Raises NonFinite for a non-finite log-probability, value, loss or gradient,
@@ -76,13 +76,13 @@ class Learner:
         stats, settings = UpdateStats(), self.settings
         for epoch in range(settings.epochs):
             for position in range(settings.minibatches):
-                index = minibatch_indices(number, epoch, position, len(rollouts.rows), settings, self.seed)
+                index = minibatch_indices(update, epoch, position, len(rollouts.rows), settings, self.seed)
                 minibatch = rollouts.select(index)
                 if not (minibatch.counts.policy if train_policy else minibatch.counts.value):
                     continue
-                step = (number * settings.epochs + epoch) * settings.minibatches + position
+                step = (update * settings.epochs + epoch) * settings.minibatches + position
                 stats.begin_step(minibatch.counts)
-                self.budget.retry_on_oom(
+                self.micro_batcher.retry_on_oom(
                     partial(self._accumulate_gradients, step, minibatch, kl_coef, train_policy, stats),
                     reset=partial(self._restart_step, stats),
                 )
@@ -109,7 +109,7 @@ class Learner:
             self._ptx_backward(self.ptx, step, stats)
 
     def _micro_batches(self, minibatch: Minibatch) -> list[Minibatch]:
-        groups = self.budget.split([[sequence] for sequence in minibatch.batch.sequences()])
+        groups = self.micro_batcher.split([[sequence] for sequence in minibatch.batch.sequences()])
         return [minibatch.micro_batch(group) for group in groups]
 
     def _backward(
@@ -176,7 +176,7 @@ class Learner:
         count = sum(sum(row.response_mask) for row in rows)
         pad = self.policy.backbone.pad_token
         total = 0.0
-        for group in self.budget.split([[row.tokens] for row in rows]):
+        for group in self.micro_batcher.split([[row.tokens] for row in rows]):
             demonstrations = [rows[i] for i in group]
             batch = collate(
                 [d.tokens for d in demonstrations], [d.response_mask for d in demonstrations], pad

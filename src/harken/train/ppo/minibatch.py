@@ -79,8 +79,8 @@ class Minibatch:
 
 
 def minibatch_indices(
-    number: int, epoch: int, position: int, size: int, settings: PPOSettings, seed: int
+    update: int, epoch: int, position: int, size: int, settings: PPOSettings, seed: int
 ) -> list[int]:
-    """Return the row indices of one minibatch: of `size` rows, at `position` of an epoch of update `number`."""
-    order = permutation(size, seed, "PPO minibatches", number, epoch)
+    """Return the row indices of one minibatch: of `size` rows, at `position` of an epoch of update number `update`."""
+    order = permutation(size, seed, "PPO minibatches", update, epoch)
     return list(order[position :: settings.minibatches])

@@ -66,7 +66,7 @@ class PPOStage:
     ) -> None:
         assert isinstance(config.training, PPOTraining)
         self.training, self.settings, self.seed = config.training, config.training.ppo, config.seed
-        self.policy, self.critic, self.engine, self.rewards = policy, critic, engine, rewards
+        self.policy, self.critic, self.engine, self.reward_sources = policy, critic, engine, rewards
         self.prompts, self.base, self.check_frozen = prompts, base, check_frozen
         self.total = self.settings.updates
         self.reference = Reference(reference, policy, self.settings.reference_update_every)
@@ -80,57 +80,52 @@ class PPOStage:
         )
         self.warming_up = self.settings.critic_warmup_updates > 0
 
-    def step(self, number: int, given: Sequence[ScoredRollout] | None = None) -> dict[str, float]:
-        """Run update `number` (from 0), on `given` rollouts if there are any, and return its metrics.
+    def step(self, update: int, rollouts: Sequence[ScoredRollout] | None = None) -> dict[str, float]:
+        """Run update number `update` (from 0), on `rollouts` if they are given, and return its metrics.
 
         Raises NonFinite, with the update rolled back, if a reward, log-probability, value, advantage, loss or gradient
         is not finite.
         """
         with self._rollback_on_nonfinite():
-            return self._update(number, given)
+            return self._update(update, rollouts)
 
-    def _update(self, number: int, given: Sequence[ScoredRollout] | None) -> dict[str, float]:
+    def _update(self, update: int, rollouts: Sequence[ScoredRollout] | None) -> dict[str, float]:
         watch = Stopwatch(self.policy.backbone.device)
 
         # Sample a batch of responses and score them.
-        rollouts = self._generate(number) if given is None else [scored.rollout for scored in given]
-        batch = self._collate(rollouts)
-        watch.lap("time/generate")
-        with attach_tensors(lambda: vars(batch)):
-            scored = score_all(self.rewards, rollouts) if given is None else given
-        watch.lap("time/score")
+        scored = self._sample_and_score(update, watch) if rollouts is None else rollouts
+        batch = self._collate([s.rollout for s in scored])
+        reward, truncated = self._reward_and_truncated(scored)
 
         # Evaluate their tokens under the reference, the policy and the critic.
         ref_logprobs = self.evaluator.logprobs(self.reference.model, batch)
         full_kl = self._full_kl(batch)
-        first_minibatch = minibatch_indices(number, 0, 0, len(rollouts), self.settings, self.seed)
-        old = self.evaluator.old_logprobs_and_values(batch, first_minibatch, keep_graph=not self.warming_up)
+        old = self._old_outputs(update, batch)
         watch.lap("time/evaluate")
 
         # Penalise each token by its KL; compute advantages and returns.
-        kl_coef = self.kl.coefficient.for_update(number)
-        reward, truncated = self._reward_and_truncated(scored, batch)
+        kl_coef = self.kl.coefficient.for_update(update)
         targets = compute_targets(
             old, ref_logprobs, batch.response_mask, truncated, reward, kl_coef, self.settings, full_kl
         )
-        self._check_finite(batch, reward, ref_logprobs, old, targets, rollouts)
+        self._check_finite(scored, batch, reward, ref_logprobs, old, targets)
         metrics = rollout_metrics(scored, batch, old, targets, score_clip=self.settings.score_clip)
         metrics |= group_metrics(reward, truncated, self.settings)
 
-        # Train on the batch for several epochs.
-        self.warming_up = self.warming_up and self._still_warming_up(number, metrics["value/explained_var"])
+        # Train on the batch for several epochs; the critic alone while it warms up.
+        self.warming_up = self.warming_up and self._still_warming_up(update, metrics["value/explained_var"])
         self.snapshot.take()
-        lr_scale = lr_multiplier(number, self.total, self.training)
+        lr_scale = lr_multiplier(update, self.total, self.training)
         rollout_batch = Minibatch.whole(batch, targets, ref_logprobs)
-        stats = self.learner.learn(number, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming_up)
+        stats = self.learner.learn(update, rollout_batch, lr_scale, kl_coef, train_policy=not self.warming_up)
         watch.lap("time/learn")
 
-        # Control the KL, record the update, update the reference.
+        # Control the KL, record the update (files count updates from 1), update the reference.
         metrics |= stats.metrics() | {"kl/coef": kl_coef}
-        new_logprobs = self._new_logprobs(number, batch)
-        metrics |= self._control_kl(metrics["kl/mean"], batch, old, new_logprobs)
-        self.recorder.write(number + 1, scored, batch, old, ref_logprobs, new_logprobs, targets, kl_coef)
-        self.reference.update_if_due(number + 1)
+        new_logprobs = self._new_logprobs(update, batch)
+        metrics |= self._rollback_or_adapt_kl(metrics["kl/mean"], batch, old, new_logprobs)
+        self.recorder.write(update + 1, scored, batch, old, ref_logprobs, new_logprobs, targets, kl_coef)
+        self.reference.update_if_due(update + 1)
         return metrics | self._run_metrics(lr_scale) | watch.laps
 
     def stop_reason(self) -> str | None:
@@ -139,12 +134,20 @@ class PPOStage:
 
     # -- parts of an update ----------------------------------------------------------------------------
 
-    def _generate(self, number: int) -> list[Rollout]:
-        draws = draw_prompts(number, self.settings.prompts_per_update, len(self.prompts), self.seed, "PPO")
-        return self.generate(number, [[self.prompts[i] for i in indices] for indices in draws])
+    def _sample_and_score(self, update: int, watch: Stopwatch) -> list[ScoredRollout]:
+        rollouts = self._generate(update)
+        watch.lap("time/generate")
+        with attach_tensors(lambda: vars(self._collate(rollouts))):
+            scored = score_all(self.reward_sources, rollouts)
+        watch.lap("time/score")
+        return scored
 
-    def generate(self, number: int, draws: Sequence[Sequence[Prompt]]) -> list[Rollout]:
-        """Sample responses for update `number`. A prompt may occur once in each of the lists `draws`."""
+    def _generate(self, update: int) -> list[Rollout]:
+        draws = draw_prompts(update, self.settings.prompts_per_update, len(self.prompts), self.seed, "PPO")
+        return self.generate(update, [[self.prompts[i] for i in indices] for indices in draws])
+
+    def generate(self, update: int, draws: Sequence[Sequence[Prompt]]) -> list[Rollout]:
+        """Sample responses for update number `update`. A prompt may occur once in each of the lists `draws`."""
         sampling = Sampling(
             max_tokens=self.settings.max_gen_len,
             temperature=self.settings.temperature,
@@ -155,8 +158,8 @@ class PPOStage:
         # or it would get the same response twice.
         rollouts: list[Rollout] = []
         for repeat, prompts in enumerate(draws):
-            purpose = f"ppo/{number}/{repeat}" if repeat else f"ppo/{number}"
-            rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
+            purpose = f"ppo/{update}/{repeat}" if repeat else f"ppo/{update}"
+            rollouts += self.engine.generate(prompts, sampling, f"update-{update}", purpose)
         return rollouts
 
     def _collate(self, rollouts: Sequence[Rollout]) -> TokenBatch:
@@ -170,25 +173,29 @@ class PPOStage:
             return None
         return self.evaluator.full_kl(self.reference.model, batch)
 
-    def _reward_and_truncated(
-        self, scored: Sequence[ScoredRollout], batch: TokenBatch
-    ) -> tuple[Tensor, Tensor]:
+    def _old_outputs(self, update: int, batch: TokenBatch) -> PolicyOutputs:
+        """Compute old log-probabilities, entropies and values; the first minibatch trains on the same forward."""
+        rows = len(batch.tokens)
+        first_minibatch = minibatch_indices(update, 0, 0, rows, self.settings, self.seed)
+        return self.evaluator.old_logprobs_and_values(batch, first_minibatch, keep_graph=not self.warming_up)
+
+    def _reward_and_truncated(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
         """Return each response's reward and whether it was truncated, as tensors [batch]."""
-        device = batch.tokens.device
+        device = self.policy.backbone.device
         reward = torch.tensor([s.reward for s in scored], dtype=torch.float32, device=device)
         truncated = [s.rollout.stop == "length" for s in scored]
         return reward, torch.tensor(truncated, dtype=torch.bool, device=device)
 
     def _check_finite(
-        self, batch: TokenBatch, reward: Tensor, ref_logprobs: Tensor, old: PolicyOutputs, targets: PPOTargets,
-        rollouts: Sequence[Rollout],
+        self, scored: Sequence[ScoredRollout], batch: TokenBatch, reward: Tensor, ref_logprobs: Tensor,
+        old: PolicyOutputs, targets: PPOTargets,
     ) -> None:  # fmt: skip
         """Raise NonFinite for the first quantity that is not finite, before any optimiser step."""
         per_token = {
             "reference_logprob": (ref_logprobs, batch.response_mask),
             "logprob": (old.logprobs, batch.response_mask),
             "value": (old.values, batch.response_mask),
-            "kl": (targets.kl_penalty, batch.response_mask),
+            "kl": (targets.kl_estimate, batch.response_mask),
             "advantage": (targets.advantages, targets.policy_mask),
             "return": (targets.returns, targets.value_mask),
         }
@@ -198,22 +205,22 @@ class PPOStage:
         def tensors() -> dict[str, Tensor]:
             return {**vars(batch), **{name: values for name, values, _ in checked}}
 
-        check_finite(checked, "rollouts", tensors, [f"of prompt {r.prompt.id}" for r in rollouts])
+        check_finite(checked, "rollouts", tensors, [f"of prompt {s.rollout.prompt.id}" for s in scored])
 
-    def _still_warming_up(self, number: int, explained_var: float) -> bool:
-        """Return whether `number` is critic-only: warm-up is not over, explained variance is below the threshold."""
+    def _still_warming_up(self, update: int, explained_var: float) -> bool:
+        """Return whether `update` is critic-only: warm-up is not over, explained variance is below the threshold."""
         return (
-            number < self.settings.critic_warmup_updates and explained_var < self.settings.critic_warmup_until
+            update < self.settings.critic_warmup_updates and explained_var < self.settings.critic_warmup_until
         )
 
-    def _new_logprobs(self, number: int, batch: TokenBatch) -> Tensor | None:
+    def _new_logprobs(self, update: int, batch: TokenBatch) -> Tensor | None:
         """Compute log-probabilities of the same tokens after the update; None if nothing needs them."""
-        traced = (number + 1) % self.settings.trace_every == 0
+        traced = (update + 1) % self.settings.trace_every == 0
         if self.settings.update_kl_limit is None and not traced:
             return None
         return self.evaluator.logprobs(self.policy, batch)
 
-    def _control_kl(
+    def _rollback_or_adapt_kl(
         self, kl_mean: float, batch: TokenBatch, old: PolicyOutputs, new_logprobs: Tensor | None
     ) -> dict[str, float]:
         """Roll back an update that exceeds its limit, check the run's budget, adapt the coefficient."""
@@ -230,7 +237,7 @@ class PPOStage:
         return {
             "lr": self.training.lr * lr_scale,
             "critic/warming_up": float(self.warming_up),
-            "memory/micro_batch_tokens": float(self.learner.budget.tokens),
+            "memory/micro_batch_tokens": float(self.learner.micro_batcher.tokens),
         }
 
     @contextmanager
@@ -280,7 +287,7 @@ class PPOStage:
     def state(self) -> dict[str, Any]:
         """Return all other state that a resumed run needs, as JSON."""
         return {
-            "micro_batch_tokens": self.learner.budget.tokens,
+            "micro_batch_tokens": self.learner.micro_batcher.tokens,
             "control": self.kl.state(),
             "reference": self.reference.state(),
             "heldout": self.heldout.state(),
@@ -290,7 +297,7 @@ class PPOStage:
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore `tensors` and `state`."""
         self.learner.load(tensors)
-        self.learner.budget.tokens = int(state["micro_batch_tokens"])
+        self.learner.micro_batcher.tokens = int(state["micro_batch_tokens"])
         self.reference.load(tensors, state["reference"])
         self.kl.load(tensors, state["control"])
         self.heldout.load(state["heldout"])

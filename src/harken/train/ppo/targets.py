@@ -19,7 +19,7 @@ from harken.maths.advantage import (
     undiscounted_returns,
 )
 from harken.maths.kl import ESTIMATORS, k1
-from harken.maths.masked import standardise
+from harken.maths.masked import whiten
 from harken.run.credit_table import TokenColumns
 from harken.train.ppo.groups import rows_with_spread
 
@@ -29,8 +29,7 @@ class PPOTargets:
     """Hold the targets of a rollout batch: computed once, and fixed for all its epochs.
 
     The policy loss is summed over `policy_mask`, the value loss over `value_mask`. All tensors are undefined outside
-    the response. `kl` is always k1, whose mean is the KL; `kl_penalty` is by the configured estimator, without its
-    coefficient.
+    the response. `kl` is always k1, whose mean is the KL; `kl_estimate` is by the configured estimator.
     """
 
     old_logprobs: Float[Tensor, "batch time"]
@@ -41,7 +40,7 @@ class PPOTargets:
     value_mask: Bool[Tensor, "batch time"]
     rewards: Float[Tensor, "batch time"]
     kl: Float[Tensor, "batch time"]
-    kl_penalty: Float[Tensor, "batch time"]
+    kl_estimate: Float[Tensor, "batch time"]
 
     def select(self, index: Sequence[int], width: int) -> PPOTargets:
         """Select rows, and their first `width` tokens, as `TokenBatch.select` does."""
@@ -67,13 +66,13 @@ def compute_targets(
     `kl_estimator: full` needs `full_kl`.
     """
     kl = torch.where(response_mask, k1(old.logprobs, ref_logprobs), 0.0)
-    kl_penalty = _kl_penalty(old.logprobs, ref_logprobs, response_mask, settings, full_kl)
+    kl_estimate = _kl_estimate(old.logprobs, ref_logprobs, response_mask, settings, full_kl)
     final_values = None
     if settings.truncated == "bootstrap":
         assert old.final_values is not None
         final_values = torch.where(truncated, old.final_values, 0.0)
         reward = torch.where(truncated, 0.0, reward)
-    rewards = token_rewards(reward, kl_penalty, response_mask, 0.0 if settings.kl_in == "loss" else kl_coef)
+    rewards = token_rewards(reward, kl_estimate, response_mask, 0.0 if settings.kl_in == "loss" else kl_coef)
     policy_mask = response_mask & ~truncated[:, None] if settings.truncated == "mask" else response_mask
     if settings.drop_uniform_groups:
         policy_mask = policy_mask & rows_with_spread(reward, truncated, settings)[:, None]
@@ -81,13 +80,13 @@ def compute_targets(
         old, rewards, response_mask, policy_mask, final_values, settings
     )
     if settings.whitens and policy_mask.any():
-        advantages = standardise(advantages, policy_mask)
+        advantages = whiten(advantages, policy_mask)
     return PPOTargets(
-        old.logprobs, old.values, advantages, returns, policy_mask, value_mask, rewards, kl, kl_penalty
+        old.logprobs, old.values, advantages, returns, policy_mask, value_mask, rewards, kl, kl_estimate
     )
 
 
-def _kl_penalty(
+def _kl_estimate(
     logprobs: Tensor,
     ref_logprobs: Tensor,
     response_mask: Tensor,
@@ -138,7 +137,7 @@ def token_columns(
         reference_logprobs=ref_logprobs,
         new_logprobs=new_logprobs,
         kl=targets.kl,
-        kl_penalty=targets.kl_penalty,
+        kl_penalty=targets.kl_estimate,
         rewards=targets.rewards,
         values=targets.old_values if critic else None,
         advantages=targets.advantages,
