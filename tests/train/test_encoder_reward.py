@@ -170,7 +170,7 @@ def test_a_critic_cannot_start_from_an_encoder_and_plan_says_that_it_cannot_coun
     settings = yaml.safe_load((trained / "ppo.yml").read_text())
     settings["training"]["ppo"] |= {"critic": "model", "critic_init": "reward_model"}
     assert train(tmp_path, "critic", settings) == 2
-    assert "no adapter gives values of prefixes. Fix: set critic_init: zero" in capsys.readouterr().err
+    assert "it has no adapter for values of prefixes. Fix: set critic_init: zero" in capsys.readouterr().err
     assert main(["plan", str(trained / "rm.yml")]) == 2
     assert "memory and time of an encoder (bert) are not predicted" in capsys.readouterr().err
 

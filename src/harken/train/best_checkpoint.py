@@ -98,7 +98,7 @@ class BestCheckpoint:
 
 
 def _saved_metric(metric: object, folder: Path) -> float:
-    """Read a checkpoint's selection metric; None stands for −∞, which JSON does not have."""
+    """Read a checkpoint's selection metric; −∞ is stored as null, because JSON has no infinity."""
     if isinstance(metric, int | float) and not isinstance(metric, bool):
         return float(metric)
     if metric is not None:

@@ -8,7 +8,8 @@ import torch
 def peak_memory() -> dict[str, float]:
     """Return the peak bytes since the last call, as metrics; {} if no GPU is in use.
 
-    `memory/gpu_allocated` counts tensors; `memory/gpu_reserved` also the gaps between them: so much has to be free.
+    `memory/gpu_allocated` counts tensors; `memory/gpu_reserved` also the gaps between them, which is how much must be
+    free.
     """
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}

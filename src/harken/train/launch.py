@@ -50,19 +50,19 @@ def train(config: RunConfig, output: Path, *, accept_changes: bool = False) -> R
 
     Raises UserError if another process writes the folder, or if a model or the data do not fit the configuration. Also
     if the run in the folder began with another configuration, other weights, rows or versions, with the differences;
-    `accept_changes` accepts them and records them in the manifest. A finished run is left as it is.
+    `accept_changes` accepts them and records them in the manifest. A finished run is not changed.
     """
     sinks.require_packages(config.trackers)
     if not RunFolder(output).config.exists():
-        _require_model(config)  # fail before the folder exists
+        _require_model(config)  # fail before the folder is created
     with write_lock(output):
         run = RunFolder(output)
-        began = manifest.created_at(run)
-        with chat_template.freeze_clock(began):
-            return _train(config, run, accept_changes, began)
+        created = manifest.created_at(run)
+        with chat_template.freeze_clock(created):
+            return _train(config, run, accept_changes, created)
 
 
-def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datetime) -> RunFolder:
+def _train(config: RunConfig, run: RunFolder, accept_changes: bool, created: datetime) -> RunFolder:
     settings = config.model_dump(mode="json", exclude={"output_dir"})
     finished = run.final.exists() and status.has_ended(run)
     changes = AcceptedChanges(accept_changes, can_accept=not finished)
@@ -109,8 +109,8 @@ def _train(config: RunConfig, run: RunFolder, accept_changes: bool, began: datet
     if isinstance(config.training, PPOTraining | OnlineDPOTraining) and config.training.random_reward:
         extra["stamp"] = "random reward"
     if chat_template.folder_reads_clock(source.folder):
-        extra["template_time"] = began.isoformat(timespec="seconds")
-    manifest.write_manifest(run, settings, lineage, extra, began)
+        extra["template_time"] = created.isoformat(timespec="seconds")
+    manifest.write_manifest(run, settings, lineage, extra, created)
     # After the manifest: if the process is killed in between, the next call asks again.
     if changes.accepted or paths_changed:
         config_lock.write_config(run.config, settings)
@@ -241,8 +241,8 @@ def _dpo(
         lineage |= models.found.lineage()
     if not has_sft(source):
         say(
-            "warning: no supervised fine-tuning of this policy is recorded. Preferences assume a policy that can give "
-            "such responses. Fix: train --preset …_sft first"
+            "warning: no supervised fine-tuning of this policy is recorded. Preference training assumes a policy that "
+            "can produce such responses. Fix: train --preset …_sft first"
         )
     return stage, models.role_table(), lineage
 
@@ -259,11 +259,11 @@ def _check_lineage(
     for kind, label in (("rewards", "reward part"), ("judges", "judge")):
         for name, source in now.get(kind, {}).items():
             pairs[f"{label} {name}"] = (before.get(kind, {}).get(name), source)
-    for what, (old, new) in pairs.items():
+    for subject, (old, new) in pairs.items():
         if old and new and old["fingerprint"] != new["fingerprint"]:
             changes.require_accepted(
-                f"the {what} ({new.get('model') or new.get('name')}) changed since the run began",
-                [f"{what}: {old['fingerprint'][:12]} → {new['fingerprint'][:12]}"],
+                f"the {subject} ({new.get('model') or new.get('name')}) changed since the run began",
+                [f"{subject}: {old['fingerprint'][:12]} → {new['fingerprint'][:12]}"],
                 where=run.root,
                 fix="restore them, or train into another --output-dir",
             )

@@ -1,4 +1,4 @@
-"""Load a training run's rows as tokens; print and write what became of every row."""
+"""Load a training run's rows as tokens; print and write how many rows were kept, shortened and dropped."""
 
 from __future__ import annotations
 
@@ -69,8 +69,10 @@ def encode_preferences_and_prompts(
     train, held_out, reports = sources.load_split(config.data, sources.load_preferences, config.seed)
     if (off_policy := warn_off_policy(train, config.model_name)) is not None:
         reports[0].warnings.append(off_policy)
-    asked = {row.prompt.id: row.prompt for row in held_out if not isinstance(row, TokenPair)}
-    fitting = [p for p in asked.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)]
+    prompts = {row.prompt.id: row.prompt for row in held_out if not isinstance(row, TokenPair)}
+    fitting = [
+        p for p in prompts.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)
+    ]
     return *_encode_split(train, held_out, reports, encode, renderer, run), fitting
 
 
@@ -85,8 +87,10 @@ def encode_rated(
         return encoded, not isinstance(encoded, RenderFailure) and renderer.count_tokens(row) > limit
 
     train, held_out, reports = sources.load_split(config.data, sources.load_rated, config.seed)
-    asked = {row.prompt.id: row.prompt for row in held_out if row.prompt.messages}
-    fitting = [p for p in asked.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)]
+    prompts = {row.prompt.id: row.prompt for row in held_out if row.prompt.messages}
+    fitting = [
+        p for p in prompts.values() if not isinstance(renderer.try_fit_prompt(p, limit), RenderFailure)
+    ]
     return *_encode_split(train, held_out, reports, encode, renderer, run), fitting
 
 
@@ -153,8 +157,8 @@ def _encode_split(
     rejects = [vars(reject) for report in reports for reject in report.dropped_rows]
     atomic.write_text(run.rejects, "".join(json.dumps(reject) + "\n" for reject in rejects))
     if not encoded[0]:
-        what, fix = reports[0].explain_empty()
-        raise UserError(what, where=reports[0].path, fix=fix)
+        problem, fix = reports[0].explain_empty()
+        raise UserError(problem, where=reports[0].path, fix=fix)
     prompts = (
         row if isinstance(row, Prompt) else row.prompt for row in train if not isinstance(row, TokenPair)
     )
@@ -171,7 +175,7 @@ def _encode_rows(
     renderer: Renderer,
     report: DataReport,
 ) -> list[Encoded]:
-    kept: list[Encoded] = []
+    encoded_rows: list[Encoded] = []
     for row in progress(rows, "encoding"):
         encoded, shortened = encode(row)
         if isinstance(encoded, RenderFailure):
@@ -181,16 +185,16 @@ def _encode_rows(
                 detail=encoded.detail,
             )
         else:
-            kept.append(encoded)
+            encoded_rows.append(encoded)
             report.shortened[SHORTENED] += shortened
             if not isinstance(row, TokenPair):
                 report.changed.update(renderer.changes(row))
-    report.shortened += type(report.shortened)()  # removes counts of zero
-    return kept
+    report.shortened += type(report.shortened)()  # remove counts of zero
+    return encoded_rows
 
 
 def _values(row: object) -> object:
-    """Return the values of a record's fields in the order of their definition, without names, records inside too.
+    """Return the values of a record's fields in the order of their definition, without names, including nested records.
 
     A fingerprint of names would refuse to resume a run only because a field was renamed. Fields that `repr` leaves out
     are derived from the others.

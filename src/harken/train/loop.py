@@ -35,7 +35,8 @@ from harken.train.nonfinite import NonFiniteHandler
 from harken.train.restore import restore
 
 _UNLOGGED = "unlogged"
-"""Key in a checkpoint's state: metrics of its last step, which is not yet evaluated. As text, since they may be NaN."""
+"""Key in a checkpoint's state: metrics of its last step, which is not yet evaluated. Stored as text, since they may be
+NaN."""
 
 
 @runtime_checkable
@@ -45,8 +46,8 @@ class Stage(Protocol):
     label: str
     total: int
 
-    def step(self, number: int) -> dict[str, float]:
-        """Run optimiser step (for PPO: update) `number` and return its metrics.
+    def step(self, step: int) -> dict[str, float]:
+        """Run optimiser step (for PPO: update) `step` and return its metrics.
 
         Raises NonFinite, with the state unchanged, if it meets a NaN or infinity.
         """
@@ -143,7 +144,7 @@ def run_stage(
 
 
 class _Loop:
-    """Hold the state of a run. `done`: steps trained and logged. `saved`: step of the newest checkpoint."""
+    """The state of a run. `done`: steps trained and logged. `saved`: step of the newest checkpoint."""
 
     def __init__(
         self, stage: Stage, run: RunFolder, checkpoints: CheckpointSettings, monitor: Monitor,
@@ -207,19 +208,17 @@ class _Loop:
                 self.stop_reason = self.stop_reason or self.monitor.stop_reason()
             while self.done < total and (self.stop_reason is None or self.unlogged):
                 signals.raise_if_stopped()
-                started, number, skipped = time.perf_counter(), self.done, None
+                started, step, skipped = time.perf_counter(), self.done, None
                 if not self.unlogged:
-                    torch.manual_seed(derive_seed(seed, stage.label, "step", number))
+                    torch.manual_seed(derive_seed(seed, stage.label, "step", step))
                     with signals.step():
-                        self.unlogged, skipped = self.nonfinite.step(stage, number)
+                        self.unlogged, skipped = self.nonfinite.step(stage, step)
                 metrics = dict(self.unlogged)
                 self.stop_reason = stage.stop_reason()
-                eval_due = (
-                    (number + 1) % eval_every == 0 or number + 1 == total or self.stop_reason is not None
-                )
+                eval_due = (step + 1) % eval_every == 0 or step + 1 == total or self.stop_reason is not None
                 if eval_due and skipped is None:
-                    metrics |= stage.evaluate(number + 1)
-                self.done, self.unlogged, self.state_after_done = number + 1, {}, stage.state()
+                    metrics |= stage.evaluate(step + 1)
+                self.done, self.unlogged, self.state_after_done = step + 1, {}, stage.state()
                 self.logged = False
                 self.best.consider(self.done, stage, metrics)
                 metrics |= live_vote_metrics(self.run)
@@ -306,20 +305,22 @@ class _Loop:
         return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _log(self, tracker: Tracker, metrics: dict[str, float], skipped: str | None) -> None:
-        before, report = self.monitor.report, self.monitor.update(self.done, metrics)
+        previous, report = self.monitor.report, self.monitor.update(self.done, metrics)
         metrics |= report.metrics()
         mark = status_mark(report.status, terminal=is_terminal(sys.stderr))
         summary = self.stage.summary(metrics) if skipped is None else f"skipped: {skipped}"
         tracker.log(self.done, metrics, f"{mark}  {summary}", skipped=skipped)
-        for change in report.changes(before):
+        for change in report.changes(previous):
             say(f"{self.stage.label}: {change}")
 
 
 def _checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Compute the size of a checkpoint with Adam's two moments per parameter, even before they exist."""
     parameters = sum(t.nbytes for name, t in tensors.items() if name.startswith(PARAMETER_PREFIX))
-    others = sum(t.nbytes for name, t in tensors.items() if not name.startswith((PARAMETER_PREFIX, "adam/")))
-    return 3 * parameters + others
+    other_state = sum(
+        t.nbytes for name, t in tensors.items() if not name.startswith((PARAMETER_PREFIX, "adam/"))
+    )
+    return 3 * parameters + other_state
 
 
 def _save_final(stage: Stage, run: RunFolder) -> list[str]:

@@ -53,10 +53,10 @@ def check_finite(
         ~torch.isfinite(values) if mask is None else ~torch.isfinite(values) & mask
         for _, values, mask in checked
     ]
-    found = torch.stack([places.any() for places in nonfinite]).tolist()
-    if not any(found):
+    flags = torch.stack([places.any() for places in nonfinite]).tolist()
+    if not any(flags):
         return
-    first = found.index(True)
+    first = flags.index(True)
     name, values, _ = checked[first]
     index = nonfinite[first].nonzero()[0].tolist()
     row, token = index[0], index[1] if len(index) > 1 else None
@@ -101,8 +101,8 @@ class Steppable(Protocol):
 
     label: str
 
-    def step(self, number: int) -> dict[str, float]:
-        """Run step `number` (from 0), or raise NonFinite with the state unchanged."""
+    def step(self, step: int) -> dict[str, float]:
+        """Run step `step` (from 0), or raise NonFinite with the state unchanged."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -125,13 +125,13 @@ class NonFiniteHandler:
         for line in lines:
             self._count(SKIPPED in json.loads(line))
 
-    def step(self, stage: Steppable, number: int) -> tuple[dict[str, float], str | None]:
-        """Run step `number`. Returns its metrics and None; if skipped, the non-finite value and the reason."""
+    def step(self, stage: Steppable, step: int) -> tuple[dict[str, float], str | None]:
+        """Run step `step`. Returns its metrics and None; if skipped, the non-finite value and the reason."""
         try:
-            metrics = stage.step(number)
+            metrics = stage.step(step)
         except NonFinite as error:
             reason, metrics = str(error), {error.quantity: error.value}
-            self._write_dump(stage, number + 1, error)
+            self._write_dump(stage, step + 1, error)
             self._count(True)
             return metrics, reason
         self._count(False)
@@ -140,7 +140,7 @@ class NonFiniteHandler:
     def raise_if_too_many(self, reason: str | None) -> None:
         """Raise RunFailed if the latest step was skipped (for `reason`) and too many were skipped in a row.
 
-        Also when every step of the run was skipped: such a run trained nothing.
+        Also raised when every step of the run was skipped, because such a run trained nothing.
         """
         if reason is None or (
             self.skipped_in_a_row <= self.max_skipped and self.skipped_in_a_row < self.total
@@ -168,7 +168,7 @@ class NonFiniteHandler:
         unfinished = folder / (_UNFINISHED + name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(f"{_UNFINISHED}*"):  # of a process that was killed here
+            for leftover in folder.glob(f"{_UNFINISHED}*"):  # left by a process that was killed here
                 shutil.rmtree(leftover)
             unfinished.mkdir()
             atomic.write_and_sync(unfinished / "batch.safetensors", save(_to_cpu(error.tensors)))
@@ -188,13 +188,13 @@ class NonFiniteHandler:
             say(f"warning: no NaN dump of step {step}, the run continues: {failure.strerror} ({folder})")
 
     def _delete_dump(self, name: str) -> None:
-        """Delete a dump. Rename it first, so that a partly deleted one is never read as whole."""
+        """Delete a dump. Rename it first, so that a partly deleted dump is never read as a complete one."""
         renamed = self.run.nan_dumps / f"{_UNFINISHED}old-{name}"
         os.rename(self.run.nan_dumps / name, renamed)
         shutil.rmtree(renamed)
 
     def _dump_info(self, label: str, step: int, error: NonFinite) -> dict[str, Any]:
-        """Return the content of dump.json: nothing that depends on when or how often the step was tried."""
+        """Return the content of dump.json: it does not depend on when or how often the step was tried."""
         record = manifest.read_manifest(self.run.manifest) if self.run.manifest.exists() else {}
         versions = ("harken", "python", *manifest.PACKAGES)
         return {

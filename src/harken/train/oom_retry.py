@@ -20,7 +20,7 @@ OOM_MESSAGES = (
 
 
 class MicroBatcher:
-    """Hold the most tokens in one forward, as the backbone packs or pads them. Halved on out-of-memory.
+    """Maximum tokens in one forward, as the backbone packs or pads them. Halved on out-of-memory.
 
     The loss of an optimiser step does not depend on its split into micro-batches, so the budget changes memory and
     speed only. `tokens` is part of a run's saved state: a resumed run starts with the budget that fitted.
@@ -69,10 +69,10 @@ class MicroBatcher:
                 fix="set training.gradient_checkpointing: true, or shorten data.max_length",
             )
         # Halve the largest micro-batch, not the budget: halving a budget that was never filled has no effect.
-        before, self.tokens = self.tokens, largest[True] // 2
+        previous, self.tokens = self.tokens, largest[True] // 2
         say(
             f"{self.label}: out of memory; the step starts again with micro_batch_tokens {self.tokens} "
-            f"instead of {before}, and the same effective batch"
+            f"instead of {previous}, and the same effective batch"
         )
 
 

@@ -13,7 +13,7 @@ from harken.run.checkpoint import PARAMETER_PREFIX
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a stage raises for state of another format."""
+"""Exceptions that a stage raises for state of another format."""
 
 
 @runtime_checkable
@@ -60,20 +60,20 @@ def restore(
         )
 
 
-def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+def _mismatch(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str | None:
     """Describe the first weight or moment that is missing or has another shape; None if all fit."""
     for name, tensor in expected.items():
         if not name.startswith(PARAMETER_PREFIX):
             continue
-        if name not in found:
+        if name not in tensors:
             return f"{name} is missing"
-        if found[name].shape != tensor.shape:
-            return f"{name} has shape {list(found[name].shape)}, not {list(tensor.shape)}"
+        if tensors[name].shape != tensor.shape:
+            return f"{name} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}"
         for moment_name in _MOMENTS:
             key = name.removeprefix(PARAMETER_PREFIX)
             # 8-bit moments are stored in blocks, with one scale per block.
-            is_8bit = f"adam/{moment_name}_scale/{key}" in found
-            moment = found.get(f"adam/{moment_name}/{key}")
+            is_8bit = f"adam/{moment_name}_scale/{key}" in tensors
+            moment = tensors.get(f"adam/{moment_name}/{key}")
             if moment is not None and not is_8bit and moment.numel() != tensor.numel():
                 return f"adam/{moment_name}/{key} has {moment.numel()} numbers, not {tensor.numel()}"
     return None

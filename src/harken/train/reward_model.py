@@ -1,6 +1,6 @@
 """Train a reward model: score the chosen response above the rejected one (Bradley–Terry).
 
-The head reads a causal language model or an encoder, whose adapter or whose every weight is trained with it.
+The head reads a causal language model or an encoder, which is trained with it, as an adapter or as all weights.
 """
 
 from __future__ import annotations
@@ -86,28 +86,28 @@ class RewardStage:
         self.optimiser = Optimiser(parameters, self.settings)
         self.micro_batcher = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
-    def step(self, number: int) -> dict[str, float]:
+    def step(self, step: int) -> dict[str, float]:
         """Minimise the mean loss over the pairs of one batch.
 
         Raises NonFinite, with everything as before the step, if a reward, the loss or the gradient is not finite.
         """
         try:
-            return self._step(number)
+            return self._step(step)
         except NonFinite:
             self.optimiser.zero_grad()
             raise
         finally:
             self.backbone.set_adapter_dropout(False)
 
-    def _step(self, number: int) -> dict[str, float]:
-        index = batch_indices(number, len(self.pairs), self.settings.batch_size, self.seed, self.label)
+    def _step(self, step: int) -> dict[str, float]:
+        index = batch_indices(step, len(self.pairs), self.settings.batch_size, self.seed, self.label)
         pairs = [self.pairs[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
             loss, rewards = self.micro_batcher.retry_on_oom(
                 lambda: self._backward(pairs), self.optimiser.zero_grad
             )
-        lr_scale = lr_multiplier(number, self.total, self.settings)
+        lr_scale = lr_multiplier(step, self.total, self.settings)
         with attach_tensors(partial(self._dump_tensors, pairs)):
             norm = self.optimiser.clip_and_step(lr_scale)
         metrics = {"loss": loss, "lr": self.settings.lr * lr_scale, "grad_norm": norm}
@@ -153,13 +153,13 @@ class RewardStage:
     def evaluate(self, done: int) -> dict[str, float]:
         """Measure held-out loss, margin, calibration and strict accuracy with its 95 % interval, also by group.
 
-        `select/loss` is the loss of the pairs that choose the best checkpoint; no other figure includes them.
+        `select/loss` is the loss of the pairs that choose the best checkpoint; no other metric includes them.
         """
-        found = {}
+        metrics = {}
         if self.selection:
             rewards = torch.as_tensor(self._score(self.selection, "RM: selection pairs"), dtype=torch.float32)
-            found["select/loss"] = float(self.loss(rewards[:, 0], rewards[:, 1], self.selection).mean())
-        return found | self._evaluate_held_out()
+            metrics["select/loss"] = float(self.loss(rewards[:, 0], rewards[:, 1], self.selection).mean())
+        return metrics | self._evaluate_held_out()
 
     def _evaluate_held_out(self) -> dict[str, float]:
         if not self.held_out:
@@ -169,24 +169,24 @@ class RewardStage:
         loss = self.loss(tensors[:, 0], tensors[:, 1], self.held_out).mean()
         metrics = {"eval/loss": float(loss)}
         metrics |= {f"eval/{key}": value for key, value in _accuracy(rewards, self.held_out).items()}
-        decided = [i for i, pair in enumerate(self.held_out) if pair.label != 0.5]
+        preferred = [i for i, pair in enumerate(self.held_out) if pair.label != 0.5]
         low, high = (
-            wilson_interval(_num_correct(rewards, self.held_out), len(decided)) if decided else (0.0, 1.0)
+            wilson_interval(_num_correct(rewards, self.held_out), len(preferred)) if preferred else (0.0, 1.0)
         )
         metrics |= {"eval/reward/mean": float(rewards.mean()), "eval/reward/std": float(rewards.std())}
         labels = np.array([pair.label for pair in self.held_out])
         calibration = training_calibration(rewards[:, 0] - rewards[:, 1], labels)
         metrics |= {f"eval/{name}": value for name, value in calibration.items()}
-        metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high, "eval/pairs": float(len(decided))}
+        metrics |= {"eval/accuracy_low": low, "eval/accuracy_high": high, "eval/pairs": float(len(preferred))}
         domains: dict[str, list[int]] = defaultdict(list)
-        for i in decided:
+        for i in preferred:
             domains[self.held_out[i].domain].append(i)
         if len(domains) > 1:
             for name, index in sorted(domains.items()):
                 correct = _num_correct(rewards[index], [self.held_out[i] for i in index])
                 metrics[f"eval/accuracy_{name or 'none'}"] = correct / len(index)
-        rows = [self.held_out[i] for i in decided]
-        right = [float(_num_correct(rewards[[i]], [self.held_out[i]])) for i in decided]
+        rows = [self.held_out[i] for i in preferred]
+        right = [float(_num_correct(rewards[[i]], [self.held_out[i]])) for i in preferred]
         languages = [row.language for row in rows]
         return metrics | mean_by_group("eval/accuracy_language_", languages, right)
 
@@ -194,9 +194,9 @@ class RewardStage:
         """Do nothing: the loss of the first step is that of the initial weights."""
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
-        """Return the negative loss of the selection pairs; None without them, so that the last weights are kept.
+        """Return the negative loss of the selection pairs; None without them, so the last weights are kept.
 
-        The held-out pairs that are reported choose nothing: that would bias their figures.
+        The held-out pairs that are reported are not used for selection, which would bias their figures.
         """
         return -metrics["select/loss"] if "select/loss" in metrics else None
 
@@ -213,11 +213,11 @@ class RewardStage:
         return text
 
     def tensors(self) -> dict[str, Tensor]:
-        """Adapter, head and optimiser."""
+        """Return adapter, head and optimiser state."""
         return self.optimiser.tensors()
 
     def state(self) -> dict[str, Any]:
-        """What fits into memory; the order of pairs is a function of the step."""
+        """Return the token budget; the order of pairs is a function of the step."""
         return {"micro_batch_tokens": self.micro_batcher.tokens}
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -226,7 +226,7 @@ class RewardStage:
         self.micro_batcher.tokens = int(state["micro_batch_tokens"])
 
     def save(self, folder: Path) -> None:
-        """Calibrate on training pairs, then write the adapter or every weight, the head and metadata.
+        """Calibrate on training pairs, then write the adapter or all weights, the head and metadata.
 
         Weights that trained in float32 are rounded first, so that the calibration is that of the saved model.
         """
@@ -285,9 +285,9 @@ def _num_correct(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> int:
 
 def _accuracy(rewards: np.ndarray, pairs: Sequence[TokenPair]) -> dict[str, float]:
     preferred = np.sign(np.array([pair.label for pair in pairs]) - 0.5)
-    decided = int((preferred != 0).sum())
+    pairs_with_preference = int((preferred != 0).sum())
     margin = ((rewards[:, 0] - rewards[:, 1]) * preferred)[preferred != 0]
     return {
-        "accuracy": _num_correct(rewards, pairs) / decided if decided else 0.0,
-        "margin": float(margin.mean()) if decided else 0.0,
+        "accuracy": _num_correct(rewards, pairs) / pairs_with_preference if pairs_with_preference else 0.0,
+        "margin": float(margin.mean()) if pairs_with_preference else 0.0,
     }

@@ -35,21 +35,21 @@ def infinite_indices(first: int, count: int, rows: int, seed: int, label: str) -
     return indices
 
 
-def draw_prompts(number: int, count: int, rows: int, seed: int, label: str) -> list[list[int]]:
-    """Return the `count` prompts of update `number`, as lists without repeated entries; one list if all differ.
+def draw_prompts(update: int, count: int, rows: int, seed: int, label: str) -> list[list[int]]:
+    """Return the `count` prompts of update `update`, as lists without repeated entries; one list if all differ.
 
     A response is a function of (purpose, prompt, sample): a prompt drawn twice needs two purposes.
     """
-    return split_repeats(infinite_indices(number * count, count, rows, seed, f"{label} prompts"))
+    return split_repeats(infinite_indices(update * count, count, rows, seed, f"{label} prompts"))
 
 
 def split_repeats(rows: Sequence[T]) -> list[list[T]]:
     """Split rows into lists without repeated entries; one list if all rows differ."""
     lists: list[list[T]] = []
-    seen: Counter[T] = Counter()
+    counts: Counter[T] = Counter()
     for row in rows:
-        if seen[row] == len(lists):
+        if counts[row] == len(lists):
             lists.append([])
-        lists[seen[row]].append(row)
-        seen[row] += 1
+        lists[counts[row]].append(row)
+        counts[row] += 1
     return lists

@@ -56,35 +56,35 @@ class SupervisedStage:
         self.optimiser = Optimiser(self.policy.parameters(), self.settings)
         self.micro_batcher = MicroBatcher(self.settings.micro_batch_tokens, self.label, backbone)
 
-    def step(self, number: int) -> dict[str, float]:
+    def step(self, step: int) -> dict[str, float]:
         """Minimise the mean loss over the response tokens of one batch.
 
         Raises NonFinite, with everything as before the step, if a log-probability, the loss or the gradient is not
         finite.
         """
         try:
-            return self._step(number)
+            return self._step(step)
         except NonFinite:
             self.optimiser.zero_grad()
             raise
         finally:
             self.backbone.set_adapter_dropout(False)
 
-    def _step(self, number: int) -> dict[str, float]:
-        began = time.perf_counter()
-        index = batch_indices(number, len(self.rows), self.settings.batch_size, self.seed, self.label)
+    def _step(self, step: int) -> dict[str, float]:
+        start = time.perf_counter()
+        index = batch_indices(step, len(self.rows), self.settings.batch_size, self.seed, self.label)
         rows = [self.rows[i] for i in index]
         self.backbone.set_adapter_dropout(True)
         with self.backbone.role(self.adapter):
             loss = self.micro_batcher.retry_on_oom(lambda: self._backward(rows), self.optimiser.zero_grad)
-        lr_scale = lr_multiplier(number, self.total, self.settings)
+        lr_scale = lr_multiplier(step, self.total, self.settings)
         with attach_tensors(lambda: vars(self._collate(rows))):
             norm = self.optimiser.clip_and_step(lr_scale)
         return {
             "loss": loss,
             "lr": self.settings.lr * lr_scale,
             "grad_norm": norm,
-            "tokens_per_second": sum(len(row.tokens) for row in rows) / (time.perf_counter() - began),
+            "tokens_per_second": sum(len(row.tokens) for row in rows) / (time.perf_counter() - start),
             "memory/micro_batch_tokens": float(self.micro_batcher.tokens),
         }
 
@@ -158,12 +158,12 @@ class SupervisedStage:
         if self.adapter is None:
             self.backbone.save_model(folder)
             return
-        before = self.evaluate(self.total)
+        metrics = self.evaluate(self.total)
         self.backbone.merge(self.adapter)
         self.policy = Policy(self.backbone, None)
-        if before:
+        if metrics:
             after = self.evaluate(self.total)
-            say(f"SFT: held-out loss {before['eval/loss']:.4f}, after merging {after['eval/loss']:.4f}")
+            say(f"SFT: held-out loss {metrics['eval/loss']:.4f}, after merging {after['eval/loss']:.4f}")
         self.backbone.save_model(folder)
 
     def _batches(self, rows: Sequence[TokenDemonstration]) -> Iterator[tuple[list[int], TokenBatch]]:

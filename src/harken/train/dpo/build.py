@@ -42,25 +42,31 @@ def build_dpo_stage(
         "lower it to {limit}",
     )
     if config.training.dpo.loss == "kto" and not holds_pairs(config.data):
-        rows, others, asked = load_data.encode_rated(config, renderer, run)
-        rated, rated_aside = rated_from_rows(rows), rated_from_rows(others)
-        made, aside = _rated(config, rated, "training"), _rated(config, rated_aside, "held-out")
-        data = load_data.lineage(config, rated, rated_aside)
-        return DPOStage(config, models, made, aside, engine, asked, run), data
-    pairs, held_out, asked = load_data.encode_preferences_and_prompts(config, renderer, run)
-    made, aside = _examples(config, pairs, "training"), _examples(config, held_out, "held-out")
-    return DPOStage(config, models, made, aside, engine, asked, run), load_data.lineage(
-        config, pairs, held_out
+        rows, held_out_rows, eval_prompts = load_data.encode_rated(config, renderer, run)
+        rated, held_out_rated = rated_from_rows(rows), rated_from_rows(held_out_rows)
+        examples, held_out_examples = (
+            _rated(config, rated, "training"),
+            _rated(config, held_out_rated, "held-out"),
+        )
+        data = load_data.lineage(config, rated, held_out_rated)
+        return DPOStage(config, models, examples, held_out_examples, engine, eval_prompts, run), data
+    pairs, held_out, eval_prompts = load_data.encode_preferences_and_prompts(config, renderer, run)
+    examples, held_out_examples = (
+        _examples(config, pairs, "training"),
+        _examples(config, held_out, "held-out"),
     )
+    return DPOStage(
+        config, models, examples, held_out_examples, engine, eval_prompts, run
+    ), load_data.lineage(config, pairs, held_out)
 
 
-def _rated(config: RunConfig, rated: Sequence[RatedResponse], which: str) -> list[PreferenceExample]:
+def _rated(config: RunConfig, rated: Sequence[RatedResponse], split: str) -> list[PreferenceExample]:
     """Make the examples of single responses, and print how many there are of each kind."""
     up = sum(row.desirable for row in rated)
-    say(f"DPO: {len(rated):,} {which} responses for kto: {up:,} desirable, {len(rated) - up:,} undesirable")
-    if which == "training" and up in (0, len(rated)):
+    say(f"DPO: {len(rated):,} {split} responses for kto: {up:,} desirable, {len(rated) - up:,} undesirable")
+    if split == "training" and up in (0, len(rated)):
         say(
-            "warning: all training responses have the same thumb, and kto learns from the difference. "
+            "warning: all training responses have the same thumb, but kto learns from the difference. "
             "Fix: add rows with the other thumb"
         )
     return rated_examples(rated, config.seed, config.data.max_length)
@@ -74,17 +80,17 @@ def pairs_to_examples(config: RunConfig, pairs: Sequence[TokenPair]) -> list[Pre
     return pair_examples(pairs, drop_ties=config.training.dpo.ties == "drop")
 
 
-def _examples(config: RunConfig, pairs: Sequence[TokenPair], which: str) -> list[PreferenceExample]:
-    """Make the examples, and print how many rows became what."""
+def _examples(config: RunConfig, pairs: Sequence[TokenPair], split: str) -> list[PreferenceExample]:
+    """Make the examples, and print how many rows became pairs, responses or ties."""
     assert isinstance(config.training, DPOTraining)
     settings, examples = config.training.dpo, pairs_to_examples(config, pairs)
     ties = sum(pair.label == 0.5 for pair in pairs)
     if settings.loss == "kto":
         up = sum(example.label == 1.0 for example in examples)
         say(
-            f"DPO: {len(pairs):,} {which} pairs taken as {len(examples):,} responses for kto: {up:,} desirable, "
+            f"DPO: {len(pairs):,} {split} pairs taken as {len(examples):,} responses for kto: {up:,} desirable, "
             f"{len(examples) - up:,} undesirable; {ties:,} ties left out"
         )
     elif settings.ties == "drop" and ties:
-        say(f"DPO: {ties:,} of {len(pairs):,} {which} pairs are ties and are left out (ties: drop)")
+        say(f"DPO: {ties:,} of {len(pairs):,} {split} pairs are ties and are left out (ties: drop)")
     return examples

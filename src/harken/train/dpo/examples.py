@@ -12,7 +12,7 @@ from harken.seeds import permutation
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """Hold a response after its prompt, as token ids. The first `prompt_length` of `tokens` are the prompt."""
+    """A response after its prompt, as token ids. The first `prompt_length` of `tokens` are the prompt."""
 
     tokens: tuple[int, ...]
     prompt_length: int
@@ -25,7 +25,7 @@ class TokenResponse:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceExample:
-    """Hold one item of a preference loss.
+    """One item of a preference loss.
 
     Of a pair, `first` is the chosen response, `second` the rejected one and `label` the probability that the chosen is
     better. For KTO, `first` is the rated response, `label` 1 (thumb up) or 0 (thumb down), and `second` the
@@ -47,7 +47,7 @@ class PreferenceExample:
 
 @dataclass(frozen=True, slots=True)
 class RatedResponse:
-    """Hold a response with a thumb: `desirable` is up."""
+    """A response with a thumb: `desirable` is up."""
 
     id: str
     response: TokenResponse
@@ -64,7 +64,7 @@ def pair_examples(pairs: Sequence[TokenPair], *, drop_ties: bool = False) -> lis
 
 
 def rated_from_pairs(pairs: Sequence[TokenPair]) -> list[RatedResponse]:
-    """Split each pair into a thumb up for the better side and a thumb down for the other. Ties give nothing."""
+    """Split each pair into a thumb up for the better side and a thumb down for the other. Ties are left out."""
     rated = []
     for pair in pairs:
         if pair.label == 0.5:
@@ -85,7 +85,7 @@ def rated_from_rows(rows: Sequence[TokenDemonstration]) -> list[RatedResponse]:
 def rated_examples(rated: Sequence[RatedResponse], seed: int, max_length: int) -> list[PreferenceExample]:
     """Return one example per rated response, each with the response to another prompt for KTO's KL.
 
-    The other response is drawn by the seed, once for the whole run, so that the reference scores it once. It is
+    The other response is drawn once for the whole run (by the seed), so that the reference scores it once. It is
     shortened to fit `max_length`. Where all rows have one prompt, it is a response to that prompt.
     """
     order = permutation(len(rated), seed, "KTO mismatched")
@@ -103,8 +103,8 @@ def rated_examples(rated: Sequence[RatedResponse], seed: int, max_length: int) -
 
 def _mismatched(rated: Sequence[RatedResponse], order: Sequence[int], place: int) -> TokenResponse:
     """Return the next response in `order` that belongs to another prompt; the next one if there is none."""
-    own = rated[order[place]].response
-    prompt = own.tokens[: own.prompt_length]
+    response = rated[order[place]].response
+    prompt = response.tokens[: response.prompt_length]
     for step in range(1, len(order)):
         other = rated[order[(place + step) % len(order)]].response
         if other.tokens[: other.prompt_length] != prompt:

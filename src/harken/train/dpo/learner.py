@@ -52,7 +52,7 @@ class PreferenceLearner:
     ) -> tuple[float, ExampleScores]:
         """Accumulate the gradients of the mean loss; return it and the scores. `reference` are its scores.
 
-        Raises NonFinite for a score or loss that is not finite, with gradients that the caller has to drop.
+        Raises NonFinite for a score or loss that is not finite, with gradients that the caller has to zero.
         """
         kl = self._kl_baseline(examples, reference)
         attempt = partial(self._losses, examples, reference, kl, backward=True)
@@ -85,11 +85,11 @@ class PreferenceLearner:
         """Score the sides of every example under `model`. With `label`, show progress."""
 
         def attempt() -> Tensor:
-            found = torch.zeros(len(examples), len(sides))
+            scores = torch.zeros(len(examples), len(sides))
             for group in self._groups(examples, sides, label):
                 rows = [examples[i] for i in group]
-                found[group] = self._forward(model, rows, sides)[0].cpu()
-            return found
+                scores[group] = self._forward(model, rows, sides)[0].cpu()
+            return scores
 
         return self.micro_batcher.retry_on_oom(attempt)
 
@@ -118,17 +118,19 @@ class PreferenceLearner:
         total = 0.0
         for group in self._groups(examples, sides, label):
             rows = [examples[i] for i in group]
-            own, row_nll = self._forward(self.policy, rows, sides)
-            known = reference[group].to(own)
+            policy_scores, row_nll = self._forward(self.policy, rows, sides)
+            reference_scores = reference[group].to(policy_scores)
             if len(sides) == 1:  # the baseline's side is scored for the whole batch at once
-                own = torch.cat([own, known[:, 1:]], -1)
-            scores = ExampleScores(own, known, row_nll)
-            row_losses = example_losses(self.settings, scores, label_tensor([e.label for e in rows], own), kl)
+                policy_scores = torch.cat([policy_scores, reference_scores[:, 1:]], -1)
+            scores = ExampleScores(policy_scores, reference_scores, row_nll)
+            row_losses = example_losses(
+                self.settings, scores, label_tensor([e.label for e in rows], policy_scores), kl
+            )
             if backward:
                 loss = row_losses.sum() / len(examples)
                 loss.backward()  # type: ignore[no-untyped-call]
             losses[group], nll[group] = row_losses.detach().cpu().float(), row_nll.detach().cpu().float()
-            policy[group] = own.detach().cpu().float()
+            policy[group] = policy_scores.detach().cpu().float()
             total += float(losses[group].sum())
             tensors = partial(self.dump_tensors, rows)
             # A bounded loss such as KTO's maps an infinite score to a finite number, so check the scores too.

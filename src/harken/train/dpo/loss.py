@@ -15,7 +15,7 @@ from harken.maths.preference_optimisation import PairLoss
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """Hold the scores of examples, [examples, 2]: log-probabilities of `first` and `second`, as the loss takes them.
+    """The scores of examples, [examples, 2]: log-probabilities of `first` and `second`, as the loss takes them.
 
     `nll` is the mean negative log-likelihood per token of `first`.
     """
@@ -68,10 +68,10 @@ def pair_loss(settings: PreferenceLossSettings) -> PairLoss:
         return lambda chosen, rejected: losses.simpo(chosen, rejected, beta, settings.margin)
     if settings.loss == "orpo":
         return losses.odds_ratio
-    plain = losses.dpo_loss(beta)
+    loss = losses.dpo_loss(beta)
     if settings.loss == "robust":
-        return lambda chosen, rejected: losses.robust_loss(plain, chosen, rejected, settings.label_smoothing)
-    return plain
+        return lambda chosen, rejected: losses.robust_loss(loss, chosen, rejected, settings.label_smoothing)
+    return loss
 
 
 def implicit_rewards(settings: PreferenceLossSettings, scores: ExampleScores) -> Float[Tensor, "examples 2"]:

@@ -27,17 +27,17 @@ def preference_metrics(
     label = torch.tensor([example.label for example in examples])
     if settings.loss == "kto":
         return _rated(rewards[:, 0], scores, label > 0.5)
-    better = _by_label(scores.policy, label)
+    by_label = _by_label(scores.policy, label)
     ordered, logratios = _by_label(rewards, label), _by_label(scores.logratios, label)
-    decided = label != 0.5
-    margins = (ordered[:, 0] - ordered[:, 1])[decided]
+    has_preference = label != 0.5
+    margins = (ordered[:, 0] - ordered[:, 1])[has_preference]
     metrics = {
         "rewards/chosen": _mean(ordered[:, 0]),
         "rewards/rejected": _mean(ordered[:, 1]),
         "rewards/accuracies": _mean((margins > 0).float()),
         "rewards/margins": _mean(margins),
-        "logps/chosen": _mean(better[:, 0]),
-        "logps/rejected": _mean(better[:, 1]),
+        "logps/chosen": _mean(by_label[:, 0]),
+        "logps/rejected": _mean(by_label[:, 1]),
     }
     if not torch.isnan(scores.reference).any():
         lengths = _by_label(_lengths(settings, examples), label)
@@ -49,14 +49,14 @@ def accuracy_interval(
     metrics: dict[str, float], settings: PreferenceLossSettings, examples: Sequence[PreferenceExample]
 ) -> dict[str, float]:
     """Return the 95 % Wilson interval of `rewards/accuracies` and the number of examples it is over."""
-    decided = sum(settings.loss == "kto" or example.label != 0.5 for example in examples)
+    pairs = sum(settings.loss == "kto" or example.label != 0.5 for example in examples)
     low, high = 0.0, 1.0
-    if decided:
-        low, high = wilson_interval(round(metrics["rewards/accuracies"] * decided), decided)
+    if pairs:
+        low, high = wilson_interval(round(metrics["rewards/accuracies"] * pairs), pairs)
     return {
         "rewards/accuracies_low": low,
         "rewards/accuracies_high": high,
-        "rewards/pairs": float(decided),
+        "rewards/pairs": float(pairs),
     }
 
 

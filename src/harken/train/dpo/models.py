@@ -35,7 +35,7 @@ ADAPTER = "policy"
 
 @dataclass
 class PolicyModels:
-    """Hold the policy that is trained, its frozen reference, and the frozen reward models if there are any."""
+    """The policy that is trained, its frozen reference, and any frozen reward models."""
 
     config: RunConfig
     source: ModelSource
@@ -83,15 +83,18 @@ class PolicyModels:
 
     def check_frozen(self) -> None:
         """Raise FrozenWeightsChanged if the base, the reference or a reward model has changed since the start."""
-        now = self._fingerprints()
-        if changed := self.changed_frozen(now):
+        fingerprints = self._fingerprints()
+        if changed := self.changed_frozen(fingerprints):
             raise FrozenWeightsChanged(changed)
-        say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
+        say(
+            "frozen weights unchanged: "
+            + ", ".join(f"{name} {value[:12]}" for name, value in fingerprints.items())
+        )
 
-    def changed_frozen(self, now: Mapping[str, str] | None = None) -> list[str]:
-        """Return the components whose frozen weights changed since the start. `now`: their present fingerprints."""
-        now = self._fingerprints() if now is None else now
-        return [name for name, value in self.frozen_fingerprints.items() if now[name] != value]
+    def changed_frozen(self, fingerprints: Mapping[str, str] | None = None) -> list[str]:
+        """Return the components whose frozen weights changed since the start; `fingerprints` are the present ones."""
+        fingerprints = self._fingerprints() if fingerprints is None else fingerprints
+        return [name for name, value in self.frozen_fingerprints.items() if fingerprints[name] != value]
 
     def _fingerprints(self) -> dict[str, str]:
         frozen = dict(self.rewards.frozen_parameters) if self.rewards else {}
@@ -110,16 +113,18 @@ def build_policy_models(
     a frozen copy. Raises UserError as `resolve_rewards` does.
     """
     training = config.training
-    found = resolve_rewards(training) if isinstance(training, OnlineDPOTraining) else None
+    resolved = resolve_rewards(training) if isinstance(training, OnlineDPOTraining) else None
     backbone = Backbone.load(source, weight_dtype, device)
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     base = backbone.base_folder(run.root / "base")
     shared = None if config.lora is None else backbone
-    rewards = load_rewards(found, config, source, shared, renderer, weight_dtype, device) if found else None
+    rewards = (
+        load_rewards(resolved, config, source, shared, renderer, weight_dtype, device) if resolved else None
+    )
     if config.lora is None:
         backbone.train_all_weights()
     else:
         backbone.add_adapter(ADAPTER, config.lora, config.seed)
     policy = Policy(backbone, ADAPTER if config.lora else None)
     reference = Policy(shared or Backbone.load(source, weight_dtype, device), None)
-    return PolicyModels(config, source, policy, reference, base, found, rewards)
+    return PolicyModels(config, source, policy, reference, base, resolved, rewards)

@@ -70,21 +70,21 @@ class OnlineDPOStage:
             engine, self.rewards, judges, held_out, self.settings, config.seed, run.held_out
         )
 
-    def step(self, number: int) -> dict[str, float]:
-        """Run update `number` (from 0) and return its metrics.
+    def step(self, update: int) -> dict[str, float]:
+        """Run update `update` (from 0) and return its metrics.
 
         Raises NonFinite, with everything as before the update, if a reward, a score, the loss or the gradient is not
         finite.
         """
         try:
-            return self._update(number)
+            return self._update(update)
         except NonFinite:
             self.learner.optimiser.zero_grad()
             raise
 
-    def _update(self, number: int) -> dict[str, float]:
+    def _update(self, update: int) -> dict[str, float]:
         watch = Stopwatch(self.models.policy.backbone.device)
-        rollouts = self._generate(number)
+        rollouts = self._generate(update)
         watch.lap("time/generate")
         scored = score_all(self.rewards, rollouts)
         reward = torch.tensor([row.reward for row in scored])
@@ -100,7 +100,7 @@ class OnlineDPOStage:
         reference = self.learner.scores(self.models.reference, examples)
         watch.lap("time/evaluate")
 
-        lr_scale = lr_multiplier(number, self.total, self.training)
+        lr_scale = lr_multiplier(update, self.total, self.training)
         if examples:
             loss, scores = self.learner.accumulate_gradients(examples, reference)
             with attach_tensors(lambda: self.learner.dump_tensors(examples)):
@@ -108,20 +108,20 @@ class OnlineDPOStage:
             metrics["loss"] = loss
             metrics |= preference_metrics(self.settings, scores, examples)
         watch.lap("time/learn")
-        write_scored_rollouts(self.run.rollouts / f"update-{number + 1:06d}.parquet", scored, step=number + 1)
+        write_scored_rollouts(self.run.rollouts / f"update-{update + 1:06d}.parquet", scored, step=update + 1)
         return metrics | self._pair_metrics(ranked, lr_scale) | watch.laps
 
-    def _generate(self, number: int) -> list[Rollout]:
+    def _generate(self, update: int) -> list[Rollout]:
         settings = self.settings
         sampling = Sampling(
             settings.max_gen_len, settings.temperature, self.seed, settings.samples_per_prompt
         )
         rollouts: list[Rollout] = []
-        draws = draw_prompts(number, settings.prompts_per_update, len(self.prompts), self.seed, self.label)
+        draws = draw_prompts(update, settings.prompts_per_update, len(self.prompts), self.seed, self.label)
         for repeat, rows in enumerate(draws):
-            purpose = f"online_dpo/{number}/{repeat}"
+            purpose = f"online_dpo/{update}/{repeat}"
             prompts = [self.prompts[i] for i in rows]
-            rollouts += self.engine.generate(prompts, sampling, f"update-{number}", purpose)
+            rollouts += self.engine.generate(prompts, sampling, f"update-{update}", purpose)
         return rollouts
 
     def _examples(self, ranked: RankedPairs) -> list[PreferenceExample]:

@@ -12,7 +12,7 @@ from harken.train.dpo.examples import PreferenceExample, RatedResponse, TokenRes
 
 @dataclass(frozen=True)
 class RankedPairs:
-    """Hold the best and the worst response of each prompt, and the number of prompts whose responses all tie."""
+    """The best and the worst response of each prompt, and the number of prompts whose responses all tie."""
 
     examples: list[PreferenceExample]
     ties: int

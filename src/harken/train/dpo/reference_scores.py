@@ -30,15 +30,15 @@ def scores_fingerprint(examples: Sequence[PreferenceExample], *facts: str) -> st
 def kept_scores(
     path: Path, fingerprint: str, rows: int, compute: Callable[[], Float[Tensor, "rows 2"]]
 ) -> Float[Tensor, "rows 2"]:
-    """Return the scores kept in `path` if they are of these rows and this reference; else compute and keep them.
+    """Return the scores stored in `path` if they are for these rows and this reference; else compute and keep them.
 
-    A file that is damaged, or that is of other rows, is replaced: the scores are a function of the run's inputs.
+    A damaged file, or one from different rows, is replaced: the scores are a function of the run's inputs.
     """
     if path.exists():
-        found = _read(path, fingerprint, rows)
-        if isinstance(found, Tensor):
-            return found
-        say(f"warning: {path.name} is not used ({found}); the reference scores the rows again")
+        stored = _read(path, fingerprint, rows)
+        if isinstance(stored, Tensor):
+            return stored
+        say(f"warning: {path.name} is not used ({stored}); the reference scores the rows again")
     scores = compute().contiguous()
     # One entry: safetensors writes several in an order that differs between processes.
     facts = {_KEY: f"{fingerprint} {_sha256(scores)}"}
@@ -47,14 +47,14 @@ def kept_scores(
 
 
 def _read(path: Path, fingerprint: str, rows: int) -> Tensor | str:
-    """Return the kept scores, or why they cannot be used."""
+    """Return the stored scores, or why they cannot be used."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
-            kept, _, sha256 = facts.get(_KEY, "").partition(" ")
-            if kept != fingerprint:
-                return "it is of other rows, another reference or other settings"
-            # The size first: a damaged header must not make a huge tensor.
+            recorded, _, sha256 = facts.get(_KEY, "").partition(" ")
+            if recorded != fingerprint:
+                return "it is from different rows, another reference or different settings"
+            # Check the size first: a damaged header must not make a huge tensor.
             if list(file.keys()) != ["scores"] or file.get_slice("scores").get_shape() != [rows, 2]:
                 return "it has another shape"
             scores: Tensor = file.get_tensor("scores")

@@ -19,7 +19,7 @@ from harken.train.ppo.metrics import response_metrics
 class SampledResponses:
     """Sample one response to each prompt, with the same random draws each time, and compare with the reference.
 
-    DPO trains on responses that others wrote. Its KL and its lengths show only in responses that it sampled.
+    DPO trains on responses that others wrote, so its KL and lengths can only be measured on responses that it samples.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SampledResponses:
     def measure(self, done: int) -> dict[str, float]:
         """Measure KL (nats per sequence), length and rates after `done` steps; {} without prompts.
 
-        `eval/tokens_change` is the mean length divided by that before training (`done` 0).
+        `eval/tokens_change` is the mean length divided by the mean length before training (`done` 0).
         """
         if not self.prompts:
             return {}

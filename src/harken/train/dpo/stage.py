@@ -76,7 +76,7 @@ class DPOStage:
             *models.reference_facts(),
             self.settings.model_dump_json(include={"length_normalise", "ld_alpha"}),
         )
-        """What the reference's scores depend on besides the rows."""
+        """Inputs of the reference's scores besides the rows."""
 
     @cached_property
     def reference(self) -> Tensor:
@@ -88,22 +88,22 @@ class DPOStage:
         )
         return kept_scores(self.run.reference_scores, fingerprint, len(rows), compute)
 
-    def step(self, number: int) -> dict[str, float]:
+    def step(self, step: int) -> dict[str, float]:
         """Minimise the mean loss over one batch.
 
         Raises NonFinite, with everything as before the step, if a score, the loss or the gradient is not finite.
         """
         try:
-            return self._step(number)
+            return self._step(step)
         except NonFinite:
             self.learner.optimiser.zero_grad()
             raise
 
-    def _step(self, number: int) -> dict[str, float]:
-        index = batch_indices(number, len(self.examples), self.training.batch_size, self.seed, self.label)
+    def _step(self, step: int) -> dict[str, float]:
+        index = batch_indices(step, len(self.examples), self.training.batch_size, self.seed, self.label)
         examples = [self.examples[i] for i in index]
         loss, scores = self.learner.accumulate_gradients(examples, self.reference[index])
-        lr_scale = lr_multiplier(number, self.total, self.training)
+        lr_scale = lr_multiplier(step, self.total, self.training)
         with attach_tensors(partial(self.learner.dump_tensors, examples)):
             norm = self.learner.optimiser.clip_and_step(lr_scale)
         return {
@@ -115,8 +115,8 @@ class DPOStage:
 
     def on_train_begin(self) -> None:
         """Score all rows with the reference, and sample from it: the policy starts as the reference."""
-        began = time.perf_counter()
-        rows, seconds = len(self.reference), time.perf_counter() - began
+        start = time.perf_counter()
+        rows, seconds = len(self.reference), time.perf_counter() - start
         say(
             f"DPO: the reference scored {rows:,} rows in {seconds:.1f} s; kept in {self.run.reference_scores.name}"
         )
@@ -131,10 +131,12 @@ class DPOStage:
             return {}
         reference = self.reference[len(self.examples) :]
         losses, scores = self.learner.evaluate(self.held_out, reference, "DPO: held-out rows")
-        found = preference_metrics(self.settings, scores, self.held_out)
-        found |= accuracy_interval(found, self.settings, self.held_out)
-        found |= accuracies_by_group(self.settings, scores, self.held_out)
-        return {"eval/loss": float(losses.mean())} | {f"eval/{name}": value for name, value in found.items()}
+        metrics = preference_metrics(self.settings, scores, self.held_out)
+        metrics |= accuracy_interval(metrics, self.settings, self.held_out)
+        metrics |= accuracies_by_group(self.settings, scores, self.held_out)
+        return {"eval/loss": float(losses.mean())} | {
+            f"eval/{name}": value for name, value in metrics.items()
+        }
 
     def selection_metric(self, metrics: Mapping[str, float]) -> float | None:
         """Return minus the held-out loss, or the held-out accuracy; None without held-out rows."""

@@ -28,9 +28,9 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def lr_multiplier(step: int, total: int, settings: Optimisation) -> float:
-    """Compute the learning-rate factor of optimiser step `step` (from 0) of `total`.
+    """Compute the learning-rate multiplier of optimiser step `step` (from 0) of `total`.
 
-    Linear warm-up to 1, then constant, linear decay to 0 or cosine decay to 0. The last step's factor is above 0.
+    Linear warm-up to 1, then constant, linear decay to 0 or cosine decay to 0. The last step's multiplier is above 0.
     """
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
@@ -102,7 +102,7 @@ class Optimiser:
         self.zero_grad()
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
+        """Zero the gradients."""
         self._adam.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ def build_critic(
         raise _critic_error("the reward model and the policy have different bases", "set critic: model")
     if initial.adapter is None or not isinstance(initial.backbone, Backbone):
         raise _critic_error(
-            "the reward model is an encoder, or all its weights were trained: no adapter gives values of prefixes",
+            "the reward model is an encoder, or all its weights were trained: it has no adapter for values of prefixes",
             "set critic_init: zero",
         )
     if shared and not same_tokenizer(initial.tokenizer, shared.tokenizer):
@@ -67,5 +67,5 @@ def build_critic(
     return Critic(initial.backbone, ADAPTER, head)
 
 
-def _critic_error(what: str, fix: str) -> UserError:
-    return UserError(what, where="training.ppo.critic", fix=fix)
+def _critic_error(problem: str, fix: str) -> UserError:
+    return UserError(problem, where="training.ppo.critic", fix=fix)

@@ -18,7 +18,7 @@ from harken.train.oom_retry import MicroBatcher
 
 @dataclass(frozen=True)
 class CachedForward:
-    """Hold the policy's outputs for some rows of a rollout batch, with their autograd graph."""
+    """The policy's outputs for some rows of a rollout batch, with their autograd graph."""
 
     rows: tuple[int, ...]
     outputs: PolicyOutputs
@@ -88,10 +88,10 @@ class Evaluator:
 
     def first_minibatch_last(self, batch: TokenBatch, first_minibatch: Sequence[int]) -> list[list[int]]:
         """Split the batch into micro-batches, ending with the largest micro-batch of `first_minibatch`."""
-        others = sorted(set(range(len(batch.tokens))) - set(first_minibatch))
+        remaining = sorted(set(range(len(batch.tokens))) - set(first_minibatch))
         lengths = batch.attention_mask.sum(-1)
         first = sorted(self._micro_batches(batch, first_minibatch), key=lambda rows: int(lengths[rows].sum()))
-        return [*self._micro_batches(batch, others), *first]
+        return [*self._micro_batches(batch, remaining), *first]
 
     def take_cached(self) -> CachedForward | None:
         """Return the cached forward and forget it; None if there is none."""

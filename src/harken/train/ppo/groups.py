@@ -1,4 +1,4 @@
-"""Find the groups of responses whose rewards are all equal, which a group baseline learns nothing from."""
+"""Find the groups of responses whose rewards are all equal, which give a group baseline no gradient."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from harken.train.ppo.metrics import response_metrics
 
 DEGENERATION_RATES = ("eval/cap_hit", "eval/empty", "eval/repetition")
 KEPT_RESPONSES = 16
-"""Held-out responses of an evaluation that the run folder keeps: those to the first prompts."""
+"""Number of held-out responses of an evaluation that the run folder keeps: those to the first prompts."""
 MAX_RATE_INCREASE = 0.05
-"""A checkpoint is ineligible if one of `DEGENERATION_RATES` is higher than before training by more than this."""
+"""A checkpoint is ineligible if one of `DEGENERATION_RATES` rose by more than this since before training."""
 
 
 class HeldOutEvaluator:
@@ -39,7 +39,7 @@ class HeldOutEvaluator:
         seed: int,
         record: Path | None = None,
     ) -> None:
-        """`record` is the folder where the first responses of every evaluation are kept; None keeps none."""
+        """`record` is the folder where the first responses of every evaluation are kept; None: keep none."""
         self.record = record
         self.engine, self.rewards, self.prompts = engine, rewards, prompts
         self.judges = list(judges)
@@ -83,14 +83,18 @@ class HeldOutEvaluator:
                     f"warning: judge {name} scores none of the held-out responses, so it cannot detect a gamed reward. "
                     "Fix: name another judge in training.ppo.judges"
                 )
-        known = [score for score in scores if score is not None]
-        if not known:
+        known_scores = [score for score in scores if score is not None]
+        if not known_scores:
             return {}
-        before = self.baseline_scores.get(name, scores)
-        pairs = zip(scores, before, strict=True)
-        changes = [now - then for now, then in pairs if now is not None and then is not None]
+        baseline = self.baseline_scores.get(name, scores)
+        pairs = zip(scores, baseline, strict=True)
+        changes = [
+            score - baseline_score
+            for score, baseline_score in pairs
+            if score is not None and baseline_score is not None
+        ]
         kind = "guard" if isinstance(judge, JudgeReward) and name in GUARDS else "judge"
-        metrics = {f"eval/{kind}_{name}": statistics.fmean(known)}
+        metrics = {f"eval/{kind}_{name}": statistics.fmean(known_scores)}
         if changes:
             metrics[f"eval/change_{name}"] = statistics.fmean(changes)
             metrics[f"eval/change_error_{name}"] = _standard_error(changes)
@@ -137,10 +141,10 @@ def _write_responses(
             row,
             scores=(
                 *row.scores,
-                *(Score(f"{JUDGE_COLUMN}{name}", scores[number], 0.0) for name, scores in judged.items()),
+                *(Score(f"{JUDGE_COLUMN}{name}", scores[index], 0.0) for name, scores in judged.items()),
             ),
         )
-        for number, row in enumerate(scored)
+        for index, row in enumerate(scored)
     ]
     write_scored_rollouts(folder / f"update-{done:06d}.parquet", rows, step=done)
 

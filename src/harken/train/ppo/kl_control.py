@@ -25,7 +25,7 @@ _WITHIN_BUDGET = "inside_budget/"
 
 
 class KLCoefficient:
-    """Hold the KL coefficient β: constant, scheduled, or adapted to a target KL in nats per sequence."""
+    """The KL coefficient β: constant, scheduled, or adapted to a target KL in nats per sequence."""
 
     def __init__(self, settings: PPOSettings) -> None:
         self.settings, self.value = settings, settings.kl_coef
@@ -128,7 +128,7 @@ class KLBudget:
 
 
 class KLControl:
-    """Hold the parts of KL control that last longer than one update, with their saved state."""
+    """The parts of KL control that last longer than one update, with their saved state."""
 
     def __init__(self, settings: PPOSettings) -> None:
         self.coefficient = KLCoefficient(settings)

@@ -28,7 +28,7 @@ from harken.train.sampler import infinite_indices
 
 @dataclass(frozen=True)
 class Ptx:
-    """Hold demonstrations whose log-likelihood is added to every optimiser step's loss (PPO-ptx)."""
+    """Demonstrations whose log-likelihood is added to every optimiser step's loss (PPO-ptx)."""
 
     rows: Sequence[TokenDemonstration]
     settings: PtxSettings
@@ -195,7 +195,7 @@ class Learner:
     def _optimiser_step(self, lr_scale: float) -> float:
         """Step every optimiser; return the policy's gradient norm (the critic's if only the critic trains)."""
         norms = {name: optimiser.clip() for name, optimiser in self.optimisers.items()}
-        # After all have clipped: none steps unless all gradients are finite.
+        # Clip all first: no optimiser steps unless all gradients are finite.
         for optimiser in self.optimisers.values():
             optimiser.step(lr_scale)
         return norms["policy"] or norms.get("critic", 0.0)
@@ -205,7 +205,7 @@ class Learner:
         self.discard_gradients()
 
     def discard_gradients(self) -> None:
-        """Drop the gradients of an optimiser step that is not taken, and the cached forward."""
+        """Zero the gradients of an optimiser step that is not taken, and drop the cached forward."""
         self.evaluator.drop_cached()
         for optimiser in self.optimisers.values():
             optimiser.zero_grad()

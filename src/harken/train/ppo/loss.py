@@ -66,7 +66,7 @@ def policy_loss(
 
 
 def policy_divisor(counts: TokenCounts, settings: PPOSettings) -> int:
-    """Return what the summed policy loss of an optimiser step is divided by.
+    """Return the divisor of an optimiser step's summed policy loss.
 
         token     number of tokens                     Yu et al. 2025 (arXiv:2503.14476) eq. 8 (DAPO)
         sequence  number of responses                  Shao et al. 2024 (arXiv:2402.03300) eq. 3 (GRPO)
@@ -102,7 +102,7 @@ class UpdateStats:
     max_ratio_gaps: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     counts: TokenCounts = field(default_factory=lambda: TokenCounts(0, 0, 0))
-    """Those of the latest optimiser step."""
+    """Statistics of the latest optimiser step."""
 
     def begin_step(self, counts: TokenCounts) -> None:
         """Begin an optimiser step over `counts` tokens."""

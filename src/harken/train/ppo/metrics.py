@@ -29,7 +29,7 @@ def rollout_metrics(
     *,
     score_clip: float | None = None,
 ) -> dict[str, float]:
-    """Average over the batch: rewards by source, KL from the reference per sequence and per token, lengths, stops.
+    """Average over the batch: rewards by source, KL from the reference per sequence and token, lengths, stop reasons.
 
     `score_clip` is the bound to which the reward model's scores were clipped.
     """
@@ -74,7 +74,7 @@ def response_metrics(rollouts: Sequence[Rollout], prefix: str) -> dict[str, floa
 
 
 def reward_metrics(scored: Sequence[ScoredRollout], score_clip: float | None) -> dict[str, float]:
-    """Average the rewards, in all and by domain, language and part, and correlate scores with lengths."""
+    """Average the rewards, overall and by domain, language and part, and correlate scores with lengths."""
     rewards = [float(s.reward) for s in scored]
     metrics = {"reward/mean": fmean(rewards), "reward/std": pstdev(rewards)}
     metrics |= by_domain_and_language("reward/mean", [s.rollout.prompt for s in scored], rewards)

@@ -17,7 +17,7 @@ from harken.train.ppo.targets import PPOTargets
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Hold what an optimiser step's losses are divided by: numbers of tokens, and of responses with policy tokens."""
+    """Divisors of an optimiser step's losses: numbers of tokens, and of responses with policy tokens."""
 
     policy: int
     value: int
@@ -33,7 +33,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
-    """Hold rows of a rollout batch with their PPO targets.
+    """Rows of a rollout batch with their PPO targets.
 
     A micro-batch keeps the `counts` of its optimiser step, so the loss does not depend on the split into micro-batches.
     """

@@ -39,7 +39,7 @@ ADAPTER = "policy"
 
 @dataclass
 class PPOModels:
-    """Hold the models of a PPO run, and the fingerprints of the frozen ones."""
+    """The models of a PPO run, and the fingerprints of the frozen ones."""
 
     config: RunConfig
     source: ModelSource
@@ -96,11 +96,14 @@ class PPOModels:
 
     def check_frozen(self) -> None:
         """Raise FrozenWeightsChanged if the base, the reference or a reward model has changed since the start."""
-        now = self._fingerprints()
-        changed = [name for name, value in self.frozen_fingerprints.items() if now[name] != value]
+        fingerprints = self._fingerprints()
+        changed = [name for name, value in self.frozen_fingerprints.items() if fingerprints[name] != value]
         if changed:
             raise FrozenWeightsChanged(changed)
-        say("frozen weights unchanged: " + ", ".join(f"{name} {value[:12]}" for name, value in now.items()))
+        say(
+            "frozen weights unchanged: "
+            + ", ".join(f"{name} {value[:12]}" for name, value in fingerprints.items())
+        )
 
     def _fingerprints(self) -> dict[str, str]:
         fingerprints = {
@@ -125,12 +128,12 @@ def build_ppo_models(
     """
     training = config.training
     assert isinstance(training, PPOTraining)
-    found = resolve_rewards(training)
+    resolved = resolve_rewards(training)
     backbone = Backbone.load(source, weight_dtype, device)
     renderer = Renderer(backbone.tokenizer, config.data.keep_special_tokens)
     base = backbone.base_folder(run.root / "base")
     shared = None if config.lora is None else backbone  # a base that is trained cannot be shared
-    rewards = load_rewards(found, config, source, shared, renderer, weight_dtype, device)
+    rewards = load_rewards(resolved, config, source, shared, renderer, weight_dtype, device)
     if config.lora is None:
         backbone.train_all_weights()
     else:
@@ -142,6 +145,6 @@ def build_ppo_models(
     critic = None
     if training.ppo.critic != "shared":
         critic = build_critic(
-            config, source, shared, rewards.reward_model, found.reward_model, weight_dtype, device
+            config, source, shared, rewards.reward_model, resolved.reward_model, weight_dtype, device
         )
-    return PPOModels(config, source, policy, reference, critic, found, rewards, base)
+    return PPOModels(config, source, policy, reference, critic, resolved, rewards, base)

@@ -22,7 +22,7 @@ _SAVED = "reference/"
 
 
 class Reference:
-    """Hold the frozen reference; the policy is copied into it every `update_every` updates (None: never).
+    """The frozen reference; the policy is copied into it every `update_every` updates (None: never).
 
     A reference that shares the policy's base starts without an adapter and gets a frozen copy of the policy's. The
     weights of a separate model are overwritten.

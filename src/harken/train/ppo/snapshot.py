@@ -11,11 +11,12 @@ from harken.train.ppo.learner import Learner
 
 
 class Snapshot:
-    """Hold weights and optimiser state before an update, held in host memory during it."""
+    """Weights and optimiser state before an update, held in host memory during it."""
 
     def __init__(self, learner: Learner, settings: PPOSettings) -> None:
         self.learner = learner
-        # A single optimiser step is checked for non-finite values before it changes a weight: nothing to roll back.
+        # A single optimiser step is checked for non-finite values before it changes a weight, so there is nothing to
+        # roll back.
         self.needed = (
             settings.epochs * settings.minibatches > 1
             or settings.update_kl_limit is not None

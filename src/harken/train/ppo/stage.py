@@ -1,4 +1,4 @@
-"""Train by token-level PPO (Schulman et al. 2017; Huang et al. 2024). `PPOStage._update` follows their order.
+"""Train by token-level PPO (Schulman et al. 2017; Huang et al. 2024). `PPOStage._update` follows their order of steps.
 
 Sources: Schulman et al. 2017 (arXiv:1707.06347); Stiennon et al. 2020 (arXiv:2009.01325);
 Huang et al. 2024, "The N+ implementation details" (arXiv:2403.17031).

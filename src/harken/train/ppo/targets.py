@@ -26,7 +26,7 @@ from harken.train.ppo.groups import rows_with_spread
 
 @dataclass(frozen=True)
 class PPOTargets:
-    """Hold the targets of a rollout batch: computed once, and fixed for all its epochs.
+    """The targets of a rollout batch: computed once, and fixed for all its epochs.
 
     The policy loss is summed over `policy_mask`, the value loss over `value_mask`. All tensors are undefined outside
     the response. `kl` is always k1, whose mean is the KL; `kl_estimate` is by the configured estimator.
