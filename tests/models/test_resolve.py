@@ -293,7 +293,7 @@ def test_a_folder_that_is_not_whole(make: Any, message: str, tmp_path: Path) -> 
 
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"not one")
-    with pytest.raises(UserError, match="is a file, and not a GGUF file"):
+    with pytest.raises(UserError, match="is a file, but not a GGUF file"):
         resolve(str(tmp_path / "model.gguf"))
 
 

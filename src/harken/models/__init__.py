@@ -1,7 +1,7 @@
-"""Models: where they come from, how they run, what they are used as.
+"""Find, load, run and save models, and give them roles.
 
-peft imports bitsandbytes, which on some processors warns at once that a kernel of its own cannot be fetched. Harken
-does not call that kernel (`models.quantised_linear`), so this warning is left out, before anything here imports peft.
+peft imports bitsandbytes, which on some processors warns on import that one of its kernels cannot be fetched. Harken
+does not call that kernel (`models.quantised_linear`), so the warning is silenced before anything here imports peft.
 """
 
 import logging

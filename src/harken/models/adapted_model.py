@@ -1,6 +1,6 @@
 """A pretrained model with named adapters: what a causal language model and an encoder have in common.
 
-A *role* is which adapter is on: `role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and
+A *role* is the active adapter: `role("policy")`, `role("reward")`, or `role(None)`, the bare base. Forward and
 backward of a role must both happen inside its scope: peft gives a gradient of zero, silently, when the adapter is
 switched in between. `Backbone` is the causal language model, `Encoder` the bidirectional one.
 """
@@ -38,7 +38,7 @@ class AdaptedModel(ABC):
     """One base model, frozen, and the adapters that give it roles. Without adapters all weights can be trained."""
 
     TASK_TYPE = "CAUSAL_LM"
-    """What peft records in an adapter's configuration; it chooses the class that loads it again."""
+    """Task type that peft records in an adapter's configuration; it determines the class that loads the adapter."""
     tokenizer: PreTrainedTokenizerBase
     pad_token: int
 
@@ -109,7 +109,7 @@ class AdaptedModel(ABC):
 
     @property
     def quantised(self) -> bool:
-        """Whether layers of the base are quantised."""
+        """Return whether layers of the base are quantised."""
         return any(is_quantised(parameter) for parameter in self.model.parameters())
 
     @property
@@ -161,12 +161,12 @@ class AdaptedModel(ABC):
         self.model.requires_grad_(True)
 
     def round_trained_weights(self) -> None:
-        """Round weights that trained in float32, for good, to the dtype the model was loaded in."""
+        """Round weights that trained in float32, permanently, to the dtype the model was loaded in."""
         if self._compute is not None:
             cast_parameters(self.model, self._compute)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trainable weights by name; a tied one once."""
+        """Return the trainable weights by name; tied weights once."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @contextmanager
@@ -184,10 +184,10 @@ class AdaptedModel(ABC):
         mark = f".{name}."
         return {key: p for key, p in self.model.named_parameters() if "lora_" in key and mark in key}
 
-    def set_adapter_dropout(self, on: bool) -> None:
+    def set_adapter_dropout(self, enabled: bool) -> None:
         """Switch adapter dropout on or off. The base stays in evaluation mode, without its own dropout."""
         for layer in self._layers:
-            layer.lora_dropout.train(on)
+            layer.lora_dropout.train(enabled)
 
     # -- saving -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """A causal language model's trunk with named adapters: load it, run it packed or padded, decode, save it.
 
-With `adapted_model`, `encoder` and `weights` the only files that touch model code of transformers and peft.
+Only this file, `adapted_model`, `encoder` and `weights` touch model code of transformers and peft.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Backbone(AdaptedModel):
         self._install()
         where = str(source.folder if source else model.config.model_type)
         check_causal(model, self.trunk, where)
-        found = detect_head(model, self.trunk, where)
-        self._scale, self._softcap = found.scale, found.softcap
+        head = detect_head(model, self.trunk, where)
+        self._scale, self._softcap = head.scale, head.softcap
         self._layer_norms = any(isinstance(module, nn.LayerNorm) for module in model.modules())
-        probed = self.forward, self.config, self.dtype
-        self._short = attention.max_eager_length(*probed) if self.device.type == "cpu" else 0
-        self.packs = self._short > 0 and attention.is_packing_equivalent(*probed)
+        probe_args = self.forward, self.config, self.dtype
+        self._short = attention.max_eager_length(*probe_args) if self.device.type == "cpu" else 0
+        self.packs = self._short > 0 and attention.is_packing_equivalent(*probe_args)
         """Whether a batch runs as one packed sequence."""
 
     @classmethod
@@ -151,7 +151,7 @@ class Backbone(AdaptedModel):
         return self.pack(rows).tokens.numel()
 
     def pack(self, rows: Sequence[Sequence[int]]) -> packing.PackedSequence:
-        """Lay out rows as model inputs. On a CPU they are packed without padding, and share common prefixes."""
+        """Pack rows into model inputs. On a CPU they are packed without padding, and share common prefixes."""
         if self.packs:  # with dropout, equal prefixes get different masks
             return packing.pack_rows(rows, share=not lora_linear.has_active_dropout(self._layers))
         return packing.pad_rows(rows, self.pad_token)
@@ -159,7 +159,7 @@ class Backbone(AdaptedModel):
     def forward_packed(
         self, layout: packing.PackedSequence, **inputs: Any
     ) -> Float[Tensor, "places features"]:
-        """Return the trunk's hidden states at every token of a layout."""
+        """Return the trunk's hidden states at every token of packed inputs."""
         kernel = self._attention(layout.token_index.shape[1])
         if layout.segments is not None:
             kernel, inputs = attention.PACKED_ATTENTION, {**inputs, "layout": layout}
@@ -168,7 +168,7 @@ class Backbone(AdaptedModel):
 
     @contextmanager
     def decoding(self, *, pack: bool = True) -> Iterator[None]:
-        """Prepare the layers for decoding inside, without gradients, with the adapter now active."""
+        """Prepare the layers for decoding inside, without gradients, with the currently active adapter."""
         packs = pack and packed_linear.can_pack(self.model)
         try:
             self._unembedding = packed_linear.PackedWeight(self.output_weight) if packs else None
@@ -178,8 +178,8 @@ class Backbone(AdaptedModel):
                 else lora_linear.adapters_cast_once(self._layers)
             ):
                 # Weights that train in float32 need autocast, which the trunk's own forward runs under.
-                plain = self._compute is None and not self.quantised and self._has_decode_step
-                self.decode_step = decode_step.LlamaDecodeStep(self.trunk) if plain else None
+                supported = self._compute is None and not self.quantised and self._has_decode_step
+                self.decode_step = decode_step.LlamaDecodeStep(self.trunk) if supported else None
                 yield
         finally:
             self._unembedding = self.decode_step = None
@@ -196,17 +196,17 @@ class Backbone(AdaptedModel):
         """
         signals.raise_if_stopped()
         config = self.config
-        usual = config._attn_implementation
+        configured = config._attn_implementation
         compute = self._compute or self.dtype
         try:
-            config._attn_implementation = kernel or usual
-            again: AbstractContextManager[None] = nullcontext()
+            config._attn_implementation = kernel or configured
+            recompute_context: AbstractContextManager[None] = nullcontext()
             if self.gradient_checkpointing:
-                again = checkpointed_layers(self.trunk, lambda: self._role)
-            with again, torch.autocast(self.device.type, compute, enabled=self._mixes(compute)):
+                recompute_context = checkpointed_layers(self.trunk, lambda: self._role)
+            with recompute_context, torch.autocast(self.device.type, compute, enabled=self._mixes(compute)):
                 output: Tensor = self.trunk(**inputs).last_hidden_state
         finally:
-            config._attn_implementation = usual
+            config._attn_implementation = configured
         return output.to(
             self.dtype
         )  # autocast may have run the last norm in float32; the output embedding is 16-bit
@@ -219,7 +219,7 @@ class Backbone(AdaptedModel):
     # -- saving -----------------------------------------------------------------------------------
 
     def merge(self, name: str) -> None:
-        """Make the adapter part of the base, for good: computed in float32, rounded once to the base's type.
+        """Merge the adapter into the base, permanently: computed in float32, rounded once to the base's dtype.
 
         Other adapters are lost.
         """
@@ -230,8 +230,8 @@ class Backbone(AdaptedModel):
             assert self.source is not None
             with tempfile.TemporaryDirectory() as folder:
                 self.save_adapter(name, Path(folder), self.source.folder)
-                whole = load_adapter(read_model(self.source.folder, torch.float32), Path(folder))
-            self.model = merge_adapter(whole, name)
+                base = load_adapter(read_model(self.source.folder, torch.float32), Path(folder))
+            self.model = merge_adapter(base, name)
         else:
             self.model = merge_adapter(self._peft.float(), name)
         cast_parameters(self.model, dtype)
@@ -242,7 +242,7 @@ class Backbone(AdaptedModel):
     def save_model(self, folder: Path) -> None:
         """Save the base as a plain transformers folder, with the tokenizer. Raises ValueError while it has adapters.
 
-        Weights that trained in float32 are rounded, for good, to the type the model was loaded in.
+        Weights that trained in float32 are rounded, permanently, to the dtype the model was loaded in.
         """
         if self._peft is not None:
             raise ValueError("merge the adapter before saving the whole model")
@@ -254,7 +254,7 @@ class Backbone(AdaptedModel):
         fused.install(self.model)
 
     def _mixes(self, compute: torch.dtype) -> bool:
-        """Whether a forward needs autocast. Packed layers have one dtype, and autocast costs time per operation."""
+        """Return whether a forward needs autocast, which costs time per operation. Packed layers have one dtype."""
         return compute != torch.float32 and (self._unembedding is None or self._layer_norms)
 
     @cached_property

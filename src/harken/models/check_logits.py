@@ -49,12 +49,14 @@ def check_causal(model: PreTrainedModel, trunk: nn.Module, where: str) -> None:
         )
     _require_finite(states, "hidden states", where)
     size = states.norm(dim=-1).clamp(min=1e-9)
-    later, earlier = ((state - states).norm(dim=-1) / size for state in (with_other_end, with_other_start))
+    later_change, earlier_change = (
+        (state - states).norm(dim=-1) / size for state in (with_other_end, with_other_start)
+    )
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     if dtype.itemsize >= 4:
-        causal = bool((later <= 1000 * torch.finfo(dtype).eps).all())
+        causal = bool((later_change <= 1000 * torch.finfo(dtype).eps).all())
     else:
-        causal = float(later.median()) <= float(earlier.median()) / 4
+        causal = float(later_change.median()) <= float(earlier_change.median()) / 4
     if not causal:
         raise UserError(
             "this model is not causal: its hidden states depend on later tokens",

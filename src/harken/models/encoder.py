@@ -1,7 +1,8 @@
 """A bidirectional encoder (BERT, RoBERTa, DeBERTa, ModernBERT …) as the trunk of a reward model.
 
 Every token attends to every other, so rows are padded with an attention mask, and a row is pooled at its first token
-([CLS]). Nothing is packed, no prefix is shared and nothing is generated: `Encoder` has none of those methods.
+([CLS]). Rows are not packed, prefixes are not shared and an encoder does not generate: `Encoder` has none of those
+methods.
 Source: Devlin et al. 2019 (arXiv:1810.04805).
 """
 
@@ -44,7 +45,7 @@ class Encoder(AdaptedModel):
     """A bidirectional encoder, frozen, and the adapters that turn it into reward models.
 
     Raises UserError for a model whose first state does not depend on later tokens, and for one whose states depend on
-    padding behind the attention mask.
+    padding despite the attention mask.
     """
 
     TASK_TYPE = "FEATURE_EXTRACTION"
@@ -54,19 +55,19 @@ class Encoder(AdaptedModel):
     ) -> None:
         super().__init__(model, source)
         if getattr(model, "pooler", None) is not None:
-            self.model.pooler = None  # its output is not read, so it would only be trained at random
+            self.model.pooler = None  # its output is not used, so its weights would get no gradient
         self.tokenizer = tokenizer
         self._frame = self.renderer()
         self.pad_token = self._frame.pad
         self.max_length = min(position_limits(model), default=None)
-        """Most tokens of a row; None without a limit."""
+        """Maximum tokens of a row; None without a limit."""
         self._has_types = self._takes_token_types()
         fp32_linear.install(self.model)
         self._check_structure()
 
     @classmethod
     def load(cls, source: ModelSource, weight_dtype: WeightDtype, device: torch.device | str) -> Encoder:
-        """Read an encoder from a transformers folder. Heads of other tasks in it are left out.
+        """Read an encoder from a transformers folder. Heads for other tasks are left out.
 
         Raises UserError for weights that cannot be read, are damaged or missing, and for a quantised dtype.
         """
@@ -78,7 +79,7 @@ class Encoder(AdaptedModel):
         source.check()
         folder = source.folder
         with load_errors("this model cannot be read", str(folder), COPY_MODEL_FIX), _without_load_report():
-            model, told = AutoModel.from_pretrained(
+            model, loading_info = AutoModel.from_pretrained(
                 folder,
                 dtype=weight_dtype,
                 use_safetensors=True,
@@ -86,7 +87,9 @@ class Encoder(AdaptedModel):
                 local_files_only=True,
                 output_loading_info=True,
             )
-        require_all([key for key in told["missing_keys"] if "pooler" not in key], folder, COPY_MODEL_FIX)
+        require_all(
+            [key for key in loading_info["missing_keys"] if "pooler" not in key], folder, COPY_MODEL_FIX
+        )
         return cls(model.to(device), tokenizer_of(source), source)
 
     @property
@@ -133,11 +136,11 @@ class Encoder(AdaptedModel):
         if self._has_types:
             inputs["token_type_ids"] = self._token_types(batch)
         compute = self._compute or self.dtype
-        again: AbstractContextManager[None] = nullcontext()
+        recompute_context: AbstractContextManager[None] = nullcontext()
         if self.gradient_checkpointing:
-            again = checkpointed_layers(self.model, lambda: self._role)
+            recompute_context = checkpointed_layers(self.model, lambda: self._role)
         mixed = compute != torch.float32
-        with again, torch.autocast(self.device.type, compute, enabled=mixed):
+        with recompute_context, torch.autocast(self.device.type, compute, enabled=mixed):
             output: Tensor = self.model(input_ids=batch.tokens, **inputs).last_hidden_state
         return output.to(self.dtype)
 
@@ -176,13 +179,13 @@ class Encoder(AdaptedModel):
             self.tokenizer.save_pretrained(folder)
 
     def _takes_token_types(self) -> bool:
-        """Whether rows have token types: 0 to the first separator, 1 behind it, as the tokenizer must write them."""
+        """Return whether rows have token types: 0 to the first separator, 1 after it, as its tokenizer writes."""
         takes = "token_type_ids" in inspect.signature(self.model.forward).parameters
         if not takes or getattr(self.config, "type_vocab_size", 0) < 2:
             return False
-        written = self.tokenizer("a probe", "another text", return_token_type_ids=True, verbose=False)
-        (row,) = self._token_types(self._collate([written["input_ids"]])).tolist()
-        if row != list(written["token_type_ids"]):
+        encoding = self.tokenizer("a probe", "another text", return_token_type_ids=True, verbose=False)
+        (row,) = self._token_types(self._collate([encoding["input_ids"]])).tolist()
+        if row != list(encoding["token_type_ids"]):
             raise UserError(
                 "its tokenizer writes other token types of a pair than 0 for the first text and 1 for the second",
                 where=str(self._folder or self.config.model_type),
@@ -192,31 +195,33 @@ class Encoder(AdaptedModel):
 
     def _token_types(self, batch: TokenBatch) -> Int[Tensor, "batch time"]:
         separator = batch.tokens == self._frame.separator
-        before = separator.cumsum(-1) - separator.long()
-        types: Tensor = (before >= self._frame.middle.count(self._frame.separator)) & batch.attention_mask
+        separators_before = separator.cumsum(-1) - separator.long()
+        types: Tensor = (
+            separators_before >= self._frame.middle.count(self._frame.separator)
+        ) & batch.attention_mask
         return types.long()
 
     @torch.no_grad()
     def _check_structure(self) -> None:
-        """Run a short row, the same with another end, and the short one padded beside a longer one."""
+        """Run a short row, the same row with another end, and the short row padded next to a longer one."""
         where = str(self._folder or self.config.model_type)
         short, end, longer = probe_tokens(int(self.config.vocab_size), 6, 2, 14)
         rows = [[*short], [*short[:-2], *end], [*longer]]
         with load_errors("this model cannot be run over a few tokens", where, CHOOSE_ANOTHER):
-            alone, other = (self.hidden(self._collate([row]))[0].float() for row in rows[:2])
+            unpadded, other = (self.hidden(self._collate([row]))[0].float() for row in rows[:2])
             padded = self.hidden(self._collate([rows[0], rows[2]]))[0, : len(short)].float()
-        if not torch.isfinite(alone).all():
+        if not torch.isfinite(unpadded).all():
             raise UserError(
                 "this model's hidden states are not finite numbers", where=where, fix=COPY_MODEL_FIX
             )
-        tolerance = (1e-4 if self.dtype == torch.float32 else 0.05) * float(alone.abs().max())
-        if torch.equal(alone[0], other[0]):
+        tolerance = (1e-4 if self.dtype == torch.float32 else 0.05) * float(unpadded.abs().max())
+        if torch.equal(unpadded[0], other[0]):
             raise UserError(
-                "the first state of this model does not depend on later tokens: it is no encoder",
+                "the first state of this model does not depend on later tokens: it is not an encoder",
                 where=where,
                 fix=CHOOSE_ANOTHER,
             )
-        if float((padded - alone).abs().max()) > tolerance:
+        if float((padded - unpadded).abs().max()) > tolerance:
             raise UserError(
                 "the states of this model depend on padding, in spite of its attention mask",
                 where=where,
@@ -231,9 +236,9 @@ class Encoder(AdaptedModel):
 @contextmanager
 def _without_load_report() -> Iterator[None]:
     """Keep transformers from listing heads that are left out: what is missing is checked instead."""
-    before = transformers_logging.get_verbosity()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(before)
+        transformers_logging.set_verbosity(verbosity)

@@ -14,12 +14,12 @@ from harken.models.tokenizer import response_end_tokens
 def end_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: ModelSource | None
 ) -> list[int]:
-    """Return every token that ends a response: the one that is taught, eos, those of the generation settings."""
+    """Return every token that ends a response: the one trained on, eos, and those of the generation settings."""
     where = str(source.folder if source else tokenizer.name_or_path)
     settings = getattr(model, "generation_config", None)
-    said = eos_ids(settings.eos_token_id if settings is not None else None)
-    own = _adapter_end_tokens(source) if source is not None else []
-    return list(dict.fromkeys([*response_end_tokens(tokenizer, where=where), *said, *own]))
+    configured = eos_ids(settings.eos_token_id if settings is not None else None)
+    adapter_ends = _adapter_end_tokens(source) if source is not None else []
+    return list(dict.fromkeys([*response_end_tokens(tokenizer, where=where), *configured, *adapter_ends]))
 
 
 def generation_settings(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> GenerationConfig:
@@ -35,7 +35,7 @@ def generation_settings(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> 
 
 
 def _adapter_end_tokens(source: ModelSource) -> list[int]:
-    """End tokens that adapters above the base name in a generation_config.json of their own."""
+    """Return the end tokens in the generation_config.json of adapters above the base."""
     ends: list[int] = []
     for link in source.chain()[1:]:
         if (path := link.folder / GENERATION_CONFIG_NAME).is_file():

@@ -23,7 +23,7 @@ REVISION = 1
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether the file begins with GGUF's magic bytes."""
+    """Return whether the file begins with GGUF's magic bytes."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
@@ -40,7 +40,7 @@ def gguf_folder(path: Path, cache: Path | None = None) -> Path:
 def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
     """Write the model of a GGUF file into `folder`: dequantised in float32, rounded once to bfloat16.
 
-    The same file and package versions give the same bytes. PROVENANCE.json says where they come from:
+    The same file and package versions give the same bytes. PROVENANCE.json records their origin:
     `provenance`, and the versions that converted it.
     Raises UserError when the file is damaged or its architecture or quantisation is not supported.
     """
@@ -53,7 +53,7 @@ def convert(path: Path, folder: Path, provenance: Mapping[str, str]) -> None:
             str(path.parent), **where, dtype=torch.float32, quantization_config=dequantise
         )
     choose_pad(tokenizer, where=str(path))
-    # Some versions keep these, and the saved folder would be marked as quantised.
+    # Some versions keep these settings, which would mark the saved folder as quantised.
     vars(model.config).pop("quantization_config", None)
     model.hf_quantizer = None
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -28,20 +28,20 @@ def hub_folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=ALLOW_PATTERNS, ignore_patterns=IGNORE_PATTERNS))
     except Exception as error:
-        what, fix = _reason(error)
-        raise UserError(what, where=name, fix=fix) from error
+        problem, fix = _reason(error)
+        raise UserError(problem, where=name, fix=fix) from error
 
 
 def _reason(error: Exception) -> tuple[str, str]:
     """Return the problem and its fix. GatedRepoError is a RepositoryNotFoundError, so it is tested first."""
-    said = describe_exception(error)
+    description = describe_exception(error)
     if isinstance(error, GatedRepoError):
         return "this model is gated", "accept its terms on the hub, then `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):
         return "the hub has no such model, or it is private", "check the name, or `hf auth login`"
     if isinstance(error, HFValidationError):
-        return f"is not a hub name ({said})", "hub names look like org/name"
+        return f"is not a hub name ({description})", "hub names look like org/name"
     if isinstance(error, LocalEntryNotFoundError):
         fix = "connect once (HF_HUB_OFFLINE unset), name a folder on disk, or take `embedded`"
         return "the hub cannot be reached, and this model is not in its cache", fix
-    return f"the download failed ({said})", "run it again: the download resumes"
+    return f"the download failed ({description})", "run it again: the download resumes"

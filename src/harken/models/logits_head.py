@@ -34,25 +34,25 @@ def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsH
     hidden = _probe_states(weight)
     with torch.no_grad():
         with load_errors("this model cannot be run over a few tokens", where, FIX):
-            found = _logits_from(model, trunk, hidden)
-        if found is None:
+            logits = _logits_from(model, trunk, hidden)
+        if logits is None:
             raise UserError(
                 "this model does not compute logits from its trunk's hidden state", where=where, fix=FIX
             )
-        if found.shape[-1] != len(weight):
+        if logits.shape[-1] != len(weight):
             raise UserError(
-                f"this model returns {found.shape[-1]} logits and has {len(weight)} output embeddings",
+                f"this model returns {logits.shape[-1]} logits and has {len(weight)} output embeddings",
                 where=where,
                 fix=FIX,
             )
-        if not torch.isfinite(found).all():
+        if not torch.isfinite(logits).all():
             raise UserError(
                 "this model's logits are not finite numbers",
                 where=where,
                 fix="copy or download the folder again",
             )
         heads = [LogitsHead(weight, bias, *numbers) for numbers in _candidates(model.config)]
-        errors = [_relative_error(head(hidden), found) for head in heads]
+        errors = [_relative_error(head(hidden), logits) for head in heads]
     best = min(range(len(heads)), key=errors.__getitem__)
     if errors[best] > tolerance(weight.dtype):
         raise UserError(
@@ -66,7 +66,7 @@ def detect_head(model: PreTrainedModel, trunk: nn.Module, where: str) -> LogitsH
 def tolerance(dtype: torch.dtype) -> float:
     """Return the largest difference between two correct computations of logits, relative to the largest logit.
 
-    A model rounds its product, scale, division, tanh and cap to its dtype, by half a unit each, and may round the
+    A model rounds its matmul, scale, division, tanh and cap to its dtype, by half a unit each, and may round the
     hidden state. In float32 the order of sums may also differ.
     """
     return 1e-4 if dtype.itemsize >= 4 else 4 * torch.finfo(dtype).eps
@@ -74,15 +74,15 @@ def tolerance(dtype: torch.dtype) -> float:
 
 def softcaps(config: PretrainedConfig) -> list[float]:
     """Return the soft caps on logits in a configuration."""
-    return [number for name, number in _logit_settings(config) if "cap" in name]
+    return [value for name, value in _logit_settings(config) if "cap" in name]
 
 
 def _candidates(config: PretrainedConfig) -> Iterator[tuple[float, float | None]]:
     """Yield candidate scales and caps of the model."""
     scales = [1.0]
-    for name, number in _logit_settings(config):
+    for name, value in _logit_settings(config):
         if "cap" not in name:
-            scales += [number, 1 / number]
+            scales += [value, 1 / value]
     for cap in (None, *softcaps(config)):
         for scale in dict.fromkeys(scales):
             yield scale, cap
@@ -102,7 +102,7 @@ def _logit_settings(config: PretrainedConfig) -> list[tuple[str, float]]:
 
 
 def _probe_states(weight: Float[Tensor, "vocab width"]) -> Float[Tensor, "sizes width"]:
-    """Return one random direction, scaled so that the largest products are `PROBE_LOGITS`."""
+    """Return one random direction, scaled so that the largest unscaled logits are `PROBE_LOGITS`."""
     draw = torch.Generator().manual_seed(0)
     direction = torch.randn(weight.shape[1], generator=draw).to(weight.device, weight.dtype)
     largest = (weight @ direction).float().abs().max().clamp(min=1e-6)
@@ -114,7 +114,7 @@ def _logits_from(model: PreTrainedModel, trunk: nn.Module, hidden: Tensor) -> Te
     """Compute the model's logits with its trunk's output replaced by `hidden`; None if it does not use the trunk."""
     called = False
 
-    def replaced(_: nn.Module, given: object, output: Any) -> Any:
+    def replaced(_: nn.Module, inputs: object, output: Any) -> Any:
         nonlocal called
         called = True
         output.last_hidden_state = hidden[None]

@@ -42,7 +42,7 @@ PROJECTIONS = {
 
 @dataclass(frozen=True)
 class Targets:
-    """Hold the targets for peft; each matches the end of a name."""
+    """The targets for peft; each matches the end of a name."""
 
     modules: list[str]
     parameters: list[str]
@@ -51,8 +51,8 @@ class Targets:
 
     def cover_module(self, key: str) -> bool:
         """Return whether peft adapts the module of this name."""
-        named = any(_matches(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
-        return named and not (self.exclude and re.fullmatch(self.exclude, key))
+        is_target = any(_matches(key, name) for name in self.modules) or self.cover_parameter(f"{key}.weight")
+        return is_target and not (self.exclude and re.fullmatch(self.exclude, key))
 
     def cover_parameter(self, key: str) -> bool:
         """Return whether peft adapts the parameter of this name."""
@@ -72,18 +72,18 @@ def resolve_targets(model: nn.Module, trunk: nn.Module, settings: LoraSettings) 
             "this model has no experts in fused parameters", where="lora.experts", fix="leave it out"
         )
     modules = target_modules(model, tower, settings.target_modules)
-    taken = [name for name in modules if name.rsplit(".", 1)[-1] in _peft_expert_aliases(model)]
-    layers = [part for key, part in tower.named_modules() if any(_matches(key, name) for name in taken)]
+    aliases = [name for name in modules if name.rsplit(".", 1)[-1] in _peft_expert_aliases(model)]
+    layers = [part for key, part in tower.named_modules() if any(_matches(key, name) for name in aliases)]
     by_weight = settings.dropout == 0 and all(_base_type(layer) is nn.Linear for layer in layers)
-    if taken and not by_weight and settings.target_modules is not None:
+    if aliases and not by_weight and settings.target_modules is not None:
         raise UserError(
-            f"peft interprets {' and '.join(taken)} of this model as its experts; layers of that name can be "
+            f"peft interprets {' and '.join(aliases)} of this model as its experts; layers of that name can be "
             "adapted only if lora.dropout is 0 and the base is not quantised",
             where="lora.target_modules",
-            fix=f"leave {' and '.join(taken)} out",
+            fix=f"leave {' and '.join(aliases)} out",
         )
-    parameters += [f"{name}.weight" for name in taken if by_weight]
-    return Targets([name for name in modules if name not in taken], parameters, exclude_pattern(trunk))
+    parameters += [f"{name}.weight" for name in aliases if by_weight]
+    return Targets([name for name in modules if name not in aliases], parameters, exclude_pattern(trunk))
 
 
 def lora_config(
@@ -107,21 +107,23 @@ def lora_config(
     )
 
 
-def target_modules(model: nn.Module, trunk: nn.Module, wanted: Sequence[str] | None) -> list[str]:
-    """Return `wanted` if each names a module of the model; by default the projections of its trunk."""
-    if wanted is None:
+def target_modules(model: nn.Module, trunk: nn.Module, requested: Sequence[str] | None) -> list[str]:
+    """Return `requested` if each names a module of the model; by default the projections of its trunk."""
+    if requested is None:
         return projections_of(trunk)
     names = [key for key, _ in model.named_modules() if key]
-    for module in wanted:
+    for module in requested:
         if not any(_matches(key, module) for key in names):
-            known = sorted({key.rsplit(".", 1)[-1] for key, part in model.named_modules() if is_linear(part)})
-            near = get_close_matches(module, known, n=3, cutoff=0.5)
+            available = sorted(
+                {key.rsplit(".", 1)[-1] for key, part in model.named_modules() if is_linear(part)}
+            )
+            near = get_close_matches(module, available, n=3, cutoff=0.5)
             raise UserError(
                 f"no module of this model is called {module}",
                 where="lora.target_modules",
-                fix=f"write {' or '.join(near)}" if near else f"choose among {', '.join(known)}",
+                fix=f"write {' or '.join(near)}" if near else f"choose among {', '.join(available)}",
             )
-    return list(wanted)
+    return list(requested)
 
 
 def _matches(key: str, name: str) -> bool:
@@ -161,10 +163,10 @@ def is_linear(module: nn.Module) -> bool:
 
 def projections_of(trunk: nn.Module) -> list[str]:
     """Return the names of the projections in `trunk`. Raises UserError if there are none."""
-    found = {key.rsplit(".", 1)[-1] for key, _ in trunk.named_modules()} & PROJECTIONS
-    if not found:
+    projections = {key.rsplit(".", 1)[-1] for key, _ in trunk.named_modules()} & PROJECTIONS
+    if not projections:
         raise UserError("no known projection in this model", where="lora.target_modules", fix="name them")
-    return sorted(found)
+    return sorted(projections)
 
 
 @dataclass(frozen=True)
@@ -175,17 +177,17 @@ class Coverage:
     off: Counter[str]
 
     def __str__(self) -> str:
-        on, off = (
+        adapted, off = (
             ", ".join(f"{count} {name}" for name, count in sorted(part.items()))
             for part in (self.on, self.off)
         )
         total = self.on.total() + self.off.total()
-        return f"adapter on {self.on.total()} of {total} modules: {on or 'none'}; not on {off or 'none'}"
+        return f"adapter on {self.on.total()} of {total} modules: {adapted or 'none'}; not on {off or 'none'}"
 
 
 def coverage(trunk: nn.Module, adapter: str) -> Coverage:
     """Count the matrices of a trunk with and without an adapter. Fused experts count as one module per parameter."""
-    on: Counter[str] = Counter()
+    adapted_counts: Counter[str] = Counter()
     off: Counter[str] = Counter()
     adapted = set()
     trunk = tower_of(trunk)
@@ -194,22 +196,21 @@ def coverage(trunk: nn.Module, adapter: str) -> Coverage:
         name = path.rsplit(".", 1)[-1]
         if isinstance(module, ParamWrapper):
             if is_linear(module.get_base_layer()):
-                (on if adapter in module.lora_A else off)[name] += 1
+                (adapted_counts if adapter in module.lora_A else off)[name] += 1
             elif adapter in module.lora_A:
                 adapted.add(f"{path}.{module.parameter_name}")
         elif isinstance(module, BaseTunerLayer):
-            (on if adapter in getattr(module, "lora_A", ()) else off)[name] += 1
+            (adapted_counts if adapter in getattr(module, "lora_A", ()) else off)[name] += 1
         elif is_linear(module) and ".base_layer" not in key and ".lora_" not in key:
             off[name] += 1
     for key, parameter in _expert_parameters(trunk):
         name = f"{key.rsplit('.', 1)[-1]} ({len(parameter)} experts each)"
-        (on if key in adapted else off)[name] += 1
-    return Coverage(on, off)
+        (adapted_counts if key in adapted else off)[name] += 1
+    return Coverage(adapted_counts, off)
 
 
 def require_switchable(model: PreTrainedModel) -> None:
-    """Raise UserError for an adapter that cannot be switched per role: on the embeddings or the head, or with
-    `modules_to_save`."""
+    """Reject adapters on the embeddings or the head, or with `modules_to_save`: they cannot be switched per role."""
     outside = (model.get_input_embeddings(), model.get_output_embeddings())
     if any(isinstance(module, BaseTunerLayer) for module in outside) or any(
         isinstance(module, AuxiliaryTrainingWrapper) for module in model.modules()

@@ -23,8 +23,8 @@ def cache_root() -> Path:
 def build_once(folder: Path, notice: str, build: Callable[[Path], None]) -> Path:
     """Return `folder`, after `build` has created it if needed; `notice` is printed first.
 
-    `build` writes into a temporary folder beside it, which is renamed at the end: `folder` is complete or absent.
-    Processes that want the same folder at once wait for the first. Raises UserError when the place
+    `build` writes into a temporary sibling folder, which is renamed at the end: `folder` is complete or absent.
+    Processes that need the same folder at once wait for the first. Raises UserError when the place
     cannot be written to, and whatever `build` raises.
     """
     if folder.is_dir():
@@ -45,7 +45,7 @@ def build_once(folder: Path, notice: str, build: Callable[[Path], None]) -> Path
 
 
 def _build(folder: Path, build: Callable[[Path], None]) -> None:
-    # Left by killed processes; under the lock no other process uses them.
+    # Left by killed processes: while the lock is held, no other process uses them.
     for abandoned in folder.parent.glob(f".{folder.name}.making-*"):
         shutil.rmtree(abandoned)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.making-", dir=folder.parent))

@@ -1,8 +1,8 @@
-"""A frozen base in 8 or 4 bits a weight, by bitsandbytes: the library's layers, loaded through transformers.
+"""A frozen base in 8 or 4 bits per weight, by bitsandbytes: the library's layers, loaded through transformers.
 
-Adapters on it train as on any other (QLoRA, arXiv:2305.14314): they and all activations keep their types, and a layer's
-weights are widened for the moment of its product, forward and backward (`models.quantised_linear`). Embeddings, norms
-and the unembedding are not quantised.
+Adapters on it train as on any other (QLoRA, arXiv:2305.14314): they and all activations keep their dtypes, and a
+layer's weights are dequantised temporarily for its matmul, forward and backward (`models.quantised_linear`).
+Embeddings, norms and the unembedding are not quantised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QuantType = Literal["int8", "nf4"]
 
 @dataclass(frozen=True)
 class Quantised:
-    """The storage of a frozen base's linear layers; everything else is in `dtype`."""
+    """Storage of a frozen base's linear layers; everything else is in `dtype`."""
 
     kind: QuantType
     dtype: torch.dtype = torch.bfloat16
@@ -45,7 +45,7 @@ class Quantised:
 
 
 WeightDtype = torch.dtype | Quantised
-"""The storage type of a frozen base's weights."""
+"""Storage type of a frozen base's weights."""
 
 WEIGHT_DTYPES: dict[str, WeightDtype] = {
     "float32": torch.float32,
@@ -53,7 +53,7 @@ WEIGHT_DTYPES: dict[str, WeightDtype] = {
     "int8": Quantised("int8"),
     "nf4": Quantised("nf4"),
 }
-"""By the values of the `dtype` setting."""
+"""Weight dtypes by the values of the `dtype` setting."""
 
 
 def compute_dtype(weight_dtype: WeightDtype) -> torch.dtype:
@@ -62,7 +62,7 @@ def compute_dtype(weight_dtype: WeightDtype) -> torch.dtype:
 
 
 def is_quantised(parameter: torch.Tensor) -> bool:
-    """Whether a parameter is stored quantised."""
+    """Return whether a parameter is stored quantised."""
     return not parameter.is_floating_point()
 
 
@@ -82,8 +82,8 @@ def stored_tensors(parameter: torch.Tensor) -> list[torch.Tensor]:
     if state is None:
         return [*parts, int8_scales(parameter)]
     while state is not None:
-        known = (state.absmax, state.code, getattr(state, "offset", None))
-        parts += [part for part in known if part is not None]
+        state_tensors = (state.absmax, state.code, getattr(state, "offset", None))
+        parts += [part for part in state_tensors if part is not None]
         state = getattr(state, "state2", None)
     return parts
 

@@ -1,11 +1,11 @@
 """Linear layers whose weights are stored in 8 or 4 bits: x W' + b with W as it is stored, the same on every processor.
 
-bitsandbytes chooses a layer's product by processor, by device and by whether gradients are wanted. Two of its choices
+bitsandbytes chooses a layer's matmul by processor, by device and by whether gradients are needed. Two of its choices
 do not fit a policy whose samples are scored by another forward. On a CPU with avx512_bf16 it repacks 4-bit weights in
 place, and rounds their scales, at the first forward without gradients. In 8 bits it rounds activations as well, and
-takes the columns it exempts from that over all rows of a batch, so that a row's result depends on the other rows.
-Here W is dequantised to the compute type for the moment of a product, forward and backward, and nothing is written to
-it. On a GPU, 4-bit layers keep the library's kernel, which computes the same product without storing W.
+chooses the columns it exempts over all rows of a batch, so a row's result depends on the other rows.
+Here W is dequantised to the compute dtype temporarily for each matmul, forward and backward, and the stored weights are
+not changed. On a GPU, 4-bit layers keep the library's kernel, which computes the same matmul without storing W.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def install(model: nn.Module, dtype: torch.dtype) -> None:
             continue
         layer: Any = module
         if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False  # in case the library's own forward is called
+            layer.support_avx512bf16_for_cpu = False  # in case bitsandbytes' own forward is called
         if weight.device.type == "cpu" or not hasattr(weight, "quant_state"):
             layer.forward = QuantisedForward(layer, dtype)
 
@@ -42,12 +42,12 @@ def dequantise(weight: Any, dtype: torch.dtype) -> Float[Tensor, "outputs inputs
         8 bits: W = q × s / 127, a scale s per output        4 bits: W = table[q] × s, a scale s per block
 
     The 8-bit numbers are multiplied in float32 and rounded once. Raises ValueError for 4-bit weights in the layout that
-    bitsandbytes makes of them for its own CPU kernel: read as plain ones they are other weights.
+    bitsandbytes' CPU kernel uses: read as plain weights they would be wrong.
     """
     state = getattr(weight, "quant_state", None)
     if state is None:
-        whole: Tensor = weight.detach().to(dtype)
-        return whole.mul_(int8_scales(weight)[:, None] * (1 / 127))
+        dequantised: Tensor = weight.detach().to(dtype)
+        return dequantised.mul_(int8_scales(weight)[:, None] * (1 / 127))
     if getattr(state, "packing_format_for_cpu", False):
         raise ValueError(
             "4-bit weights are in the layout of bitsandbytes' CPU kernel: dequantise them before"

@@ -6,7 +6,7 @@ What a folder is follows from its contents alone:
     reward.json, weights and reward_head      a reward model of which every weight was trained
     adapter_config.json and its weights       an adapter on a base
     config.json and safetensors weights       a full model
-    final/                                    a run: its final/ is meant
+    final/                                    a run: its final/ is used
     checkpoints/step-N, best/step-N           a step of a finished run; checkpoints and best alone are their newest step
 """
 
@@ -58,7 +58,7 @@ class ModelSource:
         return [*(self.base.chain() if self.base else []), self]
 
     def describe(self) -> str:
-        """Return one line: the name as given, what it is, its folder, the first digits of its fingerprint."""
+        """Return one line: the name as given, its kind, its folder, the first digits of its fingerprint."""
         return f"{self.name}: {self.description} in {self.folder} [{self.fingerprint[:12]}]"
 
     def check(self) -> None:
@@ -75,12 +75,12 @@ class ModelSource:
 
     @cached_property
     def is_encoder(self) -> bool:
-        """Whether it, or the model it is an adapter on, is a bidirectional encoder: it can score and not generate."""
+        """Whether it, or the model it is an adapter on, is a bidirectional encoder: it can score but not generate."""
         return is_encoder(self.chain()[0].folder)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of its own weight files; those of its base are the base's. Raises UserError as `check` does."""
+        """sha256 of its own weight files, without those of its base. Raises UserError as `check` does."""
         checksums.verify_folder(self.folder)
         return fingerprint_folder(self.folder)
 
@@ -103,9 +103,9 @@ def resolve(name: str) -> ModelSource:
 
 
 def require_use(source: ModelSource, use: Use) -> ModelSource:
-    """`source`, when it can serve as a `policy`, a `reward` model, or what a reward model is trained on.
+    """Require that `source` can serve as a `policy`, a `reward` model, or the base of a reward model; return it.
 
-    Raises UserError when it cannot.
+    Raises UserError if it cannot.
     """
     if use == "reward_base" and source.is_encoder and source.kind == "full":
         return source
@@ -137,13 +137,15 @@ def require_use(source: ModelSource, use: Use) -> ModelSource:
 
 
 def _other_architectures(folder: Path) -> str:
-    """The architectures of a model that was made for another task than generation; "" for a language model.
+    """Return the architectures of a model made for a task other than generation; "" for a language model.
 
     With tied embeddings such a folder loads as a language model, without a missing weight.
     """
     path = folder / "config.json"
-    named = read_object(path).get("architectures") if path.is_file() else None
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    architectures = read_object(path).get("architectures") if path.is_file() else None
+    names = (
+        [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
+    )
     return ", ".join(names) if names and all(_NOT_CAUSAL_LM.search(name) for name in names) else ""
 
 
@@ -153,7 +155,7 @@ def _resolve(name: str, ancestors: tuple[Path, ...]) -> ModelSource:
     path = Path(name).expanduser()
     if path.is_file():
         if not is_gguf(path):
-            raise UserError("is a file, and not a GGUF file", where=name, fix="name the model's folder")
+            raise UserError("is a file, but not a GGUF file", where=name, fix="name the model's folder")
         return ModelSource("full", name, gguf_folder(path))
     if path.is_dir() and (step := checkpoint.newest_checkpoint(path)) is not None:
         return _from_checkpoint(name, step, ancestors)
@@ -189,15 +191,20 @@ def _base_of_run(run: RunFolder, ancestors: tuple[Path, ...]) -> ModelSource:
 
 
 def _looks_like_path(name: str) -> bool:
-    """Hub names are `org/name`; all else, and what begins in a folder that is here, means a place on disk."""
-    org, slash, rest = name.partition("/")
+    """Return whether a name is a path: hub names are `org/name` where no folder `org` exists."""
+    org, slash, model_part = name.partition("/")
     return (
-        not slash or not rest or "/" in rest or org in ("", "outputs") or org[0] in ".~" or Path(org).is_dir()
+        not slash
+        or not model_part
+        or "/" in model_part
+        or org in ("", "outputs")
+        or org[0] in ".~"
+        or Path(org).is_dir()
     )
 
 
 def _suggest_fix(path: Path) -> str:
-    """The preset that writes what is missing, or what there is instead where the path leaves what exists."""
+    """Suggest the preset that writes a missing folder, or the nearest existing path."""
     presets = {preset.name for preset in config_files.list_presets() if preset.kind == "run"}
     for folder in (path, *path.parents):
         if folder.name in presets and not folder.exists():
@@ -205,16 +212,16 @@ def _suggest_fix(path: Path) -> str:
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
-    beside = sorted(p.name for p in missing.parent.iterdir() if p.is_dir() or p.suffix == ".gguf")
-    close = difflib.get_close_matches(missing.name, beside, n=1)
+    siblings = sorted(p.name for p in missing.parent.iterdir() if p.is_dir() or p.suffix == ".gguf")
+    close = difflib.get_close_matches(missing.name, siblings, n=1)
     if close:
         return f"write {missing.with_name(close[0])}"
-    known = "`embedded`, a hub name org/name, a model folder, a run folder or a GGUF file"
-    return f"name {known}; there is no {missing.name} in {missing.parent.resolve()}"
+    accepted = "`embedded`, a hub name org/name, a model folder, a run folder or a GGUF file"
+    return f"name {accepted}; there is no {missing.name} in {missing.parent.resolve()}"
 
 
 def _model_folder(name: str, folder: Path) -> Path:
-    """The folder to read: a run's `final`, or the folder itself. A run without `final` is an error."""
+    """Return the folder to read: a run's `final`, or the folder itself. A run without `final` is an error."""
     run = RunFolder(folder)
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return folder
@@ -229,7 +236,7 @@ def _model_folder(name: str, folder: Path) -> Path:
     stages = [p.name for p in sorted(folder.iterdir()) if RunFolder(p).final.is_dir()]
     if stages:
         raise UserError(
-            "holds runs and is not one itself", where=name, fix=f"name one of them: {', '.join(stages)}"
+            "holds runs but is not one itself", where=name, fix=f"name one of them: {', '.join(stages)}"
         )
     return folder
 
@@ -252,11 +259,14 @@ def _from_folder(name: str, folder: Path, ancestors: tuple[Path, ...]) -> ModelS
         )
     checksums.verify_folder(folder, weights=False)
     if (folder / "reward.json").exists():
-        whole = (folder / "config.json").exists()  # every weight was trained, so there is no base
-        for needed in ("config.json" if whole else "adapter_config.json", "reward_head.safetensors"):
+        has_full_weights = (folder / "config.json").exists()  # every weight was trained, so there is no base
+        for needed in (
+            "config.json" if has_full_weights else "adapter_config.json",
+            "reward_head.safetensors",
+        ):
             if not (folder / needed).exists():
                 raise UserError(f"this reward model has no {needed}", where=str(folder), fix="train it again")
-        if not whole:
+        if not has_full_weights:
             return _on_base("reward", name, folder, ancestors)
         _check_weights(folder)
         source = ModelSource("reward", name, folder)
@@ -283,11 +293,13 @@ def _on_base(
     base = read_object(card).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise UserError("names no base model", where=str(card), fix="set base_model_name_or_path in it")
-    # A relative path means a place beside the adapter when there is one: run folders may move together.
-    beside = folder / base
-    here = beside.resolve() if beside.is_dir() else _find_moved_base(folder, Path(base))
+    # A relative path is first looked up next to the adapter, since run folders may move together.
+    beside_adapter = folder / base
+    base_folder = (
+        beside_adapter.resolve() if beside_adapter.is_dir() else _find_moved_base(folder, Path(base))
+    )
     try:
-        under = _resolve(str(here or base), (*ancestors, folder))
+        under = _resolve(str(base_folder or base), (*ancestors, folder))
     except UserError as error:
         raise UserError(f"its base model: {error}", where=str(folder)) from error
     if under.kind == "reward":
@@ -303,38 +315,38 @@ def _on_base(
 def _find_moved_base(folder: Path, base: Path) -> Path | None:
     """Find the base of an adapter where both were moved together: under a common folder, at the same place in it.
 
-    None where the base is still there, or nothing that was recorded when the adapter was trained says that this is it.
+    None if the base still exists, or if no record of the adapter's training identifies the candidate.
     """
     if not base.is_absolute() or base.is_dir():
         return None
     for above in folder.parents:
         for length in range(len(base.parts) - 1, 0, -1):
-            found = above.joinpath(*base.parts[-length:])
-            if found.is_dir() and found != folder and _is_the_base(folder, found):
-                return found
+            candidate = above.joinpath(*base.parts[-length:])
+            if candidate.is_dir() and candidate != folder and _is_the_base(folder, candidate):
+                return candidate
     return None
 
 
-def _is_the_base(folder: Path, found: Path) -> bool:
-    if found == folder.parent / "base":  # the run's own copy
+def _is_the_base(folder: Path, candidate: Path) -> bool:
+    if candidate == folder.parent / "base":  # the run's own copy
         return True
     if (folder / "reward.json").is_file():
-        said = read_object(folder / "reward.json").get("base_fingerprint")
+        fingerprint = read_object(folder / "reward.json").get("base_fingerprint")
     else:
         record = folder.parent / "manifest.json"
         lineage = read_object(record).get("lineage") if record.is_file() else None
-        said = lineage.get("fingerprint") if isinstance(lineage, dict) else None
-    return said is not None and said == _resolve(str(found), (folder,)).lineage_fingerprint
+        fingerprint = lineage.get("fingerprint") if isinstance(lineage, dict) else None
+    return fingerprint is not None and fingerprint == _resolve(str(candidate), (folder,)).lineage_fingerprint
 
 
 def _check_head(source: ModelSource) -> None:
-    """The head's inputs against the base's features, before anything is loaded."""
+    """Check the head's inputs against the base's features, before anything is loaded."""
     trained_on = read_object(source.folder / "reward.json").get("hidden_size")
     config = read_object(source.chain()[0].folder / "config.json")
-    has = config.get("hidden_size", config.get("n_embd"))
-    if None not in (trained_on, has) and trained_on != has:
+    hidden_size = config.get("hidden_size", config.get("n_embd"))
+    if None not in (trained_on, hidden_size) and trained_on != hidden_size:
         raise UserError(
-            f"the reward head takes hidden size {trained_on}, its base {source.chain()[0].name} has {has}",
+            f"the reward head takes hidden size {trained_on}, its base {source.chain()[0].name} has {hidden_size}",
             where=str(source.folder),
             fix="restore the base it was trained on, or train it again",
         )
@@ -342,9 +354,9 @@ def _check_head(source: ModelSource) -> None:
 
 def _check_weights(folder: Path) -> None:
     if (folder / INDEX_FILE).exists():
-        named = read_object(folder / INDEX_FILE).get("weight_map")
-        shards = sorted({str(shard) for shard in named.values()}) if isinstance(named, dict) else []
-        # A file elsewhere would be read and be in no fingerprint.
+        weight_map = read_object(folder / INDEX_FILE).get("weight_map")
+        shards = sorted({str(shard) for shard in weight_map.values()}) if isinstance(weight_map, dict) else []
+        # A file elsewhere would be read but would not be part of any fingerprint.
         missing = [s for s in shards if Path(s).name != s or not (folder / s).is_file()]
         if missing or not shards:
             raise UserError(
@@ -356,7 +368,7 @@ def _check_weights(folder: Path) -> None:
         _missing_weights(folder, WEIGHTS_FILE)
 
 
-def _missing_weights(folder: Path, wanted: str) -> None:
+def _missing_weights(folder: Path, description: str) -> None:
     pickles = next(_pickles(folder), None)
     if pickles:
         raise UserError(
@@ -364,7 +376,7 @@ def _missing_weights(folder: Path, wanted: str) -> None:
             where=str(folder),
             fix=SAFETENSORS,
         )
-    raise UserError(f"has no {wanted}", where=str(folder), fix="copy or download the folder again")
+    raise UserError(f"has no {description}", where=str(folder), fix="copy or download the folder again")
 
 
 def _pickles(folder: Path) -> Iterator[Path]:

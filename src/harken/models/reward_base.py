@@ -14,9 +14,9 @@ from harken.models.resolve import ModelSource
 def load_reward_base(
     source: ModelSource, weight_dtype: WeightDtype, device: torch.device | str
 ) -> AdaptedModel:
-    """Load an encoder as `Encoder` and any other model as `Backbone`, whose probes refuse what is not causal.
+    """Load an encoder as `Encoder` and any other model as `Backbone`, whose probes refuse models that are not causal.
 
-    Raises UserError as the two do.
+    Raises UserError as `Encoder.load` and `Backbone.load` do.
     """
     kind: type[Encoder | Backbone] = Encoder if source.is_encoder else Backbone
     return kind.load(source, weight_dtype, device)

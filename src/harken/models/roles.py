@@ -119,7 +119,7 @@ class RewardModel:
     """A reward model: a scalar per sequence, from the hidden state at which its backbone pools a row.
 
     That is the last non-padding token of a causal language model, and the first token of an encoder. `adapter` is None
-    where every weight was trained.
+    where all weights were trained.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class RewardModel:
         return (raw - self.offset) * self.scale
 
     def renderer(self, keep_special_tokens: bool | Sequence[str] | None = None) -> Renderer:
-        """Return the renderer of this model's own tokenizer, which may be another than its backbone's."""
+        """Return the renderer of this model's own tokenizer, which may differ from its backbone's."""
         return self.backbone.renderer(keep_special_tokens, self.tokenizer)
 
     @property
@@ -171,7 +171,7 @@ class RewardModel:
         return self.backbone.pad_token
 
     def save(self, folder: Path, base: Path, base_fingerprint: str, facts: dict[str, object]) -> None:
-        """Save what scoring needs besides the base: head, calibration, tokenizer, and the adapter or every weight."""
+        """Save what scoring needs besides the base: head, calibration, tokenizer, and the adapter or all weights."""
         if self.adapter is None:
             self.backbone.save_model(folder)
         else:
@@ -232,7 +232,7 @@ class RewardModel:
         head = ScalarHead(backbone.hidden_size, 0.0).to(device)
         head.load_state_dict(weights)
         head.requires_grad_(False)
-        # Its own tokenizer also on a shared base: the policy may use another chat template.
+        # Use its own tokenizer even on a shared base, since the policy may use another chat template.
         name = None if source.base is None else adapter
         return cls(backbone, name, head, card.offset, card.scale, tokenizer_of(source))
 
@@ -269,7 +269,7 @@ class RoleRow:
 
 
 def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> RoleRow:
-    """Describe a component: how many numbers, whether they train, and a hash of their present values."""
+    """Describe a component: number of weights, whether they train, and a hash of their present values."""
     parameters = list(tensors)
     return RoleRow(
         component,
@@ -281,7 +281,7 @@ def role_row(component: str, tensors: Iterable[nn.Parameter], source: str) -> Ro
 
 
 def fingerprint_tensors(tensors: Iterable[Tensor]) -> str:
-    """sha256 over the bytes of the tensors, in order, scales of quantised ones included: equal only if every bit is."""
+    """Return the sha256 of the tensors' bytes, in order, including the scales of quantised ones."""
     digest = hashlib.sha256()
     for part in (part for tensor in tensors for part in stored_tensors(tensor)):
         digest.update(part.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)

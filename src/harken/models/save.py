@@ -1,4 +1,4 @@
-"""Writes adapters and models as folders that peft and transformers open."""
+"""Write adapters and models as folders that peft and transformers open."""
 
 from __future__ import annotations
 

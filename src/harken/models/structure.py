@@ -1,4 +1,4 @@
-"""Tell a bidirectional encoder from a causal language model by its configuration, before weights are read."""
+"""Distinguish a bidirectional encoder from a causal language model by its configuration, before weights are read."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def is_encoder(folder: Path) -> bool:
 def is_bidirectional(config: PretrainedConfig) -> bool:
     """Return whether a configuration is that of a text model whose tokens attend to later tokens.
 
-    Types with a masked language model and without a causal one are; of types with both, those that are not declared
-    decoders (`is_decoder`; XLM: `causal`). A decoder is too when it says so (`use_bidirectional_attention`).
+    Model types with a masked and no causal language model are encoders; of types with both, those not declared as
+    decoders (`is_decoder`; XLM: `causal`). So is a decoder with `use_bidirectional_attention`.
     """
     kind = type(config)
     if getattr(config, "is_encoder_decoder", False) or kind not in MODEL_MAPPING:

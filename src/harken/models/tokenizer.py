@@ -18,7 +18,7 @@ _RESPONSE = "the answer"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer in `folder`, with a pad token that does not end a turn, where it has one.
+    """Load the tokenizer in `folder`, with a pad token that does not end a turn, if it has one.
 
     A folder whose pad token is missing or is one of those gets another of its special tokens as pad
     (see `choose_pad`), reported once on stderr. Nothing in Harken pads through the tokenizer: pad only fills
@@ -31,14 +31,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         tokenizer("a probe")
     chat_template.record_time(tokenizer)
-    before = tokenizer.pad_token
+    original_pad = tokenizer.pad_token
     if choose_pad(tokenizer, where=str(folder)):
-        _say_once(f"{folder}: pad token was {before!r}; using {tokenizer.pad_token!r}, which ends no turn")
+        _say_once(
+            f"{folder}: pad token was {original_pad!r}; using {tokenizer.pad_token!r}, which ends no turn"
+        )
     return tokenizer
 
 
 def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
-    """Give the tokenizer a pad token that is neither eos nor ends a turn; True when it had to change.
+    """Give the tokenizer a pad token that is neither eos nor ends a turn; return whether it was changed.
 
     Order of preference: a special token with "pad" in its name, `<|endoftext|>`, unk, any other special
     token that the chat template does not write, one that it does, bos. A tokenizer without any (GPT-2 has one
@@ -49,7 +51,7 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
         return False
     special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     special |= {i: t for t, i in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)}
-    written = _conversation(tokenizer, where)
+    conversation = _conversation(tokenizer, where)
 
     def preference(candidate: int) -> tuple[int, int]:
         name = special[candidate]
@@ -57,7 +59,7 @@ def choose_pad(tokenizer: PreTrainedTokenizerBase, *, where: str) -> bool:
             "pad" in name.lower(),
             name == "<|endoftext|>",
             candidate == tokenizer.unk_token_id,
-            candidate != tokenizer.bos_token_id and name not in written,
+            candidate != tokenizer.bos_token_id and name not in conversation,
             candidate != tokenizer.bos_token_id,
             True,
         ]
@@ -83,10 +85,10 @@ def response_end_tokens(tokenizer: PreTrainedTokenizerBase, *, where: str) -> li
 
 
 def same_tokenizer(left: PreTrainedTokenizerBase, right: PreTrainedTokenizerBase) -> bool:
-    """Whether two tokenizers assign the same ids, so that token ids can be reused without re-tokenising.
+    """Return whether two tokenizers assign the same ids, so that token ids can be reused without re-tokenising.
 
-    Compares the vocabulary, bos, eos, unk, which tokens are special, and the chat template. Pad is left
-    out: no model reads it.
+    Compares the vocabulary, bos, eos, unk, which tokens are special, and the chat template. Pad is not compared,
+    since no model reads it.
     """
     return (
         left.get_vocab() == right.get_vocab()

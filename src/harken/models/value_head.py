@@ -1,4 +1,4 @@
-"""Load the value head that PPO saves beside a policy."""
+"""Load the value head that PPO saves next to a policy."""
 
 from __future__ import annotations
 

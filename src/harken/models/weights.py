@@ -35,12 +35,12 @@ def read_model(
 ) -> PreTrainedModel:
     """Load a causal language model. Code in the folder is never run, pickles are never read.
 
-    A quantised one is made on `device`: it cannot move afterwards. Raises UserError when transformers cannot read it,
-    or a weight is missing.
+    A quantised model is created on `device`, since it cannot be moved afterwards. Raises UserError when transformers
+    cannot read it, or a weight is missing.
     """
-    how: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if isinstance(weight_dtype, Quantised):
-        how = {
+        options = {
             "quantization_config": weight_dtype.settings(),
             "device_map": {"": device or torch.device("cpu")},
         }
@@ -48,23 +48,23 @@ def read_model(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         inner = config.get_text_config()
-        alone = inner is not config and type(inner) in MODEL_FOR_CAUSAL_LM_MAPPING
+        has_language_model = inner is not config and type(inner) in MODEL_FOR_CAUSAL_LM_MAPPING
         raise UserError(
             f"transformers has no causal language model of the type {config.model_type}",
             where=str(folder),
-            fix="save its language model by itself, as docs/models.md shows" if alone else FIX,
+            fix="save its language model by itself, as docs/models.md shows" if has_language_model else FIX,
         )
     with load_errors("this model cannot be read", str(folder), COPY_MODEL_FIX):
-        model, told = AutoModelForCausalLM.from_pretrained(
+        model, loading_info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute_dtype(weight_dtype),
-            **how,
+            **options,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
-    require_all(told["missing_keys"], folder, COPY_MODEL_FIX)
+    require_all(loading_info["missing_keys"], folder, COPY_MODEL_FIX)
     if isinstance(weight_dtype, Quantised):
         quantised_linear.install(model, weight_dtype.dtype)
     read: PreTrainedModel = model
@@ -82,18 +82,18 @@ def load_adapter(model: nn.Module, folder: Path, name: str = "default") -> PeftM
         else:
             model = PeftModel.from_pretrained(model, folder, adapter_name=name)
         # Without embeddings, for which peft would query the hub about the base.
-        wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        loaded = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
-            found = set(file.keys())
-    missing = [key for key in wanted if key not in found]
+            stored_names = set(file.keys())
+    missing = [key for key in loaded if key not in stored_names]
     # Older peft versions used other names for the same number of tensors.
-    renamed = len(missing) <= len(found - wanted.keys())
+    renamed = len(missing) <= len(stored_names - loaded.keys())
     require_all([] if renamed else missing, folder, COPY_ADAPTER_FIX)
-    given = read_tensors(folder / ADAPTER_WEIGHTS, [])
-    lost = [key for key in wanted if key in given and not _same_values(wanted[key], given[key])]
-    if lost:
+    stored = read_tensors(folder / ADAPTER_WEIGHTS, [])
+    mismatched = [key for key in loaded if key in stored and not _same_values(loaded[key], stored[key])]
+    if mismatched:
         raise UserError(
-            f"peft did not load all of this adapter: {_first_names(lost)}",
+            f"peft did not load all of this adapter: {_first_names(mismatched)}",
             where=str(folder),
             fix=COPY_ADAPTER_FIX,
         )
@@ -109,14 +109,18 @@ def new_adapter(model: nn.Module, lora: LoraConfig, name: str) -> PeftModel:
             model = PeftModel(model, lora, adapter_name=name)
         else:
             model.add_adapter(name, lora)
-        told = set_peft_model_state_dict(model, get_peft_model_state_dict(model, adapter_name=name), name)
+        load_result = set_peft_model_state_dict(
+            model, get_peft_model_state_dict(model, adapter_name=name), name
+        )
     mark = f".{name}."
-    lost = sorted({key.split(".lora_")[0] for key in told.missing_keys if ".lora_" in key and mark in key})
-    if lost:
+    missing = sorted(
+        {key.split(".lora_")[0] for key in load_result.missing_keys if ".lora_" in key and mark in key}
+    )
+    if missing:
         raise UserError(
-            f"peft saves an adapter of this model under names that it does not load again ({_first_names(lost)})",
+            f"peft saves an adapter of this model under names that it does not load again ({_first_names(missing)})",
             where="lora.target_modules",
-            fix=f"name modules other than {', '.join(sorted({key.rsplit('.', 1)[-1] for key in lost}))}",
+            fix=f"name modules other than {', '.join(sorted({key.rsplit('.', 1)[-1] for key in missing}))}",
         )
     return model
 
@@ -173,9 +177,9 @@ def require_all(missing: Sequence[str] | set[str], where: Path, fix: str) -> Non
 
 
 def _first_names(names: Iterable[str]) -> str:
-    some = sorted(names)
-    return f"{', '.join(some[:3])}{f' and {len(some) - 3} more' if len(some) > 3 else ''}"
+    ordered = sorted(names)
+    return f"{', '.join(ordered[:3])}{f' and {len(ordered) - 3} more' if len(ordered) > 3 else ''}"
 
 
-def _same_values(loaded: Tensor, given: Tensor) -> bool:
-    return loaded.shape == given.shape and torch.equal(loaded.cpu(), given.to(loaded.dtype))
+def _same_values(loaded: Tensor, stored: Tensor) -> bool:
+    return loaded.shape == stored.shape and torch.equal(loaded.cpu(), stored.to(loaded.dtype))

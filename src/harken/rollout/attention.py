@@ -24,7 +24,7 @@ def decode_attention(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Float[Tensor, " heads"] | None = None,
-    **others: Any,
+    **kwargs: Any,
 ) -> tuple[Float[Tensor, "rows 1 heads width"], None]:
     """Compute softmax(cap(q k / √d) + mask) v with the softmax in float32, without repeating keys for grouped heads.
 
@@ -33,7 +33,7 @@ def decode_attention(
     the arguments of transformers' attention interface; raises TypeError for one that would change the result and is
     not supported.
     """
-    reject_unknown_arguments(others, masked={"sliding_window"})
+    reject_unknown_arguments(kwargs, masked={"sliding_window"})
     rows, heads, _, features = query.shape
     groups = key.shape[1]
     scale = features**-0.5 if scaling is None else scaling

@@ -2,8 +2,8 @@
 
 A decode step replaces parts of a model or makes its masks, and families differ there: attention sinks, scales that
 depend on the position, biases by distance, windows measured from the end of a cache. So before the first response each
-decoder is compared with the trunk, from the fastest to the slowest: rows of unequal length in one batch, several
-tokens deep, past the model's window, and at its last positions. A model for which no decoder is exact is refused.
+decoder is compared with the trunk, from the fastest to the slowest, on rows of unequal length in one batch, over
+several tokens, past the model's window, and at its last positions. A model for which no decoder is exact is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODEL_LAYERS_AND_ATTENTION = "model layers and attention"
 ROW_BY_ROW = "row by row"
 DECODERS = (FUSED_STEP, MODEL_LAYERS, MODEL_LAYERS_AND_ATTENTION, ROW_BY_ROW)
 PROBE_WINDOWS = {"sliding_window": 8, "attention_chunk_size": 8}
-"""Settings that every forward makes masks from, with the values that replace long windows during the test."""
+"""Settings from which every forward makes its masks, with the values that replace long windows during the test."""
 LONG_WINDOW = 300
 """Windows of more tokens are shortened during the test."""
 PROBE_STEPS = 4
@@ -60,16 +60,16 @@ def fastest_decoder(backbone: Backbone) -> str:
     """Return the fastest decoder kind that matches the trunk; tested once per backbone."""
     if backbone.decoder_kind is None:
         kinds = [kind for kind in DECODERS if kind != FUSED_STEP or backbone.decode_step is not None]
-        found = next((kind for kind in kinds if _is_exact(backbone, kind)), None)
-        if found is None:
+        fastest = next((kind for kind in kinds if _is_exact(backbone, kind)), None)
+        if fastest is None:
             raise UserError(
                 f"responses cannot be generated with this model: {_reason(backbone)}",
                 where=str(backbone.model.config.model_type),
                 fix="choose a model of a family in docs/models.md",
             )
-        if found == ROW_BY_ROW:
+        if fastest == ROW_BY_ROW:
             say(f"{backbone.model.config.model_type}: generates one row at a time, which is slow")
-        backbone.decoder_kind = found
+        backbone.decoder_kind = fastest
     return backbone.decoder_kind
 
 
@@ -100,7 +100,7 @@ def _make_decoder(backbone: Backbone, kind: str, slots: int, capacity: int, offs
 
 
 def _is_exact(backbone: Backbone, kind: str) -> bool:
-    """Whether the decoder's hidden states match the trunk's in every test case."""
+    """Return whether the decoder's hidden states match the trunk's in every test case."""
     try:
         return all(_is_exact_for(backbone, kind, *case) for case in _cases(backbone, kind))
     except INCOMPATIBLE_ERRORS:
@@ -115,11 +115,11 @@ def _cases(backbone: Backbone, kind: str) -> Iterator[tuple[list[int], int, dict
     sizes = [
         size for size in (*windows.values(), getattr(config, "window_size", None)) if isinstance(size, int)
     ]
-    within = max((size for size in sizes if size <= LONG_WINDOW), default=0)
+    window = max((size for size in sizes if size <= LONG_WINDOW), default=0)
     positions = getattr(config, "max_position_embeddings", None)
     limits = [limit for limit in (positions, position_limit(config)) if limit]
     furthest = min(limits, default=1 << 30)
-    long = min(max(within, max(shortened.values(), default=0), 9) + 3, furthest - PROBE_STEPS)
+    long = min(max(window, max(shortened.values(), default=0), 9) + 3, furthest - PROBE_STEPS)
     if long < 1:
         return
     yield [long, min(2, long)], 0, shortened
@@ -141,9 +141,9 @@ def _is_exact_for(
         for step in range(PROBE_STEPS):
             decoder.append(torch.tensor([row[step - PROBE_STEPS] for row in rows], device=backbone.device))
             states.append(decoder.last_states)
-        found = torch.stack(states, 1)
+        actual = torch.stack(states, 1)
         expected = torch.stack([_forward_row(backbone, row, offset)[-PROBE_STEPS - 1 :] for row in rows])
-    return _outputs_match(found, expected, backbone.dtype)
+    return _outputs_match(actual, expected, backbone.dtype)
 
 
 def _forward_row(backbone: Backbone, row: Sequence[int], offset: int) -> Tensor:
@@ -154,10 +154,10 @@ def _forward_row(backbone: Backbone, row: Sequence[int], offset: int) -> Tensor:
     return backbone.forward(**inputs)[0]
 
 
-def _outputs_match(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Whether each row's states differ by rounding alone; in 16 bits by median, as rounding may change an expert."""
-    found, expected = found.float(), expected.float()
-    off = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-9)
+def _outputs_match(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether states differ only by rounding; in 16 bits by median, since rounding may change an expert."""
+    actual, expected = actual.float(), expected.float()
+    off = (actual - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-9)
     worst = off.median(-1).values if dtype.itemsize < 4 else off.amax(-1)
     units = MAX_UNITS[min(dtype.itemsize, 4)]
     return bool((worst <= units * torch.finfo(dtype).eps).all())
@@ -165,11 +165,11 @@ def _outputs_match(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
 
 @contextmanager
 def _overridden(config: Any, values: dict[str, int]) -> Iterator[None]:
-    before = {name: getattr(config, name) for name in values}
+    previous = {name: getattr(config, name) for name in values}
     try:
         for name, value in values.items():
             setattr(config, name, value)
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             setattr(config, name, value)

@@ -1,4 +1,4 @@
-"""The model's side of generation: sequences in KV cache slots that grow by one token per step."""
+"""Decode with the model: sequences in KV cache slots that grow by one token per step."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class Decoder:
         self._reserve(max([*self.lengths, *lengths]))
         self.cache.plan = Prefill(torch.arange(first, first + count, device=device), token_index)
         states = self.backbone.forward_packed(layout, past_key_values=self.cache, use_cache=True)
-        ends = torch.tensor(lengths, device=device)[:, None] - 1
-        self.last_states = torch.cat([self.last_states, states[token_index.gather(1, ends)[:, 0]]])
+        last_positions = torch.tensor(lengths, device=device)[:, None] - 1
+        self.last_states = torch.cat([self.last_states, states[token_index.gather(1, last_positions)[:, 0]]])
         self.lengths += lengths
 
     def append(self, tokens: Int[Tensor, " live"]) -> None:
@@ -98,11 +98,11 @@ class Decoder:
     def rows(self) -> int:
         """Return how many rows a step computes: the live ones, rounded up."""
         live = len(self.lengths)
-        # A GPU takes hardly longer for more rows, and every row count needs another graph.
-        wanted = (
+        # On a GPU more rows take hardly longer, and every row count needs its own graph.
+        affordable = (
             round_up(live, ROW_STEP) if self.cache.trimmed else max(ROW_STEP, 1 << (live - 1).bit_length())
         )
-        return min(wanted, self.cache.slots)
+        return min(affordable, self.cache.slots)
 
     def _states(self, tokens: Tensor, positions: Tensor, width: int) -> Float[Tensor, "rows features"]:
         if self.graphs is not None:

@@ -35,8 +35,8 @@ from harken.seeds import generator
 REFILL_EIGHTHS = 1
 
 MAX_PREFILL_TOKENS = 1 << 14
-"""Most prompt tokens per prefill, padded to the longest, unless one prompt has more. Larger ones are no faster, and
-their activations take more memory."""
+"""Most prompt tokens per prefill, padded to the longest, unless one prompt has more. Larger prefills are not faster,
+and their activations take more memory."""
 
 
 @dataclass
@@ -55,8 +55,8 @@ class InProcessEngine:
     """Sample from `backbone` under one of its roles (None: the bare base).
 
     Prompts are rendered to at most `prompt_limit` tokens. At most `batch_size` responses are generated at a time (fewer
-    where memory requires, see `slots`); waiting prompts take the slots of finished responses. Which responses are
-    generated batch changes nothing but rounding.
+    where memory requires, see `slots`); waiting prompts take the slots of finished responses. The
+    composition of a batch affects rounding only.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class InProcessEngine:
         self.prompt_limit, self.batch_size = prompt_limit, batch_size
         self.on_token: Callable[[Sequence[int]], object] | None = None
         """Called after each decode step with the tokens so far of the first live response."""
-        # The template's end of a turn, the tokenizer's eos, and what the model's generation settings list.
+        # The template's end of a turn, the tokenizer's eos, and the end tokens of the model's generation settings.
         self.stop_tokens = sorted({renderer.end_of_turn, *backbone.end_tokens})
 
     def generate(
@@ -97,7 +97,7 @@ class InProcessEngine:
         ):
             self._generate(rows, sampling, on_progress)
         if self.backbone.device.type == "cuda":
-            # The graphs' memory pool is unused now, and would be freed only when memory runs out.
+            # The graphs' memory pool is unused from here on, and would otherwise be freed only when memory runs out.
             torch.cuda.empty_cache()
         for row in rows:
             if not np.isfinite(row.logprobs).all():
@@ -161,8 +161,8 @@ class InProcessEngine:
                 if row.tokens[-1] in self.stop_tokens or len(row.tokens) == sampling.max_tokens
             ]  # fmt: skip
             if finished:
-                kept = decoder.drop(finished)
-                live, chosen = [live[i] for i in kept], chosen[kept]
+                remaining = decoder.drop(finished)
+                live, chosen = [live[i] for i in remaining], chosen[remaining]
                 if on_progress:
                     on_progress(len(finished))
             if live:
@@ -178,10 +178,10 @@ class InProcessEngine:
         else:
             unused = decoder.rows - len(live)
             padded = pad(states, (0, 0, 0, unused)), pad(uniforms, (0, unused))
-            chosen, logprobs = (drawn[: len(live)] for drawn in decoder.graphs("sample", sample, *padded))
+            chosen, logprobs = (output[: len(live)] for output in decoder.graphs("sample", sample, *padded))
         # One transfer: on a GPU each waits for all queued kernels.
-        drawn = torch.stack([chosen.double(), logprobs]).tolist()
-        for row, token, logprob in zip(live, *drawn, strict=True):
+        sampled = torch.stack([chosen.double(), logprobs]).tolist()
+        for row, token, logprob in zip(live, *sampled, strict=True):
             row.tokens.append(int(token))
             row.logprobs.append(logprob)
         if self.on_token:

@@ -56,7 +56,7 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
 
         For a CPU, where a matmul with a slice of a wider table begins by copying the slice.
         """
-        super().__init__(layers=[_Layer(self, number) for number in range(layers)])
+        super().__init__(layers=[_Layer(self, index) for index in range(layers)])
         self.slots, self.capacity, self.trimmed = slots, capacity, trimmed
         self.width = 0 if trimmed else capacity
         self.plan: Prefill | DecodeOneToken | None = None
@@ -118,11 +118,11 @@ class KVCache(Cache):  # type: ignore[misc]  # transformers has no types here
 
 
 def _resize(store: Tensor, dim: int, width: int) -> Tensor:
-    """Return a copy of `store` with size `width` in `dim`: the first entries are kept, new ones are zero."""
+    """Return a copy of `store` with size `width` in `dim`: the first entries are kept, the new ones are zero."""
     shape = [*store.shape]
-    kept, shape[dim] = min(shape[dim], width), width
+    copied, shape[dim] = min(shape[dim], width), width
     resized = store.new_zeros(shape)
-    resized.narrow(dim, 0, kept).copy_(store.narrow(dim, 0, kept))
+    resized.narrow(dim, 0, copied).copy_(store.narrow(dim, 0, copied))
     return resized
 
 
@@ -131,11 +131,11 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
     is_sliding = False
 
-    def __init__(self, cache: KVCache, number: int) -> None:
+    def __init__(self, cache: KVCache, index: int) -> None:
         super().__init__()
         # Weak: a reference cycle would keep the cache in memory until Python's cycle collector runs.
         self.cache: KVCache = weakref.proxy(cache)  # type: ignore[assignment]
-        self.number = number
+        self.number = index
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Do nothing: the cache allocates all layers itself."""

@@ -36,10 +36,10 @@ def sample_tokens(
     if temperature:
         target = uniforms.double()[:, None] * total
         block = _first_exceeding(cumulative, target)
-        rest = target - (cumulative.gather(-1, block) - sums.gather(-1, block))
-        inside = in_blocks[torch.arange(rows, device=logits.device), block[:, 0]]
+        remainder = target - (cumulative.gather(-1, block) - sums.gather(-1, block))
+        block_mass = in_blocks[torch.arange(rows, device=logits.device), block[:, 0]]
         tokens = block * CUMSUM_BLOCK + _first_exceeding(
-            inside.cumsum(-1, dtype=torch.float64), rest.clamp(min=0)
+            block_mass.cumsum(-1, dtype=torch.float64), remainder.clamp(min=0)
         )
         # Only NaN gives an index past the vocabulary. Clamp it, so that the next step runs until the NaN is reported.
         tokens = tokens.clamp(max=vocab - 1)

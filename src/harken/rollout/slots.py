@@ -1,7 +1,7 @@
 """Choose how many responses are generated at a time.
 
 A decode step reads all weights, however many rows it computes. 64 rows gave 1.3 times the tokens per second of 32, and
-96 no more than 64 (LOG.md). The KV cache should not dominate memory.
+96 no more than 64 (docs/log/performance.md). The KV cache should not dominate memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ MAX_CACHE_BYTES = 1 << 29
 """With a larger KV cache there are fewer than `MAX_SLOTS` slots, down to `MIN_SLOTS`."""
 
 
-def slot_count(responses: int, bytes_per_slot: float, most: int = MAX_SLOTS) -> int:
+def slot_count(responses: int, bytes_per_slot: float, limit: int = MAX_SLOTS) -> int:
     """Return the number of slots for this many responses, with a KV cache of `bytes_per_slot` each."""
-    return min(responses, most, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))
+    return min(responses, limit, max(MIN_SLOTS, int(MAX_CACHE_BYTES // bytes_per_slot)))
 
 
 def cache_bytes(config: PreTrainedConfig, tokens: int, dtype: torch.dtype) -> int:
