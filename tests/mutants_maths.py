@@ -37,8 +37,8 @@ LOGPROBS = [
 
 LOGITS = [
     ("the bias is dropped", "LogitsHead.from_matmul: self.bias is not None", "False"),
-    ("every tile takes the first one's bias", "LogitsHead.from_matmul: self.bias[start:start + product.shape[-1]]", "self.bias[:product.shape[-1]]"),
-    ("the bias is not scaled", "LogitsHead.from_matmul: logits.mul_(self.scale)", "logits.mul_(self.scale) + (0 if self.bias is None else (1 - self.scale) * self.bias[start:start + product.shape[-1]])"),
+    ("every tile takes the first one's bias", "LogitsHead.from_matmul: self.bias[start:start + matmul.shape[-1]]", "self.bias[:matmul.shape[-1]]"),
+    ("the bias is not scaled", "LogitsHead.from_matmul: logits.mul_(self.scale)", "logits.mul_(self.scale) + (0 if self.bias is None else (1 - self.scale) * self.bias[start:start + matmul.shape[-1]])"),
     ("logits are cut at the cap", "LogitsHead.from_matmul: logits.div_(self.softcap).tanh_() * self.softcap", "logits.clamp(-self.softcap, self.softcap)"),
     ("no gradient through the cap", "LogitsHead.derivative: (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "self.scale"),
     ("no gradient through the scale", "LogitsHead.derivative: (logits / self.softcap).square_().neg_().add_(1.0).mul_(self.scale)", "(logits / self.softcap).square_().neg_().add_(1.0)"),

@@ -430,7 +430,7 @@ def test_policies_that_never_met_are_named():
     met[0, 2] = met[3, 1] = 1
     with pytest.raises(ValueError, match=r"\[\[0, 2\], \[1, 3\]\]"):
         check_connected(met)
-    with pytest.raises(ValueError, match="never met"):
+    with pytest.raises(ValueError, match="never compared"):
         fit_bradley_terry(met, np.zeros((4, 4)))
     with pytest.raises(ValueError, match="square"):
         fit_bradley_terry(np.zeros((2, 3)), np.zeros((2, 3)))

@@ -18,7 +18,7 @@ def grow_gpu_segments() -> None:
 
     Has no effect once CUDA is in use, or where the user has set the allocator's environment variable.
     """
-    names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # before torch 2.10, and since
+    names = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the names before and since torch 2.10
     if sys.platform.startswith("linux") and not any(name in os.environ for name in names):
         since = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10)
         os.environ[names[since]] = "expandable_segments:True"
@@ -28,8 +28,8 @@ def keep_freed_memory() -> bool:
     """Let glibc reuse freed blocks up to 64 MB instead of returning them to the system at once.
 
     By default glibc maps every larger tensor anew, and the kernel zeroes its pages: 300,000 page faults in one forward
-    and backward of 1,540 tokens of a 135M model, a quarter of the time (LOG.md). At most 2 GB stay unused at the top
-    of the heap. Returns False, and does nothing, where the C library is not glibc.
+    and backward of 1,540 tokens of a 135M model, a quarter of the time (docs/log/performance.md). At most 2 GB stay
+    unused at the top of the heap. Returns False, and does nothing, where the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -25,7 +25,7 @@ PACKED_ATTENTION = "harken_packed"
 # Up to this many tokens, eager attention over padded rows is faster on a CPU than torch's fused attention.
 MAX_EAGER_LENGTH = 256
 
-# Attention weights over more keys than this are recomputed in the backward pass; saved, they would dominate memory.
+# Attention weights over more keys than this are recomputed in the backward pass; saving them would dominate memory.
 MAX_SAVED_KEYS = 256
 
 
@@ -38,14 +38,14 @@ def packed_attention(
     scaling: float | None = None,
     *,
     layout: PackedSequence,
-    **others: Any,
+    **kwargs: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads features"], None]:
     """Compute softmax(q k s) v over packed segments, with the softmax in float32.
 
-    Takes the arguments of transformers' attention interface. For layers without windows or masks of their own. Raises
+    Takes the arguments of transformers' attention interface. Only for layers without windows or their own masks. Raises
     TypeError for an argument that would change the result and is not supported.
     """
-    reject_unknown_arguments(others)
+    reject_unknown_arguments(kwargs)
     if attention_mask is not None:
         raise TypeError("a mask of its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -60,9 +60,9 @@ IGNORED_ARGUMENTS = {"dropout", "position_ids", "cache_position", "use_cache", "
 """Arguments of transformers' attention interface that kernels ignore: only adapters have dropout."""
 
 
-def reject_unknown_arguments(others: dict[str, Any], masked: Set[str] = frozenset()) -> None:
+def reject_unknown_arguments(kwargs: dict[str, Any], masked: Set[str] = frozenset()) -> None:
     """Raise TypeError for an argument that is set, and is neither ignorable nor already part of the mask."""
-    for name, value in others.items():
+    for name, value in kwargs.items():
         ignored = name.startswith(("output_", "return_")) or name in IGNORED_ARGUMENTS | masked
         if not ignored and value is not None and value is not False:
             raise TypeError(f"attention with {name}")
@@ -179,20 +179,20 @@ def _at_least_fp32(x: Tensor) -> torch.dtype:
 
 
 def is_full_attention(config: PreTrainedConfig) -> bool:
-    """Whether every layer attends to all earlier tokens, and scores have no soft cap."""
+    """Return whether every layer attends to all earlier tokens, and scores have no soft cap."""
     windowed = {type(layer) for layer in DynamicCache(config=config).layers} != {DynamicLayer}
     return not windowed and getattr(config, "attn_logit_softcapping", None) is None
 
 
-def outputs_match(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Whether two outputs of a model of `dtype` differ by rounding alone.
+def outputs_match(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether two outputs of a model of `dtype` differ by rounding alone.
 
     Equivalent implementations were 3 to 20 units in the last place apart in float32 and 1 to 5 in bfloat16, in norm;
     a different formula was a third of the norm away.
     """
     units = 10 if dtype.itemsize < 4 else 1000
     expected = expected.float()
-    return bool((found.float() - expected).norm() <= units * torch.finfo(dtype).eps * expected.norm())
+    return bool((actual.float() - expected).norm() <= units * torch.finfo(dtype).eps * expected.norm())
 
 
 def probe_tokens(vocabulary: int, *counts: int) -> list[list[int]]:
@@ -206,7 +206,7 @@ def probe_tokens(vocabulary: int, *counts: int) -> list[list[int]]:
 
 
 INCOMPATIBLE_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-"""What a model's layers raise when they do not support the given arguments."""
+"""Exceptions that a model's layers raise when they do not support the given arguments."""
 
 
 def max_eager_length(forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype) -> int:
@@ -218,16 +218,16 @@ def max_eager_length(forward: Callable[..., Tensor], config: PreTrainedConfig, d
     tokens = torch.tensor([row])
     try:
         with torch.no_grad():
-            own, plain = (forward(kernel, input_ids=tokens, use_cache=False) for kernel in (None, "eager"))
+            native, eager = (forward(kernel, input_ids=tokens, use_cache=False) for kernel in (None, "eager"))
     except INCOMPATIBLE_ERRORS:
         return 0
-    return MAX_EAGER_LENGTH if outputs_match(plain, own, dtype) else 0
+    return MAX_EAGER_LENGTH if outputs_match(eager, native, dtype) else 0
 
 
 def is_packing_equivalent(
     forward: Callable[..., Tensor], config: PreTrainedConfig, dtype: torch.dtype
 ) -> bool:
-    """Whether packed rows give the same hidden states as the model's own attention row by row, up to rounding.
+    """Return whether packed rows give the same hidden states as the model's own attention row by row, up to rounding.
 
     `forward(kernel, **inputs)` runs the trunk on the CPU with the attention of that name: [1, tokens, features].
     """
@@ -238,7 +238,7 @@ def is_packing_equivalent(
     layout = pack_rows(rows)
     try:
         with torch.no_grad():
-            own = [forward("eager", input_ids=torch.tensor([row]), use_cache=False)[0] for row in rows]
+            separate = [forward("eager", input_ids=torch.tensor([row]), use_cache=False)[0] for row in rows]
             ours = forward(
                 PACKED_ATTENTION,
                 input_ids=layout.tokens,
@@ -248,8 +248,8 @@ def is_packing_equivalent(
             )[0]
     except INCOMPATIBLE_ERRORS:
         return False
-    found = torch.cat([ours[index[: len(row)]] for index, row in zip(layout.token_index, rows, strict=True)])
-    return outputs_match(found, torch.cat(own), dtype)
+    packed = torch.cat([ours[index[: len(row)]] for index, row in zip(layout.token_index, rows, strict=True)])
+    return outputs_match(packed, torch.cat(separate), dtype)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -22,7 +22,7 @@ TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 @runtime_checkable
 class ReplayableGraph(Protocol):
-    """The part of `torch.cuda.CUDAGraph` that is used after capture."""
+    """Interface of `torch.cuda.CUDAGraph` that is used after capture."""
 
     def replay(self) -> object:
         """Run the captured kernels on the current contents of the input tensors."""
@@ -58,25 +58,25 @@ class CudaGraphs:
         The second captures; later ones replay. This is a safe point for signals.
         """
         signals.raise_if_stopped()
-        key = (kind, *(tuple(given.shape) for given in inputs))
+        key = (kind, *(tuple(tensor.shape) for tensor in inputs))
         if key not in self._seen:
             self._seen.add(key)
             return function(*inputs)
         if key not in self._captured:
             self._captured[key] = self._capture_if_it_fits(function, inputs)
-        found = self._captured[key]
-        if found is None:
+        captured = self._captured[key]
+        if captured is None:
             return function(*inputs)
-        for static, given in zip(found.inputs, inputs, strict=True):
-            static.copy_(given)
-        found.graph.replay()
+        for static, tensor in zip(captured.inputs, inputs, strict=True):
+            static.copy_(tensor)
+        captured.graph.replay()
         # Graphs of one pool may share memory for their outputs.
-        return tuple(output.clone() for output in found.outputs)
+        return tuple(output.clone() for output in captured.outputs)
 
     def _capture_if_it_fits(
         self, function: TensorFunction, inputs: tuple[Tensor, ...]
     ) -> CapturedGraph | None:
-        """Capture, after freeing torch's cached blocks if needed: a capture cannot reuse blocks of other pools."""
+        """Capture, after freeing torch's cached blocks if needed: a capture cannot reuse blocks from other pools."""
         with suppress(torch.OutOfMemoryError):
             return self._capture(function, inputs)
         torch.cuda.empty_cache()
@@ -85,7 +85,7 @@ class CudaGraphs:
         return None
 
     def _capture(self, function: TensorFunction, inputs: tuple[Tensor, ...]) -> CapturedGraph:
-        static = tuple(given.clone() for given in inputs)
+        static = tuple(tensor.clone() for tensor in inputs)
         graph, stream = torch.cuda.CUDAGraph(), _capture_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         # Not `torch.cuda.graph`, which returns all cached memory to the driver before each capture.
@@ -104,5 +104,5 @@ class CudaGraphs:
 
 @cache
 def _capture_stream(device: int) -> torch.cuda.Stream:
-    """Return the stream for captures. One for all: cuBLAS keeps a 32 MB workspace for every stream it has seen."""
+    """Return the stream of all captures: cuBLAS keeps a 32 MB workspace for every stream it has seen."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -52,14 +52,12 @@ class DecodeCache(Protocol):
 class LlamaDecodeStep:
     """The trunk of a Llama-like model for one token per row, without gradients.
 
-    It uses the adapter that is active when it is made.
+    It uses the adapter that is active when it is created.
     """
 
     def __init__(self, trunk: Any) -> None:
         self.embed, self.rotary, self.norm = trunk.embed_tokens, trunk.rotary_emb, trunk.norm
-        self.layers = [
-            _DecoderLayer(layer, number, trunk.config) for number, layer in enumerate(trunk.layers)
-        ]
+        self.layers = [_DecoderLayer(layer, index, trunk.config) for index, layer in enumerate(trunk.layers)]
         self.groups = int(trunk.config.num_key_value_heads)
         dense = all(hasattr(layer.mlp, name) for layer in trunk.layers for name in DENSE_MLP)
         self.capturable = (
@@ -89,9 +87,9 @@ class LlamaDecodeStep:
 
 
 class _DecoderLayer:
-    def __init__(self, layer: Any, number: int, config: PreTrainedConfig) -> None:
+    def __init__(self, layer: Any, index: int, config: PreTrainedConfig) -> None:
         attention = layer.self_attn
-        self.number, self.features, self.scale = number, attention.head_dim, attention.scaling
+        self.number, self.features, self.scale = index, attention.head_dim, attention.scaling
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.input_norm, self.post_attention_norm = layer.input_layernorm, layer.post_attention_layernorm
         self.mlp = layer.mlp
@@ -130,7 +128,7 @@ def _apply_rotary(
 
 
 def is_equivalent(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype) -> bool:
-    """Whether `trunk` has Llama's modules, and its own forward gives the same hidden states up to rounding.
+    """Return whether `trunk` has Llama's modules, and its own forward gives the same hidden states up to rounding.
 
     `forward(kernel, **inputs)` runs the trunk with the attention of that name: [1, tokens, features].
     """
@@ -141,10 +139,10 @@ def is_equivalent(trunk: Any, forward: Callable[..., Tensor], dtype: torch.dtype
     with torch.no_grad():
         expected = forward("eager", input_ids=tokens[None], use_cache=False)[0]
         try:
-            found = _decode_all(LlamaDecodeStep(trunk), tokens)
+            actual = _decode_all(LlamaDecodeStep(trunk), tokens)
         except INCOMPATIBLE_ERRORS:
             return False
-    return outputs_match(found, expected, dtype)
+    return outputs_match(actual, expected, dtype)
 
 
 def _decode_all(step: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Tensor, "time width"]:
@@ -157,7 +155,7 @@ def _decode_all(step: LlamaDecodeStep, tokens: Int[Tensor, " time"]) -> Float[Te
 
 
 def _has_llama_layout(trunk: Any) -> bool:
-    """Whether the trunk has exactly the modules that the decode step uses."""
+    """Return whether the trunk has exactly the modules that the decode step uses."""
     parts = {name for name, _ in trunk.named_children()}
     if parts != {"embed_tokens", "layers", "norm", "rotary_emb"} or not is_full_attention(trunk.config):
         return False
@@ -181,7 +179,7 @@ class _ConcatenatingCache:
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = to_matmul_dtype(keys)[..., None], to_matmul_dtype(values)[:, :, None]
         if layer in self.layers:
-            before = self.layers[layer]
-            keys, values = torch.cat([before[0], keys], -1), torch.cat([before[1], values], 2)
+            previous = self.layers[layer]
+            keys, values = torch.cat([previous[0], keys], -1), torch.cat([previous[1], values], 2)
         self.layers[layer] = keys, values
         return keys, values

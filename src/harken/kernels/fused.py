@@ -62,8 +62,8 @@ class GatedForward:
         """[..., width] → [..., width]."""
         gate, up = self.module.gate_proj(x), self.module.up_proj(x)
         if not torch.is_grad_enabled():
-            out: Tensor = self.module.down_proj(_product(gate, up))
-            return out
+            output: Tensor = self.module.down_proj(_product(gate, up))
+            return output
         gated = attach_recompute(_Gated.apply(gate, up), _product, gate, up)  # type: ignore[no-untyped-call]
         return self.module.down_proj(gated)  # type: ignore[no-any-return]
 
@@ -102,7 +102,7 @@ def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def _fused_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Compute the same in one CUDA kernel instead of eight; rounded once, after the weight.
+    """Compute the norm in one CUDA kernel instead of eight; rounded once, after the weight.
 
     Not `F.rms_norm`, for which autocast may cast `x` to float32 first.
     """
@@ -112,12 +112,12 @@ def _fused_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 @cache
 def _has_fused_rms_norm() -> bool:
-    """Whether the op has a backward: before torch 2.9 it had other arguments and none."""
-    return all(hasattr(torch.ops.aten, f"_fused_rms_norm{which}") for which in ("", "_backward"))
+    """Return whether the op has a backward: before torch 2.9 it had other arguments and none."""
+    return all(hasattr(torch.ops.aten, f"_fused_rms_norm{suffix}") for suffix in ("", "_backward"))
 
 
 def _normalise(wide: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return x / √(mean x² + ε), and the factor 1 / √(mean x² + ε)."""
+    """Return x / √(mean x² + ε), and the scale 1 / √(mean x² + ε)."""
     inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return wide * inverse, inverse
 
@@ -156,10 +156,10 @@ def _replace_if_equal(module: Any, forward: Callable[[Tensor], Tensor], weight: 
         [[1.0], [1e-3], [30.0]], device=weight.device, dtype=weight.dtype
     )
     with torch.no_grad():
-        own, ours = module(probe), forward(probe)
+        expected, fused = module(probe), forward(probe)
     unit = torch.finfo(weight.dtype).eps
-    largest = float(own.abs().max())
+    largest = float(expected.abs().max())
     if not math.isfinite(largest):  # a damaged model: `check_logits` reports it
         return
-    if torch.allclose(own.float(), ours.float(), rtol=4 * unit, atol=4 * unit * largest):
+    if torch.allclose(expected.float(), fused.float(), rtol=4 * unit, atol=4 * unit * largest):
         module.forward = forward

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a decoder layer saves its input alone and runs again in the backward pass.
+"""Gradient checkpointing: a decoder layer saves only its input and runs again in the backward pass.
 
 transformers' own switch is not used: it acts only on layers in training mode, and the base stays in evaluation mode
 so that its own dropout stays off. Nor does it restore the two settings that can differ between the forward and the

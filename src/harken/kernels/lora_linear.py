@@ -29,8 +29,8 @@ def install(layers: Iterable[nn.Module]) -> None:
     for layer in layers:
         # A layer adapted as a parameter (`models.lora_targets`) computes the same formula.
         is_linear = type(layer) in (Linear, ParamWrapper) and type(layer.base_layer) is nn.Linear
-        plain = is_linear and not layer.lora_variant
-        if plain and not isinstance(layer.__dict__.get("forward"), LoraForward):
+        is_plain_lora = is_linear and not layer.lora_variant
+        if is_plain_lora and not isinstance(layer.__dict__.get("forward"), LoraForward):
             layer.forward = LoraForward(layer)
 
 
@@ -151,7 +151,7 @@ class _LoraLinear(torch.autograd.Function):
 
 
 def has_active_dropout(layers: Iterable[Any]) -> bool:
-    """Whether any adapter applies dropout now."""
+    """Return whether any adapter currently applies dropout."""
     return any(
         isinstance(drop, nn.Dropout) and drop.training and drop.p > 0
         for layer in layers

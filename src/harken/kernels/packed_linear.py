@@ -3,7 +3,7 @@
 Inside `packed_linears`, weights are copied once, on a CPU into the blocked layout that oneDNN reads, and layers with
 the same input (q, k and v; gate and up) become one matmul, adapters included. Results equal those of
 `kernels.lora_linear` bit for bit where the library sums in the same order, as it does for bfloat16 on a CPU. Where
-16-bit matmuls are computed in float32 (`maths.matmul_dtype`), these are too, and the copies are float32.
+16-bit matmuls are computed in float32 (`maths.matmul_dtype`), so are these, and the copies are float32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FUSABLE = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 CPU = torch.device("cpu")
 ALIGNMENT = 8
 """Row length of a fused output is a multiple of this: heads are views into it, and a GPU's attention kernel silently
-misread rows of other lengths (test_rollouts_on_gpu.py)."""
+misread rows of any other length (test_rollouts_on_gpu.py)."""
 LAYOUT_ROWS = 32
 """Number of rows that the blocked layout is optimised for; any number works."""
 MAX_PACKED_WEIGHTS = 1 << 29
@@ -33,7 +33,7 @@ MAX_PACKED_WEIGHTS = 1 << 29
 
 
 def can_pack(model: nn.Module) -> bool:
-    """Whether packing speeds up this model on this machine."""
+    """Return whether packing speeds up this model on this machine."""
     weights = [weight for name, weight in model.named_parameters() if "lora_" not in name]
     fits = sum(weight.numel() for weight in weights) <= MAX_PACKED_WEIGHTS
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
@@ -48,12 +48,12 @@ def can_pack(model: nn.Module) -> bool:
 
 @contextmanager
 def packed_linears(trunk: nn.Module) -> Iterator[None]:
-    """Pack every linear layer of `trunk` inside, with the adapter now active. Use it without gradients."""
+    """Pack every linear layer of `trunk` inside, with the currently active adapter. Use it without gradients."""
     replaced: list[tuple[Any, Any]] = []
     adapted = [layer for layer in trunk.modules() if isinstance(layer.__dict__.get("forward"), LoraForward)]
-    inside = {part for layer in adapted for part in layer.modules()}
+    adapter_parts = {part for layer in adapted for part in layer.modules()}
     try:
-        for parent in (module for module in trunk.modules() if module not in inside):
+        for parent in (module for module in trunk.modules() if module not in adapter_parts):
             for layers in _fusable_groups(parent):
                 group = _FusedLinear(layers)
                 for index, layer in enumerate(layers):
@@ -84,9 +84,11 @@ class PackedWeight:
     """x W' + b, with W in the layout and dtype of the matmul."""
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None) -> None:
-        plain = to_matmul_dtype(weight.detach()).contiguous()
-        self.reordered = plain.device == CPU and _has_exact_packed_matmul(plain.dtype)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, LAYOUT_ROWS) if self.reordered else plain
+        converted = to_matmul_dtype(weight.detach()).contiguous()
+        self.reordered = converted.device == CPU and _has_exact_packed_matmul(converted.dtype)
+        self.weight = (
+            torch.ops.mkldnn._reorder_linear_weight(converted, LAYOUT_ROWS) if self.reordered else converted
+        )
         self.bias = None if bias is None else to_matmul_dtype(bias.detach())
 
     def __call__(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
@@ -111,7 +113,7 @@ class _FusedLinear:
         self.adapter = _fused_adapter(layers, sum(self.sizes))
         weights = [base.weight.detach() for base in bases]
         if self.adapter is not None:
-            # x A' is part of the same matmul: on its own it would cost half as much as x W'.
+            # x A' is part of the same matmul: computed separately it would cost half as much as x W'.
             down = self.adapter[0]
             weights.append(down)
             bias = None if bias is None else torch.cat([bias, bias.new_zeros(len(down))])
@@ -179,27 +181,27 @@ def _fused_adapter(layers: Sequence[nn.Module], outputs: int) -> tuple[Tensor, T
 
     Ranks are padded with zeros so that outputs plus ranks are a multiple of `ALIGNMENT`.
     """
-    found = [adapter for layer in layers if (adapter := _active_weights(layer)) is not None]
-    if not found:
+    adapters = [adapter for layer in layers if (adapter := _active_weights(layer)) is not None]
+    if not adapters:
         return None
-    down, up = [a for a, _, _ in found], [b.T for _, b, _ in found]
+    down, up = [a for a, _, _ in adapters], [b.T for _, b, _ in adapters]
     blocks: Tensor = torch.block_diag(*up)  # type: ignore[no-untyped-call]
     padding = (0, 0, 0, -(outputs + len(blocks)) % ALIGNMENT)
     return (
         F.pad(torch.cat(down).detach(), padding),
         to_matmul_dtype(F.pad(blocks.detach(), padding)),
-        found[0][2],
+        adapters[0][2],
     )
 
 
 def _multiplies_in_fp32() -> bool:
-    """Whether 16-bit matmuls run in float32 here."""
+    """Return whether 16-bit matmuls run in float32 here."""
     return matmul_dtype(torch.bfloat16, CPU) != torch.bfloat16
 
 
 @cache
 def _has_exact_packed_matmul(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's packed matmul exists and equals the plain one: bit for bit in 16 bits."""
+    """Return whether oneDNN's packed matmul exists and equals the plain one: bit for bit in 16 bits."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -208,8 +210,8 @@ def _has_exact_packed_matmul(dtype: torch.dtype) -> bool:
         return False
     x, weight = (torch.linspace(-2, 3, n * 48).view(n, 48).to(dtype) for n in (3, 40))
     ordered = torch.ops.mkldnn._reorder_linear_weight(weight, LAYOUT_ROWS)
-    found = torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], "")
+    actual = torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], "")
     expected = F.linear(x, weight)
     if dtype == torch.bfloat16:
-        return torch.equal(found, expected)
-    return torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
+        return torch.equal(actual, expected)
+    return torch.allclose(actual, expected, rtol=1e-5, atol=1e-4)

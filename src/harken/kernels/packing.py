@@ -80,23 +80,23 @@ def packed_micro_batches(items: Sequence[Sequence[Sequence[int]]], token_budget:
     item above the budget gets a micro-batch of its own.
     """
     groups: list[list[int]] = []
-    taken = 0
+    packed_tokens = 0
     for item in sorted(range(len(items)), key=lambda i: (tuple(items[i][0]), i)):
         first = items[item][0]
-        others = sum(_extra_tokens(before, row) for before, row in pairwise(items[item]))
+        sibling_tokens = sum(_extra_tokens(previous, row) for previous, row in pairwise(items[item]))
         added = _extra_tokens(items[groups[-1][-1]][0], first) if groups else 0
-        if groups and taken + added + others <= token_budget:
+        if groups and packed_tokens + added + sibling_tokens <= token_budget:
             groups[-1].append(item)
-            taken += added + others
+            packed_tokens += added + sibling_tokens
         else:
             groups.append([item])
-            taken = len(first) + others
+            packed_tokens = len(first) + sibling_tokens
     return groups
 
 
-def _extra_tokens(before: Sequence[int], row: Sequence[int]) -> int:
-    """Return an upper bound on the tokens a row adds after `before`: a short common prefix is not shared."""
-    return len(row) - max(_common_prefix(before, row) - MIN_SHARED_PREFIX + 1, 0)
+def _extra_tokens(previous: Sequence[int], row: Sequence[int]) -> int:
+    """Return an upper bound on the tokens a row adds after `previous`: a short common prefix is not shared."""
+    return len(row) - max(_common_prefix(previous, row) - MIN_SHARED_PREFIX + 1, 0)
 
 
 @dataclass
@@ -114,7 +114,7 @@ def _pack_group(
     rows: Sequence[Sequence[int]],
     order: Sequence[int],
     depth: int,
-    before: tuple[Span, ...],
+    prefix: tuple[Span, ...],
     share: bool,
 ) -> None:
     """Pack the tokens from `depth` on of the rows of `order`: sorted, with their first `depth` tokens in common."""
@@ -131,11 +131,11 @@ def _pack_group(
             groups.append([row])
     for group in groups:
         # The common prefix of sorted rows is that of the first and the last.
-        until = _common_prefix(rows[group[0]], rows[group[-1]])
-        seen = _add_segments(packing, rows[group[0]], group, depth, until, before)
-        rest = [row for row in group if len(rows[row]) > until]
-        if rest:
-            _pack_group(packing, rows, rest, until, seen, share)
+        end = _common_prefix(rows[group[0]], rows[group[-1]])
+        visible = _add_segments(packing, rows[group[0]], group, depth, end, prefix)
+        longer = [row for row in group if len(rows[row]) > end]
+        if longer:
+            _pack_group(packing, rows, longer, end, visible, share)
 
 
 def _add_segments(
@@ -143,22 +143,22 @@ def _add_segments(
     tokens: Sequence[int],
     group: Sequence[int],
     depth: int,
-    until: int,
-    before: tuple[Span, ...],
+    stop: int,
+    visible: tuple[Span, ...],
 ) -> tuple[Span, ...]:
-    """Add segments for tokens [depth, until) of all rows of a group. Returns the spans that later tokens attend to."""
-    for start in range(depth, until, MAX_SEGMENT_LENGTH):
-        end = min(start + MAX_SEGMENT_LENGTH, until)
+    """Add segments for tokens [depth, stop) of all rows of a group. Returns the spans that later tokens attend to."""
+    for start in range(depth, stop, MAX_SEGMENT_LENGTH):
+        end = min(start + MAX_SEGMENT_LENGTH, stop)
         index = len(packing.tokens)
         packing.tokens += tokens[start:end]
         packing.positions += range(start, end)
         span = (index, index + end - start)
-        packing.segments.append(Segment(*span, before))
+        packing.segments.append(Segment(*span, visible))
         for row in group:
             packing.indices[row] += range(*span)
-        joins = before and before[-1][1] == index
-        before = (*before[:-1], (before[-1][0], span[1])) if joins else (*before, span)
-    return before
+        joins = visible and visible[-1][1] == index
+        visible = (*visible[:-1], (visible[-1][0], span[1])) if joins else (*visible, span)
+    return visible
 
 
 def _pad_to_bucket(packing: _Packing) -> None:
@@ -171,9 +171,9 @@ def _pad_to_bucket(packing: _Packing) -> None:
         packing.positions += range(missing)
 
 
-def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """Return the length of the common prefix of two rows."""
-    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+    for index, (left, right) in enumerate(zip(first, second, strict=False)):
         if left != right:
             return index
-    return min(len(one), len(other))
+    return min(len(first), len(second))

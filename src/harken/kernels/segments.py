@@ -21,13 +21,14 @@ SIZE_STEP = 32
 """Query and key counts of a batched matmul are rounded up to a multiple of this."""
 
 MAX_BATCH = 8
-"""Most segments in one matmul. Smaller batches are a power of two, so that shapes recur (`kernels.shape_buckets`)."""
+"""Maximum segments in one matmul. Smaller batches are a power of two, so that shapes recur
+(`kernels.shape_buckets`)."""
 
 MAX_BATCH_WEIGHTS = 1 << 17
-"""Most attention weights per head in one batch of segments: more would not fit the processor's cache."""
+"""Maximum attention weights per head in one batch of segments: more would not fit the processor's cache."""
 
 MAX_PADDING = 1 << 14
-"""Most attention weights per head spent on padding to save one matmul: they cost as much as its fixed overhead."""
+"""Maximum attention weights per head spent on padding to save one matmul: they cost as much as its fixed overhead."""
 
 Span = tuple[int, int]
 
@@ -69,7 +70,7 @@ class SegmentBatch:
     keys: Int[Tensor, " keys"]
     """Key indices, [segments, groups, visible] flattened."""
     padding: Int[Tensor, " padding"]
-    """Which entries of `queries` are padding."""
+    """Mask of the entries of `queries` that are padding."""
     mask: Float[Tensor, "segments 1 length visible"]
     """Additive: 0 where a query attends to a key, −inf elsewhere."""
     first_query: int
@@ -105,21 +106,21 @@ def batch_segments(segments: Sequence[Segment], heads: int, groups: int) -> Segm
         length = round_up(max(len(segment) for segment in bucket), SIZE_STEP)
         visible = round_up(max(segment.visible for segment in bucket), SIZE_STEP)
         queries, keys = torch.zeros(len(bucket), length).long(), torch.zeros(len(bucket), visible).long()
-        before = torch.tensor([segment.visible - len(segment) for segment in bucket])
+        prefix_lengths = torch.tensor([segment.visible - len(segment) for segment in bucket])
         real = torch.arange(length) < torch.tensor([[len(segment)] for segment in bucket])
-        for number, segment in enumerate(bucket):
-            queries[number, : len(segment)] = torch.arange(segment.start, segment.end)
-            keys[number, : segment.visible] = torch.cat([torch.arange(*span) for span in segment.spans])
-            first = first_query + number * heads * length
+        for slot, segment in enumerate(bucket):
+            queries[slot, : len(segment)] = torch.arange(segment.start, segment.end)
+            keys[slot, : segment.visible] = torch.cat([torch.arange(*span) for span in segment.spans])
+            first = first_query + slot * heads * length
             offsets = torch.arange(len(segment))[:, None] + head_index.T * length
             output_index[segment.start : segment.end] = first + offsets
-        later = torch.arange(visible) > before[:, None, None] + torch.arange(length)[:, None]
+        future = torch.arange(visible) > prefix_lengths[:, None, None] + torch.arange(length)[:, None]
         batches.append(
             SegmentBatch(
                 (queries[:, None] * heads + head_index).flatten(),
                 (keys[:, None] * groups + group_index).flatten(),
                 (~real)[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0],
-                torch.zeros(later.shape).masked_fill_(later, -torch.inf)[:, None],
+                torch.zeros(future.shape).masked_fill_(future, -torch.inf)[:, None],
                 first_query,
             )
         )

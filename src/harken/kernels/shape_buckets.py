@@ -1,7 +1,8 @@
 """Round sizes up to a few values, so that oneDNN reuses its compiled kernels.
 
 On a CPU oneDNN compiles a kernel for every new combination of matmul sizes, about 1 ms and 0.6 MB each, and caches a
-thousand of them. With unrounded sizes the cache grew by 0.1 GB per PPO update and took 5 % of its time (LOG.md).
+thousand of them. With unrounded sizes the cache grew by 0.1 GB per PPO update and took 5 % of its time
+(docs/log/performance.md).
 """
 
 from __future__ import annotations

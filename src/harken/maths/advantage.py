@@ -113,7 +113,7 @@ def group_advantages(
 def groups_with_spread(
     rewards: Float[Tensor, " batch"], valid: Bool[Tensor, " batch"], group_size: int
 ) -> Bool[Tensor, " groups"]:
-    """Mark the groups in which two valid rewards differ by more than 1e-6: the others teach nothing.
+    """Mark the groups in which two valid rewards differ by more than 1e-6: the others give no gradient.
 
     Groups are as in `group_advantages`. `rewards` are without the KL penalty, which would give every group a spread.
     Source: Yu et al. 2025 (arXiv:2503.14476) eq. 11, for rewards that are right or wrong.

@@ -1,4 +1,4 @@
-"""Measure the diversity of a set of responses. Plain Python."""
+"""Measure the diversity of a set of responses."""
 
 from __future__ import annotations
 

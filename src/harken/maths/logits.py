@@ -17,7 +17,7 @@ class LogitsHead:
 
         z = scale × (hidden W' + bias)      logits = softcap × tanh(z / softcap), or z without a cap
 
-    The product is taken in its own type (`maths.matmul_dtype`), everything after it in float32 or wider.
+    The matmul runs in its own dtype (`maths.matmul_dtype`), everything after it in float32 or wider.
     """
 
     weight: Float[Tensor, "vocab width"]
@@ -30,15 +30,15 @@ class LogitsHead:
         """Return the logits of every token of the vocabulary."""
         return self.from_matmul(to_matmul_dtype(hidden) @ to_matmul_dtype(self.weight).T)
 
-    def from_matmul(self, product: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
-        """Turn `hidden @ weight[start:…].T` into logits. May overwrite `product`."""
-        logits = at_least_fp32(product)
+    def from_matmul(self, matmul: Float[Tensor, "n part"], start: int = 0) -> Float[Tensor, "n part"]:
+        """Turn `hidden @ weight[start:…].T` into logits. May overwrite `matmul`."""
+        logits = at_least_fp32(matmul)
         if self.bias is not None:
-            logits = logits.add_(at_least_fp32(self.bias[start : start + product.shape[-1]]))
+            logits = logits.add_(at_least_fp32(self.bias[start : start + matmul.shape[-1]]))
         if self.scale != 1:
             logits = logits.mul_(self.scale)
         if self.softcap is not None:
-            # The last product is not in place: the gradient of tanh needs tanh's output.
+            # The last multiplication is not in place: the gradient of tanh needs tanh's output.
             logits = logits.div_(self.softcap).tanh_() * self.softcap
         return logits
 

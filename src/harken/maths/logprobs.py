@@ -207,5 +207,5 @@ def _gather(log_p: Tensor, tokens: Tensor) -> Tensor:
     return log_p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
-def _cast_like(gradient: Tensor | None, of: Tensor | None) -> Tensor | None:
-    return None if gradient is None or of is None else gradient.to(of.dtype)
+def _cast_like(gradient: Tensor | None, like: Tensor | None) -> Tensor | None:
+    return None if gradient is None or like is None else gradient.to(like.dtype)

@@ -19,7 +19,7 @@ def whiten(
 
         (x - mean) / sqrt(variance + eps)
 
-    The variance is the biased one (÷ n). Pass the whole batch, not a micro-batch: the statistics are the batch's.
+    The variance is biased (÷ n). Pass the whole batch, not a micro-batch: the statistics are those of the batch.
     Source: advantage whitening in Huang et al. 2024 (arXiv:2403.17031), with `tf.nn.moments`' variance.
     """
     centred = torch.where(mask, x - masked_mean(x, mask), 0.0)

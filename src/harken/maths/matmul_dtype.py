@@ -1,9 +1,9 @@
 """Choose the compute dtype of matrix multiplications.
 
 A processor without native 16-bit matmuls (most laptops': no avx512, no amx) runs bfloat16 matmuls at a seventh of
-float32's speed, and those of a backward pass at a hundredth (LOG.md). There, matrices are stored in 16 bits and cast to
-float32 for each matmul, whose result is rounded once. Results are equal up to the order of sums, and memory use hardly
-changes.
+float32's speed, and those of a backward pass at a hundredth (docs/log/performance.md). There, matrices are stored in 16
+bits and cast to float32 for each matmul, whose result is rounded once. Results are equal up to the order of sums, and
+memory use hardly changes.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def clipped_value_loss(
 
     `clip_range` None: ½ (V - R)².
     """
-    plain = (values - returns).square()
+    unclipped = (values - returns).square()
     if clip_range is None:
-        return 0.5 * plain
+        return 0.5 * unclipped
     clipped = torch.clamp(values, old_values - clip_range, old_values + clip_range)
-    return 0.5 * torch.maximum(plain, (clipped - returns).square())
+    return 0.5 * torch.maximum(unclipped, (clipped - returns).square())

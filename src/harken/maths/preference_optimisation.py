@@ -25,7 +25,7 @@ from torch.nn.functional import logsigmoid, relu, sigmoid
 from harken.maths.preference_loss import bradley_terry
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
-"""From the scores of chosen and rejected responses, [pairs] each, to the loss of each pair."""
+"""Function from the scores of chosen and rejected responses, [pairs] each, to the loss of each pair."""
 
 
 def sequence_score(

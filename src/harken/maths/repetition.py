@@ -1,4 +1,4 @@
-"""Measure repetition in a text. Plain Python."""
+"""Measure repetition in a text."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def find_trailing_repetition(text: str, times: int = 3, length: int = 30) -> Tra
     has the smallest period L - failure(L).
     """
     text = text.rstrip()
-    # A loop of period p covers max(times p, length) characters, so its last (times - 1) length / times ones stand p
-    # characters earlier as well. Most texts end here.
+    # A loop of period p covers max(times p, length) characters, so its last (times - 1) length / times ones also occur
+    # p characters earlier. Most texts end here.
     tail = max((times - 1) * length // times, 0)
     if tail and text.rfind(text[-tail:], 0, len(text) - 1) < 0:
         return None
@@ -71,7 +71,7 @@ def longest_common_run(left: Sequence[str], right: Sequence[str]) -> int:
     The items are words without the character U+0000. The run that ends at an item of `right` is at most one longer
     than the longest before it, so one substring search for each item is enough.
     """
-    known = set(left)
+    vocabulary = set(left)
     separator = "\0"
     text = separator + "".join(word + separator for word in left)
     joined = separator + "".join(word + separator for word in right)
@@ -80,7 +80,7 @@ def longest_common_run(left: Sequence[str], right: Sequence[str]) -> int:
         starts.append(starts[-1] + len(word) + 1)
     best = consecutive = 0
     for i, word in enumerate(right):
-        consecutive = consecutive + 1 if word in known else 0
+        consecutive = consecutive + 1 if word in vocabulary else 0
         if consecutive > best and joined[starts[i - best] : starts[i + 1] + 1] in text:
             best += 1
     return best

@@ -3,7 +3,7 @@
 Responses lie along the last axis of `log_reference` (log-probabilities under the reference, in nats; -inf for an
 impossible one) and of `reward`. The axes before it are prompts: they have equal weight and share one β, and KL and
 reward are means over them. n sampled responses represent the reference with log_reference = -log n.
-Derivations, and the tests that check them: docs/theory.md. NumPy and SciPy only.
+Derivations, and the tests that check them: docs/theory.md.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ ALPHA_DRAWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class RaterCeiling:
-    """Hold the share of `cases` in which a rater agrees with the majority of the others, with its 95 % interval.
+    """The share of `cases` in which a rater agrees with the majority of the others, with its 95 % interval.
 
     `rows`: rows with at least one such case.
     """
@@ -37,7 +37,7 @@ class RaterCeiling:
 
 @dataclass(frozen=True, slots=True)
 class AlphaInterval:
-    """Hold Krippendorff's alpha over `rows` with two or more ratings, with its 95 % bootstrap interval over rows."""
+    """Krippendorff's alpha over `rows` with two or more ratings, with its 95 % bootstrap interval over rows."""
 
     rows: int
     value: float
@@ -53,8 +53,8 @@ def krippendorff_alpha(rows: Sequence[Sequence[float]], level: MeasurementLevel 
     counted half)², that of two different nominal values 1. Source: Krippendorff 2011, "Computing Krippendorff's
     alpha-reliability", sections D and E.
     """
-    together = _coincidences(rows).sum(axis=0)
-    value = float(_alphas(together[None], level)[0]) if together.any() else np.nan
+    coincidences = _coincidences(rows).sum(axis=0)
+    value = float(_alphas(coincidences[None], level)[0]) if coincidences.any() else np.nan
     return None if np.isnan(value) else value
 
 
@@ -70,25 +70,27 @@ def alpha_interval(
     lower bound is alpha if as many rows disagreed by the largest distance as the rule of three allows. Fewer than
     `LEAST_CLUSTERS` rows have the interval [-1, 1].
     """
-    each = _coincidences(rows)
+    per_row = _coincidences(rows)
     value = krippendorff_alpha(rows, level)
     if value is None:
         return None
-    size = each.shape[1]
-    flat = each.reshape(len(each), size * size)
-    drawn = np.concatenate(
+    size = per_row.shape[1]
+    flat = per_row.reshape(len(per_row), size * size)
+    bootstrap_alphas = np.concatenate(
         [
             _alphas((counts @ flat).reshape(-1, size, size), level)
-            for counts in cluster_counts(len(each), draws, seed)
+            for counts in cluster_counts(len(per_row), draws, seed)
         ]
     )
-    known = drawn[~np.isnan(drawn)]
-    if len(each) < LEAST_CLUSTERS or not len(known):
-        return AlphaInterval(len(each), value, -1.0, 1.0)
-    if is_constant(known):
-        return AlphaInterval(len(each), value, _lowest_alpha(each.sum(axis=0), level, len(each)), 1.0)
-    low, high = percentile_interval(known, clusters=len(each))
-    return AlphaInterval(len(each), value, low, min(high, 1.0))
+    defined = bootstrap_alphas[~np.isnan(bootstrap_alphas)]
+    if len(per_row) < LEAST_CLUSTERS or not len(defined):
+        return AlphaInterval(len(per_row), value, -1.0, 1.0)
+    if is_constant(defined):
+        return AlphaInterval(
+            len(per_row), value, _lowest_alpha(per_row.sum(axis=0), level, len(per_row)), 1.0
+        )
+    low, high = percentile_interval(defined, clusters=len(per_row))
+    return AlphaInterval(len(per_row), value, low, min(high, 1.0))
 
 
 def percent_agreement(rows: Sequence[Sequence[Hashable]]) -> float | None:
@@ -145,14 +147,14 @@ def rater_ceiling(rows: Sequence[Sequence[float]]) -> RaterCeiling | None:
     agreed, cases = [], []
     for row in rows:
         signs = np.sign(np.asarray(row, dtype=np.float64))
-        others = np.sign(signs.sum() - signs)
-        decided = (signs != 0) & (others != 0)
-        agreed.append(int((signs == others)[decided].sum()))
+        rest_verdict = np.sign(signs.sum() - signs)
+        decided = (signs != 0) & (rest_verdict != 0)
+        agreed.append(int((signs == rest_verdict)[decided].sum()))
         cases.append(int(decided.sum()))
     if not sum(cases):
         return None
-    found = clustered_jeffreys(agreed, cases)
-    return RaterCeiling(sum(n > 0 for n in cases), sum(cases), found.mean, found.low, found.high)
+    interval = clustered_jeffreys(agreed, cases)
+    return RaterCeiling(sum(n > 0 for n in cases), sum(cases), interval.mean, interval.low, interval.high)
 
 
 def _coincidences(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
@@ -160,11 +162,11 @@ def _coincidences(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     rated = [row for row in rows if len(row) >= 2]
     values = sorted({score for row in rated for score in row})
     index = {value: i for i, value in enumerate(values)}
-    found = np.zeros((len(rated), len(values), len(values)))
+    coincidences = np.zeros((len(rated), len(values), len(values)))
     for place, row in enumerate(rated):
         counts = np.bincount([index[score] for score in row], minlength=len(values)).astype(float)
-        found[place] = (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
-    return found
+        coincidences[place] = (np.outer(counts, counts) - np.diag(counts)) / (len(row) - 1)
+    return coincidences
 
 
 def _distances(marginal: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
@@ -177,21 +179,21 @@ def _distances(marginal: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
     return squared
 
 
-def _alphas(together: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
+def _alphas(coincidences: NDArray[Any], level: MeasurementLevel) -> NDArray[Any]:
     """Return alpha of each coincidence matrix [sets, values, values]; NaN where the expected disagreement is 0."""
-    marginal = together.sum(axis=2)
+    marginal = coincidences.sum(axis=2)
     distance = _distances(marginal, level)
     expected = np.einsum("di,dj,dij->d", marginal, marginal, distance)
-    observed = np.einsum("dij,dij->d", together, distance)
+    observed = np.einsum("dij,dij->d", coincidences, distance)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: NDArray[Any] = 1.0 - observed * (marginal.sum(axis=1) - 1) / expected
-    found[expected == 0] = np.nan
-    return found
+        alphas: NDArray[Any] = 1.0 - observed * (marginal.sum(axis=1) - 1) / expected
+    alphas[expected == 0] = np.nan
+    return alphas
 
 
-def _lowest_alpha(together: NDArray[Any], level: MeasurementLevel, rows: int) -> float:
+def _lowest_alpha(coincidences: NDArray[Any], level: MeasurementLevel, rows: int) -> float:
     """Return alpha if a share of the ratings, by the rule of three, disagreed by the largest distance."""
-    marginal = together.sum(axis=1)
+    marginal = coincidences.sum(axis=1)
     distance = _distances(marginal[None], level)[0]
     total = float(marginal.sum())
     expected = float(marginal @ distance @ marginal) / (total * (total - 1))

@@ -1,6 +1,6 @@
-"""Resample clusters with replacement, and turn replicates of an estimate into intervals. NumPy and SciPy.
+"""Resample clusters with replacement, and turn replicates of an estimate into intervals.
 
-A cluster is what is independent: a prompt with all its samples, or a family of prompts. Every estimate is a ratio of
+A cluster is an independent unit: a prompt with all its samples, or a family of prompts. Every estimate is a ratio of
 sums over clusters, so that a mean over prompts, a rate and a mean over the prompts that a judge scored are resampled
 in the same way and from the same draws.
 """
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 def cluster_counts(clusters: int, draws: int, seed: int) -> Iterator[Array]:
     """Yield blocks [some draws, clusters] of how often each cluster is drawn; `draws` rows in all.
 
-    The size of a block is no part of the result. Source: Efron 1979, Annals of Statistics 7:1.
+    The result does not depend on the size of a block. Source: Efron 1979, Annals of Statistics 7:1.
     """
     if clusters * draws <= KEPT_COUNTS and clusters <= np.iinfo(np.uint16).max:
         for counts in _kept_counts(clusters, draws, seed):
@@ -50,8 +50,8 @@ def _draw_counts(clusters: int, draws: int, seed: int) -> Iterator[Array]:
     rows = max(BOOTSTRAP_BLOCK // clusters, 1)
     for done in range(0, draws, rows):
         size = min(rows, draws - done)
-        drawn = random.integers(clusters, size=(size, clusters), dtype=np.int32)
-        cells = drawn + np.arange(size)[:, None] * clusters
+        sampled = random.integers(clusters, size=(size, clusters), dtype=np.int32)
+        cells = sampled + np.arange(size)[:, None] * clusters
         counts = np.bincount(cells.ravel(), minlength=size * clusters)
         yield counts.reshape(size, clusters).astype(np.float64)
 
@@ -63,8 +63,8 @@ def resample_ratios(numerators: ArrayLike, denominators: ArrayLike, draws: int, 
     the drawn clusters have a denominator of 0.
     """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    both = np.hstack([top, bottom])
-    sums = np.concatenate([counts @ both for counts in cluster_counts(len(top), draws, seed)])
+    columns = np.hstack([top, bottom])
+    sums = np.concatenate([counts @ columns for counts in cluster_counts(len(top), draws, seed)])
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios: Array = sums[:, : top.shape[1]] / sums[:, top.shape[1] :]
     return ratios
@@ -76,9 +76,9 @@ def jackknife_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     Clusters that hold the whole denominator are left out.
     """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    rest = bottom.sum() - bottom
-    left: Array = (top.sum() - top)[rest > 0] / rest[rest > 0]
-    return left
+    remaining = bottom.sum() - bottom
+    ratios: Array = (top.sum() - top)[remaining > 0] / remaining[remaining > 0]
+    return ratios
 
 
 def critical_value(confidence: float, clusters: int | None) -> float:
@@ -96,7 +96,7 @@ def critical_value(confidence: float, clusters: int | None) -> float:
 
 
 class SortedReplicates:
-    """Hold the replicates of an estimate in ascending order, without NaN: several intervals share one sort."""
+    """Replicates of an estimate in ascending order, without NaN; several intervals share one sort."""
 
     def __init__(self, replicates: ArrayLike) -> None:
         """Sort the replicates. Raises ValueError where none is a number."""
@@ -136,14 +136,14 @@ def percentile_interval(
     With `clusters`, the number of independent units, the percentiles are moved outwards: the plain interval of a mean
     uses z where t belongs, and the standard deviation over n where it belongs over n − 1, so it is too narrow for few
     clusters. Replicates that are NaN are left out. Replicates that do not vary (one cluster, or clusters that are all
-    alike) say nothing about the error of the estimate: the interval is infinite.
+    alike) give no information about the error of the estimate: the interval is infinite.
     Source: Efron 1979; expanded percentiles: Hesterberg 2015, The American Statistician 69:371, section 5.3.
     """
-    found = _sorted(replicates)
-    if found.constant:
+    ordered = _sorted(replicates)
+    if ordered.constant:
         return -np.inf, np.inf
     tail = float(special.ndtr(-critical_value(confidence, clusters)))
-    return found.quantile(tail), found.quantile(1 - tail)
+    return ordered.quantile(tail), ordered.quantile(1 - tail)
 
 
 def bca_interval(
@@ -160,12 +160,12 @@ def bca_interval(
     percentile interval is returned; it is infinite where they do not vary.
     Source: Efron 1987, JASA 82:171.
     """
-    found, left = _sorted(replicates), np.asarray(jackknife, dtype=np.float64)
-    below = found.share_below(estimate)
-    deviation = left.mean() - left if len(left) else np.zeros(1)
+    ordered, left_out = _sorted(replicates), np.asarray(jackknife, dtype=np.float64)
+    below = ordered.share_below(estimate)
+    deviation = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     spread = float((deviation**2).sum())
-    if not 0 < below < 1 or spread == 0 or found.constant:
-        return percentile_interval(found, confidence, clusters)
+    if not 0 < below < 1 or spread == 0 or ordered.constant:
+        return percentile_interval(ordered, confidence, clusters)
     bias = special.ndtri(below)
     acceleration = float((deviation**3).sum()) / (6 * spread**1.5)
     z = critical_value(confidence, clusters)
@@ -178,12 +178,12 @@ def bca_interval(
             if acceleration * shifted < 1
             else float(side > 0)
         )
-    low, high = map(found.quantile, levels)
+    low, high = map(ordered.quantile, levels)
     return low, high
 
 
 def is_constant(values: ArrayLike) -> bool:
-    """Whether all values are one number, but for rounding."""
+    """Return whether all values are equal up to rounding."""
     array = np.asarray(values, dtype=np.float64)
     return bool(np.ptp(array) <= 1e-12 * np.abs(array).max())
 

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Strengths:
-    """Hold fitted strengths: `b` [fits, policies], in nats of the odds, mean 0; `eta` [fits], 0 without ties."""
+    """Fitted strengths: `b` [fits, policies], in nats of the odds, mean 0; `eta` [fits], 0 without ties."""
 
     b: Array
     eta: Array
@@ -40,8 +40,8 @@ def fit_bradley_terry(wins: ArrayLike, ties: ArrayLike, l2: float = PRIOR_L2) ->
     check_connected(won.sum(axis=0) + tied.sum(axis=0))
     fits, policies = won.shape[:2]
     # Every ordered pair (i, j) has W_ij + T_ij successes of σ(b_i − b_j − η); the diagonal does not count.
-    each = np.arange(policies)
-    won[:, each, each] = tied[:, each, each] = 0.0
+    diagonal = np.arange(policies)
+    won[:, diagonal, diagonal] = tied[:, diagonal, diagonal] = 0.0
     successes = won + tied
     total_ties = tied.sum(axis=(1, 2)) / 2
     total = won.sum(axis=(1, 2)) + total_ties
@@ -50,13 +50,13 @@ def fit_bradley_terry(wins: ArrayLike, ties: ArrayLike, l2: float = PRIOR_L2) ->
     # At equal strengths the share of ties t gives η: σ(−η) = (1 − t) / 2.
     share = np.minimum(total_ties / total, 0.99)
     start[:, policies] = np.where(has_ties, -special.logit((1 - share) / 2), 0.0)
-    found = maximize_concave(
+    solution = maximize_concave(
         start,
         lambda x: _derivatives(x, successes, total_ties, l2),
         lambda x: (x[:, policies] > 0) | ~has_ties,
     )
-    b = found[:, :policies]
-    return Strengths(b - b.mean(axis=1, keepdims=True), found[:, policies])
+    b = solution[:, :policies]
+    return Strengths(b - b.mean(axis=1, keepdims=True), solution[:, policies])
 
 
 def check_connected(comparisons: ArrayLike) -> None:
@@ -64,17 +64,19 @@ def check_connected(comparisons: ArrayLike) -> None:
     linked = np.asarray(comparisons) + np.asarray(comparisons).T > 0
     groups = list(_components(linked))
     if len(groups) > 1:
-        raise ValueError(f"strengths need comparisons between all policies; these groups never met: {groups}")
+        raise ValueError(
+            f"strengths need comparisons between all policies; these groups were never compared: {groups}"
+        )
 
 
 def _components(linked: NDArray[np.bool_]) -> Iterable[list[int]]:
-    left = set(range(len(linked)))
-    while left:
-        group, edge = set(), {min(left)}
+    unvisited = set(range(len(linked)))
+    while unvisited:
+        group, edge = set(), {min(unvisited)}
         while edge:
             group |= edge
             edge = {j for i in edge for j in np.flatnonzero(linked[i]).tolist()} - group
-        left -= group
+        unvisited -= group
         yield sorted(group)
 
 
@@ -89,8 +91,8 @@ def _derivatives(x: Array, successes: Array, total_ties: Array, l2: float) -> tu
     gradient[:, :policies] = slope.sum(axis=2) - slope.sum(axis=1) - l2 * b
     information = np.zeros((fits, policies + 1, policies + 1))
     information[:, :policies, :policies] = -(curvature + curvature.transpose(0, 2, 1))
-    each = np.arange(policies)
-    information[:, each, each] += (curvature.sum(axis=2) + curvature.sum(axis=1)) + l2
+    diagonal = np.arange(policies)
+    information[:, diagonal, diagonal] += (curvature.sum(axis=2) + curvature.sum(axis=1)) + l2
     # Strengths are known up to a constant: without a prior, fix it.
     information[:, :policies, :policies] += 1.0 / policies if l2 == 0 else 0.0
     cross = curvature.sum(axis=1) - curvature.sum(axis=2)

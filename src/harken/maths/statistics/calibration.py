@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Hold one bin of a reliability diagram: pairs, mean confidence, share correct with its 95 % Wilson interval."""
+    """One bin of a reliability diagram: pairs, mean confidence, share correct with its 95 % Wilson interval."""
 
     pairs: int
     confidence: float
@@ -37,7 +37,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class BrierParts:
-    """Hold the Murphy decomposition: score = reliability − resolution + uncertainty + within_bins.
+    """The Murphy decomposition: score = reliability − resolution + uncertainty + within_bins.
 
     `within_bins` is the part that binning leaves over: variance of the confidences inside bins, minus twice their
     covariance with the outcomes (Stephenson, Coelho and Jolliffe 2008).
@@ -52,7 +52,7 @@ class BrierParts:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationError:
-    """Hold the expected calibration error, and what a perfectly calibrated model of the same confidences would show.
+    """The expected calibration error, and what a perfectly calibrated model of the same confidences would show.
 
     `null_mean` and `null_high`: mean and 95th percentile of the error over simulated outcomes. `p_value`: the share of
     simulations (the observed one counted) with at least this error.
@@ -110,13 +110,13 @@ def reliability_bins(confidence: ArrayLike, outcome: ArrayLike, bins: int = BINS
     """Compute the bins of a reliability diagram. Soft outcomes are rounded in sum for the intervals."""
     p, y = np.asarray(confidence, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
     index = equal_mass_bins(p, bins)
-    found = []
-    for number in range(int(index.max()) + 1):
-        inside = index == number
-        n, right = int(inside.sum()), float(y[inside].sum())
+    filled = []
+    for bin_index in range(int(index.max()) + 1):
+        members = index == bin_index
+        n, right = int(members.sum()), float(y[members].sum())
         low, high = wilson_interval(round(right), n)
-        found.append(ReliabilityBin(n, float(p[inside].mean()), right / n, low, high))
-    return found
+        filled.append(ReliabilityBin(n, float(p[members].mean()), right / n, low, high))
+    return filled
 
 
 def brier_parts(confidence: ArrayLike, outcome: ArrayLike, bins: int = BINS) -> BrierParts:

@@ -1,4 +1,4 @@
-"""Predict a win rate at equal values of some covariates, with an interval from fitting again in bootstrap draws."""
+"""Predict a win rate at equal values of some covariates, with an interval from refits in bootstrap draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harken.maths.statistics.intervals import Interval, clustered_jeffreys
 from harken.maths.statistics.logistic import PRIOR_L2, fit_logistic
 
 REFIT_DRAWS = 1_000
-"""Bootstrap draws of an estimate that is fitted again in each."""
+"""Number of bootstrap draws of an estimate that is refitted in each."""
 
 Array = NDArray[np.float64]
 
@@ -32,12 +32,12 @@ def win_rate_at_equal(
     win. `controlled` [rows, p] are differences, right minus left, which are 0 where both sides are equal; `others`
     [rows, q] keep their values. Returns the rate, averaged over the rows, with its interval, and [θ, φ, ψ].
 
-    The interval comes from fitting again in every bootstrap draw of whole clusters, so it holds the noise of the
-    outcomes and of the fit; the spread of the predictions alone would hold neither. Near 0 and 1 the refits are skewed,
-    so their standard deviation is taken on the scale of log odds, times z, about a fit to which one tie at equal values
-    is added (as Wilson's and Jeffreys' intervals add about one row). With one cluster, or where all outcomes are equal,
-    refits do not vary with the outcomes, and the interval is that of the uncontrolled rate (`clustered_jeffreys`),
-    widened to hold the controlled one.
+    The interval comes from refits in every bootstrap draw of whole clusters, so it includes the noise of the
+    outcomes and of the fit; the spread of the predictions alone would include neither. Near 0 and 1 the refits are
+    skewed, so their standard deviation is taken on the scale of log odds, times z, about a fit to which one tie at
+    equal values is added (as Wilson's and Jeffreys' intervals add about one row). With one cluster, or where all
+    outcomes are equal, refits do not vary with the outcomes, and the interval is that of the uncontrolled rate
+    (`clustered_jeffreys`), widened to hold the controlled one.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.6 (transformed scales).
     """
     labels = np.asarray(outcomes, dtype=np.float64).reshape(-1)
@@ -63,10 +63,10 @@ def win_rate_at_equal(
     centre = float(refit(np.ones((1, len(names))))[0])
     replicates = np.concatenate(
         [
-            refit(some)
+            refit(chunk)
             for counts in cluster_counts(len(names), draws, seed)
-            # A block is cut again: several rows may belong to one cluster.
-            for some in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK))
+            # A block is split again, since several rows may belong to one cluster.
+            for chunk in np.array_split(counts, max(1, len(labels) * len(counts) // BOOTSTRAP_BLOCK))
         ]
     )
     reach = critical_value(confidence, None) * float(replicates.std())

@@ -1,4 +1,4 @@
-"""Compute confidence intervals of proportions and means. NumPy and SciPy."""
+"""Compute confidence intervals of proportions and means."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harken.maths.statistics.bootstrap import is_constant, percentile_interval, 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Hold a mean and its confidence interval, in the units of the values.
+    """A mean and its confidence interval, in the units of the values.
 
-    The bounds are infinite where the values say nothing about the error of the mean.
+    The bounds are infinite where the error of the mean cannot be estimated from the values.
     """
 
     mean: float
@@ -93,7 +93,7 @@ def clustered_jeffreys(
 
 
 def rule_of_three(n: int) -> float:
-    """Return the upper bound of a rate (one-sided, 95 %) of which n rows showed no case: 3 / n, at most 1.
+    """Return the upper bound of a rate (one-sided, 95 %) when n rows showed no case: 3 / n, at most 1.
 
     Raises ValueError when n is 0. Source: Hanley and Lippman-Hand 1983, JAMA 249:1743.
     """
@@ -129,12 +129,12 @@ def clustered_mean_interval(
 def unvaried_interval(
     value: float, units: int, limits: tuple[float, float] | None, confidence: float = 0.95
 ) -> Interval:
-    """Compute the interval of a mean of which every one of `units` independent units has the same value.
+    """Compute the interval of a mean when all `units` independent units have the same value.
 
     At this confidence at most a share u = 1 − (1 − confidence)^(1 / units) of all units has another value (the exact
     upper limit of a rate without a case; about 3 / units). If every value lies within `limits`, the mean is therefore
-    within u of the way from `value` to each of them. Without limits another value may be any, and the interval is
-    infinite. Source: Clopper and Pearson 1934, Biometrika 26:404; Hanley and Lippman-Hand 1983, JAMA 249:1743.
+    within u of the way from `value` to each of them. Without limits the other values are unbounded, and so is the
+    interval. Source: Clopper and Pearson 1934, Biometrika 26:404; Hanley and Lippman-Hand 1983, JAMA 249:1743.
     """
     if limits is None:
         return Interval(value, -np.inf, np.inf)

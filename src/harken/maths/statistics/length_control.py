@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LengthControlled:
-    """Hold a length-controlled win rate and the fitted coefficients.
+    """A length-controlled win rate and the fitted coefficients.
 
     P(right wins) = σ(theta + phi·tanh(Δlength / sd) + psi·difficulty); phi > 0 says that longer responses win more.
     `psi` is None without difficulties.
@@ -56,8 +56,10 @@ def length_controlled_win_rate(
     differences = _column(length_differences)
     spread = float(differences.std())
     length = np.tanh(differences / spread) if spread > 0 else np.zeros_like(differences)
-    others = np.zeros((len(length), 0)) if difficulty is None else _column(difficulty)[:, None]
-    rate, beta = win_rate_at_equal(outcomes, length[:, None], others, clusters, draws, seed, confidence, l2)
+    uncontrolled = np.zeros((len(length), 0)) if difficulty is None else _column(difficulty)[:, None]
+    rate, beta = win_rate_at_equal(
+        outcomes, length[:, None], uncontrolled, clusters, draws, seed, confidence, l2
+    )
     psi = float(beta[2]) if difficulty is not None else None
     return LengthControlled(rate, float(beta[0]), float(beta[1]), psi)
 

@@ -20,7 +20,7 @@ def fit_logistic(
     """Maximise Σ w_i [y_i log σ(x_i·β) + (1 − y_i) log σ(−x_i·β)] − l2 ‖β‖² / 2 for every row of weights.
 
     `features` is [rows, p], without an implied intercept; `labels` are in [0, 1], so that a tie can be ½; `weights`
-    is [fits, rows]. Returns β, [fits, p]. `start` is a first β, [p].
+    is [fits, rows]. Returns β, [fits, p]. `start` is the initial β, [p].
     Raises ValueError when there is no finite or no unique maximum, which l2 > 0 rules out.
     Source: McCullagh and Nelder 1989, Generalized Linear Models, section 4.4.
     """

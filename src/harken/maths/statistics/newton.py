@@ -27,14 +27,14 @@ def maximize_concave(
     Raises ValueError when a function has no finite or no unique maximum.
     Source: Nocedal and Wright 2006, Numerical Optimization, section 3.1.
     """
-    x, before = start.copy(), start.copy()
+    x, previous = start.copy(), start.copy()
     step, slope = np.zeros_like(start), np.zeros(len(start))
     for _ in range(NEWTON_STEPS):
         if inside is not None:
             while not (valid := inside(x)).all():
                 step[~valid] /= 2
                 slope[~valid] /= 2
-                x[~valid] = before[~valid] + step[~valid]
+                x[~valid] = previous[~valid] + step[~valid]
         gradient, information = derivatives(x)
         # Rounding decides the sign of a slope of about 0.
         too_far = ((gradient * step).sum(axis=1) < -0.9 * slope) & (slope > 1e-9)
@@ -44,8 +44,8 @@ def maximize_concave(
             raise ValueError(f"the likelihood has no unique maximum ({error})") from error
         step[...] = np.where(too_far[:, None], step / 2, newton)
         slope[...] = np.where(too_far, slope / 2, (gradient * newton).sum(axis=1))
-        before[...] = np.where(too_far[:, None], before, x)
-        x[...] = before + step
+        previous[...] = np.where(too_far[:, None], previous, x)
+        x[...] = previous + step
         if not too_far.any() and float(np.abs(step).max()) < NEWTON_TOLERANCE:
             return x
     raise ValueError("the likelihood has no finite maximum: one side wins always, and there is no prior")

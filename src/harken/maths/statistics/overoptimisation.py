@@ -19,7 +19,7 @@ PEAK_DRAWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class GaoFit:
-    """Hold the coefficients of gold(d), with 95 % intervals (low, high), and where the curve is highest.
+    """The coefficients of gold(d), with 95 % intervals (low, high), and where the curve is highest.
 
     `peak` is a distance d = √KL, in √nats; None, as are its bounds, where the curve has no maximum (β ≤ 0).
     """
@@ -83,7 +83,7 @@ def fit_gao(kl: ArrayLike, gain: ArrayLike, form: Form, seed: int = 0) -> GaoFit
 
 
 def _penalty(distance: NDArray[np.float64], form: Form) -> NDArray[np.float64]:
-    """Return the factor of −β in the curve: d log d, which is 0 at 0, or d²."""
+    """Return the coefficient of −β in the curve: d log d, which is 0 at 0, or d²."""
     if form == "best_of_n":
         return distance**2
     return np.where(distance > 0, distance * np.log(np.where(distance > 0, distance, 1.0)), 0.0)
@@ -122,12 +122,12 @@ def selection_weights(scores: ArrayLike, n: int) -> NDArray[np.float64]:
     chances. Σ weights · gold estimates the best of n without bias, with less variance than one draw.
     Source: Nakano et al. 2021 (arXiv:2112.09332), appendix I. Raises ValueError unless 1 <= n <= N.
     """
-    found = np.asarray(scores, dtype=np.float64)
-    if not 1 <= n <= len(found):
-        raise ValueError(f"n is {n}; it must be between 1 and the number of samples, {len(found)}")
-    whole = math.comb(len(found), n)
-    chance = np.array([math.comb(i, n - 1) / whole for i in range(len(found))])
-    values, rank = np.unique(found, return_inverse=True)
+    score_array = np.asarray(scores, dtype=np.float64)
+    if not 1 <= n <= len(score_array):
+        raise ValueError(f"n is {n}; it must be between 1 and the number of samples, {len(score_array)}")
+    subsets = math.comb(len(score_array), n)
+    chance = np.array([math.comb(i, n - 1) / subsets for i in range(len(score_array))])
+    values, rank = np.unique(score_array, return_inverse=True)
     shared = np.bincount(np.sort(rank), chance, minlength=len(values)) / np.bincount(
         rank, minlength=len(values)
     )
@@ -138,12 +138,14 @@ def selection_weights(scores: ArrayLike, n: int) -> NDArray[np.float64]:
 def best_of_n_means(chosen_by: ArrayLike, gold: ArrayLike, n: int) -> NDArray[np.float64]:
     """Return, for each prompt, the expected `gold` of the best of n by `chosen_by`. Both are [prompts, samples]."""
     scores, values = np.asarray(chosen_by, dtype=np.float64), np.asarray(gold, dtype=np.float64)
-    return np.array([selection_weights(row, n) @ own for row, own in zip(scores, values, strict=True)])
+    return np.array(
+        [selection_weights(row, n) @ row_values for row, row_values in zip(scores, values, strict=True)]
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Hold where the learned reward rose while a judge fell: indices of the two points, and the changes between them.
+    """Where the learned reward rose while a judge fell: indices of the two points, and the changes between them.
 
     `error` is the standard error of the judge's change.
     """

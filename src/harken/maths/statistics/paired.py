@@ -1,4 +1,4 @@
-"""Compare two policies prompt by prompt: tests and effect sizes. NumPy and SciPy."""
+"""Compare two policies prompt by prompt: tests and effect sizes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sign_test(wins: int, losses: int) -> float:
 def mcnemar_test(only_left: int, only_right: int) -> float:
     """Compute the exact two-sided p-value of a change of a rate from the prompts on which the two sides differ.
 
-    Prompts on which both sides agree say nothing about a difference, so it is the sign test of the others.
+    Prompts on which both sides agree give no information about a difference, so this is the sign test of the others.
     Source: McNemar 1947, Psychometrika 12:153.
     """
     return sign_test(only_right, only_left)
@@ -62,26 +62,26 @@ def hodges_lehmann(
     The interval holds every shift that the signed-rank test at this level accepts, with its normal approximation; its
     bounds are such averages too. `clusters` labels differences that are not independent: the variance of the signed
     ranks is then that of their sums per cluster, and t replaces z. Where the test accepts every shift, as it does for
-    fewer than 6 differences at 95 %, the interval is infinite. If all differences are equal, so is the interval to
-    them: the median of averages is another number only if less than √½ of all differences are this one, and then n
-    equal ones have a chance of at most 2^(−n/2); where that is above 1 − confidence, the interval is infinite.
+    fewer than 6 differences at 95 %, the interval is infinite. If all differences are equal, the interval is
+    that value: the median of averages differs from it only if less than √½ of all differences have this value, and
+    then n equal ones have probability at most 2^(−n/2); where that is above 1 − confidence, the interval is infinite.
     Raises ValueError without differences. Source: Hodges and Lehmann 1963, Ann. Math. Statist. 34:598; clusters:
     Rosner, Glynn and Lee 2006, Biometrics 62:185.
     """
-    given = np.asarray(differences, dtype=np.float64).reshape(-1)
-    n = len(given)
+    values = np.asarray(differences, dtype=np.float64).reshape(-1)
+    n = len(values)
     if not n:
         raise ValueError("an estimate needs at least one difference, got none")
-    ordered, total = np.sort(given), n * (n + 1) // 2
+    ordered, total = np.sort(values), n * (n + 1) // 2
     centre = (_walsh_average(ordered, (total - 1) // 2) + _walsh_average(ordered, total // 2)) / 2
     units = n if clusters is None else len(np.unique(np.asarray(clusters)))
     # The smallest p of the signed-rank test of n differences is 2 / 2^n.
     unbounded = 2.0 ** (1 - units) > 1 - confidence
-    if unbounded or (is_constant(given) and 2.0 ** (-units / 2) > 1 - confidence):
+    if unbounded or (is_constant(values) and 2.0 ** (-units / 2) > 1 - confidence):
         return Interval(centre, -np.inf, np.inf)
     scale = special.ndtri(0.5 + confidence / 2) * np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     if clusters is not None:
-        scale *= _cluster_inflation(given - centre, np.asarray(clusters), confidence)
+        scale *= _cluster_inflation(values - centre, np.asarray(clusters), confidence)
     first = int(np.floor(total / 2 - scale))
     if first < 0:
         return Interval(centre, -np.inf, np.inf)
@@ -117,7 +117,7 @@ def clustered_standard_error(values: ArrayLike, clusters: ArrayLike) -> float | 
 def _walsh_average(ordered: NDArray[Any], rank: int) -> float:
     """Return the average (x_i + x_j) / 2, i <= j, that has `rank` smaller ones, from sorted values.
 
-    All n (n + 1) / 2 averages are not written down; a bisection counts those below a bound.
+    The n (n + 1) / 2 averages are not materialised; a bisection counts those below a bound.
     """
     n = len(ordered)
     row = np.arange(n)
@@ -136,14 +136,14 @@ def _walsh_average(ordered: NDArray[Any], rank: int) -> float:
             high = middle
         else:
             low = middle
-    # The smallest average above `low` is the one that is looked for; `high` is a rounding away from it.
+    # The smallest average above `low` is the result; `high` is within rounding of it.
     partners = np.searchsorted(ordered, 2 * low - ordered, side="right")
-    some = partners < n
-    return float((ordered[some] + ordered[partners[some]]).min() / 2)
+    valid = partners < n
+    return float((ordered[valid] + ordered[partners[valid]]).min() / 2)
 
 
 def _cluster_inflation(shifted: NDArray[Any], labels: NDArray[Any], confidence: float) -> float:
-    """Return by how much clusters widen the interval of the signed-rank statistic, as a factor."""
+    """Return the ratio by which clusters widen the interval of the signed-rank statistic."""
     ranks = np.sign(shifted) * stats.rankdata(np.abs(shifted))
     names, index = np.unique(labels.reshape(-1), return_inverse=True)
     if len(names) < 2 or not (ranks**2).sum():

@@ -20,8 +20,8 @@ def detectable_win_rate(n: int, power: float = POWER, confidence: float = 0.95) 
 def prompts_for_win_rate(win_rate: float, power: float = POWER, confidence: float = 0.95) -> int:
     """Compute how many decided prompts detect this true win rate with this power, two-sided.
 
-    The inverse of `detectable_win_rate`. Raises ValueError for a win rate of 0.5, which no number detects, or outside
-    [0, 1].
+    The inverse of `detectable_win_rate`. Raises ValueError for a win rate of 0.5, which no sample size detects, or
+    outside [0, 1].
     """
     if not 0 <= win_rate <= 1 or win_rate == 0.5:
         raise ValueError(f"a detectable win rate is in [0, 1] and not 0.5, got {win_rate}")

@@ -18,7 +18,7 @@ from harken.maths.statistics.logistic import PRIOR_L2
 
 @dataclass(frozen=True, slots=True)
 class StyleControlled:
-    """Hold a style-controlled win rate and the fitted coefficients.
+    """A style-controlled win rate and the fitted coefficients.
 
     P(right wins) = σ(theta + Σ effects[s] · d_s / sd(d_s)), d_s = (right − left) / (right + left); an effect above 0
     says that responses with more of s win more. The effect of a style in which no row differs is 0.

@@ -15,10 +15,10 @@ SAMPLE_COUNTS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class VarianceSplit:
-    """Hold the variance of prompt means and of samples about them, in squared units of the values.
+    """The variance of prompt means and of samples about them, in squared units of the values.
 
-    `standard_errors` maps a number of samples per prompt to the standard error of the mean it would give with as many
-    prompts; `limit` is that of infinitely many samples.
+    `standard_errors` maps a number of samples per prompt to the standard error of the mean it would have with the same
+    number of prompts; `limit` is that of infinitely many samples.
     """
 
     prompt: float
