@@ -21,7 +21,7 @@ INPUT = [
     Mutant("rows: every dropped row is listed", "data/report.py", 'DataReport.lines: self.dropped_rows[:MAX_LISTED_ROWS]', "self.rejects", DROPPED),
     Mutant("rows: the field at fault is not named", "data/report.py", "DroppedRow.line: (self.where, self.field)", "(self.where,)", DROPPED),
     Mutant("rows: leaks are the prompts that do not leak", "data/sources.py", "_warn_of_leaks: (prompt_key(record) in trained for record in held_out)", "(prompt_key(record) not in trained for record in held_out and [held_out[0]])", DROPPED),
-    Mutant("rows: what repeats is told by prompt alone", "data/sources.py", "_whole: (prompt_key(record), *answers)", "(prompt_key(record), record.prompt.id)", DROPPED),
+    Mutant("rows: what repeats is told by prompt alone", "data/sources.py", '_row_content: (prompt_key(record), *answers)', "(prompt_key(record), record.prompt.id)", DROPPED),
     Mutant("split: held-out rows come from the split that is trained on", "data/sources.py", "load_split: data.model_copy(update={'limit': eval_limit, 'split': split})", "data.model_copy(update={'limit': eval_limit, 'split': data.split})", "data/test_sources.py"),
     Mutant("split: limit leaves the held-out rows whole", "data/sources.py", "load_split: data.limit if data.eval_limit is None else data.eval_limit", "data.eval_limit if data.eval_limit is None else data.eval_limit", "data/test_sources.py::test_limit_bounds_the_held_out_rows_too"),
     Mutant("account: the short one forgets warnings", "data/report.py", 'DataReport.summary: [self._totals_line(), *([f"  {\'; \'.join(parts)}"] if parts else []), *warnings]', '[self._totals_line(), *([f"  {\'; \'.join(parts)}"] if parts else []), *warnings[:1]]', "data/test_report.py"),

@@ -21,7 +21,7 @@ def pairs(*names: tuple[str, str]) -> list[Preference]:
         (9_999, "fewer than the usual"),
         (10_000, "within or above the usual 10,000 to 50,000; 1 to 3 epochs"),
         (99_999, "within or above"),
-        (100_000, "as many as products use (100,000 to 500,000); 1 epoch"),
+        (100_000, "as many as commercial products use (100,000 to 500,000); 1 epoch"),
     ],
 )
 def test_pairs_and_epochs(count: int, words: str):

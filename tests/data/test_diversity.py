@@ -24,7 +24,7 @@ def test_prompts_that_differ_in_case_and_punctuation_alone() -> None:
     """S2-49: five pairs, four prompts, of which three say the same words."""
     pairs = [pair(p) for p in ("Why, though?", "why  though", "WHY THOUGH!", "Why not?", "Why not?")]
     assert diversity.describe_prompts(pairs) == (
-        "prompts: 4 distinct in 5 pairs; 2 of them repeat another but for case, spaces and punctuation; "
+        "prompts: 4 distinct in 5 pairs; 2 of them repeat another except for case, spaces and punctuation; "
         "2 different beginnings; median 11 characters, longest 12"
     )
 
@@ -82,7 +82,7 @@ def test_accuracy_of_preferring_the_longer_response() -> None:
     assert longer.endswith("100.0% [88.6%, 100.0%] of 30 pairs, so length alone predicts 100.0%")
     assert "wins 0.0%" in shorter and shorter.endswith("of 27 pairs, so length alone predicts 100.0%")
     assert diversity.describe_lengths([pair(label=0.5)]).endswith(
-        "no pair tells whether the longer response wins"
+        "no pair shows whether the longer response wins"
     )
 
 

@@ -114,11 +114,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             _require_small_result(name, owner, args, kwargs)
         if isinstance(__obj, LoopContext):  # a loop that calls itself
             args = tuple(_CountedIterable(items) for items in args)
-        found = super().call(__context, __obj, *args, **kwargs)
+        result = super().call(__context, __obj, *args, **kwargs)
         return (
-            budget_left.charge(found)
-            if isinstance(found, str | bytes | list | tuple | dict | range)
-            else found
+            budget_left.charge(result)
+            if isinstance(result, str | bytes | list | tuple | dict | range)
+            else result
         )
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -161,8 +161,8 @@ class _CountingTransformer(NodeTransformer):
         return _charged(node) if node.ctx == "load" else node
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        found: nodes.Node = super().generic_visit(node, *args, **kwargs)
-        return found
+        visited: nodes.Node = super().generic_visit(node, *args, **kwargs)
+        return visited
 
 
 def _charged(node: nodes.Expr) -> nodes.Filter:
@@ -193,11 +193,13 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         budget_left = _CURRENT_BUDGET.get(None)
         if budget_left is None:  # jinja2 folds constants while it compiles; raising defers this to rendering
             raise TemplateLimitExceeded("filters run only within a budget")
-        value, *rest = args[1:] if isinstance(args[0], Context | Environment | nodes.EvalContext) else args
+        value, *operands = (
+            args[1:] if isinstance(args[0], Context | Environment | nodes.EvalContext) else args
+        )
         budget_left.charge(value)
-        _require_small_result(name, value, rest, kwargs)
-        found = function(*args, **kwargs)
-        return budget_left.charge(found) if isinstance(found, str | list | tuple | dict) else found
+        _require_small_result(name, value, operands, kwargs)
+        result = function(*args, **kwargs)
+        return budget_left.charge(result) if isinstance(result, str | list | tuple | dict) else result
 
     return metered
 
@@ -205,32 +207,34 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _require_small_result(name: str, value: Any, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
     """Raise TemplateLimitExceeded before a method or filter builds a very large result from small inputs."""
     budget_left = _CURRENT_BUDGET.get()
-    given = [*args, *kwargs.values()]
+    operands = [*args, *kwargs.values()]
     size = _size(value, budget_left.max_size)
-    numbers = [abs(item) for item in given if isinstance(item, int)]
+    numbers = [abs(item) for item in operands if isinstance(item, int)]
     if numbers and (name in _SIZING_METHODS or not isinstance(value, str | list | tuple | dict)):
         budget_left.require(max(numbers) * (size if name in ("indent", "expandtabs") else 1))
     if name == "join":
         parts = len(value) if isinstance(value, Sized) and not isinstance(value, str) else size
-        texts = [item for item in given if isinstance(item, str)]
+        texts = [item for item in operands if isinstance(item, str)]
         budget_left.require(parts * sum(map(len, texts)))
         if isinstance(value, str):  # "x".join(list)
-            budget_left.require(len(value) * sum(len(item) for item in given if isinstance(item, Sized)))
-    if name == "replace" and len(given) > 1 and isinstance(value, str):
+            budget_left.require(len(value) * sum(len(item) for item in operands if isinstance(item, Sized)))
+    if name == "replace" and len(operands) > 1 and isinstance(value, str):
         budget_left.require(
-            len(given[1]) * (value.count(given[0]) + 1) if given[0] else len(given[1]) * (size + 1)
+            len(operands[1]) * (value.count(operands[0]) + 1)
+            if operands[0]
+            else len(operands[1]) * (size + 1)
         )
     if name == "translate":
         raise TemplateLimitExceeded("it calls translate(), which is not offered")
     if name in ("format", "format_map"):
-        _require_small_width(str(value), given)
+        _require_small_width(str(value), operands)
 
 
-def _require_small_width(form: str | bytes, given: Iterable[Any]) -> None:
+def _require_small_width(form: str | bytes, operands: Iterable[Any]) -> None:
     text = form.decode("latin-1") if isinstance(form, bytes) else form
     if _HUGE_WIDTH.search(text) or (
         re.search(r"%[^a-zA-Z%]*\*|\{[^}]*\{", text)
-        and any(isinstance(item, int) and abs(item) > 10**5 for item in given)
+        and any(isinstance(item, int) and abs(item) > 10**5 for item in operands)
     ):
         raise TemplateLimitExceeded("it formats to a width of more than 100,000 characters")
 

@@ -49,9 +49,9 @@ _frozen: datetime | None = None
 class TemplateRefusal(UserError):
     """Report a chat template that cannot render a conversation; `message` is its own error message in one line."""
 
-    def __init__(self, what: str, message: str, *, where: str = "", fix: str = "") -> None:
+    def __init__(self, problem: str, message: str, *, where: str = "", fix: str = "") -> None:
         self.message = message
-        super().__init__(what, where=where, fix=fix)
+        super().__init__(problem, where=where, fix=fix)
 
 
 def render(
@@ -61,7 +61,7 @@ def render(
     tools: Sequence[Any] | None = None,
     add_generation_prompt: bool = False,
 ) -> str:
-    """Render a conversation with the tokenizer's chat template, on request with the generation prompt.
+    """Render a conversation with the tokenizer's chat template, with the generation prompt on request.
 
     Raises TemplateRefusal when the template raises, draws at random, writes memory addresses, or exceeds its limits.
     """
@@ -93,8 +93,8 @@ def render(
             where=where,
             fix="merge or remove turns, or use a model whose template takes them",
         ) from error
-    if found := _MEMORY_ADDRESS.search(text):
-        reason = f"it writes a memory address, {found[0]}, which differs in every process"
+    if match := _MEMORY_ADDRESS.search(text):
+        reason = f"it writes a memory address, {match[0]}, which differs in every process"
         raise TemplateRefusal(f"the chat template cannot be used: {reason}", reason, where=where, fix=FIX)
     return text
 
@@ -129,11 +129,11 @@ def folder_reads_clock(folder: Path) -> bool:
 def freeze_clock(moment: datetime) -> Iterator[None]:
     """Set the time that templates see inside, where their tokenizer records none."""
     global _frozen
-    before, _frozen = _frozen, moment
+    previous, _frozen = _frozen, moment
     try:
         yield
     finally:
-        _frozen = before
+        _frozen = previous
 
 
 def template_time(tokenizer: PreTrainedTokenizerBase) -> datetime:
@@ -156,16 +156,16 @@ def template_time(tokenizer: PreTrainedTokenizerBase) -> datetime:
 
 def get_record(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what tokenizer_config.json records under `harken`, {} for nothing."""
-    found = getattr(tokenizer, "init_kwargs", {}).get(RECORD)
-    return dict(found) if isinstance(found, Mapping) else {}
+    record = getattr(tokenizer, "init_kwargs", {}).get(RECORD)
+    return dict(record) if isinstance(record, Mapping) else {}
 
 
 def set_record(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
     """Record how prompts are rendered, to be saved with the tokenizer. None removes a value."""
-    kept = {k: v for k, v in (get_record(tokenizer) | values).items() if v is not None}
+    record = {k: v for k, v in (get_record(tokenizer) | values).items() if v is not None}
     tokenizer.init_kwargs.pop(RECORD, None)
-    if kept:
-        tokenizer.init_kwargs[RECORD] = kept
+    if record:
+        tokenizer.init_kwargs[RECORD] = record
 
 
 def record_time(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -183,8 +183,8 @@ def _template(tokenizer: PreTrainedTokenizerBase, tools: Sequence[Any] | None) -
 
 def _with_reasoning(turn: dict[str, Any]) -> dict[str, Any]:
     """Return the turn with its reasoning under the two names that templates use."""
-    found = next((turn[key] for key in _REASONING if key in turn), None)
-    return turn if found is None else {"thinking": found, **turn, "reasoning_content": found}
+    reasoning = next((turn[key] for key in _REASONING if key in turn), None)
+    return turn if reasoning is None else {"thinking": reasoning, **turn, "reasoning_content": reasoning}
 
 
 class _Generation(Extension):
@@ -204,10 +204,10 @@ class _Namespace(Namespace):
     """Refuse names that begin with an underscore."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
-        self, given = args[0], dict(*args[1:], **kwargs)
-        for name in given:
+        self, values = args[0], dict(*args[1:], **kwargs)
+        for name in values:
             _require_public(name)
-        Namespace.__init__(self, given)
+        Namespace.__init__(self, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
         _require_public(name)

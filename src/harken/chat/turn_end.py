@@ -1,4 +1,4 @@
-"""Find the token that ends a response and the padding id, for rendering, sampling and saving alike. No torch."""
+"""Find the token that ends a response and the padding id, for rendering, sampling and saving alike."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def find_end_of_turn(tokenizer: PreTrainedTokenizerBase, after: str) -> int | No
 
 
 def padding_id(pad: int | None, ends: Collection[int | None]) -> int:
-    """Choose the padding id: `pad`, or the smallest id that is no end token where `pad` is missing or an end token.
+    """Choose the padding id: `pad`, or the smallest id that is not an end token if `pad` is missing or an end token.
 
-    Attention masks come from lengths, so any id works. An id that ends no response cannot hide an end of turn.
+    Attention masks come from lengths, so any id works. An id that does not end a response cannot hide an end of turn.
     """
     if pad is not None and pad not in ends:
         return pad

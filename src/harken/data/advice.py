@@ -1,4 +1,4 @@
-"""Advise on a preference data set: pairs, epochs, samples of the policy, and skew by position. No torch."""
+"""Advise on a preference data set: pairs, epochs, samples of the policy, and skew by position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harken.records import Preference, TokenPair
 USUAL_PAIRS_LOW, USUAL_PAIRS_HIGH = 10_000, 50_000
 """Range of pairs with which most published reward models begin (InstructGPT 33,000; HH-RLHF 44,000 to 160,000)."""
 PRODUCTION_PAIRS = (100_000, 500_000)
-"""Pairs of reward models that serve a product."""
+"""Number of pairs behind reward models in commercial products."""
 POSITION_SKEW = 0.95
 """Share of rows with the first response preferred (or the second) from which the order is skewed."""
 MIN_POSITIONS = 20
@@ -21,7 +21,7 @@ _NO_NAME = {"final", "outputs", "checkpoints", "models", "best", ".", "..", "/",
 
 
 def advise_pairs(count: int) -> str:
-    """Say whether there are enough pairs, and for how many epochs to train on them."""
+    """Report whether there are enough pairs, and for how many epochs to train on them."""
     low, high = PRODUCTION_PAIRS
     if count < USUAL_PAIRS_LOW:
         size = f"fewer than the usual {USUAL_PAIRS_LOW:,} to {USUAL_PAIRS_HIGH:,}: expect a weak reward model"
@@ -33,12 +33,12 @@ def advise_pairs(count: int) -> str:
             "1 to 3 epochs",
         )
     else:
-        size, epochs = f"as many as products use ({low:,} to {high:,})", "1 epoch"
+        size, epochs = f"as many as commercial products use ({low:,} to {high:,})", "1 epoch"
     return f"advice: {count:,} pairs, {size}; {epochs}"
 
 
 def describe_writers(pairs: Sequence[Preference]) -> str:
-    """Say which models wrote the responses, as shares."""
+    """Report which models wrote the responses, as shares."""
     names = [name for pair in pairs for name in pair.written_by]
     if not any(names):
         return "written by: the rows do not say (columns such as chosen_model and rejected_model, or policy)"
@@ -58,10 +58,10 @@ def warn_off_policy(pairs: Sequence[Preference | TokenPair], policy: str) -> str
     parts |= {part.lstrip("0123456789_-") for part in parts} | {"policy", "on_policy", "on-policy"}
     if not names or any(PurePath(name).name in parts or name in parts for name in names):
         return None
-    known = ", ".join(name for name, _ in names.most_common(3))
+    generators = ", ".join(name for name, _ in names.most_common(3))
     return (
-        f"no response is by the policy ({policy}), only by {known}{' …' if len(names) > 3 else ''}: the reward model "
-        "will score responses unlike those it has seen. Fix: add pairs sampled from the policy"
+        f"no response is by the policy ({policy}), only by {generators}{' …' if len(names) > 3 else ''}: the reward "
+        "model will score responses unlike those it has seen. Fix: add pairs sampled from the policy"
     )
 
 
@@ -71,13 +71,13 @@ def is_position_skewed(first_preferred: float, rows: int) -> bool:
 
 
 def describe_positions(pairs: Sequence[Preference]) -> tuple[str, str | None]:
-    """Say how often the first response of a row is preferred, and warn of a skew; ("", None) without known orders."""
-    known = [pair.chosen_first for pair in pairs if pair.chosen_first is not None]
-    if not known:
+    """Report how often a row's first response is preferred, and warn of a skew; ("", None) if no order is known."""
+    positions = [pair.chosen_first for pair in pairs if pair.chosen_first is not None]
+    if not positions:
         return "", None
-    share = sum(known) / len(known)
-    line = f"positions: the first response is preferred in {share:.0%} of {len(known):,} rows"
-    if not is_position_skewed(share, len(known)):
+    share = sum(positions) / len(positions)
+    line = f"positions: the first response is preferred in {share:.0%} of {len(positions):,} rows"
+    if not is_position_skewed(share, len(positions)):
         return line, None
     return line, (
         f"the first response is preferred in {share:.0%} of the rows: raters or data.label_scale may follow the "

@@ -45,13 +45,13 @@ def _sides(row: Row) -> tuple[Conversation, str, str]:
     else:
         prompts = _texts(row, "prompt")
         left, right = (_dialogue(prompts, _texts(row, side), side) for side in SIDES)
-    (before, first), (other, second) = (
+    (prompt, first), (other, second) = (
         conversations.split_last_response(turns, side)
         for turns, side in zip((left, right), SIDES, strict=True)
     )
-    if not conversations.is_same_conversation(before, other):
+    if not conversations.is_same_conversation(prompt, other):
         raise RowError("prompts_differ")
-    return before, first, second
+    return prompt, first, second
 
 
 def _dialogue(prompts: list[str], responses: list[str], field: str) -> Conversation:
@@ -72,8 +72,8 @@ def _texts(row: Row, field: str) -> list[str]:
         except ValueError:
             parsed = None
         value = parsed if isinstance(parsed, list) else value
-    found = value if isinstance(value, list) else [value]
-    return [fields.require_text("" if item is None else item, field) for item in found]
+    items = value if isinstance(value, list) else [value]
+    return [fields.require_text("" if item is None else item, field) for item in items]
 
 
 def _winner(row: Row) -> float:
@@ -116,10 +116,10 @@ def scored_list(row: Row) -> tuple[Conversation, list[Comparison]]:
         texts.append(fields.first_text(item, *TEXTS))
         by_rank = fields.first_present(item, RANKS)
         by_score = fields.first_present(item, SCORES)
-        number = fields.to_float(item[by_rank or by_score]) if by_rank or by_score else None
-        if number is None:
+        rank = fields.to_float(item[by_rank or by_score]) if by_rank or by_score else None
+        if rank is None:
             raise RowError("wrong_type", f"{name}.rank")
-        ranks.append(number if by_rank else -number)
+        ranks.append(rank if by_rank else -rank)
     if len(texts) < 2:
         raise RowError("wrong_type", name)
     return scored_list_prompt(row), preferences.ranked_pairs(texts, ranks)

@@ -38,7 +38,7 @@ _FIX_TOKENIZER = "copy or download the folder of its tokenizer again"
 _SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant", "tool": "Tool"}
 _TURN_OF_FALLBACK = re.compile(r"\n+(?=\n(?:System|Human|Assistant|Tool):)")
 
-SYSTEM_MERGED = "system turn merged into the first user turn: the chat template takes none"
+SYSTEM_MERGED = "system turn merged into the first user turn: the chat template supports none"
 TAG_CLOSED = (
     "the generation prompt opens a tag that the response does not close: closed as the template closes it"
 )
@@ -47,21 +47,21 @@ TAG_DEDUPLICATED = "the response repeated the tag that the generation prompt ope
 
 @dataclass(frozen=True)
 class RenderFailure:
-    """Hold why a record cannot be encoded: a reason of `report.REASONS`, and the chat template's own message."""
+    """Reason why a record cannot be encoded: one of `report.REASONS`, and the chat template's own message."""
 
     reason: str
     detail: str = ""
 
     def __post_init__(self) -> None:
         if self.reason not in REASONS:
-            raise ValueError(f"{self.reason!r} is no reason of harken.data.report.REASONS")
+            raise ValueError(f"{self.reason!r} is not a reason in harken.data.report.REASONS")
 
 
 class Renderer:
     """Encode and decode conversations with a tokenizer and its chat template.
 
     `end_of_turn` is the token the template writes right after an assistant turn (eos where it writes none), `pad` the
-    padding id, which is no end token. Raises UserError when no token ends a turn.
+    padding id, which is not an end token. Raises UserError when no token ends a turn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, keep: bool | Sequence[str] | None = None) -> None:
@@ -90,20 +90,20 @@ class Renderer:
     def try_fit_prompt(self, prompt: Prompt, limit: int) -> list[int] | RenderFailure:
         """Encode the prompt in at most `limit` tokens as `fit_prompt` does, or return why it cannot be encoded."""
         try:
-            found = self.fit_prompt(prompt.messages, limit, prompt.tools)
+            fitted = self.fit_prompt(prompt.messages, limit, prompt.tools)
         except TemplateRefusal as error:
             return RenderFailure("template_refuses", error.message)
-        return found[0] if found else RenderFailure("prompt_too_long")
+        return fitted[0] if fitted else RenderFailure("prompt_too_long")
 
     def changes(self, row: Prompt | Demonstration | Preference) -> list[str]:
         """Describe how the rendered row differs from its source, in fixed phrases that can be counted."""
         prompt = row if isinstance(row, Prompt) else row.prompt
-        found = [SYSTEM_MERGED] if self._merges_system(prompt.messages) else []
+        changes = [SYSTEM_MERGED] if self._merges_system(prompt.messages) else []
         for text in row_responses(row):
-            written = self.adjust_opened_tag(text)
-            if written != text:
-                found.append(TAG_CLOSED if written.endswith(text) else TAG_DEDUPLICATED)
-        return list(dict.fromkeys(found))
+            adjusted = self.adjust_opened_tag(text)
+            if adjusted != text:
+                changes.append(TAG_CLOSED if adjusted.endswith(text) else TAG_DEDUPLICATED)
+        return list(dict.fromkeys(changes))
 
     def fit_prompt(
         self, messages: Sequence[Message], limit: int, tools: str = ""
@@ -112,7 +112,7 @@ class Renderer:
 
         The oldest turns are dropped first (never a system turn or the last user turn; the rest begins with a user
         turn). If the last user turn alone is too long, its beginning is truncated; the system turn and the generation
-        prompt stay whole. None when no token of the user's text would be left. Raises as `encode_prompt` does.
+        prompt are never truncated. None when no token of the user's text would be left. Raises as `encode_prompt` does.
         """
         if not messages:
             return None
@@ -120,13 +120,13 @@ class Renderer:
         turns = [m for m in messages if m.role != "system"]
         tokens = self.encode_prompt(messages, tools)
         dropped = 0
-        while len(tokens) > limit and (later := _from_next_user_turn(turns)):
-            dropped += len(turns) - len(later)
-            turns = later
+        while len(tokens) > limit and (shortened := _from_next_user_turn(turns)):
+            dropped += len(turns) - len(shortened)
+            turns = shortened
             tokens = self.encode_prompt([*system, *turns], tools)
         if len(tokens) <= limit:
             return tokens, dropped
-        if len(turns) != 1:  # a tool result comes last, and its call must stay whole
+        if len(turns) != 1:  # a tool result comes last, and its call must be kept
             return None
         return self._truncate_last_turn(system, turns, limit, dropped, tools)
 
@@ -147,15 +147,17 @@ class Renderer:
             return text
         assert self.template is not None
         if text.lstrip().startswith(tag):
-            rest = text.lstrip().removeprefix(tag)
-            return rest.removeprefix("\n") if self.template.generation_prompt.endswith("\n") else rest
+            remainder = text.lstrip().removeprefix(tag)
+            return (
+                remainder.removeprefix("\n") if self.template.generation_prompt.endswith("\n") else remainder
+            )
         closed = not ended or tag.replace("<", "</") in text
         return text if closed else self.template.closing_text + text
 
     def encode_demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration | RenderFailure:
         """Encode prompt and response; the loss is computed on the response and its end-of-turn token.
 
-        Of a plain text (no messages) the loss is computed on every token but the first. The prompt is shortened as in
+        For plain text (no messages) the loss is computed on every token but the first. The prompt is shortened as in
         `fit_prompt` to fit; the response is not.
         """
         if not row.prompt.messages:
@@ -213,8 +215,8 @@ class Renderer:
         with third_party_errors(
             "the tokenizer cannot decode tokens", str(self.tokenizer.name_or_path), _FIX_TOKENIZER
         ):
-            found = self.special.decode(tokens)
-        return found if self.tokenizer.chat_template else found.removeprefix(" ")
+            text = self.special.decode(tokens)
+        return text if self.tokenizer.chat_template else text.removeprefix(" ")
 
     @cached_property
     def _tool_format(self) -> template_probe.ToolFormat:
@@ -235,9 +237,9 @@ class Renderer:
         content = self._encode(self._escape(last.content))
         keep = len(content) - (len(self.encode_prompt([*system, *turns], tools)) - limit)
         while keep > 0:
-            rest = self.tokenizer.decode(content[-keep:], clean_up_tokenization_spaces=False)
+            remainder = self.tokenizer.decode(content[-keep:], clean_up_tokenization_spaces=False)
             # Truncation may split a character of several tokens.
-            truncated = Message(last.role, str(rest).lstrip("\ufffd"))
+            truncated = Message(last.role, str(remainder).lstrip("\ufffd"))
             tokens = self.encode_prompt([*system, truncated], tools)
             if len(tokens) <= limit:
                 return (tokens, dropped) if truncated.content.strip() else None
@@ -251,8 +253,8 @@ class Renderer:
             if tools or any(m.role == "tool" or m.extra for m in messages):
                 reason = "a model without a chat template cannot take tools"
                 raise TemplateRefusal(reason, reason, fix="remove rows with tools, or use an instruct model")
-            written = [f"\n\n{_SPEAKERS[m.role]}: {self._escape(m.content)}" for m in messages]
-            return "".join(written) + "\n\nAssistant:"
+            rendered = [f"\n\n{_SPEAKERS[m.role]}: {self._escape(m.content)}" for m in messages]
+            return "".join(rendered) + "\n\nAssistant:"
         turns = [self._template_message(message) for message in messages]
         offered = self._escape_json(json.loads(tools)) if tools else None
         text = chat_template.render(self.tokenizer, turns, tools=offered, add_generation_prompt=True)
@@ -336,8 +338,10 @@ class Renderer:
     def _check_pair(self, row: TokenPair, max_length: int) -> TokenPair | RenderFailure:
         if max(len(row.chosen_tokens), len(row.rejected_tokens)) > max_length:
             return RenderFailure("response_too_long")
-        known = len(self.tokenizer)
-        if any(token >= known for side in (row.chosen_tokens, row.rejected_tokens) for token in side):
+        vocabulary_size = len(self.tokenizer)
+        if any(
+            token >= vocabulary_size for side in (row.chosen_tokens, row.rejected_tokens) for token in side
+        ):
             return RenderFailure("token_outside_vocabulary")
         return row
 
@@ -354,5 +358,5 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
 
 def _from_next_user_turn(turns: Sequence[Message]) -> list[Message] | None:
     """Return the turns from the second user turn on; None when there is no second one."""
-    later = [i for i, turn in enumerate(turns) if i and turn.role == "user"]
-    return list(turns[later[0] :]) if later else None
+    user_turns = [i for i, turn in enumerate(turns) if i and turn.role == "user"]
+    return list(turns[user_turns[0] :]) if user_turns else None

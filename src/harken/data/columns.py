@@ -17,11 +17,11 @@ def rename_columns(rows: Sequence[LocatedRow], columns: Mapping[str, str], where
     """
     if not columns:
         return list(rows)
-    known = {column for column in columns.values() if any(_has(row, column) for _, row in rows)}
-    if missing := [column for column in columns.values() if column not in known]:
-        there = sorted({str(key) for _, row in rows[:100] if isinstance(row, dict) for key in row})
+    present = {column for column in columns.values() if any(_has(row, column) for _, row in rows)}
+    if missing := [column for column in columns.values() if column not in present]:
+        available = sorted({str(key) for _, row in rows[:100] if isinstance(row, dict) for key in row})
         raise UserError(
-            f"no row has a column {missing[0]!r}; there are {', '.join(there)[:300]}",
+            f"no row has a column {missing[0]!r}; there are {', '.join(available)[:300]}",
             where=f"data.columns, {where}",
             fix="name columns of the file on the right: data.columns: {prompt: question}",
         )
@@ -29,9 +29,9 @@ def rename_columns(rows: Sequence[LocatedRow], columns: Mapping[str, str], where
 
 
 def _row(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    taken = set(columns.values())
-    kept = {key: value for key, value in row.items() if key not in taken and key not in columns}
-    return kept | {name: _value(row, column) for name, column in columns.items()}
+    used = set(columns.values())
+    untouched = {key: value for key, value in row.items() if key not in used and key not in columns}
+    return untouched | {name: _value(row, column) for name, column in columns.items()}
 
 
 def _has(row: object, column: str) -> bool:

@@ -14,7 +14,7 @@ from typing import IO, Any
 from harken.errors import UserError
 
 MAX_BYTES = 4 * 1024**3
-"""Most bytes read from one file, after decompression."""
+"""Maximum bytes read from one file, after decompression."""
 MAX_RATIO = 200
 """Largest accepted compression ratio; rows of text reach 3 to 50."""
 RATIO_CHECK_BYTES = 64 << 20
@@ -70,13 +70,13 @@ def read_decompressed(file: Path | Traversable, path: str) -> bytes:
 
 def _require_rows(content: bytes, path: str) -> bytes:
     """Return the content; raise UserError where its first bytes say that it holds no rows."""
-    found = next(((what, fix) for magic, what, fix in _FOREIGN if content.startswith(magic)), None)
-    if found is None and content[257:262] == b"ustar":
-        found = "a tar archive", "Unpack it, and name the file of rows"
-    if found is None and content[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        found = "a web page", "Download the file itself, not the page that shows it"
-    if found is not None:
-        raise UserError(f"this is {found[0]}", where=path, fix=found[1])
+    detected = next(((what, fix) for magic, what, fix in _FOREIGN if content.startswith(magic)), None)
+    if detected is None and content[257:262] == b"ustar":
+        detected = "a tar archive", "Unpack it, and name the file of rows"
+    if detected is None and content[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        detected = "a web page", "Download the file itself, not the page that shows it"
+    if detected is not None:
+        raise UserError(f"this is {detected[0]}", where=path, fix=detected[1])
     return content
 
 

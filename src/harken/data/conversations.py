@@ -38,10 +38,10 @@ def parse_conversation(value: object, field: str) -> Conversation:
 def from_instruction(row: Row) -> Conversation:
     """Parse an instruction, with the row's context or input below it."""
     instruction = fields.first_text(row, "instruction")
-    about = next(
-        (found for name in ("context", "input") if (found := fields.optional_text(row, name)).strip()), ""
+    context = next(
+        (text for name in ("context", "input") if (text := fields.optional_text(row, name)).strip()), ""
     )
-    return user_turn(f"{instruction}\n\n{about}" if about else instruction)
+    return user_turn(f"{instruction}\n\n{context}" if context else instruction)
 
 
 def parse_prompt(row: Row) -> Conversation:
@@ -56,20 +56,24 @@ def add_system_and_history(row: Row, turns: Conversation) -> Conversation:
     """Put the row's `system` column and its `history` of (user, assistant) pairs before the turns that lack them."""
     system = row.get("system")
     history = row.get("history")
-    before: list[Message] = []
+    earlier_turns: list[Message] = []
     if isinstance(history, list) and len([turn for turn in turns if turn.role == "user"]) == 1:
         for pair in history:
             if not isinstance(pair, list) or len(pair) != 2:
                 raise RowError("wrong_type", "history")
-            before += [
+            earlier_turns += [
                 Message("user", fields.require_text(pair[0], "history")),
                 Message("assistant", fields.require_text(pair[1], "history")),
             ]
-    rest = [turn for turn in turns if turn.role != "system"]
-    own = [turn for turn in turns if turn.role == "system"]
-    if system is not None and not own and fields.require_text(system, "system").strip():
-        own = [Message("system", system)]
-    return (*own, *before, *rest) if before or (own and len(own) + len(rest) != len(turns)) else turns
+    remaining = [turn for turn in turns if turn.role != "system"]
+    system_turns = [turn for turn in turns if turn.role == "system"]
+    if system is not None and not system_turns and fields.require_text(system, "system").strip():
+        system_turns = [Message("system", system)]
+    return (
+        (*system_turns, *earlier_turns, *remaining)
+        if earlier_turns or (system_turns and len(system_turns) + len(remaining) != len(turns))
+        else turns
+    )
 
 
 def drop_trailing_responses(turns: Sequence[Message]) -> tuple[Conversation, bool]:
@@ -80,8 +84,8 @@ def drop_trailing_responses(turns: Sequence[Message]) -> tuple[Conversation, boo
     end = len(turns)
     while end and turns[end - 1].role == "assistant":
         end -= 1
-    asked = [turn for turn in turns[:end] if turn.role == "user"]
-    if not end or turns[end - 1].role == "system" or not asked or not asked[-1].content.strip():
+    user_turns = [turn for turn in turns[:end] if turn.role == "user"]
+    if not end or turns[end - 1].role == "system" or not user_turns or not user_turns[-1].content.strip():
         raise RowError("no_prompt")
     return tuple(turns[:end]), end < len(turns)
 

@@ -1,4 +1,4 @@
-"""Measure the diversity of preference pairs, and how well length alone predicts the label. No torch.
+"""Measure the diversity of preference pairs, and how well length alone predicts the label.
 
 A reward model learns only what its pairs distinguish. Few prompts, one domain or one rater cover little of what a
 policy can generate, and where the longer response nearly always wins, the reward model may learn length alone.
@@ -18,7 +18,7 @@ from harken.records import Preference, TokenPair
 BEGINNING = 16
 """Characters of the last turn, normalised, that are its beginning: templates share it."""
 MAX_NAMED_GROUPS = 6
-"""Groups named in a line; the others are counted."""
+"""Number of groups named in a line; the others are counted."""
 
 _NO_WORD = {
     code: " "
@@ -49,7 +49,7 @@ def summary_lines(pairs: Sequence[Preference | TokenPair]) -> list[str]:
 def describe_prompts(pairs: Sequence[Preference]) -> str:
     """Describe the prompts: how many are distinct, their beginnings and their lengths.
 
-    Counted apart: prompts that repeat another but for case, spaces and punctuation.
+    Prompts that repeat another except for case, spaces and punctuation are counted separately.
     """
     exact = {tuple((m.role, m.content) for m in pair.prompt.messages) for pair in pairs}
     alike = {tuple((role, normalise(content)) for role, content in messages) for messages in exact}
@@ -57,13 +57,13 @@ def describe_prompts(pairs: Sequence[Preference]) -> str:
     begins = {normalise(messages[-1][1])[:BEGINNING] if messages else "" for messages in exact}
     return (
         f"prompts: {len(exact):,} distinct in {len(pairs):,} pairs; "
-        f"{len(exact) - len(alike):,} of them repeat another but for case, spaces and punctuation; "
+        f"{len(exact) - len(alike):,} of them repeat another except for case, spaces and punctuation; "
         f"{len(begins):,} different beginnings; median {median(sizes):,.0f} characters, longest {max(sizes):,}"
     )
 
 
 def describe_responses(pairs: Sequence[Preference]) -> str:
-    """Say how many responses are distinct, ignoring case, spaces and punctuation."""
+    """Report how many responses are distinct, ignoring case, spaces and punctuation."""
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     return f"responses: {len(set(map(normalise, texts))):,} distinct of {len(texts):,}, the same way"
 
@@ -73,8 +73,8 @@ def describe_raters(pairs: Sequence[Preference]) -> str:
     counts = [len(pair.raters) for pair in pairs]
     if not any(counts):
         return "the rows name no raters"
-    one = sum(count <= 1 for count in counts) / len(counts)
-    return f"raters: {median(counts):g} per pair (median), {one:.0%} of pairs by one or unknown"
+    single = sum(count <= 1 for count in counts) / len(counts)
+    return f"raters: {median(counts):g} per pair (median), {single:.0%} of pairs by one or unknown"
 
 
 def describe_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
@@ -83,19 +83,21 @@ def describe_lengths(pairs: Sequence[Preference | TokenPair]) -> str:
     In characters; of pre-tokenised pairs in tokens of prompt and response. The win rate leaves out ties in label or
     length. The interval assumes independent pairs: with many pairs per prompt it is too narrow.
     """
-    both = [_lengths(pair) for pair in pairs]
-    ratio = median(chosen / rejected for chosen, rejected in both)
-    decided = [
+    lengths = [_lengths(pair) for pair in pairs]
+    ratio = median(chosen / rejected for chosen, rejected in lengths)
+    longer_preferred = [
         (chosen > rejected) == (pair.label > 0.5)
-        for pair, (chosen, rejected) in zip(pairs, both, strict=True)
+        for pair, (chosen, rejected) in zip(pairs, lengths, strict=True)
         if pair.label != 0.5 and chosen != rejected
     ]
     text = f"length: chosen ÷ rejected {ratio:.2f} (median)"
-    if not decided:
-        return f"{text}; no pair tells whether the longer response wins"
-    low, high = wilson_interval(sum(decided), len(decided))
-    share = sum(decided) / len(decided)
-    text += f"; the longer response wins {share:.1%} [{low:.1%}, {high:.1%}] of {len(decided):,} pairs"
+    if not longer_preferred:
+        return f"{text}; no pair shows whether the longer response wins"
+    low, high = wilson_interval(sum(longer_preferred), len(longer_preferred))
+    share = sum(longer_preferred) / len(longer_preferred)
+    text += (
+        f"; the longer response wins {share:.1%} [{low:.1%}, {high:.1%}] of {len(longer_preferred):,} pairs"
+    )
     if low <= 0.5 <= high:
         return text
     return f"{text}, so length alone predicts {max(share, 1 - share):.1%}"
@@ -107,9 +109,9 @@ def format_shares(names: Iterable[str]) -> str:
     total = sum(counts.values())
     if set(counts) == {"none"}:
         return "none named"
-    named = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MAX_NAMED_GROUPS)]
-    more = len(counts) - MAX_NAMED_GROUPS
-    return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")
+    shares = [f"{name} {count / total:.0%}" for name, count in counts.most_common(MAX_NAMED_GROUPS)]
+    unlisted = len(counts) - MAX_NAMED_GROUPS
+    return ", ".join(shares) + (f" and {unlisted:,} more" if unlisted > 0 else "")
 
 
 def normalise(text: str) -> str:

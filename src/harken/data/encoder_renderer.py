@@ -1,6 +1,6 @@
 """Encode conversations for a bidirectional encoder: [CLS] conversation [SEP] response [SEP].
 
-An encoder has no chat template. Its tokenizer frames a pair of texts with special tokens of its own, which are found by
+An encoder has no chat template. Its tokenizer frames a pair of texts with its own special tokens, which are found by
 encoding a probe. The first text is the conversation, the second the response, as in `reward.classifier`. Prompts lose
 old turns and then their beginning; responses are never truncated.
 Source: Devlin et al. 2019 (arXiv:1810.04805), section 3.
@@ -26,7 +26,7 @@ _FIRST, _SECOND = "a probe", "another text"
 class EncoderRenderer(Renderer):
     """Encode conversations as the pair (conversation, response) that an encoder's tokenizer writes.
 
-    Both parts are encoded alone, so prompt tokens + response tokens is what the tokenizer writes of the pair. Raises
+    Both parts are encoded alone, so prompt tokens + response tokens equal the tokenizer's encoding of the pair. Raises
     UserError for a tokenizer that writes no token before the first text, or none between the two.
     """
 
@@ -45,7 +45,7 @@ class EncoderRenderer(Renderer):
     def encode_prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
         """Encode the conversation and the separator after it. `tools` must be empty.
 
-        Raises TemplateRefusal for tools and calls of tools, which an encoder has no format for.
+        Raises TemplateRefusal for tools and calls of tools, for which an encoder has no format.
         """
         if tools or any(message.role == "tool" or message.extra for message in messages):
             reason = "an encoder cannot take tools"
@@ -57,7 +57,7 @@ class EncoderRenderer(Renderer):
         return [*self._encode(self._escape(text, response=True)), *self.suffix]
 
     def encode_demonstration(self, row: Demonstration, max_length: int) -> TokenDemonstration:
-        """Raise TypeError: an encoder generates nothing."""
+        """Raise TypeError: an encoder does not generate."""
         raise TypeError("an encoder has no demonstrations")
 
     def _escape(self, text: str, *, response: bool = False) -> str:

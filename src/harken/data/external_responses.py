@@ -1,7 +1,7 @@
 """Parse files of responses that other systems generated: one row per response, or per prompt with several.
 
 Known forms: a prompt (or its id) with a response in one of the usual columns, a list of responses, a conversation that
-ends in an assistant turn, and what these tools write: AlpacaEval, MT-bench and Arena-Hard answers, vLLM and OpenAI
+ends in an assistant turn, and the output of these tools: AlpacaEval, MT-bench and Arena-Hard answers, vLLM and OpenAI
 outputs (batch files too), lm-evaluation-harness samples, and `responses.parquet` of an evaluation of Harken.
 """
 
@@ -38,7 +38,7 @@ _TRUNCATED = frozenset({"length", "max_tokens", "max_length", "max_output_tokens
 
 @dataclass(frozen=True)
 class ExternalResponse:
-    """Hold one response of another system, and where it was read.
+    """One response of another system, and where it was read.
 
     `text` is None where the system failed to respond. `stop` and `tokens` are None where the file does not say.
     `messages` is () where the row has no prompt. `values` are the row's numbers by column, scores among them.
@@ -71,23 +71,23 @@ def read_external_responses(
     file that cannot be read, and, naming the first row, for a row without a response or without prompt and id.
     """
     rows = columns.rename_columns(files.read_source_rows(path, split), renamed or {}, path)
-    found: list[ExternalResponse] = []
+    responses: list[ExternalResponse] = []
     for where, row in rows:
         try:
             if not isinstance(row, dict):
                 raise RowError("not_an_object")
-            found += _parse_row(where, row)
+            responses += _parse_row(where, row)
         except RowError as error:
-            what = REASONS.get(error.reason, error.reason)
+            problem = REASONS.get(error.reason, error.reason)
             raise UserError(
-                f"{what}{f' ({error.field})' if error.field else ''}",
+                f"{problem}{f' ({error.field})' if error.field else ''}",
                 where=where,
                 fix="give every row a prompt or prompt_id, and a response; "
                 "`columns: {response: …}` names other columns",
             ) from None
-    if not found:
+    if not responses:
         raise UserError("it has no responses", where=path, fix="name a file with one response per row")
-    return found
+    return responses
 
 
 def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
@@ -103,8 +103,8 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
     }
     generator = _name(row, GENERATOR_COLUMNS) or ""
     choices = _choices(value)
-    own = _integer(row, _SAMPLES)
-    for number, choice in enumerate(choices):
+    sample = _integer(row, _SAMPLES)
+    for index, choice in enumerate(choices):
         text, inner = choice
         details = {**outer, **inner}
         yield ExternalResponse(
@@ -113,7 +113,7 @@ def _parse_row(where: str, row: Row) -> Iterator[ExternalResponse]:
             id=identity,
             messages=messages,
             text=text,
-            sample=own if len(choices) == 1 else number,
+            sample=sample if len(choices) == 1 else index,
             stop=_stop(inner) or _stop(row) or _stop(outer),
             tokens=_tokens(details if len(choices) == 1 else inner)
             or (_tokens(row) if len(choices) == 1 else None),
@@ -152,7 +152,7 @@ def _prompt_and_response(row: Row) -> tuple[Conversation, Any, Row]:
 
 
 def _mapping(value: Any) -> Row:
-    """Return an object, {} in place of anything else: what a tool writes where a request failed."""
+    """Return an object; {} for anything else that a tool writes for a failed request."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -195,7 +195,7 @@ def _plain_turn(turn: Any) -> Any:
 
 
 def _choices(value: Any) -> list[tuple[str | None, Row]]:
-    """Return every response of a cell with the object it stands in."""
+    """Return every response of a cell with the object that contains it."""
     if value is None or value == []:
         return [(None, {})]
     if isinstance(value, list):
@@ -241,7 +241,7 @@ def _integer(row: Row, names: Sequence[str]) -> int | None:
 
 
 def _stop(row: Row) -> StopReason | None:
-    """Return the stop reason as far as the row names one that is known."""
+    """Return the stop reason if the row names a known one."""
     if isinstance(row.get("cap_hit"), bool) or isinstance(row.get("truncated"), bool):
         return "length" if row.get("cap_hit") is True or row.get("truncated") is True else "end_of_turn"
     for name in _STOPS:
@@ -255,5 +255,5 @@ def _tokens(row: Row) -> int | None:
     for name in _TOKENS:
         if isinstance(row.get(name), list):
             return len(row[name])
-    found = _integer(row, _TOKENS)
-    return found if found is None or found >= 0 else None
+    count = _integer(row, _TOKENS)
+    return count if count is None or count >= 0 else None

@@ -86,10 +86,10 @@ def to_float(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if abs(found) <= MAX_FLOAT32 else None
+    return number if abs(number) <= MAX_FLOAT32 else None
 
 
 def parse_messages(value: object, field: str) -> tuple[Message, ...]:
@@ -154,30 +154,30 @@ def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
             arguments = json.loads(arguments) if arguments.strip() else {}
         except (ValueError, RecursionError):
             raise RowError("wrong_type", "tool_calls.arguments") from None
-    named = {**function, "arguments": {} if arguments is None else arguments}
+    parsed = {**function, "arguments": {} if arguments is None else arguments}
     return (
-        {"type": "function", **call, "function": named}
+        {"type": "function", **call, "function": parsed}
         if "function" in call
         else {
             "type": "function",
-            "function": named,
+            "function": parsed,
         }
     )
 
 
 def parse_tools(row: Row) -> str:
     """Return a row's tools as JSON text, "" for none; the row has them as a list or as JSON text of a list."""
-    found = row.get("tools")
-    if isinstance(found, str) and found.strip():
+    tools = row.get("tools")
+    if isinstance(tools, str) and tools.strip():
         try:
-            found = json.loads(found)
+            tools = json.loads(tools)
         except (ValueError, RecursionError):
             raise RowError("wrong_type", "tools") from None
-    if not found:
+    if not tools:
         return ""
-    if not isinstance(found, list) or not all(isinstance(tool, Mapping) for tool in found):
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise RowError("wrong_type", "tools")
-    return to_json(found, "tools")
+    return to_json(tools, "tools")
 
 
 def to_json(value: object, field: str) -> str:

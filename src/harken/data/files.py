@@ -69,8 +69,8 @@ def _declared_names(file: Path, column: str) -> list[str]:
                 source.seek(0)
                 schema = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).schema
     try:
-        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        names = written["info"]["features"][column]["names"]
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = metadata["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):
         return []
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
@@ -81,9 +81,9 @@ def _rows(path: str, split: str) -> Iterator[LocatedRow]:
         return parse_rows(read_decompressed(_demo(path), path), path)
     file = Path(path).expanduser()
     if path == "-" or (file.exists() and not file.is_file() and not file.is_dir()):
-        what = "standard input" if path == "-" else "a pipe or a device"
+        kind = "standard input" if path == "-" else "a pipe or a device"
         raise UserError(
-            f"this is {what}, and rows are read again when a run resumes",
+            f"this is {kind}, and rows are read again when a run resumes",
             where=path,
             fix="save the rows to a file first, and name it",
         )
@@ -133,7 +133,7 @@ def _demo(path: str) -> Traversable:
 
 
 def _parquet(file: Path) -> Iterator[LocatedRow]:
-    # Dates out of Python's range and invalid UTF-8 show only when rows are converted.
+    # Dates out of Python's range and invalid UTF-8 are detected only when rows are converted.
     with third_party_errors("not a readable parquet file", str(file), "Write or download it again"):
         # ParquetFile, not read_table: a parent folder named k=v must not become a column.
         rows = pyarrow.parquet.ParquetFile(file).read().to_pylist()
@@ -161,12 +161,14 @@ def _hub(name: str, split: str) -> Iterator[LocatedRow]:
     fix = FIX_HUB
     with third_party_errors(f"split {split!r} of this hub data set cannot be loaded", name, fix):
         table = iter(datasets.load_dataset(name, split=split))
-    for number in itertools.count(1):
-        with third_party_errors(f"row {number} of this hub data set cannot be read", f"{name}/{split}", fix):
+    for row_number in itertools.count(1):
+        with third_party_errors(
+            f"row {row_number} of this hub data set cannot be read", f"{name}/{split}", fix
+        ):
             row = next(table, None)
         if row is None:
             return
-        yield f"{name}/{split}:row {number}", row
+        yield f"{name}/{split}:row {row_number}", row
 
 
 def _missing(file: Path, path: str) -> UserError:

@@ -18,7 +18,7 @@ SUFFIXES = (
     ".arrow",
 )
 _METADATA_FILES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Metadata files that `datasets` writes beside the rows."""
+"""Metadata files that `datasets` writes next to the rows."""
 _SHARD = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{6,})?$")
 _SPLITS = {
     "train": ("train", "training"),
@@ -34,8 +34,8 @@ def is_pattern(path: str) -> bool:
 
 def match_pattern(pattern: str) -> list[Path]:
     """Return the files that match a pattern, in order. Raises UserError when there is none."""
-    found = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser()), recursive=True))
-    files = [file for file in found if file.is_file()]
+    matches = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    files = [file for file in matches if file.is_file()]
     if not files:
         raise UserError(
             "no file matches this pattern",
@@ -53,9 +53,9 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
     """
     saved = folder / split if (folder / "dataset_dict.json").exists() else folder
     if saved != folder and not saved.is_dir():
-        there = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        splits = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         raise UserError(
-            f"it has no split {split!r}", where=path, fix=f"set data.split to one of: {', '.join(there)}"
+            f"it has no split {split!r}", where=path, fix=f"set data.split to one of: {', '.join(splits)}"
         )
     home = saved / "data" if not _data_files(saved) and (saved / "data").is_dir() else saved
     groups: dict[str, list[Path]] = {}
@@ -63,20 +63,22 @@ def shards(folder: Path, split: str, path: str) -> list[Path]:
         groups.setdefault(_group(file), []).append(file)
     if len(groups) == 1:
         return next(iter(groups.values()))
-    named = {known: files for name, files in groups.items() if (known := canonical_split(name)) is not None}
-    if groups and len(named) == len(groups):
-        wanted = canonical_split(split) or split
-        if wanted in named:
-            return named[wanted]
+    by_split = {
+        known: files for name, files in groups.items() if (known := canonical_split(name)) is not None
+    }
+    if groups and len(by_split) == len(groups):
+        name = canonical_split(split) or split
+        if name in by_split:
+            return by_split[name]
         raise UserError(
-            f"it has no split {split!r}", where=path, fix=f"set data.split to one of: {', '.join(named)}"
+            f"it has no split {split!r}", where=path, fix=f"set data.split to one of: {', '.join(by_split)}"
         )
     names = [file.name for files in groups.values() for file in files]
-    listed = f": {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else ""
+    examples = f": {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else ""
     raise UserError(
         "this is a folder with files of different names" if names else "this is a folder without rows",
         where=path,
-        fix=f"name a file in it{listed}, or a pattern such as '{path.rstrip('/')}/train-*.jsonl'"
+        fix=f"name a file in it{examples}, or a pattern such as '{path.rstrip('/')}/train-*.jsonl'"
         if names
         else f"name a file of rows ({', '.join(SUFFIXES[:3])}, …)",
     )

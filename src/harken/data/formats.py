@@ -45,15 +45,15 @@ def parse_rows(content: bytes, path: str) -> Iterator[LocatedRow]:
     if start.startswith(b"["):
         return _items(_parse(content, path), path)
     # A .jsonl file has one row per line, even when it has a single line.
-    if ".jsonl" not in names and start.startswith(b"{") and (whole := _one_object(content)) is not None:
-        return _from_object(whole, path)
+    if ".jsonl" not in names and start.startswith(b"{") and (document := _one_object(content)) is not None:
+        return _from_object(document, path)
     return _lines(content, path)
 
 
 def _lines(content: bytes, path: str) -> Iterator[LocatedRow]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for line_number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
-            yield f"{path}:{number}", _parse(line, f"{path}:{number}")
+            yield f"{path}:{line_number}", _parse(line, f"{path}:{line_number}")
 
 
 def _items(items: object, path: str) -> Iterator[LocatedRow]:
@@ -64,12 +64,12 @@ def _items(items: object, path: str) -> Iterator[LocatedRow]:
 def _one_object(content: bytes) -> dict[str, object] | None:
     """Return the file's single object: a table of columns, a wrapper around rows, or one row over several lines."""
     if content.strip().count(b"\n") and _is_json(content.lstrip().split(b"\n", 1)[0]):
-        return None  # the first line is an object by itself: one row a line
+        return None  # the first line is an object by itself: one row per line
     try:
-        whole = json.loads(content.decode())
+        document = json.loads(content.decode())
     except (ValueError, RecursionError):
         return None
-    return whole if isinstance(whole, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _is_json(line: bytes) -> bool:
@@ -80,35 +80,35 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _from_object(whole: dict[str, object], path: str) -> Iterator[LocatedRow]:
-    lists = [value for value in whole.values() if isinstance(value, list)]
+def _from_object(document: dict[str, object], path: str) -> Iterator[LocatedRow]:
+    lists = [value for value in document.values() if isinstance(value, list)]
     if (
-        len(whole) == 1
+        len(document) == 1
         and lists
-        and next(iter(whole)) in _WRAPPERS
+        and next(iter(document)) in _WRAPPERS
         and all(isinstance(x, dict) for x in lists[0])
     ):
         yield from _items(lists[0], path)
-    elif _is_columns(whole):
-        lengths = {name: len(value) for name, value in whole.items()}  # type: ignore[arg-type]
+    elif _is_columns(document):
+        lengths = {name: len(value) for name, value in document.items()}  # type: ignore[arg-type]
         if len(set(lengths.values())) > 1:
             raise UserError(
                 f"its columns have different lengths: {lengths}",
                 where=path,
-                fix="write every column out whole",
+                fix="give every column the same number of values",
             )
-        for number, values in enumerate(zip(*lists, strict=True), start=1):
-            yield f"{path}:row {number}", dict(zip(whole, values, strict=True))
+        for row_number, values in enumerate(zip(*lists, strict=True), start=1):
+            yield f"{path}:row {row_number}", dict(zip(document, values, strict=True))
     else:
-        yield f"{path}:1", whole
+        yield f"{path}:1", document
 
 
-def _is_columns(whole: dict[str, object]) -> bool:
+def _is_columns(document: dict[str, object]) -> bool:
     """Return whether every value is a list, and one a list of texts: columns. Token ids and messages are not."""
-    if _ONE_ROW & whole.keys():
+    if _ONE_ROW & document.keys():
         return False
-    lists = [value for value in whole.values() if isinstance(value, list)]
-    return len(lists) == len(whole) > 1 and any(
+    lists = [value for value in document.values() if isinstance(value, list)]
+    return len(lists) == len(document) > 1 and any(
         value and all(isinstance(item, str) for item in value) for value in lists
     )
 

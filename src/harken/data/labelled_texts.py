@@ -5,8 +5,8 @@ are those of a named model, the policy, so that a reward model with another toke
 
 Pairs join one text of the positive label and one of the negative. Both lists are shuffled with the seed and joined in
 that order, each text in one pair at most. The prompt is the beginning of the positive text in the first pair, of the
-negative text in the second, and so on in turn: so it is the winner's own beginning in one half of the pairs and the
-loser's in the other, and whether a response continues its prompt says nothing about which of the two is better.
+negative text in the second, and so on in turn: so it is the beginning of the winner in one half of the pairs and of the
+loser in the other, and whether a response continues its prompt carries no information about which is better.
 
 Which label is positive is decided once from all labels of a file, never row by row.
 """
@@ -32,7 +32,7 @@ MAX_LISTED_KEYS = 8
 
 @dataclass(frozen=True)
 class Meaning:
-    """Hold which labels of a file are the positive and the negative one, as `label_key` writes them."""
+    """The positive and the negative label of a file, as `label_key` writes them."""
 
     positive: str
     negative: str
@@ -60,13 +60,13 @@ def judge_labels(
     """Decide which label is the positive one, from all labels of a file.
 
     `names` are the names that the data set declares for the labels 0, 1, … (`ClassLabel`), if it does; `positive` is
-    `data.positive_label`. Without either, words such as pos and neg, true and false, 1 beside 0 or −1 are understood.
+    `data.positive_label`. Without either, words such as pos and neg, true and false, 1 with 0 or −1 are understood.
     Raises UserError, with the labels and their counts, when there are not two, or their meaning is unclear.
     """
     counts = Counter(key for value in labels if (key := label_key(value)) is not None)
-    named = {str(number): label_key(name) or "" for number, name in enumerate(names)}
+    names_by_key = {str(index): label_key(name) or "" for index, name in enumerate(names)}
     listed = ", ".join(
-        f"{key}{f' ({named[key]})' if key in named else ''}: {count:,} rows"
+        f"{key}{f' ({names_by_key[key]})' if key in names_by_key else ''}: {count:,} rows"
         for key, count in counts.most_common(MAX_LISTED_KEYS)
     )
     if len(counts) != 2:
@@ -76,8 +76,8 @@ def judge_labels(
             fix="leave two labels in the file, or name a split in which every text has one of two labels",
         )
     if positive is not None:
-        wanted = label_key(positive)
-        chosen = [key for key in counts if wanted in (key, named.get(key))]
+        positive_key = label_key(positive)
+        chosen = [key for key in counts if positive_key in (key, names_by_key.get(key))]
         if len(chosen) != 1:
             raise UserError(
                 f"no label is {positive!r}; there are {listed}",
@@ -85,13 +85,13 @@ def judge_labels(
                 fix="name one of these labels",
             )
         return _meaning(counts, chosen[0], "data.positive_label")
-    for why, texts in (("its name", named), ("its word", {key: key for key in counts})):
+    for reason, texts in (("its name", names_by_key), ("its word", {key: key for key in counts})):
         good = [key for key in counts if texts.get(key) in POSITIVE]
         bad = [key for key in counts if texts.get(key) in NEGATIVE]
         if len(good) == len(bad) == 1:
-            return _meaning(counts, good[0], why)
+            return _meaning(counts, good[0], reason)
     if not names and set(counts) in ({"0", "1"}, {"-1", "1"}, {"true", "false"}):
-        return _meaning(counts, "true" if "true" in counts else "1", "1 beside 0 or -1, or true")
+        return _meaning(counts, "true" if "true" in counts else "1", "1 with 0 or -1, or true")
     raise UserError(
         f"it is unclear which label is the positive one: {listed}",
         where=where,
@@ -119,7 +119,7 @@ def to_pairs(
 ) -> tuple[list[LocatedRow], str]:
     """Return rows of pairs by the module's rule, rows that cannot be used as a `RowError`, and the counts in words."""
     sides: dict[str, list[tuple[str, Row, str, str]]] = {meaning.positive: [], meaning.negative: []}
-    found: list[LocatedRow] = []
+    pairs: list[LocatedRow] = []
     for where, row in rows:
         try:
             if not isinstance(row, dict):
@@ -129,29 +129,29 @@ def to_pairs(
                 raise RowError("unlabelled", "label")
             sides[key].append((where, row, *rule.split(_text(row))))
         except RowError as error:
-            found.append((where, error))
+            pairs.append((where, error))
     good, bad = (
         [texts[i] for i in permutation(len(texts), seed, "labelled texts", name)]
         for name, texts in zip(("positive", "negative"), sides.values(), strict=True)
     )
-    for number, (winner, loser) in enumerate(zip(good, bad, strict=False)):
-        prompt = (winner if number % 2 == 0 else loser)[2]
+    for index, (winner, loser) in enumerate(zip(good, bad, strict=False)):
+        prompt = (winner if index % 2 == 0 else loser)[2]
         pair = {"prompt": _user(prompt), "chosen": winner[3], "rejected": loser[3]}
         shared = {key: value for key, value in _rest(winner[1]).items() if loser[1].get(key) == value}
-        found.append((f"{winner[0]} and {loser[0]}", shared | pair))
+        pairs.append((f"{winner[0]} and {loser[0]}", shared | pair))
     count = min(len(good), len(bad))
-    found += [(where, RowError("no_partner")) for where, *_ in (*good[count:], *bad[count:])]
+    pairs += [(where, RowError("no_partner")) for where, *_ in (*good[count:], *bad[count:])]
     note = (
         f"label {meaning.positive} is the positive one (by {meaning.why}): {len(good):,} positive and {len(bad):,} "
         f"negative texts make {count:,} pairs of a positive over a negative text; their first {rule.description} are "
         "prompts"
     )
-    return found, note
+    return pairs, note
 
 
-def _meaning(counts: Mapping[str, int], positive: str, why: str) -> Meaning:
+def _meaning(counts: Mapping[str, int], positive: str, reason: str) -> Meaning:
     (negative,) = (key for key in counts if key != positive)
-    return Meaning(positive, negative, why)
+    return Meaning(positive, negative, reason)
 
 
 def _text(row: Row) -> str:
@@ -159,7 +159,7 @@ def _text(row: Row) -> str:
 
 
 def _user(text: str) -> list[dict[str, str]]:
-    """Return a text as messages: as plain text, one that looks like a dialogue would be split into turns."""
+    """Return a text as messages: plain text that looks like a dialogue would be split into turns."""
     return [{"role": "user", "content": text}]
 
 

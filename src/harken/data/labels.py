@@ -94,12 +94,12 @@ class LabelReader:
         self.scale: LabelScale | None = None
         self.note = ""
         if numbers:
-            found = scale if scale != "auto" else self._infer_scale(numbers, words, where)
-            self.scale = LabelScale(found, min(numbers), max(numbers))
+            scale_name = scale if scale != "auto" else self._infer_scale(numbers, words, where)
+            self.scale = LabelScale(scale_name, min(numbers), max(numbers))
             strange = [number for number in numbers if self.scale.read(number) is None]
             if strange:
-                raise self._error(f"{found} has no {strange[0]:g}", numbers, words, where)
-            self.note = f"{column} is read as {found}: {_scale_meaning(found, sides)}"
+                raise self._error(f"{scale_name} has no {strange[0]:g}", numbers, words, where)
+            self.note = f"{column} is read as {scale_name}: {_scale_meaning(scale_name, sides)}"
         elif words and not any(parse_word_label(word, sides) is not None for word in words):
             raise self._error("they name neither side nor a tie", numbers, words, where)
 
@@ -108,9 +108,9 @@ class LabelReader:
         if isinstance(value, str) and (judgement := parse_word_label(value, self.sides)) is not None:
             return judgement
         number = fields.to_float(value)
-        if number is None or self.scale is None or (found := self.scale.read(number)) is None:
+        if number is None or self.scale is None or (reading := self.scale.read(number)) is None:
             raise RowError("unknown_label", self.column)
-        return found
+        return reading
 
     def _infer_scale(self, numbers: Counter[float], words: Counter[str], where: str) -> str:
         kinds = set(numbers)
@@ -128,13 +128,13 @@ class LabelReader:
             return "probability_first"
         raise self._error("they fit no scale, or more than one", numbers, words, where)
 
-    def _error(self, why: str, numbers: Counter[float], words: Counter[str], where: str) -> UserError:
+    def _error(self, problem: str, numbers: Counter[float], words: Counter[str], where: str) -> UserError:
         counts = [
             *((f"{value:g}", n) for value, n in sorted(numbers.items())),
             *((repr(word), n) for word, n in words.most_common()),
         ]
         listed = ", ".join(f"{value} ({n:,})" for value, n in counts[:MAX_LISTED_LABELS])
-        more = f" and {len(counts) - MAX_LISTED_LABELS} more" if len(counts) > MAX_LISTED_LABELS else ""
+        suffix = f" and {len(counts) - MAX_LISTED_LABELS} more" if len(counts) > MAX_LISTED_LABELS else ""
         options = ", ".join(SCALES)
         fix = (
             f"set data.label_scale to what they mean: {options} (docs/input.md)"
@@ -142,7 +142,7 @@ class LabelReader:
             else f"write {self.sides[0]}, {self.sides[1]} or tie, or numbers with data.label_scale"
         )
         return UserError(
-            f"the labels of {self.column} cannot be read: {why}. Values and rows: {listed}{more}",
+            f"the labels of {self.column} cannot be read: {problem}. Values and rows: {listed}{suffix}",
             where=where,
             fix=fix,
         )

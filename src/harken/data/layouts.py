@@ -171,15 +171,15 @@ def find_layout(name: str, rows: Sequence[Row], *, where: str) -> Layout:
 
     Raises UserError with the first row's fields when no layout has the name or matches.
     """
-    known = [layout.name for layout in LAYOUTS]
+    names = [layout.name for layout in LAYOUTS]
     if name != "auto":
-        if name in known:
-            return LAYOUTS[known.index(name)]
-        near = get_close_matches(name, known, n=1)
+        if name in names:
+            return LAYOUTS[names.index(name)]
+        near = get_close_matches(name, names, n=1)
         raise UserError(
             f"there is no layout {name!r}",
             where="data.layout",
-            fix=(f"write {near[0]!r}, or " if near else "") + f"choose among auto, {', '.join(known)}",
+            fix=(f"write {near[0]!r}, or " if near else "") + f"choose among auto, {', '.join(names)}",
         )
     votes: dict[str, int] = {}
     for row in rows[:LAYOUT_SAMPLE_ROWS]:
@@ -187,14 +187,14 @@ def find_layout(name: str, rows: Sequence[Row], *, where: str) -> Layout:
         if match:
             votes[match] = votes.get(match, 0) + 1
     if not votes:
-        has = ", ".join(map(str, rows[0])) if rows and rows[0] else "none"
+        available = ", ".join(map(str, rows[0])) if rows and rows[0] else "none"
         raise UserError(
-            f"no layout fits its rows; the first has the fields: {has[:300]}",
+            f"no layout fits its rows; the first has the fields: {available[:300]}",
             where=where,
             fix=f"map its columns: {_proposal(rows)} (or data.prompt_column for prompts alone; "
             "`harken data --layouts` lists the layouts)",
         )
-    return LAYOUTS[known.index(max(votes, key=lambda layout: votes[layout]))]
+    return LAYOUTS[names.index(max(votes, key=lambda layout: votes[layout]))]
 
 
 _WORDS = {
@@ -220,16 +220,26 @@ _WORDS = {
 def _proposal(rows: Sequence[Row]) -> str:
     """Propose a `--set data.columns=…` from the names of the first row's columns."""
     columns = [str(key) for key, value in (rows[0] if rows else {}).items() if isinstance(value, str | list)]
-    found: dict[str, str] = {}
+    columns_by_field: dict[str, str] = {}
     for name, words in _WORDS.items():
-        if name == "response" and "chosen" in found and "rejected" in found:
+        if name == "response" and "chosen" in columns_by_field and "rejected" in columns_by_field:
             continue
         match = next(
-            (c for word in words for c in columns if word in c.lower() and c not in found.values()), None
+            (
+                c
+                for word in words
+                for c in columns
+                if word in c.lower() and c not in columns_by_field.values()
+            ),
+            None,
         )
         if match is not None:
-            found[name] = match
-    if "prompt" not in found or len(found) == 1:
+            columns_by_field[name] = match
+    if "prompt" not in columns_by_field or len(columns_by_field) == 1:
         first, second, *_ = [*columns, "your_prompt", "your_response"]
-        found = {"prompt": first, "response": second}
-    return "--set 'data.columns={" + ", ".join(f"{name}: {column}" for name, column in found.items()) + "}'"
+        columns_by_field = {"prompt": first, "response": second}
+    return (
+        "--set 'data.columns={"
+        + ", ".join(f"{name}: {column}" for name, column in columns_by_field.items())
+        + "}'"
+    )

@@ -1,4 +1,4 @@
-"""Tabulate what token limits would cost, by stage and domain, before training. No torch."""
+"""Tabulate what token limits would cost, by stage and domain, before training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_DOMAINS = 6
 
 @dataclass(frozen=True)
 class RowLength:
-    """Hold the tokens of one row as a stage reads it, and the limits of the grid at which the row would be dropped."""
+    """The tokens of one row as a stage reads it, and the limits of the grid at which the row would be dropped."""
 
     stage: str
     domain: str
@@ -47,11 +47,11 @@ def row_lengths(
         return [_demonstration(row, renderer, limits)]
     tokens = renderer.count_tokens(row)
     dropped = _dropped(limits, tokens, lambda n: renderer.encode_preference(row, n))
-    found = [RowLength("reward", row.prompt.domain, tokens, dropped)]
+    lengths = [RowLength("reward", row.prompt.domain, tokens, dropped)]
     if row.label != 0.5:
-        better = Demonstration(row.prompt, row.chosen if row.label > 0.5 else row.rejected)
-        found.insert(0, _demonstration(better, renderer, limits))
-    return found
+        demonstration = Demonstration(row.prompt, row.chosen if row.label > 0.5 else row.rejected)
+        lengths.insert(0, _demonstration(demonstration, renderer, limits))
+    return lengths
 
 
 def grid_cells(lengths: Iterable[RowLength], limits: Sequence[int]) -> dict[str, list[str]]:
@@ -64,18 +64,18 @@ def grid_cells(lengths: Iterable[RowLength], limits: Sequence[int]) -> dict[str,
     groups: list[tuple[str, str]] = []
     for stage in stages:
         domains = Counter(row.domain for row in rows if row.stage == stage)
-        named = [name for name, _ in domains.most_common(MAX_DOMAINS)] if len(domains) > 1 else []
-        groups += [(stage, "all"), *((stage, name or "none") for name in named)]
+        names = [name for name, _ in domains.most_common(MAX_DOMAINS)] if len(domains) > 1 else []
+        groups += [(stage, "all"), *((stage, name or "none") for name in names)]
     cells: dict[str, list[str]] = {"stage": [], "domain": [], "rows": []}
     cells |= {f"> {limit:,}": [] for limit in limits}
     for stage, domain in groups:
-        inside = [r for r in rows if r.stage == stage and domain in ("all", r.domain or "none")]
+        cell_rows = [r for r in rows if r.stage == stage and domain in ("all", r.domain or "none")]
         cells["stage"].append(stage)
         cells["domain"].append(domain)
-        cells["rows"].append(f"{len(inside):,}")
+        cells["rows"].append(f"{len(cell_rows):,}")
         for limit in limits:
-            over = sum(row.tokens > limit for row in inside) / len(inside)
-            dropped = sum(limit in row.dropped_at for row in inside) / len(inside)
+            over = sum(row.tokens > limit for row in cell_rows) / len(cell_rows)
+            dropped = sum(limit in row.dropped_at for row in cell_rows) / len(cell_rows)
             cells[f"> {limit:,}"].append(f"{over:.2%}" + (f" ({dropped:.2%})" if dropped else ""))
     return cells
 

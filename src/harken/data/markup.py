@@ -28,33 +28,35 @@ class MarkupDetector:
     """Find chat markup in texts: that of common model families, and the model's own."""
 
     def __init__(self, renderer: Renderer | None = None) -> None:
-        own: set[str] = set()
+        marks: set[str] = set()
         if renderer is not None and renderer.template is not None:
-            own = renderer.special.control | set(_MARK.findall(renderer.template.framing))
-        self._own = re.compile("|".join(map(re.escape, sorted(own - {""}, key=len, reverse=True))) or "(?!)")
+            marks = renderer.special.control | set(_MARK.findall(renderer.template.framing))
+        self._own = re.compile(
+            "|".join(map(re.escape, sorted(marks - {""}, key=len, reverse=True))) or "(?!)"
+        )
 
     def find_markup(self, text: str) -> str:
         """Return the first markup in a text, "" for none."""
-        found = _KNOWN.search(text) or self._own.search(text)
-        return found[0].strip() if found else ""
+        match = _KNOWN.search(text) or self._own.search(text)
+        return match[0].strip() if match else ""
 
     def warnings(self, rows: Iterable[Prompt | Demonstration | Preference | TokenPair]) -> list[str]:
         """Warn of rows that hold markup: how many, and which. Rows of token ids are skipped."""
         counted: Counter[str] = Counter()
-        number = with_markup = 0
+        text_count = with_markup = 0
         for row in rows:
             if isinstance(row, TokenPair):
                 continue
-            number += 1
+            text_count += 1
             marks = dict.fromkeys(mark for text in row_texts(row) if (mark := self.find_markup(text)))
             with_markup += bool(marks)
             counted.update(marks.keys())
         if not with_markup:
             return []
-        named = ", ".join(f"{mark!r} in {count:,}" for mark, count in counted.most_common(3))
+        examples = ", ".join(f"{mark!r} in {count:,}" for mark, count in counted.most_common(3))
         return [
-            f"{with_markup:,} of {number:,} rows hold chat markup in their texts ({named}): the model's chat template "
-            "adds its own markup around it. Fix: give turns as plain text or messages, without the markup"
+            f"{with_markup:,} of {text_count:,} rows hold chat markup in their texts ({examples}): the model's chat "
+            "template adds its own markup around it. Fix: give turns as plain text or messages, without the markup"
         ]
 
 

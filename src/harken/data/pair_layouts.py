@@ -47,7 +47,7 @@ _VOTES = {0.0: 0.0, 1.0: -1.0, 2.0: 1.0}
 def is_helpsteer3(row: Row) -> bool:
     """Return whether a row has two responses and a signed score.
 
-    `preference` and `score` may use other scales: they count only beside a context of messages.
+    `preference` and `score` may use other scales: they count only in rows with a context of messages.
     """
     if not (fields.first_present(row, _FIRSTS) and fields.first_present(row, _SECONDS)):
         return False
@@ -79,10 +79,10 @@ def helpsteer3(row: Row) -> Comparisons:
 def _individual(value: object) -> list[float]:
     """Return the raters' scores, without entries that have no number."""
     entries = value if isinstance(value, list) else []
-    found = [
+    scores = [
         fields.to_float(entry.get("score") if isinstance(entry, Mapping) else entry) for entry in entries
     ]
-    return [score for score in found if score is not None]
+    return [score for score in scores if score is not None]
 
 
 def _votes_for_chosen(row: Row) -> tuple[float, ...]:
@@ -96,7 +96,7 @@ def _votes_for_chosen(row: Row) -> tuple[float, ...]:
 
 
 def is_prompt_chosen_rejected(row: Row) -> bool:
-    """Return whether a row has a prompt column beside chosen and rejected."""
+    """Return whether a row has a prompt column as well as chosen and rejected."""
     if "chosen" not in row or "rejected" not in row:
         return False
     return fields.first_present(row, _PROMPTS) is not None
@@ -122,12 +122,12 @@ def _response_to(prompt: Conversation, row: Row, field: str) -> str:
     if isinstance(value, Mapping):  # a single turn, not in a list
         value = [value]
     if isinstance(value, list):
-        before, response = conversations.split_last_response(fields.parse_messages(value, field), field)
+        dialogue, response = conversations.split_last_response(fields.parse_messages(value, field), field)
     elif transcripts.is_transcript(text := fields.first_text(row, field)):
-        before, response = transcripts.split_transcript(text, field)
+        dialogue, response = transcripts.split_transcript(text, field)
     else:
         return text
-    if before and not conversations.is_same_conversation(before, prompt):
+    if dialogue and not conversations.is_same_conversation(dialogue, prompt):
         raise RowError("prompts_differ", field)
     return response
 
@@ -190,10 +190,10 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
         labels = LabelReader([row.get(column) for row in rows], sides, column, scale, where)
 
     def read(row: Row) -> Comparisons:
-        here = _response_columns(row)
-        if here is None:
+        columns = _response_columns(row)
+        if columns is None:
             raise RowError("missing_field", "response_a")
-        raters = tuple(_vote(row[name], name, here) for name in _annotators(row))
+        raters = tuple(_vote(row[name], name, columns) for name in _annotators(row))
         value = row.get(column) if column is not None else None
         if value is not None and labels is not None:
             score, certainty = labels.verdict(value)
@@ -201,7 +201,7 @@ def a_b_label_reader(rows: Sequence[Row], scale: str, where: str) -> Callable[[R
             score, certainty = preferences.majority_vote(raters), 1.0
         else:
             raise RowError("unscored")
-        responses = fields.first_text(row, here[0]), fields.first_text(row, here[1])
+        responses = fields.first_text(row, columns[0]), fields.first_text(row, columns[1])
         return a_b_label_prompt(row), [Comparison(*responses, score, raters, certainty)]
 
     read.note = labels.note if labels is not None else ""  # type: ignore[attr-defined]
@@ -233,7 +233,7 @@ def ranking(row: Row) -> Comparisons:
         raise RowError("wrong_type", "responses")
     if not isinstance(ranks, list) or len(ranks) != len(responses):
         raise RowError("wrong_type", "ranking")
-    numbers = [found for rank in ranks if (found := fields.to_float(rank)) is not None]
+    numbers = [rank_value for rank in ranks if (rank_value := fields.to_float(rank)) is not None]
     if len(numbers) != len(ranks):
         raise RowError("wrong_type", "ranking")
     texts = [fields.require_text(response, "responses") for response in responses]

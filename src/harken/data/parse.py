@@ -75,8 +75,8 @@ def parse_prompt_rows(
             raise RowError("duplicate_id", "id")
         seen.add(content)
         ids.add(prompt.id)
-        kept = {name: row[name] for name in keep if row.get(name) is not None}
-        details = prompt.details | kept
+        extra = {name: row[name] for name in keep if row.get(name) is not None}
+        details = prompt.details | extra
         return [replace(prompt, reference=_reference(row), details=details)], shortened
 
     return _convert(rows, read, report, data.max_length), report
@@ -85,7 +85,7 @@ def parse_prompt_rows(
 def parse_demonstration_rows(
     data: DataConfig, path: str | None = None
 ) -> tuple[list[Demonstration], DataReport]:
-    """Parse prompts with their target responses: of a preference the better side, of a ranking the best response."""
+    """Parse prompts with their target responses: the better side of a preference, the best response of a ranking."""
     rows, layout, report = _open(data, path, "sft")
 
     def read(row: Row) -> _Read[Demonstration]:
@@ -105,9 +105,9 @@ def parse_rated_rows(data: DataConfig, path: str | None = None) -> tuple[list[De
     rows, layout, report = _open(data, path, "sft")
     if layout.demonstration is None:
         raise UserError(
-            f"rows in layout {layout.name!r} ({layout.description}) are no single responses with a label",
+            f"rows in layout {layout.name!r} ({layout.description}) are not single responses with a label",
             where=data.path if path is None else path,
-            fix="write one response a row with label true or false, or pairs of responses",
+            fix="write one response per row with label true or false, or pairs of responses",
         )
     read_response = layout.demonstration
 
@@ -146,11 +146,11 @@ def parse_preference_rows(
 
     def read(row: Row) -> _Read[Pair]:
         if layout.comparisons is None:
-            return [token_pairs.parse_token_pair(row, data.max_length, _own_id(row))], False
+            return [token_pairs.parse_token_pair(row, data.max_length, _row_id(row))], False
         turns, compared = layout.comparisons(row)
         prompt, shortened = _prompt(row, turns)
         scored[_scores(row)] += 1
-        found: list[Pair | RowError] = []
+        records: list[Pair | RowError] = []
         for comparison in compared:
             reason = _rejection_reason(comparison)
             if reason is None:
@@ -162,14 +162,16 @@ def parse_preference_rows(
                     rater=provenance.rater_name(row),
                     ordered=layout.name not in provenance.PREFERRED_FIRST,
                 )
-            found.append(RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft))
-        return found, shortened
+            records.append(
+                RowError(reason) if reason else to_preference(comparison, prompt, layout.name, soft)
+            )
+        return records, shortened
 
     records: list[Pair] = _convert(rows, read, report, data.max_length)
     report.warnings += [
-        f"{scored[how]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): their labels are used"
-        for how, what in (("equal", "equally"), ("reversed", "the other way round"))
-        if scored[how]
+        f"{scored[order]:,} rows score chosen and rejected {what} (score_chosen, score_rejected): their labels are used"
+        for order, what in (("equal", "equally"), ("reversed", "the other way round"))
+        if scored[order]
     ]
     report.agreement = agreement(judged)
     return records, report
@@ -241,7 +243,7 @@ def _convert(
     longest = max(MAX_CHARS, CHARS_PER_TOKEN * limit)
     records: list[Record] = []
     used: set[str] = set()
-    there: dict[str, None] = {}
+    columns_seen: dict[str, None] = {}
     for where, row in rows:
         if isinstance(row, RowError):
             report.drop(where, row.reason, row.field)
@@ -249,13 +251,13 @@ def _convert(
         if not isinstance(row, dict):
             report.drop(where, "not_an_object")
             continue
-        there |= dict.fromkeys(key for key, value in row.items() if value is not None)
+        columns_seen |= dict.fromkeys(key for key, value in row.items() if value is not None)
         try:
-            found, shortened = read(columns.TrackedRow(row, used))
+            parsed, shortened = read(columns.TrackedRow(row, used))
         except RowError as drop:
             report.drop(where, drop.reason, drop.field)
             continue
-        for record in found:
+        for record in parsed:
             if isinstance(record, RowError):
                 report.drop(where, record.reason, record.field)
             elif _letters(record) > longest:
@@ -265,7 +267,7 @@ def _convert(
                 report.shortened[RESPONSES_DROPPED] += shortened
                 records.append(record)
     report.shortened = +report.shortened
-    report.unused = [name for name in there if name not in used]
+    report.unused = [name for name in columns_seen if name not in used]
     return records
 
 
@@ -287,7 +289,7 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
         details["keywords"] = row["keywords"]
     tools = fields.parse_tools(row)
     prompt = Prompt(
-        id=_own_id(row) or content_hash(messages, tools),
+        id=_row_id(row) or content_hash(messages, tools),
         messages=messages,
         domain=escape_invisible(_name(row, "domain") or _name(row, "category") or _name(row, "subset")),
         language=escape_invisible(_name(row, "language")),
@@ -297,10 +299,10 @@ def _prompt(row: Row, turns: Conversation) -> tuple[Prompt, bool]:
     return prompt, shortened
 
 
-def _own_id(row: Row) -> str | None:
+def _row_id(row: Row) -> str | None:
     """Return the row's "id" if it is text or an integer."""
-    found = row.get("id")
-    return str(found) if type(found) is int else _name(row, "id") or None
+    value = row.get("id")
+    return str(value) if type(value) is int else _name(row, "id") or None
 
 
 def _name(row: Row, field: str) -> str:
@@ -332,12 +334,12 @@ def parse_thumb(label: object) -> bool | None:
         return label
     if isinstance(label, str) and label.strip().lower() in THUMBS:
         return THUMBS[label.strip().lower()]
-    number = fields.to_float(label)
-    return None if number is None else number > 0
+    value = fields.to_float(label)
+    return None if value is None else value > 0
 
 
 def _is_bad(row: Row) -> bool:
-    """Return whether a single response is labelled as bad (thumbs down), so not a target response."""
+    """Return whether a single response is labelled as bad (thumbs down), so it is not a target response."""
     label = row.get("label")
     if isinstance(label, str):
         return label.strip().lower() == "false"

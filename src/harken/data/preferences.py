@@ -17,12 +17,12 @@ from harken.records import Preference, Prompt
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold two responses and their judgement, in the order of the row.
+    """Two responses and their judgement, in the order of the row.
 
     `score` < 0: first better; > 0: second; 0: tie. Its absolute value is the strength. `raters` are single judgements
     on the same scale. `certainty` is the probability that the better side is better, 1 unless the row gives one.
-    `written_by` names the models that wrote the two, `rater` who judged them; "" where the row does not say.
-    `ordered`: whether the order of the two says which was shown first.
+    `written_by` names the models that wrote the two, `rater` who judged them; "" if unknown.
+    `ordered`: whether the order of the two is the order in which they were shown.
     """
 
     first: str
@@ -75,8 +75,8 @@ def majority_vote(scores: Sequence[float], weights: Sequence[float] | None = Non
     tally = dict.fromkeys((-1.0, 0.0, 1.0), 0.0)
     for score, weight in zip(scores, weights or [1.0] * len(scores), strict=True):
         tally[float(np.sign(score))] += weight
-    most = max(tally.values())
-    winners = [verdict for verdict, votes in tally.items() if votes == most]
+    highest = max(tally.values())
+    winners = [verdict for verdict, votes in tally.items() if votes == highest]
     return winners[0] if len(winners) == 1 else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Find out which models wrote the two responses of a row, and who judged them. No torch.
+"""Find out which models wrote the two responses of a row, and who judged them.
 
 Data sets name the source of a response in many ways: one column per side, or one column for both.
 """
@@ -35,7 +35,7 @@ _RATERS = (
     "labeler_id",
 )
 PREFERRED_FIRST = frozenset({"prompt_chosen_rejected", "chosen_rejected", "ranking", "scored_list"})
-"""Layouts whose rows put the better response first, so that the order of the two says nothing."""
+"""Layouts whose rows put the better response first, so that their order carries no information."""
 
 
 def written_by(row: Row) -> tuple[str, str]:
@@ -48,7 +48,7 @@ def written_by(row: Row) -> tuple[str, str]:
 
 
 def rater_name(row: Row) -> str:
-    """Return who judged a row, "" where it does not say."""
+    """Return who judged a row, "" if unknown."""
     for column in _RATERS:
         value = row.get(column)
         if isinstance(value, str) or type(value) is int:

@@ -12,7 +12,7 @@ REASONS = {
     "not_an_object": "the row is not a JSON object",
     "missing_field": "a field that the layout needs is absent or null",
     "wrong_type": "a field has another type than its layout needs",
-    "not_unicode": "a text holds half of a surrogate pair, which no tokenizer can encode",
+    "not_unicode": "a text contains half of a surrogate pair, which no tokenizer can encode",
     "unknown_role": "a message's role is none of system, user, assistant and tool",
     "no_prompt": "there is no user turn with text to respond to",
     "no_response": "there is no assistant turn to learn from",
@@ -20,7 +20,7 @@ REASONS = {
     "identical_responses": "both responses are the same",
     "prompts_differ": "the two sides respond to different conversations",
     "turn_marker_in_response": "a response contains the human's next turn",
-    "text_too_short": "a labelled text has nothing behind its prompt, its first data.prompt_tokens or prompt_words",
+    "text_too_short": "a labelled text has nothing after its prompt, its first data.prompt_tokens or prompt_words",
     "unlabelled": "a text has neither of the two labels",
     "no_partner": "a labelled text is left over: the file has fewer texts of the other label",
     "no_newline": "a {text} row has no newline between prompt and response",
@@ -35,9 +35,9 @@ REASONS = {
     "response_too_long": "the response and the shortest prompt exceed the token limit; responses are not truncated",
     "prompt_too_long": "no token of the last user turn would be left within the token limit",
     "template_refuses": "the model's chat template cannot render this conversation",
-    "unsupported_content": "a message holds content other than text",
+    "unsupported_content": "a message contains content other than text",
     "tool_call_response": "the target response is a tool call, not text",
-    "token_outside_vocabulary": "a pre-tokenised row holds an id that the tokenizer does not have",
+    "token_outside_vocabulary": "a pre-tokenised row contains an id that the tokenizer does not have",
     "over_limit": "more rows than data.limit allows",
     "over_balance": "its domain or language has more rows than the smallest one (data.balance)",
 }
@@ -56,7 +56,7 @@ DROP_FIXES = {
 }
 """The fix when a reason leaves no row."""
 MAX_LISTED_ROWS = 20
-"""Dropped rows that are listed one by one; rejects.jsonl has all of them."""
+"""Number of dropped rows that are listed one by one; rejects.jsonl has all of them."""
 _PER_FIELD = ("missing_field", "wrong_type", "not_unicode", "unknown_role", "unsupported_content")
 MAX_COLUMNS = 6
 """Columns named in the summary."""
@@ -120,13 +120,13 @@ class DataReport:
         Raises ValueError for a reason outside `REASONS`.
         """
         if reason not in REASONS:
-            raise ValueError(f"{reason!r} is no reason of harken.data.report.REASONS")
+            raise ValueError(f"{reason!r} is not a reason in harken.data.report.REASONS")
         self.raw += 1
         name = _count_key(reason, field, detail)
         if (
             detail
             and name not in self.dropped
-            and sum(f"{reason}:" in known for known in self.dropped) >= MAX_DETAILS
+            and sum(f"{reason}:" in earlier for earlier in self.dropped) >= MAX_DETAILS
         ):
             name = reason
         self.dropped[name] += 1
@@ -143,11 +143,11 @@ class DataReport:
         """Return why no row is left, and the fix, for the reason that dropped the most rows."""
         if not self.dropped:
             return "there are no rows", "set other data"
-        counted, number = self.dropped.most_common(1)[0]
+        counted, most_common = self.dropped.most_common(1)[0]
         reason, _, detail = counted.partition(":")
         suffix = f" ({detail.strip()})" if detail else ""
         return (
-            f"no row is left: {number:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{suffix}",
+            f"no row is left: {most_common:,} of {self.raw:,} are dropped as {reason}, {REASONS[reason]}{suffix}",
             DROP_FIXES.get(reason, "correct the rows; rejects.jsonl names each with its reason"),
         )
 
@@ -174,16 +174,16 @@ class DataReport:
         lines += [f"  {reject.line()}" for reject in self.dropped_rows[:MAX_LISTED_ROWS]]
         if len(self.dropped_rows) > MAX_LISTED_ROWS:
             lines.append(f"  … and {len(self.dropped_rows) - MAX_LISTED_ROWS:,} more dropped rows")
-        lines += [f"  {count:,} shortened: {what}" for what, count in self.shortened.most_common()]
-        lines += [f"  {count:,} changed: {what}" for what, count in self.changed.most_common()]
+        lines += [f"  {count:,} shortened: {change}" for change, count in self.shortened.most_common()]
+        lines += [f"  {count:,} changed: {change}" for change, count in self.changed.most_common()]
         lines += [f"  {note}" for note in self.notes]
         lines += [f"  {self._unused_line(MAX_LISTED_ROWS)}"] if self.unused else []
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return lines + ([f"  {self.agreement.line()}"] if self.agreement else [])
 
-    def _unused_line(self, most: int) -> str:
-        more = f" and {len(self.unused) - most} more" if len(self.unused) > most else ""
-        return f"columns not used: {', '.join(self.unused[:most])}{more}"
+    def _unused_line(self, limit: int) -> str:
+        suffix = f" and {len(self.unused) - limit} more" if len(self.unused) > limit else ""
+        return f"columns not used: {', '.join(self.unused[:limit])}{suffix}"
 
     def _totals_line(self) -> str:
         dropped = self.dropped.total()
@@ -214,10 +214,10 @@ def _count_key(reason: str, field: str, detail: str = "") -> str:
 
 def _top_reasons(counts: Counter[str]) -> str:
     """Format counts as ``2 tie, 1 no_prompt and 3 for 2 other reasons``."""
-    named = counts.most_common(MAX_REASONS)
-    text = ", ".join(f"{count:,} {what}" for what, count in named)
-    others = len(counts) - len(named)
-    if not others:
+    top = counts.most_common(MAX_REASONS)
+    text = ", ".join(f"{count:,} {reason}" for reason, count in top)
+    other_reasons = len(counts) - len(top)
+    if not other_reasons:
         return text
-    left = counts.total() - sum(count for _, count in named)
-    return f"{text} and {left:,} for {others} other reason{'s' if others > 1 else ''}"
+    remaining = counts.total() - sum(count for _, count in top)
+    return f"{text} and {remaining:,} for {other_reasons} other reason{'s' if other_reasons > 1 else ''}"

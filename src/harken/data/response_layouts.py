@@ -55,10 +55,10 @@ def instances(row: Row) -> tuple[Conversation, str]:
 
 
 def _instance(row: Row) -> Row:
-    found = fields.first_value(row, "instances")
-    if not isinstance(found, list) or not found or not isinstance(found[0], Mapping):
+    values = fields.first_value(row, "instances")
+    if not isinstance(values, list) or not values or not isinstance(values[0], Mapping):
         raise RowError("wrong_type", "instances")
-    return found[0]
+    return values[0]
 
 
 def turns_prompt(row: Row) -> Conversation:
@@ -71,10 +71,10 @@ def turns_prompt(row: Row) -> Conversation:
 
 def text(row: Row) -> tuple[Conversation, str]:
     """Split a text at its first newline into prompt and response, a dialogue at its last turn."""
-    whole = fields.first_text(row, "text")
-    if transcripts.is_transcript(whole):
-        return transcripts.split_transcript(whole, "text")
-    prompt, newline, response = whole.strip().partition("\n")
+    content = fields.first_text(row, "text")
+    if transcripts.is_transcript(content):
+        return transcripts.split_transcript(content, "text")
+    prompt, newline, response = content.strip().partition("\n")
     if not newline:
         raise RowError("no_newline", "text")
     return conversations.user_turn(prompt.strip()), response.strip()

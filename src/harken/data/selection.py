@@ -1,4 +1,4 @@
-"""Choose the held-out prompts that select a best checkpoint. They are not among those that are reported. No torch."""
+"""Choose the held-out prompts that select a best checkpoint. They are not among those that are reported."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from harken.records import Demonstration, Prompt, TokenPair
 Record = TypeVar("Record", Prompt, Demonstration, Pair)
 
 SAMPLE_ROWS = 400
-"""Rows of a data set whose tokens stand for those of all, in checks and estimates."""
+"""Rows of a data set whose tokens represent all rows in checks and estimates."""
 
 
 def load_prompts(
@@ -36,7 +36,7 @@ def load_prompts(
 def load_demonstrations(
     data: DataConfig, path: str | None = None, seed: int = DEFAULT_SEED
 ) -> tuple[list[Demonstration], DataReport]:
-    """Load prompts with their target responses: of a preference the better side, of a ranking the best response.
+    """Load prompts with their target responses: the better side of a preference, the best response of a ranking.
 
     Raises UserError as `load_prompts` does.
     """
@@ -48,7 +48,7 @@ def load_rated(
 ) -> tuple[list[Demonstration], DataReport]:
     """Load single responses with a thumb up or down (`Demonstration.desirable`).
 
-    Raises UserError as `load_prompts` does, and when rows are no single responses.
+    Raises UserError as `load_prompts` does, and when rows are not single responses.
     """
     return _some(*parse.parse_rated_rows(data, path), data.limit, seed)
 
@@ -90,9 +90,9 @@ def load_split(
         _warn_of_leaks(train, held_out, second)
         return train, held_out, [report, second]
     keys = sorted({prompt_key(r) for r in records}, key=lambda key: seeds.derive_seed(seed, "held out", key))
-    aside = set(keys[: max(round(len(keys) * data.eval_fraction), 1)] if data.eval_fraction else [])
-    train = [r for r in records if prompt_key(r) not in aside]
-    held_out = [r for r in records if prompt_key(r) in aside]
+    held_out_keys = set(keys[: max(round(len(keys) * data.eval_fraction), 1)] if data.eval_fraction else [])
+    train = [r for r in records if prompt_key(r) not in held_out_keys]
+    held_out = [r for r in records if prompt_key(r) in held_out_keys]
     if not train:
         raise UserError(
             f"eval_fraction {data.eval_fraction} leaves none of its {len(keys)} prompts to train on",
@@ -116,10 +116,10 @@ def _require_splits(data: DataConfig) -> None:
 
 def warn_duplicates(records: Sequence[Prompt | Demonstration | Pair], report: DataReport) -> None:
     """Warn of rows that repeat an earlier row's prompt and responses, regardless of ids."""
-    again = len(records) - len({_whole(record) for record in records})
-    if again:
+    repeats = len(records) - len({_row_content(record) for record in records})
+    if repeats:
         report.warnings.append(
-            f"{again:,} of {len(records):,} rows repeat an earlier one, prompt and responses: "
+            f"{repeats:,} of {len(records):,} rows repeat an earlier one, prompt and responses: "
             "each repetition counts in training"
         )
 
@@ -194,7 +194,7 @@ def _limited(records: list[Record], limit: int | None, seed: int, report: DataRe
     return [records[i] for i in sorted(seeds.permutation(len(records), seed, "limit")[:limit])]
 
 
-def _whole(record: Prompt | Demonstration | Pair) -> object:
+def _row_content(record: Prompt | Demonstration | Pair) -> object:
     if isinstance(record, TokenPair):
         return record.chosen_tokens, record.rejected_tokens
     if isinstance(record, Prompt):

@@ -19,19 +19,21 @@ KEY = "keep_special_tokens"
 class SpecialTokens:
     """Classify the special tokens of a tokenizer: control tokens, and those that responses keep.
 
-    `written` is what the chat template writes around texts. Special tokens in it, end tokens, and those with a role of
-    their own (bos, eos, unk, pad …) are control tokens: they are never kept in a response.
+    `template_text` is the text that the chat template writes around texts. Special tokens in it, end tokens, and those
+    with a standard role (bos, eos, unk, pad …) are control tokens: they are never kept in a response.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], written: str) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int], template_text: str
+    ) -> None:
         self._tokenizer = tokenizer
         special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
-        special |= {*tokenizer.all_special_tokens, *map(str, tokenizer.convert_ids_to_tokens(list(ends)))}
+        special |= {*tokenizer.all_special_tokens, *map(str, tokenizer.convert_ids_to_tokens(list(end_ids)))}
         self.all = special - {""}
-        named = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-        own = {getattr(tokenizer, f"{name}_token", None) for name in named}
-        end = {token for token in self.all if tokenizer.convert_tokens_to_ids(token) in ends}
-        self.control = {t for t in self.all if t in own or t in end or t in written}
+        kinds = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+        standard = {getattr(tokenizer, f"{name}_token", None) for name in kinds}
+        end = {token for token in self.all if tokenizer.convert_tokens_to_ids(token) in end_ids}
+        self.control = {t for t in self.all if t in standard or t in end or t in template_text}
         self.kept = self._recorded()
         self._anywhere, self._in_responses = _any_of(self.all), _any_of(self.all - self.kept)
         self._hidden = {int(i) for i in tokenizer.convert_tokens_to_ids([*(self.all - self.kept)])}
@@ -52,17 +54,17 @@ class SpecialTokens:
                     list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
                 )
             )
-        shown = [token for token in tokens if token not in self._hidden]
+        visible = [token for token in tokens if token not in self._hidden]
         return str(
-            self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            self._tokenizer.decode(visible, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         )
 
-    def keep(self, wanted: bool | Sequence[str]) -> None:
+    def keep(self, names_to_keep: bool | Sequence[str]) -> None:
         """Keep special tokens in responses (True: all but control tokens), and record the choice with the tokenizer.
 
-        Raises UserError for a control token, and for text that is no special token of the tokenizer.
+        Raises UserError for a control token, and for text that is not a special token of the tokenizer.
         """
-        names = sorted(self.all - self.control) if wanted is True else [*(wanted or [])]
+        names = sorted(self.all - self.control) if names_to_keep is True else [*(names_to_keep or [])]
         for name in names:
             if name in self.control:
                 raise UserError(
@@ -72,17 +74,21 @@ class SpecialTokens:
                 )
             if name not in self.all:
                 near = get_close_matches(name, self.all, n=1)
-                known = ", ".join(sorted(self.all - self.control)[:8]) or "none but control tokens"
+                available = ", ".join(sorted(self.all - self.control)[:8]) or "none but control tokens"
                 raise UserError(
                     f"{name!r} is not a special token of {self._tokenizer.name_or_path or 'the tokenizer'}",
                     where=f"data.{KEY}",
-                    fix=f"write {near[0]!r}" if near else f"choose among {known}",
+                    fix=f"write {near[0]!r}" if near else f"choose among {available}",
                 )
         chat_template.set_record(self._tokenizer, **{KEY: names or None})
 
     def _recorded(self) -> set[str]:
-        found = chat_template.get_record(self._tokenizer).get(KEY)
-        names = set(found) if isinstance(found, list) and all(isinstance(n, str) for n in found) else set()
+        recorded = chat_template.get_record(self._tokenizer).get(KEY)
+        names = (
+            set(recorded)
+            if isinstance(recorded, list) and all(isinstance(n, str) for n in recorded)
+            else set()
+        )
         return (names & self.all) - self.control
 
 

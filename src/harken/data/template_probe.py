@@ -23,7 +23,7 @@ _OPENED = re.compile(r"(<\w[\w-]*>)\s*\Z")
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """Describe how a template takes tools.
+    """Describe how a template formats tools.
 
     The role of a result, whether arguments are JSON text, and whether a call without text has no `content` key.
     """
@@ -63,11 +63,11 @@ class TemplateInfo:
 
         A tag that is also in the response prefix does not count.
         """
-        found = _OPENED.search(self.generation_prompt)
-        if found is None or self.response_prefix == self.generation_prompt:
+        match = _OPENED.search(self.generation_prompt)
+        if match is None or self.response_prefix == self.generation_prompt:
             return ""
-        beyond = self.generation_prompt.removeprefix(self.response_prefix).strip() == found[1]
-        return found[1] if beyond or found[1].replace("<", "</") in self._prefix_rest else ""
+        beyond = self.generation_prompt.removeprefix(self.response_prefix).strip() == match[1]
+        return match[1] if beyond or match[1].replace("<", "</") in self._prefix_rest else ""
 
     @property
     def closing_text(self) -> str:
@@ -93,11 +93,11 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
     sentinels = _sentinels(str(tokenizer.chat_template))
     question = [_message("user", sentinels[0])]
     prompt = render(tokenizer, question, add_generation_prompt=True)
-    whole = render(tokenizer, [*question, _message("assistant", sentinels[1])])
+    rendered = render(tokenizer, [*question, _message("assistant", sentinels[1])])
     other = render(tokenizer, [_message("user", sentinels[2])], add_generation_prompt=True)
     _require_order(tokenizer, prompt, [sentinels[0]], "a user's turn", "user")
-    _require_order(tokenizer, whole, sentinels[:2], "a user's turn and a response", "user", "assistant")
-    if whole.count(sentinels[1]) > 1:
+    _require_order(tokenizer, rendered, sentinels[:2], "a user's turn and a response", "user", "assistant")
+    if rendered.count(sentinels[1]) > 1:
         raise _template_error(tokenizer, "writes the text of a response more than once")
     if _encode(tokenizer, prompt) == _encode(tokenizer, other):
         raise UserError(
@@ -116,17 +116,21 @@ def probe(tokenizer: PreTrainedTokenizerBase) -> TemplateInfo:
         )
     except TemplateRefusal:
         pass  # a single-turn model: rows with more turns are counted when they are dropped
-    first, header = whole.split(sentinels[0])[0], whole.split(sentinels[0])[-1].split(sentinels[1])[0]
-    after = whole.rpartition(sentinels[1])[2]
-    left = prompt.rpartition(sentinels[0])[2]
-    found = TemplateInfo(
-        _supports_system(tokenizer, sentinels), header, left, after, "\0".join((first, header, after, left))
+    first, header = rendered.split(sentinels[0])[0], rendered.split(sentinels[0])[-1].split(sentinels[1])[0]
+    after = rendered.rpartition(sentinels[1])[2]
+    before_user = prompt.rpartition(sentinels[0])[2]
+    info = TemplateInfo(
+        _supports_system(tokenizer, sentinels),
+        header,
+        before_user,
+        after,
+        "\0".join((first, header, after, before_user)),
     )
-    tag = found.opened_tag
+    tag = info.opened_tag
     return (
-        replace(found, framing=found.framing.replace(tag, "").replace(tag.replace("<", "</"), ""))
+        replace(info, framing=info.framing.replace(tag, "").replace(tag.replace("<", "</"), ""))
         if tag
-        else found
+        else info
     )
 
 
@@ -139,8 +143,8 @@ def probe_tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
     refusal: TemplateRefusal | None = None
     for form in TOOL_FORMATS:
         call = {"name": sentinels[1], "arguments": format_arguments({sentinels[2]: sentinels[3]}, form)}
-        named = {"id": _CALL_ID, "type": "function", "function": call}
-        turn = {"role": "assistant", "tool_calls": [named]}
+        tool_call = {"id": _CALL_ID, "type": "function", "function": call}
+        turn = {"role": "assistant", "tool_calls": [tool_call]}
         schema = {
             "name": sentinels[1],
             "description": sentinels[5],
@@ -173,17 +177,17 @@ def format_arguments(arguments: object, form: ToolFormat) -> object:
     return json.dumps(arguments, ensure_ascii=False) if form.arguments_as_json else arguments
 
 
-def reaches(text: str, written: str, role: str) -> bool:
+def reaches(text: str, rendered: str, role: str) -> bool:
     """Return whether a turn's text is in the rendered conversation.
 
     Templates strip white space, write tool results as JSON, and drop an assistant's reasoning before its response.
     """
     content = text.strip()
-    if not content or content in written:
+    if not content or content in rendered:
         return True
-    if role == "assistant" and content.rpartition("</think>")[2].strip() in written:
+    if role == "assistant" and content.rpartition("</think>")[2].strip() in rendered:
         return True
-    letters = _ESCAPE.sub("", written)
+    letters = _ESCAPE.sub("", rendered)
     return any(_ESCAPE.sub("", form) in letters for form in (content, json.dumps(content)))
 
 
@@ -202,18 +206,18 @@ def _supports_system(tokenizer: PreTrainedTokenizerBase, sentinels: Sequence[str
 
 
 def _require_order(
-    tokenizer: PreTrainedTokenizerBase, text: str, sentinels: Sequence[str], what: str, *roles: str
+    tokenizer: PreTrainedTokenizerBase, text: str, sentinels: Sequence[str], context: str, *roles: str
 ) -> None:
     places = [text.find(word) for word in sentinels]
     for role, place in zip(roles, places, strict=True):
         if place < 0:
-            raise _template_error(tokenizer, f"leaves out the text of the {role} turn in {what}")
+            raise _template_error(tokenizer, f"leaves out the text of the {role} turn in {context}")
     if places != sorted(places):
-        raise _template_error(tokenizer, f"changes the order of the turns in {what}")
+        raise _template_error(tokenizer, f"changes the order of the turns in {context}")
 
 
-def _template_error(tokenizer: PreTrainedTokenizerBase, what: str) -> UserError:
-    return UserError(f"the chat template {what}", where=str(tokenizer.name_or_path), fix=FIX)
+def _template_error(tokenizer: PreTrainedTokenizerBase, problem: str) -> UserError:
+    return UserError(f"the chat template {problem}", where=str(tokenizer.name_or_path), fix=FIX)
 
 
 def _message(role: str, content: str) -> dict[str, Any]:

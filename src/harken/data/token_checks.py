@@ -17,13 +17,13 @@ QUESTION, RESPONSE = "Name a colour.", "Blue."
 PLAIN = ("Blue.", "One, two; three!\nFour: (5 + 6) = 11?", 'She lines: "No."')
 RARE = ("naïve café", "Straße, Ærø", "日本語", "🙂")
 MAX_TEXTS = 64
-"""Most texts of the data to encode and decode."""
+"""Maximum number of texts of the data to encode and decode."""
 MAX_UNKNOWN = 0.1
 """Share of unknown tokens above which an encoder's tokenizer does not fit the texts."""
 
 
 class TokenCheck(NamedTuple):
-    """Hold the result of a check: its level, the measured numbers with units, and the fix ("" for none)."""
+    """The result of a check: its level, the measured numbers with units, and the fix ("" for none)."""
 
     level: Literal["ok", "note", "warning", "error"]
     measured: str
@@ -43,7 +43,7 @@ def check_generation_prompt(renderer: Renderer) -> TokenCheck:
         )
     prefix, generation = template.response_prefix, template.generation_prompt
     if template.opened_tag:
-        rest = (
+        remainder = (
             f"gets {template.closing_text!r} first, as the template writes"
             if template.closing_text
             else "stays inside the tag"
@@ -51,7 +51,7 @@ def check_generation_prompt(renderer: Renderer) -> TokenCheck:
         return TokenCheck(
             "warning",
             f"the generation prompt opens {template.opened_tag!r}: a response that begins with the tag has it removed, "
-            f"and one that does not close it {rest}",
+            f"and one that does not close it {remainder}",
             f"begin responses with the text after {template.opened_tag!r}, and close the tag; or correct chat_template",
         )
     if not prefix.startswith(generation):
@@ -76,12 +76,12 @@ def check_generation_prompt(renderer: Renderer) -> TokenCheck:
             f"with a response the template writes {between!r} before it, which the generation prompt lacks",
             "correct chat_template, or accept that Harken trains and samples without that text",
         )
-    whole = chat_template.render(
+    rendered = chat_template.render(
         tokenizer, [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": RESPONSE}]
     )
     prompt = renderer.encode_prompt([Message("user", QUESTION)])
     ours = [*prompt, *renderer.encode_response(RESPONSE)]
-    theirs = tokenizer(whole, add_special_tokens=False)["input_ids"][: len(ours)]
+    theirs = tokenizer(rendered, add_special_tokens=False)["input_ids"][: len(ours)]
     if ours != theirs:
         return TokenCheck(
             "note", "a response's first token depends on the text before it: Harken encodes them separately"
@@ -94,7 +94,7 @@ def check_end_of_turn(renderer: Renderer) -> TokenCheck:
     tokenizer = renderer.tokenizer
     end = tokenizer.convert_ids_to_tokens(renderer.end_of_turn)
     if isinstance(renderer, EncoderRenderer):
-        return TokenCheck("ok", f"{end!r} ends the pair; an encoder generates nothing")
+        return TokenCheck("ok", f"{end!r} ends the pair; an encoder does not generate")
     if renderer.template is None:
         return TokenCheck("ok", f"{end!r} (eos) ends a response")
     after = renderer.template.response_suffix
@@ -147,27 +147,29 @@ def check_round_trip(renderer: Renderer, texts: Sequence[str]) -> TokenCheck:
     texts = texts[:MAX_TEXTS]
     spelled = Counter(token for text in texts for token in dict.fromkeys(renderer.special.find(text)))
     data = [text for text in texts if not renderer.special.find(text)]
-    plain, own, rare = lost(PLAIN), lost(data), lost(RARE)
+    changed_plain, changed, changed_rare = lost(PLAIN), lost(data), lost(RARE)
     measured = (
-        f"{len(own)} of {len(data)} texts of the data and {len(plain)} of {len(PLAIN)} plain ones changed"
+        f"{len(changed)} of {len(data)} texts of the data and "
+        f"{len(changed_plain)} of {len(PLAIN)} plain ones changed"
     )
     fix = "use the tokenizer that the model was trained with; its decoder or normaliser must not drop characters"
-    if plain or len(own) > len(data) / 10:
-        return TokenCheck("error", f"{measured}, as {(plain or own)[0][:40]!r}", fix)
+    if changed_plain or len(changed) > len(data) / 10:
+        return TokenCheck("error", f"{measured}, as {(changed_plain or changed)[0][:40]!r}", fix)
     if spelled:
-        named = ", ".join(f"{token!r} in {number}" for token, number in spelled.most_common(3))
+        examples = ", ".join(f"{token!r} in {count}" for token, count in spelled.most_common(3))
         keepable = [token for token in spelled if token not in renderer.special.control]
         return TokenCheck(
             "warning",
-            f"of {len(texts)} responses some spell special tokens of the model ({named}); each gets a space inserted",
+            f"of {len(texts)} responses some spell special tokens of the model ({examples}); each gets a "
+            "space inserted",
             f"to keep them, set data.{KEY}: [{', '.join(map(repr, sorted(keepable)))}]"
             if keepable
             else "remove them from the responses: they end or begin turns",
         )
-    if own:
-        return TokenCheck("warning", f"{measured}, as {own[0][:40]!r}", fix)
-    if rare:
-        return TokenCheck("note", f"{measured}; {', '.join(rare)} changed")
+    if changed:
+        return TokenCheck("warning", f"{measured}, as {changed[0][:40]!r}", fix)
+    if changed_rare:
+        return TokenCheck("note", f"{measured}; {', '.join(changed_rare)} changed")
     return TokenCheck("ok", measured)
 
 
@@ -195,18 +197,20 @@ def check_tokenizer(renderer: Renderer, texts: Sequence[str]) -> list[str]:
         ),
         check_round_trip(renderer, texts),
     ]
-    for found in checks:
-        if found.level == "error":
+    for check in checks:
+        if check.level == "error":
             where = str(renderer.tokenizer.name_or_path)
-            raise UserError(found.measured, where=where, fix=found.fix)
+            raise UserError(check.measured, where=where, fix=check.fix)
     tag = renderer.template.opened_tag if renderer.template else ""
-    inside = [
+    unclosed = [
         text for text in texts if tag and tag.replace("<", "</") not in renderer.adjust_opened_tag(text)
     ]
-    if inside:
-        what = f"{len(inside)} of {len(texts)} responses never close the {tag!r} that the generation prompt opens"
-        checks.append(TokenCheck("warning", what, f"end the part in the tag with {tag.replace('<', '</')!r}"))
+    if unclosed:
+        problem = f"{len(unclosed)} of {len(texts)} responses never close the {tag!r} that the generation prompt opens"
+        checks.append(
+            TokenCheck("warning", problem, f"end the part in the tag with {tag.replace('<', '</')!r}")
+        )
     warnings = [
-        f"warning: {found.measured}. Fix: {found.fix}" for found in checks if found.level == "warning"
+        f"warning: {check.measured}. Fix: {check.fix}" for check in checks if check.level == "warning"
     ]
-    return [*warnings, *(f"note: {found.measured}" for found in checks[2:4] if found.level == "note")]
+    return [*warnings, *(f"note: {check.measured}" for check in checks[2:4] if check.level == "note")]

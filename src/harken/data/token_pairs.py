@@ -29,16 +29,16 @@ def parse_token_pair(row: Row, max_length: int, id: str | None = None) -> TokenP
 
 def shared_prefix(pair: TokenPair) -> tuple[int, ...]:
     """Return the tokens that both sides begin with, in place of the unknown prompt."""
-    same = takewhile(
+    common = takewhile(
         lambda ids: ids[0] == ids[1], zip(pair.chosen_tokens, pair.rejected_tokens, strict=False)
     )
-    return tuple(token for token, _ in same)
+    return tuple(token for token, _ in common)
 
 
 def prompt_length(pair: TokenPair) -> int:
     """Return the number of prompt tokens: as recorded, else all that both sides share, less than either side.
 
-    Where it is not recorded, tokens that both responses begin with count as prompt.
+    If it is not recorded, tokens that both responses begin with count as prompt.
     """
     if pair.prompt_length is not None:
         return pair.prompt_length

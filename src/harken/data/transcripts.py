@@ -25,9 +25,9 @@ def parse_transcript(text: str) -> tuple[Message, ...]:
     """
     if text.lstrip().startswith(("Human:", "Assistant:")):
         text = "\n\n" + text.lstrip()
-    lead, *rest = _MARKER.split(text)
+    lead, *parts = _MARKER.split(text)
     turns = [Message("system", lead.strip())] if lead.strip() else []
-    for speaker, turn in zip(rest[::2], rest[1::2], strict=True):
+    for speaker, turn in zip(parts[::2], parts[1::2], strict=True):
         role, content = _ROLES[speaker], turn.strip()
         if turns and turns[-1].role == role:
             turns[-1] = Message(role, f"{turns[-1].content}\n\n{content}".strip())
@@ -43,9 +43,9 @@ def split_transcript(text: str, field: str) -> tuple[tuple[Message, ...], str]:
 
     Raises RowError for a dialogue without a response, and for a response that contains the human's next turn.
     """
-    before, marker, response = text.rpartition(ASSISTANT)
+    dialogue, marker, response = text.rpartition(ASSISTANT)
     if not marker:
         raise RowError("no_response", field)
     if HUMAN in response:
         raise RowError("turn_marker_in_response", field)
-    return parse_transcript(before), response.strip()
+    return parse_transcript(dialogue), response.strip()
