@@ -1,4 +1,4 @@
-"""Cache what checks share, errors included."""
+"""Cache results that checks share, errors included."""
 
 from __future__ import annotations
 

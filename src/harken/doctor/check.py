@@ -26,7 +26,7 @@ class Check:
     name: str
     kinds: tuple[TrainingType, ...]
     what: str
-    """What it measures, in a few words."""
+    """Measured quantity, in a few words."""
     why: str
     """Why it matters, in a sentence."""
     cost: str
@@ -36,7 +36,7 @@ class Check:
 def check(
     kinds: tuple[TrainingType, ...], *, what: str, why: str, cost: str = "none"
 ) -> Callable[[Callable[[Any], CheckOutcome]], Check]:
-    """Turn a function into a check that bears its name."""
+    """Turn a function into a check with its name."""
 
     def make(measure: Callable[[Any], CheckOutcome]) -> Check:
         return Check(measure.__name__, kinds, what, why, cost, measure)
@@ -52,25 +52,25 @@ class StageChecks:
         self._reported: list[tuple[Exception, str]] = []
 
     def run(self, check: Check) -> CheckResult:
-        """Run one check and return its result. What the checked code prints on stderr is dropped."""
-        began = time.perf_counter()
+        """Run one check and return its result. Output of the checked code on stderr is dropped."""
+        start = time.perf_counter()
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 outcome = check.measure(self.context)
         except REPORTED_ERRORS as raised:
             outcome = self._failed(raised, check)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         return CheckResult(
             self.stage, check.name, outcome.level, outcome.measured, check.why, outcome.fix, seconds
         )
 
     def _failed(self, raised: Exception, check: Check) -> CheckOutcome:
-        first = next((name for known, name in self._reported if known is raised), None)
+        first = next((name for earlier, name in self._reported if earlier is raised), None)
         if first is not None:
             return note(f"not checked: see {first}")
         self._reported.append((raised, check.name))
         if isinstance(raised, UserError):
             where = f"{raised.where}: " if raised.where else ""
             return error(f"{where}{raised.what}", raised.fix)
-        what = " ".join(str(raised).split()) or "no reason given"
-        return error(f"{type(raised).__name__}: {what}", "training would fail here too: fix what it names")
+        text = " ".join(str(raised).split()) or "no reason given"
+        return error(f"{type(raised).__name__}: {text}", "training would fail here too: fix what it names")

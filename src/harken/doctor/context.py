@@ -1,4 +1,4 @@
-"""Build what the checks of a stage share: its settings, tokenizer, rows, model and one small update by its own code.
+"""Build the objects that a stage's checks share: settings, tokenizer, rows, model and one small update by its own code.
 
 Everything is built on first access and cached. Files are written only into `scratch`.
 """
@@ -73,7 +73,7 @@ class PipelineInfo:
 
 @dataclass(frozen=True)
 class DataSample:
-    """Hold a stage's rows as its loader returns them, with the data reports."""
+    """A stage's rows as its loader returns them, with the data reports."""
 
     train: Sequence[ParsedRow]
     held_out: Sequence[ParsedRow]
@@ -82,7 +82,7 @@ class DataSample:
 
 @dataclass(frozen=True)
 class Update:
-    """Hold the result of one optimiser step by the stage's own code on a few rows."""
+    """The result of one optimiser step by the stage's own code on a few rows."""
 
     metrics: dict[str, float]
     changed: int
@@ -111,7 +111,7 @@ class Context:
         """The health monitor's limits for the compute dtype."""
         return limits_for(self.config.dtype)
 
-    # -- what is read -----------------------------------------------------------------------------
+    # -- data --------------------------------------------------------------------------------------
 
     @cached
     def source(self) -> ModelSource:
@@ -154,12 +154,12 @@ class Context:
                     (tokens_of(encoded), len(fitting_rows), row if isinstance(row, Prompt) else encoded)
                 )
         if not fitting_rows:
-            what, fix = report.explain_empty()
-            raise UserError(what, where=self.config.data.path, fix=fix)
+            problem, fix = report.explain_empty()
+            raise UserError(problem, where=self.config.data.path, fix=fix)
         short = [entry for entry in fitting_rows if entry[0] <= ROW_TOKENS]
         return [entry[2] for entry in (short if len(short) >= FEW else sorted(fitting_rows))]
 
-    # -- what is loaded ---------------------------------------------------------------------------
+    # -- models ------------------------------------------------------------------------------------
 
     @cached
     def device(self) -> torch.device:
@@ -217,7 +217,7 @@ class Context:
             return trainer.model.rewards(batch)
         return trainer.policy.evaluate(batch).logprobs[batch.response_mask]
 
-    # -- what is run ------------------------------------------------------------------------------
+    # -- updates ------------------------------------------------------------------------------------
 
     @cached
     def update(self) -> Update:
@@ -235,7 +235,7 @@ class Context:
 
 
 def read_stage_rows(data: DataConfig, kind: TrainingType, seed: int) -> DataSample:
-    """Read rows as a stage of this kind does. Raises UserError as its loader does."""
+    """Read rows as a stage of this type does. Raises UserError as its loader does."""
     if kind == "sft":
         return DataSample(*sources.load_split(data, sources.load_demonstrations, seed))
     if kind in ("reward", "dpo"):
@@ -262,7 +262,7 @@ def tokens_of(encoded: TokenDemonstration | TokenPair | list[int]) -> int:
 
 
 def with_training(config: RunConfig, **training: Any) -> RunConfig:
-    """Return the configuration with other training keys, validated again."""
+    """Return the configuration with changed training keys, validated again."""
     keys = config.model_dump(exclude_unset=True)
     return RunConfig.model_validate(keys | {"training": keys["training"] | training})
 

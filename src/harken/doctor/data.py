@@ -29,7 +29,7 @@ UNSURE = ("i don't know", "i do not know", "i'm not sure", "i can't help", "i ca
 @check(
     ALL,
     what="rows read, kept and dropped, with the reasons",
-    why="Rows dropped without notice waste data and change what is trained on.",
+    why="Rows dropped silently waste data and change what is trained on.",
 )
 def rows_kept(context: Context) -> CheckOutcome:
     """Count rows as `harken data` does."""
@@ -37,15 +37,15 @@ def rows_kept(context: Context) -> CheckOutcome:
     raw = sum(report.raw - sum(report.dropped[r] for r in ON_PURPOSE) for report in reports)
     dropped: Counter[str] = sum((report.dropped for report in reports), Counter())
     unintended = Counter({reason: n for reason, n in dropped.items() if reason not in ON_PURPOSE})
-    lost = sum(unintended.values())
+    dropped_rows = sum(unintended.values())
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in unintended.most_common(3))
-    measured = f"{raw:,} rows, {lost:,} dropped" + (f": {reasons}" if lost else "")
+    measured = f"{raw:,} rows, {dropped_rows:,} dropped" + (f": {reasons}" if dropped_rows else "")
     fix = f"see the first row of each reason: `harken data {context.config.data.path}`"
-    if lost > raw / 2:
+    if dropped_rows > raw / 2:
         return error(measured, fix)
-    if lost > raw / 10:
+    if dropped_rows > raw / 10:
         return warning(measured, fix)
-    return note(measured, fix) if lost > raw / 100 else ok(measured)
+    return note(measured, fix) if dropped_rows > raw / 100 else ok(measured)
 
 
 @check(
@@ -100,11 +100,9 @@ def responses_fit(context: PPOContext) -> CheckOutcome:
     lengths = np.array([len(context.renderer.encode_response(response)) for response in responses])
     limit = context.settings.max_gen_len
     longer = float((lengths > limit).mean())
-    half, most = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
-    measured = (
-        f"{longer:.0%} of {len(lengths)} responses exceed max_gen_len {limit} (median {half}, 90 % {most})"
-    )
-    fix = f"set training.ppo.max_gen_len to about {most}, or run SFT on shorter responses"
+    half, ninetieth = np.quantile(lengths, [0.5, 0.9], method="inverted_cdf")
+    measured = f"{longer:.0%} of {len(lengths)} responses exceed max_gen_len {limit} (median {half}, 90 % {ninetieth})"
+    fix = f"set training.ppo.max_gen_len to about {ninetieth}, or run SFT on shorter responses"
     if longer > 0.5:
         return warning(measured, fix)
     return note(measured, fix) if longer > 0.1 else ok(measured)
@@ -143,12 +141,12 @@ def ptx_rows(context: PPOContext) -> CheckOutcome:
 def repeated_rows(context: Context) -> CheckOutcome:
     """Compare whole rows: prompt and responses."""
     rows = context.rows.train
-    again = len(rows) - len({_whole(row) for row in rows})
-    measured = f"{again:,} of {len(rows):,} rows repeat an earlier one"
+    repeats = len(rows) - len({_row_content(row) for row in rows})
+    measured = f"{repeats:,} of {len(rows):,} rows repeat an earlier one"
     fix = "remove the repeated rows"
-    if again > len(rows) / 4:
+    if repeats > len(rows) / 4:
         return warning(measured, fix)
-    return note(measured, fix) if again > len(rows) / 50 else ok(measured)
+    return note(measured, fix) if repeats > len(rows) / 50 else ok(measured)
 
 
 @check(
@@ -158,12 +156,12 @@ def repeated_rows(context: Context) -> CheckOutcome:
 )
 def leakage(context: Context) -> CheckOutcome:
     """Compare conversations, not row ids."""
-    trained = {_asked(row) for row in context.rows.train}
-    tests = {"held-out": [_asked(row) for row in context.rows.held_out]}
+    trained = {_prompt_text(row) for row in context.rows.train}
+    tests = {"held-out": [_prompt_text(row) for row in context.rows.held_out]}
     if context.pipeline.evaluation_data is not None:
         tested = read_stage_rows(context.pipeline.evaluation_data, "ppo", context.config.seed).train
-        tests["evaluation"] = [_asked(row) for row in tested]
-    shares = {name: _share(asked, trained) for name, asked in tests.items() if asked}
+        tests["evaluation"] = [_prompt_text(row) for row in tested]
+    shares = {name: _share(prompts, trained) for name, prompts in tests.items() if prompts}
     if not shares:
         return note("no held-out rows: nothing can leak, and nothing is measured")
     text = ", ".join(f"{share:.1%} of {len(tests[name]):,} {name}" for name, share in shares.items())
@@ -183,23 +181,23 @@ def leakage(context: Context) -> CheckOutcome:
 def preference_direction(context: Context) -> CheckOutcome:
     """Count the pairs in which exactly one side is visibly poor."""
     worse = {"chosen": 0, "rejected": 0}
-    longer, decided = 0, 0
+    longer, compared = 0, 0
     for row in context.rows.train:
         if not isinstance(row, Preference) or row.label == 0.5:
             continue
-        better, other = (row.chosen, row.rejected) if row.label > 0.5 else (row.rejected, row.chosen)
-        decided += 1
-        longer += len(better) > len(other)
-        if _poor(better) != _poor(other):
-            worse["chosen" if _poor(better) else "rejected"] += 1
-    seen = sum(worse.values())
-    if not decided:
-        return note("no pair comes as text")
+        preferred, other = (row.chosen, row.rejected) if row.label > 0.5 else (row.rejected, row.chosen)
+        compared += 1
+        longer += len(preferred) > len(other)
+        if _is_low_quality(preferred) != _is_low_quality(other):
+            worse["chosen" if _is_low_quality(preferred) else "rejected"] += 1
+    worse_count = sum(worse.values())
+    if not compared:
+        return note("no pair is given as text")
     measured = (
         f"poor side chosen {worse['chosen']:,}, rejected {worse['rejected']:,} times; "
-        f"the longer response is chosen in {longer / decided:.0%} of {decided:,}"
+        f"the longer response is chosen in {longer / compared:.0%} of {compared:,}"
     )
-    if seen and wilson_interval(worse["chosen"], seen)[0] > 0.5:
+    if worse_count and wilson_interval(worse["chosen"], worse_count)[0] > 0.5:
         return warning(measured, "read some pairs: are chosen and rejected, or the label's order, swapped?")
     return ok(measured)
 
@@ -213,27 +211,27 @@ def _cost(
     return dropped / len(rows), (len(long) - dropped) / len(rows)
 
 
-def _asked(row: ParsedRow) -> str:
+def _prompt_text(row: ParsedRow) -> str:
     if isinstance(row, TokenPair):
         return repr(shared_prefix(row))
     prompt = row if isinstance(row, Prompt) else row.prompt
     return content_hash(prompt.messages, prompt.tools)
 
 
-def _whole(row: ParsedRow) -> object:
+def _row_content(row: ParsedRow) -> object:
     if isinstance(row, TokenPair):
         return row.chosen_tokens, row.rejected_tokens
     if isinstance(row, Preference):
-        return _asked(row), row.chosen, row.rejected
-    return _asked(row), row.response if isinstance(row, Demonstration) else ""
+        return _prompt_text(row), row.chosen, row.rejected
+    return _prompt_text(row), row.response if isinstance(row, Demonstration) else ""
 
 
-def _share(asked: Sequence[str], trained: set[str]) -> float:
-    return sum(one in trained for one in asked) / len(asked)
+def _share(prompts: Sequence[str], trained: set[str]) -> float:
+    return sum(prompt in trained for prompt in prompts) / len(prompts)
 
 
-def _poor(text: str) -> bool:
-    """Detect responses of a word at most, repetition, and refusals."""
+def _is_low_quality(text: str) -> bool:
+    """Detect responses of at most one word, repetition, and refusals."""
     words = text.lower().replace("’", "'").split()
     if len(words) < 2 or repeated_ngram_fraction(words, 3) > 0.3:
         return True

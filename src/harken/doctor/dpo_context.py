@@ -1,4 +1,4 @@
-"""Build what the checks of DPO and online DPO share: the models, the stage over a few rows and one small update."""
+"""Build the objects that the checks of DPO and online DPO share: models, a stage over a few rows, one small update."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from harken.train.dpo.online import OnlineDPOStage
 from harken.train.dpo.stage import DPOStage
 
 FEW_TOKENS = 16
-"""Response tokens of the small update of online DPO, at most."""
+"""Maximum response tokens of the small update of online DPO."""
 
 
 class DPOContext(Context):
@@ -42,7 +42,7 @@ class DPOContext(Context):
 
     @cached
     def rows(self) -> DataSample:
-        """The rows that the stage reads: for kto also single responses with a thumb."""
+        """The rows that the stage reads; for kto also single responses with a thumb."""
         training = self.config.training
         if (
             isinstance(training, DPOTraining)
@@ -116,7 +116,7 @@ class DPOContext(Context):
 
     @cached
     def update(self) -> Update:
-        """One optimiser step; of online DPO one update."""
+        """One optimiser step; for online DPO one update."""
         before = copy_trainable(self.trainable)
         metrics = self.stage.step(0)
         changed = count_changed(before, self.trainable)

@@ -15,7 +15,7 @@ COLOURS: dict[CheckLevel, str] = {"ok": "green", "note": "cyan", "warning": "yel
 
 
 class CheckOutcome(NamedTuple):
-    """Hold what a check measured: its level, the numbers with their units, and the fix ("" if there is none)."""
+    """Outcome of a check: its level, the measured numbers with their units, and the fix ("" if there is none)."""
 
     level: CheckLevel
     measured: str
@@ -23,7 +23,7 @@ class CheckOutcome(NamedTuple):
 
 
 def ok(measured: str) -> CheckOutcome:
-    """Return an outcome of level ok: as it should be."""
+    """Return an outcome of level ok: as expected."""
     return CheckOutcome("ok", measured)
 
 
@@ -44,7 +44,7 @@ def error(measured: str, fix: str) -> CheckOutcome:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Hold the result of one check of one stage."""
+    """The result of one check of one stage."""
 
     stage: str
     name: str
@@ -58,7 +58,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Hold all results for one configuration."""
+    """All results for one configuration."""
 
     config: str
     findings: tuple[CheckResult, ...]
@@ -79,15 +79,15 @@ class Diagnosis:
         stage = max((len(f.stage) for f in self.findings), default=0)
         name = max((len(f.name) for f in self.findings), default=0)
         text = []
-        for found in self.findings:
-            level = styled(f"{found.level:<8}", COLOURS[found.level], colour=colour)
+        for finding in self.findings:
+            level = styled(f"{finding.level:<8}", COLOURS[finding.level], colour=colour)
             text.append(
-                f"{level}{found.stage:<{stage}}  {found.name:<{name}}  {strip_control(found.measured)}"
+                f"{level}{finding.stage:<{stage}}  {finding.name:<{name}}  {strip_control(finding.measured)}"
             )
-            if found.level in ("warning", "error"):
-                text.append(f"{'':<8}{'':<{stage}}  why:   {found.why}")
-            if found.fix and found.level != "ok":
-                text.append(f"{'':<8}{'':<{stage}}  fix:  {strip_control(found.fix)}")
+            if finding.level in ("warning", "error"):
+                text.append(f"{'':<8}{'':<{stage}}  why:   {finding.why}")
+            if finding.fix and finding.level != "ok":
+                text.append(f"{'':<8}{'':<{stage}}  fix:  {strip_control(finding.fix)}")
         return [*text, "", self.summary()]
 
     def summary(self) -> str:

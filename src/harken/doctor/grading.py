@@ -64,7 +64,7 @@ class RewardScores:
 
 
 def score_preferences(model: RewardModel, rows: DataSample, data: DataConfig, seed: int) -> RewardScores:
-    """Score preferences of `data`: held-out rows if there are any, else training rows.
+    """Score preferences of `data`: held-out rows if any, else training rows.
 
     Raises ValueError when no pair is decided and fits.
     """
@@ -82,9 +82,11 @@ def score_preferences(model: RewardModel, rows: DataSample, data: DataConfig, se
         raise ValueError(f"no pair of {data.path} is decided and fits {data.max_length} tokens")
     pairs = sorted(pairs, key=lambda entry: _tokens(entry[0]) > PAIR_TOKENS)[:PAIRS]
     empty, dont_know = [], []
-    for _, asked in pairs[:PROMPTS]:
+    for _, preference in pairs[:PROMPTS]:
         fitted = (
-            renderer.try_fit_prompt(asked.prompt, data.max_length) if isinstance(asked, Preference) else None
+            renderer.try_fit_prompt(preference.prompt, data.max_length)
+            if isinstance(preference, Preference)
+            else None
         )
         if isinstance(fitted, list):
             empty.append([*fitted, *renderer.encode_response("")])

@@ -55,10 +55,10 @@ def reward_found(context: PPOContext | DPOContext) -> CheckOutcome:
     lineage = context.found_rewards.lineage()
     parts = [lineage["reward_model"]] if lineage["reward_model"] else []
     parts += lineage["rewards"].values()
-    named = ", ".join(f"{p['name']} [{(p['fingerprint'] or 'none')[:12]}]" for p in parts)
+    sources = ", ".join(f"{p['name']} [{(p['fingerprint'] or 'none')[:12]}]" for p in parts)
     if context.pipeline.reward_model_missing:
         return note(f"an untrained head is used instead: {context.pipeline.reward_model_missing}")
-    return ok(named)
+    return ok(sources)
 
 
 @check(
@@ -82,9 +82,9 @@ def reward_base(context: PPOContext | DPOContext) -> CheckOutcome:
         )
     if lineage_fingerprint(base) in {lineage_fingerprint(link) for link in context.source.chain()}:
         return ok(f"{base.name} is the policy's own")
-    same = same_tokenizer(tokenizer_of(reward), context.renderer.tokenizer)
+    same_tokens = same_tokenizer(tokenizer_of(reward), context.renderer.tokenizer)
     fix = "train the reward model on the policy's SFT model, or watch a held-out judge"
-    if same:
+    if same_tokens:
         return note(f"{base.name} is another model with the policy's tokenizer", fix)
     return note(
         f"{base.name} is another model with another tokenizer: responses are decoded and tokenised again", fix

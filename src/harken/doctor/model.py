@@ -1,4 +1,4 @@
-"""Check that the model's outputs depend on neither padding nor chance."""
+"""Check that the model's outputs depend on neither padding nor randomness."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def positions(context: Context) -> CheckOutcome:
     """Use the prompt and the response in PPO."""
     model = context.model
     limits = model.max_length if isinstance(model, Encoder) else None
-    has = limits or getattr(model.config, "max_position_embeddings", None)
+    available = limits or getattr(model.config, "max_position_embeddings", None)
     needed = context.config.data.max_length
-    named = f"data.max_length {needed}"
+    required = f"data.max_length {needed}"
     if isinstance(context, PPOContext):
         needed += context.settings.max_gen_len
-        named += f" + max_gen_len {context.settings.max_gen_len}"
+        required += f" + max_gen_len {context.settings.max_gen_len}"
     elif isinstance(context.config.training, OnlineDPOTraining):
         needed += context.config.training.online_dpo.max_gen_len
-        named += f" + max_gen_len {context.config.training.online_dpo.max_gen_len}"
-    if has is None:
-        return ok(f"{named}; the model names no limit")
-    measured = f"{named} of {has:,} positions"
-    if needed > has:
+        required += f" + max_gen_len {context.config.training.online_dpo.max_gen_len}"
+    if available is None:
+        return ok(f"{required}; the model names no limit")
+    measured = f"{required} of {available:,} positions"
+    if needed > available:
         return warning(
             measured,
             "lower data.max_length" + (" or max_gen_len" if context.kind in ("ppo", "online_dpo") else ""),
@@ -155,7 +155,7 @@ def _agree(context: Context, gap: Tensor, how: str, fix: str) -> CheckOutcome:
     """Judge whether two computations agree up to rounding of the compute dtype."""
     mean = float(gap.abs().mean())
     measured = f"mean change {mean:.2g} {_unit(context)} {how}"
-    if not mean <= context.limits.sampler_gap_warning:  # so written, NaN is an error
+    if not mean <= context.limits.sampler_gap_warning:  # written this way, NaN is an error
         return error(measured, fix)
     return ok(measured)
 

@@ -1,6 +1,6 @@
 """Find out what works with a model by loading it: training, decoding, packing and adapters.
 
-The responses are those of the stages themselves: what is refused here is refused there, in the same words.
+The checks are those of the stages themselves, so a model is refused here with the same message as in a stage.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from harken.run.terminal import columns, format_table
 
 STAGES = ("supervised fine-tuning", "reward model", "PPO", "evaluation")
 GENERATES_NOTHING = "an encoder cannot generate responses: its tokens attend to later tokens"
-NOT_PACKED = "its attention is not plain causal attention, or this is no CPU: rows are padded"
+NOT_PACKED = "its attention is not plain causal attention, or this is not a CPU: rows are padded"
 
 
 @dataclass(frozen=True)
 class Support:
-    """Hold whether one feature works with a model, and how or why not."""
+    """Support of one feature by a model, and how it works or why not."""
 
     name: str
     works: bool
     detail: str = ""
 
 
-def support_table(found: Sequence[Support]) -> str:
+def support_table(supports: Sequence[Support]) -> str:
     """Format what works and what does not, and why, as a table."""
     cells = {
-        "": [one.name for one in found],
-        "works": ["yes" if one.works else "no" for one in found],
-        "detail": [one.detail for one in found],
+        "": [entry.name for entry in supports],
+        "works": ["yes" if entry.works else "no" for entry in supports],
+        "detail": [entry.detail for entry in supports],
     }
     return format_table(cells, width=columns(), wrap=True, header=False)
 
@@ -56,15 +56,15 @@ def support(source: ModelSource, dtype: str = "bfloat16") -> list[Support]:
     except UserError as error:
         return [Support(stage, False, error.what) for stage in STAGES]
     no_decoding = _refusal(lambda: require_decodable(backbone))
-    found = [Support(stage, not no_decoding, no_decoding) for stage in STAGES]
-    found[1] = Support(STAGES[1], True)
-    way = f"{backbone.decoder_kind}{', which is slow' if backbone.decoder_kind == ROW_BY_ROW else ''}"
-    found.append(Support("decoding", not no_decoding, no_decoding or way))
-    found.append(Support("packing", backbone.packs, "" if backbone.packs else NOT_PACKED))
-    found.append(_adapter(backbone, "adapter", LoraSettings()))
-    if found[-1].works and expert_parameters(tower_of(backbone.trunk)):
-        found.append(_adapter(backbone, "with lora.experts", LoraSettings(experts=True)))
-    return found
+    supports = [Support(stage, not no_decoding, no_decoding) for stage in STAGES]
+    supports[1] = Support(STAGES[1], True)
+    decoder = f"{backbone.decoder_kind}{', which is slow' if backbone.decoder_kind == ROW_BY_ROW else ''}"
+    supports.append(Support("decoding", not no_decoding, no_decoding or decoder))
+    supports.append(Support("packing", backbone.packs, "" if backbone.packs else NOT_PACKED))
+    supports.append(_adapter(backbone, "adapter", LoraSettings()))
+    if supports[-1].works and expert_parameters(tower_of(backbone.trunk)):
+        supports.append(_adapter(backbone, "with lora.experts", LoraSettings(experts=True)))
+    return supports
 
 
 def _encoder_support(source: ModelSource, dtype: str) -> list[Support]:
@@ -73,14 +73,14 @@ def _encoder_support(source: ModelSource, dtype: str) -> list[Support]:
         encoder = Encoder.load(source, WEIGHT_DTYPES[dtype], torch.device("cpu"))
     except UserError as error:
         return [Support(stage, False, error.what) for stage in STAGES]
-    found = [Support(stage, False, GENERATES_NOTHING) for stage in STAGES]
-    found[1] = Support(
+    supports = [Support(stage, False, GENERATES_NOTHING) for stage in STAGES]
+    supports[1] = Support(
         STAGES[1], True, f"an encoder, pooled at its first token; reads {encoder.max_length} tokens"
     )
-    return [*found, Support("packing", False, NOT_PACKED), _adapter(encoder, "adapter", LoraSettings())]
+    return [*supports, Support("packing", False, NOT_PACKED), _adapter(encoder, "adapter", LoraSettings())]
 
 
-def support_to_dict(source: ModelSource, found: list[Support] | None) -> dict[str, Any]:
+def support_to_dict(source: ModelSource, supports: list[Support] | None) -> dict[str, Any]:
     """Return a model's links, the base first, and what works with it."""
     links = [
         {
@@ -91,7 +91,9 @@ def support_to_dict(source: ModelSource, found: list[Support] | None) -> dict[st
         }
         for link in source.chain()
     ]
-    return {"models": links} | ({} if found is None else {"support": [asdict(one) for one in found]})
+    return {"models": links} | (
+        {} if supports is None else {"support": [asdict(entry) for entry in supports]}
+    )
 
 
 def _adapter(backbone: AdaptedModel, name: str, settings: LoraSettings) -> Support:

@@ -1,4 +1,4 @@
-"""Build what the checks of a PPO stage share: its models, a few responses and one small update."""
+"""Build the objects that the checks of a PPO stage share: its models, a few responses and one small update."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from harken.train.ppo.stage import PPOStage
 from harken.train.ppo.targets import PPOTargets, compute_targets
 
 UPDATE_RESPONSE_TOKENS = 16
-"""Longest response of the small update."""
+"""Maximum response tokens of the small update."""
 RESPONSES = 8
 MAX_RESPONSE_TOKENS = 128
 """Number and longest length of the responses that are checked for their end."""
@@ -61,12 +61,12 @@ class PPOContext(Context):
         """Its `training.ppo` keys."""
         return self.training.ppo
 
-    # -- what is loaded ---------------------------------------------------------------------------
+    # -- models ------------------------------------------------------------------------------------
 
     @cached
     def found_rewards(self) -> ResolvedRewards:
         """The rewards that the configuration names; no weights are read."""
-        # Judges have a check of their own, which names them.
+        # Judges have their own check, which names them.
         ppo = self.training.ppo.model_copy(update={"judges": []})
         return resolve_rewards(self.training.model_copy(update={"ppo": ppo}))
 
@@ -87,9 +87,9 @@ class PPOContext(Context):
             "judges": [],
             "ptx": None,
         }
-        said = self.config.model_dump(exclude_unset=True)
+        values = self.config.model_dump(exclude_unset=True)
         return RunConfig.model_validate(
-            said | {"training": said["training"] | {"ppo": ppo, "warmup_steps": 0}}
+            values | {"training": values["training"] | {"ppo": ppo, "warmup_steps": 0}}
         )
 
     @cached
@@ -130,7 +130,7 @@ class PPOContext(Context):
         optimisers = self.stage.learner.optimisers.values()
         return {name: p for optimiser in optimisers for name, p in optimiser.parameters.items()}
 
-    # -- what is sampled --------------------------------------------------------------------------
+    # -- rollouts ----------------------------------------------------------------------------------
 
     @cached
     def prompts(self) -> list[Prompt]:
@@ -151,7 +151,7 @@ class PPOContext(Context):
 
     @cached
     def rollouts(self) -> list[Rollout]:
-        """A response to each prompt. A lower limit would give the same response, truncated."""
+        """A response to each prompt. A lower limit gives the same response, truncated."""
         sampling = Sampling(self.followed, self.settings.temperature, self.config.seed)
         return self.engine.generate(self.prompts, sampling, "doctor", "doctor")
 
@@ -177,11 +177,11 @@ class PPOContext(Context):
     def old_outputs(self) -> PolicyOutputs:
         """Outputs of the policy and the critic before the update."""
         batch = self.batch
-        now = self.models.policy.evaluate(batch, self.settings.temperature)
+        outputs = self.models.policy.evaluate(batch, self.settings.temperature)
         if self.models.critic is None:
-            return now
+            return outputs
         values, final_values = self.models.critic.values(batch)
-        return replace(now, values=values, final_values=final_values)
+        return replace(outputs, values=values, final_values=final_values)
 
     @cached
     @torch.no_grad()
@@ -204,10 +204,10 @@ class PPOContext(Context):
         response_mask = self.batch.response_mask
         rewards = torch.linspace(-1, 1, len(response_mask), device=response_mask.device)
         settings = self.settings
-        if settings.group_baseline:  # one response per prompt is no group, so all rows form one
+        if settings.group_baseline:  # one response per prompt is not a group, so all rows form one
             settings = settings.model_copy(update={"samples_per_prompt": len(response_mask)})
         truncated = torch.tensor([r.stop == "length" for r in self.responses], device=response_mask.device)
-        # The exact KL from the reference would cost two more projections, and no check reads its value.
+        # The exact KL from the reference would cost two more matmuls with the vocabulary, and no check reads its value.
         exact = torch.zeros_like(old.logprobs) if settings.kl_estimator == "full" else None
         truncated = truncated & (settings.truncated == "bootstrap")
         return compute_targets(old, ref_logprobs, response_mask, truncated, rewards, 1.0, settings, exact)
@@ -222,14 +222,14 @@ class PPOContext(Context):
         self, batch: TokenBatch, targets: PPOTargets, reference: Tensor, budget: int = SPLIT_TOKENS
     ) -> dict[str, float]:
         """Return losses and gradient norm of one optimiser step with learning rate 0, which changes no weight."""
-        said = self.small_config.training.model_dump(exclude_unset=True)
-        one = {"micro_batch_tokens": budget, "ppo": said["ppo"] | {"minibatches": 1}}
-        training = PPOTraining.model_validate(said | one)
+        values = self.small_config.training.model_dump(exclude_unset=True)
+        single_pass = {"micro_batch_tokens": budget, "ppo": values["ppo"] | {"minibatches": 1}}
+        training = PPOTraining.model_validate(values | single_pass)
         models, seed = self.models, self.config.seed
         learner = Learner(training, models.policy, models.reference, models.critic, None, seed)
         return learner.learn(0, Minibatch.whole(batch, targets, reference), 0.0, 1.0).metrics()
 
-    # -- what is run ------------------------------------------------------------------------------
+    # -- updates ------------------------------------------------------------------------------------
 
     @cached
     def update(self) -> Update:
@@ -259,12 +259,12 @@ class PPOContext(Context):
         """The preferences it was trained on, from its own run or the pipeline; None if unknown."""
         main = self.found_rewards.reward_model
         record = recorded_config(main) if main is not None else None
-        known = (
+        candidates = (
             [(record.data, record.seed)] if record is not None and record.training.type == "reward" else []
         )
         if self.pipeline.pairs is not None:
-            known.append((self.pipeline.pairs, self.config.seed))
-        for data, seed in known:
+            candidates.append((self.pipeline.pairs, self.config.seed))
+        for data, seed in candidates:
             try:
                 return data, read_stage_rows(data, "reward", seed)
             except UserError:  # its data may be on another machine
@@ -273,7 +273,7 @@ class PPOContext(Context):
 
     @cached
     def reward_scores(self) -> RewardScores | None:
-        """Its scores on some of these; None without a trained reward model or preferences."""
+        """Its scores on some of these preferences; None without a trained reward model or preferences."""
         if self.reward_model is None or self.pairs is None:
             return None
         data, rows = self.pairs
@@ -281,7 +281,7 @@ class PPOContext(Context):
 
 
 def _truncate(rollout: Rollout, limit: int, renderer: Renderer) -> Rollout:
-    """Truncate the response as a lower limit would."""
+    """Truncate the response to a lower limit."""
     if len(rollout.response_tokens) <= limit:
         return rollout
     return replace(

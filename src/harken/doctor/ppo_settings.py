@@ -31,7 +31,8 @@ def kl_coefficient(context: PPOContext) -> CheckOutcome:
         return warning(measured, "set training.ppo.kl_coef to 0.01 … 0.1")
     if not 0.01 <= settings.kl_coef <= 0.1:
         return note(
-            measured, "watch kl/mean: below the range the KL grows without limit, above it nothing is learnt"
+            measured,
+            "watch kl/mean: below the range the KL grows without limit, above it the policy does not learn",
         )
     return ok(measured)
 
@@ -44,13 +45,13 @@ def kl_coefficient(context: PPOContext) -> CheckOutcome:
 def kl_units(context: PPOContext) -> CheckOutcome:
     """Warn about targets that are probably per token."""
     settings = context.settings
-    named = {"kl_target": settings.kl_target} if settings.kl_control == "adaptive" else {}
+    budgets = {"kl_target": settings.kl_target} if settings.kl_control == "adaptive" else {}
     limits = {"kl_budget": settings.kl_budget, "update_kl_limit": settings.update_kl_limit}
-    named |= {key: value for key, value in limits.items() if value is not None}
-    if not named:
+    budgets |= {key: value for key, value in limits.items() if value is not None}
+    if not budgets:
         return ok("no target, budget or limit is set")
-    measured = ", ".join(f"{key} {value:g}" for key, value in named.items()) + " nats per sequence"
-    small = [key for key, value in named.items() if value < PER_TOKEN and key != "update_kl_limit"]
+    measured = ", ".join(f"{key} {value:g}" for key, value in budgets.items()) + " nats per sequence"
+    small = [key for key, value in budgets.items() if value < PER_TOKEN and key != "update_kl_limit"]
     if small:
         longest = settings.max_gen_len
         fix = f"multiply {small[0]} by the responses' tokens (at most {longest}) if it was meant per token"
@@ -76,13 +77,16 @@ def epochs_and_batches(context: PPOContext) -> CheckOutcome:
     """Count responses, not tokens."""
     settings = context.settings
     rollouts = settings.prompts_per_update * settings.samples_per_prompt
-    each = rollouts / settings.minibatches
-    measured = f"{rollouts} responses per update, {settings.epochs} epochs (advised 1 to 4) of {each:g} per minibatch"
+    minibatch_size = rollouts / settings.minibatches
+    measured = (
+        f"{rollouts} responses per update, {settings.epochs} epochs (advised 1 to 4) "
+        f"of {minibatch_size:g} per minibatch"
+    )
     if settings.epochs > 8:
         return warning(measured, "set training.ppo.epochs to 1 … 4")
-    if each < 2:
+    if minibatch_size < 2:
         return warning(measured, "lower training.ppo.minibatches or raise prompts_per_update")
-    if settings.epochs > 4 or each < 8:
+    if settings.epochs > 4 or minibatch_size < 8:
         return note(
             measured, "watch policy/clipfrac and kl/mean; fewer epochs or larger minibatches lower them"
         )
@@ -108,15 +112,15 @@ def clip_range(context: PPOContext) -> CheckOutcome:
 @check(
     ("ppo",),
     what="settings of group methods: group size, loss aggregation, clip of sequence ratios, overlong penalty",
-    why="Each of them is right by itself, with its own paper's other settings.",
+    why="Each setting works together with the other settings of its own paper.",
 )
 def group_methods(context: PPOContext) -> CheckOutcome:
-    """Report the first setting that its paper combines otherwise."""
+    """Report the first setting whose paper combines it differently."""
     settings = context.settings
     measured = f"advantage {settings.advantage}, {settings.samples_per_prompt} responses per prompt"
     if settings.importance_sampling_level == "sequence" and settings.clip_range > 0.01:
         return warning(
-            f"clip_range {settings.clip_range:g} for ratios of responses, which stay near 1 and are hardly clipped",
+            f"clip_range {settings.clip_range:g} for ratios of responses, which stay near 1 and are rarely clipped",
             "set training.ppo.clip_range: 3e-4 and clip_range_high: 4e-4",
         )
     if (
@@ -149,9 +153,9 @@ def group_methods(context: PPOContext) -> CheckOutcome:
 )
 def temperature(context: PPOContext) -> CheckOutcome:
     """Check the temperature of sampling, which also scales every log-probability."""
-    given = context.settings.temperature
-    measured = f"temperature {given:g} (advised 0.7 to 1)"
-    if not 0.3 <= given <= 1.5:
+    value = context.settings.temperature
+    measured = f"temperature {value:g} (advised 0.7 to 1)"
+    if not 0.3 <= value <= 1.5:
         return warning(measured, "set training.ppo.temperature to 0.7 … 1")
     return ok(measured)
 
@@ -203,7 +207,7 @@ def combinations(context: PPOContext) -> CheckOutcome:
         return warning(
             f"the reference follows the policy every {settings.reference_update_every} updates, "
             f"and kl_coef is {settings.kl_coef:g}",
-            "raise kl_coef, or leave reference_update_every out",
+            "raise kl_coef, or leave out reference_update_every",
         )
     if settings.score_clip is not None and settings.score_clip < 1:
         return warning(
@@ -248,19 +252,19 @@ def judges(context: PPOContext) -> CheckOutcome:
     trained_on = _contents(rewards.rewards)
     if rewards.reward_model is not None:
         trained_on.add(lineage_fingerprint(rewards.reward_model))
-    same = [name for name, part in parts.items() if _contents(resolve_sources([part])) & trained_on]
-    if same:
+    shared = [name for name, part in parts.items() if _contents(resolve_sources([part])) & trained_on]
+    if shared:
         return warning(
-            f"{measured}; {same[0]} is part of the reward",
+            f"{measured}; {shared[0]} is part of the reward",
             "name a judge that the policy does not learn from",
         )
     return ok(measured)
 
 
-def _contents(found: ResolvedSources) -> set[str]:
+def _contents(resolved: ResolvedSources) -> set[str]:
     """Return the fingerprints of all models and functions of these parts."""
-    models = {lineage_fingerprint(model) for members in found.models.values() for model in members}
-    return models | {function.sha256 for function in found.functions.values()}
+    models = {lineage_fingerprint(model) for members in resolved.models.values() for model in members}
+    return models | {function.sha256 for function in resolved.functions.values()}
 
 
 PPO_SETTINGS_CHECKS: tuple[Check, ...] = (

@@ -13,7 +13,7 @@ from harken.maths.statistics.intervals import wilson_interval
 
 COST = "scores of 128 responses"
 FEW_PAIRS = 12
-"""No warning from fewer pairs than this."""
+"""Minimum number of pairs for a warning."""
 LENGTH_ALONE = 0.8
 """Correlation of score and length from which a warning is due."""
 USUAL_SPREAD = (0.2, 5.0)
@@ -23,7 +23,7 @@ USUAL_SPREAD = (0.2, 5.0)
 @check(
     ("ppo",),
     what="whether the reward model's scores are finite and differ",
-    why="NaN ends the run at its first update. With constant scores, only the penalties are learnt.",
+    why="NaN ends the run at its first update. With constant scores, only the penalties are learned.",
     cost=COST,
 )
 def reward_spread(context: PPOContext) -> CheckOutcome:
@@ -49,8 +49,8 @@ def reward_spread(context: PPOContext) -> CheckOutcome:
 
 @check(
     ("ppo",),
-    what='accuracy of the reward model on preferences, beside that of "longer wins"',
-    why="A reward model no better than random guessing or counting words cannot teach what people prefer.",
+    what='accuracy of the reward model on preferences, compared with "longer wins"',
+    why="A reward model no better than random guessing or counting words gives no signal about preferences.",
     cost=COST,
 )
 def reward_accuracy(context: PPOContext) -> CheckOutcome:
@@ -61,7 +61,7 @@ def reward_accuracy(context: PPOContext) -> CheckOutcome:
     n = len(graded.margins)
     right = sum(margin > 0 for margin in graded.margins)
     low, high = wilson_interval(right, n)
-    longer = sum(more > 0 for more in graded.longer) / n
+    longer = sum(difference > 0 for difference in graded.longer) / n
     measured = f"{right / n:.0%} [{low:.0%}, {high:.0%}] of {graded.where}; longer wins {longer:.0%}"
     if high < 0.5:
         return error(
@@ -91,8 +91,10 @@ def reward_length(context: PPOContext) -> CheckOutcome:
     if longer == 0:
         return note("the two responses of every pair are equally long")
     # Without centring: which side of a pair comes first is arbitrary.
-    together = sum(score * more for score, more in zip(graded.margins, graded.longer, strict=True))
-    r = together / (math.hypot(*graded.margins) * longer)
+    covariance = sum(
+        score * difference for score, difference in zip(graded.margins, graded.longer, strict=True)
+    )
+    r = covariance / (math.hypot(*graded.margins) * longer)
     measured = f"correlation {r:+.2f} of score and length within {len(graded.margins)} pairs"
     fix = "balance lengths in the preferences, or set training.ppo.length_penalty"
     if abs(r) >= LENGTH_ALONE and len(graded.margins) >= FEW_PAIRS:
@@ -112,7 +114,7 @@ def reward_of_nothing(context: PPOContext) -> CheckOutcome:
     if graded is None or not _informative(graded, context):
         return note(_missing(context) if graded is None else "not checked: see reward_spread")
     if not graded.empty:
-        return note("pairs come as tokens: there is no prompt to respond to")
+        return note("pairs are given as tokens: there is no prompt to respond to")
     empty, dont_know = fmean(graded.empty), fmean(graded.dont_know)
     below = {
         name: sum(score < value for score in graded.scores) / len(graded.scores)
@@ -135,7 +137,7 @@ def reward_of_nothing(context: PPOContext) -> CheckOutcome:
     cost=COST,
 )
 def reward_units(context: PPOContext) -> CheckOutcome:
-    """Check scale and clip; the sign of the mean is arbitrary, only differences are learnt from."""
+    """Check scale and clip; the sign of the mean is arbitrary, only differences affect training."""
     graded, reward = context.reward_scores, context.reward_model
     if graded is None or reward is None or not _informative(graded, context):
         return note(_missing(context) if graded is None else "not checked: see reward_spread")
@@ -165,8 +167,8 @@ def reward_parts(context: PPOContext) -> CheckOutcome:
     for row in scored:
         for score in row.scores:
             values.setdefault(score.source, []).extend([score.value] if score.value is not None else [])
-    silent = [name for name, known in values.items() if not known]
-    parts = ", ".join(f"{name} {fmean(known):+.2f}" for name, known in values.items() if known)
+    silent = [name for name, scores in values.items() if not scores]
+    parts = ", ".join(f"{name} {fmean(scores):+.2f}" for name, scores in values.items() if scores)
     spread = pstdev(row.reward for row in scored)
     responses = f"{len(scored)} responses of ≤ {UPDATE_RESPONSE_TOKENS} tokens"
     measured = f"{parts or 'no part'}; spread of the sum {spread:.2f}, {responses}"

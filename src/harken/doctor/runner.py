@@ -25,7 +25,7 @@ def diagnose(
 
     Errors that a check expects become its findings; other errors are raised.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     findings: list[CheckResult] = []
     for stage in stages(config):
         if stage.rows_missing:
@@ -39,11 +39,11 @@ def diagnose(
         with tempfile.TemporaryDirectory(prefix="harken-doctor-") as scratch:
             kind = CONTEXTS.get(run.training.type, Context)
             stage_checks = StageChecks(stage.name, kind(run, stage.output, Path(scratch), stage.info))
-            wanted = [check for check in checks if run.training.type in check.kinds]
-            findings += [stage_checks.run(check) for check in progress(wanted, f"doctor: {stage.name}")]
-    return Diagnosis(name, tuple(findings), time.perf_counter() - began)
+            applicable = [check for check in checks if run.training.type in check.kinds]
+            findings += [stage_checks.run(check) for check in progress(applicable, f"doctor: {stage.name}")]
+    return Diagnosis(name, tuple(findings), time.perf_counter() - start)
 
 
 CONTEXTS: dict[str, type[Context]] = {"ppo": PPOContext, "dpo": DPOContext, "online_dpo": DPOContext}
-"""Training types that the checks need more of than rows and one model."""
+"""Training types whose checks need more than rows and one model."""
 ROWS_WHY = "The checks of a stage read its rows."

@@ -1,4 +1,4 @@
-"""Check what a PPO policy samples, and the terms of its loss."""
+"""Check a PPO policy's samples, and the terms of its loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sampler_is_scorer(context: PPOContext) -> CheckOutcome:
     sampler = trainer.new_tensor([lp for r in context.responses for lp in r.sampler_logprobs])
     gap, limits = float((trainer - sampler).abs().mean()), context.limits
     bias = float((trainer - sampler).mean())
-    measured = f"mean gap {gap:.2g}, bias {bias:+.2g} nats a token over {len(trainer)} tokens"
+    measured = f"mean gap {gap:.2g}, bias {bias:+.2g} nats per token over {len(trainer)} tokens"
     fix = "sample with the training weights, at training.ppo.temperature, without top-k, top-p or penalties"
     if not gap <= limits.sampler_gap_unhealthy:
         return error(measured, fix)
@@ -55,15 +55,15 @@ def sampling_is_fair(context: PPOContext) -> CheckOutcome:
     surprise = -context.old_outputs.logprobs[batch.response_mask]
     expected, variance = _entropies(states, policy.backbone.output_weight, context.settings.temperature)
     spread = float(variance.sum()) ** 0.5
-    away = float((surprise - expected).sum()) / max(spread, 1e-6)
+    deviation = float((surprise - expected).sum()) / max(spread, 1e-6)
     measured = (
-        f"{float(surprise.mean()):.2f} nats a token, entropy {float(expected.mean()):.2f}: "
-        f"{away:+.1f} standard errors over {len(surprise)} tokens"
+        f"{float(surprise.mean()):.2f} nats per token, entropy {float(expected.mean()):.2f}: "
+        f"{deviation:+.1f} standard errors over {len(surprise)} tokens"
     )
     fix = "draw from the whole softmax(logits / temperature): no greedy, top-k, top-p or repetition penalty"
-    if not abs(away) <= VERY_FAR:
+    if not abs(deviation) <= VERY_FAR:
         return error(measured, fix)
-    return ok(measured) if abs(away) <= FAR else warning(measured, fix)
+    return ok(measured) if abs(deviation) <= FAR else warning(measured, fix)
 
 
 @check(
@@ -76,8 +76,8 @@ def responses_end(context: PPOContext) -> CheckOutcome:
     """Count the same responses under three limits."""
     limit, followed, rollouts = context.settings.max_gen_len, context.followed, context.rollouts
     lengths = [len(r.response_tokens) if r.stop == "end_of_turn" else math.inf for r in rollouts]
-    asked = sorted({max(limit // 2, 1), limit, 2 * limit, followed})
-    shares = {n: sum(length <= n for length in lengths) / len(lengths) for n in asked if n <= followed}
+    token_limits = sorted({max(limit // 2, 1), limit, 2 * limit, followed})
+    shares = {n: sum(length <= n for length in lengths) / len(lengths) for n in token_limits if n <= followed}
     text = ", ".join(f"{share:.0%} by {n}" for n, share in shares.items())
     empty = sum(not r.text.strip() for r in rollouts) / len(rollouts)
     measured = f"of {len(rollouts)} responses ended {text} tokens (max_gen_len {limit}); {empty:.0%} empty"
@@ -149,12 +149,12 @@ def _same_losses(context: PPOContext, losses: dict[str, float], fix: str) -> Che
     The policy loss is 0 at ratio 1 with whitened advantages, so it is compared on the scale of the gradient.
     """
     clean = context.losses
-    away = {"grad_norm": abs(losses["grad_norm"] / clean["grad_norm"] - 1)}
-    away["policy/loss"] = abs(losses["policy/loss"] - clean["policy/loss"]) / clean["grad_norm"]
+    changes = {"grad_norm": abs(losses["grad_norm"] / clean["grad_norm"] - 1)}
+    changes["policy/loss"] = abs(losses["policy/loss"] - clean["policy/loss"]) / clean["grad_norm"]
     if "value/loss" in clean:
-        away["value/loss"] = abs(losses["value/loss"] / max(clean["value/loss"], 1e-12) - 1)
-    measured = ", ".join(f"{name} {share:.1e}" for name, share in away.items()) + " relative change"
-    if not all(share <= SAME[context.config.dtype] for share in away.values()):
+        changes["value/loss"] = abs(losses["value/loss"] / max(clean["value/loss"], 1e-12) - 1)
+    measured = ", ".join(f"{name} {share:.1e}" for name, share in changes.items()) + " relative change"
+    if not all(share <= SAME[context.config.dtype] for share in changes.values()):
         return error(measured, fix)
     return ok(measured)
 

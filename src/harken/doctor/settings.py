@@ -15,7 +15,7 @@ from harken.train.sampler import num_steps
 
 
 class Range(NamedTuple):
-    """Learning rates: advised from `low` to `high`; probably a mistake outside `least` … `most`."""
+    """Range of learning rates: advised from `low` to `high`; probably a mistake outside `least` … `most`."""
 
     least: float
     low: float
@@ -52,8 +52,8 @@ def learning_rate(context: Context) -> CheckOutcome:
     """Compare with the range for the stage and the trained weights."""
     lr, kind = context.config.training.lr, context.kind
     ranges = ADAPTER_LR if context.config.lora else FULL_LR
-    span, what = ranges[kind], "LoRA" if context.config.lora else "every weight"
-    measured = f"lr {lr:g} ({what}; advised {span.low:g} to {span.high:g})"
+    span, trained = ranges[kind], "LoRA" if context.config.lora else "every weight"
+    measured = f"lr {lr:g} ({trained}; advised {span.low:g} to {span.high:g})"
     fix = f"set training.lr between {span.low:g} and {span.high:g}, and start low"
     if lr > DIVERGES * span.most:
         return error(measured, fix)
@@ -99,7 +99,7 @@ def held_out_rows(context: Context) -> CheckOutcome:
         return note(
             "0 held-out rows", "set data.eval_path, or data.eval_fraction: 0.1 with data.eval_limit: 32"
         )
-    return ok(f"{count:,} held-out rows beside {len(context.rows.train):,}")
+    return ok(f"{count:,} held-out rows, {len(context.rows.train):,} training rows")
 
 
 @check(
@@ -110,8 +110,8 @@ def held_out_rows(context: Context) -> CheckOutcome:
 def stop_on(context: Context) -> CheckOutcome:
     """Validate the names as the monitor does."""
     Monitor(context.config.health.stop_on, context.kind)
-    named = ", ".join(context.config.health.stop_on)
-    return ok(f"ends on {named}" if named else "no finding ends the run")
+    rules = ", ".join(context.config.health.stop_on)
+    return ok(f"ends on {rules}" if rules else "no finding ends the run")
 
 
 SETTINGS_CHECKS: tuple[Check, ...] = (learning_rate, schedule_and_batches, held_out_rows, stop_on)

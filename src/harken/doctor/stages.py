@@ -1,4 +1,4 @@
-"""List the training stages that are checked; what earlier stages of a pipeline have not made yet is replaced."""
+"""List the training stages to check; missing outputs of earlier stages of a pipeline are replaced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CheckedStage:
 
 
 def stages(config: RunConfig | PipelineConfig) -> Iterator[CheckedStage]:
-    """Yield each training stage with what is known of the other stages.
+    """Yield each training stage with the known data of the other stages.
 
     Where an earlier stage has not run yet, the model that its policy starts from replaces the policy, and an untrained
     reward head replaces the reward model. A stage whose rows an earlier stage will make is not checked.
@@ -35,72 +35,78 @@ def stages(config: RunConfig | PipelineConfig) -> Iterator[CheckedStage]:
     if isinstance(config, RunConfig):
         yield CheckedStage(config.training.type, config, Path(str(config.output_dir)))
         return
-    every = resolve_stages(config, Path(str(config.output_dir)))
-    for stage in every:
+    all_stages = resolve_stages(config, Path(str(config.output_dir)))
+    for stage in all_stages:
         if isinstance(stage.config, RunConfig):
-            yield _checked(stage, stage.config, every)
+            yield _checked(stage, stage.config, all_stages)
 
 
-def _checked(stage: PipelineStage, run: RunConfig, every: Sequence[PipelineStage]) -> CheckedStage:
-    missing = {str(one.output): one for one in every if one.name in stage.uses and not one.finished}
+def _checked(stage: PipelineStage, run: RunConfig, all_stages: Sequence[PipelineStage]) -> CheckedStage:
+    missing = {
+        str(required.output): required
+        for required in all_stages
+        if required.name in stage.uses and not required.finished
+    }
     paths = (run.data.path, run.data.eval_path)
-    if (made := next((missing[path] for path in paths if path in missing), None)) is not None:
+    if (maker := next((missing[path] for path in paths if path in missing), None)) is not None:
         return CheckedStage(
             stage.name,
             run,
             stage.root,
-            rows_missing=f"its rows are made by stage {made.name}, which has not run",
+            rows_missing=f"its rows are made by stage {maker.name}, which has not run",
         )
-    ancestors = _ancestors(stage, every)
+    ancestors = _ancestors(stage, all_stages)
     keys = run.model_dump(exclude_unset=True)
     policy_missing = ""
     if run.model_name in missing:
         policy_missing = f"{missing[run.model_name].root} is not trained yet"
-        keys["model_name"] = _trained_start(stage, every)
+        keys["model_name"] = _trained_start(stage, all_stages)
     reward_missing = _replace_rewards(keys, missing)
-    rewards = [one for one in every if one.name in stage.uses and one.type == "reward"]
-    evaluations = [one.config for one in every if isinstance(one.config, EvaluationConfig)]
+    rewards = [
+        required for required in all_stages if required.name in stage.uses and required.type == "reward"
+    ]
+    evaluations = [other.config for other in all_stages if isinstance(other.config, EvaluationConfig)]
     info = PipelineInfo(
-        demonstrations=_data([one for one in (stage, *ancestors) if one.type == "sft"]),
+        demonstrations=_data([trained for trained in (stage, *ancestors) if trained.type == "sft"]),
         pairs=_data(rewards),
         evaluation_data=evaluations[-1].data if evaluations else None,
         sft_missing=policy_missing,
         reward_model_missing=reward_missing,
-        judges=_judges(evaluations, every),
-        sft_before=any(one.type == "sft" for one in ancestors),
+        judges=_judges(evaluations, all_stages),
+        sft_before=any(ancestor.type == "sft" for ancestor in ancestors),
     )
     return CheckedStage(stage.name, RunConfig.model_validate(keys), stage.root, info)
 
 
-def _ancestors(stage: PipelineStage, every: Sequence[PipelineStage]) -> list[PipelineStage]:
+def _ancestors(stage: PipelineStage, all_stages: Sequence[PipelineStage]) -> list[PipelineStage]:
     """Return the stages that a stage's model was trained by, the nearest first."""
-    found = []
+    ancestors = []
     while stage.start not in (None, MODEL):
-        stage = find_stage(every, str(stage.start))
-        found.append(stage)
-    return found
+        stage = find_stage(all_stages, str(stage.start))
+        ancestors.append(stage)
+    return ancestors
 
 
-def _trained_start(stage: PipelineStage, every: Sequence[PipelineStage]) -> str:
-    """Return the nearest model in the chain that a stage starts from that exists."""
-    for one in _ancestors(stage, every):
-        if one.finished:
-            return str(one.output)
-        stage = one
+def _trained_start(stage: PipelineStage, all_stages: Sequence[PipelineStage]) -> str:
+    """Return the nearest existing model in the chain that a stage starts from."""
+    for ancestor in _ancestors(stage, all_stages):
+        if ancestor.finished:
+            return str(ancestor.output)
+        stage = ancestor
     assert isinstance(stage.config, RunConfig)
     return stage.config.model_name
 
 
-def _data(found: Sequence[PipelineStage]) -> DataConfig | None:
-    configs = [one.config for one in found]
+def _data(candidates: Sequence[PipelineStage]) -> DataConfig | None:
+    configs = [stage.config for stage in candidates]
     return next((config.data for config in configs if isinstance(config, RunConfig)), None)
 
 
-def _judges(evaluations: Sequence[EvaluationConfig], every: Sequence[PipelineStage]) -> tuple[Any, ...]:
-    """Return the judges of the last evaluation that exist and are no column of response files."""
-    unmade = {str(one.output): one for one in every if not one.finished}
+def _judges(evaluations: Sequence[EvaluationConfig], all_stages: Sequence[PipelineStage]) -> tuple[Any, ...]:
+    """Return the judges of the last evaluation that exist and are not columns of response files."""
+    unmade = {str(other.output): other for other in all_stages if not other.finished}
     judges = evaluations[-1].judges if evaluations else []
-    return tuple(one for one in judges if one.type != "column" and not _is_missing(one, unmade))
+    return tuple(judge for judge in judges if judge.type != "column" and not _is_missing(judge, unmade))
 
 
 def _is_missing(part: object, missing: dict[str, PipelineStage]) -> bool:
@@ -112,34 +118,36 @@ def _is_missing(part: object, missing: dict[str, PipelineStage]) -> bool:
 def _replace_rewards(keys: dict[str, Any], missing: dict[str, PipelineStage]) -> str:
     """Replace reward models of `keys` that do not exist yet by an untrained head, and leave out such judges.
 
-    Returns why; "" if all exist.
+    Returns the reason; "" if all exist.
     """
     training = dict(keys["training"])
     loop = dict(training.get("ppo") or {})
-    gone: list[str] = []
+    missing_paths: list[str] = []
 
     def without(parts: list[Any]) -> list[Any]:
         paths = [
-            [*one.get("checkpoint_paths", []), one.get("checkpoint_path")] for one in map(_as_dict, parts)
+            [*part.get("checkpoint_paths", []), part.get("checkpoint_path")] for part in map(_as_dict, parts)
         ]
-        gone.extend(path for own in paths for path in own if path in missing)
-        return [part for part, own in zip(parts, paths, strict=True) if not set(own) & set(missing)]
+        missing_paths.extend(path for part_paths in paths for path in part_paths if path in missing)
+        return [
+            part for part, part_paths in zip(parts, paths, strict=True) if not set(part_paths) & set(missing)
+        ]
 
     if training.get("rewards"):
         training["rewards"] = without(training["rewards"])
     model = training.get("reward_model")
     if model and model.get("checkpoint_path") in missing:
-        gone.append(model["checkpoint_path"])
+        missing_paths.append(model["checkpoint_path"])
         model = None
-    if gone and not model:
+    if missing_paths and not model:
         training["reward_model"] = {"random_for_debugging": True}
         loop.pop("critic_init", None)  # there is no reward model to initialise it from
     if loop.get("judges"):
         loop["judges"] = without(loop["judges"])
-    if not gone:
+    if not missing_paths:
         return ""
     keys["training"] = training | ({"ppo": loop} if loop else {})
-    return f"{missing[gone[0]].root} is not trained yet"
+    return f"{missing[missing_paths[0]].root} is not trained yet"
 
 
 def _as_dict(part: Any) -> dict[str, Any]:

@@ -23,11 +23,11 @@ def pad_is_no_end(context: Context) -> CheckOutcome:
     ends = {renderer.end_of_turn: tokenizer.convert_ids_to_tokens(renderer.end_of_turn)}
     if tokenizer.eos_token_id is not None:
         ends[tokenizer.eos_token_id] = tokenizer.eos_token
-    named = ", ".join(f"{token!r} ({number})" for number, token in ends.items())
-    measured = f"pad {tokenizer.pad_token!r} ({renderer.pad}), ends {named}"
-    own = _own_pad(context)
-    if own is not None and own != tokenizer.pad_token:
-        return note(f"{measured}; the folder's own pad {own!r} ends a turn and is not used")
+    listed = ", ".join(f"{token!r} ({token_id})" for token_id, token in ends.items())
+    measured = f"pad {tokenizer.pad_token!r} ({renderer.pad}), ends {listed}"
+    own_pad = _own_pad(context)
+    if own_pad is not None and own_pad != tokenizer.pad_token:
+        return note(f"{measured}; the folder's own pad {own_pad!r} ends a turn and is not used")
     return ok(measured)
 
 
@@ -62,8 +62,8 @@ def template_reads(context: Context) -> CheckOutcome:
         token_checks.check_system_turn(context.renderer),
         token_checks.check_clock(context.renderer),
     )
-    said = [seen.measured for seen in (system, clock) if seen.level == "note"]
-    return note("; ".join(said)) if said else ok(f"{system.measured}; {clock.measured}")
+    notes = [result.measured for result in (system, clock) if result.level == "note"]
+    return note("; ".join(notes)) if notes else ok(f"{system.measured}; {clock.measured}")
 
 
 @check(
@@ -73,10 +73,10 @@ def template_reads(context: Context) -> CheckOutcome:
 )
 def markup_in_rows(context: Context) -> CheckOutcome:
     """Search for markup of known model families and of the model itself."""
-    found = MarkupDetector(context.renderer).warnings(context.sample)
-    if not found:
+    warnings = MarkupDetector(context.renderer).warnings(context.sample)
+    if not warnings:
         return ok(f"none in {len(context.sample)} rows")
-    measured, _, fix = found[0].partition(". Fix: ")
+    measured, _, fix = warnings[0].partition(". Fix: ")
     return warning(measured, fix)
 
 
@@ -94,9 +94,9 @@ def round_trip(context: Context) -> CheckOutcome:
 def _own_pad(context: Context) -> str | None:
     """Return the pad token that the model's folder names."""
     path = tokenizer_folder(context.source) / "tokenizer_config.json"
-    said = json_io.read_object(path).get("pad_token") if path.exists() else None
-    said = said.get("content") if isinstance(said, dict) else said
-    return said if isinstance(said, str) else None
+    pad = json_io.read_object(path).get("pad_token") if path.exists() else None
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    return pad if isinstance(pad, str) else None
 
 
 def _texts(row: ParsedRow) -> list[str]:
