@@ -39,7 +39,7 @@ TABLE = [
     ("a file of any size is read", "run/bounded_read.py", "read_bytes: size > largest or len(content) > largest", "False", "run/test_bounded_read.py"),
     ("a folder that moved is another", "run/config_lock.py", 'locked_config_differences: moved.translate_moved_paths(read_locked_config(path), config, path.parent)', 'read_locked_config(path)', "end_to_end/test_moved_project.py"),
     ("what is still there moved", "run/moved.py", "is_same_place: os.path.samefile(here, there)", "True", "run/test_moved.py"),
-    ("any place within is the same", "run/moved.py", "_ends_alike: Path(old).parts[-len(within):] == within", "Path(old).name == Path(new).name", "run/test_moved.py"),
+    ("any place within is the same", "run/moved.py", '_same_relative_path: Path(old).parts[-len(within):] == within', "Path(old).name == Path(new).name", "run/test_moved.py"),
     ("a finished run that moved may stand on other weights", "train/launch.py", '_train: if paths_changed:\n    _check_lineage(manifest.read_lineage(run.manifest), _model_fingerprints(config), run, changes)', "pass", "end_to_end/test_moved_project.py"),
     ("inner listening ends the outer", STOPPING, 'handle_signals: _State.handling or threading.current_thread() is not threading.main_thread()', "threading.current_thread() is not threading.main_thread()", "run/test_signals.py"),
     ("SIGTERM ends the process where it stands", STOPPING, 'raise_on_terminate: signal.signal(number, _raise_handler)', "pass", "run/test_signals.py"),

@@ -129,7 +129,7 @@ def test_an_error_in_the_function_names_its_line_and_the_prompt(tmp_path: Path) 
         ("def score(prompt, response:\n  pass", r"mine\.py:1: not valid Python"),
         (
             "x = 1\nimport a_module_nobody_has",
-            r"mine\.py:2: this file failed when it was imported \(ModuleNotFoundError.*put what it imports",
+            r"mine\.py:2: this file failed when it was imported \(ModuleNotFoundError.*put its imports",
         ),
         ("1 / 0", r"mine\.py:1: this file failed when it was imported \(ZeroDivisionError"),
     ],

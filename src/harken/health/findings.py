@@ -20,7 +20,7 @@ class Finding:
     name: str
     level: Level
     what: str
-    """What was measured, with its unit and the threshold it crossed."""
+    """The measurement, with its unit and the threshold it crossed."""
     cause: str
     fix: str
 
@@ -60,17 +60,18 @@ class Report:
 
     def changes(self, previous: Report | None) -> list[str]:
         """Return a line for each finding that appeared or worsened since `previous`, and for each that cleared."""
-        before = {f.name: f for f in previous.findings} if previous else {}
-        now = {f.name for f in (*self.findings, *self.covered)}
+        previous_findings = {f.name: f for f in previous.findings} if previous else {}
+        names = {f.name for f in (*self.findings, *self.covered)}
         lines = [
             str(f)
             for f in self.findings
-            if f.name not in before or SEVERITY[f.level] > SEVERITY[before[f.name].level]
+            if f.name not in previous_findings
+            or SEVERITY[f.level] > SEVERITY[previous_findings[f.name].level]
         ]
-        gone = [name for name, f in before.items() if name not in now and f.level != "note"]
-        return lines + [f"cleared {name} at {self.step}" for name in gone]
+        cleared = [name for name, f in previous_findings.items() if name not in names and f.level != "note"]
+        return lines + [f"cleared {name} at {self.step}" for name in cleared]
 
 
 def status_mark(status: Status, *, terminal: bool) -> str:
-    """Return the status as a progress line shows it: a green, yellow or red dot on a terminal, else the word."""
+    """Format the status for a progress line: a green, yellow or red dot on a terminal, else the word."""
     return DOTS[status] if terminal else status

@@ -8,7 +8,7 @@ from statistics import fmean, median, variance
 
 
 class History:
-    """Hold the finite values of every metric, in order. Lines are only appended."""
+    """The finite values of every metric, in order. Lines are only appended."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -22,8 +22,8 @@ class History:
 
     def add(self, step: int, metrics: Mapping[str, object]) -> None:
         """Append a line, as it is logged or as it is read back (null, with its name in `nonfinite`)."""
-        listed = metrics.get("nonfinite")
-        broken = [str(name) for name in listed] if isinstance(listed, list | tuple) else []
+        nonfinite = metrics.get("nonfinite")
+        broken = [str(name) for name in nonfinite] if isinstance(nonfinite, list | tuple) else []
         for name, value in metrics.items():
             if name.startswith("health/") or isinstance(value, bool) or not isinstance(value, int | float):
                 continue

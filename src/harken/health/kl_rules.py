@@ -166,7 +166,7 @@ KL_RULES = (
         warning="mean |log-probability of sampler − trainer| > {sampler_gap_warning:g} nats per token, median of "
         "{window} updates",
         unhealthy="the same > {sampler_gap_unhealthy:g} nats per token",
-        cause="sampler and trainer do not compute the same policy: other weights, temperature or precision",
+        cause="sampler and trainer do not compute the same policy: different weights, temperature or precision",
         fix="run harken doctor; set dtype: float32 to see whether it is rounding",
         observe=_sampler,
     ),

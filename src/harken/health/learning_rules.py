@@ -20,31 +20,31 @@ def _gradient(history: History, limits: Limits) -> Observation | None:
     past = norms[: -limits.window][-limits.gradient_past :]
     if len(past) < limits.gradient_past // 5:
         return None
-    usual, now = median(past), median(norms[-limits.window :])
-    if not usual or now <= limits.gradient_warning * usual:
+    usual, recent = median(past), median(norms[-limits.window :])
+    if not usual or recent <= limits.gradient_warning * usual:
         return None
-    unhealthy = now > limits.gradient_unhealthy * usual
+    unhealthy = recent > limits.gradient_unhealthy * usual
     return Observation(
-        "unhealthy" if unhealthy else "warning", f"the gradient norm is {now:.3g}, it was {usual:.3g}"
+        "unhealthy" if unhealthy else "warning", f"the gradient norm is {recent:.3g}, it was {usual:.3g}"
     )
 
 
 def _entropy(history: History, limits: Limits) -> Observation | None:
     values = history.values("policy/entropy")
-    now = history.median("policy/entropy", limits.window)
-    if now is None:
+    recent = history.median("policy/entropy", limits.window)
+    if recent is None:
         return None
-    if now < limits.entropy_unhealthy:
+    if recent < limits.entropy_unhealthy:
         return Observation(
-            "unhealthy", f"the entropy is {now:.3f} nats per token, below {limits.entropy_unhealthy:g}"
+            "unhealthy", f"the entropy is {recent:.3f} nats per token, below {limits.entropy_unhealthy:g}"
         )
     if len(values) < 2 * limits.window:
         return None
     earlier = max(len(values) - limits.window - limits.entropy_updates, 0)
     before = median(values[earlier : earlier + limits.window])
-    if now >= limits.entropy_fall * before:
+    if recent >= limits.entropy_fall * before:
         return None
-    return Observation("warning", f"the entropy fell from {before:.2f} to {now:.2f} nats per token")
+    return Observation("warning", f"the entropy fell from {before:.2f} to {recent:.2f} nats per token")
 
 
 def _clipped(history: History, limits: Limits) -> Observation | None:
@@ -58,7 +58,7 @@ def _clipped(history: History, limits: Limits) -> Observation | None:
 
 
 def _explained(history: History, limits: Limits) -> Observation | None:
-    # Without a critic (rloo, grpo) there is no value loss, and nothing to be explained.
+    # Without a critic (rloo, grpo) there is no value loss and no explained variance.
     explained = history.mean("value/explained_var", limits.long_window)
     if explained is None or not history.values("value/loss"):
         return None
@@ -103,7 +103,7 @@ LEARNING_RULES = (
         warning="entropy < {entropy_fall:g} × its level {entropy_updates} updates before (or at the start), "
         "medians of {window}",
         unhealthy="entropy < {entropy_unhealthy:g} nats per token, median of {window} updates",
-        cause="the policy becomes certain too fast: large steps, or a reward that a few words suffice for",
+        cause="the policy becomes certain too fast: large steps, or a reward that a few words are enough for",
         fix="lower training.lr, raise kl_coef, set entropy_coef to about 0.001",
         observe=_entropy,
     ),

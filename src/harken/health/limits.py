@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Limits:
-    """Hold the thresholds of warning and unhealthy. "Updates" are PPO's; other training counts steps."""
+    """The thresholds of warning and unhealthy. "Updates" are PPO's; other training counts steps."""
 
     window: int = 3
-    """Latest updates that a median or mean is taken over."""
+    """Number of latest updates in a median or mean."""
     long_window: int = 5
     """The same for metrics that are noisy within one batch (correlations, explained variance, truncation)."""
 
@@ -31,7 +31,7 @@ class Limits:
     kl_negative_errors: float = 3.0
     """Standard errors that a negative mean KL must be away from 0."""
     sampler_gap_warning: float = 0.1
-    """Nats per token between sampler and trainer, mean |difference|; bfloat16 makes about 0.04."""
+    """Nats per token between sampler and trainer, mean |difference|; bfloat16 gives about 0.04."""
     sampler_gap_unhealthy: float = 0.3
     """Nats per token."""
     first_ratio_warning: float = 0.2
@@ -50,9 +50,9 @@ class Limits:
     reward_same: float = 1e-6
     """Units of reward: batch means this close together count as equal."""
     trend_first: int = 5
-    """Updates at the start of learning that later ones are compared with."""
+    """Number of updates at the start with which later ones are compared."""
     trend_last: int = 10
-    """Latest updates that are compared with `trend_first`."""
+    """Number of latest updates that are compared with the first `trend_first`."""
     rise_errors: float = 2.0
     """Standard errors of a difference of means that count as a rise."""
     fall_errors: float = 3.0
@@ -62,7 +62,7 @@ class Limits:
     flat_patience: int = 30
     """Updates after which a reward that has not risen is reported by itself."""
     hacking_evaluations: int = 6
-    """Latest held-out evaluations in which reward and judge are compared."""
+    """Number of latest held-out evaluations in which reward and judge are compared."""
     hacking_least: int = 4
     """Evaluations needed for that."""
     votes_least: int = 10
@@ -70,7 +70,7 @@ class Limits:
     length_correlation: float = 0.5
     """Pearson correlation of score and length within a batch."""
     length_growth: float = 1.5
-    """Times the length of the first responses: with that correlation, length is being exploited."""
+    """Times the length of the first responses: above it and with that correlation, length is exploited."""
 
     collapse_warning: float = 0.7
     """Share of the initial distinct responses or distinct bigrams."""
@@ -125,7 +125,7 @@ class Limits:
     """Earlier steps in that median, at most; a fifth of them is needed."""
 
     loss_block: int = 10
-    """Steps whose mean loss is compared."""
+    """Number of steps whose mean loss is compared."""
     loss_errors: float = 4.0
     """Standard errors by which a loss must have risen over its best block."""
     loss_warning: float = 1.2

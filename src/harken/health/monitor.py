@@ -1,4 +1,4 @@
-"""Health monitor: checks a run after every step by the metrics it has logged."""
+"""Check a run's health after every step by the metrics it has logged."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Monitor:
 
     def __init__(self, stop_on: Sequence[str], kind: TrainingType, limits: Limits | None = None) -> None:
         """Raise UserError when `stop_on` names a finding that no stage has."""
-        known = [rule.name for rule in RULES]
+        names = [rule.name for rule in RULES]
         for name in stop_on:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                fix = f"write {near[0]}" if near else f"choose among {', '.join(known)}"
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                fix = f"write {near[0]}" if near else f"choose among {', '.join(names)}"
                 raise UserError(f"there is no finding {name!r}", where="health.stop_on", fix=fix)
         self.stop_on, self.limits = tuple(stop_on), limits or Limits()
         self.rules = tuple(rule for rule in RULES if kind in rule.kinds)
@@ -65,20 +65,20 @@ class Monitor:
         return next((f"health: {f.name}: {f.what}" for f in unhealthy), None)
 
     def _evaluate(self) -> Report:
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for rule in self.rules:
             if (finding := rule.finding(self.history, self.limits)) is not None:
-                found.append(finding)
-        hidden = covered_names(finding.name for finding in found)
+                findings.append(finding)
+        hidden = covered_names(finding.name for finding in findings)
         return Report.of(
             self.history.step,
-            tuple(finding for finding in found if finding.name not in hidden),
+            tuple(finding for finding in findings if finding.name not in hidden),
             tuple(rule.name for rule in self.rules),
-            tuple(finding for finding in found if finding.name in hidden),
+            tuple(finding for finding in findings if finding.name in hidden),
         )
 
 
 def covered_names(names: Iterable[str]) -> set[str]:
-    """Return the findings that are not shown beside those in `names`, because one of these has the same cause."""
+    """Return the findings that are not shown with those in `names`, because one of these has the same cause."""
     present = set(names)
     return {name for rule in RULES if rule.name in present for name in rule.covers}

@@ -8,11 +8,11 @@ from harken.health.rule import Observation, Rule
 
 
 def _chosen_falls(history: History, limits: Limits) -> Observation | None:
-    found = [
+    changes = [
         history.mean("logps/chosen_change", limits.long_window),
         history.median("eval/logps/chosen_change", 1),
     ]
-    change = min((value for value in found if value is not None), default=0.0)
+    change = min((value for value in changes if value is not None), default=0.0)
     if change >= limits.chosen_warning:
         return None
     return Observation(
@@ -54,8 +54,8 @@ def _length_drifts(history: History, limits: Limits) -> Observation | None:
 
 
 def _far(history: History, limits: Limits) -> Observation | None:
-    found = [history.median("kl/mean", limits.window), history.median("eval/kl/mean", 1)]
-    kl = max((value for value in found if value is not None), default=0.0)
+    estimates = [history.median("kl/mean", limits.window), history.median("eval/kl/mean", 1)]
+    kl = max((value for value in estimates if value is not None), default=0.0)
     if kl <= limits.kl_warning:
         return None
     unhealthy = kl > limits.kl_unhealthy

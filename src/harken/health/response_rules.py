@@ -20,15 +20,17 @@ def _collapse(history: History, limits: Limits) -> Observation | None:
             ("eval/", 1, "held-out responses"),
         ):
             start = history.start(prefix + metric, count)
-            now = history.median(prefix + metric, count)
-            if start and now is not None:
-                falls.append((now / start, f"{words} in {where} fell from {start:.2f} to {now:.2f} of all"))
+            recent = history.median(prefix + metric, count)
+            if start and recent is not None:
+                falls.append(
+                    (recent / start, f"{words} in {where} fell from {start:.2f} to {recent:.2f} of all")
+                )
     if falls and (worst := min(falls))[0] <= limits.collapse_warning:
         return Observation("unhealthy" if worst[0] <= limits.collapse_unhealthy else "warning", worst[1])
     start = history.start("response/tokens_std", limits.window)
-    now = history.median("response/tokens_std", limits.window)
-    if start and now is not None and now <= limits.collapse_spread * start:
-        return Observation("warning", f"the spread of lengths fell from {start:.1f} to {now:.1f} tokens")
+    recent = history.median("response/tokens_std", limits.window)
+    if start and recent is not None and recent <= limits.collapse_spread * start:
+        return Observation("warning", f"the spread of lengths fell from {start:.1f} to {recent:.1f} tokens")
     return None
 
 
@@ -38,12 +40,12 @@ def _shorter(history: History, limits: Limits) -> Observation | None:
     first = next((i for i, share in enumerate(truncated) if share <= limits.truncated_warning), len(lengths))
     if len(lengths) < first + 2 * limits.window:
         return None
-    start, now = median(lengths[first : first + limits.window]), median(lengths[-limits.window :])
-    if not start or now / start > limits.shorter_warning:
+    start, recent = median(lengths[first : first + limits.window]), median(lengths[-limits.window :])
+    if not start or recent / start > limits.shorter_warning:
         return None
-    unhealthy = now / start <= limits.shorter_unhealthy
+    unhealthy = recent / start <= limits.shorter_unhealthy
     return Observation(
-        "unhealthy" if unhealthy else "warning", f"responses shrank from {start:.0f} to {now:.0f} tokens"
+        "unhealthy" if unhealthy else "warning", f"responses shrank from {start:.0f} to {recent:.0f} tokens"
     )
 
 

@@ -11,7 +11,7 @@ from harken.health.rule import Observation, Rule
 
 JUDGE_METRIC_PREFIX = "eval/judge_"
 GUARD_METRIC_PREFIX = "eval/guard_"
-"""A rule that detects damage: its fall is an alarm, a constant one is not."""
+"""A judge that detects damage: its fall is an alarm, a constant score is not."""
 
 
 def reward_trend(rewards: Sequence[float], limits: Limits) -> float | None:
@@ -49,7 +49,7 @@ def _uniform_groups(history: History, limits: Limits) -> Observation | None:
     if share is None or share <= limits.group_warning:
         return None
     level: Level = "unhealthy" if share > limits.group_unhealthy else "warning"
-    return Observation(level, f"in {share:.0%} of the groups all rewards are equal: they teach nothing")
+    return Observation(level, f"in {share:.0%} of the groups all rewards are equal: they give no gradient")
 
 
 def _flat(history: History, limits: Limits) -> Observation | None:
@@ -83,10 +83,10 @@ def _length(history: History, limits: Limits) -> Observation | None:
         return None
     tokens = history.median("response/tokens_mean", limits.window)
     start = history.start("response/tokens_mean", limits.window)
-    what = f"score and length correlate by {r:.2f}, above {limits.length_correlation:g}"
+    text = f"score and length correlate by {r:.2f}, above {limits.length_correlation:g}"
     if tokens is None or start is None or tokens <= limits.length_growth * start:
-        return Observation("warning", what)
-    return Observation("unhealthy", f"{what}, and responses grew from {start:.0f} to {tokens:.0f} tokens")
+        return Observation("warning", text)
+    return Observation("unhealthy", f"{text}, and responses grew from {start:.0f} to {tokens:.0f} tokens")
 
 
 def _hacking(history: History, limits: Limits) -> Observation | None:
@@ -102,13 +102,13 @@ def _hacking(history: History, limits: Limits) -> Observation | None:
         if name.startswith(GUARD_METRIC_PREFIX) and not fell:
             continue
         kind, _, judge = name.removeprefix("eval/").partition("_")
-        seen = Observation(
+        observation = Observation(
             "unhealthy" if fell else "warning",
             f"held-out reward rose from {rewards[0]:.2f} to {rewards[-1]:.2f} while {kind} {judge} went from "
             f"{judged[0]:.2f} to {judged[-1]:.2f}",
         )
         if worst is None or fell:
-            worst = seen
+            worst = observation
     return worst
 
 
@@ -188,7 +188,7 @@ REWARD_RULES = (
         metric="reward/mean",
         warning="– (a note at the first update: mean reward < 0)",
         unhealthy="–",
-        cause="a reward model's zero is arbitrary: only differences matter, so this alone is no problem",
+        cause="a reward model's zero is arbitrary: only differences matter, so this alone is not a problem",
         fix="do nothing; judge the reward model by its held-out accuracy, the run by the change of the reward",
         observe=_negative,
     ),

@@ -41,8 +41,12 @@ class Rule:
 
     def finding(self, history: History, limits: Limits) -> Finding | None:
         """Return the rule's finding for the latest line; None when there is none."""
-        seen = self.observe(history, limits)
-        return Finding(self.name, seen.level, seen.what, self.cause, self.fix) if seen else None
+        observation = self.observe(history, limits)
+        return (
+            Finding(self.name, observation.level, observation.what, self.cause, self.fix)
+            if observation
+            else None
+        )
 
     def thresholds(self, limits: Limits) -> tuple[str, str]:
         """Describe the thresholds of warning and unhealthy."""

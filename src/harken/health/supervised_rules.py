@@ -16,13 +16,13 @@ def _rising(history: History, limits: Limits) -> Observation | None:
     if not blocks:
         return None
     best = min(blocks, key=fmean)
-    now, then = fmean(latest), fmean(best)
-    if now < limits.loss_warning * then or welch_t(best, latest) < limits.loss_errors:
+    recent, lowest = fmean(latest), fmean(best)
+    if recent < limits.loss_warning * lowest or welch_t(best, latest) < limits.loss_errors:
         return None
-    unhealthy = now >= limits.loss_unhealthy * then
+    unhealthy = recent >= limits.loss_unhealthy * lowest
     return Observation(
         "unhealthy" if unhealthy else "warning",
-        f"the loss rose from {then:.3f} to {now:.3f} (means of {size} steps)",
+        f"the loss rose from {lowest:.3f} to {recent:.3f} (means of {size} steps)",
     )
 
 
@@ -43,11 +43,11 @@ def _overfitting(history: History, limits: Limits) -> Observation | None:
 def _accuracy(history: History, limits: Limits) -> Observation | None:
     held_out = history.median("eval/accuracy", 1)
     if held_out is not None:
-        what = f"{held_out:.1%} of the held-out pairs are ordered as labelled"
+        text = f"{held_out:.1%} of the held-out pairs are ordered as labelled"
         high = history.median("eval/accuracy_high", 1)
         if high is not None and high < 0.5:
-            return Observation("unhealthy", f"{what}, fewer than by chance")
-        return Observation("warning", f"{what}, 50 % is chance") if held_out < limits.accuracy else None
+            return Observation("unhealthy", f"{text}, fewer than by chance")
+        return Observation("warning", f"{text}, 50 % is chance") if held_out < limits.accuracy else None
     share = history.mean("accuracy", limits.accuracy_window)
     if share is None or history.step < limits.accuracy_from or share >= limits.accuracy:
         return None

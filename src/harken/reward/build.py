@@ -37,7 +37,7 @@ from harken.run.tracking import say
 
 @dataclass(frozen=True)
 class ResolvedSources:
-    """Hold parts whose models and functions have been found. No weights are loaded yet."""
+    """Reward parts with their models and functions. No weights are loaded yet."""
 
     parts: tuple[RewardPart, ...]
     models: dict[str, list[ModelSource]]
@@ -45,7 +45,7 @@ class ResolvedSources:
     functions: dict[str, PythonReward]
 
     def only(self, part: RewardPart) -> ResolvedSources:
-        """Return the same with `part` as the only part."""
+        """Return a copy with `part` as the only part."""
         return ResolvedSources((part,), self.models, self.functions)
 
     def lineage(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def resolve_sources(parts: Sequence[RewardPart]) -> ResolvedSources:
 
 @dataclass(frozen=True)
 class ResolvedRewards:
-    """Hold the reward model, reward parts and judges of PPO or online DPO. No weights are loaded yet."""
+    """The reward model, reward parts and judges of PPO or online DPO. No weights are loaded yet."""
 
     training: PPOTraining | OnlineDPOTraining
     reward_model: ModelSource | None
@@ -126,7 +126,7 @@ def resolve_rewards(training: PPOTraining | OnlineDPOTraining) -> ResolvedReward
 
 @dataclass
 class Rewards:
-    """Hold the loaded reward sources of a run and their frozen weights."""
+    """The loaded reward sources of a run and their frozen weights."""
 
     sources: list[RewardSource] = field(default_factory=list)
     """In order: the reward model, the parts of `training.rewards`, the penalties."""
@@ -152,7 +152,7 @@ class Rewards:
 
 
 def load_rewards(
-    found: ResolvedRewards,
+    resolved: ResolvedRewards,
     config: RunConfig,
     policy: ModelSource,
     shared_base: Backbone | None,
@@ -166,10 +166,10 @@ def load_rewards(
     adapters on it. None when the policy's base is itself trained, because the reward must not change with the policy.
     `renderer` is the policy's.
     """
-    training = found.training
+    training = resolved.training
     loader = RewardLoader(shared_base, weight_dtype, device, 2 * training.micro_batch_tokens)
     rewards = loader.rewards
-    main, source = training.reward_model, found.reward_model
+    main, source = training.reward_model, resolved.reward_model
     if main is not None:
         model = (
             loader.model(source, "reward", "reward model") if source else loader.random(policy, config.seed)
@@ -180,9 +180,9 @@ def load_rewards(
         )
         learned.truncated_score = training.rollout.missing_eos_score
         rewards.sources.append(learned)
-    rewards.sources += loader.sources(found.rewards, renderer)
+    rewards.sources += loader.sources(resolved.rewards, renderer)
     rewards.sources += penalties(training.rollout)
-    rewards.judges = loader.sources(found.judges, renderer, role="judge")
+    rewards.judges = loader.sources(resolved.judges, renderer, role="judge")
     return rewards
 
 
@@ -207,27 +207,27 @@ class RewardLoader:
         self._classifiers: dict[str, ClassifierReward] = {}
 
     def sources(
-        self, found: ResolvedSources, renderer: Renderer | None, role: str = "reward"
+        self, resolved: ResolvedSources, renderer: Renderer | None, role: str = "reward"
     ) -> list[RewardSource]:
         """Return a reward source for each part.
 
         `renderer` is that of the policy whose responses are scored; None for responses that are only text.
         """
-        return [self._source(part, found, renderer, role) for part in found.parts]
+        return [self._source(part, resolved, renderer, role) for part in resolved.parts]
 
     def _source(
-        self, part: RewardPart, found: ResolvedSources, renderer: Renderer | None, role: str
+        self, part: RewardPart, resolved: ResolvedSources, renderer: Renderer | None, role: str
     ) -> RewardSource:
-        name, models = part.column, found.models.get(part.column, [])
+        name, models = part.column, resolved.models.get(part.column, [])
         if isinstance(part, PythonPart):
-            return found.functions[name]
+            return resolved.functions[name]
         if isinstance(part, ModelPart):
             model = self.model(models[0], f"{role}_{name}", f"{role} {name}")
             return self.learned_reward(model, models[0], renderer, name, part.weight, part.clip)
         if isinstance(part, EnsemblePart):
             members = []
-            for number, source in enumerate(models, 1):
-                model = self.model(source, f"{role}_{name}_{number}", f"{role} {name} {number}")
+            for index, source in enumerate(models, 1):
+                model = self.model(source, f"{role}_{name}_{index}", f"{role} {name} {index}")
                 members.append(self.learned_reward(model, source, renderer, name))
             return EnsembleReward(name, members, part.combine, part.k, part.weight, part.clip)
         if isinstance(part, ClassifierPart):
@@ -249,11 +249,15 @@ class RewardLoader:
         if component in self._models:
             return self._models[component]
         say(f"{component}: {source.describe()}")
-        wanted = lineage_fingerprint(source.base) if source.base is not None else None
-        same = (b for b in self.bases if b.source is not None and lineage_fingerprint(b.source) == wanted)
-        model = RewardModel.load(source, self.weight_dtype, self.device, next(same, None), adapter)
+        base_fingerprint = lineage_fingerprint(source.base) if source.base is not None else None
+        matching = (
+            b
+            for b in self.bases
+            if b.source is not None and lineage_fingerprint(b.source) == base_fingerprint
+        )
+        model = RewardModel.load(source, self.weight_dtype, self.device, next(matching, None), adapter)
         self._register_base(model.backbone, (source.base or source).name)
-        kind = "the shared base" if model.backbone is self.shared_base else "a base of its own"
+        kind = "the shared base" if model.backbone is self.shared_base else "its own base"
         origin = "head" if model.adapter is None else f"adapter on {kind}"
         parameters = [*model.backbone.adapter_parameters(adapter).values(), *model.head.parameters()]
         self.rewards.add_frozen(component, parameters, f"{origin}, {source.name}")
@@ -292,19 +296,19 @@ class RewardLoader:
         if any(backbone is base for base in self.bases):
             return
         self.bases.append(backbone)
-        number = len(self.bases) - (self.shared_base is not None)
-        component = "reward base" if number == 1 else f"reward base {number}"
+        count = len(self.bases) - (self.shared_base is not None)
+        component = "reward base" if count == 1 else f"reward base {count}"
         parameters = [p for key, p in backbone.model.named_parameters() if "lora_" not in key]
         self.rewards.add_frozen(component, parameters, f"its own model, {name}")
 
 
-def _check_base(reward: ModelSource, wanted: str) -> None:
-    if not wanted:
+def _check_base(reward: ModelSource, base: str) -> None:
+    if not base:
         return
     card = read_card(reward.folder)
-    if lineage_fingerprint(resolve(wanted)) != card.base_fingerprint:
+    if lineage_fingerprint(resolve(base)) != card.base_fingerprint:
         raise UserError(
-            f"this reward model was trained on {card.base or 'another model'}, not on {wanted}",
+            f"this reward model was trained on {card.base or 'another model'}, not on {base}",
             where="training.reward_model.model_name",
             fix="leave model_name empty, or name the base it was trained on",
         )

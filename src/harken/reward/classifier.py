@@ -42,17 +42,17 @@ FIX_LENGTH = "lower training.ppo.max_gen_len or data.max_length, or choose a cla
 
 @dataclass(frozen=True)
 class _Input:
-    """Hold the model's input for one response."""
+    """The model's input for one response."""
 
     tokens: tuple[int, ...]
     types: tuple[int, ...]
-    """Token type ids; empty when the model takes none."""
+    """Token type ids; empty if the model has none."""
 
 
 class ClassifierReward:
     """Score responses by the classifier's logits.
 
-    Raises UserError when the model does not have the label, or `max_length` is more than it can read.
+    Raises UserError if the model does not have the label, or `max_length` is more than it can read.
     """
 
     def __init__(
@@ -123,13 +123,13 @@ class ClassifierReward:
         with load_errors("this classifier cannot read a text", self.name, "name another classifier"):
             texts = ("a probe", "another probe, and a longer one")
             rows = [self._input_of(self.tokenizer(text, verbose=False)) for text in texts]
-            alone = torch.cat([self._logits([row]) for row in rows])
+            unpadded = torch.cat([self._logits([row]) for row in rows])
             try:
-                together = self._logits(rows)
+                padded = self._logits(rows)
             except Exception:  # noqa: BLE001  a family that cannot batch them gets rows of equal length
                 return False
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 0.05
-        return float((together - alone).abs().max()) <= tolerance * max(float(alone.abs().max()), 1.0)
+        return float((padded - unpadded).abs().max()) <= tolerance * max(float(unpadded.abs().max()), 1.0)
 
     def _label_scores(self, logits: Tensor) -> Tensor:
         """Turn logits [responses, outputs] into scores [responses] by the module's rule."""
@@ -137,8 +137,8 @@ class ClassifierReward:
         independent = self.model.config.problem_type in ("regression", "multi_label_classification")
         if logits.shape[1] == 1 or independent:
             return label_logits
-        others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
-        return label_logits - others.logsumexp(dim=1)
+        other_logits = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
+        return label_logits - other_logits.logsumexp(dim=1)
 
     def _encode(self, rollout: Rollout) -> _Input:
         response = self._break_special_tokens(rollout.text)
@@ -146,9 +146,9 @@ class ClassifierReward:
             return self._checked_input(rollout, self.tokenizer(response, verbose=False))
         if self.tokenizer.chat_template:
             return self._apply_template(rollout, response)
-        alone = len(self.tokenizer("", response, verbose=False)["input_ids"])
-        if self.max_length is not None and alone >= self.max_length:
-            raise self._too_long_error(rollout, alone)
+        response_tokens = len(self.tokenizer("", response, verbose=False)["input_ids"])
+        if self.max_length is not None and response_tokens >= self.max_length:
+            raise self._too_long_error(rollout, response_tokens)
         truncation = (
             {} if self.max_length is None else {"truncation": "only_first", "max_length": self.max_length}
         )
@@ -198,7 +198,7 @@ class ClassifierReward:
         return f"{self.name}, prompt {rollout.prompt.id}"
 
     def _break_special_tokens(self, text: str) -> str:
-        return self._special_tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return self._special_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def _find_max_length(self) -> int | None:
         """Return `max_length` of the part, else the model's own limit, if any.
@@ -206,30 +206,30 @@ class ClassifierReward:
         Tokenizers without a limit report a huge number.
         """
         limits = (*position_limits(self.model), self.tokenizer.model_max_length)
-        known = [int(limit) for limit in limits if limit is not None and limit < 10**9]
-        most = min(known, default=None)
-        if most is not None and (self.part.max_length or 0) > most:
+        limits_known = [int(limit) for limit in limits if limit is not None and limit < 10**9]
+        limit = min(limits_known, default=None)
+        if limit is not None and (self.part.max_length or 0) > limit:
             raise UserError(
                 f"max_length {self.part.max_length} is more than this classifier reads",
                 where=self.name,
-                fix=f"lower max_length to {most} tokens, which it reads, or leave it out",
+                fix=f"lower max_length to {limit} tokens, which it reads, or leave it out",
             )
-        return self.part.max_length or most
+        return self.part.max_length or limit
 
     def _find_label(self) -> int:
         names: dict[int, str] = {int(i): str(n) for i, n in self.model.config.id2label.items()}
-        listed = ", ".join(f"{i} {name}" for i, name in sorted(names.items()))
+        options = ", ".join(f"{i} {name}" for i, name in sorted(names.items()))
         label = self.part.label
         if label is None and len(names) > 1:
             raise UserError(
-                f"this classifier has {len(names)} outputs", where=self.name, fix=f"name a label: {listed}"
+                f"this classifier has {len(names)} outputs", where=self.name, fix=f"name a label: {options}"
             )
         if label is None:
             return 0
         by_name = {str(i): i for i in names} | {name: i for i, name in names.items()}
         if label not in by_name:
             raise UserError(
-                f"this classifier has no label {label}", where=self.name, fix=f"choose among {listed}"
+                f"this classifier has no label {label}", where=self.name, fix=f"choose among {options}"
             )
         return by_name[label]
 
@@ -242,8 +242,10 @@ def check_classifier(source: ModelSource) -> None:
             where=source.name,
             fix="use type: model for a reward model that Harken trained",
         )
-    named = json_io.read_object(source.folder / "config.json").get("architectures")
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    architectures = json_io.read_object(source.folder / "config.json").get("architectures")
+    names = (
+        [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
+    )
     if not any("ForSequenceClassification" in name for name in names):
         raise UserError(
             f"is not a classifier: its config names {', '.join(names) or 'no architecture'}",
@@ -289,8 +291,8 @@ def _pad_token(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterato
     """
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
     previous = [getattr(config, "pad_token_id", None) for config in configs]
-    own, vocabulary = previous[-1], int(model.get_input_embeddings().weight.shape[0])
-    pad_id = own
+    original, vocabulary = previous[-1], int(model.get_input_embeddings().weight.shape[0])
+    pad_id = original
     if pad_id is None or not 0 <= pad_id < vocabulary:
         used = {token for row in rows for token in row}
         pad_id = next((i for i in range(vocabulary) if i not in used), 0)

@@ -121,8 +121,8 @@ def _topic(prompt: Prompt, response: list[str]) -> float:
 
 def _content_words(text: str) -> list[str]:
     """Return a prompt's words without function words and words that only name the task, in the singular."""
-    found = [word for word in normalised_words(text) if word not in FUNCTION_WORDS and word not in TASK_WORDS]
-    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in found]
+    words = [word for word in normalised_words(text) if word not in FUNCTION_WORDS and word not in TASK_WORDS]
+    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words]
 
 
 def _length(count: int) -> float:
@@ -138,7 +138,7 @@ def _ending(text: str, stop: StopReason) -> float:
 
 
 def _freshness(text: str, response: list[str]) -> float:
-    sentences = [" ".join(found) for part in _SENTENCE_END.split(text) if (found := normalised_words(part))]
+    sentences = [" ".join(words) for part in _SENTENCE_END.split(text) if (words := normalised_words(part))]
     return 1.0 - max(repeated_ngram_fraction(response, 4), repeated_ngram_fraction(sentences, 1))
 
 

@@ -52,11 +52,11 @@ class EnsembleReward:
         ]
 
 
-def combine_scores(values: np.ndarray, how: Combine, k: float) -> np.ndarray:
+def combine_scores(values: np.ndarray, method: Combine, k: float) -> np.ndarray:
     """Combine scores [members, responses] into [responses] by one of the module's rules."""
-    if how == "min":
+    if method == "min":
         minimum: np.ndarray = values.min(axis=0)
         return minimum
-    penalty = k * values.std(axis=0) if how == "mean_minus_sd" else 0.0
+    penalty = k * values.std(axis=0) if method == "mean_minus_sd" else 0.0
     mean: np.ndarray = values.mean(axis=0) - penalty
     return mean

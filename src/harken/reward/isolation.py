@@ -20,7 +20,7 @@ from harken.run.signals import Stopped
 from harken.run.terminal import say
 
 MAX_PRINTED_LINES = 20
-"""Lines that one batch of calls may print; the rest is counted."""
+"""Number of lines that one batch of calls may print; the rest is counted."""
 MAX_LINE_LENGTH = 500
 """Characters; a longer line is truncated."""
 
@@ -45,16 +45,16 @@ class Isolation:
         """Enter to import the file. The global generators are seeded, so its random draws are always the same."""
         with self._isolated():
             process_state.seed_generators(0)
-            before = process_state.read_state()
+            state = process_state.read_state()
             yield
-            self._set_by_import = process_state.changed_settings(before, process_state.read_state())
+            self._set_by_import = process_state.changed_settings(state, process_state.read_state())
 
     @contextmanager
     def calling(self) -> Iterator[None]:
         """Enter to call the file's functions, each after `begin_call`."""
         with self._isolated():
-            now = process_state.read_state()
-            self._call_state = [self._set_by_import.get(number, value) for number, value in enumerate(now)]
+            state = process_state.read_state()
+            self._call_state = [self._set_by_import.get(index, value) for index, value in enumerate(state)]
             yield
 
     def begin_call(self, seed: int) -> None:
@@ -89,23 +89,23 @@ class Isolation:
     @contextmanager
     def _record_interrupts(self) -> Iterator[None]:
         """Record a Ctrl-C, to distinguish it from a KeyboardInterrupt that the code raises itself."""
-        before = signal.getsignal(signal.SIGINT)
+        handler = signal.getsignal(signal.SIGINT)
         if (
             threading.current_thread() is not threading.main_thread()
-            or before is not signal.default_int_handler
+            or handler is not signal.default_int_handler
         ):
             yield
             return
 
-        def note(number: int, frame: Any) -> None:
+        def note(signum: int, frame: Any) -> None:
             self._interrupted = True
-            signal.default_int_handler(number, frame)
+            signal.default_int_handler(signum, frame)
 
         signal.signal(signal.SIGINT, note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, handler)
 
 
 _started: set[threading.Thread] = set()
@@ -151,8 +151,8 @@ class _Output(io.TextIOBase):
         self._lines += 1
         if self._lines <= MAX_PRINTED_LINES:
             last = line.rstrip("\r").rpartition("\r")[2]
-            shown = last if len(last) <= MAX_LINE_LENGTH else f"{last[:MAX_LINE_LENGTH]} …"
-            say(f"{self._name} | {shown}", self.terminal)
+            shortened = last if len(last) <= MAX_LINE_LENGTH else f"{last[:MAX_LINE_LENGTH]} …"
+            say(f"{self._name} | {shortened}", self.terminal)
 
 
 def _report_thread_exception(failure: threading.ExceptHookArgs) -> None:

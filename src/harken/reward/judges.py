@@ -24,8 +24,8 @@ def demo_gold(prompt: Prompt, text: str, stop: StopReason) -> float | None:
 
 def intact(prompt: Prompt, text: str, stop: StopReason) -> float:
     """Return 1.0 for a response that ended by itself, has words and does not repeat itself, else 0.0."""
-    found = normalised_words(text)
-    return float(stop == "end_of_turn" and bool(found) and repeated_ngram_fraction(found, 4) <= REPETITIVE)
+    words = normalised_words(text)
+    return float(stop == "end_of_turn" and bool(words) and repeated_ngram_fraction(words, 4) <= REPETITIVE)
 
 
 JUDGES: dict[str, Judge] = {"demo_gold": demo_gold, "intact": intact}

@@ -19,10 +19,10 @@ class LearnedReward:
 
     With the policy's own tokenizer the model reads the sampled tokens. With another tokenizer, and where only the text
     is known (`policy_renderer` is None), the response is rendered with the reward model's chat template and tokenised
-    again. There `max_length` (tokens) applies: the oldest
-    turns of the prompt are dropped to fit, and the response is never truncated. With `score_longer` a response that
-    leaves no room for its prompt is scored whole and counted in `longer`; else it is an error. `truncated_score`
-    replaces the clipped score of a truncated response.
+    again. In that case `max_length` (tokens) applies: the oldest turns of the prompt are dropped to fit, and the
+    response is never truncated. With `score_longer` a response that leaves no room for its prompt is scored without
+    truncation and counted in `longer`; else it is an error. `truncated_score` replaces the clipped score of a truncated
+    response.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class LearnedReward:
         self.micro_batch_tokens, self.max_length = micro_batch_tokens, max_length
         self.score_longer, self.longer = score_longer, 0
         tokenizer = model.tokenizer
-        same = policy_renderer is not None and same_tokenizer(tokenizer, policy_renderer.tokenizer)
-        # An encoder frames a pair of texts with its own special tokens, whatever the policy's tokenizer is.
-        same = same and isinstance(model.backbone, Backbone)
-        self._own_renderer = None if same else model.renderer()
+        shares_tokens = policy_renderer is not None and same_tokenizer(tokenizer, policy_renderer.tokenizer)
+        # An encoder frames a pair of texts with its own special tokens, independent of the policy's tokenizer.
+        shares_tokens = shares_tokens and isinstance(model.backbone, Backbone)
+        self._own_renderer = None if shares_tokens else model.renderer()
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score rollouts in one forward over the whole conversations. Raises as `standardized_scores` does."""

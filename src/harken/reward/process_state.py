@@ -46,10 +46,10 @@ def _set_directory(path: str | None) -> None:
             os.chdir(path)
 
 
-def _set_environment(wanted: dict[str, str]) -> None:
-    for name in os.environ.keys() - wanted.keys():
+def _set_environment(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
         del os.environ[name]
-    for name, value in wanted.items():
+    for name, value in environment.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
 
@@ -64,8 +64,8 @@ def _sys_lists() -> tuple[Any, ...]:
     return sys.path, list(sys.path), sys.argv, list(sys.argv)
 
 
-def _set_sys_lists(found: tuple[Any, ...]) -> None:
-    sys.path, path, sys.argv, arguments = found
+def _set_sys_lists(state: tuple[Any, ...]) -> None:
+    sys.path, path, sys.argv, arguments = state
     sys.path[:], sys.argv[:] = path, arguments
 
 
@@ -85,8 +85,8 @@ def _warnings() -> tuple[Any, ...]:
     return warnings.filters, list(warnings.filters), warnings.showwarning
 
 
-def _set_warnings(found: tuple[Any, ...]) -> None:
-    warnings.filters, filters, warnings.showwarning = found
+def _set_warnings(state: tuple[Any, ...]) -> None:
+    warnings.filters, filters, warnings.showwarning = state
     cast(list[Any], warnings.filters)[:] = filters
     with warnings.catch_warnings():  # entering it tells the module that its filters changed
         pass
@@ -97,9 +97,9 @@ def _logging() -> tuple[Any, ...]:
     return list(root.handlers), root.level, root.manager.disable
 
 
-def _set_logging(found: tuple[Any, ...]) -> None:
+def _set_logging(state: tuple[Any, ...]) -> None:
     root = logging.getLogger()
-    root.handlers[:], level, root.manager.disable = found
+    root.handlers[:], level, root.manager.disable = state
     root.setLevel(level)
 
 
@@ -113,8 +113,8 @@ def _interpreter() -> tuple[Any, ...]:
     )
 
 
-def _set_interpreter(found: tuple[Any, ...]) -> None:
-    limit, trace, profile, collects, hooks = found
+def _set_interpreter(state: tuple[Any, ...]) -> None:
+    limit, trace, profile, collects, hooks = state
     if sys.getrecursionlimit() != limit:
         sys.setrecursionlimit(limit)
     if sys.gettrace() is not trace:
@@ -135,23 +135,23 @@ def _signals() -> tuple[Any, ...] | None:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return None
     alarm = signal.getitimer(signal.ITIMER_REAL)
-    return {number: signal.getsignal(number) for number in _SIGNALS}, alarm, time.monotonic()
+    return {signum: signal.getsignal(signum) for signum in _SIGNALS}, alarm, time.monotonic()
 
 
-def _set_signals(found: tuple[Any, ...] | None) -> None:
-    if found is None or threading.current_thread() is not threading.main_thread():
+def _set_signals(state: tuple[Any, ...] | None) -> None:
+    if state is None or threading.current_thread() is not threading.main_thread():
         return
-    handlers, (left, every), began = found
+    handlers, (remaining, interval), start = state
     # Stop a timer of the code before its handler is replaced: the default handler ends the process.
-    if not left and signal.getitimer(signal.ITIMER_REAL)[0]:
+    if not remaining and signal.getitimer(signal.ITIMER_REAL)[0]:
         signal.setitimer(signal.ITIMER_REAL, 0)
     changed = False
-    for number, handler in handlers.items():
-        if handler is not None and signal.getsignal(number) is not handler:
-            signal.signal(number, handler)
-            changed = changed or number == signal.SIGALRM
-    if left and (changed or not signal.getitimer(signal.ITIMER_REAL)[0]):
-        signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - began)), every)
+    for signum, handler in handlers.items():
+        if handler is not None and signal.getsignal(signum) is not handler:
+            signal.signal(signum, handler)
+            changed = changed or signum == signal.SIGALRM
+    if remaining and (changed or not signal.getitimer(signal.ITIMER_REAL)[0]):
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, remaining - (time.monotonic() - start)), interval)
 
 
 def _torch() -> tuple[Any, ...]:
@@ -170,16 +170,16 @@ def _torch() -> tuple[Any, ...]:
     )
 
 
-def _set_torch(found: tuple[Any, ...]) -> None:
-    now = _torch()
-    if now == found:
+def _set_torch(state: tuple[Any, ...]) -> None:
+    current = _torch()
+    if current == state:
         return
-    dtype, device, grad, threads, deterministic, only_warn, precision, anomaly, on_cpu, on_cuda, tries = found
+    dtype, device, grad, threads, deterministic, only_warn, precision, anomaly, on_cpu, on_cuda, tries = state
     torch.set_default_dtype(dtype)
-    if now[1] != device:
+    if current[1] != device:
         torch.set_default_device(None if device.type == "cpu" else device)
     torch.set_grad_enabled(grad)
-    if now[3] != threads:
+    if current[3] != threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=only_warn)
     torch.set_float32_matmul_precision(precision)
@@ -199,7 +199,7 @@ SETTINGS = (
     Setting("logging", _logging, _set_logging),
     Setting("interpreter", _interpreter, _set_interpreter),
     Setting("signals", _signals, _set_signals, kept_from_import=False),
-    Setting("numpy errors", np.geterr, lambda found: np.seterr(**found)),
+    Setting("numpy errors", np.geterr, lambda state: np.seterr(**state)),
     Setting("torch", _torch, _set_torch),
 )
 """The settings that are restored after user code."""
@@ -219,9 +219,9 @@ def restore_state(values: list[Any]) -> None:
 def changed_settings(before: list[Any], after: list[Any]) -> dict[int, Any]:
     """Return the values that differ between two readings, by the setting's index, where `kept_from_import`."""
     return {
-        number: now
-        for number, (setting, then, now) in enumerate(zip(SETTINGS, before, after, strict=True))
-        if setting.kept_from_import and now != then
+        index: new
+        for index, (setting, old, new) in enumerate(zip(SETTINGS, before, after, strict=True))
+        if setting.kept_from_import and new != old
     }
 
 

@@ -16,14 +16,14 @@ from harken.reward.isolation import Isolation
 from harken.reward.python_function import PythonReward
 
 _PROVIDED: ContextVar[Mapping[str, Callable[..., Any]]] = ContextVar("provided", default=MappingProxyType({}))
-"""Function by the path that stands for it in the configuration."""
+"""Functions by their placeholder paths in the configuration."""
 
 
 class ProvidedReward(PythonReward):
     """Score responses with a function object. Arguments, errors and isolation are those of `PythonReward`.
 
-    `sha256` is the hash of its source text, or of its bytecode where Python has no source for it. What it captures from
-    outside is not part of the hash.
+    `sha256` is the hash of its source text, or of its bytecode where Python has no source for it. Captured variables
+    are not part of the hash.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ProvidedReward(PythonReward):
 
 @contextmanager
 def provide_functions(functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Let the paths in `functions` stand for these functions while inside."""
+    """Resolve the paths in `functions` to these functions inside the context."""
     token = _PROVIDED.set({**_PROVIDED.get(), **functions})
     try:
         yield

@@ -45,7 +45,7 @@ ids.
 
 SIGNATURE = "def score(prompt, response, **details): return a number"
 CORRECT_FUNCTION_FIX = "correct the function; --accept-changes resumes a run with the new one"
-SINGLE_FILE_FIX = "put what it imports into this file, or install it: neighbouring files are not importable"
+SINGLE_FILE_FIX = "put its imports into this file, or install them: neighbouring files cannot be imported"
 
 
 class PythonReward:
@@ -55,8 +55,8 @@ class PythonReward:
     """
 
     def __init__(self, name: str, path: str, weight: float = 1.0, timeout_s: float | None = None) -> None:
-        written, _, self._function_name = path.rpartition(":")
-        self._file = Path(written).expanduser().resolve()
+        file, _, self._function_name = path.rpartition(":")
+        self._file = Path(file).expanduser().resolve()
         self._isolation = Isolation(self._file.name)
         code = self._read()
         self.sha256 = hashlib.sha256(code).hexdigest()
@@ -138,13 +138,13 @@ class PythonReward:
         }
 
     def _reward(self, row: int, rollout: Rollout, returned: _ReturnValue) -> float | None:
-        what = f"{self._function_name} returned {returned.text} for prompt {rollout.prompt.id}"
+        problem = f"{self._function_name} returned {returned.text} for prompt {rollout.prompt.id}"
         fix = f"return a finite number, or None for no score; {CORRECT_FUNCTION_FIX}"
         if returned.is_invalid:
-            raise UserCodeError(what, where=self._where_defined(), fix=fix)
+            raise UserCodeError(problem, where=self._where_defined(), fix=fix)
         value = returned.value
         if value is not None and not math.isfinite(value):
-            raise NonFinite("reward", value, what=what, where=self._where_defined(), fix=fix, row=row)
+            raise NonFinite("reward", value, what=problem, where=self._where_defined(), fix=fix, row=row)
         return value
 
     @contextmanager
@@ -154,14 +154,14 @@ class PythonReward:
         try:
             yield
         except CallTimeout as error:
-            what = f"{self._function_name} took longer than timeout_s: {self._timeout:g}{when}"
+            problem = f"{self._function_name} took longer than timeout_s: {self._timeout:g}{when}"
             fix = f"raise timeout_s, or set a timeout on what it waits for; {CORRECT_FUNCTION_FIX}"
-            raise UserCodeError(what, where=self._where_raised(error), fix=fix) from error
+            raise UserCodeError(problem, where=self._where_raised(error), fix=fix) from error
         except BaseException as error:
             if self._isolation.is_stop_request(error):
                 raise
-            what = f"{self._function_name} failed{when} ({describe_exception(error)})"
-            raise UserCodeError(what, where=self._where_raised(error), fix=CORRECT_FUNCTION_FIX) from error
+            problem = f"{self._function_name} failed{when} ({describe_exception(error)})"
+            raise UserCodeError(problem, where=self._where_raised(error), fix=CORRECT_FUNCTION_FIX) from error
 
     def _read(self) -> bytes:
         fix = "correct the path: a relative one starts at the working directory"
@@ -198,9 +198,9 @@ class PythonReward:
         return module
 
     def _find_function(self, module: ModuleType) -> Callable[..., Any]:
-        found: Callable[..., Any] | None = vars(module).get(self._function_name)
-        if callable(found):
-            return found
+        function: Callable[..., Any] | None = vars(module).get(self._function_name)
+        if callable(function):
+            return function
         functions = [
             n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__
         ]
@@ -220,8 +220,8 @@ class PythonReward:
         try:
             signature = inspect.signature(self._function)
             kinds = {parameter.kind for parameter in signature.parameters.values()}
-            every = inspect.Parameter.VAR_KEYWORD in kinds
-            wants = tuple(name for name in DETAILS if every or name in signature.parameters)
+            takes_all = inspect.Parameter.VAR_KEYWORD in kinds
+            wants = tuple(name for name in DETAILS if takes_all or name in signature.parameters)
             signature.bind("prompt", "response", **dict.fromkeys(wants))
         except Exception as error:
             raise UserError(
@@ -247,7 +247,7 @@ class PythonReward:
 
 
 class _ReturnValue:
-    """Hold what a call returned.
+    """Value that a call returned.
 
     It is converted while the code is isolated, because `__float__` and `__repr__` are the user's code too.
     """
@@ -257,7 +257,7 @@ class _ReturnValue:
 
     @classmethod
     def from_returned(cls, returned: Any) -> _ReturnValue:
-        """Convert what the function returned."""
+        """Convert the returned value."""
         try:
             value = as_reward(returned)
         except TypeError as error:

@@ -1,4 +1,4 @@
-"""Convert what a user's function returned to a reward.
+"""Convert the value that a user's function returned to a reward.
 
 None                                                       None: no score
 a real number: bool, int, float, Decimal, Fraction, NumPy  that number
@@ -30,18 +30,18 @@ def as_reward(value: Any) -> float | None:
     """
     if value is None:
         return None
-    number = value
+    scalar = value
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         size = value.numel() if isinstance(value, torch.Tensor) else value.size
         if size != 1:
             raise TypeError(f"{describe_value(value)}: {size} numbers, but a reward is one")
-        number = value.item()
-    if isinstance(number, complex) or not isinstance(number, Real | Decimal):
+        scalar = value.item()
+    if isinstance(scalar, complex) or not isinstance(scalar, Real | Decimal):
         raise TypeError(f"{describe_value(value)}{_hint(value)}")
     try:
-        return float(number)
+        return float(scalar)
     except OverflowError:
-        return math.inf if number == abs(number) else -math.inf
+        return math.inf if scalar == abs(scalar) else -math.inf
 
 
 def describe_value(value: Any) -> str:

@@ -36,7 +36,7 @@ def score_all(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> l
 
 
 def require_finite(source: str, rollouts: Sequence[Rollout], values: Sequence[float]) -> Sequence[float]:
-    """Return the values, one a rollout. Raises NonFinite, naming source and prompt, for NaN or infinity.
+    """Return the values, one per rollout. Raises NonFinite, naming source and prompt, for NaN or infinity.
 
     Call it before `clip_score`, which would turn NaN and infinity into finite numbers.
     """

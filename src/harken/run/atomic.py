@@ -15,8 +15,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of `path` atomically; missing folders are created.
 
-    A reader sees either the old or the new content, even after a power failure. Raises OSError and then leaves the old
-    content as it was. Only one process may write at a time.
+    A reader sees either the old or the new content, even after a power failure. Raises OSError, and then keeps the old
+    content. Only one process may write at a time.
     """
     make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
@@ -74,7 +74,7 @@ def publish_folder(unfinished: Path, folder: Path) -> None:
 
 def sync(path: Path) -> None:
     """Flush a written file or the entries of a directory to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and keeps renames in order itself
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and orders renames itself
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Read a file of a run folder with a limit on its size. No torch.
+"""Read a file of a run folder with a limit on its size.
 
 A folder may contain a sparse file of a terabyte, a pipe or a device. Reading any of them fails early.
 """
@@ -21,8 +21,10 @@ def read_bytes(path: Path, max_bytes: int = MAX_OBJECT) -> bytes:
     Raises OSError as `open` does, and also for a larger file or one that is not regular.
     """
     if path.exists() and not path.is_file():
-        number = errno.EISDIR if path.is_dir() else errno.ENXIO
-        raise OSError(number, "it is a folder" if path.is_dir() else "it is not a regular file", str(path))
+        error_number = errno.EISDIR if path.is_dir() else errno.ENXIO
+        raise OSError(
+            error_number, "it is a folder" if path.is_dir() else "it is not a regular file", str(path)
+        )
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         content = file.read(max_bytes + 1) if size <= max_bytes else b""

@@ -47,7 +47,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)|Os \{ code: (\d+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Hold the training state after `step` steps. Tensors are on the CPU."""
+    """The training state after `step` steps. Tensors are on the CPU."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -97,10 +97,10 @@ def latest(folder: Path) -> Checkpoint | None:
         return None
     _clean_up(folder)
     for path in _steps(folder):
-        found = checkpoint_problem(path) or _read(path)
-        if isinstance(found, Checkpoint):
-            return found
-        say(f"warning: checkpoint {path} is damaged ({found}); moved to {_quarantine(path)}")
+        result = checkpoint_problem(path) or _read(path)
+        if isinstance(result, Checkpoint):
+            return result
+        say(f"warning: checkpoint {path} is damaged ({result}); moved to {_quarantine(path)}")
     return None
 
 
@@ -133,9 +133,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError:
         raise
     except BaseException as error:
-        if is_third_party_error(error) and (found := _OS_ERROR.search(describe_exception(error))):
-            number = int(found[1] or found[2])
-            raise OSError(number, os.strerror(number), str(path)) from error
+        if is_third_party_error(error) and (match := _OS_ERROR.search(describe_exception(error))):
+            error_number = int(match[1] or match[2])
+            raise OSError(error_number, os.strerror(error_number), str(path)) from error
         raise
 
 
@@ -182,13 +182,13 @@ def _delete(path: Path) -> None:
 def checkpoint_problem(path: Path) -> str | None:
     """Describe why a checkpoint is damaged, or return None. Reads all its files."""
     try:
-        written = bounded_read.read_bytes(path / MANIFEST)
-        manifest = json.loads(written)
+        content = bounded_read.read_bytes(path / MANIFEST)
+        manifest = json.loads(content)
         files = manifest["files"]
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']}, this Harken reads {FORMAT}"
-        # Writing the manifest again also detects any changed byte in it.
-        if written != _manifest(_step_number(path), files) or set(files) != {TENSORS, STATE}:
+        # Comparing with a rewritten manifest also detects any changed byte in it.
+        if content != _manifest(_step_number(path), files) or set(files) != {TENSORS, STATE}:
             return f"{MANIFEST} was changed"
         for name, (size, sha256) in files.items():
             if (path / name).stat().st_size != size:
@@ -253,12 +253,12 @@ def _step_number(path: Path) -> int:
 def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return contiguous CPU tensors that share no memory. Clones only where needed."""
     separate: dict[str, Tensor] = {}
-    seen: set[int] = set()
+    addresses: set[int] = set()
     for name, tensor in tensors.items():
-        plain = tensor.detach().to("cpu").contiguous()
-        memory = plain.untyped_storage().data_ptr()
-        separate[name] = plain.clone() if memory in seen else plain
-        seen.add(memory)
+        contiguous = tensor.detach().to("cpu").contiguous()
+        address = contiguous.untyped_storage().data_ptr()
+        separate[name] = contiguous.clone() if address in addresses else contiguous
+        addresses.add(address)
     return separate
 
 

@@ -6,7 +6,7 @@
     # sha256 of the lines above: 2c26b46b…
 
 `sha256sum -c` ignores lines that begin with #. The last one is a checksum of the lines above, so that missing lines are
-detected too. This protects against corruption, not against tampering. No torch.
+detected too. This protects against corruption, not against tampering.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harken.run import atomic, bounded_read
 
 CHECKSUMS = "SHA256SUMS"
 MAX_PATH_PARTS = 2
-"""Most components of a listed path: a file in the folder, or in a folder inside it."""
+"""Maximum number of components of a listed path: a file in the folder, or in a folder inside it."""
 RECENT = 2 * 10**9
 """Nanoseconds. Files changed more recently are always read again: two changes within one tick of the disk's clock get
 the same timestamp."""
@@ -40,8 +40,8 @@ def write_checksums(folder: Path, files: Iterable[Path] | None = None) -> None:
     The files are flushed to the disk first, so that a power failure cannot leave checksums of lost files.
     Raises ValueError for a file that is nested too deeply, or whose name `sha256sum` would escape.
     """
-    found = folder.rglob("*") if files is None else files
-    chosen = [path for path in found if path.is_file() and path.name != CHECKSUMS]
+    candidates = folder.rglob("*") if files is None else files
+    chosen = [path for path in candidates if path.is_file() and path.name != CHECKSUMS]
     sums = {}
     for path in chosen:
         name = path.relative_to(folder).as_posix()
@@ -94,18 +94,18 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
     """
     path = folder / CHECKSUMS
     try:
-        written = bounded_read.read_bytes(path)
+        content = bounded_read.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise _unreadable(path, error) from error
-    lines = written.decode(errors="replace").split("\n")
+    lines = content.decode(errors="replace").split("\n")
     sums = {line[66:]: line[:64] for line in lines[1:-2]}
-    # Writing it again also detects any changed byte in it.
-    if written == _text(sums):
+    # Comparing with a rewritten file also detects any changed byte in it.
+    if content == _text(sums):
         return sums
-    # A truncated file still begins like the first line; one wrong byte leaves the first or the last line intact.
-    if not _FIRST.startswith(written[: len(_FIRST)]) and not _LAST.search(written):
+    # A truncated file still begins like the first line; with one wrong byte the first or the last line is intact.
+    if not _FIRST.startswith(content[: len(_FIRST)]) and not _LAST.search(content):
         return None
     raise UserError(
         "is damaged, so the files it lists cannot be verified",
@@ -117,12 +117,12 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
 def file_problem(path: Path, sha256: str) -> str | None:
     """Describe what is wrong with a listed file; None if its checksum matches."""
     try:
-        found = file_sha256(path)
+        digest = file_sha256(path)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return None if found == sha256 else f"is damaged: its sha256 is not the one in {CHECKSUMS}"
+    return None if digest == sha256 else f"is damaged: its sha256 is not the one in {CHECKSUMS}"
 
 
 def file_sha256(path: Path) -> str:

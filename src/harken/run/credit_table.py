@@ -1,4 +1,4 @@
-"""Write and read credit/update-NNNNNN.parquet: the PPO targets of every token of an update's rollouts. No torch.
+"""Write and read credit/update-NNNNNN.parquet: the PPO targets of every token of an update's rollouts.
 
 One row per rollout, in the order of rollouts/update-NNNNNN.parquet; lists have one entry per response token. Numbers
 are float32, as they were computed, so that a replay starts from exactly the values of the run.
@@ -28,7 +28,7 @@ class TokenTensor(Protocol):
 
 @dataclass(frozen=True)
 class TokenColumns:
-    """Hold the values of each token, [batch, time] each. Only entries in the response mask are read.
+    """The values of each token, [batch, time] each. Only entries in the response mask are read.
 
     Log-probabilities, `kl` and `kl_penalty` are in nats; `rewards`, `values` and `returns` in units of reward.
     """
@@ -106,9 +106,9 @@ def write_credit(
             "kl_coefficient": kl_coef,
             "score": row.reward,
             "final_value": final,
-            **{name: column[number] for name, column in ragged.items()},
+            **{name: column[index] for name, column in ragged.items()},
         }
-        for number, (row, final) in enumerate(zip(scored, finals, strict=True))
+        for index, (row, final) in enumerate(zip(scored, finals, strict=True))
     ]
     write_table(path, _SCHEMA, records)
 

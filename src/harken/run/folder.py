@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def rows(self) -> Path:
-        """Rows that a Python program gave: train.jsonl and held_out.jsonl."""
+        """Rows passed by a Python program: train.jsonl and held_out.jsonl."""
         return self.root / "rows"
 
     @property
@@ -122,7 +122,7 @@ class RunFolder:
 
     @property
     def best_of_n(self) -> Path:
-        """Best of n from the starting policy, where `harken frontier` measured it: curve.json."""
+        """Best of n from the starting policy, if `harken frontier` measured it: curve.json."""
         return self.root / "best_of_n"
 
     @property
@@ -144,7 +144,7 @@ class RunFolder:
         """List the existing files that no longer change once the run is finished, without `final`."""
         folders = (self.rollouts, self.credit, self.held_out)
         tables = [path for folder in folders for path in folder.glob("*.parquet")]
-        named = (
+        single_files = (
             self.config,
             self.manifest,
             self.data_report,
@@ -153,7 +153,7 @@ class RunFolder:
             self.metrics,
             self.reference_scores,
         )
-        return [path for path in (*named, *tables) if path.exists()]
+        return [path for path in (*single_files, *tables) if path.exists()]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class CardFolder:
 
     @property
     def markdown(self) -> Path:
-        """The same for people (Markdown)."""
+        """The same as readable text (Markdown)."""
         return self.root / "card.md"
 
     @property
@@ -185,7 +185,7 @@ class CardFolder:
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """Name the files of one pipeline besides its stages' folders (`config.stages`)."""
+    """Name the files of one pipeline, except its stages' folders (`config.stages`)."""
 
     root: Path
 
@@ -218,7 +218,7 @@ class EvaluationFolder:
 
     @property
     def manifest(self) -> Path:
-        """When, where, on what and by which command it was made (JSON)."""
+        """Time, place, machine and command of the evaluation (JSON)."""
         return self.root / "manifest.json"
 
     @property
@@ -233,12 +233,12 @@ class EvaluationFolder:
 
     @property
     def audit(self) -> Path:
-        """The account of the audit, rates of failures and the responses with each flag (JSON)."""
+        """The results of the audit, rates of failures and the responses with each flag (JSON)."""
         return self.root / "audit.json"
 
     @property
     def budgets(self) -> Path:
-        """The summaries of the same responses truncated at several token limits (JSON), where `budgets` asks for it."""
+        """The summaries of the same responses truncated at several token limits (JSON), if `budgets` is set."""
         return self.root / "budgets.json"
 
     def checksummed_files(self) -> list[Path]:
@@ -296,7 +296,7 @@ class PairsFolder:
 
     @property
     def shards(self) -> Path:
-        """Not written: making pairs has no long steps."""
+        """Not written, because making pairs has no long steps."""
         return self.root / "shards"
 
     @property
@@ -338,7 +338,7 @@ class ReviewFolder:
 
     @property
     def lock(self) -> Path:
-        """The hash of the last vote at the time of the lock (JSON). With it, no vote is accepted any more."""
+        """The hash of the last vote at the time of the lock (JSON). Once it exists, no vote is accepted."""
         return self.root / "lock.json"
 
     @property
@@ -348,7 +348,7 @@ class ReviewFolder:
 
     @property
     def markdown(self) -> Path:
-        """The same for people (Markdown)."""
+        """The same as readable text (Markdown)."""
         return self.root / "report.md"
 
     @property
@@ -358,5 +358,5 @@ class ReviewFolder:
 
     @property
     def pairs(self) -> Path:
-        """Preference pairs of the votes (JSONL), where a stage of a pipeline exports them."""
+        """Preference pairs of the votes (JSONL), if a stage of a pipeline exports them."""
         return self.root / "pairs.jsonl"

@@ -1,4 +1,4 @@
-"""Describe the machine that a run is on: processor, cores and memory. No torch."""
+"""Describe the machine that a run is on: processor, cores and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _processor() -> str:
 
 
 def _memory() -> int | None:
-    """Return the bytes of memory; None where the system does not say."""
+    """Return the bytes of memory; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Read and validate JSON files of a run; an invalid file raises one UserError. No torch.
+"""Read and validate JSON files of a run; an invalid file raises one UserError.
 
 A file may be truncated, edited or written by another program, so everything is validated before use.
 """
@@ -43,7 +43,7 @@ def read_lines(path: Path, fix: str = RESTORE) -> list[tuple[str, dict[str, Any]
     Raises UserError, naming the line, for a line that is not a JSON object.
     """
     lines = _content(path, fix, bounded_read.MAX_LINES).split(b"\n")[:-1]
-    places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
+    places = [f"{path}:{line}" for line in range(1, len(lines) + 1)]
     return [(where, parse_object(line, where, fix)) for where, line in zip(places, lines, strict=True)]
 
 
@@ -54,8 +54,8 @@ def validate(value: object, schema: type[Schema], where: str, fix: str = RESTORE
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        what = first["msg"].removeprefix("Input ")
-        raise UserError(what, where=f"{where}: {key}" if key else where, fix=fix) from None
+        problem = first["msg"].removeprefix("Input ")
+        raise UserError(problem, where=f"{where}: {key}" if key else where, fix=fix) from None
 
 
 def parse_object(content: bytes, where: str, fix: str = RESTORE) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _refuse(name: str) -> NoReturn:
 
 
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
+    value = float(text)
+    if not math.isfinite(value):
         raise ValueError(f"{text} is too large a number")
-    return number
+    return value

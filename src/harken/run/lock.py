@@ -21,7 +21,7 @@ LOCK, OWNER = ".writer.lock", ".writer.json"
 _opened: list[Path] = []
 """Folders that this process has locked."""
 _RESUMABLE = ("checkpoints/step-*", "final", "shards/*", "*/final", "summary.json")
-"""Files from which a repeated command resumes: of a run, an evaluation, a pipeline, a sweep."""
+"""Files of a run, an evaluation, a pipeline or a sweep from which a repeated command resumes."""
 
 
 FIX_LOCKED = "wait until it has finished, stop it, or choose another --output-dir"
@@ -67,7 +67,7 @@ def resume_hint() -> str:
     """Return a hint on resuming; "" if it wrote to no folder."""
     if not _opened:
         return ""
-    if any(next(folder.glob(kept), None) for folder in _opened for kept in _RESUMABLE):
+    if any(next(folder.glob(pattern), None) for folder in _opened for pattern in _RESUMABLE):
         return "Run the same command with the same folder to resume"
     return "Nothing was saved yet: the same command starts from the beginning"
 

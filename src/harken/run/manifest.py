@@ -29,7 +29,7 @@ FROZEN_CHANGED = "frozen_weights_moved"
 """Key of a manifest and a status that lists components whose frozen weights changed."""
 FIX = "restore or delete it"
 
-# `pad_token` and `kl_per_token` are not secrets, so "_token" needs a word before it that makes it one.
+# `pad_token` and `kl_per_token` are not secrets, so "_token" counts only after a word that makes it a secret.
 _SECRET_NAME = re.compile(
     r"(?:^|[.-])token$"
     r"|(?:^|[._-])(?:auth|authorization|bearer|credentials?|passw(?:or)?d|passphrase|secret)$"
@@ -78,24 +78,24 @@ def write_manifest(
     `created` (see `created_at`). Raises ValueError if `extra` has a key of the manifest.
     """
     new = created.isoformat(timespec="seconds") if created else current_time()
-    before = read_manifest(run.manifest) if run.manifest.exists() else {"created": new}
-    own = {
+    previous = read_manifest(run.manifest) if run.manifest.exists() else {"created": new}
+    fields = {
         **versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hardware": describe_hardware(),
-        "created": before["created"],
+        "created": previous["created"],
         "command": redact_command(sys.argv),
         "config_sha256": config_sha256(config),
         "lineage": lineage,
     }
-    if taken := own.keys() & extra.keys():
-        raise ValueError(f"extra may not have the keys {sorted(taken)}")
-    if accepted := [*before.get("changes", []), *extra.get("changes", [])]:
+    if reserved := fields.keys() & extra.keys():
+        raise ValueError(f"extra may not have the keys {sorted(reserved)}")
+    if accepted := [*previous.get("changes", []), *extra.get("changes", [])]:
         extra = {**extra, "changes": accepted}
-    if before.get(FROZEN_CHANGED):
-        extra = {**extra, FROZEN_CHANGED: before[FROZEN_CHANGED]}
-    atomic.write_json(run.manifest, redact(own | extra))
+    if previous.get(FROZEN_CHANGED):
+        extra = {**extra, FROZEN_CHANGED: previous[FROZEN_CHANGED]}
+    atomic.write_json(run.manifest, redact(fields | extra))
 
 
 def mark_frozen_changed(run: RunFolder, names: Sequence[str]) -> None:
@@ -169,8 +169,8 @@ def read_lineage(path: Path) -> dict[str, Any]:
     """Read the lineage from the manifest at `path`. Raises UserError if it has none."""
     manifest = read_manifest(path)
     json_io.validate(manifest, _WithLineage, str(path), FIX)
-    found: dict[str, Any] = manifest["lineage"]
-    return found
+    lineage: dict[str, Any] = manifest["lineage"]
+    return lineage
 
 
 def redact(value: Any, name: str = "") -> Any:
@@ -191,16 +191,16 @@ def redact_text(text: str) -> str:
 
 def redact_command(words: Sequence[str]) -> list[str]:
     """Redact secrets in a command line, including those after ``--token`` and in ``a.b.token=…``."""
-    shown: list[str] = []
+    redacted: list[str] = []
     option = ""
     for word in words:
         name, equals, _ = word.partition("=")
         if equals and _SECRET_NAME.search(name):
-            shown.append(name + equals + REDACTED)
+            redacted.append(name + equals + REDACTED)
         else:
-            shown.append(str(redact(word, option)))
+            redacted.append(str(redact(word, option)))
         option = word if word.startswith("-") and not equals else ""
-    return shown
+    return redacted
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
@@ -236,7 +236,7 @@ def fingerprint_folder(folder: Path) -> str:
 
 
 def current_time() -> str:
-    """Return the time of now, or SOURCE_DATE_EPOCH, as ISO 8601 in UTC. Raises UserError if that is not a time."""
+    """Return the current time, or SOURCE_DATE_EPOCH, as ISO 8601 in UTC. Raises UserError if that is not a time."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     try:
         moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)

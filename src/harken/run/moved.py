@@ -38,20 +38,21 @@ def is_same_place(old: str, new: str, folder: Path) -> bool:
     (old, old_function), (new, new_function) = _split(old), _split(new)
     if old == new or old_function != new_function:
         return old == new and old_function == new_function
-    here, there = os.path.expanduser(new), os.path.expanduser(old)
-    if not new or not old or not os.path.exists(here):
+    new_path, old_path = os.path.expanduser(new), os.path.expanduser(old)
+    if not new or not old or not os.path.exists(new_path):
         return False
-    if os.path.exists(there):
-        return os.path.samefile(here, there)
+    if os.path.exists(old_path):
+        return os.path.samefile(new_path, old_path)
     return any(
-        _ends_alike(there, absolute(here), absolute(folder)) for absolute in (_abspath, os.path.realpath)
+        _same_relative_path(old_path, absolute(new_path), absolute(folder))
+        for absolute in (_abspath, os.path.realpath)
     )
 
 
-def _ends_alike(old: str, new: str, folder: str) -> bool:
+def _same_relative_path(old: str, new: str, folder: str) -> bool:
     root = os.path.commonpath([new, folder])
-    within = Path(new).relative_to(root).parts
-    return root != os.path.sep and bool(within) and Path(old).parts[-len(within) :] == within
+    relative = Path(new).relative_to(root).parts
+    return root != os.path.sep and bool(relative) and Path(old).parts[-len(relative) :] == relative
 
 
 def _abspath(path: str | Path) -> str:

@@ -14,7 +14,7 @@ from harken.run.folder import PipelineFolder
 def read_pipeline(root: Path) -> tuple[PipelineConfig, list[PipelineStage]]:
     """Return the recorded configuration of the pipeline in `root`, and its stages with their folders there.
 
-    Raises UserError if the file is missing, damaged or no pipeline's.
+    Raises UserError if the file is missing, damaged or not a pipeline's.
     """
     path = PipelineFolder(root).config
     config = config_files.recorded_pipeline(read_locked_config(path), str(path))

@@ -17,7 +17,7 @@ RESULTS_DEPEND_ON = ("harken", "harken_code", "torch", "transformers", "peft", "
 class AcceptedChanges:
     """Collect the accepted differences of a resumed run in `accepted`, and reject others.
 
-    `can_accept`: whether the command has --accept-changes; for an evaluation and a finished run it has not.
+    `can_accept`: whether the command has --accept-changes; False for an evaluation and a finished run.
     """
 
     def __init__(self, accept: bool = False, *, can_accept: bool = True) -> None:
@@ -27,13 +27,13 @@ class AcceptedChanges:
     def require_accepted(self, problem: str, differences: Sequence[str], *, where: Path, fix: str) -> None:
         """Raise UserError with the differences, unless there are none or they are accepted."""
         if differences and not self.accept:
-            what = f"{problem}: {'; '.join(differences)}"
+            message = f"{problem}: {'; '.join(differences)}"
             alternative = f", or resume anyway with {ACCEPT}" if self.can_accept else ""
-            raise UserError(what, where=str(where), fix=f"{fix}{alternative}")
+            raise UserError(message, where=str(where), fix=f"{fix}{alternative}")
         self.accepted += differences
 
 
 def version_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return one line per version that differs between two manifests. Entries that only one has are ignored."""
-    both = [name for name in RESULTS_DEPEND_ON if name in before and name in now]
-    return manifest.config_difference({n: before[n] for n in both}, {n: now[n] for n in both})
+    shared = [name for name in RESULTS_DEPEND_ON if name in before and name in now]
+    return manifest.config_difference({n: before[n] for n in shared}, {n: now[n] for n in shared})

@@ -35,13 +35,13 @@ def load_or_make_shard(path: Path, make: Callable[[], Sequence[Any]]) -> list[An
 
 def _read(path: Path) -> list[Any] | None:
     try:
-        written = bounded_read.read_bytes(path, bounded_read.MAX_LINES)
+        content = bounded_read.read_bytes(path, bounded_read.MAX_LINES)
     except FileNotFoundError:
         return None
     except OSError as error:
         say(f"warning: {path} cannot be read ({error.strerror}) and is computed again")
         return None
-    digest, _, body = written.partition(b"\n")
+    digest, _, body = content.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         say(f"warning: {path} is damaged and is computed again")
         return None

@@ -3,8 +3,8 @@
 a signal                    the handler only records it
 raise_if_stopped()          raises Stopped at safe points: in every forward of a model and between steps
 raise_if_pending()          raises Stopped once work is finished, for a signal after its last safe point
-mark_weights_changing()     from here on raise_if_stopped() waits for the end of the step, at most GRACE
-a second signal             ends the process, the last checkpoint is complete; a second SIGHUP is ignored
+mark_weights_changing()     from then on raise_if_stopped() waits for the end of the step, at most GRACE
+a second signal             ends the process; the last checkpoint is complete; a second SIGHUP is ignored
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Stopped(SystemExit):
     `mid_step`: a step was abandoned halfway, and the weights in memory must not be saved.
     """
 
-    def __init__(self, number: int, *, mid_step: bool = False) -> None:
-        super().__init__(128 + number)
+    def __init__(self, signum: int, *, mid_step: bool = False) -> None:
+        super().__init__(128 + signum)
         self.mid_step = mid_step
-        self.name = signal.Signals(number).name
+        self.name = signal.Signals(signum).name
 
 
 class _State:
-    """Hold the signal state, which belongs to the process."""
+    """The signal state, which belongs to the process."""
 
     handling = False
     requested: int | None = None
@@ -62,7 +62,7 @@ def handle_signals() -> Iterator[None]:
         yield
         return
     raise_if_pending()
-    before = {number: signal.signal(number, _record_handler) for number in SIGNALS if not _ignored(number)}
+    before = {signum: signal.signal(signum, _record_handler) for signum in SIGNALS if not _ignored(signum)}
     _State.handling, _State.requested, _State.delivered, _State.in_critical_section = (
         True,
         None,
@@ -74,8 +74,8 @@ def handle_signals() -> Iterator[None]:
         yield
     finally:
         _State.handling = _State.in_critical_section = False
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextmanager
@@ -120,36 +120,36 @@ def raise_if_pending() -> None:
 def raise_on_terminate() -> None:
     """Let every signal end the process by an exception, as Ctrl-C does, so that cleanup runs. For the command line."""
     if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            if not _ignored(number):
-                signal.signal(number, _raise_handler)
+        for signum in SIGNALS:
+            if not _ignored(signum):
+                signal.signal(signum, _raise_handler)
 
 
-def _ignored(number: int) -> bool:
+def _ignored(signum: int) -> bool:
     """Return whether `nohup` started the process, which then outlives its terminal."""
-    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+    return signum == signal.SIGHUP and signal.getsignal(signum) is signal.SIG_IGN
 
 
-def _raise_handler(number: int, frame: FrameType | None) -> None:
+def _raise_handler(signum: int, frame: FrameType | None) -> None:
     if _State.signalled:
-        if number == signal.SIGHUP:
+        if signum == signal.SIGHUP:
             return
-        os._exit(128 + number)
+        os._exit(128 + signum)
     _State.signalled = True
-    if number == signal.SIGINT:
+    if signum == signal.SIGINT:
         raise KeyboardInterrupt
-    raise Stopped(number)
+    raise Stopped(signum)
 
 
-def _record_handler(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGHUP and _State.requested is not None:
+def _record_handler(signum: int, frame: FrameType | None) -> None:
+    if signum == signal.SIGHUP and _State.requested is not None:
         return  # when a terminal closes, both the kernel and the shell send one
     if _State.requested not in (None, signal.SIGHUP):
-        os._exit(128 + number)
-    _State.requested, _State.requested_at = number, time.monotonic()
+        os._exit(128 + signum)
+    _State.requested, _State.requested_at = signum, time.monotonic()
     # This stays set after `handle_signals` exits: a second SIGHUP must not interrupt the checkpoint.
     _State.signalled = True
-    name = signal.Signals(number).name
+    name = signal.Signals(signum).name
     streams.write_now(
         f"\n{name}: stopping at the next safe point, with a checkpoint. Repeat to stop at once, without one.\n"
     )

@@ -83,7 +83,7 @@ def _is_end(record: Mapping[str, Any]) -> bool:
 
 
 def state(stopped_because: str | None) -> State:
-    """Return the state that a reason stands for."""
+    """Return the state that a reason describes."""
     if stopped_because is None:
         return "running"
     if stopped_because == "finished":

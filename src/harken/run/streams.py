@@ -1,8 +1,8 @@
 """Keep a run alive when its output fails: a closed terminal, a pipe without a reader, a log on a full disk.
 
-The run folder has all results, so printed output is not essential: a write to stdout or stderr never raises here. What
-cannot be written is dropped, and `write_error` returns why. The streams are replaced below Python's text layer, so this
-includes warnings, logging, progress bars and the flush at interpreter exit.
+The run folder has all results, so printed output is not essential: a write to stdout or stderr never raises here.
+Output that cannot be written is dropped, and `write_error` returns why. The streams are replaced below Python's text
+layer, so this includes warnings, logging, progress bars and the flush at interpreter exit.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class _NonFailingFile(io.FileIO):
     def write(self, data, /) -> int:  # type: ignore[no-untyped-def]
         size = memoryview(data).nbytes
         try:
-            written = super().write(data)
-            if written is None and select.select([], [self.fileno()], [], WRITE_TIMEOUT)[1]:
-                written = super().write(data)
+            count = super().write(data)
+            if count is None and select.select([], [self.fileno()], [], WRITE_TIMEOUT)[1]:
+                count = super().write(data)
         except OSError as error:
             self.error = self.error or error
             return size
-        return size if written is None else written
+        return size if count is None else count
 
 
 _raw: dict[str, _NonFailingFile] = {}
@@ -42,15 +42,15 @@ def make_output_non_failing() -> None:
     """Replace stdout and stderr by streams whose writes do not fail. Call it on the command line before any output.
 
     Descriptors that were closed at the start are opened on the null device. Otherwise the next opened file would get
-    such a number, and receive what a C library prints.
+    such a number, and receive the output of C libraries.
     """
-    for number in (0, 1, 2):
+    for fd in (0, 1, 2):
         try:
-            os.fstat(number)
+            os.fstat(fd)
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
+            if null != fd:
+                os.dup2(null, fd)
                 os.close(null)
     sys.stdout = _non_failing(sys.stdout, "stdout", 1)
     sys.stderr = _non_failing(sys.stderr, "stderr", 2)
@@ -73,10 +73,10 @@ def write_now(text: str) -> None:
         os.write(sys.stderr.fileno(), text.encode())
 
 
-def _non_failing(stream: TextIO | None, name: str, number: int) -> TextIO:
+def _non_failing(stream: TextIO | None, name: str, fd: int) -> TextIO:
     if stream is not None and not isinstance(stream, io.TextIOWrapper):
         return stream  # replaced by a notebook or a test
-    raw = _raw[name] = _NonFailingFile(number, "w", closefd=False)
+    raw = _raw[name] = _NonFailingFile(fd, "w", closefd=False)
     if stream is not None:
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Write records as parquet and read them as plain rows. The same rows give the same bytes. No torch."""
+"""Write records as parquet and read them as plain rows. The same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COLUMNS: dict[str, pa.DataType] = {
 }
 
 JUDGE_COLUMN = "judge_"
-"""Beginning of the name of a source that judges the response and is no part of its reward."""
+"""Prefix of the name of a source that judges the response but is not part of its reward."""
 
 
 def write_scored_rollouts(path: Path, rows: Sequence[ScoredRollout], *, step: int) -> None:
@@ -56,9 +56,9 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     Raises ValueError if a row has other keys than the first, or a column mixes types.
     """
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if odd := row.keys() ^ rows[0].keys():
-            raise ValueError(f"row {number} and row 0 differ in the keys {sorted(odd)}")
+            raise ValueError(f"row {index} and row 0 differ in the keys {sorted(odd)}")
     names = list(rows[0]) if rows else []
     _write(path, pa.table({name: pa.array([row[name] for row in rows]) for name in names}))
 
@@ -91,8 +91,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"not a readable parquet file ({why})", where=str(path), fix="write it again")
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"not a readable parquet file ({reason})", where=str(path), fix="write it again")
 
 
 def _scored_rollout(row: ScoredRollout, sources: Sequence[str], step: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Print to a terminal or a log: clean text, tables and colours (rich), bars and lines of progress (tqdm).
 
-The bars stay with tqdm: datasets, transformers and the hub draw theirs with it, and `tqdm.write` keeps lines above
+The bars use tqdm because datasets, transformers and the hub use it too, and `tqdm.write` keeps lines above
 all of them. rich's live display hides the cursor, and a kill would leave it hidden.
 """
 
@@ -31,12 +31,12 @@ HEARTBEAT = 30.0
 """Seconds between lines of progress in a log."""
 
 MIN_WIDTH = 60
-"""Least width of a table, also in a narrower terminal."""
+"""Minimum width of a table, also in a narrower terminal."""
 
 _CONTROL = re.compile(
     r"(?:\x1b\[|\x9b)[0-9;?]*[ -/]*[@-~]"  # colours, cursor movements
     r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, links, the clipboard: texts for the terminal itself
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # and what reverses the order of letters
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"  # and characters that reverse the order of letters
 )
 _INVISIBLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e"
@@ -47,7 +47,7 @@ _TRAILING = re.compile(r"(?:\s|\x1b\[[\d;]*m)+$")
 
 
 def strip_control(text: str) -> str:
-    """Remove everything that acts on a terminal. Line breaks and tabs stay."""
+    """Remove control sequences of a terminal. Line breaks and tabs are kept."""
     return _CONTROL.sub("", text)
 
 
@@ -67,14 +67,14 @@ def escape_invisible(text: str, *, whitespace: bool = False) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return text of at most `width` columns; an ellipsis stands for what is left out."""
+    """Return text of at most `width` columns; an ellipsis replaces the rest."""
     shortened = Text(text)
     shortened.truncate(width, overflow="ellipsis")
     return shortened.plain
 
 
 def columns() -> int:
-    """Return the width of the terminal (or COLUMNS), `MIN_WIDTH` at least; 80 where stdout is no terminal."""
+    """Return the width of the terminal (or COLUMNS), `MIN_WIDTH` at least; 80 if stdout is not a terminal."""
     return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
 
 
@@ -86,7 +86,7 @@ def has_colour() -> bool:
 
 
 def styled(text: str, style: str, *, colour: bool) -> str:
-    """Return one line of text in a style of rich (``"red"``, ``"dim"``), or as it is without `colour`."""
+    """Return one line of text in a style of rich (``"red"``, ``"dim"``), or unchanged without `colour`."""
     body = text.rstrip(" ")  # the renderer drops spaces at the end of a line
     return _render(Text(body, style), max(cell_len(body), 1), colour=colour) + text[len(body) :]
 
@@ -122,12 +122,12 @@ def format_table(
     blocks = [titles] if width is None or wrap else _split(titles, widths, repeat, gap, width)
     texts = []
     for block in blocks:
-        made = Table(
+        table = Table(
             box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header, header_style="bold"
         )
         for title in block:
             folds = wrap and title == titles[-1]
-            made.add_column(
+            table.add_column(
                 Text(escape_invisible(title)),
                 justify="right" if title in right else "left",
                 no_wrap=not folds,
@@ -135,16 +135,16 @@ def format_table(
                 max_width=longest,
             )
         for row in zip(*(clean[title] for title in block), strict=True):
-            made.add_row(*row)
+            table.add_row(*row)
         natural = sum(widths[title] for title in block) + gap * (len(block) - 1)
-        texts.append(_render(made, min(natural, width) if width and wrap else natural, colour=colour))
+        texts.append(_render(table, min(natural, width) if width and wrap else natural, colour=colour))
     return "\n\n".join(texts)
 
 
 def _split(
     titles: Sequence[str], widths: Mapping[str, int], repeat: int, gap: int, width: int
 ) -> list[list[str]]:
-    """Split titles into blocks of columns that fit beside the first `repeat`, at least one per block."""
+    """Split titles into blocks of columns that fit next to the first `repeat` columns, at least one per block."""
     first = list(titles[:repeat])
     blocks, block = [], first
     for title in titles[repeat:]:
@@ -177,7 +177,7 @@ def _render(renderable: Any, width: int, *, colour: bool) -> str:
 
 
 def say(text: str, file: Any = None) -> None:
-    """Print to stderr (or `file`) above a live progress bar. Control characters are removed, line breaks stay.
+    """Print to stderr (or `file`) above a live progress bar. Control characters are removed, line breaks are kept.
 
     If the stream is closed or full, the line is dropped.
     """
@@ -254,10 +254,10 @@ class Clock:
     def __str__(self) -> str:
         elapsed = time.monotonic() - self._began
         fresh = self.done - self._first
-        left = "?"
+        remaining = "?"
         if self.total is not None and fresh > 0:
-            left = tqdm.format_interval(elapsed / fresh * (self.total - self.done))
-        return f"{self.count()} [{tqdm.format_interval(elapsed)}<{left}]"
+            remaining = tqdm.format_interval(elapsed / fresh * (self.total - self.done))
+        return f"{self.count()} [{tqdm.format_interval(elapsed)}<{remaining}]"
 
 
 def bar(label: str, total: int | None, *, initial: int = 0, leave: bool, delay: float = 0) -> tqdm[Any]:

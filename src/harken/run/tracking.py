@@ -48,14 +48,16 @@ class Tracker:
         self._scalars: Any = None
 
     def start(self, step: int) -> None:
-        """Begin after `step` finished steps, and delete what was recorded of later ones.
+        """Begin after `step` finished steps, and delete the records of later ones.
 
         A run that starts at 0 starts empty. An incomplete last line of metrics.jsonl is deleted.
         """
         atomic.make_folder(self._run.root)
         _remove_later_lines(self._run.metrics, step)
         self._file = self._run.metrics.open("ab", buffering=_BUFFER)
-        atomic.sync(self._run.root)  # the lines are flushed one by one, so the directory entry must be too
+        atomic.sync(
+            self._run.root
+        )  # lines are flushed one by one, so the directory entry must be flushed too
         if self._tensorboard:
             self._scalars = _ignore_errors(
                 "TensorBoard logging", lambda: _scalar_writer(self._run.tensorboard, step)
@@ -77,18 +79,18 @@ class Tracker:
         """Record one step (counted from 1).
 
         A metric that is NaN or infinite becomes null, and its name is added to the line's `nonfinite` list. None is a
-        metric without a value. `skipped` is the reason why the step was skipped, if it was. `summary` is printed as a
-        line of its own, or with `keep=False` next to the bar until the next step. A full disk delays lines but does
+        metric without a value. `skipped` is the reason why the step was skipped, if it was. `summary` is printed on
+        its own line, or with `keep=False` next to the bar until the next step. A full disk delays lines but does
         not end the run. Raises ValueError if a metric has a reserved name.
         """
         if self._file is None:
             raise RuntimeError("start the tracker before logging")
-        if taken := {"step", "nonfinite", "skipped"} & metrics.keys():
-            raise ValueError(f"a metric may not be called {sorted(taken)}")
-        given = {name: _number(value) for name, value in metrics.items() if value is not None}
-        finite = {name: value for name, value in given.items() if math.isfinite(value)}
+        if reserved := {"step", "nonfinite", "skipped"} & metrics.keys():
+            raise ValueError(f"a metric may not be called {sorted(reserved)}")
+        values = {name: _number(value) for name, value in metrics.items() if value is not None}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
         line: dict[str, Any] = {"step": step} | {name: finite.get(name) for name in metrics}
-        if nonfinite := [name for name in given if name not in finite]:
+        if nonfinite := [name for name in values if name not in finite]:
             line["nonfinite"] = nonfinite
         if skipped is not None:
             line["skipped"] = skipped
@@ -139,7 +141,7 @@ class Tracker:
     def _show(self, step: int, summary: str, keep: bool) -> None:
         self._clock.done = step
         if summary and keep:
-            # On a terminal the bar shows the remaining time; in a log the line has to.
+            # On a terminal the bar shows the remaining time; in a log the line shows it.
             where = self._clock if self._bar.disable else self._clock.count()
             say(f"{self._label} {where}  {summary}")
         self._bar.set_postfix_str("" if keep else summary, refresh=False)
@@ -163,9 +165,9 @@ def logged_lines(path: Path, step: int) -> list[bytes]:
 def _remove_later_lines(path: Path, step: int) -> None:
     if not path.exists():
         return
-    kept = b"".join(line + b"\n" for line in logged_lines(path, step))
-    if kept != bounded_read.read_bytes(path, bounded_read.MAX_LINES):
-        atomic.write_bytes(path, kept)
+    lines = b"".join(line + b"\n" for line in logged_lines(path, step))
+    if lines != bounded_read.read_bytes(path, bounded_read.MAX_LINES):
+        atomic.write_bytes(path, lines)
 
 
 def _step_of(line: bytes) -> float:
@@ -203,13 +205,13 @@ def _ignore_errors(what: str, call: Callable[[], Any]) -> Any:
         return None
 
 
-def _tolerate_full_disk(what: str, write: Callable[[], None]) -> bool:
+def _tolerate_full_disk(label: str, write: Callable[[], None]) -> bool:
     """Write and return True; on a full disk warn and return False."""
     try:
         write()
     except OSError as error:
         if not atomic.disk_is_full(error):
             raise
-        say(f"warning: {what} could not be written, the run continues: {error.strerror}")
+        say(f"warning: {label} could not be written, the run continues: {error.strerror}")
         return False
     return True

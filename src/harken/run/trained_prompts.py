@@ -20,7 +20,7 @@ def digest(messages: Sequence[Message]) -> str:
 def write_prompt_hashes(run: RunFolder, prompts: Iterable[Sequence[Message]]) -> None:
     """Write the hashes of a run's training prompts, each once, sorted."""
     digests = sorted({digest(messages) for messages in prompts if messages})
-    atomic.write_text(run.trained_prompts, "".join(f"{one}\n" for one in digests))
+    atomic.write_text(run.trained_prompts, "".join(f"{prompt_hash}\n" for prompt_hash in digests))
 
 
 def read_prompt_hashes(run: RunFolder) -> set[str]:

@@ -12,7 +12,7 @@ from harken.run.terminal import Counter, counter
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Hold the result for one folder: a summary, and one line per damaged or missing file."""
+    """The result for one folder: a summary, and one line per damaged or missing file."""
 
     folder: Path
     summary: str
@@ -28,27 +28,27 @@ def verify(root: Path) -> list[Verified]:
 
     Raises UserError if there are neither checksums nor checkpoints.
     """
-    listed: dict[Path, dict[str, str] | UserError] = {}
+    checksums_of: dict[Path, dict[str, str] | UserError] = {}
     checkpoints = []
     for folder in sorted([root, *(path for path in root.rglob("*") if path.is_dir())]):
         try:
             if (sums := checksums.read_checksums(folder)) is not None:
-                listed[folder] = sums
+                checksums_of[folder] = sums
         except UserError as error:
-            listed[folder] = error
+            checksums_of[folder] = error
         if checkpoint.is_checkpoint(folder.absolute()):
             checkpoints.append(folder)
-    if not listed and not checkpoints:
+    if not checksums_of and not checkpoints:
         raise UserError(
             "neither checksums nor checkpoints are here",
             where=str(root),
             fix="name a finished run or its final/, an evaluation or a pipeline",
         )
-    files = sum(len(sums) for sums in listed.values() if not isinstance(sums, UserError))
+    files = sum(len(sums) for sums in checksums_of.values() if not isinstance(sums, UserError))
     with counter("verifying", files + len(checkpoints)) as count:
-        found = [_verify_folder(folder, sums, count) for folder, sums in listed.items()]
-        found += [_verify_checkpoint(folder, count) for folder in checkpoints]
-    return sorted(found, key=lambda one: one.folder)
+        results = [_verify_folder(folder, sums, count) for folder, sums in checksums_of.items()]
+        results += [_verify_checkpoint(folder, count) for folder in checkpoints]
+    return sorted(results, key=lambda result: result.folder)
 
 
 def _verify_folder(folder: Path, sums: dict[str, str] | UserError, count: Counter) -> Verified:
